@@ -1,0 +1,43 @@
+# Everything runs inside .venv, which is made and filled from constraints.txt where it is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# Hydra overrides for `make train`, such as ARGS="quantizer=fourier seed=1"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+.PHONY: install
+install: $(INSTALLED) ## make .venv and install everything (about 5 GB, torch is most of it)
+
+.PHONY: train
+train: $(INSTALLED) ## train a small model on the recordings in data/ (ARGS="quantizer=fourier")
+	$(BIN)/python train.py $(ARGS)
+
+.PHONY: tensorboard
+tensorboard: $(INSTALLED) ## look at the runs in logs/ (http://localhost:6006)
+	$(BIN)/tensorboard --logdir logs
+
+.PHONY: test
+test: $(INSTALLED) ## run the tests, slow ones included
+	$(BIN)/pytest
+
+.PHONY: check
+check: $(INSTALLED) ## lint, format and type check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.PHONY: clean
+clean: ## remove .venv and caches; runs in logs/ stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,19 @@
+"""Discrete audio autoencoders: audio to integer codes and back, with a choice of quantizers.
+
+Names are imported when they are first used, so that `from discrete_ae import rounding` needs torch alone.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_EXPORTS = {"DiscreteAutoencoder": "discrete_ae.model", "load": "discrete_ae.build"}
+
+__all__ = ["DiscreteAutoencoder", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        return getattr(import_module(_EXPORTS[name]), name)
+    raise AttributeError(f"module 'discrete_ae' has no attribute {name!r}")

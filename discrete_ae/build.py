@@ -1,0 +1,200 @@
+"""Configuration to objects, checkpoint to model. The only library file that knows Hydra.
+
+A model is built by `build_model` from plain nested data, whether that comes from conf/ or from a checkpoint: it makes
+component classes of this package and nothing else, so a checkpoint cannot name anything to be executed.
+"""
+
+import inspect
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate as hydra_instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from discrete_ae.errors import DataError, UsageError, UserError
+from discrete_ae.model import Decoder, DiscreteAutoencoder, Encoder
+from discrete_ae.model.checkpoint import model_hash, read_checkpoint
+from discrete_ae.quantizers import Quantizer
+from discrete_ae.rounding import Rounding
+
+if TYPE_CHECKING:
+    from discrete_ae.training import TrainingRun
+
+COMPONENTS = (DiscreteAutoencoder, Encoder, Decoder, Quantizer, Rounding)
+PACKAGE = "discrete_ae"
+
+
+def component_class(target: object) -> type:
+    """The component class that a `_target_` names.
+
+    Raises:
+        UsageError: unless it is a class defined in this package that descends from one of its component bases.
+    """
+    refused = UsageError(
+        f"_target_ {target!r} is refused: expected a model, encoder, decoder, quantizer or rounding class of {PACKAGE}"
+    )
+    if not isinstance(target, str) or not target.startswith(f"{PACKAGE}."):
+        raise refused
+    module_name, _, name = target.rpartition(".")
+    try:
+        # Only a module of the package can be imported by this: `discrete_ae.rounding.torch` is no module name.
+        found = getattr(import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise refused from error
+    if not (inspect.isclass(found) and found.__module__.startswith(f"{PACKAGE}.") and issubclass(found, COMPONENTS)):
+        raise refused
+    return found
+
+
+def instantiate(config: Any) -> Any:
+    """Build the components in nested plain data, from the inside out.
+
+    Raises:
+        UsageError: for a refused `_target_`, or arguments that the component does not take.
+    """
+    if isinstance(config, Mapping):
+        arguments = {name: instantiate(value) for name, value in config.items() if name != "_target_"}
+        if "_target_" not in config:
+            return arguments
+        component = component_class(config["_target_"])
+        try:
+            return component(**arguments)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"{component.__name__}: {error}") from error
+    if isinstance(config, list | tuple):
+        return [instantiate(value) for value in config]
+    return config
+
+
+def build_model(config: Mapping[str, Any]) -> DiscreteAutoencoder:
+    """The autoencoder of a model configuration (nested plain data).
+
+    Raises:
+        UsageError: if the configuration is not that of an autoencoder.
+    """
+    model = instantiate(config)
+    if not isinstance(model, DiscreteAutoencoder):
+        raise UsageError(f"model: expected the configuration of a DiscreteAutoencoder, got {config.get('_target_')!r}")
+    return model
+
+
+def load(path: str | Path, device: str | torch.device = "cpu") -> DiscreteAutoencoder:
+    """Read the model of a training checkpoint, in evaluation mode; its `model_hash` names it.
+
+    Args:
+        path: best.ckpt or last.ckpt of a run.
+        device: where the model goes.
+
+    Raises:
+        DataError: if the file is missing, damaged, or names anything but components of this package.
+    """
+    saved = read_checkpoint(path)
+    try:
+        model = build_model(saved.config)
+        model.load_state_dict(saved.state)
+    except (UsageError, RuntimeError, AttributeError) as error:
+        raise DataError(f"{path}: cannot be loaded: {' '.join(str(error).split())}") from error
+    if model_hash(model.state_dict(), saved.config) != saved.model_hash:
+        raise DataError(f"{path}: its tensors do not match its model hash; the file is damaged, use another copy")
+    model.model_hash = saved.model_hash
+    return model.eval().to(device)
+
+
+def build_training(config: DictConfig, hyperparameters: Mapping[str, str | float | bool]) -> "TrainingRun":
+    """A training run of a composed configuration; `hyperparameters` go to TensorBoard beside those of the model.
+
+    Raises:
+        UsageError: for values that do not fit.
+        DataError: for a checkpoint that cannot be read.
+    """
+    # Lightning takes seconds to import, and encoding needs none of it.
+    import lightning.pytorch as pl
+
+    from discrete_ae.training import AutoencoderModule, TrainingRun
+    from discrete_ae.training.callbacks import LogHyperparameters
+
+    if config.ckpt_path and config.init_from:
+        raise UsageError("ckpt_path goes on with a run, init_from starts a new one: give one of them")
+    if config.ckpt_path:
+        read_checkpoint(config.ckpt_path)
+    pl.seed_everything(config.seed, verbose=False)
+    model_config = cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True))
+    model = build_model(model_config)
+    if config.init_from:
+        _take_weights(model, config.init_from)
+    loss, data, logger = (_instantiate(config, key) for key in ("loss", "data", "logger"))
+    named = {name: _instantiate(config.callbacks, name) for name in config.callbacks}
+    callbacks = [callback for callback in named.values() if callback is not None]
+    callbacks.append(LogHyperparameters({**hyperparameters, **_model_hyperparameters(model, model_config)}))
+    module = AutoencoderModule(
+        model,
+        model_config,
+        loss,
+        _instantiate(config.optim, "optimizer"),
+        _instantiate(config.optim, "scheduler"),
+        seed=config.seed,
+    )
+    trainer = _instantiate(
+        config,
+        "trainer",
+        precision=_precision(config.trainer),
+        logger=logger if logger is not None else False,
+        callbacks=callbacks,
+        default_root_dir=config.run_dir,
+    )
+    return TrainingRun(module, data, trainer, Path(config.run_dir), config.ckpt_path, named.get("interrupt"))
+
+
+def _instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:
+    """What Hydra makes of `config[key]`, with the error's own words where it refuses."""
+    if config[key] is None:
+        return None
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    try:
+        return hydra_instantiate(config[key], **arguments)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            raise cause from error
+        if isinstance(cause, TypeError | ValueError | MisconfigurationException):
+            raise UsageError(f"{key}: {cause}") from error
+        raise
+
+
+def _precision(trainer: DictConfig) -> str:
+    """The trainer's precision, "auto" resolved: bf16 where a GPU will be used that has it."""
+    if trainer.precision != "auto":
+        return trainer.precision
+    on_gpu = trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
+
+
+def _take_weights(model: DiscreteAutoencoder, path: str) -> None:
+    try:
+        model.load_state_dict(read_checkpoint(path).state)
+    except RuntimeError as error:
+        raise DataError(
+            f"{path}: its weights do not fit this model; give the same model=, quantizer= and num_codebooks= as its run"
+        ) from error
+
+
+def _model_hyperparameters(model: DiscreteAutoencoder, config: Mapping[str, Any]) -> dict[str, str | float | bool]:
+    """The quantizer's own settings and the rate that follows, flat."""
+    found: dict[str, str | float | bool] = {"nominal_bitrate_bps": model.bitrate_bps}
+
+    def collect(prefix: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for name, inner in value.items():
+                collect(f"{prefix}.{name}" if prefix else name, inner)
+        elif prefix.endswith("._target_"):
+            found[prefix.removesuffix("._target_")] = str(value).rpartition(".")[2]
+        else:
+            found[prefix] = value if isinstance(value, bool | int | float | str) else str(value)
+
+    collect("quantizer", config["quantizer"])
+    return found

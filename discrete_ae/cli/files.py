@@ -1,0 +1,136 @@
+"""Which file becomes which: inputs and OUT to pairs of paths, before any work is done; and writing a file whole."""
+
+import os
+import uuid
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from discrete_ae.errors import DataError, UsageError
+
+
+class Job(NamedTuple):
+    """One file to be made of another."""
+
+    source: Path
+    target: Path
+
+
+class Plan(NamedTuple):
+    """What is to be done, and what cannot be."""
+
+    jobs: list[Job]
+    """In the order of the inputs, those of a folder sorted by path; no two with the same target."""
+    problems: list[DataError]
+    """The inputs that are not there, or hold nothing to be done."""
+
+
+def plan(inputs: Sequence[Path], out: Path, source_suffixes: Collection[str], target_suffix: str) -> Plan:
+    """Pair every input file with its output.
+
+    A folder `a` keeps its name and its tree below `out`: a/b/x.wav becomes out/a/b/x.npz. A file given by itself
+    becomes out/x.npz, or `out` itself where that ends in the suffix and is no folder. Where two files would become the
+    same one, they keep their suffixes: x.wav.npz and x.flac.npz.
+
+    Args:
+        inputs: files, of any suffix, and folders.
+        out: the folder, or the file, to be written.
+        source_suffixes: lower-case, dot included; which files of a folder are taken.
+        target_suffix: dot included.
+
+    Raises:
+        UsageError: two files would become the same one all the same, or `out` names one file for several.
+        DataError: nothing can be written at `out`.
+    """
+    found: dict[tuple[Path, Path], None] = {}  # (source, its folder below `out`), each once, in order
+    problems = []
+    for path in inputs:
+        try:
+            found |= dict.fromkeys(_sources(path, source_suffixes))
+        except DataError as error:
+            problems.append(error)
+
+    if out.suffix.lower() == target_suffix and not out.is_dir():
+        if len(inputs) > 1 or (inputs and inputs[0].is_dir()):
+            raise UsageError(f"-o {out}: one file, for several inputs or a folder; give a folder")
+        _check_writable(out.parent, out)
+        return Plan([Job(source, out) for source, _ in found], problems)
+    _check_writable(out, out)
+    return Plan(_without_collisions(found, out, target_suffix), problems)
+
+
+def write_whole(target: Path, content: bytes) -> None:
+    """Write a file under a temporary name beside `target`, then rename it: `target` is never half-written.
+
+    Raises:
+        DataError: if it cannot be written.
+    """
+    temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(content)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"{target}: cannot be written ({error.strerror}); give another output with -o, or free the space"
+        ) from error
+
+
+def _sources(path: Path, suffixes: Collection[str]) -> list[tuple[Path, Path]]:
+    """The files of an input, each with its folder below the output."""
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; check the name")
+    if not path.is_dir():
+        return [(path, Path())]
+    files = sorted(file for file in _walk(path) if file.suffix.lower() in suffixes)
+    if not files:
+        usual = [suffix for suffix in (".wav", ".flac", ".ogg", ".opus", ".mp3", ".npz") if suffix in suffixes]
+        raise DataError(f"{path}: no {', '.join(usual)} files in it or below; give another folder")
+    name = Path(os.path.abspath(path)).name  # noqa: PTH100 - resolve() would give the name that a link points to
+    return [(file, name / file.parent.relative_to(path)) for file in files]
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """The files below a folder, folder links followed, hidden names left out."""
+    seen: set[str] = set()  # a folder link may point to one of its own parents
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        seen.add(os.path.realpath(folder))
+        subfolders[:] = [
+            name for name in subfolders if not name.startswith(".") and os.path.realpath(Path(folder, name)) not in seen
+        ]
+        yield from (Path(folder, name) for name in names if not name.startswith("."))
+
+
+def _without_collisions(found: Collection[tuple[Path, Path]], out: Path, suffix: str) -> list[Job]:
+    """Name the outputs: those that would coincide keep the suffix of their source."""
+    keep: set[Path] = set()
+    while True:
+        jobs = [
+            Job(source, out / folder / f"{source.name if source in keep else source.stem}{suffix}")
+            for source, folder in found
+        ]
+        counts = Counter(job.target for job in jobs)
+        clashing = [job for job in jobs if counts[job.target] > 1]
+        if not clashing:
+            return jobs
+        longer = {job.source for job in clashing} - keep
+        if not longer:
+            first, second = [job.source for job in clashing if job.target == clashing[0].target][:2]
+            raise UsageError(
+                f"{first} and {second} would both become {clashing[0].target}; "
+                "give the folder that holds them, or run twice with different outputs"
+            )
+        keep |= longer
+
+
+def _check_writable(folder: Path, out: Path) -> None:
+    """Refuse an output that cannot be made, before an hour of work is done for it."""
+    nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not nearest.is_dir():
+        raise DataError(f"{out}: cannot be written, {nearest} is not a folder; give another output with -o")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise DataError(f"{out}: cannot be written, no permission to write in {nearest}; give another output with -o")

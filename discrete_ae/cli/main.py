@@ -1,0 +1,88 @@
+"""`discrete-ae`: train a discrete audio autoencoder, encode recordings to integers, decode them again.
+
+An error that the user can mend is one line on stderr; any other exception is a bug and keeps its traceback.
+"""
+
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+import discrete_ae
+from discrete_ae.cli.decode import decode
+from discrete_ae.cli.encode import encode
+from discrete_ae.errors import UserError
+
+NAME = "discrete-ae"
+INTERRUPTED = 130
+
+app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode="rich")
+
+
+def _example(*lines: str) -> str:
+    return "\n\n".join(f"[dim]Example:[/] {NAME} {line}" for line in lines)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"{NAME} {discrete_ae.__version__}")
+        raise typer.Exit
+
+
+@app.callback(epilog=_example("train quantizer=fourier"))
+def _discrete_ae(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Discrete audio autoencoders: train them, turn recordings into integer codes and back."""
+
+
+@app.command(
+    rich_help_panel="Train",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+def train(overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None) -> None:
+    """Train a model; the settings and their choices are in [bold]discrete-ae train --help[/]."""
+    from discrete_ae.cli.train import main as train_main
+
+    train_main(overrides or [])
+
+
+_EXAMPLE_CHECKPOINT = "-c logs/train/ste/checkpoints/best.ckpt"
+app.command(rich_help_panel="Encode and decode", epilog=_example(f"encode recordings -o codes {_EXAMPLE_CHECKPOINT}"))(
+    encode
+)
+app.command(
+    rich_help_panel="Encode and decode", epilog=_example(f"decode codes/recordings -o decoded {_EXAMPLE_CHECKPOINT}")
+)(decode)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0 done, 1 for bad data, 2 for bad usage, 130 interrupted.
+
+    Args:
+        arguments: without the program's name; None takes those of the process.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        sys.exit(app(given or ["--help"], prog_name=NAME, standalone_mode=False))
+    except UserError as error:
+        _fail(str(error), error.exit_status)
+    except (typer.Abort, KeyboardInterrupt):
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        # An error in the command line: its class is Click's in some versions of Typer, Typer's own in others.
+        if not hasattr(error, "format_message"):
+            raise
+        _fail(f"{error.format_message().rstrip('.')}; see {NAME} --help", getattr(error, "exit_code", 2))
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    print("error:", " ".join(message.splitlines()), file=sys.stderr)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

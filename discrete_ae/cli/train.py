@@ -1,0 +1,89 @@
+"""`discrete-ae train` and `python train.py`: configuration from the command line, one run or several."""
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from discrete_ae.build import build_training
+from discrete_ae.cli.overrides import check_overrides
+from discrete_ae.errors import UserError
+from discrete_ae.training.callbacks.interrupt import INTERRUPTED_EXIT_STATUS
+
+PACKAGE_DIR = Path(__file__).parents[1]
+# Inside an installed package the configuration lies beside the modules, in a checkout beside the package.
+CONFIG_DIR = next(path for path in (PACKAGE_DIR / "conf", PACKAGE_DIR.parent / "conf") if path.is_dir())
+CONFIG_NAME = "train"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train as the arguments say (default: those of the process), and exit with a status if anything failed."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    overrides = [argument for argument in arguments if not argument.startswith("-")]
+    if not any(argument.startswith("--hydra") or argument == "--info" for argument in arguments):
+        try:
+            check_overrides(CONFIG_DIR, CONFIG_NAME, overrides)
+        except UserError as error:
+            sys.exit(_report(error))
+
+    statuses: list[int] = []
+
+    @hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=CONFIG_NAME)
+    def job(config: DictConfig) -> None:
+        # A failure is noted, not raised: the other jobs of a multirun go on, and a user's slip has no traceback.
+        try:
+            statuses.append(_train(config))
+        except UserError as error:
+            statuses.append(_report(error))
+
+    sys.argv = ["train.py", *arguments]
+    job()
+    sys.exit(max(statuses, default=0))
+
+
+def _report(error: UserError) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return error.exit_status
+
+
+def _train(config: DictConfig) -> int:
+    """One run; returns its exit status."""
+    _quieten()
+    choices = HydraConfig.get().runtime.choices
+    chosen = {group: choices[group] for group in ("quantizer", "model", "loss", "data", "optim")}
+    run = build_training(config, {**chosen, "seed": config.seed, "num_codebooks": config.num_codebooks})
+    run.data.setup("fit")
+    OmegaConf.save(config, run.run_dir / "config.yaml", resolve=True)
+    model = run.module.model
+    millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    rate = model.bitrate_bps / 1000
+    print(f"{chosen['quantizer']} · {chosen['model']} · {millions:.1f} M parameters · {rate:.2f} kbps")
+    print(f"recordings: {run.data.describe()}")
+    print(f"run folder: {run.run_dir}")
+    run.execute()
+    if run.trainer.is_global_zero:
+        _say_what_next(run.run_dir)
+    return INTERRUPTED_EXIT_STATUS if run.interrupted else 0
+
+
+def _say_what_next(run_dir: Path) -> None:
+    shown = run_dir.relative_to(Path.cwd()) if run_dir.is_relative_to(Path.cwd()) else run_dir
+    checkpoint = shown / "checkpoints" / "best.ckpt"
+    print(f"\ncheckpoint: {checkpoint}\nnext:")
+    print(f"  tensorboard --logdir {shown.parent}")
+    print(f"  discrete-ae encode AUDIO_FILE_OR_FOLDER -o codes -c {checkpoint}")
+
+
+def _quieten() -> None:
+    """Keep from the user what Lightning says of itself, and what is so by design."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",  # on CPU the cores belong to the model
+        ".*Checkpoint directory .* exists and is not empty.*",  # a continued run goes on in its own folder
+    ):
+        warnings.filterwarnings("ignore", message=message)

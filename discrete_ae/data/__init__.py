@@ -1,0 +1,31 @@
+"""Audio files in, batches out."""
+
+from typing import TYPE_CHECKING
+
+from discrete_ae.data.crops import TrainingCrops, ValidationSegments
+from discrete_ae.data.files import AudioFile, find_audio, recordings_root, split_by_hash
+from discrete_ae.data.reading import match_channels, read_audio
+
+if TYPE_CHECKING:
+    from discrete_ae.data.datamodule import AudioDataModule
+
+__all__ = [
+    "AudioDataModule",
+    "AudioFile",
+    "TrainingCrops",
+    "ValidationSegments",
+    "find_audio",
+    "match_channels",
+    "read_audio",
+    "recordings_root",
+    "split_by_hash",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import the data module when it is first asked for: reading audio needs no Lightning."""
+    if name == "AudioDataModule":
+        from discrete_ae.data.datamodule import AudioDataModule
+
+        return AudioDataModule
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

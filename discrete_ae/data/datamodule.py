@@ -1,0 +1,187 @@
+"""The recordings as Lightning wants them: found, checked and split at `setup`, then loaded in batches (B, C, N)."""
+
+import contextlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.accelerators import CPUAccelerator
+from torch import Tensor
+
+from discrete_ae.data.crops import TrainingCrops, ValidationSegments
+from discrete_ae.data.files import AudioFile, Split, find_audio, recordings_root, split_by_hash, warn_skipped
+from discrete_ae.data.loading import AudioLoader, TrainingBatches, validation_batches
+from discrete_ae.data.reading import read_audio
+from discrete_ae.errors import DataError, UsageError
+
+
+class AudioDataModule(pl.LightningDataModule):
+    """Random training crops and fixed validation segments of a folder of audio files.
+
+    Args:
+        root: folder of the recordings; None takes the project's own, already split.
+        validation_root: folder of the validation recordings; None splits `root` by file.
+        sample_rate: of the batches, in Hz; files of other rates are resampled.
+        channels: of the batches; files are mixed down to mono or copied from it, others are skipped.
+        crop_seconds: length of the crops and segments.
+        batch_size: crops per step and device.
+        validation_fraction: share of the files that validates, in (0, 1), where `root` is split.
+        max_validation_segments: at most this many, spread evenly over the validation files.
+        num_workers: loading processes per device; None takes none on CPU, up to 8 otherwise.
+        seed: of the crops, at least 0.
+        strict: whether a file that cannot be used ends the run instead of being skipped and named.
+
+    Raises:
+        UsageError: a number out of its range.
+        DataError: from `setup`, if there is nothing to train or validate on.
+    """
+
+    def __init__(
+        self,
+        root: str | None,
+        validation_root: str | None,
+        sample_rate: int,
+        channels: int,
+        crop_seconds: float,
+        batch_size: int,
+        validation_fraction: float = 0.1,
+        max_validation_segments: int = 256,
+        num_workers: int | None = None,
+        seed: int = 0,
+        strict: bool = False,
+    ) -> None:
+        super().__init__()
+        self.num_samples = round(crop_seconds * sample_rate)
+        _require(self.num_samples >= 1, "data.crop_seconds", crop_seconds, "more than one sample")
+        _require(batch_size >= 1, "data.batch_size", batch_size, "at least 1")
+        _require(0 < validation_fraction < 1, "data.validation_fraction", validation_fraction, "between 0 and 1")
+        _require(max_validation_segments >= 1, "data.max_validation_segments", max_validation_segments, "at least 1")
+        _require(num_workers is None or num_workers >= 0, "data.num_workers", num_workers, "null, 0 or more")
+        _require(seed >= 0, "seed", seed, "0 or more")
+        self.root = root
+        self.validation_root = validation_root
+        self.sample_rate = sample_rate
+        self.channels = channels
+        self.batch_size = batch_size
+        self.validation_fraction = validation_fraction
+        self.max_validation_segments = max_validation_segments
+        self.num_workers = num_workers
+        self.seed = seed
+        self.strict = strict
+        self.train_files: list[AudioFile] = []
+        self.validation_files: list[AudioFile] = []
+        self.num_skipped = 0
+
+    def setup(self, stage: str | None = None) -> None:
+        """Find, check and split the files, once."""
+        if self.train_files:
+            return
+        train_files, validation_files = self._find()
+        audio = {"num_samples": self.num_samples, "sample_rate": self.sample_rate, "channels": self.channels}
+        self.validation_segments = ValidationSegments(
+            validation_files, **audio, max_segments=self.max_validation_segments, strict=self.strict
+        )
+        self.training_crops = TrainingCrops(train_files, **audio, seed=self.seed, strict=self.strict)
+        damaged = self.validation_segments.damaged
+        self.num_skipped += len(damaged)
+        self.validation_files = [file for file in validation_files if file.path not in damaged]
+        self.train_files = train_files
+
+    def train_dataloader(self) -> AudioLoader:
+        """Load what is left of the run's stream of batches, by the trainer's step."""
+        trainer = self.trainer
+        if trainer is None:
+            batches = TrainingBatches(self.batch_size)
+        else:
+            per_step = trainer.accumulate_grad_batches
+            batches = TrainingBatches(
+                self.batch_size,
+                rank=trainer.global_rank,
+                world_size=trainer.world_size,
+                first=trainer.global_step * per_step,
+                **({"total": trainer.max_steps * per_step} if trainer.max_steps > 0 else {}),
+            )
+        return self._loader(self.training_crops, batches)
+
+    def val_dataloader(self) -> AudioLoader:
+        """Load every validation segment once, on one rank or another."""
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        batches = validation_batches(len(self.validation_segments), self.batch_size, rank, world_size)
+        return self._loader(self.validation_segments, batches)
+
+    def clips(self, count: int, max_seconds: float = 5.0) -> list[tuple[str, Tensor]]:
+        """Read the beginnings of up to `count` validation files, spread evenly, as (file name, (C, N))."""
+        places = np.linspace(0, len(self.validation_files) - 1, min(count, len(self.validation_files)))
+        clips = []
+        for file in (self.validation_files[round(place)] for place in places):
+            # `setup` has read segments of this file, not all of it.
+            with contextlib.suppress(DataError):
+                audio = read_audio(file, self.sample_rate, self.channels, duration_s=max_seconds)
+                clips.append((file.path.name, torch.from_numpy(audio)))
+        return clips
+
+    def describe(self) -> str:
+        """Say in one line what `setup` found."""
+        return (
+            f"{_amount(self.train_files)} to train on, {_amount(self.validation_files)} to validate on"
+            f" ({len(self.validation_segments)} segments), {self.num_skipped} files skipped"
+        )
+
+    def _find(self) -> Split:
+        own = recordings_root()
+        if self.root is not None and self.validation_root is None:
+            return split_by_hash(self._scan(self.root), self.root, self.validation_fraction)
+        files = self._scan(self.root or own / "train")
+        validation = self._scan(self.validation_root or own / "validation")
+        # One folder may lie in the other: what validates does not train.
+        held_out = {file.path.resolve() for file in validation}
+        train = [file for file in files if file.path.resolve() not in held_out]
+        if not train:
+            raise DataError(f"{self.root}: every file also lies in data.validation_root; nothing is left to train on")
+        return Split(train, validation)
+
+    def _scan(self, root: str | Path) -> list[AudioFile]:
+        """Return the files below `root` that can be brought to the wanted number of channels."""
+        root = Path(root).expanduser()
+        scan = find_audio(root, strict=self.strict)
+        fitting, others = [], []
+        for file in scan.files:
+            if self.channels in (1, file.channels) or file.channels == 1:
+                fitting.append(file)
+            else:
+                others.append(file.path.relative_to(root).as_posix())
+        if others and (self.strict or not fitting):
+            raise DataError(
+                f"{root}: {others[0]} has neither 1 nor {self.channels} channels; mix it down, or train a mono model"
+            )
+        warn_skipped(others, root, f"neither 1 nor {self.channels} channels")
+        self.num_skipped += len(scan.skipped) + len(others)
+        return fitting
+
+    def _loader(
+        self, dataset: TrainingCrops | ValidationSegments, batches: TrainingBatches | list[list[int]]
+    ) -> AudioLoader:
+        on_cpu = self.trainer is None or isinstance(self.trainer.accelerator, CPUAccelerator)
+        workers = self.num_workers
+        if workers is None:
+            # On CPU the model wants the cores, and reading takes a small part of one.
+            workers = 0 if on_cpu else min(8, max((os.cpu_count() or 1) - 1, 0))
+        return AudioLoader(
+            dataset,
+            batch_sampler=batches,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=not on_cpu,
+        )
+
+
+def _amount(files: Sequence[AudioFile]) -> str:
+    return f"{len(files)} files ({sum(file.duration_s for file in files) / 60:.1f} min)"
+
+
+def _require(holds: bool, key: str, value: object, expected: str) -> None:
+    if not holds:
+        raise UsageError(f"{key} is {value}, expected {expected}")

@@ -1,0 +1,17 @@
+"""The autoencoder and its families of encoders and decoders."""
+
+from discrete_ae.model.autoencoder import AutoencoderOutput, DiscreteAutoencoder
+from discrete_ae.model.base import Decoder, Encoder
+from discrete_ae.model.conv import ConvDecoder, ConvEncoder
+from discrete_ae.model.spectral import SpectralDecoder, SpectralEncoder
+
+__all__ = [
+    "AutoencoderOutput",
+    "ConvDecoder",
+    "ConvEncoder",
+    "Decoder",
+    "DiscreteAutoencoder",
+    "Encoder",
+    "SpectralDecoder",
+    "SpectralEncoder",
+]

@@ -1,0 +1,129 @@
+"""Encoder, quantizer, decoder. Axes: B batch, C audio channels, N samples, D latent channels, K codebooks, T frames."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from discrete_ae.model.base import Decoder, Encoder
+from discrete_ae.quantizers import Quantizer
+
+
+class AutoencoderOutput(NamedTuple):
+    """What one pass through the autoencoder gives."""
+
+    reconstruction: Tensor
+    """(B, C, N), the shape of the input."""
+    codes: Tensor
+    """(B, K, T) int64."""
+    latents: Tensor
+    """(B, D, T), what the quantizer was given."""
+    losses: dict[str, Tensor]
+    """The quantizer's auxiliary scalars by name."""
+
+
+class DiscreteAutoencoder(nn.Module):
+    """Audio to integer codes and back.
+
+    Args:
+        sample_rate: in Hz.
+        encoder: audio to hidden frames.
+        quantizer: latents to codes; the 1x1 convolutions to and from its `dim` channels are the autoencoder's.
+        decoder: hidden frames to audio, with the encoder's channels and strides.
+
+    Raises:
+        ValueError: if encoder and decoder do not fit one another.
+    """
+
+    model_hash: str | None = None
+    """SHA-256 that names the trained model, where it was loaded from a file; code files carry it."""
+
+    def __init__(self, sample_rate: int, encoder: Encoder, quantizer: Quantizer, decoder: Decoder) -> None:
+        super().__init__()
+        if sample_rate < 1:
+            raise ValueError(f"sample_rate: expected Hz, at least 1, got {sample_rate}")
+        if encoder.channels != decoder.channels:
+            raise ValueError(
+                f"channels: the encoder has {encoder.channels}, the decoder {decoder.channels}; make them equal"
+            )
+        if encoder.strides != decoder.strides:
+            raise ValueError(
+                f"strides: the encoder has {encoder.strides}, the decoder {decoder.strides}; give both the encoder's "
+                "order, the decoder undoes them from the last to the first"
+            )
+        self.sample_rate = sample_rate
+        self.encoder = encoder
+        self.to_latents = nn.Conv1d(encoder.dim, quantizer.dim, 1)
+        self.quantizer = quantizer
+        self.from_latents = nn.Conv1d(quantizer.dim, decoder.dim, 1)
+        self.decoder = decoder
+
+    @property
+    def channels(self) -> int:
+        """C, audio channels in and out."""
+        return self.encoder.channels
+
+    @property
+    def hop_length(self) -> int:
+        """Samples per frame."""
+        return self.encoder.hop_length
+
+    @property
+    def frame_rate_hz(self) -> float:
+        """Frames per second."""
+        return self.sample_rate / self.hop_length
+
+    @property
+    def bitrate_bps(self) -> float:
+        """Nominal rate in bits per second."""
+        return self.quantizer.bits_per_frame * self.frame_rate_hz
+
+    def forward(self, audio: Tensor) -> AutoencoderOutput:
+        """Reconstruct audio (B, C, N), any N >= 1.
+
+        Raises:
+            ValueError: for audio of another shape.
+        """
+        latents = self.latents(audio)
+        quantized = self.quantizer(latents)
+        reconstruction = self.reconstruct(quantized.latents, audio.shape[-1])
+        return AutoencoderOutput(reconstruction, quantized.codes, latents, quantized.losses)
+
+    def encode(self, audio: Tensor) -> Tensor:
+        """Codes (B, K, T) int64 of audio (B, C, N), T = ceil(N / hop_length), without gradient.
+
+        Raises:
+            ValueError: for audio of another shape, or a quantizer without codes.
+        """
+        with torch.no_grad():
+            return self.quantizer.encode(self.latents(audio))
+
+    def decode(self, codes: Tensor, num_samples: int | None = None) -> Tensor:
+        """Audio (B, C, N) of codes (B, K, T), without gradient; N = num_samples, or T * hop_length if None.
+
+        Raises:
+            ValueError: for codes of another shape or out of range, or a num_samples that needs more frames.
+        """
+        available = codes.shape[-1] * self.hop_length
+        if num_samples is not None and not 0 < num_samples <= available:
+            raise ValueError(
+                f"num_samples: expected 1 to {available} for {codes.shape[-1]} frames of {self.hop_length}, "
+                f"got {num_samples}"
+            )
+        with torch.no_grad():
+            return self.reconstruct(self.quantizer.decode(codes), num_samples or available)
+
+    def latents(self, audio: Tensor) -> Tensor:
+        """Latents (B, D, T) of audio (B, C, N), as the quantizer is given them."""
+        if audio.ndim != 3 or audio.shape[1] != self.channels or audio.shape[2] < 1:
+            raise ValueError(
+                f"audio: expected shape (batch, {self.channels}, samples) with at least 1 sample, "
+                f"got {tuple(audio.shape)}"
+            )
+        missing = -audio.shape[-1] % self.hop_length
+        return self.to_latents(self.encoder(F.pad(audio, (0, missing))))
+
+    def reconstruct(self, latents: Tensor, num_samples: int) -> Tensor:
+        """Audio (B, C, num_samples) of quantized latents (B, D, T)."""
+        return self.decoder(self.from_latents(latents))[..., :num_samples]

@@ -1,0 +1,53 @@
+"""What an encoder and a decoder are to the autoencoder.
+
+Axes: B batch, C audio channels, N samples, D hidden channels, T frames.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+
+class _Half(nn.Module, ABC):
+    """Common part of encoder and decoder.
+
+    Args:
+        channels: C, audio channels.
+        dim: D, hidden channels at the frame rate.
+        strides: downsampling factors from the audio to the frames, in the encoder's order on both sides.
+
+    Raises:
+        ValueError: for a number below 1.
+    """
+
+    def __init__(self, channels: int, dim: int, strides: Sequence[int]) -> None:
+        super().__init__()
+        for name, values in (("channels", [channels]), ("dim", [dim]), ("strides", strides)):
+            if not values or any(value < 1 or value != int(value) for value in values):
+                raise ValueError(f"{name}: expected whole numbers of at least 1, got {list(values)}")
+        self.channels = channels
+        self.dim = dim
+        self.strides = tuple(strides)
+
+    @property
+    def hop_length(self) -> int:
+        """Samples per frame."""
+        return math.prod(self.strides)
+
+
+class Encoder(_Half):
+    """Audio (B, C, T * hop_length) to hidden frames (B, D, T)."""
+
+    @abstractmethod
+    def forward(self, audio: Tensor) -> Tensor:
+        """Encode whole frames of audio."""
+
+
+class Decoder(_Half):
+    """Hidden frames (B, D, T) to audio (B, C, T * hop_length)."""
+
+    @abstractmethod
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Decode to whole frames of audio."""

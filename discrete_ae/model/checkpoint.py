@@ -1,0 +1,75 @@
+"""What a checkpoint says of its model: plain data that any version can read, and the hash that names the model."""
+
+import hashlib
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+from zipfile import BadZipFile
+
+import torch
+from torch import Tensor
+
+from discrete_ae.errors import DataError
+from discrete_ae.model.autoencoder import DiscreteAutoencoder
+
+SCHEMA_VERSION = 1
+KEY = "discrete_ae"
+STATE_PREFIX = "model."
+
+
+class SavedModel(NamedTuple):
+    """A model as a checkpoint holds it."""
+
+    config: dict[str, Any]
+    """Nested plain data with `_target_`, to be built by `discrete_ae.build`."""
+    state: dict[str, Tensor]
+    """Tensors by the model's own names."""
+    model_hash: str
+
+
+def model_hash(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
+    """Name a model: SHA-256 over the sorted names, shapes and float32 bytes of its tensors and its configuration."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        values = tensor.detach().to("cpu", torch.float32).contiguous()
+        digest.update(f"{name} {tuple(values.shape)}\n".encode())
+        digest.update(values.numpy().tobytes())
+    digest.update(json.dumps(config, sort_keys=True, separators=(",", ":")).encode())
+    return digest.hexdigest()
+
+
+def describe_model(model: DiscreteAutoencoder, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What training adds to its checkpoint under KEY; the tensors are in its state_dict, under STATE_PREFIX."""
+    return {"schema_version": SCHEMA_VERSION, "model": config, "model_hash": model_hash(model.state_dict(), config)}
+
+
+def read_checkpoint(path: str | Path) -> SavedModel:
+    """Read the model of a checkpoint without executing anything that the file names.
+
+    Raises:
+        DataError: if the file is missing, damaged, or not a checkpoint of this program or of a version it knows.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such checkpoint; a run leaves checkpoints/best.ckpt and last.ckpt in its folder")
+    foreign = f"{path}: not a checkpoint of discrete-ae; give the best.ckpt or last.ckpt of a run"
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, BadZipFile, EOFError, OSError, ValueError, KeyError) as error:
+        raise DataError(f"{foreign} ({str(error).splitlines()[0] if str(error) else type(error).__name__})") from error
+    about = content.get(KEY) if isinstance(content, dict) else None
+    if not isinstance(about, dict) or not isinstance(content.get("state_dict"), dict):
+        raise DataError(foreign)
+    version = about.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise DataError(
+            f"{path}: has schema version {version}, this program reads {SCHEMA_VERSION}; update discrete-ae"
+        )
+    state = {
+        name.removeprefix(STATE_PREFIX): tensor
+        for name, tensor in content["state_dict"].items()
+        if name.startswith(STATE_PREFIX)
+    }
+    return SavedModel(about["model"], state, about["model_hash"])

@@ -1,0 +1,93 @@
+"""Scalar quantizer: each latent channel is bounded and rounded by itself, to one of L integers.
+
+With u = (L - 1) b(z), b into [0, 1], the integer is round(u) and its dequantized value 2 round(u) / (L - 1) - 1.
+With the tanh bound and the straight-through estimator this is Finite Scalar Quantization (Mentzer et al. 2023,
+arXiv:2309.15505) in its symmetry-preserving form (Parker et al. 2024, arXiv:2411.19842, section 3); any other
+differentiable rounding takes the estimator's place.
+
+Several channels with levels L_1 ... L_d make one codebook of prod L_i entries; its code is the mixed-radix number,
+the first channel least significant.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from discrete_ae.quantizers.base import Quantized, Quantizer
+from discrete_ae.rounding import Rounding
+
+Bound = Literal["tanh", "sigmoid", "clamp"]
+
+
+class _Clamp(torch.autograd.Function):
+    """(clamp(z, -1, 1) + 1) / 2 with the gradient 1/2 everywhere: a latent outside is not lost to training."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        return (z.clamp(-1, 1) + 1) / 2
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0] / 2
+
+
+BOUNDS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": lambda z: (torch.tanh(z) + 1) / 2,
+    "sigmoid": torch.sigmoid,
+    "clamp": _Clamp.apply,
+}
+
+
+class ScalarQuantizer(Quantizer):
+    """Bounded scalar quantization with any differentiable rounding.
+
+    Args:
+        levels: L_1 ... L_d of the channels of one codebook; its size is their product.
+        num_codebooks: K; the quantizer has D = K d channels.
+        rounding: what rounds, with op="round".
+        bound: "tanh", "sigmoid" or "clamp" (to [-1, 1]; its gradient passes straight through outside).
+
+    Raises:
+        ValueError: for fewer than 2 levels, an unknown bound, or a rounding that is not a Rounding with op="round".
+    """
+
+    steps: Tensor
+    radix: Tensor
+
+    def __init__(self, levels: Sequence[int], num_codebooks: int, rounding: Rounding, bound: Bound = "tanh") -> None:
+        if not levels or any(level < 2 or level != int(level) for level in levels):
+            raise ValueError(f"levels: expected a list of whole numbers, each at least 2, got {levels}")
+        if num_codebooks < 1:
+            raise ValueError(f"num_codebooks: expected at least 1, got {num_codebooks}")
+        if not isinstance(rounding, Rounding) or rounding.op != "round":
+            raise ValueError(f'rounding: expected a discrete_ae.rounding.Rounding with op="round", got {rounding}')
+        if bound not in BOUNDS:
+            raise ValueError(f"bound: expected one of {', '.join(get_args(Bound))}, got {bound!r}")
+        super().__init__(dim=len(levels) * num_codebooks, codebook_sizes=[math.prod(levels)] * num_codebooks)
+        self.levels = tuple(levels)
+        self.bound = bound
+        self.rounding = rounding
+        radix = [math.prod(levels[:i]) for i in range(len(levels))]
+        self.register_buffer("steps", torch.tensor([level - 1 for level in levels]), persistent=False)
+        self.register_buffer("radix", torch.tensor(radix), persistent=False)
+
+    def quantize(self, latents: Tensor) -> Quantized:
+        """See Quantizer."""
+        steps = self.steps.repeat(self.num_codebooks)[:, None]
+        scaled = BOUNDS[self.bound](latents) * steps
+        rounded = self.rounding(scaled)
+        digits = scaled.detach().round().long().unflatten(1, (self.num_codebooks, len(self.levels)))
+        codes = (digits * self.radix[:, None]).sum(dim=2)
+        return Quantized(_to_unit_range(rounded, steps), codes, {})
+
+    def dequantize(self, codes: Tensor) -> Tensor:
+        """See Quantizer."""
+        digits = codes[:, :, None] // self.radix[:, None] % (self.steps[:, None] + 1)
+        return _to_unit_range(digits.float(), self.steps[:, None]).flatten(1, 2)
+
+
+def _to_unit_range(rounded: Tensor, steps: Tensor) -> Tensor:
+    return rounded * 2 / steps - 1

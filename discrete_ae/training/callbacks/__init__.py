@@ -1,0 +1,19 @@
+"""What happens beside the training step."""
+
+from discrete_ae.training.callbacks.clips import LogClips
+from discrete_ae.training.callbacks.codes import LogCodeHistograms
+from discrete_ae.training.callbacks.collapse import WarnOfCollapse
+from discrete_ae.training.callbacks.hyperparameters import LogHyperparameters
+from discrete_ae.training.callbacks.interrupt import StopOnInterrupt
+from discrete_ae.training.callbacks.progress import TrainingProgress
+from discrete_ae.training.callbacks.rounding_curve import LogRoundingCurve
+
+__all__ = [
+    "LogClips",
+    "LogCodeHistograms",
+    "LogHyperparameters",
+    "LogRoundingCurve",
+    "StopOnInterrupt",
+    "TrainingProgress",
+    "WarnOfCollapse",
+]

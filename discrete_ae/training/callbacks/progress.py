@@ -1,0 +1,87 @@
+"""Progress of a run in the terminal."""
+
+import time
+from typing import Any
+
+import lightning.pytorch as pl
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+
+
+class TrainingProgress(pl.callbacks.ProgressBar):
+    """A bar with loss, SI-SDR and code usage on a terminal, and one line for every validation anywhere.
+
+    Args:
+        refresh_seconds: least time between two looks at the loss, each of which waits for the device.
+    """
+
+    def __init__(self, refresh_seconds: float = 0.5) -> None:
+        super().__init__()
+        self.refresh_seconds = refresh_seconds
+        self.console = Console(soft_wrap=True)
+        self.enabled = True
+        self.bar: Progress | None = None
+        self._looked_at = 0.0
+        self._loss = float("nan")
+
+    def disable(self) -> None:
+        """See ProgressBar."""
+        self.enabled = False
+
+    def enable(self) -> None:
+        """See ProgressBar."""
+        self.enabled = True
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """See Callback."""
+        if not (self.enabled and self.console.is_terminal):
+            return
+        self.bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+        )
+        total = trainer.max_steps if trainer.max_steps > 0 else None
+        self.task = self.bar.add_task("training", total=total, figures="", completed=trainer.global_step)
+        self.bar.start()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """See Callback."""
+        if self.bar is None:
+            return
+        if time.monotonic() - self._looked_at >= self.refresh_seconds:
+            self._loss = trainer.callback_metrics["train/loss"].item()
+            self._looked_at = time.monotonic()
+        figures = f"loss {self._loss:.3f}  {self._validation_figures(trainer.callback_metrics)}"
+        self.bar.update(self.task, completed=trainer.global_step, figures=figures)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """See Callback."""
+        if not self.enabled or not trainer.is_global_zero:
+            return
+        found = trainer.callback_metrics
+        self.console.print(
+            f"step {trainer.global_step:>6}  validation: reconstruction {found['val/reconstruction']:.4f}  "
+            f"{self._validation_figures(found)}",
+            highlight=False,
+        )
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """See Callback; also reached after an exception, so that the terminal's cursor comes back."""
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+    @staticmethod
+    def _validation_figures(found: dict[str, Tensor]) -> str:
+        figures = f"SI-SDR {found['val/si_sdr_db']:.2f} dB" if "val/si_sdr_db" in found else ""
+        if "val/codes/usage" in found:
+            figures += f"  codes used {found['val/codes/usage']:.0%}"
+        return figures

@@ -1,0 +1,39 @@
+"""The rounding's curve and slope as a picture."""
+
+import lightning.pytorch as pl
+import torch
+from matplotlib.figure import Figure
+
+from discrete_ae.rounding import Rounding
+from discrete_ae.training.logger import RunLogger
+from discrete_ae.training.module import AutoencoderModule
+
+
+class LogRoundingCurve(pl.Callback):
+    """Logs once what the quantizer's rounding emits in training and which slope its gradient has."""
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """See Callback."""
+        assert isinstance(pl_module, AutoencoderModule)
+        roundings = [part for part in pl_module.model.quantizer.modules() if isinstance(part, Rounding)]
+        if not roundings or not trainer.is_global_zero:
+            return
+        for logger in trainer.loggers:
+            if isinstance(logger, RunLogger):
+                logger.experiment.add_figure("rounding/curve_and_slope", draw_rounding(roundings[0]), 0)
+
+
+def draw_rounding(rounding: Rounding) -> Figure:
+    """Picture of a rounding over four integers: the soft staircase against the exact one, and the slope."""
+    x = torch.linspace(-1.5, 2.5, 2001, dtype=torch.float64)
+    value, slope, exact = (function(x).detach().cpu() for function in (rounding.value, rounding.slope, rounding.exact))
+    figure = Figure(figsize=(6.4, 5.0), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True)
+    above.plot(x, exact, color="0.6", label=rounding.op)
+    above.plot(x, value, color="tab:blue", label="soft value s(x)")
+    above.set(ylabel="value", title=str(rounding).partition("(")[0] + (", exact forward" if rounding.hard else ""))
+    above.legend()
+    below.plot(x, slope, color="tab:orange")
+    below.set(ylabel="slope s'(x)", xlabel="x")
+    below.set_ylim(bottom=min(0.0, 1.05 * float(slope.min())))
+    return figure

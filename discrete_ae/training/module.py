@@ -1,0 +1,141 @@
+"""The autoencoder as Lightning trains it. Axes: B batch, C audio channels, N samples."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from discrete_ae.errors import DataError
+from discrete_ae.losses import WeightedLoss
+from discrete_ae.metrics import CodeUsage, si_sdr_db
+from discrete_ae.model import AutoencoderOutput, DiscreteAutoencoder
+from discrete_ae.model.checkpoint import KEY, describe_model
+
+
+class AutoencoderModule(pl.LightningModule):
+    """One training step, one validation, and what is logged of them.
+
+    Args:
+        model: what is trained.
+        model_config: plain data that builds the model again; it goes into every checkpoint.
+        loss: reconstruction and auxiliary losses.
+        optimizer: parameters to optimizer.
+        scheduler: (optimizer, total steps) to a schedule that is stepped with every optimizer step.
+        seed: with the step and the rank it alone decides on the quantizer's noise.
+    """
+
+    def __init__(
+        self,
+        model: DiscreteAutoencoder,
+        model_config: Mapping[str, Any],
+        loss: WeightedLoss,
+        optimizer: Callable[..., Optimizer],
+        scheduler: Callable[..., LRScheduler],
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.model_config = model_config
+        self.loss = loss
+        self.make_optimizer = optimizer
+        self.make_scheduler = scheduler
+        self.seed = seed
+        sizes = model.quantizer.codebook_sizes
+        self.training_usage = CodeUsage(sizes) if sizes else None
+        self.validation_usage = CodeUsage(sizes) if sizes else None
+        self._previous_loss: Tensor | None = None
+
+    @property
+    def log_every_n_steps(self) -> int:
+        """Steps from one logging to the next."""
+        return cast(Any, self.trainer).log_every_n_steps
+
+    def configure_optimizers(self) -> Any:
+        """See LightningModule."""
+        optimizer = self.make_optimizer(self.model.parameters())
+        scheduler = self.make_scheduler(optimizer, total_steps=self.trainer.max_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def training_step(self, audio: Tensor, batch_idx: int) -> Tensor:
+        """Loss of a batch of crops (B, C, N)."""
+        self._reseed("train", self.global_step, batch_idx)
+        output = self.model(audio)
+        values = self.loss(output.reconstruction, audio, output.losses)
+        scalars = {"loss": values.total, "reconstruction": values.reconstruction, **values.terms}
+        self.log_dict({f"train/{name}": value.detach() for name, value in scalars.items()})
+        if self.training_usage is not None:
+            self.training_usage.update(output.codes)
+            if (self.global_step + 1) % self.log_every_n_steps == 0:
+                self._log_codes("train", self.training_usage)
+                self.training_usage.reset()
+        # One step late, so that a GPU has this step to work on while the last one's loss is waited for.
+        self._require_finite(self._previous_loss)
+        self._previous_loss = values.total.detach()
+        return values.total
+
+    def on_validation_epoch_start(self) -> None:
+        """See LightningModule."""
+        # Checkpoints are written after a validation, so what is not finite must be found before.
+        self._require_finite(self._previous_loss)
+        if self.validation_usage is not None:
+            self.validation_usage.reset()
+
+    def validation_step(self, audio: Tensor, batch_idx: int) -> None:
+        """Measure a batch of segments (B, C, N) through hard codes, and through the training-time forward."""
+        output = self.model(audio)
+        values = self.loss(output.reconstruction, audio, output.losses)
+        self._require_finite(values.reconstruction)
+        self._log_means({"reconstruction": values.reconstruction, **values.terms}, len(audio))
+        quality = si_sdr_db(output.reconstruction, audio)
+        self._log_means({"si_sdr_db": quality.sum() / max(len(quality), 1)}, len(quality))
+        soft = self._training_reconstruction(output, audio, batch_idx)
+        if soft is not None:
+            self._log_means({"soft_reconstruction": self.loss(soft, audio, {}).reconstruction}, len(audio))
+        if self.validation_usage is not None:
+            self.validation_usage.update(output.codes)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the use of codes over the whole validation set and all ranks."""
+        if self.validation_usage is not None:
+            self._log_codes("val", self.validation_usage)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what is needed to build the model again."""
+        checkpoint[KEY] = describe_model(self.model, self.model_config)
+
+    def _training_reconstruction(self, output: AutoencoderOutput, audio: Tensor, batch_idx: int) -> Tensor | None:
+        """What the decoder makes of the training-time forward; None where it is the hard one to the last bit."""
+        quantizer = self.model.quantizer
+        hard = quantizer(output.latents).latents
+        self._reseed("validation", self.global_step, batch_idx)
+        quantizer.train()
+        soft = quantizer(output.latents).latents
+        quantizer.eval()
+        return None if torch.equal(soft, hard) else self.model.reconstruct(soft, audio.shape[-1])
+
+    def _log_means(self, scalars: Mapping[str, Tensor], batch_size: int) -> None:
+        tags = {f"val/{name}": value for name, value in scalars.items()}
+        self.log_dict(tags, on_epoch=True, sync_dist=True, batch_size=batch_size)
+
+    def _log_codes(self, prefix: str, usage: CodeUsage) -> None:
+        """Log what `usage` has counted, under the prefix; entropy times frame rate is the rate of an ideal coder."""
+        scalars = usage.compute()
+        scalars["bitrate_bps"] = scalars["entropy_bits"] * self.model.frame_rate_hz
+        self.log_dict({f"{prefix}/codes/{name}": value for name, value in scalars.items()})
+
+    def _reseed(self, *where: object) -> None:
+        """Make the noise that follows a function of seed, place and rank, so that a resumed run draws the same."""
+        key = repr((self.seed, *where, self.global_rank)).encode()
+        torch.manual_seed(int.from_bytes(hashlib.sha256(key).digest()[:8], "little") % 2**63)
+
+    def _require_finite(self, loss: Tensor | None) -> None:
+        if loss is not None and not torch.isfinite(loss):
+            raise DataError(
+                f"the loss is {loss.item()} at step {self.global_step}: training diverged and was stopped; the last "
+                "good checkpoint is kept. Lower optim.optimizer.lr, or find damaged recordings with data.strict=true"
+            )

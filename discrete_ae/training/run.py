@@ -1,0 +1,36 @@
+"""One training run, from its first validation to its last checkpoint."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning.pytorch as pl
+
+from discrete_ae.data import AudioDataModule
+from discrete_ae.training.callbacks import StopOnInterrupt
+from discrete_ae.training.module import AutoencoderModule
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """Everything of a run, ready to go."""
+
+    module: AutoencoderModule
+    data: AudioDataModule
+    trainer: pl.Trainer
+    run_dir: Path
+    ckpt_path: str | None
+    """Checkpoint of the run that is continued, or None for a new one."""
+    interrupt: StopOnInterrupt | None
+    """Told of Ctrl-C, where the configuration has it."""
+
+    def execute(self) -> None:
+        """Validate the untrained model, at step 0, then train; a continued run goes on where it was."""
+        if self.ckpt_path is None:
+            self.trainer.validate(self.module, self.data, verbose=False)
+        # Checkpoints hold plain data only, and are read as such.
+        self.trainer.fit(self.module, self.data, ckpt_path=self.ckpt_path, weights_only=True)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended the run."""
+        return self.interrupt is not None and self.interrupt.interrupted

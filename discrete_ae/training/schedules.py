@@ -1,0 +1,32 @@
+"""Learning-rate schedules."""
+
+import math
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+
+def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup_steps: int, final_share: float = 0.0) -> LambdaLR:
+    """Rise linearly over `warmup_steps`, then fall along half a cosine to `final_share` of the peak at `total_steps`.
+
+    Args:
+        optimizer: its learning rate is the peak.
+        total_steps: of the run; without an end (below 1) the rate stays at the peak after the warm-up.
+        warmup_steps: 0 or more.
+        final_share: of the peak, in [0, 1].
+
+    Raises:
+        ValueError: for a negative number of warm-up steps or a share outside [0, 1].
+    """
+    if warmup_steps < 0 or not 0 <= final_share <= 1:
+        raise ValueError(f"expected warmup_steps >= 0 and 0 <= final_share <= 1, got {warmup_steps} and {final_share}")
+
+    def share(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        if total_steps <= warmup_steps:
+            return 1.0
+        progress = min(1.0, (step - warmup_steps) / (total_steps - warmup_steps))
+        return final_share + (1 - final_share) * (1 + math.cos(math.pi * progress)) / 2
+
+    return LambdaLR(optimizer, share)

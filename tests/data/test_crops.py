@@ -1,0 +1,110 @@
+"""Crops and segments: which samples of which file, and that nothing but the numbers decides it."""
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from discrete_ae.data import AudioFile, TrainingCrops, ValidationSegments, find_audio
+from discrete_ae.errors import DataError
+
+RATE = 8000
+
+
+@pytest.fixture
+def files(tmp_path) -> list[AudioFile]:
+    """Three ramps that tell file and place: a has the samples 1 to 4000, b 10001 to 18000, c 20001 to 20100."""
+    for name, first, count in (("a", 1, 4000), ("b", 10001, 8000), ("c", 20001, 100)):
+        soundfile.write(tmp_path / f"{name}.wav", np.arange(first, first + count, dtype=np.int16), RATE)
+    return find_audio(tmp_path).files
+
+
+def integers(audio: torch.Tensor) -> torch.Tensor:
+    return (audio * 2**15).round().int()
+
+
+def test_crop_is_a_run_of_one_file(files):
+    crops = TrainingCrops(files, 500, RATE, 1)
+    for number in range(50):
+        crop = integers(crops[number])
+        assert crop.shape == (1, 500)
+        first = crop[0, 0].item()
+        if first == 20001:  # the short file, padded
+            assert crop[0].tolist() == [*range(20001, 20101), *[0] * 400]
+        else:
+            assert crop[0].tolist() == list(range(first, first + 500))
+
+
+def test_files_are_drawn_by_duration_and_starts_evenly(files):
+    crops = TrainingCrops(files, 500, RATE, 1)
+    firsts = np.array([integers(crops[number])[0, 0].item() for number in range(600)])
+    in_b = firsts[(firsts > 10000) & (firsts < 20000)] - 10001
+    # b is 8000 of 12100 samples: 396.7 of 600 draws, standard deviation 11.6; four of them.
+    assert abs(len(in_b) - 396.7) < 47
+    assert 0 <= in_b.min() < 200
+    assert 7300 < in_b.max() <= 7500
+    # Uniform on 0 … 7500: mean 3750, standard deviation 2165 / sqrt(397) = 109; four of them.
+    assert abs(in_b.mean() - 3750) < 440
+
+
+def test_crop_is_a_function_of_seed_and_number(files):
+    crops = TrainingCrops(files, 500, RATE, 1, seed=3)
+    forwards = [crops[number] for number in range(20)]
+    other = TrainingCrops(files, 500, RATE, 1, seed=3)
+    backwards = [other[number] for number in reversed(range(20))]
+    assert all(torch.equal(x, y) for x, y in zip(forwards, reversed(backwards), strict=True))
+    loader = torch.utils.data.DataLoader(crops, batch_sampler=[[k] for k in range(20)], num_workers=2)
+    assert all(torch.equal(x, y[0]) for x, y in zip(forwards, loader, strict=True))
+    another_seed = TrainingCrops(files, 500, RATE, 1, seed=4)
+    assert sum(torch.equal(x, another_seed[k]) for k, x in enumerate(forwards)) <= 2
+    assert crops[10**15].shape == (1, 500)
+
+
+@pytest.mark.parametrize("rate", [16000, 11025])
+def test_crops_of_other_rates_have_the_wanted_shape(files, rate):
+    crops = TrainingCrops(files, 777, rate, 2)
+    for number in range(20):
+        assert crops[number].shape == (2, 777)
+        assert torch.equal(crops[number][0], crops[number][1])
+
+
+def test_damaged_file_is_replaced_named_once_and_counted(tmp_path, files, caplog):
+    soundfile.write(tmp_path / "bad.wav", np.full(8000, np.nan), RATE, subtype="FLOAT")
+    with_bad = [*files, AudioFile(tmp_path / "bad.wav", RATE, 1, 8000)]
+    crops = TrainingCrops(with_bad, 500, RATE, 1)
+    first = [crops[number] for number in range(20)]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"Skipped in training (1 so far): {tmp_path / 'bad.wav'}: holds NaN or infinite samples; repair or remove it"
+    ]
+    assert crops.damaged == {tmp_path / "bad.wav"}
+    again = TrainingCrops(with_bad, 500, RATE, 1)
+    assert all(torch.equal(again[number], first[number]) for number in reversed(range(20)))
+    with pytest.raises(DataError, match=r"bad\.wav: holds NaN"):
+        [TrainingCrops(with_bad, 500, RATE, 1, strict=True)[number] for number in range(20)]
+    with pytest.raises(DataError, match="1 of 1 training files are damaged"):
+        TrainingCrops(with_bad[-1:], 500, RATE, 1)[0]
+
+
+def test_segments_follow_one_another(files):
+    segments = ValidationSegments(files, 1500, RATE, 1, max_segments=100)
+    firsts = [integers(segments[k])[0, 0].item() for k in range(len(segments))]
+    # a: 2 whole segments of 4000 samples, the rest dropped; b: 5 of 8000; c: its 100 samples, padded.
+    assert firsts == [1, 1501, 10001, 11501, 13001, 14501, 16001, 20001]
+    assert integers(segments[1])[0].tolist() == list(range(1501, 3001))
+    assert integers(segments[7])[0].tolist() == [*range(20001, 20101), *[0] * 1400]
+
+
+def test_segments_are_thinned_evenly(files):
+    segments = ValidationSegments(files, 1500, RATE, 1, max_segments=4)
+    assert [integers(segments[k])[0, 0].item() for k in range(len(segments))] == [1, 10001, 13001, 16001]
+
+
+def test_damaged_segments_are_met_when_the_set_is_made(tmp_path, files, caplog):
+    soundfile.write(tmp_path / "bad.wav", np.full(8000, np.nan), RATE, subtype="FLOAT")
+    bad = AudioFile(tmp_path / "bad.wav", RATE, 1, 8000)
+    assert len(ValidationSegments([*files, bad], 1500, RATE, 1, max_segments=100)) == 8
+    assert len(caplog.records) == 1
+    with pytest.raises(DataError, match="holds NaN"):
+        ValidationSegments([*files, bad], 1500, RATE, 1, max_segments=100, strict=True)
+    with pytest.raises(DataError, match="none of the validation files"):
+        ValidationSegments([bad], 1500, RATE, 1, max_segments=100)

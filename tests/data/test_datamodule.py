@@ -1,0 +1,207 @@
+"""The batches that a real trainer sees: the stream, its resumption, the shares of the ranks, the errors of `setup`."""
+
+from pathlib import Path
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import soundfile
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
+
+from discrete_ae.data import AudioDataModule, recordings_root
+from discrete_ae.data.loading import TrainingBatches, validation_batches
+from discrete_ae.errors import DataError, UsageError
+
+# Lightning's advice on speed and on where checkpoints lie, and its own use of torch, are not the matter here.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
+    pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.. is deprecated"),
+]
+
+RATE = 8000
+
+
+class Recorder(pl.LightningModule):
+    """Learns one number and remembers the checksum of every batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen: list[float] = []
+        self.validated: list[float] = []
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        self.seen.append(batch.double().sum().item())
+        return (batch - self.weight).square().mean()
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        self.validated.extend(item.double().sum().item() for item in batch)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Ten files of noise, one second each."""
+    root = tmp_path / "audio"
+    root.mkdir()
+    random = np.random.default_rng(0)
+    for k in range(10):
+        soundfile.write(root / f"{k}.wav", random.uniform(-0.5, 0.5, RATE), RATE)
+    return root
+
+
+def make(root: Path | str | None, **changes: object) -> AudioDataModule:
+    settings = {"validation_root": None, "sample_rate": RATE, "channels": 1, "crop_seconds": 0.1, "batch_size": 3}
+    return AudioDataModule(root=str(root) if root else None, **{**settings, **changes})
+
+
+def fit(data: AudioDataModule, run: Path, max_steps: int, resume: Path | None = None, **trainer: object) -> Recorder:
+    model = Recorder()
+    settings = {"max_epochs": -1, "val_check_interval": 4, "check_val_every_n_epoch": None, "log_every_n_steps": 1}
+    pl.Trainer(
+        accelerator="cpu",
+        max_steps=max_steps,
+        use_distributed_sampler=False,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        callbacks=[ModelCheckpoint(run, filename="{step}", save_top_k=-1)],
+        default_root_dir=run,
+        **{**settings, **trainer},
+    ).fit(model, datamodule=data, ckpt_path=resume, weights_only=True)
+    return model
+
+
+@pytest.mark.parametrize(("workers", "max_epochs"), [(0, -1), (2, -1), (0, 1)])
+def test_resumed_run_sees_exactly_the_remaining_batches(folder, tmp_path, workers, max_epochs):
+    # A validation, and with it a checkpoint, comes every 4 batches; the resumed run is told the same max_steps.
+    whole = fit(make(folder), tmp_path / "whole", 10, max_epochs=max_epochs)
+    assert len(whole.seen) == 10
+    assert len(set(whole.seen)) == 10  # no batch comes twice
+    checkpoint = tmp_path / "whole" / "step=4.ckpt"
+    rest = fit(make(folder, num_workers=workers), tmp_path / "whole", 10, checkpoint, max_epochs=max_epochs)
+    assert rest.seen == whole.seen[4:]
+    assert torch.equal(rest.weight, whole.weight)
+    assert len(whole.validated) == 2 * len(rest.validated)  # at 4 and 8, at 8
+
+
+def test_resumed_run_may_be_longer_and_may_accumulate(folder, tmp_path):
+    whole = fit(make(folder), tmp_path / "whole", 6, accumulate_grad_batches=2)
+    fit(make(folder), tmp_path / "short", 4, accumulate_grad_batches=2)
+    assert len(whole.seen) == 12
+    rest = fit(make(folder), tmp_path / "short", 6, tmp_path / "short" / "step=4.ckpt", accumulate_grad_batches=2)
+    assert rest.seen == whole.seen[8:]
+    assert torch.equal(rest.weight, whole.weight)
+
+
+def test_ranks_share_one_stream():
+    # Batch 5 of a run on 3 ranks with 4 crops each: numbers 60 to 71, four for each rank.
+    shares = [next(iter(TrainingBatches(4, rank=rank, world_size=3, first=5))) for rank in range(3)]
+    assert shares == [[60, 61, 62, 63], [64, 65, 66, 67], [68, 69, 70, 71]]
+    assert len(list(TrainingBatches(4, first=2, total=5))) == 3
+    assert len(TrainingBatches(4, first=2, total=5)) == 5
+
+
+@pytest.mark.parametrize("num_segments", [3, 7, 12, 13])
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_validation_batches_hold_each_segment_once_and_are_as_many_on_each_rank(num_segments, batch_size, world_size):
+    ranks = [validation_batches(num_segments, batch_size, rank, world_size) for rank in range(world_size)]
+    assert sorted(k for rank in ranks for batch in rank for k in batch) == list(range(num_segments))
+    assert len({len(rank) for rank in ranks}) == 1
+    assert all(1 <= len(batch) <= max(batch_size, 2) for rank in ranks for batch in rank)
+
+
+def test_fewer_segments_than_devices_is_refused():
+    with pytest.raises(DataError, match="2 validation segments are fewer than the 3 devices"):
+        validation_batches(2, 4, 0, 3)
+
+
+def test_own_recordings_are_found_and_loaded():
+    data = make(None, batch_size=4)
+    data.setup("fit")
+    root = recordings_root()
+    assert len(data.train_files) == len(list((root / "train").iterdir()))
+    assert len(data.validation_files) == len(list((root / "validation").iterdir()))
+    assert next(iter(data.train_dataloader())).shape == (4, 1, 800)
+    assert sum(len(batch) for batch in data.val_dataloader()) == len(data.validation_segments)
+    assert "34 files (2.6 min) to train on, 10 files (0.7 min) to validate on" in data.describe()
+
+
+def test_clips_come_from_different_files(folder):
+    data = make(None)
+    data.setup()
+    clips = dict(data.clips(4, max_seconds=2.0))
+    assert len(clips) == 4
+    assert len({name.split("_")[0] for name in clips}) == 4  # of different kinds
+    assert all(clip.shape[0] == 1 and 0 < clip.shape[1] <= 2 * RATE for clip in clips.values())
+    assert len(data.clips(1000)) == len(data.validation_files)
+
+
+def test_split_leaves_no_file_on_both_sides(folder):
+    data = make(folder)
+    data.setup()
+    train = {file.path for file in data.train_files}
+    validation = {file.path for file in data.validation_files}
+    assert train | validation == set(folder.iterdir())
+    assert not train & validation
+
+
+def test_validation_root_inside_root_is_held_out(folder):
+    (folder / "held").mkdir()
+    (folder / "0.wav").rename(folder / "held" / "0.wav")
+    data = make(folder, validation_root=str(folder / "held"))
+    data.setup()
+    assert [file.path.name for file in data.validation_files] == ["0.wav"]
+    assert sorted(file.path.name for file in data.train_files) == [f"{k}.wav" for k in range(1, 10)]
+    with pytest.raises(DataError, match="nothing is left to train on"):
+        make(folder, validation_root=str(folder)).setup()
+
+
+def test_files_of_other_channel_counts_are_skipped_and_named(folder, caplog):
+    soundfile.write(folder / "surround.wav", np.zeros((RATE, 6)), RATE)
+    mono = make(folder)
+    mono.setup()
+    assert mono.num_skipped == 0  # mixed down
+    stereo = make(folder, channels=2)
+    stereo.setup()
+    assert stereo.num_skipped == 1
+    assert "skipped 1 file(s), neither 1 nor 2 channels: surround.wav" in caplog.text
+    with pytest.raises(DataError, match=r"surround\.wav has neither 1 nor 2 channels"):
+        make(folder, channels=2, strict=True).setup()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_damaged_file_ends_a_strict_run_in_one_line(folder, tmp_path, workers):
+    for k in range(1, 10):
+        (folder / f"{k}.wav").unlink()
+    validation = tmp_path / "validation"
+    validation.mkdir()
+    soundfile.write(validation / "a.wav", np.zeros(RATE), RATE)
+    soundfile.write(folder / "0.wav", np.full(RATE, np.nan), RATE, subtype="FLOAT")
+    data = make(folder, validation_root=str(validation), strict=True, num_workers=workers)
+    with pytest.raises(DataError) as caught:
+        fit(data, tmp_path / "run", 2)
+    assert str(caught.value) == f"{folder / '0.wav'}: holds NaN or infinite samples; repair or remove it"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("crop_seconds", 0.0),
+        ("batch_size", 0),
+        ("validation_fraction", 1.0),
+        ("max_validation_segments", 0),
+        ("num_workers", -1),
+        ("seed", -1),
+    ],
+)
+def test_numbers_out_of_range_are_usage_errors(folder, key, value):
+    with pytest.raises(UsageError, match=f"{key} is {value}, expected"):
+        make(folder, **{key: value})

@@ -1,0 +1,122 @@
+"""Finding, probing and splitting files, and what is said of bad ones."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from discrete_ae.data import AudioFile, find_audio, split_by_hash
+from discrete_ae.errors import DataError
+
+
+def write(path: Path, num_frames: int = 80, sample_rate: int = 8000, channels: int = 1) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.zeros((num_frames, channels)), sample_rate)
+
+
+def test_every_format_is_found_at_any_depth_in_order(tmp_path):
+    for name in ("b.wav", "a/z.FLAC", "a/b/x.ogg", "a/b/y.mp3", "c.aiff", "d.au", "e.caf", "f.w64", "g.rf64"):
+        write(tmp_path / name, 8000)
+    soundfile.write(tmp_path / "h.opus", np.zeros(8000), 8000, format="OGG", subtype="OPUS")
+    write(tmp_path / ".hidden" / "x.wav")
+    write(tmp_path / "._b.wav")
+    (tmp_path / "notes.txt").write_text("no audio")
+    (tmp_path / "a" / "loop").symlink_to(tmp_path)
+    scan = find_audio(tmp_path)
+    assert [file.path.relative_to(tmp_path).as_posix() for file in scan.files] == [
+        *("a/b/x.ogg", "a/b/y.mp3", "a/z.FLAC", "b.wav", "c.aiff", "d.au", "e.caf", "f.w64", "g.rf64", "h.opus"),
+    ]
+    assert scan.skipped == []
+
+
+def test_header_is_read(tmp_path):
+    write(tmp_path / "a.flac", num_frames=123, sample_rate=11025, channels=3)
+    assert find_audio(tmp_path).files == [AudioFile(tmp_path / "a.flac", 11025, 3, 123)]
+
+
+def test_bad_files_are_skipped_and_named_in_one_warning(tmp_path, caplog):
+    write(tmp_path / "good.wav")
+    write(tmp_path / "none.wav", num_frames=0)
+    (tmp_path / "text.wav").write_text("this is no audio")
+    (tmp_path / "empty.flac").touch()
+    scan = find_audio(tmp_path)
+    assert [file.path.name for file in scan.files] == ["good.wav"]
+    assert scan.skipped == ["empty.flac", "none.wav", "text.wav"]
+    (message,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert message == f"{tmp_path}: skipped 3 file(s), unreadable or empty: empty.flac, none.wav, text.wav"
+
+
+def test_many_bad_files_are_not_all_named(tmp_path, caplog):
+    write(tmp_path / "good.wav")
+    for k in range(12):
+        (tmp_path / f"{k:02}.wav").touch()
+    find_audio(tmp_path)
+    assert "skipped 12 file(s)" in caplog.text
+    assert caplog.text.rstrip().endswith("08.wav, 09.wav and 2 more")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [("a.wav", b"this is no audio", "not readable as audio"), ("a.flac", b"", "empty file")],
+)
+def test_strict_stops_at_the_first_bad_file(tmp_path, name, content, reason):
+    write(tmp_path / "good.wav")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=f"{name}: {reason}; remove or replace it"):
+        find_audio(tmp_path, strict=True)
+
+
+def test_folders_without_audio_are_refused_in_one_line(tmp_path):
+    file = tmp_path / "one" / "a.wav"
+    write(file)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "a.wav").touch()
+    for root, message in {
+        tmp_path / "nowhere": "no such folder; give",
+        file: "is a file, expected a folder; give",
+        empty: "no audio files .* give another folder",
+        broken: "none of its 1 audio files can be read, e.g. a.wav; check",
+    }.items():
+        with pytest.raises(DataError, match=message) as caught:
+            find_audio(root)
+        assert str(caught.value).startswith(f"{root}: ")
+        assert "\n" not in str(caught.value)
+
+
+def named(*names: str) -> list[AudioFile]:
+    return [AudioFile(Path("/data", name), 8000, 1, 80) for name in sorted(names)]
+
+
+def test_split_does_not_change_when_files_are_added():
+    few = split_by_hash(named(*(f"{k}.wav" for k in range(200))), "/data", 0.2)
+    many = split_by_hash(named(*(f"{k}.wav" for k in range(1000))), "/data", 0.2)
+    assert set(few.train) < set(many.train)
+    assert set(few.validation) < set(many.validation)
+    # 1000 draws at 0.2: the standard deviation is 12.6 files, so that four of them leave 150 to 250.
+    assert 150 < len(many.validation) < 250
+
+
+def test_split_is_by_the_hash_of_the_relative_path():
+    names = [f"speaker/{k}.wav" for k in range(20)]
+    places = {name: hashlib.sha256(name.encode()).digest()[0] / 256 for name in names}  # to 8 bits
+    split = split_by_hash(named(*names), "/data", 0.5)
+    assert {f"speaker/{file.path.name}" for file in split.validation} == {n for n in names if places[n] < 0.5}
+
+
+@pytest.mark.parametrize("fraction", [1e-9, 1 - 1e-9])
+def test_no_side_is_left_empty(fraction):
+    for count in (2, 3, 10):
+        files = named(*(f"{k}.wav" for k in range(count)))
+        split = split_by_hash(files, "/data", fraction)
+        assert min(len(split.train), len(split.validation)) == 1
+        assert sorted([*split.train, *split.validation], key=lambda file: file.path) == files
+
+
+def test_one_file_cannot_be_split():
+    with pytest.raises(DataError, match=r"/data: only 1 audio file, .* data\.validation_root"):
+        split_by_hash(named("a.wav"), "/data", 0.1)

@@ -1,0 +1,86 @@
+"""Samples of a part of a file, against the same part of the whole file and against formulas."""
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+
+from discrete_ae.data import match_channels, read_audio
+from discrete_ae.errors import DataError
+
+
+def test_part_at_the_files_own_rate_is_the_slice(tmp_path):
+    ramp = np.arange(1000, dtype=np.int16)
+    soundfile.write(tmp_path / "a.flac", ramp, 8000)
+    # 16-bit samples are multiples of 2^-15 and exact in float32.
+    audio = read_audio(tmp_path / "a.flac", 8000, start_s=100 / 8000, duration_s=50 / 8000)
+    assert audio.dtype == np.float32
+    assert np.array_equal(audio, ramp[None, 100:150] / np.float32(2**15))
+    assert read_audio(tmp_path / "a.flac", 8000, start_s=990 / 8000, duration_s=1.0).shape == (1, 10)
+    assert read_audio(tmp_path / "a.flac", 8000, start_s=1.0).shape == (1, 0)
+
+
+@pytest.mark.parametrize(("source_rate", "rate"), [(44100, 16000), (48000, 16000), (22050, 16000), (8000, 44100)])
+def test_resampled_part_is_the_part_of_the_resampled_whole(tmp_path, source_rate, rate):
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (2 * source_rate, 2)).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", noise, source_rate, subtype="FLOAT")
+    whole = soxr.resample(noise, source_rate, rate).T
+    # soxr does not quite treat what lies before the first sample as silence, as we do: the first 5 ms are left out.
+    read = read_audio(tmp_path / "a.wav", rate)
+    assert read.shape == whole.shape
+    assert np.allclose(read[:, rate // 200 :], whole[:, rate // 200 :], atol=1e-5)
+    for start_s in (0.5, 1.0, 1.5):  # at these times a sample of the file falls on a sample of the result
+        part = read_audio(tmp_path / "a.wav", rate, start_s=start_s, duration_s=0.25)
+        start = round(start_s * rate)
+        assert part.shape == (2, rate // 4)
+        assert np.allclose(part, whole[:, start : start + rate // 4], atol=1e-5)
+
+
+def test_resampled_tone_keeps_frequency_phase_and_level(tmp_path):
+    times = np.arange(44100) / 44100
+    soundfile.write(tmp_path / "a.wav", 0.5 * np.sin(2 * np.pi * 440 * times), 44100, subtype="FLOAT")
+    start_s = 12345 / 44100  # between two samples of the result's own grid
+    part = read_audio(tmp_path / "a.wav", 16000, 1, start_s, 0.25)[0]
+    expected = 0.5 * np.sin(2 * np.pi * 440 * (start_s + np.arange(4000) / 16000))
+    assert np.allclose(part, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 100])
+def test_tiny_files_are_read(tmp_path, num_frames):
+    soundfile.write(tmp_path / "a.wav", np.zeros(num_frames), 44100)
+    assert read_audio(tmp_path / "a.wav", 16000).shape == (1, -(-num_frames * 16000 // 44100))
+
+
+def test_channels_are_mixed_or_copied():
+    stereo = np.array([[1.0, 3.0], [3.0, -1.0]], dtype=np.float32)
+    assert np.array_equal(match_channels(stereo, 1), [[2.0, 1.0]])
+    assert np.array_equal(match_channels(stereo[:1], 2), [[1.0, 3.0], [1.0, 3.0]])
+    assert match_channels(stereo, None) is stereo
+    with pytest.raises(DataError, match="has 2 channels, expected 1 or 6"):
+        match_channels(stereo, 6)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_samples_that_are_no_numbers_are_refused(tmp_path, bad):
+    audio = np.zeros(8000)
+    audio[5000] = bad
+    soundfile.write(tmp_path / "a.wav", audio, 8000, subtype="FLOAT")
+    assert read_audio(tmp_path / "a.wav", 8000, duration_s=0.5).shape == (1, 4000)  # before it, all is well
+    with pytest.raises(DataError, match=r"a\.wav: holds NaN or infinite samples; repair or remove it"):
+        read_audio(tmp_path / "a.wav", 8000)
+
+
+@pytest.mark.parametrize("suffix", ["flac", "mp3"])
+def test_cut_off_file_is_refused(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 88200), 44100)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DataError, match=rf"a\.{suffix}: "):
+        read_audio(path, 44100)
+
+
+def test_what_is_no_audio_is_refused(tmp_path):
+    (tmp_path / "a.wav").write_text("this is no audio")
+    for path in (tmp_path / "a.wav", tmp_path / "nowhere.wav", tmp_path):
+        with pytest.raises(DataError, match="not readable as audio"):
+            read_audio(path, 8000)
