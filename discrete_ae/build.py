@@ -144,6 +144,7 @@ def build_training(config: DictConfig, hyperparameters: Mapping[str, str | float
         precision=_precision(config.trainer),
         logger=logger if logger is not None else False,
         callbacks=callbacks,
+        enable_progress_bar=any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks),
         default_root_dir=config.run_dir,
     )
     return TrainingRun(module, data, trainer, Path(config.run_dir), config.ckpt_path, named.get("interrupt"))

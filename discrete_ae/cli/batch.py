@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from discrete_ae.cli.files import Plan, write_whole
+from discrete_ae.cli.files import Plan, check_free, write_whole
 from discrete_ae.errors import DataError
 
 
@@ -47,8 +47,8 @@ def run(plan: Plan, convert: Callable[[Path], Converted], done: str, *, overwrit
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         for source, target in progress.track(plan.jobs):
             try:
-                if target.exists() and not overwrite:
-                    raise DataError(f"{target}: exists already; use --force to overwrite it")
+                if not overwrite:
+                    check_free(target)
                 converted = convert(source)
                 write_whole(target, converted.content)
             except DataError as error:

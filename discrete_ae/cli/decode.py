@@ -54,9 +54,9 @@ def decode(
     A folder keeps its name and tree: a/b/x.npz of INPUT a becomes OUT/a/b/x.wav.
     A file given by itself becomes OUT/x.wav.
 
-    Only the model that made the codes decodes them. With --force another one does,
-    if its codebooks, sample rate and frames are the same. A file that cannot be
-    decoded is named, the others are done, and the exit status is 1.
+    Only the model that made the codes decodes them; with --force, another one
+    of the same codebooks, sample rate and frames. A file that cannot be decoded
+    is named, the others are done, and the exit status is 1.
     """
     from discrete_ae.cli import batch
     from discrete_ae.cli.files import plan
@@ -70,10 +70,11 @@ def decode(
         code_file = read_npz(path)
         try:
             audio = decode_file(model, code_file, force)
+            content = _audio_bytes(audio, code_file.sample_rate, audio_format)
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
         return batch.Converted(
-            _audio_bytes(audio, code_file.sample_rate, audio_format),
+            content,
             code_file.duration_s,
             len(code_file.codes) * model.bitrate_bps,
             "" if code_file.model_hash == model.model_hash else "codes of another model, decoded all the same",
@@ -83,18 +84,29 @@ def decode(
 
 
 def _audio_format(out: Path, chosen: Format | None) -> Format:
-    suffix = out.suffix.lower().removeprefix(".")
-    if suffix not in set(Format) or out.is_dir():
+    from discrete_ae.cli.files import names_file
+
+    if not names_file(out, [f".{known}" for known in Format]):
         return chosen or Format.WAV
-    if chosen not in (None, suffix):
+    named = Format(out.suffix.lower()[1:])
+    if chosen not in (None, named):
         raise UsageError(f"--format {chosen}, but -o {out}; make them agree")
-    return Format(suffix)
+    return named
 
 
 def _audio_bytes(audio: "Audio", sample_rate: int, audio_format: Format) -> bytes:
-    """A file of the samples (C, N) in 16 bits; what lies beyond full scale is clipped."""
+    """A file of the samples (C, N) in 16 bits; what lies beyond full scale is clipped.
+
+    Raises:
+        DataError: if the format cannot hold so many channels or such a sample rate.
+    """
     import soundfile
 
     stream = io.BytesIO()
-    soundfile.write(stream, audio.T.clip(-1, 1), sample_rate, format=audio_format.upper(), subtype="PCM_16")
+    try:
+        soundfile.write(stream, audio.T.clip(-1, 1), sample_rate, format=audio_format.upper(), subtype="PCM_16")
+    except soundfile.SoundFileError as error:
+        raise DataError(
+            f"{len(audio)} channels at {sample_rate} Hz cannot be written as {audio_format}; use another --format"
+        ) from error
     return stream.getvalue()

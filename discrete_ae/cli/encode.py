@@ -33,9 +33,9 @@ def encode(
     A file given by itself becomes OUT/x.npz. Where x.wav and x.flac lie in one
     folder, they become x.wav.npz and x.flac.npz.
 
-    Any sample rate, length and format that libsndfile reads will do. A mono model
-    codes the channels of a recording one by one. A recording that cannot be coded
-    is named, the others are done, and the exit status is 1.
+    Any sample rate, length and format that libsndfile reads will do. A mono
+    model codes the channels of a recording one by one. A recording that cannot
+    be coded is named, the others are done, and the exit status is 1.
     """
     from discrete_ae.cli import batch
     from discrete_ae.cli.files import plan

@@ -50,14 +50,42 @@ def plan(inputs: Sequence[Path], out: Path, source_suffixes: Collection[str], ta
             found |= dict.fromkeys(_sources(path, source_suffixes))
         except DataError as error:
             problems.append(error)
+        except OSError as error:
+            problems.append(DataError(f"{path}: cannot be read ({error.strerror}); check the name"))
 
-    if out.suffix.lower() == target_suffix and not out.is_dir():
+    if names_file(out, [target_suffix]):
         if len(inputs) > 1 or (inputs and inputs[0].is_dir()):
             raise UsageError(f"-o {out}: one file, for several inputs or a folder; give a folder")
         _check_writable(out.parent, out)
         return Plan([Job(source, out) for source, _ in found], problems)
     _check_writable(out, out)
     return Plan(_without_collisions(found, out, target_suffix), problems)
+
+
+def names_file(out: Path, suffixes: Collection[str]) -> bool:
+    """Whether `out` is the one file to be written, not a folder: by its suffix, unless there is such a folder.
+
+    Raises:
+        DataError: its name is impossible.
+    """
+    try:
+        return out.suffix.lower() in suffixes and not out.is_dir()
+    except OSError as error:
+        raise _unwritable(out, error.strerror) from error
+
+
+def check_free(target: Path) -> None:
+    """Refuse an output that exists.
+
+    Raises:
+        DataError: it does, or its name is impossible.
+    """
+    try:
+        exists = target.exists()
+    except OSError as error:
+        raise _unwritable(target, error.strerror) from error
+    if exists:
+        raise DataError(f"{target}: exists already; use --force to overwrite it")
 
 
 def write_whole(target: Path, content: bytes) -> None:
@@ -75,9 +103,7 @@ def write_whole(target: Path, content: bytes) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise DataError(
-            f"{target}: cannot be written ({error.strerror}); give another output with -o, or free the space"
-        ) from error
+        raise _unwritable(target, error.strerror) from error
 
 
 def _sources(path: Path, suffixes: Collection[str]) -> list[tuple[Path, Path]]:
@@ -129,8 +155,15 @@ def _without_collisions(found: Collection[tuple[Path, Path]], out: Path, suffix:
 
 def _check_writable(folder: Path, out: Path) -> None:
     """Refuse an output that cannot be made, before an hour of work is done for it."""
-    nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    try:
+        nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    except OSError as error:
+        raise _unwritable(out, error.strerror) from error
     if not nearest.is_dir():
-        raise DataError(f"{out}: cannot be written, {nearest} is not a folder; give another output with -o")
+        raise _unwritable(out, f"{nearest} is not a folder")
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise DataError(f"{out}: cannot be written, no permission to write in {nearest}; give another output with -o")
+        raise _unwritable(out, f"no permission to write in {nearest}")
+
+
+def _unwritable(path: Path, reason: str | None) -> DataError:
+    return DataError(f"{path}: cannot be written ({reason}); give another output with -o")

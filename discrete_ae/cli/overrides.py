@@ -3,7 +3,6 @@
 import difflib
 import re
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -40,20 +39,18 @@ def check_overrides(config_dir: Path, config_name: str, overrides: list[str]) ->
             try:
                 compose(config_name, overrides_together, return_hydra_config=True)
             except (HydraException, OmegaConfBaseException) as error:
-                raise _explained(error, config_name) from error
+                raise _explained(error, config_dir, config_name) from error
 
 
-def _explained(error: Exception, config_name: str) -> UsageError:
+def _explained(error: Exception, config_dir: Path, config_name: str) -> UsageError:
     """Hydra's refusal in one line, with the nearest name that exists."""
     text = str(error)
     if found := re.search(r"Could not override '([^']+)'", text):
-        name, choices = found[1], _keys(compose(config_name))
-        if "." not in name and "Key" not in text and "not in struct" not in text:
-            choices = [*choices, *_groups()]
-        return UsageError(f"there is no key {name!r}{_nearest(name, choices)}; --help lists all")
-    if found := re.search(r"Could not find '([^']+)'", text):
-        group, _, option = found[1].rpartition("/")
-        options = re.findall(r"^\t(\S+)$", text.partition("Available options")[2], re.MULTILINE)
+        nearest = _nearest(found[1], _keys(compose(config_name)))
+        return UsageError(f"there is no key {found[1]!r}{nearest}; --help lists all")
+    if found := re.search(r"Could not (?:find|load) '([^']+)'", text):
+        group, _, option = found[1].partition("/")
+        options = _options(config_dir / group)
         return UsageError(
             f"there is no option {option!r} of {group!r}{_nearest(option, options)}; there are: {', '.join(options)}"
         )
@@ -61,11 +58,14 @@ def _explained(error: Exception, config_name: str) -> UsageError:
 
 
 def _nearest(name: str, choices: list[str]) -> str:
-    found = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
-    if not found:
-        # A misspelt key may also be right but for the place: lr for optim.optimizer.lr.
-        found = [choice for choice in choices if choice.rpartition(".")[2] == name.rpartition(".")[2]][:1]
+    # A name may be right but for its place, as lr is for optim.optimizer.lr and tiny for spectral/tiny.
+    found = [choice for choice in choices if re.split(r"[./]", choice)[-1] == name]
+    found = found or difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
     return f", did you mean {found[0]!r}?" if found else ""
+
+
+def _options(group_dir: Path) -> list[str]:
+    return sorted(path.relative_to(group_dir).with_suffix("").as_posix() for path in group_dir.rglob("*.yaml"))
 
 
 def _keys(config: DictConfig) -> list[str]:
@@ -76,8 +76,3 @@ def _keys(config: DictConfig) -> list[str]:
                 yield from walk(value, f"{prefix}{key}.")
 
     return list(walk(OmegaConf.to_container(config, resolve=False), ""))
-
-
-def _groups() -> list[str]:
-    loader = GlobalHydra.instance().config_loader()
-    return list(chain(loader.get_group_options("", results_filter=None)))

@@ -8,10 +8,11 @@ from pathlib import Path
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from discrete_ae.build import build_training
 from discrete_ae.cli.overrides import check_overrides
-from discrete_ae.errors import UserError
+from discrete_ae.errors import UsageError, UserError
 from discrete_ae.training.callbacks.interrupt import INTERRUPTED_EXIT_STATUS
 
 PACKAGE_DIR = Path(__file__).parents[1]
@@ -39,6 +40,8 @@ def main(arguments: list[str] | None = None) -> None:
             statuses.append(_train(config))
         except UserError as error:
             statuses.append(_report(error))
+        except OmegaConfBaseException as error:
+            statuses.append(_report(UsageError(" ".join(str(error).split()))))
 
     sys.argv = ["train.py", *arguments]
     job()
@@ -85,5 +88,8 @@ def _quieten() -> None:
     for message in (
         ".*does not have many workers.*",  # on CPU the cores belong to the model
         ".*Checkpoint directory .* exists and is not empty.*",  # a continued run goes on in its own folder
+        ".*The dirpath has changed from.*",  # or in a new one
+        ".*smaller than the logging interval.*",
+        ".*isinstance.treespec, LeafSpec.. is deprecated.*",  # Lightning 2.6 with torch 2.11
     ):
         warnings.filterwarnings("ignore", message=message)

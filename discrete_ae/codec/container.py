@@ -48,9 +48,11 @@ class CodeFile:
     """The model that made the codes: SHA-256, 64 hexadecimal digits."""
 
     def __post_init__(self) -> None:
-        for name in ("sample_rate", "num_samples", "model_sample_rate"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.num_samples < 1:
+            raise ValueError(f"num_samples: expected at least 1, got {self.num_samples}")
+        for name in ("sample_rate", "model_sample_rate"):
+            if not 1 <= getattr(self, name) < 2**31:
+                raise ValueError(f"{name}: expected Hz, at least 1 and below 2^31, got {getattr(self, name)}")
         if any(size < 2 for size in self.codebook_sizes):
             raise ValueError(f"codebook_sizes: expected at least 2 entries in each, got {list(self.codebook_sizes)}")
         if not re.fullmatch("[0-9a-f]{64}", self.model_hash):
@@ -144,11 +146,12 @@ def _read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     # A damaged zip or array header raises nearly anything, from zlib.error to NotImplementedError: all of it means
     # the same here, since nothing but numpy and zipfile runs.
     try:
-        opened = np.load(path, allow_pickle=False)
-        if not isinstance(opened, np.lib.npyio.NpzFile):
-            raise ValueError("a single array")
-        with opened:
-            return {name: opened[name] for name in opened.files}
+        with path.open("rb") as stream:
+            opened = np.load(stream, allow_pickle=False)
+            arrays = {name: opened[name] for name in opened.files}
+        if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+            raise ValueError("not all of its members are arrays")
+        return arrays
     except Exception as error:
         raise DataError(
             f"{path}: damaged, or not a .npz file of codes; copy it again, or encode the recording again"

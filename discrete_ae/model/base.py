@@ -10,6 +10,10 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 
+def _is_whole(value: float) -> bool:
+    return isinstance(value, int | float) and value >= 1 and float(value).is_integer()
+
+
 class _Half(nn.Module, ABC):
     """Common part of encoder and decoder.
 
@@ -25,7 +29,7 @@ class _Half(nn.Module, ABC):
     def __init__(self, channels: int, dim: int, strides: Sequence[int]) -> None:
         super().__init__()
         for name, values in (("channels", [channels]), ("dim", [dim]), ("strides", strides)):
-            if not values or any(value < 1 or value != int(value) for value in values):
+            if not values or not all(_is_whole(value) for value in values):
                 raise ValueError(f"{name}: expected whole numbers of at least 1, got {list(values)}")
         self.channels = channels
         self.dim = dim

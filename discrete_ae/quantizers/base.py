@@ -39,6 +39,13 @@ class _WithValue(torch.autograd.Function):
         return gradients[0], None
 
 
+def whole_number(name: str, value: float, least: int) -> int:
+    """The value as an int; ValueError naming it if it is not a whole number of at least `least`."""
+    if not isinstance(value, int | float) or not value >= least or not float(value).is_integer():
+        raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
+    return int(value)
+
+
 class Quantizer(nn.Module, ABC):
     """Base class of the quantizers.
 
@@ -52,12 +59,8 @@ class Quantizer(nn.Module, ABC):
 
     def __init__(self, dim: int, codebook_sizes: Sequence[int]) -> None:
         super().__init__()
-        if dim < 1:
-            raise ValueError(f"dim: expected at least 1 latent channel, got {dim}")
-        if any(size < 2 for size in codebook_sizes):
-            raise ValueError(f"codebook_sizes: expected at least 2 entries in each, got {list(codebook_sizes)}")
-        self.dim = dim
-        self.codebook_sizes = tuple(int(size) for size in codebook_sizes)
+        self.dim = whole_number("dim", dim, 1)
+        self.codebook_sizes = tuple(whole_number("codebook_sizes", size, 2) for size in codebook_sizes)
 
     @property
     def num_codebooks(self) -> int:
@@ -92,13 +95,14 @@ class Quantizer(nn.Module, ABC):
         """
         if not self.num_codebooks:
             raise ValueError(f"{type(self).__name__} has no codes; choose another quantizer to encode")
-        was_training = self.training
+        modes = [(module, module.training) for module in self.modules()]
         self.eval()
         try:
             with torch.no_grad():
                 return self(latents).codes
         finally:
-            self.train(was_training)
+            for module, training in modes:  # not self.train(): a part may be frozen in evaluation mode
+                module.training = training
 
     def decode(self, codes: Tensor) -> Tensor:
         """Latents (B, D, T) float32 of codes (B, K, T) int64.

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from discrete_ae.quantizers.base import Quantized, Quantizer
+from discrete_ae.quantizers.base import Quantized, Quantizer, whole_number
 
 
 class GumbelSoftmaxQuantizer(Quantizer):
@@ -37,11 +37,10 @@ class GumbelSoftmaxQuantizer(Quantizer):
         temperature: float = 1.0,
         hard: bool = True,
     ) -> None:
-        if num_codebooks < 1 or codebook_dim < 1:
-            raise ValueError(
-                f"expected num_codebooks and codebook_dim of at least 1, got {num_codebooks} and {codebook_dim}"
-            )
-        if not (math.isfinite(temperature) and temperature > 0):
+        codebook_size = whole_number("codebook_size", codebook_size, 2)
+        num_codebooks = whole_number("num_codebooks", num_codebooks, 1)
+        codebook_dim = whole_number("codebook_dim", codebook_dim, 1)
+        if not (isinstance(temperature, int | float) and math.isfinite(temperature) and temperature > 0):
             raise ValueError(f"temperature: expected a finite number above 0, got {temperature}")
         super().__init__(dim=num_codebooks * codebook_dim, codebook_sizes=[codebook_size] * num_codebooks)
         self.temperature = temperature

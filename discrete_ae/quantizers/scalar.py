@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from discrete_ae.quantizers.base import Quantized, Quantizer
+from discrete_ae.quantizers.base import Quantized, Quantizer, whole_number
 from discrete_ae.rounding import Rounding
 
 Bound = Literal["tanh", "sigmoid", "clamp"]
@@ -58,10 +58,10 @@ class ScalarQuantizer(Quantizer):
     radix: Tensor
 
     def __init__(self, levels: Sequence[int], num_codebooks: int, rounding: Rounding, bound: Bound = "tanh") -> None:
-        if not levels or any(level < 2 or level != int(level) for level in levels):
+        if not levels:
             raise ValueError(f"levels: expected a list of whole numbers, each at least 2, got {levels}")
-        if num_codebooks < 1:
-            raise ValueError(f"num_codebooks: expected at least 1, got {num_codebooks}")
+        levels = [whole_number("levels", level, 2) for level in levels]
+        num_codebooks = whole_number("num_codebooks", num_codebooks, 1)
         if not isinstance(rounding, Rounding) or rounding.op != "round":
             raise ValueError(f'rounding: expected a discrete_ae.rounding.Rounding with op="round", got {rounding}')
         if bound not in BOUNDS:

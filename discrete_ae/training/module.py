@@ -101,6 +101,8 @@ class AutoencoderModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the use of codes over the whole validation set and all ranks."""
+        # Lightning puts what has this name on the x-axis, and would otherwise count one step too few.
+        self.log("step", float(self.global_step))
         if self.validation_usage is not None:
             self._log_codes("val", self.validation_usage)
 

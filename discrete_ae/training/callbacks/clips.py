@@ -68,7 +68,13 @@ def draw_log_mel(audio: Tensor, sample_rate: int) -> Figure:
     levels = 10 * power.clamp_min(1e-12).log10()
     low, high = LEVELS_DB
     image = axes.imshow(
-        levels, origin="lower", aspect="auto", extent=(0, seconds, 0, len(levels)), vmin=low, vmax=high, cmap="magma"
+        levels.numpy(),
+        origin="lower",
+        aspect="auto",
+        extent=(0, seconds, 0, len(levels)),
+        vmin=low,
+        vmax=high,
+        cmap="magma",
     )
     axes.set(xlabel="time in s", ylabel=f"mel band, to {khz:g} kHz")
     figure.colorbar(image, label="dB full scale")

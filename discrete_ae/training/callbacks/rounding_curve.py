@@ -26,7 +26,9 @@ class LogRoundingCurve(pl.Callback):
 def draw_rounding(rounding: Rounding) -> Figure:
     """Picture of a rounding over four integers: the soft staircase against the exact one, and the slope."""
     x = torch.linspace(-1.5, 2.5, 2001, dtype=torch.float64)
-    value, slope, exact = (function(x).detach().cpu() for function in (rounding.value, rounding.slope, rounding.exact))
+    value, slope, exact = (
+        function(x).detach().numpy() for function in (rounding.value, rounding.slope, rounding.exact)
+    )
     figure = Figure(figsize=(6.4, 5.0), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
     above.plot(x, exact, color="0.6", label=rounding.op)

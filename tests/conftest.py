@@ -1,0 +1,63 @@
+"""Shared fixtures: short training runs of a very small model on generated recordings."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from discrete_ae.cli.train import main as train
+
+# One thread: the models are tiny, and threads that wait for one another on a busy machine are slow.
+torch.set_num_threads(1)
+
+SMALL = (
+    "trainer=cpu",
+    "model.encoder.dim=16",
+    "model.encoder.depth=1",
+    "model.decoder.dim=16",
+    "model.decoder.depth=1",
+    "num_codebooks=2",
+    "data.crop_seconds=0.2",
+    "data.batch_size=2",
+    "data.max_validation_segments=4",
+    "callbacks.progress=null",
+    "callbacks.clips.count=1",
+    "callbacks.clips.max_seconds=0.5",
+    "trainer.log_every_n_steps=1",
+)
+
+
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of six short recordings: chirps with noise, at three sample rates, mono and stereo."""
+    root = tmp_path_factory.mktemp("recordings")
+    random = np.random.default_rng(0)
+    for i, (rate, channels) in enumerate([(16000, 1), (16000, 2), (22050, 1), (44100, 2), (8000, 1), (16000, 1)]):
+        time = np.arange(rate) / rate
+        tone = 0.3 * np.sin(2 * np.pi * (100 + 50 * i) * time * (1 + time))
+        audio = tone[:, None] + 0.01 * random.standard_normal((rate, channels))
+        soundfile.write(root / f"clip_{i}.wav", audio, rate)
+    return root
+
+
+@pytest.fixture(scope="session")
+def run_training(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Train with the overrides, added to those of a very small model; returns the run's folder."""
+
+    def run(*overrides: str, run_dir: Path | None = None, status: int = 0) -> Path:
+        run_dir = run_dir or tmp_path_factory.mktemp("run")
+        with pytest.raises(SystemExit) as ended:
+            train([*SMALL, f"data.root={recordings}", f"hydra.run.dir={run_dir}", *overrides])
+        assert ended.value.code == status
+        return run_dir
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def ste_run(run_training: Callable[..., Path]) -> Path:
+    """The folder of a finished run of four steps."""
+    return run_training("quantizer=ste", "trainer.max_steps=4", "trainer.val_check_interval=2")

@@ -1,0 +1,332 @@
+"""The autoencoder, with both families: lengths, codes, consistency, refusals."""
+
+import io
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+import discrete_ae
+from discrete_ae.model import (
+    ConvDecoder,
+    ConvEncoder,
+    Decoder,
+    DiscreteAutoencoder,
+    Encoder,
+    SpectralDecoder,
+    SpectralEncoder,
+)
+from discrete_ae.model.layers import ConvNeXtBlock, Downsample, Upsample
+from discrete_ae.quantizers import GumbelSoftmaxQuantizer, IdentityQuantizer, Quantizer, ScalarQuantizer
+from discrete_ae.rounding import Sigmoid, StraightThrough
+
+
+def conv(channels: int, strides: tuple[int, ...] = (2, 3)) -> tuple[Encoder, Decoder]:
+    arguments = {"channels": channels, "width": 4, "strides": strides, "dim": 8}
+    return ConvEncoder(**arguments), ConvDecoder(**arguments)
+
+
+def spectral(channels: int, hop_length: int = 6) -> tuple[Encoder, Decoder]:
+    arguments = {"channels": channels, "hop_length": hop_length, "dim": 8, "depth": 2, "kernel_size": 3}
+    return SpectralEncoder(**arguments), SpectralDecoder(**arguments)
+
+
+FAMILIES = {
+    "conv": conv,
+    "conv of odd strides": lambda channels: conv(channels, (3, 1, 5)),
+    "spectral": spectral,
+    "spectral of odd hop": lambda channels: spectral(channels, 7),
+    "spectral of hop 1": lambda channels: spectral(channels, 1),
+}
+every_family = pytest.mark.parametrize("family", FAMILIES)
+
+
+def ste() -> Quantizer:
+    return ScalarQuantizer([4, 3], 2, StraightThrough())
+
+
+def build(family: str, channels: int = 1, quantizer: Quantizer | None = None) -> DiscreteAutoencoder:
+    with torch.random.fork_rng():
+        torch.default_generator.manual_seed(0)
+        encoder, decoder = FAMILIES[family](channels)
+        model = DiscreteAutoencoder(600, encoder, quantizer or ste(), decoder)
+        with torch.no_grad():  # an untrained encoder is nearly constant; spread its latents, so that many codes occur
+            latents = model.latents(noise(1, channels, 600))
+            model.to_latents.weight.div_(latents.std(dim=(0, 2))[:, None, None])
+            model.to_latents.bias.copy_((model.to_latents.bias - latents.mean(dim=(0, 2))) / latents.std(dim=(0, 2)))
+        return model
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_every_encoder_and_decoder_is_seen_here():
+    def concrete(cls):
+        return {
+            c for child in cls.__subclasses__() for c in {child} | concrete(child) if c.__module__[:11] == "discrete_ae"
+        }
+
+    built = [FAMILIES[family](1) for family in FAMILIES]
+    assert {type(encoder) for encoder, _ in built} == concrete(Encoder)
+    assert {type(decoder) for _, decoder in built} == concrete(Decoder)
+
+
+# Lengths and shapes ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@every_family
+def test_any_length_comes_back_and_has_the_ceiling_of_frames(family, channels):
+    model = build(family, channels).eval()
+    hop = model.hop_length
+    lengths = sorted({1, 2, hop - 1, hop, hop + 1, 2 * hop, 2 * hop + 1, 101} - {0})
+    for n in lengths:
+        audio = noise(2, channels, n)
+        out = model(audio)
+        frames = math.ceil(n / hop)
+        assert out.reconstruction.shape == (2, channels, n)
+        assert out.codes.shape == (2, 2, frames)
+        assert out.codes.dtype == torch.int64
+        assert out.latents.shape == (2, model.quantizer.dim, frames)
+        codes = model.encode(audio)
+        assert torch.equal(codes, out.codes)
+        assert torch.equal(model.decode(codes, n), out.reconstruction)
+        whole = model.decode(codes)
+        assert whole.shape == (2, channels, frames * hop)
+        assert torch.equal(whole[..., :n], out.reconstruction)
+
+
+@every_family
+def test_encode_and_decode_agree_with_forward_bit_for_bit(family):
+    for quantizer in (ste(), GumbelSoftmaxQuantizer(5, 3, 2), ScalarQuantizer([5], 2, Sigmoid(3.0))):
+        model = build(family, quantizer=quantizer).eval()
+        audio = noise(3, 1, 131)
+        out = model(audio)
+        codes = model.encode(audio)
+        assert codes.unique().numel() > 2
+        assert torch.equal(codes, out.codes)
+        assert torch.equal(model.decode(codes, 131), out.reconstruction)
+        assert not codes.requires_grad
+        assert not model.decode(codes).requires_grad
+
+
+@every_family
+def test_encode_is_the_same_in_training_and_leaves_the_mode(family):
+    model = build(family, quantizer=GumbelSoftmaxQuantizer(5, 3, 2))
+    audio = noise(2, 1, 50)
+    expected = model.eval().encode(audio)
+    model.train()
+    state = torch.get_rng_state()
+    assert torch.equal(model.encode(audio), expected)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(module.training for module in model.modules())
+
+
+@every_family
+def test_the_last_frame_is_filled_with_silence(family):
+    model = build(family).eval()
+    hop = model.hop_length
+    audio = noise(1, 1, 3 * hop + 1)
+    filled = torch.cat([audio, torch.zeros(1, 1, hop - 1)], dim=-1)
+    assert torch.equal(model.encode(audio), model.encode(filled))
+
+
+def test_rates():
+    encoder, decoder = conv(1, (4, 8, 10))
+    model = DiscreteAutoencoder(16000, encoder, ste(), decoder)
+    assert model.hop_length == 320
+    assert model.frame_rate_hz == 50
+    # 2 codebooks of 12 entries, 50 times a second
+    assert model.bitrate_bps == pytest.approx(50 * 2 * math.log2(12), rel=1e-12)
+    assert build("conv", quantizer=IdentityQuantizer(3)).bitrate_bps == math.inf
+    assert discrete_ae.DiscreteAutoencoder is DiscreteAutoencoder
+
+
+# Learning and independence --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@every_family
+def test_every_parameter_learns(family, channels):
+    model = build(family, channels)
+    audio = noise(2, channels, 200)
+    (model(audio).reconstruction - audio).square().mean().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().max() > 0, name
+
+
+@every_family
+def test_no_item_depends_on_the_others_in_its_batch(family):
+    model = build(family).eval()
+    first, second = noise(3, 1, 100), noise(3, 1, 100, seed=1)
+    mixed = torch.cat([second[:1], first[1:2], second[2:]])
+    # The same shapes, so that the same kernels run: only the neighbours' contents differ.
+    assert torch.equal(model(mixed).reconstruction[1], model(first).reconstruction[1])
+    assert torch.equal(model(mixed).latents[1], model(first).latents[1])
+
+
+@every_family
+def test_frames_stand_where_their_audio_is(family):
+    model = build(family).eval()
+    hop = model.hop_length
+    audio = torch.zeros(1, 1, 60 * hop)
+    click = audio.clone()
+    click[..., 30 * hop + hop // 2] = 1.0
+    changed = (model.latents(click) - model.latents(audio)).abs().amax(dim=(0, 1)).nonzero().flatten().double()
+    # The receptive field of every encoder is centred on its frame, to within one.
+    assert (changed.min() + changed.max()).item() / 2 == pytest.approx(30, abs=1)
+    latents = model.latents(audio)
+    touched = latents.clone()
+    touched[..., 30] += 1
+    difference = (model.reconstruct(touched, 60 * hop) - model.reconstruct(latents, 60 * hop)).abs()[0, 0]
+    samples = difference.nonzero().flatten().double()
+    assert (samples.min() + samples.max()).item() / 2 == pytest.approx((30 + 0.5) * hop, abs=max(hop, 2))
+
+
+@every_family
+def test_state_dict_round_trip(family):
+    trained, fresh = build(family).eval(), build(family).eval()
+    with torch.no_grad():
+        for i, parameter in enumerate(trained.parameters()):
+            parameter.add_(0.1 * noise(*parameter.shape, seed=i))
+    audio = noise(1, 1, 100)
+    assert not torch.equal(fresh(audio).reconstruction, trained(audio).reconstruction)
+    stored = io.BytesIO()
+    torch.save(trained.state_dict(), stored)
+    stored.seek(0)
+    fresh.load_state_dict(torch.load(stored, weights_only=True))
+    assert torch.equal(fresh(audio).reconstruction, trained(audio).reconstruction)
+    assert torch.equal(fresh.encode(audio), trained.encode(audio))
+
+
+def test_identity_reconstructs_from_its_latents():
+    model = build("spectral", quantizer=IdentityQuantizer(3)).eval()
+    audio = noise(1, 1, 50)
+    out = model(audio)
+    assert out.codes.shape == (1, 0, 9)  # ceil(50 / 6)
+    assert torch.equal(model.reconstruct(out.latents, 50), out.reconstruction)
+    with pytest.raises(ValueError, match="no codes"):
+        model.encode(audio)
+
+
+# Refusals -------------------------------------------------------------------------------------------------------------
+
+
+def test_halves_that_do_not_fit_are_refused():
+    # The published mistake: the decoder's strides written in the order in which it undoes them.
+    with pytest.raises(ValueError, match=r"strides: the encoder has \(2, 3\), the decoder \(3, 2\).*encoder's"):
+        DiscreteAutoencoder(600, conv(1, (2, 3))[0], ste(), conv(1, (3, 2))[1])
+    with pytest.raises(ValueError, match=r"strides: the encoder has \(6,\), the decoder \(5,\)"):
+        DiscreteAutoencoder(600, spectral(1, 6)[0], ste(), spectral(1, 5)[1])
+    with pytest.raises(ValueError, match="channels: the encoder has 1, the decoder 2"):
+        DiscreteAutoencoder(600, conv(1)[0], ste(), conv(2)[1])
+    with pytest.raises(ValueError, match=r"sample_rate: expected .*got 0"):
+        DiscreteAutoencoder(0, conv(1)[0], ste(), conv(1)[1])
+
+
+@pytest.mark.parametrize(
+    ("cls", "changed", "named"),
+    [
+        *[
+            (cls, {"strides": s}, "strides")
+            for cls in (ConvEncoder, ConvDecoder)
+            for s in ([], [0], [2, -1], [2.5], [math.nan], ["two"])
+        ],
+        *[
+            (cls, {name: value}, name)
+            for cls in (ConvEncoder, ConvDecoder)
+            for name in ("channels", "dim")
+            for value in (0, -1, 1.5, "many")
+        ],
+        *[(cls, {"channels": 0}, "channels") for cls in (SpectralEncoder, SpectralDecoder)],
+        *[(cls, {"dim": 0}, "dim") for cls in (SpectralEncoder, SpectralDecoder)],
+        *[
+            (cls, {"hop_length": v}, "hop_length|strides")
+            for cls in (SpectralEncoder, SpectralDecoder)
+            for v in (0, 2.5)
+        ],
+        *[(cls, {"kernel_size": v}, "kernel_size") for cls in (SpectralEncoder, SpectralDecoder) for v in (4, 0, -1)],
+    ],
+    ids=str,
+)
+def test_wrong_numbers_are_refused_by_name(cls, changed, named):
+    common = {"channels": 1, "dim": 8}
+    own = {"width": 4, "strides": [2]} if cls in (ConvEncoder, ConvDecoder) else {"hop_length": 4, "depth": 1}
+    with pytest.raises(ValueError, match=f"^({named}): expected .*got"):
+        cls(**(common | own | changed))
+
+
+@every_family
+def test_wrong_audio_is_refused(family):
+    model = build(family, channels=2)
+    for shape in ((2, 50), (50,), (1, 1, 50), (1, 3, 50), (1, 2, 0), (1, 2, 50, 1)):
+        for use in (model, model.encode):
+            with pytest.raises(ValueError, match=r"audio: expected shape \(batch, 2, samples\).*got \("):
+                use(torch.zeros(shape))
+
+
+@every_family
+def test_wrong_numbers_of_samples_are_refused(family):
+    model = build(family)
+    codes = torch.zeros(1, 2, 4, dtype=torch.int64)
+    available = 4 * model.hop_length
+    for n in (0, -1, available + 1):
+        with pytest.raises(ValueError, match=rf"num_samples: expected 1 to {available} for 4 frames .*got {n}"):
+            model.decode(codes, n)
+    for n in (1, available):
+        assert model.decode(codes, n).shape[-1] == n
+    with pytest.raises(ValueError, match="codes: expected"):
+        model.decode(codes + 12)
+    with pytest.raises(ValueError, match="codes: expected shape"):
+        model.decode(codes[:, :1])
+
+
+# Layers ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 8])
+def test_strided_layers_divide_and_multiply_exactly(stride):
+    x = noise(1, 2, 5 * stride)
+    down = Downsample(2, 3, stride)(x)
+    assert down.shape == (1, 3, 5)
+    assert Upsample(3, 2, stride)(down).shape == (1, 2, 5 * stride)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 8])
+def test_strided_layers_look_at_their_own_frame(stride):
+    down, up = Downsample(1, 1, stride), Upsample(1, 1, stride)
+    with torch.no_grad():
+        down.conv.weight.fill_(1.0)
+        up.conv.weight.fill_(1.0)
+        down.conv.bias.zero_()
+        up.conv.bias.zero_()
+    # Columns: the frames that see each sample. Frame t spans [t s, (t + 1) s), and its window of 2 s half a stride more
+    # on each side.
+    seen = down(torch.eye(6 * stride)[:, None])[:, 0]
+    for t in range(6):
+        start = t * stride - stride // 2
+        expected = torch.zeros(6 * stride)
+        expected[max(start, 0) : start + 2 * stride] = 1
+        assert torch.equal(seen[:, t], expected)
+    # The mirror of it: what a frame writes is what it saw.
+    assert torch.equal(up(torch.eye(6)[:, None])[:, 0], seen.T)
+
+
+def test_decoder_undoes_the_strides_from_the_last_to_the_first():
+    encoder, decoder = conv(1, (2, 5, 3))
+    assert [layer.conv.stride[0] for layer in encoder.modules() if isinstance(layer, Downsample)] == [2, 5, 3]
+    assert [layer.stride for layer in decoder.modules() if isinstance(layer, Upsample)] == [3, 5, 2]
+
+
+def test_block_starts_as_the_identity_plus_a_share():
+    block = ConvNeXtBlock(6, 5, depth=4)
+    x = noise(2, 9, 6)
+    with torch.no_grad():
+        block.scale.zero_()
+    assert torch.equal(block(x), x)
+    with pytest.raises(ValueError, match="kernel_size: expected an odd number of frames, got 4"):
+        ConvNeXtBlock(6, 4, depth=1)

@@ -1,0 +1,163 @@
+"""GumbelSoftmaxQuantizer against torch's gumbel_softmax, numpy, and the law of the Gumbel-max trick."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from discrete_ae.quantizers import GumbelSoftmaxQuantizer
+
+S, K, D = 16, 3, 4  # entries, codebooks, channels of one codebook
+
+
+def build(seed: int = 0, **arguments) -> GumbelSoftmaxQuantizer:
+    with torch.random.fork_rng():
+        torch.default_generator.manual_seed(seed)
+        return GumbelSoftmaxQuantizer(codebook_size=S, num_codebooks=K, codebook_dim=D, **arguments)
+
+
+def some_latents(batch: int = 2, frames: int = 50) -> Tensor:
+    return torch.randn(batch, K * D, frames, generator=torch.Generator().manual_seed(1))
+
+
+def reference_logits(quantizer: GumbelSoftmaxQuantizer, latents: Tensor) -> Tensor:
+    """Scores (B, K, T, S), codebook by codebook."""
+    blocks = latents.split(D, dim=1)
+    return torch.stack([block.mT @ quantizer.scores[k].T for k, block in enumerate(blocks)], dim=1)
+
+
+def reference_mix(quantizer: GumbelSoftmaxQuantizer, choice: Tensor) -> Tensor:
+    return torch.cat([(choice[:, k] @ quantizer.codebooks[k]).mT for k in range(K)], dim=1)
+
+
+@pytest.mark.parametrize("hard", [True, False])
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
+def test_training_forward_and_gradient_are_torchs_gumbel_softmax(temperature, hard):
+    quantizer = build(temperature=temperature, hard=hard)
+    ours, theirs = some_latents().requires_grad_(), some_latents().requires_grad_()
+    torch.default_generator.manual_seed(7)
+    out = quantizer(ours)
+    torch.default_generator.manual_seed(7)
+    logits = reference_logits(quantizer, theirs)
+    expected = reference_mix(quantizer, F.gumbel_softmax(logits, tau=temperature, hard=hard))
+    torch.testing.assert_close(out.latents, expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(out.codes, logits.argmax(-1))
+
+    upstream = some_latents().flip(2)
+    inputs = (quantizer.scores, quantizer.codebooks)
+    gradients = torch.autograd.grad(out.latents, (ours, *inputs), upstream)
+    references = torch.autograd.grad(expected, (theirs, *inputs), upstream)
+    for gradient, reference in zip(gradients, references, strict=True):
+        torch.testing.assert_close(gradient, reference, rtol=1e-4, atol=1e-4)
+
+
+def test_soft_forward_is_the_formula():
+    quantizer = build(temperature=0.7, hard=False)
+    latents = some_latents()
+    torch.default_generator.manual_seed(5)
+    out = quantizer(latents).latents.detach().numpy()
+    torch.default_generator.manual_seed(5)
+    # -log of an Exp(1) variable is a standard Gumbel variable; torch draws them in this order.
+    noise = -np.log(torch.empty(2, K, 50, S).exponential_().double().numpy())
+    logits = reference_logits(quantizer, latents).detach().double().numpy()
+    e = np.exp((logits + noise) / 0.7)
+    weights = e / e.sum(-1, keepdims=True)
+    expected = np.einsum("bkts,ksd->bkdt", weights, quantizer.codebooks.detach().double().numpy())
+    np.testing.assert_allclose(out, expected.reshape(2, K * D, 50), rtol=0, atol=1e-5)
+
+
+def test_training_draws_an_entry_with_the_probability_of_its_softmax():
+    # Gumbel-max: arg max(logits + g) has the distribution softmax(logits), whatever the temperature.
+    quantizer = GumbelSoftmaxQuantizer(codebook_size=4, num_codebooks=1, codebook_dim=2, temperature=3.0)
+    with torch.no_grad():
+        quantizer.scores.copy_(torch.tensor([[[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]]))
+        quantizer.codebooks.copy_(torch.tensor([[[0.0, 0.0], [1.0, 0.0], [2.0, 0.0], [3.0, 0.0]]]))
+    count = 20_000
+    torch.default_generator.manual_seed(11)
+    # Logits (0, 0.5, -1, -0.5) in every frame; the first channel names the entry that was drawn.
+    drawn = quantizer(torch.tensor([[[0.5], [-1.0]]]).expand(1, 2, count)).latents[0, 0].round().long()
+    e = np.exp([0, 0.5, -1, -0.5])
+    p = e / e.sum()
+    frequency = torch.bincount(drawn, minlength=4).numpy() / count
+    assert (np.abs(frequency - p) < 4.5 * np.sqrt(p * (1 - p) / count)).all()
+
+
+def test_hard_forward_emits_entries_of_the_codebook():
+    quantizer = build(temperature=5.0)
+    out = quantizer(some_latents()).latents.detach()
+    for k in range(K):
+        emitted = out[:, k * D : (k + 1) * D].mT.flatten(0, 1)
+        # one-hot by y + (hard - y): a few float spacings off
+        assert torch.cdist(emitted, quantizer.codebooks[k].detach()).amin(1).max() < 2e-3
+
+
+def test_temperature_goes_from_one_entry_to_the_mean_of_all():
+    cold, hot = build(temperature=1e-4, hard=False), build(temperature=1e6, hard=False)
+    latents = some_latents()
+    out = cold(latents).latents.detach()[:, :D].mT.flatten(0, 1)
+    nearest = (out[:, None] - cold.codebooks[0].detach()).norm(dim=-1).amin(1)
+    assert nearest.quantile(0.95) < 1e-3
+    mean = hot.codebooks.detach().mean(1).flatten()[None, :, None]
+    torch.testing.assert_close(hot(latents).latents.detach(), mean.expand(2, K * D, 50), rtol=0, atol=1e-4)
+
+
+def test_evaluation_takes_the_arg_max_without_noise():
+    quantizer = build().eval()
+    latents = some_latents()
+    scores, blocks = quantizer.scores.detach().double().numpy(), latents.double().numpy().reshape(2, K, D, 50)
+    logits = np.einsum("bkdt,ksd->bkts", blocks, scores)
+    ranked = np.sort(logits, axis=-1)
+    assert (ranked[..., -1] - ranked[..., -2] > 1e-5).all()  # no near tie among these
+    out = quantizer(latents)
+    np.testing.assert_array_equal(out.codes.numpy(), logits.argmax(-1))
+    for k in range(K):
+        # The latents of codebook k are rows of its codebook, bit for bit.
+        assert torch.equal(out.latents[:, k * D : (k + 1) * D].mT, quantizer.codebooks[k][out.codes[:, k]])
+
+
+def test_evaluation_gradient_is_that_of_the_noiseless_softmax():
+    quantizer = build(temperature=0.8).eval()
+    ours, theirs = some_latents().requires_grad_(), some_latents().requires_grad_()
+    upstream = some_latents().flip(2)
+    (gradient,) = torch.autograd.grad(quantizer(ours).latents, ours, upstream)
+    soft = reference_mix(quantizer, torch.softmax(reference_logits(quantizer, theirs) / 0.8, dim=-1))
+    (expected,) = torch.autograd.grad(soft, theirs, upstream)
+    torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_score_vectors_of_equal_length_encode_to_their_own_entry():
+    # Scores and emitted vectors are weights of their own, so encode(decode(codes)) means nothing here. The fixed point
+    # is in the scores: of unit vectors, s . s' is largest for s' = s (Cauchy-Schwarz).
+    quantizer = build()
+    with torch.no_grad():
+        quantizer.scores.copy_(F.normalize(quantizer.scores, dim=-1))
+    codes = torch.arange(S).expand(1, K, S).contiguous()
+    latents = torch.cat([quantizer.scores[k].T for k in range(K)])[None].detach()
+    assert torch.equal(quantizer.encode(latents), codes)
+
+
+def test_saturated_scores_stay_finite():
+    quantizer = build(temperature=0.01, hard=False)
+    latents = (some_latents() * 1e4).requires_grad_()
+    out = quantizer(latents).latents
+    out.sum().backward()
+    assert out.isfinite().all()
+    assert latents.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("temperature", value) for value in (0, -1.0, math.nan, math.inf, "warm")],
+        *[("codebook_size", value) for value in (1, 0, -4, 2.5, "many")],
+        *[("num_codebooks", value) for value in (0, -1, 1.5, "eight")],
+        *[("codebook_dim", value) for value in (0, -1, 1.5, "wide")],
+    ],
+)
+def test_wrong_arguments_are_refused_by_name(name, value):
+    arguments = {"codebook_size": S, "num_codebooks": K, "codebook_dim": D} | {name: value}
+    with pytest.raises(ValueError, match=rf"^{name}: expected .*got.*{value}"):
+        GumbelSoftmaxQuantizer(**arguments)

@@ -1,0 +1,253 @@
+"""ScalarQuantizer against hand arithmetic, numpy, and FSQ of vector-quantize-pytorch."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from vector_quantize_pytorch import FSQ
+
+from discrete_ae import rounding as roundings
+from discrete_ae.quantizers import ScalarQuantizer
+from discrete_ae.rounding import Rounding, Sigmoid, StraightThrough
+
+BOUNDS = ("tanh", "sigmoid", "clamp")
+NUMPY_BOUNDS = {
+    "tanh": lambda z: (np.tanh(z) + 1) / 2,
+    "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
+    "clamp": lambda z: (np.clip(z, -1, 1) + 1) / 2,
+}
+NUMPY_SLOPES = {
+    "tanh": lambda z: (1 - np.tanh(z) ** 2) / 2,
+    "sigmoid": lambda z: NUMPY_BOUNDS["sigmoid"](z) * (1 - NUMPY_BOUNDS["sigmoid"](z)),
+    "clamp": lambda z: np.full_like(z, 0.5),  # straight through outside as well
+}
+# Into (0, 1) and back: b^-1 of a dequantized value in [-1, 1].
+INVERSES = {
+    "tanh": torch.atanh,
+    "sigmoid": lambda value: torch.logit((value + 1) / 2),
+    "clamp": lambda value: value,
+}
+ROUNDINGS = [
+    cls
+    for _, cls in sorted(vars(roundings).items())
+    if isinstance(cls, type) and issubclass(cls, Rounding) and cls is not Rounding and not cls.__name__.startswith("_")
+]
+
+
+def ste(levels: list[int], num_codebooks: int = 1, bound: str = "tanh") -> ScalarQuantizer:
+    return ScalarQuantizer(levels, num_codebooks, StraightThrough(), bound)
+
+
+def random_latents(*shape: int, scale: float = 1.5) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0)) * scale
+
+
+def all_codes(quantizer: ScalarQuantizer) -> Tensor:
+    """Every code once, (1, K, size)."""
+    return torch.arange(quantizer.codebook_sizes[0]).expand(1, quantizer.num_codebooks, -1).contiguous()
+
+
+def test_by_hand():
+    quantizer = ste([3, 5])
+    latents = torch.tensor([[[0.0, 100.0, -100.0], [0.0, -100.0, 100.0]]])
+    out = quantizer(latents)
+    # u = (2 * 1/2, 4 * 1/2) = (1, 2) in frame 0, code 1 + 3 * 2; then (2, 0), code 2; then (0, 4), code 3 * 4.
+    assert out.codes.tolist() == [[[7, 2, 12]]]
+    # 2 u / (L - 1) - 1 with these u is 0, 1 and -1 exactly.
+    assert out.latents.tolist() == [[[0.0, 1.0, -1.0], [0.0, -1.0, 1.0]]]
+    # Four levels have none at 0: u = 1.5 is a tie and goes to the even 2, of value 4/3 - 1.
+    assert ste([4])(torch.zeros(1, 1, 1)).codes.item() == 2
+
+
+@pytest.mark.parametrize("bound", BOUNDS)
+def test_codes_and_latents_against_numpy(bound):
+    levels, k = [8, 5, 2, 3], 3
+    quantizer = ste(levels, k, bound)
+    assert quantizer.dim == 12
+    assert quantizer.codebook_sizes == (240, 240, 240)
+    latents = random_latents(2, 12, 300)
+    scale = np.tile(np.array(levels) - 1, k)[:, None]
+    u = scale * NUMPY_BOUNDS[bound](latents.double().numpy())
+    clear = np.abs(u - np.floor(u) - 0.5) > 1e-4  # float32 may fall on the other side of a tie
+    digits = np.rint(u)
+    out = quantizer.eval()(latents)
+    expected = 2 * digits / scale - 1
+    np.testing.assert_allclose(out.latents.numpy()[clear], expected[clear], rtol=0, atol=2e-7)
+    radix = np.array([1, 8, 40, 80])
+    codes = (digits.reshape(2, k, 4, 300) * radix[:, None]).sum(2)
+    whole = clear.reshape(2, k, 4, 300).all(2)
+    assert whole.mean() > 0.99
+    np.testing.assert_array_equal(out.codes.numpy()[whole], codes[whole])
+
+
+@pytest.mark.parametrize("levels", [[2], [3], [4, 4, 4, 4], [8, 5, 5], [7, 2, 33]])
+def test_dequantized_values_are_the_mixed_radix_digits(levels):
+    quantizer = ste(levels, num_codebooks=2)
+    values = quantizer.decode(all_codes(quantizer))[0].unflatten(0, (2, len(levels)))
+    assert torch.equal(values[0], values[1])
+    # numpy's unravel has the last digit least significant, ours the first.
+    digits = np.stack(np.unravel_index(np.arange(math.prod(levels)), levels[::-1])[::-1])
+    expected = 2 * digits / (np.array(levels) - 1)[:, None] - 1
+    np.testing.assert_allclose(values[0].numpy(), expected, rtol=0, atol=1.2e-7)
+    for channel in values[0]:
+        assert channel.min() == -1  # 0 * 2 / (L - 1) - 1
+        assert channel.max() == 1  # (L - 1) * 2 / (L - 1) - 1: the quotient of equal numbers times 2 is exact
+
+
+@pytest.mark.parametrize("bound", BOUNDS)
+@pytest.mark.parametrize("levels", [[2], [4, 4, 4, 4], [8, 5, 5]])
+def test_encode_is_the_inverse_of_decode_behind_the_bound(levels, bound):
+    # Latents lie after the bound, encode's input before it: the fixed point is encode(b^-1(decode(codes))) == codes.
+    # At the ends b^-1 is +-inf for tanh and sigmoid, which both send to exactly 0 or 1.
+    quantizer = ste(levels, 2, bound)
+    codes = all_codes(quantizer)
+    assert torch.equal(quantizer.encode(INVERSES[bound](quantizer.decode(codes))), codes)
+
+
+def test_codebooks_are_blocks_of_neighbouring_channels():
+    quantizer = ste([4, 3], num_codebooks=3).eval()
+    latents = random_latents(1, 6, 20)
+    codes = quantizer(latents).codes
+    for k in range(3):
+        block = slice(2 * k, 2 * k + 2)
+        assert torch.equal(ste([4, 3]).encode(latents[:, block])[:, 0], codes[:, k])
+        changed = codes.clone()
+        changed[:, k] = (codes[:, k] + 1) % 12
+        differs = (quantizer.decode(changed) != quantizer.decode(codes)).any(dim=2)[0]
+        assert differs[block].any()
+        differs[block] = False
+        assert not differs.any()
+
+
+def test_symmetry():
+    quantizer = ste([4, 5, 8])
+    latents = random_latents(1, 3, 1000)
+    # b(-z) = 1 - b(z): every digit c becomes L - 1 - c, the code its complement.
+    assert torch.equal(quantizer.encode(-latents), 4 * 5 * 8 - 1 - quantizer.encode(latents))
+
+
+@pytest.mark.parametrize("bound", BOUNDS)
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_gradient_by_the_chain_rule(training, bound):
+    k = 6.0
+    latents = random_latents(2, 3, 50).requires_grad_()
+    upstream = random_latents(2, 3, 50, scale=1.0).flip(0)
+    quantizer = ScalarQuantizer([4, 7, 2], 1, Sigmoid(k, normalized=True), bound).train(training)
+    (gradient,) = torch.autograd.grad(quantizer(latents).latents, latents, upstream)
+    z = latents.detach().double().numpy()
+    steps = np.array([3, 6, 1])[:, None]
+    u = steps * NUMPY_BOUNDS[bound](z)
+    slope = (k / 4) * (1 - np.tanh(k * (u - np.floor(u) - 0.5) / 2) ** 2) / np.tanh(k / 4)
+    # d latents / d z = 2 / (L - 1) * s'(u) * (L - 1) * b'(z)
+    expected = upstream.numpy() * 2 * slope * NUMPY_SLOPES[bound](z)
+    np.testing.assert_allclose(gradient.numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_latent_beyond_the_clamp_still_learns():
+    latents = torch.tensor([[[-7.0, -1.0, 0.3, 1.0, 50.0]]], requires_grad=True)
+    out = ste([5], bound="clamp")(latents).latents
+    assert out[0, 0, 0] == -1
+    assert out[0, 0, -1] == 1
+    out.sum().backward()
+    # 2 / (L - 1) * 1 * (L - 1) / 2, by powers of two
+    assert torch.equal(latents.grad, torch.ones_like(latents))
+
+
+def test_soft_forward_emits_the_soft_staircase_in_training_only():
+    quantizer = ScalarQuantizer([6], 1, Sigmoid(5.0, hard=False))
+    latents = random_latents(1, 1, 200)
+    u = 5 * NUMPY_BOUNDS["tanh"](latents.double().numpy())
+    soft = np.floor(u) + 1 / (1 + np.exp(-5 * (u - np.floor(u) - 0.5)))
+    np.testing.assert_allclose(quantizer(latents).latents.numpy(), 2 * soft / 5 - 1, rtol=0, atol=1e-5)
+    levels = quantizer.decode(all_codes(quantizer)).flatten()
+    assert torch.isin(quantizer.eval()(latents).latents, levels).all()
+
+
+@pytest.mark.parametrize("cls", ROUNDINGS, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("hard", [True, False])
+def test_every_rounding_serves(cls, hard):
+    quantizer = ScalarQuantizer([2, 5], 2, cls(hard=hard))
+    latents = random_latents(2, 4, 400, scale=3.0).requires_grad_()
+    torch.default_generator.manual_seed(0)
+    out = quantizer(latents)
+    # Codes come from the hard path: never from noise, so never out of range.
+    assert torch.equal(out.codes, ste([2, 5], 2).encode(latents.detach()))
+    assert out.codes.min() >= 0
+    assert out.codes.max() < 10
+    out.latents.square().sum().backward()
+    assert latents.grad.isfinite().all()
+    assert (latents.grad.abs().amax(dim=(0, 2)) > 1e-3).all()
+
+
+def test_every_entry_is_used_under_bf16_autocast():
+    # In bfloat16 arithmetic half of such a codebook is never reached.
+    quantizer = ste([8, 8, 8])
+    value = torch.rand(1, 3, 30_000, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        codes = quantizer(torch.atanh(value)).codes
+    assert codes.unique().numel() == 512
+
+
+# Finite Scalar Quantization of vector-quantize-pytorch ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("levels", "num_codebooks"), [([4, 4, 4, 4], 8), ([8, 5, 5, 5], 1), ([2, 3, 7], 2)])
+def test_straight_through_with_tanh_is_fsq(levels, num_codebooks):
+    fsq = FSQ(levels=levels, num_codebooks=num_codebooks, preserve_symmetry=True, channel_first=True)
+    quantizer = ste(levels, num_codebooks)
+    latents = random_latents(3, quantizer.dim, 200, scale=1.0)
+    # FSQ floors u + 1/2, we round u half to even: an exact tie may differ, and what float32 round-off makes one.
+    u = np.tile(np.array(levels) - 1, num_codebooks)[:, None] * NUMPY_BOUNDS["tanh"](latents.double().numpy())
+    clear = torch.tensor(np.abs(u - np.floor(u) - 0.5) > 1e-5)
+    clear_codes = clear.unflatten(1, (num_codebooks, len(levels))).all(2)
+    assert clear_codes.float().mean() > 0.99
+
+    ours, theirs = latents.clone().requires_grad_(), latents.clone().requires_grad_()
+    out = quantizer(ours)
+    reference, indices = fsq(theirs)
+    indices = indices.unflatten(0, (3, -1)) if indices.ndim == 2 and num_codebooks > 1 else indices
+    indices = indices[:, None] if num_codebooks == 1 else indices.movedim(-1, 1)
+    assert torch.equal(out.codes[clear_codes], indices[clear_codes].long())
+    torch.testing.assert_close(out.latents[clear], reference[clear], rtol=0, atol=1e-6)
+
+    upstream = random_latents(3, quantizer.dim, 200).flip(2)
+    (gradient,) = torch.autograd.grad(out.latents, ours, upstream)
+    (expected,) = torch.autograd.grad(reference, theirs, upstream)
+    torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("levels", [[4, 4, 4, 4], [8, 5, 5, 5], [2, 3, 7]])
+def test_dequantize_is_fsqs_codebook(levels):
+    fsq = FSQ(levels=levels, preserve_symmetry=True)
+    codebook = ste(levels).decode(all_codes(ste(levels)))[0].T
+    torch.testing.assert_close(codebook, fsq.implicit_codebook, rtol=0, atol=2e-7)
+
+
+# Wrong arguments ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        *[({"levels": levels}, "levels") for levels in ([], [4, 1], [4, 0], [-3], [4, 4.5], [math.nan], ["four"])],
+        *[({"num_codebooks": k}, "num_codebooks") for k in (0, -1, 2.5, math.nan, "eight")],
+        *[({"rounding": r}, "rounding") for r in (None, "round", torch.round, StraightThrough(op="floor"))],
+        *[({"bound": bound}, "bound") for bound in ("relu", None, "")],
+    ],
+    ids=str,
+)
+def test_wrong_arguments_are_refused_by_name(changed, named):
+    arguments = {"levels": [4, 4], "num_codebooks": 2, "rounding": StraightThrough(), "bound": "tanh"} | changed
+    with pytest.raises(ValueError, match=f"^{named}: expected .*got"):
+        ScalarQuantizer(**arguments)
+
+
+def test_whole_floats_are_whole_numbers():
+    quantizer = ScalarQuantizer([4.0, 5.0], 2.0, StraightThrough())
+    assert quantizer.codebook_sizes == (20, 20)
+    latents = random_latents(1, 4, 10)
+    codes = quantizer.eval()(latents).codes
+    assert codes.dtype == torch.int64
+    assert torch.equal(codes, ste([4, 5], 2).encode(latents))

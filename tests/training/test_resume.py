@@ -1,0 +1,76 @@
+"""A run that was killed and resumed ends with the weights of one that was not, to the last bit."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import SMALL
+
+# The process that trains kills itself in mid-run, with a signal that it cannot handle.
+KILLED_AT_25 = """
+import os, signal, sys
+from discrete_ae.cli.train import main
+from discrete_ae.training import AutoencoderModule
+
+step = AutoencoderModule.training_step
+
+def training_step(self, *arguments):
+    if self.global_step == 25:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, *arguments)
+
+AutoencoderModule.training_step = training_step
+main(sys.argv[1:])
+"""
+
+
+def state_of(run: Path) -> dict:
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("quantizer", ["ste", "gumbel"])
+def test_killed_and_resumed_equals_uninterrupted(
+    quantizer: str, run_training: Callable[..., Path], recordings: Path, tmp_path: Path
+) -> None:
+    overrides = [f"quantizer={quantizer}", "trainer.max_steps=40", "trainer.val_check_interval=20"]
+    whole = run_training(*overrides, run_dir=tmp_path / "whole")
+    broken = tmp_path / "broken"
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_AT_25, *SMALL, f"data.root={recordings}", f"hydra.run.dir={broken}", *overrides],
+        env=environment,
+        capture_output=True,
+        check=False,
+    )
+    assert killed.returncode == -9
+    assert state_of(broken)["global_step"] == 20
+    resumed = run_training(*overrides, f"ckpt_path={broken}/checkpoints/last.ckpt", run_dir=tmp_path / "resumed")
+    expected, found = state_of(whole), state_of(resumed)
+    assert found["global_step"] == 40
+    assert all(torch.equal(tensor, found["state_dict"][name]) for name, tensor in expected["state_dict"].items())
+    assert found["discrete_ae"]["model_hash"] == expected["discrete_ae"]["model_hash"]
+
+
+def test_init_from_starts_a_new_run_from_old_weights(ste_run: Path, run_training: Callable[..., Path]) -> None:
+    old = ste_run / "checkpoints" / "last.ckpt"
+    # A learning rate of 0 (and no decay) leaves the weights as they were read.
+    run = run_training(
+        "trainer.max_steps=1", "optim.optimizer.lr=0", f"init_from={old}", "trainer.val_check_interval=1"
+    )
+    assert state_of(run)["global_step"] == 1
+    expected = torch.load(old, weights_only=True)["state_dict"]
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in state_of(run)["state_dict"].items())
+
+
+def test_init_from_another_model_is_refused(
+    ste_run: Path, run_training: Callable[..., Path], capsys: pytest.CaptureFixture
+) -> None:
+    old = ste_run / "checkpoints" / "last.ckpt"
+    run_training("num_codebooks=3", f"init_from={old}", "trainer.max_steps=1", status=1)
+    assert "weights do not fit this model" in capsys.readouterr().err

@@ -1,0 +1,140 @@
+"""What a run leaves behind: events, configuration, checkpoints."""
+
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+REPOSITORY = Path(__file__).parents[2]
+TERMS = {"mel", "l1", "snr"}
+CODES = {"usage", "perplexity", "entropy_bits", "bitrate_bps"}
+
+
+def events_of(run: Path) -> EventAccumulator:
+    accumulator = EventAccumulator(str(run), size_guidance={"scalars": 0, "images": 0, "audio": 0, "histograms": 0})
+    return accumulator.Reload()
+
+
+@pytest.fixture(scope="module")
+def fourier_run(run_training: Callable[..., Path]) -> Path:
+    return run_training(
+        "quantizer=fourier", "quantizer.rounding.hard=false", "trainer.max_steps=2", "trainer.val_check_interval=2"
+    )
+
+
+def test_every_documented_scalar_is_logged(ste_run: Path) -> None:
+    expected = (
+        {f"train/{name}" for name in {"loss", "reconstruction", *TERMS}}
+        | {f"val/{name}" for name in {"reconstruction", "si_sdr_db", *TERMS}}
+        | {f"{prefix}/codes/{name}" for prefix in ("train", "val") for name in CODES}
+        | {f"hparam/{name}" for name in ("reconstruction", "si_sdr_db", "usage", "perplexity", "bitrate_bps")}
+        | {"lr-AdamW"}
+    )
+    assert set(events_of(ste_run).Tags()["scalars"]) == expected
+
+
+def test_every_logged_scalar_is_documented_in_the_readme(ste_run: Path, fourier_run: Path) -> None:
+    readme = (REPOSITORY / "README.md").read_text()
+    tags = {tag for run in (ste_run, fourier_run) for tag in events_of(run).Tags()["scalars"]}
+    documented = set(re.findall(r"`([\w/-]+)`", readme))
+    of_terms = {f"{prefix}/{term}" for prefix in ("train", "val") for term in TERMS}
+    assert {"train/<term>", "val/<term>"} <= set(re.findall(r"`([\w/<>-]+)`", readme))
+    assert tags - of_terms <= documented
+
+
+def test_soft_reconstruction_is_logged_where_it_differs(ste_run: Path, fourier_run: Path) -> None:
+    assert "val/soft_reconstruction" not in events_of(ste_run).Tags()["scalars"]
+    assert "val/soft_reconstruction" in events_of(fourier_run).Tags()["scalars"]
+
+
+def test_validation_runs_before_the_first_step_and_at_every_interval(ste_run: Path) -> None:
+    assert [event.step for event in events_of(ste_run).Scalars("val/reconstruction")] == [0, 2, 4]
+    assert [event.step for event in events_of(ste_run).Scalars("val/codes/usage")] == [0, 2, 4]
+
+
+def test_reconstruction_is_the_weighted_sum_of_the_terms(ste_run: Path) -> None:
+    events = events_of(ste_run)
+    weights = yaml.safe_load((ste_run / "config.yaml").read_text())["loss"]["weights"]
+    for prefix in ("train", "val"):
+        by_step = {event.step: event.value for event in events.Scalars(f"{prefix}/reconstruction")}
+        for step, total in by_step.items():
+            terms = {
+                term: next(event.value for event in events.Scalars(f"{prefix}/{term}") if event.step == step)
+                for term in TERMS
+            }
+            # Sums of float32 means: equal to a few units in the last place.
+            assert total == pytest.approx(sum(weights[term] * value for term, value in terms.items()), rel=1e-5)
+
+
+def test_entropy_gives_the_bitrate_and_bounds_it(ste_run: Path) -> None:
+    events = events_of(ste_run)
+    for prefix in ("train", "val"):
+        for bits, rate in zip(
+            events.Scalars(f"{prefix}/codes/entropy_bits"), events.Scalars(f"{prefix}/codes/bitrate_bps"), strict=True
+        ):
+            assert rate.value == pytest.approx(50 * bits.value)  # 50 frames per second
+            assert 0 <= bits.value <= 16  # 2 codebooks of 8 bits
+
+
+def test_hparams_hold_the_real_final_metrics(ste_run: Path) -> None:
+    events = events_of(ste_run)
+    for tag, source in (("hparam/reconstruction", "val/reconstruction"), ("hparam/usage", "val/codes/usage")):
+        assert [(event.step, event.value) for event in events.Scalars(tag)] == [
+            (event.step, event.value) for event in events.Scalars(source)
+        ]
+    plugin = events.summary_metadata["_hparams_/experiment"].plugin_data
+    assert plugin.plugin_name == "hparams"
+    session = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    assert b"StraightThrough" in session
+    assert b"nominal_bitrate_bps" in session
+
+
+def test_audio_pictures_and_histograms_are_logged(ste_run: Path) -> None:
+    tags = events_of(ste_run).Tags()
+    assert {tag.split("/")[1] for tag in tags["audio"]} == {"original", "reconstruction"}
+    assert {tag.split("/")[0] for tag in tags["images"]} == {"log_mel", "rounding"}
+    assert tags["histograms"] == ["codes/codebook_0", "codes/codebook_1"]
+
+
+def test_original_clip_is_logged_once_and_its_reconstruction_at_every_validation(ste_run: Path) -> None:
+    events = events_of(ste_run)
+    for tag in events.Tags()["audio"]:
+        steps = [event.step for event in events.Audio(tag)]
+        assert steps == ([0] if "/original/" in tag else [0, 2, 4])
+
+
+def test_histogram_counts_every_validation_frame(ste_run: Path) -> None:
+    # 4 segments of 0.2 s are 3200 samples, 10 frames of 320, each.
+    for event in events_of(ste_run).Histograms("codes/codebook_0"):
+        assert event.histogram_value.num == 40
+        assert math.isclose(sum(event.histogram_value.bucket), 40)
+
+
+def test_checkpoints_and_configuration_are_there(ste_run: Path) -> None:
+    assert {path.name for path in (ste_run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    config = yaml.safe_load((ste_run / "config.yaml").read_text())
+    assert config["quantizer"]["num_codebooks"] == 2
+    assert "${" not in (ste_run / "config.yaml").read_text()
+    assert not {path.name for path in ste_run.iterdir() if not path.name.startswith("events")} - {
+        "config.yaml",
+        "checkpoints",
+    }
+
+
+def test_checkpoint_is_plain_data_and_names_only_components(ste_run: Path) -> None:
+    checkpoint = torch.load(ste_run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 4
+
+    def targets(node: object) -> list[str]:
+        if isinstance(node, dict):
+            own = [node["_target_"]] if "_target_" in node else []
+            return own + targets(list(node.values()))
+        return [t for value in node for t in targets(value)] if isinstance(node, list | tuple) else []
+
+    assert targets(checkpoint["discrete_ae"])
+    assert all(target.startswith("discrete_ae.") for target in targets(checkpoint))
