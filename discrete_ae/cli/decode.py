@@ -51,8 +51,9 @@ def decode(
 ) -> None:
     """Turn files of codes back into recordings of their own sample rate, length and channels.
 
-    A folder keeps its name and tree: a/b/x.npz of INPUT a becomes OUT/a/b/x.wav.
-    A file given by itself becomes OUT/x.wav.
+    A folder keeps its tree: a/x.npz in INPUT becomes OUT/a/x.wav. Of several
+    INPUTs, each folder keeps its name too. A file given by itself becomes
+    OUT/x.wav.
 
     Only the model that made the codes decodes them; with --force, another one
     of the same codebooks, sample rate and frames. A file that cannot be decoded

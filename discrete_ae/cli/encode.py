@@ -29,9 +29,10 @@ def encode(
 ) -> None:
     """Turn recordings into files of integer codes (.npz).
 
-    A folder keeps its name and tree: a/b/x.wav of INPUT a becomes OUT/a/b/x.npz.
-    A file given by itself becomes OUT/x.npz. Where x.wav and x.flac lie in one
-    folder, they become x.wav.npz and x.flac.npz.
+    A folder keeps its tree: a/x.wav in INPUT becomes OUT/a/x.npz. Of several
+    INPUTs, each folder keeps its name too. A file given by itself becomes
+    OUT/x.npz. Where x.wav and x.flac lie in one folder, they become x.wav.npz
+    and x.flac.npz.
 
     Any sample rate, length and format that libsndfile reads will do. A mono
     model codes the channels of a recording one by one. A recording that cannot

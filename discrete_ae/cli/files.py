@@ -3,10 +3,11 @@
 import os
 import uuid
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from discrete_ae.data.files import walk
 from discrete_ae.errors import DataError, UsageError
 
 
@@ -29,9 +30,9 @@ class Plan(NamedTuple):
 def plan(inputs: Sequence[Path], out: Path, source_suffixes: Collection[str], target_suffix: str) -> Plan:
     """Pair every input file with its output.
 
-    A folder `a` keeps its name and its tree below `out`: a/b/x.wav becomes out/a/b/x.npz. A file given by itself
-    becomes out/x.npz, or `out` itself where that ends in the suffix and is no folder. Where two files would become the
-    same one, they keep their suffixes: x.wav.npz and x.flac.npz.
+    A folder given alone keeps its tree in `out`: b/x.wav in it becomes out/b/x.npz. Among several inputs it keeps its
+    name too: out/a/b/x.npz. A file becomes out/x.npz, or `out` itself where that ends in the suffix and is no folder.
+    Where two files would become the same one, they keep their suffixes: x.wav.npz and x.flac.npz.
 
     Args:
         inputs: files, of any suffix, and folders.
@@ -47,7 +48,7 @@ def plan(inputs: Sequence[Path], out: Path, source_suffixes: Collection[str], ta
     problems = []
     for path in inputs:
         try:
-            found |= dict.fromkeys(_sources(path, source_suffixes))
+            found |= dict.fromkeys(_sources(path, source_suffixes, alone=len(inputs) == 1))
         except DataError as error:
             problems.append(error)
         except OSError as error:
@@ -106,29 +107,19 @@ def write_whole(target: Path, content: bytes) -> None:
         raise _unwritable(target, error.strerror) from error
 
 
-def _sources(path: Path, suffixes: Collection[str]) -> list[tuple[Path, Path]]:
+def _sources(path: Path, suffixes: Collection[str], *, alone: bool) -> list[tuple[Path, Path]]:
     """The files of an input, each with its folder below the output."""
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; check the name")
     if not path.is_dir():
         return [(path, Path())]
-    files = sorted(file for file in _walk(path) if file.suffix.lower() in suffixes)
+    files = sorted(file for file in walk(path) if file.suffix.lower() in suffixes)
     if not files:
         usual = [suffix for suffix in (".wav", ".flac", ".ogg", ".opus", ".mp3", ".npz") if suffix in suffixes]
         raise DataError(f"{path}: no {', '.join(usual)} files in it or below; give another folder")
-    name = Path(os.path.abspath(path)).name  # noqa: PTH100 - resolve() would give the name that a link points to
+    # abspath gives "." its name; resolve() would give the name that a link points to
+    name = "" if alone else Path(os.path.abspath(path)).name  # noqa: PTH100
     return [(file, name / file.parent.relative_to(path)) for file in files]
-
-
-def _walk(root: Path) -> Iterator[Path]:
-    """The files below a folder, folder links followed, hidden names left out."""
-    seen: set[str] = set()  # a folder link may point to one of its own parents
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        seen.add(os.path.realpath(folder))
-        subfolders[:] = [
-            name for name in subfolders if not name.startswith(".") and os.path.realpath(Path(folder, name)) not in seen
-        ]
-        yield from (Path(folder, name) for name in names if not name.startswith("."))
 
 
 def _without_collisions(found: Collection[tuple[Path, Path]], out: Path, suffix: str) -> list[Job]:

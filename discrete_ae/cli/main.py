@@ -50,13 +50,13 @@ def train(overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VA
     train_main(overrides or [])
 
 
-_EXAMPLE_CHECKPOINT = "-c logs/train/ste/checkpoints/best.ckpt"
+_EXAMPLE_CHECKPOINT = "-c logs/default/RUN/checkpoints/best.ckpt"
 app.command(rich_help_panel="Encode and decode", epilog=_example(f"encode recordings -o codes {_EXAMPLE_CHECKPOINT}"))(
     encode
 )
-app.command(
-    rich_help_panel="Encode and decode", epilog=_example(f"decode codes/recordings -o decoded {_EXAMPLE_CHECKPOINT}")
-)(decode)
+app.command(rich_help_panel="Encode and decode", epilog=_example(f"decode codes -o decoded {_EXAMPLE_CHECKPOINT}"))(
+    decode
+)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

@@ -71,7 +71,7 @@ def probe(path: Path) -> AudioFile:
         DataError: libsndfile cannot read the file, or it holds no samples.
     """
     try:
-        info = soundfile.info(path)
+        info = soundfile.info(os.fsencode(path))
     except (soundfile.SoundFileError, OSError) as error:
         reason = "empty file" if path.is_file() and path.stat().st_size == 0 else "not readable as audio"
         raise DataError(f"{path}: {reason}; remove or replace it") from error
@@ -95,7 +95,7 @@ def find_audio(root: str | Path, *, strict: bool = False) -> Scan:
     if not root.is_dir():
         raise DataError(f"{root}: is a file, expected a folder; give the folder that holds the recordings")
     log.info("Looking for audio in %s", root)
-    paths = sorted((p for p in _walk(root) if p.suffix.lower() in SUFFIXES), key=lambda p: _key(p, root))
+    paths = sorted((p for p in walk(root) if p.suffix.lower() in SUFFIXES), key=lambda p: _key(p, root))
     if not paths:
         raise DataError(
             f"{root}: no audio files (.wav, .flac, .ogg, .opus, .mp3, …) in it or below; give another folder"
@@ -160,7 +160,8 @@ def _key(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
-def _walk(root: Path) -> Iterator[Path]:
+def walk(root: Path) -> Iterator[Path]:
+    """Yield the files below a folder, folder links followed, hidden names left out."""
     seen: set[str] = set()  # a folder link may point to one of its own parents
     for folder, subfolders, names in os.walk(root, followlinks=True):
         seen.add(os.path.realpath(folder))

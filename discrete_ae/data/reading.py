@@ -4,6 +4,7 @@ Legend: C channels, N samples per channel.
 """
 
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +91,7 @@ def _read_frames(file: AudioFile, start: int, stop: int) -> Audio:
     frames = np.zeros((stop - start, file.channels), dtype=np.float32)
     window = frames[inside.start - start : max(inside.stop, inside.start) - start]
     try:
-        with soundfile.SoundFile(file.path) as opened:
+        with soundfile.SoundFile(os.fsencode(file.path)) as opened:
             opened.seek(inside.start)
             read = opened.read(out=window)
     except (soundfile.SoundFileError, OSError) as error:

@@ -1,9 +1,10 @@
 """Gumbel-softmax quantizer: a categorical choice among learned vectors, relaxed while training.
 
-Each codebook scores its entries by a linear map of its channels; training draws softmax((logits + g) / tau) with
-Gumbel noise g (Jang et al. 2017, arXiv:1611.01144; Maddison et al. 2017, arXiv:1611.00712), evaluation takes the
-arg max without noise. The scores and the emitted vectors have weights of their own, as in vq-wav2vec
-(arXiv:1910.05453).
+An entry e of a codebook scores -precision |z - e|^2 for the channels z; training draws softmax((scores + g) / tau) with
+Gumbel noise g (Jang et al. 2017, arXiv:1611.01144; Maddison et al. 2017, arXiv:1611.00712), evaluation takes the arg
+max without noise, the nearest entry. Scoring by distance, with a learned precision, is the stochastic quantization of
+Takida et al. 2022 (arXiv:2205.07547): what is emitted lies near what came in from the first step on. Scores by a linear
+map of their own, as in vq-wav2vec, learned nothing in our three minutes. Ours leaves out the variational losses.
 """
 
 import math
@@ -24,6 +25,7 @@ class GumbelSoftmaxQuantizer(Quantizer):
         codebook_dim: channels of one codebook.
         temperature: tau > 0 of the relaxation.
         hard: whether the training forward emits one entry (straight-through) or the soft mixture.
+        precision: first value of the learned factor of the squared distance, above 0.
 
     Raises:
         ValueError: for a number outside these ranges.
@@ -36,23 +38,28 @@ class GumbelSoftmaxQuantizer(Quantizer):
         codebook_dim: int,
         temperature: float = 1.0,
         hard: bool = True,
+        precision: float = 4.0,
     ) -> None:
         codebook_size = whole_number("codebook_size", codebook_size, 2)
         num_codebooks = whole_number("num_codebooks", num_codebooks, 1)
         codebook_dim = whole_number("codebook_dim", codebook_dim, 1)
-        if not (isinstance(temperature, int | float) and math.isfinite(temperature) and temperature > 0):
-            raise ValueError(f"temperature: expected a finite number above 0, got {temperature}")
+        for name, value in (("temperature", temperature), ("precision", precision)):
+            if not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
+                raise ValueError(f"{name}: expected a finite number above 0, got {value}")
         super().__init__(dim=num_codebooks * codebook_dim, codebook_sizes=[codebook_size] * num_codebooks)
         self.temperature = temperature
         self.hard = hard
         shape = (num_codebooks, codebook_size, codebook_dim)
-        self.scores = nn.Parameter(torch.randn(shape) / math.sqrt(codebook_dim))
         self.codebooks = nn.Parameter(torch.randn(shape) / math.sqrt(codebook_dim))
+        self.log_precision = nn.Parameter(torch.full((num_codebooks,), math.log(precision)))
 
     def logits(self, latents: Tensor) -> Tensor:
-        """Scores (B, K, T, codebook_size) of the entries for latents (B, D, T)."""
+        """Scores (B, K, T, codebook_size) of the entries for latents (B, D, T), up to a constant of each frame."""
         by_codebook = latents.unflatten(1, (self.num_codebooks, -1))
-        return torch.einsum("bkdt,ksd->bkts", by_codebook, self.scores)
+        # -|z - e|^2 = 2 z e - |e|^2 - |z|^2, whose last part is the same for every entry.
+        precision = self.log_precision.exp()[:, None, None]
+        products = torch.einsum("bkdt,ksd->bkts", by_codebook, 2 * precision * self.codebooks)
+        return products - (precision * self.codebooks.square()).sum(dim=-1)[:, None]
 
     def quantize(self, latents: Tensor) -> Quantized:
         """See Quantizer."""

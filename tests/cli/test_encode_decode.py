@@ -118,10 +118,19 @@ def test_codes_are_those_of_the_python_interface(here, command, checkpoint):
         assert opened["model_hash"].item() == model.model_hash
 
 
-def test_current_folder_keeps_its_name(here, command):
+def test_tree_of_a_folder_given_alone_lies_in_out(here, command):
+    write(here / "corpus/a/x.wav")
+    assert command("encode", "corpus", "-o", "codes")[0] == 0
+    assert files(here / "codes") == ["a/x.npz"]
+    assert command("decode", "codes", "-o", "decoded")[0] == 0
+    assert files(here / "decoded") == ["a/x.wav"]
+
+
+def test_current_folder_among_others_keeps_its_name(here, command):
     write(here / "x.wav")
-    assert command("encode", ".", "-o", "codes")[0] == 0
-    assert files(here / "codes") == [f"{here.name}/x.npz"]
+    write(here / "b/y.wav")
+    assert command("encode", ".", "b/y.wav", "-o", "codes")[0] == 0
+    assert files(here / "codes") == [f"{here.name}/b/y.npz", f"{here.name}/x.npz", "y.npz"]
 
 
 def test_out_may_name_the_file(here, command):
@@ -144,16 +153,16 @@ def test_same_name_with_two_suffixes_keeps_both(here, command):
     for name in ("x.wav", "x.flac", "y.wav", "b/x.wav"):
         write(here / "a" / name)
     assert command("encode", "a", "-o", "codes")[0] == 0
-    assert files(here / "codes/a") == ["b/x.npz", "x.flac.npz", "x.wav.npz", "y.npz"]
+    assert files(here / "codes") == ["b/x.npz", "x.flac.npz", "x.wav.npz", "y.npz"]
     assert command("decode", "codes", "-o", "decoded", "--format", "flac")[0] == 0
-    assert files(here / "decoded/codes/a") == ["b/x.flac", "x.flac.flac", "x.wav.flac", "y.flac"]
+    assert files(here / "decoded") == ["b/x.flac", "x.flac.flac", "x.wav.flac", "y.flac"]
 
 
 def test_names_that_coincide_with_a_kept_suffix_are_kept_apart(here, command):
     for name in ("x.wav", "x.flac", "x.wav.wav"):
         write(here / "a" / name)
     assert command("encode", "a", "-o", "codes")[0] == 0
-    assert files(here / "codes/a") == ["x.flac.npz", "x.wav.npz", "x.wav.wav.npz"]
+    assert files(here / "codes") == ["x.flac.npz", "x.wav.npz", "x.wav.wav.npz"]
 
 
 def test_outputs_that_coincide_are_refused_before_any_work(here, command):
@@ -177,14 +186,14 @@ def test_an_input_given_twice_is_done_once(here, command):
 def test_existing_output_needs_force(here, command):
     write(here / "a/x.wav")
     write(here / "a/y.wav")
-    (here / "codes/a").mkdir(parents=True)
-    (here / "codes/a/x.npz").write_text("mine")
+    (here / "codes").mkdir(parents=True)
+    (here / "codes/x.npz").write_text("mine")
     status, out, err = command("encode", "a", "-o", "codes")
-    assert (status, err) == (1, ["error: codes/a/x.npz: exists already; use --force to overwrite it"])
+    assert (status, err) == (1, ["error: codes/x.npz: exists already; use --force to overwrite it"])
     assert out == ["1 file encoded, 1 failed: 0.2 s of audio, 3.20 kbps nominal"]
-    assert (here / "codes/a/x.npz").read_text() == "mine"
+    assert (here / "codes/x.npz").read_text() == "mine"
     assert command("encode", "a", "-o", "codes", "--force")[0] == 0
-    assert np.load(here / "codes/a/x.npz")["codes"].shape == (1, 8, 13)
+    assert np.load(here / "codes/x.npz")["codes"].shape == (1, 8, 13)
 
 
 def test_bad_inputs_do_not_stop_the_others(here, command):
@@ -269,7 +278,7 @@ def test_impossible_names_are_one_line_each(here, command):
     status, _, err = command("encode", "a", "-o", "codes")
     assert (status, len(err)) == (1, 2)
     assert all(".npz: cannot be written (File name too long); give" in line for line in err)
-    assert files(here / "codes/a") == [f"{'n' * 251}.npz"]
+    assert files(here / "codes") == [f"{'n' * 251}.npz", "x.npz"]
 
 
 def test_format_that_cannot_hold_the_channels_says_so(here, command):
@@ -307,7 +316,7 @@ def test_interrupt_leaves_nothing_half_written(here, command, monkeypatch):
     monkeypatch.setattr(Path, "replace", interrupted)
     status, _, err = command("encode", "a", "-o", "codes")
     assert (status, err) == (130, [])
-    assert files(here / "codes") == ["a/x.npz"]
+    assert files(here / "codes") == ["x.npz"]
 
 
 def test_new_files_have_the_usual_permissions(here, command):

@@ -24,9 +24,10 @@ def some_latents(batch: int = 2, frames: int = 50) -> Tensor:
 
 
 def reference_logits(quantizer: GumbelSoftmaxQuantizer, latents: Tensor) -> Tensor:
-    """Scores (B, K, T, S), codebook by codebook."""
+    """Minus precision times the squared distance (B, K, T, S), codebook by codebook."""
     blocks = latents.split(D, dim=1)
-    return torch.stack([block.mT @ quantizer.scores[k].T for k, block in enumerate(blocks)], dim=1)
+    distances = [torch.cdist(block.mT, quantizer.codebooks[k]).square() for k, block in enumerate(blocks)]
+    return -torch.stack(distances, dim=1) * quantizer.log_precision.exp()[:, None, None]
 
 
 def reference_mix(quantizer: GumbelSoftmaxQuantizer, choice: Tensor) -> Tensor:
@@ -47,7 +48,7 @@ def test_training_forward_and_gradient_are_torchs_gumbel_softmax(temperature, ha
     assert torch.equal(out.codes, logits.argmax(-1))
 
     upstream = some_latents().flip(2)
-    inputs = (quantizer.scores, quantizer.codebooks)
+    inputs = (quantizer.log_precision, quantizer.codebooks)
     gradients = torch.autograd.grad(out.latents, (ours, *inputs), upstream)
     references = torch.autograd.grad(expected, (theirs, *inputs), upstream)
     for gradient, reference in zip(gradients, references, strict=True):
@@ -71,15 +72,14 @@ def test_soft_forward_is_the_formula():
 
 def test_training_draws_an_entry_with_the_probability_of_its_softmax():
     # Gumbel-max: arg max(logits + g) has the distribution softmax(logits), whatever the temperature.
-    quantizer = GumbelSoftmaxQuantizer(codebook_size=4, num_codebooks=1, codebook_dim=2, temperature=3.0)
+    quantizer = GumbelSoftmaxQuantizer(4, num_codebooks=1, codebook_dim=1, temperature=3.0, precision=0.5)
     with torch.no_grad():
-        quantizer.scores.copy_(torch.tensor([[[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]]))
-        quantizer.codebooks.copy_(torch.tensor([[[0.0, 0.0], [1.0, 0.0], [2.0, 0.0], [3.0, 0.0]]]))
+        quantizer.codebooks.copy_(torch.tensor([[[0.0], [1.0], [2.0], [3.0]]]))
     count = 20_000
     torch.default_generator.manual_seed(11)
-    # Logits (0, 0.5, -1, -0.5) in every frame; the first channel names the entry that was drawn.
-    drawn = quantizer(torch.tensor([[[0.5], [-1.0]]]).expand(1, 2, count)).latents[0, 0].round().long()
-    e = np.exp([0, 0.5, -1, -0.5])
+    # Squared distances of 0.5 from the entries: 0.25, 0.25, 2.25, 6.25; the channel names the entry that was drawn.
+    drawn = quantizer(torch.full((1, 1, count), 0.5)).latents[0, 0].round().long()
+    e = np.exp(-0.5 * np.array([0.25, 0.25, 2.25, 6.25]))
     p = e / e.sum()
     frequency = torch.bincount(drawn, minlength=4).numpy() / count
     assert (np.abs(frequency - p) < 4.5 * np.sqrt(p * (1 - p) / count)).all()
@@ -107,8 +107,8 @@ def test_temperature_goes_from_one_entry_to_the_mean_of_all():
 def test_evaluation_takes_the_arg_max_without_noise():
     quantizer = build().eval()
     latents = some_latents()
-    scores, blocks = quantizer.scores.detach().double().numpy(), latents.double().numpy().reshape(2, K, D, 50)
-    logits = np.einsum("bkdt,ksd->bkts", blocks, scores)
+    entries, blocks = quantizer.codebooks.detach().double().numpy(), latents.double().numpy().reshape(2, K, D, 50)
+    logits = -((blocks.transpose(0, 1, 3, 2)[:, :, :, None] - entries[:, None]) ** 2).sum(-1)
     ranked = np.sort(logits, axis=-1)
     assert (ranked[..., -1] - ranked[..., -2] > 1e-5).all()  # no near tie among these
     out = quantizer(latents)
@@ -128,15 +128,11 @@ def test_evaluation_gradient_is_that_of_the_noiseless_softmax():
     torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_score_vectors_of_equal_length_encode_to_their_own_entry():
-    # Scores and emitted vectors are weights of their own, so encode(decode(codes)) means nothing here. The fixed point
-    # is in the scores: of unit vectors, s . s' is largest for s' = s (Cauchy-Schwarz).
+def test_entries_encode_to_themselves():
+    # The nearest entry to an entry is that entry, at distance 0, as long as no two are the same.
     quantizer = build()
-    with torch.no_grad():
-        quantizer.scores.copy_(F.normalize(quantizer.scores, dim=-1))
     codes = torch.arange(S).expand(1, K, S).contiguous()
-    latents = torch.cat([quantizer.scores[k].T for k in range(K)])[None].detach()
-    assert torch.equal(quantizer.encode(latents), codes)
+    assert torch.equal(quantizer.encode(quantizer.decode(codes)), codes)
 
 
 def test_saturated_scores_stay_finite():
@@ -151,6 +147,7 @@ def test_saturated_scores_stay_finite():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        *[("precision", value) for value in (0, -1.0, math.nan, math.inf, "sharp")],
         *[("temperature", value) for value in (0, -1.0, math.nan, math.inf, "warm")],
         *[("codebook_size", value) for value in (1, 0, -4, 2.5, "many")],
         *[("num_codebooks", value) for value in (0, -1, 1.5, "eight")],
