@@ -119,15 +119,19 @@ def build_training(config: DictConfig, hyperparameters: Mapping[str, str | float
 
     if config.ckpt_path and config.init_from:
         raise UsageError("ckpt_path goes on with a run, init_from starts a new one: give one of them")
-    if config.ckpt_path:
-        read_checkpoint(config.ckpt_path)
+    if config.trainer.accelerator in ("gpu", "cuda") and not torch.accelerator.is_available():
+        raise UsageError("trainer: PyTorch finds no GPU here; use trainer=auto or trainer=cpu")
+    if not (isinstance(config.seed, int) and 0 <= config.seed < 2**32):
+        raise UsageError(f"seed: expected a whole number from 0 to {2**32 - 1}, got {config.seed!r}")
+    if config.trainer.val_check_interval == 0:
+        raise UsageError("trainer.val_check_interval: expected a number of steps, at least 1, got 0")
     pl.seed_everything(config.seed, verbose=False)
     model_config = cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True))
     model = build_model(model_config)
-    if config.init_from:
-        _take_weights(model, config.init_from)
+    if old := config.ckpt_path or config.init_from:
+        _take_weights(model, old)
     loss, data, logger = (_instantiate(config, key) for key in ("loss", "data", "logger"))
-    named = {name: _instantiate(config.callbacks, name) for name in config.callbacks}
+    named = {name: _instantiate(config.callbacks, name) for name in config.get("callbacks") or {}}
     callbacks = [callback for callback in named.values() if callback is not None]
     callbacks.append(LogHyperparameters({**hyperparameters, **_model_hyperparameters(model, model_config)}))
     module = AutoencoderModule(
@@ -152,7 +156,7 @@ def build_training(config: DictConfig, hyperparameters: Mapping[str, str | float
 
 def _instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:
     """What Hydra makes of `config[key]`, with the error's own words where it refuses."""
-    if config[key] is None:
+    if config.get(key) is None:
         return None
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 

@@ -1,52 +1,65 @@
 """Checks what a user wrote on the command line before Hydra runs, so that a slip is named with its mend."""
 
 import difflib
+import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from discrete_ae.errors import UsageError
 
 
-def check_overrides(config_dir: Path, config_name: str, overrides: list[str]) -> None:
-    """Compose the configuration with every override, each value of a sweep by itself.
+def check_overrides(config_dir: Path, config_name: str, overrides: list[str], *, multirun: bool) -> None:
+    """Compose the configuration with every override, in a multirun that of every job.
 
     Raises:
-        UsageError: for the first that does not parse, names no key or option, or has a value of the wrong type.
+        UsageError: for the first that does not parse, names no key or option, or has a value of the wrong type; and
+            for several values outside a multirun.
     """
-    try:
-        parsed = OverridesParser.create().parse_overrides(overrides)
-    except HydraException as error:
-        first, *_ = str(error).splitlines()
-        raise UsageError(f"cannot read {first.removeprefix('Error parsing override ')}; write key=value") from error
-    plain = [str(override.input_line) for override in parsed if not override.is_sweep_override()]
-    swept = [
-        f"{override.get_key_element()}={value}"
-        for override in parsed
-        if override.is_sweep_override()
-        for value in override.sweep_string_iterator()
-    ]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config_dir), version_base="1.3"):
-        for overrides_together in [plain, *([*plain, value] for value in swept)]:
+        parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+        try:
+            parsed = parser.parse_overrides(overrides)
+        except OverrideParseException as error:
+            raise UsageError(f"cannot read {error.override!r}; write key=value, or 'key=\"value (1)\"'") from error
+        several = [override for override in parsed if override.is_sweep_override()]
+        if several and not multirun:
+            raise UsageError(
+                f"{several[0].input_line} has several values: add -m for one run each; a list is written "
+                "key=[a,b], a comma in a name is written \\,"
+            )
+        # A key may be there with one quantizer and not with another, so only whole jobs can be checked.
+        listed = [override for override in parsed if not override.is_sweep_override() or override.is_discrete_sweep()]
+        for job in itertools.product(*(_choices(override) for override in listed)):
             try:
-                compose(config_name, overrides_together, return_hydra_config=True)
-            except (HydraException, OmegaConfBaseException) as error:
-                raise _explained(error, config_dir, config_name) from error
+                compose(config_name, list(job), return_hydra_config=True)
+            except (HydraException, OmegaConfBaseException, ValueError) as error:
+                raise _explained(error, job, config_dir, config_name) from error
 
 
-def _explained(error: Exception, config_dir: Path, config_name: str) -> UsageError:
+def _choices(override: Override) -> list[str]:
+    """An override as it stands, or those of the jobs of a sweep."""
+    if not override.is_sweep_override():
+        return [str(override.input_line)]
+    return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+
+
+def _explained(error: Exception, job: Sequence[str], config_dir: Path, config_name: str) -> UsageError:
     """Hydra's refusal in one line, with the nearest name that exists."""
     text = str(error)
     if found := re.search(r"Could not override '([^']+)'", text):
-        nearest = _nearest(found[1], _keys(compose(config_name)))
+        # The keys that there are depend on the options chosen.
+        options = [override for override in job if (config_dir / override.partition("=")[0]).is_dir()]
+        nearest = _nearest(found[1], _keys(compose(config_name, options)))
         return UsageError(f"there is no key {found[1]!r}{nearest}; --help lists all")
     if found := re.search(r"Could not (?:find|load) '([^']+)'", text):
         group, _, option = found[1].partition("/")

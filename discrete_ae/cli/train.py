@@ -1,18 +1,23 @@
 """`discrete-ae train` and `python train.py`: configuration from the command line, one run or several."""
 
 import logging
+import os
 import sys
 import warnings
+from argparse import Namespace
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from discrete_ae.build import build_training
 from discrete_ae.cli.overrides import check_overrides
-from discrete_ae.errors import UsageError, UserError
+from discrete_ae.errors import DataError, UsageError, UserError
+from discrete_ae.training import TrainingRun
 from discrete_ae.training.callbacks.interrupt import INTERRUPTED_EXIT_STATUS
 
 PACKAGE_DIR = Path(__file__).parents[1]
@@ -24,12 +29,12 @@ CONFIG_NAME = "train"
 def main(arguments: list[str] | None = None) -> None:
     """Train as the arguments say (default: those of the process), and exit with a status if anything failed."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    overrides = [argument for argument in arguments if not argument.startswith("-")]
-    if not any(argument.startswith("--hydra") or argument == "--info" for argument in arguments):
-        try:
-            check_overrides(CONFIG_DIR, CONFIG_NAME, overrides)
-        except UserError as error:
-            sys.exit(_report(error))
+    try:
+        given = _parsed(arguments)
+        if not (given.hydra_help or given.info):
+            check_overrides(CONFIG_DIR, CONFIG_NAME, given.overrides, multirun=given.multirun)
+    except UserError as error:
+        sys.exit(_report(error))
 
     statuses: list[int] = []
 
@@ -43,9 +48,32 @@ def main(arguments: list[str] | None = None) -> None:
         except OmegaConfBaseException as error:
             statuses.append(_report(UsageError(" ".join(str(error).split()))))
 
-    sys.argv = ["train.py", *arguments]
-    job()
+    # This file, so that the processes which ddp starts by sys.argv run the same, from whichever command it came.
+    flags = [argument for argument in arguments if argument not in given.overrides]  # Hydra wants them first
+    sys.argv = [__file__, *flags, *given.overrides]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's own way with an exception hides where it came from
+    try:
+        job()
+    except (KeyboardInterrupt, SystemExit) as ended:
+        # Of a Ctrl-C outside the training steps Lightning makes an exit with status 1.
+        if isinstance(ended, SystemExit) and not isinstance(ended.__context__, KeyboardInterrupt):
+            raise
+        print("Interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED_EXIT_STATUS)
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        sys.exit(_report(DataError(f"{error.filename}: {error.strerror}; give another folder with hydra.run.dir=")))
     sys.exit(max(statuses, default=0))
+
+
+def _parsed(arguments: list[str]) -> Namespace:
+    """Hydra's flags and the overrides, in any order."""
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise UsageError(f"{message}; see --help")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    return parser.parse_intermixed_args(arguments)
 
 
 def _report(error: UserError) -> int:
@@ -61,21 +89,28 @@ def _train(config: DictConfig) -> int:
     run = build_training(config, {**chosen, "seed": config.seed, "num_codebooks": config.num_codebooks})
     run.data.setup("fit")
     OmegaConf.save(config, run.run_dir / "config.yaml", resolve=True)
-    model = run.module.model
-    millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-    rate = model.bitrate_bps / 1000
-    print(f"{chosen['quantizer']} · {chosen['model']} · {millions:.1f} M parameters · {rate:.2f} kbps")
-    print(f"recordings: {run.data.describe()}")
-    print(f"run folder: {run.run_dir}")
+    if run.trainer.is_global_zero:
+        _say_what_runs(run, chosen)
     run.execute()
     if run.trainer.is_global_zero:
         _say_what_next(run.run_dir)
     return INTERRUPTED_EXIT_STATUS if run.interrupted else 0
 
 
+def _say_what_runs(run: TrainingRun, chosen: dict[str, str]) -> None:
+    model = run.module.model
+    millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    rate = model.bitrate_bps / 1000
+    print(f"{chosen['quantizer']} · {chosen['model']} · {millions:.1f} M parameters · {rate:.2f} kbps")
+    print(f"recordings: {run.data.describe()}")
+    print(f"run folder: {run.run_dir}")
+
+
 def _say_what_next(run_dir: Path) -> None:
     shown = run_dir.relative_to(Path.cwd()) if run_dir.is_relative_to(Path.cwd()) else run_dir
-    checkpoint = shown / "checkpoints" / "best.ckpt"
+    # A run that ended before its first validation has only the last one.
+    best, last = (shown / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
+    checkpoint = best if best.exists() else last
     print(f"\ncheckpoint: {checkpoint}\nnext:")
     print(f"  tensorboard --logdir {shown.parent}")
     print(f"  discrete-ae encode AUDIO_FILE_OR_FOLDER -o codes -c {checkpoint}")
@@ -93,3 +128,7 @@ def _quieten() -> None:
         ".*isinstance.treespec, LeafSpec.. is deprecated.*",  # Lightning 2.6 with torch 2.11
     ):
         warnings.filterwarnings("ignore", message=message)
+
+
+if __name__ == "__main__":
+    main()

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from discrete_ae.errors import DataError
+from discrete_ae.errors import DataError, UsageError
 from discrete_ae.losses import WeightedLoss
 from discrete_ae.metrics import CodeUsage, si_sdr_db
 from discrete_ae.model import AutoencoderOutput, DiscreteAutoencoder
@@ -48,7 +48,6 @@ class AutoencoderModule(pl.LightningModule):
         sizes = model.quantizer.codebook_sizes
         self.training_usage = CodeUsage(sizes) if sizes else None
         self.validation_usage = CodeUsage(sizes) if sizes else None
-        self._previous_loss: Tensor | None = None
 
     @property
     def log_every_n_steps(self) -> int:
@@ -57,8 +56,11 @@ class AutoencoderModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """See LightningModule."""
-        optimizer = self.make_optimizer(self.model.parameters())
-        scheduler = self.make_scheduler(optimizer, total_steps=self.trainer.max_steps)
+        try:
+            optimizer = self.make_optimizer(self.model.parameters())
+            scheduler = self.make_scheduler(optimizer, total_steps=self.trainer.max_steps)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"optim: {error}") from error
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def training_step(self, audio: Tensor, batch_idx: int) -> Tensor:
@@ -66,22 +68,21 @@ class AutoencoderModule(pl.LightningModule):
         self._reseed("train", self.global_step, batch_idx)
         output = self.model(audio)
         values = self.loss(output.reconstruction, audio, output.losses)
+        # Before its gradient reaches the weights, and before codes of what is no number are counted.
+        self._require_finite(values.total)
         scalars = {"loss": values.total, "reconstruction": values.reconstruction, **values.terms}
         self.log_dict({f"train/{name}": value.detach() for name, value in scalars.items()})
         if self.training_usage is not None:
             self.training_usage.update(output.codes)
-            if (self.global_step + 1) % self.log_every_n_steps == 0:
+            every = self.log_every_n_steps
+            is_last_of_step = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
+            if every and is_last_of_step and (self.global_step + 1) % every == 0:
                 self._log_codes("train", self.training_usage)
                 self.training_usage.reset()
-        # One step late, so that a GPU has this step to work on while the last one's loss is waited for.
-        self._require_finite(self._previous_loss)
-        self._previous_loss = values.total.detach()
         return values.total
 
     def on_validation_epoch_start(self) -> None:
         """See LightningModule."""
-        # Checkpoints are written after a validation, so what is not finite must be found before.
-        self._require_finite(self._previous_loss)
         if self.validation_usage is not None:
             self.validation_usage.reset()
 
@@ -89,6 +90,7 @@ class AutoencoderModule(pl.LightningModule):
         """Measure a batch of segments (B, C, N) through hard codes, and through the training-time forward."""
         output = self.model(audio)
         values = self.loss(output.reconstruction, audio, output.losses)
+        # A checkpoint is written after a validation: weights that are not finite must be found before.
         self._require_finite(values.reconstruction)
         self._log_means({"reconstruction": values.reconstruction, **values.terms}, len(audio))
         quality = si_sdr_db(output.reconstruction, audio)
@@ -135,8 +137,8 @@ class AutoencoderModule(pl.LightningModule):
         key = repr((self.seed, *where, self.global_rank)).encode()
         torch.manual_seed(int.from_bytes(hashlib.sha256(key).digest()[:8], "little") % 2**63)
 
-    def _require_finite(self, loss: Tensor | None) -> None:
-        if loss is not None and not torch.isfinite(loss):
+    def _require_finite(self, loss: Tensor) -> None:
+        if not torch.isfinite(loss):
             raise DataError(
                 f"the loss is {loss.item()} at step {self.global_step}: training diverged and was stopped; the last "
                 "good checkpoint is kept. Lower optim.optimizer.lr, or find damaged recordings with data.strict=true"

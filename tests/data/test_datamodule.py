@@ -131,7 +131,7 @@ def test_own_recordings_are_found_and_loaded():
     assert len(data.validation_files) == len(list((root / "validation").iterdir()))
     assert next(iter(data.train_dataloader())).shape == (4, 1, 800)
     assert sum(len(batch) for batch in data.val_dataloader()) == len(data.validation_segments)
-    assert "34 files (2.6 min) to train on, 10 files (0.7 min) to validate on" in data.describe()
+    assert "35 files (2.7 min) to train on, 9 files (0.7 min) to validate on" in data.describe()
 
 
 def test_clips_come_from_different_files(folder):

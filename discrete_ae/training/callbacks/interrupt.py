@@ -16,8 +16,8 @@ class StopOnInterrupt(pl.Callback):
         self.interrupted = False
         self._previous: Any = None
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """See Callback."""
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """See Callback; not before, since at its end Lightning puts back the handlers that it found before this."""
 
         def stop(number: int, frame: FrameType | None) -> None:
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -28,8 +28,15 @@ class StopOnInterrupt(pl.Callback):
 
         self._previous = signal.signal(signal.SIGINT, stop)
 
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """See Callback; after an exception there is no teardown."""
+        self._restore()
+
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """See Callback."""
+        self._restore()
+
+    def _restore(self) -> None:
         if self._previous is not None:
             signal.signal(signal.SIGINT, self._previous)
             self._previous = None

@@ -73,8 +73,15 @@ class TrainingProgress(pl.callbacks.ProgressBar):
             highlight=False,
         )
 
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """See Callback; after an exception there is no teardown, and the terminal's cursor must come back."""
+        self._stop()
+
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """See Callback; also reached after an exception, so that the terminal's cursor comes back."""
+        """See Callback."""
+        self._stop()
+
+    def _stop(self) -> None:
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
