@@ -2,14 +2,14 @@
 
     python benchmarks/default_runs.py            # about 15 minutes on 2 cores
 
-Writes benchmarks/results/default_runs.md: seconds of the training itself, first and last validation. One seed on few
-recordings: it shows that each one learns, not which one is better.
+The runs are left in logs/default_runs. Writes benchmarks/results/default_runs.md: seconds of the training itself, first
+and last validation. One seed on few recordings: it shows that each one learns, not which one is better.
 """
 
 import platform
 import subprocess
 import sys
-import tempfile
+import time
 from pathlib import Path
 
 import lightning
@@ -49,15 +49,15 @@ def run(quantizer: str, folder: Path) -> list[str]:
 
 def main() -> None:
     """Train all and write the table."""
-    with tempfile.TemporaryDirectory() as folder:
-        rows = [run(quantizer, Path(folder)) for quantizer in QUANTIZERS]
-    steps = "python benchmarks/default_runs.py"
+    folder = REPOSITORY / "logs" / "default_runs" / time.strftime("%Y%m%d-%H%M%S")
+    rows = [run(quantizer, folder) for quantizer in QUANTIZERS]
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
     lines = [
         "# The default run of every mission quantizer",
         "",
-        f"`{steps}`, that is `python train.py quantizer=...` for each; {device} ({platform.machine()}), "
-        f"Python {platform.python_version()}, torch {torch.__version__}, lightning {lightning.__version__}.",
+        "`python benchmarks/default_runs.py`, that is `python train.py quantizer=...` for each; "
+        f"{device} ({platform.machine()}), Python {platform.python_version()}, "
+        f"torch {torch.__version__}, lightning {lightning.__version__}.",
         "",
         "Seconds are those of the training itself with its validations. All figures are of the validation recordings "
         "through hard codes; the nominal rate is 3.2 kbps, `kbps` the entropy of the codes. One seed on 161 seconds of "

@@ -190,7 +190,7 @@ def _take_weights(model: DiscreteAutoencoder, path: str) -> None:
 
 def _model_hyperparameters(model: DiscreteAutoencoder, config: Mapping[str, Any]) -> dict[str, str | float | bool]:
     """The quantizer's own settings and the rate that follows, flat."""
-    found: dict[str, str | float | bool] = {"nominal_bitrate_bps": model.bitrate_bps}
+    found: dict[str, str | float | bool] = {"bitrate_nominal_bps": model.bitrate_bps}
 
     def collect(prefix: str, value: Any) -> None:
         if isinstance(value, Mapping):

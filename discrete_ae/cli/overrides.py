@@ -44,6 +44,15 @@ def check_overrides(config_dir: Path, config_name: str, overrides: list[str], *,
                 compose(config_name, list(job), return_hydra_config=True)
             except (HydraException, OmegaConfBaseException, ValueError) as error:
                 raise _explained(error, job, config_dir, config_name) from error
+        # Hydra composes a multirun once with what all its jobs share, and then the default options.
+        shared = [str(override.input_line) for override in parsed if override not in several]
+        if not several:
+            return
+        try:
+            compose(config_name, shared, return_hydra_config=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            reason = _explained(error, shared, config_dir, config_name)
+            raise UsageError(f"{reason}; in a multirun write ++key=value where the default has no such key") from error
 
 
 def _choices(override: Override) -> list[str]:

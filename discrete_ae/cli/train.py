@@ -5,6 +5,7 @@ import os
 import sys
 import warnings
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -42,7 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
     def job(config: DictConfig) -> None:
         # A failure is noted, not raised: the other jobs of a multirun go on, and a user's slip has no traceback.
         try:
-            statuses.append(_train(config))
+            _train(config)
         except UserError as error:
             statuses.append(_report(error))
         except OmegaConfBaseException as error:
@@ -81,12 +82,12 @@ def _report(error: UserError) -> int:
     return error.exit_status
 
 
-def _train(config: DictConfig) -> int:
-    """One run; returns its exit status."""
+def _train(config: DictConfig) -> None:
+    """One run; KeyboardInterrupt if Ctrl-C ended it, so that no other job of a multirun begins."""
     _quieten()
     choices = HydraConfig.get().runtime.choices
-    chosen = {group: choices[group] for group in ("quantizer", "model", "loss", "data", "optim")}
-    run = build_training(config, {**chosen, "seed": config.seed, "num_codebooks": config.num_codebooks})
+    chosen = {group: choices[group] for group in ("quantizer", "model")}
+    run = build_training(config, _hyperparameters(config, chosen))
     run.data.setup("fit")
     OmegaConf.save(config, run.run_dir / "config.yaml", resolve=True)
     if run.trainer.is_global_zero:
@@ -94,10 +95,25 @@ def _train(config: DictConfig) -> int:
     run.execute()
     if run.trainer.is_global_zero:
         _say_what_next(run.run_dir)
-    return INTERRUPTED_EXIT_STATUS if run.interrupted else 0
+    if run.interrupted:
+        raise KeyboardInterrupt
 
 
-def _say_what_runs(run: TrainingRun, chosen: dict[str, str]) -> None:
+def _hyperparameters(config: DictConfig, chosen: Mapping[str, str]) -> dict[str, str | float | bool]:
+    """What was chosen, flat; TensorBoard sorts the names and shows the first few, so those are short."""
+    numbers = {
+        "lr": "optim.optimizer.lr",
+        "num_codebooks": "num_codebooks",
+        "seed": "seed",
+        "train.batch_size": "data.batch_size",
+        "train.crop_seconds": "data.crop_seconds",
+        "train.max_steps": "trainer.max_steps",
+    }
+    found = {name: OmegaConf.select(config, key) for name, key in numbers.items()}
+    return {**chosen, **{name: value for name, value in found.items() if value is not None}}
+
+
+def _say_what_runs(run: TrainingRun, chosen: Mapping[str, str]) -> None:
     model = run.module.model
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     rate = model.bitrate_bps / 1000
@@ -125,6 +141,7 @@ def _quieten() -> None:
         ".*Checkpoint directory .* exists and is not empty.*",  # a continued run goes on in its own folder
         ".*The dirpath has changed from.*",  # or in a new one
         ".*smaller than the logging interval.*",
+        ".*It is recommended to use .self.log.*sync_dist.*",  # what is logged is that of all ranks already
         ".*isinstance.treespec, LeafSpec.. is deprecated.*",  # Lightning 2.6 with torch 2.11
     ):
         warnings.filterwarnings("ignore", message=message)

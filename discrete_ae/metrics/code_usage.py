@@ -1,5 +1,6 @@
 """How much of its codebooks a quantizer uses, counted over everything seen and over all ranks."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -37,12 +38,12 @@ class CodeUsage(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """Usage, perplexity and entropy_bits, as the class says."""
-        sizes = torch.tensor(self.codebook_sizes, device=self.counts.device)
-        shares = self.counts / self.counts.sum(dim=1, keepdim=True).clamp_min(1)
-        entropy_nats = torch.special.entr(shares.double()).sum(dim=1)
-        seen = self.counts.any(dim=1)
+        counts = self.counts.cpu().double()  # not every accelerator has float64
+        shares = counts / counts.sum(dim=1, keepdim=True).clamp_min(1)
+        entropy_nats = torch.special.entr(shares).sum(dim=1)
+        seen = counts.any(dim=1)
         return {
-            "usage": ((self.counts > 0).sum(dim=1) / sizes).mean(),
+            "usage": ((counts > 0).sum(dim=1) / torch.tensor(self.codebook_sizes)).mean(),
             "perplexity": (entropy_nats.exp() * seen).mean().float(),
-            "entropy_bits": (entropy_nats.sum() / torch.log(torch.tensor(2.0))).float(),
+            "entropy_bits": (entropy_nats.sum() / math.log(2)).float(),
         }

@@ -2,11 +2,10 @@
 
 import hashlib
 import json
-import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import BadZipFile
 
 import torch
 from torch import Tensor
@@ -56,8 +55,10 @@ def read_checkpoint(path: str | Path) -> SavedModel:
         raise DataError(f"{path}: no such checkpoint; a run leaves checkpoints/best.ckpt and last.ckpt in its folder")
     foreign = f"{path}: not a checkpoint of discrete-ae; give the best.ckpt or last.ckpt of a run"
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, BadZipFile, EOFError, OSError, ValueError, KeyError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what PyTorch says of a foreign file
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged bytes make the unpickler raise almost anything
         raise DataError(f"{foreign} ({str(error).splitlines()[0] if str(error) else type(error).__name__})") from error
     about = content.get(KEY) if isinstance(content, dict) else None
     if not isinstance(about, dict) or not isinstance(content.get("state_dict"), dict):
@@ -70,6 +71,9 @@ def read_checkpoint(path: str | Path) -> SavedModel:
     state = {
         name.removeprefix(STATE_PREFIX): tensor
         for name, tensor in content["state_dict"].items()
-        if name.startswith(STATE_PREFIX)
+        if isinstance(name, str) and name.startswith(STATE_PREFIX)
     }
-    return SavedModel(about["model"], state, about["model_hash"])
+    config, named = about.get("model"), about.get("model_hash")
+    if not isinstance(config, dict) or not isinstance(named, str):
+        raise DataError(foreign)
+    return SavedModel(config, state, named)

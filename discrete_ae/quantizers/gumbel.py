@@ -3,8 +3,8 @@
 An entry e of a codebook scores -precision |z - e|^2 for the channels z; training draws softmax((scores + g) / tau) with
 Gumbel noise g (Jang et al. 2017, arXiv:1611.01144; Maddison et al. 2017, arXiv:1611.00712), evaluation takes the arg
 max without noise, the nearest entry. Scoring by distance, with a learned precision, is the stochastic quantization of
-Takida et al. 2022 (arXiv:2205.07547): what is emitted lies near what came in from the first step on. Scores by a linear
-map of their own, as in vq-wav2vec, learned nothing in our three minutes. Ours leaves out the variational losses.
+Takida et al. 2022 (arXiv:2205.07547), without its variational losses: what is emitted lies near what came in from the
+first step on. Scores by a linear map of their own, as in vq-wav2vec, stayed below -30 dB SI-SDR in our trials.
 """
 
 import math

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MeanMetric
 
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.losses import WeightedLoss
@@ -48,11 +49,7 @@ class AutoencoderModule(pl.LightningModule):
         sizes = model.quantizer.codebook_sizes
         self.training_usage = CodeUsage(sizes) if sizes else None
         self.validation_usage = CodeUsage(sizes) if sizes else None
-
-    @property
-    def log_every_n_steps(self) -> int:
-        """Steps from one logging to the next."""
-        return cast(Any, self.trainer).log_every_n_steps
+        self.validation_means: dict[str, MeanMetric] = {}
 
     def configure_optimizers(self) -> Any:
         """See LightningModule."""
@@ -74,15 +71,28 @@ class AutoencoderModule(pl.LightningModule):
         self.log_dict({f"train/{name}": value.detach() for name, value in scalars.items()})
         if self.training_usage is not None:
             self.training_usage.update(output.codes)
-            every = self.log_every_n_steps
-            is_last_of_step = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
-            if every and is_last_of_step and (self.global_step + 1) % every == 0:
-                self._log_codes("train", self.training_usage)
-                self.training_usage.reset()
         return values.total
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Log what belongs to a step rather than to a batch; the gradient is not clipped yet."""
+        every = cast(Any, self.trainer).log_every_n_steps
+        if not every or (self.global_step + 1) % every:
+            return
+        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        self.log("train/gradient_norm", torch.nn.utils.get_total_norm(gradients))
+        self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
+        if self.training_usage is not None:
+            self._log_codes("train", self.training_usage)
+            self.training_usage.reset()
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """End the run with a validation, and so with a checkpoint, wherever its last step falls."""
+        if self.global_step == self.trainer.max_steps:
+            self.trainer.should_stop = True
 
     def on_validation_epoch_start(self) -> None:
         """See LightningModule."""
+        self.validation_means = {}
         if self.validation_usage is not None:
             self.validation_usage.reset()
 
@@ -92,19 +102,20 @@ class AutoencoderModule(pl.LightningModule):
         values = self.loss(output.reconstruction, audio, output.losses)
         # A checkpoint is written after a validation: weights that are not finite must be found before.
         self._require_finite(values.reconstruction)
-        self._log_means({"reconstruction": values.reconstruction, **values.terms}, len(audio))
+        self._add_to_means({"reconstruction": values.reconstruction, **values.terms}, len(audio))
         quality = si_sdr_db(output.reconstruction, audio)
-        self._log_means({"si_sdr_db": quality.sum() / max(len(quality), 1)}, len(quality))
+        self._add_to_means({"si_sdr_db": quality.sum() / max(len(quality), 1)}, len(quality))
         soft = self._training_reconstruction(output, audio, batch_idx)
         if soft is not None:
-            self._log_means({"soft_reconstruction": self.loss(soft, audio, {}).reconstruction}, len(audio))
+            self._add_to_means({"soft_reconstruction": self.loss(soft, audio, {}).reconstruction}, len(audio))
         if self.validation_usage is not None:
             self.validation_usage.update(output.codes)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the use of codes over the whole validation set and all ranks."""
+        """Log the means and the use of codes over the whole validation set and all ranks."""
         # Lightning puts what has this name on the x-axis, and would otherwise count one step too few.
         self.log("step", float(self.global_step))
+        self.log_dict({f"val/{name}": mean.compute() for name, mean in self.validation_means.items()})
         if self.validation_usage is not None:
             self._log_codes("val", self.validation_usage)
 
@@ -122,9 +133,12 @@ class AutoencoderModule(pl.LightningModule):
         quantizer.eval()
         return None if torch.equal(soft, hard) else self.model.reconstruct(soft, audio.shape[-1])
 
-    def _log_means(self, scalars: Mapping[str, Tensor], batch_size: int) -> None:
-        tags = {f"val/{name}": value for name, value in scalars.items()}
-        self.log_dict(tags, on_epoch=True, sync_dist=True, batch_size=batch_size)
+    def _add_to_means(self, scalars: Mapping[str, Tensor], weight: int) -> None:
+        # Lightning's own means are wrong where ranks differ in the number of items: it rounds their average down.
+        for name, value in scalars.items():
+            if name not in self.validation_means:
+                self.validation_means[name] = MeanMetric().to(self.device)
+            self.validation_means[name].update(value, weight)
 
     def _log_codes(self, prefix: str, usage: CodeUsage) -> None:
         """Log what `usage` has counted, under the prefix; entropy times frame rate is the rate of an ideal coder."""
@@ -138,6 +152,8 @@ class AutoencoderModule(pl.LightningModule):
         torch.manual_seed(int.from_bytes(hashlib.sha256(key).digest()[:8], "little") % 2**63)
 
     def _require_finite(self, loss: Tensor) -> None:
+        # Of all ranks, since one that stops alone leaves the others waiting for it.
+        loss = cast(Tensor, self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="sum"))
         if not torch.isfinite(loss):
             raise DataError(
                 f"the loss is {loss.item()} at step {self.global_step}: training diverged and was stopped; the last "

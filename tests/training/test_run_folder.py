@@ -29,11 +29,10 @@ def fourier_run(run_training: Callable[..., Path]) -> Path:
 
 def test_every_documented_scalar_is_logged(ste_run: Path) -> None:
     expected = (
-        {f"train/{name}" for name in {"loss", "reconstruction", *TERMS}}
+        {f"train/{name}" for name in {"loss", "reconstruction", "gradient_norm", "learning_rate", *TERMS}}
         | {f"val/{name}" for name in {"reconstruction", "si_sdr_db", *TERMS}}
         | {f"{prefix}/codes/{name}" for prefix in ("train", "val") for name in CODES}
         | {f"hparam/{name}" for name in ("reconstruction", "si_sdr_db", "usage", "perplexity", "bitrate_bps")}
-        | {"lr-AdamW"}
     )
     assert set(events_of(ste_run).Tags()["scalars"]) == expected
 
@@ -55,6 +54,13 @@ def test_soft_reconstruction_is_logged_where_it_differs(ste_run: Path, fourier_r
 def test_validation_runs_before_the_first_step_and_at_every_interval(ste_run: Path) -> None:
     assert [event.step for event in events_of(ste_run).Scalars("val/reconstruction")] == [0, 2, 4]
     assert [event.step for event in events_of(ste_run).Scalars("val/codes/usage")] == [0, 2, 4]
+
+
+def test_run_ends_with_a_validation_wherever_its_last_step_falls(run_training: Callable[..., Path]) -> None:
+    for steps, expected in ((1, [0, 1]), (3, [0, 2, 3])):
+        run = run_training(f"trainer.max_steps={steps}", "trainer.val_check_interval=2")
+        assert [event.step for event in events_of(run).Scalars("val/reconstruction")] == expected
+        assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == steps
 
 
 def test_reconstruction_is_the_weighted_sum_of_the_terms(ste_run: Path) -> None:
@@ -91,7 +97,7 @@ def test_hparams_hold_the_real_final_metrics(ste_run: Path) -> None:
     assert plugin.plugin_name == "hparams"
     session = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     assert b"StraightThrough" in session
-    assert b"nominal_bitrate_bps" in session
+    assert b"bitrate_nominal_bps" in session
 
 
 def test_audio_pictures_and_histograms_are_logged(ste_run: Path) -> None:

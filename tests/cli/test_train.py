@@ -1,0 +1,275 @@
+"""`python train.py` from the command line to its exit status: what is refused, how, and what several runs leave."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from discrete_ae.cli import main as command
+from discrete_ae.cli.train import main
+from tests.conftest import SMALL
+
+REPOSITORY = Path(__file__).parents[2]
+FIVE = ("ste", "custom_gradient", "sigmoid", "fourier", "gumbel")
+SHORT = ("trainer.max_steps=2", "trainer.val_check_interval=2")
+
+Refused = Callable[..., str]
+
+
+def errors(text: str) -> list[str]:
+    """The lines of stderr that do not merely inform."""
+    return [line for line in text.splitlines() if line and not line.startswith("INFO: ")]
+
+
+@pytest.fixture
+def refused(recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> Refused:
+    """Run with a status; return the one line on stderr, after a look that nothing was made."""
+
+    def run(*arguments: str, status: int) -> str:
+        given = [f"hydra.run.dir={tmp_path}/run", f"hydra.sweep.dir={tmp_path}/sweep", *arguments]
+        if not any(argument.startswith("data.root=") for argument in arguments):
+            given.insert(0, f"data.root={recordings}")
+        with pytest.raises(SystemExit) as ended:
+            main(given)
+        out, err = capsys.readouterr()
+        assert ended.value.code == status
+        assert out == ""  # a run that begins says so
+        (line,) = errors(err)
+        assert line.startswith("error: ")
+        left = {path.name for path in tmp_path.rglob("*")}
+        assert left <= {"run"}, left  # Hydra makes the folder before anything can be looked at
+        return line
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("typo", "told"),
+    [
+        ("quantzer=ste", "did you mean 'quantizer'?"),
+        ("quantizer=stee", "did you mean 'ste'?"),
+        ("quantizer=STE", "there are: custom_gradient, fourier, gumbel, identity, sigmoid, ste"),
+        ("optim.optimizer.lrr=1", "did you mean 'optim.optimizer.lr'?"),
+        ("lr=1", "did you mean 'optim.optimizer.lr'?"),
+        ("max_steps=5", "did you mean 'trainer.max_steps'?"),
+        ("model=tiny", "tiny'?"),
+        ("model=spectral/tny", "did you mean 'spectral/tiny'?"),
+        ("trainer=cpuu", "did you mean 'cpu'?"),
+        ("data.rot=/x", "did you mean 'data.root'?"),
+        ("quantizer.rounding.sharpnes=3 quantizer=sigmoid", "did you mean 'quantizer.rounding.sharpness'?"),
+        ("callbacks.clips.cout=3", "did you mean 'callbacks.clips.count'?"),
+        ("foo", "cannot read 'foo'; write key=value"),
+        ("seed", "cannot read 'seed'; write key=value"),
+        ("model.encoder.strides=[2,", "cannot read 'model.encoder.strides=[2,'; write key=value"),
+        ("quantizer=null", "Config group override must be a string"),
+        ("quantizer=ste,fourier", "add -m for one run each"),
+        ("-m quantizer=ste,nope", "there is no option 'nope' of 'quantizer'"),
+        ("-m quantizer=ste,fourrier", "did you mean 'fourier'?"),
+        ("-m quantizer=sigmoid,ste quantizer.rounding.sharpness=4,8", "no key 'quantizer.rounding.sharpness'"),
+        ("-m seed=1,2 quantizer.boud=tanh", "did you mean 'quantizer.bound'?"),
+        ("--nonsense", "unrecognized arguments: --nonsense"),
+    ],
+)
+def test_slip_is_named_with_the_nearest_key_and_nothing_is_made(
+    typo: str, told: str, refused: Refused, tmp_path: Path
+) -> None:
+    assert told in refused(*typo.split(), status=2)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("quantizer=sigmoid quantizer.rounding.sharpness=-1", "sharpness: expected a finite number above 0, got -1"),
+        ("quantizer.bound=nonsense", "bound: expected one of tanh, sigmoid, clamp, got 'nonsense'"),
+        ("num_codebooks=0", "num_codebooks: expected a whole number of at least 1, got 0"),
+        ("model=conv/tiny model.encoder.strides=[2,0]", "strides: expected whole numbers of at least 1"),
+        ("model.encoder._target_=os.system", "_target_ 'os.system' is refused"),
+        ("data.batch_size=0", "data.batch_size is 0, expected at least 1"),
+        ("loss.weights.mel=-1", "expected none below 0"),
+        ("+loss.weights.melody=1", "weights: expected one for each of ['l1', 'mel', 'snr', 'stft']"),
+        ("trainer.max_steps=-5", "max_steps"),
+        ("trainer.val_check_interval=0", "trainer.val_check_interval: expected"),
+        ("trainer.precision=bf17", "bf17"),
+        ("seed=abc", "seed: expected a whole number"),
+        ("callbacks.collapse.min_share=2", "min_share: expected 0 to 1"),
+        ("data.root=${nowhere}", "nowhere"),
+    ],
+)
+def test_wrong_value_is_a_usage_error(wrong: str, told: str, refused: Refused) -> None:
+    assert told in refused(*wrong.split(), status=2)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["optim.optimizer.lr=-1", "optim.optimizer.betas=[2,3]", "optim.scheduler.warmup_steps=-1"]
+)
+def test_wrong_value_of_the_optimizer_is_a_usage_error(
+    wrong: str, run_training: Callable[..., Path], capsys: pytest.CaptureFixture
+) -> None:
+    run_training(wrong, *SHORT, status=2)
+    (line,) = errors(capsys.readouterr().err)
+    assert line.startswith("error: optim: ")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_gpu_without_one_is_a_usage_error(refused: Refused) -> None:
+    assert "trainer=cpu" in refused("trainer=gpu", status=2)
+
+
+def test_recordings_that_are_not_there_are_a_data_error(refused: Refused, tmp_path_factory) -> None:
+    folder = tmp_path_factory.mktemp("no_recordings")
+    assert f"{folder}/nowhere: no such folder" in refused(f"data.root={folder}/nowhere", status=1)
+    assert str(folder) in refused(f"data.root={folder}", status=1)
+    (folder / "notes.txt").write_text("no audio")
+    assert str(folder) in refused(f"data.root={folder}", status=1)
+    assert "expected a folder" in refused(f"data.root={folder}/notes.txt", status=1)
+
+
+@pytest.mark.parametrize("key", ["ckpt_path", "init_from"])
+def test_wrong_checkpoint_is_a_data_error(key: str, refused: Refused, tmp_path_factory) -> None:
+    folder = tmp_path_factory.mktemp("no_checkpoint")
+    (folder / "x.ckpt").write_text("no checkpoint")
+    assert f"{folder}/nowhere.ckpt: no such checkpoint" in refused(f"{key}={folder}/nowhere.ckpt", status=1)
+    assert f"{folder}: no such checkpoint" in refused(f"{key}={folder}", status=1)
+    assert f"{folder}/x.ckpt: not a checkpoint" in refused(f"{key}={folder}/x.ckpt", status=1)
+
+
+@pytest.mark.parametrize(
+    ("key", "other"),
+    [("ckpt_path", "num_codebooks=3"), ("ckpt_path", "quantizer=gumbel"), ("init_from", "model.encoder.dim=24")],
+)
+def test_checkpoint_of_another_model_is_a_data_error(
+    key: str, other: str, ste_run: Path, run_training: Callable[..., Path], capsys: pytest.CaptureFixture
+) -> None:
+    path = ste_run / "checkpoints" / "last.ckpt"
+    run_training(f"{key}={path}", other, *SHORT, status=1)
+    (line,) = errors(capsys.readouterr().err)
+    assert line.startswith(f"error: {path}: its weights do not fit this model")
+
+
+def test_resuming_and_starting_anew_at_once_is_a_usage_error(refused: Refused, ste_run: Path) -> None:
+    path = ste_run / "checkpoints" / "last.ckpt"
+    assert "give one of them" in refused(f"ckpt_path={path}", f"init_from={path}", status=2)
+
+
+def test_output_that_cannot_be_made_is_a_data_error(
+    tmp_path: Path, recordings: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as ended:
+        main([f"data.root={recordings}", f"hydra.run.dir={tmp_path}/file/run"])
+    assert ended.value.code == 1
+    (line,) = errors(capsys.readouterr().err)
+    assert line.startswith(f"error: {tmp_path}/file")
+    assert "hydra.run.dir=" in line
+
+
+def test_help_shows_groups_and_examples() -> None:
+    done = subprocess.run(
+        [sys.executable, "train.py", "--help"], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("quantizer: "))
+    assert set(FIVE) <= set(line.removeprefix("quantizer: ").split(", "))
+    for example in (
+        "-m quantizer=ste,custom_gradient,sigmoid,fourier,gumbel",
+        "ckpt_path=",
+        "init_from=",
+        "data.root=",
+    ):
+        assert example in done.stdout
+    assert "max_steps: " in done.stdout  # the values
+    assert len(max(done.stdout.splitlines(), key=len)) <= 120
+
+
+@pytest.mark.parametrize("arguments", [["--cfg", "job"], ["-c", "job", "seed=3"], ["seed=3", "--cfg", "job"]])
+def test_configuration_is_printed(arguments: list[str], capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 0
+    assert yaml.safe_load(capsys.readouterr().out)["seed"] == (3 if "seed=3" in arguments else 0)
+
+
+def folders(root: Path) -> list[str]:
+    return sorted(path.name for path in root.iterdir() if path.is_dir())
+
+
+def test_multirun_of_the_five_quantizers(
+    run_training: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    # The flag may stand anywhere.
+    run_training(f"quantizer={','.join(FIVE)}", f"hydra.sweep.dir={tmp_path}", "-m", *SHORT)
+    assert [line for line in errors(capsys.readouterr().err) if "error" in line.lower()] == []
+    found = folders(tmp_path)
+    assert len(found) == len(FIVE)
+    for quantizer in FIVE:
+        (run,) = (tmp_path / name for name in found if name.startswith(f"{quantizer}-seed0-"))
+        assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["discrete_ae"]["model"]["quantizer"]
+        assert saved == config["quantizer"]
+        expected = yaml.safe_load((REPOSITORY / "conf" / "quantizer" / f"{quantizer}.yaml").read_text())
+        assert saved == {**expected, "num_codebooks": 2}
+
+
+def test_failing_job_of_a_multirun_does_not_end_the_others(
+    run_training: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    run_training("-m", "quantizer.bound=nonsense,tanh", f"hydra.sweep.dir={tmp_path}", *SHORT, status=2)
+    assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")] == [
+        "error: ScalarQuantizer: bound: expected one of tanh, sigmoid, clamp, got 'nonsense'"
+    ]
+    first, second = (tmp_path / name for name in folders(tmp_path))
+    assert not (first / "checkpoints").exists()
+    assert (second / "checkpoints" / "last.ckpt").exists()
+
+
+def test_multirun_over_a_key_that_only_its_quantizers_have(
+    recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    given = [f"data.root={recordings}", *SMALL, *SHORT, f"hydra.sweep.dir={tmp_path}", "--multirun"]
+    # Hydra composes the default quantizer, ste, with what is not swept: the message says what to write instead.
+    with pytest.raises(SystemExit) as ended:
+        main([*given, "quantizer=sigmoid,fourier", "quantizer.rounding.hard=true"])
+    assert ended.value.code == 2
+    assert "in a multirun write ++key=value" in capsys.readouterr().err
+    assert folders(tmp_path) == []
+    with pytest.raises(SystemExit) as ended:
+        main([*given, "quantizer=glob(*oid)", "++quantizer.rounding.hard=true"])
+    assert ended.value.code == 0
+    (name,) = folders(tmp_path)
+    assert yaml.safe_load((tmp_path / name / "config.yaml").read_text())["quantizer"]["rounding"]["hard"] is True
+
+
+def test_run_resumes_in_its_own_folder(run_training: Callable[..., Path], tmp_path: Path) -> None:
+    run_training(*SHORT, run_dir=tmp_path)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    assert torch.load(last, weights_only=True)["global_step"] == 2
+    run_training("trainer.max_steps=4", "trainer.val_check_interval=2", f"ckpt_path={last}", run_dir=tmp_path)
+    assert torch.load(last, weights_only=True)["global_step"] == 4
+    assert {path.name for path in last.parent.iterdir()} == {"best.ckpt", "last.ckpt"}
+
+
+def test_run_without_a_validation_names_the_checkpoint_that_there_is(
+    run_training: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    run_training("trainer.max_steps=1", "trainer.val_check_interval=5", run_dir=tmp_path)
+    out = capsys.readouterr().out
+    (named,) = (line.removeprefix("checkpoint: ") for line in out.splitlines() if line.startswith("checkpoint: "))
+    assert Path(named).is_file()
+    assert f"-c {named}" in out
+
+
+def test_installed_command_trains_alike(recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.main(["train", *SMALL, *SHORT, f"data.root={recordings}", f"hydra.run.dir={tmp_path}"])
+    assert not ended.value.code
+    assert (tmp_path / "checkpoints" / "last.ckpt").exists()
+    with pytest.raises(SystemExit) as ended:
+        command.main(["train", "quantzer=ste"])
+    assert ended.value.code == 2
+    assert "did you mean 'quantizer'?" in capsys.readouterr().err

@@ -1,0 +1,295 @@
+"""Checkpoint to model: the same model comes back, and a file that is not what it should be is refused, unexecuted."""
+
+import copy
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import discrete_ae
+from discrete_ae.build import build_model
+from discrete_ae.errors import DataError, UsageError
+from discrete_ae.training import TrainingRun
+from tests.cli.test_encode_decode import config, save_checkpoint
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_checkpoint(tmp_path_factory.mktemp("checkpoint") / "best.ckpt")
+
+
+def read(path: Path) -> dict[str, Any]:
+    return torch.load(path, weights_only=True)
+
+
+def named_hash(content: dict[str, Any]) -> str:
+    """The model hash as DESIGN.md defines it, from the file alone."""
+    tensors = {
+        name.removeprefix("model."): tensor
+        for name, tensor in content["state_dict"].items()
+        if name.startswith("model.")
+    }
+    told = hashlib.sha256()
+    for name in sorted(tensors):
+        values = tensors[name].float().numpy()
+        told.update(f"{name} {values.shape}\n".encode() + values.astype("<f4").tobytes())
+    told.update(json.dumps(content["discrete_ae"]["model"], sort_keys=True, separators=(",", ":")).encode())
+    return told.hexdigest()
+
+
+def test_loaded_model_is_the_trained_one(
+    run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    runs: list[TrainingRun] = []
+    execute = TrainingRun.execute
+    monkeypatch.setattr(TrainingRun, "execute", lambda run: (runs.append(run), execute(run)))
+    folder = run_training("trainer.max_steps=2", "trainer.val_check_interval=2", "quantizer=gumbel")
+    trained = runs[0].module.model.eval()
+    audio = torch.randn(2, 1, 3333, generator=torch.Generator().manual_seed(0))
+    for name in ("last.ckpt", "best.ckpt"):
+        loaded = discrete_ae.load(folder / "checkpoints" / name)
+        assert isinstance(loaded, discrete_ae.DiscreteAutoencoder)
+        assert not any(part.training for part in loaded.modules())
+    loaded = discrete_ae.load(folder / "checkpoints" / "last.ckpt")
+    with torch.no_grad():
+        expected, found = trained(audio), loaded(audio)
+    assert torch.equal(found.codes, expected.codes)
+    assert torch.equal(found.reconstruction, expected.reconstruction)
+    assert torch.equal(loaded.decode(loaded.encode(audio), 3333), expected.reconstruction)
+
+
+def test_loaded_model_has_the_hash_that_design_defines(ste_run: Path) -> None:
+    path = ste_run / "checkpoints" / "last.ckpt"
+    expected = named_hash(read(path))
+    assert discrete_ae.load(path).model_hash == expected == read(path)["discrete_ae"]["model_hash"]
+
+
+def test_hash_depends_on_weights_and_on_configuration(tmp_path: Path) -> None:
+    loaded = [
+        discrete_ae.load(save_checkpoint(tmp_path / f"{i}.ckpt", **settings)).model_hash
+        for i, settings in enumerate([{}, {}, {"seed": 1}, {"sample_rate": 8000}])
+    ]
+    assert loaded[0] == loaded[1]
+    assert len(set(loaded)) == 3
+
+
+# What each refused target would do if it were called: make the file MARKER.
+DANGEROUS = {
+    "os.system": {"_target_": "os.system", "command": "touch MARKER"},
+    "os.system, with its argument by position": {"_target_": "os.system", "_args_": ["touch MARKER"]},
+    "builtins.eval": {"_target_": "builtins.eval", "_args_": ["open('MARKER', 'w')"]},
+    "a module seen from the package": {"_target_": "discrete_ae.rounding.torch.load", "f": "MARKER"},
+    "a function of the package": {"_target_": "discrete_ae.build.load", "path": "MARKER"},
+    "a function that writes": {"_target_": "discrete_ae.cli.files.write_whole", "target": "MARKER", "content": b"x"},
+    "a module": {"_target_": "discrete_ae.rounding.math"},
+    "a class of another package": {"_target_": "discrete_ae.data.files.Path", "_args_": ["MARKER"]},
+    "a base of another package": {"_target_": "discrete_ae.rounding.nn.Identity"},
+    "torch's class, seen from the package": {"_target_": "discrete_ae.rounding.ABC"},
+    "a class that is no component": {"_target_": "discrete_ae.losses.WaveformL1"},
+    "an abstract class": {"_target_": "discrete_ae.rounding.Rounding", "hard": True},
+    "no such class": {"_target_": "discrete_ae.rounding.Nothing"},
+    "no such module": {"_target_": "discrete_ae.nothing.Nothing"},
+    "a package of a similar name": {"_target_": "discrete_ae_evil.Model"},
+    "the package": {"_target_": "discrete_ae"},
+    "dots": {"_target_": "discrete_ae..rounding.StraightThrough"},
+    "a relative name": {"_target_": ".rounding.StraightThrough"},
+    "a null byte": {"_target_": "discrete_ae.rounding\0.StraightThrough"},
+    "nothing": {"_target_": ""},
+    "a number": {"_target_": 3},
+    "a list": {"_target_": ["os.system"]},
+    "none": {"_target_": None},
+}
+PLACES: dict[str, Callable[[dict[str, Any], Any], Any]] = {
+    "the model": lambda saved, wrong: wrong,
+    "a part": lambda saved, wrong: saved | {"encoder": wrong},
+    "a part of a part": lambda saved, wrong: saved | {"quantizer": saved["quantizer"] | {"rounding": wrong}},
+    "a list": lambda saved, wrong: saved | {"quantizer": saved["quantizer"] | {"levels": [4, wrong]}},
+    "a dict without a target": lambda saved, wrong: saved | {"encoder": {"inner": wrong}},
+}
+
+
+def replace_marker(value: Any, marker: Path) -> Any:
+    if isinstance(value, dict):
+        return {name: replace_marker(inner, marker) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [replace_marker(inner, marker) for inner in value]
+    return value.replace("MARKER", str(marker)) if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("danger", DANGEROUS)
+def test_only_components_are_built(danger: str, place: str, tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    wrong = PLACES[place](config(), replace_marker(DANGEROUS[danger], marker))
+    with pytest.raises(UsageError, match=r"refused|abstract"):
+        build_model(wrong)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("place", ["the model", "a part of a part"])
+@pytest.mark.parametrize("danger", ["os.system", "builtins.eval", "a module seen from the package", "a number"])
+def test_checkpoint_naming_something_else_is_refused(danger: str, place: str, checkpoint: Path, tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    content = read(checkpoint)
+    content["discrete_ae"]["model"] = PLACES[place](config(), replace_marker(DANGEROUS[danger], marker))
+    content["discrete_ae"]["model_hash"] = named_hash(content)  # so that nothing else is wrong with it
+    assert_refused(save(content, tmp_path / "evil.ckpt"), "is refused")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("key", ["_partial_", "_args_", "_convert_", "_recursive_", "unknown", "__class__"])
+def test_arguments_that_a_component_does_not_take_are_refused(key: str) -> None:
+    # Hydra gives some of these keys a meaning; here they are arguments that no component has.
+    for place in (lambda c: c, lambda c: c["quantizer"], lambda c: c["quantizer"]["rounding"]):
+        wrong = copy.deepcopy(config())
+        place(wrong)[key] = True
+        with pytest.raises(UsageError, match=f"unexpected keyword argument '{key}'"):
+            build_model(wrong)
+
+
+def test_a_component_that_is_no_autoencoder_is_refused() -> None:
+    with pytest.raises(UsageError, match="expected the configuration of a DiscreteAutoencoder"):
+        build_model(config()["quantizer"])
+
+
+class Evil:
+    """Unpickles to the call of os.system."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Callable, tuple]:
+        return os.system, (f"touch {self.marker}",)
+
+
+def test_pickle_that_would_run_a_command_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    path = save({**read(checkpoint), "callbacks": Evil(marker)}, tmp_path / "evil.ckpt")
+    assert_refused(path, "not a checkpoint of discrete-ae")
+    assert not marker.exists()
+    torch.load(path, weights_only=False)  # the file is as evil as it should be
+    assert marker.exists()
+
+
+def save(content: Any, path: Path) -> Path:
+    torch.save(content, path)
+    return path
+
+
+def assert_refused(path: Path, reason: str) -> None:
+    with pytest.raises(DataError) as refused:
+        discrete_ae.load(path)
+    assert str(refused.value).startswith(f"{path}: ")
+    assert reason in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no checkpoint", b"\0" * 100, b"PK\3\4 no archive", bytes(range(256)), b".", b"0."],
+    ids=["empty", "text", "zeros", "zip", "bytes", "stop", "pop"],
+)
+def test_file_of_another_kind_is_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "x.ckpt"
+    path.write_bytes(content)
+    assert_refused(path, "not a checkpoint of discrete-ae")
+
+
+def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
+    assert_refused(tmp_path / "nowhere.ckpt", "no such checkpoint")
+    assert_refused(tmp_path, "no such checkpoint")
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
+def test_truncated_file_is_refused(share: float, checkpoint: Path, tmp_path: Path) -> None:
+    whole = checkpoint.read_bytes()
+    path = tmp_path / "cut.ckpt"
+    path.write_bytes(whole[: int(share * len(whole))])
+    assert_refused(path, "not a checkpoint of discrete-ae")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        3,
+        [],
+        {},
+        {"state_dict": {"weight": torch.ones(3)}},
+        {"state_dict": {}, "discrete_ae": None},
+        {"state_dict": {}, "discrete_ae": {"schema_version": 1}},
+        {"state_dict": {}, "discrete_ae": {"schema_version": 1, "model": {}}},
+        {"state_dict": {}, "discrete_ae": {"schema_version": 1, "model": [], "model_hash": "0"}},
+    ],
+    ids=str,
+)
+def test_foreign_checkpoint_is_refused(content: Any, tmp_path: Path) -> None:
+    assert_refused(save(content, tmp_path / "foreign.ckpt"), "not a checkpoint of discrete-ae")
+
+
+def change_version(content: dict[str, Any]) -> None:
+    content["discrete_ae"]["schema_version"] = 2
+
+
+def change_tensor(content: dict[str, Any]) -> None:
+    content["state_dict"]["model.to_latents.bias"][0] += 1e-3
+
+
+def change_configuration(content: dict[str, Any]) -> None:
+    content["discrete_ae"]["model"]["sample_rate"] = 8000  # builds, and fits all tensors
+
+
+def drop_tensor(content: dict[str, Any]) -> None:
+    del content["state_dict"]["model.to_latents.bias"]
+
+
+def add_tensor(content: dict[str, Any]) -> None:
+    content["state_dict"]["model.another"] = torch.ones(1)
+
+
+def reshape_tensor(content: dict[str, Any]) -> None:
+    content["state_dict"]["model.to_latents.bias"] = torch.ones(5)
+
+
+def replace_tensor(content: dict[str, Any]) -> None:
+    content["state_dict"]["model.to_latents.bias"] = "no tensor"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (change_version, "has schema version 2, this program reads 1; update discrete-ae"),
+        (change_tensor, "do not match its model hash"),
+        (change_configuration, "do not match its model hash"),
+        (drop_tensor, "cannot be loaded: "),
+        (add_tensor, "cannot be loaded: "),
+        (reshape_tensor, "cannot be loaded: "),
+        (replace_tensor, "cannot be loaded: "),
+    ],
+)
+def test_altered_checkpoint_is_refused(
+    change: Callable[[dict[str, Any]], None], reason: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    content = read(checkpoint)
+    change(content)
+    assert_refused(save(content, tmp_path / "altered.ckpt"), reason)
+
+
+def test_flipped_byte_in_any_tensor_is_noticed(checkpoint: Path, tmp_path: Path) -> None:
+    # Without the archive's own checksums, which a rewritten file would have right.
+    names = [name for name in read(checkpoint)["state_dict"] if name.startswith("model.")]
+    for name in names:
+        content = read(checkpoint)
+        tensor = content["state_dict"][name].view(-1)
+        tensor[-1] = torch.nextafter(tensor[-1], torch.tensor(torch.inf))
+        assert_refused(save(content, tmp_path / "altered.ckpt"), "do not match its model hash")
+
+
+def test_moved_checkpoint_needs_nothing_of_its_run(ste_run: Path, tmp_path: Path) -> None:
+    shutil.copy(ste_run / "checkpoints" / "best.ckpt", tmp_path / "model")
+    assert discrete_ae.load(str(tmp_path / "model")).sample_rate == 16000

@@ -1,0 +1,245 @@
+"""Every YAML of conf/, found by itself: it composes, builds, and says how it is used."""
+
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from discrete_ae.build import build_model
+from discrete_ae.build import instantiate as instantiate_component
+from discrete_ae.cli.overrides import check_overrides
+from discrete_ae.cli.train import CONFIG_DIR, CONFIG_NAME
+from discrete_ae.data import AudioDataModule
+from discrete_ae.losses import WeightedLoss
+from discrete_ae.quantizers import IdentityQuantizer, Quantizer
+from discrete_ae.training.logger import RunLogger
+
+FILES = sorted(path.relative_to(CONFIG_DIR) for path in CONFIG_DIR.rglob("*.yaml"))
+
+
+def group_of(file: Path) -> str:
+    """The group that a file is an option of: model for model/conv/tiny, hydra/help for hydra/help/discrete_ae."""
+    return file.parent.as_posix() if file.parts[0] == "hydra" else file.parts[0]
+
+
+def option_of(file: Path) -> str:
+    return file.with_suffix("").relative_to(group_of(file)).as_posix()
+
+
+OPTIONS = [file for file in FILES if len(file.parts) > 1]
+every_option = pytest.mark.parametrize("file", OPTIONS, ids=lambda file: file.with_suffix("").as_posix())
+
+
+def options_of(group: str) -> Any:
+    return pytest.mark.parametrize("option", [option_of(file) for file in OPTIONS if group_of(file) == group])
+
+
+@pytest.fixture
+def composed(tmp_path: Path) -> Iterator[Callable[..., DictConfig]]:
+    """Compose train.yaml with overrides, for a run in tmp_path."""
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        yield lambda *overrides: compose(CONFIG_NAME, [f"run_dir={tmp_path}", *overrides])
+
+
+def plain(config: DictConfig) -> Any:
+    return OmegaConf.to_container(config, resolve=True)
+
+
+# Which test below builds the options of a group.
+BUILT = {
+    "quantizer": "test_quantizer_builds_by_itself",
+    "model": "test_model_builds",
+    "loss": "test_loss_builds_and_computes",
+    "data": "test_data_builds",
+    "optim": "test_optimizer_and_schedule_build",
+    "trainer": "test_trainer_builds",
+    "logger": "test_logger_builds",
+    "callbacks": "test_callbacks_build",
+}
+
+
+def test_nothing_is_missed() -> None:
+    assert len(FILES) > 20
+    assert [file for file in FILES if len(file.parts) == 1] == [Path("train.yaml")]
+    groups = {group_of(file) for file in OPTIONS}
+    assert {group for group in groups if not group.startswith("hydra")} == set(BUILT)
+    assert all(callable(globals()[name]) for name in BUILT.values())
+
+
+def test_train_yaml_is_the_table_of_contents(composed: Callable[..., DictConfig]) -> None:
+    text = (CONFIG_DIR / "train.yaml").read_text()
+    listed = {re.split(r"[:\s]", line.strip("- "))[0] for line in text.splitlines() if line.startswith("  - ")}
+    assert listed - {"_self_", "override"} == {group_of(file) for file in OPTIONS if "/" not in group_of(file)}
+    for line in text.splitlines():
+        if re.match(r"  - (?!_self_|override)", line):
+            assert "  # " in line, f"without a comment: {line}"
+    # Every option of a group that a newcomer chooses from stands in its comment.
+    for group in ("quantizer", "trainer"):
+        (line,) = (line for line in text.splitlines() if line.startswith(f"  - {group}:"))
+        for file in OPTIONS:
+            if group_of(file) == group:
+                assert re.search(rf"\b{option_of(file)}\b", line)
+
+
+def test_keys_that_other_things_rely_on_exist(composed: Callable[..., DictConfig]) -> None:
+    config = composed()
+    for key in ("seed", "ckpt_path", "init_from", "data.root", "data.validation_root", "data.strict"):
+        assert OmegaConf.select(config, key, default="missing") != "missing", key
+    assert config.trainer.max_steps > 0
+    assert config.trainer.val_check_interval > 0
+    assert config.ckpt_path is config.init_from is config.data.root is None
+
+
+@every_option
+def test_option_composes(file: Path) -> None:
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        config = compose(CONFIG_NAME, [f"{group_of(file)}={option_of(file)}"], return_hydra_config=True)
+    assert config.hydra.runtime.choices[group_of(file)] == option_of(file)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.with_suffix("").as_posix())
+def test_yaml_starts_with_a_comment_and_its_commands_work(file: Path) -> None:
+    comment = [
+        line
+        for line in (CONFIG_DIR / file).read_text().split("\n\n")[0].splitlines()
+        if line.startswith("#") and len(line) > 4
+    ]
+    assert (CONFIG_DIR / file).read_text().startswith("# ")
+    commands = [found for line in comment for found in re.findall(r"(?:python train\.py|tensorboard) ?([^;`]*)", line)]
+    if file.parts[0] != "hydra":  # Hydra's own settings are not chosen by anybody
+        assert commands, f"no command in the comment of {file}"
+    for command in commands:
+        if command.startswith(("--logdir", "--help")):
+            continue
+        overrides = [word for word in shlex.split(command) if not word.startswith("-")]
+        check_overrides(CONFIG_DIR, CONFIG_NAME, overrides, multirun="-m" in command)
+
+
+@options_of("quantizer")
+def test_quantizer_builds_by_itself(option: str) -> None:
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        quantizer = instantiate_component(plain(compose(f"quantizer/{option}").quantizer))
+    assert isinstance(quantizer, Quantizer)
+    if not isinstance(quantizer, IdentityQuantizer):
+        assert quantizer.bits_per_frame == 64  # for a fair comparison
+
+
+@options_of("quantizer")
+def test_num_codebooks_moves_all_quantizers_together(option: str, composed: Callable[..., DictConfig]) -> None:
+    quantizer = instantiate_component(plain(composed(f"quantizer={option}", "num_codebooks=3").quantizer))
+    assert quantizer.num_codebooks == (0 if option == "identity" else 3)
+
+
+@options_of("quantizer")
+def test_quantizer_learns_in_the_default_model(option: str, composed: Callable[..., DictConfig]) -> None:
+    torch.manual_seed(0)
+    model = build_model(plain(composed(f"quantizer={option}").model))
+    audio = 0.1 * torch.randn(1, 1, 3200)
+    model(audio).reconstruction.square().mean().backward()
+    without = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    assert not without
+    assert model.encoder.get_parameter(next(iter(dict(model.encoder.named_parameters())))).grad.abs().max() > 0
+
+
+@options_of("model")
+def test_model_builds(option: str, composed: Callable[..., DictConfig]) -> None:
+    with torch.device("meta"):  # shapes without numbers: the large ones take no time
+        model = build_model(plain(composed(f"model={option}").model))
+        latents = model.latents(torch.zeros(2, 1, 3333))
+        reconstruction = model.reconstruct(latents, 3333)
+    assert latents.shape == (2, model.quantizer.dim, 11)  # ceil(3333 / 320)
+    assert reconstruction.shape == (2, 1, 3333)
+    assert (model.sample_rate, model.frame_rate_hz, model.bitrate_bps) == (16000, 50, 3200)
+
+
+def test_sizes_of_a_family_are_in_order(composed: Callable[..., DictConfig]) -> None:
+    for family in ("conv", "spectral"):
+        counts = []
+        for size in ("tiny", "small", "base"):
+            with torch.device("meta"):
+                model = build_model(plain(composed(f"model={family}/{size}").model))
+            counts.append(sum(parameter.numel() for parameter in model.parameters()))
+        assert counts[0] < counts[1] < counts[2]
+
+
+@options_of("loss")
+def test_loss_builds_and_computes(option: str, composed: Callable[..., DictConfig]) -> None:
+    config = composed(f"loss={option}")
+    loss = instantiate(config.loss)
+    assert isinstance(loss, WeightedLoss)
+    audio = 0.1 * torch.randn(2, 1, 8000, generator=torch.Generator().manual_seed(0))
+    assert loss(audio, audio, {}).total == 0
+    assert loss(torch.zeros_like(audio), audio, {}).total > 0
+
+
+def test_every_term_of_the_default_loss_can_be_weighted(composed: Callable[..., DictConfig]) -> None:
+    weights = composed().loss.weights
+    overrides = [f"loss.weights.{name}=1" for name in weights]
+    audio = 0.1 * torch.randn(2, 1, 8000, generator=torch.Generator().manual_seed(0))
+    values = instantiate(composed(*overrides).loss)(torch.zeros_like(audio), audio, {})
+    assert set(values.terms) == set(weights)
+    assert "stft" in weights
+    assert weights.stft == 0  # available, and not in the default
+
+
+@options_of("data")
+def test_data_builds(option: str, composed: Callable[..., DictConfig]) -> None:
+    data = instantiate(composed(f"data={option}").data)
+    assert isinstance(data, AudioDataModule)
+    assert (data.sample_rate, data.channels) == (16000, 1)
+
+
+def test_data_follows_the_model(composed: Callable[..., DictConfig]) -> None:
+    data = instantiate(composed("model.sample_rate=24000", "model.encoder.channels=2", "seed=7").data)
+    assert (data.sample_rate, data.channels, data.seed) == (24000, 2, 7)
+    model = build_model(plain(composed("model.encoder.channels=2").model))
+    assert model.channels == 2
+
+
+@options_of("optim")
+def test_optimizer_and_schedule_build(option: str, composed: Callable[..., DictConfig]) -> None:
+    made = instantiate(composed(f"optim={option}").optim)
+    optimizer = made.optimizer(nn.Linear(2, 2).parameters())
+    scheduler = made.scheduler(optimizer, total_steps=100)
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    assert isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler)
+
+
+@options_of("trainer")
+def test_trainer_builds(option: str, composed: Callable[..., DictConfig]) -> None:
+    config = composed(f"trainer={option}").trainer
+    # On a CPU, which every machine has; trainer=gpu without one is in tests/cli/test_train.py.
+    trainer = instantiate(config, accelerator="cpu", devices=1, precision="32-true", logger=False)
+    assert isinstance(trainer, pl.Trainer)
+    assert trainer.max_steps == 1200
+    assert {"cpu": "cpu", "gpu": "gpu"}.get(option, "auto") == config.accelerator
+    assert config.get("strategy") == ("ddp" if option == "ddp" else None)
+
+
+@options_of("logger")
+def test_logger_builds(option: str, composed: Callable[..., DictConfig], tmp_path: Path) -> None:
+    logger = instantiate(composed(f"logger={option}").logger)
+    assert isinstance(logger, RunLogger)
+    assert Path(logger.log_dir) == tmp_path  # the run's folder itself
+
+
+@options_of("callbacks")
+def test_callbacks_build(option: str, composed: Callable[..., DictConfig], tmp_path: Path) -> None:
+    config = composed(f"callbacks={option}").callbacks
+    named = {name: instantiate(config[name]) for name in config}
+    assert all(isinstance(callback, pl.Callback) for callback in named.values())
+    assert Path(named["checkpoints"].dirpath) == tmp_path / "checkpoints"
+
+
+@pytest.mark.parametrize("name", ["progress", "clips", "rounding_curve"])
+def test_callback_is_left_out_with_null(name: str, composed: Callable[..., DictConfig]) -> None:
+    assert composed(f"callbacks.{name}=null").callbacks[name] is None

@@ -1,0 +1,245 @@
+"""What is trained and what is logged of it, against recomputations from the checkpoint and the recordings."""
+
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+
+import discrete_ae
+from discrete_ae.model import DiscreteAutoencoder
+from discrete_ae.quantizers import Quantizer, ScalarQuantizer
+from discrete_ae.training import AutoencoderModule
+from tests.conftest import SMALL
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def events_of(run: Path) -> EventAccumulator:
+    return EventAccumulator(str(run), size_guidance={"scalars": 0, "histograms": 0}).Reload()
+
+
+def scalars(run: Path, tag: str) -> dict[int, float]:
+    return {event.step: event.value for event in events_of(run).Scalars(tag)}
+
+
+def weights_of(run: Path) -> dict[str, Tensor]:
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+@pytest.fixture(scope="module")
+def validation_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Recordings of which one channel-segment in three is silent; five segments of 0.2 s, in batches of two."""
+    root = tmp_path_factory.mktemp("validation")
+    random = np.random.default_rng(1)
+    for name, segments, level in (("a", 3, 0.1), ("b", 1, 0.0), ("c", 1, 0.02)):
+        soundfile.write(root / f"{name}.wav", level * random.standard_normal(3200 * segments), 16000, subtype="FLOAT")
+    return root
+
+
+def si_sdr_by_formula(found: np.ndarray, target: np.ndarray) -> float:
+    scaled = (found @ target) / (target @ target) * target
+    return 10 * math.log10((scaled @ scaled) / ((scaled - found) @ (scaled - found)))
+
+
+@pytest.mark.parametrize("quantizer", ["sigmoid", "gumbel"])  # both soft in training
+def test_validation_equals_what_the_checkpoint_does_offline(
+    quantizer: str, validation_root: Path, run_training: Callable[..., Path]
+) -> None:
+    run = run_training(
+        f"quantizer={quantizer}",
+        "data.max_validation_segments=8",
+        f"data.validation_root={validation_root}",
+        "trainer.max_steps=4",
+        "trainer.val_check_interval=2",
+    )
+    config = OmegaConf.load(run / "config.yaml")
+    data, loss = instantiate(config.data), instantiate(config.loss)
+    data.setup()
+    segments = torch.cat(list(data.val_dataloader()))
+    assert len(segments) == 5
+    model = discrete_ae.load(run / "checkpoints" / "last.ckpt")
+    codes = model.encode(segments)
+    reconstruction = model.decode(codes, segments.shape[-1])  # through integers, as a user decodes
+    values = loss(reconstruction, segments, {})
+    assert scalars(run, "val/reconstruction")[4] == pytest.approx(values.reconstruction.item(), rel=1e-4)
+    for name, value in values.terms.items():
+        assert scalars(run, f"val/{name}")[4] == pytest.approx(value.item(), rel=1e-4)
+    audible = [(r[0].double().numpy(), t[0].double().numpy()) for r, t in zip(reconstruction, segments, strict=True)]
+    ratios = [si_sdr_by_formula(found, target) for found, target in audible if target.any()]
+    assert len(ratios) == 4
+    assert scalars(run, "val/si_sdr_db")[4] == pytest.approx(sum(ratios) / len(ratios), abs=1e-3)
+    used = [len(codebook.unique()) / 256 for codebook in codes.transpose(0, 1)]
+    assert scalars(run, "val/codes/usage")[4] == pytest.approx(sum(used) / len(used))
+    # The training-time forward gives something else, under its own tag.
+    assert scalars(run, "val/soft_reconstruction")[4] != scalars(run, "val/reconstruction")[4]
+
+
+def test_validation_does_not_disturb_training_nor_training_validation(run_training: Callable[..., Path]) -> None:
+    often, seldom = (
+        run_training("quantizer=gumbel", "trainer.max_steps=4", f"trainer.val_check_interval={interval}")
+        for interval in (1, 4)
+    )
+    assert all(torch.equal(tensor, weights_of(seldom)[name]) for name, tensor in weights_of(often).items())
+    for tag in ("val/reconstruction", "val/soft_reconstruction", "val/si_sdr_db", "val/codes/perplexity"):
+        expected = scalars(seldom, tag)
+        assert expected.items() <= scalars(often, tag).items()
+        assert set(expected) == {0, 4}
+
+
+@pytest.fixture
+def seeds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What the generator was seeded with in each training step, while others draw from it as they like."""
+    step = AutoencoderModule.training_step
+    found: list[int] = []
+
+    def training_step(self: AutoencoderModule, *arguments: object) -> Tensor:
+        torch.rand(len(found) + 1)
+        loss = step(self, *arguments)
+        found.append(torch.initial_seed())
+        return loss
+
+    monkeypatch.setattr(AutoencoderModule, "training_step", training_step)
+    return found
+
+
+def test_noise_is_a_function_of_seed_and_step(run_training: Callable[..., Path], seeds: list[int]) -> None:
+    steps = ("quantizer=gumbel", "trainer.max_steps=2", "trainer.val_check_interval=2")
+    first = run_training(*steps, "seed=1")
+    of_first, seeds[:] = seeds[:], [0] * 5  # so that the second run finds the generator elsewhere
+    second = run_training(*steps, "seed=1")
+    assert seeds[5:] == of_first
+    assert scalars(first, "train/loss") == scalars(second, "train/loss")
+    assert all(torch.equal(tensor, weights_of(second)[name]) for name, tensor in weights_of(first).items())
+    run_training(*steps, "seed=2")
+    assert len({*of_first, *seeds[7:]}) == 4  # no two alike among the steps of two seeds
+
+
+def test_mixed_precision_trains_and_the_quantizer_sees_float32(
+    run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, seen = set(), set()
+    forward, quantize = Quantizer.forward, ScalarQuantizer.quantize
+    monkeypatch.setattr(
+        Quantizer, "forward", lambda self, latents: (given.add(latents.dtype), forward(self, latents))[1]
+    )
+    monkeypatch.setattr(
+        ScalarQuantizer,
+        "quantize",
+        lambda self, latents: (
+            seen.add((latents.dtype, torch.is_autocast_enabled("cpu"))),
+            quantize(self, latents),
+        )[1],
+    )
+    # Clips are reconstructed after the validation, outside autocast.
+    steps = ("trainer.max_steps=4", "trainer.val_check_interval=4", "callbacks.clips.count=0")
+    run = run_training("trainer.precision=bf16-mixed", *steps)
+    assert given == {torch.bfloat16}  # the network does compute in half precision
+    assert seen == {(torch.float32, False)}
+    assert all(math.isfinite(value) for value in scalars(run, "train/loss").values())
+    assert all(tensor.dtype == torch.float32 for tensor in weights_of(run).values() if tensor.is_floating_point())
+
+
+def test_codes_of_training_are_those_of_all_steps_since_the_last_log(
+    run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = DiscreteAutoencoder.forward
+    emitted: list[Tensor] = []
+
+    def recorded(self: DiscreteAutoencoder, audio: Tensor) -> object:
+        output = forward(self, audio)
+        if self.training:
+            emitted.append(output.codes)
+        return output
+
+    monkeypatch.setattr(DiscreteAutoencoder, "forward", recorded)
+    run = run_training(
+        "+trainer.accumulate_grad_batches=2",
+        "trainer.log_every_n_steps=2",
+        "trainer.max_steps=4",
+        "trainer.val_check_interval=4",
+    )
+    assert len(emitted) == 8  # two batches a step
+    found = scalars(run, "train/codes/perplexity")
+    assert len(found) == 2
+    for k, value in enumerate(found.values()):
+        codes = torch.cat(emitted[4 * k : 4 * k + 4])  # two steps
+        perplexities = []
+        for codebook in codes.transpose(0, 1):
+            shares = torch.bincount(codebook.flatten()).double() / codebook.numel()
+            perplexities.append(torch.exp(-(shares[shares > 0] * shares[shares > 0].log()).sum()).item())
+        assert value == pytest.approx(sum(perplexities) / len(perplexities), rel=1e-5)
+
+
+def test_nothing_is_logged_of_training_where_that_is_asked_for(run_training: Callable[..., Path]) -> None:
+    run = run_training("trainer.log_every_n_steps=0", "trainer.max_steps=2", "trainer.val_check_interval=2")
+    tags = events_of(run).Tags()["scalars"]
+    assert "val/reconstruction" in tags
+    assert not [tag for tag in tags if tag.startswith("train/")]
+
+
+def test_identity_trains_without_codes(run_training: Callable[..., Path]) -> None:
+    run = run_training("quantizer=identity", "trainer.max_steps=2", "trainer.val_check_interval=2")
+    tags = events_of(run).Tags()["scalars"]
+    assert "val/reconstruction" in tags
+    assert not [tag for tag in tags if "codes" in tag or "soft" in tag]
+
+
+@pytest.mark.slow
+def test_two_processes_validate_every_segment_once(
+    recordings: Path, run_training: Callable[..., Path], tmp_path: Path
+) -> None:
+    # Five segments: an odd number, which a sampler that pads would make six of.
+    overrides = ["data.max_validation_segments=5", "trainer.max_steps=2", "trainer.val_check_interval=2"]
+    alone = run_training(*overrides)
+    together = tmp_path / "together"
+    small = [override for override in SMALL if not override.startswith("trainer=")]
+    where = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+    done = subprocess.run(
+        [
+            sys.executable,
+            "train.py",
+            *small,
+            *where,
+            f"data.root={recordings}",
+            f"hydra.run.dir={together}",
+            *overrides,
+        ],
+        cwd=REPOSITORY,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("run folder: ") == 1  # one process speaks
+    assert {path.name for path in (together / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    for run in (alone, together):
+        events = events_of(run)
+        assert [event.step for event in events.Histograms("codes/codebook_0")] == [0, 2]
+        for event in events.Histograms("codes/codebook_0") + events.Histograms("codes/codebook_1"):
+            assert event.histogram_value.num == 5 * 10  # frames of 320 in 0.2 s
+    # Before the first step both are the same model, and so is all that is measured.
+    for tag in events_of(alone).Tags()["scalars"]:
+        if tag.startswith("val/"):
+            assert scalars(together, tag)[0] == pytest.approx(scalars(alone, tag)[0], rel=1e-5), tag
+    for name in ("codes/codebook_0", "codes/codebook_1"):
+        before = [events_of(run).Histograms(name)[0].histogram_value.bucket for run in (alone, together)]
+        assert before[0] == before[1]
+    left = [
+        path.parent.name
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if str(together) in path.read_bytes().decode(errors="replace")
+    ]
+    assert not left
