@@ -29,7 +29,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def named_hash(content: dict[str, Any]) -> str:
-    """The model hash as DESIGN.md defines it, from the file alone."""
+    """The model hash as model_hash documents it, from the file alone."""
     tensors = {
         name.removeprefix("model."): tensor
         for name, tensor in content["state_dict"].items()

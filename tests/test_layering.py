@@ -1,4 +1,4 @@
-"""Imports run one way (DESIGN.md), held by the syntax trees of all source files; and proof that the check can fail."""
+"""Imports run one way (CONTRIBUTING.md), held by the syntax trees of all source files; and proof that the check can fail."""
 
 import ast
 import subprocess
@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = "discrete_ae"
 
-# The arrows of DESIGN.md. A unit is a package or a module right below discrete_ae; it may import what its arrows reach.
+# The arrows of CONTRIBUTING.md. A unit is a package or a module right below discrete_ae; it may import what its arrows reach.
 ARROWS: dict[str, set[str]] = {
     "rounding": set(),
     "quantizers": {"rounding"},
@@ -77,7 +77,7 @@ def violations(root: Path) -> list[str]:
         place = path.relative_to(root / PACKAGE).as_posix()
         unit = place.split("/")[0].removesuffix(".py")
         if unit not in ARROWS:
-            found.append(f"{place}: {unit} is not in the table of DESIGN.md")
+            found.append(f"{place}: {unit} is not in the table of arrows")
             continue
         package = list(path.parent.relative_to(root).parts)
         for line, name in imported(path, package):

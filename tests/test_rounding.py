@@ -353,7 +353,7 @@ def test_hand_computed_points():
 
 def test_dirichlet_rings_fejer_does_not_and_lanczos_lies_between():
     x = torch.linspace(0, 1, 20001, dtype=torch.float64)
-    for terms, low, high in ((5, -2.46, 11), (20, -8.9, 41)):  # ROUNDING.md's figures
+    for terms, low, high in ((5, -2.46, 11), (20, -8.9, 41)):  # the extremes of the kernel, by hand
         dirichlet, fejer, lanczos = (Fourier(terms, w).slope(x) for w in ("dirichlet", "fejer", "lanczos"))
         assert dirichlet.min().item() == pytest.approx(low, abs=0.05)
         assert dirichlet.max().item() == pytest.approx(high, rel=1e-9)
