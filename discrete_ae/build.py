@@ -133,7 +133,7 @@ def build_training(config: DictConfig, hyperparameters: Mapping[str, str | float
     loss, data, logger = (_instantiate(config, key) for key in ("loss", "data", "logger"))
     named = {name: _instantiate(config.callbacks, name) for name in config.get("callbacks") or {}}
     callbacks = [callback for callback in named.values() if callback is not None]
-    callbacks.append(LogHyperparameters({**hyperparameters, **_model_hyperparameters(model, model_config)}))
+    callbacks.append(LogHyperparameters({**_model_hyperparameters(model, model_config), **hyperparameters}))
     module = AutoencoderModule(
         model,
         model_config,

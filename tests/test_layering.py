@@ -1,4 +1,4 @@
-"""Imports run one way (CONTRIBUTING.md), held by the syntax trees of all source files; and proof that the check can fail."""
+"""Imports run one way (CONTRIBUTING.md), held by the syntax trees of all files; and proof that the check can fail."""
 
 import ast
 import subprocess
@@ -11,7 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = "discrete_ae"
 
-# The arrows of CONTRIBUTING.md. A unit is a package or a module right below discrete_ae; it may import what its arrows reach.
+# The arrows of CONTRIBUTING.md. A unit is a package or a module right below discrete_ae; it may import what its arrows
+# reach.
 ARROWS: dict[str, set[str]] = {
     "rounding": set(),
     "quantizers": {"rounding"},

@@ -2,6 +2,8 @@
 
 import logging
 import os
+import shlex
+import shutil
 import sys
 import warnings
 from argparse import Namespace
@@ -94,7 +96,7 @@ def _train(config: DictConfig) -> None:
         _say_what_runs(run, chosen)
     run.execute()
     if run.trainer.is_global_zero:
-        _say_what_next(run.run_dir)
+        _say_what_next(run)
     if run.interrupted:
         raise KeyboardInterrupt
 
@@ -122,14 +124,25 @@ def _say_what_runs(run: TrainingRun, chosen: Mapping[str, str]) -> None:
     print(f"run folder: {run.run_dir}")
 
 
-def _say_what_next(run_dir: Path) -> None:
-    shown = run_dir.relative_to(Path.cwd()) if run_dir.is_relative_to(Path.cwd()) else run_dir
+def _say_what_next(run: TrainingRun) -> None:
     # A run that ended before its first validation has only the last one.
-    best, last = (shown / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
+    best, last = (_shown(run.run_dir / "checkpoints" / name) for name in ("best.ckpt", "last.ckpt"))
     checkpoint = best if best.exists() else last
+    recordings = _shown(run.data.validation_files[0].path.parent)
     print(f"\ncheckpoint: {checkpoint}\nnext:")
-    print(f"  tensorboard --logdir {shown.parent}")
-    print(f"  discrete-ae encode AUDIO_FILE_OR_FOLDER -o codes -c {checkpoint}")
+    print(" ", shlex.join([_command("tensorboard"), "--logdir", str(_shown(run.run_dir).parent)]))
+    print(" ", shlex.join([_command("discrete-ae"), "encode", str(recordings), "-o", "codes", "-c", str(checkpoint)]))
+
+
+def _shown(path: Path) -> Path:
+    """The path as it is typed here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _command(name: str) -> str:
+    """How a command of this environment is typed: by name where the shell finds it, else by its path."""
+    path = Path(sys.executable).with_name(name)
+    return name if shutil.which(name) == str(path) else str(_shown(path))
 
 
 def _quieten() -> None:
