@@ -5,7 +5,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 
@@ -38,12 +38,11 @@ class TrainingProgress(pl.callbacks.ProgressBar):
         if not (self.enabled and self.console.is_terminal):
             return
         self.bar = Progress(
-            TextColumn("training"),
-            BarColumn(),
+            BarColumn(bar_width=8),  # all of it fits into 80 columns
             MofNCompleteColumn(),
             TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
             console=self.console,
         )
         total = trainer.max_steps if trainer.max_steps > 0 else None
