@@ -179,7 +179,8 @@ class AudioDataModule(pl.LightningDataModule):
 
 
 def _amount(files: Sequence[AudioFile]) -> str:
-    return f"{len(files)} files ({sum(file.duration_s for file in files) / 60:.1f} min)"
+    noun = "file" if len(files) == 1 else "files"
+    return f"{len(files)} {noun} ({sum(file.duration_s for file in files) / 60:.1f} min)"
 
 
 def _require(holds: bool, key: str, value: object, expected: str) -> None:
