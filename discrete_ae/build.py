@@ -4,6 +4,7 @@ A model is built by `build_model` from plain nested data, whether that comes fro
 component classes of this package and nothing else, so a checkpoint cannot name anything to be executed.
 """
 
+import functools
 import inspect
 from collections.abc import Mapping
 from importlib import import_module
@@ -20,11 +21,12 @@ from discrete_ae.model import Decoder, DiscreteAutoencoder, Encoder
 from discrete_ae.model.checkpoint import model_hash, read_checkpoint
 from discrete_ae.quantizers import Quantizer
 from discrete_ae.rounding import Rounding
+from discrete_ae.schedules import Schedule, write_scheduled_numbers
 
 if TYPE_CHECKING:
     from discrete_ae.training import TrainingRun
 
-COMPONENTS = (DiscreteAutoencoder, Encoder, Decoder, Quantizer, Rounding)
+COMPONENTS = (DiscreteAutoencoder, Encoder, Decoder, Quantizer, Rounding, Schedule)
 PACKAGE = "discrete_ae"
 
 
@@ -35,7 +37,8 @@ def component_class(target: object) -> type:
         UsageError: unless it is a class defined in this package that descends from one of its component bases.
     """
     refused = UsageError(
-        f"_target_ {target!r} is refused: expected a model, encoder, decoder, quantizer or rounding class of {PACKAGE}"
+        f"_target_ {target!r} is refused: expected a model, encoder, decoder, quantizer, rounding or schedule class of "
+        f"{PACKAGE}"
     )
     if not isinstance(target, str) or not target.startswith(f"{PACKAGE}."):
         raise refused
@@ -51,16 +54,20 @@ def component_class(target: object) -> type:
 
 
 def instantiate(config: Any) -> Any:
-    """Build the components in nested plain data, from the inside out.
+    """Build the components in nested plain data, from the inside out; with `_partial_: true`, what makes one.
 
     Raises:
         UsageError: for a refused `_target_`, or arguments that the component does not take.
     """
     if isinstance(config, Mapping):
-        arguments = {name: instantiate(value) for name, value in config.items() if name != "_target_"}
+        arguments = {
+            name: instantiate(value) for name, value in config.items() if name not in ("_target_", "_partial_")
+        }
         if "_target_" not in config:
             return arguments
         component = component_class(config["_target_"])
+        if config.get("_partial_"):
+            return functools.partial(component, **arguments)
         try:
             return component(**arguments)
         except (TypeError, ValueError) as error:
@@ -101,6 +108,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> DiscreteAutoen
     if model_hash(model.state_dict(), saved.config) != saved.model_hash:
         raise DataError(f"{path}: its tensors do not match its model hash; the file is damaged, use another copy")
     model.model_hash = saved.model_hash
+    write_scheduled_numbers(model, saved.scheduled)
     return model.eval().to(device)
 
 
@@ -196,6 +204,8 @@ def _model_hyperparameters(model: DiscreteAutoencoder, config: Mapping[str, Any]
         if isinstance(value, Mapping):
             for name, inner in value.items():
                 collect(f"{prefix}.{name}" if prefix else name, inner)
+        elif prefix.endswith("._partial_"):
+            return
         elif prefix.endswith("._target_"):
             found[prefix.removesuffix("._target_")] = str(value).rpartition(".")[2]
         else:

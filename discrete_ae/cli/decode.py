@@ -77,7 +77,7 @@ def decode(
         return batch.Converted(
             content,
             code_file.duration_s,
-            len(code_file.codes) * model.bitrate_bps,
+            code_file.bits_per_frame * model.frame_rate_hz,
             "" if code_file.model_hash == model.model_hash else "codes of another model, decoded all the same",
         )
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from discrete_ae.cli.options import CheckpointOption, Device, DeviceOption, load_model
+from discrete_ae.errors import UsageError
 
 
 def encode(
@@ -24,6 +25,12 @@ def encode(
         ),
     ],
     checkpoint: CheckpointOption,
+    num_codebooks: Annotated[
+        int | None,
+        typer.Option(
+            min=1, show_default="all", help="Use only the first codebooks of a residual quantizer, for a lower bitrate."
+        ),
+    ] = None,
     device: DeviceOption = Device.AUTO,
     force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite files of codes that exist.")] = False,
 ) -> None:
@@ -45,11 +52,18 @@ def encode(
 
     planned = plan(inputs, out, SUFFIXES, ".npz")
     model = load_model(checkpoint, device)
+    if num_codebooks not in (None, *model.quantizer.decodable_counts):
+        counts = ", ".join(map(str, model.quantizer.decodable_counts))
+        raise UsageError(
+            f"--num-codebooks {num_codebooks}: this model decodes from {counts}; only a residual quantizer, such as "
+            "that of a run with quantizer=rvq, decodes from fewer than all"
+        )
 
     def convert(path: Path) -> batch.Converted:
-        code_file = encode_file(model, path)
+        code_file = encode_file(model, path, num_codebooks)
         stream = io.BytesIO()
         write_npz(code_file, stream)
-        return batch.Converted(stream.getvalue(), code_file.duration_s, len(code_file.codes) * model.bitrate_bps)
+        bitrate_bps = code_file.bits_per_frame * model.frame_rate_hz
+        return batch.Converted(stream.getvalue(), code_file.duration_s, bitrate_bps)
 
     batch.run(planned, convert, "encoded", overwrite=force)

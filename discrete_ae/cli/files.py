@@ -10,6 +10,8 @@ from typing import NamedTuple
 from discrete_ae.data.files import walk
 from discrete_ae.errors import DataError, UsageError
 
+PICTURES = ("png", "svg", "pdf")
+
 
 class Job(NamedTuple):
     """One file to be made of another."""
@@ -158,3 +160,15 @@ def _check_writable(folder: Path, out: Path) -> None:
 
 def _unwritable(path: Path, reason: str | None) -> DataError:
     return DataError(f"{path}: cannot be written ({reason}); give another output with -o")
+
+
+def picture_format(path: Path) -> str:
+    """The format that the name of a picture asks for: png, svg or pdf.
+
+    Raises:
+        UsageError: for another suffix.
+    """
+    found = path.suffix[1:].lower()
+    if found not in PICTURES:
+        raise UsageError(f"-o {path}: expected a picture that ends in {', '.join(f'.{name}' for name in PICTURES)}")
+    return found

@@ -23,17 +23,18 @@ from discrete_ae.model import DiscreteAutoencoder
 _MARGIN_S = 0.02
 
 
-def encode_file(model: DiscreteAutoencoder, path: str | Path) -> CodeFile:
+def encode_file(model: DiscreteAutoencoder, path: str | Path, num_codebooks: int | None = None) -> CodeFile:
     """Code a recording of any sample rate and length, at least 1 sample.
 
     Args:
         model: from `discrete_ae.load`.
         path: the recording.
+        num_codebooks: how many of the codebooks to use, one of `model.quantizer.decodable_counts`; None is all.
 
     Raises:
         DataError: the recording cannot be read, holds NaN or infinity, or its channels do not fit the model; or the
             model has no codes.
-        ValueError: the model was not loaded from a file, so that nothing names it.
+        ValueError: the model was not loaded from a file, so that nothing names it; or num_codebooks does not decode.
     """
     if model.model_hash is None:
         raise ValueError("model: expected one with a model_hash, which a file of codes must name; use discrete_ae.load")
@@ -48,13 +49,13 @@ def encode_file(model: DiscreteAutoencoder, path: str | Path) -> CodeFile:
     audio = torch.from_numpy(read_audio(file, model.sample_rate)).unflatten(0, (-1, model.channels))
     # One by one, not as a batch: the order of summation, and with it a code, may depend on the size of a batch.
     with torch.inference_mode():
-        codes = [model.encode(stream.to(_device(model))[None]).cpu().numpy() for stream in audio]
+        codes = [model.encode(stream.to(_device(model))[None], num_codebooks).cpu().numpy() for stream in audio]
     return CodeFile(
         codes=np.concatenate(codes),
         sample_rate=file.sample_rate,
         num_samples=file.num_frames,
         model_sample_rate=model.sample_rate,
-        codebook_sizes=model.quantizer.codebook_sizes,
+        codebook_sizes=model.quantizer.codebook_sizes[:num_codebooks],
         model_hash=model.model_hash,
     )
 
@@ -90,7 +91,8 @@ def _check(model: DiscreteAutoencoder, code_file: CodeFile, force: bool) -> None
             f"codes of another model ({code_file.model_hash[:12]}), this one is {this[:12]}; "
             "decode with the checkpoint that made them, or use force"
         )
-    if code_file.codebook_sizes != model.quantizer.codebook_sizes:
+    counts = model.quantizer.decodable_counts
+    if code_file.codebook_sizes not in [model.quantizer.codebook_sizes[:count] for count in counts]:
         raise DataError(
             f"codes of codebooks with {_listed(code_file.codebook_sizes)} entries, the model has "
             f"{_listed(model.quantizer.codebook_sizes)}; decode with the checkpoint that made them"

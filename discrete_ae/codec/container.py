@@ -7,6 +7,7 @@ Axes: S streams (what the model coded one after the other: the channels of the r
 the whole recording), K codebooks, T frames.
 """
 
+import math
 import re
 import zipfile
 from dataclasses import dataclass, fields
@@ -43,7 +44,7 @@ class CodeFile:
     model_sample_rate: int
     """The rate in Hz at which the model heard it."""
     codebook_sizes: tuple[int, ...]
-    """Entries of each of the K codebooks."""
+    """Entries of each of the K codebooks; fewer than the model's where only the first ones were used."""
     model_hash: str
     """The model that made the codes: SHA-256, 64 hexadecimal digits."""
 
@@ -78,6 +79,11 @@ class CodeFile:
     def duration_s(self) -> float:
         """Length in seconds."""
         return self.num_samples / self.sample_rate
+
+    @property
+    def bits_per_frame(self) -> float:
+        """Nominal, of all streams together."""
+        return len(self.codes) * sum(math.log2(size) for size in self.codebook_sizes)
 
 
 def num_model_samples(num_samples: int, sample_rate: int, model_sample_rate: int) -> int:

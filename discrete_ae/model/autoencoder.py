@@ -90,14 +90,18 @@ class DiscreteAutoencoder(nn.Module):
         reconstruction = self.reconstruct(quantized.latents, audio.shape[-1])
         return AutoencoderOutput(reconstruction, quantized.codes, latents, quantized.losses)
 
-    def encode(self, audio: Tensor) -> Tensor:
+    def encode(self, audio: Tensor, num_codebooks: int | None = None) -> Tensor:
         """Codes (B, K, T) int64 of audio (B, C, N), T = ceil(N / hop_length), without gradient.
 
+        Args:
+            audio: (B, C, N), any N >= 1.
+            num_codebooks: how many of the codebooks to use, where the quantizer is residual; None is all of them.
+
         Raises:
-            ValueError: for audio of another shape, or a quantizer without codes.
+            ValueError: for audio of another shape, a quantizer without codes, or a num_codebooks that it cannot decode.
         """
         with torch.no_grad():
-            return self.quantizer.encode(self.latents(audio))
+            return self.quantizer.encode(self.latents(audio), num_codebooks)
 
     def decode(self, codes: Tensor, num_samples: int | None = None) -> Tensor:
         """Audio (B, C, N) of codes (B, K, T), without gradient; N = num_samples, or T * hop_length if None.

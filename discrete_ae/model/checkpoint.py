@@ -12,6 +12,7 @@ from torch import Tensor
 
 from discrete_ae.errors import DataError
 from discrete_ae.model.autoencoder import DiscreteAutoencoder
+from discrete_ae.schedules import scheduled_numbers
 
 SCHEMA_VERSION = 1
 KEY = "discrete_ae"
@@ -26,6 +27,8 @@ class SavedModel(NamedTuple):
     state: dict[str, Tensor]
     """Tensors by the model's own names."""
     model_hash: str
+    scheduled: dict[str, float]
+    """Numbers that followed a schedule, by dotted name, as they were."""
 
 
 def model_hash(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
@@ -41,7 +44,12 @@ def model_hash(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
 
 def describe_model(model: DiscreteAutoencoder, config: Mapping[str, Any]) -> dict[str, Any]:
     """What training adds to its checkpoint under KEY; the tensors are in its state_dict, under STATE_PREFIX."""
-    return {"schema_version": SCHEMA_VERSION, "model": config, "model_hash": model_hash(model.state_dict(), config)}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "model": config,
+        "model_hash": model_hash(model.state_dict(), config),
+        "scheduled": scheduled_numbers(model),
+    }
 
 
 def read_checkpoint(path: str | Path) -> SavedModel:
@@ -73,7 +81,7 @@ def read_checkpoint(path: str | Path) -> SavedModel:
         for name, tensor in content["state_dict"].items()
         if isinstance(name, str) and name.startswith(STATE_PREFIX)
     }
-    config, named = about.get("model"), about.get("model_hash")
-    if not isinstance(config, dict) or not isinstance(named, str):
+    config, named, scheduled = about.get("model"), about.get("model_hash"), about.get("scheduled", {})
+    if not isinstance(config, dict) or not isinstance(named, str) or not isinstance(scheduled, dict):
         raise DataError(foreign)
-    return SavedModel(config, state, named)
+    return SavedModel(config, state, named, scheduled)

@@ -13,7 +13,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from discrete_ae.checks import whole_number
+from discrete_ae.schedules import Scheduled
 
 
 class Quantized(NamedTuple):
@@ -39,14 +42,7 @@ class _WithValue(torch.autograd.Function):
         return gradients[0], None
 
 
-def whole_number(name: str, value: float, least: int) -> int:
-    """The value as an int; ValueError naming it if it is not a whole number of at least `least`."""
-    if not isinstance(value, int | float) or not value >= least or not float(value).is_integer():
-        raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
-    return int(value)
-
-
-class Quantizer(nn.Module, ABC):
+class Quantizer(Scheduled, ABC):
     """Base class of the quantizers.
 
     Args:
@@ -87,25 +83,38 @@ class Quantizer(nn.Module, ABC):
                 quantized = quantized._replace(latents=_WithValue.apply(quantized.latents, exact))
         return quantized._replace(latents=quantized.latents.to(latents.dtype))
 
-    def encode(self, latents: Tensor) -> Tensor:
+    @property
+    def decodable_counts(self) -> tuple[int, ...]:
+        """How many of the codebooks, counted from the first, decode by themselves; K alone unless it is residual."""
+        return (self.num_codebooks,)
+
+    def encode(self, latents: Tensor, num_codebooks: int | None = None) -> Tensor:
         """Codes (B, K, T) int64 of latents (B, D, T), from the hard path, without gradient or noise.
 
+        Args:
+            latents: (B, D, T), of any floating-point dtype.
+            num_codebooks: how many of the codebooks to use, one of `decodable_counts`; None is all of them. Fewer are
+                the first of the codes that all would give.
+
         Raises:
-            ValueError: for latents of another shape or dtype, and for a quantizer without codes.
+            ValueError: for latents of another shape or dtype, a count of codebooks that does not decode by itself, and
+                for a quantizer without codes.
         """
         if not self.num_codebooks:
             raise ValueError(f"{type(self).__name__} has no codes; choose another quantizer to encode")
+        if num_codebooks is not None and num_codebooks not in self.decodable_counts:
+            raise ValueError(f"num_codebooks: expected {self._expected_count()}, got {num_codebooks!r}")
         modes = [(module, module.training) for module in self.modules()]
         self.eval()
         try:
             with torch.no_grad():
-                return self(latents).codes
+                return self(latents).codes[:, :num_codebooks]
         finally:
             for module, training in modes:  # not self.train(): a part may be frozen in evaluation mode
                 module.training = training
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Latents (B, D, T) float32 of codes (B, K, T) int64.
+        """Latents (B, D, T) float32 of codes (B, K, T) int64, or of fewer codebooks where `decodable_counts` has them.
 
         Raises:
             ValueError: for codes of another shape or dtype, or out of range.
@@ -120,7 +129,7 @@ class Quantizer(nn.Module, ABC):
 
     @abstractmethod
     def dequantize(self, codes: Tensor) -> Tensor:
-        """Codes (B, K, T) int64, checked, to latents (B, D, T) float32."""
+        """Codes (B, K, T) int64, checked, to latents (B, D, T) float32; K may be any of `decodable_counts`."""
 
     def _check_latents(self, latents: Tensor) -> None:
         if latents.ndim != 3 or latents.shape[1] != self.dim:
@@ -132,11 +141,14 @@ class Quantizer(nn.Module, ABC):
             raise ValueError(f"latents: expected a floating-point tensor, got {latents.dtype}; use decode for codes")
 
     def _check_codes(self, codes: Tensor) -> None:
-        if codes.ndim != 3 or codes.shape[1] != self.num_codebooks:
-            raise ValueError(f"codes: expected shape (batch, {self.num_codebooks}, frames), got {tuple(codes.shape)}")
+        if codes.ndim != 3 or codes.shape[1] not in self.decodable_counts:
+            raise ValueError(
+                f"codes: expected shape (batch, {self.num_codebooks}, frames), got {tuple(codes.shape)}; "
+                f"the number of codebooks may be {self._expected_count()}"
+            )
         if codes.dtype != torch.int64:
             raise ValueError(f"codes: expected int64, got {codes.dtype}; convert them with .long()")
-        sizes = torch.tensor(self.codebook_sizes, device=codes.device)[:, None]
+        sizes = torch.tensor(self.codebook_sizes[: codes.shape[1]], device=codes.device)[:, None]
         outside = ((codes < 0) | (codes >= sizes)).any(dim=2).any(dim=0)
         if outside.any():
             k = int(outside.nonzero()[0])
@@ -145,3 +157,9 @@ class Quantizer(nn.Module, ABC):
                 f"codes: expected 0 <= code < {self.codebook_sizes[k]} in codebook {k}, "
                 f"got values from {int(found.min())} to {int(found.max())}; they are not codes of this quantizer"
             )
+
+    def _expected_count(self) -> str:
+        counts = self.decodable_counts
+        if len(counts) == 1:
+            return f"{counts[0]}, since only a residual quantizer decodes from fewer"
+        return f"one of {', '.join(map(str, counts))}"

@@ -8,12 +8,15 @@ first step on. Scores by a linear map of their own, as in vq-wav2vec, stayed bel
 """
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from discrete_ae.quantizers.base import Quantized, Quantizer, whole_number
+from discrete_ae.checks import positive, whole_number
+from discrete_ae.quantizers.base import Quantized, Quantizer
+from discrete_ae.schedules import Schedule
 
 
 class GumbelSoftmaxQuantizer(Quantizer):
@@ -23,35 +26,43 @@ class GumbelSoftmaxQuantizer(Quantizer):
         codebook_size: entries of each codebook.
         num_codebooks: K; the quantizer has D = K codebook_dim channels.
         codebook_dim: channels of one codebook.
-        temperature: tau > 0 of the relaxation.
-        hard: whether the training forward emits one entry (straight-through) or the soft mixture.
+        temperature: tau > 0 of the relaxation; may be a schedule.
+        hard: whether the training forward emits one entry (straight-through) or the soft mixture; a schedule from 0 to
+            1 changes from soft to hard at 1/2.
         precision: first value of the learned factor of the squared distance, above 0.
+        kl_to_uniform: whether the loss `kl` is given.
+
+    Losses:
+        kl: divergence in nats of a codebook's softmax(scores) from the uniform distribution, mean over frames and
+            codebooks (Ramesh et al. 2021, arXiv:2102.12092): holds frames back from choosing too clearly.
 
     Raises:
         ValueError: for a number outside these ranges.
     """
+
+    temperature: float | Tensor
+    hard: bool | Tensor
 
     def __init__(
         self,
         codebook_size: int,
         num_codebooks: int,
         codebook_dim: int,
-        temperature: float = 1.0,
-        hard: bool = True,
+        temperature: float | Schedule = 1.0,
+        hard: bool | Schedule = True,
         precision: float = 4.0,
+        kl_to_uniform: bool = False,
     ) -> None:
         codebook_size = whole_number("codebook_size", codebook_size, 2)
         num_codebooks = whole_number("num_codebooks", num_codebooks, 1)
         codebook_dim = whole_number("codebook_dim", codebook_dim, 1)
-        for name, value in (("temperature", temperature), ("precision", precision)):
-            if not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
-                raise ValueError(f"{name}: expected a finite number above 0, got {value}")
         super().__init__(dim=num_codebooks * codebook_dim, codebook_sizes=[codebook_size] * num_codebooks)
-        self.temperature = temperature
-        self.hard = hard
+        self.set_number("temperature", temperature, positive)
+        self.set_flag("hard", hard)
+        self.kl_to_uniform = kl_to_uniform
         shape = (num_codebooks, codebook_size, codebook_dim)
         self.codebooks = nn.Parameter(torch.randn(shape) / math.sqrt(codebook_dim))
-        self.log_precision = nn.Parameter(torch.full((num_codebooks,), math.log(precision)))
+        self.log_precision = nn.Parameter(torch.full((num_codebooks,), math.log(positive("precision", precision))))
 
     def logits(self, latents: Tensor) -> Tensor:
         """Scores (B, K, T, codebook_size) of the entries for latents (B, D, T), up to a constant of each frame."""
@@ -65,14 +76,30 @@ class GumbelSoftmaxQuantizer(Quantizer):
         """See Quantizer."""
         logits = self.logits(latents)
         codes = logits.argmax(dim=-1)
-        if self.training:
-            choice = F.gumbel_softmax(logits, tau=self.temperature, hard=self.hard, dim=-1)
-        else:
-            choice = torch.softmax(logits / self.temperature, dim=-1)  # its value is replaced by dequantize(codes)
+        # In evaluation the mixture is there for its gradient; its value is replaced by dequantize(codes).
+        choice = self._draw(logits) if self.training else torch.softmax(logits / self.temperature, dim=-1)
         mixed = torch.einsum("bkts,ksd->bkdt", choice, self.codebooks)
-        return Quantized(mixed.flatten(1, 2), codes, {})
+        losses = {"kl": _kl_to_uniform(logits)} if self.kl_to_uniform and self.training and logits.numel() else {}
+        return Quantized(mixed.flatten(1, 2), codes, losses)
+
+    def _draw(self, logits: Tensor) -> Tensor:
+        """One entry of each codebook by Gumbel noise, as weights (B, K, T, codebook_size): soft, or one of them 1."""
+        soft = F.gumbel_softmax(logits, tau=cast(float, self.temperature), dim=-1)
+        if self.hard is False:
+            return soft
+        chosen = torch.zeros_like(soft).scatter_(-1, soft.argmax(dim=-1, keepdim=True), 1.0)
+        straight_through = chosen + (soft - soft.detach())
+        if isinstance(self.hard, Tensor):
+            return torch.where(self.hard >= 0.5, straight_through, soft)
+        return straight_through
 
     def dequantize(self, codes: Tensor) -> Tensor:
         """See Quantizer."""
         k = torch.arange(self.num_codebooks, device=codes.device)[:, None]
         return self.codebooks[k, codes].permute(0, 1, 3, 2).flatten(1, 2)
+
+
+def _kl_to_uniform(logits: Tensor) -> Tensor:
+    """Mean of log(size) - entropy over all distributions softmax(logits)."""
+    logs = torch.log_softmax(logits, dim=-1)
+    return (logs.exp() * logs).sum(dim=-1).mean() + math.log(logits.shape[-1])

@@ -16,7 +16,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from discrete_ae.quantizers.base import Quantized, Quantizer, whole_number
+from discrete_ae.checks import whole_number
+from discrete_ae.quantizers.base import Quantized, Quantizer
 from discrete_ae.rounding import Rounding
 
 Bound = Literal["tanh", "sigmoid", "clamp"]

@@ -16,6 +16,7 @@ from discrete_ae.losses import WeightedLoss
 from discrete_ae.metrics import CodeUsage, si_sdr_db
 from discrete_ae.model import AutoencoderOutput, DiscreteAutoencoder
 from discrete_ae.model.checkpoint import KEY, describe_model
+from discrete_ae.schedules import follow_schedules
 
 
 class AutoencoderModule(pl.LightningModule):
@@ -63,12 +64,14 @@ class AutoencoderModule(pl.LightningModule):
     def training_step(self, audio: Tensor, batch_idx: int) -> Tensor:
         """Loss of a batch of crops (B, C, N)."""
         self._reseed("train", self.global_step, batch_idx)
+        scheduled = self._follow_schedules()
         output = self.model(audio)
         values = self.loss(output.reconstruction, audio, output.losses)
         # Before its gradient reaches the weights, and before codes of what is no number are counted.
         self._require_finite(values.total)
         scalars = {"loss": values.total, "reconstruction": values.reconstruction, **values.terms}
         self.log_dict({f"train/{name}": value.detach() for name, value in scalars.items()})
+        self.log_dict({f"schedule/{name}": value for name, value in scheduled.items()})
         if self.training_usage is not None:
             self.training_usage.update(output.codes)
         return values.total
@@ -92,6 +95,7 @@ class AutoencoderModule(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """See LightningModule."""
+        self._follow_schedules()
         self.validation_means = {}
         if self.validation_usage is not None:
             self.validation_usage.reset()
@@ -132,6 +136,13 @@ class AutoencoderModule(pl.LightningModule):
         soft = quantizer(output.latents).latents
         quantizer.eval()
         return None if torch.equal(soft, hard) else self.model.reconstruct(soft, audio.shape[-1])
+
+    def _follow_schedules(self) -> dict[str, float]:
+        """Bring the numbers that follow a schedule to this step."""
+        try:
+            return follow_schedules(self.model, self.global_step, self.trainer.max_steps)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
 
     def _add_to_means(self, scalars: Mapping[str, Tensor], weight: int) -> None:
         # Lightning's own means are wrong where ranks differ in the number of items: it rounds their average down.

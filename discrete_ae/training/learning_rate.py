@@ -1,4 +1,4 @@
-"""Learning-rate schedules."""
+"""The learning rate over training."""
 
 import math
 

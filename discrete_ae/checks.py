@@ -1,0 +1,24 @@
+"""Numbers as arguments: each check returns the number, or raises a ValueError that names it and what was expected."""
+
+import math
+
+
+def positive(name: str, value: float) -> float:
+    """A finite number above 0."""
+    if not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
+        raise ValueError(f"{name}: expected a finite number above 0, got {value!r}")
+    return value
+
+
+def in_unit_interval(name: str, value: float) -> float:
+    """A number in [0, 1]."""
+    if not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(f"{name}: expected a number in [0, 1], got {value!r}")
+    return value
+
+
+def whole_number(name: str, value: float, least: int) -> int:
+    """A whole number of at least `least`, as an int."""
+    if not isinstance(value, int | float) or not value >= least or not float(value).is_integer():
+        raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
+    return int(value)

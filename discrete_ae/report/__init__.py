@@ -1,0 +1,1 @@
+"""Reports on trained models, as tables and pictures."""

@@ -1,0 +1,198 @@
+"""How well each rounding's surrogate gradient agrees with the effect that rounding really has on the loss.
+
+The reference for coordinate i is the exact gradient of the loss dithered in that coordinate, all others rounded hard:
+    d/du_i E[L(round(u_i + U), others hard)] = L(floor(u_i) + 1) - L(floor(u_i)),   U ~ U(-1/2, 1/2),
+two values of the loss and no gradient. It is constant between two integers, so the flat slope has the least variance
+against it: were dL/dq exact, an estimate slope(u) dL/dq with u spread evenly would have the cosine 1 / sqrt(mean
+slope^2), for Fourier weights w_n 1 / sqrt(1 + 2 sum w_n^2). `slope_cosine` measures that part by itself; what the
+cosine lacks beyond it is the loss's curvature, between the values at which it is differentiated and the integers.
+
+Axes: B copies of one segment, C audio channels, N samples, D latent channels, T frames; n sampled coordinates.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from discrete_ae.errors import UsageError
+from discrete_ae.losses import LogSNR, MultiScaleMel, WaveformL1, WeightedLoss
+from discrete_ae.model import DiscreteAutoencoder
+from discrete_ae.quantizers import ScalarQuantizer
+from discrete_ae.quantizers.scalar import BOUNDS
+from discrete_ae.rounding import (
+    CustomGradient,
+    FiniteDifference,
+    Fourier,
+    Rounding,
+    Sigmoid,
+    Softmax,
+    Stochastic,
+    StraightThrough,
+    UniformNoise,
+)
+
+Loss = Callable[[Tensor], Tensor]
+"""Losses (B,) of rounded values (B, D, T)."""
+
+BOUND = "bound, hard forward"
+"""Name of the row that no hard rounding with a slope nowhere negative can exceed; see `hard_bound`."""
+
+LOSS_WEIGHTS = {"mel": 1.0, "l1": 1.0, "snr": 2.0}
+
+_COPIES = 32
+_NOISE_DRAWS = 8
+
+
+class Candidate(NamedTuple):
+    """A rounding to be compared."""
+
+    name: str
+    rounding: Rounding
+    draws: int = 1
+    """Forwards whose gradients are averaged; more than 1 removes the noise of a noisy one, training has 1 a crop."""
+
+
+def candidates() -> list[Candidate]:
+    """The family, one or a few settings of each member."""
+    return [
+        Candidate("straight-through", StraightThrough()),
+        Candidate("sigmoid 4, hard", CustomGradient(Sigmoid(4.0, normalized=True))),
+        Candidate("sigmoid 4, soft", Sigmoid(4.0, normalized=True)),
+        Candidate("sigmoid 12, soft", Sigmoid(12.0, normalized=True)),
+        Candidate("finite diff. 0.25", FiniteDifference(0.25)),
+        Candidate("finite diff. 0.001", FiniteDifference(0.001)),
+        Candidate("softmax 2, soft", Softmax(2.0, neighbours=4)),
+        Candidate("fejér 3, hard", Fourier(3, "fejer", hard=True)),
+        Candidate("fejér 3, soft", Fourier(3, "fejer")),
+        Candidate("dirichlet 5, hard", Fourier(5, "dirichlet", hard=True)),
+        Candidate("dirichlet 5, soft", Fourier(5, "dirichlet")),
+        Candidate("lanczos 5, hard", Fourier(5, "lanczos", hard=True)),
+        Candidate("uniform noise", UniformNoise()),
+        Candidate(f"uniform noise, × {_NOISE_DRAWS}", UniformNoise(), _NOISE_DRAWS),
+        Candidate("stochastic", Stochastic()),
+        Candidate(f"stochastic, × {_NOISE_DRAWS}", Stochastic(), _NOISE_DRAWS),
+    ]
+
+
+class Agreement(NamedTuple):
+    """How an estimate agrees with the reference on one segment; NaN where it is not defined."""
+
+    cosine: float
+    """Cosine similarity; NaN where one of the two is 0."""
+    norm_ratio: float
+    """|estimate| / |reference|."""
+    right_sign: float
+    """Share of the coordinates, those of reference 0 left out, whose estimate has its sign; 0 is not a right one."""
+    slope_cosine: float = math.nan
+    """The cosine if the loss's own derivative were exact: of slope(u) * reference."""
+
+
+def prepare(model: DiscreteAutoencoder, audio: Tensor) -> tuple[Loss, Tensor, Tensor]:
+    """What `compare` takes, of one segment of audio (C, N): the training loss, u (D, T), and the highest integers.
+
+    The loss is that of conf/loss/mel_l1_snr.yaml, between the audio and what is decoded of rounded values.
+
+    Raises:
+        UsageError: the model's quantizer is not a ScalarQuantizer, so it has no rounding.
+    """
+    quantizer = model.quantizer
+    if not isinstance(quantizer, ScalarQuantizer):
+        raise UsageError(
+            f"the checkpoint's quantizer is a {type(quantizer).__name__}, which has no rounding; "
+            "give a checkpoint of a ScalarQuantizer, such as that of a run with quantizer=ste"
+        )
+    highest = quantizer.steps.repeat(quantizer.num_codebooks)[:, None]
+    mel = MultiScaleMel(model.sample_rate, [2048, 512, 128], [80, 40, 10])
+    weighted = WeightedLoss({"mel": mel, "l1": WaveformL1(), "snr": LogSNR()}, LOSS_WEIGHTS).to(audio.device)
+
+    def loss(rounded: Tensor) -> Tensor:
+        copies = model.reconstruct(rounded * 2 / highest - 1, audio.shape[-1])
+        # One by one, since the terms are means over a batch.
+        return torch.stack([weighted(copy[None], audio[None], {}).total for copy in copies])
+
+    with torch.no_grad():
+        return loss, BOUNDS[quantizer.bound](model.latents(audio[None])[0]) * highest, highest
+
+
+def sample_coordinates(u: Tensor, highest: Tensor, count: int, seed: int) -> Tensor:
+    """Places (n,) in u.flatten(), n <= count, drawn without repetition where both neighbours are in the alphabet."""
+    inside = ((u.floor() >= 0) & (u.floor() + 1 <= highest)).flatten().nonzero()[:, 0].cpu()
+    order = torch.randperm(len(inside), generator=torch.Generator().manual_seed(seed))
+    return inside[order[:count]].to(u.device)
+
+
+def reference_gradient(loss: Loss, u: Tensor, places: Tensor) -> Tensor:
+    """L(floor(u_i) + 1) - L(floor(u_i)) at the places i, all other coordinates rounded hard: (n,)."""
+    hard, below = u.round(), u.floor().flatten()
+    # round(u_i) is one of the neighbours: only the other one is decoded.
+    up = below[places] == hard.flatten()[places]
+    differences = []
+    with torch.no_grad():
+        base = loss(hard[None])
+        for chunk, steps_up in zip(places.split(_COPIES), up.split(_COPIES), strict=True):
+            copies = hard.flatten().repeat(len(chunk), 1)
+            copies.scatter_(1, chunk[:, None], (below[chunk] + steps_up)[:, None])
+            sign = torch.where(steps_up, 1.0, -1.0).to(u.dtype)
+            differences.append((loss(copies.unflatten(1, u.shape)) - base) * sign)
+    return torch.cat(differences) if differences else u.new_zeros(0)
+
+
+def estimated_gradient(loss: Loss, u: Tensor, candidate: Candidate, seed: int) -> Tensor:
+    """dL/du as the rounding in training gives it, mean over its draws: (D, T)."""
+    rounding = candidate.rounding.to(u.device).train()
+    total = torch.zeros_like(u)
+    with torch.random.fork_rng([u.device] if u.is_cuda else []):
+        torch.manual_seed(seed)
+        for _ in range(candidate.draws):
+            x = u.detach().clone().requires_grad_()
+            total += torch.autograd.grad(loss(rounding(x)[None]).sum(), x)[0]
+    return total / candidate.draws
+
+
+def agreement(estimate: Tensor, reference: Tensor) -> Agreement:
+    """Compare two gradients (n,); `slope_cosine` stays NaN."""
+    norms = float(estimate.norm()), float(reference.norm())
+    known = reference != 0
+    return Agreement(
+        cosine=float(F.cosine_similarity(estimate, reference, dim=0, eps=0)) if all(norms) else math.nan,
+        norm_ratio=norms[0] / norms[1] if norms[1] else math.nan,
+        right_sign=float((estimate.sign() == reference.sign())[known].double().mean()),
+    )
+
+
+def hard_bound(hard_gradient: Tensor, reference: Tensor) -> Agreement:
+    """Agreement of the best k dL/dq, any k >= 0 for each coordinate: the reference where the signs agree, else 0.
+
+    Every hard rounding with a slope nowhere negative gives some k dL/dq with the same dL/dq at the hard values (n,), so
+    none exceeds this; it is below 1, since a derivative at an integer may differ in sign from a step to the next one.
+    """
+    return agreement(torch.where(hard_gradient * reference > 0, reference, 0.0), reference)
+
+
+def compare(
+    loss: Loss, u: Tensor, highest: Tensor, compared: Iterable[Candidate], count: int = 64, seed: int = 0
+) -> dict[str, Agreement]:
+    """Agreement of each candidate on one segment, and BOUND; the same for the same seed.
+
+    Args:
+        loss: of rounded values.
+        u: (D, T), what is rounded.
+        highest: (D, 1), the highest integer of each channel.
+        compared: the roundings.
+        count: coordinates at which the gradients are compared, fewer where u has fewer between two integers.
+        seed: of the coordinates and of noisy forwards.
+    """
+    places = sample_coordinates(u, highest, count, seed)
+    reference = reference_gradient(loss, u, places)
+    found = {}
+    for candidate in compared:
+        estimate = estimated_gradient(loss, u, candidate, seed).flatten()[places]
+        slope = candidate.rounding.slope(u).flatten()[places]
+        shape = agreement(slope * reference, reference).cosine
+        found[candidate.name] = agreement(estimate, reference)._replace(slope_cosine=shape)
+    hard = estimated_gradient(loss, u, Candidate("", StraightThrough()), seed).flatten()[places]
+    return {**found, BOUND: hard_bound(hard, reference)}

@@ -1,0 +1,70 @@
+"""Exact integers forward, any slope backward."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from discrete_ae.rounding.base import Op, Rounding
+from discrete_ae.rounding.flat import StraightThrough
+from discrete_ae.schedules import Schedule
+
+
+class _Function(Rounding):
+    """A function given by the user as the soft round; its slope comes from automatic differentiation."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(hard=False)
+        self.function = function
+
+    def _soft_round(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+    def _soft_round_slope(self, x: Tensor) -> Tensor:
+        differentiate_again = torch.is_grad_enabled() and x.requires_grad
+        with torch.enable_grad():
+            x = x if differentiate_again else x.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self.function(x).sum(), x, create_graph=differentiate_again)
+        return slope
+
+
+class CustomGradient(Rounding):
+    """Exact integers forward, the slope of any surrogate backward.
+
+    Args:
+        surrogate: the soft round whose slope is used: a Rounding with op="round", or an elementwise differentiable
+            function of a tensor. None is the identity with slope 1, the straight-through estimator.
+
+    Raises:
+        ValueError: for a surrogate of another operation, or one that is not callable.
+    """
+
+    def __init__(
+        self,
+        surrogate: Rounding | Callable[[Tensor], Tensor] | None = None,
+        *,
+        op: Op = "round",
+        hard: bool | Schedule = True,
+    ) -> None:
+        super().__init__(op=op, hard=hard)
+        if surrogate is None:
+            surrogate = StraightThrough()
+        elif not callable(surrogate):
+            raise ValueError(f"surrogate: expected a Rounding or a function of a tensor, got {surrogate!r}")
+        elif isinstance(surrogate, Rounding) and surrogate.op != "round":
+            raise ValueError(
+                f'surrogate: expected a soft round, got op="{surrogate.op}"; give op= to CustomGradient, not to both'
+            )
+        self.surrogate: Rounding = surrogate if isinstance(surrogate, Rounding) else _Function(surrogate)
+
+    def _soft_round(self, x: Tensor) -> Tensor:
+        return self.surrogate._soft_round(x)
+
+    def _soft_round_slope(self, x: Tensor) -> Tensor:
+        return self.surrogate._soft_round_slope(x)
+
+    def _soft_trunc(self, x: Tensor) -> Tensor:
+        return self.surrogate._soft_trunc(x)
+
+    def _soft_trunc_slope(self, x: Tensor) -> Tensor:
+        return self.surrogate._soft_trunc_slope(x)

@@ -1,0 +1,82 @@
+"""The flat kernel, slope 1: straight-through, and the two that add noise while training."""
+
+import torch
+from torch import Tensor
+
+from discrete_ae.checks import in_unit_interval
+from discrete_ae.rounding.base import Op, Rounding, WithSlope
+from discrete_ae.schedules import Schedule
+
+
+class _Flat(Rounding):
+    """The flat kernel: s(x) = x, slope 1."""
+
+    def _soft_round(self, x: Tensor) -> Tensor:
+        return x
+
+    def _soft_round_slope(self, x: Tensor) -> Tensor:
+        return torch.ones_like(x)
+
+    # Shifting the identity by 1/2 on both sides of 0 would tear it apart there: the flat trunc stays x, with slope 1.
+    _soft_trunc = _soft_round
+    _soft_trunc_slope = _soft_round_slope
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Round x elementwise; the gradient passes unchanged."""
+        return WithSlope.apply(x, self._training_value if self.training else self.exact, None)
+
+
+class StraightThrough(_Flat):
+    """Straight-through estimator: exact integers forward, slope 1 backward (Bengio et al. 2013, arXiv:1308.3432).
+
+    Written as an autograd function rather than x + (round(x) - x).detach(): one pass over x, and nothing is saved.
+    """
+
+    def __init__(self, *, op: Op = "round", hard: bool | Schedule = True) -> None:
+        super().__init__(op=op, hard=hard)
+
+
+class UniformNoise(_Flat):
+    """Additive noise x + share u, u ~ U(-1/2, 1/2), in training (Ballé et al. 2017, arXiv:1611.01704); slope 1.
+
+    Args:
+        share: of the full noise, in [0, 1]; may be a schedule.
+
+    Raises:
+        ValueError: for a share outside [0, 1].
+    """
+
+    share: float | Tensor
+
+    def __init__(self, share: float | Schedule = 1.0, *, op: Op = "round", hard: bool | Schedule = False) -> None:
+        super().__init__(op=op, hard=hard)
+        self.set_number("share", share, in_unit_interval)
+
+    def _soft_value(self, x: Tensor) -> Tensor:
+        return self.value(x) + self.share * (torch.rand_like(x) - 0.5)
+
+
+class Stochastic(_Flat):
+    """Stochastic rounding in training: floor(x) + Bernoulli(x - floor(x)), unbiased (E = x); slope 1.
+
+    That is round(x + u), u ~ U(-1/2, 1/2); with a share of the noise, round(x + share u). The other operations round
+    their soft value x - 1/2 (floor) or x + 1/2 (ceil) stochastically.
+
+    Args:
+        share: of the full noise, in [0, 1]; may be a schedule.
+
+    Raises:
+        ValueError: for a share outside [0, 1].
+    """
+
+    share: float | Tensor
+
+    def __init__(self, share: float | Schedule = 1.0, *, op: Op = "round", hard: bool | Schedule = True) -> None:
+        super().__init__(op=op, hard=hard)
+        self.set_number("share", share, in_unit_interval)
+
+    def _hard_value(self, x: Tensor) -> Tensor:
+        soft = self.value(x)
+        below = soft.floor()
+        # Comparing with the fraction, rather than rounding x + u, emits exact neighbours in half precision too.
+        return below + (self.share * (torch.rand_like(soft) - 0.5) < soft - below - 0.5)

@@ -1,0 +1,83 @@
+"""Clipped ramps: the linear staircase, and the finite difference that has its slope."""
+
+import torch
+from torch import Tensor
+
+from discrete_ae.checks import positive
+from discrete_ae.rounding.base import Op, Rounding, boundary_distance
+from discrete_ae.schedules import Schedule
+
+
+def _at_least_2(name: str, value: float) -> float:
+    if positive(name, value) < 2:
+        raise ValueError(
+            f"{name}: expected at least 2 (2 is the identity, less is not a continuous staircase), got {value}"
+        )
+    return value
+
+
+def _at_most_half(name: str, value: float) -> float:
+    if not isinstance(value, int | float) or not 0 < value <= 0.5:
+        raise ValueError(f"{name}: expected 0 < {name} <= 1/2, got {value!r}")
+    return value
+
+
+class _Ramp(Rounding):
+    """floor(x) + 1/2 + clip(k f, -1, 1) / 2, whose slope is k/2 within 1/k of a boundary and 0 elsewhere."""
+
+    def _steepness(self) -> float | Tensor:
+        """The k of the formula."""
+        raise NotImplementedError
+
+    def _soft_round(self, x: Tensor) -> Tensor:
+        return x.floor() + 0.5 + 0.5 * (boundary_distance(x) * self._steepness()).clamp(-1, 1)
+
+    def _soft_round_slope(self, x: Tensor) -> Tensor:
+        k = self._steepness()
+        # 1 where |k f| <= 1, else 0. Multiplied by k rather than compared with 1/k, so that the ramp of k = 2 reaches
+        # the integers exactly.
+        inside = (2 - torch.ceil((boundary_distance(x) * k).abs())).clamp(0, 1)
+        return inside * (k / 2)
+
+
+class Linear(_Ramp):
+    """A ramp of slope k/2 around every boundary, flat elsewhere: floor(x) + 1/2 + clip(k f, -1, 1) / 2.
+
+    Args:
+        sharpness: k >= 2; k = 2 is the identity. Below 2 the staircase would not be continuous. May be a schedule.
+
+    Raises:
+        ValueError: for a sharpness below 2.
+    """
+
+    sharpness: float | Tensor
+
+    def __init__(self, sharpness: float | Schedule = 4.0, *, op: Op = "round", hard: bool | Schedule = False) -> None:
+        super().__init__(op=op, hard=hard)
+        self.set_number("sharpness", sharpness, _at_least_2)
+
+    def _steepness(self) -> float | Tensor:
+        return self.sharpness
+
+
+class FiniteDifference(_Ramp):
+    """Exact integers forward, the central difference (r(x + eps) - r(x - eps)) / 2 eps backward.
+
+    That difference is 1 / 2 eps within eps of a boundary and 0 elsewhere: the linear kernel with k = 1 / eps.
+    eps = 1/2 is the straight-through estimator; a tiny eps has no gradient almost everywhere.
+
+    Args:
+        epsilon: 0 < epsilon <= 1/2; may be a schedule.
+
+    Raises:
+        ValueError: for an epsilon outside this range.
+    """
+
+    epsilon: float | Tensor
+
+    def __init__(self, epsilon: float | Schedule = 0.25, *, op: Op = "round", hard: bool | Schedule = True) -> None:
+        super().__init__(op=op, hard=hard)
+        self.set_number("epsilon", epsilon, _at_most_half)
+
+    def _steepness(self) -> float | Tensor:
+        return 1 / self.epsilon
