@@ -68,6 +68,8 @@ class Schedule:
         Raises:
             ValueError: for a schedule by fraction in a run without an end (total_steps below 1).
         """
+        if self.shape == "constant":
+            return self.first
         if self.unit == "steps":
             place = float(step)
         elif total_steps >= 1:
@@ -76,7 +78,7 @@ class Schedule:
             raise ValueError("schedule: a fraction of the run needs an end; set trainer.max_steps, or unit=steps")
         if place >= self.end:
             return self.last
-        if place <= self.begin or self.shape in ("constant", "switch"):
+        if place <= self.begin or self.shape == "switch":
             return self.first
         share = (place - self.begin) / (self.end - self.begin)
         if self.shape == "exponential":

@@ -68,7 +68,10 @@ def _explained(error: Exception, job: Sequence[str], config_dir: Path, config_na
     if found := re.search(r"Could not override '([^']+)'", text):
         # The keys that there are depend on the options chosen.
         options = [override for override in job if (config_dir / override.partition("=")[0]).is_dir()]
-        nearest = _nearest(found[1], _keys(compose(config_name, options)))
+        keys = _keys(compose(config_name, options))
+        if found[1] in keys:
+            return UsageError(f"{found[1]} has no such entries; to add some, write +{found[1]}={{name: value}}")
+        nearest = _nearest(found[1], keys)
         return UsageError(f"there is no key {found[1]!r}{nearest}; --help lists all")
     if found := re.search(r"Could not (?:find|load) '([^']+)'", text):
         group, _, option = found[1].partition("/")

@@ -80,8 +80,9 @@ class Quantizer(Scheduled, ABC):
             quantized = self.quantize(latents.float().contiguous())
             if not self.training and self.num_codebooks:
                 exact = self.dequantize(quantized.codes)
-                quantized = quantized._replace(latents=_WithValue.apply(quantized.latents, exact))
-        return quantized._replace(latents=quantized.latents.to(latents.dtype))
+                quantized = Quantized(_WithValue.apply(quantized.latents, exact), quantized.codes, quantized.losses)
+        # Built anew: torch.compile does not trace NamedTuple._replace.
+        return Quantized(quantized.latents.to(latents.dtype), quantized.codes, quantized.losses)
 
     @property
     def decodable_counts(self) -> tuple[int, ...]:
@@ -104,11 +105,12 @@ class Quantizer(Scheduled, ABC):
             raise ValueError(f"{type(self).__name__} has no codes; choose another quantizer to encode")
         if num_codebooks is not None and num_codebooks not in self.decodable_counts:
             raise ValueError(f"num_codebooks: expected {self._expected_count()}, got {num_codebooks!r}")
+        count = self.num_codebooks if num_codebooks is None else int(num_codebooks)
         modes = [(module, module.training) for module in self.modules()]
         self.eval()
         try:
             with torch.no_grad():
-                return self(latents).codes[:, :num_codebooks]
+                return self(latents).codes[:, :count]
         finally:
             for module, training in modes:  # not self.train(): a part may be frozen in evaluation mode
                 module.training = training

@@ -64,15 +64,14 @@ class ResidualQuantizer(Quantizer):
         codes, losses = [], []
         for k, stage in enumerate(self._stages()):
             factor = self.scale**k
+            with torch.no_grad():  # before the training forward, which may move a codebook
+                codes.append(stage.encode(residual * factor))
+                exact = stage.dequantize(codes[-1]) / factor
             out = stage(_with_gradient_times(residual * factor, 1 / kept))
             total = total + torch.where(k < kept, out.latents / factor, 0.0)
-            with torch.no_grad():
-                exact = stage.dequantize(out.codes) / factor
             residual = residual - exact
-            codes.append(out.codes)
             losses.append(out.losses)
-        means = {name: torch.stack([loss[name] for loss in losses]).mean() for name in losses[0]}
-        return Quantized(total, torch.cat(codes, dim=1), means)
+        return Quantized(total, torch.cat(codes, dim=1), {name: _mean(losses, name) for name in losses[0]})
 
     def dequantize(self, codes: Tensor) -> Tensor:
         """See Quantizer."""
@@ -95,6 +94,12 @@ class ResidualQuantizer(Quantizer):
             return everything
         drawn = torch.randint(1, len(self.stages) + 1, size, device=latents.device)
         return torch.where(torch.rand(size, device=latents.device) < self.dropout, drawn, everything)
+
+
+def _mean(losses: list[dict[str, Tensor]], name: str) -> Tensor:
+    """Mean of a loss over the stages, with the gradient of their sum: that of the latents is divided already."""
+    total = torch.stack([loss[name] for loss in losses]).sum()
+    return total.detach() / len(losses) + (total - total.detach())
 
 
 def _with_gradient_times(x: Tensor, factor: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ class ScalarQuantizer(Quantizer):
         steps = self.steps.repeat(self.num_codebooks)[:, None]
         scaled = BOUNDS[self.bound](latents) * steps
         rounded = self.rounding(scaled)
-        digits = scaled.detach().round().long().unflatten(1, (self.num_codebooks, len(self.levels)))
+        digits = scaled.detach().round().long().clamp_min_(0).unflatten(1, (self.num_codebooks, len(self.levels)))
         codes = (digits * self.radix[:, None]).sum(dim=2)
         return Quantized(_to_unit_range(rounded, steps), codes, {})
 

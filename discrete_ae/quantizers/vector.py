@@ -9,13 +9,12 @@ Axes: B batch, D latent channels, T frames, K codebooks, d channels of one codeb
 
 import math
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from discrete_ae.checks import whole_number
+from discrete_ae.checks import in_unit_interval, whole_number
 from discrete_ae.quantizers.base import Quantized, Quantizer
 
 if TYPE_CHECKING:
@@ -63,15 +62,16 @@ class VectorQuantizer(_Adapter):
         codebook_dim: d, channels of one codebook.
         rotation_trick: gradient by rotating it from the entry to the latents (Fifty et al. 2024, arXiv:2410.06424)
             rather than straight through.
-        options: further arguments of vector_quantize_pytorch.VectorQuantize, such as {ema_update: true,
-            learnable_codebook: false, decay: 0.99} for codebooks that follow a moving average, or
-            {threshold_ema_dead_code: 2} for entries that are replaced where they are not used.
+        ema_decay: None for codebooks learned by gradient; a share in [0, 1) for codebooks that follow the moving
+            average of the latents, which a training forward then changes (arXiv:1711.00937, appendix A.1).
+        dead_code_threshold: entries chosen less often than this in a step, by their moving average, are replaced by
+            latents; 0 replaces none.
 
     Losses:
         commitment: mean squared distance from latents to their entries; its gradient moves both.
 
     Raises:
-        ValueError: for a number outside its range, or options that the library refuses.
+        ValueError: for a number outside its range.
     """
 
     def __init__(
@@ -79,22 +79,30 @@ class VectorQuantizer(_Adapter):
         codebook_size: int,
         num_codebooks: int,
         codebook_dim: int,
-        rotation_trick: bool = False,
-        options: dict[str, Any] | None = None,
+        rotation_trick: bool = True,
+        ema_decay: float | None = None,
+        dead_code_threshold: int = 0,
     ) -> None:
         super().__init__(codebook_size, num_codebooks, codebook_dim)
-        chosen = {"ema_update": False, "learnable_codebook": True, "rotation_trick": rotation_trick, **(options or {})}
-        try:
-            self.inner = _library().VectorQuantize(
-                self.dim, codebook_size, codebook_dim, heads=num_codebooks, separate_codebook_per_head=True, **chosen
-            )
-        except (TypeError, AssertionError) as error:
-            raise ValueError(f"options: vector-quantize-pytorch refuses {chosen}: {error}") from error
+        if ema_decay is not None and not in_unit_interval("ema_decay", ema_decay) < 1:
+            raise ValueError(f"ema_decay: expected a share below 1, got {ema_decay!r}")
+        self.inner = _library().VectorQuantize(
+            self.dim,
+            codebook_size,
+            codebook_dim,
+            heads=num_codebooks,
+            separate_codebook_per_head=True,
+            rotation_trick=rotation_trick,
+            ema_update=ema_decay is not None,
+            learnable_codebook=ema_decay is None,
+            decay=0.99 if ema_decay is None else ema_decay,
+            threshold_ema_dead_code=whole_number("dead_code_threshold", dead_code_threshold, 0),
+        )
         # The library's own first entries lie within 0.1 of the origin, where most of them are never the nearest.
         entries = torch.randn(num_codebooks, codebook_size, codebook_dim) / math.sqrt(codebook_dim)
         codebook = self.inner._codebook
-        codebook.embed.data.copy_(F.normalize(entries, dim=-1) if self.inner.use_cosine_sim else entries)
-        codebook.embed_avg.data.copy_(codebook.embed.data)
+        codebook.embed.data.copy_(entries)
+        codebook.embed_avg.data.copy_(entries)
 
     def _apply_library(self, latents: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         quantized, codes, _, losses = self.inner(latents, return_loss_breakdown=True)
@@ -117,13 +125,14 @@ class SimVectorQuantizer(_Adapter):
         rotation_trick: see VectorQuantizer.
 
     Losses:
-        commitment: mean squared distance from latents to their entries, a quarter of it moving the latents.
+        commitment: mean squared distance from latents to their entries, 1 of it moving the entries and 1/4 the latents
+            (its value is 5/4 of the distance).
 
     Raises:
         ValueError: for a number outside its range.
     """
 
-    def __init__(self, codebook_size: int, num_codebooks: int, codebook_dim: int, rotation_trick: bool = False) -> None:
+    def __init__(self, codebook_size: int, num_codebooks: int, codebook_dim: int, rotation_trick: bool = True) -> None:
         super().__init__(codebook_size, num_codebooks, codebook_dim)
         sim_vq = _library().SimVQ
         made = [sim_vq(codebook_dim, codebook_size, rotation_trick=rotation_trick) for _ in range(num_codebooks)]

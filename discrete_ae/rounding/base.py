@@ -129,11 +129,11 @@ class Rounding(Scheduled, ABC):
 
     def _soft_trunc(self, x: Tensor) -> Tensor:
         beyond = x.abs() - 0.5
-        return torch.where(beyond >= 0, x.sign() * self._soft_round(beyond), 0.0)
+        return torch.where(beyond < 0, 0.0, x.sign() * self._soft_round(beyond))
 
     def _soft_trunc_slope(self, x: Tensor) -> Tensor:
         beyond = x.abs() - 0.5
-        return torch.where(beyond >= 0, self._soft_round_slope(beyond), 0.0)
+        return torch.where(beyond < 0, 0.0, self._soft_round_slope(beyond))
 
     def extra_repr(self) -> str:
         """The arguments, for print(module)."""

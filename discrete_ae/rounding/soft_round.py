@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from discrete_ae.checks import positive
-from discrete_ae.rounding.base import boundary_distance, in_float32
+from discrete_ae.rounding.base import WithSlope, boundary_distance, in_float32
 
 # Below this k the curve differs from x by less than one part in 1e13, and k f would underflow.
 SMALLEST_SHARPNESS = 1e-6
@@ -43,9 +43,6 @@ def soft_round(x: Tensor, sharpness: float) -> Tensor:
 def soft_round_inverse(y: Tensor, sharpness: float) -> Tensor:
     """The x with s(x) = y, elementwise; the gradient is 1 / s'(x).
 
-    Where s is too steep for the dtype, all y between two integers lie within rounding error of their boundary's value,
-    and x is that boundary or one of the integers.
-
     Args:
         y: of any floating-point dtype.
         sharpness: k > 0.
@@ -55,13 +52,7 @@ def soft_round_inverse(y: Tensor, sharpness: float) -> Tensor:
     """
     k = max(positive("sharpness", sharpness), SMALLEST_SHARPNESS)
 
-    def inverse(y: Tensor) -> Tensor:
-        # atanh has its pole at 1, which tanh(k/4) reaches in floating point from k = 36 (float32) or 75 on.
-        largest = min(math.tanh(k / 4), 1 - torch.finfo(y.dtype).eps / 2)
-        offset = torch.atanh((boundary_distance(y) * (2 * math.tanh(k / 4))).clamp(-largest, largest)) * (2 / k)
-        return y.floor() + 0.5 + offset.clamp(-0.5, 0.5)
-
-    return in_float32(inverse, y)
+    return in_float32(lambda y: _inverse(y, k), y)
 
 
 def soft_round_conditional_mean(z: Tensor, sharpness: float) -> Tensor:
@@ -76,7 +67,8 @@ def soft_round_conditional_mean(z: Tensor, sharpness: float) -> Tensor:
     Raises:
         ValueError: as for soft_round.
     """
-    return soft_round_inverse(z - 0.5, sharpness) + 0.5
+    k = max(positive("sharpness", sharpness), SMALLEST_SHARPNESS)
+    return in_float32(lambda z: _inverse(z - 0.5, k) + 0.5, z)
 
 
 def noisy_soft_round(x: Tensor, sharpness: float) -> Tensor:
@@ -92,6 +84,25 @@ def noisy_soft_round(x: Tensor, sharpness: float) -> Tensor:
         ValueError: as for soft_round.
     """
     return soft_round(x, sharpness) + torch.rand_like(x) - 0.5
+
+
+def _inverse(y: Tensor, k: float) -> Tensor:
+    return WithSlope.apply(
+        y, lambda y: _inverse_value(y, k), lambda y: 1 / sigmoid_staircase_slope(_inverse(y, k), k, normalization(k))
+    )
+
+
+def _inverse_value(y: Tensor, k: float) -> Tensor:
+    """floor(y) + 1/2 + (2/k) atanh(t), t = 2 f tanh(k/4), with atanh(t) = (log(1 + t) - log(1 - t)) / 2 for t >= 0."""
+    distance = boundary_distance(y)
+    doubled = 2 * distance.abs()
+    t = doubled * math.tanh(k / 4)
+    # tanh(k/4) is 1 in floating point from k = 36 (float32) on. 1 - t = (1 - 2|f|) + 2|f| (1 - tanh(k/4)) loses
+    # nothing: the last factor is 2 / (1 + exp(k/2)), taken as its logarithm.
+    log_rest = math.log(2) - (k / 2 + math.log1p(math.exp(-k / 2)))
+    steep = torch.logaddexp(torch.log1p(-doubled), torch.log(doubled) + log_rest)
+    log_below = torch.where(t < 0.5, torch.log1p(-t), steep)
+    return y.floor() + 0.5 + distance.sign() * (torch.log1p(t) - log_below) / k
 
 
 def sigmoid_staircase(x: Tensor, sharpness: float | Tensor, scale: float | Tensor) -> Tensor:

@@ -144,6 +144,26 @@ def test_saturated_scores_stay_finite():
     assert latents.grad.isfinite().all()
 
 
+def test_kl_is_the_divergence_from_the_uniform_distribution():
+    quantizer = build(kl_to_uniform=True)
+    latents = some_latents().requires_grad_()
+    logits = reference_logits(quantizer, latents.detach()).detach().double().numpy()
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    kl = quantizer(latents).losses["kl"]
+    # sum p log(p / (1/S)), mean over items, codebooks and frames
+    assert kl.item() == pytest.approx((p * np.log(p * S)).sum(-1).mean(), rel=1e-5)
+    kl.backward()
+    assert latents.grad.abs().amax(dim=(0, 2)).min() > 0
+    # Latents amid equal entries choose none of them: the divergence is 0. One entry at no distance: it is log S.
+    with torch.no_grad():
+        quantizer.codebooks.zero_()
+        assert quantizer(latents).losses["kl"].item() == pytest.approx(0, abs=1e-6)
+        quantizer.codebooks[:, 1:] = 100.0
+        assert quantizer(latents).losses["kl"].item() == pytest.approx(math.log(S), rel=1e-6)
+    assert quantizer.eval()(latents).losses == {}
+    assert build()(latents).losses == {}
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

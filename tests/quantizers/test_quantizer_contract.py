@@ -3,6 +3,7 @@
 import copy
 import functools
 import io
+import itertools
 import math
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from discrete_ae.quantizers import IdentityQuantizer, Quantized, Quantizer
+from discrete_ae.quantizers import IdentityQuantizer, Quantized, Quantizer, ResidualQuantizer
 
 CONF = Path(__file__).parents[2] / "conf"
 NAMES = sorted(path.stem for path in (CONF / "quantizer").glob("*.yaml"))
@@ -51,8 +52,14 @@ def seeded(quantizer: Quantizer, latents: Tensor) -> Quantized:
     return quantizer(latents)
 
 
-def test_the_five_and_the_upper_bound_are_there():
-    assert set(NAMES) >= {"ste", "custom_gradient", "sigmoid", "fourier", "gumbel", "identity"}
+EXPECTED = {
+    *("ste", "custom_gradient", "sigmoid", "softmax", "linear", "finite_difference", "fourier", "uniform_noise"),
+    *("stochastic", "gumbel", "vq", "simvq", "lfq", "bsq", "rvq", "residual_fsq", "identity"),
+}
+
+
+def test_every_method_of_the_field_is_there():
+    assert set(NAMES) >= EXPECTED
 
 
 @every_with_codes
@@ -128,11 +135,54 @@ def test_gradient_is_finite_and_reaches_every_channel_and_parameter(name):
         loss.backward()
         assert latents.grad.isfinite().all()
         assert (latents.grad.abs().amax(dim=(0, 2)) > 1e-4).all()
-        for parameter in quantizer.parameters():
+        # In evaluation there are no losses, and a codebook that learns by them alone has no gradient.
+        for parameter in quantizer.parameters() if training else ():
             assert parameter.grad.isfinite().all()
             # A parameter of K codebooks learns in each of them.
             by_stage = parameter.grad.unflatten(0, (-1, 1)) if parameter.ndim < 3 else parameter.grad
             assert (by_stage.abs().flatten(1).amax(1) > 0).all()
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@every_with_codes
+def test_gradient_reaches_the_input_of_every_codebook(name, training):
+    quantizer = build(name).train(training)
+    latents = some_latents(quantizer, frames=64).requires_grad_()
+    if isinstance(quantizer, ResidualQuantizer):
+        inputs = []
+        for stage in quantizer.stages:
+            stage.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+        out = seeded(quantizer, latents).latents
+        # No stage is cut off from the latents, although each is given what is left over of exact values.
+        gradients = torch.autograd.grad(out, inputs, some_noise(out, seed=4), retain_graph=True)
+        assert len(gradients) == quantizer.num_codebooks
+        for given in inputs:
+            (reached,) = torch.autograd.grad(given, latents, torch.ones_like(given), retain_graph=True)
+            assert reached.isfinite().all()
+            assert (reached.abs().amax(dim=(0, 2)) > 1e-4).all()
+    else:
+        out = seeded(quantizer, latents).latents
+        gradients = []
+        for k, (part, upstream) in enumerate(
+            zip(by_codebook(quantizer, out), noise_by_codebook(quantizer, out), strict=True)
+        ):
+            (gradient,) = torch.autograd.grad(part, latents, upstream, retain_graph=True)
+            parts = by_codebook(quantizer, gradient)
+            # What codebook k emits depends on its own channels only.
+            assert all(torch.equal(other, 0 * other) for j, other in enumerate(parts) if j != k)
+            gradients.append(parts[k])
+    for gradient in gradients:
+        assert gradient.isfinite().all()
+        assert (gradient.abs().amax(dim=(0, 2)) > 1e-4).all()
+
+
+def by_codebook(quantizer: Quantizer, tensor: Tensor) -> tuple[Tensor, ...]:
+    """The adjacent channels of each codebook."""
+    return tensor.split(quantizer.dim // quantizer.num_codebooks, dim=1)
+
+
+def noise_by_codebook(quantizer: Quantizer, like: Tensor) -> tuple[Tensor, ...]:
+    return by_codebook(quantizer, some_noise(like, seed=4))
 
 
 @every_quantizer
@@ -144,6 +194,57 @@ def test_double_backward_is_there(name):
     (second,) = torch.autograd.grad(first.square().sum(), latents)
     assert second.isfinite().all()
     assert second.abs().max() > 0
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@every_with_codes
+def test_codes_are_in_range_also_where_latents_are_no_numbers(name, value):
+    # A run that diverges ends with a message about its loss, not with one about an index.
+    quantizer = build(name).eval()
+    latents = some_latents(quantizer)
+    expected = quantizer.encode(latents)
+    latents[1, 0, 3] = value
+    codes = quantizer.encode(latents)
+    assert ((codes >= 0) & (codes < torch.tensor(quantizer.codebook_sizes)[:, None])).all()
+    others = torch.ones(B, 1, T, dtype=torch.bool)
+    others[1, 0, 3] = False
+    assert torch.equal(codes.where(others, 0), expected.where(others, 0))
+
+
+# Fewer codebooks ------------------------------------------------------------------------------------------------------
+
+
+@every_with_codes
+def test_fewer_codebooks_are_the_first_of_all_and_decode(name):
+    quantizer = build(name)
+    every = range(1, quantizer.num_codebooks + 1)
+    assert quantizer.decodable_counts == (tuple(every) if isinstance(quantizer, ResidualQuantizer) else (8,))
+    latents = some_latents(quantizer)
+    codes = quantizer.encode(latents)
+    decoded = []
+    for n in quantizer.decodable_counts:
+        first = quantizer.encode(latents, n)
+        assert torch.equal(first, codes[:, :n])
+        decoded.append(quantizer.decode(first))
+        assert decoded[-1].shape == latents.shape
+        assert decoded[-1].dtype == torch.float32
+        assert decoded[-1].isfinite().all()
+        assert torch.equal(quantizer.eval().decode(first), decoded[-1])  # training or not, decoding is the same
+        quantizer.train()
+    assert torch.equal(decoded[-1], quantizer.decode(codes))
+    assert all(not torch.equal(fewer, more) for fewer, more in itertools.pairwise(decoded))
+
+
+@every_with_codes
+def test_a_count_of_codebooks_that_does_not_decode_is_refused(name):
+    quantizer = build(name)
+    k = quantizer.num_codebooks
+    for wrong in (n for n in (-1, 0, 1, k - 1, k + 1, 1.5) if n not in quantizer.decodable_counts):
+        instructs = (
+            "one of 1, 2, 3, 4, 5, 6, 7, 8" if len(quantizer.decodable_counts) > 1 else "8, since only a residual"
+        )
+        with pytest.raises(ValueError, match=rf"^num_codebooks: expected {instructs}.*got {wrong}"):
+            quantizer.encode(some_latents(quantizer), wrong)
 
 
 # Independence ---------------------------------------------------------------------------------------------------------
@@ -172,6 +273,19 @@ def test_no_item_depends_on_the_others_or_on_padding(name):
     assert torch.equal(padded.codes[..., :37], whole.codes)
     assert torch.equal(padded.latents[..., :37], whole.latents)
     assert torch.equal(quantizer.encode(latents[..., 5:6]), whole.codes[..., 5:6])
+
+
+@every_with_codes
+def test_no_code_of_20000_frames_depends_on_the_batch(name):
+    # A distance by another kernel of the matrix product differs in the last bit, which decides near ties.
+    quantizer = build(name, "+num_codebooks=2").eval()
+    latents = some_latents(quantizer, batch=100, frames=200)
+    whole = quantizer.encode(latents)
+    assert torch.equal(torch.cat([quantizer.encode(item) for item in latents.split(1)]), whole)
+    end_to_end = quantizer.encode(latents.transpose(0, 1).flatten(1)[None])
+    assert torch.equal(end_to_end[0], whole.transpose(0, 1).flatten(1))
+    frames = [quantizer.encode(latents[:1, :, t : t + 1]) for t in range(100)]
+    assert torch.equal(torch.cat(frames, dim=2), whole[:1, :, :100])
 
 
 @every_with_codes
@@ -219,6 +333,20 @@ def test_float32_inside_under_bf16_autocast(name):
         assert torch.equal(decoded, quantizer.decode(exact.codes))
         for key, loss in exact.losses.items():
             assert torch.equal(mixed.losses[key], loss)
+
+
+@every_with_codes
+def test_as_many_entries_are_used_under_bf16_autocast(name):
+    # Where bfloat16 creeps in, a part of the codebook is silently never used.
+    quantizer = build(name)
+    latents = some_latents(quantizer, batch=2, frames=1000)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = quantizer.encode(latents)
+    exact = quantizer.encode(latents)
+    for k, size in enumerate(quantizer.codebook_sizes):
+        used = torch.bincount(exact[:, k].flatten(), minlength=size)
+        assert torch.equal(torch.bincount(mixed[:, k].flatten(), minlength=size), used)
+        assert used.count_nonzero() > size / 8
 
 
 class Probe(Quantizer):
@@ -322,7 +450,9 @@ def test_wrong_codes_are_refused(name):
     quantizer = build(name)
     codes = some_codes(quantizer)
     k = quantizer.num_codebooks
-    for wrong in (codes[0], codes[:, :-1], torch.cat([codes, codes], dim=1), codes[..., None]):
+    wrong_counts = [n for n in range(2 * k + 1) if n not in quantizer.decodable_counts]
+    wrong_shapes = [torch.cat([codes, codes], dim=1)[:, :n] for n in wrong_counts]
+    for wrong in (codes[0], codes[..., None], *wrong_shapes):
         with pytest.raises(ValueError, match=rf"codes: expected shape \(batch, {k}, frames\), got \("):
             quantizer.decode(wrong)
     for dtype in (torch.int32, torch.float32, torch.uint8, torch.bool):

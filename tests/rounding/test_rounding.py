@@ -533,6 +533,24 @@ def test_exact_on_every_number_that_half_precision_holds(op):
         assert torch.equal(StraightThrough(op=op)(x), expected)
 
 
+@every_op
+@every_case
+def test_inf_and_nan_raise_nothing_and_stay_no_numbers(case, op):
+    for dtype in DTYPES:
+        x = torch.tensor([math.inf, -math.inf, math.nan], dtype=dtype)
+        assert case.build(op).slope(x).shape == x.shape
+        assert not case.build(op).value(x).isfinite().any()
+        for hard in (True, False):
+            for training in (True, False):
+                rounding = case.build(op, hard=hard).train(training)
+                y = rounding(x)
+                assert not y.isfinite().any()
+                assert y[2].isnan()
+                if hard or not training:
+                    assert torch.equal(y[:2], x[:2])
+                gradient(rounding, x)
+
+
 # Trunc ----------------------------------------------------------------------------------------------------------------
 
 

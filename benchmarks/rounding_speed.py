@@ -1,0 +1,249 @@
+"""Time and memory of rounding, forward and backward, beside x.clone() on the same tensor and the field's own quantizer.
+
+    python benchmarks/rounding_speed.py          # about 5 minutes on 2 cores, on a GPU where there is one
+
+Medians of interleaved runs, each a ratio to x.clone() forward + backward measured between them, so that a busy machine
+disturbs all alike. Writes benchmarks/results/rounding_speed_<device>.md.
+"""
+
+import argparse
+import importlib.metadata
+import math
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import vector_quantize_pytorch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+from discrete_ae.quantizers import ScalarQuantizer
+from discrete_ae.rounding import (
+    CustomGradient,
+    FiniteDifference,
+    Fourier,
+    Linear,
+    Rounding,
+    Sigmoid,
+    Softmax,
+    Stochastic,
+    StraightThrough,
+    UniformNoise,
+)
+
+RESULTS = Path(__file__).parent / "results"
+SHAPES = ((16, 64, 1000), (16, 64, 4000))
+RUNS = 41
+LEVELS = [4, 4, 4, 4]
+CODEBOOKS = 8
+
+Step = Callable[[Tensor], Tensor]
+
+
+def naive_fourier(terms: int) -> Step:
+    """The sum as the formula says it, differentiated by autograd."""
+
+    def forward(x: Tensor) -> Tensor:
+        return x + sum((-1) ** n * torch.sin(2 * math.pi * n * x) / n for n in range(1, terms + 1)) / math.pi
+
+    return forward
+
+
+HARD: dict[str, Rounding] = {
+    "straight-through": StraightThrough(),
+    "sigmoid": Sigmoid(8.0, hard=True),
+    "sigmoid, normalized": Sigmoid(8.0, normalized=True, hard=True),
+    "custom gradient (normalized sigmoid)": CustomGradient(Sigmoid(8.0, normalized=True)),
+    "linear": Linear(hard=True),
+    "finite difference": FiniteDifference(),
+    "softmax, 2 neighbours": Softmax(hard=True),
+    "softmax, 4 neighbours": Softmax(neighbours=4, hard=True),
+    **{
+        f"Fourier {weights}, N = {terms}": Fourier(terms, weights, hard=True)
+        for weights in ("dirichlet", "fejer", "lanczos")
+        for terms in (5, 20, 100)
+    },
+}
+SOFT: dict[str, Rounding] = {
+    f"Fourier {weights}, N = {terms}": Fourier(terms, weights)
+    for weights in ("dirichlet", "fejer", "lanczos")
+    for terms in (5, 20, 100)
+}
+OTHERS: dict[str, Rounding] = {
+    "sigmoid, soft": Sigmoid(8.0),
+    "linear, soft": Linear(),
+    "uniform noise": UniformNoise(),
+    "stochastic": Stochastic(),
+}
+
+
+class Bench:
+    """Forward and backward of elementwise functions on one tensor.
+
+    Args:
+        shape: of the tensor.
+        device: where it lies.
+    """
+
+    def __init__(self, shape: tuple[int, ...], device: torch.device) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.x = (2 * torch.randn(shape, generator=generator)).to(device).requires_grad_()
+        self.upstream = torch.randn(shape, generator=generator).to(device)
+        self.device = device
+
+    def step(self, function: Step) -> None:
+        """One forward and backward, finished when this returns."""
+        self.x.grad = None
+        function(self.x).backward(self.upstream)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def ratios(self, functions: dict[str, Step]) -> dict[str, float]:
+        """Median time of each by that of x.clone(), interleaved."""
+        functions = {"clone": torch.clone, **functions}
+        for function in functions.values():
+            self.step(function)
+            self.step(function)
+        times: dict[str, list[float]] = {name: [] for name in functions}
+        for _ in range(RUNS):
+            for name, function in functions.items():
+                start = time.perf_counter()
+                self.step(function)
+                times[name].append(time.perf_counter() - start)
+        medians = {name: statistics.median(values) for name, values in times.items()}
+        return {name: medians[name] / medians["clone"] for name in functions}
+
+    def peak(self, function: Step) -> float:
+        """Most memory allocated at a time by a forward and backward, as a multiple of the tensor's own size."""
+        self.step(function)
+        self.x.grad = None
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+            self.step(function)
+            return (torch.cuda.max_memory_allocated() - before) / self.x.nbytes
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+            self.step(function)
+        events = [event for event in found.profiler.kineto_results.events() if event.name() == "[memory]"]
+        allocated = most = 0
+        for event in sorted(events, key=lambda event: event.start_ns()):
+            allocated += event.nbytes()
+            most = max(most, allocated)
+        return most / self.x.nbytes
+
+    def saved(self, function: Step) -> int:
+        """Tensors of more than one element that the forward keeps for the backward."""
+        kept: list[int] = []
+
+        def pack(tensor: Tensor) -> Tensor:
+            kept.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            function(self.x)
+        return sum(size > 1 for size in kept)
+
+
+def compiled(function: nn.Module) -> Step:
+    """A compiled copy that shares no cache with the others: each is measured as if it were alone."""
+    torch._dynamo.reset()
+    return torch.compile(function, fullgraph=True)
+
+
+def table(columns: list[str], rows: list[list[str]]) -> list[str]:
+    """Markdown."""
+    lines = ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
+    return [*lines, *("| " + " | ".join(row) + " |" for row in rows), ""]
+
+
+def roundings(bench: Bench, functions: dict[str, Rounding], extra: dict[str, Step] | None = None) -> list[list[str]]:
+    """A row for each: eager and compiled time and memory, saved tensors."""
+    eager = bench.ratios({**functions, **(extra or {})})
+    rows = []
+    for name, function in functions.items():
+        fast = compiled(function)
+        ratio = bench.ratios({name: fast})[name]
+        row = [name, f"{ratio:.2f}", f"{bench.peak(fast):.1f}", f"{eager[name]:.1f}", f"{bench.peak(function):.1f}"]
+        rows.append([*row, str(bench.saved(function))])
+    for name, step in (extra or {}).items():
+        rows.append([name, "", "", f"{eager[name]:.1f}", f"{bench.peak(step):.1f}", str(bench.saved(step))])
+    return rows
+
+
+def errors(device: torch.device) -> list[list[str]]:
+    """Greatest error of the soft Fourier curves in float32 against the sum in float64, over two periods."""
+    x = torch.linspace(-1, 1, 200_001, device=device)
+    rows = []
+    for name, function in SOFT.items():
+        function = function.to(device)
+        value = (function.value(x).double() - function.value(x.double())).abs().max().item()
+        rows.append([name, f"{value:.1e}"])
+    return rows
+
+
+def quantizers(device: torch.device) -> list[list[str]]:
+    """Forward and backward of every scalar quantizer by that of vector_quantize_pytorch.FSQ, interleaved."""
+    bench = Bench((16, len(LEVELS) * CODEBOOKS, 1000), device)
+    peer = vector_quantize_pytorch.FSQ(LEVELS, num_codebooks=CODEBOOKS, channel_first=True, preserve_symmetry=True)
+    peer = peer.to(device)
+    found: dict[str, Step] = {"vector_quantize_pytorch.FSQ": lambda x: peer(x)[0]}
+    family = {**HARD, **{f"{name}, soft": value for name, value in SOFT.items()}, **OTHERS}
+    for name, function in family.items():
+        quantizer = ScalarQuantizer(LEVELS, CODEBOOKS, function).to(device).train()
+        found[name] = lambda x, quantizer=quantizer: quantizer(x).latents
+    ratios = bench.ratios(found)
+    by_peer = ratios["vector_quantize_pytorch.FSQ"]
+    return [[name, f"{ratio / by_peer:.2f}"] for name, ratio in ratios.items() if name != "clone"]
+
+
+def main() -> None:
+    """Measure and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
+    device = torch.device(parser.parse_args().device)
+    torch.set_num_threads(1)
+    machine = torch.cuda.get_device_name() if device.type == "cuda" else f"one CPU thread, {platform.machine()}"
+    extra: dict[str, Step] = {f"naive Fourier sum, N = {n}": naive_fourier(n) for n in (5, 20)}
+    lines = [
+        "# Time and memory of rounding",
+        "",
+        f"`python benchmarks/rounding_speed.py`; {machine}, Python {platform.python_version()}, torch "
+        f"{torch.__version__}, vector-quantize-pytorch {importlib.metadata.version('vector-quantize-pytorch')}.",
+        "",
+        f"Forward + backward of float32, medians of {RUNS} interleaved runs, as ratios to `x.clone()` forward + "
+        "backward. Peak is the most memory allocated at a time, as a multiple of x (`x.clone()` itself: 2). Saved are "
+        "the tensors kept for the backward in eager mode.",
+        "",
+    ]
+    columns = ["rounding", "compiled", "peak", "eager", "peak, eager", "saved"]
+    for shape in SHAPES:
+        bench = Bench(shape, device)
+        for title, functions, more in (
+            ("Hard forward", HARD, extra),
+            ("Soft forward, Fourier", SOFT, {}),
+            ("Soft and noisy forward, the others", OTHERS, {}),
+        ):
+            functions = {name: function.to(device) for name, function in functions.items()}
+            lines += [f"## {title}, x of shape {shape}", "", *table(columns, roundings(bench, functions, more))]
+    lines += [
+        "## Soft Fourier in float32: greatest error to float64",
+        "",
+        *table(["rounding", "error"], errors(device)),
+    ]
+    lines += [
+        f"## Scalar quantizers, levels {LEVELS} x {CODEBOOKS}, latents of shape (16, 32, 1000), eager",
+        "",
+        "Forward + backward with codes, as a ratio to `vector_quantize_pytorch.FSQ` in the same run.",
+        "",
+        *table(["rounding", "ratio to FSQ"], quantizers(device)),
+    ]
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"rounding_speed_{device.type}.md").write_text("\n".join(lines))
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

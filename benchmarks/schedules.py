@@ -1,0 +1,144 @@
+"""What a schedule of a quantizer's numbers is worth: constant, annealed, and soft first, then hard.
+
+    python benchmarks/schedules.py               # about 25 minutes on 2 cores
+
+Each setting is trained for 600 steps from each of several seeds, the rest as in the default run, one CPU thread a run
+and as many runs at a time as there are cores. The runs are left in logs/schedules. Writes
+benchmarks/results/schedules.md: the defaults of conf/quantizer are chosen by it.
+"""
+
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+REPOSITORY = Path(__file__).parents[1]
+RESULT = REPOSITORY / "benchmarks" / "results" / "schedules.md"
+STEPS = 600
+SEEDS = (0, 1, 2)
+COLUMNS = ("quantizer", "numbers", "SI-SDR in dB", "of each seed", "reconstruction, hard", "soft", "codes used")
+
+
+def schedule(shape: str, first: float, last: float, begin: float = 0.0, end: float = 1.0) -> str:
+    """A schedule as an override's value."""
+    target = "_target_:discrete_ae.schedules.Schedule"
+    return f"{{{target},shape:{shape},first:{first},last:{last},begin:{begin},end:{end}}}"
+
+
+class Setting(NamedTuple):
+    """Numbers of a quantizer, in words and as overrides."""
+
+    quantizer: str
+    numbers: str
+    overrides: tuple[str, ...] = ()
+
+
+def rounding(number: str, value: str | float) -> str:
+    """An override of a number of the rounding."""
+    return f"quantizer.rounding.{number}={value}"
+
+
+SOFT, HARD = rounding("hard", "false"), rounding("hard", "true")
+SWITCH = rounding("hard", schedule("switch", 0, 1, end=0.5))
+SWITCH_LATE = rounding("hard", schedule("switch", 0, 1, end=0.75))
+SETTINGS = (
+    Setting("ste", "none"),
+    Setting("sigmoid", "k = 12, soft", (rounding("sharpness", 12.0), SOFT)),
+    Setting("sigmoid", "k = 12, hard", (rounding("sharpness", 12.0), HARD)),
+    Setting("sigmoid", "k = 4, hard", (rounding("sharpness", 4.0), HARD)),
+    Setting("sigmoid", "k linear 4 to 12, soft", (rounding("sharpness", schedule("linear", 4, 12)), SOFT)),
+    Setting("sigmoid", "k exponential 4 to 24, soft", (rounding("sharpness", schedule("exponential", 4, 24)), SOFT)),
+    Setting("sigmoid", "k = 4, soft, hard from 1/2", (rounding("sharpness", 4.0), SWITCH)),
+    Setting("sigmoid", "k = 12, soft, hard from 1/2", (rounding("sharpness", 12.0), SWITCH)),
+    Setting("fourier", "N = 3, hard", (rounding("terms", 3), HARD)),
+    Setting("fourier", "N = 3, soft", (rounding("terms", 3), SOFT)),
+    Setting("fourier", "N linear 1 to 5, hard", (rounding("terms", schedule("linear", 1, 5)), HARD)),
+    Setting("fourier", "N linear 1 to 5, soft, hard from 1/2", (rounding("terms", schedule("linear", 1, 5)), SWITCH)),
+    Setting("uniform_noise", "share 1", (rounding("share", 1.0),)),
+    Setting("uniform_noise", "share 1, hard from 1/2", ("+" + SWITCH,)),
+    Setting("uniform_noise", "share 1, hard from 3/4", ("+" + SWITCH_LATE,)),
+    Setting("stochastic", "share 1", (rounding("share", 1.0),)),
+    Setting("stochastic", "share linear 1 to 0", (rounding("share", schedule("linear", 1, 0)),)),
+    Setting("gumbel", "tau = 1, soft", ("quantizer.temperature=1.0", "quantizer.hard=false")),
+    Setting("gumbel", "tau = 1, hard", ("quantizer.temperature=1.0", "quantizer.hard=true")),
+    Setting("gumbel", "tau exponential 2 to 0.5, soft", ("quantizer.temperature=" + schedule("exponential", 2, 0.5),)),
+    Setting("gumbel", "tau = 1, soft, hard from 3/4", ("quantizer.hard=" + schedule("switch", 0, 1, end=0.75),)),
+)
+
+
+def train(setting: Setting, seed: int, run_dir: Path) -> dict[str, float]:
+    """Train once and return the last validation's figures."""
+    command = [
+        sys.executable,
+        "train.py",
+        f"quantizer={setting.quantizer}",
+        *setting.overrides,
+        f"seed={seed}",
+        f"trainer.max_steps={STEPS}",
+        f"trainer.val_check_interval={STEPS}",
+        "callbacks.clips=null",
+        "callbacks.progress=null",
+        f"hydra.run.dir={run_dir}",
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{setting}: {done.stderr}")
+    events = EventAccumulator(str(run_dir), size_guidance={"scalars": 0}).Reload()
+    return {tag: events.Scalars(tag)[-1].value for tag in events.Tags()["scalars"]}
+
+
+def row(setting: Setting, figures: list[dict[str, float]]) -> list[str]:
+    """One setting's line of the table, means over the seeds."""
+
+    def mean(tag: str, hard: str = "") -> float:
+        return statistics.mean(found.get(tag, found.get(hard, float("nan"))) for found in figures)
+
+    return [
+        f"`{setting.quantizer}`",
+        setting.numbers,
+        f"{mean('val/si_sdr_db'):.2f}",
+        ", ".join(f"{found['val/si_sdr_db']:.2f}" for found in figures),
+        f"{mean('val/reconstruction'):.3f}",
+        f"{mean('val/soft_reconstruction', 'val/reconstruction'):.3f}",
+        f"{mean('val/codes/usage'):.0%}",
+    ]
+
+
+def main() -> None:
+    """Train all and write the table."""
+    folder = REPOSITORY / "logs" / "schedules" / time.strftime("%Y%m%d-%H%M%S")
+    jobs = [(setting, seed) for setting in SETTINGS for seed in SEEDS]
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        figures = list(pool.map(lambda job: train(*job[1], folder / str(job[0])), enumerate(jobs)))
+    n = len(SEEDS)
+    rows = [row(setting, figures[i * n : (i + 1) * n]) for i, setting in enumerate(SETTINGS)]
+    lines = [
+        "# What a schedule of a quantizer's numbers is worth",
+        "",
+        f"`python benchmarks/schedules.py`: {STEPS} steps of the default run for each of {n} seeds, one CPU thread a "
+        f"run ({platform.machine()}), Python {platform.python_version()}, torch {torch.__version__}.",
+        "",
+        "Means over the seeds, on the validation recordings. `hard` is through the codes, as everything is evaluated; "
+        "`soft` through the training-time forward. The spread between seeds is the measure of what counts as a "
+        "difference.",
+        "",
+        "| " + " | ".join(COLUMNS) + " |",
+        "| " + " | ".join("---" for _ in COLUMNS) + " |",
+        *("| " + " | ".join(cells) + " |" for cells in rows),
+        "",
+    ]
+    RESULT.write_text("\n".join(lines))
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

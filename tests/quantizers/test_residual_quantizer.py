@@ -1,0 +1,331 @@
+"""ResidualQuantizer against hand arithmetic: a binary expansion, means over stages, and what dropout may touch."""
+
+import functools
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from discrete_ae.quantizers import (
+    GumbelSoftmaxQuantizer,
+    IdentityQuantizer,
+    Quantizer,
+    ResidualQuantizer,
+    ScalarQuantizer,
+    VectorQuantizer,
+)
+from discrete_ae.rounding import Sigmoid, StraightThrough
+from discrete_ae.schedules import Schedule, follow_schedules
+
+
+def binary(num_stages: int, channels: int = 1, dropout: float | Schedule = 0.0) -> ResidualQuantizer:
+    """Each stage adds or takes away half as much as the one before: two levels of -1 and 1, scale 2."""
+    stage = functools.partial(ScalarQuantizer, [2] * channels, 1, StraightThrough(), "clamp")
+    return ResidualQuantizer(stage, num_stages, scale=2.0, dropout=dropout)
+
+
+def vectors(num_stages: int, dropout: float = 0.0, options: dict | None = None) -> ResidualQuantizer:
+    torch.default_generator.manual_seed(0)
+    stage = functools.partial(VectorQuantizer, 16, 1, 3, options=options)
+    return ResidualQuantizer(stage, num_stages, dropout=dropout)
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def inputs_of_stages(quantizer: ResidualQuantizer) -> list[Tensor]:
+    """Filled at the next forward with what each stage is given."""
+    inputs: list[Tensor] = []
+    for stage in quantizer.stages:
+        stage.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+    return inputs
+
+
+# Values ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("z", "codes", "decoded"),
+    [
+        # Left over after + 1, - 1/2, - 1/4, + 1/8: -11/16, -3/16, 1/16, -1/16. All of it is exact in binary.
+        (5 / 16, [1, 0, 0, 1], [1, 1 / 2, 1 / 4, 3 / 8]),
+        (-5 / 16, [0, 1, 1, 0], [-1, -1 / 2, -1 / 4, -3 / 8]),
+        # + 1 leaves -1/8; - 1/2 leaves 3/8; + 1/4 leaves 1/8; + 1/8 leaves nothing.
+        (7 / 8, [1, 0, 1, 1], [1, 1 / 2, 3 / 4, 7 / 8]),
+        # u = 1/2 is a tie and goes to the even 0, the value -1; then 1 is left over, 1/2, 1/4.
+        (0.0, [0, 1, 1, 1], [-1, -1 / 2, -1 / 4, -1 / 8]),
+        # Beyond the sum of all, 15/8, each stage says 1.
+        (3.0, [1, 1, 1, 1], [1, 3 / 2, 7 / 4, 15 / 8]),
+    ],
+)
+def test_two_levels_and_scale_2_are_a_binary_expansion(z, codes, decoded):
+    quantizer = binary(4)
+    latents = torch.full((1, 1, 1), z)
+    assert quantizer.encode(latents).flatten().tolist() == codes
+    assert quantizer(latents).latents.item() == decoded[-1]
+    for n in range(1, 5):
+        assert quantizer.decode(quantizer.encode(latents, n)).item() == decoded[n - 1]
+
+
+def test_error_of_the_binary_expansion_halves_with_each_stage():
+    quantizer = binary(12).eval()
+    latents = torch.linspace(-1, 1, 4001)[None, None]
+    # |z - sign| <= 1 for |z| <= 1, and so on with the half of it: 2^(1 - n) after n stages, 2^-n on average.
+    for n in quantizer.decodable_counts:
+        error = (quantizer.decode(quantizer.encode(latents, n)) - latents).abs()
+        assert error.max() <= 2.0 ** (1 - n) + 1e-6
+        assert error.mean().item() == pytest.approx(2.0**-n, rel=0.05)
+
+
+def test_decoded_is_the_sum_of_the_stages_over_their_scales():
+    quantizer = ResidualQuantizer(lambda: ScalarQuantizer([5, 3], 1, StraightThrough()), 3, scale=2.5)
+    codes = torch.randint(15, (2, 3, 50), generator=torch.Generator().manual_seed(0))
+    parts = [stage.decode(codes[:, k : k + 1]) / 2.5**k for k, stage in enumerate(quantizer.stages)]
+    for n in (1, 2, 3):
+        torch.testing.assert_close(quantizer.decode(codes[:, :n]), sum(parts[:n]), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.5])
+def test_each_stage_is_given_what_the_exact_values_left_over(scale):
+    stage = functools.partial(ScalarQuantizer, [3, 4], 1, Sigmoid(2.0, hard=False))
+    quantizer = ResidualQuantizer(stage, 3, scale)
+    inputs = inputs_of_stages(quantizer)
+    latents = noise(2, 2, 20)
+    codes = quantizer(latents).codes
+    left_over = latents
+    for k, (made, given) in enumerate(zip(quantizer.stages, inputs, strict=True)):
+        torch.testing.assert_close(given, left_over * scale**k, rtol=1e-5, atol=1e-6)
+        left_over = left_over - made.decode(codes[:, k : k + 1]) / scale**k  # the exact values, also of a soft stage
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        None,
+        {"ema_update": True, "learnable_codebook": False, "decay": 0.8},
+        {"threshold_ema_dead_code": 2},
+    ],
+    ids=str,
+)
+def test_a_codebook_that_moves_in_the_forward_pass_hands_on_what_its_own_output_left_over(options):
+    quantizer = vectors(2, options=options)
+    inputs, outputs = inputs_of_stages(quantizer), []
+    quantizer.stages[0].register_forward_hook(lambda _, __, out: outputs.append(out.latents))
+    latents = noise(2, 3, 5)
+    quantizer(latents)
+    torch.testing.assert_close(inputs[1], latents - outputs[0], rtol=0, atol=1e-5)
+
+
+def test_error_never_grows_where_a_stage_can_add_nothing():
+    quantizer = vectors(8)
+    with torch.no_grad():
+        for stage in quantizer.stages:
+            stage.inner.codebook[:, 0] = 0  # the nearest entry is never farther than that one
+    latents = noise(2, 3, 500)
+    errors = [latents.norm(dim=1)]
+    errors += [(latents - quantizer.decode(quantizer.encode(latents, n))).norm(dim=1) for n in range(1, 9)]
+    for more, fewer in zip(errors[1:], errors, strict=False):
+        assert (more <= fewer + 1e-5).all()
+    assert errors[-1].mean() < 0.5 * errors[1].mean()
+
+
+# Gradients ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("num_stages", [1, 2, 3, 8])
+def test_straight_through_stages_pass_the_gradient_whatever_their_number(num_stages, training):
+    quantizer = binary(num_stages, channels=3).train(training)
+    latents, upstream = noise(2, 3, 20).requires_grad_(), noise(2, 3, 20, seed=1)
+    (gradient,) = torch.autograd.grad(quantizer(latents).latents, latents, upstream)
+    # A stage's slope is 2/(L - 1) (L - 1) 1/2 = 1, also beyond the clamp; the mean of ones is 1.
+    torch.testing.assert_close(gradient, upstream, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_the_gradient_is_the_mean_of_the_stages_slopes(scale):
+    k, num_stages, steps = 3.0, 3, 4
+    stage = functools.partial(ScalarQuantizer, [steps + 1], 1, Sigmoid(k), "clamp")
+    quantizer = ResidualQuantizer(stage, num_stages, scale)
+    latents = noise(1, 1, 200).clamp(-0.99, 0.99).requires_grad_()
+    out = quantizer(latents)
+    (gradient,) = torch.autograd.grad(out.latents.sum(), latents)
+    left_over, slopes, soft = latents.detach().double().numpy()[0, 0], [], 0.0
+    for n in range(num_stages):
+        u = steps * (np.clip(left_over * scale**n, -1, 1) + 1) / 2
+        logistic = 1 / (1 + np.exp(-k * (u - np.floor(u) - 0.5)))
+        slopes.append(k * logistic * (1 - logistic))  # the 2/steps of the output and the steps/2 of u cancel out
+        soft = soft + (2 * (np.floor(u) + logistic) / steps - 1) / scale**n
+        left_over = left_over - (2 * out.codes[0, n].numpy() / steps - 1) / scale**n
+    # Off the integers, where float32 may fall on the other side of the jump.
+    np.testing.assert_allclose(gradient[0, 0].numpy(), np.mean(slopes, axis=0), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(out.latents[0, 0].detach().numpy(), soft, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 1.0])
+@pytest.mark.parametrize("num_stages", [1, 4])
+def test_losses_are_the_mean_over_stages_and_reach_the_latents_as_such(num_stages, dropout):
+    # https://github.com/facebookresearch/encodec/issues/25: a loss that reaches the latents of the first stage only.
+    quantizer = vectors(num_stages, dropout)
+    latents = noise(2, 3, 20).requires_grad_()
+    out = quantizer(latents)
+    (gradient,) = torch.autograd.grad(out.losses["commitment"], latents)
+    left_over, losses, gradients = latents.detach(), [], []
+    for n, stage in enumerate(quantizer.stages):
+        left_over = left_over - stage.decode(out.codes[:, n : n + 1]).detach()
+        losses.append(left_over.square().mean())
+        gradients.append(2 * left_over / left_over.numel())  # of that mean, the entries held fast
+    torch.testing.assert_close(out.losses["commitment"].detach(), torch.stack(losses).mean(), rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(gradient, torch.stack(gradients).mean(0), rtol=1e-4, atol=1e-7)
+
+
+# Dropout of stages ----------------------------------------------------------------------------------------------------
+
+K = 4
+
+
+def kept_stages(quantizer: ResidualQuantizer, out: Tensor, codes: Tensor) -> Tensor:
+    """From how many stages each item was decoded; asserts that it is one of the prefixes."""
+    prefixes = torch.stack([quantizer.decode(codes[:, :n]) for n in quantizer.decodable_counts])
+    error = (out - prefixes).abs().flatten(2).amax(2)
+    assert (error.amin(0) < 1e-6).all()
+    return error.argmin(0) + 1
+
+
+@pytest.mark.parametrize("dropout", [1.0, 0.5])
+def test_dropout_decodes_a_share_of_the_items_from_a_uniform_number_of_stages(dropout):
+    quantizer, count = binary(K, channels=2, dropout=dropout), 4000
+    latents = noise(count, 2, 3)
+    torch.default_generator.manual_seed(1)
+    out = quantizer(latents)
+    assert torch.equal(out.codes, quantizer.encode(latents))  # whole, whatever was dropped
+    kept = kept_stages(quantizer, out.latents, out.codes)
+    frequency = torch.bincount(kept, minlength=K + 1)[1:] / count
+    p = torch.full((K,), dropout / K) + torch.tensor([0, 0, 0, 1 - dropout])
+    assert ((frequency - p).abs() < 4.5 * (p * (1 - p) / count).sqrt()).all()
+
+
+def test_dropout_keeps_the_gradient_of_each_item():
+    quantizer = binary(K, dropout=1.0)
+    latents, upstream = noise(50, 1, 3).requires_grad_(), noise(50, 1, 3, seed=1)
+    (gradient,) = torch.autograd.grad(quantizer(latents).latents, latents, upstream)
+    # The mean over the stages that an item was decoded from: a mean of ones.
+    torch.testing.assert_close(gradient, upstream, rtol=1e-6, atol=1e-7)
+
+
+def test_dropout_is_not_in_evaluation():
+    quantizer, whole = binary(K, dropout=1.0).eval(), binary(K).eval()
+    latents = noise(50, 1, 3)
+    state = torch.get_rng_state()
+    assert torch.equal(quantizer(latents).latents, whole(latents).latents)
+    assert torch.equal(quantizer.train().encode(latents), whole.encode(latents))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_no_dropout_draws_nothing():
+    quantizer = binary(K)
+    latents = noise(50, 1, 3)
+    state = torch.get_rng_state()
+    out = quantizer(latents)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(out.latents, quantizer.decode(out.codes))
+
+
+def test_dropout_may_follow_a_schedule():
+    quantizer = binary(K, dropout=Schedule("linear", 0.0, 1.0))
+    latents = noise(2000, 1, 3)
+    for step, share in ((0, 0.0), (50, 0.5), (100, 1.0)):
+        assert follow_schedules(quantizer, step, 100) == {"dropout": share}
+        out = quantizer(latents)
+        fewer = (kept_stages(quantizer, out.latents, out.codes) < K).double().mean().item()
+        # Of the items that are drawn, one in K is decoded from all stages. Bounds: 4.5 standard errors.
+        assert fewer == pytest.approx(share * (1 - 1 / K), abs=4.5 * 0.5 / math.sqrt(2000) if share else 0)
+
+
+# Stages of every kind -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        functools.partial(GumbelSoftmaxQuantizer, 8, 2, 3),
+        functools.partial(ScalarQuantizer, [4, 2, 3], 2, StraightThrough()),
+        functools.partial(VectorQuantizer, 8, 2, 3),
+        lambda: ResidualQuantizer(functools.partial(VectorQuantizer, 8, 1, 6), 2),
+    ],
+    ids=["gumbel", "scalar", "vector", "residual"],
+)
+def test_stages_of_two_codebooks(stage):
+    torch.default_generator.manual_seed(0)
+    quantizer = ResidualQuantizer(stage, 3)
+    assert quantizer.decodable_counts == (2, 4, 6)
+    assert quantizer.dim == 6
+    assert quantizer.codebook_sizes == stage().codebook_sizes * 3
+    latents = noise(2, 6, 10).requires_grad_()
+    out = quantizer(latents)
+    out.latents.square().sum().backward()
+    assert latents.grad.isfinite().all()
+    assert (latents.grad.abs().amax(dim=(0, 2)) > 0).all()
+    codes = quantizer.encode(latents)
+    assert torch.equal(out.codes, codes)
+    for n in (2, 4, 6):
+        assert torch.equal(quantizer.encode(latents, n), codes[:, :n])
+        assert quantizer.decode(codes[:, :n]).shape == (2, 6, 10)
+    for n in (1, 3, 5, 7):
+        with pytest.raises(ValueError, match=f"^num_codebooks: expected one of 2, 4, 6, got {n}"):
+            quantizer.encode(latents, n)
+    for n in (1, 3, 5):
+        with pytest.raises(ValueError, match=r"codes: expected shape \(batch, 6, frames\).*one of 2, 4, 6"):
+            quantizer.decode(codes[:, :n])
+
+
+def test_each_stage_is_a_quantizer_of_its_own():
+    quantizer = vectors(3)
+    assert len({id(stage) for stage in quantizer.stages}) == 3
+    entries = [stage.inner.codebook for stage in quantizer.stages]
+    assert not torch.equal(entries[0], entries[1])
+
+
+# Wrong arguments ------------------------------------------------------------------------------------------------------
+
+
+class NoQuantizer(torch.nn.Module):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        *[({"num_stages": n}, "num_stages") for n in (0, -1, 1.5, math.nan, "eight", None)],
+        *[({"scale": scale}, "scale") for scale in (0, -2.0, math.nan, math.inf, "half")],
+        *[({"dropout": share}, "dropout") for share in (-0.1, 1.1, math.nan, "some", Schedule("linear", 0.0, 1.5))],
+        # An instance rather than what makes one: all stages would be the same.
+        ({"stage": ScalarQuantizer([2], 1, StraightThrough())}, "stage"),
+        *[({"stage": stage}, "stage") for stage in (None, 3, NoQuantizer, lambda: IdentityQuantizer(4), dict)],
+    ],
+    ids=str,
+)
+def test_wrong_arguments_are_refused_by_name(changed, named):
+    arguments = {"stage": functools.partial(ScalarQuantizer, [2], 1, StraightThrough()), "num_stages": 2} | changed
+    with pytest.raises(ValueError, match=f"^{named}: expected .*got"):
+        ResidualQuantizer(**arguments)
+
+
+def test_a_stage_given_as_an_instance_is_told_how():
+    with pytest.raises(ValueError, match="_partial_: true"):
+        ResidualQuantizer(VectorQuantizer(4, 1, 2), 2)
+
+
+@pytest.mark.parametrize("count", [2.0, True])
+def test_a_count_of_codebooks_is_a_whole_number_like_any_other(count):
+    # Whole floats are whole numbers for the constructors; a count is taken alike, or refused, but does not crash.
+    quantizer: Quantizer = binary(4)
+    try:
+        codes = quantizer.encode(noise(1, 1, 3), count)
+    except ValueError as error:
+        assert "num_codebooks" in str(error)  # noqa: PT017
+    else:
+        assert codes.shape == (1, int(count), 3)

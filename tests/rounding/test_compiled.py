@@ -1,0 +1,125 @@
+"""What torch.compile (inductor, on the CPU) makes of the roundings: one graph, within 1e-4 of float64 without it.
+
+The float64 results are themselves tested against numpy, in test_rounding.py.
+"""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from discrete_ae.rounding import (
+    CustomGradient,
+    FiniteDifference,
+    Fourier,
+    Linear,
+    Rounding,
+    Sigmoid,
+    Softmax,
+    Stochastic,
+    StraightThrough,
+    UniformNoise,
+    noisy_soft_round,
+    soft_round,
+    soft_round_inverse,
+)
+
+pytestmark = [
+    pytest.mark.slow,
+    # torch's own: how dynamo makes the context of an autograd function, and what inductor imports.
+    pytest.mark.filterwarnings("ignore:<class 'torch.autograd.function.Function'> should not be instantiated"),
+    pytest.mark.filterwarnings("ignore:.torch.jit.script.* is deprecated:DeprecationWarning"),
+]
+
+HARD = [
+    StraightThrough(),
+    UniformNoise(hard=True),
+    CustomGradient(Sigmoid(5.0, normalized=True)),
+    Sigmoid(4.0, hard=True),
+    Sigmoid(12.0, normalized=True, hard=True),
+    *[Sigmoid(4.0, op=op, hard=True) for op in ("floor", "trunc")],
+    Linear(4.0, hard=True),
+    FiniteDifference(0.3),
+    Softmax(2.0, hard=True),
+    Softmax(2.0, neighbours=4, hard=True),
+    *[Fourier(5, weights, hard=True) for weights in ("dirichlet", "fejer", "lanczos")],
+]
+SOFT_FOURIER = [Fourier(20), *[Fourier(5, weights) for weights in ("dirichlet", "fejer", "lanczos")]]
+
+
+def points() -> Tensor:
+    """A grid off the ramps' kinks, integers and half-integers, and these 1e-7 and one float aside."""
+    at = torch.arange(-8, 9, dtype=torch.float32) / 2
+    aside = [at, at + 1e-7, at - 1e-7, at.nextafter(at + 1), at.nextafter(at - 1)]
+    return torch.cat([torch.linspace(-3.3713, 3.4117, 500), *aside])
+
+
+def value_and_gradient(function, x: Tensor) -> tuple[Tensor, Tensor]:
+    x = x.clone().requires_grad_()
+    y = function(x)
+    return y.detach(), torch.autograd.grad(y.sum(), x)[0]
+
+
+def compiled(roundings: list[Rounding]) -> tuple[Tensor, Tensor]:
+    """Values and gradients, a row for each; one compilation for all of them saves minutes."""
+    torch.compiler.reset()
+
+    def each_its_row(rows: Tensor) -> Tensor:
+        return torch.stack([rounding(row) for rounding, row in zip(roundings, rows.unbind(), strict=True)])
+
+    return value_and_gradient(torch.compile(each_its_row, fullgraph=True), points().repeat(len(roundings), 1))
+
+
+def test_hard_roundings():
+    values, gradients = compiled(HARD)
+    x = points()
+    for rounding, value, gradient in zip(HARD, values, gradients, strict=True):
+        assert torch.equal(value, rounding.exact(x)), rounding
+        slope = rounding.slope(x.double())
+        error = (gradient - slope).abs().max().item()
+        assert error <= 1e-4 * slope.max().item(), rounding
+
+
+def test_soft_fourier():
+    values, gradients = compiled(SOFT_FOURIER)
+    x = points()
+    for rounding, value, gradient in zip(SOFT_FOURIER, values, gradients, strict=True):
+        assert (value - rounding.value(x.double())).abs().max() <= 1e-4, rounding
+        slope = rounding.slope(x.double())
+        assert (gradient - slope).abs().max() <= 1e-4 * slope.abs().max(), rounding
+
+
+def test_what_draws_noise_and_the_functions():
+    torch.compiler.reset()
+    x = points()
+
+    def parts(rows: Tensor) -> Tensor:
+        a, b, c, d, e = rows.unbind()
+        noise, stochastic = UniformNoise(), Stochastic()
+        return torch.stack(
+            [noise(a), stochastic(b), soft_round(c, 6.0), soft_round_inverse(d, 6.0), noisy_soft_round(e, 6.0)]
+        )
+
+    values, gradients = value_and_gradient(torch.compile(parts, fullgraph=True), x.repeat(5, 1))
+    slope = Sigmoid(6.0, normalized=True).slope(x.double())
+    soft = soft_round(x.double(), 6.0)
+    assert (values[0] - x).abs().max() <= 0.5 + 1e-6
+    assert ((values[1] == x.floor()) | (values[1] == x.floor() + 1)).all()
+    assert (values[2] - soft).abs().max() < 1e-5
+    assert (values[4] - soft).abs().max() <= 0.5 + 1e-5
+    assert torch.equal(gradients[:2], torch.ones_like(gradients[:2]))
+    for gradient in (gradients[2], gradients[4]):
+        torch.testing.assert_close(gradient.double(), slope, rtol=1e-4, atol=1e-5)
+    # 1/s' <= 4 cosh(k/4)^2 tanh(k/4) / k = 3.3 stretches round-off.
+    inverse, its_gradient = value_and_gradient(lambda x: soft_round_inverse(x, 6.0), x.double())
+    assert (values[3] - inverse).abs().max() < 1e-5
+    torch.testing.assert_close(gradients[3].double(), its_gradient, rtol=1e-3, atol=1e-4)
+
+
+def test_a_surrogate_of_ones_own_is_compiled_in_one_graph():
+    rounding = CustomGradient(lambda x: x - torch.sin(2 * math.pi * x) / (2 * math.pi))
+    values, gradients = compiled([rounding])
+    x = points()
+    assert torch.equal(values[0], x.round())
+    torch.testing.assert_close(gradients[0].double(), 1 - torch.cos(2 * math.pi * x.double()), rtol=0, atol=2e-4)

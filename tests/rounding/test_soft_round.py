@@ -1,0 +1,229 @@
+"""The soft round as functions, against numpy, its own inverse, and numerical integration."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from discrete_ae.rounding import (
+    Sigmoid,
+    noisy_soft_round,
+    soft_round,
+    soft_round_conditional_mean,
+    soft_round_inverse,
+)
+
+SHARPNESSES = [0.01, 1.0, 4.0, 12.0, 30.0]
+every_sharpness = pytest.mark.parametrize("k", SHARPNESSES)
+FUNCTIONS = [soft_round, soft_round_inverse, soft_round_conditional_mean, noisy_soft_round]
+every_function = pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
+
+
+def formula(x: np.ndarray, k: float) -> np.ndarray:
+    """Equation 10 of Agustsson & Theis 2020, alpha = k / 2."""
+    m = np.floor(x) + 0.5
+    return m + np.tanh(k / 2 * (x - m)) / (2 * np.tanh(k / 4))
+
+
+def points(dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.cat([torch.linspace(-3.37, 3.41, 401, dtype=dtype), torch.arange(-6, 7, dtype=dtype) / 2])
+
+
+# Soft round -----------------------------------------------------------------------------------------------------------
+
+
+@every_sharpness
+def test_soft_round_is_the_formula_and_the_normalized_sigmoid(k):
+    x = points()
+    np.testing.assert_allclose(soft_round(x, k).numpy(), formula(x.numpy(), k), rtol=0, atol=1e-12)
+    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+        x = points(torch.float64).to(dtype)
+        assert torch.equal(soft_round(x, k), Sigmoid(k, normalized=True).value(x))
+        leaf = x.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(soft_round(leaf, k).sum(), leaf)
+        assert gradient.dtype == dtype
+        expected = Sigmoid(k, normalized=True).slope(x)
+        torch.testing.assert_close(gradient, expected, rtol=1e-4 if dtype.itemsize > 2 else 1e-2, atol=1e-5)
+
+
+@pytest.mark.parametrize("k", [*SHARPNESSES, 100.0, 1e4, 1e30])
+def test_integers_and_half_integers_stay(k):
+    # tanh(k/4) / tanh(k/4) = 1 at an integer, tanh(0) = 0 at a half-integer; rounding of the quotient in the last bit
+    for dtype, atol in ((torch.float64, 1e-14), (torch.float32, 1e-6)):
+        x = torch.arange(-8, 9, dtype=dtype) / 2
+        torch.testing.assert_close(soft_round(x, k), x, rtol=0, atol=atol)
+        torch.testing.assert_close(soft_round_conditional_mean(x[::2], k), x[::2], rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_large_sharpness_stays_finite_and_between_the_neighbours(dtype):
+    x = points(dtype)
+    for k in (1e4, 1e30):
+        y = soft_round(x, k)
+        assert (y >= x.floor()).all()
+        assert (y <= x.floor() + 1).all()
+        off = (x * 2) % 1 != 0
+        assert torch.equal(y[off], x[off].round())
+        for function in (soft_round_inverse, soft_round_conditional_mean):
+            out = function(x, k)
+            assert out.isfinite().all()
+            assert ((out - x).abs() <= 1).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("k", [1e-3, 1e-7, 1e-300])
+def test_a_small_sharpness_is_the_identity(k, dtype):
+    x = points(dtype)
+    for function in (soft_round, soft_round_inverse, soft_round_conditional_mean):
+        torch.testing.assert_close(function(x, k), x, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_integers_stay_also_where_half_precision_has_no_halves(dtype):
+    n = torch.arange(-2048, 2049, dtype=torch.float32).to(
+        dtype
+    )  # bfloat16 has no halves from 128 on, float16 from 1024
+    assert torch.equal(soft_round(n, 4.0), n)
+    assert torch.equal(soft_round_conditional_mean(n, 4.0), n)
+
+
+# Inverse --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dtype", "k", "atol"),
+    # Round-off eps of s is stretched by 1 / s' <= 4 cosh(k/4)^2 tanh(k/4) / k: 1, 2, 33 (k = 12), 2e5 (k = 30).
+    [
+        *[(torch.float64, k, 1e-9) for k in SHARPNESSES],
+        *[(torch.float32, k, atol) for k, atol in ((0.01, 2e-6), (1.0, 2e-6), (4.0, 4e-6), (12.0, 3e-4))],
+    ],
+)
+def test_inverse_undoes_soft_round_and_the_other_way_round(dtype, k, atol):
+    x = points(dtype)
+    torch.testing.assert_close(soft_round_inverse(soft_round(x, k), k), x, rtol=0, atol=atol)
+    torch.testing.assert_close(
+        soft_round(soft_round_inverse(x, k), k), x, rtol=0, atol=1e-12 if dtype == torch.float64 else 1e-6
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("k", [*SHARPNESSES, 60.0, 100.0, 1000.0, 1e4])
+def test_inverse_of_an_integer_is_the_integer(k, dtype):
+    # s(n) = n whatever k is. Too steep for the dtype, an x is a boundary or an integer, as is said of the function.
+    n = torch.arange(-3, 4, dtype=dtype)
+    eps = torch.finfo(dtype).eps
+    atol = min(8 * eps * 4 * math.cosh(min(k, 80) / 4) ** 2 / k, 1e-3)
+    torch.testing.assert_close(soft_round_inverse(n, k), n, rtol=0, atol=atol + 8 * eps)
+
+
+@every_sharpness
+def test_inverse_against_bisection(k):
+    y = np.linspace(-1.95, 1.95, 40)
+    low, high = np.floor(y), np.floor(y) + 1
+    for _ in range(60):
+        middle = (low + high) / 2
+        below = formula(middle, k) < y
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    np.testing.assert_allclose(soft_round_inverse(torch.tensor(y), k).numpy(), low, rtol=0, atol=1e-9)
+
+
+@every_sharpness
+def test_gradient_of_the_inverse_is_one_over_the_slope(k):
+    x = torch.linspace(-1.87, 1.93, 21, dtype=torch.float64)
+    y = soft_round(x, k).requires_grad_()
+    # Steep curves are flat at their ends: keep what float64 resolves.
+    keep = Sigmoid(k, normalized=True).slope(x) > 1e-3
+    (gradient,) = torch.autograd.grad(soft_round_inverse(y, k).sum(), y)
+    torch.testing.assert_close(
+        (gradient * Sigmoid(k, normalized=True).slope(x))[keep], torch.ones(int(keep.sum())).double()
+    )
+    if k <= 4:
+        assert torch.autograd.gradcheck(lambda y: soft_round_inverse(y, k), y)
+        assert torch.autograd.gradgradcheck(lambda y: soft_round_inverse(y, k), y)
+
+
+@pytest.mark.parametrize("k", [0.01, 0.5, 1.0, 3.0, 6.0, 8.0, 12.0, 16.0])
+def test_gradient_of_the_inverse_at_the_integers(k):
+    # s'(n) = (k/4) (1 - tanh(k/4)^2) / tanh(k/4), and 1 - tanh^2 = 1 / cosh^2.
+    expected = 4 * math.cosh(k / 4) ** 2 * math.tanh(k / 4) / k
+    for dtype in (torch.float32, torch.float64):
+        n = torch.arange(-3, 4, dtype=dtype, requires_grad=True)
+        soft_round_inverse(n, k).sum().backward()
+        torch.testing.assert_close(n.grad, torch.full_like(n, expected), rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize("k", [1.0, 12.0, 100.0])
+def test_gradient_of_the_inverse_is_finite_everywhere(k):
+    for dtype in (torch.float32, torch.float64):
+        y = points(dtype).requires_grad_()
+        soft_round_inverse(y, k).sum().backward()
+        assert y.grad.isfinite().all()
+
+
+# Noise ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("z", [-1.3, -0.5, 0.0, 0.2, 0.77, 1.5, 2.0])
+@pytest.mark.parametrize("k", [0.01, 2.0, 6.0, 12.0])
+def test_conditional_mean_against_numerical_integration(k, z):
+    # x uniform over a wide interval, u ~ U(-1/2, 1/2): given s(x) + u = z, x is uniform over |s(x) - z| <= 1/2. The
+    # sum over midpoints misses each end of that set by less than a spacing.
+    spacing = 1e-5
+    x = np.arange(-4, 5, spacing) + spacing / 2
+    mean = x[np.abs(formula(x, k) - z) <= 0.5].mean()
+    ours = soft_round_conditional_mean(torch.tensor([z], dtype=torch.float64), k).item()
+    assert ours == pytest.approx(mean, abs=2 * spacing)
+
+
+@pytest.mark.parametrize("k", [1.0, 8.0, 1e4])
+def test_noisy_soft_round_is_uniform_around_the_soft_round(k):
+    count = 40_000
+    for value in (0.3, -1.5, 2.0):
+        x = torch.full((count,), value, dtype=torch.float64)
+        torch.default_generator.manual_seed(0)
+        noise = (noisy_soft_round(x, k) - soft_round(x, k)).sort().values
+        assert noise.abs().max() <= 0.5 + 1e-12
+        uniform = (torch.arange(count, dtype=torch.float64) + 0.5) / count - 0.5
+        # Kolmogorov-Smirnov: a true uniform sample exceeds 1.95 / sqrt(n) once in a thousand seeds.
+        assert (noise - uniform).abs().max() <= 1.95 / math.sqrt(count)
+
+
+def test_the_derivative_of_the_noisy_soft_round_is_the_slope():
+    x = points().requires_grad_()
+    (gradient,) = torch.autograd.grad(noisy_soft_round(x, 6.0).sum(), x)
+    torch.testing.assert_close(gradient, Sigmoid(6.0, normalized=True).slope(x.detach()), rtol=1e-10, atol=1e-12)
+    # The mean over u of s'(x + u) is s(x + 1/2) - s(x - 1/2) = 1: straight through is the expected gradient.
+    period = torch.linspace(0, 1, 1001, dtype=torch.float64)[:-1] + 0.0005
+    assert Sigmoid(6.0, normalized=True).slope(period).mean().item() == pytest.approx(1, abs=1e-5)
+
+
+@every_function
+def test_dtypes_and_empty_tensors(function):
+    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+        assert function(points().to(dtype), 4.0).dtype == dtype
+    assert function(torch.zeros(0, 3), 4.0).shape == (0, 3)
+
+
+@every_function
+def test_inf_and_nan_stay_no_numbers(function):
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        assert not function(torch.tensor([math.inf, -math.inf, math.nan], dtype=dtype), 4.0).isfinite().any()
+
+
+# Wrong arguments ------------------------------------------------------------------------------------------------------
+
+
+@every_function
+@pytest.mark.parametrize("sharpness", [0, -1.0, math.nan, math.inf, "steep", None])
+def test_a_wrong_sharpness_is_refused(function, sharpness):
+    with pytest.raises(ValueError, match=f"^sharpness: expected a finite number above 0, got .*{sharpness}"):
+        function(torch.zeros(2), sharpness)
+
+
+@every_function
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64], ids=str)
+def test_a_tensor_of_another_kind_is_refused(function, dtype):
+    with pytest.raises(ValueError, match=f"floating-point.*{dtype}"):
+        function(torch.ones(2, dtype=dtype), 4.0)

@@ -1,0 +1,46 @@
+"""Numbers as arguments: what passes, unchanged, and what is refused by name."""
+
+import math
+
+import pytest
+
+from discrete_ae.checks import in_unit_interval, positive, whole_number
+
+NAN, INF = math.nan, math.inf
+
+
+def at_least_2(name, value):
+    return whole_number(name, value, least=2)
+
+
+@pytest.mark.parametrize(
+    ("check", "values"),
+    [
+        (positive, [1, 0.5, 1e-300, 1e300]),
+        (in_unit_interval, [0, 0.0, 1e-300, 0.5, 1, 1.0]),
+        (at_least_2, [2, 3, 2.0, 1e6]),
+    ],
+)
+def test_what_is_in_range_passes_unchanged(check, values):
+    assert [check("count", value) for value in values] == values
+
+
+def test_a_whole_float_becomes_an_int():
+    assert type(whole_number("count", 3.0, least=1)) is int
+    assert type(whole_number("count", 3, least=1)) is int
+
+
+@pytest.mark.parametrize(
+    ("check", "value", "expected"),
+    [
+        *[(positive, value, "above 0") for value in (0, -1, -1e-300, NAN, INF, -INF, "one", None, [1])],
+        *[(in_unit_interval, v, r"in \[0, 1\]") for v in (-1e-300, 1.0000001, 2, NAN, INF, -INF, "half", None, [0.5])],
+        *[(at_least_2, v, "whole number of at least 2") for v in (1, 0, -3, 2.5, NAN, INF, -INF, "two", None, [2])],
+    ],
+)
+def test_the_rest_is_refused_by_name(check, value, expected):
+    with pytest.raises(ValueError, match=rf"^count: expected a .*{expected}, got "):
+        check("count", value)
+    with pytest.raises(ValueError) as error:
+        check("count", value)
+    assert str(error.value).endswith(f"got {value!r}")
