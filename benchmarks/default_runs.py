@@ -1,23 +1,26 @@
-"""The default run of every mission quantizer, as a newcomer would start it, one after the other.
+"""The default run of every quantizer, as a newcomer would start it.
 
-    python benchmarks/default_runs.py            # about 15 minutes on 2 cores
+    python benchmarks/default_runs.py            # about 25 minutes on 2 cores
 
-The runs are left in logs/default_runs. Writes benchmarks/results/default_runs.md: seconds of the training itself, first
-and last validation. One seed on few recordings: it shows that each one learns, not which one is better.
+One CPU thread a run, and as many runs at a time as there are cores. The runs are left in logs/default_runs. Writes
+benchmarks/results/default_runs.md: seconds of the training itself, first and last validation. One seed on few
+recordings: it shows that each one learns, not which one is better.
 """
 
+import os
 import platform
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import lightning
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-QUANTIZERS = ("ste", "custom_gradient", "sigmoid", "fourier", "gumbel")
 REPOSITORY = Path(__file__).parents[1]
+QUANTIZERS = sorted(path.stem for path in (REPOSITORY / "conf" / "quantizer").glob("*.yaml"))
 RESULT = REPOSITORY / "benchmarks" / "results" / "default_runs.md"
 COLUMNS = ("quantizer", "seconds", "reconstruction, first", "last", "ratio", "SI-SDR in dB", "codes used", "kbps")
 
@@ -26,11 +29,15 @@ def run(quantizer: str, folder: Path) -> list[str]:
     """Train one and return its row."""
     run_dir = folder / quantizer
     command = [sys.executable, "train.py", f"quantizer={quantizer}", f"hydra.run.dir={run_dir}"]
-    subprocess.run(command, cwd=REPOSITORY, check=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{quantizer}: {done.stderr}")
+    print(f"{quantizer} done", flush=True)
     events = EventAccumulator(str(run_dir), size_guidance={"scalars": 0}).Reload()
 
-    def last(tag: str) -> float:
-        return events.Scalars(tag)[-1].value
+    def last(tag: str, form: str, factor: float = 1.0) -> str:
+        return format(factor * events.Scalars(tag)[-1].value, form) if tag in events.Tags()["scalars"] else ""
 
     losses = events.Scalars("val/reconstruction")
     # From the validation before the first step to the one after the last.
@@ -41,19 +48,24 @@ def run(quantizer: str, folder: Path) -> list[str]:
         f"{losses[0].value:.2f}",
         f"{losses[-1].value:.2f}",
         f"{losses[-1].value / losses[0].value:.2f}",
-        f"{last('val/si_sdr_db'):.2f}",
-        f"{last('val/codes/usage'):.0%}",
-        f"{last('val/codes/bitrate_bps') / 1000:.2f}",
+        last("val/si_sdr_db", ".2f"),
+        last("val/codes/usage", ".0%"),
+        last("val/codes/bitrate_bps", ".2f", 1e-3),
     ]
 
 
 def main() -> None:
     """Train all and write the table."""
     folder = REPOSITORY / "logs" / "default_runs" / time.strftime("%Y%m%d-%H%M%S")
-    rows = [run(quantizer, folder) for quantizer in QUANTIZERS]
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        rows = list(pool.map(lambda quantizer: run(quantizer, folder), QUANTIZERS))
+    device = (
+        torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"one CPU thread a run, {os.cpu_count()} runs at a time"
+    )
     lines = [
-        "# The default run of every mission quantizer",
+        "# The default run of every quantizer",
         "",
         "`python benchmarks/default_runs.py`, that is `python train.py quantizer=...` for each; "
         f"{device} ({platform.machine()}), Python {platform.python_version()}, "

@@ -66,7 +66,7 @@ def instantiate(config: Any) -> Any:
         if "_target_" not in config:
             return arguments
         component = component_class(config["_target_"])
-        if config.get("_partial_"):
+        if config.get("_partial_") is True:
             return functools.partial(component, **arguments)
         try:
             return component(**arguments)

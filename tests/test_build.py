@@ -143,7 +143,15 @@ def test_checkpoint_naming_something_else_is_refused(danger: str, place: str, ch
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("key", ["_partial_", "_args_", "_convert_", "_recursive_", "unknown", "__class__"])
+def test_what_makes_a_component_is_no_component() -> None:
+    for place in (lambda c: c, lambda c: c["quantizer"], lambda c: c["quantizer"]["rounding"]):
+        wrong = copy.deepcopy(config())
+        place(wrong)["_partial_"] = True
+        with pytest.raises(UsageError):
+            build_model(wrong)
+
+
+@pytest.mark.parametrize("key", ["_args_", "_convert_", "_recursive_", "unknown", "__class__"])
 def test_arguments_that_a_component_does_not_take_are_refused(key: str) -> None:
     # Hydra gives some of these keys a meaning; here they are arguments that no component has.
     for place in (lambda c: c, lambda c: c["quantizer"], lambda c: c["quantizer"]["rounding"]):

@@ -16,13 +16,27 @@ from discrete_ae.model.checkpoint import KEY, STATE_PREFIX, describe_model
 SPECTRAL = {"channels": 1, "hop_length": 320, "dim": 16, "depth": 1}
 
 
-def config(hop_length=320, sample_rate=16000):
+RESIDUAL = {
+    "_target_": "discrete_ae.quantizers.ResidualQuantizer",
+    "num_stages": 4,
+    "stage": {
+        "_target_": "discrete_ae.quantizers.VectorQuantizer",
+        "_partial_": True,
+        "codebook_size": 16,
+        "num_codebooks": 1,
+        "codebook_dim": 8,
+    },
+}
+
+
+def config(hop_length=320, sample_rate=16000, quantizer=None):
     coder = SPECTRAL | {"hop_length": hop_length}
     return {
         "_target_": "discrete_ae.model.DiscreteAutoencoder",
         "sample_rate": sample_rate,
         "encoder": {"_target_": "discrete_ae.model.SpectralEncoder"} | coder,
-        "quantizer": {
+        "quantizer": quantizer
+        or {
             "_target_": "discrete_ae.quantizers.ScalarQuantizer",
             "levels": [4, 4, 4, 4],
             "num_codebooks": 8,
@@ -116,6 +130,33 @@ def test_codes_are_those_of_the_python_interface(here, command, checkpoint):
     with np.load(here / "codes/x.npz", allow_pickle=False) as opened:
         assert np.array_equal(opened["codes"], model.encode(torch.from_numpy(audio)[None, None]))
         assert opened["model_hash"].item() == model.model_hash
+
+
+def test_fewer_codebooks_of_a_residual_model_are_the_first_ones(here, command, tmp_path_factory):
+    model = save_checkpoint(tmp_path_factory.mktemp("residual") / "best.ckpt", quantizer=RESIDUAL)
+    write(here / "a.wav", num_samples=16000)
+    for count, kbps in ((1, "0.20"), (3, "0.60"), (4, "0.80")):  # 4 bits a codebook, 50 frames a second
+        status, out, err = command("encode", "a.wav", "-o", f"{count}.npz", "--num-codebooks", count, model=model)
+        assert (status, err) == (0, [])
+        assert out == [f"1 file encoded, 0 failed: 1.0 s of audio, {kbps} kbps nominal"]
+        assert command("decode", f"{count}.npz", "-o", f"{count}.wav", model=model)[0] == 0
+        assert soundfile.info(f"{count}.wav").frames == 16000
+    whole = np.load("4.npz")
+    assert whole["codes"].shape == (1, 4, 50)
+    for count in (1, 3):
+        first = np.load(f"{count}.npz")
+        assert np.array_equal(first["codes"], whole["codes"][:, :count])
+        assert first["codebook_sizes"].tolist() == [16] * count
+
+
+@pytest.mark.parametrize("count", [0, 7, 9])
+def test_codebooks_that_do_not_decode_alone_are_a_usage_error(here, command, count):
+    write(here / "a.wav")
+    status, out, err = command("encode", "a.wav", "-o", "a.npz", "--num-codebooks", count)
+    assert (status, out) == (2, [])
+    (line,) = err
+    assert "--num-codebooks" in line
+    assert files(here) == ["a.wav"]
 
 
 def test_tree_of_a_folder_given_alone_lies_in_out(here, command):

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import vector_quantize_pytorch
 from torch import Tensor, nn
 
 from discrete_ae.quantizers import (
@@ -17,13 +18,12 @@ from discrete_ae.quantizers import (
 )
 
 S, K, D = 16, 3, 4  # entries, codebooks, channels of one codebook: 2^4 = 16 serves the signs as well
-EMA = {"ema_update": True, "learnable_codebook": False, "decay": 0.9}
 BUILDERS = {
-    "vq": functools.partial(VectorQuantizer, S, K, D),
-    "vq-rotation": functools.partial(VectorQuantizer, S, K, D, rotation_trick=True),
-    "vq-ema": functools.partial(VectorQuantizer, S, K, D, options=EMA),
-    "simvq": functools.partial(SimVectorQuantizer, S, K, D),
-    "simvq-rotation": functools.partial(SimVectorQuantizer, S, K, D, rotation_trick=True),
+    "vq": functools.partial(VectorQuantizer, S, K, D, rotation_trick=False),
+    "vq-rotation": functools.partial(VectorQuantizer, S, K, D),  # the default
+    "vq-ema": functools.partial(VectorQuantizer, S, K, D, rotation_trick=False, ema_decay=0.9),
+    "simvq": functools.partial(SimVectorQuantizer, S, K, D, rotation_trick=False),
+    "simvq-rotation": functools.partial(SimVectorQuantizer, S, K, D),
     "lfq": functools.partial(LookupFreeQuantizer, S, K, inverse_temperature=1.0),
     "bsq": functools.partial(LookupFreeQuantizer, S, K, spherical=True, inverse_temperature=1.0),
 }
@@ -176,6 +176,38 @@ def test_rotation_trick_rotates_and_scales_the_gradient(name):
     np.testing.assert_allclose((g * z).sum(-1), (u * e).sum(-1), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("explicit", [{}, {"rotation_trick": True}], ids=["default", "explicit"])
+def test_rotation_trick_is_the_default_and_its_gradient_the_librarys(explicit):
+    latents, upstream = some_latents().requires_grad_(), some_latents(seed=3)
+
+    def gradient(out: Tensor) -> Tensor:
+        return torch.autograd.grad(out, latents, upstream)[0]
+
+    quantizer = build("vq-rotation", **explicit)
+    library = vector_quantize_pytorch.VectorQuantize(
+        K * D,
+        S,
+        D,
+        heads=K,
+        separate_codebook_per_head=True,
+        rotation_trick=True,
+        learnable_codebook=True,
+        ema_update=False,
+    )
+    library._codebook.embed.data.copy_(torch.tensor(entries(quantizer)))
+    torch.testing.assert_close(
+        gradient(quantizer(latents).latents), gradient(library(latents.mT)[0].mT), rtol=1e-5, atol=1e-6
+    )
+
+    simvq = build("simvq-rotation", **explicit)
+    outs = []
+    for k, part in enumerate(latents.split(D, dim=1)):
+        library = vector_quantize_pytorch.SimVQ(D, S, codebook_transform=nn.Identity(), rotation_trick=True)
+        library.frozen_codebook.copy_(torch.tensor(entries(simvq)[k]))
+        outs.append(library(part.mT)[0].mT)
+    torch.testing.assert_close(gradient(simvq(latents).latents), gradient(torch.cat(outs, dim=1)), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["vq-rotation", "simvq-rotation"])
 @pytest.mark.parametrize("place", ["zero", "opposite", "entry"])
 def test_rotation_trick_is_finite_where_no_rotation_is_defined(name, place):
@@ -252,11 +284,11 @@ def test_losses_are_there_in_training_alone_and_are_named(name):
     assert quantizer.eval()(some_latents()).losses == {}
 
 
-# Options --------------------------------------------------------------------------------------------------------------
+# Moving codebooks -----------------------------------------------------------------------------------------------------
 
 
 def test_a_moving_average_moves_the_entries_without_a_gradient():
-    quantizer = VectorQuantizer(S, 1, D, options=EMA)
+    quantizer = VectorQuantizer(S, 1, D, ema_decay=0.9)
     assert list(quantizer.parameters()) == []
     codes = torch.arange(S)[None, None]
     before = quantizer.decode(codes)[0].T
@@ -280,9 +312,10 @@ def test_a_moving_average_moves_the_entries_without_a_gradient():
     assert torch.equal(quantizer.decode(codes), frozen)
 
 
-def test_entries_that_are_not_used_are_replaced_by_latents():
+@pytest.mark.parametrize("ema_decay", [None, 0.5])
+def test_entries_that_are_not_used_are_replaced_by_latents(ema_decay):
     torch.default_generator.manual_seed(0)
-    quantizer = VectorQuantizer(S, 1, D, options={"threshold_ema_dead_code": 2, "decay": 0.5})
+    quantizer = VectorQuantizer(S, 1, D, ema_decay=ema_decay, dead_code_threshold=2)
     latents = torch.randn(4, D, 100) * 0.1 + 5  # far from the first entries, all of which but one are never the nearest
     assert quantizer.encode(latents).unique().numel() < 6
     for _ in range(10):
@@ -290,27 +323,22 @@ def test_entries_that_are_not_used_are_replaced_by_latents():
     assert quantizer.encode(latents).unique().numel() > 12
 
 
+@pytest.mark.parametrize("ema_decay", [None, 0.5])
+def test_no_entry_is_replaced_by_default(ema_decay):
+    torch.default_generator.manual_seed(0)
+    quantizer = VectorQuantizer(S, 1, D, ema_decay=ema_decay)
+    codes = torch.arange(S)[None, None]
+    latents, before = torch.randn(4, D, 100) * 0.1 + 5, quantizer.decode(codes)
+    used = quantizer.encode(latents).unique()
+    unused = torch.tensor([code not in used for code in range(S)])
+    quantizer(latents)
+    torch.testing.assert_close(quantizer.decode(codes)[..., unused], before[..., unused], rtol=0, atol=1e-3)
+
+
 def test_first_entries_are_of_the_size_of_the_latents_of_unit_length():
     squared = (entries(build("vq")) ** 2).sum(-1)
     # Mean 1 of a chi-square of D = 4 over 4, whose standard deviation is sqrt(2 / 4); 48 of them.
     assert squared.mean() == pytest.approx(1, abs=4.5 * math.sqrt(0.5 / (K * S)))
-
-
-def test_cosine_similarity_chooses_by_the_angle():
-    torch.default_generator.manual_seed(0)
-    quantizer = VectorQuantizer(S, K, D, options={"use_cosine_sim": True, "learnable_codebook": False})
-    np.testing.assert_allclose(np.linalg.norm(entries(quantizer), axis=-1), 1, rtol=1e-6)
-    latents = some_latents()
-    products = np.einsum("bktd,ksd->bkts", by_codebook(latents), entries(quantizer))
-    np.testing.assert_array_equal(quantizer.encode(latents).numpy(), products.argmax(-1))
-    assert torch.equal(quantizer.encode(latents * 100), quantizer.encode(latents))
-
-
-def test_encoding_leaves_the_codebook_alone_also_before_it_is_initialized_by_data():
-    quantizer = VectorQuantizer(S, K, D, options={"kmeans_init": True})
-    before = entries(quantizer)
-    quantizer.encode(some_latents())
-    np.testing.assert_array_equal(entries(quantizer), before)
 
 
 # Wrong arguments ------------------------------------------------------------------------------------------------------
@@ -324,6 +352,8 @@ DIMS = [("codebook_dim", value) for value in (0, -1, 1.5, NAN, "wide")]
 NUMBERS = [(name, value) for name in ("inverse_temperature", "diversity") for value in (-0.1, NAN, INF, "warm")]
 WRONG = [
     *[(VectorQuantizer, *wrong) for wrong in SIZES + DIMS],
+    *[(VectorQuantizer, "ema_decay", value) for value in (1.0, 1.1, -0.1, NAN, "slow")],
+    *[(VectorQuantizer, "dead_code_threshold", value) for value in (-1, 0.5, NAN, "few")],
     *[(SimVectorQuantizer, *wrong) for wrong in SIZES + DIMS],
     *[(LookupFreeQuantizer, *wrong) for wrong in SIZES + NUMBERS],
     *[(LookupFreeQuantizer, "codebook_size", value) for value in (3, 100, 257)],
@@ -336,25 +366,3 @@ def test_wrong_arguments_are_refused_by_name(cls, name, value):
     arguments |= {} if cls is LookupFreeQuantizer else {"codebook_dim": 3}
     with pytest.raises(ValueError, match=rf"^{name}: expected .*got.*{value}"):
         cls(**arguments | {name: value})
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"no_such_option": 1},
-        {"ema_update": True},  # and learnable_codebook=True, which is ours
-        {"use_cosine_sim": True},  # the same
-        {"straight_through": True},
-        {"heads": 4},  # num_codebooks says that
-    ],
-    ids=str,
-)
-def test_options_that_the_library_refuses_are_refused_by_name(options):
-    with pytest.raises(ValueError, match=rf"^options: vector-quantize-pytorch refuses .*{next(iter(options))}"):
-        VectorQuantizer(8, 2, 3, options=options)
-
-
-@pytest.mark.parametrize("options", [{"channel_last": False}, {"accept_image_fmap": True}], ids=str)
-def test_options_that_break_the_adapter_are_refused_at_once(options):
-    with pytest.raises(ValueError, match=r"^options: "):
-        VectorQuantizer(8, 2, 3, options=options)

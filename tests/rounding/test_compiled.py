@@ -1,4 +1,5 @@
-"""What torch.compile (inductor, on the CPU) makes of the roundings: one graph, within 1e-4 of float64 without it.
+"""What torch.compile (inductor, on the CPU) makes of the roundings: within 1e-4 of float64 without it, in one graph but
+for a surrogate of one's own.
 
 The float64 results are themselves tested against numpy, in test_rounding.py.
 """
@@ -117,9 +118,14 @@ def test_what_draws_noise_and_the_functions():
     torch.testing.assert_close(gradients[3].double(), its_gradient, rtol=1e-3, atol=1e-4)
 
 
-def test_a_surrogate_of_ones_own_is_compiled_in_one_graph():
+def test_a_surrogate_of_ones_own_gives_the_same_although_it_breaks_the_graph():
+    # A known limitation: dynamo does not trace the automatic differentiation that its slope is made by.
+    torch.compiler.reset()
     rounding = CustomGradient(lambda x: x - torch.sin(2 * math.pi * x) / (2 * math.pi))
-    values, gradients = compiled([rounding])
     x = points()
-    assert torch.equal(values[0], x.round())
-    torch.testing.assert_close(gradients[0].double(), 1 - torch.cos(2 * math.pi * x.double()), rtol=0, atol=2e-4)
+    value, gradient = value_and_gradient(torch.compile(rounding), x)
+    eager_value, eager_gradient = value_and_gradient(rounding, x)
+    assert torch.equal(value, eager_value)
+    assert torch.equal(value, x.round())
+    torch.testing.assert_close(gradient, eager_gradient, rtol=0, atol=1e-5)
+    torch.testing.assert_close(gradient.double(), 1 - torch.cos(2 * math.pi * x.double()), rtol=0, atol=2e-4)

@@ -34,11 +34,20 @@ def state_of(run: Path) -> dict:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("quantizer", ["ste", "gumbel"])
+@pytest.mark.parametrize(
+    "quantizer",
+    [
+        "ste",
+        "gumbel",
+        "rvq",
+        "sigmoid quantizer.rounding.sharpness={_target_:discrete_ae.schedules.Schedule,shape:cosine,first:4,last:12}",
+    ],
+    ids=lambda value: value.partition(" ")[0],
+)
 def test_killed_and_resumed_equals_uninterrupted(
     quantizer: str, run_training: Callable[..., Path], recordings: Path, tmp_path: Path
 ) -> None:
-    overrides = [f"quantizer={quantizer}", "trainer.max_steps=40", "trainer.val_check_interval=20"]
+    overrides = [*f"quantizer={quantizer}".split(), "trainer.max_steps=40", "trainer.val_check_interval=20"]
     whole = run_training(*overrides, run_dir=tmp_path / "whole")
     broken = tmp_path / "broken"
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
