@@ -36,7 +36,7 @@ class _Clamp(torch.autograd.Function):
 
 
 BOUNDS: dict[str, Callable[[Tensor], Tensor]] = {
-    "tanh": lambda z: (torch.tanh(z) + 1) / 2,
+    "tanh": lambda z: (torch.tanh(z) + 1).div_(2),
     "sigmoid": torch.sigmoid,
     "clamp": _Clamp.apply,
 }
@@ -80,9 +80,16 @@ class ScalarQuantizer(Quantizer):
         steps = self.steps.repeat(self.num_codebooks)[:, None]
         scaled = BOUNDS[self.bound](latents) * steps
         rounded = self.rounding(scaled)
-        digits = scaled.detach().round().long().clamp_min_(0).unflatten(1, (self.num_codebooks, len(self.levels)))
-        codes = (digits * self.radix[:, None]).sum(dim=2)
-        return Quantized(_to_unit_range(rounded, steps), codes, {})
+        return Quantized(_to_unit_range(rounded, steps), self._codes(scaled.detach()), {})
+
+    def _codes(self, scaled: Tensor) -> Tensor:
+        """The mixed-radix numbers (B, K, T) of the nearest integers, by Horner's rule; nan counts as 0."""
+        dtype = torch.int32 if self.codebook_sizes[0] < 2**31 else torch.int64
+        digits = scaled.round().to(dtype).clamp_min_(0).unflatten(1, (self.num_codebooks, len(self.levels)))
+        codes = digits[:, :, -1]
+        for i in range(len(self.levels) - 2, -1, -1):
+            codes = codes * self.levels[i] + digits[:, :, i]
+        return codes.long()
 
     def dequantize(self, codes: Tensor) -> Tensor:
         """See Quantizer."""
@@ -91,4 +98,4 @@ class ScalarQuantizer(Quantizer):
 
 
 def _to_unit_range(rounded: Tensor, steps: Tensor) -> Tensor:
-    return rounded * 2 / steps - 1
+    return (rounded / (steps / 2)).sub_(1)  # halving is exact: this is 2 rounded / steps - 1

@@ -17,6 +17,7 @@ EXACT: dict[str, Callable[[Tensor], Tensor]] = {
     "ceil": torch.ceil,
     "trunc": torch.trunc,
 }
+PIECE = 2**15  # elements for each thread; PyTorch gives a thread no fewer
 SHIFT = {"round": 0.0, "floor": -0.5, "ceil": 0.5}
 
 
@@ -58,10 +59,25 @@ def require_floating_point(x: Tensor) -> None:
         raise ValueError(f"rounding: expected a floating-point tensor, got {x.dtype}; convert it with .float()")
 
 
-def in_float32(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Evaluate in float32 what comes in half precision, and return it in the dtype of x."""
+def elementwise(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """An elementwise function of x, in the dtype of x; what comes in half precision is computed in float32.
+
+    On a CPU and without a graph to be kept, x is done piece by piece: the intermediate results stay in the cache, where
+    whole ones would each be fetched from the system and given back. A compiler fuses them, and does without.
+
+    Raises:
+        ValueError: for a tensor that is not floating-point.
+    """
     require_floating_point(x)
-    return function(x.float()).to(x.dtype) if x.dtype in (torch.float16, torch.bfloat16) else function(x)
+    if x.dtype in (torch.float16, torch.bfloat16):
+        single = function
+        function = lambda x: single(x.float()).to(x.dtype)  # noqa: E731
+    if torch.compiler.is_compiling() or torch.is_grad_enabled() or x.device.type != "cpu" or not x.is_contiguous():
+        return function(x)
+    result, piece = torch.empty_like(x), PIECE * torch.get_num_threads()
+    for part, target in zip(x.view(-1).split(piece), result.view(-1).split(piece), strict=True):
+        target.copy_(function(part))
+    return result
 
 
 class Rounding(Scheduled, ABC):
@@ -97,11 +113,11 @@ class Rounding(Scheduled, ABC):
 
     def value(self, x: Tensor) -> Tensor:
         """The soft staircase s(x) of the operation, elementwise, in the dtype of x."""
-        return in_float32(self._soft_trunc if self.op == "trunc" else self._shifted(self._soft_round), x)
+        return elementwise(self._soft_trunc if self.op == "trunc" else self._shifted(self._soft_round), x)
 
     def slope(self, x: Tensor) -> Tensor:
         """The derivative s'(x) in closed form, elementwise, finite also at integers and half-integers."""
-        return in_float32(self._soft_trunc_slope if self.op == "trunc" else self._shifted(self._soft_round_slope), x)
+        return elementwise(self._soft_trunc_slope if self.op == "trunc" else self._shifted(self._soft_round_slope), x)
 
     def exact(self, x: Tensor) -> Tensor:
         """What evaluation emits: torch.round, floor, ceil or trunc of x."""

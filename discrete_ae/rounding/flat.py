@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from discrete_ae.checks import in_unit_interval
-from discrete_ae.rounding.base import Op, Rounding, WithSlope
+from discrete_ae.rounding.base import Op, Rounding, WithSlope, elementwise
 from discrete_ae.schedules import Schedule
 
 
@@ -53,7 +53,7 @@ class UniformNoise(_Flat):
         self.set_number("share", share, in_unit_interval)
 
     def _soft_value(self, x: Tensor) -> Tensor:
-        return self.value(x) + self.share * (torch.rand_like(x) - 0.5)
+        return elementwise(lambda x: x + self.share * (torch.rand_like(x) - 0.5), self.value(x))
 
 
 class Stochastic(_Flat):
@@ -76,7 +76,9 @@ class Stochastic(_Flat):
         self.set_number("share", share, in_unit_interval)
 
     def _hard_value(self, x: Tensor) -> Tensor:
-        soft = self.value(x)
+        return elementwise(self._neighbour, self.value(x))
+
+    def _neighbour(self, soft: Tensor) -> Tensor:
         below = soft.floor()
-        # Comparing with the fraction, rather than rounding x + u, emits exact neighbours in half precision too.
+        # Comparing with the fraction, rather than rounding x + u, is exact far from 0 too.
         return below + (self.share * (torch.rand_like(soft) - 0.5) < soft - below - 0.5)

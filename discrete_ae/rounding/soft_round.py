@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from discrete_ae.checks import positive
-from discrete_ae.rounding.base import WithSlope, boundary_distance, in_float32
+from discrete_ae.rounding.base import WithSlope, boundary_distance, elementwise
 
 # Below this k the curve differs from x by less than one part in 1e13, and k f would underflow.
 SMALLEST_SHARPNESS = 1e-6
@@ -37,7 +37,7 @@ def soft_round(x: Tensor, sharpness: float) -> Tensor:
         ValueError: for a sharpness that is not a finite number above 0, or a tensor that is not floating-point.
     """
     k = max(positive("sharpness", sharpness), SMALLEST_SHARPNESS)
-    return in_float32(lambda x: sigmoid_staircase(x, k, normalization(k)), x)
+    return elementwise(lambda x: sigmoid_staircase(x, k, normalization(k)), x)
 
 
 def soft_round_inverse(y: Tensor, sharpness: float) -> Tensor:
@@ -52,7 +52,7 @@ def soft_round_inverse(y: Tensor, sharpness: float) -> Tensor:
     """
     k = max(positive("sharpness", sharpness), SMALLEST_SHARPNESS)
 
-    return in_float32(lambda y: _inverse(y, k), y)
+    return elementwise(lambda y: _inverse(y, k), y)
 
 
 def soft_round_conditional_mean(z: Tensor, sharpness: float) -> Tensor:
@@ -68,7 +68,7 @@ def soft_round_conditional_mean(z: Tensor, sharpness: float) -> Tensor:
         ValueError: as for soft_round.
     """
     k = max(positive("sharpness", sharpness), SMALLEST_SHARPNESS)
-    return in_float32(lambda z: _inverse(z - 0.5, k) + 0.5, z)
+    return elementwise(lambda z: _inverse(z - 0.5, k) + 0.5, z)
 
 
 def noisy_soft_round(x: Tensor, sharpness: float) -> Tensor:
