@@ -59,8 +59,8 @@ SETTINGS = (
     Setting("fourier", "N = 3, soft", (rounding("terms", 3), SOFT)),
     Setting("fourier", "N linear 1 to 5, hard", (rounding("terms", schedule("linear", 1, 5)), HARD)),
     Setting("fourier", "N linear 1 to 5, soft, hard from 1/2", (rounding("terms", schedule("linear", 1, 5)), SWITCH)),
-    Setting("uniform_noise", "share 1", (rounding("share", 1.0),)),
-    Setting("uniform_noise", "share 1, hard from 1/2", ("+" + SWITCH,)),
+    Setting("uniform_noise", "share 1", (rounding("share", 1.0), SOFT)),
+    Setting("uniform_noise", "share 1, hard from 1/2", (SWITCH,)),
     Setting("stochastic", "share 1", (rounding("share", 1.0),)),
     Setting("gumbel", "tau = 1, soft", ("quantizer.temperature=1.0", "quantizer.hard=false")),
     Setting("gumbel", "tau exponential 2 to 0.5, soft", ("quantizer.temperature=" + schedule("exponential", 2, 0.5),)),
@@ -69,7 +69,7 @@ SETTINGS = (
 
 
 def train(setting: Setting, seed: int, run_dir: Path) -> dict[str, float]:
-    """Train once and return the last validation's figures."""
+    """Train once and return the figures of the last validation."""
     command = [
         sys.executable,
         "train.py",
@@ -86,8 +86,14 @@ def train(setting: Setting, seed: int, run_dir: Path) -> dict[str, float]:
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{setting}: {done.stderr}")
+    return last_validation(run_dir)
+
+
+def last_validation(run_dir: Path) -> dict[str, float]:
+    """The figures of the validation after the last step."""
     events = EventAccumulator(str(run_dir), size_guidance={"scalars": 0}).Reload()
-    return {tag: events.Scalars(tag)[-1].value for tag in events.Tags()["scalars"]}
+    last = {tag: events.Scalars(tag)[-1] for tag in events.Tags()["scalars"] if tag.startswith("val/")}
+    return {tag: event.value for tag, event in last.items() if event.step == STEPS}
 
 
 def row(setting: Setting, figures: list[dict[str, float]]) -> list[str]:
@@ -113,6 +119,11 @@ def main() -> None:
     jobs = [(setting, seed) for setting in SETTINGS for seed in SEEDS]
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         figures = list(pool.map(lambda job: train(*job[1], folder / str(job[0])), enumerate(jobs)))
+    report(figures)
+
+
+def report(figures: list[dict[str, float]]) -> None:
+    """Write the table of all settings' figures, those of a setting's seeds next to one another."""
     n = len(SEEDS)
     rows = [row(setting, figures[i * n : (i + 1) * n]) for i, setting in enumerate(SETTINGS)]
     lines = [
