@@ -1,5 +1,7 @@
 """The flat kernel, slope 1: straight-through, and the two that add noise while training."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -20,6 +22,10 @@ class _Flat(Rounding):
     # Shifting the identity by 1/2 on both sides of 0 would tear it apart there: the flat trunc stays x, with slope 1.
     _soft_trunc = _soft_round
     _soft_trunc_slope = _soft_round_slope
+
+    def _elementwise(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """A function of the soft value, which is no more than a shift."""
+        return elementwise(function if self.op == "trunc" else self._shifted(function), x)
 
     def forward(self, x: Tensor) -> Tensor:
         """Round x elementwise; the gradient passes unchanged."""
@@ -53,7 +59,7 @@ class UniformNoise(_Flat):
         self.set_number("share", share, in_unit_interval)
 
     def _soft_value(self, x: Tensor) -> Tensor:
-        return elementwise(lambda x: x + self.share * (torch.rand_like(x) - 0.5), self.value(x))
+        return self._elementwise(lambda x: x + torch.rand_like(x).sub_(0.5).mul_(self.share), x)
 
 
 class Stochastic(_Flat):
@@ -76,9 +82,9 @@ class Stochastic(_Flat):
         self.set_number("share", share, in_unit_interval)
 
     def _hard_value(self, x: Tensor) -> Tensor:
-        return elementwise(self._neighbour, self.value(x))
+        return self._elementwise(self._neighbour, x)
 
     def _neighbour(self, soft: Tensor) -> Tensor:
         below = soft.floor()
         # Comparing with the fraction, rather than rounding x + u, is exact far from 0 too.
-        return below + (self.share * (torch.rand_like(soft) - 0.5) < soft - below - 0.5)
+        return below + (torch.rand_like(soft).sub_(0.5).mul_(self.share).add_(0.5) < soft - below)

@@ -38,8 +38,8 @@ class Fourier(Rounding):
         lanczos: w_n = sinc(n/(N+1)). Little ringing, steeper than Fejér.
     The mean slope is 1 for each.
 
-    In float32 the sums without a closed form are read from a table of one period, by linear interpolation, within 1e-4
-    (the slope of Lanczos: 1e-4 of its peak). In float64, which is for checking, they are summed at a cost of N.
+    In float32 the curves are read from a table of one period, by linear interpolation: s(x) within 1e-4, s'(x) within
+    1e-4 of its peak, at a cost that does not depend on N. In float64, which is for checking, they are summed.
 
     Args:
         terms: N >= 1; may be a schedule, whose values are rounded to whole numbers.
@@ -68,7 +68,7 @@ class Fourier(Rounding):
         most = max(terms.first, terms.last) if isinstance(terms, Schedule) else self.terms
         # The error h^2/8 max|s''| of linear interpolation, with |s''| <= 2 pi N (N + 1), is below 1e-4 for h = 1/128 N.
         entries = 2 ** math.ceil(math.log2(max(128, int(most)) * 128))
-        self.register_buffer("_table", torch.empty(2, entries + 1), persistent=False)
+        self.register_buffer("_table", torch.empty(4, entries), persistent=False)
         self._fill_table()
 
     def write_number(self, name: str, value: float) -> float:
@@ -98,28 +98,32 @@ class Fourier(Rounding):
         return sine * s1 / math.pi, 2 * (cosine * c1 - c2)
 
     def _fill_table(self) -> None:
-        distance = torch.linspace(-0.5, 0.5, self._table.shape[1], dtype=torch.float64)
-        self._table.copy_(torch.stack(self._sums(distance)))
+        """Fill the rows: s(x) - x and s'(x) at the fractions 0, h, 2h ... of x, and of each the step to the next."""
+        fraction = torch.linspace(0, 1, self._table.shape[1] + 1, dtype=torch.float64)
+        sine_sum, cosine_sum = self._sums(fraction - 0.5)
+        rows = torch.stack([sine_sum, 1 + cosine_sum])
+        self._table.copy_(torch.cat([rows[:, :-1], rows.diff()]))
 
-    def _looked_up(self, row: int, distance: Tensor) -> Tensor:
-        """A row of the table at the distance f in [-1/2, 1/2], linearly interpolated."""
-        table, entries = self._table[row], self._table.shape[1] - 1
-        place = (distance + 0.5) * entries
-        below = place.to(torch.int32).clamp(0, entries - 1)  # on both sides: the place of inf or nan is no index
-        low = table.index_select(0, below.flatten()).view_as(distance)
-        high = table.index_select(0, (below + 1).flatten()).view_as(distance)
-        return low + (place - below) * (high - low)
+    def _looked_up(self, row: int, x: Tensor) -> Tensor:
+        """A row of the table, linearly interpolated at the fraction of x."""
+        entries = self._table.shape[1]
+        place = (x - x.floor()) * entries
+        # Bounded on both sides: the place of inf or nan is no index, and the fraction of -1e-9 is 1 in float32.
+        below = place.to(torch.int32).clamp(0, entries - 1).flatten()
+        low, step = (self._table[i].index_select(0, below).view_as(x) for i in (row, row + 2))
+        return torch.addcmul(low, place - below.view_as(x), step)
 
     def _soft_round(self, x: Tensor) -> Tensor:
-        distance = boundary_distance(x)
-        return x + (self._sums(distance)[0] if x.dtype == torch.float64 else self._looked_up(0, distance))
+        return x + (self._sums(boundary_distance(x))[0] if x.dtype == torch.float64 else self._looked_up(0, x))
 
     def _soft_round_slope(self, x: Tensor) -> Tensor:
-        distance = boundary_distance(x)
+        # A compiler fuses the closed form into less than two look-ups; done one by one, its operations take longer.
+        if x.dtype != torch.float64 and (self.weights == "lanczos" or not torch.compiler.is_compiling()):
+            return self._looked_up(1, x)
         if self.weights == "lanczos":
-            return 1 + (self._sums(distance)[1] if x.dtype == torch.float64 else self._looked_up(1, distance))
+            return 1 + self._sums(boundary_distance(x))[1]
         # 0/0 at the boundary itself, where the kernel is flat: a step aside of a few float spacings is its limit.
-        distance = distance.abs().clamp_min(8 * torch.finfo(x.dtype).eps)
+        distance = boundary_distance(x).abs().clamp_min(8 * torch.finfo(x.dtype).eps)
         if self.weights == "dirichlet":
             return _sin_pi((2 * self.terms + 1) * distance) / _sin_pi(distance)
         ratio = _sin_pi((self.terms + 1) * distance) / _sin_pi(distance)

@@ -1,5 +1,7 @@
 """Logistic steps: the sigmoid, plain and normalized, and the softmax over neighbouring integers."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -89,26 +91,34 @@ class Softmax(Rounding):
         self.neighbours = int(neighbours)
 
     def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and mean square of the neighbours' offsets from the boundary, d = +-1/2, +-3/2 ..., by their weights.
+        """Mean and mean square of the neighbours' offsets from the boundary, towards the nearest one, by their weights.
 
-        The exponent -beta (f - d)^2 of a neighbour, less that of the nearest one (at 1/2 on the side of f), is
-        -beta (d^2 - 1/4 - 2 f d + |f|), never above 0. Signs are those of f: the mean is odd and the square even in f.
+        The offsets are d = +-(j + 1/2). With a = |f| the exponents -beta (a - d)^2, less that of the nearest neighbour
+        at 1/2, are -beta j (j + 1 - 2a) on the side of x and -beta (j + 1) (j + 2a) on the other: two exponentials
+        and their powers, none of them above 1.
         """
-        distance = boundary_distance(x)
-        total, mean, square = torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(x)
-        for i in range(-(self.neighbours // 2), self.neighbours // 2):
-            d = i + 0.5
-            weight = torch.exp((d * d - 0.25 - (2 * d) * distance + distance.abs()) * -self.beta)
-            total, mean, square = total + weight, mean + weight * d, square + weight * (d * d)
+        distance = boundary_distance(x).abs()
+        other, beyond = torch.exp(distance * (-2 * self.beta)), torch.exp((1 - distance) * (-2 * self.beta))
+        total, mean, square = 1 + other, 0.5 * (1 - other), 0.25 * (1 + other)
+        for j in range(1, self.neighbours // 2):
+            this_side = beyond**j * _exp(-self.beta * (j * (j - 1)))
+            other_side = other ** (j + 1) * _exp(-self.beta * (j * (j + 1)))
+            total = total + this_side + other_side
+            mean = mean + (this_side - other_side) * (j + 0.5)
+            square = square + (this_side + other_side) * (j + 0.5) ** 2
         return mean / total, square / total
 
     def _soft_round(self, x: Tensor) -> Tensor:
         if self.neighbours == 2:
             return sigmoid_staircase(x, 2 * self.beta, 1.0)
-        return x.floor() + 0.5 + self._moments(x)[0]
+        return x.floor() + 0.5 + boundary_distance(x).sign() * self._moments(x)[0]
 
     def _soft_round_slope(self, x: Tensor) -> Tensor:
         if self.neighbours == 2:
             return sigmoid_staircase_slope(x, 2 * self.beta, 1.0)
         mean, square = self._moments(x)
         return 2 * self.beta * (square - mean * mean)  # d/dx E[m] under softmax(-beta (x - m)^2) is 2 beta Var[m]
+
+
+def _exp(x: float | Tensor) -> float | Tensor:
+    return torch.exp(x) if isinstance(x, Tensor) else math.exp(x)

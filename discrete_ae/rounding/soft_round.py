@@ -107,11 +107,16 @@ def _inverse_value(y: Tensor, k: float) -> Tensor:
 
 def sigmoid_staircase(x: Tensor, sharpness: float | Tensor, scale: float | Tensor) -> Tensor:
     """floor(x) + 1/2 + scale (sigma(k f) - 1/2), for x in float32 or float64."""
-    # sigma(k f) = 1/2 + tanh(k f / 2) / 2 does not overflow at any sharpness.
-    return x.floor() + 0.5 + torch.tanh(boundary_distance(x) * (sharpness / 2)) * (0.5 * scale)
+    distance = boundary_distance(x)
+    if isinstance(sharpness, Tensor) or sharpness < 1:
+        # The same by tanh, exact where k is small and sigma hardly leaves 1/2, but at several times the price.
+        step = torch.tanh(distance * (sharpness / 2)) * 0.5
+    else:
+        step = torch.sigmoid(distance * sharpness) - 0.5
+    return x.floor() + 0.5 + step * scale
 
 
 def sigmoid_staircase_slope(x: Tensor, sharpness: float | Tensor, scale: float | Tensor) -> Tensor:
-    """Its derivative, scale k sigma (1 - sigma) = scale k e / (1 + e)^2 with e = exp(-k |f|) <= 1."""
-    e = torch.exp(boundary_distance(x).abs() * -sharpness)
-    return e / (1 + e).square() * (sharpness * scale)
+    """Its derivative, scale k sigma (1 - sigma)."""
+    step = torch.sigmoid(boundary_distance(x) * sharpness)
+    return step * (1 - step) * (sharpness * scale)
