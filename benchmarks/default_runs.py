@@ -34,6 +34,11 @@ def run(quantizer: str, folder: Path) -> list[str]:
     if done.returncode:
         raise SystemExit(f"{quantizer}: {done.stderr}")
     print(f"{quantizer} done", flush=True)
+    return row(quantizer, run_dir)
+
+
+def row(quantizer: str, run_dir: Path) -> list[str]:
+    """The row of a finished run."""
     events = EventAccumulator(str(run_dir), size_guidance={"scalars": 0}).Reload()
 
     def last(tag: str, form: str, factor: float = 1.0) -> str:
@@ -55,10 +60,14 @@ def run(quantizer: str, folder: Path) -> list[str]:
 
 
 def main() -> None:
-    """Train all and write the table."""
+    """Train all and report."""
     folder = REPOSITORY / "logs" / "default_runs" / time.strftime("%Y%m%d-%H%M%S")
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        rows = list(pool.map(lambda quantizer: run(quantizer, folder), QUANTIZERS))
+        report(list(pool.map(lambda quantizer: run(quantizer, folder), QUANTIZERS)))
+
+
+def report(rows: list[list[str]]) -> None:
+    """Write the table."""
     device = (
         torch.cuda.get_device_name()
         if torch.cuda.is_available()

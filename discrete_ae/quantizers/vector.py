@@ -161,11 +161,12 @@ class LookupFreeQuantizer(_Adapter):
         spherical: whether the channels of a codebook are first scaled to length 1 (BSQ).
         inverse_temperature: of the soft assignment whose entropy is taken.
         diversity: weight of the codebook's entropy against that of single frames.
+        commitment: factor of the loss of that name; 1 makes codebooks of plain LFQ collapse in the default run.
 
     Losses:
         entropy: entropy of a frame's soft assignment less `diversity` times that of their mean, in nats: low where
             frames choose clearly and all entries are chosen.
-        commitment: mean squared distance from latents to their signs.
+        commitment: `commitment` times the mean squared distance from latents to their signs.
 
     Raises:
         ValueError: for a number outside its range, or a codebook_size that is no power of 2.
@@ -178,16 +179,19 @@ class LookupFreeQuantizer(_Adapter):
         spherical: bool = False,
         inverse_temperature: float = 100.0,
         diversity: float = 1.0,
+        commitment: float = 0.25,
     ) -> None:
         codebook_size = whole_number("codebook_size", codebook_size, 2)
         if codebook_size & (codebook_size - 1):
             raise ValueError(f"codebook_size: expected a power of 2, got {codebook_size}")
-        for name, value in (("inverse_temperature", inverse_temperature), ("diversity", diversity)):
+        factors = {"inverse_temperature": inverse_temperature, "diversity": diversity, "commitment": commitment}
+        for name, value in factors.items():
             if not isinstance(value, int | float) or not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name}: expected a finite number of at least 0, got {value!r}")
         super().__init__(codebook_size, num_codebooks, codebook_size.bit_length() - 1)
         self.inverse_temperature = inverse_temperature
         self.diversity = diversity
+        self.commitment = commitment
         self.inner = _library().LFQ(
             codebook_size=codebook_size,
             num_codebooks=num_codebooks,
@@ -199,7 +203,7 @@ class LookupFreeQuantizer(_Adapter):
     def _apply_library(self, latents: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         out, losses = self.inner(latents, inv_temperature=self.inverse_temperature, return_loss_breakdown=True)
         entropy = losses.per_sample_entropy - self.diversity * losses.batch_entropy
-        return out.quantized, out.indices, {"entropy": entropy, "commitment": losses.commitment}
+        return out.quantized, out.indices, {"entropy": entropy, "commitment": self.commitment * losses.commitment}
 
     def dequantize(self, codes: Tensor) -> Tensor:
         """See Quantizer."""

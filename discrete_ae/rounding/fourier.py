@@ -20,9 +20,9 @@ def _sin_pi(x: Tensor) -> Tensor:
         return torch.sin(math.pi * x)
     half_turns = torch.round(x)
     r = x - half_turns
-    # Taylor's series in r to the power 11: the first term left out is below (pi / 2)^13 / 13! = 6e-8.
+    # Taylor's series in r to the power 9: the first term left out is below (pi / 2)^11 / 11! = 4e-6.
     square, sine = r * r, torch.zeros_like(x)
-    for i in range(5, -1, -1):
+    for i in range(4, -1, -1):
         sine = sine * square + (-1) ** i * math.pi ** (2 * i + 1) / math.factorial(2 * i + 1)
     halved = half_turns * 0.5
     return sine * r * (1 - 4 * (halved - halved.floor()))
