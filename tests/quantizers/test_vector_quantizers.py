@@ -232,11 +232,11 @@ def test_commitment_is_the_mean_squared_distance(name):
     z, e = by_codebook(latents), before[np.arange(K)[:, None], out.codes.numpy()]
     z = z / np.linalg.norm(z, axis=-1, keepdims=True) if name == "bsq" else z
     # SimVQ moves the entries by the whole of it and the latents by a quarter: a sum of two terms of the same value.
-    weight = 1.25 if "simvq" in name else 1.0
+    weight = 1.25 if "simvq" in name else 0.25 if name in ("lfq", "bsq") else 1.0
     assert out.losses["commitment"].item() == pytest.approx(weight * ((z - e) ** 2).mean(), rel=1e-5)
     (gradient,) = torch.autograd.grad(out.losses["commitment"], latents)
     if name != "bsq":
-        moving = 0.25 if "simvq" in name else 1.0
+        moving = 0.25 if "simvq" in name or name == "lfq" else 1.0
         np.testing.assert_allclose(by_codebook(gradient), moving * 2 * (z - e) / z.size, rtol=1e-3, atol=1e-6)
 
 
