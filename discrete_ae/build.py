@@ -70,7 +70,7 @@ def instantiate(config: Any) -> Any:
             return functools.partial(component, **arguments)
         try:
             return component(**arguments)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, AttributeError) as error:  # the last: an argument is no component but data
             raise UsageError(f"{component.__name__}: {error}") from error
     if isinstance(config, list | tuple):
         return [instantiate(value) for value in config]
@@ -103,12 +103,12 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> DiscreteAutoen
     try:
         model = build_model(saved.config)
         model.load_state_dict(saved.state)
-    except (UsageError, RuntimeError, AttributeError) as error:
+        write_scheduled_numbers(model, saved.scheduled)
+    except (UsageError, RuntimeError, AttributeError, TypeError, ValueError) as error:
         raise DataError(f"{path}: cannot be loaded: {' '.join(str(error).split())}") from error
     if model_hash(model.state_dict(), saved.config) != saved.model_hash:
         raise DataError(f"{path}: its tensors do not match its model hash; the file is damaged, use another copy")
     model.model_hash = saved.model_hash
-    write_scheduled_numbers(model, saved.scheduled)
     return model.eval().to(device)
 
 

@@ -1,5 +1,6 @@
 """Shared fixtures: short training runs of a very small model on generated recordings."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,8 +50,10 @@ def run_training(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
     def run(*overrides: str, run_dir: Path | None = None, status: int = 0) -> Path:
         run_dir = run_dir or tmp_path_factory.mktemp("run")
+        handlers = list(logging.root.handlers)
         with pytest.raises(SystemExit) as ended:
             train([*SMALL, f"data.root={recordings}", f"hydra.run.dir={run_dir}", *overrides])
+        logging.root.handlers[:] = handlers  # Hydra's write to a stream that pytest closes
         assert ended.value.code == status
         return run_dir
 

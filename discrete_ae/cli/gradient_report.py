@@ -31,7 +31,7 @@ def gradient_report(
             "--out", "-o", metavar="OUT", help="The picture (.png, .svg, .pdf); the table lies beside it, .md."
         ),
     ] = Path("gradients.png"),
-    segments: Annotated[int, typer.Option(min=1, help="Seconds of audio, spread evenly over the recordings.")] = 32,
+    segments: Annotated[int, typer.Option(min=1, help="Segments of 1 s, spread evenly over the recordings.")] = 32,
     coordinates: Annotated[int, typer.Option(min=1, help="Rounded numbers compared in each of them.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Of the coordinates and of noise.")] = 0,
     device: DeviceOption = Device.AUTO,

@@ -27,7 +27,7 @@ class ResidualQuantizer(Quantizer):
         stage: makes the quantizer of one stage; called once for each.
         num_stages: of the sum; a stage of K' codebooks contributes K'.
         scale: the residual after k stages is multiplied by scale^k before it is quantized, its result divided by it;
-            L - 1 for a scalar quantizer of L levels, whose residual is that much smaller than its range.
+            L for a scalar quantizer of L levels, whose residual is about that much smaller than its range.
         dropout: share of the items in training that are decoded from the first n stages, n uniform from 1 to all of
             them; may be a schedule.
 
@@ -90,7 +90,7 @@ class ResidualQuantizer(Quantizer):
         """How many stages decode each item: (B, 1, 1)."""
         size = (latents.shape[0], 1, 1)
         everything = torch.full(size, len(self.stages), device=latents.device)
-        if not self.training or (self.dropout == 0.0 and not self.schedules):
+        if not self.training or (not self.schedules and self.dropout == 0.0):
             return everything
         drawn = torch.randint(1, len(self.stages) + 1, size, device=latents.device)
         return torch.where(torch.rand(size, device=latents.device) < self.dropout, drawn, everything)

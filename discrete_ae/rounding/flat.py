@@ -66,7 +66,7 @@ class Stochastic(_Flat):
     """Stochastic rounding in training: floor(x) + Bernoulli(x - floor(x)), unbiased (E = x); slope 1.
 
     That is round(x + u), u ~ U(-1/2, 1/2); with a share of the noise, round(x + share u). The other operations round
-    their soft value x - 1/2 (floor) or x + 1/2 (ceil) stochastically.
+    their soft value stochastically: x - 1/2 (floor), x + 1/2 (ceil), x (trunc). hard=False emits the soft value.
 
     Args:
         share: of the full noise, in [0, 1]; may be a schedule.

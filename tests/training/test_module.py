@@ -52,12 +52,12 @@ def si_sdr_by_formula(found: np.ndarray, target: np.ndarray) -> float:
     return 10 * math.log10((scaled @ scaled) / ((scaled - found) @ (scaled - found)))
 
 
-@pytest.mark.parametrize("quantizer", ["sigmoid", "gumbel"])  # both soft in training
+@pytest.mark.parametrize("quantizer", ["linear quantizer.rounding.hard=false", "gumbel"])  # both soft in training
 def test_validation_equals_what_the_checkpoint_does_offline(
     quantizer: str, validation_root: Path, run_training: Callable[..., Path]
 ) -> None:
     run = run_training(
-        f"quantizer={quantizer}",
+        *f"quantizer={quantizer}".split(),
         "data.max_validation_segments=8",
         f"data.validation_root={validation_root}",
         "trainer.max_steps=4",

@@ -61,7 +61,7 @@ def test_a_checkpoint_from_before_there_were_schedules_is_read(ste_run: Path, tm
 def test_a_fraction_of_a_run_without_an_end_is_refused(
     run_training: Callable[..., Path], capsys: pytest.CaptureFixture
 ) -> None:
-    run_training(*SHARPENED[:3], "trainer.max_steps=-1", "+trainer.max_epochs=1", status=2)
+    run_training(*SHARPENED[:3], "trainer.max_steps=-1", "trainer.max_epochs=1", status=2)
     assert "set trainer.max_steps, or unit=steps" in capsys.readouterr().err
 
 

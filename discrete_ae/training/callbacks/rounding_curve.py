@@ -1,5 +1,7 @@
 """The rounding's curve and slope as a picture."""
 
+import copy
+
 import lightning.pytorch as pl
 import torch
 from matplotlib.figure import Figure
@@ -32,6 +34,7 @@ class LogRoundingCurve(pl.Callback):
 
 def draw_rounding(rounding: Rounding) -> Figure:
     """Picture of a rounding over four integers: the soft staircase against the exact one, and the slope."""
+    rounding = copy.deepcopy(rounding).cpu()  # its scheduled numbers may lie on a GPU
     x = torch.linspace(-1.5, 2.5, 2001, dtype=torch.float64)
     value, slope, exact = (
         function(x).detach().numpy() for function in (rounding.value, rounding.slope, rounding.exact)
