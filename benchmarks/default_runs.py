@@ -17,11 +17,10 @@ from pathlib import Path
 
 import lightning
 import torch
+from _common import REPOSITORY, publish, table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-REPOSITORY = Path(__file__).parents[1]
 QUANTIZERS = sorted(path.stem for path in (REPOSITORY / "conf" / "quantizer").glob("*.yaml"))
-RESULT = REPOSITORY / "benchmarks" / "results" / "default_runs.md"
 COLUMNS = ("quantizer", "seconds", "reconstruction, first", "last", "ratio", "SI-SDR in dB", "codes used", "kbps")
 
 
@@ -84,13 +83,9 @@ def report(rows: list[list[str]]) -> None:
         "through hard codes; the nominal rate is 3.2 kbps, `kbps` the entropy of the codes. One seed on 161 seconds of "
         "audio: the table shows that each one learns, not which one is better.",
         "",
-        "| " + " | ".join(COLUMNS) + " |",
-        "| " + " | ".join("---" for _ in COLUMNS) + " |",
-        *("| " + " | ".join(row) + " |" for row in rows),
-        "",
+        *table(COLUMNS, rows),
     ]
-    RESULT.write_text("\n".join(lines))
-    print("\n".join(lines))
+    publish(lines, "default_runs")
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import vector_quantize_pytorch
+from _common import publish, table
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
@@ -34,7 +34,6 @@ from discrete_ae.rounding import (
     UniformNoise,
 )
 
-RESULTS = Path(__file__).parent / "results"
 SHAPES = ((16, 64, 1000), (16, 64, 4000))
 RUNS = 41
 LEVELS = [4, 4, 4, 4]
@@ -153,12 +152,6 @@ def compiled(function: nn.Module) -> Step:
     return torch.compile(function, fullgraph=True)
 
 
-def table(columns: list[str], rows: list[list[str]]) -> list[str]:
-    """Markdown."""
-    lines = ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
-    return [*lines, *("| " + " | ".join(row) + " |" for row in rows), ""]
-
-
 def roundings(bench: Bench, functions: dict[str, Rounding], extra: dict[str, Step] | None = None) -> list[list[str]]:
     """A row for each: eager and compiled time and memory, saved tensors."""
     eager = bench.ratios({**functions, **(extra or {})})
@@ -240,9 +233,7 @@ def main() -> None:
         "",
         *table(["rounding", "ratio to FSQ"], quantizers(device)),
     ]
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"rounding_speed_{device.type}.md").write_text("\n".join(lines))
-    print("\n".join(lines))
+    publish(lines, f"rounding_speed_{device.type}")
 
 
 if __name__ == "__main__":

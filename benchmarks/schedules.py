@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from _common import REPOSITORY, publish, table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-REPOSITORY = Path(__file__).parents[1]
-RESULT = REPOSITORY / "benchmarks" / "results" / "schedules.md"
 STEPS = 400
 SEEDS = (0, 1)
 COLUMNS = ("quantizer", "numbers", "SI-SDR in dB", "of each seed", "reconstruction, hard", "soft", "codes used")
@@ -136,13 +135,9 @@ def report(figures: list[dict[str, float]]) -> None:
         "`soft` through the training-time forward. The spread between seeds is the measure of what counts as a "
         "difference.",
         "",
-        "| " + " | ".join(COLUMNS) + " |",
-        "| " + " | ".join("---" for _ in COLUMNS) + " |",
-        *("| " + " | ".join(cells) + " |" for cells in rows),
-        "",
+        *table(COLUMNS, rows),
     ]
-    RESULT.write_text("\n".join(lines))
-    print("\n".join(lines))
+    publish(lines, "schedules")
 
 
 if __name__ == "__main__":

@@ -70,8 +70,12 @@ def instantiate(config: Any) -> Any:
             return functools.partial(component, **arguments)
         try:
             return component(**arguments)
-        except (TypeError, ValueError, AttributeError) as error:  # the last: an argument is no component but data
+        except (TypeError, ValueError) as error:
             raise UsageError(f"{component.__name__}: {error}") from error
+        except AttributeError as error:
+            raise UsageError(
+                f"{component.__name__}: {error}; an argument is no component but plain data: give it its _target_"
+            ) from error
     if isinstance(config, list | tuple):
         return [instantiate(value) for value in config]
     return config
@@ -122,54 +126,74 @@ def build_training(config: DictConfig, hyperparameters: Mapping[str, str | float
     # Lightning takes seconds to import, and encoding needs none of it.
     import lightning.pytorch as pl
 
-    from discrete_ae.training import AutoencoderModule, TrainingRun
+    from discrete_ae.training import AdversarialModule, AutoencoderModule, TrainingRun
     from discrete_ae.training.callbacks import LogHyperparameters
+    from discrete_ae.training.checks import (
+        check_adversarial_run,
+        check_run,
+        check_scaled_loss,
+        on_gpu,
+        resolved_precision,
+    )
 
-    if config.ckpt_path and config.init_from:
-        raise UsageError("ckpt_path goes on with a run, init_from starts a new one: give one of them")
-    if config.trainer.accelerator in ("gpu", "cuda") and not torch.accelerator.is_available():
-        raise UsageError("trainer: PyTorch finds no GPU here; use trainer=auto or trainer=cpu")
-    if not (isinstance(config.seed, int) and 0 <= config.seed < 2**32):
-        raise UsageError(f"seed: expected a whole number from 0 to {2**32 - 1}, got {config.seed!r}")
-    if config.trainer.val_check_interval == 0:
-        raise UsageError("trainer.val_check_interval: expected a number of steps, at least 1, got 0")
+    check_run(config)
     pl.seed_everything(config.seed, verbose=False)
+    if on_gpu(config):
+        torch.set_float32_matmul_precision(config.float32_matmul_precision)
     model_config = cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True))
     model = build_model(model_config)
     if old := config.ckpt_path or config.init_from:
         _take_weights(model, old)
-    loss, data, logger = (_instantiate(config, key) for key in ("loss", "data", "logger"))
-    named = {name: _instantiate(config.callbacks, name) for name in config.get("callbacks") or {}}
-    callbacks = [callback for callback in named.values() if callback is not None]
-    callbacks.append(LogHyperparameters({**_model_hyperparameters(model, model_config), **hyperparameters}))
-    module = AutoencoderModule(
-        model,
-        model_config,
-        loss,
-        _instantiate(config.optim, "optimizer"),
-        _instantiate(config.optim, "scheduler"),
-        seed=config.seed,
-    )
-    trainer = _instantiate(
-        config,
-        "trainer",
-        precision=_precision(config.trainer),
-        logger=logger if logger is not None else False,
-        callbacks=callbacks,
-        enable_progress_bar=any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks),
-        default_root_dir=config.run_dir,
-    )
+    loss, data = _instantiate(config, "loss"), _instantiate(config, "data")
+    names = [name for name, node in (config.get("callbacks") or {}).items() if node is not None]
+    named = {name: _instantiate(config, f"callbacks.{name}") for name in names}
+    parts = {
+        "model": model,
+        "model_config": model_config,
+        "loss": loss,
+        "optimizer": _instantiate(config, "optim.optimizer"),
+        "scheduler": _instantiate(config, "optim.scheduler"),
+        "seed": config.seed,
+        "compile_model": config.compile,
+    }
+    check_scaled_loss(config)
+    settings = {
+        "precision": resolved_precision(config),
+        "logger": _instantiate(config, "logger") if config.get("logger") is not None else False,
+        "callbacks": [
+            *named.values(),
+            LogHyperparameters({**_model_hyperparameters(model, model_config), **hyperparameters}),
+        ],
+        "enable_progress_bar": any(isinstance(callback, pl.callbacks.ProgressBar) for callback in named.values()),
+        "default_root_dir": config.run_dir,
+    }
+    module: AutoencoderModule
+    if loss.adversary is None:
+        module = AutoencoderModule(**parts)
+    else:
+        check_adversarial_run(config)
+        module = AdversarialModule(
+            **parts,
+            discriminator_optimizer=_instantiate(config, "optim.discriminator_optimizer"),
+            gradient_clip_val=config.trainer.gradient_clip_val,
+        )
+        settings["gradient_clip_val"] = None  # where there are two optimizers, Lightning leaves it to the module
+        if config.trainer.get("strategy") == "ddp":
+            # Each backward reaches one of the two networks, and DDP must not wait for gradients of the other.
+            settings["strategy"] = "ddp_find_unused_parameters_true"
+    trainer = _instantiate(config, "trainer", **settings)
     return TrainingRun(module, data, trainer, Path(config.run_dir), config.ckpt_path, named.get("interrupt"))
 
 
 def _instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:
-    """What Hydra makes of `config[key]`, with the error's own words where it refuses."""
-    if config.get(key) is None:
-        return None
+    """What Hydra makes of the configuration at a dotted key, with the error's own words where it refuses."""
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+    node = OmegaConf.select(config, key)
+    if not isinstance(node, DictConfig) or "_target_" not in node:
+        raise UsageError(f"{key}: expected a component with its _target_, got {node}")
     try:
-        return hydra_instantiate(config[key], **arguments)
+        return hydra_instantiate(node, **arguments)
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, UserError):
@@ -177,14 +201,6 @@ def _instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:
         if isinstance(cause, TypeError | ValueError | MisconfigurationException):
             raise UsageError(f"{key}: {cause}") from error
         raise
-
-
-def _precision(trainer: DictConfig) -> str:
-    """The trainer's precision, "auto" resolved: bf16 where a GPU will be used that has it."""
-    if trainer.precision != "auto":
-        return trainer.precision
-    on_gpu = trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
 
 
 def _take_weights(model: DiscreteAutoencoder, path: str) -> None:

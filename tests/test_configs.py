@@ -64,6 +64,7 @@ BUILT = {
     "trainer": "test_trainer_builds",
     "logger": "test_logger_builds",
     "callbacks": "test_callbacks_build",
+    "experiment": "test_experiment_is_what_its_name_says",
 }
 
 
@@ -244,3 +245,28 @@ def test_callbacks_build(option: str, composed: Callable[..., DictConfig], tmp_p
 @pytest.mark.parametrize("name", ["progress", "clips", "rounding_curve"])
 def test_callback_is_left_out_with_null(name: str, composed: Callable[..., DictConfig]) -> None:
     assert composed(f"callbacks.{name}=null").callbacks[name] is None
+
+
+# Sample rate in Hz, audio channels, frames per second, nominal kbps, M parameters of the networks.
+EXPERIMENTS = {
+    "quick_cpu": (16000, 1, 50, 3.2, None),
+    "speech_16k_3kbps": (16000, 1, 50, 3.2, None),
+    "music_44k_8kbps": (44100, 2, 100, 8.0, None),
+    "dac_like": (16000, 1, 50, 6.0, 73.9),  # DAC at 16 kHz has 74 M (arXiv:2306.06546)
+    "encodec_like": (24000, 1, 75, 6.0, 14.8),  # EnCodec has 14.9 M with its recurrent layers (arXiv:2210.13438)
+}
+
+
+@options_of("experiment")
+def test_experiment_is_what_its_name_says(option: str, composed: Callable[..., DictConfig]) -> None:
+    config = composed(f"experiment={option}")
+    assert config.name == option
+    model = build_model(plain(config.model))
+    sample_rate, channels, frame_rate_hz, kbps, millions = EXPERIMENTS[option]
+    assert (model.sample_rate, model.channels, model.frame_rate_hz) == (sample_rate, channels, frame_rate_hz)
+    assert model.bitrate_bps / 1000 == pytest.approx(kbps)
+    if millions:
+        parameters = sum(p.numel() for half in (model.encoder, model.decoder) for p in half.parameters())
+        assert parameters / 1e6 == pytest.approx(millions, rel=0.03)
+    assert isinstance(instantiate(config.loss), WeightedLoss)
+    assert isinstance(instantiate(config.data), AudioDataModule)

@@ -19,7 +19,7 @@ ARROWS: dict[str, set[str]] = {
     "rounding": {"schedules"},
     "quantizers": {"rounding"},
     "model": {"quantizers"},
-    "losses": set(),
+    "losses": {"checks"},
     "metrics": set(),
     "data": set(),
     "training": {"model", "losses", "metrics", "data"},

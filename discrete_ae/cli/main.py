@@ -12,6 +12,7 @@ import discrete_ae
 from discrete_ae.cli.decode import decode
 from discrete_ae.cli.encode import encode
 from discrete_ae.cli.gradient_report import gradient_report
+from discrete_ae.cli.info import info
 from discrete_ae.cli.plot_rounding import plot_rounding
 from discrete_ae.errors import UserError
 
@@ -59,6 +60,10 @@ app.command(rich_help_panel="Encode and decode", epilog=_example(f"encode record
 app.command(rich_help_panel="Encode and decode", epilog=_example(f"decode codes -o decoded {_EXAMPLE_CHECKPOINT}"))(
     decode
 )
+app.command(
+    rich_help_panel="Understand",
+    epilog=_example("info model=conv/base quantizer=rvq", "info logs/default/RUN/checkpoints/best.ckpt"),
+)(info)
 app.command(rich_help_panel="Understand", epilog=_example("plot-rounding -o rounding.png"))(plot_rounding)
 app.command(rich_help_panel="Understand", epilog=_example(f"gradient-report -o gradients.png {_EXAMPLE_CHECKPOINT}"))(
     gradient_report

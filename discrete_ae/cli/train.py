@@ -155,6 +155,7 @@ def _quieten() -> None:
         ".*The dirpath has changed from.*",  # or in a new one
         ".*smaller than the logging interval.*",
         ".*It is recommended to use .self.log.*sync_dist.*",  # what is logged is that of all ranks already
+        ".*Dynamo detected a call to a .functools.lru_cache.*",  # compile=true, in vector-quantize-pytorch
         ".*isinstance.treespec, LeafSpec.. is deprecated.*",  # Lightning 2.6 with torch 2.11
     ):
         warnings.filterwarnings("ignore", message=message)

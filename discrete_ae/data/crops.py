@@ -6,14 +6,18 @@ Legend: C channels, N samples per channel.
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from discrete_ae.data.augmentation import Augmentation
 from discrete_ae.data.files import AudioFile
+from discrete_ae.data.level import bring_to_loudness
 from discrete_ae.data.reading import read_audio
 from discrete_ae.errors import DataError
 
@@ -22,12 +26,48 @@ log = logging.getLogger("discrete_ae")
 _MAX_ATTEMPTS = 100
 
 
+@dataclass(frozen=True)
+class SegmentReader:
+    """Reads parts of one length, brought to the sample rate, the channels and, where it is given, the loudness."""
+
+    num_samples: int
+    sample_rate: int
+    channels: int
+    loudness_lufs: float | None = None
+
+    def __call__(self, file: AudioFile, start: int) -> Tensor:
+        """Return exactly (C, N) from the file's own frame `start` on, with zeros after the file's end.
+
+        Raises:
+            DataError: as `read_audio`.
+        """
+        start_s, duration_s = start / file.sample_rate, self.num_samples / self.sample_rate
+        read = read_audio(file, self.sample_rate, self.channels, start_s, duration_s, keep_open=True)
+        audio = torch.from_numpy(read)
+        if missing := self.num_samples - read.shape[1]:  # padding by nothing is a tenth of the time of a crop
+            audio = F.pad(audio, (0, missing))
+        if self.loudness_lufs is None:
+            return audio
+        return bring_to_loudness(audio, self.sample_rate, self.loudness_lufs)
+
+
 class TrainingCrops(Dataset[Tensor]):
     """Crops (C, N), each a pure function of (seed, sample number), for any number from 0 on.
 
     The file is drawn in proportion to its duration and the start uniformly within it, so that every second of audio
     is as likely as any other; a file shorter than a crop is padded with zeros at its end. Where a file turns out to
     be damaged, the next draw of the same number takes its place.
+
+    Args:
+        files: to draw from.
+        num_samples: length of a crop.
+        sample_rate: of the crops, in Hz.
+        channels: of the crops.
+        seed: at least 0.
+        strict: whether a damaged file ends the run.
+        weights: of the files in the draw; None takes their durations.
+        loudness_lufs: of every crop, as `bring_to_loudness`; None leaves it as recorded.
+        augmentation: of every crop, by draws that come after the file's and the start's.
 
     Raises:
         DataError: from `__getitem__`, at a damaged file if `strict`, otherwise if nearly all of them are.
@@ -42,22 +82,25 @@ class TrainingCrops(Dataset[Tensor]):
         seed: int = 0,
         *,
         strict: bool = False,
+        weights: Sequence[float] | None = None,
+        loudness_lufs: float | None = None,
+        augmentation: Augmentation | None = None,
     ) -> None:
         self.files = list(files)
-        self.num_samples = num_samples
-        self.sample_rate = sample_rate
-        self.channels = channels
+        self.read = SegmentReader(num_samples, sample_rate, channels, loudness_lufs)
+        self.augmentation = augmentation
         self.seed = seed
         self.strict = strict
         self.damaged: set[Path] = set()
         """The damaged files met so far, in this process."""
-        self._ends_s = np.cumsum([file.duration_s for file in self.files])
+        self._ends = np.cumsum([file.duration_s for file in self.files] if weights is None else weights)
 
     def __getitem__(self, sample_number: int) -> Tensor:
         for attempt in range(_MAX_ATTEMPTS):
-            file, start = self._draw(sample_number, attempt)
+            file, start, random = self._draw(sample_number, attempt)
             try:
-                return read_segment(file, start, self.num_samples, self.sample_rate, self.channels)
+                crop = self.read(file, start)
+                return self.augmentation(crop, random) if self.augmentation else crop
             except DataError as error:
                 if self.strict:
                     raise
@@ -66,12 +109,13 @@ class TrainingCrops(Dataset[Tensor]):
                     log.warning("Skipped in training (%d so far): %s", len(self.damaged), error)
         raise DataError(f"{len(self.damaged)} of {len(self.files)} training files are damaged; see the warnings above")
 
-    def _draw(self, sample_number: int, attempt: int) -> tuple[AudioFile, int]:
+    def _draw(self, sample_number: int, attempt: int) -> tuple[AudioFile, int, np.random.Generator]:
+        """Draw the file, then the start, from Philox seeded by all three numbers; the rest is for the augmentation."""
         seeds = np.random.SeedSequence((self.seed, sample_number, attempt))
         random = np.random.Generator(np.random.Philox(seeds))
-        file = self.files[np.searchsorted(self._ends_s, random.random() * self._ends_s[-1], side="right")]
-        num_frames = math.ceil(self.num_samples * file.sample_rate / self.sample_rate)
-        return file, int(random.integers(max(file.num_frames - num_frames, 0) + 1))
+        file = self.files[np.searchsorted(self._ends, random.random() * self._ends[-1], side="right")]
+        num_frames = math.ceil(self.read.num_samples * file.sample_rate / self.read.sample_rate)
+        return file, int(random.integers(max(file.num_frames - num_frames, 0) + 1)), random
 
 
 class ValidationSegments(Dataset[Tensor]):
@@ -79,6 +123,7 @@ class ValidationSegments(Dataset[Tensor]):
 
     What is left at the end of a file is dropped, except that a file shorter than one segment is padded with zeros.
     Every chosen segment is read once when the set is made, so that a damaged file is met before the training.
+    With `loudness_lufs`, every segment is brought to that loudness, as the crops are.
 
     Raises:
         DataError: no segment can be read; with `strict`, one cannot.
@@ -93,10 +138,9 @@ class ValidationSegments(Dataset[Tensor]):
         max_segments: int,
         *,
         strict: bool = False,
+        loudness_lufs: float | None = None,
     ) -> None:
-        self.num_samples = num_samples
-        self.sample_rate = sample_rate
-        self.channels = channels
+        self.read = SegmentReader(num_samples, sample_rate, channels, loudness_lufs)
         self.damaged: set[Path] = set()
         segments = [
             (file, round(k * num_samples * file.sample_rate / sample_rate))
@@ -107,7 +151,7 @@ class ValidationSegments(Dataset[Tensor]):
         self.segments: list[tuple[AudioFile, int]] = []
         for file, start in (segments[k * len(segments) // count] for k in range(count)):
             try:
-                read_segment(file, start, num_samples, sample_rate, channels)
+                self.read(file, start)
             except DataError as error:
                 if strict:
                     raise
@@ -123,14 +167,4 @@ class ValidationSegments(Dataset[Tensor]):
         return len(self.segments)
 
     def __getitem__(self, index: int) -> Tensor:
-        return read_segment(*self.segments[index], self.num_samples, self.sample_rate, self.channels)
-
-
-def read_segment(file: AudioFile, start: int, num_samples: int, sample_rate: int, channels: int) -> Tensor:
-    """Read exactly `num_samples` at `sample_rate`, from the file's own frame `start` on, zeros after the file's end.
-
-    Raises:
-        DataError: as `read_audio`.
-    """
-    audio = read_audio(file, sample_rate, channels, start / file.sample_rate, num_samples / sample_rate)
-    return torch.from_numpy(np.pad(audio, ((0, 0), (0, num_samples - audio.shape[1]))))
+        return self.read(*self.segments[index])

@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
@@ -11,8 +12,11 @@ import torch
 from lightning.pytorch.accelerators import CPUAccelerator
 from torch import Tensor
 
+from discrete_ae.data.augmentation import Augmentation
+from discrete_ae.data.balance import folder_weights
 from discrete_ae.data.crops import TrainingCrops, ValidationSegments
 from discrete_ae.data.files import AudioFile, Split, find_audio, recordings_root, split_by_hash, warn_skipped
+from discrete_ae.data.level import BLOCK_SECONDS, bring_to_loudness
 from discrete_ae.data.loading import AudioLoader, TrainingBatches, validation_batches
 from discrete_ae.data.reading import read_audio
 from discrete_ae.errors import DataError, UsageError
@@ -33,6 +37,13 @@ class AudioDataModule(pl.LightningDataModule):
         num_workers: loading processes per device; None takes none on CPU, up to 8 otherwise.
         seed: of the crops, at least 0.
         strict: whether a file that cannot be used ends the run instead of being skipped and named.
+        balance: what is trained on equally often: with "duration" every second, with "folder" every folder right below
+            `root`, as `folder_weights`.
+        loudness_lufs: to which every crop, segment and clip is brought, as `bring_to_loudness`, in [-70, 0]; None
+            leaves them as recorded.
+        gain_db: lowest and highest random gain of a crop, in [-100, 100], as `Augmentation`; None for none.
+        flip_polarity: whether half of the crops are multiplied by -1.
+        prefetch_batches: batches that each loading process keeps ready.
 
     Raises:
         UsageError: a number out of its range.
@@ -52,6 +63,11 @@ class AudioDataModule(pl.LightningDataModule):
         num_workers: int | None = None,
         seed: int = 0,
         strict: bool = False,
+        balance: str = "duration",
+        loudness_lufs: float | None = None,
+        gain_db: Sequence[float] | None = None,
+        flip_polarity: bool = False,
+        prefetch_batches: int = 4,
     ) -> None:
         super().__init__()
         self.num_samples = round(crop_seconds * sample_rate)
@@ -60,7 +76,15 @@ class AudioDataModule(pl.LightningDataModule):
         _require(0 < validation_fraction < 1, "data.validation_fraction", validation_fraction, "between 0 and 1")
         _require(max_validation_segments >= 1, "data.max_validation_segments", max_validation_segments, "at least 1")
         _require(num_workers is None or num_workers >= 0, "data.num_workers", num_workers, "null, 0 or more")
+        _require(prefetch_batches >= 1, "data.prefetch_batches", prefetch_batches, "at least 1")
         _require(seed >= 0, "seed", seed, "0 or more")
+        _require(balance in ("duration", "folder"), "data.balance", balance, "duration or folder")
+        _require(gain_db is None or _is_range(gain_db), "data.gain_db", gain_db, "null or [low, high] in -100 to 100")
+        if loudness_lufs is not None:
+            _require(-70 <= loudness_lufs <= 0, "data.loudness_lufs", loudness_lufs, "null or a number from -70 to 0")
+            least = f"at least {BLOCK_SECONDS}, the shortest audio that has a loudness, or data.loudness_lufs=null"
+            _require(crop_seconds >= BLOCK_SECONDS, "data.crop_seconds", crop_seconds, least)
+            _require(channels <= 5, "data.channels", channels, "at most 5 with data.loudness_lufs")
         self.root = root
         self.validation_root = validation_root
         self.sample_rate = sample_rate
@@ -71,6 +95,10 @@ class AudioDataModule(pl.LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.strict = strict
+        self.balance = balance
+        self.loudness_lufs = loudness_lufs
+        self.augmentation = Augmentation((gain_db[0], gain_db[1]) if gain_db else None, flip_polarity)
+        self.prefetch_batches = prefetch_batches
         self.train_files: list[AudioFile] = []
         self.validation_files: list[AudioFile] = []
         self.num_skipped = 0
@@ -80,11 +108,13 @@ class AudioDataModule(pl.LightningDataModule):
         if self.train_files:
             return
         train_files, validation_files = self._find()
-        audio = {"num_samples": self.num_samples, "sample_rate": self.sample_rate, "channels": self.channels}
-        self.validation_segments = ValidationSegments(
-            validation_files, **audio, max_segments=self.max_validation_segments, strict=self.strict
+        audio = (self.num_samples, self.sample_rate, self.channels)
+        common: dict[str, Any] = {"strict": self.strict, "loudness_lufs": self.loudness_lufs}
+        self.validation_segments = ValidationSegments(validation_files, *audio, self.max_validation_segments, **common)
+        weights = folder_weights(train_files, self._train_root) if self.balance == "folder" else None
+        self.training_crops = TrainingCrops(
+            train_files, *audio, self.seed, weights=weights, augmentation=self.augmentation, **common
         )
-        self.training_crops = TrainingCrops(train_files, **audio, seed=self.seed, strict=self.strict)
         damaged = self.validation_segments.damaged
         self.num_skipped += len(damaged)
         self.validation_files = [file for file in validation_files if file.path not in damaged]
@@ -119,8 +149,10 @@ class AudioDataModule(pl.LightningDataModule):
         for file in (self.validation_files[round(place)] for place in places):
             # `setup` has read segments of this file, not all of it.
             with contextlib.suppress(DataError):
-                audio = read_audio(file, self.sample_rate, self.channels, duration_s=max_seconds)
-                clips.append((file.path.name, torch.from_numpy(audio)))
+                audio = torch.from_numpy(read_audio(file, self.sample_rate, self.channels, duration_s=max_seconds))
+                if self.loudness_lufs is not None:
+                    audio = bring_to_loudness(audio, self.sample_rate, self.loudness_lufs)
+                clips.append((file.path.name, audio))
         return clips
 
     def describe(self) -> str:
@@ -130,12 +162,15 @@ class AudioDataModule(pl.LightningDataModule):
             f" ({len(self.validation_segments)} segments), {self.num_skipped} files skipped"
         )
 
+    @property
+    def _train_root(self) -> str | Path:
+        return self.root or recordings_root() / "train"
+
     def _find(self) -> Split:
-        own = recordings_root()
+        files = self._scan(self._train_root)
         if self.root is not None and self.validation_root is None:
-            return split_by_hash(self._scan(self.root), self.root, self.validation_fraction)
-        files = self._scan(self.root or own / "train")
-        validation = self._scan(self.validation_root or own / "validation")
+            return split_by_hash(files, self.root, self.validation_fraction)
+        validation = self._scan(self.validation_root or recordings_root() / "validation")
         # One folder may lie in the other: what validates does not train.
         held_out = {file.path.resolve() for file in validation}
         train = [file for file in files if file.path.resolve() not in held_out]
@@ -174,6 +209,7 @@ class AudioDataModule(pl.LightningDataModule):
             batch_sampler=batches,
             num_workers=workers,
             persistent_workers=workers > 0,
+            prefetch_factor=self.prefetch_batches if workers else None,
             pin_memory=not on_cpu,
         )
 
@@ -181,6 +217,16 @@ class AudioDataModule(pl.LightningDataModule):
 def _amount(files: Sequence[AudioFile]) -> str:
     noun = "file" if len(files) == 1 else "files"
     return f"{len(files)} {noun} ({sum(file.duration_s for file in files) / 60:.1f} min)"
+
+
+def _is_range(value: object) -> bool:
+    """Whether it is two numbers in [-100, 100], the lower one first."""
+    return (
+        isinstance(value, Sequence)
+        and len(value) == 2
+        and all(isinstance(number, int | float) for number in value)
+        and -100 <= value[0] <= value[1] <= 100
+    )
 
 
 def _require(holds: bool, key: str, value: object, expected: str) -> None:

@@ -4,7 +4,6 @@ Legend: C channels, N samples per channel.
 """
 
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import soundfile
 import soxr
 
 from discrete_ae.data.files import AudioFile, probe
+from discrete_ae.data.handles import opened
 from discrete_ae.errors import DataError
 
 Audio = npt.NDArray[np.float32]
@@ -32,6 +32,8 @@ def read_audio(
     channels: int | None = None,
     start_s: float = 0.0,
     duration_s: float | None = None,
+    *,
+    keep_open: bool = False,
 ) -> Audio:
     """Read a part of a recording, by seeking, and resample it to `sample_rate` in Hz.
 
@@ -43,12 +45,14 @@ def read_audio(
         channels: of the result, as in `match_channels`; None keeps the file's.
         start_s: where the part begins, rounded to a sample of the file.
         duration_s: its length; None reads to the end.
+        keep_open: whether the file stays open, for other parts of it to be read soon; see `handles`.
 
     Returns:
         (C, N) with `round(duration_s * sample_rate)` samples, fewer where the recording ends before.
 
     Raises:
-        DataError: the file cannot be read, is damaged, holds NaN or infinity, or has the wrong number of channels.
+        DataError: the file cannot be read, is damaged, holds NaN or infinity, has the wrong number of channels, or is
+            no longer the one of the header.
     """
     file = source if isinstance(source, AudioFile) else probe(Path(source))
     start = min(round(start_s * file.sample_rate), file.num_frames)
@@ -56,13 +60,13 @@ def read_audio(
     if duration_s is not None:
         length = min(length, round(duration_s * sample_rate))
     if file.sample_rate == sample_rate:
-        return match_channels(_read_frames(file, start, start + length), channels, file.path)
+        return match_channels(_read_frames(file, start, start + length, keep_open), channels, file.path)
 
     # Of the file's samples only each `step`-th falls on a sample of the result: the margin is a multiple of it.
     step = file.sample_rate // math.gcd(file.sample_rate, sample_rate)
     margin = step * math.ceil(_MARGIN_S * file.sample_rate / step)
     stop = start + math.ceil(length * file.sample_rate / sample_rate)
-    frames = match_channels(_read_frames(file, start - margin, stop + margin), channels, file.path)
+    frames = match_channels(_read_frames(file, start - margin, stop + margin, keep_open), channels, file.path)
     resampled = soxr.resample(np.ascontiguousarray(frames.T), file.sample_rate, sample_rate, quality="HQ").T
     first = margin * sample_rate // file.sample_rate
     return np.ascontiguousarray(resampled[:, first : first + length])
@@ -85,19 +89,26 @@ def match_channels(audio: Audio, channels: int | None, path: Path | None = None)
     )
 
 
-def _read_frames(file: AudioFile, start: int, stop: int) -> Audio:
+def _read_frames(file: AudioFile, start: int, stop: int, keep_open: bool) -> Audio:
     """Return frames [start, stop) of the file as (C, N), zeros where they lie outside of it."""
     inside = slice(max(start, 0), min(stop, file.num_frames))
     frames = np.zeros((stop - start, file.channels), dtype=np.float32)
     window = frames[inside.start - start : max(inside.stop, inside.start) - start]
     try:
-        with soundfile.SoundFile(os.fsencode(file.path)) as opened:
-            opened.seek(inside.start)
-            read = opened.read(out=window)
+        with opened(file.path, keep=keep_open) as source:
+            if (source.samplerate, source.channels, source.frames) != (
+                file.sample_rate,
+                file.channels,
+                file.num_frames,
+            ):
+                raise DataError(f"{file.path}: was replaced by another recording meanwhile; start again")
+            source.seek(inside.start)
+            if len(window) - len(source.read(out=window)) > _LENGTH_ERROR:
+                raise DataError(
+                    f"{file.path}: ends before the {file.num_frames} samples that its header promises; replace it"
+                )
     except (soundfile.SoundFileError, OSError) as error:
         raise DataError(f"{file.path}: not readable as audio; remove or replace it") from error
-    if len(window) - len(read) > _LENGTH_ERROR:
-        raise DataError(f"{file.path}: ends before the {file.num_frames} samples that its header promises; replace it")
     if not np.isfinite(window).all():
         raise DataError(f"{file.path}: holds NaN or infinite samples; repair or remove it")
     return np.ascontiguousarray(frames.T)

@@ -1,6 +1,24 @@
-"""Reconstruction losses and their weighted sum by name."""
+"""Reconstruction losses, adversarial ones, and their weighted sum by name."""
 
-from discrete_ae.losses.terms import LogSNR, MultiResolutionSTFT, MultiScaleMel, WaveformL1
+from discrete_ae.losses.adversarial import Adversary
+from discrete_ae.losses.balancer import LossBalancer
+from discrete_ae.losses.discriminators import MultiBandSTFTDiscriminator, MultiPeriodDiscriminator
+from discrete_ae.losses.mel import MultiScaleMel
+from discrete_ae.losses.stft import ComplexSTFT, MultiResolutionSTFT
+from discrete_ae.losses.waveform import LogSNR, NegativeSISDR, WaveformL1
 from discrete_ae.losses.weighted import LossValues, WeightedLoss
 
-__all__ = ["LogSNR", "LossValues", "MultiResolutionSTFT", "MultiScaleMel", "WaveformL1", "WeightedLoss"]
+__all__ = [
+    "Adversary",
+    "ComplexSTFT",
+    "LogSNR",
+    "LossBalancer",
+    "LossValues",
+    "MultiBandSTFTDiscriminator",
+    "MultiPeriodDiscriminator",
+    "MultiResolutionSTFT",
+    "MultiScaleMel",
+    "NegativeSISDR",
+    "WaveformL1",
+    "WeightedLoss",
+]

@@ -1,33 +1,41 @@
 """Named loss terms and their weighted sum: one vocabulary from the configuration to TensorBoard."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from discrete_ae.losses.adversarial import Adversary
+from discrete_ae.losses.balancer import LossBalancer, balanced
 
 
 class LossValues(NamedTuple):
     """The losses of one batch, scalars."""
 
     total: Tensor
-    """What is optimized: the reconstruction part plus the weighted auxiliary losses of the quantizer."""
+    """What is optimized: the weighted terms, the weighted adversarial terms, and those of the quantizer."""
     reconstruction: Tensor
-    """The weighted sum of the terms."""
+    """The weighted sum of the reconstruction terms; with a balancer a value without a gradient."""
     terms: dict[str, Tensor]
-    """Each term unweighted, reconstruction terms and the quantizer's auxiliary losses."""
+    """Each of them unweighted, by name; with a balancer, values without a gradient except for the quantizer's."""
 
 
 class WeightedLoss(nn.Module):
-    """Weighted sum of named reconstruction terms and of the quantizer's auxiliary losses.
+    """Weighted sum of named reconstruction terms, of adversarial ones, and of the quantizer's auxiliary losses.
 
     Args:
         terms: modules of (reconstruction, target), by name.
         weights: of the terms, by the same names; a term of weight 0 is not computed.
-        quantizer_weights: of the quantizer's auxiliary losses by name, such as commitment; 1 where it is not named.
+        quantizer_weights: of the quantizer's auxiliary losses by name, such as commitment; 1 where it is not named. One
+            of weight 0 is a value to look at; one below 0 is driven up.
+        balancer: makes one of the weights of all terms but the quantizer's; gradients are then shared out by it. The
+            values stay the weighted sums, so that curves of runs with and without compare.
+        adversary: discriminators, whose terms are added where forward is asked to.
 
     Raises:
-        ValueError: for a weight without a term, a term without a weight, a negative weight, or all weights 0.
+        ValueError: for a weight without a term, a term without a weight, a negative weight, all weights 0, or a term
+            named like one of the adversary's.
     """
 
     def __init__(
@@ -35,6 +43,8 @@ class WeightedLoss(nn.Module):
         terms: Mapping[str, nn.Module],
         weights: Mapping[str, float],
         quantizer_weights: Mapping[str, float] | None = None,
+        balancer: Callable[[Mapping[str, float]], LossBalancer] | None = None,
+        adversary: Adversary | None = None,
     ) -> None:
         super().__init__()
         if set(terms) != set(weights):
@@ -44,21 +54,61 @@ class WeightedLoss(nn.Module):
         self.weights = {name: float(weight) for name, weight in weights.items() if weight}
         self.terms = nn.ModuleDict({name: terms[name] for name in self.weights})
         self.quantizer_weights = dict(quantizer_weights or {})
+        self.adversary = adversary
+        if clash := set(self.weights) & set(self.adversarial_weights):
+            raise ValueError(f"terms: {sorted(clash)} have the names of adversarial terms; rename them")
+        self.balancer = balancer(self.weights | self.adversarial_weights) if balancer else None
 
-    def forward(self, reconstruction: Tensor, target: Tensor, auxiliary: Mapping[str, Tensor]) -> LossValues:
+    @property
+    def adversarial_weights(self) -> dict[str, float]:
+        """Of the adversary's terms by name; {} without one."""
+        return dict(self.adversary.weights) if self.adversary else {}
+
+    def forward(
+        self,
+        reconstruction: Tensor,
+        target: Tensor,
+        auxiliary: Mapping[str, Tensor],
+        *,
+        adversarial: bool = False,
+    ) -> LossValues:
         """Losses of a reconstruction (B, C, N) of target (B, C, N), in float32 whatever autocast says.
 
+        Args:
+            reconstruction: (B, C, N).
+            target: (B, C, N).
+            auxiliary: the quantizer's losses by name, scalars.
+            adversarial: whether the adversary's terms are computed and added to the total, never to the reconstruction
+                part, by which checkpoints are compared. Its networks follow the caller's autocast.
+
         Raises:
-            ValueError: if the quantizer names an auxiliary loss as a term is named.
+            ValueError: if the quantizer names an auxiliary loss as a term is named, or without an adversary.
         """
-        if clash := set(auxiliary) & set(self.terms):
+        if clash := set(auxiliary) & (set(self.terms) | set(self.adversarial_weights)):
             raise ValueError(
                 f"the quantizer's losses {sorted(clash)} have the names of reconstruction terms; rename one"
             )
+        if adversarial and self.adversary is None:
+            raise ValueError("adversarial: expected a loss with an adversary, got none; choose loss=adversarial")
+        reconstruction, target = reconstruction.float(), target.float()
+        balancing = self.balancer is not None and torch.is_grad_enabled() and reconstruction.requires_grad
+        source = reconstruction.detach().requires_grad_() if balancing else reconstruction
         with torch.autocast(target.device.type, enabled=False):
-            terms = {name: term(reconstruction.float(), target.float()) for name, term in self.terms.items()}
-        weighted = torch.stack([self.weights[name] * value for name, value in terms.items()]).sum()
-        total = weighted
+            terms = {name: term(source, target) for name, term in self.terms.items()}
+        opposed = self.adversary.generator_terms(source, target) if adversarial and self.adversary else {}
+        reconstructed = _weighted_sum(terms, self.weights)
+        total = reconstructed + _weighted_sum(opposed, self.adversarial_weights) if opposed else reconstructed
+        named = {**terms, **opposed}
+        if balancing and self.balancer is not None:
+            # Kept for one another: adversarial terms share the discriminators' graph.
+            gradients = {n: torch.autograd.grad(value, source, retain_graph=True)[0] for n, value in named.items()}
+            total = balanced(total, reconstruction, self.balancer(gradients))
+            named, reconstructed = {name: value.detach() for name, value in named.items()}, reconstructed.detach()
         for name, value in auxiliary.items():
-            total = total + self.quantizer_weights.get(name, 1.0) * value
-        return LossValues(total, weighted, {**terms, **auxiliary})
+            if weight := self.quantizer_weights.get(name, 1.0):
+                total = total + weight * value
+        return LossValues(total, reconstructed, {**named, **auxiliary})
+
+
+def _weighted_sum(values: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    return torch.stack([weights[name] * value for name, value in values.items()]).sum()

@@ -3,6 +3,8 @@
 from discrete_ae.model.autoencoder import AutoencoderOutput, DiscreteAutoencoder
 from discrete_ae.model.base import Decoder, Encoder
 from discrete_ae.model.conv import ConvDecoder, ConvEncoder
+from discrete_ae.model.snake import Snake
+from discrete_ae.model.span import Span
 from discrete_ae.model.spectral import SpectralDecoder, SpectralEncoder
 
 __all__ = [
@@ -12,6 +14,8 @@ __all__ = [
     "Decoder",
     "DiscreteAutoencoder",
     "Encoder",
+    "Snake",
+    "Span",
     "SpectralDecoder",
     "SpectralEncoder",
 ]

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from discrete_ae.model.base import Decoder, Encoder
+from discrete_ae.model.span import Span
 from discrete_ae.quantizers import Quantizer
 
 
@@ -78,6 +79,24 @@ class DiscreteAutoencoder(nn.Module):
     def bitrate_bps(self) -> float:
         """Nominal rate in bits per second."""
         return self.quantizer.bits_per_frame * self.frame_rate_hz
+
+    def input_span(self, outputs: Span) -> Span:
+        """The smallest interval of input samples that holds all that the outputs depend on, away from the ends."""
+        return self.encoder.input_span(self.decoder.input_span(outputs))
+
+    @property
+    def receptive_field_samples(self) -> int:
+        """The most input samples, first to last, on which one output sample depends."""
+        spans = [self.input_span(Span(n, n)) for n in range(self.hop_length)]
+        return max(span.last - span.first + 1 for span in spans)
+
+    @property
+    def look_ahead_samples(self) -> int:
+        """How far an output sample may look into the future: the most samples after its own on which one depends.
+
+        A whole frame is coded at once, so this is at least hop_length - 1, and exactly that of a causal model.
+        """
+        return max(self.input_span(Span(n, n)).last - n for n in range(self.hop_length))
 
     def forward(self, audio: Tensor) -> AutoencoderOutput:
         """Reconstruct audio (B, C, N), any N >= 1.

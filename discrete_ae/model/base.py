@@ -1,6 +1,7 @@
 """What an encoder and a decoder are to the autoencoder.
 
-Axes: B batch, C audio channels, N samples, D hidden channels, T frames.
+Axes: B batch, C audio channels, N samples, D hidden channels, T frames. Frame t has the samples [t H, (t + 1) H) of a
+hop of H samples.
 """
 
 import math
@@ -8,6 +9,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from torch import Tensor, nn
+
+from discrete_ae.model.span import Span
 
 
 def _is_whole(value: float) -> bool:
@@ -39,6 +42,13 @@ class _Half(nn.Module, ABC):
     def hop_length(self) -> int:
         """Samples per frame."""
         return math.prod(self.strides)
+
+    @abstractmethod
+    def input_span(self, outputs: Span) -> Span:
+        """The smallest interval that holds every input index on which the output indices depend, away from the ends.
+
+        An encoder's inputs are samples and its outputs frames, a decoder's the other way round.
+        """
 
 
 class Encoder(_Half):

@@ -42,12 +42,29 @@ def model_hash(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def describe_model(model: DiscreteAutoencoder, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What training adds to its checkpoint under KEY; the tensors are in its state_dict, under STATE_PREFIX."""
+def model_state(state_dict: Mapping[Any, Any]) -> dict[str, Tensor]:
+    """The model's tensors in the state_dict of a checkpoint, by the model's own names."""
+    return {
+        name.removeprefix(STATE_PREFIX): tensor
+        for name, tensor in state_dict.items()
+        if isinstance(name, str) and name.startswith(STATE_PREFIX)
+    }
+
+
+def describe_model(
+    model: DiscreteAutoencoder, config: Mapping[str, Any], state: Mapping[str, Tensor] | None = None
+) -> dict[str, Any]:
+    """What training adds to its checkpoint under KEY; the tensors are in its state_dict, under STATE_PREFIX.
+
+    Args:
+        model: whose scheduled numbers are noted.
+        config: nested plain data that builds the model again.
+        state: the tensors that the checkpoint holds, where they are not the model's present ones, as averages are not.
+    """
     return {
         "schema_version": SCHEMA_VERSION,
         "model": config,
-        "model_hash": model_hash(model.state_dict(), config),
+        "model_hash": model_hash(model.state_dict() if state is None else state, config),
         "scheduled": scheduled_numbers(model),
     }
 
@@ -76,12 +93,7 @@ def read_checkpoint(path: str | Path) -> SavedModel:
         raise DataError(
             f"{path}: has schema version {version}, this program reads {SCHEMA_VERSION}; update discrete-ae"
         )
-    state = {
-        name.removeprefix(STATE_PREFIX): tensor
-        for name, tensor in content["state_dict"].items()
-        if isinstance(name, str) and name.startswith(STATE_PREFIX)
-    }
     config, named, scheduled = about.get("model"), about.get("model_hash"), about.get("scheduled", {})
     if not isinstance(config, dict) or not isinstance(named, str) or not isinstance(scheduled, dict):
         raise DataError(foreign)
-    return SavedModel(config, state, named, scheduled)
+    return SavedModel(config, model_state(content["state_dict"]), named, scheduled)

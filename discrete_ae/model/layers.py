@@ -1,75 +1,152 @@
-"""Layers that the model families are built of. Axes: B batch, D channels, T time steps or frames."""
+"""Convolutions over time that the `conv` family is built of. Axes: B batch, D channels, T time steps.
 
-import torch
+Every layer is centred on its own time step, or `causal`: then an output sees nothing after its own step. Outside of the
+signal is silence, in every layer.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args
+
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+
+from discrete_ae.model.snake import Snake
+from discrete_ae.model.span import Span, input_span
+
+Activation = Literal["elu", "snake"]
+ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {"elu": lambda dim: nn.ELU(), "snake": Snake}
+
+Norm = Literal["none", "weight"]
+NORMS: dict[str, Callable[[nn.Module], nn.Module]] = {"none": lambda layer: layer, "weight": weight_norm}
 
 
-class ConvNeXtBlock(nn.Module):
-    """Depthwise convolution over time and a pointwise network, added to the input (Liu et al. 2022, arXiv:2201.03545).
+def require_choice(name: str, value: object, choices: Any) -> None:
+    """ValueError unless `value` is one of a Literal's."""
+    if value not in get_args(choices):
+        raise ValueError(f"{name}: expected one of {', '.join(get_args(choices))}, got {value!r}")
 
-    Works on (B, T, D): the pointwise part, which is most of the work, then needs no transposition.
+
+class Conv(nn.Conv1d):
+    """Convolution (B, D, T) to (B, D', T).
 
     Args:
-        dim: D.
-        kernel_size: frames seen, odd.
-        depth: blocks in the stack; the residual branch starts at 1 / depth, so that the stack starts near the identity.
+        dim_in: D.
+        dim_out: D'.
+        kernel_size: time steps seen, odd unless causal.
+        dilation: distance between them.
+        causal: whether they all lie before or at the own one.
+        groups: as in torch.nn.Conv1d.
 
     Raises:
-        ValueError: for an even kernel size.
+        ValueError: for an even kernel that is not causal.
     """
 
-    def __init__(self, dim: int, kernel_size: int, depth: int, expansion: int = 3) -> None:
-        super().__init__()
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size: expected an odd number of frames, got {kernel_size}")
-        self.depthwise = nn.Conv1d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim)
-        self.norm = nn.LayerNorm(dim)
-        self.widen = nn.Linear(dim, expansion * dim)
-        self.narrow = nn.Linear(expansion * dim, dim)
-        self.scale = nn.Parameter(torch.full((dim,), 1 / depth))
+    def __init__(
+        self, dim_in: int, dim_out: int, kernel_size: int, *, dilation: int = 1, causal: bool = False, groups: int = 1
+    ) -> None:
+        if kernel_size < 1 or (kernel_size % 2 == 0 and not causal):
+            raise ValueError(f"kernel_size: expected an odd number of time steps, at least 1, got {kernel_size}")
+        self.reach = dilation * (kernel_size - 1)
+        self.causal = causal
+        padding = 0 if causal else self.reach // 2
+        super().__init__(dim_in, dim_out, kernel_size, dilation=dilation, padding=padding, groups=groups)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, D) to (B, T, D)."""
-        branch = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
-        return x + self.scale * self.narrow(F.gelu(self.widen(self.norm(branch))))
+        """(B, D, T) to (B, D', T)."""
+        return super().forward(F.pad(x, (self.reach, 0)) if self.causal and self.reach else x)
 
-
-class ResidualUnit(nn.Module):
-    """ELU, a dilated convolution, ELU, a pointwise convolution, added to the input (B, D, T)."""
-
-    def __init__(self, dim: int, dilation: int, kernel_size: int = 3) -> None:
-        super().__init__()
-        self.dilated = nn.Conv1d(dim, dim // 2, kernel_size, dilation=dilation, padding=dilation * (kernel_size // 2))
-        self.pointwise = nn.Conv1d(dim // 2, dim, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, D, T) to (B, D, T)."""
-        return x + self.pointwise(F.elu(self.dilated(F.elu(x))))
+    def input_span(self, outputs: Span) -> Span:
+        """See MixesTime."""
+        before = self.reach if self.causal else self.reach // 2
+        return Span(outputs.first - before, outputs.last - before + self.reach)
 
 
 class Downsample(nn.Module):
-    """Strided convolution of kernel 2 s: (B, D, T s) to (B, D', T)."""
+    """Strided convolution of kernel 2 s: (B, D, T s) to (B, D', T).
 
-    def __init__(self, dim_in: int, dim_out: int, stride: int) -> None:
+    Step t sees its own s inputs, and the s before them if causal, else half as many on either side.
+    """
+
+    def __init__(self, dim_in: int, dim_out: int, stride: int, *, causal: bool = False, norm: Norm = "none") -> None:
         super().__init__()
-        self.pad = (stride // 2, stride - stride // 2)
-        self.conv = nn.Conv1d(dim_in, dim_out, 2 * stride, stride=stride)
+        self.stride = stride
+        self.before = stride if causal else stride // 2
+        self.conv = NORMS[norm](nn.Conv1d(dim_in, dim_out, 2 * stride, stride=stride))
 
     def forward(self, x: Tensor) -> Tensor:
         """Downsample by the stride."""
-        return self.conv(F.pad(x, self.pad))
+        return self.conv(F.pad(x, (self.before, self.stride - self.before)))
+
+    def input_span(self, outputs: Span) -> Span:
+        """See MixesTime."""
+        start = -self.before
+        return Span(outputs.first * self.stride + start, outputs.last * self.stride + start + 2 * self.stride - 1)
 
 
 class Upsample(nn.Module):
-    """Transposed convolution of kernel 2 s: (B, D, T) to (B, D', T s)."""
+    """Transposed convolution of kernel 2 s: (B, D, T) to (B, D', T s).
 
-    def __init__(self, dim_in: int, dim_out: int, stride: int) -> None:
+    Step t writes its own s outputs, and the s after them if causal, else half as many on either side.
+    """
+
+    def __init__(self, dim_in: int, dim_out: int, stride: int, *, causal: bool = False, norm: Norm = "none") -> None:
         super().__init__()
-        self.trim = stride // 2
         self.stride = stride
-        self.conv = nn.ConvTranspose1d(dim_in, dim_out, 2 * stride, stride=stride)
+        self.trim = 0 if causal else stride // 2
+        self.conv = NORMS[norm](nn.ConvTranspose1d(dim_in, dim_out, 2 * stride, stride=stride))
 
     def forward(self, x: Tensor) -> Tensor:
         """Upsample by the stride."""
         return self.conv(x)[..., self.trim : self.trim + x.shape[-1] * self.stride]
+
+    def input_span(self, outputs: Span) -> Span:
+        """See MixesTime."""
+        first, last = outputs.first + self.trim, outputs.last + self.trim
+        return Span(first // self.stride - 1, last // self.stride)
+
+
+class ResidualUnit(nn.Module):
+    """Activation, a dilated convolution, activation, a pointwise convolution, added to the input (B, D, T).
+
+    Args:
+        dim: D.
+        kernel_size: of the dilated convolution.
+        dilation: of it.
+        compress: D / compress channels lie between the two convolutions.
+        activation: "elu" or "snake".
+        norm: "weight" or "none".
+        causal: see the module.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        kernel_size: int = 3,
+        dilation: int = 1,
+        compress: int = 2,
+        activation: Activation = "elu",
+        norm: Norm = "none",
+        causal: bool = False,
+    ) -> None:
+        super().__init__()
+        inner = dim // compress
+        self.activation = ACTIVATIONS[activation](dim)
+        self.dilated = NORMS[norm](Conv(dim, inner, kernel_size, dilation=dilation, causal=causal))
+        self.inner_activation = ACTIVATIONS[activation](inner)
+        self.pointwise = NORMS[norm](nn.Conv1d(inner, dim, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, D, T) to (B, D, T)."""
+        return x + self.pointwise(self.inner_activation(self.dilated(self.activation(x))))
+
+    def input_span(self, outputs: Span) -> Span:
+        """See MixesTime."""
+        branch = input_span(self.dilated, outputs)
+        return Span(min(branch.first, outputs.first), max(branch.last, outputs.last))
+
+
+def residual_units(dim: int, dilations: Sequence[int], **arguments: object) -> list[nn.Module]:
+    """One unit for each dilation."""
+    return [ResidualUnit(dim, dilation=dilation, **arguments) for dilation in dilations]  # type: ignore[arg-type]

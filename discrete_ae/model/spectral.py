@@ -1,63 +1,28 @@
-"""Frame-rate network: everything learned happens once a frame, between two fixed lapped transforms.
+"""Frame-rate network: everything learned happens once a frame, between two fixed transforms.
 
-The encoder reads each frame through the modulated complex lapped transform (Malvar 1999): cosine and sine
-projections of a sine-windowed frame of two hops. The decoder writes modified discrete cosine transform coefficients
-(Princen & Bradley 1986), whose overlap-add is orthonormal: an error in the coefficients is the same error in the
-waveform. In between are ConvNeXt blocks, as in Vocos (Siuzdak 2023, arXiv:2306.00814); ours differs in the fixed
-transform, which learns faster than a trained one where data and time are short.
+ConvNeXt blocks between a spectral front and a spectral head, as in Vocos (Siuzdak 2023, arXiv:2306.00814) and
+WavTokenizer (Ji et al. 2024, arXiv:2408.16532). Ours differs in the default transform, a lapped one of two hops:
+trained for minutes, it ended 1 dB SI-SDR above learned frames.
 
 Axes: B batch, C audio channels, D hidden channels, T frames, H hop length.
 """
 
-import math
+from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from discrete_ae.model.base import Decoder, Encoder
-from discrete_ae.model.layers import ConvNeXtBlock
+from discrete_ae.model.convnext import ConvNeXtBlock
+from discrete_ae.model.frames import FRONTS, HEADS, cut, overlap_add
+from discrete_ae.model.layers import require_choice
+from discrete_ae.model.span import Span, input_span
 
-
-def lapped_basis(hop_length: int) -> tuple[Tensor, Tensor]:
-    """Cosine and sine bases (2 H, H) of the lapped transform, with the sine window; the cosine basis is orthonormal."""
-    n = torch.arange(2 * hop_length, dtype=torch.float64)[:, None] + 0.5
-    k = torch.arange(hop_length, dtype=torch.float64)[None] + 0.5
-    window = torch.sin(math.pi * n / (2 * hop_length)) * math.sqrt(2 / hop_length)
-    angle = math.pi / hop_length * (n + hop_length / 2) * k
-    return (window * torch.cos(angle)).float(), (window * torch.sin(angle)).float()
+Front = Literal["lapped", "stft", "patch"]
+Head = Literal["lapped", "istft", "patch"]
 
 
 class SpectralEncoder(Encoder):
-    """Lapped transform, a linear map to D channels, ConvNeXt blocks.
-
-    Args:
-        channels: C, audio channels.
-        hop_length: H, samples per frame; a frame spans 2 H.
-        dim: D, hidden channels.
-        depth: number of blocks.
-        kernel_size: frames seen by one block, odd.
-    """
-
-    basis: Tensor
-
-    def __init__(self, channels: int, hop_length: int, dim: int, depth: int, kernel_size: int = 7) -> None:
-        super().__init__(channels, dim, [hop_length])
-        self.register_buffer("basis", torch.cat(lapped_basis(hop_length), dim=1), persistent=False)
-        self.project = nn.Linear(2 * hop_length * channels, dim)
-        self.blocks = nn.Sequential(*(ConvNeXtBlock(dim, kernel_size, depth) for _ in range(depth)))
-        self.norm = nn.LayerNorm(dim)
-
-    def forward(self, audio: Tensor) -> Tensor:
-        """See Encoder."""
-        hop = self.hop_length
-        before = hop // 2
-        frames = nn.functional.pad(audio, (before, hop - before)).unfold(-1, 2 * hop, hop)  # (B, C, T, 2 H)
-        coefficients = (frames @ self.basis).transpose(1, 2).flatten(2)
-        return self.norm(self.blocks(self.project(coefficients))).transpose(1, 2)
-
-
-class SpectralDecoder(Decoder):
-    """ConvNeXt blocks, a linear map to transform coefficients, overlap-add.
+    """Fixed transform, a linear map to D channels, ConvNeXt blocks.
 
     Args:
         channels: C, audio channels.
@@ -65,26 +30,91 @@ class SpectralDecoder(Decoder):
         dim: D, hidden channels.
         depth: number of blocks.
         kernel_size: frames seen by one block, odd.
+        front: "lapped" (windows of 2 H), "stft" (4 H) or "patch" (H).
+        causal: whether a frame depends on no sample after its own; its window then ends with it.
+
+    Raises:
+        ValueError: for an unknown front, or an even kernel.
     """
 
-    basis: Tensor
-
-    def __init__(self, channels: int, hop_length: int, dim: int, depth: int, kernel_size: int = 7) -> None:
+    def __init__(
+        self,
+        channels: int,
+        hop_length: int,
+        dim: int,
+        depth: int,
+        kernel_size: int = 7,
+        front: Front = "lapped",
+        causal: bool = False,
+    ) -> None:
         super().__init__(channels, dim, [hop_length])
-        self.register_buffer("basis", lapped_basis(hop_length)[0].T.contiguous(), persistent=False)
-        self.blocks = nn.Sequential(*(ConvNeXtBlock(dim, kernel_size, depth) for _ in range(depth)))
+        require_choice("front", front, Front)
+        self.front = FRONTS[front](hop_length)
+        overlap = (self.front.hops - 1) * hop_length
+        self.before = overlap if causal else overlap // 2
+        self.project = nn.Linear(self.front.num_features * channels, dim)
+        self.blocks = nn.Sequential(*(ConvNeXtBlock(dim, kernel_size, depth, causal=causal) for _ in range(depth)))
         self.norm = nn.LayerNorm(dim)
-        self.project = nn.Linear(dim, hop_length * channels)
-        with torch.no_grad():
-            self.project.weight.mul_(0.1)  # the first reconstruction is quiet: louder noise is worse than silence
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """See Encoder."""
+        features = self.front(cut(audio, self.hop_length, self.front.hops, self.before))  # (B, C, T, F)
+        return self.norm(self.blocks(self.project(features.transpose(1, 2).flatten(2)))).transpose(1, 2)
+
+    def input_span(self, outputs: Span) -> Span:
+        """See Encoder."""
+        frames = input_span(self.blocks, outputs)
+        first, last = (frame * self.hop_length - self.before for frame in frames)
+        return Span(first, last + self.front.hops * self.hop_length - 1)
+
+
+class SpectralDecoder(Decoder):
+    """ConvNeXt blocks, a linear map to the features of a fixed transform, overlap-add.
+
+    Args:
+        channels: C, audio channels.
+        hop_length: H, samples per frame.
+        dim: D, hidden channels.
+        depth: number of blocks.
+        kernel_size: frames seen by one block, odd.
+        head: "lapped" (windows of 2 H), "istft" (4 H) or "patch" (H); None is "lapped", or "patch" if causal.
+        causal: whether a sample depends on no frame after its own.
+
+    Raises:
+        ValueError: for an unknown head, an even kernel, or a causal decoder with windows longer than a hop.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        hop_length: int,
+        dim: int,
+        depth: int,
+        kernel_size: int = 7,
+        head: Head | None = None,
+        causal: bool = False,
+    ) -> None:
+        super().__init__(channels, dim, [hop_length])
+        head = head or ("patch" if causal else "lapped")
+        require_choice("head", head, Head)
+        self.head = HEADS[head](hop_length)
+        if causal and self.head.hops > 1:
+            # Its first half would fade in over the samples that only this frame knows.
+            raise ValueError(f"head: expected 'patch' for a causal decoder, whose frames do not overlap, got {head!r}")
+        self.before = (self.head.hops - 1) * hop_length // 2
+        self.blocks = nn.Sequential(*(ConvNeXtBlock(dim, kernel_size, depth, causal=causal) for _ in range(depth)))
+        self.norm = nn.LayerNorm(dim)
+        self.project = nn.Linear(dim, self.head.num_features * channels)
+        self.head.start_quietly(self.project)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """See Decoder."""
+        features = self.project(self.norm(self.blocks(hidden.transpose(1, 2))))  # (B, T, C F)
+        windows = self.head(features.unflatten(2, (self.channels, -1)).transpose(1, 2))
+        return overlap_add(windows, self.hop_length, self.before)
+
+    def input_span(self, outputs: Span) -> Span:
+        """See Decoder."""
+        first, last = (sample + self.before for sample in outputs)
         hop = self.hop_length
-        coefficients = self.project(self.norm(self.blocks(hidden.transpose(1, 2))))
-        frames = coefficients.unflatten(2, (self.channels, hop)).transpose(1, 2) @ self.basis  # (B, C, T, 2 H)
-        first, second = frames.unflatten(-1, (2, hop)).unbind(-2)
-        pad = nn.functional.pad
-        overlapped = pad(first, (0, 0, 0, 1)) + pad(second, (0, 0, 1, 0))
-        before = hop // 2
-        return overlapped.flatten(2)[..., before : before + hidden.shape[-1] * hop]
+        return input_span(self.blocks, Span(first // hop - self.head.hops + 1, last // hop))

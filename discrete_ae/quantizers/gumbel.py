@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from discrete_ae.checks import positive, whole_number
 from discrete_ae.quantizers.base import Quantized, Quantizer
+from discrete_ae.quantizers.entropy import entropy_bits
 from discrete_ae.schedules import Schedule
 
 
@@ -35,6 +36,8 @@ class GumbelSoftmaxQuantizer(Quantizer):
     Losses:
         kl: divergence in nats of a codebook's softmax(scores) from the uniform distribution, mean over frames and
             codebooks (Ramesh et al. 2021, arXiv:2102.12092): holds frames back from choosing too clearly.
+        code_entropy: bits per frame, in training: entropy of the mean of softmax(scores) over the batch, summed over
+            codebooks.
 
     Raises:
         ValueError: for a number outside these ranges.
@@ -79,8 +82,12 @@ class GumbelSoftmaxQuantizer(Quantizer):
         # In evaluation the mixture is there for its gradient; its value is replaced by dequantize(codes).
         choice = self._draw(logits) if self.training else torch.softmax(logits / self.temperature, dim=-1)
         mixed = torch.einsum("bkts,ksd->bkdt", choice, self.codebooks)
-        losses = {"kl": _kl_to_uniform(logits)} if self.kl_to_uniform and self.training and logits.numel() else {}
+        losses = self._losses(logits) if self.training and logits.numel() else {}
         return Quantized(mixed.flatten(1, 2), codes, losses)
+
+    def _losses(self, logits: Tensor) -> dict[str, Tensor]:
+        losses = {"code_entropy": entropy_bits(torch.softmax(logits, dim=-1).mean(dim=(0, 2)))}
+        return losses | {"kl": _kl_to_uniform(logits)} if self.kl_to_uniform else losses
 
     def _draw(self, logits: Tensor) -> Tensor:
         """One entry of each codebook by Gumbel noise, as weights (B, K, T, codebook_size): soft, or one of them 1."""

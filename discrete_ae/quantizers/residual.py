@@ -6,7 +6,10 @@ Zeghidour et al. 2021 (SoundStream, arXiv:2107.03312, section III.C). Ours diffe
 - The gradient of the latents is the mean of the stages' gradients. The literal chain rule multiplies that of a stage by
   1 - s' of every stage before it, 0 for straight-through: no stage but the first would reach the encoder. A plain sum
   would grow with the number of stages.
-- Dropout of stages (section III.C, quantizer dropout) leaves codes and losses whole; it only cuts what is decoded.
+- Dropout of stages (section III.C, quantizer dropout) leaves codes and losses whole; it only cuts what is decoded. The
+  gradient that comes back from an item decoded by n of N stages is the mean over those n. To keep the gradient of the
+  stages' own losses the mean over all N, it is multiplied by N / n behind a stage and divided by N before it, so that
+  a parameter within, such as an entry of a Gumbel stage, gets the N / n of it; losses come to parameters undivided.
 """
 
 from collections.abc import Callable
@@ -19,6 +22,9 @@ from discrete_ae.checks import in_unit_interval, positive, whole_number
 from discrete_ae.quantizers.base import Quantized, Quantizer
 from discrete_ae.schedules import Schedule
 
+RATES = frozenset({"code_entropy"})
+"""Losses in bits per frame: those of the stages add up, where of any other the mean is taken."""
+
 
 class ResidualQuantizer(Quantizer):
     """Stages of one quantizer, each on the residual of those before; the first ones decode by themselves.
@@ -30,6 +36,10 @@ class ResidualQuantizer(Quantizer):
             L for a scalar quantizer of L levels, whose residual is about that much smaller than its range.
         dropout: share of the items in training that are decoded from the first n stages, n uniform from 1 to all of
             them; may be a schedule.
+
+    Losses:
+        Those of a stage, by the same names: their mean over the stages, or their sum if it is one of RATES. The
+        gradient that reaches the latents is the mean either way.
 
     Raises:
         ValueError: for a number outside its range, or a stage that is no quantizer with codes.
@@ -67,11 +77,12 @@ class ResidualQuantizer(Quantizer):
             with torch.no_grad():  # before the training forward, which may move a codebook
                 codes.append(stage.encode(residual * factor))
                 exact = stage.dequantize(codes[-1]) / factor
-            out = stage(_with_gradient_times(residual * factor, 1 / kept))
-            total = total + torch.where(k < kept, out.latents / factor, 0.0)
+            out = stage(_with_gradient_times(residual * factor, 1 / len(self.stages)))
+            decoded = _with_gradient_times(out.latents / factor, len(self.stages) / kept)
+            total = total + torch.where(k < kept, decoded, 0.0)
             residual = residual - exact
             losses.append(out.losses)
-        return Quantized(total, torch.cat(codes, dim=1), {name: _mean(losses, name) for name in losses[0]})
+        return Quantized(total, torch.cat(codes, dim=1), {name: _together(losses, name) for name in losses[0]})
 
     def dequantize(self, codes: Tensor) -> Tensor:
         """See Quantizer."""
@@ -96,12 +107,13 @@ class ResidualQuantizer(Quantizer):
         return torch.where(torch.rand(size, device=latents.device) < self.dropout, drawn, everything)
 
 
-def _mean(losses: list[dict[str, Tensor]], name: str) -> Tensor:
-    """Mean of a loss over the stages, with the gradient of their sum: that of the latents is divided already."""
+def _together(losses: list[dict[str, Tensor]], name: str) -> Tensor:
+    """Mean of a loss over the stages, or sum of a rate; with the gradient of the sum, whose share in the latents is
+    divided already."""
     total = torch.stack([loss[name] for loss in losses]).sum()
-    return total.detach() / len(losses) + (total - total.detach())
+    return total if name in RATES else total.detach() / len(losses) + (total - total.detach())
 
 
-def _with_gradient_times(x: Tensor, factor: Tensor) -> Tensor:
+def _with_gradient_times(x: Tensor, factor: Tensor | float) -> Tensor:
     """The values of x; the gradient that reaches it is multiplied by `factor`."""
     return x.detach() + (x - x.detach()) * factor

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from discrete_ae.checks import whole_number
 from discrete_ae.quantizers.base import Quantized, Quantizer
+from discrete_ae.quantizers.entropy import entropy_bits, soft_level_shares
 from discrete_ae.rounding import Rounding
 
 Bound = Literal["tanh", "sigmoid", "clamp"]
@@ -51,6 +52,11 @@ class ScalarQuantizer(Quantizer):
         rounding: what rounds, with op="round".
         bound: "tanh", "sigmoid" or "clamp" (to [-1, 1]; its gradient passes straight through outside).
 
+    Losses:
+        code_entropy: bits per frame, in training: entropy of each channel's levels over the batch, softly counted
+            before rounding, summed over channels. It bounds that of the codes from above, and equals it for channels
+            that are independent.
+
     Raises:
         ValueError: for fewer than 2 levels, an unknown bound, or a rounding that is not a Rounding with op="round".
     """
@@ -80,7 +86,10 @@ class ScalarQuantizer(Quantizer):
         steps = self.steps.repeat(self.num_codebooks)[:, None]
         scaled = BOUNDS[self.bound](latents) * steps
         rounded = self.rounding(scaled)
-        return Quantized(_to_unit_range(rounded, steps), self._codes(scaled.detach()), {})
+        losses = {}
+        if self.training and scaled.numel():
+            losses["code_entropy"] = entropy_bits(soft_level_shares(scaled, steps, max(self.levels)))
+        return Quantized(_to_unit_range(rounded, steps), self._codes(scaled.detach()), losses)
 
     def _codes(self, scaled: Tensor) -> Tensor:
         """The mixed-radix numbers (B, K, T) of the nearest integers, by Horner's rule; nan counts as 0."""

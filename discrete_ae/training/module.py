@@ -1,7 +1,8 @@
 """The autoencoder as Lightning trains it. Axes: B batch, C audio channels, N samples."""
 
+import copy
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -12,11 +13,12 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric
 
 from discrete_ae.errors import DataError, UsageError
-from discrete_ae.losses import WeightedLoss
+from discrete_ae.losses import LossValues, WeightedLoss
 from discrete_ae.metrics import CodeUsage, si_sdr_db
 from discrete_ae.model import AutoencoderOutput, DiscreteAutoencoder
-from discrete_ae.model.checkpoint import KEY, describe_model
+from discrete_ae.model.checkpoint import KEY, describe_model, model_state
 from discrete_ae.schedules import follow_schedules
+from discrete_ae.training.compiled import CompiledForward
 
 
 class AutoencoderModule(pl.LightningModule):
@@ -29,6 +31,7 @@ class AutoencoderModule(pl.LightningModule):
         optimizer: parameters to optimizer.
         scheduler: (optimizer, total steps) to a schedule that is stepped with every optimizer step.
         seed: with the step and the rank it alone decides on the quantizer's noise.
+        compile_model: whether torch.compile makes the forward that trains.
     """
 
     def __init__(
@@ -39,9 +42,11 @@ class AutoencoderModule(pl.LightningModule):
         optimizer: Callable[..., Optimizer],
         scheduler: Callable[..., LRScheduler],
         seed: int,
+        compile_model: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
+        self.training_model = CompiledForward(model) if compile_model else model.__call__
         self.model_config = model_config
         self.loss = loss
         self.make_optimizer = optimizer
@@ -51,35 +56,39 @@ class AutoencoderModule(pl.LightningModule):
         self.training_usage = CodeUsage(sizes) if sizes else None
         self.validation_usage = CodeUsage(sizes) if sizes else None
         self.validation_means: dict[str, MeanMetric] = {}
+        self._watched: Tensor | float = 0.0
 
     def configure_optimizers(self) -> Any:
         """See LightningModule."""
-        try:
-            optimizer = self.make_optimizer(self.model.parameters())
-            scheduler = self.make_scheduler(optimizer, total_steps=self.trainer.max_steps)
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"optim: {error}") from error
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return self._with_schedule(self.make_optimizer, self.model.parameters(), self.trainer.max_steps)
 
-    def training_step(self, audio: Tensor, batch_idx: int) -> Tensor:
+    def training_step(self, audio: Tensor, batch_idx: int) -> Tensor | None:
         """Loss of a batch of crops (B, C, N)."""
-        self._reseed("train", self.global_step, batch_idx)
-        scheduled = self._follow_schedules()
-        output = self.model(audio)
+        output = self._training_output(audio, batch_idx)
         values = self.loss(output.reconstruction, audio, output.losses)
         # Before its gradient reaches the weights, and before codes of what is no number are counted.
-        self._require_finite(values.total)
-        scalars = {"loss": values.total, "reconstruction": values.reconstruction, **values.terms}
-        self.log_dict({f"train/{name}": value.detach() for name, value in scalars.items()})
-        self.log_dict({f"schedule/{name}": value for name, value in scheduled.items()})
-        if self.training_usage is not None:
-            self.training_usage.update(output.codes)
+        self._watch(values.total)
+        self._log_training(values, output.codes)
         return values.total
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """See LightningModule; its own way refuses a fused optimizer wherever there is mixed precision."""
+        if gradient_clip_val is None or gradient_clip_val <= 0:
+            return
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        if gradient_clip_algorithm == "value":
+            torch.nn.utils.clip_grad_value_(parameters, gradient_clip_val)
+        else:
+            torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Log what belongs to a step rather than to a batch; the gradient is not clipped yet."""
-        every = cast(Any, self.trainer).log_every_n_steps
-        if not every or (self.global_step + 1) % every:
+        if not self._is_logged:
             return
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
         self.log("train/gradient_norm", torch.nn.utils.get_total_norm(gradients))
@@ -105,7 +114,8 @@ class AutoencoderModule(pl.LightningModule):
         output = self.model(audio)
         values = self.loss(output.reconstruction, audio, output.losses)
         # A checkpoint is written after a validation: weights that are not finite must be found before.
-        self._require_finite(values.reconstruction)
+        self._watch(values.reconstruction)
+        self._require_finite()
         self._add_to_means({"reconstruction": values.reconstruction, **values.terms}, len(audio))
         quality = si_sdr_db(output.reconstruction, audio)
         self._add_to_means({"si_sdr_db": quality.sum() / max(len(quality), 1)}, len(quality))
@@ -124,17 +134,53 @@ class AutoencoderModule(pl.LightningModule):
             self._log_codes("val", self.validation_usage)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what is needed to build the model again."""
-        checkpoint[KEY] = describe_model(self.model, self.model_config)
+        """Add what is needed to build the model again, of the tensors that callbacks have left in the checkpoint."""
+        self._require_finite()
+        checkpoint[KEY] = describe_model(self.model, self.model_config, model_state(checkpoint["state_dict"]))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse the state of a run of another kind in a line, where PyTorch does so in a page."""
+        if set(checkpoint["state_dict"]) != set(self.state_dict()):
+            raise DataError(
+                f"{self.trainer.ckpt_path}: comes from a run with another loss= or model, which cannot be continued "
+                "with this one; start anew from its weights with init_from="
+            )
+
+    def _training_output(self, audio: Tensor, batch_idx: int) -> AutoencoderOutput:
+        """The forward that trains, with the noise and the scheduled numbers of this step."""
+        self._reseed("train", self.global_step, batch_idx)
+        self.log_dict({f"schedule/{name}": value for name, value in self._follow_schedules().items()})
+        return self.training_model(audio)
+
+    def _log_training(self, values: LossValues, codes: Tensor) -> None:
+        scalars = {"loss": values.total, "reconstruction": values.reconstruction, **values.terms}
+        self.log_dict({f"train/{name}": value.detach() for name, value in scalars.items()})
+        if self.training_usage is not None:
+            self.training_usage.update(codes)
+
+    def _with_schedule(
+        self, make_optimizer: Callable[..., Optimizer], parameters: Iterable[Tensor], total_steps: int
+    ) -> dict[str, Any]:
+        try:
+            optimizer = make_optimizer(parameters)
+            scheduler = self.make_scheduler(optimizer, total_steps=total_steps)
+        except (TypeError, ValueError, RuntimeError) as error:  # the last: fused=true on a device that has no such
+            raise UsageError(f"optim: {error}") from error
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    @property
+    def _is_logged(self) -> bool:
+        """Whether the step that is being made is one of which Lightning logs."""
+        every = cast(Any, self.trainer).log_every_n_steps
+        return bool(every) and (self.global_step + 1) % every == 0
 
     def _training_reconstruction(self, output: AutoencoderOutput, audio: Tensor, batch_idx: int) -> Tensor | None:
         """What the decoder makes of the training-time forward; None where it is the hard one to the last bit."""
         quantizer = self.model.quantizer
         hard = quantizer(output.latents).latents
         self._reseed("validation", self.global_step, batch_idx)
-        quantizer.train()
-        soft = quantizer(output.latents).latents
-        quantizer.eval()
+        # A copy of it, since codebooks that are moving averages learn from a training forward.
+        soft = copy.deepcopy(quantizer).train()(output.latents).latents
         return None if torch.equal(soft, hard) else self.model.reconstruct(soft, audio.shape[-1])
 
     def _follow_schedules(self) -> dict[str, float]:
@@ -162,9 +208,19 @@ class AutoencoderModule(pl.LightningModule):
         key = repr((self.seed, *where, self.global_rank)).encode()
         torch.manual_seed(int.from_bytes(hashlib.sha256(key).digest()[:8], "little") % 2**63)
 
-    def _require_finite(self, loss: Tensor) -> None:
+    def _watch(self, loss: Tensor) -> None:
+        """Look at every loss on a CPU; on a GPU, which a look makes wait, at the sum of those since the last log."""
+        self._watched = self._watched + loss.detach()  # what is not finite stays so in a sum
+        if self.device.type == "cpu" or self._is_logged:
+            self._require_finite()
+
+    def _require_finite(self) -> None:
+        """End the run if a watched loss was no finite number: always before a checkpoint is written."""
+        if not isinstance(self._watched, Tensor):
+            return
         # Of all ranks, since one that stops alone leaves the others waiting for it.
-        loss = cast(Tensor, self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="sum"))
+        loss = cast(Tensor, self.trainer.strategy.reduce(self._watched, reduce_op="sum"))
+        self._watched = 0.0
         if not torch.isfinite(loss):
             raise DataError(
                 f"the loss is {loss.item()} at step {self.global_step}: training diverged and was stopped; the last "

@@ -1,14 +1,21 @@
 """Crops and segments: which samples of which file, and that nothing but the numbers decides it."""
 
+import itertools
+import pickle
+
 import numpy as np
 import pytest
 import soundfile
 import torch
 
 from discrete_ae.data import AudioFile, TrainingCrops, ValidationSegments, find_audio
+from discrete_ae.data.augmentation import Augmentation
+from discrete_ae.data.level import measure_loudness
 from discrete_ae.errors import DataError
 
 RATE = 8000
+ALL = {"weights": [1.0, 1.0, 3.0], "loudness_lufs": -30.0, "augmentation": Augmentation((-6.0, 6.0), True)}
+every_setting = pytest.mark.parametrize("options", [{}, ALL], ids=["default", "all options"])
 
 
 @pytest.fixture
@@ -47,15 +54,35 @@ def test_files_are_drawn_by_duration_and_starts_evenly(files):
     assert abs(in_b.mean() - 3750) < 440
 
 
-def test_crop_is_a_function_of_seed_and_number(files):
-    crops = TrainingCrops(files, 500, RATE, 1, seed=3)
+@pytest.mark.parametrize("seed", [0, 7])
+def test_draws_are_the_documented_ones(files, seed):
+    """By slices of the written ramps: no option may move the draws of the file and of the start."""
+    ramps = [np.arange(1, 4001), np.arange(10001, 18001), np.arange(20001, 20101)]
+    durations_s = [len(ramp) / RATE for ramp in ramps]
+    crops = TrainingCrops(files, 500, RATE, 1, seed=seed)
+    changed = TrainingCrops(files, 500, RATE, 1, seed=seed, augmentation=Augmentation((-6.0, 6.0), True))
+    for number in range(100):
+        random = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, number, 0))))
+        place = random.random() * sum(durations_s)
+        ramp = ramps[sum(place >= end for end in itertools.accumulate(durations_s))]
+        start = random.integers(max(len(ramp) - 500, 0) + 1)
+        expected = np.zeros(500)
+        expected[: len(ramp) - start] = ramp[start : start + 500]
+        assert integers(crops[number])[0].tolist() == expected.tolist()
+        ratio = changed[number][0, 0] / crops[number][0, 0]
+        assert torch.allclose(changed[number], ratio * crops[number], rtol=1e-5)
+
+
+@every_setting
+def test_crop_is_a_function_of_seed_and_number(files, options):
+    crops = TrainingCrops(files, 500, RATE, 1, seed=3, **options)
     forwards = [crops[number] for number in range(20)]
-    other = TrainingCrops(files, 500, RATE, 1, seed=3)
+    other = pickle.loads(pickle.dumps(crops))
     backwards = [other[number] for number in reversed(range(20))]
     assert all(torch.equal(x, y) for x, y in zip(forwards, reversed(backwards), strict=True))
     loader = torch.utils.data.DataLoader(crops, batch_sampler=[[k] for k in range(20)], num_workers=2)
     assert all(torch.equal(x, y[0]) for x, y in zip(forwards, loader, strict=True))
-    another_seed = TrainingCrops(files, 500, RATE, 1, seed=4)
+    another_seed = TrainingCrops(files, 500, RATE, 1, seed=4, **options)
     assert sum(torch.equal(x, another_seed[k]) for k, x in enumerate(forwards)) <= 2
     assert crops[10**15].shape == (1, 500)
 
@@ -83,6 +110,18 @@ def test_damaged_file_is_replaced_named_once_and_counted(tmp_path, files, caplog
         [TrainingCrops(with_bad, 500, RATE, 1, strict=True)[number] for number in range(20)]
     with pytest.raises(DataError, match="1 of 1 training files are damaged"):
         TrainingCrops(with_bad[-1:], 500, RATE, 1)[0]
+
+
+def test_crops_and_segments_have_the_loudness_asked_for(tmp_path):
+    random = np.random.default_rng(0)
+    for name, level in (("loud", 0.5), ("quiet", 0.02)):
+        soundfile.write(tmp_path / f"{name}.wav", level * random.uniform(-1, 1, 2 * RATE), RATE)
+    files = find_audio(tmp_path).files
+    for audio in (
+        TrainingCrops(files, RATE, RATE, 1, loudness_lufs=-23.0),
+        ValidationSegments(files, RATE, RATE, 1, max_segments=4, loudness_lufs=-23.0),
+    ):
+        assert [measure_loudness(audio[k], RATE) for k in range(4)] == pytest.approx([-23.0] * 4, abs=0.01)
 
 
 def test_segments_follow_one_another(files):

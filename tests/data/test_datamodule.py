@@ -1,5 +1,6 @@
 """The batches that a real trainer sees: the stream, its resumption, the shares of the ranks, the errors of `setup`."""
 
+import re
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -11,6 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from discrete_ae.data import AudioDataModule, recordings_root
+from discrete_ae.data.level import measure_loudness
 from discrete_ae.data.loading import TrainingBatches, validation_batches
 from discrete_ae.errors import DataError, UsageError
 
@@ -200,8 +202,64 @@ def test_damaged_file_ends_a_strict_run_in_one_line(folder, tmp_path, workers):
         ("max_validation_segments", 0),
         ("num_workers", -1),
         ("seed", -1),
+        ("prefetch_batches", 0),
+        ("balance", "folders"),
+        ("loudness_lufs", 3.0),
+        ("loudness_lufs", -71.0),
+        ("gain_db", [6, -6]),
+        ("gain_db", [0]),
+        ("gain_db", 6.0),
+        ("gain_db", [0, "6"]),
+        ("gain_db", [0, float("nan")]),
+        ("gain_db", [-1000, 0]),
     ],
 )
 def test_numbers_out_of_range_are_usage_errors(folder, key, value):
-    with pytest.raises(UsageError, match=f"{key} is {value}, expected"):
+    with pytest.raises(UsageError, match=re.escape(f"{key} is {value}, expected")):
         make(folder, **{key: value})
+
+
+def test_loudness_needs_what_it_is_defined_for(folder):
+    with pytest.raises(UsageError, match=r"data\.crop_seconds is 0\.1, expected at least 0\.4, the shortest audio"):
+        make(folder, loudness_lufs=-23)
+    with pytest.raises(UsageError, match=r"data\.channels is 6, expected at most 5 with data\.loudness_lufs"):
+        make(folder, loudness_lufs=-23, crop_seconds=0.4, channels=6)
+
+
+def test_folders_are_balanced_where_asked_for(folder):
+    (folder / "small").mkdir()
+    (folder / "0.wav").rename(folder / "small" / "0.wav")
+    (folder.parent / "validation").mkdir()
+    (folder / "9.wav").rename(folder.parent / "validation" / "9.wav")
+    settings = {"validation_root": str(folder.parent / "validation"), "crop_seconds": 1.0}
+    small = soundfile.read(folder / "small" / "0.wav", dtype="float32")[0][None]
+    counts = {}
+    for balance in ("duration", "folder"):
+        data = make(folder, balance=balance, **settings)
+        data.setup()
+        counts[balance] = sum(np.array_equal(data.training_crops[k], small) for k in range(450))
+    # One of nine files, or one of two groups; four standard deviations of 6.7 and of 10.6.
+    assert counts["duration"] == pytest.approx(50, abs=27)
+    assert counts["folder"] == pytest.approx(225, abs=43)
+
+
+def test_validation_and_clips_follow_the_loudness_and_not_the_augmentation(folder):
+    plain, changed = make(folder, crop_seconds=0.5), make(folder, crop_seconds=0.5, gain_db=[6, 6], flip_polarity=True)
+    loud = make(folder, crop_seconds=0.5, loudness_lufs=-20, gain_db=[6, 6], flip_polarity=True)
+    for data in (plain, changed, loud):
+        data.setup()
+    for k in range(len(plain.validation_segments)):
+        assert torch.equal(plain.validation_segments[k], changed.validation_segments[k])
+        assert measure_loudness(loud.validation_segments[k], RATE) == pytest.approx(-20, abs=0.01)
+    for (_, same), (_, original), (_, raised) in zip(changed.clips(9), plain.clips(9), loud.clips(9), strict=True):
+        assert torch.equal(same, original)
+        assert measure_loudness(raised, RATE) == pytest.approx(-20, abs=0.01)
+    assert not torch.equal(plain.training_crops[0], changed.training_crops[0])
+
+
+@pytest.mark.parametrize(("workers", "prefetched"), [(0, None), (2, 3)])
+def test_every_worker_prefetches(folder, workers, prefetched):
+    data = make(folder, num_workers=workers, prefetch_batches=3)
+    data.setup()
+    assert data.train_dataloader().prefetch_factor == prefetched
+    assert data.val_dataloader().prefetch_factor == prefetched

@@ -1,12 +1,14 @@
 """The weighted sum of named terms."""
 
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from discrete_ae.losses import LogSNR, MultiScaleMel, WaveformL1, WeightedLoss
+from discrete_ae.losses import Adversary, LogSNR, LossBalancer, MultiScaleMel, WaveformL1, WeightedLoss
 
 
 class Constant(nn.Module):
@@ -42,6 +44,17 @@ def test_quantizers_losses_are_weighted_by_name_and_one_without_a_name_counts_on
     assert values.terms == {"a": 3.0, "commitment": 4.0, "entropy": 7.0}
     values.total.backward()
     assert commitment.grad == 0.25
+
+
+def test_quantizers_loss_of_weight_zero_is_shown_and_one_below_zero_is_driven_up() -> None:
+    loss = WeightedLoss({"a": Constant(3.0)}, {"a": 2.0}, {"code_entropy": -0.5, "kl": 0.0})
+    entropy, kl = torch.tensor(4.0, requires_grad=True), torch.tensor(float("inf"), requires_grad=True)
+    values = loss(AUDIO, AUDIO, {"code_entropy": entropy, "kl": kl})
+    assert values.total == 2 * 3 - 0.5 * 4  # 0 times infinity would be no number
+    assert values.terms == {"a": 3.0, "code_entropy": 4.0, "kl": float("inf")}
+    values.total.backward()
+    assert entropy.grad == -0.5
+    assert kl.grad is None
 
 
 def test_term_of_weight_zero_is_not_computed() -> None:
@@ -80,8 +93,119 @@ def test_loss_is_float32_under_autocast() -> None:
     expected = loss(reconstruction.float(), target, {})
     with torch.autocast("cpu", torch.bfloat16):
         # The mel product alone is one that autocast would do in bfloat16, with 3 digits.
-        assert (terms["mel"].bank_0 @ terms["mel"].spectrograms[0](target)).dtype == torch.bfloat16
+        assert (terms["mel"].scales[0].bank @ torch.ones(40, 1)).dtype == torch.bfloat16
         found = loss(reconstruction, target, {})
     assert found.total.dtype == torch.float32
     assert found.total == expected.total
     assert found.terms == expected.terms
+
+
+# Balancer -------------------------------------------------------------------------------------------------------------
+
+
+class Slope(nn.Module):
+    """A term whose gradient is `slope` in every sample."""
+
+    def __init__(self, slope: float) -> None:
+        super().__init__()
+        self.slope = slope
+
+    def forward(self, reconstruction: Tensor, target: Tensor) -> Tensor:
+        return self.slope * reconstruction.sum()
+
+
+def balanced_loss(weights: Mapping[str, float], **arguments: Any) -> WeightedLoss:
+    slopes = {"steep": Slope(1000.0), "gentle": Slope(-0.01)}
+    return WeightedLoss(slopes, weights, balancer=functools.partial(LossBalancer, total_norm=6.0), **arguments)
+
+
+def test_balancer_shares_the_gradient_out_by_weights_and_leaves_the_values() -> None:
+    loss = balanced_loss({"steep": 1.0, "gentle": 3.0}, quantizer_weights={"commitment": 0.5})
+    reconstruction = torch.ones(2, 1, 9, requires_grad=True)
+    commitment = reconstruction.mean()
+    values = loss(reconstruction, reconstruction.detach(), {"commitment": commitment})
+    assert values.reconstruction.item() == pytest.approx(1 * 18000 + 3 * -0.18)
+    assert values.total.item() == pytest.approx(18000 - 0.54 + 0.5)
+    assert values.terms["gentle"].item() == pytest.approx(-0.18)
+    (values.total * 7).backward()  # as a scaler of gradients does
+    # Of norm 6, 1/4 up and 3/4 down: -3 over the 9 samples of an item, each -3 / sqrt(9). The quantizer's: 0.5 / 18.
+    torch.testing.assert_close(reconstruction.grad, torch.full((2, 1, 9), 7 * (-1.0 + 0.5 / 18)))
+
+
+def test_balancer_is_not_asked_without_a_gradient() -> None:
+    loss = balanced_loss({"steep": 1.0, "gentle": 3.0})
+    before = {name: tensor.clone() for name, tensor in loss.state_dict().items()}
+    reconstruction = torch.ones(2, 1, 9, requires_grad=True)
+    with torch.no_grad():
+        first = loss(reconstruction, AUDIO, {})
+    second = loss(reconstruction.detach(), AUDIO, {})
+    assert first.total == second.total == first.reconstruction
+    assert before
+    assert all(torch.equal(tensor, before[name]) for name, tensor in loss.state_dict().items())
+
+
+def test_balancer_knows_the_terms_that_count() -> None:
+    loss = WeightedLoss({"a": Slope(1.0), "off": Slope(1.0)}, {"a": 2.0, "off": 0.0}, balancer=LossBalancer)
+    assert loss.balancer is not None
+    assert loss.balancer.weights == {"a": 2.0}
+
+
+# Adversary ------------------------------------------------------------------------------------------------------------
+
+
+class Judge(nn.Module):
+    """Two feature maps of fixed slope and a score: everything is computed by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, audio: Tensor) -> list[list[Tensor]]:
+        return [[self.gain * audio, audio, self.gain * audio.mean(dim=(1, 2))]]
+
+
+def with_adversary(**arguments: Any) -> WeightedLoss:
+    adversary = Adversary({"judge": Judge()}, {"adversarial": 3.0, "feature_matching": 5.0})
+    return WeightedLoss({"l1": WaveformL1()}, {"l1": 2.0}, adversary=adversary, **arguments)
+
+
+def test_adversarial_terms_are_in_the_total_and_not_in_the_reconstruction() -> None:
+    reconstruction, target = torch.full((2, 1, 8), 0.25), torch.ones(2, 1, 8)
+    loss = with_adversary()
+    values = loss(reconstruction, target, {}, adversarial=True)
+    # The score is 2 * 0.25; features differ by 3/4 of the target's; so do the samples.
+    assert {name: value.item() for name, value in values.terms.items()} == {
+        "l1": 0.75,
+        "adversarial": 0.25,
+        "feature_matching": 0.75,
+    }
+    assert values.reconstruction == 2 * 0.75
+    assert values.total == 2 * 0.75 + 3 * 0.25 + 5 * 0.75
+    without = loss(reconstruction, target, {})
+    assert without.total == without.reconstruction == values.reconstruction
+    assert set(without.terms) == {"l1"}
+
+
+def test_adversarial_terms_are_balanced_like_the_others() -> None:
+    reconstruction, target = torch.full((2, 1, 16), 0.25, requires_grad=True), torch.ones(2, 1, 16)
+    loss = with_adversary(balancer=functools.partial(LossBalancer, total_norm=4.0))
+    for adversarial in (False, True):  # before and after the adversary begins
+        values = loss(reconstruction, target, {}, adversarial=adversarial)
+        (gradient,) = torch.autograd.grad(values.total, reconstruction)
+        # All three drive every sample up alike, so norms add up to 4: 1 in each of 16 samples.
+        torch.testing.assert_close(gradient, torch.full((2, 1, 16), -1.0))
+    assert values.total.item() == pytest.approx(2 * 0.75 + 3 * 0.25 + 5 * 0.75)
+    assert all(parameter.grad is None for parameter in loss.parameters())
+
+
+def test_adversarial_terms_without_an_adversary_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected a loss with an adversary, got none; choose loss=adversarial"):
+        WeightedLoss({"a": Constant(1.0)}, {"a": 1.0})(AUDIO, AUDIO, {}, adversarial=True)
+
+
+def test_terms_and_quantizers_losses_named_like_adversarial_terms_are_refused() -> None:
+    adversary = Adversary({"judge": Judge()}, {"adversarial": 3.0, "feature_matching": 5.0})
+    with pytest.raises(ValueError, match=r"terms: \['adversarial'\] have the names of adversarial terms"):
+        WeightedLoss({"adversarial": Constant(1.0)}, {"adversarial": 1.0}, adversary=adversary)
+    with pytest.raises(ValueError, match=r"\['feature_matching'\] have the names"):
+        with_adversary()(AUDIO, AUDIO, {"feature_matching": torch.tensor(1.0)})

@@ -161,7 +161,29 @@ def test_kl_is_the_divergence_from_the_uniform_distribution():
         quantizer.codebooks[:, 1:] = 100.0
         assert quantizer(latents).losses["kl"].item() == pytest.approx(math.log(S), rel=1e-6)
     assert quantizer.eval()(latents).losses == {}
-    assert build()(latents).losses == {}
+    assert set(build()(latents).losses) == {"code_entropy"}
+
+
+def test_code_entropy_is_that_of_the_mean_choice_in_bits_summed_over_codebooks():
+    quantizer = build()
+    latents = some_latents()
+    logits = reference_logits(quantizer, latents).detach().double().numpy()
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    mean = p.mean(axis=(0, 2))
+    expected = -(mean * np.log2(mean)).sum()
+    assert quantizer(latents).losses["code_entropy"].item() == pytest.approx(expected, rel=1e-5)
+    with torch.no_grad():
+        quantizer.codebooks.zero_()  # nothing tells entries apart: all of log2 S bits
+        assert quantizer(latents).losses["code_entropy"].item() == pytest.approx(K * math.log2(S), rel=1e-5)
+        quantizer.codebooks[:, 1:] = 100.0  # one entry is chosen always
+        assert quantizer(latents).losses["code_entropy"].item() == pytest.approx(0, abs=1e-4)
+    assert quantizer.eval()(latents).losses == {}
+
+
+def test_code_entropy_has_the_gradient_of_finite_differences():
+    quantizer = build().double()
+    latents = some_latents(frames=3).double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda z: quantizer.quantize(z).losses["code_entropy"], latents)
 
 
 @pytest.mark.parametrize(

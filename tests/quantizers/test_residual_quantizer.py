@@ -11,6 +11,7 @@ from torch import Tensor
 from discrete_ae.quantizers import (
     GumbelSoftmaxQuantizer,
     IdentityQuantizer,
+    Quantized,
     Quantizer,
     ResidualQuantizer,
     ScalarQuantizer,
@@ -202,6 +203,62 @@ def test_losses_reach_the_latents_from_every_stage_also_with_dropout():
         (gradient,) = torch.autograd.grad(given.sum(), latents, retain_graph=True)
         assert gradient.isfinite().all()
         assert (gradient.abs().amax(dim=(1, 2)) > 0).all()
+
+
+class Recorder(Quantizer):
+    """One bit: decodes to a slope times the latents, and has two losses that are linear in the latents."""
+
+    def __init__(self, slope: float) -> None:
+        super().__init__(1, [2])
+        self.slope = torch.nn.Parameter(torch.tensor(slope))
+
+    def quantize(self, latents: Tensor) -> Quantized:
+        losses = {"pull": 5 * latents.sum(), "code_entropy": 2 + latents.sum() * 0} if self.training else {}
+        return Quantized(self.slope * latents, torch.zeros_like(latents, dtype=torch.int64), losses)
+
+    def dequantize(self, codes: Tensor) -> Tensor:
+        return codes.float()
+
+
+def test_with_dropout_losses_are_divided_by_all_stages_and_the_decoded_value_by_those_kept():
+    slopes = iter((1.0, 2.0, 3.0, 4.0))
+    quantizer = ResidualQuantizer(lambda: Recorder(next(slopes)), 4, dropout=1.0)
+    torch.default_generator.manual_seed(0)
+    latents = torch.ones(40, 1, 1, requires_grad=True)
+    out = quantizer(latents)
+    # Codes of 0 decode to 0, so every stage is given the latents, 1: n stages decode to 1 + ... + n.
+    kept = torch.tensor([0, 1, 3, 6, 10]).eq(out.latents.detach()[:, 0]).nonzero()[:, 1]
+    assert set(kept.tolist()) == {1, 2, 3, 4}
+    (of_decoded,) = torch.autograd.grad(out.latents.sum(), latents, retain_graph=True)
+    # The mean of the first n slopes, (1 + ... + n) / n.
+    torch.testing.assert_close(of_decoded[:, 0, 0], (kept + 1) / 2)
+    (of_losses,) = torch.autograd.grad(out.losses["pull"], latents, retain_graph=True)
+    # The mean of four fives, in an item of one stage as in one of four.
+    torch.testing.assert_close(of_losses, torch.full_like(latents, 5.0))
+
+
+def test_rates_of_the_stages_add_up_and_other_losses_are_averaged():
+    quantizer = ResidualQuantizer(lambda: Recorder(1.0), 4)
+    out = quantizer(torch.ones(3, 1, 1))
+    assert out.losses["code_entropy"] == 4 * 2
+    assert out.losses["pull"] == 5 * 3  # each of the four has 15
+
+
+def test_code_entropy_is_the_sum_of_the_stages_and_reaches_the_latents_as_the_mean():
+    quantizer = binary(3)
+    latents = (0.9 * noise(1, 1, 50)).clamp(-0.9, 0.9).requires_grad_()
+    loss = quantizer(latents).losses["code_entropy"]
+    (gradient,) = torch.autograd.grad(loss, latents)
+    expected, slopes = 0.0, []
+    left_over = latents.detach().double().numpy()[0, 0]
+    for k in range(3):
+        u = (np.clip(left_over * 2**k, -1, 1) + 1) / 2  # of two levels it is the share of the upper one
+        p = u.mean()
+        expected -= p * np.log2(p) + (1 - p) * np.log2(1 - p)
+        slopes.append(2**k / 2 * np.log2((1 - p) / p) / 50)  # of u by the latents, and of the entropy by u
+        left_over = left_over - (2 * np.rint(u) - 1) / 2**k
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    np.testing.assert_allclose(gradient[0, 0].numpy(), np.mean(slopes), rtol=1e-3, atol=1e-6)
 
 
 # Dropout of stages ----------------------------------------------------------------------------------------------------

@@ -190,6 +190,69 @@ def test_every_entry_is_used_under_bf16_autocast():
     assert codes.unique().numel() == 512
 
 
+# Entropy of the codes -------------------------------------------------------------------------------------------------
+
+
+def test_code_entropy_by_hand():
+    quantizer = ste([3, 5], bound="clamp")
+    # u = (z + 1) (L - 1) / 2. Channel 0: 0, 1/2, 1/2, 2, so that levels count 2, 1, 1 of 4: 1.5 bits.
+    # Channel 1: 1, 1, 3, 3, so that two levels count a half each: 1 bit.
+    latents = torch.tensor([[[-1.0, -0.5, -0.5, 1.0], [-0.5, -0.5, 0.5, 0.5]]])
+    assert quantizer(latents).losses["code_entropy"].item() == pytest.approx(1.5 + 1.0, rel=1e-6)
+    # The same over a batch of two halves.
+    halves = torch.cat(latents.split(2, dim=2))
+    assert quantizer(halves).losses["code_entropy"].item() == pytest.approx(1.5 + 1.0, rel=1e-6)
+
+
+def test_code_entropy_of_what_lies_on_the_levels_is_that_of_their_counts():
+    quantizer = ste([4, 4], 2, bound="clamp")
+    codes = torch.randint(16, (3, 2, 100), generator=torch.Generator().manual_seed(0))
+    digits = torch.stack([codes % 4, codes // 4], dim=2).flatten(1, 2).numpy()
+    expected = 0.0
+    for channel in range(4):
+        p = np.bincount(digits[:, channel].ravel(), minlength=4) / 300
+        expected -= (p * np.log2(p)).sum()
+    found = quantizer(quantizer.decode(codes)).losses["code_entropy"].item()
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_code_entropy_is_between_none_and_the_nominal_rate():
+    quantizer = ste([8, 5, 2], 2, bound="clamp")
+    assert quantizer(torch.ones(2, 6, 50)).losses["code_entropy"].item() == pytest.approx(0, abs=1e-5)
+    every = all_codes(ste([8, 5, 2], 2))
+    assert quantizer(quantizer.decode(every)).losses["code_entropy"].item() == pytest.approx(
+        quantizer.bits_per_frame, rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("bound", BOUNDS[:2])
+def test_code_entropy_has_the_gradient_of_finite_differences(bound):
+    quantizer = ste([4, 3], 2, bound)
+    latents = random_latents(2, 4, 5).double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda z: quantizer.quantize(z).losses["code_entropy"], latents)
+
+
+def test_code_entropy_has_a_finite_gradient_where_levels_are_never_used():
+    latents = torch.full((1, 1, 20), 100.0, requires_grad=True)  # tanh is exactly 1: the highest level and no other
+    ste([5])(latents).losses["code_entropy"].backward()
+    assert latents.grad.isfinite().all()
+    clamped = torch.full((1, 1, 20), 1.0, requires_grad=True)
+    ste([5], bound="clamp")(clamped).losses["code_entropy"].backward()
+    assert clamped.grad.isfinite().all()
+    assert (clamped.grad < 0).all()  # away from the highest level there would be more entropy
+
+
+def test_code_entropy_is_for_training_alone():
+    assert set(ste([4])(random_latents(1, 1, 5)).losses) == {"code_entropy"}
+    assert ste([4]).eval()(random_latents(1, 1, 5)).losses == {}
+    assert ste([4])(random_latents(1, 1, 0)).losses == {}
+
+
+def test_latents_that_are_no_numbers_do_not_end_in_an_index_error():
+    out = ste([4], 2)(torch.tensor([[[math.nan, 0.0], [math.inf, -math.inf]]]))
+    assert out.losses["code_entropy"].isnan()
+
+
 # Finite Scalar Quantization of vector-quantize-pytorch ----------------------------------------------------------------
 
 

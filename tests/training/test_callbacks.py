@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from discrete_ae.build import build_model
+from discrete_ae.errors import DataError
 from discrete_ae.losses import WaveformL1, WeightedLoss
 from discrete_ae.training import AutoencoderModule
 from discrete_ae.training.callbacks import WarnOfCollapse
@@ -94,6 +95,51 @@ def test_divergence_before_the_first_checkpoint_is_said_as_well(
     (line,) = errors(capsys.readouterr().err)
     assert line.startswith("error: the loss is nan at step 0")
     assert not (run / "checkpoints").exists()
+
+
+class OnGpu(SimpleNamespace):
+    """What the guard needs of a module; there need not be a GPU."""
+
+    device = SimpleNamespace(type="cuda")
+    trainer = SimpleNamespace(strategy=SimpleNamespace(reduce=lambda value, reduce_op: value))
+    global_step = 7
+    _watched: Tensor | float = 0.0
+    _require_finite = AutoencoderModule._require_finite
+    watch = AutoencoderModule._watch
+
+
+@pytest.mark.parametrize("bad", [float("inf"), -float("inf"), float("nan")])
+def test_on_a_gpu_a_bad_loss_is_kept_until_something_is_logged_or_saved(bad: float) -> None:
+    guarded = OnGpu(_is_logged=False)
+    for value in (1.0, bad, 1.0):
+        guarded.watch(torch.tensor(value))
+    with pytest.raises(DataError, match=f"the loss is {bad} at step 7"):
+        guarded._require_finite()
+    guarded = OnGpu(_is_logged=False)
+    guarded.watch(torch.tensor(bad))
+    guarded._is_logged = True
+    with pytest.raises(DataError, match="the loss is"):
+        guarded.watch(torch.tensor(1.0))
+    guarded.watch(torch.tensor(1.0))  # what was told of is not told of again
+
+
+@pytest.mark.parametrize(
+    ("bound", "algorithm", "expected"),
+    [
+        (1.0, None, [0.6, 0.8]),  # of (3, 4), whose norm is 5
+        (1.0, "norm", [0.6, 0.8]),
+        (10.0, "norm", [3, 4]),
+        (3.5, "value", [3, 3.5]),
+        (0.0, "norm", [3, 4]),
+        (None, "norm", [3, 4]),
+    ],
+)
+def test_gradient_is_clipped(bound: float | None, algorithm: str | None, expected: list[float]) -> None:
+    weight = nn.Parameter(torch.zeros(2))
+    weight.grad = torch.tensor([3.0, 4.0])
+    found = module(config()["quantizer"])
+    found.configure_gradient_clipping(torch.optim.SGD([weight]), bound, algorithm)
+    assert weight.grad.tolist() == pytest.approx(expected, rel=1e-5)
 
 
 def module(quantizer: dict) -> AutoencoderModule:

@@ -3,6 +3,7 @@
 from discrete_ae.training.callbacks.clips import LogClips
 from discrete_ae.training.callbacks.codes import LogCodeHistograms
 from discrete_ae.training.callbacks.collapse import WarnOfCollapse
+from discrete_ae.training.callbacks.ema import WeightEma
 from discrete_ae.training.callbacks.hyperparameters import LogHyperparameters
 from discrete_ae.training.callbacks.interrupt import StopOnInterrupt
 from discrete_ae.training.callbacks.progress import TrainingProgress
@@ -16,4 +17,5 @@ __all__ = [
     "StopOnInterrupt",
     "TrainingProgress",
     "WarnOfCollapse",
+    "WeightEma",
 ]

@@ -1,4 +1,4 @@
-"""The lapped transform of the spectral family against its definition and its perfect reconstruction.
+"""The transforms of the spectral family against their definitions and their perfect reconstruction.
 
 Axes: B batch, C audio channels, N samples, T frames, H hop length.
 """
@@ -10,12 +10,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from discrete_ae.model.spectral import SpectralDecoder, SpectralEncoder, lapped_basis
+from discrete_ae.model.frames import (
+    HANN_OVERLAP,
+    ISTFTHead,
+    Patch,
+    STFTFront,
+    cut,
+    hann_window,
+    lapped_basis,
+    overlap_add,
+)
+from discrete_ae.model.spectral import SpectralDecoder, SpectralEncoder
 
 every_hop = pytest.mark.parametrize("hop", [1, 2, 5, 8, 64])
 
 
-def overlap_add(frames: np.ndarray, hop: int) -> np.ndarray:
+def one_after_the_other(frames: np.ndarray, hop: int) -> np.ndarray:
     """(T, 2 H) to ((T + 1) H,), one frame after the other."""
     out = np.zeros((len(frames) + 1) * hop)
     for t, frame in enumerate(frames):
@@ -49,7 +59,7 @@ def test_forward_and_inverse_reconstruct_the_interior(hop):
     basis = lapped_basis(hop)[0].double().numpy()
     signal = np.random.default_rng(0).standard_normal(12 * hop)
     frames = np.stack([signal[t * hop : (t + 2) * hop] for t in range(11)])
-    rebuilt = overlap_add((frames @ basis) @ basis.T, hop)
+    rebuilt = one_after_the_other((frames @ basis) @ basis.T, hop)
     # All but the first and the last hop lie in two frames, whose aliasing cancels; the basis is rounded to float32.
     np.testing.assert_allclose(rebuilt[hop:-hop], signal[hop:-hop], rtol=0, atol=1e-5)
     # The test would see a missing cancellation: one frame alone is far off.
@@ -96,3 +106,71 @@ def test_an_error_in_the_coefficients_is_the_same_error_in_the_waveform():
     error[0, :, 3:6] = torch.randn(hop, 3, generator=torch.Generator().manual_seed(1))
     # An orthonormal transform keeps the energy (Parseval).
     assert decoder(error).square().sum().item() == pytest.approx(error.square().sum().item(), rel=1e-5)
+
+
+# Fourier transform and patches ----------------------------------------------------------------------------------------
+
+
+def test_hann_windows_a_quarter_apart_square_to_a_constant():
+    window = hann_window(32).double()
+    # sin^4 = 3/8 - cos(2 .)/2 + cos(4 .)/8, and over four shifts of a quarter the cosines cancel.
+    total = window.square().view(4, 8).sum(dim=0)
+    torch.testing.assert_close(total, torch.full_like(total, HANN_OVERLAP), rtol=0, atol=1e-6)
+    assert (window > 0).all()
+    torch.testing.assert_close(window, window.flip(0), rtol=0, atol=1e-7)
+
+
+@every_hop
+def test_the_stft_is_numpys(hop):
+    windows = np.random.default_rng(0).standard_normal((3, 4 * hop)).astype(np.float32)
+    n = np.arange(4 * hop) + 0.5
+    expected = np.fft.rfft(windows * np.sin(np.pi * n / (4 * hop)) ** 2, axis=-1) / math.sqrt(4 * hop)
+    found = STFTFront(hop)(torch.from_numpy(windows)).numpy()
+    np.testing.assert_allclose(found, np.concatenate([expected.real, expected.imag], axis=-1), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("hop", [2, 5, 8, 64])
+def test_inverse_stft_of_the_stft_is_the_audio(hop):
+    audio = torch.randn(2, 1, 12 * hop, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    before = 3 * hop // 2
+    real, imaginary = STFTFront(hop)(cut(audio, hop, 4, before)).chunk(2, dim=-1)
+    features = torch.cat([torch.hypot(real, imaginary).log(), torch.atan2(imaginary, real)], dim=-1)
+    rebuilt = overlap_add(ISTFTHead(hop)(features), hop, before)
+    assert rebuilt.shape == audio.shape
+    inside = slice(3 * hop, -3 * hop)  # what lies in four windows
+    torch.testing.assert_close(rebuilt[..., inside], audio[..., inside], rtol=0, atol=1e-5)
+
+
+def test_patches_are_the_audio():
+    audio = torch.randn(2, 3, 20, generator=torch.Generator().manual_seed(0))
+    patch = Patch(5)
+    assert torch.equal(overlap_add(patch(patch(cut(audio, 5, 1, 0))), 5, 0), audio)
+
+
+def test_windows_are_cut_and_added_where_they_say():
+    audio = torch.arange(1.0, 7.0)[None, None]
+    # Hop 2, windows of 4 that begin 1 sample before their frame; silence outside.
+    assert cut(audio, 2, 2, 1)[0, 0].tolist() == [[0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6, 0]]
+    windows = torch.tensor([[[[1.0, 2, 3, 4], [10, 20, 30, 40], [100, 200, 300, 400]]]])
+    # 1 2 13 24 130 240 300 400 from sample -1 on
+    assert overlap_add(windows, 2, 1)[0, 0].tolist() == [2, 13, 24, 130, 240, 300]
+
+
+@pytest.mark.parametrize("head", ["lapped", "istft", "patch"])
+def test_the_first_reconstruction_is_quiet(head):
+    with torch.random.fork_rng():
+        torch.default_generator.manual_seed(0)
+        decoder = SpectralDecoder(2, 64, 192, depth=2, head=head)
+        audio = decoder(torch.randn(2, 192, 20))
+    assert 0 < audio.square().mean().sqrt() < 0.1
+
+
+def test_a_causal_decoder_has_no_overlapping_windows():
+    assert isinstance(SpectralDecoder(1, 4, 8, 1, causal=True).head, Patch)
+    for head in ("lapped", "istft"):
+        with pytest.raises(ValueError, match="head: expected 'patch' for a causal decoder"):
+            SpectralDecoder(1, 4, 8, 1, head=head, causal=True)
+    with pytest.raises(ValueError, match="head: expected one of lapped, istft, patch, got 'mdct'"):
+        SpectralDecoder(1, 4, 8, 1, head="mdct")
+    with pytest.raises(ValueError, match="front: expected one of lapped, stft, patch, got 'mdct'"):
+        SpectralEncoder(1, 4, 8, 1, front="mdct")

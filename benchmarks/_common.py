@@ -1,0 +1,76 @@
+"""What the benchmarks share: interleaved timing, where they ran, and their Markdown."""
+
+import importlib.metadata
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+REPOSITORY = Path(__file__).parents[1]
+RESULTS = REPOSITORY / "benchmarks" / "results"
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table, an empty one last."""
+    lines = ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
+    return [*lines, *("| " + " | ".join(row) + " |" for row in rows), ""]
+
+
+def publish(lines: Sequence[str], name: str) -> None:
+    """Write benchmarks/results/NAME.md and print it."""
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.md").write_text("\n".join(lines))
+    print("\n".join(lines))
+
+
+def machine(device: str, threads: int) -> str:
+    """The GPU, or the CPU's model and the threads used of it."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{threads} thread{'s' if threads > 1 else ''} of {cpu_model()}"
+
+
+def cpu_model() -> str:
+    """The processor's name, otherwise its architecture."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
+
+
+def versions(*packages: str) -> str:
+    """Of Python, torch, and those of the packages that are installed."""
+    found = [f"Python {platform.python_version()}", f"torch {torch.__version__}"]
+    for package in packages:
+        try:
+            found.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ", ".join(found)
+
+
+def finish(device: str) -> None:
+    """Wait until the device has done what it was given."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def seconds(function: Callable[[], object], device: str) -> float:
+    """Of one call, until the device has finished."""
+    finish(device)
+    start = time.perf_counter()
+    function()
+    finish(device)
+    return time.perf_counter() - start
+
+
+def interleaved(functions: Mapping[str, Callable[[], object]], device: str, rounds: int) -> dict[str, float]:
+    """Median seconds of each, one call of every function in each round, so that a busy machine disturbs all alike."""
+    for function in functions.values():
+        function()
+    times = [{name: seconds(function, device) for name, function in functions.items()} for _ in range(rounds)]
+    return {name: statistics.median(found[name] for found in times) for name in functions}

@@ -1,0 +1,218 @@
+"""A training step of ours beside the same one of DAC and of EnCodec in their authors' code: audio per second, memory.
+
+    /tmp/peers/bin/python benchmarks/training_speed.py               # about 10 minutes on 2 cores
+    /tmp/peers/bin/python benchmarks/training_speed.py --device cuda --batch 16 --compile
+
+The environment of the others is described in benchmarks/peers.py. A step is forward, the codec's own quantizer, the
+multi-scale mel loss of DAC, backward and AdamW, on the same batch, with bf16 autocast on a GPU. Each measurement is a
+process of its own, ours and theirs in turn, so that its peak memory is its own. Writes
+benchmarks/results/training_speed_<device>.md, with _compiled in its name for --compile.
+"""
+
+import argparse
+import functools
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from _common import finish, machine, publish, seconds, table, versions
+from peers import MEL_WEIGHT, PACKAGES, Codec, Dac, Encodec, MissingPeerError, Ours
+from torch import Tensor
+
+from discrete_ae.report.model_summary import multiply_accumulates
+
+PAIRS: dict[str, dict[str, Callable[[], Codec]]] = {
+    "DAC 16 kHz": {
+        "`experiment=dac_like`": functools.partial(Ours, ["experiment=dac_like"]),
+        "descript-audio-codec": Dac,
+    },
+    "EnCodec 24 kHz": {
+        "`experiment=encodec_like`": functools.partial(Ours, ["experiment=encodec_like"]),
+        "encodec": Encodec,
+    },
+}
+COLUMNS = (
+    "codec",
+    "parameters",
+    "GMAC/s forward",
+    "step in s",
+    "mel loss alone",
+    "audio s/s",
+    "peak memory in MiB",
+    "audio s/s, ours by theirs",
+    "memory, ours by theirs",
+)
+MISSING = 3  # exit status of a measurement whose peer is not installed
+
+
+class Step:
+    """One optimizer step of a codec, the same batch each time."""
+
+    def __init__(self, codec: Codec, audio: Tensor) -> None:
+        self.codec = codec.train()
+        self.audio = audio
+        self.loss = codec.make_loss()
+        self.optimizer = torch.optim.AdamW(codec.parameters(), lr=1e-4, betas=(0.8, 0.99))
+
+    def __call__(self) -> None:
+        """Forward, loss, backward, AdamW."""
+        kind = self.audio.device.type
+        with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
+            reconstruction, auxiliary = self.codec(self.audio)
+        loss = MEL_WEIGHT * self.distance(reconstruction) + auxiliary
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+    def distance(self, reconstruction: Tensor) -> Tensor:
+        """The mel loss, in float32; DAC's own reconstruction is shorter than what it was given."""
+        return self.loss(reconstruction.float(), self.audio[..., : reconstruction.shape[-1]])
+
+    def loss_alone(self) -> None:
+        """Forward and backward of the mel loss."""
+        self.distance((0.5 * self.audio).requires_grad_()).backward()
+
+
+def measure(codec: Codec, given: argparse.Namespace) -> dict[str, float]:
+    """Median seconds of a step and of its loss, and peak memory in bytes above that of the built model."""
+    torch.set_num_threads(given.threads)
+    torch.manual_seed(0)
+    found = {"parameters": sum(parameter.numel() for parameter in codec.parameters())}
+    codec.to(given.device)
+    if given.compile:
+        codec.compile()
+    audio = 0.1 * torch.randn(given.batch, 1, round(given.seconds * codec.sample_rate), device=given.device)
+    step = Step(codec, audio)
+    finish(given.device)
+    before = _memory(given.device)
+    for _ in range(given.warmup):
+        step()
+    found["step_s"] = statistics.median(seconds(step, given.device) for _ in range(given.steps))
+    found["peak_bytes"] = _peak(given.device) - before
+    step.loss_alone()
+    found["loss_s"] = statistics.median(seconds(step.loss_alone, given.device) for _ in range(given.steps))
+    return found
+
+
+def count(codec: Codec) -> float:
+    """Multiply-accumulates of the forward for a second of audio, quantizer included."""
+    audio = torch.zeros(1, 1, codec.sample_rate)
+    codes, encode_macs = multiply_accumulates(lambda: codec.eval().encode(audio))
+    return encode_macs + multiply_accumulates(lambda: codec.decode(codes))[1]
+
+
+def _memory(device: str) -> int:
+    """Held now: on a GPU by tensors, otherwise by the process."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    # What building left behind may be less than its own peak, which is what the peak must then not count from.
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def _peak(device: str) -> int:
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def in_process(pair: str, name: str, arguments: Sequence[str]) -> dict[str, float] | None:
+    """The measurement in a process of its own; None where the peer is not installed."""
+    command = [sys.executable, __file__, *arguments, "--measure", json.dumps([pair, name])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == MISSING:
+        print(f"{name} is left out: {done.stdout.strip()}", flush=True)
+        return None
+    if done.returncode:
+        raise SystemExit(f"{name}: {done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def medians(pair: str, given: argparse.Namespace, arguments: Sequence[str]) -> dict[str, dict[str, float]]:
+    """The figures of those of a pair that are installed, in turn in each round."""
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in PAIRS[pair]}
+    for _ in range(given.rounds):
+        for name in list(found):
+            figures = in_process(pair, name, arguments)
+            if figures is None:
+                del found[name]
+                continue
+            found[name].append(figures)
+            print(f"{pair}, {name}: {figures['step_s']:.3f} s, {figures['peak_bytes'] / 2**20:.0f} MiB", flush=True)
+    return {
+        name: {key: statistics.median(figures[key] for figures in several) for key in several[0]}
+        for name, several in found.items()
+    }
+
+
+def rows(pair: str, figures: dict[str, dict[str, float]], given: argparse.Namespace) -> list[list[str]]:
+    """Ours and theirs."""
+    ours, theirs = (figures.get(name) for name in PAIRS[pair])
+    found = []
+    for name, values in figures.items():
+        row = [
+            name,
+            f"{values['parameters'] / 1e6:.1f} M",
+            f"{count(PAIRS[pair][name]()) / 1e9:.1f}",
+            f"{values['step_s']:.3f}",
+            f"{values['loss_s']:.3f}",
+            f"{given.batch * given.seconds / values['step_s']:.2f}",
+            f"{values['peak_bytes'] / 2**20:.0f}",
+        ]
+        if values is ours and theirs is not None:
+            row += [f"{theirs['step_s'] / ours['step_s']:.2f}", f"{ours['peak_bytes'] / theirs['peak_bytes']:.2f}"]
+        found.append(row + [""] * (len(COLUMNS) - len(row)))
+    return found
+
+
+def main() -> None:
+    """Measure and write the table; with --measure, one of them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--threads", type=int, default=2, help="of the CPU")
+    parser.add_argument("--batch", type=int, default=2, help="crops in a batch")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of a crop")
+    parser.add_argument("--warmup", type=int, default=2, help="steps before those that are measured")
+    parser.add_argument("--steps", type=int, default=5, help="measured in a process")
+    parser.add_argument("--rounds", type=int, default=3, help="processes for each codec")
+    parser.add_argument("--compile", action="store_true", help="torch.compile both sides")
+    parser.add_argument("--pair", choices=tuple(PAIRS), action="append", help="only this one (may be repeated)")
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.measure:
+        pair, name = json.loads(given.measure)
+        try:
+            print(json.dumps(measure(PAIRS[pair][name](), given)))
+        except MissingPeerError as error:
+            print(error)
+            sys.exit(MISSING)
+        return
+
+    # A thread pool is sized when torch starts: the processes are to have no more threads than were asked for.
+    os.environ["OMP_NUM_THREADS"] = str(given.threads)
+    lines = [
+        "# A training step beside DAC and EnCodec",
+        "",
+        f"`python benchmarks/training_speed.py {' '.join(sys.argv[1:])}`: {given.batch} crops of {given.seconds:g} s; "
+        f"{machine(given.device, given.threads)}{', bf16 autocast' if given.device == 'cuda' else ', float32'}"
+        f"{', compiled' if given.compile else ''}, {versions(*PACKAGES)}.",
+        "",
+        "Forward, the codec's own quantizer, DAC's multi-scale mel loss, backward, AdamW. DAC has its own code for the "
+        "loss; the encodec package has none and gets ours. Memory is the peak above the built model, with gradients "
+        f"and the optimizer's state. Medians of {given.rounds} processes of {given.steps} steps, ours and theirs in "
+        "turn. The ratio of speed is better above 1, that of memory below 1.",
+        "",
+    ]
+    for pair in given.pair or PAIRS:
+        lines += [f"## {pair}", "", *table(COLUMNS, rows(pair, medians(pair, given, sys.argv[1:]), given))]
+    publish(lines, f"training_speed_{given.device}{'_compiled' if given.compile else ''}")
+
+
+if __name__ == "__main__":
+    main()

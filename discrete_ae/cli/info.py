@@ -1,0 +1,156 @@
+"""`discrete-ae info`: what a model or a file of codes is, in a table."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from discrete_ae.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from discrete_ae.codec import CodeFile
+    from discrete_ae.model import DiscreteAutoencoder
+    from discrete_ae.report.model_summary import ModelSummary
+
+Rows = list[tuple[str, str]]
+
+
+def info(
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="FILE|KEY=VALUE",
+            show_default=False,
+            help="A checkpoint of a run, a file of codes (.npz), or settings as for train.",
+        ),
+    ] = None,
+) -> None:
+    """Describe a model: its rates, parameters, work, and how far it listens.
+
+    The model of a checkpoint, or the one that settings such as
+    model=conv/base quantizer=rvq would train; without either, the default one.
+    Of a file of codes: what it holds.
+
+    Parameters are those that training optimizes. MACs are multiply-accumulates
+    for each second of audio, in convolutions, matrix products and recurrent
+    layers. The receptive field is the stretch of audio that one sample of the
+    reconstruction depends on, the look-ahead the part of it that comes later.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from discrete_ae.report.model_summary import summarize
+
+    given = what or []
+    files = [argument for argument in given if "=" not in argument or Path(argument).is_file()]
+    if files and len(given) > 1:
+        raise UsageError(
+            f"{files[0]}: expected one file, or settings such as model=conv/base, got {len(given)} arguments"
+        )
+    costs = None
+    if files and Path(files[0]).suffix == ".npz":
+        rows = _of_codes(_read_codes(files[0]))
+    else:
+        summary = summarize(_load(files[0]) if files else model_of(given))
+        rows, costs = _of_model(summary), _costs(summary)
+
+    # As wide as it needs to be where the output goes to a file: a hash is not to be broken.
+    console = Console() if Console().is_terminal else Console(width=120)
+    table = Table(show_header=False)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    if costs:
+        table = Table("part", "parameters", "MACs per second of audio")
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for part in costs:
+            table.add_row(*part)
+        console.print(table)
+
+
+def model_of(overrides: Sequence[str]) -> "DiscreteAutoencoder":
+    """The model that `discrete-ae train` would start from with these overrides, with random weights.
+
+    Raises:
+        UsageError: for overrides that do not exist or do not fit.
+    """
+    # Here, not above: they take seconds to import, and --help needs none of them.
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from discrete_ae.build import build_model
+    from discrete_ae.cli.overrides import check_overrides
+    from discrete_ae.cli.train import CONFIG_DIR, CONFIG_NAME
+
+    check_overrides(CONFIG_DIR, CONFIG_NAME, list(overrides), multirun=False)
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        config = compose(CONFIG_NAME, list(overrides))
+    try:
+        return build_model(cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True)))
+    except OmegaConfBaseException as error:
+        raise UsageError(" ".join(str(error).split())) from error
+
+
+def _load(name: str) -> "DiscreteAutoencoder":
+    from discrete_ae.build import load
+
+    if not Path(name).exists():
+        raise DataError(
+            f"{name}: no such file; give a checkpoint, a file of codes, or settings such as model=conv/base"
+        )
+    return load(name)
+
+
+def _read_codes(name: str) -> "CodeFile":
+    from discrete_ae.codec import read_npz
+
+    return read_npz(name)
+
+
+def _of_model(summary: "ModelSummary") -> Rows:
+    has_codes = bool(summary.codebook_sizes)
+    rows = [
+        ("sample rate", f"{summary.sample_rate} Hz"),
+        ("channels", str(summary.channels)),
+        ("hop", f"{summary.hop_length} samples"),
+        ("frame rate", f"{summary.frame_rate_hz:g} Hz"),
+        ("codebooks", _codebooks(summary.codebook_sizes)),
+        ("bits per frame", f"{summary.bits_per_frame:g}" if has_codes else "no limit"),
+        ("nominal bitrate", f"{summary.bitrate_bps / 1000:.3g} kbps" if has_codes else "no limit"),
+        ("receptive field", f"{1000 * summary.receptive_field_s:.1f} ms"),
+        ("look-ahead", f"{1000 * summary.look_ahead_s:.1f} ms"),
+    ]
+    return rows + ([("model hash", summary.model_hash)] if summary.model_hash else [])
+
+
+def _costs(summary: "ModelSummary") -> list[tuple[str, str, str]]:
+    return [
+        (cost.part, f"{cost.parameters:,}", f"{cost.macs_per_second / 1e6:,.1f} M")
+        for cost in (*summary.costs, summary.total)
+    ]
+
+
+def _of_codes(file: "CodeFile") -> Rows:
+    streams, _, frames = file.codes.shape
+    bitrate_bps = file.bits_per_frame * frames / file.duration_s
+    return [
+        ("recording", f"{file.duration_s:.3f} s, {file.num_samples} samples at {file.sample_rate} Hz"),
+        ("coded at", f"{file.model_sample_rate} Hz"),
+        ("streams", str(streams)),
+        ("frames", str(frames)),
+        ("codebooks", _codebooks(file.codebook_sizes)),
+        ("bits per frame", f"{file.bits_per_frame:g}"),
+        ("nominal bitrate", f"{bitrate_bps / 1000:.3g} kbps"),
+        ("model hash", file.model_hash),
+    ]
+
+
+def _codebooks(sizes: Sequence[int]) -> str:
+    if not sizes:
+        return "none: latents are not quantized"
+    if len(set(sizes)) == 1:
+        return f"{len(sizes)} of {sizes[0]} entries"
+    return f"{len(sizes)} of {', '.join(map(str, sizes))} entries"

@@ -1,0 +1,89 @@
+"""Shares of the gradient rather than of the loss: the balancer of EnCodec.
+
+Défossez et al. 2022 (arXiv:2210.13438, section 3.4, "Balancer"). The gradient g_i of each term with respect to the
+reconstruction is divided by the moving average of its norm and multiplied by total_norm weight_i / sum of the weights.
+A weight is then the share of the update that a term gets, whatever its scale and however it changes during training.
+
+Axes: B batch, C audio channels, N samples.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from discrete_ae.checks import in_unit_interval, positive
+
+_TINY = 1e-12  # a term without a gradient has a norm of 0, and stays without
+
+
+class LossBalancer(nn.Module):
+    """Rescales the terms' gradients to their weights' shares; its averages are part of the state dict.
+
+    Args:
+        weights: of the terms by name, each above 0.
+        total_norm: of the sum of the gradients if all point the same way; that of one item, mean over the batch.
+        ema_decay: of the moving averages, below 1; they are corrected for having begun at 0.
+
+    Raises:
+        ValueError: for a number outside its range.
+    """
+
+    def __init__(self, weights: Mapping[str, float], total_norm: float = 1.0, ema_decay: float = 0.999) -> None:
+        super().__init__()
+        if in_unit_interval("ema_decay", ema_decay) == 1:
+            raise ValueError("ema_decay: expected a share below 1, got 1; 0 averages nothing")
+        self.weights = {name: positive(f"weights.{name}", weight) for name, weight in weights.items()}
+        self.total_norm = positive("total_norm", total_norm)
+        self.ema_decay = ema_decay
+        for name in self.weights:  # sum of the decayed norms, and of the decayed ones that correct it
+            self.register_buffer(f"norm_of_{name}", torch.zeros(2))
+
+    def forward(self, gradients: Mapping[str, Tensor]) -> Tensor:
+        """The balanced sum (B, C, N) of gradients (B, C, N); counts their norms into the averages.
+
+        Names may be missing where a term has not begun; the others then share all of total_norm.
+
+        Raises:
+            ValueError: for a name without a weight.
+        """
+        if unknown := set(gradients) - set(self.weights):
+            raise ValueError(f"gradients: expected some of {sorted(self.weights)}, got {sorted(unknown)} as well")
+        averages = self._average(gradients)
+        whole = sum(self.weights[name] for name in gradients)
+        factors = {name: self.total_norm * self.weights[name] / whole / averages[name] for name in gradients}
+        return torch.stack([factors[name] * gradient for name, gradient in gradients.items()]).sum(dim=0)
+
+    @torch.no_grad()
+    def _average(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The moving averages of the norms, these included."""
+        norms = torch.stack([gradient.flatten(1).norm(dim=1).mean() for gradient in gradients.values()])
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(norms)
+            norms /= torch.distributed.get_world_size()
+        averages = {}
+        for name, norm in zip(gradients, norms, strict=True):
+            sums = self.get_buffer(f"norm_of_{name}")
+            sums.lerp_(torch.stack([norm, torch.ones_like(norm)]).to(sums), 1 - self.ema_decay)
+            averages[name] = (sums[0] / sums[1]).clamp_min(_TINY)
+        return averages
+
+
+def balanced(value: Tensor, reconstruction: Tensor, gradient: Tensor) -> Tensor:
+    """`value`, a scalar, whose gradient with respect to `reconstruction` is `gradient` instead of its own."""
+    return _WithGradient.apply(reconstruction, value.detach(), gradient.detach())
+
+
+class _WithGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, reconstruction: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+        ctx.save_for_backward(gradient)
+        return value.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradients[0] * gradient, None, None

@@ -1,0 +1,126 @@
+"""L1 distance of log mel spectrograms at several window lengths, with its gradient in closed form.
+
+Kumar et al. 2023 (arXiv:2306.06546, section 3.5), of magnitudes, with Hann windows and hops of a quarter window. Mel
+bands are triangles of height 1 on the HTK scale, the paper's of area 1 on Slaney's.
+
+Recorded by autograd, this loss keeps the frames, spectra, magnitudes and bands of every window length until the
+backward pass. Its gradient is short enough to be written down: it is computed along with the value, one window length
+after the other, and is all that is kept.
+
+Axes: B batch, C audio channels, N samples, M = B C signals, T frames, F bins.
+"""
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torchaudio.functional as audio_functional
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from discrete_ae.losses.frames import FramedDFT
+
+_TINY = 1e-25  # the least magnitude that is divided by: at 0 the quotient must stay finite
+
+
+class MultiScaleMel(nn.Module):
+    """Mean over window lengths of mean |log10 mel(reconstruction) - log10 mel(target)|.
+
+    Bands of many for a short window may be too narrow to hold a bin, as in the paper's settings; they add 0. The
+    gradient goes to the reconstruction alone, and cannot be differentiated again.
+
+    Args:
+        sample_rate: in Hz.
+        window_lengths: in samples, each at least 4.
+        num_mels: mel bands for each window length.
+        floor: mel magnitudes below this count as this.
+
+    Raises:
+        ValueError: if window_lengths and num_mels differ in length, there is none, or a window is too short.
+    """
+
+    def __init__(
+        self, sample_rate: int, window_lengths: Sequence[int], num_mels: Sequence[int], floor: float = 1e-5
+    ) -> None:
+        super().__init__()
+        if not window_lengths or len(window_lengths) != len(num_mels):
+            raise ValueError(
+                f"expected one num_mels for each of window_lengths, got {list(num_mels)} for {list(window_lengths)}"
+            )
+        self.scales = nn.ModuleList(
+            _MelScale(sample_rate, length, bands, floor) for length, bands in zip(window_lengths, num_mels, strict=True)
+        )
+
+    def forward(self, reconstruction: Tensor, target: Tensor) -> Tensor:
+        """Distance, a scalar of at least 0, of a reconstruction (B, C, N) from target (B, C, N).
+
+        In float32 whatever autocast says, in float64 for a reconstruction in float64.
+        """
+        dtype = torch.promote_types(reconstruction.dtype, torch.float32)
+        if not torch.is_grad_enabled():
+            reconstruction = reconstruction.detach()  # what would need no gradient has none computed
+        with torch.autocast(target.device.type, enabled=False):
+            return _Distance.apply(reconstruction.to(dtype), target.detach().to(dtype), list(self.scales))
+
+
+class _Distance(torch.autograd.Function):
+    """Mean of the distances of all scales; it saves their gradient (B, C, N) and nothing else."""
+
+    @staticmethod
+    def forward(ctx: Any, reconstruction: Tensor, target: Tensor, scales: list["_MelScale"]) -> Tensor:
+        found, wanted = reconstruction.flatten(0, 1), target.flatten(0, 1)
+        wants_gradient = ctx.needs_input_grad[0]
+        mean, mean_gradient = found.new_zeros(()), torch.zeros_like(found if wants_gradient else found[:0])
+        for scale in scales:
+            distance, gradient = scale(found, wanted, wants_gradient)
+            mean += distance / len(scales)
+            if gradient is not None:
+                mean_gradient.add_(gradient, alpha=1 / len(scales))
+        if wants_gradient:
+            ctx.save_for_backward(mean_gradient.view_as(reconstruction))
+        return mean
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradients[0] * gradient, None, None
+
+
+class _MelScale(nn.Module):
+    """The distance at one window length, and its gradient."""
+
+    bank: Tensor
+
+    def __init__(self, sample_rate: int, window_length: int, num_mels: int, floor: float) -> None:
+        super().__init__()
+        self.floor = floor
+        self.dft = FramedDFT(window_length)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="At least one mel filterbank has all zero values")
+            bank = audio_functional.melscale_fbanks(window_length // 2 + 1, 0.0, sample_rate / 2, num_mels, sample_rate)
+        self.register_buffer("bank", bank, persistent=False)  # (F, num_mels)
+
+    def forward(self, found: Tensor, wanted: Tensor, wants_gradient: bool) -> tuple[Tensor, Tensor | None]:
+        """Distance of signals (M, N), and its gradient (M, N) with respect to `found`; recorded by nobody."""
+        bank = self.bank.to(found.dtype)
+        goal = (_magnitudes(self.dft(wanted)) @ bank).clamp_min_(self.floor)
+        spectra = self.dft(found)
+        magnitudes = _magnitudes(spectra)
+        mels = magnitudes @ bank
+        held = mels.clamp_min(self.floor)
+        distance = (held / goal).log10_().abs_().mean()
+        if not wants_gradient:
+            return distance, None
+        # Of mean |log10 a - log10 b| by a: sign(a - b) / (a ln 10) over the number of bands; below the floor, 0.
+        of_mels = (held - goal).sign_().mul_(mels >= self.floor).div_(held.mul_(math.log(10) * mels.numel()))
+        # Of |z| by z: z / |z|.
+        over_magnitudes = (of_mels @ bank.T).div_(magnitudes.clamp_min_(_TINY))
+        return distance, self.dft.adjoint(spectra.mul_(over_magnitudes), found.shape[-1])
+
+
+def _magnitudes(spectra: Tensor) -> Tensor:
+    """Absolute values; on a CPU abs() takes 2.5 times as long."""
+    return spectra.real.square().addcmul_(spectra.imag, spectra.imag).sqrt_()

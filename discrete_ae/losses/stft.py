@@ -1,0 +1,105 @@
+"""Distances of short-time spectra at several window lengths, Hann windows and hops of a quarter window.
+
+Each takes (reconstruction, target), both (B, C, N), and gives a scalar.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+import torchaudio.functional as audio_functional
+from torch import Tensor, nn
+
+from discrete_ae.losses.frames import at_least_4_samples, filled_up
+
+
+class Spectrogram(nn.Module):
+    """Spectrogram (..., F, T) of audio (..., N), with half a window mirrored at both ends; differentiable by autograd.
+
+    Args:
+        window_length: in samples, at least 4; shorter audio is filled up with silence to that length.
+        power: 1 for magnitudes, None for complex bins, divided by the window's norm: white noise of power 1 then has
+            bins of power 1, whatever the window.
+
+    Raises:
+        ValueError: for a window below 4 samples.
+    """
+
+    window: Tensor
+
+    def __init__(self, window_length: int, power: int | None = 1) -> None:
+        super().__init__()
+        self.window_length = at_least_4_samples(window_length)
+        self.power = power
+        self.register_buffer("window", torch.hann_window(window_length), persistent=False)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """See the class."""
+        return audio_functional.spectrogram(
+            filled_up(audio, self.window_length),
+            pad=0,
+            window=self.window,
+            n_fft=self.window_length,
+            hop_length=self.window_length // 4,
+            win_length=self.window_length,
+            power=self.power,
+            normalized="window" if self.power is None else False,
+        )
+
+
+class MultiResolutionSTFT(nn.Module):
+    """Spectral convergence plus log magnitude L1, mean over window lengths (Yamamoto et al. 2020, arXiv:1910.11480).
+
+    Args:
+        window_lengths: in samples.
+        floor: magnitudes below this count as this.
+
+    Raises:
+        ValueError: if there is no window length, or one below 4.
+    """
+
+    def __init__(self, window_lengths: Sequence[int] = (512, 1024, 2048), floor: float = 1e-5) -> None:
+        super().__init__()
+        self.floor = floor
+        self.spectrograms = _spectrograms(window_lengths, power=1)
+
+    def forward(self, reconstruction: Tensor, target: Tensor) -> Tensor:
+        """See the module."""
+        distances = []
+        for spectrogram in self.spectrograms:
+            found, wanted = spectrogram(reconstruction), spectrogram(target)
+            missed = torch.linalg.vector_norm(found - wanted, dim=(1, 2, 3))
+            convergence = missed / torch.linalg.vector_norm(wanted, dim=(1, 2, 3)).clamp_min(self.floor)
+            log_distance = F.l1_loss(found.clamp_min(self.floor).log(), wanted.clamp_min(self.floor).log())
+            distances.append(convergence.mean() + log_distance)
+        return torch.stack(distances).mean()
+
+
+class ComplexSTFT(nn.Module):
+    """L1 distance of the real and imaginary parts of all bins, mean over window lengths: magnitude and phase at once.
+
+    Bins are divided by the window's norm, so that a white difference of standard deviation s has about s / sqrt(pi) at
+    every window length.
+
+    Args:
+        window_lengths: in samples.
+
+    Raises:
+        ValueError: if there is no window length, or one below 4.
+    """
+
+    def __init__(self, window_lengths: Sequence[int] = (512, 1024, 2048)) -> None:
+        super().__init__()
+        self.spectrograms = _spectrograms(window_lengths, power=None)
+
+    def forward(self, reconstruction: Tensor, target: Tensor) -> Tensor:
+        """See the module."""
+        difference = reconstruction - target  # the transform is linear
+        distances = [torch.view_as_real(spectrogram(difference)).abs().mean() for spectrogram in self.spectrograms]
+        return torch.stack(distances).mean()
+
+
+def _spectrograms(window_lengths: Sequence[int], power: int | None) -> nn.ModuleList:
+    if not window_lengths:
+        raise ValueError("window_lengths: expected at least one")
+    return nn.ModuleList(Spectrogram(length, power) for length in window_lengths)

@@ -1,0 +1,65 @@
+"""Losses of the samples themselves. Each takes (reconstruction, target), both (B, C, N), and gives a scalar."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_LIMIT = 1e-10  # of a share of the power: 100 dB
+
+
+class WaveformL1(nn.Module):
+    """Mean absolute difference of the samples."""
+
+    def forward(self, reconstruction: Tensor, target: Tensor) -> Tensor:
+        """See the module."""
+        return F.l1_loss(reconstruction, target)
+
+
+class LogSNR(nn.Module):
+    """ln(1 + noise power / signal power), mean over the batch: 0 for a perfect copy, ln 2 for silence.
+
+    A logarithmic signal-to-noise ratio that is bounded below, and near 0 dB as steep as the ratio in decibels. Without
+    such a term the magnitude losses leave the phase, and with it the waveform, to chance.
+
+    Args:
+        floor_db: the signal's power counts as at least this, in dB full scale, so that silence has a finite loss.
+    """
+
+    def __init__(self, floor_db: float = -70.0) -> None:
+        super().__init__()
+        self.floor = 10 ** (floor_db / 10)
+
+    def forward(self, reconstruction: Tensor, target: Tensor) -> Tensor:
+        """See the module."""
+        signal = target.square().mean(dim=(1, 2)).clamp_min(self.floor)
+        noise = (reconstruction - target).square().mean(dim=(1, 2))
+        return torch.log1p(noise / signal).mean()
+
+
+class NegativeSISDR(nn.Module):
+    """Minus the scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019, arXiv:1811.02508), within 100 dB
+    of 0: mean over the channels whose target is not silent, for which alone it is defined; 0 if there are none.
+
+    It does not hear the reconstruction's level, and needs another term beside it that does.
+
+    Args:
+        floor_db: a reconstruction of less power than this, in dB full scale, counts as what is missing to it in
+            distortion, so that silence has a finite gradient and no good value.
+    """
+
+    def __init__(self, floor_db: float = -70.0) -> None:
+        super().__init__()
+        self.floor = 10 ** (floor_db / 10)
+
+    def forward(self, reconstruction: Tensor, target: Tensor) -> Tensor:
+        """See the module."""
+        power = reconstruction.square().mean(dim=-1, keepdim=True)
+        counted = power.clamp_min(self.floor)
+        found = reconstruction / (counted * target.shape[-1]).sqrt()  # of unit length, shorter below the floor
+        wanted = F.normalize(target, dim=-1)
+        share = (found * wanted).sum(dim=-1, keepdim=True)
+        missing = 1 - (power / counted).squeeze(-1)
+        distortion = (found - share * wanted).square().sum(dim=-1) + missing
+        ratio_db = 10 * torch.log10((share.squeeze(-1).square() + _LIMIT) / (distortion + _LIMIT))
+        audible = target.abs().amax(dim=-1) > 0
+        return -torch.where(audible, ratio_db, 0.0).sum() / audible.sum().clamp_min(1)

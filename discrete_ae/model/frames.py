@@ -1,0 +1,170 @@
+"""Between audio and frames: fixed transforms of windows of one, two or four hops.
+
+- lapped: the modulated complex lapped transform (Malvar 1999) of two hops, cosine and sine projections under a sine
+  window. Its cosine part alone is the modified discrete cosine transform (Princen & Bradley 1986), whose overlap-add is
+  orthonormal: an error in the coefficients is the same error in the waveform.
+- stft, istft: the Fourier transform of four hops under a Hann window; on the way back from log magnitude and phase,
+  as in Vocos (Siuzdak 2023, arXiv:2306.00814, section 3.1).
+- patch: the samples of one hop as they are.
+
+Axes: B batch, C audio channels, N samples, T frames, H hop length, W window length in samples, F features.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+HANN_OVERLAP = 1.5  # sum of the squares of Hann windows that lie a quarter of their length apart
+LOUDEST = 5.0  # of a log magnitude
+
+
+def lapped_basis(hop_length: int) -> tuple[Tensor, Tensor]:
+    """Cosine and sine bases (2 H, H) of the lapped transform, with the sine window; the cosine basis is orthonormal."""
+    n = torch.arange(2 * hop_length, dtype=torch.float64)[:, None] + 0.5
+    k = torch.arange(hop_length, dtype=torch.float64)[None] + 0.5
+    window = torch.sin(math.pi * n / (2 * hop_length)) * math.sqrt(2 / hop_length)
+    angle = math.pi / hop_length * (n + hop_length / 2) * k
+    return (window * torch.cos(angle)).float(), (window * torch.sin(angle)).float()
+
+
+def hann_window(length: int) -> Tensor:
+    """Hann window with its zeros half a sample outside, so that every sample counts."""
+    return torch.sin(math.pi * (torch.arange(length, dtype=torch.float64) + 0.5) / length).square().float()
+
+
+def cut(audio: Tensor, hop_length: int, hops: int, before: int) -> Tensor:
+    """Windows (B, C, T, hops H) of audio (B, C, T H); that of frame t begins `before` samples before sample t H."""
+    after = (hops - 1) * hop_length - before
+    return pad(audio, (before, after)).unfold(-1, hops * hop_length, hop_length)
+
+
+def overlap_add(windows: Tensor, hop_length: int, before: int) -> Tensor:
+    """Audio (B, C, T H), the sum of windows (B, C, T, W); that of frame t begins `before` samples before sample t H."""
+    frames = windows.shape[-2]
+    first, *others = windows.unflatten(-1, (-1, hop_length)).unbind(-2)
+    total = pad(first, (0, 0, 0, len(others)))
+    for j, part in enumerate(others, 1):
+        total = total + pad(part, (0, 0, j, len(others) - j))
+    return total.flatten(2)[..., before : before + frames * hop_length]
+
+
+def _single(x: Tensor) -> Tensor:
+    """At least float32, which the Fourier transform needs."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+class Transform(nn.Module):
+    """Windows (..., W) to features (..., F), or the other way.
+
+    Args:
+        hop_length: H.
+    """
+
+    hops: int
+    """W / H."""
+    num_features: int
+    """F."""
+
+    def __init__(self, hop_length: int) -> None:
+        super().__init__()
+        self.hop_length = hop_length
+
+    def start_quietly(self, project: nn.Linear) -> None:
+        """Scale the linear map to the features: in the first reconstruction, louder noise is worse than silence."""
+        with torch.no_grad():
+            project.weight.mul_(0.1)
+
+
+class LappedFront(Transform):
+    """Windows of two hops to cosine and sine coefficients."""
+
+    hops = 2
+    basis: Tensor
+
+    def __init__(self, hop_length: int) -> None:
+        super().__init__(hop_length)
+        self.num_features = 2 * hop_length
+        self.register_buffer("basis", torch.cat(lapped_basis(hop_length), dim=1), persistent=False)
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """See Transform."""
+        return windows @ self.basis
+
+
+class LappedHead(Transform):
+    """Cosine coefficients to windows of two hops."""
+
+    hops = 2
+    basis: Tensor
+
+    def __init__(self, hop_length: int) -> None:
+        super().__init__(hop_length)
+        self.num_features = hop_length
+        self.register_buffer("basis", lapped_basis(hop_length)[0].T.contiguous(), persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """See Transform."""
+        return features @ self.basis
+
+
+class STFTFront(Transform):
+    """Windows of four hops to real and imaginary parts of their spectrum, with the energy of the window's samples."""
+
+    hops = 4
+    window: Tensor
+
+    def __init__(self, hop_length: int) -> None:
+        super().__init__(hop_length)
+        self.num_features = 4 * hop_length + 2
+        self.register_buffer("window", hann_window(4 * hop_length), persistent=False)
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """See Transform."""
+        with torch.autocast(windows.device.type, enabled=False):
+            spectrum = torch.fft.rfft(_single(windows) * self.window, norm="ortho")
+        return torch.cat([spectrum.real, spectrum.imag], dim=-1).to(windows.dtype)
+
+
+class ISTFTHead(Transform):
+    """Log magnitudes and phases to windows of four hops."""
+
+    hops = 4
+    window: Tensor
+
+    def __init__(self, hop_length: int) -> None:
+        super().__init__(hop_length)
+        self.num_features = 4 * hop_length + 2
+        self.register_buffer("window", hann_window(4 * hop_length) / HANN_OVERLAP, persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """See Transform."""
+        with torch.autocast(features.device.type, enabled=False):
+            log_magnitude, phase = _single(features).chunk(2, dim=-1)
+            spectrum = torch.polar(log_magnitude.clamp_max(LOUDEST).exp(), phase)
+            return torch.fft.irfft(spectrum, n=4 * self.hop_length, norm="ortho") * self.window
+
+    def start_quietly(self, project: nn.Linear) -> None:
+        """See Transform."""
+        super().start_quietly(project)
+        with torch.no_grad():
+            project.bias.view(-1, 2, self.num_features // 2)[:, 0] -= 4
+
+
+class Patch(Transform):
+    """The samples of one hop."""
+
+    hops = 1
+
+    def __init__(self, hop_length: int) -> None:
+        super().__init__(hop_length)
+        self.num_features = hop_length
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See Transform."""
+        return x
+
+
+FRONTS = {"lapped": LappedFront, "stft": STFTFront, "patch": Patch}
+HEADS = {"lapped": LappedHead, "istft": ISTFTHead, "patch": Patch}

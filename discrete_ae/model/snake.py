@@ -1,0 +1,84 @@
+"""Snake activation, x + sin(a x)^2 / a with one a for each channel (Ziyin et al. 2020, arXiv:2006.08195, equation 2).
+
+Ours differs in what it keeps for the backward: x alone, everything else is computed again. On a CPU it works piece by
+piece, so that intermediate results stay in the cache; a compiler fuses them by itself.
+
+Axes: B batch, D channels, T time steps; R rows, the channels of all items.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+PIECE = 2**17  # elements for each thread
+TINY = 1e-9  # keeps 1 / a finite at 0
+
+
+def _value(a: Tensor, x: Tensor) -> tuple[Tensor, ...]:
+    """Snake of x (R, T), a (R, 1)."""
+    sine = (a * x).sin_()
+    return (torch.addcmul(x, sine, sine / (a + TINY)),)
+
+
+def _gradients(a: Tensor, x: Tensor, above: Tensor) -> tuple[Tensor, ...]:
+    """Gradients of x (R, T) and of a (R,), by the gradient of the value.
+
+    With s and c the sine and cosine of a x: dy/dx = 1 + 2 s c, dy/da = (2 s c x - s^2 / a) / a.
+    """
+    angle, inverse = a * x, 1 / (a + TINY)
+    sine = angle.sin()
+    through = angle.cos_().mul_(2 * sine).mul_(above)
+    bend = sine.square_().mul_(above).mul_(inverse)
+    return above + through, inverse[:, 0] * (through * x - bend).sum(dim=1)
+
+
+def _by_rows(function: Callable[..., tuple[Tensor, ...]], a: Tensor, *tensors: Tensor) -> list[Tensor]:
+    """A function of rows, with a and (B, D, T) tensors as rows, in at least float32."""
+    a = a.repeat(len(tensors[0]))[:, None]
+    rows = [tensor.flatten(0, 1) for tensor in tensors]
+    rows = [part.float() if part.dtype in (torch.float16, torch.bfloat16) else part for part in rows]
+    if torch.compiler.is_compiling() or a.device.type != "cpu":
+        return list(function(a, *rows))
+    step = max(1, PIECE * torch.get_num_threads() // max(1, rows[0].shape[1]))
+    results: list[Tensor] = []
+    for first in range(0, len(a), step):
+        piece = slice(first, first + step)
+        found = function(a[piece], *(part[piece] for part in rows))
+        results = results or [part.new_empty((len(a), *part.shape[1:])) for part in found]
+        for result, part in zip(results, found, strict=True):
+            result[piece] = part
+    return results
+
+
+class _Snake(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, a: Tensor) -> Tensor:
+        ctx.save_for_backward(x, a)
+        (y,) = _by_rows(_value, a, x)
+        # In this order: where the last operation is a `to` that changes nothing, Dynamo 2.11 loses the backward.
+        return y.to(x.dtype).view(x.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        x, a = ctx.saved_tensors
+        of_x, of_a = _by_rows(_gradients, a, x, *gradients)
+        return of_x.view(x.shape).to(x.dtype), of_a.view(len(x), -1).sum(dim=0).to(a.dtype)
+
+
+class Snake(nn.Module):
+    """Snake activation (B, D, T) with a learned for each of D channels, at first 1.
+
+    The only activation saved for the backward is the input. Half precision comes back as it came, computed in float32.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, D, T) to (B, D, T)."""
+        return _Snake.apply(x, self.alpha)

@@ -1,0 +1,124 @@
+"""What a model is and costs, without training it: rates, parameters, work per second of audio, how far it listens."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from discrete_ae.model import DiscreteAutoencoder
+
+Result = TypeVar("Result")
+
+COUNTED_S = 1.0  # of audio; what a model does once, whatever the length, is hardly seen in it
+
+
+class Cost(NamedTuple):
+    """Of a part of the model."""
+
+    part: str
+    parameters: int
+    """What an optimizer would train."""
+    macs_per_second: float
+    """Multiply-accumulates for a second of audio."""
+
+
+class ModelSummary(NamedTuple):
+    """What `discrete-ae info` prints of a model."""
+
+    sample_rate: int
+    """In Hz."""
+    channels: int
+    hop_length: int
+    """Samples per frame."""
+    frame_rate_hz: float
+    codebook_sizes: tuple[int, ...]
+    """Empty without codes."""
+    bits_per_frame: float
+    """Infinite without codes."""
+    bitrate_bps: float
+    receptive_field_s: float
+    """Seconds of audio that one sample of the reconstruction depends on."""
+    look_ahead_s: float
+    """How much of that lies after the sample."""
+    model_hash: str | None
+    """None unless the model was loaded from a file."""
+    costs: tuple[Cost, ...]
+    """Encoder with the map to latents, quantizer from latents to codes and back, decoder with the map from latents."""
+
+    @property
+    def total(self) -> Cost:
+        """Of the whole model."""
+        return Cost(
+            "total", sum(cost.parameters for cost in self.costs), sum(cost.macs_per_second for cost in self.costs)
+        )
+
+
+def summarize(model: DiscreteAutoencoder) -> ModelSummary:
+    """Describe a model that lies on the CPU; it is left in the mode in which it came."""
+    num_samples = max(round(COUNTED_S * model.sample_rate), 1)
+    duration_s = num_samples / model.sample_rate
+    audio = torch.zeros(1, model.channels, num_samples)
+    with _evaluated(model):
+        latents, encoder_macs = multiply_accumulates(lambda: model.latents(audio))
+        quantized, quantizer_macs = multiply_accumulates(lambda: model.quantizer(latents).latents)
+        _, decoder_macs = multiply_accumulates(lambda: model.reconstruct(quantized, num_samples))
+    return ModelSummary(
+        model.sample_rate,
+        model.channels,
+        model.hop_length,
+        model.frame_rate_hz,
+        tuple(model.quantizer.codebook_sizes),
+        model.quantizer.bits_per_frame,
+        model.bitrate_bps,
+        model.receptive_field_samples / model.sample_rate,
+        model.look_ahead_samples / model.sample_rate,
+        model.model_hash,
+        (
+            Cost("encoder", _parameters(model.encoder, model.to_latents), encoder_macs / duration_s),
+            Cost("quantizer", _parameters(model.quantizer), quantizer_macs / duration_s),
+            Cost("decoder", _parameters(model.decoder, model.from_latents), decoder_macs / duration_s),
+        ),
+    )
+
+
+def multiply_accumulates(function: Callable[[], Result]) -> tuple[Result, int]:
+    """Run `function` on the CPU without gradient; its result, and its multiply-accumulates by PyTorch's counter.
+
+    Convolutions, transposed ones, matrix products, recurrent layers and attention are counted; elementwise work,
+    transforms of Fourier and table look-ups are not.
+    """
+    with torch.no_grad(), _countable(), FlopCounterMode(display=False) as counter:
+        result = function()
+    return result, counter.get_total_flops() // 2
+
+
+@contextmanager
+def _countable() -> Iterator[None]:
+    """Recurrent layers and attention as the matrix products that they consist of; their fused forms count as nothing.
+
+    Seen in torch 2.11: aten::mkldnn_rnn_layer and aten::_scaled_dot_product_flash_attention_for_cpu have no formula.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "TF32 acceleration on top of oneDNN")  # leaving and entering both say it
+        with torch.backends.mkldnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH):
+            yield
+
+
+@contextmanager
+def _evaluated(model: nn.Module) -> Iterator[None]:
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def _parameters(*parts: nn.Module) -> int:
+    return sum(parameter.numel() for part in parts for parameter in part.parameters() if parameter.requires_grad)

@@ -1,0 +1,90 @@
+"""The autoencoder against discriminators (Goodfellow et al. 2014, arXiv:1406.2661).
+
+Axes: B batch, C audio channels, N samples.
+"""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from discrete_ae.losses import Adversary
+from discrete_ae.training.module import AutoencoderModule
+
+
+class AdversarialModule(AutoencoderModule):
+    """Trains the autoencoder as AutoencoderModule does, and from `loss.adversary.begin_step` on its discriminators too.
+
+    A step of training is one forward of the autoencoder, then the discriminators' step on its detached reconstruction,
+    then the autoencoder's step against the discriminators as they are now. Lightning leaves the order of two optimizers
+    to the module ("manual optimization"), and with it the clipping of gradients and the schedules of learning rates.
+
+    Args:
+        arguments: those of AutoencoderModule.
+        discriminator_optimizer: parameters to optimizer; its learning rate has the schedule's shape, from `begin_step`.
+        gradient_clip_val: bound on the norm of the autoencoder's gradient and on that of the discriminators'; None or
+            0 for no bound.
+    """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        discriminator_optimizer: Callable[..., Optimizer],
+        gradient_clip_val: float | None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(*arguments, **settings)
+        self.make_discriminator_optimizer = discriminator_optimizer
+        self.gradient_clip_val = gradient_clip_val
+        self.automatic_optimization = False
+
+    @property
+    def adversary(self) -> Adversary:
+        """The loss's discriminators."""
+        adversary = self.loss.adversary
+        assert adversary is not None
+        return adversary
+
+    def configure_optimizers(self) -> Any:
+        """See LightningModule; the autoencoder's and the discriminators'."""
+        steps = self.trainer.max_steps
+        adversarial_steps = max(1, steps - self.adversary.begin_step) if steps > 0 else steps
+        return [
+            super().configure_optimizers(),
+            self._with_schedule(self.make_discriminator_optimizer, self.adversary.parameters(), adversarial_steps),
+        ]
+
+    def training_step(self, audio: Tensor, batch_idx: int) -> None:
+        """One step of the discriminators and one of the autoencoder on a batch of crops (B, C, N)."""
+        generator, discriminators = cast(Any, self.optimizers())
+        generator_rate, discriminator_rate = cast(Any, self.lr_schedulers())
+        adversarial = self.global_step >= self.adversary.begin_step
+        output = self._training_output(audio, batch_idx)
+
+        if adversarial:
+            loss = self.adversary.discriminator_loss(output.reconstruction, audio)
+            self._watch(loss)
+            self.log("train/discriminator", loss.detach())
+            discriminators.zero_grad()
+            self.manual_backward(loss)
+            self._clip(discriminators.optimizer)
+            discriminators.optimizer.step()  # not through Lightning, whose count of steps is the autoencoder's
+            discriminator_rate.step()
+
+        values = self.loss(output.reconstruction, audio, output.losses, adversarial=adversarial)
+        self._watch(values.total)
+        self._log_training(values, output.codes)
+        generator.zero_grad()
+        self.manual_backward(values.total)
+        generator.step()
+        generator_rate.step()
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """See AutoencoderModule; only the autoencoder's step comes here."""
+        super().on_before_optimizer_step(optimizer)
+        self._clip(optimizer)
+
+    def _clip(self, optimizer: Optimizer) -> None:
+        algorithm = cast(Any, self.trainer).gradient_clip_algorithm
+        self.configure_gradient_clipping(optimizer, self.gradient_clip_val, algorithm)

@@ -1,0 +1,139 @@
+"""Averaged weights: what is validated, kept and used to encode, while the raw weights train."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from discrete_ae.errors import DataError
+from discrete_ae.model.checkpoint import STATE_PREFIX
+from discrete_ae.training.module import AutoencoderModule
+
+RAW_WEIGHTS = "raw_weights"
+
+
+class WeightEma(pl.Callback):
+    """Exponential moving average of the model's parameters (Polyak averaging; Karras et al. 2024, arXiv:2312.02696).
+
+    After every optimizer step n, average = d average + (1 - d) weights with d = min(decay, (1 + n) / (10 + n)): that is
+    how `num_updates` of TensorFlow's ExponentialMovingAverage keeps a short run from averaging over its first steps.
+
+    From the beginning of a validation to the next training step the model has the averaged weights, so all that is
+    measured, logged and drawn is of them, and it keeps them when training ends. A checkpoint's `state_dict` has them
+    too; the raw ones lie beside it, and a continued run takes those, whether it still averages or not.
+
+    Not Lightning's EMAWeightAveraging: it averages the whole LightningModule, discriminators and buffers included, but
+    a number that follows a schedule must be that of its step, and a codebook that is itself a moving average is one.
+
+    Args:
+        decay: at least 0 and below 1; an average over about 1 / (1 - decay) steps. None for no averaging.
+
+    Raises:
+        ValueError: for a decay outside its range.
+    """
+
+    def __init__(self, decay: float | None = None) -> None:
+        if decay is not None and not (isinstance(decay, int | float) and 0 <= decay < 1):
+            raise ValueError(f"decay: expected null or a number from 0 to below 1, such as 0.999, got {decay!r}")
+        self.decay = decay
+        self.other: dict[str, Tensor] | None = None
+        """By name, the averaged parameters while the model has the raw ones, and the raw ones otherwise."""
+        self.shown = False
+        self._step = 0
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """See Callback; the model already has what `state_dict` holds. Older checkpoints have nothing beside it."""
+        own = _parameters(pl_module)
+        self.other, self.shown = _copies(own), False
+        raw = checkpoint.get(RAW_WEIGHTS)
+        if raw is None:
+            return
+        if not isinstance(raw, dict) or {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in raw.items()}:
+            raise DataError(f"{trainer.ckpt_path}: its raw weights do not fit the model; start anew with init_from=")
+        _copy(raw, own)
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """See Callback; the model is on its device."""
+        own = _parameters(pl_module)
+        if self.decay is None:
+            self.other = None
+        elif self.other is None:
+            self.other = _copies(own)
+        else:
+            self.other = {name: tensor.to(own[name].device) for name, tensor in self.other.items()}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """See Callback."""
+        self._step = trainer.global_step
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """See Callback; the raw weights train."""
+        self._show(pl_module, averaged=False)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """See Callback; on every rank alike, since their weights are the same."""
+        n = trainer.global_step
+        if self.decay is None or self.other is None or n == self._step:  # a batch whose gradient is only accumulated
+            return
+        self._step = n
+        update = get_ema_multi_avg_fn(min(self.decay, (1 + n) / (10 + n)))
+        own = [parameter.detach() for parameter in _parameters(pl_module).values()]
+        update(list(self.other.values()), own, n)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """See Callback."""
+        self._show(pl_module, averaged=True)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """See Callback."""
+        self._show(pl_module, averaged=True)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """See Callback; a validation that fails leaves the raw weights."""
+        self._show(pl_module, averaged=False)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """See Callback."""
+        if self.other is None:
+            return
+        own = {name: parameter.detach() for name, parameter in _parameters(pl_module).items()}
+        averaged, raw = (own, self.other) if self.shown else (self.other, own)
+        checkpoint["state_dict"] |= {STATE_PREFIX + name: tensor for name, tensor in averaged.items()}
+        checkpoint[RAW_WEIGHTS] = dict(raw)
+
+    def _show(self, pl_module: pl.LightningModule, averaged: bool) -> None:
+        """Give the model its averaged or its raw weights, where it has the others."""
+        if self.other is None or self.shown == averaged:
+            return
+        own = _parameters(pl_module)
+        before = _copies(own)
+        _copy(self.other, own)
+        _copy(before, self.other)
+        self.shown = averaged
+
+
+def _parameters(pl_module: pl.LightningModule) -> dict[str, Tensor]:
+    assert isinstance(pl_module, AutoencoderModule)
+    return dict(pl_module.model.named_parameters(remove_duplicate=False))
+
+
+def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+@torch.no_grad()
+def _copy(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
+    """In place, so that optimizer, compiled graphs and DDP keep the tensors they know."""
+    for name, tensor in target.items():
+        tensor.copy_(source[name])

@@ -1,0 +1,82 @@
+"""What the configuration of a run must hold, said before anything is made of it."""
+
+from typing import Any
+
+import torch
+
+from discrete_ae.errors import UsageError
+from discrete_ae.training.compiled import require_cpp_compiler
+
+MATMUL_PRECISIONS = ("highest", "high", "medium")
+
+
+def check_run(config: Any) -> None:
+    """Look at the root and at the trainer of a composed configuration.
+
+    Raises:
+        UsageError: for values that do not fit.
+    """
+    if config.ckpt_path and config.init_from:
+        raise UsageError("ckpt_path goes on with a run, init_from starts a new one: give one of them")
+    if config.trainer.accelerator in ("gpu", "cuda") and not torch.accelerator.is_available():
+        raise UsageError("trainer: PyTorch finds no GPU here; use trainer=auto or trainer=cpu")
+    if not (isinstance(config.seed, int) and 0 <= config.seed < 2**32):
+        raise UsageError(f"seed: expected a whole number from 0 to {2**32 - 1}, got {config.seed!r}")
+    if config.trainer.val_check_interval == 0:
+        raise UsageError("trainer.val_check_interval: expected a number of steps, at least 1, got 0")
+    if config.float32_matmul_precision not in MATMUL_PRECISIONS:
+        raise UsageError(
+            f"float32_matmul_precision: expected one of {', '.join(MATMUL_PRECISIONS)}, got "
+            f"{config.float32_matmul_precision!r}"
+        )
+    if not isinstance(config.compile, bool):
+        raise UsageError(f"compile: expected true or false, got {config.compile!r}")
+    if config.compile and not on_gpu(config):
+        require_cpp_compiler()
+
+
+def check_scaled_loss(config: Any) -> None:
+    """Look at the optimizer of a run whose precision scales the loss.
+
+    Raises:
+        UsageError: for a fused optimizer.
+    """
+    if _scales_loss(config) and config.optim.optimizer.get("fused"):
+        raise UsageError(
+            "trainer.precision=16-mixed scales the loss, and a fused optimizer undoes that only after the gradient is "
+            "clipped; use trainer.precision=bf16-mixed, or optim.optimizer.fused=false"
+        )
+
+
+def check_adversarial_run(config: Any) -> None:
+    """Look for what Lightning does for one optimizer and AdversarialModule does not do for two.
+
+    Raises:
+        UsageError: for accumulated gradients, and for a precision that scales the loss.
+    """
+    if (count := config.trainer.get("accumulate_grad_batches", 1)) != 1:
+        raise UsageError(
+            f"trainer.accumulate_grad_batches: expected 1 with an adversarial loss, got {count}; make data.batch_size "
+            "larger instead"
+        )
+    if _scales_loss(config):
+        raise UsageError(
+            "trainer.precision: expected 32-true or bf16-mixed with an adversarial loss, got "
+            f"{config.trainer.precision}"
+        )
+
+
+def on_gpu(config: Any) -> bool:
+    """Whether the run will use an NVIDIA GPU."""
+    return config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+
+
+def resolved_precision(config: Any) -> str:
+    """The trainer's precision, "auto" resolved: bf16 where a GPU will be used that has it."""
+    if config.trainer.precision != "auto":
+        return config.trainer.precision
+    return "bf16-mixed" if on_gpu(config) and torch.cuda.is_bf16_supported() else "32-true"
+
+
+def _scales_loss(config: Any) -> bool:
+    return str(config.trainer.precision) in ("16", "16-mixed")

@@ -1,0 +1,116 @@
+"""`discrete-ae info` from the command line to the table."""
+
+import numpy as np
+import pytest
+
+from discrete_ae.build import load
+from discrete_ae.cli import main
+from discrete_ae.cli.info import model_of
+from discrete_ae.codec import CodeFile, write_npz
+from discrete_ae.errors import UsageError
+
+
+@pytest.fixture
+def command(capfd):
+    """Run `discrete-ae info`; its exit status, the rows of its tables as tuples of cells, the lines of its stderr."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            main.main(["info", *map(str, arguments)])
+        out, err = capfd.readouterr()
+        rows = [
+            tuple(cell.strip() for cell in line.strip("│┃").replace("┃", "│").split("│"))
+            for line in out.splitlines()
+            if line.startswith(("│", "┃"))
+        ]
+        return ended.value.code or 0, rows, [line for line in err.splitlines() if not line.startswith("INFO:")]
+
+    return run
+
+
+def test_model_of_settings(command):
+    status, rows, err = command("model=conv/tiny", "quantizer=rvq", "num_codebooks=5")
+    assert (status, err) == (0, [])
+    table = {row[0]: row[1:] for row in rows}
+    assert table["sample rate"] == ("16000 Hz",)
+    assert table["hop"] == ("320 samples",)
+    assert table["frame rate"] == ("50 Hz",)
+    assert table["codebooks"] == ("5 of 256 entries",)
+    assert table["bits per frame"] == ("40",)  # 5 log2(256)
+    assert table["nominal bitrate"] == ("2 kbps",)
+    assert "model hash" not in table
+    parameters = sum(
+        parameter.numel()
+        for parameter in model_of(["model=conv/tiny", "quantizer=rvq", "num_codebooks=5"]).parameters()
+    )
+    assert table["total"][0] == f"{parameters:,}"
+    counts = [int(table[part][0].replace(",", "")) for part in ("encoder", "quantizer", "decoder")]
+    assert sum(counts) == parameters
+
+
+def test_the_default_model_and_one_without_codes(command):
+    status, rows, _ = command()
+    assert status == 0
+    assert ("bits per frame", "64") in rows
+    status, rows, _ = command("quantizer=identity")
+    assert status == 0
+    assert ("codebooks", "none: latents are not quantized") in rows
+    assert ("nominal bitrate", "no limit") in rows
+
+
+@pytest.mark.slow
+def test_checkpoint(command, ste_run):
+    checkpoint = ste_run / "checkpoints/last.ckpt"
+    model = load(checkpoint)
+    status, rows, err = command(checkpoint)
+    assert (status, err) == (0, [])
+    assert ("model hash", model.model_hash) in rows
+    assert ("codebooks", "2 of 256 entries") in rows
+    assert ("receptive field", f"{1000 * model.receptive_field_samples / 16000:.1f} ms") in rows
+
+
+def test_file_of_codes(command, tmp_path):
+    codes = np.zeros((2, 3, 50), np.int64)
+    write_npz(CodeFile(codes, 8000, 8000, 16000, (16, 16, 8), "0" * 64), tmp_path / "x.npz")
+    status, rows, err = command(tmp_path / "x.npz")
+    assert (status, err) == (0, [])
+    assert ("recording", "1.000 s, 8000 samples at 8000 Hz") in rows
+    assert ("streams", "2") in rows
+    assert ("frames", "50") in rows
+    assert ("codebooks", "3 of 16, 16, 8 entries") in rows
+    assert ("bits per frame", "22") in rows  # two streams of 4 + 4 + 3
+    assert ("nominal bitrate", "1.1 kbps") in rows  # in 50 frames per second
+    assert ("model hash", "0" * 64) in rows
+
+
+def test_a_file_with_an_equals_sign_in_its_name(command, tmp_path):
+    write_npz(CodeFile(np.zeros((1, 1, 1), np.int64), 8000, 1, 8000, (2,), "0" * 64), tmp_path / "quantizer=ste.npz")
+    assert command(tmp_path / "quantizer=ste.npz")[0] == 0
+
+
+def test_mistakes_are_one_line(command, tmp_path):
+    foreign = tmp_path / "foreign.npz"
+    np.savez(foreign, x=np.zeros(3))
+    text = tmp_path / "text.ckpt"
+    text.write_text("no checkpoint")
+    for arguments, expected, words in (
+        (["quantiser=ste"], 2, "quantiser"),
+        (["model=conv/hugee"], 2, "no option 'conv/hugee'"),
+        (["quantizer=ste,gumbel"], 2, "several values"),
+        (["model.encoder.channels=0"], 2, "channels"),
+        (["conv/base"], 1, "conv/base: no such file"),
+        ([text, "quantizer=ste"], 2, "expected one file"),
+        ([text], 1, "not a checkpoint"),
+        ([foreign], 1, "not a file of codes"),
+        ([tmp_path / "none.npz"], 1, "no such file"),
+    ):
+        status, rows, err = command(*arguments)
+        assert len(err) == 1, err
+        assert (status, rows) == (expected, []), err
+        assert err[0].startswith("error: ")
+        assert words in err[0]
+
+
+def test_model_of_refuses_what_does_not_exist():
+    with pytest.raises(UsageError, match="did you mean 'num_codebooks'"):
+        model_of(["num_codebook=4"])

@@ -1,0 +1,160 @@
+"""The mel distance and its closed gradient against torchaudio's transform and autograd."""
+
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchaudio
+from torch import Tensor
+
+from discrete_ae.losses import MultiScaleMel
+
+RATE, WINDOWS, MELS = 16000, (2048, 512, 128), (80, 40, 10)
+DAC_WINDOWS, DAC_MELS = (32, 64, 128, 256, 512, 1024, 2048), (5, 10, 20, 40, 80, 160, 320)
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * 0.1
+
+
+def mel() -> MultiScaleMel:
+    return MultiScaleMel(RATE, WINDOWS, MELS)
+
+
+def plain_distance(
+    reconstruction: Tensor,
+    target: Tensor,
+    rate: int = RATE,
+    windows: tuple[int, ...] = WINDOWS,
+    bands: tuple[int, ...] = MELS,
+) -> Tensor:
+    """The distance by torchaudio's transform and autograd."""
+    distances = []
+    for window, num_mels in zip(windows, bands, strict=True):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # bands without a bin
+            to_mel = torchaudio.transforms.MelSpectrogram(
+                rate, n_fft=window, win_length=window, hop_length=window // 4, n_mels=num_mels, power=1
+            ).to(target.dtype)
+        missing = max(0, window - target.shape[-1])
+        found, wanted = (
+            to_mel(F.pad(audio, (0, missing))).clamp(min=1e-5).log10() for audio in (reconstruction, target)
+        )
+        distances.append((found - wanted).abs().mean())
+    return torch.stack(distances).mean()
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 5000), (1, 2, 4097)])
+def test_distance_equals_that_of_torchaudios_transform(shape: tuple[int, ...]) -> None:
+    reconstruction, target = noise(*shape), noise(*shape, seed=1)
+    target[..., 3000:] = 0  # some values lie below the floor
+    expected = plain_distance(reconstruction, target).item()
+    assert mel()(reconstruction, target).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_distance_fills_up_a_short_signal_with_silence() -> None:
+    reconstruction, target = noise(1, 1, 300), noise(1, 1, 300, seed=1)
+
+    def expected(window: int) -> float:
+        missing = max(0, window - 300)
+        loss = MultiScaleMel(RATE, [window], [20])
+        return loss(F.pad(reconstruction, (0, missing)), F.pad(target, (0, missing))).item()
+
+    for window in (256, 512):
+        assert MultiScaleMel(RATE, [window], [20])(reconstruction, target).item() == expected(window)
+
+
+@pytest.mark.parametrize(
+    ("rate", "windows", "bands"),
+    [(RATE, WINDOWS, MELS), (16000, DAC_WINDOWS, DAC_MELS), (44100, DAC_WINDOWS, DAC_MELS), (8000, (50, 7), (5, 2))],
+    ids=["default", "dac 16 kHz", "dac 44.1 kHz", "odd windows"],
+)
+@pytest.mark.parametrize("shape", [(2, 1, 3000), (2, 2, 4097), (1, 1, 40), (1, 2, 1)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_gradient_equals_that_of_autograd(
+    dtype: torch.dtype, shape: tuple[int, ...], rate: int, windows: tuple[int, ...], bands: tuple[int, ...]
+) -> None:
+    target = noise(*shape).to(dtype)
+    ours = (target + 0.5 * noise(*shape, seed=1)).to(dtype)
+    ours[..., 2000:2900] *= 1e-7  # below the floor, where the gradient is 0
+    ours.requires_grad_()
+    theirs = ours.detach().clone().requires_grad_()
+    found = 3 * MultiScaleMel(rate, windows, bands)(ours, target)
+    expected = 3 * plain_distance(theirs, target, rate, windows, bands)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
+    found.backward()
+    expected.backward()
+    error = (ours.grad - theirs.grad).norm() / theirs.grad.norm()
+    # In float32 a sign may differ where both have almost the same magnitude.
+    assert error < (1e-6 if dtype == torch.float64 else 1e-3)
+
+
+def test_what_is_equal_or_below_the_floor_has_no_gradient() -> None:
+    target = noise(2, 1, 6000)
+    target[1] *= 1e-8
+    reconstruction = target.clone()
+    reconstruction[0, 0, 5900] += 0.1  # reaches back 2048 samples
+    reconstruction[1] *= 3
+    reconstruction.requires_grad_()
+    mel()(reconstruction, target).backward()
+    assert reconstruction.grad[0, 0, 5900] != 0
+    assert torch.equal(reconstruction.grad[0, 0, :3800], torch.zeros(3800))
+    assert torch.equal(reconstruction.grad[1], torch.zeros(1, 6000))
+
+
+def test_gradient_is_computed_only_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    loss, target = mel(), noise(2, 1, 3000)
+    reconstruction = noise(2, 1, 3000, seed=1).requires_grad_()
+    expected = loss(reconstruction, target)
+    assert expected.requires_grad
+    for scale in loss.scales:
+        monkeypatch.setattr(scale.dft, "adjoint", None)  # any call would raise
+    assert loss(reconstruction.detach(), target) == expected
+    with torch.no_grad():
+        assert loss(reconstruction, target) == expected
+    with pytest.raises(TypeError):
+        loss(reconstruction, target)
+
+
+def test_all_that_is_kept_for_the_backward_pass_is_the_gradient() -> None:
+    kept: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
+    reconstruction = noise(2, 2, 3000).requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = mel()(reconstruction, noise(2, 2, 3000, seed=1))
+    assert [tensor.shape for tensor in kept] == [(2, 2, 3000)]
+    (gradient,) = torch.autograd.grad(loss, reconstruction)
+    assert torch.equal(kept[0], gradient)
+
+
+def test_gradient_has_no_gradient() -> None:
+    reconstruction = noise(1, 1, 3000).requires_grad_()
+    loss = mel()(reconstruction, noise(1, 1, 3000, seed=1))
+    (gradient,) = torch.autograd.grad(loss.square(), reconstruction, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
+    reconstruction, target = noise(1, 1, 3000).to(dtype).requires_grad_(), noise(1, 1, 3000, seed=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = mel()(reconstruction, target)
+    assert loss.dtype == torch.float32
+    assert loss == mel()(reconstruction.float(), target)
+    loss.backward()
+    assert reconstruction.grad.dtype == dtype
+
+
+def test_window_and_band_mismatches_are_refused() -> None:
+    with pytest.raises(ValueError, match="one num_mels for each of window_lengths"):
+        MultiScaleMel(RATE, [512, 128], [40])
+    with pytest.raises(ValueError, match="one num_mels"):
+        MultiScaleMel(RATE, [], [])
+    with pytest.raises(ValueError, match="at least 4 samples, got 3"):
+        MultiScaleMel(RATE, [3], [1])

@@ -1,0 +1,203 @@
+"""Training against discriminators, against the same steps written in plain PyTorch; counting, resuming, refusing."""
+
+import copy
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from torch import Tensor, nn
+
+import discrete_ae
+from discrete_ae.training import AdversarialModule
+from discrete_ae.training.learning_rate import warmup_cosine
+from tests.conftest import SMALL
+from tests.training.test_callbacks import errors
+from tests.training.test_ema import fail_at, same, state_of
+from tests.training.test_module import REPOSITORY, events_of, scalars
+
+TINY = (
+    "loss=adversarial",
+    "loss.adversary.begin_step=2",
+    "loss.adversary.discriminators.periods.periods=[2]",
+    "loss.adversary.discriminators.periods.width=2",
+    "loss.adversary.discriminators.bands.window_lengths=[256]",
+    "loss.adversary.discriminators.bands.width=2",
+)
+FIVE = ("trainer.max_steps=5", "trainer.val_check_interval=2")
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[tuple[AdversarialModule, Tensor]]:
+    """A copy of the module before the first step, and the batch of every step."""
+    found: list[tuple[AdversarialModule, Tensor]] = []
+    step = AdversarialModule.training_step
+
+    def training_step(self: AdversarialModule, audio: Tensor, batch_idx: int) -> None:
+        found.append((copy.deepcopy((self.model, self.loss)) if not found else found[0][0], audio.clone()))
+        step(self, audio, batch_idx)
+
+    monkeypatch.setattr(AdversarialModule, "training_step", training_step)
+    return found
+
+
+def test_steps_are_those_written_by_hand(
+    run_training: Callable[..., Path], begun: list[tuple[AdversarialModule, Tensor]]
+) -> None:
+    saved = state_of(run_training(*TINY, *FIVE, "trainer.gradient_clip_val=0.01"))["state_dict"]
+    model, loss = begun[0][0]
+    adversary: nn.Module = loss.adversary
+    ours = torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=0.01)
+    theirs = torch.optim.AdamW(adversary.parameters(), lr=1e-4, betas=(0.8, 0.99), weight_decay=0.01)
+    # The discriminators' three steps are the first of their own schedule.
+    rates = [warmup_cosine(ours, 5, warmup_steps=50), warmup_cosine(theirs, 3, warmup_steps=50)]
+    assert len(begun) == 5
+    for step, (_, audio) in enumerate(begun):
+        output = model(audio)
+        if step >= 2:
+            theirs.zero_grad()
+            adversary.discriminator_loss(output.reconstruction, audio).backward()
+            assert nn.utils.clip_grad_norm_(adversary.parameters(), 0.01) > 0.01
+            theirs.step()
+            rates[1].step()
+        ours.zero_grad()
+        loss(output.reconstruction, audio, output.losses, adversarial=step >= 2).total.backward()
+        assert nn.utils.clip_grad_norm_(model.parameters(), 0.01) > 0.01
+        ours.step()
+        rates[0].step()
+    for prefix, module in (("model", model), ("loss.adversary", adversary)):
+        for name, tensor in module.state_dict().items():
+            torch.testing.assert_close(saved[f"{prefix}.{name}"], tensor, rtol=1e-4, atol=1e-6)
+
+
+def test_steps_are_counted_once_and_everything_is_logged(run_training: Callable[..., Path]) -> None:
+    run = run_training(*TINY, *FIVE)
+    assert state_of(run)["global_step"] == 5
+    assert list(scalars(run, "val/reconstruction")) == [0, 2, 4, 5]
+    # Lightning notes what is logged of a step under its number from 0.
+    assert list(scalars(run, "train/loss")) == [0, 1, 2, 3, 4]
+    for name in ("discriminator", "adversarial", "feature_matching"):
+        values = scalars(run, f"train/{name}")
+        assert list(values) == [2, 3, 4]
+        assert all(math.isfinite(value) and value > 0 for value in values.values())
+    rates = scalars(run, "train/learning_rate")
+    assert list(rates.values()) == pytest.approx([2e-3 * (step + 1) / 50 for step in range(5)])
+    assert not [tag for tag in events_of(run).Tags()["scalars"] if tag.startswith("val/adversarial")]
+    assert discrete_ae.load(run / "checkpoints" / "last.ckpt").sample_rate == 16000
+
+
+def test_broken_and_resumed_equals_uninterrupted(
+    run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = (*TINY, "quantizer=gumbel", "callbacks.ema.decay=0.9", *FIVE)
+    whole = state_of(run_training(*overrides))
+    with monkeypatch.context() as patch:
+        fail_at(patch, "_training_output", 4)
+        broken = run_training(*overrides, "trainer.val_check_interval=3", status=1)
+    assert state_of(broken)["global_step"] == 3
+    resumed = state_of(run_training(*overrides, f"ckpt_path={broken}/checkpoints/last.ckpt"))
+    assert resumed["global_step"] == 5
+    assert [name for name in whole["state_dict"] if name.startswith("loss.adversary.")]
+    assert same(resumed["state_dict"], whole["state_dict"])
+    assert same(resumed["raw_weights"], whole["raw_weights"])
+
+
+def test_until_it_begins_it_is_the_run_without_an_adversary(run_training: Callable[..., Path]) -> None:
+    steps = ("trainer.max_steps=2", "trainer.val_check_interval=2")
+    found = state_of(run_training(*TINY, *steps))["state_dict"]
+    plain = state_of(run_training(*TINY[:1], "loss.adversary=null", *steps))["state_dict"]
+    assert all(torch.equal(tensor, found[name]) for name, tensor in plain.items())
+
+
+def test_mixed_precision_trains(run_training: Callable[..., Path]) -> None:
+    clips = "callbacks.clips.count=0"
+    run = run_training(*TINY, "trainer.precision=bf16-mixed", clips, *FIVE)
+    assert all(math.isfinite(value) for value in scalars(run, "train/discriminator").values())
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("+trainer.accumulate_grad_batches=2", "trainer.accumulate_grad_batches: expected 1 with an adversarial loss"),
+        ("trainer.precision=16-mixed optim.optimizer.fused=false", "expected 32-true or bf16-mixed with an adversar"),
+        ("trainer.precision=16-mixed", "use trainer.precision=bf16-mixed, or optim.optimizer.fused=false"),
+        ("optim.discriminator_optimizer=null", "optim.discriminator_optimizer: expected a component"),
+    ],
+)
+def test_what_two_optimizers_cannot_do_is_refused(
+    override: str, told: str, run_training: Callable[..., Path], capsys: pytest.CaptureFixture
+) -> None:
+    run_training(*TINY, *override.split(), status=2)
+    (line,) = errors(capsys.readouterr().err)
+    assert told in line
+
+
+def test_divergence_of_the_discriminators_ends_the_run(
+    run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    judge = discrete_ae.losses.Adversary.discriminator_loss
+    monkeypatch.setattr(
+        discrete_ae.losses.Adversary, "discriminator_loss", lambda *arguments: judge(*arguments) * float("nan")
+    )
+    run = run_training(*TINY, *FIVE, status=1)
+    (line,) = errors(capsys.readouterr().err)
+    assert line.startswith("error: the loss is nan at step 2")
+    assert state_of(run)["global_step"] == 2
+
+
+def test_run_without_an_adversary_is_not_continued_but_begun_from(
+    ste_run: Path, run_training: Callable[..., Path], capsys: pytest.CaptureFixture
+) -> None:
+    path = ste_run / "checkpoints" / "last.ckpt"
+    run_training(*TINY, *FIVE, f"ckpt_path={path}", status=1)
+    (line,) = errors(capsys.readouterr().err)
+    assert line.startswith(f"error: {path}: comes from a run with another loss= or model")
+    run = run_training(*TINY, *FIVE, f"init_from={path}")
+    assert scalars(run, "val/codes/usage")[0] == scalars(ste_run, "val/codes/usage")[4]
+
+
+class SaveOfEachRank(pl.Callback):
+    """Saves what every rank has at the end."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        torch.save(pl_module.state_dict(), self.folder / f"rank{trainer.global_rank}.pt")
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_same_networks(recordings: Path, tmp_path: Path) -> None:
+    small = [override for override in SMALL if not override.startswith("trainer=")]
+    where = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "callbacks.ema.decay=0.9"]
+    done = subprocess.run(
+        [
+            sys.executable,
+            "train.py",
+            *small,
+            *where,
+            f"data.root={recordings}",
+            f"hydra.run.dir={tmp_path}",
+            "+callbacks.save._target_=tests.training.test_adversarial.SaveOfEachRank",
+            f"+callbacks.save.folder={tmp_path}",
+            *TINY,
+            *FIVE,
+        ],
+        cwd=REPOSITORY,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert state_of(tmp_path)["global_step"] == 5
+    assert list(scalars(tmp_path, "train/discriminator")) == [2, 3, 4]
+    # From different crops, so only because their gradients were averaged.
+    first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert same(first, second)

@@ -1,0 +1,174 @@
+"""Averaged weights, against numpy; what is measured with them, and what a continued run goes on with."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import discrete_ae
+from discrete_ae.errors import DataError
+from discrete_ae.training import AutoencoderModule
+from discrete_ae.training.callbacks import LogClips, WeightEma
+from tests.training.test_module import events_of, scalars
+
+FOUR = ("trainer.max_steps=4", "trainer.val_check_interval=2")
+
+
+def state_of(run: Path) -> dict:
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(tensor, b[name]) for name, tensor in a.items())
+
+
+def weights_of(module: AutoencoderModule) -> dict[str, Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in module.model.named_parameters()}
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Tensor]]:
+    """The weights that each training step began with, in the runs of a test."""
+    found: list[dict[str, Tensor]] = []
+    step = AutoencoderModule.training_step
+
+    def training_step(self: AutoencoderModule, *arguments: object) -> Tensor | None:
+        found.append(weights_of(self))
+        return step(self, *arguments)
+
+    monkeypatch.setattr(AutoencoderModule, "training_step", training_step)
+    return found
+
+
+def test_average_is_the_one_computed_by_hand(
+    run_training: Callable[..., Path], trained: list[dict[str, Tensor]]
+) -> None:
+    found = state_of(run_training("callbacks.ema.decay=0.25", *FOUR))
+    raw = [*trained, found["raw_weights"]]
+    assert len(raw) == 5
+    for name, first in raw[0].items():
+        average = first.double().numpy()
+        # (1 + n) / (10 + n) is 2/11, 3/12 and then more: the decay holds from the second step on.
+        for n, decay in ((1, 2 / 11), (2, 0.25), (3, 0.25), (4, 0.25)):
+            average = decay * average + (1 - decay) * raw[n][name].double().numpy()
+        np.testing.assert_allclose(found["state_dict"][f"model.{name}"], average, rtol=1e-5, atol=1e-7)
+
+
+def test_training_and_so_the_raw_weights_are_those_without_averaging(
+    run_training: Callable[..., Path], ste_run: Path
+) -> None:
+    found = state_of(run_training("quantizer=ste", "callbacks.ema.decay=0.9", *FOUR))
+    plain = state_of(ste_run)
+    assert "raw_weights" not in plain
+    assert all(torch.equal(tensor, plain["state_dict"][f"model.{n}"]) for n, tensor in found["raw_weights"].items())
+    assert not same(found["state_dict"], plain["state_dict"])
+
+
+def test_all_of_a_validation_is_of_the_averaged_weights(
+    run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[dict[str, Tensor]] = []
+    draw = LogClips.on_validation_end
+    monkeypatch.setattr(
+        LogClips, "on_validation_end", lambda self, t, module: (shown.append(weights_of(module)), draw(self, t, module))
+    )
+    run = run_training("callbacks.ema.decay=0.9", *FOUR)
+    saved = discrete_ae.load(run / "checkpoints" / "last.ckpt")  # whose hash is that of the averaged weights
+    assert same(shown[-1], {name: parameter.detach() for name, parameter in saved.named_parameters()})
+    # A new run that starts from them first validates what it was given.
+    again = run_training("trainer.max_steps=1", f"init_from={run}/checkpoints/last.ckpt")
+    assert scalars(again, "val/reconstruction")[0] == scalars(run, "val/reconstruction")[4]
+
+
+def test_average_does_not_depend_on_when_validation_looks(run_training: Callable[..., Path]) -> None:
+    often, seldom = (
+        state_of(run_training("callbacks.ema.decay=0.9", "trainer.max_steps=4", f"trainer.val_check_interval={every}"))
+        for every in (1, 4)
+    )
+    assert same(often["state_dict"], seldom["state_dict"])
+    assert same(often["raw_weights"], seldom["raw_weights"])
+
+
+def fail_at(patch: pytest.MonkeyPatch, name: str, step: int) -> list[AutoencoderModule]:
+    """Make a method of the module fail once, at a step; returns the modules that failed."""
+    method = getattr(AutoencoderModule, name)
+    failed: list[AutoencoderModule] = []
+
+    def failing(self: AutoencoderModule, *arguments: object) -> object:
+        if self.global_step == step:
+            failed.append(self)
+            raise DataError("as the test wants it")
+        return method(self, *arguments)
+
+    patch.setattr(AutoencoderModule, name, failing)
+    return failed
+
+
+def test_broken_and_resumed_equals_uninterrupted(
+    run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = ("callbacks.ema.decay=0.9", "quantizer=vq", "quantizer.ema_decay=0.9", *FOUR)
+    whole = state_of(run_training(*overrides))
+    with monkeypatch.context() as patch:
+        fail_at(patch, "training_step", 3)
+        broken = run_training(*overrides, status=1)
+    assert state_of(broken)["global_step"] == 2
+    resumed = state_of(run_training(*overrides, f"ckpt_path={broken}/checkpoints/last.ckpt"))
+    assert resumed["global_step"] == 4
+    assert same(resumed["state_dict"], whole["state_dict"])
+    assert same(resumed["raw_weights"], whole["raw_weights"])
+    assert resumed["discrete_ae"] == whole["discrete_ae"]
+
+
+def test_validation_that_fails_leaves_the_raw_weights(
+    run_training: Callable[..., Path], trained: list[dict[str, Tensor]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = state_of(run_training("callbacks.ema.decay=0.9", "trainer.max_steps=4", "trainer.val_check_interval=2"))
+    assert whole["global_step"] == 4
+    failed = fail_at(monkeypatch, "validation_step", 2)
+    run_training("callbacks.ema.decay=0.9", "trainer.max_steps=4", "trainer.val_check_interval=2", status=1)
+    assert same(weights_of(failed[0]), trained[2])  # what the third step of the undisturbed run began with
+
+
+def test_older_checkpoint_is_averaged_from_its_weights_on(ste_run: Path, run_training: Callable[..., Path]) -> None:
+    path = ste_run / "checkpoints" / "last.ckpt"
+    steps = ("trainer.max_steps=5", "trainer.val_check_interval=1")
+    found, old = state_of(run_training("callbacks.ema.decay=0.9", f"ckpt_path={path}", *steps)), state_of(ste_run)
+    for name, raw in found["raw_weights"].items():
+        # One step, the fifth: 6/15 of what there was.
+        expected = 0.4 * old["state_dict"][f"model.{name}"] + 0.6 * raw
+        torch.testing.assert_close(found["state_dict"][f"model.{name}"], expected)
+
+
+def test_a_run_that_no_longer_averages_goes_on_with_the_raw_weights(
+    run_training: Callable[..., Path], trained: list[dict[str, Tensor]]
+) -> None:
+    old = run_training("callbacks.ema.decay=0.9", "trainer.max_steps=2", "trainer.val_check_interval=2")
+    raw = state_of(old)["raw_weights"]
+    trained.clear()
+    path = old / "checkpoints" / "last.ckpt"
+    new = run_training(f"ckpt_path={path}", "trainer.max_steps=3", "trainer.val_check_interval=1")
+    assert same(trained[0], raw)
+    assert "raw_weights" not in state_of(new)
+    assert "val/reconstruction" in events_of(new).Tags()["scalars"]
+
+
+def test_damaged_raw_weights_are_refused_in_a_line(
+    run_training: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    run = run_training("callbacks.ema.decay=0.9", "trainer.max_steps=2", "trainer.val_check_interval=2")
+    content = state_of(run)
+    content["raw_weights"].popitem()
+    torch.save(content, tmp_path / "x.ckpt")
+    capsys.readouterr()
+    run_training(f"ckpt_path={tmp_path}/x.ckpt", "trainer.max_steps=3", status=1)
+    assert "its raw weights do not fit the model; start anew with init_from=" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("decay", [1, -0.1, float("nan"), "0.9"])
+def test_decay_outside_of_its_range_is_refused(decay: object) -> None:
+    with pytest.raises(ValueError, match="decay: expected null or a number from 0 to below 1"):
+        WeightEma(decay)
