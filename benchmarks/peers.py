@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from discrete_ae.cli.info import model_of
 from discrete_ae.losses import MultiScaleMel
+from discrete_ae.training.memory import keep_freed_memory
 
 # The multi-scale mel loss of DAC (arXiv:2306.06546, section 3.4), as its published training configuration has it.
 MEL_WINDOWS = [32, 64, 128, 256, 512, 1024, 2048]
@@ -40,6 +41,9 @@ class Codec(nn.Module, ABC):
     @abstractmethod
     def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruction, which may be a little shorter, and the weighted sum of the quantizer's own losses."""
+
+    def prepare_process(self) -> None:
+        """What its training does to the process before its first step."""
 
     @abstractmethod
     def encode(self, audio: Tensor) -> Tensor:
@@ -62,6 +66,10 @@ class Ours(Codec):
         super().__init__()
         self.model = model_of(overrides)
         self.sample_rate = self.model.sample_rate
+
+    def prepare_process(self) -> None:
+        """See Codec."""
+        keep_freed_memory()
 
     def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         """See Codec."""

@@ -1,12 +1,13 @@
 """A training step of ours beside the same one of DAC and of EnCodec in their authors' code: audio per second, memory.
 
     /tmp/peers/bin/python benchmarks/training_speed.py               # about 10 minutes on 2 cores
-    /tmp/peers/bin/python benchmarks/training_speed.py --device cuda --batch 16 --compile
+    /tmp/peers/bin/python benchmarks/training_speed.py --bf16
+    /tmp/peers/bin/python benchmarks/training_speed.py --device cuda --batch 16 --bf16 --compile
 
 The environment of the others is described in benchmarks/peers.py. A step is forward, the codec's own quantizer, the
-multi-scale mel loss of DAC, backward and AdamW, on the same batch, with bf16 autocast on a GPU. Each measurement is a
-process of its own, ours and theirs in turn, so that its peak memory is its own. Writes
-benchmarks/results/training_speed_<device>.md, with _compiled in its name for --compile.
+multi-scale mel loss of DAC, backward and AdamW, on the same batch. Each measurement is a process of its own, ours and
+theirs in turn, so that its peak memory is its own; ours keeps freed memory as our training does. Writes
+benchmarks/results/training_speed_<device>.md, with _bf16 and _compiled in its name for those options.
 """
 
 import argparse
@@ -54,16 +55,16 @@ MISSING = 3  # exit status of a measurement whose peer is not installed
 class Step:
     """One optimizer step of a codec, the same batch each time."""
 
-    def __init__(self, codec: Codec, audio: Tensor) -> None:
+    def __init__(self, codec: Codec, audio: Tensor, bf16: bool) -> None:
         self.codec = codec.train()
         self.audio = audio
+        self.bf16 = bf16
         self.loss = codec.make_loss()
-        self.optimizer = torch.optim.AdamW(codec.parameters(), lr=1e-4, betas=(0.8, 0.99))
+        self.optimizer = torch.optim.AdamW(codec.parameters(), lr=1e-4, betas=(0.8, 0.99), fused=True)
 
     def __call__(self) -> None:
         """Forward, loss, backward, AdamW."""
-        kind = self.audio.device.type
-        with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
+        with torch.autocast(self.audio.device.type, torch.bfloat16, enabled=self.bf16):
             reconstruction, auxiliary = self.codec(self.audio)
         loss = MEL_WEIGHT * self.distance(reconstruction) + auxiliary
         self.optimizer.zero_grad()
@@ -83,12 +84,13 @@ def measure(codec: Codec, given: argparse.Namespace) -> dict[str, float]:
     """Median seconds of a step and of its loss, and peak memory in bytes above that of the built model."""
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
+    codec.prepare_process()
     found = {"parameters": sum(parameter.numel() for parameter in codec.parameters())}
     codec.to(given.device)
     if given.compile:
         codec.compile()
     audio = 0.1 * torch.randn(given.batch, 1, round(given.seconds * codec.sample_rate), device=given.device)
-    step = Step(codec, audio)
+    step = Step(codec, audio, given.bf16)
     finish(given.device)
     before = _memory(given.device)
     for _ in range(given.warmup):
@@ -181,6 +183,7 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=2, help="steps before those that are measured")
     parser.add_argument("--steps", type=int, default=5, help="measured in a process")
     parser.add_argument("--rounds", type=int, default=3, help="processes for each codec")
+    parser.add_argument("--bf16", action="store_true", help="autocast both sides to bfloat16")
     parser.add_argument("--compile", action="store_true", help="torch.compile both sides")
     parser.add_argument("--pair", choices=tuple(PAIRS), action="append", help="only this one (may be repeated)")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
@@ -200,7 +203,7 @@ def main() -> None:
         "# A training step beside DAC and EnCodec",
         "",
         f"`python benchmarks/training_speed.py {' '.join(sys.argv[1:])}`: {given.batch} crops of {given.seconds:g} s; "
-        f"{machine(given.device, given.threads)}{', bf16 autocast' if given.device == 'cuda' else ', float32'}"
+        f"{machine(given.device, given.threads)}{', bf16 autocast' if given.bf16 else ', float32'}"
         f"{', compiled' if given.compile else ''}, {versions(*PACKAGES)}.",
         "",
         "Forward, the codec's own quantizer, DAC's multi-scale mel loss, backward, AdamW. DAC has its own code for the "
@@ -211,7 +214,8 @@ def main() -> None:
     ]
     for pair in given.pair or PAIRS:
         lines += [f"## {pair}", "", *table(COLUMNS, rows(pair, medians(pair, given, sys.argv[1:]), given))]
-    publish(lines, f"training_speed_{given.device}{'_compiled' if given.compile else ''}")
+    options = ("_bf16" if given.bf16 else "") + ("_compiled" if given.compile else "")
+    publish(lines, f"training_speed_{given.device}{options}")
 
 
 if __name__ == "__main__":

@@ -443,4 +443,4 @@ def test_a_quantizer_itself_is_compiled_as_a_whole(training):
     out = torch.compile(quantizer, backend=Counting(), fullgraph=True)(x)
     assert torch.equal(out.codes, expected.codes)
     torch.testing.assert_close(out.latents, expected.latents, rtol=1e-5, atol=1e-5)
-    assert out.losses == {}
+    assert set(out.losses) == ({"code_entropy"} if quantizer.training else set())

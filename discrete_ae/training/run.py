@@ -7,6 +7,7 @@ import lightning.pytorch as pl
 
 from discrete_ae.data import AudioDataModule
 from discrete_ae.training.callbacks import StopOnInterrupt
+from discrete_ae.training.memory import keep_freed_memory
 from discrete_ae.training.module import AutoencoderModule
 
 
@@ -25,6 +26,7 @@ class TrainingRun:
 
     def execute(self) -> None:
         """Validate the untrained model, at step 0, then train; a continued run goes on where it was."""
+        keep_freed_memory()
         if self.ckpt_path is None:
             self.trainer.validate(self.module, self.data, verbose=False)
         # Checkpoints hold plain data only, and are read as such.
