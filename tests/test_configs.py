@@ -16,8 +16,7 @@ from torch import nn
 
 from discrete_ae.build import build_model
 from discrete_ae.build import instantiate as instantiate_component
-from discrete_ae.cli.overrides import check_overrides
-from discrete_ae.cli.train import CONFIG_DIR, CONFIG_NAME
+from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, check_overrides
 from discrete_ae.data import AudioDataModule
 from discrete_ae.losses import WeightedLoss
 from discrete_ae.quantizers import IdentityQuantizer, Quantizer

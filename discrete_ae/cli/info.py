@@ -82,8 +82,7 @@ def model_of(overrides: Sequence[str]) -> "DiscreteAutoencoder":
     from omegaconf.errors import OmegaConfBaseException
 
     from discrete_ae.build import build_model
-    from discrete_ae.cli.overrides import check_overrides
-    from discrete_ae.cli.train import CONFIG_DIR, CONFIG_NAME
+    from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, check_overrides
 
     check_overrides(CONFIG_DIR, CONFIG_NAME, list(overrides), multirun=False)
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):

@@ -16,6 +16,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from discrete_ae.errors import UsageError
 
+PACKAGE_DIR = Path(__file__).parents[1]
+# Inside an installed package the configuration lies beside the modules, in a checkout beside the package.
+CONFIG_DIR = next(path for path in (PACKAGE_DIR / "conf", PACKAGE_DIR.parent / "conf") if path.is_dir())
+CONFIG_NAME = "train"
+
 
 def check_overrides(config_dir: Path, config_name: str, overrides: list[str], *, multirun: bool) -> None:
     """Compose the configuration with every override, in a multirun that of every job.

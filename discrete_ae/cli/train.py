@@ -18,15 +18,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from discrete_ae.build import build_training
-from discrete_ae.cli.overrides import check_overrides
+from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, check_overrides
 from discrete_ae.errors import DataError, UsageError, UserError
 from discrete_ae.training import TrainingRun
 from discrete_ae.training.callbacks.interrupt import INTERRUPTED_EXIT_STATUS
-
-PACKAGE_DIR = Path(__file__).parents[1]
-# Inside an installed package the configuration lies beside the modules, in a checkout beside the package.
-CONFIG_DIR = next(path for path in (PACKAGE_DIR / "conf", PACKAGE_DIR.parent / "conf") if path.is_dir())
-CONFIG_NAME = "train"
 
 
 def main(arguments: list[str] | None = None) -> None:

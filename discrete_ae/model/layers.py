@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from discrete_ae.model.elu import ELU
 from discrete_ae.model.snake import Snake
 from discrete_ae.model.span import Span, input_span
 
 Activation = Literal["elu", "snake"]
-ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {"elu": lambda dim: nn.ELU(), "snake": Snake}
+ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {"elu": lambda dim: ELU(), "snake": Snake}
 
 Norm = Literal["none", "weight"]
 NORMS: dict[str, Callable[[nn.Module], nn.Module]] = {"none": lambda layer: layer, "weight": weight_norm}
@@ -49,12 +50,13 @@ class Conv(nn.Conv1d):
             raise ValueError(f"kernel_size: expected an odd number of time steps, at least 1, got {kernel_size}")
         self.reach = dilation * (kernel_size - 1)
         self.causal = causal
-        padding = 0 if causal else self.reach // 2
+        # Padded by the convolution itself: a padded copy would be one tensor more that is kept for the backward.
+        padding = self.reach if causal else self.reach // 2
         super().__init__(dim_in, dim_out, kernel_size, dilation=dilation, padding=padding, groups=groups)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, D, T) to (B, D', T)."""
-        return super().forward(F.pad(x, (self.reach, 0)) if self.causal and self.reach else x)
+        return super().forward(x)[..., : x.shape[-1]]
 
     def input_span(self, outputs: Span) -> Span:
         """See MixesTime."""
@@ -72,11 +74,12 @@ class Downsample(nn.Module):
         super().__init__()
         self.stride = stride
         self.before = stride if causal else stride // 2
-        self.conv = NORMS[norm](nn.Conv1d(dim_in, dim_out, 2 * stride, stride=stride))
+        self.conv = NORMS[norm](nn.Conv1d(dim_in, dim_out, 2 * stride, stride=stride, padding=self.before))
 
     def forward(self, x: Tensor) -> Tensor:
         """Downsample by the stride."""
-        return self.conv(F.pad(x, (self.before, self.stride - self.before)))
+        more = max(0, self.stride - 2 * self.before)  # the half of an odd stride: one is missing at the end
+        return self.conv(F.pad(x, (0, more)) if more else x)[..., : x.shape[-1] // self.stride]
 
     def input_span(self, outputs: Span) -> Span:
         """See MixesTime."""

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from torch._dynamo.utils import counters
 
 from discrete_ae.build import build_model
-from discrete_ae.cli.train import CONFIG_DIR, CONFIG_NAME
+from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME
 from discrete_ae.training.compiled import CompiledForward
 from tests.conftest import SMALL
 from tests.training.test_adversarial import TINY
