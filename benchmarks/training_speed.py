@@ -14,7 +14,6 @@ import argparse
 import functools
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -117,18 +116,23 @@ def count(codec: Codec) -> float:
 
 
 def _memory(device: str) -> int:
-    """Held now: on a GPU by tensors, otherwise by the process."""
+    """Bytes held now, by tensors on a GPU, otherwise by the process; the peak is counted from here."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
-    # What building left behind may be less than its own peak, which is what the peak must then not count from.
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets the peak
+    return _status_bytes("VmRSS")
 
 
 def _peak(device: str) -> int:
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Not getrusage's: a process takes over the peak of the one that started it.
+    return torch.cuda.max_memory_allocated() if device == "cuda" else _status_bytes("VmHWM")
+
+
+def _status_bytes(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith(f"{field}:"))
+    return 1024 * int(line.split()[1])
 
 
 def in_process(pair: str, name: str, arguments: Sequence[str]) -> dict[str, float] | None:
