@@ -36,7 +36,7 @@ def ours() -> dict[str, Callable[[], Codec]]:
     """Every option of conf/model, small ones first."""
     folder = REPOSITORY / "conf" / "model"
     options = [path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")]
-    sizes = ("tiny", "small", "base")
+    sizes = ("tiny", "small", "base", "large")
     options.sort(key=lambda option: (Path(option).parent, sizes.index(Path(option).name)))
     return {f"`{option}`": functools.partial(Ours, [f"model={option}"]) for option in options}
 
