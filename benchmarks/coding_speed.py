@@ -38,7 +38,10 @@ def ours() -> dict[str, Callable[[], Codec]]:
     options = [path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")]
     sizes = ("tiny", "small", "base", "large")
     options.sort(key=lambda option: (Path(option).parent, sizes.index(Path(option).name)))
-    return {f"`{option}`": functools.partial(Ours, [f"model={option}"]) for option in options}
+    found = {f"`{option}`": [f"model={option}"] for option in options}
+    # At EnCodec's sample rate and frame rate.
+    found["`spectral/base`, 24 kHz, 75 frames/s"] = ["model=spectral/base", "model.sample_rate=24000"]
+    return {name: functools.partial(Ours, overrides) for name, overrides in found.items()}
 
 
 def giga_macs(codec: Codec) -> tuple[float, float]:

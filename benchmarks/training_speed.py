@@ -7,10 +7,11 @@
 The environment of the others is described in benchmarks/peers.py. A step is forward, the codec's own quantizer, the
 multi-scale mel loss of DAC, backward and AdamW, on the same batch. Each measurement is a process of its own, ours and
 theirs in turn, so that its peak memory is its own; ours keeps freed memory as our training does. Writes
-benchmarks/results/training_speed_<device>.md, with _bf16 and _compiled in its name for those options.
+benchmarks/results/training_speed_<device>.md, with the options in its name.
 """
 
 import argparse
+import ctypes
 import functools
 import json
 import os
@@ -26,6 +27,7 @@ from peers import MEL_WEIGHT, PACKAGES, Codec, Dac, Encodec, MissingPeerError, O
 from torch import Tensor
 
 from discrete_ae.report.model_summary import multiply_accumulates
+from discrete_ae.training.memory import keep_freed_memory
 
 PAIRS: dict[str, dict[str, Callable[[], Codec]]] = {
     "DAC 16 kHz": {
@@ -84,6 +86,8 @@ def measure(codec: Codec, given: argparse.Namespace) -> dict[str, float]:
     """Median seconds of a step and of its loss, and peak memory in bytes above that of the built model."""
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
+    if given.keep_freed_memory:
+        keep_freed_memory()
     codec.prepare_process()
     found = {"parameters": sum(parameter.numel() for parameter in codec.parameters())}
     codec.to(given.device)
@@ -95,6 +99,7 @@ def measure(codec: Codec, given: argparse.Namespace) -> dict[str, float]:
         step.audio = audio[:1, :, : codec.sample_rate // 8]  # imports, gradients and the optimizer's state
         step()
         step.audio = audio
+        ctypes.CDLL(None).malloc_trim(0)  # what is freed is no memory of either side
     finish(given.device)
     before = _memory(given.device)
     for _ in range(given.warmup):
@@ -176,10 +181,11 @@ def rows(pair: str, figures: dict[str, dict[str, float]], given: argparse.Namesp
             f"{values['step_s']:.3f}",
             f"{values['loss_s']:.3f}",
             f"{given.batch * given.seconds / values['step_s']:.2f}",
-            f"{values['peak_bytes'] / 2**20:.0f}",
+            "" if given.compile and given.device == "cpu" else f"{values['peak_bytes'] / 2**20:.0f}",
         ]
         if values is ours and theirs is not None:
-            row += [f"{theirs['step_s'] / ours['step_s']:.2f}", f"{ours['peak_bytes'] / theirs['peak_bytes']:.2f}"]
+            row.append(f"{theirs['step_s'] / ours['step_s']:.2f}")
+            row.append(f"{ours['peak_bytes'] / theirs['peak_bytes']:.2f}" if row[-2] else "")
         found.append(row + [""] * (len(COLUMNS) - len(row)))
     return found
 
@@ -194,6 +200,7 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=2, help="steps before those that are measured")
     parser.add_argument("--steps", type=int, default=5, help="measured in a process")
     parser.add_argument("--rounds", type=int, default=3, help="processes for each codec")
+    parser.add_argument("--keep-freed-memory", action="store_true", help="both sides, where otherwise ours does")
     parser.add_argument("--bf16", action="store_true", help="autocast both sides to bfloat16")
     parser.add_argument("--compile", action="store_true", help="torch.compile both sides")
     parser.add_argument("--pair", choices=tuple(PAIRS), action="append", help="only this one (may be repeated)")
@@ -219,13 +226,16 @@ def main() -> None:
         "",
         "Forward, the codec's own quantizer, DAC's multi-scale mel loss, backward, AdamW. DAC has its own code for the "
         "loss; the encodec package has none and gets ours. Memory is the peak of a step above what a step of an eighth "
-        f"of a second leaves, plus gradients and the optimizer's state. Medians of {given.rounds} processes of "
-        f"{given.steps} steps, ours and theirs in turn. The ratio of speed is better above 1, that of memory below 1.",
+        "of a second leaves, plus gradients and the optimizer's state. Medians of {given.rounds} processes of "
+        f"{given.steps} steps, ours and theirs in turn. The ratio of speed is better above 1, that of memory below 1. "
+        + ("Both sides keep" if given.keep_freed_memory else "As in our training, our side keeps")
+        + " freed memory (discrete_ae/training/memory.py).",
         "",
     ]
     for pair in given.pair or PAIRS:
         lines += [f"## {pair}", "", *table(COLUMNS, rows(pair, medians(pair, given, sys.argv[1:]), given))]
-    options = ("_bf16" if given.bf16 else "") + ("_compiled" if given.compile else "")
+    names = {"bf16": given.bf16, "compiled": given.compile, "both_keep_freed_memory": given.keep_freed_memory}
+    options = "".join(f"_{name}" for name, chosen in names.items() if chosen)
     publish(lines, f"training_speed_{given.device}{options}")
 
 

@@ -178,7 +178,7 @@ def build_training(config: DictConfig, hyperparameters: Mapping[str, str | float
             gradient_clip_val=config.trainer.gradient_clip_val,
         )
         settings["gradient_clip_val"] = None  # where there are two optimizers, Lightning leaves it to the module
-        if config.trainer.get("strategy") == "ddp":
+        if config.trainer.get("strategy", "auto") in ("auto", "ddp") and config.trainer.devices != 1:
             # Each backward reaches one of the two networks, and DDP must not wait for gradients of the other.
             settings["strategy"] = "ddp_find_unused_parameters_true"
     trainer = _instantiate(config, "trainer", **settings)

@@ -246,6 +246,36 @@ def test_callback_is_left_out_with_null(name: str, composed: Callable[..., DictC
     assert composed(f"callbacks.{name}=null").callbacks[name] is None
 
 
+FRONT_ENDS = {
+    "spectral at 24 kHz": (["model.sample_rate=24000", "model.encoder.hop_length=480"], 24000, 50),
+    "spectral at 44.1 kHz": (["model.sample_rate=44100", "model.encoder.hop_length=441"], 44100, 100),
+    "spectral at 48 kHz": (["model.sample_rate=48000", "model.encoder.hop_length=960"], 48000, 50),
+    "spectral, STFT": (["model.encoder.front=stft", "model.decoder.head=istft"], 16000, 50),
+    "spectral, causal": (["model.encoder.causal=true"], 16000, 50),
+    "conv at 24 kHz": (["model=conv/tiny", "model.sample_rate=24000"], 24000, 75),
+    "conv at 44.1 kHz": (["model=conv/tiny", "model.sample_rate=44100", "model.encoder.strides=[3,3,7,7]"], 44100, 100),
+    "conv at 48 kHz": (["model=conv/tiny", "model.sample_rate=48000", "model.encoder.strides=[4,5,6,8]"], 48000, 50),
+    "conv, Snake": (["model=conv/tiny", "model.encoder.activation=snake", "model.encoder.norm=weight"], 16000, 50),
+    "conv, causal": (["model=conv/tiny", "model.encoder.causal=true"], 16000, 50),
+}
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize(("overrides", "sample_rate", "frame_rate_hz"), FRONT_ENDS.values(), ids=FRONT_ENDS)
+def test_models_at_other_rates_mono_and_stereo(
+    composed: Callable[..., DictConfig], overrides: list[str], sample_rate: int, frame_rate_hz: float, channels: int
+) -> None:
+    model = build_model(plain(composed(f"model.encoder.channels={channels}", *overrides).model))
+    assert (model.sample_rate, model.channels) == (sample_rate, channels)
+    assert model.frame_rate_hz == pytest.approx(frame_rate_hz)
+    seconds = torch.randn(1, channels, sample_rate + 1, generator=torch.Generator().manual_seed(0))
+    output = model(seconds)
+    assert output.codes.shape[-1] == frame_rate_hz + 1
+    assert output.reconstruction.shape == seconds.shape
+    output.reconstruction.square().mean().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.encoder.parameters())
+
+
 # Sample rate in Hz, audio channels, frames per second, nominal kbps, M parameters of the networks.
 EXPERIMENTS = {
     "quick_cpu": (16000, 1, 50, 3.2, None),

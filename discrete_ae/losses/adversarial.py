@@ -27,7 +27,7 @@ class Adversary(nn.Module):
     entry for each of its parts: a list of feature maps, the last of which is the score.
 
     Args:
-        discriminators: modules by name.
+        discriminators: modules by name; None is left out.
         weights: of the terms `adversarial` and `feature_matching`, above 0.
         begin_step: optimizer step from which the trainer plays the game; before it the autoencoder trains alone.
 
@@ -36,14 +36,15 @@ class Adversary(nn.Module):
     """
 
     def __init__(
-        self, discriminators: Mapping[str, nn.Module], weights: Mapping[str, float], begin_step: int = 0
+        self, discriminators: Mapping[str, nn.Module | None], weights: Mapping[str, float], begin_step: int = 0
     ) -> None:
         super().__init__()
-        if not discriminators:
+        present = {name: module for name, module in discriminators.items() if module is not None}
+        if not present:
             raise ValueError("discriminators: expected at least one, got none; set loss.adversary=null to have none")
         if set(weights) != set(TERMS):
             raise ValueError(f"weights: expected one for each of {sorted(TERMS)}, got {sorted(weights)}")
-        self.discriminators = nn.ModuleDict(discriminators)
+        self.discriminators = nn.ModuleDict(present)
         self.weights = {name: positive(f"weights.{name}", weights[name]) for name in TERMS}
         self.begin_step = whole_number("begin_step", begin_step, 0)
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from discrete_ae.checks import whole_number
 from discrete_ae.model.base import Decoder, Encoder
 from discrete_ae.model.layers import (
     ACTIVATIONS,
@@ -26,6 +27,19 @@ from discrete_ae.model.layers import (
     residual_units,
 )
 from discrete_ae.model.span import Span, input_span
+
+
+def _check_units(
+    width: int, dilations: Sequence[int], kernel_size: int, compress: int, activation: Activation, norm: Norm
+) -> None:
+    require_choice("activation", activation, Activation)
+    require_choice("norm", norm, Norm)
+    for name, value in (("width", width), ("kernel_size", kernel_size), ("compress", compress)):
+        whole_number(name, value, 1)
+    for dilation in dilations:
+        whole_number("dilations", dilation, 1)
+    if compress > width:
+        raise ValueError(f"compress: expected at most width, {width}, got {compress}; units would have no channels")
 
 
 class ConvEncoder(Encoder):
@@ -46,7 +60,7 @@ class ConvEncoder(Encoder):
         causal: whether a frame depends on no sample after its own.
 
     Raises:
-        ValueError: for an unknown activation or norm, or an even kernel.
+        ValueError: for an unknown activation or norm, an even kernel, a number below 1, or a compress above width.
     """
 
     def __init__(
@@ -65,8 +79,7 @@ class ConvEncoder(Encoder):
         causal: bool = False,
     ) -> None:
         super().__init__(channels, dim, strides)
-        require_choice("activation", activation, Activation)
-        require_choice("norm", norm, Norm)
+        _check_units(width, (*dilations, *frame_dilations), kernel_size, compress, activation, norm)
         kind = {"kernel_size": kernel_size, "compress": compress, "activation": activation}
         common = {"norm": norm, "causal": causal}
         layers: list[nn.Module] = [NORMS[norm](Conv(channels, width, 7, causal=causal))]
@@ -105,7 +118,7 @@ class ConvDecoder(Decoder):
         causal: whether a sample depends on no frame after its own.
 
     Raises:
-        ValueError: for an unknown activation or norm, or an even kernel.
+        ValueError: for an unknown activation or norm, an even kernel, a number below 1, or a compress above width.
     """
 
     def __init__(
@@ -124,8 +137,7 @@ class ConvDecoder(Decoder):
         causal: bool = False,
     ) -> None:
         super().__init__(channels, dim, strides)
-        require_choice("activation", activation, Activation)
-        require_choice("norm", norm, Norm)
+        _check_units(width, (*dilations, *frame_dilations), kernel_size, compress, activation, norm)
         kind = {"kernel_size": kernel_size, "compress": compress, "activation": activation}
         common = {"norm": norm, "causal": causal}
         wide = width * 2 ** len(strides)

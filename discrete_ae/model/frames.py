@@ -51,7 +51,7 @@ def overlap_add(windows: Tensor, hop_length: int, before: int) -> Tensor:
 
 
 def _single(x: Tensor) -> Tensor:
-    """At least float32, which the Fourier transform needs."""
+    """At least float32: half precision has not the range of a spectrum, whose quiet end would drown in its loud one."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
@@ -90,7 +90,8 @@ class LappedFront(Transform):
 
     def forward(self, windows: Tensor) -> Tensor:
         """See Transform."""
-        return windows @ self.basis
+        with torch.autocast(windows.device.type, enabled=False):
+            return _single(windows) @ self.basis
 
 
 class LappedHead(Transform):
@@ -106,7 +107,8 @@ class LappedHead(Transform):
 
     def forward(self, features: Tensor) -> Tensor:
         """See Transform."""
-        return features @ self.basis
+        with torch.autocast(features.device.type, enabled=False):
+            return _single(features) @ self.basis
 
 
 class STFTFront(Transform):
@@ -124,7 +126,7 @@ class STFTFront(Transform):
         """See Transform."""
         with torch.autocast(windows.device.type, enabled=False):
             spectrum = torch.fft.rfft(_single(windows) * self.window, norm="ortho")
-        return torch.cat([spectrum.real, spectrum.imag], dim=-1).to(windows.dtype)
+        return torch.cat([spectrum.real, spectrum.imag], dim=-1)
 
 
 class ISTFTHead(Transform):
@@ -132,17 +134,21 @@ class ISTFTHead(Transform):
 
     hops = 4
     window: Tensor
+    inner: Tensor
 
     def __init__(self, hop_length: int) -> None:
         super().__init__(hop_length)
         self.num_features = 4 * hop_length + 2
         self.register_buffer("window", hann_window(4 * hop_length) / HANN_OVERLAP, persistent=False)
+        # The lowest and the highest bin are real; what an inverse transform makes of another value depends on it.
+        self.register_buffer("inner", pad(torch.ones(2 * hop_length - 1), (1, 1)), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """See Transform."""
         with torch.autocast(features.device.type, enabled=False):
             log_magnitude, phase = _single(features).chunk(2, dim=-1)
-            spectrum = torch.polar(log_magnitude.clamp_max(LOUDEST).exp(), phase)
+            magnitude = log_magnitude.clamp_max(LOUDEST).exp()
+            spectrum = torch.complex(magnitude * phase.cos(), magnitude * phase.sin() * self.inner)
             return torch.fft.irfft(spectrum, n=4 * self.hop_length, norm="ortho") * self.window
 
     def start_quietly(self, project: nn.Linear) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from discrete_ae.errors import UsageError
-from discrete_ae.training.compiled import require_cpp_compiler
+from discrete_ae.training.compiled import require_compiler
 
 MATMUL_PRECISIONS = ("highest", "high", "medium")
 
@@ -32,7 +32,9 @@ def check_run(config: Any) -> None:
     if not isinstance(config.compile, bool):
         raise UsageError(f"compile: expected true or false, got {config.compile!r}")
     if config.compile and not on_gpu(config):
-        require_cpp_compiler()
+        require_compiler("CXX", "g++", "c++", "clang++")
+    elif config.compile:
+        require_compiler("CC", "gcc", "cc", "clang")
 
 
 def check_scaled_loss(config: Any) -> None:
@@ -75,7 +77,7 @@ def resolved_precision(config: Any) -> str:
     """The trainer's precision, "auto" resolved: bf16 where a GPU will be used that has it."""
     if config.trainer.precision != "auto":
         return config.trainer.precision
-    return "bf16-mixed" if on_gpu(config) and torch.cuda.is_bf16_supported() else "32-true"
+    return "bf16-mixed" if on_gpu(config) and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
 
 
 def _scales_loss(config: Any) -> bool:

@@ -24,6 +24,7 @@ class CompiledForward:
     """
 
     def __init__(self, model: DiscreteAutoencoder) -> None:
+        torch.compiler.reset()  # what earlier runs of a multirun compiled counts against Dynamo's limit
         self.latents = _compiled(model.latents)
         self.quantizer: Callable[[Tensor], Quantized] = _compiled(model.quantizer.forward)
         self.reconstruct = _compiled(model.reconstruct)
@@ -45,15 +46,19 @@ def _compiled(function: Callable) -> Callable:
     return torch.compile(function, fullgraph=True, dynamic=False)
 
 
-def require_cpp_compiler() -> None:
-    """Look for what torch.compile needs on a CPU.
+def require_compiler(variable: str, *names: str) -> None:
+    """Look for what torch.compile calls: a C++ compiler for a CPU, a C compiler for a GPU.
+
+    Args:
+        variable: of the environment, which names another one.
+        names: of compilers, any of which will do.
 
     Raises:
-        UsageError: where there is no C++ compiler.
+        UsageError: where there is none.
     """
-    compiler = os.environ.get("CXX", "g++")
-    if shutil.which(compiler) is None:
+    wanted = (os.environ[variable],) if variable in os.environ else names
+    if not any(shutil.which(name) for name in wanted):
         raise UsageError(
-            f"compile=true needs a C++ compiler on a CPU, and there is no {compiler!r} on the PATH; install g++, name "
-            "another in the environment variable CXX, or leave compile=false"
+            f"compile=true needs a compiler, and there is no {' or '.join(wanted)} on the PATH; install g++, name "
+            f"another in the environment variable {variable}, or leave compile=false"
         )

@@ -243,6 +243,20 @@ def test_halves_that_do_not_fit_are_refused():
             for name in ("channels", "dim")
             for value in (0, -1, 1.5, "many")
         ],
+        *[
+            (cls, {name: value}, name.removeprefix("frame_"))
+            for cls in (ConvEncoder, ConvDecoder)
+            for name, value in (
+                ("width", -4),
+                ("kernel_size", 0),
+                ("compress", 0),
+                ("compress", 9),
+                ("dilations", [0]),
+                ("frame_dilations", [1, -2]),
+                ("activation", "relu"),
+                ("norm", "batch"),
+            )
+        ],
         *[(cls, {"channels": 0}, "channels") for cls in (SpectralEncoder, SpectralDecoder)],
         *[(cls, {"dim": 0}, "dim") for cls in (SpectralEncoder, SpectralDecoder)],
         *[

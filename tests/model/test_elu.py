@@ -14,7 +14,7 @@ def test_value_and_gradient_are_pytorchs(dtype):
     assert torch.equal(y, expected)
     found, wanted = (torch.autograd.grad(value, x, above)[0] for value in (y, expected))
     # Theirs computes exp(x), ours y + 1.
-    torch.testing.assert_close(found, wanted, atol=2e-2 if dtype == torch.bfloat16 else 1e-6, rtol=0)
+    torch.testing.assert_close(found, wanted, atol=5e-3 if dtype == torch.bfloat16 else 1e-6, rtol=0)
 
 
 def test_the_only_tensor_kept_is_the_result():
