@@ -11,6 +11,7 @@ Axes: B batch, C audio channels, N samples, T frames, H hop length, W window len
 """
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +56,11 @@ def _single(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def _full_precision(x: Tensor) -> AbstractContextManager[object]:
+    """No autocast where x lies; the meta device has none."""
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
+
+
 class Transform(nn.Module):
     """Windows (..., W) to features (..., F), or the other way.
 
@@ -90,7 +96,7 @@ class LappedFront(Transform):
 
     def forward(self, windows: Tensor) -> Tensor:
         """See Transform."""
-        with torch.autocast(windows.device.type, enabled=False):
+        with _full_precision(windows):
             return _single(windows) @ self.basis
 
 
@@ -107,7 +113,7 @@ class LappedHead(Transform):
 
     def forward(self, features: Tensor) -> Tensor:
         """See Transform."""
-        with torch.autocast(features.device.type, enabled=False):
+        with _full_precision(features):
             return _single(features) @ self.basis
 
 
@@ -124,7 +130,7 @@ class STFTFront(Transform):
 
     def forward(self, windows: Tensor) -> Tensor:
         """See Transform."""
-        with torch.autocast(windows.device.type, enabled=False):
+        with _full_precision(windows):
             spectrum = torch.fft.rfft(_single(windows) * self.window, norm="ortho")
         return torch.cat([spectrum.real, spectrum.imag], dim=-1)
 
@@ -145,7 +151,7 @@ class ISTFTHead(Transform):
 
     def forward(self, features: Tensor) -> Tensor:
         """See Transform."""
-        with torch.autocast(features.device.type, enabled=False):
+        with _full_precision(features):
             log_magnitude, phase = _single(features).chunk(2, dim=-1)
             magnitude = log_magnitude.clamp_max(LOUDEST).exp()
             spectrum = torch.complex(magnitude * phase.cos(), magnitude * phase.sin() * self.inner)

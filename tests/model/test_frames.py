@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from discrete_ae.model.frames import (
+    FRONTS,
     HANN_OVERLAP,
+    HEADS,
     ISTFTHead,
     Patch,
     STFTFront,
@@ -174,3 +176,17 @@ def test_a_causal_decoder_has_no_overlapping_windows():
         SpectralDecoder(1, 4, 8, 1, head="mdct")
     with pytest.raises(ValueError, match="front: expected one of lapped, stft, patch, got 'mdct'"):
         SpectralEncoder(1, 4, 8, 1, front="mdct")
+
+
+@pytest.mark.parametrize(("front", "head"), [("lapped", "lapped"), ("stft", "istft")])
+def test_transforms_keep_float32_under_autocast(front, head):
+    # In bfloat16, whose steps are 1/256, the quiet end of a steep spectrum drowns in the rounding of its loud one.
+    hop, audio = 64, torch.randn(1, 1, 640, generator=torch.Generator().manual_seed(0)).cumsum(dim=-1)
+    forward, back = FRONTS[front](hop), HEADS[head](hop)
+    windows = cut(audio, hop, forward.hops, 0)
+    features = torch.randn(1, 1, 9, back.num_features, generator=torch.Generator().manual_seed(1))
+    expected = forward(windows), back(features)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = forward(windows), back(features)
+    for pair in zip(found, expected, strict=True):
+        assert torch.equal(*pair)
