@@ -226,7 +226,7 @@ def main() -> None:
         "",
         "Forward, the codec's own quantizer, DAC's multi-scale mel loss, backward, AdamW. DAC has its own code for the "
         "loss; the encodec package has none and gets ours. Memory is the peak of a step above what a step of an eighth "
-        "of a second leaves, plus gradients and the optimizer's state. Medians of {given.rounds} processes of "
+        f"of a second leaves, plus gradients and the optimizer's state. Medians of {given.rounds} processes of "
         f"{given.steps} steps, ours and theirs in turn. The ratio of speed is better above 1, that of memory below 1. "
         + ("Both sides keep" if given.keep_freed_memory else "As in our training, our side keeps")
         + " freed memory (discrete_ae/training/memory.py).",
