@@ -1,0 +1,82 @@
+"""Where the time of a training step goes: waiting for data, by operation, and on a GPU how long that is busy.
+
+    python benchmarks/step_profile.py experiment=speech_16k_3kbps data.root=/path/to/speech
+    python benchmarks/step_profile.py --steps 10 model=spectral/tiny
+
+The steps are those of `python train.py` with the same settings, without validations, checkpoints and logs.
+Prints, and writes nothing.
+"""
+
+import argparse
+import tempfile
+import time
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from _common import REPOSITORY, finish, machine
+from hydra import compose, initialize_config_dir
+from torch.profiler import ProfilerActivity, profile
+
+from discrete_ae.build import build_training
+
+
+class Watch(pl.Callback):
+    """Times the steps after the warm-up, with the device waited for at both ends, and profiles them."""
+
+    def __init__(self, warmup: int) -> None:
+        self.warmup = warmup
+        self.waited_s = self.stepped_s = 0.0
+        self.profiler = profile()
+        self._since = 0.0
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """The data has come."""
+        if trainer.global_step == self.warmup:
+            self.profiler.start()
+            self._since = time.perf_counter()
+        elif trainer.global_step > self.warmup:
+            self.waited_s += self._lap()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """The step is done."""
+        finish(pl_module.device.type)
+        if trainer.global_step > self.warmup:
+            self.stepped_s += self._lap()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """See Callback."""
+        self.profiler.stop()
+
+    def _lap(self) -> float:
+        before, self._since = self._since, time.perf_counter()
+        return self._since - before
+
+
+def main() -> None:
+    """Make the steps and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--warmup", type=int, default=5, help="steps before those that are measured")
+    parser.add_argument("--steps", type=int, default=20, help="that are measured")
+    given, overrides = parser.parse_known_args()
+    with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+        fixed = ["~logger", "~callbacks", "+trainer.limit_val_batches=0", f"run_dir={folder}"]
+        steps = [f"trainer.max_steps={given.warmup + given.steps}"]
+        run = build_training(compose("train", [*overrides, *fixed, *steps, "+trainer.enable_checkpointing=false"]), {})
+        watch = Watch(given.warmup)
+        run.trainer.callbacks.append(watch)
+        run.trainer.fit(run.module, run.data)
+    total_s = watch.waited_s + watch.stepped_s
+    device = run.module.device.type
+    print(f"{' '.join(overrides) or 'the default run'}; {machine(device, torch.get_num_threads())}")
+    print(f"a step: {1000 * total_s / given.steps:.1f} ms, {watch.waited_s / total_s:.1%} of it waiting for data")
+    averages = watch.profiler.key_averages()
+    if ProfilerActivity.CUDA in torch.profiler.supported_activities():
+        busy_s = sum(event.self_device_time_total for event in averages) / 1e6
+        print(f"the GPU is busy {busy_s / total_s:.1%} of the time")
+    order = "self_cuda_time_total" if device == "cuda" else "self_cpu_time_total"
+    print(averages.table(sort_by=order, row_limit=15, max_name_column_width=50))
+
+
+if __name__ == "__main__":
+    main()
