@@ -1,6 +1,20 @@
-"""Numbers as arguments: each check returns the number, or raises a ValueError that names it and what was expected."""
+"""Arguments: each check returns the value, or raises a ValueError that names it and what was expected."""
 
 import math
+
+
+def true_or_false(name: str, value: bool) -> bool:
+    """A boolean: of a word such as "maybe" Python makes true."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}: expected true or false, got {value!r}")
+    return value
+
+
+def finite(name: str, value: float) -> float:
+    """A finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name}: expected a finite number, got {value!r}")
+    return float(value)
 
 
 def positive(name: str, value: float) -> float:

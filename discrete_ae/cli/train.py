@@ -117,6 +117,8 @@ def _say_what_runs(run: TrainingRun, chosen: Mapping[str, str]) -> None:
     print(f"{chosen['quantizer']} · {chosen['model']} · {millions:.1f} M parameters · {rate:.2f} kbps")
     print(f"recordings: {run.data.describe()}")
     print(f"run folder: {run.run_dir}")
+    if run.module.is_compiled:
+        print("compiling at the first step, which takes a minute or so")
 
 
 def _say_what_next(run: TrainingRun) -> None:

@@ -41,12 +41,13 @@ def encode_file(model: DiscreteAutoencoder, path: str | Path, num_codebooks: int
     if not model.quantizer.num_codebooks:
         raise DataError(f"the model's {type(model.quantizer).__name__} has no codes; use a model with a quantizer")
     file = probe(Path(path))
-    if model.channels not in (1, file.channels):
+    if model.channels != 1 and file.channels not in (1, model.channels):
         raise DataError(
-            f"{path}: has {file.channels} channel(s), the model takes {model.channels}; "
+            f"{path}: has {file.channels} channels, the model takes {model.channels}; "
             f"convert it to {model.channels} channels, or use a mono model, which codes each channel alone"
         )
-    audio = torch.from_numpy(read_audio(file, model.sample_rate)).unflatten(0, (-1, model.channels))
+    channels = model.channels if file.channels == 1 else None  # as in training, mono is copied into every channel
+    audio = torch.from_numpy(read_audio(file, model.sample_rate, channels)).unflatten(0, (-1, model.channels))
     # One by one, not as a batch: the order of summation, and with it a code, may depend on the size of a batch.
     with torch.inference_mode():
         codes = [model.encode(stream.to(_device(model))[None], num_codebooks).cpu().numpy() for stream in audio]

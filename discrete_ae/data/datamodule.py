@@ -70,6 +70,18 @@ class AudioDataModule(pl.LightningDataModule):
         prefetch_batches: int = 4,
     ) -> None:
         super().__init__()
+        numbers = {
+            "crop_seconds": crop_seconds,
+            "batch_size": batch_size,
+            "validation_fraction": validation_fraction,
+            "max_validation_segments": max_validation_segments,
+            "num_workers": num_workers or 0,
+            "prefetch_batches": prefetch_batches,
+            "loudness_lufs": loudness_lufs or 0,
+        }
+        for name, value in numbers.items():
+            _require(isinstance(value, int | float), f"data.{name}", value, "a number")
+        _require(isinstance(flip_polarity, bool), "data.flip_polarity", flip_polarity, "true or false")
         self.num_samples = round(crop_seconds * sample_rate)
         _require(self.num_samples >= 1, "data.crop_seconds", crop_seconds, "more than one sample")
         _require(batch_size >= 1, "data.batch_size", batch_size, "at least 1")

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from discrete_ae.checks import finite
 from discrete_ae.losses.adversarial import Adversary
 from discrete_ae.losses.balancer import LossBalancer, balanced
 
@@ -34,8 +35,8 @@ class WeightedLoss(nn.Module):
         adversary: discriminators, whose terms are added where forward is asked to.
 
     Raises:
-        ValueError: for a weight without a term, a term without a weight, a negative weight, all weights 0, or a term
-            named like one of the adversary's.
+        ValueError: for a weight without a term, a term without a weight, a weight that is negative or no number, all
+            weights 0, or a term named like one of the adversary's.
     """
 
     def __init__(
@@ -49,11 +50,14 @@ class WeightedLoss(nn.Module):
         super().__init__()
         if set(terms) != set(weights):
             raise ValueError(f"weights: expected one for each of {sorted(terms)}, got {sorted(weights)}")
-        if any(weight < 0 for weight in weights.values()) or not any(weights.values()):
+        given = {name: finite(f"weights.{name}", weight) for name, weight in weights.items()}
+        if any(weight < 0 for weight in given.values()) or not any(given.values()):
             raise ValueError(f"weights: expected none below 0 and one above, got {dict(weights)}")
-        self.weights = {name: float(weight) for name, weight in weights.items() if weight}
+        self.weights = {name: weight for name, weight in given.items() if weight}
         self.terms = nn.ModuleDict({name: terms[name] for name in self.weights})
-        self.quantizer_weights = dict(quantizer_weights or {})
+        self.quantizer_weights = {
+            name: finite(f"quantizer_weights.{name}", weight) for name, weight in (quantizer_weights or {}).items()
+        }
         self.adversary = adversary
         if clash := set(self.weights) & set(self.adversarial_weights):
             raise ValueError(f"terms: {sorted(clash)} have the names of adversarial terms; rename them")

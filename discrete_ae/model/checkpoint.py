@@ -76,6 +76,8 @@ def read_checkpoint(path: str | Path) -> SavedModel:
         DataError: if the file is missing, damaged, or not a checkpoint of this program or of a version it knows.
     """
     path = Path(path)
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; a run leaves checkpoints/best.ckpt and last.ckpt in its folder")
     if not path.is_file():
         raise DataError(f"{path}: no such checkpoint; a run leaves checkpoints/best.ckpt and last.ckpt in its folder")
     foreign = f"{path}: not a checkpoint of discrete-ae; give the best.ckpt or last.ckpt of a run"
@@ -84,7 +86,7 @@ def read_checkpoint(path: str | Path) -> SavedModel:
             warnings.simplefilter("ignore")  # what PyTorch says of a foreign file
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes make the unpickler raise almost anything
-        raise DataError(f"{foreign} ({str(error).splitlines()[0] if str(error) else type(error).__name__})") from error
+        raise DataError(foreign) from error  # PyTorch's own words advise what is unsafe
     about = content.get(KEY) if isinstance(content, dict) else None
     if not isinstance(about, dict) or not isinstance(content.get("state_dict"), dict):
         raise DataError(foreign)

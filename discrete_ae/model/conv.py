@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from discrete_ae.checks import whole_number
+from discrete_ae.checks import true_or_false, whole_number
 from discrete_ae.model.base import Decoder, Encoder
 from discrete_ae.model.layers import (
     ACTIVATIONS,
@@ -30,10 +30,17 @@ from discrete_ae.model.span import Span, input_span
 
 
 def _check_units(
-    width: int, dilations: Sequence[int], kernel_size: int, compress: int, activation: Activation, norm: Norm
+    width: int,
+    dilations: Sequence[int],
+    kernel_size: int,
+    compress: int,
+    activation: Activation,
+    norm: Norm,
+    causal: bool,
 ) -> None:
     require_choice("activation", activation, Activation)
     require_choice("norm", norm, Norm)
+    true_or_false("causal", causal)
     for name, value in (("width", width), ("kernel_size", kernel_size), ("compress", compress)):
         whole_number(name, value, 1)
     for dilation in dilations:
@@ -79,7 +86,7 @@ class ConvEncoder(Encoder):
         causal: bool = False,
     ) -> None:
         super().__init__(channels, dim, strides)
-        _check_units(width, (*dilations, *frame_dilations), kernel_size, compress, activation, norm)
+        _check_units(width, (*dilations, *frame_dilations), kernel_size, compress, activation, norm, causal)
         kind = {"kernel_size": kernel_size, "compress": compress, "activation": activation}
         common = {"norm": norm, "causal": causal}
         layers: list[nn.Module] = [NORMS[norm](Conv(channels, width, 7, causal=causal))]
@@ -137,7 +144,7 @@ class ConvDecoder(Decoder):
         causal: bool = False,
     ) -> None:
         super().__init__(channels, dim, strides)
-        _check_units(width, (*dilations, *frame_dilations), kernel_size, compress, activation, norm)
+        _check_units(width, (*dilations, *frame_dilations), kernel_size, compress, activation, norm, causal)
         kind = {"kernel_size": kernel_size, "compress": compress, "activation": activation}
         common = {"norm": norm, "causal": causal}
         wide = width * 2 ** len(strides)

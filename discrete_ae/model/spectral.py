@@ -11,6 +11,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from discrete_ae.checks import true_or_false
 from discrete_ae.model.base import Decoder, Encoder
 from discrete_ae.model.convnext import ConvNeXtBlock
 from discrete_ae.model.frames import FRONTS, HEADS, cut, overlap_add
@@ -49,6 +50,7 @@ class SpectralEncoder(Encoder):
     ) -> None:
         super().__init__(channels, dim, [hop_length])
         require_choice("front", front, Front)
+        true_or_false("causal", causal)
         self.front = FRONTS[front](hop_length)
         overlap = (self.front.hops - 1) * hop_length
         self.before = overlap if causal else overlap // 2
@@ -95,6 +97,7 @@ class SpectralDecoder(Decoder):
         causal: bool = False,
     ) -> None:
         super().__init__(channels, dim, [hop_length])
+        true_or_false("causal", causal)
         head = head or ("patch" if causal else "lapped")
         require_choice("head", head, Head)
         self.head = HEADS[head](hop_length)

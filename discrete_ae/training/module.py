@@ -46,6 +46,7 @@ class AutoencoderModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.model = model
+        self.is_compiled = compile_model
         self.training_model = CompiledForward(model) if compile_model else model.__call__
         self.model_config = model_config
         self.loss = loss

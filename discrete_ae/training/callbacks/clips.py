@@ -8,6 +8,7 @@ import torchaudio
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from discrete_ae.checks import positive, whole_number
 from discrete_ae.data import AudioDataModule
 from discrete_ae.training.logger import RunLogger
 from discrete_ae.training.module import AutoencoderModule
@@ -21,11 +22,14 @@ class LogClips(pl.Callback):
     Args:
         count: number of clips, 0 for none.
         max_seconds: length to which a clip is cut.
+
+    Raises:
+        ValueError: for a number outside its range.
     """
 
     def __init__(self, count: int = 4, max_seconds: float = 5.0) -> None:
-        self.count = count
-        self.max_seconds = max_seconds
+        self.count = whole_number("count", count, 0)
+        self.max_seconds = positive("max_seconds", max_seconds)
         self.clips: list[tuple[str, Tensor]] | None = None
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

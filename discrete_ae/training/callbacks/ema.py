@@ -1,5 +1,6 @@
 """Averaged weights: what is validated, kept and used to encode, while the raw weights train."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ from discrete_ae.model.checkpoint import STATE_PREFIX
 from discrete_ae.training.module import AutoencoderModule
 
 RAW_WEIGHTS = "raw_weights"
+
+log = logging.getLogger("discrete_ae")
 
 
 class WeightEma(pl.Callback):
@@ -53,6 +56,8 @@ class WeightEma(pl.Callback):
         raw = checkpoint.get(RAW_WEIGHTS)
         if raw is None:
             return
+        if self.decay is None:
+            log.warning("the run averaged its weights and goes on without; callbacks.ema.decay=0.999 goes on averaging")
         if not isinstance(raw, dict) or {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in raw.items()}:
             raise DataError(f"{trainer.ckpt_path}: its raw weights do not fit the model; start anew with init_from=")
         _copy(raw, own)
