@@ -211,7 +211,7 @@ def test_file_of_another_kind_is_refused(content: bytes, tmp_path: Path) -> None
 
 def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
     assert_refused(tmp_path / "nowhere.ckpt", "no such checkpoint")
-    assert_refused(tmp_path, "no such checkpoint")
+    assert_refused(tmp_path, "is a folder")
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.99])

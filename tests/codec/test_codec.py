@@ -79,8 +79,11 @@ def test_stereo_model_codes_both_channels_together(tmp_path):
     coded = encode_file(model, path)
     assert np.array_equal(coded.codes, model.encode(torch.from_numpy(read_audio(path, 16000))[None]))
     assert decode_file(model, coded).shape == (2, 4000)
-    with pytest.raises(DataError, match=r"x\.wav: has 1 channel\(s\), the model takes 2; convert it to 2 channels"):
-        encode_file(model, write(tmp_path / "x.wav", 4000))
+    mono = write(tmp_path / "mono.wav", 4000)
+    twice = torch.from_numpy(read_audio(mono, 16000)).repeat(2, 1)  # as in training
+    assert np.array_equal(encode_file(model, mono).codes, model.encode(twice[None]))
+    with pytest.raises(DataError, match=r"x\.wav: has 3 channels, the model takes 2; convert it to 2 channels"):
+        encode_file(model, write(tmp_path / "x.wav", 4000, channels=3))
     one_by_one = replace(coded, codes=np.concatenate([coded.codes] * 2))
     with pytest.raises(DataError, match="codes of 2 channels one by one, the model takes 2 together"):
         decode_file(model, one_by_one)

@@ -168,7 +168,7 @@ def test_codes_of_training_are_those_of_all_steps_since_the_last_log(
 
     monkeypatch.setattr(DiscreteAutoencoder, "forward", recorded)
     run = run_training(
-        "+trainer.accumulate_grad_batches=2",
+        "trainer.accumulate_grad_batches=2",
         "trainer.log_every_n_steps=2",
         "trainer.max_steps=4",
         "trainer.val_check_interval=4",
