@@ -5,6 +5,8 @@ import math
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from discrete_ae.checks import in_unit_interval, whole_number
+
 
 def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup_steps: int, final_share: float = 0.0) -> LambdaLR:
     """Rise linearly over `warmup_steps`, then fall along half a cosine to `final_share` of the peak at `total_steps`.
@@ -18,8 +20,8 @@ def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup_steps: int, fin
     Raises:
         ValueError: for a negative number of warm-up steps or a share outside [0, 1].
     """
-    if warmup_steps < 0 or not 0 <= final_share <= 1:
-        raise ValueError(f"expected warmup_steps >= 0 and 0 <= final_share <= 1, got {warmup_steps} and {final_share}")
+    whole_number("scheduler.warmup_steps", warmup_steps, 0)
+    in_unit_interval("scheduler.final_share", final_share)
 
     def share(step: int) -> float:
         if step < warmup_steps:

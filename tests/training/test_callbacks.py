@@ -273,7 +273,9 @@ def test_schedule_without_an_end_or_a_warmup() -> None:
     assert rates(4, total_steps=2, warmup_steps=4) == pytest.approx([0.5, 1, 1.5, 2])  # ends before its peak
 
 
-@pytest.mark.parametrize("wrong", [{"warmup_steps": -1}, {"final_share": -0.1}, {"final_share": 1.1}])
+@pytest.mark.parametrize(
+    "wrong", [{"warmup_steps": -1}, {"final_share": -0.1}, {"final_share": 1.1}, {"final_share": "foo"}]
+)
 def test_schedule_refuses_what_it_cannot_do(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="expected warmup_steps >= 0 and 0 <= final_share <= 1"):
+    with pytest.raises(ValueError, match=f"scheduler.{next(iter(wrong))}: expected a .*got"):
         rates(1, **{"total_steps": 10, "warmup_steps": 1, **wrong})
