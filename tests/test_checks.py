@@ -1,10 +1,10 @@
-"""Numbers as arguments: what passes, unchanged, and what is refused by name."""
+"""Arguments: what passes, unchanged, and what is refused by name."""
 
 import math
 
 import pytest
 
-from discrete_ae.checks import in_unit_interval, positive, whole_number
+from discrete_ae.checks import finite, in_unit_interval, positive, true_or_false, whole_number
 
 NAN, INF = math.nan, math.inf
 
@@ -19,6 +19,8 @@ def at_least_2(name, value):
         (positive, [1, 0.5, 1e-300, 1e300]),
         (in_unit_interval, [0, 0.0, 1e-300, 0.5, 1, 1.0]),
         (at_least_2, [2, 3, 2.0, 1e6]),
+        (finite, [-1e300, -1, 0, 0.5]),
+        (true_or_false, [True, False]),
     ],
 )
 def test_what_is_in_range_passes_unchanged(check, values):
@@ -35,11 +37,13 @@ def test_a_whole_float_becomes_an_int():
     [
         *[(positive, value, "above 0") for value in (0, -1, -1e-300, NAN, INF, -INF, "one", None, [1])],
         *[(in_unit_interval, v, r"in \[0, 1\]") for v in (-1e-300, 1.0000001, 2, NAN, INF, -INF, "half", None, [0.5])],
+        *[(finite, v, "a finite number") for v in (NAN, INF, -INF, "foo", None, True, [1.0])],
+        *[(true_or_false, v, "true or false") for v in ("maybe", "false", 0, 1, None)],
         *[(at_least_2, v, "whole number of at least 2") for v in (1, 0, -3, 2.5, NAN, INF, -INF, "two", None, [2])],
     ],
 )
 def test_the_rest_is_refused_by_name(check, value, expected):
-    with pytest.raises(ValueError, match=rf"^count: expected a .*{expected}, got "):
+    with pytest.raises(ValueError, match=rf"^count: expected .*{expected}, got "):
         check("count", value)
     with pytest.raises(ValueError) as error:
         check("count", value)

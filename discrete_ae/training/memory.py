@@ -11,7 +11,7 @@ def keep_freed_memory() -> None:
     """Let this process use freed memory again instead of giving every large block back to the system.
 
     By default glibc maps each block of more than some MiB anew, and the system clears every page of it at the first
-    touch: a tenth to a sixth of a step of large convolutions, for 5 % less memory (benchmarks/NOTES.md). Nothing
+    touch: an eighth to a fifth of a step of large convolutions, for 5 % less memory (benchmarks/NOTES.md). Nothing
     happens where the C library is another.
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):
