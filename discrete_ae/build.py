@@ -18,7 +18,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from discrete_ae.errors import DataError, UsageError, UserError
 from discrete_ae.model import Decoder, DiscreteAutoencoder, Encoder
-from discrete_ae.model.checkpoint import model_hash, read_checkpoint
+from discrete_ae.model.bundle import read_bundle
+from discrete_ae.model.checkpoint import check_resumable, read_checkpoint
+from discrete_ae.model.claims import check_claims
+from discrete_ae.model.saved import SavedModel, model_hash
 from discrete_ae.quantizers import Quantizer
 from discrete_ae.rounding import Rounding
 from discrete_ae.schedules import Schedule, write_scheduled_numbers
@@ -94,26 +97,59 @@ def build_model(config: Mapping[str, Any]) -> DiscreteAutoencoder:
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> DiscreteAutoencoder:
-    """Read the model of a training checkpoint, in evaluation mode; its `model_hash` names it.
+    """Read the model of a training checkpoint or of an exported bundle, in evaluation mode; its `model_hash` names it.
 
     Args:
-        path: best.ckpt or last.ckpt of a run.
+        path: best.ckpt or last.ckpt of a run, or a folder that `discrete-ae export` wrote.
         device: where the model goes.
 
     Raises:
         DataError: if the file is missing, damaged, or names anything but components of this package.
     """
-    saved = read_checkpoint(path)
+    return restore(path, read_saved(path)).to(device)
+
+
+def read_saved(path: str | Path) -> SavedModel:
+    """What a checkpoint file or a bundle folder says of its model.
+
+    Raises:
+        DataError: if it is missing, damaged, or neither of the two.
+    """
+    return read_bundle(path) if Path(path).is_dir() else read_checkpoint(path)
+
+
+def restore(path: str | Path, saved: SavedModel) -> DiscreteAutoencoder:
+    """The model of what was read at `path`, in evaluation mode.
+
+    Raises:
+        DataError: if its parts do not fit one another, or it names anything but components of this package.
+    """
     try:
+        check_claims(saved.config, saved.state, build_model)
         model = build_model(saved.config)
         model.load_state_dict(saved.state)
         write_scheduled_numbers(model, saved.scheduled)
-    except (UsageError, RuntimeError, AttributeError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: cannot be loaded: {' '.join(str(error).split())}") from error
-    if model_hash(model.state_dict(), saved.config) != saved.model_hash:
+        named = model_hash(model.state_dict(), saved.config)
+    except (
+        UserError,
+        RuntimeError,
+        AttributeError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        LookupError,
+        RecursionError,
+    ) as error:
+        raise DataError(f"{path}: cannot be loaded: {' '.join(str(error).split())[:500]}") from error
+    if named != saved.model_hash:
         raise DataError(f"{path}: its tensors do not match its model hash; the file is damaged, use another copy")
-    model.model_hash = saved.model_hash
-    return model.eval().to(device)
+    entropy_model = saved.entropy_model
+    if entropy_model is not None and entropy_model.codebook_sizes != tuple(model.quantizer.codebook_sizes):
+        raise DataError(
+            f"{path}: its entropy model is not that of its quantizer; the file is damaged, use another copy"
+        )
+    model.model_hash, model.entropy_model = saved.model_hash, entropy_model
+    return model.eval()
 
 
 def build_training(config: DictConfig, hyperparameters: Mapping[str, str | float | bool]) -> "TrainingRun":
@@ -142,6 +178,8 @@ def build_training(config: DictConfig, hyperparameters: Mapping[str, str | float
         torch.set_float32_matmul_precision(config.float32_matmul_precision)
     model_config = cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True))
     model = build_model(model_config)
+    if config.ckpt_path:
+        check_resumable(config.ckpt_path)
     if old := config.ckpt_path or config.init_from:
         _take_weights(model, old)
     loss, data = _instantiate(config, "loss"), _instantiate(config, "data")
@@ -205,7 +243,7 @@ def _instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:
 
 def _take_weights(model: DiscreteAutoencoder, path: str) -> None:
     try:
-        model.load_state_dict(read_checkpoint(path).state)
+        model.load_state_dict(read_saved(path).state)
     except RuntimeError as error:
         raise DataError(
             f"{path}: its weights do not fit this model; give the same model=, quantizer= and num_codebooks= as its run"

@@ -134,10 +134,18 @@ def scheduled_numbers(module: nn.Module) -> dict[str, float]:
 
 
 def write_scheduled_numbers(module: nn.Module, values: Mapping[str, float]) -> None:
-    """Write values that `scheduled_numbers` gave; names that the module does not have are left out."""
+    """Write values that `scheduled_numbers` gave; names that the module does not have are left out.
+
+    Raises:
+        ValueError: for a value that its schedule does not go through.
+    """
     for name, part, number in _numbers(module):
         if name in values:
-            part.write_number(number, values[name])
+            value, ends = values[name], sorted((part.schedules[number].first, part.schedules[number].last))
+            slack = 1e-6 * max(map(abs, ends))  # the buffer holds float32
+            if not isinstance(value, int | float) or not ends[0] - slack <= value <= ends[1] + slack:
+                raise ValueError(f"{name}: expected a number from {ends[0]:g} to {ends[1]:g}, got {str(value)[:20]}")
+            part.write_number(number, value)
 
 
 def follow_schedules(module: nn.Module, step: int, total_steps: int) -> dict[str, float]:

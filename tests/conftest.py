@@ -25,6 +25,7 @@ SMALL = (
     "data.batch_size=2",
     "data.max_validation_segments=4",
     "callbacks.progress=null",
+    "callbacks.entropy_model.max_seconds=2",
     "callbacks.clips.count=1",
     "callbacks.clips.max_seconds=0.5",
     "trainer.log_every_n_steps=1",

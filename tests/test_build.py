@@ -86,7 +86,7 @@ DANGEROUS = {
     "builtins.eval": {"_target_": "builtins.eval", "_args_": ["open('MARKER', 'w')"]},
     "a module seen from the package": {"_target_": "discrete_ae.rounding.torch.load", "f": "MARKER"},
     "a function of the package": {"_target_": "discrete_ae.build.load", "path": "MARKER"},
-    "a function that writes": {"_target_": "discrete_ae.cli.files.write_whole", "target": "MARKER", "content": b"x"},
+    "a function that writes": {"_target_": "discrete_ae.writing.write_whole", "target": "MARKER", "content": b"x"},
     "a module": {"_target_": "discrete_ae.rounding.math"},
     "a class of another package": {"_target_": "discrete_ae.data.files.Path", "_args_": ["MARKER"]},
     "a base of another package": {"_target_": "discrete_ae.rounding.nn.Identity"},

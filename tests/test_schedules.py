@@ -194,6 +194,14 @@ def test_numbers_follow_and_are_named_by_their_place():
     assert (module[2][0].rate, module[3].rate, module[3].flag) == (0.5, 2.0, True)
 
 
+@pytest.mark.parametrize("value", [0.5, 3.5, 1e12, float("nan"), float("inf"), "2", None, [2.0]])
+def test_stored_values_that_the_schedule_does_not_go_through_are_refused(value):
+    module = some_parts()  # whose 0.rate goes from 1 to 3
+    with pytest.raises(ValueError, match=r"0\.rate: expected a number from 1 to 3, got"):
+        write_scheduled_numbers(module, {"0.rate": value})
+    assert scheduled_numbers(module)["0.rate"] == 1
+
+
 def test_stored_values_come_back():
     module, other = some_parts(), some_parts()
     follow_schedules(module, 37, 100)

@@ -1,73 +1,148 @@
-"""Do the same with many files: one failure does not stop the others, and the end says what was done."""
+"""The same with many files: one failure does not stop the others, and the end says what was done."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
 
-from discrete_ae.cli.files import Plan, check_free, write_whole
+from discrete_ae.cli.files import Job, Plan, check_free
 from discrete_ae.errors import DataError
 
 
-class Converted(NamedTuple):
-    """What one file became."""
+@dataclass
+class Tally:
+    """What was done so far; failures and warnings are lines on stderr at once."""
 
-    content: bytes
-    duration_s: float
-    bitrate_bps: float
-    """Nominal, of all its channels together."""
-    warning: str = ""
+    console: Console = field(default_factory=lambda: Console(stderr=True))
+    done: int = 0
+    failed: int = 0
+    skipped: int = 0
+    duration_s: float = 0.0
+    nominal_bits: float = 0.0
+    measured_bits: float = 0.0
+    started: float = field(default_factory=time.perf_counter)
+
+    def add(self, duration_s: float, nominal_bits: float, num_bytes: int) -> None:
+        """Count a file: seconds of audio, nominal bits of all its frames and streams, bytes of its codes."""
+        self.done += 1
+        self.duration_s += duration_s
+        self.nominal_bits += nominal_bits
+        self.measured_bits += 8 * num_bytes
+
+    def fail(self, error: DataError) -> None:
+        """Count a failure and name it."""
+        self.failed += 1
+        self._say("error", error)
+
+    def warn(self, message: str) -> None:
+        """Say what a user should know of a file that was done."""
+        self._say("warning", message)
+
+    def summary(self, verb: str) -> str:
+        """One line about the whole, such as "3 files encoded, 0 failed: …"."""
+        counts = f"{self.done} {'file' if self.done == 1 else 'files'} {verb}, {self.failed} failed"
+        if self.skipped:
+            counts += f", {self.skipped} there already"
+        if not self.done:
+            return counts
+        speed = self.duration_s / max(time.perf_counter() - self.started, 1e-9)
+        nominal, measured = (bits / self.duration_s / 1000 for bits in (self.nominal_bits, self.measured_bits))
+        return (
+            f"{counts}: {amount(self.duration_s)} of audio at {speed:.3g} x real time, "
+            f"{nominal:.2f} kbps nominal, {measured:.2f} kbps measured"
+        )
+
+    def _say(self, kind: str, message: object) -> None:
+        line = " ".join(str(message).splitlines())
+        self.console.print(f"{kind}: {line}", soft_wrap=True, markup=False, highlight=False, emoji=False)
 
 
-def run(plan: Plan, convert: Callable[[Path], Converted], done: str, *, overwrite: bool) -> None:
-    """Convert the files of a plan, with a progress bar on a terminal, and print one line about the whole.
+def to_do(plan: Plan, tally: Tally, *, force: bool, skip_existing: bool) -> list[Job]:
+    """The jobs whose outputs are not there yet, or are to be replaced; all others are failures, or skipped."""
+    for problem in plan.problems:
+        tally.fail(problem)
+    if force:
+        return plan.jobs
+    jobs = []
+    for job in plan.jobs:
+        try:
+            check_free(job.target)
+        except DataError as error:
+            if skip_existing:
+                tally.skipped += 1
+            else:
+                tally.fail(error)
+        else:
+            jobs.append(job)
+    return jobs
+
+
+@contextmanager
+def progress_bar(
+    tally: Tally, label: str, jobs: Iterable[Job], duration_s: Callable[[Path], float]
+) -> Iterator[Callable[[float], None]]:
+    """On a terminal, a bar of audio done, its speed and the time left; gives what is told of every second done.
 
     Args:
-        plan: what becomes what.
-        convert: one file to the content of its output; DataError where it cannot.
-        done: what has been done with a file, such as "encoded".
-        overwrite: whether an output that exists is replaced.
+        tally: whose console it is drawn on.
+        label: what is being done.
+        jobs: all of it.
+        duration_s: seconds of audio in a source; DataError where it cannot be read, which is reported elsewhere.
+    """
+    if not tally.console.is_terminal:
+        yield lambda seconds: None
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), _AudioColumn()
+    with Progress(*columns, console=tally.console, transient=True) as progress:
+        task = progress.add_task(label, total=None)
+        # Opening a file waits for the disk: on a network file system threads are worth a factor.
+        with ThreadPoolExecutor(16) as pool:
+            total = sum(pool.map(lambda job: _duration_or_zero(duration_s, job.source), jobs))
+        progress.update(task, total=total)
+        yield lambda seconds: progress.advance(task, seconds)
+
+
+def finish(tally: Tally, verb: str, *, to_stderr: bool = False) -> None:
+    """Print the line about the whole.
 
     Raises:
-        typer.Exit: status 1, if anything failed; each failure is a line on stderr by then.
+        typer.Exit: status 1, if anything failed.
     """
-    console = Console(stderr=True)
-
-    def say(kind: str, message: object) -> None:
-        line = " ".join(str(message).splitlines())
-        console.print(f"{kind}: {line}", soft_wrap=True, markup=False, highlight=False, emoji=False)
-
-    results: list[Converted] = []
-    for problem in plan.problems:
-        say("error", problem)
-    columns = TextColumn(done), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        for source, target in progress.track(plan.jobs):
-            try:
-                if not overwrite:
-                    check_free(target)
-                converted = convert(source)
-                write_whole(target, converted.content)
-            except DataError as error:
-                say("error", error)
-                continue
-            if converted.warning:
-                say("warning", f"{source}: {converted.warning}")
-            results.append(converted._replace(content=b""))
-
-    failed = len(plan.problems) + len(plan.jobs) - len(results)
-    typer.echo(_summary(results, done, failed))
-    if failed:
+    typer.echo(tally.summary(verb), err=to_stderr)
+    if tally.failed:
         raise typer.Exit(1)
 
 
-def _summary(results: list[Converted], done: str, failed: int) -> str:
-    duration_s = sum(result.duration_s for result in results)
-    counts = f"{len(results)} {'file' if len(results) == 1 else 'files'} {done}, {failed} failed"
-    if not results:
-        return counts
-    bits = sum(result.duration_s * result.bitrate_bps for result in results)
-    return f"{counts}: {duration_s:.1f} s of audio, {bits / duration_s / 1000:.2f} kbps nominal"
+class _AudioColumn(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        if task.total is None:
+            return Text("looking at the files")
+        speed = task.speed or 0.0
+        left = clock((task.total - task.completed) / speed) if speed else "?"
+        return Text(f"{clock(task.completed)} of {clock(task.total)} of audio, {speed:.0f} x real time, {left} left")
+
+
+def clock(seconds: float) -> str:
+    """1:02:03, or 2:03."""
+    minutes, rest = divmod(round(max(seconds, 0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def amount(duration_s: float) -> str:
+    """Seconds below an hour, else hours."""
+    return f"{duration_s:.1f} s" if duration_s < 3600 else f"{duration_s / 3600:.2f} h"
+
+
+def _duration_or_zero(duration_s: Callable[[Path], float], source: Path) -> float:
+    try:
+        return duration_s(source)
+    except DataError:
+        return 0.0

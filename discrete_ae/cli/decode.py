@@ -1,17 +1,33 @@
 """`discrete-ae decode`: files of codes to recordings."""
 
-import io
+from collections import deque
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from discrete_ae.cli.options import CheckpointOption, Device, DeviceOption, load_model
+from discrete_ae.cli.options import (
+    BatchSecondsOption,
+    CheckpointOption,
+    DeterministicOption,
+    Device,
+    DeviceOption,
+    JobsOption,
+    SkipExistingOption,
+    load_model,
+    runner_of,
+)
 from discrete_ae.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from discrete_ae.data.reading import Audio
+    from discrete_ae.cli.files import Job
+    from discrete_ae.codec import CodeFile
+    from discrete_ae.data.channels import Audio
+    from discrete_ae.model import DiscreteAutoencoder
+
+SUFFIXES = (".npz", ".npy", ".daec")
 
 
 class Format(StrEnum):
@@ -23,8 +39,12 @@ class Format(StrEnum):
 
 def decode(
     inputs: Annotated[
-        list[Path],
-        typer.Argument(metavar="INPUT", show_default=False, help="Files of codes (.npz), or folders of them."),
+        list[str],
+        typer.Argument(
+            metavar="INPUT",
+            show_default=False,
+            help="Files of codes (.npz, .npy, .daec), folders of them, patterns, or - for standard input.",
+        ),
     ],
     out: Annotated[
         Path,
@@ -33,7 +53,7 @@ def decode(
             "-o",
             metavar="OUT",
             show_default=False,
-            help="The folder for the recordings; or, for one file, a file that ends in .wav or .flac.",
+            help="The folder for the recordings; for one also a file, .wav or .flac, or - for standard output.",
         ),
     ],
     checkpoint: CheckpointOption,
@@ -42,6 +62,10 @@ def decode(
         typer.Option("--format", show_default="by the suffix of OUT, otherwise wav", help="16-bit WAV or FLAC."),
     ] = None,
     device: DeviceOption = Device.AUTO,
+    jobs: JobsOption = None,
+    batch_seconds: BatchSecondsOption = 120.0,
+    deterministic: DeterministicOption = False,
+    skip_existing: SkipExistingOption = False,
     force: Annotated[
         bool,
         typer.Option(
@@ -56,32 +80,106 @@ def decode(
     OUT/x.wav.
 
     Only the model that made the codes decodes them; with --force, another one
-    of the same codebooks, sample rate and frames. A file that cannot be decoded
-    is named, the others are done, and the exit status is 1.
+    of the same codebooks, sample rate and frames. Bare codes (.npy) name no
+    model, and become whole frames at the model's own sample rate. A file that
+    cannot be decoded is named, the others are done, and the exit status is 1.
     """
     from discrete_ae.cli import batch
     from discrete_ae.cli.files import plan
-    from discrete_ae.codec import decode_file, read_npz
+    from discrete_ae.cli.pipes import DASH, piped
+    from discrete_ae.codec.codec import decode_files
 
     audio_format = _audio_format(out, format)
-    planned = plan(inputs, out, [".npz"], f".{audio_format}")
-    model = load_model(checkpoint, device)
+    suffix = f".{audio_format}"
+    with piped([Path(name) for name in inputs], out, suffix) as (sources, target):
+        planned = plan(sources, target, SUFFIXES, suffix)
+        model = load_model(checkpoint, device)
+        tally = batch.Tally()
+        todo = batch.to_do(planned, tally, force=force, skip_existing=skip_existing)
+        runner = runner_of(model, model.decoder_window, jobs, batch_seconds, deterministic)
+        waiting: "deque[Job]" = deque()
 
-    def convert(path: Path) -> batch.Converted:
-        code_file = read_npz(path)
+        def readable() -> "Iterator[CodeFile]":
+            for job in todo:
+                try:
+                    code_file = _read(model, job.source, force=force)
+                except DataError as error:
+                    tally.fail(error)
+                    continue
+                waiting.append(job)
+                yield code_file
+
+        with batch.progress_bar(tally, "decoding", todo, lambda path: _read(model, path).duration_s) as progress:
+            for decoded in decode_files(model, readable(), force=force, runner=runner, progress=progress):
+                job, code_file = waiting.popleft(), decoded.code_file
+                try:
+                    channels = len(code_file.codes) * model.channels
+                    write_audio(
+                        job.target,
+                        decoded.blocks,
+                        code_file.sample_rate,
+                        channels,
+                        code_file.num_samples,
+                        audio_format,
+                    )
+                except DataError as error:
+                    tally.fail(_named(job.source, error))
+                    continue
+                if code_file.model_hash != model.model_hash:
+                    tally.warn(f"{job.source}: codes of another model, decoded all the same")
+                nominal_bits = code_file.bits_per_frame * model.frame_rate_hz * code_file.duration_s
+                tally.add(code_file.duration_s, nominal_bits, job.source.stat().st_size)
+    batch.finish(tally, "decoded", to_stderr=out == DASH)
+
+
+def _read(model: "DiscreteAutoencoder", path: Path, *, force: bool = True) -> "CodeFile":
+    """Codes that fit the model.
+
+    Raises:
+        DataError: they cannot be read, or do not fit.
+    """
+    from discrete_ae.codec import read_codes, read_npy
+    from discrete_ae.codec.codec import bare_codes, check_fits
+
+    is_bare = path.suffix.lower() == ".npy"
+    code_file = None if is_bare else read_codes(path, model.entropy_model)
+    try:
+        code_file = code_file or bare_codes(model, read_npy(path))
+        check_fits(model, code_file, force=force)
+    except DataError as error:
+        raise _named(path, error) from error
+    return code_file
+
+
+def write_audio(
+    target: Path, blocks: "Iterable[Audio]", sample_rate: int, channels: int, num_samples: int, audio_format: Format
+) -> None:
+    """Write blocks (C, n) in 16 bits as they come, whole or not at all; what lies beyond full scale is clipped.
+
+    Raises:
+        DataError: if the format cannot hold so many channels or such a sample rate, or the disk is full.
+    """
+    import soundfile
+
+    from discrete_ae.writing import unwritable, written_whole
+
+    with written_whole(target) as temporary:
         try:
-            audio = decode_file(model, code_file, force)
-            content = _audio_bytes(audio, code_file.sample_rate, audio_format)
-        except DataError as error:
-            raise DataError(f"{path}: {error}") from error
-        return batch.Converted(
-            content,
-            code_file.duration_s,
-            code_file.bits_per_frame * model.frame_rate_hz,
-            "" if code_file.model_hash == model.model_hash else "codes of another model, decoded all the same",
-        )
-
-    batch.run(planned, convert, "decoded", overwrite=force)
+            kind = {"format": audio_format.upper(), "subtype": "PCM_16"}
+            file = soundfile.SoundFile(temporary, "w", sample_rate, channels, **kind)
+        except soundfile.LibsndfileError as error:
+            raise DataError(
+                f"{channels} channels at {sample_rate} Hz cannot be written as {audio_format}; use another --format"
+            ) from error
+        try:
+            with file:
+                for block in blocks:
+                    file.write(block.T.clip(-1, 1))
+            complete = soundfile.info(temporary).frames == num_samples
+        except soundfile.LibsndfileError:
+            complete = False
+        if not complete:
+            raise unwritable(target, "the disk is full, or failing")
 
 
 def _audio_format(out: Path, chosen: Format | None) -> Format:
@@ -95,19 +193,5 @@ def _audio_format(out: Path, chosen: Format | None) -> Format:
     return named
 
 
-def _audio_bytes(audio: "Audio", sample_rate: int, audio_format: Format) -> bytes:
-    """A file of the samples (C, N) in 16 bits; what lies beyond full scale is clipped.
-
-    Raises:
-        DataError: if the format cannot hold so many channels or such a sample rate.
-    """
-    import soundfile
-
-    stream = io.BytesIO()
-    try:
-        soundfile.write(stream, audio.T.clip(-1, 1), sample_rate, format=audio_format.upper(), subtype="PCM_16")
-    except soundfile.SoundFileError as error:
-        raise DataError(
-            f"{len(audio)} channels at {sample_rate} Hz cannot be written as {audio_format}; use another --format"
-        ) from error
-    return stream.getvalue()
+def _named(path: Path, error: DataError) -> DataError:
+    return DataError(f"{path}: {error}")

@@ -1,7 +1,8 @@
-"""Which file becomes which: inputs and OUT to pairs of paths, before any work is done; and writing a file whole."""
+"""Which file becomes which: inputs and OUT to pairs of paths, before any work is done."""
 
+import glob
+import itertools
 import os
-import uuid
 from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import NamedTuple
 
 from discrete_ae.data.files import walk
 from discrete_ae.errors import DataError, UsageError
+from discrete_ae.writing import unwritable
 
 PICTURES = ("png", "svg", "pdf")
 
@@ -32,7 +34,7 @@ class Plan(NamedTuple):
 def plan(inputs: Sequence[Path], out: Path, source_suffixes: Collection[str], target_suffix: str) -> Plan:
     """Pair every input file with its output.
 
-    A folder given alone keeps its tree in `out`: b/x.wav in it becomes out/b/x.npz. Among several inputs it keeps its
+    A pattern with wildcards is expanded, if the shell has not done so. A folder given alone keeps its tree in `out`: b/x.wav in it becomes out/b/x.npz. Among several inputs it keeps its
     name too: out/a/b/x.npz. A file becomes out/x.npz, or `out` itself where that ends in the suffix and is no folder.
     Where two files would become the same one, they keep their suffixes: x.wav.npz and x.flac.npz.
 
@@ -74,7 +76,7 @@ def names_file(out: Path, suffixes: Collection[str]) -> bool:
     try:
         return out.suffix.lower() in suffixes and not out.is_dir()
     except OSError as error:
-        raise _unwritable(out, error.strerror) from error
+        raise unwritable(out, error.strerror) from error
 
 
 def check_free(target: Path) -> None:
@@ -86,32 +88,16 @@ def check_free(target: Path) -> None:
     try:
         exists = target.exists()
     except OSError as error:
-        raise _unwritable(target, error.strerror) from error
+        raise unwritable(target, error.strerror) from error
     if exists:
         raise DataError(f"{target}: exists already; use --force to overwrite it")
-
-
-def write_whole(target: Path, content: bytes) -> None:
-    """Write a file under a temporary name beside `target`, then rename it: `target` is never half-written.
-
-    Raises:
-        DataError: if it cannot be written.
-    """
-    temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(content)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise _unwritable(target, error.strerror) from error
 
 
 def _sources(path: Path, suffixes: Collection[str], *, alone: bool) -> list[tuple[Path, Path]]:
     """The files of an input, each with its folder below the output."""
     if not path.exists():
+        if glob.has_magic(str(path)):
+            return _matches(path)
         raise DataError(f"{path}: no such file or folder; check the name")
     if not path.is_dir():
         return [(path, Path())]
@@ -122,6 +108,17 @@ def _sources(path: Path, suffixes: Collection[str], *, alone: bool) -> list[tupl
     # abspath gives "." its name; resolve() would give the name that a link points to
     name = "" if alone else Path(os.path.abspath(path)).name  # noqa: PTH100
     return [(file, name / file.parent.relative_to(path)) for file in files]
+
+
+def _matches(pattern: Path) -> list[tuple[Path, Path]]:
+    """The files that a pattern such as corpus/**/*.wav names; they keep their tree below its first wildcard."""
+    fixed = itertools.takewhile(lambda part: not glob.has_magic(part), pattern.parts)
+    root = Path(*fixed)
+    found = (Path(name) for name in glob.glob(str(pattern), recursive=True))  # noqa: PTH207  Path.glob takes no absolute one
+    files = sorted(file for file in found if file.is_file())
+    if not files:
+        raise DataError(f"{pattern}: matches no file; check the pattern")
+    return [(file, file.parent.relative_to(root)) for file in files]
 
 
 def _without_collisions(found: Collection[tuple[Path, Path]], out: Path, suffix: str) -> list[Job]:
@@ -151,15 +148,11 @@ def _check_writable(folder: Path, out: Path) -> None:
     try:
         nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     except OSError as error:
-        raise _unwritable(out, error.strerror) from error
+        raise unwritable(out, error.strerror) from error
     if not nearest.is_dir():
-        raise _unwritable(out, f"{nearest} is not a folder")
+        raise unwritable(out, f"{nearest} is not a folder")
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise _unwritable(out, f"no permission to write in {nearest}")
-
-
-def _unwritable(path: Path, reason: str | None) -> DataError:
-    return DataError(f"{path}: cannot be written ({reason}); give another output with -o")
+        raise unwritable(out, f"no permission to write in {nearest}")
 
 
 def picture_format(path: Path) -> str:

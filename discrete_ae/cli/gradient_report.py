@@ -53,7 +53,8 @@ def gradient_report(
     from rich.progress import track
     from rich.table import Table
 
-    from discrete_ae.cli.files import check_free, picture_format, write_whole
+    from discrete_ae.cli.files import check_free, picture_format
+    from discrete_ae.writing import write_whole
     from discrete_ae.data import ValidationSegments
     from discrete_ae.report.gradient_figure import HEADINGS, cells, draw_gradients, markdown, summarize
     from discrete_ae.report.gradients import candidates, compare, prepare

@@ -1,5 +1,6 @@
 """`discrete-ae info`: what a model or a file of codes is, in a table."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -9,7 +10,7 @@ import typer
 from discrete_ae.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from discrete_ae.codec import CodeFile
+    from discrete_ae.codec import CodeFile, DaecHeader
     from discrete_ae.model import DiscreteAutoencoder
     from discrete_ae.report.model_summary import ModelSummary
 
@@ -22,15 +23,16 @@ def info(
         typer.Argument(
             metavar="FILE|KEY=VALUE",
             show_default=False,
-            help="A checkpoint of a run, a file of codes (.npz), or settings as for train.",
+            help="A checkpoint, a folder of export, a file of codes (.npz, .daec), or settings as for train.",
         ),
     ] = None,
 ) -> None:
     """Describe a model: its rates, parameters, work, and how far it listens.
 
-    The model of a checkpoint, or the one that settings such as
+    The model of a checkpoint or of an exported folder, or the one that settings such as
     model=conv/base quantizer=rvq would train; without either, the default one.
-    Of a file of codes: what it holds.
+    Of a file of codes: what it holds; of a .daec file also how it is coded, and
+    the bitrate that came of it.
 
     Parameters are those that training optimizes. MACs are multiply-accumulates
     for each second of audio, in convolutions, matrix products and recurrent
@@ -43,17 +45,23 @@ def info(
     from discrete_ae.report.model_summary import summarize
 
     given = what or []
-    files = [argument for argument in given if "=" not in argument or Path(argument).is_file()]
+    files = [argument for argument in given if "=" not in argument or Path(argument).exists()]
     if files and len(given) > 1:
         raise UsageError(
             f"{files[0]}: expected one file, or settings such as model=conv/base, got {len(given)} arguments"
         )
     costs = None
-    if files and Path(files[0]).suffix == ".npz":
+    suffix = Path(files[0]).suffix.lower() if files and not Path(files[0]).is_dir() else ""
+    if suffix == ".npz":
         rows = _of_codes(_read_codes(files[0]))
+    elif suffix == ".daec":
+        rows = _of_daec(Path(files[0]))
     else:
-        summary = summarize(_load(files[0]) if files else model_of(given))
+        model = _load(files[0]) if files else model_of(given)
+        summary = summarize(model)
         rows, costs = _of_model(summary), _costs(summary)
+        if model.entropy_model is not None:
+            rows.append(("entropy model", model.entropy_model.fingerprint))
 
     # As wide as it needs to be where the output goes to a file: a hash is not to be broken.
     console = Console() if Console().is_terminal else Console(width=120)
@@ -98,7 +106,8 @@ def _load(name: str) -> "DiscreteAutoencoder":
 
     if not Path(name).exists():
         raise DataError(
-            f"{name}: no such file; give a checkpoint, a file of codes, or settings such as model=conv/base"
+            f"{name}: no such file; give a checkpoint, an exported folder, a file of codes, or settings such as "
+            "model=conv/base"
         )
     return load(name)
 
@@ -133,17 +142,38 @@ def _costs(summary: "ModelSummary") -> list[tuple[str, str, str]]:
 
 
 def _of_codes(file: "CodeFile") -> Rows:
-    streams, _, frames = file.codes.shape
-    bitrate_bps = file.bits_per_frame * frames / file.duration_s
     return [
-        ("recording", f"{file.duration_s:.3f} s, {file.num_samples} samples at {file.sample_rate} Hz"),
+        *_of_recording(file, file.codes.shape[0], file.codes.shape[2]),
+        ("model hash", file.model_hash),
+    ]
+
+
+def _of_daec(path: Path) -> Rows:
+    from discrete_ae.codec import read_daec_header
+
+    header = read_daec_header(path)
+    duration_s, size = header.num_samples / header.sample_rate, path.stat().st_size
+    payload_kbps, file_kbps = (8 * count / duration_s / 1000 for count in (header.payload_bytes, size))
+    return [
+        *_of_recording(header, header.num_streams, header.num_frames),
+        ("coding", f"{header.coding}, {header.payload_bytes} bytes in a file of {size}"),
+        ("measured bitrate", f"{payload_kbps:.3g} kbps, {file_kbps:.3g} kbps with the file's header"),
+        *([("entropy model", header.entropy_model)] if header.entropy_model else []),
+        ("model hash", header.model_hash),
+    ]
+
+
+def _of_recording(file: "CodeFile | DaecHeader", streams: int, frames: int) -> Rows:
+    duration_s = file.num_samples / file.sample_rate
+    bits_per_frame = streams * sum(math.log2(size) for size in file.codebook_sizes)
+    return [
+        ("recording", f"{duration_s:.3f} s, {file.num_samples} samples at {file.sample_rate} Hz"),
         ("coded at", f"{file.model_sample_rate} Hz"),
         ("streams", str(streams)),
         ("frames", str(frames)),
         ("codebooks", _codebooks(file.codebook_sizes)),
-        ("bits per frame", f"{file.bits_per_frame:g}"),
-        ("nominal bitrate", f"{bitrate_bps / 1000:.3g} kbps"),
-        ("model hash", file.model_hash),
+        ("bits per frame", f"{bits_per_frame:g}"),
+        ("nominal bitrate", f"{bits_per_frame * frames / duration_s / 1000:.3g} kbps"),
     ]
 
 

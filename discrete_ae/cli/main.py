@@ -11,6 +11,7 @@ import typer
 import discrete_ae
 from discrete_ae.cli.decode import decode
 from discrete_ae.cli.encode import encode
+from discrete_ae.cli.export import export
 from discrete_ae.cli.gradient_report import gradient_report
 from discrete_ae.cli.info import info
 from discrete_ae.cli.plot_rounding import plot_rounding
@@ -60,6 +61,10 @@ app.command(rich_help_panel="Encode and decode", epilog=_example(f"encode record
 app.command(rich_help_panel="Encode and decode", epilog=_example(f"decode codes -o decoded {_EXAMPLE_CHECKPOINT}"))(
     decode
 )
+app.command(
+    rich_help_panel="Hand on",
+    epilog=_example(f"export {_EXAMPLE_CHECKPOINT[3:]} -o model --licence cc0-1.0 --onnx"),
+)(export)
 app.command(
     rich_help_panel="Understand",
     epilog=_example("info model=conv/base quantizer=rvq", "info logs/default/RUN/checkpoints/best.ckpt"),

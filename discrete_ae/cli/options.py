@@ -9,7 +9,8 @@ import typer
 from discrete_ae.errors import UsageError
 
 if TYPE_CHECKING:
-    from discrete_ae.model import DiscreteAutoencoder
+    from discrete_ae.model import DiscreteAutoencoder, Runner
+    from discrete_ae.model.windows import Window
 
 
 class Device(StrEnum):
@@ -27,16 +28,43 @@ CheckpointOption = Annotated[
         "-c",
         metavar="CHECKPOINT",
         show_default=False,
-        help="The model: best.ckpt or last.ckpt of a run.",
+        help="The model: best.ckpt or last.ckpt of a run, or a folder of [bold]discrete-ae export[/].",
     ),
 ]
 DeviceOption = Annotated[
     Device, typer.Option("--device", help="Where the model runs; [bold]auto[/] takes a GPU if there is one.")
 ]
+JobsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        show_default="one a core, at most 16",
+        help="On a CPU, windows computed at a time, each on one thread; memory grows with them.",
+    ),
+]
+BatchSecondsOption = Annotated[
+    float,
+    typer.Option(min=0.1, help="On a GPU, seconds of audio computed together; on a CPU codes need none of this."),
+]
+DeterministicOption = Annotated[
+    bool, typer.Option("--deterministic", help="On a GPU, the same bits every time, more slowly; a CPU always does so.")
+]
+SkipExistingOption = Annotated[
+    bool, typer.Option("--skip-existing", help="Leave out what is there already: go on with a run that was broken off.")
+]
+
+
+def runner_of(
+    model: "DiscreteAutoencoder", window: "Window", jobs: int | None, batch_seconds: float, deterministic: bool
+) -> "Runner":
+    """How windows of a length are computed, as the options say."""
+    from discrete_ae.model import Runner
+
+    return Runner(jobs, max(1, round(batch_seconds * model.frame_rate_hz / window.length)), deterministic)
 
 
 def load_model(checkpoint: Path, device: Device) -> "DiscreteAutoencoder":
-    """Load the model of a checkpoint onto the chosen device.
+    """Load the model of a checkpoint or bundle onto the chosen device.
 
     Raises:
         UsageError: for cuda without a GPU.

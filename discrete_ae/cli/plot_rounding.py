@@ -34,7 +34,8 @@ def plot_rounding(
     """
     import io
 
-    from discrete_ae.cli.files import check_free, picture_format, write_whole
+    from discrete_ae.cli.files import check_free, picture_format
+    from discrete_ae.writing import write_whole
     from discrete_ae.report.rounding_figure import draw_family
 
     format = picture_format(out)

@@ -1,4 +1,8 @@
-"""Audio to integers and back, a whole recording at a time.
+"""Audio to integers and back, whole recordings and many of them, in bounded memory.
+
+A recording streams through: blocks are read and resampled on a thread of their own, cut into the windows of the model
+(see `model.windows`), computed as `model.encode` and `model.decode` compute them, and put together. Nothing of this
+depends on the other recordings, and the next ones are read while the present one is computed.
 
 A mono model codes the channels of a recording one by one, so that each channel has the codes that it would have in a
 mono file; any other model takes recordings with its own number of channels.
@@ -7,85 +11,290 @@ Axes: C audio channels, N samples, S streams, K codebooks, T frames.
 """
 
 import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-import soxr
 import torch
+from torch import Tensor
 
-from discrete_ae.codec.container import CodeFile
-from discrete_ae.data.files import probe
-from discrete_ae.data.reading import Audio, read_audio
+from discrete_ae.codec.container import CodeFile, Codes, codes_dtype
+from discrete_ae.data.channels import Audio
+from discrete_ae.data.files import AudioFile, probe
+from discrete_ae.data.prefetching import Prefetched
+from discrete_ae.data.reading import BLOCK_FRAMES, stream_audio
+from discrete_ae.data.resampling import Resampler
 from discrete_ae.errors import DataError
-from discrete_ae.model import DiscreteAutoencoder
+from discrete_ae.model import DiscreteAutoencoder, Runner
+from discrete_ae.model.windows import Cutter, Piece
 
-# The resampler looks this far to both sides of a sample, and takes what lies outside for silence.
-_MARGIN_S = 0.02
+FILES_AHEAD = 4
+
+Progress = Callable[[float], None]
+"""Is told the seconds of audio that were done since it was last called."""
 
 
-def encode_file(model: DiscreteAutoencoder, path: str | Path, num_codebooks: int | None = None) -> CodeFile:
-    """Code a recording of any sample rate and length, at least 1 sample.
+class Encoded(NamedTuple):
+    """What became of one recording."""
+
+    path: Path
+    code_file: CodeFile | None
+    """None where it failed."""
+    error: DataError | None
+
+
+class Decoded(NamedTuple):
+    """Codes that are being decoded."""
+
+    code_file: CodeFile
+    blocks: Iterator[Audio]
+    """(C, n) float32, together the recording at its own sample rate and of its length; take them before the next."""
+
+
+def encode_files(
+    model: DiscreteAutoencoder,
+    paths: Iterable[Path],
+    num_codebooks: int | None = None,
+    *,
+    runner: Runner | None = None,
+    chunk_seconds: float = 30.0,
+    progress: Progress | None = None,
+) -> Iterator[Encoded]:
+    """Code recordings of any sample rate and length, at least 1 sample, in their order.
 
     Args:
         model: from `discrete_ae.load`.
-        path: the recording.
+        paths: the recordings.
         num_codebooks: how many of the codebooks to use, one of `model.quantizer.decodable_counts`; None is all.
+        runner: how windows are computed.
+        chunk_seconds: so much of a recording is read ahead.
+        progress: called with every window.
+
+    Returns:
+        One result for each recording; its error says that it cannot be read, holds NaN or infinity, or has channels
+        that do not fit the model.
 
     Raises:
-        DataError: the recording cannot be read, holds NaN or infinity, or its channels do not fit the model; or the
-            model has no codes.
+        DataError: the model has no codes.
         ValueError: the model was not loaded from a file, so that nothing names it; or num_codebooks does not decode.
     """
     if model.model_hash is None:
         raise ValueError("model: expected one with a model_hash, which a file of codes must name; use discrete_ae.load")
     if not model.quantizer.num_codebooks:
         raise DataError(f"the model's {type(model.quantizer).__name__} has no codes; use a model with a quantizer")
-    file = probe(Path(path))
-    if model.channels != 1 and file.channels not in (1, model.channels):
-        raise DataError(
-            f"{path}: has {file.channels} channels, the model takes {model.channels}; "
-            f"convert it to {model.channels} channels, or use a mono model, which codes each channel alone"
+    model.quantizer.check_count(num_codebooks)
+    sizes = model.quantizer.codebook_sizes[:num_codebooks]
+
+    def windows() -> Iterator[tuple[_Part, Tensor | None]]:
+        for recording in _read_ahead(model, paths, chunk_seconds):
+            cutter = Cutter(model.encoder_window, model.hop_length)
+            try:
+                for block in recording.blocks:
+                    yield from _parts(recording, cutter.push(_streams(block, model.channels)))
+                yield from _parts(recording, cutter.finish())
+            except DataError as error:
+                recording.error = error
+            yield _Part(recording), None
+
+    results = (runner or Runner()).map(model, lambda audio: model.window_codes(audio, num_codebooks), windows())
+    for recording, parts in groupby(results, key=lambda result: result[0].recording):
+        codes: list[list[np.ndarray]] = []
+        for part, found in parts:
+            if found is None:
+                continue
+            if part.stream == len(codes):
+                codes.append([])
+            codes[part.stream].append(found[:, part.first : part.stop].cpu().numpy().astype(codes_dtype(sizes)))
+            if progress and part.stream == 0:
+                progress((part.stop - part.first) / model.frame_rate_hz)
+        if recording.error or recording.file is None:
+            yield Encoded(recording.path, None, recording.error)
+            continue
+        yield Encoded(
+            recording.path,
+            CodeFile(
+                codes=np.stack([np.concatenate(stream, axis=-1) for stream in codes]),
+                sample_rate=recording.file.sample_rate,
+                num_samples=recording.file.num_frames,
+                model_sample_rate=model.sample_rate,
+                codebook_sizes=sizes,
+                model_hash=model.model_hash,
+                quantizer=type(model.quantizer).__name__,
+            ),
+            None,
         )
-    channels = model.channels if file.channels == 1 else None  # as in training, mono is copied into every channel
-    audio = torch.from_numpy(read_audio(file, model.sample_rate, channels)).unflatten(0, (-1, model.channels))
-    # One by one, not as a batch: the order of summation, and with it a code, may depend on the size of a batch.
-    with torch.inference_mode():
-        codes = [model.encode(stream.to(_device(model))[None], num_codebooks).cpu().numpy() for stream in audio]
-    return CodeFile(
-        codes=np.concatenate(codes),
-        sample_rate=file.sample_rate,
-        num_samples=file.num_frames,
-        model_sample_rate=model.sample_rate,
-        codebook_sizes=model.quantizer.codebook_sizes[:num_codebooks],
-        model_hash=model.model_hash,
-    )
 
 
-def decode_file(model: DiscreteAutoencoder, code_file: CodeFile, force: bool = False) -> Audio:
-    """Audio (C, N) float32 of codes, at the recording's own sample rate and of its length: N = num_samples.
+def decode_files(
+    model: DiscreteAutoencoder,
+    code_files: Iterable[CodeFile],
+    *,
+    force: bool = False,
+    runner: Runner | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Decoded]:
+    """Decode codes to audio of the recordings' own sample rate and length, in their order.
 
     Args:
         model: the one that made the codes.
-        code_file: the codes.
-        force: decode with a model of another hash too; what must fit all the same is checked.
+        code_files: the codes; `check_fits` holds of each.
+        force: decode with a model of another hash too.
+        runner: how windows are computed.
+        progress: called with every window.
+
+    Raises:
+        DataError: codes do not fit the model; or, from the blocks, they decode to NaN or infinity.
+    """
+
+    def windows() -> Iterator[tuple[_Part, Tensor | None]]:
+        for code_file in code_files:
+            check_fits(model, code_file, force=force)
+            cutter = Cutter(model.decoder_window, 1)
+            recording = _Recording(Path(), code_file=code_file)
+            yield from _parts(recording, cutter.push(torch.from_numpy(code_file.codes.astype(np.int64))))
+            yield from _parts(recording, cutter.finish())
+            yield _Part(recording), None
+
+    results = (runner or Runner()).map(model, model.window_audio, windows())
+    for recording, parts in groupby(results, key=lambda result: result[0].recording):
+        assert recording.code_file is not None
+        yield Decoded(recording.code_file, _decoded_blocks(model, recording.code_file, parts, progress))
+
+
+def encode_file(model: DiscreteAutoencoder, path: str | Path, num_codebooks: int | None = None) -> CodeFile:
+    """Code one recording, as `encode_files` does.
+
+    Raises:
+        DataError: the recording cannot be coded.
+        ValueError: see `encode_files`.
+    """
+    ((_, code_file, error),) = encode_files(model, [Path(path)], num_codebooks)
+    if code_file is None:
+        raise error or DataError(f"{path}: cannot be coded")
+    return code_file
+
+
+def decode_file(model: DiscreteAutoencoder, code_file: CodeFile, force: bool = False) -> Audio:
+    """Audio (C, N) float32 of one recording's codes, N = num_samples, as `decode_files` does.
 
     Raises:
         DataError: the codes are those of another model, or do not fit this one.
     """
-    _check(model, code_file, force)
-    codes = torch.from_numpy(code_file.codes.astype(np.int64))
-    with torch.inference_mode():
-        streams = [
-            model.decode(stream.to(_device(model))[None], code_file.num_model_samples)[0].cpu().numpy()
-            for stream in codes
-        ]
-    audio = np.concatenate(streams)
-    if not np.isfinite(audio).all():
-        raise DataError("the model makes NaN or infinite samples of these codes; use another checkpoint")
-    return _resample(audio, code_file.model_sample_rate, code_file.sample_rate, code_file.num_samples)
+    (audio,) = (
+        np.concatenate(list(decoded.blocks), axis=1) for decoded in decode_files(model, [code_file], force=force)
+    )
+    return audio
 
 
-def _check(model: DiscreteAutoencoder, code_file: CodeFile, force: bool) -> None:
+@dataclass(eq=False)
+class _Recording:
+    """One on its way: its audio or its codes."""
+
+    path: Path
+    file: AudioFile | None = None
+    blocks: Iterable[Audio] = ()
+    error: DataError | None = None
+    code_file: CodeFile | None = None
+
+
+class _Part(NamedTuple):
+    """The frames of one stream that a window gives; the last of a recording gives none."""
+
+    recording: _Recording
+    stream: int = 0
+    first: int = 0
+    stop: int = 0
+
+
+def _read_ahead(
+    model: DiscreteAutoencoder, paths: Iterable[Path], chunk_seconds: float
+) -> Iterator[_Recording]:
+    """The recordings, of which the next few are being read already."""
+    ahead: deque[_Recording] = deque()
+    try:
+        for path in paths:
+            ahead.append(_opened(model, path, chunk_seconds))
+            if len(ahead) > FILES_AHEAD:
+                yield ahead.popleft()
+        while ahead:
+            yield ahead.popleft()
+    finally:
+        for recording in ahead:
+            if isinstance(recording.blocks, Prefetched):
+                recording.blocks.close()
+
+
+def _opened(model: DiscreteAutoencoder, path: Path, chunk_seconds: float) -> _Recording:
+    try:
+        file = probe(path)
+        if model.channels != 1 and file.channels not in (1, model.channels):
+            raise DataError(
+                f"{path}: has {file.channels} channels, the model takes {model.channels}; "
+                f"convert it to {model.channels} channels, or use a mono model, which codes each channel alone"
+            )
+    except DataError as error:
+        return _Recording(path, error=error)
+    # As in training, mono is copied into every channel.
+    channels = model.channels if file.channels == 1 else None
+    blocks_ahead = max(1, round(chunk_seconds * file.sample_rate / BLOCK_FRAMES))
+    return _Recording(path, file, Prefetched(stream_audio(file, model.sample_rate, channels), blocks_ahead))
+
+
+def _streams(block: Audio, channels: int) -> Tensor:
+    """(S C, n) to (S, C, n)."""
+    return torch.from_numpy(block).unflatten(0, (-1, channels))
+
+
+def _parts(recording: _Recording, pieces: Iterable[Piece]) -> Iterator[tuple[_Part, Tensor]]:
+    """The windows (S, ...) of all streams, one by one."""
+    for piece in pieces:
+        for stream, signal in enumerate(piece.signal):
+            yield _Part(recording, stream, piece.first, piece.stop), signal
+
+
+def _decoded_blocks(
+    model: DiscreteAutoencoder,
+    code_file: CodeFile,
+    parts: Iterable[tuple[_Part, Tensor | None]],
+    progress: Progress | None,
+) -> Iterator[Audio]:
+    hop, missing = model.hop_length, code_file.num_model_samples
+    num_channels = len(code_file.codes) * model.channels
+    resampler = Resampler(model.sample_rate, code_file.sample_rate, num_channels, code_file.num_samples)
+    gain = np.float32(10 ** (-code_file.gain_db / 20))
+    streams: list[Audio] = []
+    for part, audio in parts:
+        if audio is None:
+            continue
+        streams.append(audio[:, part.first * hop : part.stop * hop].cpu().numpy())
+        if len(streams) < len(code_file.codes):
+            continue
+        block = np.concatenate(streams)[:, :missing]
+        streams.clear()
+        missing -= block.shape[1]
+        if not np.isfinite(block).all():
+            raise DataError("the model makes NaN or infinite samples of these codes; use another checkpoint")
+        yield resampler.push(block * gain)
+        if progress:
+            progress((part.stop - part.first) / model.frame_rate_hz)
+    yield resampler.finish()
+
+
+def check_fits(model: DiscreteAutoencoder, code_file: CodeFile, *, force: bool = False) -> None:
+    """Refuse codes that a model cannot decode.
+
+    Args:
+        model: which is to decode them.
+        code_file: the codes.
+        force: take those of a model of another hash too, if all else fits.
+
+    Raises:
+        DataError: the codes are those of another model, or do not fit this one.
+    """
     if code_file.model_hash != model.model_hash and not force:
         this = model.model_hash or "unnamed"
         raise DataError(
@@ -117,21 +326,23 @@ def _check(model: DiscreteAutoencoder, code_file: CodeFile, force: bool) -> None
         )
 
 
-def _resample(audio: Audio, source_rate: int, target_rate: int, num_samples: int) -> Audio:
-    """Resample (C, N) to exactly `num_samples`, silence on both sides."""
-    if source_rate == target_rate:
-        return np.ascontiguousarray(audio[:, :num_samples])
-    # Only each `step`-th sample falls on a sample of the result: the margin before the first is a multiple of it.
-    step = source_rate // math.gcd(source_rate, target_rate)
-    margin = step * math.ceil(_MARGIN_S * source_rate / step)
-    padded = np.pad(audio, ((0, 0), (margin, margin)))
-    resampled = soxr.resample(np.ascontiguousarray(padded.T), source_rate, target_rate, quality="HQ").T
-    first = margin * target_rate // source_rate
-    return np.ascontiguousarray(resampled[:, first : first + num_samples])
+def bare_codes(model: DiscreteAutoencoder, codes: Codes) -> CodeFile:
+    """Codes (S, K, T) that come without a file, as those of a model: whole frames at its own sample rate.
 
-
-def _device(model: DiscreteAutoencoder) -> torch.device:
-    return next(model.parameters()).device
+    Raises:
+        DataError: they are no codes of this model.
+    """
+    try:
+        return CodeFile(
+            codes=codes,
+            sample_rate=model.sample_rate,
+            num_samples=codes.shape[-1] * model.hop_length,
+            model_sample_rate=model.sample_rate,
+            codebook_sizes=model.quantizer.codebook_sizes[: codes.shape[1]],
+            model_hash=model.model_hash or "",
+        )
+    except ValueError as error:
+        raise DataError(f"not codes of this model: {error}; give codes that it made, (streams, codebooks, frames)") from error
 
 
 def _listed(sizes: tuple[int, ...]) -> str:

@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING
 
+from discrete_ae.data.channels import match_channels
 from discrete_ae.data.crops import TrainingCrops, ValidationSegments
 from discrete_ae.data.files import AudioFile, find_audio, recordings_root, split_by_hash
-from discrete_ae.data.reading import match_channels, read_audio
+from discrete_ae.data.reading import read_audio, stream_audio
 
 if TYPE_CHECKING:
     from discrete_ae.data.datamodule import AudioDataModule
@@ -19,6 +20,7 @@ __all__ = [
     "read_audio",
     "recordings_root",
     "split_by_hash",
+    "stream_audio",
 ]
 
 

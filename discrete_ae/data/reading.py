@@ -4,6 +4,8 @@ Legend: C channels, N samples per channel.
 """
 
 import math
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +13,14 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
+from discrete_ae.data.channels import Audio, match_channels
 from discrete_ae.data.files import AudioFile, probe
 from discrete_ae.data.handles import opened
+from discrete_ae.data.resampling import Resampler, margin_frames
 from discrete_ae.errors import DataError
 
-Audio = npt.NDArray[np.float32]
-"""Samples (C, N), full scale at -1 and 1."""
-
-# The resampler looks this far to both sides of a sample: soxr's HQ filter is shorter at every usual rate.
-_MARGIN_S = 0.02
+BLOCK_FRAMES = 2**16
+"""So much is read at once. It is no option: the last bits of an MP3's samples depend on it, as on every seek."""
 
 # The header of an MP3 may promise a few of its frames, 1152 samples each, more than there are; more is missing only
 # where a file was cut off.
@@ -62,9 +63,7 @@ def read_audio(
     if file.sample_rate == sample_rate:
         return match_channels(_read_frames(file, start, start + length, keep_open), channels, file.path)
 
-    # Of the file's samples only each `step`-th falls on a sample of the result: the margin is a multiple of it.
-    step = file.sample_rate // math.gcd(file.sample_rate, sample_rate)
-    margin = step * math.ceil(_MARGIN_S * file.sample_rate / step)
+    margin = margin_frames(file.sample_rate, sample_rate)
     stop = start + math.ceil(length * file.sample_rate / sample_rate)
     frames = match_channels(_read_frames(file, start - margin, stop + margin, keep_open), channels, file.path)
     resampled = soxr.resample(np.ascontiguousarray(frames.T), file.sample_rate, sample_rate, quality="HQ").T
@@ -72,21 +71,34 @@ def read_audio(
     return np.ascontiguousarray(resampled[:, first : first + length])
 
 
-def match_channels(audio: Audio, channels: int | None, path: Path | None = None) -> Audio:
-    """Mix (C, N) down to mono by the mean, or copy mono into each of `channels`; None and C itself change nothing.
+def stream_audio(file: AudioFile, sample_rate: int, channels: int | None = None) -> Iterator[Audio]:
+    """Read a whole recording from its beginning to its end in blocks, and resample it to `sample_rate` in Hz.
+
+    The blocks, put together, are `read_audio(file, sample_rate, channels)`: to the last bit, except of an MP3.
+
+    Args:
+        file: by its header.
+        sample_rate: of the result, in Hz.
+        channels: of the result, as in `match_channels`; None keeps the file's.
+
+    Returns:
+        Blocks (C, n) of `BLOCK_FRAMES` of the file each.
 
     Raises:
-        DataError: between two different numbers of channels, neither of them 1; it names `path`.
+        DataError: as `read_audio`, when the block is reached.
     """
-    if channels is None or len(audio) == channels:
-        return audio
-    if channels == 1:
-        return audio.mean(axis=0, keepdims=True)
-    if len(audio) == 1:
-        return audio.repeat(channels, axis=0)
-    raise DataError(
-        f"{path or 'audio'}: has {len(audio)} channels, expected 1 or {channels}; mix it down, or use a mono model"
-    )
+    length = math.ceil(file.num_frames * sample_rate / file.sample_rate)
+    resampler = Resampler(file.sample_rate, sample_rate, channels or file.channels, length)
+    try:
+        with soundfile.SoundFile(os.fsencode(file.path)) as source:
+            _require_unchanged(source, file)
+            for start in range(0, file.num_frames, BLOCK_FRAMES):
+                frames = np.zeros((min(BLOCK_FRAMES, file.num_frames - start), file.channels), np.float32)
+                _read_into(frames, source, file, start)
+                yield resampler.push(match_channels(np.ascontiguousarray(frames.T), channels, file.path))
+    except (soundfile.SoundFileError, OSError) as error:
+        raise _unreadable(file) from error
+    yield resampler.finish()
 
 
 def _read_frames(file: AudioFile, start: int, stop: int, keep_open: bool) -> Audio:
@@ -96,19 +108,27 @@ def _read_frames(file: AudioFile, start: int, stop: int, keep_open: bool) -> Aud
     window = frames[inside.start - start : max(inside.stop, inside.start) - start]
     try:
         with opened(file.path, keep=keep_open) as source:
-            if (source.samplerate, source.channels, source.frames) != (
-                file.sample_rate,
-                file.channels,
-                file.num_frames,
-            ):
-                raise DataError(f"{file.path}: was replaced by another recording meanwhile; start again")
+            _require_unchanged(source, file)
             source.seek(inside.start)
-            if len(window) - len(source.read(out=window)) > _LENGTH_ERROR:
-                raise DataError(
-                    f"{file.path}: ends before the {file.num_frames} samples that its header promises; replace it"
-                )
+            _read_into(window, source, file, inside.start)
     except (soundfile.SoundFileError, OSError) as error:
-        raise DataError(f"{file.path}: not readable as audio; remove or replace it") from error
+        raise _unreadable(file) from error
+    return np.ascontiguousarray(frames.T)
+
+
+def _require_unchanged(source: soundfile.SoundFile, file: AudioFile) -> None:
+    if (source.samplerate, source.channels, source.frames) != (file.sample_rate, file.channels, file.num_frames):
+        raise DataError(f"{file.path}: was replaced by another recording meanwhile; start again")
+
+
+def _read_into(window: npt.NDArray[np.float32], source: soundfile.SoundFile, file: AudioFile, start: int) -> None:
+    """Fill (n, C) with what follows in the file, where `source` stands at frame `start`."""
+    found = start + len(source.read(out=window))
+    if min(start + len(window), file.num_frames - _LENGTH_ERROR) > found:
+        raise DataError(f"{file.path}: ends before the {file.num_frames} samples that its header promises; replace it")
     if not np.isfinite(window).all():
         raise DataError(f"{file.path}: holds NaN or infinite samples; repair or remove it")
-    return np.ascontiguousarray(frames.T)
+
+
+def _unreadable(file: AudioFile) -> DataError:
+    return DataError(f"{file.path}: not readable as audio; remove or replace it")

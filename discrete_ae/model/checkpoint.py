@@ -1,45 +1,23 @@
-"""What a checkpoint says of its model: plain data that any version can read, and the hash that names the model."""
+"""The model in a training checkpoint: what training adds to it, and how it is read back."""
 
-import hashlib
-import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from discrete_ae.errors import DataError
 from discrete_ae.model.autoencoder import DiscreteAutoencoder
+from discrete_ae.model.saved import SCHEMA_VERSION, SavedModel, checked_model, model_hash
 from discrete_ae.schedules import scheduled_numbers
 
-SCHEMA_VERSION = 1
 KEY = "discrete_ae"
 STATE_PREFIX = "model."
-
-
-class SavedModel(NamedTuple):
-    """A model as a checkpoint holds it."""
-
-    config: dict[str, Any]
-    """Nested plain data with `_target_`, to be built by `discrete_ae.build`."""
-    state: dict[str, Tensor]
-    """Tensors by the model's own names."""
-    model_hash: str
-    scheduled: dict[str, float]
-    """Numbers that followed a schedule, by dotted name, as they were."""
-
-
-def model_hash(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
-    """Name a model: SHA-256 over the sorted names, shapes and float32 bytes of its tensors and its configuration."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(state.items()):
-        values = tensor.detach().to("cpu", torch.float32).contiguous()
-        digest.update(f"{name} {tuple(values.shape)}\n".encode())
-        digest.update(values.numpy().tobytes())
-    digest.update(json.dumps(config, sort_keys=True, separators=(",", ":")).encode())
-    return digest.hexdigest()
+ENTROPY_MODEL = "entropy_model"  # below KEY: the integers of the entropy model by name, where there is one
+# What Lightning needs beside the tensors to continue a run.
+STATE_OF_RUN = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "global_step", "pytorch-lightning_version")
 
 
 def model_state(state_dict: Mapping[Any, Any]) -> dict[str, Tensor]:
@@ -76,26 +54,47 @@ def read_checkpoint(path: str | Path) -> SavedModel:
         DataError: if the file is missing, damaged, or not a checkpoint of this program or of a version it knows.
     """
     path = Path(path)
+    content = _read(path)
+    about = content[KEY]
+    return checked_model(path, about, model_state(content["state_dict"]), about.get(ENTROPY_MODEL), _foreign(path))
+
+
+def check_resumable(path: str | Path) -> None:
+    """Refuse a checkpoint from which a run cannot be continued.
+
+    Raises:
+        DataError: as `read_checkpoint`, and for a checkpoint without the state of its run.
+    """
+    if Path(path).is_dir():
+        raise DataError(
+            f"{path}: is a folder, such as a bundle, which holds no state of a run; give its last.ckpt, or start a new "
+            "run from the bundle's weights with init_from="
+        )
+    missing = [name for name in STATE_OF_RUN if name not in _read(Path(path))]
+    if missing:
+        raise DataError(
+            f"{path}: holds a model without the state of its run ({missing[0]} is missing), which cannot be continued; "
+            "give last.ckpt of a run, or start a new run from its weights with init_from="
+        )
+
+
+def _foreign(path: Path) -> str:
+    return f"{path}: not a checkpoint of discrete-ae; give the best.ckpt or last.ckpt of a run"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What a checkpoint holds, of which state_dict and KEY are certainly dicts."""
     if path.is_dir():
         raise DataError(f"{path}: is a folder; a run leaves checkpoints/best.ckpt and last.ckpt in its folder")
     if not path.is_file():
         raise DataError(f"{path}: no such checkpoint; a run leaves checkpoints/best.ckpt and last.ckpt in its folder")
-    foreign = f"{path}: not a checkpoint of discrete-ae; give the best.ckpt or last.ckpt of a run"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what PyTorch says of a foreign file
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes make the unpickler raise almost anything
-        raise DataError(foreign) from error  # PyTorch's own words advise what is unsafe
-    about = content.get(KEY) if isinstance(content, dict) else None
-    if not isinstance(about, dict) or not isinstance(content.get("state_dict"), dict):
-        raise DataError(foreign)
-    version = about.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise DataError(
-            f"{path}: has schema version {version}, this program reads {SCHEMA_VERSION}; update discrete-ae"
-        )
-    config, named, scheduled = about.get("model"), about.get("model_hash"), about.get("scheduled", {})
-    if not isinstance(config, dict) or not isinstance(named, str) or not isinstance(scheduled, dict):
-        raise DataError(foreign)
-    return SavedModel(config, model_state(content["state_dict"]), named, scheduled)
+        raise DataError(_foreign(path)) from error  # PyTorch's own words advise what is unsafe
+    parts = (content.get(KEY), content.get("state_dict")) if isinstance(content, dict) else (None,)
+    if not all(isinstance(part, dict) for part in parts):
+        raise DataError(_foreign(path))
+    return content

@@ -37,7 +37,7 @@ def _gradients(a: Tensor, x: Tensor, above: Tensor) -> tuple[Tensor, ...]:
 
 def _by_rows(function: Callable[..., tuple[Tensor, ...]], a: Tensor, *tensors: Tensor) -> list[Tensor]:
     """A function of rows, with a and (B, D, T) tensors as rows, in at least float32."""
-    a = a.repeat(len(tensors[0]))[:, None]
+    a = a.repeat(tensors[0].shape[0])[:, None]  # len() would fix the batch of an exported program
     rows = [tensor.flatten(0, 1) for tensor in tensors]
     rows = [part.float() if part.dtype in (torch.float16, torch.bfloat16) else part for part in rows]
     if torch.compiler.is_compiling() or a.device.type != "cpu":

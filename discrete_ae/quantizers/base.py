@@ -101,10 +101,7 @@ class Quantizer(Scheduled, ABC):
             ValueError: for latents of another shape or dtype, a count of codebooks that does not decode by itself, and
                 for a quantizer without codes.
         """
-        if not self.num_codebooks:
-            raise ValueError(f"{type(self).__name__} has no codes; choose another quantizer to encode")
-        if num_codebooks is not None and num_codebooks not in self.decodable_counts:
-            raise ValueError(f"num_codebooks: expected {self._expected_count()}, got {num_codebooks!r}")
+        self.check_count(num_codebooks)
         count = self.num_codebooks if num_codebooks is None else int(num_codebooks)
         modes = [(module, module.training) for module in self.modules()]
         self.eval()
@@ -121,9 +118,16 @@ class Quantizer(Scheduled, ABC):
         Raises:
             ValueError: for codes of another shape or dtype, or out of range.
         """
-        self._check_codes(codes)
+        self.check_codes(codes)
         with torch.autocast(codes.device.type, enabled=False):
             return self.dequantize(codes)
+
+    def check_count(self, num_codebooks: int | None) -> None:
+        """ValueError unless there are codes, and the first so many codebooks decode by themselves; None is all."""
+        if not self.num_codebooks:
+            raise ValueError(f"{type(self).__name__} has no codes; choose another quantizer to encode")
+        if num_codebooks is not None and num_codebooks not in self.decodable_counts:
+            raise ValueError(f"num_codebooks: expected {self._expected_count()}, got {num_codebooks!r}")
 
     @abstractmethod
     def quantize(self, latents: Tensor) -> Quantized:
@@ -142,7 +146,8 @@ class Quantizer(Scheduled, ABC):
         if not latents.is_floating_point():
             raise ValueError(f"latents: expected a floating-point tensor, got {latents.dtype}; use decode for codes")
 
-    def _check_codes(self, codes: Tensor) -> None:
+    def check_codes(self, codes: Tensor) -> None:
+        """ValueError unless codes are (B, K, T) int64 in range, K one of `decodable_counts`."""
         if codes.ndim != 3 or codes.shape[1] not in self.decodable_counts:
             raise ValueError(
                 f"codes: expected shape (batch, {self.num_codebooks}, frames), got {tuple(codes.shape)}; "

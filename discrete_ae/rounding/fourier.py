@@ -99,6 +99,8 @@ class Fourier(Rounding):
 
     def _fill_table(self) -> None:
         """Fill the rows: s(x) - x and s'(x) at the fractions 0, h, 2h ... of x, and of each the step to the next."""
+        if self._table.is_meta:  # of an outline without memory
+            return
         fraction = torch.linspace(0, 1, self._table.shape[1] + 1, dtype=torch.float64)
         sine_sum, cosine_sum = self._sums(fraction - 0.5)
         rows = torch.stack([sine_sum, 1 + cosine_sum])

@@ -137,7 +137,8 @@ class AutoencoderModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what is needed to build the model again, of the tensors that callbacks have left in the checkpoint."""
         self._require_finite()
-        checkpoint[KEY] = describe_model(self.model, self.model_config, model_state(checkpoint["state_dict"]))
+        about = describe_model(self.model, self.model_config, model_state(checkpoint["state_dict"]))
+        checkpoint[KEY] = checkpoint.get(KEY, {}) | about  # callbacks have come before
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the state of a run of another kind in a line, where PyTorch does so in a page."""

@@ -1,5 +1,6 @@
 """`discrete-ae encode` and `decode` from the command line to the files they leave."""
 
+import re
 import stat
 import subprocess
 import sys
@@ -75,6 +76,11 @@ def write(path, num_samples=4000, rate=16000, channels=1):
     return path
 
 
+def plain(out):
+    """A summary without what depends on the machine, or on the format."""
+    return [re.sub(r" at [0-9.e+]+ x real time|, [0-9.]+ kbps measured", "", line) for line in out]
+
+
 def files(folder):
     """Everything below a folder, temporary files too."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
@@ -107,12 +113,12 @@ def test_tree_there_and_back(here, command):
     assert (status, err) == (0, [])
     # 8 codebooks of 256 entries at 50 frames a second are 3.2 kbps a channel. The durations: 3001/44100 = 0.068 s of
     # two channels, 0.000125 s, 1 s; so (0.068 * 6.4 + 1 * 3.2) / 1.068 = 3.40 kbps on the whole.
-    assert out == ["3 files encoded, 0 failed: 1.1 s of audio, 3.40 kbps nominal"]
+    assert plain(out) == ["3 files encoded, 0 failed: 1.1 s of audio, 3.40 kbps nominal"]
     assert files(here / "codes") == ["a/b/y.npz", "a/x.npz", "z.npz"]
 
     status, out, err = command("decode", "codes/a", "codes/z.npz", "-o", "decoded")
     assert (status, err) == (0, [])
-    assert out == ["3 files decoded, 0 failed: 1.1 s of audio, 3.40 kbps nominal"]
+    assert plain(out) == ["3 files decoded, 0 failed: 1.1 s of audio, 3.40 kbps nominal"]
     assert files(here / "decoded") == ["a/b/y.wav", "a/x.wav", "z.wav"]
     for name, expected in {"a/x.wav": (44100, 2, 3001), "a/b/y.wav": (8000, 1, 1), "z.wav": (16000, 1, 16000)}.items():
         info = soundfile.info(here / "decoded" / name)
@@ -138,7 +144,7 @@ def test_fewer_codebooks_of_a_residual_model_are_the_first_ones(here, command, t
     for count, kbps in ((1, "0.20"), (3, "0.60"), (4, "0.80")):  # 4 bits a codebook, 50 frames a second
         status, out, err = command("encode", "a.wav", "-o", f"{count}.npz", "--num-codebooks", count, model=model)
         assert (status, err) == (0, [])
-        assert out == [f"1 file encoded, 0 failed: 1.0 s of audio, {kbps} kbps nominal"]
+        assert plain(out) == [f"1 file encoded, 0 failed: 1.0 s of audio, {kbps} kbps nominal"]
         assert command("decode", f"{count}.npz", "-o", f"{count}.wav", model=model)[0] == 0
         assert soundfile.info(f"{count}.wav").frames == 16000
     whole = np.load("4.npz")
@@ -155,7 +161,7 @@ def test_codebooks_that_do_not_decode_alone_are_a_usage_error(here, command, cou
     status, out, err = command("encode", "a.wav", "-o", "a.npz", "--num-codebooks", count)
     assert (status, out) == (2, [])
     (line,) = err
-    assert "--num-codebooks" in line
+    assert "--codebooks" in line
     assert files(here) == ["a.wav"]
 
 
@@ -231,7 +237,7 @@ def test_existing_output_needs_force(here, command):
     (here / "codes/x.npz").write_text("mine")
     status, out, err = command("encode", "a", "-o", "codes")
     assert (status, err) == (1, ["error: codes/x.npz: exists already; use --force to overwrite it"])
-    assert out == ["1 file encoded, 1 failed: 0.2 s of audio, 3.20 kbps nominal"]
+    assert plain(out) == ["1 file encoded, 1 failed: 0.2 s of audio, 3.20 kbps nominal"]
     assert (here / "codes/x.npz").read_text() == "mine"
     assert command("encode", "a", "-o", "codes", "--force")[0] == 0
     assert np.load(here / "codes/x.npz")["codes"].shape == (1, 8, 13)
@@ -252,7 +258,7 @@ def test_bad_inputs_do_not_stop_the_others(here, command):
         "error: a/nan.wav: holds NaN or infinite samples; repair or remove it",
         "error: notes.txt: not readable as audio; remove or replace it",
     ]
-    assert out == ["1 file encoded, 5 failed: 0.2 s of audio, 3.20 kbps nominal"]
+    assert plain(out) == ["1 file encoded, 5 failed: 0.2 s of audio, 3.20 kbps nominal"]
     assert files(here / "codes") == ["a/good.npz"]
 
     (here / "codes/a/cut.npz").write_bytes((here / "codes/a/good.npz").read_bytes()[:900])
@@ -264,7 +270,7 @@ def test_bad_inputs_do_not_stop_the_others(here, command):
         "error: codes/a/cut.npz: damaged",
         "error: codes/a/foreign.npz: not a file of codes",
     ]
-    assert out == ["1 file decoded, 3 failed: 0.2 s of audio, 3.20 kbps nominal"]
+    assert plain(out) == ["1 file decoded, 3 failed: 0.2 s of audio, 3.20 kbps nominal"]
     assert files(here / "decoded") == ["codes/a/good.wav"]
 
 
@@ -368,9 +374,10 @@ def test_new_files_have_the_usual_permissions(here, command):
 
 
 def test_loud_audio_is_clipped_not_wrapped(here):
-    from discrete_ae.cli.decode import Format, _audio_bytes
+    from discrete_ae.cli.decode import Format, write_audio
 
-    (here / "x.wav").write_bytes(_audio_bytes(np.array([[1.5, -1.5, 0.5]], np.float32), 8000, Format.WAV))
+    blocks = [np.array([[1.5, -1.5]], np.float32), np.array([[0.5]], np.float32)]
+    write_audio(here / "x.wav", blocks, 8000, 1, 3, Format.WAV)
     samples, _ = soundfile.read("x.wav", dtype="int16")
     assert samples.tolist() == [32767, -32768, 16384]
 

@@ -1,12 +1,15 @@
 """`discrete-ae info` from the command line to the table."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from discrete_ae.build import load
 from discrete_ae.cli import main
 from discrete_ae.cli.info import model_of
-from discrete_ae.codec import CodeFile, write_npz
+from discrete_ae.codec import CodeFile, write_daec, write_npz
 from discrete_ae.errors import UsageError
 
 
@@ -83,6 +86,34 @@ def test_file_of_codes(command, tmp_path):
     assert ("model hash", "0" * 64) in rows
 
 
+def test_daec_file(command, tmp_path):
+    # 16 entries take 4 bits: 3 codebooks of 50 frames are 75 bytes in one second, 0.6 kbps.
+    codes = np.random.default_rng(0).integers(0, 16, (1, 3, 50))
+    path = tmp_path / "x.daec"
+    write_daec(CodeFile(codes, 8000, 8000, 16000, (16, 16, 16), "0" * 64), path)
+    size = path.stat().st_size
+    status, rows, err = command(path)
+    assert (status, err) == (0, [])
+    assert ("recording", "1.000 s, 8000 samples at 8000 Hz") in rows
+    assert ("codebooks", "3 of 16 entries") in rows
+    assert ("nominal bitrate", "0.6 kbps") in rows
+    assert ("coding", f"packed, 75 bytes in a file of {size}") in rows
+    assert ("measured bitrate", f"0.6 kbps, {8 * size / 1000:.3g} kbps with the file's header") in rows
+    assert ("model hash", "0" * 64) in rows
+
+
+def test_bundle(command):
+    golden = Path(__file__).parents[1] / "golden"
+    of_folder, of_file = command(golden / "bundle_v1"), command(golden / "checkpoint_v1.ckpt")
+    assert of_folder == of_file
+    status, rows, err = of_folder
+    assert (status, err) == (0, [])
+    expected = json.loads((golden / "codes_v1.json").read_text())
+    assert ("model hash", expected["model_hash"]) in rows
+    assert ("entropy model", expected["entropy_model"]) in rows
+    assert ("codebooks", "2 of 12 entries") in rows
+
+
 def test_a_file_with_an_equals_sign_in_its_name(command, tmp_path):
     write_npz(CodeFile(np.zeros((1, 1, 1), np.int64), 8000, 1, 8000, (2,), "0" * 64), tmp_path / "quantizer=ste.npz")
     assert command(tmp_path / "quantizer=ste.npz")[0] == 0
@@ -103,6 +134,8 @@ def test_mistakes_are_one_line(command, tmp_path):
         ([text], 1, "not a checkpoint"),
         ([foreign], 1, "not a file of codes"),
         ([tmp_path / "none.npz"], 1, "no such file"),
+        ([tmp_path / "none.daec"], 1, "none.daec"),
+        ([tmp_path], 1, "is a folder without config.json"),
     ):
         status, rows, err = command(*arguments)
         assert len(err) == 1, err

@@ -1,5 +1,6 @@
 """Recordings to codes and back: against the model called by hand, and at every rate and length."""
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -7,11 +8,11 @@ import pytest
 import soundfile
 import torch
 
-from discrete_ae.codec import decode_file, encode_file
-from discrete_ae.codec.codec import _resample
-from discrete_ae.data import read_audio
+from discrete_ae.codec import decode_file, decode_files, encode_file, encode_files
+from discrete_ae.data import read_audio, stream_audio
+from discrete_ae.data.files import probe
 from discrete_ae.errors import DataError
-from discrete_ae.model import DiscreteAutoencoder, SpectralDecoder, SpectralEncoder
+from discrete_ae.model import DiscreteAutoencoder, Runner, SpectralDecoder, SpectralEncoder
 from discrete_ae.quantizers import ScalarQuantizer
 from discrete_ae.rounding import StraightThrough
 
@@ -54,7 +55,7 @@ def test_codes_are_the_models_and_the_length_comes_back(tmp_path, model, rate, c
     assert decoded.shape == (channels, rate // 5 + 7)
     assert decoded.dtype == np.float32
     if rate == 16000:
-        by_hand = model.decode(torch.from_numpy(coded.codes), heard.shape[-1])[:, 0]
+        by_hand = model.decode(torch.from_numpy(coded.codes).long(), heard.shape[-1])[:, 0]
         assert np.allclose(decoded, by_hand, atol=1e-6)
 
 
@@ -141,10 +142,76 @@ def test_model_that_decodes_to_nan_is_refused(tmp_path):
         decode_file(broken, coded)
 
 
-@pytest.mark.parametrize("rate", RATES)
-def test_resampled_tone_keeps_frequency_phase_and_level(rate):
-    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000).astype(np.float32)
-    expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate)
-    resampled = _resample(tone[None], 16000, rate, rate)[0]
-    inside = slice(rate // 50, -rate // 50)  # the edges, where the tone begins and ends, have other frequencies
-    assert np.allclose(resampled[inside], expected[inside], atol=1e-4)
+def test_many_recordings_are_those_one_by_one(tmp_path, model):
+    """Of all lengths and rates, whatever is read ahead, computed at a time, or between them."""
+    lengths = {"a": (1, 16000), "b": (200_000, 44100), "c": (320, 16000), "d": (70_000, 8000), "e": (16001, 16000)}
+    paths = [write(tmp_path / f"{name}.wav", n, rate, 1 + (name == "b")) for name, (n, rate) in lengths.items()]
+    one_by_one = [encode_file(model, path) for path in paths]
+    assert one_by_one[1].codes.shape[-1] > model.encoder_window.length / 3
+    for jobs, chunk_seconds in ((1, 0.1), (3, 100.0)):
+        runner = Runner(jobs)
+        together = list(encode_files(model, paths, runner=runner, chunk_seconds=chunk_seconds))
+        assert [encoded.path for encoded in together] == paths
+        for encoded, alone in zip(together, one_by_one, strict=True):
+            assert np.array_equal(encoded.code_file.codes, alone.codes)
+            assert encoded.code_file.num_samples == alone.num_samples
+        decoded = decode_files(model, one_by_one, runner=runner)
+        for found, alone in zip(decoded, one_by_one, strict=True):
+            assert found.code_file is alone
+            assert np.array_equal(np.concatenate(list(found.blocks), axis=1), decode_file(model, alone))
+
+
+def test_long_recording_is_coded_as_the_model_codes_it_whole(tmp_path, model):
+    path = write(tmp_path / "x.flac.wav", 44100 * 40, 44100, 2)
+    heard = torch.from_numpy(np.concatenate(list(stream_audio(probe(path), 16000)), axis=1))
+    assert heard.shape[-1] > 4 * model.encoder_window.length * model.hop_length
+    coded = encode_file(model, path)
+    assert np.array_equal(coded.codes, model.encode(heard[:, None]))
+    # The model's audio before it is resampled, against its whole forward
+    with torch.no_grad():
+        whole = model(heard[:, None])
+    assert (torch.from_numpy(coded.codes) != whole.codes).float().mean() < 1e-4
+    audio = model.decode(whole.codes, heard.shape[-1])
+    torch.testing.assert_close(audio, whole.reconstruction, rtol=0, atol=1e-5)
+
+
+def test_a_recording_that_fails_in_the_middle_harms_no_other(tmp_path, model):
+    good = write(tmp_path / "good.wav", 30_000)
+    damaged = write(tmp_path / "damaged.wav", 400_000)
+    damaged.write_bytes(damaged.read_bytes()[:1_200_000])
+    silent = tmp_path / "silent.wav"
+    soundfile.write(silent, np.where(np.arange(300_000) == 250_000, np.nan, 0), 16000, subtype="FLOAT")
+    paths = [good, tmp_path / "none.wav", damaged, good, silent, good]
+    found = list(encode_files(model, paths))
+    assert [encoded.path for encoded in found] == paths
+    assert [encoded.error is None for encoded in found] == [True, False, True, True, False, True]
+    assert "holds NaN" in str(found[4].error)
+    expected = encode_file(model, good).codes
+    assert all(np.array_equal(found[i].code_file.codes, expected) for i in (0, 3, 5))
+
+
+def test_progress_adds_up_to_the_audio(tmp_path, model):
+    paths = [write(tmp_path / f"{i}.wav", n, channels=2) for i, n in enumerate((16000, 1, 200_000))]
+    seconds = []
+    encoded = list(encode_files(model, paths, progress=seconds.append))
+    frames = sum(one.code_file.codes.shape[-1] for one in encoded)
+    assert sum(seconds) == pytest.approx(frames * 320 / 16000)
+    seconds.clear()
+    for decoded in decode_files(model, [one.code_file for one in encoded], progress=seconds.append):
+        assert sum(block.shape[1] for block in decoded.blocks) == decoded.code_file.num_samples
+    assert sum(seconds) == pytest.approx(frames * 320 / 16000)
+
+
+def test_gain_is_taken_back(tmp_path, model):
+    coded = encode_file(model, write(tmp_path / "x.wav", 4000))
+    louder = decode_file(model, replace(coded, gain_db=-20.0))
+    assert np.allclose(louder, 10 * decode_file(model, coded), rtol=1e-6)
+
+
+def test_leaving_early_stops_the_threads(tmp_path, model):
+    paths = [write(tmp_path / f"{i}.wav", 300_000) for i in range(6)]
+    before = threading.active_count()
+    results = encode_files(model, paths, chunk_seconds=0.1)
+    next(results)
+    results.close()
+    assert threading.active_count() == before

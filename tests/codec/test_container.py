@@ -135,7 +135,7 @@ def test_missing_key_is_named(tmp_path, file, name):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format_version": 2}, "has format version 2, this program reads 1; update"),
+        ({"format_version": 3}, "has format version 3, this program reads 1 to 2; update"),
         ({"format_version": np.array([1])}, "has format version"),
         ({"codes": np.full((3, 2, 5), 4)}, "expected 0 <= code < 4 in codebook 0, got values from 4 to 4"),
         ({"codes": np.full((3, 2, 5), -1)}, "got values from -1 to -1"),
@@ -148,7 +148,7 @@ def test_missing_key_is_named(tmp_path, file, name):
         ({"codebook_sizes": np.array([4.0, 300.0])}, "expected a row of integers"),
         ({"sample_rate": 0}, "sample_rate: expected Hz, at least 1 .* got 0"),
         ({"sample_rate": 2**40}, "sample_rate: expected Hz, .* below 2.31, got 1099511627776"),
-        ({"num_samples": -5}, "num_samples: expected at least 1, got -5"),
+        ({"num_samples": -5}, "num_samples: expected at least 1, and below 2.63, got -5"),
         ({"model_sample_rate": 16000.0}, "model_sample_rate: expected an integer, got float64"),
         ({"num_samples": np.array([1, 2])}, "num_samples: expected an integer"),
         ({"model_hash": "abc"}, "expected 64 hexadecimal digits, got 'abc'"),

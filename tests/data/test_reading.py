@@ -5,7 +5,9 @@ import pytest
 import soundfile
 import soxr
 
-from discrete_ae.data import match_channels, read_audio
+from discrete_ae.data import match_channels, read_audio, stream_audio
+from discrete_ae.data.files import probe
+from discrete_ae.data.reading import BLOCK_FRAMES
 from discrete_ae.errors import DataError
 
 
@@ -51,6 +53,28 @@ def test_tiny_files_are_read(tmp_path, num_frames):
     assert read_audio(tmp_path / "a.wav", 16000).shape == (1, -(-num_frames * 16000 // 44100))
 
 
+@pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "ogg"])
+@pytest.mark.parametrize(("source_rate", "rate"), [(44100, 16000), (16000, 16000), (22050, 24000), (8000, 44100)])
+def test_blocks_are_the_whole(tmp_path, source_rate, rate, suffix):
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (2 * BLOCK_FRAMES + 17, 2))
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, noise, source_rate)
+    for channels in (None, 1):
+        blocks = list(stream_audio(probe(path), rate, channels))
+        assert len(blocks) > 3
+        streamed, whole = np.concatenate(blocks, axis=1), read_audio(path, rate, channels)
+        assert streamed.shape == whole.shape
+        assert np.allclose(streamed, whole, rtol=0, atol=1e-6 if suffix == "mp3" else 0)
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 100])
+@pytest.mark.parametrize("rate", [8000, 44100, 16000])
+def test_tiny_files_are_streamed(tmp_path, num_frames, rate):
+    soundfile.write(tmp_path / "a.wav", np.full(num_frames, 0.5), 44100)
+    blocks = list(stream_audio(probe(tmp_path / "a.wav"), rate))
+    assert np.array_equal(np.concatenate(blocks, axis=1), read_audio(tmp_path / "a.wav", rate))
+
+
 def test_channels_are_mixed_or_copied():
     stereo = np.array([[1.0, 3.0], [3.0, -1.0]], dtype=np.float32)
     assert np.array_equal(match_channels(stereo, 1), [[2.0, 1.0]])
@@ -68,6 +92,8 @@ def test_samples_that_are_no_numbers_are_refused(tmp_path, bad):
     assert read_audio(tmp_path / "a.wav", 8000, duration_s=0.5).shape == (1, 4000)  # before it, all is well
     with pytest.raises(DataError, match=r"a\.wav: holds NaN or infinite samples; repair or remove it"):
         read_audio(tmp_path / "a.wav", 8000)
+    with pytest.raises(DataError, match=r"a\.wav: holds NaN or infinite samples; repair or remove it"):
+        list(stream_audio(probe(tmp_path / "a.wav"), 8000))
 
 
 @pytest.mark.parametrize("suffix", ["flac", "mp3"])
@@ -77,6 +103,8 @@ def test_cut_off_file_is_refused(tmp_path, suffix):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(DataError, match=rf"a\.{suffix}: "):
         read_audio(path, 44100)
+    with pytest.raises(DataError, match=rf"a\.{suffix}: "):
+        list(stream_audio(probe(path), 44100))
 
 
 def test_what_is_no_audio_is_refused(tmp_path):

@@ -120,6 +120,8 @@ def test_broken_and_resumed_equals_uninterrupted(
     assert resumed["global_step"] == 4
     assert same(resumed["state_dict"], whole["state_dict"])
     assert same(resumed["raw_weights"], whole["raw_weights"])
+    entropy_models = [state["discrete_ae"].pop("entropy_model") for state in (resumed, whole)]
+    assert same(*entropy_models)
     assert resumed["discrete_ae"] == whole["discrete_ae"]
 
 

@@ -145,8 +145,9 @@ def test_mixed_precision_trains_and_the_quantizer_sees_float32(
             quantize(self, latents),
         )[1],
     )
-    # Clips are reconstructed after the validation, outside autocast.
-    steps = ("trainer.max_steps=4", "trainer.val_check_interval=4", "callbacks.clips.count=0")
+    # Clips are reconstructed, and codes counted, after the validation, outside autocast.
+    after = ("callbacks.clips.count=0", "callbacks.entropy_model=null")
+    steps = ("trainer.max_steps=4", "trainer.val_check_interval=4", *after)
     run = run_training("trainer.precision=bf16-mixed", *steps)
     assert given == {torch.bfloat16}  # the network does compute in half precision
     assert seen == {(torch.float32, False)}

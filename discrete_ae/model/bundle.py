@@ -1,0 +1,153 @@
+"""A model as a folder for others: `model.safetensors`, `config.json` and a model card. No pickle.
+
+config.json:
+    schema_version, model, model_hash, scheduled: what a checkpoint says of its model (`saved.py`); `model` builds it.
+    licence: what the author said of it, or null.
+    entropy_model: fingerprint of what is in entropy.safetensors, or null where there is no such file.
+    about: for other readers, not read here: `sample_rate` and `frame_rate_hz` in Hz, `channels`, `hop_length` in
+        samples, `codebook_sizes`, `bitrate_bps` (nominal, null without codes), `parameters`.
+
+A bundle may come from anyone: what is read is bounded by the size of its files, and nothing in it is executed.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from discrete_ae.errors import DataError
+from discrete_ae.model.autoencoder import DiscreteAutoencoder
+from discrete_ae.model.card import model_card
+from discrete_ae.model.folder import whole_folder
+from discrete_ae.model.saved import SCHEMA_VERSION, SavedModel, checked_model
+
+CONFIG = "config.json"
+TENSORS = "model.safetensors"
+ENTROPY = "entropy.safetensors"
+CARD = "README.md"
+PROGRAMS = ("encoder.onnx", "decoder.onnx", "encoder.pt2", "decoder.pt2")
+LARGEST_CONFIG = 2**18  # bytes; those of the shipped models have some 2000
+
+Extra = Callable[[Path], str]
+"""Writes more files into the folder that is being made, each named in PROGRAMS; returns a paragraph for the card."""
+
+
+def write_bundle(
+    target: str | Path,
+    saved: SavedModel,
+    model: DiscreteAutoencoder,
+    licence: str | None = None,
+    *,
+    extras: Sequence[Extra] = (),
+    overwrite: bool = False,
+) -> list[str]:
+    """Write a bundle, whole or not at all; returns the names of its files.
+
+    Args:
+        target: the folder to be made.
+        saved: what goes into it.
+        model: the same, built.
+        licence: of the weights, as the author names it.
+        extras: write what else belongs in it.
+        overwrite: whether a bundle at `target` is replaced; a folder with any other file in it never is.
+
+    Raises:
+        DataError: if the folder exists already, or cannot be written; or what an extra raises.
+    """
+    about = describe(model)
+    config = {
+        "schema_version": SCHEMA_VERSION,
+        "model_hash": saved.model_hash,
+        "licence": licence,
+        "about": about,
+        "model": saved.config,
+        "scheduled": saved.scheduled,
+        "entropy_model": saved.entropy_model.fingerprint if saved.entropy_model else None,
+    }
+    with whole_folder(Path(target), (CONFIG, TENSORS, ENTROPY, CARD, *PROGRAMS), overwrite=overwrite) as folder:
+        _write_tensors(saved.state, folder / TENSORS)
+        if saved.entropy_model is not None:
+            arrays = saved.entropy_model.to_arrays()
+            _write_tensors({name: torch.from_numpy(array) for name, array in arrays.items()}, folder / ENTROPY)
+        (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        paragraphs = [write(folder) for write in extras]
+        card = model_card(saved, about, licence, paragraphs)
+        (folder / CARD).write_text(card, encoding="utf-8")
+        return sorted(path.name for path in folder.iterdir())
+
+
+def describe(model: DiscreteAutoencoder) -> dict[str, Any]:
+    """What `about` of config.json says; see the module."""
+    sizes = list(model.quantizer.codebook_sizes)
+    return {
+        "sample_rate": model.sample_rate,
+        "channels": model.channels,
+        "hop_length": model.hop_length,
+        "frame_rate_hz": model.frame_rate_hz,
+        "codebook_sizes": sizes,
+        "bitrate_bps": model.bitrate_bps if sizes else None,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }
+
+
+def read_bundle(folder: str | Path) -> SavedModel:
+    """Read the model of a bundle without executing anything that it names.
+
+    Raises:
+        DataError: if a file is missing or damaged, or is not one of this program or of a version it knows.
+    """
+    folder = Path(folder)
+    try:
+        missing = [name for name in (CONFIG, TENSORS) if not (folder / name).is_file()]
+        if missing:
+            raise DataError(
+                f"{folder}: is a folder without {missing[0]}; give best.ckpt or last.ckpt of a run, or a folder that "
+                "discrete-ae export wrote"
+            )
+        config = _read_config(folder / CONFIG)
+        state = _read_tensors(folder / TENSORS)
+        has_entropy_model = (folder / ENTROPY).exists()
+        arrays = _read_tensors(folder / ENTROPY) if has_entropy_model else None
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror}); check it, or use another copy") from error
+    foreign = f"{folder / CONFIG}: not the configuration of a discrete-ae bundle; export the model again"
+    saved = checked_model(folder, config, state, arrays, foreign)
+    fingerprint = saved.entropy_model.fingerprint if saved.entropy_model else None
+    if config.get("entropy_model") != fingerprint:
+        raise DataError(f"{folder}: {ENTROPY} is missing, damaged or of another model; use another copy")
+    return saved
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    # Before it is read: it is text of anyone's making.
+    if path.stat().st_size > LARGEST_CONFIG:
+        raise DataError(f"{path}: has more than {LARGEST_CONFIG} bytes, expected a model's configuration; export again")
+    try:
+        config = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:  # of UnicodeDecodeError and JSONDecodeError, the first is meant too
+        raise DataError(f"{path}: not a configuration in JSON; use another copy, or export the model again") from error
+    if not isinstance(config, dict):
+        raise DataError(f"{path}: expected a JSON object, got {type(config).__name__}; export the model again")
+    return config
+
+
+def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    # Copies, since safetensors refuses tensors that share memory.
+    whole = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    # Not save_file: nobody but the owner may read what that writes.
+    path.write_bytes(save(whole, metadata={"format": "pt"}))
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise DataError(f"{path}: is no file; use another copy, or export the model again")
+    try:
+        return load_file(path)
+    except OSError:
+        raise
+    except Exception as error:  # damaged bytes may end in nearly any error of safetensors or of PyTorch
+        raise DataError(f"{path}: not a file of tensors, or damaged; use another copy, or export again") from error

@@ -1,0 +1,224 @@
+"""`encode` and `decode` beyond files and folders: formats, patterns, pipes, going on, failing disks, long recordings."""
+
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import discrete_ae
+from discrete_ae.codec import encode_file, read_codes, read_npy
+
+MAIN = [sys.executable, "-m", "discrete_ae.cli.main"]
+
+
+@pytest.fixture(scope="module")
+def small_checkpoint(ste_run):
+    return ste_run / "checkpoints/last.ckpt"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def command(capfd, small_checkpoint):
+    """Run `discrete-ae` in this process; its exit status, stdout and the lines of its stderr."""
+    from discrete_ae.cli import main
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            main.main([*map(str, arguments), "-c", str(small_checkpoint), "--device", "cpu"])
+        out, err = capfd.readouterr()
+        return ended.value.code or 0, out, err.splitlines()
+
+    return run
+
+
+def write(path, num_samples=8000, rate=16000, channels=1):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(num_samples).uniform(-0.5, 0.5, (num_samples, channels))
+    soundfile.write(path, noise, rate, subtype="PCM_16")
+    return path
+
+
+def names(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("form", ["npz", "npy", "daec"])
+def test_every_format_holds_the_codes_and_decodes(here, command, small_checkpoint, form):
+    write(here / "in/x.wav", 30_001, 22050, 2)
+    status, out, err = command("encode", "in", "-o", "codes", "--format", form)
+    assert (status, err) == (0, [])
+    path = here / f"codes/x.{form}"
+    model = discrete_ae.load(small_checkpoint)
+    expected = encode_file(model, here / "in/x.wav").codes
+    found = read_npy(path) if form == "npy" else read_codes(path, model.entropy_model).codes
+    assert np.array_equal(found, expected)
+    measured = 8 * path.stat().st_size / (30_001 / 22050) / 1000
+    assert f"{measured:.2f} kbps measured" in out
+    assert command("encode", "in/x.wav", "-o", f"y.{form}")[0] == 0  # by the suffix
+    assert (here / f"y.{form}").read_bytes() == path.read_bytes()
+
+    status, out, err = command("decode", "codes", "-o", "decoded")
+    assert (status, err) == (0, [])
+    info = soundfile.info(here / "decoded/x.wav")
+    if form == "npy":  # bare codes know neither the rate nor the length
+        assert (info.samplerate, info.channels, info.frames) == (16000, 2, expected.shape[-1] * 320)
+    else:
+        assert (info.samplerate, info.channels, info.frames) == (22050, 2, 30_001)
+
+
+def test_codes_do_not_depend_on_how_they_are_computed(here, command):
+    for name, length in (("a", 1), ("b", 400_000), ("c", 160_000), ("d", 8000)):
+        write(here / f"in/{name}.wav", length)
+    command("encode", "in", "-o", "plain")
+    ways = (["--jobs", 1], ["--jobs", 3, "--chunk-seconds", 0.1], ["--batch-seconds", 1, "--deterministic"])
+    for i, options in enumerate(ways):
+        assert command("encode", "in", "-o", f"way{i}", *options)[0] == 0
+        for name in "abcd":
+            assert (here / f"way{i}/{name}.npz").read_bytes() == (here / f"plain/{name}.npz").read_bytes()
+
+
+def test_patterns_are_expanded_and_keep_their_tree(here, command):
+    for name in ("corpus/a/x.wav", "corpus/a/x.flac", "corpus/b/x.wav", "corpus/y.wav"):
+        write(here / name)
+    assert command("encode", "corpus/**/*.wav", "-o", "codes")[0] == 0
+    assert names(here / "codes") == ["a/x.npz", "b/x.npz", "y.npz"]
+    status, _, err = command("encode", "corpus/*.ogg", "-o", "codes")
+    assert (status, err) == (1, ["error: corpus/*.ogg: matches no file; check the pattern"])
+
+
+def test_pipes_carry_recordings_and_codes(here, small_checkpoint):
+    path = write(here / "x.wav", 20_000, 44100)
+    model = ["-c", str(small_checkpoint), "--device", "cpu"]
+    coded = subprocess.run(
+        [*MAIN, "encode", "-", "-o", "-", *model], input=path.read_bytes(), capture_output=True, check=True
+    )
+    assert b"1 file encoded, 0 failed" in coded.stderr
+    (here / "x.npz").write_bytes(coded.stdout)
+    expected = encode_file(discrete_ae.load(small_checkpoint), path)
+    assert np.array_equal(read_codes(here / "x.npz").codes, expected.codes)
+    decoded = subprocess.run(
+        [*MAIN, "decode", "-", "-o", "-", *model], input=coded.stdout, capture_output=True, check=True
+    )
+    (here / "y.wav").write_bytes(decoded.stdout)
+    assert soundfile.info(here / "y.wav").frames == 20_000
+
+
+def test_pipe_of_several_inputs_is_refused(here, command):
+    write(here / "in/x.wav")
+    for inputs in (["in"], ["in/x.wav", "in/x.wav"]):
+        status, out, err = command("encode", *inputs, "-o", "-")
+        assert (status, out) == (2, "")
+        assert err == ["error: -o -: one stream, for several inputs or a folder; give a folder"]
+
+
+def test_skip_existing_goes_on_where_it_stopped(here, command):
+    for name in "abc":
+        write(here / f"in/{name}.wav")
+    command("encode", "in/b.wav", "-o", "codes")
+    stamp = (here / "codes/b.npz").stat().st_mtime_ns
+    status, out, err = command("encode", "in", "-o", "codes", "--skip-existing")
+    assert (status, err) == (0, [])
+    assert out.startswith("2 files encoded, 0 failed, 1 there already: 1.0 s of audio")
+    assert (here / "codes/b.npz").stat().st_mtime_ns == stamp
+    status, out, err = command("encode", "in", "-o", "codes", "--skip-existing")
+    assert (status, out, err) == (0, "0 files encoded, 0 failed, 3 there already\n", [])
+    command("decode", "codes/a.npz", "-o", "decoded")
+    status, out, _ = command("decode", "codes", "-o", "decoded", "--skip-existing")
+    assert (status, out.split(":")[0]) == (0, "2 files decoded, 0 failed, 1 there already")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["encode", "decode"])
+def test_killed_run_leaves_whole_files_and_is_gone_on_with(here, command, small_checkpoint, verb):
+    for i in range(30):
+        write(here / f"in/{i:02}.wav", 800_000 + i)
+    command("encode", "in", "-o", "codes")
+    source, suffix = ("in", "npz") if verb == "encode" else ("codes", "wav")
+    assert command(verb, source, "-o", "whole")[0] == 0
+    given = [*MAIN, verb, source, "-o", "out", "-c", str(small_checkpoint), "--device", "cpu", "--jobs", "1"]
+    with subprocess.Popen(given, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while len(list(here.glob(f"out/*.{suffix}"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.005)
+        process.kill()
+    left = [name for name in names(here / "out") if not name.startswith(".")]
+    assert 2 <= len(left) < 30
+    for name in left:
+        assert (here / "out" / name).read_bytes() == (here / "whole" / name).read_bytes()
+    status, out, err = command(verb, source, "-o", "out", "--skip-existing")
+    assert (status, err) == (0, [])
+    assert out.startswith(f"{30 - len(left)} files {verb}d, 0 failed, {len(left)} there already")
+    assert names(here / "out") == names(here / "whole")  # nothing else is left behind
+    assert all((here / "out" / n).read_bytes() == (here / "whole" / n).read_bytes() for n in names(here / "whole"))
+
+
+@pytest.mark.parametrize("form", ["wav", "flac", "npz", "daec", "npy"])
+def test_full_disk_leaves_the_old_file(here, small_checkpoint, command, form):
+    write(here / "x.wav", 60_000)
+    command("encode", "x.wav", "-o", "x.npz")
+    verb, source = ("decode", "x.npz") if form in ("wav", "flac") else ("encode", "x.wav")
+    (here / f"out.{form}").write_bytes(b"old")
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+
+    done = subprocess.run(
+        [*MAIN, verb, source, "-o", f"out.{form}", "-c", str(small_checkpoint), "--device", "cpu", "--force"],
+        preexec_fn=limit,  # noqa: PLW1509
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert re.fullmatch(rf"error: (x\.npz: )?out\.{form}: cannot be written \(.+\); give another .+\n", done.stderr)
+    assert names(here) == sorted(["x.wav", "x.npz", f"out.{form}"])
+    assert (here / f"out.{form}").read_bytes() == b"old"
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_recording(here, small_checkpoint):
+    """Peak memory of the process for 1 and for 16 minutes of stereo: 16 minutes alone are 340 MB as float32."""
+
+    def peak_mib(minutes):
+        path = here / f"{minutes}.wav"
+        minute = np.random.default_rng(0).uniform(-0.5, 0.5, (60 * 44100, 2))
+        with soundfile.SoundFile(path, "w", 44100, 2, subtype="PCM_16") as file:
+            for _ in range(minutes):
+                file.write(minute)
+        code = (
+            "import sys; from discrete_ae.cli.main import main\n"
+            "try: main(sys.argv[1:])\n"
+            "except SystemExit as ended: assert not ended.code\n"
+            "print([line for line in open('/proc/self/status') if line.startswith('VmHWM')][0].split()[1])"
+        )
+        peaks = []
+        for arguments in (["encode", str(path), "-o", f"{minutes}.npz"], ["decode", f"{minutes}.npz", "-o", "y.wav"]):
+            given = [*arguments, "-c", str(small_checkpoint), "--device", "cpu", "--jobs", "2", "--force"]
+            done = subprocess.run([sys.executable, "-c", code, *given], capture_output=True, text=True, check=True)
+            peaks.append(int(done.stdout.split()[-1]) / 1024)
+        return np.array(peaks)
+
+    assert (peak_mib(16) - peak_mib(1)).max() < 60
+
+
+def test_deterministic_computation_is_there_for_a_gpu_too(small_checkpoint):
+    from discrete_ae.model import Runner
+
+    model = discrete_ae.load(small_checkpoint)
+    items = [(i, torch.randn(1, 320 * 10)) for i in range(3)]
+    by_batch = list(Runner(deterministic=True)._in_batches(model.window_codes, items, torch.device("cpu")))
+    by_thread = list(Runner().map(model, model.window_codes, items))
+    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(by_batch, by_thread, strict=True))

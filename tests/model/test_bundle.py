@@ -1,0 +1,383 @@
+"""Model to bundle and back: the same model comes back, and nothing that is not one is executed or believed."""
+
+import json
+import os
+import shutil
+import struct
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+import discrete_ae
+from discrete_ae.build import read_saved, restore
+from discrete_ae.entropy_coding import EntropyModel
+from discrete_ae.errors import DataError
+from discrete_ae.model.bundle import write_bundle
+from tests.cli.test_encode_decode import config, save_checkpoint
+from tests.test_build import DANGEROUS, PLACES, named_hash, read, replace_marker
+
+
+def export(checkpoint: Path, target: Path, **arguments: Any) -> Path:
+    saved = read_saved(checkpoint)
+    write_bundle(target, saved, restore(checkpoint, saved), **arguments)
+    return target
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = save_checkpoint(tmp_path_factory.mktemp("checkpoint") / "best.ckpt")
+    content = read(path)
+    codes = np.random.default_rng(0).integers(0, 256, (2, 8, 100))
+    arrays = EntropyModel.fit([codes], [256] * 8).to_arrays()
+    content["discrete_ae"]["entropy_model"] = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    torch.save(content, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export(checkpoint, tmp_path_factory.mktemp("bundle") / "model", licence="mit")
+
+
+@pytest.fixture
+def bundle(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "model"))
+
+
+def rewrite(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    path = bundle / "config.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content, default=repr))
+
+
+def refusal(bundle: Path) -> str:
+    with pytest.raises(DataError) as refused:
+        discrete_ae.load(bundle)
+    message = str(refused.value)
+    assert message.startswith(str(bundle))
+    assert len(message.splitlines()) == 1
+    assert len(message) < 1000
+    return message
+
+
+def test_bundle_is_the_checkpoints_model(checkpoint: Path, whole: Path) -> None:
+    assert sorted(path.name for path in whole.iterdir()) == [
+        "README.md",
+        "config.json",
+        "entropy.safetensors",
+        "model.safetensors",
+    ]
+    before, after = discrete_ae.load(checkpoint), discrete_ae.load(str(whole))
+    audio = torch.randn(2, 1, 3333, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(after.encode(audio), before.encode(audio))
+    assert not any(part.training for part in after.modules())
+    assert after.entropy_model is not None
+    assert before.entropy_model is not None
+    assert after.entropy_model.fingerprint == before.entropy_model.fingerprint
+
+
+def test_hash_is_the_one_that_design_defines(checkpoint: Path, whole: Path) -> None:
+    # Of what other programs find in the bundle, by the definition alone.
+    content = {
+        "state_dict": {f"model.{name}": tensor for name, tensor in load_file(whole / "model.safetensors").items()},
+        "discrete_ae": json.loads((whole / "config.json").read_text()),
+    }
+    assert discrete_ae.load(whole).model_hash == named_hash(content) == named_hash(read(checkpoint))
+
+
+def test_config_says_what_other_readers_want(whole: Path) -> None:
+    said = json.loads((whole / "config.json").read_text())
+    assert said["schema_version"] == 1
+    assert said["licence"] == "mit"
+    model = discrete_ae.load(whole)
+    assert said["about"] == {
+        "sample_rate": 16000,
+        "channels": 1,
+        "hop_length": 320,
+        "frame_rate_hz": 50,  # 16000 / 320
+        "codebook_sizes": [256] * 8,
+        "bitrate_bps": 3200,  # 50 frames of 8 log2(256) bits
+        "parameters": sum(tensor.numel() for tensor in model.state_dict().values()),
+    }
+
+
+def test_model_card_states_facts(checkpoint: Path, whole: Path, tmp_path: Path) -> None:
+    card = (whole / "README.md").read_text()
+    front = card.split("---\n")[1].splitlines()
+    assert front == [
+        'license: "mit"',
+        'library_name: "discrete-ae"',
+        'tags: ["audio", "neural-codec", "discrete-ae"]',
+    ]
+    for words in ("| 16000 Hz |", "3.2 kbps", "SpectralEncoder", str(discrete_ae.load(whole).model_hash)):
+        assert words in card
+    unsaid = export(checkpoint, tmp_path / "unsaid")
+    assert "| licence | not stated |" in (unsaid / "README.md").read_text()
+    # A licence is a text, whatever is in it.
+    odd = export(checkpoint, tmp_path / "odd", licence='x: "y"\ntags: [z] | q')
+    assert 'license: "x: \\"y\\"\\ntags: [z] | q"' in (odd / "README.md").read_text()
+
+
+def test_an_existing_folder_is_replaced_only_where_that_loses_nothing(checkpoint: Path, bundle: Path) -> None:
+    with pytest.raises(DataError, match="exists already; use --force"):
+        export(checkpoint, bundle)
+    export(checkpoint, bundle, licence="new", overwrite=True)
+    assert json.loads((bundle / "config.json").read_text())["licence"] == "new"
+    (bundle / "thesis.txt").write_text("mine")
+    with pytest.raises(DataError, match=r"holds thesis.txt, which is no part of a bundle"):
+        export(checkpoint, bundle, licence="newer", overwrite=True)
+    assert (bundle / "thesis.txt").read_text() == "mine"
+    assert json.loads((bundle / "config.json").read_text())["licence"] == "new"
+    (bundle / "thesis.txt").unlink()
+    (bundle / "README.md").unlink()
+    (bundle / "README.md").mkdir()
+    with pytest.raises(DataError, match=r"holds README\.md"):
+        export(checkpoint, bundle, overwrite=True)
+    file = bundle.with_name("file")
+    file.write_text("mine")
+    with pytest.raises(DataError, match="is a file"):
+        export(checkpoint, file, overwrite=True)
+    assert file.read_text() == "mine"
+    assert sorted(path.name for path in bundle.parent.iterdir()) == ["file", "model"]
+
+
+def test_nothing_is_left_of_a_bundle_that_fails(checkpoint: Path, bundle: Path) -> None:
+    def failing(folder: Path) -> str:
+        (folder / "encoder.onnx").write_bytes(b"half")
+        raise DataError("as the test wants it")
+
+    before = {path.name: path.read_bytes() for path in bundle.iterdir()}
+    for target, overwrite in ((bundle, True), (bundle.with_name("new"), False)):
+        with pytest.raises(DataError, match="as the test wants it"):
+            export(checkpoint, target, extras=[failing], overwrite=overwrite)
+    assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
+    assert [path.name for path in bundle.parent.iterdir()] == ["model"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_where_nothing_can_be_written_is_said(checkpoint: Path, tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(DataError, match="cannot be written"):
+        export(checkpoint, tmp_path / "model")
+
+
+def alter(name: str, value: Any) -> Callable[[Path], None]:
+    return lambda bundle: rewrite(bundle, lambda content: content.__setitem__(name, value))
+
+
+def alter_model(path: str, value: Any) -> Callable[[Path], None]:
+    def change(content: dict[str, Any]) -> None:
+        *parts, last = path.split(".")
+        place = content["model"]
+        for part in parts:
+            place = place[part]
+        place[last] = value
+
+    return lambda bundle: rewrite(bundle, change)
+
+
+def alter_tensors(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Path], None]:
+    def apply(bundle: Path) -> None:
+        tensors = load_file(bundle / "model.safetensors")
+        change(tensors)
+        save_file(tensors, bundle / "model.safetensors")
+
+    return apply
+
+
+def text(content: str) -> Callable[[Path], None]:
+    return lambda bundle: (bundle / "config.json").write_text(content)
+
+
+def header(content: bytes, claimed: int | None = None) -> Callable[[Path], None]:
+    size = struct.pack("<Q", len(content) if claimed is None else claimed)
+    return lambda bundle: (bundle / "model.safetensors").write_bytes(size + content)
+
+
+def huge_tensor(shape: list[int], end: int) -> Callable[[Path], None]:
+    return header(json.dumps({"x": {"dtype": "F32", "shape": shape, "data_offsets": [0, end]}}).encode())
+
+
+def sparse(bundle: Path) -> None:
+    with (bundle / "config.json").open("r+b") as stream:
+        stream.truncate(2**32)  # takes no room on the disk
+
+
+ALTERED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no config": (lambda bundle: (bundle / "config.json").unlink(), "is a folder without config.json"),
+    "no tensors": (lambda bundle: (bundle / "model.safetensors").unlink(), "is a folder without model.safetensors"),
+    "no entropy model": (lambda bundle: (bundle / "entropy.safetensors").unlink(), "entropy.safetensors is missing"),
+    "entropy model is a folder": (
+        lambda bundle: ((bundle / "entropy.safetensors").unlink(), (bundle / "entropy.safetensors").mkdir()),
+        "is no file",
+    ),
+    "another entropy model": (alter("entropy_model", "0" * 16), "damaged or of another model"),
+    "empty": (text(""), "not a configuration in JSON"),
+    "list": (text("[]"), "expected a JSON object, got list"),
+    "no braces": (text("{"), "not a configuration in JSON"),
+    "nested": (text('{"model":' * 20_000 + "1" + "}" * 20_000), "not a configuration in JSON"),
+    "nested lists": (text("[" * 100_000 + "]" * 100_000), "not a configuration in JSON"),
+    "gigabytes": (sparse, "has more than 262144 bytes"),
+    "long number": (text('{"schema_version": 1' + "0" * 10_000 + "}"), "not a configuration in JSON"),
+    "latin-1": (lambda bundle: (bundle / "config.json").write_bytes(b'{"a": "\xe9"}'), "not a configuration in JSON"),
+    "version": (alter("schema_version", 2), "has schema version 2, this program reads 1; update discrete-ae"),
+    "version of another kind": (alter("schema_version", ["x" * 10_000]), "update discrete-ae"),
+    "no model": (alter("model", None), "not the configuration of a discrete-ae bundle"),
+    "hash of another kind": (alter("model_hash", 3), "not the configuration of a discrete-ae bundle"),
+    "another hash": (alter("model_hash", "0" * 64), "do not match its model hash"),
+    "scheduled of another kind": (alter("scheduled", []), "not the configuration of a discrete-ae bundle"),
+    "another rate": (alter_model("sample_rate", 8000), "do not match its model hash"),
+    "wide": (alter_model("encoder.dim", 10**9), "cannot be loaded"),
+    "wider than numbers": (alter_model("encoder.dim", 10**30), "cannot be loaded"),
+    "deep": (alter_model("encoder.depth", 10**9), "more than"),
+    "codebooks": (alter_model("quantizer.num_codebooks", 10**9), "num_codebooks: expected at most"),
+    "levels": (alter_model("quantizer.levels", [2] * 50_000), "length of levels: expected at most"),
+    "stages": (
+        alter_model(
+            "quantizer",
+            {
+                "_target_": "discrete_ae.quantizers.ResidualQuantizer",
+                "num_stages": 10**9,
+                "stage": {**config()["quantizer"], "_partial_": True},
+            },
+        ),
+        "cannot be loaded",
+    ),
+    "terms": (
+        alter_model("quantizer.rounding", {"_target_": "discrete_ae.rounding.Fourier", "terms": 10**9}),
+        "terms: expected at most 4096",
+    ),
+    "not finite": (alter_model("encoder.depth", float("inf")), "cannot be loaded"),
+    "missing tensor": (alter_tensors(lambda tensors: tensors.pop("to_latents.bias")), "to_latents.bias missing"),
+    "extra tensor": (alter_tensors(lambda tensors: tensors.update(x=torch.ones(1))), "x superfluous"),
+    "reshaped tensor": (
+        alter_tensors(lambda tensors: tensors.update({"to_latents.bias": torch.ones(5)})),
+        "tensor to_latents.bias: expected shape (32,), got (5,)",
+    ),
+    "complex tensor": (
+        alter_tensors(lambda tensors: tensors.update({"to_latents.bias": torch.ones(32, dtype=torch.complex64)})),
+        "",
+    ),
+    "changed tensor": (
+        alter_tensors(lambda tensors: tensors["to_latents.bias"].add_(1e-3)),
+        "do not match its model hash",
+    ),
+    "empty tensors": (lambda bundle: (bundle / "model.safetensors").write_bytes(b""), "not a file of tensors"),
+    "header longer than the file": (header(b"{}", 2**63), "not a file of tensors"),
+    "header longer than memory": (header(b"{}", 99_999_999), "not a file of tensors"),
+    "tensor of terabytes": (huge_tensor([2**40], 2**42), "not a file of tensors"),
+    "tensor of more than numbers": (huge_tensor([2**32, 2**32], 0), "not a file of tensors"),
+    "empty tensor of many": (huge_tensor([0, 2**62], 0), ""),
+    "deep header": (header(b'{"x":' * 100_000), "not a file of tensors"),
+}
+
+
+@pytest.mark.parametrize("case", ALTERED)
+def test_altered_bundle_is_refused(case: str, bundle: Path) -> None:
+    alteration, reason = ALTERED[case]
+    alteration(bundle)
+    size = sum(path.stat().st_size for path in bundle.iterdir() if path.stat().st_size < 2**30)
+    tracemalloc.start()
+    try:
+        message = refusal(bundle)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert reason in message
+    assert peak < 100 * size + 2**24
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("danger", DANGEROUS)
+def test_bundle_naming_something_else_is_refused(danger: str, place: str, bundle: Path, tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    wrong = PLACES[place](config(), replace_marker(DANGEROUS[danger], marker))
+    alter("model", wrong)(bundle)
+    assert "cannot be loaded: " in refusal(bundle)
+    assert not marker.exists()
+
+
+def test_tables_far_larger_than_the_tensors_are_refused(bundle: Path) -> None:
+    # The lapped transform of 20000 samples is a table of 3.2 GB beside one tensor of 2.6 MB.
+    def change(content: dict[str, Any]) -> None:
+        content["model"]["encoder"]["hop_length"] = content["model"]["decoder"]["hop_length"] = 20_000
+
+    rewrite(bundle, change)
+    tensors = load_file(bundle / "model.safetensors")
+    tensors["encoder.project.weight"] = torch.zeros(16, 40_000)
+    tensors["decoder.project.weight"] = torch.zeros(20_000, 16)
+    tensors["decoder.project.bias"] = torch.zeros(20_000)
+    save_file(tensors, bundle / "model.safetensors")
+    assert "asks for tables of" in refusal(bundle)
+
+
+def load_or_message(bundle: Path) -> tuple[discrete_ae.DiscreteAutoencoder | None, str]:
+    try:
+        return discrete_ae.load(bundle), ""
+    except DataError as error:
+        return None, str(error)
+
+
+MUTATIONS = st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), min_size=1, max_size=8)
+FUZZED = settings(
+    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "entropy.safetensors"])
+@FUZZED
+@given(mutations=MUTATIONS, cut=st.integers(0, 40), in_front=st.booleans())
+def test_mutated_bytes_give_the_model_or_one_line(
+    name: str, mutations: list[tuple[int, int]], cut: int, in_front: bool, whole: Path, tmp_path: Path
+) -> None:
+    content = bytearray((whole / name).read_bytes())
+    reach = min(len(content), 2000) if in_front else len(content)  # where the headers are, or anywhere
+    for place, value in mutations:
+        content[place % reach] = value
+    bundle = tmp_path / "model"
+    shutil.copytree(whole, bundle, dirs_exist_ok=True)
+    (bundle / name).write_bytes(content[: len(content) - cut])
+    found, message = load_or_message(bundle)
+    assert len(message.splitlines()) <= 1
+    if found is not None:
+        # What no part of the model depends on, such as the licence, may differ.
+        assert found.model_hash == json.loads((whole / "config.json").read_text())["model_hash"]
+
+
+@FUZZED
+@given(
+    value=st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+        max_leaves=5,
+    ),
+    where=st.integers(0, 2**20),
+)
+def test_any_value_anywhere_in_the_configuration_gives_one_line(
+    value: object, where: int, whole: Path, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "model"
+    shutil.copytree(whole, bundle, dirs_exist_ok=True)
+    content = json.loads((bundle / "config.json").read_text())
+    places: list[tuple[Any, Any]] = []
+
+    def collect(node: Any) -> None:
+        for key, inner in node.items() if isinstance(node, dict) else enumerate(node):
+            places.append((node, key))
+            if isinstance(inner, dict | list):
+                collect(inner)
+
+    collect(content)
+    node, key = places[where % len(places)]
+    node[key] = value
+    (bundle / "config.json").write_text(json.dumps(content))
+    assert len(load_or_message(bundle)[1].splitlines()) <= 1

@@ -1,0 +1,219 @@
+"""Windows of a signal, and results that do not depend on batches, parts or threads, for every family."""
+
+import random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from discrete_ae.model import (
+    ConvDecoder,
+    ConvEncoder,
+    DiscreteAutoencoder,
+    Runner,
+    SpectralDecoder,
+    SpectralEncoder,
+)
+from discrete_ae.model.windows import Cutter, Window
+from discrete_ae.quantizers import GumbelSoftmaxQuantizer, ResidualQuantizer, ScalarQuantizer, VectorQuantizer
+from discrete_ae.rounding import StraightThrough
+
+
+def ste():
+    return ScalarQuantizer([4, 4], 3, StraightThrough())
+
+
+def spectral(channels=1, causal=False, front="lapped", head=None):
+    return (
+        SpectralEncoder(channels, 12, 8, 2, 3, front, causal),
+        SpectralDecoder(channels, 12, 8, 2, 3, head, causal),
+    )
+
+
+def conv(channels=1, causal=False, **arguments):
+    common = {"width": 4, "strides": [2, 3, 2], "dim": 8, "causal": causal, **arguments}
+    return ConvEncoder(channels, **common), ConvDecoder(channels, **common)
+
+
+def residual():
+    return ResidualQuantizer(lambda: VectorQuantizer(16, 1, 4), 3)
+
+
+FAMILIES = {
+    "spectral": lambda: (spectral(), ste()),
+    "spectral, causal": lambda: (spectral(causal=True), ste()),
+    "spectral, stereo": lambda: (spectral(2), ste()),
+    "spectral, stft": lambda: (spectral(front="stft", head="istft"), ste()),
+    "spectral, gumbel": lambda: (spectral(), GumbelSoftmaxQuantizer(16, 3, 2)),
+    "spectral, residual": lambda: (spectral(), residual()),
+    "conv": lambda: (conv(), ste()),
+    "conv, causal": lambda: (conv(causal=True), ste()),
+    "conv, snake, weight norm": lambda: (conv(activation="snake", norm="weight", frame_dilations=[1, 3]), ste()),
+}
+every_family = pytest.mark.parametrize("family", FAMILIES)
+
+
+def build(family):
+    torch.manual_seed(0)
+    (encoder, decoder), quantizer = FAMILIES[family]()
+    # 12 samples a frame at 240 Hz: 20 frames a second, and windows of 40 frames or more
+    return DiscreteAutoencoder(240, encoder, quantizer, decoder).eval()
+
+
+def noise(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@given(
+    length=st.integers(1, 30),
+    before=st.integers(0, 8),
+    after=st.integers(0, 8),
+    unit=st.integers(1, 5),
+    total=st.integers(0, 400),
+    parts=st.integers(1, 80),
+)
+@settings(deadline=None, max_examples=300)
+def test_windows_cover_every_frame_once_with_its_surroundings(length, before, after, unit, total, parts):
+    window = Window(length + before + after, before, after)
+    signal = torch.arange(1, total + 1)
+    cutter, pieces = Cutter(window, unit), []
+    for part in signal.split(parts):
+        pieces += cutter.push(part)
+    pieces += cutter.finish()
+    frames = -(-total // unit)
+    padded = torch.cat([signal, torch.zeros(frames * unit - total, dtype=torch.long)])
+    done = 0
+    for piece in pieces:
+        begin = done - piece.first  # frame of the signal where the window begins
+        size = piece.signal.shape[-1] // unit
+        assert torch.equal(piece.signal, padded[begin * unit : (begin + size) * unit])
+        assert size == min(window.length, frames)
+        assert begin == 0 or piece.first >= before
+        assert begin + size == frames or size - piece.stop == after
+        done = begin + piece.stop
+    assert done == frames
+    together = Cutter(window, unit)
+    again = [*together.push(signal), *together.finish()] if total else []
+    assert [(piece.first, piece.stop) for piece in again] == [(piece.first, piece.stop) for piece in pieces]
+
+
+@every_family
+def test_codes_of_windows_are_those_of_the_whole(family):
+    model = build(family)
+    window = model.encoder_window
+    assert window.length >= 40
+    hop = model.hop_length
+    lengths = [1, hop, window.length * hop, window.length * hop + 1, (window.length + 7) * hop, 5 * window.length * hop]
+    for n in lengths:
+        audio = noise(1, model.channels, n, seed=n)
+        with torch.no_grad():
+            whole = model(audio)
+        codes = model.encode(audio)
+        assert codes.shape == whole.codes.shape
+        # Another order of summation moves a latent by about 1e-7: a code may differ where one lies so near a boundary.
+        assert (codes != whole.codes).sum() <= 1
+        decoded = model.decode(whole.codes, n)
+        torch.testing.assert_close(decoded, whole.reconstruction, rtol=0, atol=1e-5)
+
+
+@every_family
+def test_same_bits_in_parts_in_batches_and_on_threads(family):
+    model = build(family)
+    chance = random.Random(0)
+    lengths = [chance.randrange(1, 4 * model.encoder_window.length * model.hop_length) for _ in range(4)]
+    signals = [noise(model.channels, n, seed=n) for n in lengths]
+    alone = [model.encode(signal[None])[0] for signal in signals]
+    decoded = [model.decode(codes[None])[0] for codes in alone]
+
+    batch = torch.stack([signals[0], -signals[0], signals[0] / 2])
+    assert torch.equal(model.encode(batch)[0], alone[0])
+    assert torch.equal(model.decode(torch.stack([alone[0], alone[0].flip(-1)]))[0], decoded[0])
+
+    def parts(unit, window, wholes):
+        """Windows of all signals, which arrive in parts of random length."""
+        for item, signal in enumerate(wholes):
+            cutter, start = Cutter(window, unit), 0
+            while start < signal.shape[-1]:
+                stop = start + chance.randrange(1, 2 * window.length * unit)
+                for piece in cutter.push(signal[..., start:stop]):
+                    yield (item, piece), piece.signal
+                start = stop
+            for piece in cutter.finish():
+                yield (item, piece), piece.signal
+
+    threads = torch.get_num_threads()
+    try:
+        for count, jobs in ((1, 1), (3, 2), (2, 5)):
+            torch.set_num_threads(count)
+            found = [[] for _ in signals]
+            windows = parts(model.hop_length, model.encoder_window, signals)
+            for (item, piece), codes in Runner(jobs).map(model, model.window_codes, windows):
+                found[item].append(codes[..., piece.first : piece.stop])
+            assert all(torch.equal(torch.cat(f, dim=-1), codes) for f, codes in zip(found, alone, strict=True))
+            found = [[] for _ in signals]
+            for (item, piece), audio in Runner(jobs).map(model, model.window_audio, parts(1, model.decoder_window, alone)):
+                found[item].append(audio[..., piece.first * model.hop_length : piece.stop * model.hop_length])
+            assert all(torch.equal(torch.cat(f, dim=-1), audio) for f, audio in zip(found, decoded, strict=True))
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+
+
+@every_family
+def test_encoding_leaves_the_model_as_it_was(family):
+    model = build(family).train()
+    model.decoder.eval()
+    modes = [module.training for module in model.modules()]
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    audio = noise(2, model.channels, 1000)
+    codes = model.encode(audio)
+    model.decode(codes)
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+    assert torch.equal(codes, model.eval().encode(audio))
+
+
+def test_codes_do_not_depend_on_autocast():
+    model = build("conv")
+    audio = noise(1, 1, 1000)
+    with torch.autocast("cpu", torch.bfloat16):
+        codes = model.encode(audio)
+        audio_again = model.decode(codes)
+    assert torch.equal(codes, model.encode(audio))
+    assert audio_again.dtype == torch.float32
+
+
+def test_a_failure_in_a_window_reaches_the_caller():
+    model = build("conv")
+    with pytest.raises(ZeroDivisionError):
+        list(Runner(2).map(model, lambda window: 1 / 0, [("tag", noise(1, 12))]))
+
+
+def test_what_has_no_window_keeps_its_place():
+    model = build("conv")
+    items = [(i, None if i % 3 == 0 else torch.full((1,), float(i))) for i in range(50)]
+    found = list(Runner(3).map(model, lambda window: 2 * window, items))
+    assert [tag for tag, _ in found] == list(range(50))
+    assert all((result is None) if i % 3 == 0 else result.item() == 2 * i for i, result in found)
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_batches_as_on_a_gpu_keep_order_and_shapes(batch_size, deterministic):
+    model = build("conv")
+    sizes = [12, 12, 12, 24, 12, 12, 36, 36, 36, 36, 36]
+    items = [(i, torch.full((1, size), float(i))) for i, size in enumerate(sizes)]
+    items[4:4] = [("end", None)]
+    batches = []
+
+    def function(windows):
+        batches.append(len(windows))
+        return 2 * windows
+
+    runner = Runner(batch_size=batch_size, deterministic=deterministic)
+    found = list(runner._in_batches(function, items, torch.device("cpu")))
+    assert [tag for tag, _ in found] == [tag for tag, _ in items]
+    assert all(torch.equal(result, 2 * window) for (_, result), (_, window) in zip(found, items) if window is not None)
+    expected = {1: [1] * 11, 3: [3, 1, 2, 3, 2], 100: [3, 1, 2, 5]}[1 if deterministic else batch_size]
+    assert batches == expected
