@@ -10,15 +10,17 @@ from discrete_ae.errors import DataError
 
 @contextmanager
 def written_whole(target: Path) -> Iterator[Path]:
-    """Give a name beside `target` to write under; it becomes `target` at the end of the block, and vanishes in a failure.
+    """Give a name beside `target` to write under, which becomes `target` at the end of the block.
 
-    A process that is killed leaves `target` as it was. What it leaves under the other name, which follows from the
+    If the block fails, what it wrote is removed. A process that is killed leaves `target` as it was. What it leaves under the other name, which follows from the
     target's, is written over by the next one.
 
     Raises:
         DataError: if the file cannot be written, or the disk is full.
     """
-    temporary = target.with_name(f".{hashlib.sha256(target.name.encode(errors='surrogateescape')).hexdigest()[:16]}.partial")
+    temporary = target.with_name(
+        f".{hashlib.sha256(target.name.encode(errors='surrogateescape')).hexdigest()[:16]}.partial"
+    )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:

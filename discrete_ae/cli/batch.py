@@ -1,18 +1,17 @@
 """The same with many files: one failure does not stop the others, and the end says what was done."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
-from discrete_ae.cli.files import Job, Plan, check_free
+from discrete_ae.cli.files import Job, is_there
 from discrete_ae.errors import DataError
 
 
@@ -36,8 +35,8 @@ class Tally:
         self.nominal_bits += nominal_bits
         self.measured_bits += 8 * num_bytes
 
-    def fail(self, error: DataError) -> None:
-        """Count a failure and name it."""
+    def fail(self, error: object) -> None:
+        """Count a failure and say what it is."""
         self.failed += 1
         self._say("error", error)
 
@@ -64,29 +63,23 @@ class Tally:
         self.console.print(f"{kind}: {line}", soft_wrap=True, markup=False, highlight=False, emoji=False)
 
 
-def to_do(plan: Plan, tally: Tally, *, force: bool, skip_existing: bool) -> list[Job]:
-    """The jobs whose outputs are not there yet, or are to be replaced; all others are failures, or skipped."""
-    for problem in plan.problems:
-        tally.fail(problem)
-    if force:
-        return plan.jobs
-    jobs = []
-    for job in plan.jobs:
+def split(jobs: Sequence[Job], tally: Tally, *, force: bool) -> tuple[list[Job], list[Job]]:
+    """The jobs to be done, and those whose outputs are there and are not to be replaced; one with an impossible name
+    is a failure.
+    """
+    todo: list[Job] = []
+    there: list[Job] = []
+    for job in jobs:
         try:
-            check_free(job.target)
+            (there if not force and is_there(job.target) else todo).append(job)
         except DataError as error:
-            if skip_existing:
-                tally.skipped += 1
-            else:
-                tally.fail(error)
-        else:
-            jobs.append(job)
-    return jobs
+            tally.fail(error)
+    return todo, there
 
 
 @contextmanager
 def progress_bar(
-    tally: Tally, label: str, jobs: Iterable[Job], duration_s: Callable[[Path], float]
+    tally: Tally, label: str, jobs: Sequence[Job], duration_s: Callable[[Path], float]
 ) -> Iterator[Callable[[float], None]]:
     """On a terminal, a bar of audio done, its speed and the time left; gives what is told of every second done.
 
@@ -107,17 +100,6 @@ def progress_bar(
             total = sum(pool.map(lambda job: _duration_or_zero(duration_s, job.source), jobs))
         progress.update(task, total=total)
         yield lambda seconds: progress.advance(task, seconds)
-
-
-def finish(tally: Tally, verb: str, *, to_stderr: bool = False) -> None:
-    """Print the line about the whole.
-
-    Raises:
-        typer.Exit: status 1, if anything failed.
-    """
-    typer.echo(tally.summary(verb), err=to_stderr)
-    if tally.failed:
-        raise typer.Exit(1)
 
 
 class _AudioColumn(ProgressColumn):

@@ -85,7 +85,7 @@ def decode(
     cannot be decoded is named, the others are done, and the exit status is 1.
     """
     from discrete_ae.cli import batch
-    from discrete_ae.cli.files import plan
+    from discrete_ae.cli.files import already_there, plan
     from discrete_ae.cli.pipes import DASH, piped
     from discrete_ae.codec.codec import decode_files
 
@@ -95,9 +95,16 @@ def decode(
         planned = plan(sources, target, SUFFIXES, suffix)
         model = load_model(checkpoint, device)
         tally = batch.Tally()
-        todo = batch.to_do(planned, tally, force=force, skip_existing=skip_existing)
+        for problem in planned.problems:
+            tally.fail(problem)
+        todo, there = batch.split(planned.jobs, tally, force=force)
+        for job in there:
+            if skip_existing:
+                tally.skipped += 1
+            else:
+                tally.fail(already_there(job.target))
         runner = runner_of(model, model.decoder_window, jobs, batch_seconds, deterministic)
-        waiting: "deque[Job]" = deque()
+        waiting: deque[Job] = deque()
 
         def readable() -> "Iterator[CodeFile]":
             for job in todo:
@@ -129,7 +136,9 @@ def decode(
                     tally.warn(f"{job.source}: codes of another model, decoded all the same")
                 nominal_bits = code_file.bits_per_frame * model.frame_rate_hz * code_file.duration_s
                 tally.add(code_file.duration_s, nominal_bits, job.source.stat().st_size)
-    batch.finish(tally, "decoded", to_stderr=out == DASH)
+    typer.echo(tally.summary("decoded"), err=out == DASH)
+    if tally.failed:
+        raise typer.Exit(1)
 
 
 def _read(model: "DiscreteAutoencoder", path: Path, *, force: bool = True) -> "CodeFile":

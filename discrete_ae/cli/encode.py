@@ -1,9 +1,8 @@
 """`discrete-ae encode`: recordings to files of codes."""
 
-from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,12 +17,10 @@ from discrete_ae.cli.options import (
     load_model,
     runner_of,
 )
-from discrete_ae.errors import DataError, UsageError
+from discrete_ae.errors import UsageError
 
 if TYPE_CHECKING:
-    from discrete_ae.cli.files import Job
-    from discrete_ae.codec import CodeFile
-    from discrete_ae.model import DiscreteAutoencoder, Runner
+    from discrete_ae.model import DiscreteAutoencoder
 
 
 class Format(StrEnum):
@@ -32,6 +29,13 @@ class Format(StrEnum):
     NPZ = "npz"
     NPY = "npy"
     DAEC = "daec"
+
+
+class Shards(StrEnum):
+    """Forms of a set of codes to train on."""
+
+    TAR = "tar"
+    MMAP = "mmap"
 
 
 def encode(
@@ -50,7 +54,7 @@ def encode(
             "-o",
             metavar="OUT",
             show_default=False,
-            help="The folder for the codes; for one recording also a file, .npz, .npy or .daec, or - for standard output.",
+            help="The folder for the codes; for one recording also a .npz, .npy or .daec file, or - for standard output.",
         ),
     ],
     checkpoint: CheckpointOption,
@@ -59,7 +63,7 @@ def encode(
         typer.Option(
             "--format",
             show_default="by the suffix of OUT, otherwise npz",
-            help="[bold]npz[/] and [bold]npy[/] open with numpy, npy holds the bare codes; [bold]daec[/] is the smallest.",
+            help="[bold]npz[/] opens with numpy; [bold]npy[/] too, the bare codes; [bold]daec[/] is the smallest.",
         ),
     ] = None,
     codebooks: Annotated[
@@ -79,6 +83,23 @@ def encode(
         float, typer.Option(min=0.1, help="So much of a recording is read ahead; the codes do not depend on it.")
     ] = 30.0,
     deterministic: DeterministicOption = False,
+    loudness_lufs: Annotated[
+        float | None,
+        typer.Option(
+            min=-70,
+            max=0,
+            show_default="as it is",
+            help="Bring every recording to this loudness first; decoding takes the gain back.",
+        ),
+    ] = None,
+    shards: Annotated[
+        Shards | None,
+        typer.Option(
+            show_default="none",
+            help="Put all codes of OUT together in OUT/shards, for training on them: WebDataset [bold]tar[/] files, or "
+            "one array in memory-mapped form.",
+        ),
+    ] = None,
     skip_existing: SkipExistingOption = False,
     force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite files of codes that exist.")] = False,
 ) -> None:
@@ -92,76 +113,59 @@ def encode(
     Any sample rate, length and format that libsndfile reads will do, in bounded
     memory. A mono model codes the channels of a recording one by one. A
     recording that cannot be coded is named, the others are done, and the exit
-    status is 1.
+    status is 1. OUT/manifest.jsonl lists all files of the folder.
+
+    trainer=ddp among the INPUTs shares the work out to many processes, one for
+    each GPU, or under SLURM; trainer.devices=2 trainer.accelerator=cpu and
+    other settings of the trainer go there too.
     """
     from discrete_ae.cli import batch
-    from discrete_ae.cli.files import plan
+    from discrete_ae.cli.distributed import encode_distributed, split_overrides
+    from discrete_ae.cli.encoding import Report, Settings, encoded, existing
+    from discrete_ae.cli.files import names_file, plan
     from discrete_ae.cli.pipes import DASH, piped
+    from discrete_ae.codec.manifest import MANIFEST_NAME, read_manifest
+    from discrete_ae.codec.shards import ShardKind
     from discrete_ae.data.files import SUFFIXES, probe
 
+    given, overrides = split_overrides(inputs)
+    if not given:
+        raise UsageError("nothing to encode: give recordings, or folders of them")
     code_format = _format(out, format)
     suffix = f".{code_format}"
-    with piped([Path(name) for name in inputs], out, suffix) as (sources, target):
+    with piped([Path(name) for name in given], out, suffix) as (sources, target):
+        is_folder = not names_file(target, [suffix])
+        if not is_folder and (overrides or shards):
+            raise UsageError(f"-o {out}: one file; {'trainer=' if overrides else '--shards'} needs a folder")
+        if overrides and device is not Device.AUTO:
+            raise UsageError(f"--device {device} and {overrides[0]}: give trainer.accelerator= instead of --device")
         planned = plan(sources, target, SUFFIXES, suffix)
-        model = load_model(checkpoint, device)
+        model = load_model(checkpoint, Device.CPU if overrides else device)
         _check_count(model, codebooks)
-        tally = batch.Tally()
-        todo = batch.to_do(planned, tally, force=force, skip_existing=skip_existing)
-        settings = Settings(
-            code_format, codebooks, runner_of(model, model.encoder_window, jobs, batch_seconds, deterministic), chunk_seconds
-        )
-        with batch.progress_bar(tally, "encoding", todo, lambda path: probe(path).duration_s) as progress:
-            for outcome in encoded(model, todo, settings, progress):
-                if outcome.code_file is None:
-                    tally.fail(outcome.error or DataError(f"{outcome.job.source}: cannot be coded"))
-                    continue
-                nominal_bits = outcome.code_file.bits_per_frame * model.frame_rate_hz * outcome.code_file.duration_s
-                tally.add(outcome.code_file.duration_s, nominal_bits, outcome.job.target.stat().st_size)
-    batch.finish(tally, "encoded", to_stderr=out == DASH)
-
-
-class Settings(NamedTuple):
-    """How recordings are coded, beside the model."""
-
-    format: Format
-    codebooks: int | None
-    runner: "Runner"
-    chunk_seconds: float
-
-
-class Outcome(NamedTuple):
-    """What became of a job."""
-
-    job: "Job"
-    code_file: "CodeFile | None"
-    """What was written, None where it failed."""
-    error: DataError | None
-
-
-def encoded(
-    model: "DiscreteAutoencoder", jobs: Sequence["Job"], settings: Settings, progress: Callable[[float], None]
-) -> Iterator[Outcome]:
-    """Encode recordings and write their codes, each file whole, in the order of the jobs."""
-    from discrete_ae.codec import encode_files, write_codes
-    from discrete_ae.writing import written_whole
-
-    results = encode_files(
-        model,
-        (job.source for job in jobs),
-        settings.codebooks,
-        runner=settings.runner,
-        chunk_seconds=settings.chunk_seconds,
-        progress=progress,
-    )
-    for job, result in zip(jobs, results, strict=True):
-        error = result.error
-        if result.code_file is not None:
-            try:
-                with written_whole(job.target) as temporary:
-                    write_codes(result.code_file, temporary, settings.format, model.entropy_model)
-            except DataError as failure:
-                error = failure
-        yield Outcome(job, None if error else result.code_file, error)
+        if is_folder and (target / MANIFEST_NAME).exists():
+            read_manifest(target)  # before the work: it is to be added to
+        runner = runner_of(model, model.encoder_window, jobs, batch_seconds, deterministic)
+        folder = target if is_folder else target.parent
+        settings = Settings(code_format, codebooks, runner, chunk_seconds, loudness_lufs, folder)
+        report = Report(model, settings, planned.problems, is_folder, ShardKind(shards) if shards else None)
+        if overrides:
+            status = encode_distributed(
+                planned.jobs,
+                lambda jobs: encoded(model, jobs, settings),
+                overrides,
+                model=model,
+                describe=lambda job: existing(model, settings, job, keep=skip_existing),
+                finish=report.whole,
+                keep_existing=not force,
+            )
+            raise typer.Exit(status)
+        report.begin()
+        todo, there = batch.split(planned.jobs, report.tally, force=force)
+        outcomes = [report.say(existing(model, settings, job, keep=skip_existing)) for job in there]
+        with batch.progress_bar(report.tally, "encoding", todo, lambda path: probe(path).duration_s) as progress:
+            outcomes += [report.say(outcome) for outcome in encoded(model, todo, settings, progress)]
+        status = report.finish(outcomes, to_stderr=out == DASH)
+    raise typer.Exit(status)
 
 
 def _format(out: Path, chosen: Format | None) -> Format:

@@ -34,7 +34,8 @@ class Plan(NamedTuple):
 def plan(inputs: Sequence[Path], out: Path, source_suffixes: Collection[str], target_suffix: str) -> Plan:
     """Pair every input file with its output.
 
-    A pattern with wildcards is expanded, if the shell has not done so. A folder given alone keeps its tree in `out`: b/x.wav in it becomes out/b/x.npz. Among several inputs it keeps its
+    A pattern with wildcards is expanded, if the shell has not done so, and keeps the tree below its first wildcard.
+    A folder given alone keeps its tree in `out`: b/x.wav in it becomes out/b/x.npz. Among several inputs it keeps its
     name too: out/a/b/x.npz. A file becomes out/x.npz, or `out` itself where that ends in the suffix and is no folder.
     Where two files would become the same one, they keep their suffixes: x.wav.npz and x.flac.npz.
 
@@ -79,18 +80,31 @@ def names_file(out: Path, suffixes: Collection[str]) -> bool:
         raise unwritable(out, error.strerror) from error
 
 
+def is_there(target: Path) -> bool:
+    """Whether an output exists.
+
+    Raises:
+        DataError: its name is impossible.
+    """
+    try:
+        return target.exists()
+    except OSError as error:
+        raise unwritable(target, error.strerror) from error
+
+
+def already_there(target: Path) -> DataError:
+    """The error of an output that exists, and is not to be overwritten."""
+    return DataError(f"{target}: exists already; use --force to overwrite it")
+
+
 def check_free(target: Path) -> None:
     """Refuse an output that exists.
 
     Raises:
         DataError: it does, or its name is impossible.
     """
-    try:
-        exists = target.exists()
-    except OSError as error:
-        raise unwritable(target, error.strerror) from error
-    if exists:
-        raise DataError(f"{target}: exists already; use --force to overwrite it")
+    if is_there(target):
+        raise already_there(target)
 
 
 def _sources(path: Path, suffixes: Collection[str], *, alone: bool) -> list[tuple[Path, Path]]:

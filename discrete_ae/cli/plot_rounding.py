@@ -35,8 +35,8 @@ def plot_rounding(
     import io
 
     from discrete_ae.cli.files import check_free, picture_format
-    from discrete_ae.writing import write_whole
     from discrete_ae.report.rounding_figure import draw_family
+    from discrete_ae.writing import write_whole
 
     format = picture_format(out)
     if not force:

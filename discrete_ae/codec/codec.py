@@ -22,9 +22,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from discrete_ae.codec.code_file import MAX_GAIN_DB
 from discrete_ae.codec.container import CodeFile, Codes, codes_dtype
 from discrete_ae.data.channels import Audio
 from discrete_ae.data.files import AudioFile, probe
+from discrete_ae.data.level import gain_for
+from discrete_ae.data.loudness import MAX_CHANNELS, MIN_SAMPLE_RATE, measure_stream
 from discrete_ae.data.prefetching import Prefetched
 from discrete_ae.data.reading import BLOCK_FRAMES, stream_audio
 from discrete_ae.data.resampling import Resampler
@@ -62,6 +65,7 @@ def encode_files(
     *,
     runner: Runner | None = None,
     chunk_seconds: float = 30.0,
+    loudness_lufs: float | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Encoded]:
     """Code recordings of any sample rate and length, at least 1 sample, in their order.
@@ -72,25 +76,31 @@ def encode_files(
         num_codebooks: how many of the codebooks to use, one of `model.quantizer.decodable_counts`; None is all.
         runner: how windows are computed.
         chunk_seconds: so much of a recording is read ahead.
+        loudness_lufs: to which the whole of each recording is brought before it is coded, in [-70, 0], by one gain, as
+            `gain_for`: for a model that was trained so. It is read once more for this. The gain stands in the codes
+            and decoding takes it back. None leaves recordings as they are.
         progress: called with every window.
 
     Returns:
-        One result for each recording; its error says that it cannot be read, holds NaN or infinity, or has channels
-        that do not fit the model.
+        One result for each recording; its error says that it cannot be read, holds NaN or infinity, has channels that
+        do not fit the model, or more of them, or a lower sample rate, than loudness is defined for.
 
     Raises:
         DataError: the model has no codes.
-        ValueError: the model was not loaded from a file, so that nothing names it; or num_codebooks does not decode.
+        ValueError: the model was not loaded from a file, so that nothing names it; num_codebooks does not decode; or
+            loudness_lufs is out of its range.
     """
     if model.model_hash is None:
         raise ValueError("model: expected one with a model_hash, which a file of codes must name; use discrete_ae.load")
     if not model.quantizer.num_codebooks:
         raise DataError(f"the model's {type(model.quantizer).__name__} has no codes; use a model with a quantizer")
     model.quantizer.check_count(num_codebooks)
+    if loudness_lufs is not None and not -70 <= loudness_lufs <= 0:
+        raise ValueError(f"loudness_lufs: expected None or a number from -70 to 0, got {loudness_lufs}")
     sizes = model.quantizer.codebook_sizes[:num_codebooks]
 
     def windows() -> Iterator[tuple[_Part, Tensor | None]]:
-        for recording in _read_ahead(model, paths, chunk_seconds):
+        for recording in _read_ahead(model, paths, chunk_seconds, loudness_lufs):
             cutter = Cutter(model.encoder_window, model.hop_length)
             try:
                 for block in recording.blocks:
@@ -123,6 +133,7 @@ def encode_files(
                 model_sample_rate=model.sample_rate,
                 codebook_sizes=sizes,
                 model_hash=model.model_hash,
+                gain_db=recording.gain_db,
                 quantizer=type(model.quantizer).__name__,
             ),
             None,
@@ -165,14 +176,20 @@ def decode_files(
         yield Decoded(recording.code_file, _decoded_blocks(model, recording.code_file, parts, progress))
 
 
-def encode_file(model: DiscreteAutoencoder, path: str | Path, num_codebooks: int | None = None) -> CodeFile:
+def encode_file(
+    model: DiscreteAutoencoder,
+    path: str | Path,
+    num_codebooks: int | None = None,
+    *,
+    loudness_lufs: float | None = None,
+) -> CodeFile:
     """Code one recording, as `encode_files` does.
 
     Raises:
         DataError: the recording cannot be coded.
         ValueError: see `encode_files`.
     """
-    ((_, code_file, error),) = encode_files(model, [Path(path)], num_codebooks)
+    ((_, code_file, error),) = encode_files(model, [Path(path)], num_codebooks, loudness_lufs=loudness_lufs)
     if code_file is None:
         raise error or DataError(f"{path}: cannot be coded")
     return code_file
@@ -198,6 +215,7 @@ class _Recording:
     file: AudioFile | None = None
     blocks: Iterable[Audio] = ()
     error: DataError | None = None
+    gain_db: float = 0.0
     code_file: CodeFile | None = None
 
 
@@ -211,13 +229,13 @@ class _Part(NamedTuple):
 
 
 def _read_ahead(
-    model: DiscreteAutoencoder, paths: Iterable[Path], chunk_seconds: float
+    model: DiscreteAutoencoder, paths: Iterable[Path], chunk_seconds: float, loudness_lufs: float | None
 ) -> Iterator[_Recording]:
     """The recordings, of which the next few are being read already."""
     ahead: deque[_Recording] = deque()
     try:
         for path in paths:
-            ahead.append(_opened(model, path, chunk_seconds))
+            ahead.append(_opened(model, path, chunk_seconds, loudness_lufs))
             if len(ahead) > FILES_AHEAD:
                 yield ahead.popleft()
         while ahead:
@@ -228,7 +246,7 @@ def _read_ahead(
                 recording.blocks.close()
 
 
-def _opened(model: DiscreteAutoencoder, path: Path, chunk_seconds: float) -> _Recording:
+def _opened(model: DiscreteAutoencoder, path: Path, chunk_seconds: float, loudness_lufs: float | None) -> _Recording:
     try:
         file = probe(path)
         if model.channels != 1 and file.channels not in (1, model.channels):
@@ -236,12 +254,29 @@ def _opened(model: DiscreteAutoencoder, path: Path, chunk_seconds: float) -> _Re
                 f"{path}: has {file.channels} channels, the model takes {model.channels}; "
                 f"convert it to {model.channels} channels, or use a mono model, which codes each channel alone"
             )
+        if loudness_lufs is not None and (file.channels > MAX_CHANNELS or file.sample_rate < MIN_SAMPLE_RATE):
+            raise DataError(
+                f"{path}: has {file.channels} channels at {file.sample_rate} Hz, loudness is measured of at most "
+                f"{MAX_CHANNELS}, from {MIN_SAMPLE_RATE} Hz on; encode it without a loudness"
+            )
     except DataError as error:
         return _Recording(path, error=error)
     # As in training, mono is copied into every channel.
     channels = model.channels if file.channels == 1 else None
     blocks_ahead = max(1, round(chunk_seconds * file.sample_rate / BLOCK_FRAMES))
-    return _Recording(path, file, Prefetched(stream_audio(file, model.sample_rate, channels), blocks_ahead))
+    recording = _Recording(path, file)
+
+    def blocks() -> Iterator[Audio]:
+        if loudness_lufs is not None:
+            level = measure_stream(stream_audio(file, file.sample_rate, channels), file.sample_rate)
+            # A float file may be so far beyond full scale that its gain would not fit into the codes' description.
+            recording.gain_db = max(gain_for(level, loudness_lufs), -MAX_GAIN_DB)
+        factor = np.float32(10 ** (recording.gain_db / 20))
+        for block in stream_audio(file, model.sample_rate, channels):
+            yield block * factor
+
+    recording.blocks = Prefetched(blocks(), blocks_ahead)
+    return recording
 
 
 def _streams(block: Audio, channels: int) -> Tensor:
@@ -342,7 +377,9 @@ def bare_codes(model: DiscreteAutoencoder, codes: Codes) -> CodeFile:
             model_hash=model.model_hash or "",
         )
     except ValueError as error:
-        raise DataError(f"not codes of this model: {error}; give codes that it made, (streams, codebooks, frames)") from error
+        raise DataError(
+            f"not codes of this model: {error}; give codes that it made, (streams, codebooks, frames)"
+        ) from error
 
 
 def _listed(sizes: tuple[int, ...]) -> str:

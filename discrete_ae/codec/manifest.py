@@ -73,6 +73,11 @@ class ManifestEntry:
         """K."""
         return len(self.codebook_sizes)
 
+    @property
+    def bits_per_frame(self) -> float:
+        """Nominal, of all streams together."""
+        return self.streams * sum(math.log2(size) for size in self.codebook_sizes)
+
 
 class CodeSet(NamedTuple):
     """What the codes of one set have in common: an embedding, or a language model, needs no more."""

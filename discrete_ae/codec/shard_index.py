@@ -14,7 +14,7 @@ from discrete_ae.codec.manifest import CodeSet
 from discrete_ae.errors import DataError
 
 INDEX_NAME = "index.json"
-ARRAY_NAME = "codes.npy"
+ARRAY_NAME = "codes.mmap"
 RECORDINGS_NAME = "recordings.jsonl"
 SHARD_PATTERN = "codes-*.tar"
 FORMAT = "discrete-ae codes"

@@ -4,7 +4,7 @@ Both are written from the manifest, one recording at a time, in the order of the
 same bytes. No torch here.
 
 Tar shards are those of WebDataset: `codes-000000.tar` with `<key>.npy`, the codes (S, K, T), and `<key>.json`, the
-recording's entry of the manifest. The array is `codes.npy`, of shape (K, all frames) in Fortran order: the codes of a
+recording's entry of the manifest. The array is `codes.mmap`, of shape (K, all frames) in Fortran order: the codes of a
 frame lie next to one another, then those of the next frame, so that a recording, and any stretch of it, is one piece of
 the file; `recordings.jsonl` says at which frame each begins.
 

@@ -3,7 +3,7 @@
 import shutil
 import uuid
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from discrete_ae.errors import DataError
@@ -38,7 +38,7 @@ def whole_folder(target: Path, own: Collection[str], *, overwrite: bool = False)
                 except OSError:
                     old.rename(target)
                     raise
-                _remove(old)
+                _remove(old, own)
             else:
                 fresh.rename(target)
         finally:
@@ -59,9 +59,9 @@ def _check_free(target: Path, own: Collection[str], overwrite: bool) -> None:
         raise DataError(f"{target}: holds {foreign[0]}, which is no part of a bundle; give another folder with -o")
 
 
-def _remove(folder: Path) -> None:
-    """A replaced folder, whose files `_check_free` has looked at; one with a file that came since then stays."""
-    for path in folder.iterdir():
-        if path.is_file():
-            path.unlink()
-    folder.rmdir()
+def _remove(folder: Path, own: Collection[str]) -> None:
+    """A replaced folder; one into which a foreign file came in the last moment stays, under its temporary name."""
+    for name in own:
+        (folder / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()

@@ -118,9 +118,7 @@ def _ready(network: nn.Module, device: torch.device, deterministic: bool) -> Ite
         if device.type == "cuda":
             # TensorFloat-32 rounds the factors to 10 bits: far more codes would differ from those of a CPU.
             stack.enter_context(
-                torch.backends.cudnn.flags(
-                    enabled=True, benchmark=False, deterministic=deterministic, allow_tf32=False
-                )
+                torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=deterministic, allow_tf32=False)
             )
             stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
             torch.set_float32_matmul_precision("highest")

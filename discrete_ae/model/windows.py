@@ -94,9 +94,7 @@ class Cutter:
 
     def _piece(self, first: int, length: int, stop: int) -> Piece:
         start = (first - self._begin) * self.unit
-        piece = Piece(
-            self._joined()[..., start : start + length * self.unit].clone(), self._done - first, stop - first
-        )
+        piece = Piece(self._joined()[..., start : start + length * self.unit].clone(), self._done - first, stop - first)
         self._done = stop
         return piece
 

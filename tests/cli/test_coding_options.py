@@ -1,4 +1,4 @@
-"""`encode` and `decode` beyond files and folders: formats, patterns, pipes, going on, failing disks, long recordings."""
+"""`encode` and `decode` beyond files and folders: formats, patterns, pipes, broken-off runs, full disks, long audio."""
 
 import re
 import resource
@@ -51,7 +51,8 @@ def write(path, num_samples=8000, rate=16000, channels=1):
 
 
 def names(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.jsonl")
+    return sorted(path.relative_to(folder).as_posix() for path in found)
 
 
 @pytest.mark.parametrize("form", ["npz", "npy", "daec"])
@@ -164,7 +165,8 @@ def test_killed_run_leaves_whole_files_and_is_gone_on_with(here, command, small_
     assert all((here / "out" / n).read_bytes() == (here / "whole" / n).read_bytes() for n in names(here / "whole"))
 
 
-@pytest.mark.parametrize("form", ["wav", "flac", "npz", "daec", "npy"])
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["wav", "flac", "npz"])
 def test_full_disk_leaves_the_old_file(here, small_checkpoint, command, form):
     write(here / "x.wav", 60_000)
     command("encode", "x.wav", "-o", "x.npz")
@@ -177,7 +179,7 @@ def test_full_disk_leaves_the_old_file(here, small_checkpoint, command, form):
 
     done = subprocess.run(
         [*MAIN, verb, source, "-o", f"out.{form}", "-c", str(small_checkpoint), "--device", "cpu", "--force"],
-        preexec_fn=limit,  # noqa: PLW1509
+        preexec_fn=limit,
         capture_output=True,
         text=True,
         check=False,

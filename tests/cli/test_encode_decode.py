@@ -82,8 +82,9 @@ def plain(out):
 
 
 def files(folder):
-    """Everything below a folder, temporary files too."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    """Everything below a folder, temporary files too, but the manifest of codes."""
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.jsonl")
+    return sorted(path.relative_to(folder).as_posix() for path in found)
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ import pytest
 import soundfile
 import torch
 
-from discrete_ae.codec import decode_file, decode_files, encode_file, encode_files
+from discrete_ae.codec import decode_file, decode_files, encode_file, encode_files, read_codes, write_codes
 from discrete_ae.data import read_audio, stream_audio
 from discrete_ae.data.files import probe
+from discrete_ae.data.level import measure_loudness
 from discrete_ae.errors import DataError
 from discrete_ae.model import DiscreteAutoencoder, Runner, SpectralDecoder, SpectralEncoder
 from discrete_ae.quantizers import ScalarQuantizer
@@ -206,6 +207,78 @@ def test_gain_is_taken_back(tmp_path, model):
     coded = encode_file(model, write(tmp_path / "x.wav", 4000))
     louder = decode_file(model, replace(coded, gain_db=-20.0))
     assert np.allclose(louder, 10 * decode_file(model, coded), rtol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [16000, 44100])
+def test_recordings_at_two_levels_have_the_same_codes_and_decode_to_their_levels(tmp_path, model, rate):
+    # A power of two scales every step exactly, as far as the logarithm of the gain, which differs by 1e-15.
+    paths = [write(tmp_path / "loud.wav", rate + 7, rate, 2), tmp_path / "soft.wav"]
+    samples, _ = soundfile.read(paths[0], dtype="float32")
+    soundfile.write(paths[1], samples / 8, rate, subtype="FLOAT")
+    loud, soft = (encode_file(model, path, loudness_lufs=-23) for path in paths)
+    assert np.array_equal(loud.codes, soft.codes)
+    assert soft.gain_db - loud.gain_db == pytest.approx(20 * np.log10(8))
+    assert loud.gain_db == pytest.approx(-23 - measure_loudness(torch.from_numpy(samples.T), rate))
+    np.testing.assert_allclose(decode_file(model, loud), 8 * decode_file(model, soft), rtol=1e-5, atol=1e-7)
+    # The same as the model hears of the amplified samples, and as it makes them, by hand
+    factor = np.float32(10 ** (loud.gain_db / 20))
+    heard = torch.from_numpy(read_audio(paths[0], 16000) * factor)
+    assert np.array_equal(loud.codes, model.encode(heard[:, None]))
+    plain = decode_file(model, replace(loud, gain_db=0.0))
+    np.testing.assert_allclose(decode_file(model, loud), plain / factor, rtol=1e-5, atol=1e-7)
+    assert encode_file(model, paths[0]).gain_db == 0
+
+
+def test_gain_is_written_and_limited(tmp_path, model):
+    def gain(samples):
+        soundfile.write(tmp_path / "x.wav", samples, 16000, subtype="FLOAT")
+        coded = encode_file(model, tmp_path / "x.wav", loudness_lufs=-16)
+        found = []
+        for file_format in ("npz", "daec"):
+            write_codes(coded, tmp_path / f"x.{file_format}", file_format)
+            found.append(read_codes(tmp_path / f"x.{file_format}").gain_db)
+        assert found == [coded.gain_db] * 2
+        return coded.gain_db
+
+    assert gain(np.zeros(16000)) == 0
+    noise = np.random.default_rng(0).uniform(-1, 1, 16000)
+    assert gain(1e-4 * noise) == 30
+    clicks = np.where(np.arange(16000) % 800 == 0, 0.5, 0)
+    assert gain(clicks) == pytest.approx(20 * np.log10(2))
+    assert gain(1e20 * noise) == -200  # what a file of codes can say
+
+
+def test_gain_is_that_of_each_recording_and_independent_of_the_others(tmp_path, model):
+    lengths = {"a": (1, 16000), "b": (200_000, 44100), "c": (4000, 16000), "d": (70_000, 8000)}
+    paths = [write(tmp_path / f"{name}.wav", n, rate, 1 + (name == "b")) for name, (n, rate) in lengths.items()]
+    together = list(encode_files(model, paths, runner=Runner(2), chunk_seconds=0.1, loudness_lufs=-30))
+    for path, encoded in zip(paths, together, strict=True):
+        alone = encode_file(model, path, loudness_lufs=-30)
+        assert encoded.code_file.gain_db == alone.gain_db != 0
+        assert np.array_equal(encoded.code_file.codes, alone.codes)
+
+
+def test_mono_is_measured_as_the_stereo_model_hears_it(tmp_path):
+    model, mono = make_model(channels=2), write(tmp_path / "mono.wav", 16000)
+    samples, _ = soundfile.read(mono, dtype="float32")
+    soundfile.write(tmp_path / "both.wav", np.stack([samples] * 2, axis=1), 16000, subtype="FLOAT")
+    one, two = (encode_file(model, path, loudness_lufs=-23) for path in (mono, tmp_path / "both.wav"))
+    assert one.gain_db == two.gain_db
+    assert np.array_equal(one.codes, two.codes)
+
+
+@pytest.mark.parametrize("loudness_lufs", [-70.1, 0.1, np.nan])
+def test_loudness_out_of_range_is_refused(tmp_path, model, loudness_lufs):
+    with pytest.raises(ValueError, match="loudness_lufs: expected None or a number from -70 to 0"):
+        encode_file(model, write(tmp_path / "x.wav", 4000), loudness_lufs=loudness_lufs)
+
+
+@pytest.mark.parametrize(("channels", "rate"), [(6, 16000), (1, 3999)])
+def test_recording_without_a_defined_loudness_is_refused(tmp_path, model, channels, rate):
+    path = write(tmp_path / "x.wav", 4000, rate, channels)
+    with pytest.raises(DataError, match=rf"x\.wav: has {channels} channels at {rate} Hz, loudness is measured of at"):
+        encode_file(model, path, loudness_lufs=-23)
+    assert encode_file(model, path).num_samples == 4000
 
 
 def test_leaving_early_stops_the_threads(tmp_path, model):

@@ -179,6 +179,12 @@ def cut(path, by=1024):
     path.write_bytes(path.read_bytes()[:-by])
 
 
+def save(path, array):
+    """As np.save, which adds a suffix to a path."""
+    with path.open("wb") as stream:
+        np.save(stream, array)
+
+
 def rewrite_tar(path):
     """A tar whose array has not the shape that its entry says."""
     with tarfile.open(path) as archive:
@@ -200,12 +206,12 @@ def rewrite_tar(path):
         ("tar", lambda folder: (folder / "codes-000000.tar").write_bytes(bytes(10240)), "hold 1 recordings, the index"),
         ("tar", lambda folder: rewrite_tar(folder / "codes-000000.tar"), "a/x does not have the shape"),
         ("tar", lambda folder: cut(folder / "codes-000000.tar", 7200), "codes-000000.tar: damaged"),
-        ("mmap", lambda folder: cut(folder / "codes.npy", 1), "codes.npy: damaged, or no array of codes (cut short)"),
-        ("mmap", lambda folder: (folder / "codes.npy").write_bytes(b"no array"), "codes.npy: damaged, or no array"),
+        ("mmap", lambda folder: cut(folder / "codes.mmap", 1), "codes.mmap: damaged, or no array of codes (cut short)"),
+        ("mmap", lambda folder: (folder / "codes.mmap").write_bytes(b"no array"), "codes.mmap: damaged, or no array"),
         ("mmap", lambda folder: (folder / "recordings.jsonl").unlink(), "recordings.jsonl: damaged or missing"),
         ("mmap", lambda folder: cut(folder / "recordings.jsonl", 9), "recordings.jsonl: damaged or missing"),
-        ("mmap", lambda folder: np.save(folder / "codes.npy", np.ones((3, 9), np.uint8)), "does not fit recordings"),
-        ("mmap", lambda folder: np.save(folder / "codes.npy", np.ones((3, 9))), "expected an unsigned type"),
+        ("mmap", lambda folder: save(folder / "codes.mmap", np.ones((3, 9), np.uint8)), "does not fit recordings"),
+        ("mmap", lambda folder: save(folder / "codes.mmap", np.ones((3, 9))), "expected an unsigned type"),
     ],
 )
 def test_damage_is_one_line_when_the_set_is_opened(copied, kind, damage, message):
@@ -220,7 +226,7 @@ def test_damage_that_comes_later_is_one_line_from_the_item(copied):
     (copied / "files/b.npz").write_bytes((copied / "files/c.npz").read_bytes())
     with pytest.raises(DataError, match=r"b\.npz: does not hold what the manifest says"):
         CodesDataset(copied / "files")[1]
-    for kind, name in (("tar", "codes-000000.tar"), ("mmap", "codes.npy")):
+    for kind, name in (("tar", "codes-000000.tar"), ("mmap", "codes.mmap")):
         dataset = CodesDataset(copied / kind)
         (copied / kind / name).unlink()
         with pytest.raises(DataError, match=rf"{name}: cannot be read"):

@@ -100,7 +100,7 @@ def test_no_shard_is_larger_than_asked_unless_one_recording_is(tmp_path):
 
 def test_the_array_opens_with_numpy_alone(tmp_path, corpus):
     write_memory_map(tmp_path / "codes", tmp_path / "shards")
-    array = np.load(tmp_path / "shards/codes.npy", mmap_mode="r")
+    array = np.load(tmp_path / "shards/codes.mmap", mmap_mode="r")
     assert (array.dtype, array.flags.f_contiguous) == (np.uint16, True)
     rows = [json.loads(line) for line in (tmp_path / "shards/recordings.jsonl").read_text().splitlines()]
     assert [row["key"] for row in rows] == sorted(key_of(name) for name in NAMES)
@@ -121,7 +121,7 @@ def test_the_array_opens_with_numpy_alone(tmp_path, corpus):
 def test_one_byte_holds_256_entries(tmp_path):
     make_corpus(tmp_path / "codes", sizes=(256, 256))
     write_memory_map(tmp_path / "codes", tmp_path / "shards")
-    assert np.load(tmp_path / "shards/codes.npy", mmap_mode="r").dtype == np.uint8
+    assert np.load(tmp_path / "shards/codes.mmap", mmap_mode="r").dtype == np.uint8
 
 
 @pytest.mark.parametrize("kind", ShardKind)
@@ -155,7 +155,7 @@ def test_a_set_is_replaced_whole_and_only_when_asked(tmp_path, corpus):
         write_memory_map(tmp_path / "codes", tmp_path / "shards")
     write_memory_map(tmp_path / "codes", tmp_path / "shards", overwrite=True)
     found = sorted(path.name for path in (tmp_path / "shards").iterdir())
-    assert found == ["codes.npy", "index.json", "notes.txt", "recordings.jsonl"]
+    assert found == ["codes.mmap", "index.json", "notes.txt", "recordings.jsonl"]
 
 
 def test_unwritable_output_is_one_line(tmp_path, corpus):

@@ -152,7 +152,9 @@ def test_same_bits_in_parts_in_batches_and_on_threads(family):
                 found[item].append(codes[..., piece.first : piece.stop])
             assert all(torch.equal(torch.cat(f, dim=-1), codes) for f, codes in zip(found, alone, strict=True))
             found = [[] for _ in signals]
-            for (item, piece), audio in Runner(jobs).map(model, model.window_audio, parts(1, model.decoder_window, alone)):
+            for (item, piece), audio in Runner(jobs).map(
+                model, model.window_audio, parts(1, model.decoder_window, alone)
+            ):
                 found[item].append(audio[..., piece.first * model.hop_length : piece.stop * model.hop_length])
             assert all(torch.equal(torch.cat(f, dim=-1), audio) for f, audio in zip(found, decoded, strict=True))
             assert torch.get_num_threads() == count
@@ -201,7 +203,6 @@ def test_what_has_no_window_keeps_its_place():
 @pytest.mark.parametrize("deterministic", [False, True])
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
 def test_batches_as_on_a_gpu_keep_order_and_shapes(batch_size, deterministic):
-    model = build("conv")
     sizes = [12, 12, 12, 24, 12, 12, 36, 36, 36, 36, 36]
     items = [(i, torch.full((1, size), float(i))) for i, size in enumerate(sizes)]
     items[4:4] = [("end", None)]
@@ -214,6 +215,10 @@ def test_batches_as_on_a_gpu_keep_order_and_shapes(batch_size, deterministic):
     runner = Runner(batch_size=batch_size, deterministic=deterministic)
     found = list(runner._in_batches(function, items, torch.device("cpu")))
     assert [tag for tag, _ in found] == [tag for tag, _ in items]
-    assert all(torch.equal(result, 2 * window) for (_, result), (_, window) in zip(found, items) if window is not None)
+    assert all(
+        torch.equal(result, 2 * window)
+        for (_, result), (_, window) in zip(found, items, strict=True)
+        if window is not None
+    )
     expected = {1: [1] * 11, 3: [3, 1, 2, 3, 2], 100: [3, 1, 2, 5]}[1 if deterministic else batch_size]
     assert batches == expected

@@ -1,0 +1,128 @@
+"""The loudness of audio of any length, in bounded memory: ITU-R BS.1770-4, https://www.itu.int/rec/R-REC-BS.1770
+
+K-weighted audio is cut into blocks of 400 ms that begin every 100 ms; of each its energy is kept, one number, and when
+all have been heard, the gates choose those whose mean is the loudness. Filters, weights and gates are those of
+`torchaudio.functional.loudness`; the deviations:
+
+- the absolute gate of -70 LUFS holds for the audio at a peak of -20 dB, so that quiet audio has a loudness too;
+- audio shorter than a block counts as if silence followed;
+- the filters run in float64 on windows of a few seconds, so that the memory is bounded, and far from full scale, where
+  torchaudio clips what it filters, which makes loud audio measure up to 4 dB too low.
+
+Legend: C channels, N samples per channel.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torchaudio.functional import highpass_biquad, treble_biquad
+
+from discrete_ae.data.channels import Audio
+
+BLOCK_SECONDS = 0.4
+"""Loudness is that of blocks of this length."""
+
+MAX_CHANNELS = 5
+"""The standard gives weights to so many."""
+
+MIN_SAMPLE_RATE = 4000
+"""In Hz. The filter for the treble has its corner at 1500 Hz; below twice of that it would be unstable."""
+
+# From this peak on, the filters cannot reach full scale.
+_MEASURED_PEAK = 0.1
+
+# The slower filter has a double pole that decays by e in 4.2 ms, so that of what lies 0.25 s back there remains
+# 60 e^-60, below -480 dB: no digit of a float32, even where full scale is followed by the faintest noise.
+_CONTEXT_SECONDS = 0.25
+
+_BLOCKS_PER_WINDOW = 64
+_BIAS_LU = -0.691
+_ABSOLUTE_GATE_LUFS = -70.0
+_RELATIVE_GATE = 0.1  # of the mean energy: -10 LU
+_CHANNEL_WEIGHTS = np.array([1.0, 1.0, 1.0, 1.41, 1.41])
+
+
+class Level(NamedTuple):
+    """How loud audio is."""
+
+    loudness_lufs: float
+    """-inf for silence."""
+    peak: float
+    """The greatest magnitude of a sample, full scale at 1."""
+
+
+def measure_stream(blocks: Iterable[Audio], sample_rate: int) -> Level:
+    """Measure audio that comes in blocks; however it is cut, the result is the same to the last bit.
+
+    Args:
+        blocks: (C, n) of any lengths, 1 to `MAX_CHANNELS` channels.
+        sample_rate: in Hz, at least `MIN_SAMPLE_RATE`.
+
+    Raises:
+        ValueError: more channels, or a lower sample rate.
+    """
+    if sample_rate < MIN_SAMPLE_RATE:
+        raise ValueError(f"sample_rate: expected at least {MIN_SAMPLE_RATE} Hz to measure loudness, got {sample_rate}")
+    length = round(BLOCK_SECONDS * sample_rate)
+    step = round(length / 4)
+    context = round(_CONTEXT_SECONDS * sample_rate)
+    advance = _BLOCKS_PER_WINDOW * step
+    peak = 0.0
+    energies: list[float] = []
+    for window in _windows(blocks, context, context + advance + length - step, advance):
+        if len(window) > MAX_CHANNELS:
+            raise ValueError(f"blocks: expected at most {MAX_CHANNELS} channels to measure loudness, got {len(window)}")
+        peak = max(peak, float(np.abs(window).max()))
+        if (missing := context + length - window.shape[1]) > 0:
+            if energies:
+                continue  # the end, shorter than a block, of longer audio
+            window = np.pad(window, ((0, 0), (0, missing)))
+        energies += _energies(window, sample_rate, context, length, step)
+    return Level(_gated_loudness(np.array(energies), peak), peak)
+
+
+def _windows(blocks: Iterable[Audio], context: int, length: int, advance: int) -> Iterator[Audio]:
+    """Cut `context` of silence and the blocks after it into windows (C, length) that begin every `advance` samples.
+
+    The last one is what remains. That windows do not depend on the cutting is why the measurement does not.
+    """
+    waiting: list[Audio] = []
+    num_waiting = 0
+    for block in blocks:
+        if not waiting:
+            waiting, num_waiting = [np.zeros((len(block), context), np.float32)], context
+        waiting.append(block)
+        num_waiting += block.shape[1]
+        if num_waiting >= length:
+            held = np.concatenate(waiting, axis=1)
+            while held.shape[1] >= length:
+                yield held[:, :length]
+                held = held[:, advance:]
+            waiting, num_waiting = [held], held.shape[1]
+    if waiting:
+        yield np.concatenate(waiting, axis=1)
+
+
+def _energies(window: Audio, sample_rate: int, context: int, length: int, step: int) -> list[float]:
+    """The energy of each block after the context: mean squares, added up over the channels by their weights."""
+    scale = _MEASURED_PEAK / (float(np.abs(window).max()) or 1.0)
+    signal = torch.from_numpy(window.astype(np.float64) * scale)
+    signal = treble_biquad(signal, sample_rate, 4.0, 1500.0, 1 / math.sqrt(2))
+    signal = highpass_biquad(signal, sample_rate, 38.0, 0.5)
+    squares = signal[:, context:].square().unfold(-1, length, step).mean(dim=-1).numpy()
+    energies: list[float] = (_CHANNEL_WEIGHTS[: len(window)] @ squares / scale**2).tolist()
+    return energies
+
+
+def _gated_loudness(energies: npt.NDArray[np.float64], peak: float) -> float:
+    """Loudness in LUFS of the blocks that pass both gates, -inf where none does."""
+    absolute_gate = 10 ** ((_ABSOLUTE_GATE_LUFS - _BIAS_LU) / 10) * (peak / _MEASURED_PEAK) ** 2
+    heard = energies[energies > absolute_gate]
+    if not len(heard):
+        return -math.inf
+    loud = heard[heard > _RELATIVE_GATE * heard.mean()]
+    return _BIAS_LU + 10 * math.log10(loud.mean())

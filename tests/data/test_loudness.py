@@ -1,0 +1,137 @@
+"""Loudness of audio that comes in blocks: against torchaudio, the reference tones of ITU-R BS.1770, and any cutting."""
+
+import math
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+import torchaudio
+
+from discrete_ae.data.level import MAX_GAIN_DB, bring_to_loudness, gain_for, measure_loudness
+from discrete_ae.data.loudness import Level, measure_stream
+
+
+def music(seconds, rate=16000, channels=1, peak=0.1):
+    """Noise, the quiet half of it below the relative gate, on a constant, which the filters take away."""
+    count = round(seconds * rate)
+    noise = np.random.default_rng(channels).uniform(-1, 1, (channels, count)) * np.arange(1, channels + 1)[:, None]
+    noise *= np.where(np.arange(count) * 2 < count, 0.1, 1)
+    noise += 0.2
+    return (noise * peak / np.abs(noise).max()).astype(np.float32)
+
+
+def cut(audio, lengths):
+    """Blocks of the given lengths in turn, until the end."""
+    start = 0
+    while start < audio.shape[1]:
+        length = lengths[start % len(lengths)]
+        yield audio[:, start : start + length]
+        start += length
+
+
+@pytest.mark.parametrize("rate", [4000, 8000, 11025, 16000, 44100, 48000, 192000])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+def test_is_torchaudios_where_that_does_not_clip(rate, channels):
+    audio = music(2.03, rate, channels)
+    expected = torchaudio.functional.loudness(torch.from_numpy(audio), rate).item()
+    level = measure_stream(cut(audio, [rate // 3, 7 + rate, 1000]), rate)
+    assert level.loudness_lufs == pytest.approx(expected, abs=0.001)
+    assert level.peak == np.float32(0.1)
+
+
+@pytest.mark.parametrize("seconds", [0.00007, 0.1, 0.39, 0.4, 0.41, 0.499, 0.5, 6.4, 6.65, 6.7, 7.1, 14.0, 20.0])
+def test_any_cutting_gives_the_same_bits(seconds):
+    """Also where the length is that of a window, which advances by 6.4 s, and a little more or less."""
+    audio = music(seconds, channels=2)
+    whole = measure_stream([audio], 16000)
+    for lengths in ([997], [2**16], [16000, 1, 31999], [round(6.4 * 16000)]):
+        assert measure_stream(cut(audio, lengths), 16000) == whole
+    assert measure_loudness(torch.from_numpy(audio), 16000) == whole.loudness_lufs
+    if seconds >= 0.4:
+        expected = torchaudio.functional.loudness(torch.from_numpy(audio), 16000).item()
+        assert whole.loudness_lufs == pytest.approx(expected, abs=0.001)
+
+
+def test_single_samples_and_empty_blocks():
+    audio = music(0.5, 8000)
+    blocks = [block for sample in cut(audio, [1]) for block in (sample, audio[:, :0])]
+    assert measure_stream(blocks, 8000) == measure_stream([audio], 8000)
+
+
+@pytest.mark.parametrize("exponent", [-100, -20, 10, 100])
+def test_level_is_no_matter(exponent):
+    """Powers of two scale the audio exactly; 2^10 is 60 dB beyond full scale."""
+    audio = music(8.0)
+    level, scaled = (measure_stream([x], 16000) for x in (audio, np.ldexp(audio, exponent)))
+    assert scaled.loudness_lufs - level.loudness_lufs == pytest.approx(20 * math.log10(2) * exponent)
+    assert scaled.peak == level.peak * 2.0**exponent
+
+
+@pytest.mark.parametrize("amplitude", [2.0, 1.0, 1e-5])
+def test_reference_tone_in_each_channel(amplitude):
+    """BS.1770-4, annex 1: 997 Hz at full scale reads -3.01 LKFS in front, 10 log10(1.41) = 1.49 dB more behind."""
+    tone = (amplitude * np.sin(2 * np.pi * 997 / 48000 * np.arange(8 * 48000))).astype(np.float32)
+    for channel in range(5):
+        audio = np.zeros((5, len(tone)), np.float32)
+        audio[channel] = tone
+        expected = -3.01 + (1.49 if channel >= 3 else 0) + 20 * math.log10(amplitude)
+        assert measure_stream([audio], 48000).loudness_lufs == pytest.approx(expected, abs=0.05)
+
+
+def test_gates_see_the_whole_recording():
+    """Only the loudest tenth counts, wherever it is; with it the peak, which decides what is silence, comes late."""
+    loud = music(2.0, peak=1.0)
+    alone = measure_stream([loud], 16000).loudness_lufs
+    faint = 1e-4 * music(18.0, peak=1.0)  # 80 dB below: under the absolute gate
+    for parts in ([faint, loud], [loud, faint], [faint, loud, faint]):
+        assert measure_stream(parts, 16000).loudness_lufs == pytest.approx(alone, abs=0.7)  # blocks across the border
+
+
+def test_silence_has_no_loudness():
+    assert measure_stream([np.zeros((2, 100_000), np.float32)] * 3, 16000) == Level(-math.inf, 0.0)
+    assert measure_stream([], 16000) == Level(-math.inf, 0.0)
+    assert measure_stream([np.zeros((1, 0), np.float32)], 16000) == Level(-math.inf, 0.0)
+    # Blocks of 0.4 s begin every 0.1 s: the last 10 ms of 0.51 s lie in none.
+    late = np.zeros((1, 8160), np.float32)
+    late[0, -100:] = 0.1
+    assert measure_stream([late], 16000) == Level(-math.inf, np.float32(0.1))
+
+
+def test_memory_does_not_grow_with_the_length():
+    block = music(4.0)
+
+    def peak_memory(count):
+        tracemalloc.start()
+        measure_stream((block + 0 for _ in range(count)), 16000)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    peak_memory(1)  # what is imported or cached at the first call
+    assert peak_memory(100) < peak_memory(10) + 200_000  # 400 s are 25.6 MB
+
+
+def test_what_has_no_loudness_is_refused():
+    with pytest.raises(ValueError, match="expected at most 5 channels to measure loudness, got 6"):
+        measure_stream([np.zeros((6, 100), np.float32)], 16000)
+    with pytest.raises(ValueError, match="sample_rate: expected at least 4000 Hz to measure loudness, got 3999"):
+        measure_stream([np.zeros((1, 100), np.float32)], 3999)
+
+
+def test_gain_by_hand():
+    assert gain_for(Level(-30.0, 0.1), -23.0) == 7.0
+    assert gain_for(Level(-10.0, 1.0), -23.0) == -13.0
+    assert gain_for(Level(-60.0, 1e-3), -23.0) == MAX_GAIN_DB
+    assert gain_for(Level(-30.0, 0.5), -23.0) == pytest.approx(20 * math.log10(2))  # then the peak is 1
+    assert gain_for(Level(0.0, 10.0), -10.0) == -20.0
+    assert gain_for(Level(-math.inf, 0.0), -23.0) == 0.0
+
+
+@pytest.mark.parametrize("target", [-50.0, -23.0, -5.0])
+@pytest.mark.parametrize("peak", [1e-5, 0.05, 1.0, 3.0])
+def test_the_streams_gain_is_that_of_a_crop(target, peak):
+    audio = music(1.0, channels=2, peak=peak)
+    gain_db = gain_for(measure_stream(cut(audio, [5000]), 16000), target)
+    expected = bring_to_loudness(torch.from_numpy(audio), 16000, target)
+    np.testing.assert_allclose(audio * np.float32(10 ** (gain_db / 20)), expected, rtol=1e-6)
