@@ -12,8 +12,8 @@ from discrete_ae.errors import DataError
 def written_whole(target: Path) -> Iterator[Path]:
     """Give a name beside `target` to write under, which becomes `target` at the end of the block.
 
-    If the block fails, what it wrote is removed. A process that is killed leaves `target` as it was. What it leaves under the other name, which follows from the
-    target's, is written over by the next one.
+    If the block fails, what it wrote is removed. A process that is killed leaves `target` as it was; what it leaves
+    under the other name, which follows from the target's, is written over by the next one.
 
     Raises:
         DataError: if the file cannot be written, or the disk is full.

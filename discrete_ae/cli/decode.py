@@ -43,7 +43,7 @@ def decode(
         typer.Argument(
             metavar="INPUT",
             show_default=False,
-            help="Files of codes (.npz, .npy, .daec), folders of them, patterns, or - for standard input.",
+            help="Files of codes (.npz, .npy, .daec), folders of them, patterns, or - for stdin.",
         ),
     ],
     out: Annotated[
@@ -53,7 +53,7 @@ def decode(
             "-o",
             metavar="OUT",
             show_default=False,
-            help="The folder for the recordings; for one also a file, .wav or .flac, or - for standard output.",
+            help="The folder for the recordings; of one also a .wav or .flac file, or - for stdout.",
         ),
     ],
     checkpoint: CheckpointOption,

@@ -44,7 +44,7 @@ def encode(
         typer.Argument(
             metavar="INPUT",
             show_default=False,
-            help="Recordings, folders of them, patterns such as 'corpus/**/*.wav', or - for standard input.",
+            help="Recordings, folders of them, patterns such as 'corpus/**/*.wav', or - for stdin.",
         ),
     ],
     out: Annotated[
@@ -54,7 +54,7 @@ def encode(
             "-o",
             metavar="OUT",
             show_default=False,
-            help="The folder for the codes; for one recording also a .npz, .npy or .daec file, or - for standard output.",
+            help="The folder for the codes; of one recording also a .npz, .npy or .daec file, or - for stdout.",
         ),
     ],
     checkpoint: CheckpointOption,

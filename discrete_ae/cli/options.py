@@ -44,7 +44,7 @@ JobsOption = Annotated[
 ]
 BatchSecondsOption = Annotated[
     float,
-    typer.Option(min=0.1, help="On a GPU, seconds of audio computed together; on a CPU codes need none of this."),
+    typer.Option(min=0.1, help="On a GPU, seconds of audio computed at once; a CPU computes window by window."),
 ]
 DeterministicOption = Annotated[
     bool, typer.Option("--deterministic", help="On a GPU, the same bits every time, more slowly; a CPU always does so.")
