@@ -148,7 +148,7 @@ def _read(model: "DiscreteAutoencoder", path: Path, *, force: bool = True) -> "C
         DataError: they cannot be read, or do not fit.
     """
     from discrete_ae.codec import read_codes, read_npy
-    from discrete_ae.codec.codec import bare_codes, check_fits
+    from discrete_ae.codec.fitting import bare_codes, check_fits
 
     is_bare = path.suffix.lower() == ".npy"
     code_file = None if is_bare else read_codes(path, model.entropy_model)

@@ -10,32 +10,24 @@ mono file; any other model takes recordings with its own number of channels.
 Axes: C audio channels, N samples, S streams, K codebooks, T frames.
 """
 
-import math
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from discrete_ae.codec.code_file import MAX_GAIN_DB
-from discrete_ae.codec.container import CodeFile, Codes, codes_dtype
+from discrete_ae.codec.container import CodeFile, codes_dtype
+from discrete_ae.codec.fitting import check_fits
+from discrete_ae.codec.recordings import Recording, read_ahead
 from discrete_ae.data.channels import Audio
-from discrete_ae.data.files import AudioFile, probe
-from discrete_ae.data.level import gain_for
-from discrete_ae.data.loudness import MAX_CHANNELS, MIN_SAMPLE_RATE, measure_stream
-from discrete_ae.data.prefetching import Prefetched
-from discrete_ae.data.reading import BLOCK_FRAMES, stream_audio
 from discrete_ae.data.resampling import Resampler
 from discrete_ae.errors import DataError
 from discrete_ae.model import DiscreteAutoencoder, Runner
 from discrete_ae.model.windows import Cutter, Piece
-
-FILES_AHEAD = 4
 
 Progress = Callable[[float], None]
 """Is told the seconds of audio that were done since it was last called."""
@@ -56,6 +48,25 @@ class Decoded(NamedTuple):
     code_file: CodeFile
     blocks: Iterator[Audio]
     """(C, n) float32, together the recording at its own sample rate and of its length; take them before the next."""
+
+
+@dataclass(eq=False)
+class _Codes:
+    """Those of one recording: the same file given twice is two."""
+
+    code_file: CodeFile
+
+
+Source = TypeVar("Source", Recording, _Codes)
+
+
+class _Part(NamedTuple, Generic[Source]):
+    """The frames of one stream that a window gives; the last of a recording gives none."""
+
+    source: Source
+    stream: int = 0
+    first: int = 0
+    stop: int = 0
 
 
 def encode_files(
@@ -99,8 +110,8 @@ def encode_files(
         raise ValueError(f"loudness_lufs: expected None or a number from -70 to 0, got {loudness_lufs}")
     sizes = model.quantizer.codebook_sizes[:num_codebooks]
 
-    def windows() -> Iterator[tuple[_Part, Tensor | None]]:
-        for recording in _read_ahead(model, paths, chunk_seconds, loudness_lufs):
+    def windows() -> Iterator[tuple[_Part[Recording], Tensor | None]]:
+        for recording in read_ahead(model, paths, chunk_seconds, loudness_lufs):
             cutter = Cutter(model.encoder_window, model.hop_length)
             try:
                 for block in recording.blocks:
@@ -111,7 +122,7 @@ def encode_files(
             yield _Part(recording), None
 
     results = (runner or Runner()).map(model, lambda audio: model.window_codes(audio, num_codebooks), windows())
-    for recording, parts in groupby(results, key=lambda result: result[0].recording):
+    for recording, parts in groupby(results, key=lambda result: result[0].source):
         codes: list[list[np.ndarray]] = []
         for part, found in parts:
             if found is None:
@@ -161,19 +172,18 @@ def decode_files(
         DataError: codes do not fit the model; or, from the blocks, they decode to NaN or infinity.
     """
 
-    def windows() -> Iterator[tuple[_Part, Tensor | None]]:
+    def windows() -> Iterator[tuple[_Part[_Codes], Tensor | None]]:
         for code_file in code_files:
             check_fits(model, code_file, force=force)
             cutter = Cutter(model.decoder_window, 1)
-            recording = _Recording(Path(), code_file=code_file)
-            yield from _parts(recording, cutter.push(torch.from_numpy(code_file.codes.astype(np.int64))))
-            yield from _parts(recording, cutter.finish())
-            yield _Part(recording), None
+            source = _Codes(code_file)
+            yield from _parts(source, cutter.push(torch.from_numpy(code_file.codes.astype(np.int64))))
+            yield from _parts(source, cutter.finish())
+            yield _Part(source), None
 
     results = (runner or Runner()).map(model, model.window_audio, windows())
-    for recording, parts in groupby(results, key=lambda result: result[0].recording):
-        assert recording.code_file is not None
-        yield Decoded(recording.code_file, _decoded_blocks(model, recording.code_file, parts, progress))
+    for source, parts in groupby(results, key=lambda result: result[0].source):
+        yield Decoded(source.code_file, _decoded_blocks(model, source.code_file, parts, progress))
 
 
 def encode_file(
@@ -207,94 +217,22 @@ def decode_file(model: DiscreteAutoencoder, code_file: CodeFile, force: bool = F
     return audio
 
 
-@dataclass(eq=False)
-class _Recording:
-    """One on its way: its audio or its codes."""
-
-    path: Path
-    file: AudioFile | None = None
-    blocks: Iterable[Audio] = ()
-    error: DataError | None = None
-    gain_db: float = 0.0
-    code_file: CodeFile | None = None
-
-
-class _Part(NamedTuple):
-    """The frames of one stream that a window gives; the last of a recording gives none."""
-
-    recording: _Recording
-    stream: int = 0
-    first: int = 0
-    stop: int = 0
-
-
-def _read_ahead(
-    model: DiscreteAutoencoder, paths: Iterable[Path], chunk_seconds: float, loudness_lufs: float | None
-) -> Iterator[_Recording]:
-    """The recordings, of which the next few are being read already."""
-    ahead: deque[_Recording] = deque()
-    try:
-        for path in paths:
-            ahead.append(_opened(model, path, chunk_seconds, loudness_lufs))
-            if len(ahead) > FILES_AHEAD:
-                yield ahead.popleft()
-        while ahead:
-            yield ahead.popleft()
-    finally:
-        for recording in ahead:
-            if isinstance(recording.blocks, Prefetched):
-                recording.blocks.close()
-
-
-def _opened(model: DiscreteAutoencoder, path: Path, chunk_seconds: float, loudness_lufs: float | None) -> _Recording:
-    try:
-        file = probe(path)
-        if model.channels != 1 and file.channels not in (1, model.channels):
-            raise DataError(
-                f"{path}: has {file.channels} channels, the model takes {model.channels}; "
-                f"convert it to {model.channels} channels, or use a mono model, which codes each channel alone"
-            )
-        if loudness_lufs is not None and (file.channels > MAX_CHANNELS or file.sample_rate < MIN_SAMPLE_RATE):
-            raise DataError(
-                f"{path}: has {file.channels} channels at {file.sample_rate} Hz, loudness is measured of at most "
-                f"{MAX_CHANNELS}, from {MIN_SAMPLE_RATE} Hz on; encode it without a loudness"
-            )
-    except DataError as error:
-        return _Recording(path, error=error)
-    # As in training, mono is copied into every channel.
-    channels = model.channels if file.channels == 1 else None
-    blocks_ahead = max(1, round(chunk_seconds * file.sample_rate / BLOCK_FRAMES))
-    recording = _Recording(path, file)
-
-    def blocks() -> Iterator[Audio]:
-        if loudness_lufs is not None:
-            level = measure_stream(stream_audio(file, file.sample_rate, channels), file.sample_rate)
-            # A float file may be so far beyond full scale that its gain would not fit into the codes' description.
-            recording.gain_db = max(gain_for(level, loudness_lufs), -MAX_GAIN_DB)
-        factor = np.float32(10 ** (recording.gain_db / 20))
-        for block in stream_audio(file, model.sample_rate, channels):
-            yield block * factor
-
-    recording.blocks = Prefetched(blocks(), blocks_ahead)
-    return recording
-
-
 def _streams(block: Audio, channels: int) -> Tensor:
     """(S C, n) to (S, C, n)."""
     return torch.from_numpy(block).unflatten(0, (-1, channels))
 
 
-def _parts(recording: _Recording, pieces: Iterable[Piece]) -> Iterator[tuple[_Part, Tensor]]:
+def _parts(source: Source, pieces: Iterable[Piece]) -> Iterator[tuple[_Part[Source], Tensor]]:
     """The windows (S, ...) of all streams, one by one."""
     for piece in pieces:
         for stream, signal in enumerate(piece.signal):
-            yield _Part(recording, stream, piece.first, piece.stop), signal
+            yield _Part(source, stream, piece.first, piece.stop), signal
 
 
 def _decoded_blocks(
     model: DiscreteAutoencoder,
     code_file: CodeFile,
-    parts: Iterable[tuple[_Part, Tensor | None]],
+    parts: Iterable[tuple[_Part[_Codes], Tensor | None]],
     progress: Progress | None,
 ) -> Iterator[Audio]:
     hop, missing = model.hop_length, code_file.num_model_samples
@@ -317,71 +255,3 @@ def _decoded_blocks(
         if progress:
             progress((part.stop - part.first) / model.frame_rate_hz)
     yield resampler.finish()
-
-
-def check_fits(model: DiscreteAutoencoder, code_file: CodeFile, *, force: bool = False) -> None:
-    """Refuse codes that a model cannot decode.
-
-    Args:
-        model: which is to decode them.
-        code_file: the codes.
-        force: take those of a model of another hash too, if all else fits.
-
-    Raises:
-        DataError: the codes are those of another model, or do not fit this one.
-    """
-    if code_file.model_hash != model.model_hash and not force:
-        this = model.model_hash or "unnamed"
-        raise DataError(
-            f"codes of another model ({code_file.model_hash[:12]}), this one is {this[:12]}; "
-            "decode with the checkpoint that made them, or use force"
-        )
-    counts = model.quantizer.decodable_counts
-    if code_file.codebook_sizes not in [model.quantizer.codebook_sizes[:count] for count in counts]:
-        raise DataError(
-            f"codes of codebooks with {_listed(code_file.codebook_sizes)} entries, the model has "
-            f"{_listed(model.quantizer.codebook_sizes)}; decode with the checkpoint that made them"
-        )
-    if code_file.model_sample_rate != model.sample_rate:
-        raise DataError(
-            f"codes of a model at {code_file.model_sample_rate} Hz, this one is at {model.sample_rate} Hz; "
-            "decode with the checkpoint that made them"
-        )
-    num_streams, _, num_frames = code_file.codes.shape
-    if model.channels != 1 and num_streams != 1:
-        raise DataError(
-            f"codes of {num_streams} channels one by one, the model takes {model.channels} together; "
-            "decode with the checkpoint that made them"
-        )
-    expected = math.ceil(code_file.num_model_samples / model.hop_length)
-    if num_frames != expected:
-        raise DataError(
-            f"has {num_frames} frames where {code_file.num_samples} samples at {code_file.sample_rate} Hz make "
-            f"{expected} of this model; decode with the checkpoint that made them"
-        )
-
-
-def bare_codes(model: DiscreteAutoencoder, codes: Codes) -> CodeFile:
-    """Codes (S, K, T) that come without a file, as those of a model: whole frames at its own sample rate.
-
-    Raises:
-        DataError: they are no codes of this model.
-    """
-    try:
-        return CodeFile(
-            codes=codes,
-            sample_rate=model.sample_rate,
-            num_samples=codes.shape[-1] * model.hop_length,
-            model_sample_rate=model.sample_rate,
-            codebook_sizes=model.quantizer.codebook_sizes[: codes.shape[1]],
-            model_hash=model.model_hash or "",
-        )
-    except ValueError as error:
-        raise DataError(
-            f"not codes of this model: {error}; give codes that it made, (streams, codebooks, frames)"
-        ) from error
-
-
-def _listed(sizes: tuple[int, ...]) -> str:
-    """[4, 4, 4] as `3 x 4`, since codebooks are mostly alike and sometimes many."""
-    return f"{len(sizes)} x {sizes[0]}" if len(set(sizes)) == 1 else " + ".join(map(str, sizes))
