@@ -15,7 +15,7 @@ from constriction import stream  # type: ignore[import-untyped]
 from discrete_ae.entropy_coding.contexts import ContextTable
 from discrete_ae.entropy_coding.tables import PRECISION, StaticTable, Weights
 
-LANE_FRAMES = 256
+LANE_FRAMES = 64
 """Codes are cut into lanes of at most this many frames, coded side by side: a call of the coder then has a symbol of
 every lane. The first frame of a lane does without the frame before."""
 

@@ -48,8 +48,8 @@ def probability(model, codes, s, k, t, lane):
 
 
 def test_bits_are_those_of_the_frequencies(model):
-    codes = correlated(99, streams=2, frames=300)  # two lanes of 150 frames
-    expected = -sum(math.log2(probability(model, codes, *at, lane=150)) for at in np.ndindex(codes.shape))
+    codes = correlated(99, streams=2, frames=300)  # five lanes of 60 frames
+    expected = -sum(math.log2(probability(model, codes, *at, lane=60)) for at in np.ndindex(codes.shape))
     assert model.cross_entropy_bits(codes, "context") == pytest.approx(expected, rel=1e-4)
     base = np.split(model.to_arrays()["base"], np.cumsum(SIZES)[:-1])
     expected = -sum(np.log2(base[k][codes[:, k]] / base[k].sum()).sum() for k in range(len(SIZES)))
