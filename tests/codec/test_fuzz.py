@@ -3,13 +3,9 @@
 The seed of the coverage-guided part is FUZZ_SEED.
 """
 
-import importlib.util
 import io
 import json
-import os
 import struct
-import subprocess
-import sys
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -194,30 +190,6 @@ def test_a_compressed_bomb_takes_no_memory(savez):
     peak, found = peak_of(stream.getvalue(), read_npz)
     assert found is None
     assert peak < 4 * len(stream.getvalue()) + 1_000_000
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not importlib.util.find_spec("atheris"), reason="atheris is not installed; it is on Linux only")
-def test_coverage_guided(tmp_path):
-    seed = os.environ.get("FUZZ_SEED", "0")
-    harness = Path(__file__).with_name("fuzz_readers.py")
-    root = str(Path(__file__).parents[2])
-    done = subprocess.run(
-        [
-            sys.executable,
-            str(harness),
-            "-runs=15000",
-            f"-seed={seed}",
-            "-max_total_time=15",
-            f"-artifact_prefix={tmp_path}/",
-        ],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": root, "TMPDIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_formats_have_samples():

@@ -1,0 +1,55 @@
+"""Damaged bundles, found by coverage (atheris): `load` returns a model or raises a DataError of one line.
+
+    python tests/model/fuzz_bundle.py -runs=100000 -seed=7           # by hand, with any of libFuzzer's options
+
+One file of a valid bundle is replaced at a time; the input's first byte says which. `tests/test_fuzz_harnesses.py` runs it briefly.
+"""
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["discrete_ae", "json"]):
+    from discrete_ae.build import load
+    from discrete_ae.errors import DataError
+    from discrete_ae.model.bundle import CONFIG, ENTROPY, TENSORS
+
+VALID = Path(__file__).parents[1] / "golden" / "bundle_v1"
+FILES = (CONFIG, TENSORS, ENTROPY)
+FOLDER = Path(tempfile.mkdtemp(prefix="fuzz_bundle_"))
+BUNDLE = FOLDER / "bundle"
+
+
+def one_input(data: bytes) -> None:
+    """Replace a file, load, and put it back."""
+    if not data:
+        return
+    name = FILES[data[0] % len(FILES)]
+    (BUNDLE / name).write_bytes(data[1:])
+    try:
+        load(BUNDLE)
+    except DataError as error:
+        message = str(error)
+        assert message.startswith(f"{BUNDLE}"), message
+        assert "\n" not in message, message
+        assert len(message) < 2000, message
+    finally:
+        shutil.copyfile(VALID / name, BUNDLE / name)
+
+
+def main() -> None:
+    """Fuzz, from the valid files on."""
+    shutil.copytree(VALID, BUNDLE)
+    corpus = FOLDER / "corpus"
+    corpus.mkdir()
+    for i, name in enumerate(FILES):
+        (corpus / name).write_bytes(bytes([i]) + (VALID / name).read_bytes())
+    atheris.Setup([*sys.argv, str(corpus), "-max_len=16384", "-len_control=0"], one_input)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
