@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 from discrete_ae.cli.files import Job, is_there
@@ -92,8 +93,8 @@ def progress_bar(
     if not tally.console.is_terminal:
         yield lambda seconds: None
         return
-    columns = TextColumn("{task.description}"), BarColumn(), _AudioColumn()
-    with Progress(*columns, console=tally.console, transient=True) as progress:
+    columns = TextColumn("{task.description}"), BarColumn(bar_width=None), _AudioColumn(Column(no_wrap=True))
+    with Progress(*columns, console=tally.console, transient=True, expand=True) as progress:
         task = progress.add_task(label, total=None)
         # Opening a file waits for the disk: on a network file system threads are worth a factor.
         with ThreadPoolExecutor(16) as pool:
@@ -108,7 +109,7 @@ class _AudioColumn(ProgressColumn):
             return Text("looking at the files")
         speed = task.speed or 0.0
         left = clock((task.total - task.completed) / speed) if speed else "?"
-        return Text(f"{clock(task.completed)} of {clock(task.total)} of audio, {speed:.0f} x real time, {left} left")
+        return Text(f"{clock(task.completed)} of {clock(task.total)} audio, {speed:.0f} x real time, {left} left")
 
 
 def clock(seconds: float) -> str:
