@@ -2,6 +2,18 @@
 
 import math
 
+MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 100, 768_000
+"""In Hz, of recordings and models: from seismographs to the fastest converters. A resampler's memory grows with the
+ratio of two rates, and is 80 MB between these."""
+
+
+def sample_rate(name: str, value: int) -> int:
+    """A sample rate in Hz that recordings and models may have."""
+    # numpy's integers are none: a rate goes into files as plain JSON.
+    if not isinstance(value, int) or isinstance(value, bool) or not MIN_SAMPLE_RATE <= value <= MAX_SAMPLE_RATE:
+        raise ValueError(f"{name}: expected whole Hz from {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE}, got {value!r:.40}")
+    return value
+
 
 def true_or_false(name: str, value: bool) -> bool:
     """A boolean: of a word such as "maybe" Python makes true."""

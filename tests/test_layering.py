@@ -22,7 +22,7 @@ ARROWS: dict[str, set[str]] = {
     "model": {"quantizers", "entropy_coding"},
     "losses": {"checks"},
     "metrics": set(),
-    "data": set(),
+    "data": {"checks"},
     "training": {"model", "losses", "metrics", "data"},
     "codec": {"model", "data"},
     "report": {"model", "losses", "metrics"},

@@ -78,6 +78,15 @@ def split(jobs: Sequence[Job], tally: Tally, *, force: bool) -> tuple[list[Job],
     return todo, there
 
 
+def refuse_existing(tally: Tally, there: Sequence[Job]) -> None:
+    """Count outputs that are in the way as failures, in one line."""
+    if not there:
+        return
+    more = f", and {len(there) - 1} others" if len(there) > 1 else ""
+    tally.fail(f"{there[0].target}{more}: exists already; use --skip-existing to go on, or --force to overwrite it")
+    tally.failed += len(there) - 1
+
+
 @contextmanager
 def progress_bar(
     tally: Tally, label: str, jobs: Sequence[Job], duration_s: Callable[[Path], float]
@@ -101,6 +110,17 @@ def progress_bar(
             total = sum(pool.map(lambda job: _duration_or_zero(duration_s, job.source), jobs))
         progress.update(task, total=total)
         yield lambda seconds: progress.advance(task, seconds)
+
+
+@contextmanager
+def interruptible(tally: Tally, verb: str) -> Iterator[None]:
+    """At Ctrl-C say how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        files = "1 file" if tally.done == 1 else f"{tally.done} files"
+        tally.warn(f"interrupted after {files} {verb}; the same command with --skip-existing goes on")
+        raise
 
 
 class _AudioColumn(ProgressColumn):

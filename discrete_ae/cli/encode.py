@@ -70,7 +70,6 @@ def encode(
         int | None,
         typer.Option(
             "--codebooks",
-            "--num-codebooks",
             min=1,
             show_default="all",
             help="Use only the first codebooks of a residual quantizer, for a lower bitrate.",
@@ -101,7 +100,10 @@ def encode(
         ),
     ] = None,
     skip_existing: SkipExistingOption = False,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite files of codes that exist.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", metavar="", help="Overwrite files of codes that exist.")
+    ] = False,
+    num_codebooks: Annotated[int | None, typer.Option(min=1, hidden=True, help="Earlier name of --codebooks.")] = None,
 ) -> None:
     """Turn recordings into files of integer codes.
 
@@ -128,6 +130,7 @@ def encode(
     from discrete_ae.codec.shards import ShardKind
     from discrete_ae.data.files import SUFFIXES, probe
 
+    codebooks = codebooks or num_codebooks
     given, overrides = split_overrides(inputs)
     if not given:
         raise UsageError("nothing to encode: give recordings, or folders of them")
@@ -161,8 +164,13 @@ def encode(
             raise typer.Exit(status)
         report.begin()
         todo, there = batch.split(planned.jobs, report.tally, force=force)
-        outcomes = [report.say(existing(model, settings, job, keep=skip_existing)) for job in there]
-        with batch.progress_bar(report.tally, "encoding", todo, lambda path: probe(path).duration_s) as progress:
+        if not skip_existing:
+            batch.refuse_existing(report.tally, there)
+        outcomes = [report.say(existing(model, settings, job, keep=True)) for job in there if skip_existing]
+        with (
+            batch.progress_bar(report.tally, "encoding", todo, lambda path: probe(path).duration_s) as progress,
+            batch.interruptible(report.tally, "encoded"),
+        ):
             outcomes += [report.say(outcome) for outcome in encoded(model, todo, settings, progress)]
         status = report.finish(outcomes, to_stderr=out == DASH)
     raise typer.Exit(status)

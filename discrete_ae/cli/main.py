@@ -92,7 +92,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         # An error in the command line: its class is Click's in some versions of Typer, Typer's own in others.
         if not hasattr(error, "format_message"):
             raise
-        _fail(f"{error.format_message().rstrip('.')}; see {NAME} --help", getattr(error, "exit_code", 2))
+        context = getattr(error, "ctx", None)
+        message = error.format_message().rstrip(".").replace("Value error, ", "")
+        _fail(f"{message}; see {context.command_path if context else NAME} --help", getattr(error, "exit_code", 2))
 
 
 def _fail(message: str, status: int) -> NoReturn:

@@ -47,10 +47,16 @@ BatchSecondsOption = Annotated[
     typer.Option(min=0.1, help="On a GPU, seconds of audio computed at once; a CPU computes window by window."),
 ]
 DeterministicOption = Annotated[
-    bool, typer.Option("--deterministic", help="On a GPU, the same bits every time, more slowly; a CPU always does so.")
+    bool,
+    typer.Option(
+        "--deterministic", metavar="", help="On a GPU, the same bits every time, more slowly; a CPU always does so."
+    ),
 ]
 SkipExistingOption = Annotated[
-    bool, typer.Option("--skip-existing", help="Leave out what is there already: go on with a run that was broken off.")
+    bool,
+    typer.Option(
+        "--skip-existing", metavar="", help="Leave out what is there already: go on with a run that was broken off."
+    ),
 ]
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from discrete_ae import checks
+
 Codes = npt.NDArray[np.integer[Any]]
 
 MAX_GAIN_DB = 200.0
@@ -108,8 +110,7 @@ def check_description(
     if not 1 <= num_samples < 2**63:
         raise ValueError(f"num_samples: expected at least 1, and below 2^63, got {num_samples}")
     for name, rate in (("sample_rate", sample_rate), ("model_sample_rate", model_sample_rate)):
-        if not 1 <= rate < 2**31:
-            raise ValueError(f"{name}: expected Hz, at least 1 and below 2^31, got {rate}")
+        checks.sample_rate(name, rate)
     if wrong := [size for size in codebook_sizes if not 2 <= size < 2**63]:
         raise ValueError(f"codebook_sizes: expected at least 2 entries in each, and below 2^63, got {wrong[0]}")
     if not re.fullmatch("[0-9a-f]{64}", model_hash):

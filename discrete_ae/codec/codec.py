@@ -127,6 +127,11 @@ def encode_files(
         for part, found in parts:
             if found is None:
                 continue
+            if bool((found < 0).any()):
+                recording.error = DataError(
+                    f"{recording.path}: the model makes NaN or infinite latents of it; use another checkpoint, or "
+                    "bring its samples down to full scale"
+                )
             if part.stream == len(codes):
                 codes.append([])
             codes[part.stream].append(found[:, part.first : part.stop].cpu().numpy().astype(codes_dtype(sizes)))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from discrete_ae.codec.code_file import check_description
+from discrete_ae.entropy_coding.arrays import MAX_CODEBOOKS
 from discrete_ae.entropy_coding.tables import SYMBOLS_PER_BYTE
 
 CODINGS = ("packed", "radix", "order0", "context")
@@ -76,6 +77,8 @@ class DaecHeader:
                 "expected at least one stream, codebook and frame, "
                 f"got {self.num_streams}, {len(self.codebook_sizes)} and {self.num_frames}"
             )
+        if len(self.codebook_sizes) > MAX_CODEBOOKS:
+            raise ValueError(f"expected at most {MAX_CODEBOOKS} codebooks, got {len(self.codebook_sizes)}")
         # Packed codes take at least a bit each; a range coder holds back up to 8 bytes.
         if self.num_streams * len(self.codebook_sizes) * self.num_frames > SYMBOLS_PER_BYTE * (self.payload_bytes + 8):
             raise ValueError(
@@ -123,7 +126,7 @@ class DaecHeader:
             raise ValueError(f"{payload_bytes} bytes of payload, where its header says {found.get('payload_bytes')}")
         if "gain_db" in said:
             found["gain_db"] = float(_typed(said, "gain_db", (int, float), "a number"))
-        found["codebook_sizes"] = _run_lengths(said.get("codebooks"), SYMBOLS_PER_BYTE * (payload_bytes + 8))
+        found["codebook_sizes"] = _run_lengths(said.get("codebooks"))
         required = {"model_hash", "coding", *_INTEGERS.values()}
         if missing := required - set(found):
             raise ValueError(f"its header lacks {', '.join(sorted(missing))}")
@@ -143,14 +146,14 @@ def _typed(said: Mapping[str, Any], key: str, kind: type | tuple[type, ...], exp
     return value
 
 
-def _run_lengths(runs: Any, most: int) -> tuple[int, ...]:
-    """[[size, count], ...] to the sizes, at most so many."""
+def _run_lengths(runs: Any) -> tuple[int, ...]:
+    """[[size, count], ...] to the sizes, so few that a short text cannot ask for much memory."""
     valid = isinstance(runs, list) and all(
         isinstance(run, list) and len(run) == 2 and all(type(number) is int and number > 0 for number in run)
         for run in runs
     )
     if not valid:
         raise ValueError("codebooks: expected pairs of positive numbers, a size and how often it comes")
-    if sum(count for _, count in runs) > most:
-        raise ValueError(f"codebooks: expected at most {most} of them in so short a payload")
+    if (number := sum(count for _, count in runs)) > MAX_CODEBOOKS:
+        raise ValueError(f"codebooks: expected at most {MAX_CODEBOOKS} of them, got {number}")
     return tuple(size for size, count in runs for _ in range(count))

@@ -9,6 +9,7 @@ import numpy as np
 
 from discrete_ae.codec.code_file import MAX_GAIN_DB
 from discrete_ae.data.channels import Audio
+from discrete_ae.data.completeness import require_complete
 from discrete_ae.data.files import AudioFile, probe
 from discrete_ae.data.level import gain_for
 from discrete_ae.data.loudness import MAX_CHANNELS, MIN_SAMPLE_RATE, measure_stream
@@ -62,6 +63,7 @@ def read_ahead(
 def _opened(model: DiscreteAutoencoder, path: Path, chunk_seconds: float, loudness_lufs: float | None) -> Recording:
     try:
         file = probe(path)
+        require_complete(path)
         if model.channels != 1 and file.channels not in (1, model.channels):
             raise DataError(
                 f"{path}: has {file.channels} channels, the model takes {model.channels}; "

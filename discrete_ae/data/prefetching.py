@@ -24,7 +24,8 @@ class Prefetched(Generic[Item]):
     def __init__(self, items: Iterable[Item], ahead: int) -> None:
         self._queue: queue.Queue[tuple[object, BaseException | None]] = queue.Queue(ahead)
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._make, args=(items,), daemon=True, name="prefetch")
+        # No daemon: one that is stopped in the middle of native code at the end of the program takes it down.
+        self._thread = threading.Thread(target=self._make, args=(items,), name="prefetch")
         self._thread.start()
 
     def __iter__(self) -> Iterator[Item]:
@@ -40,19 +41,24 @@ class Prefetched(Generic[Item]):
     def close(self) -> None:
         """Stop the thread and wait for it."""
         self._stopped.set()
-        while self._thread.is_alive():
-            try:
-                self._queue.get(timeout=0.01)  # room for the item that it is about to leave
-            except queue.Empty:
-                continue
+        self._thread.join()
 
     def _make(self, items: Iterable[Item]) -> None:
         try:
             for item in items:
-                self._queue.put((item, None))
-                if self._stopped.is_set():
+                if not self._leave(item, None):
                     return
         except BaseException as error:  # whatever it is, it belongs to whoever waits for the item
-            self._queue.put((None, error))
+            self._leave(None, error)
         else:
-            self._queue.put((_END, None))
+            self._leave(_END, None)
+
+    def _leave(self, item: object, error: BaseException | None) -> bool:
+        """Wait for room; False if nobody will make any, since it was closed or the program has ended."""
+        while not self._stopped.is_set() and threading.main_thread().is_alive():
+            try:
+                self._queue.put((item, error), timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False

@@ -16,11 +16,10 @@ import soxr
 from discrete_ae.data.channels import Audio, match_channels
 from discrete_ae.data.files import AudioFile, probe
 from discrete_ae.data.handles import opened
-from discrete_ae.data.resampling import Resampler, margin_frames
+from discrete_ae.data.resampling import BLOCK_FRAMES, Resampler, block_frames, margin_frames
 from discrete_ae.errors import DataError
 
-BLOCK_FRAMES = 2**16
-"""So much is read at once. It is no option: the last bits of an MP3's samples depend on it, as on every seek."""
+__all__ = ["BLOCK_FRAMES", "read_audio", "stream_audio"]
 
 # The header of an MP3 may promise a few of its frames, 1152 samples each, more than there are; more is missing only
 # where a file was cut off.
@@ -82,18 +81,23 @@ def stream_audio(file: AudioFile, sample_rate: int, channels: int | None = None)
         channels: of the result, as in `match_channels`; None keeps the file's.
 
     Returns:
-        Blocks (C, n) of `BLOCK_FRAMES` of the file each.
+        Blocks (C, n) of `block_frames` of the file each, usually `BLOCK_FRAMES`. That is no option: the last bits of an
+        MP3's samples depend on it, as on every seek.
 
     Raises:
         DataError: as `read_audio`, when the block is reached.
     """
     length = math.ceil(file.num_frames * sample_rate / file.sample_rate)
-    resampler = Resampler(file.sample_rate, sample_rate, channels or file.channels, length)
+    block = block_frames(file.sample_rate, sample_rate, max(file.channels, channels or 0))
+    try:
+        resampler = Resampler(file.sample_rate, sample_rate, channels or file.channels, length)
+    except DataError as error:
+        raise DataError(f"{file.path}: {error}") from error
     try:
         with soundfile.SoundFile(os.fsencode(file.path)) as source:
             _require_unchanged(source, file)
-            for start in range(0, file.num_frames, BLOCK_FRAMES):
-                frames = np.zeros((min(BLOCK_FRAMES, file.num_frames - start), file.channels), np.float32)
+            for start in range(0, file.num_frames, block):
+                frames = np.zeros((min(block, file.num_frames - start), file.channels), np.float32)
                 _read_into(frames, source, file, start)
                 yield resampler.push(match_channels(np.ascontiguousarray(frames.T), channels, file.path))
     except (soundfile.SoundFileError, OSError) as error:

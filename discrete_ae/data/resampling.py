@@ -1,14 +1,34 @@
 """Resampling of audio that arrives in parts, with the very samples that the whole would have."""
 
 import math
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import soxr
 
 from discrete_ae.data.channels import Audio
+from discrete_ae.errors import DataError
 
-# soxr's HQ filter looks less far than this to both sides of a sample, at every usual rate.
+# soxr's HQ filter looks less far than this to both sides of a sample: so many samples at the lower rate, and in any case
+# so long.
+MARGIN_SAMPLES = 160
 MARGIN_S = 0.02
+
+BLOCK_FRAMES = 2**16
+"""So much goes through a resampler at once, at usual rates, and is read at once; see `block_frames`."""
+
+# Samples of all channels, as they go in or come out: 4 MB.
+_BLOCK_SAMPLES = 2**20
+# soxr holds back about 800 samples of the lower rate, in each channel: at this ratio 13 million of the higher one.
+_MAX_RATIO_OF_ALL_CHANNELS = 2**14
+
+
+def block_frames(source_rate: int, target_rate: int, channels: int) -> int:
+    """How much of the source to resample at once, at least 1 frame.
+
+    `BLOCK_FRAMES`, unless there are very many channels, or a block would become far longer than it was.
+    """
+    return max(1, min(BLOCK_FRAMES, _BLOCK_SAMPLES * source_rate // (channels * max(source_rate, target_rate))))
 
 
 def margin_frames(source_rate: int, target_rate: int) -> int:
@@ -17,7 +37,8 @@ def margin_frames(source_rate: int, target_rate: int) -> int:
     Of the source's samples only each `step`-th falls on a sample of the result: the margin is a multiple of it.
     """
     step = source_rate // math.gcd(source_rate, target_rate)
-    return step * math.ceil(MARGIN_S * source_rate / step)
+    margin_s = max(MARGIN_S, MARGIN_SAMPLES / min(source_rate, target_rate))
+    return step * math.ceil(margin_s * source_rate / step)
 
 
 class Resampler:
@@ -28,26 +49,43 @@ class Resampler:
         target_rate: in Hz.
         channels: C.
         num_samples: length of the result in samples per channel: what lies beyond it is cut off.
+
+    Raises:
+        DataError: so many channels so far up would not fit into memory.
     """
 
     def __init__(self, source_rate: int, target_rate: int, channels: int, num_samples: int) -> None:
         self._missing = num_samples
-        self._margin = np.zeros((channels, margin_frames(source_rate, target_rate)), np.float32)
-        self._excess = self._margin.shape[1] * target_rate // source_rate
+        if channels * max(source_rate, target_rate) > _MAX_RATIO_OF_ALL_CHANNELS * min(source_rate, target_rate):
+            raise DataError(
+                f"{channels} channels from {source_rate} to {target_rate} Hz take too much memory; use fewer channels, "
+                "or a rate between"
+            )
+        self._block = block_frames(source_rate, target_rate, channels)
+        # Silence takes no memory as long as nobody writes to it.
+        margin = margin_frames(source_rate, target_rate)
+        self._margin: Audio = np.broadcast_to(np.zeros((channels, 1), np.float32), (channels, margin))
+        self._excess = margin * target_rate // source_rate
         self._stream = None
         if source_rate != target_rate:
             self._stream = soxr.ResampleStream(source_rate, target_rate, channels, dtype="float32", quality="HQ")
-            self._through(self._margin)
+            self.push(self._margin)
 
     def push(self, part: Audio) -> Audio:
         """The samples (C, n) of the result, n any number from 0 on, that are known with this part (C, N)."""
-        return self._through(part)
+        return _joined(self.pieces(part))
+
+    def pieces(self, part: Audio, *, last: bool = False) -> Iterator[Audio]:
+        """As `push`, in pieces of bounded length however long the part; take them all."""
+        starts = range(0, max(part.shape[1], 1), self._block)
+        for start in starts:
+            yield self._through(part[:, start : start + self._block], last=last and start == starts[-1])
 
     def finish(self) -> Audio:
         """The rest (C, n) of the result."""
         if self._stream is None:
-            return self._margin[:, :0]
-        return self._through(self._margin, last=True)
+            return np.zeros((len(self._margin), 0), np.float32)
+        return _joined(self.pieces(self._margin, last=True))
 
     def _through(self, part: Audio, *, last: bool = False) -> Audio:
         if self._stream is not None:
@@ -58,3 +96,8 @@ class Resampler:
         part = part[:, : self._missing]
         self._missing -= part.shape[1]
         return np.ascontiguousarray(part)
+
+
+def _joined(pieces: Iterable[Audio]) -> Audio:
+    parts = list(pieces)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from discrete_ae import checks
 from discrete_ae.model.base import Decoder, Encoder
 from discrete_ae.model.runner import Runner
 from discrete_ae.model.span import Span
@@ -41,7 +42,8 @@ class DiscreteAutoencoder(nn.Module):
         decoder: hidden frames to audio, with the encoder's channels and strides.
 
     Raises:
-        ValueError: if encoder and decoder do not fit one another.
+        ValueError: for a sample rate out of range (see `checks.sample_rate`), or if encoder and decoder do not fit one
+            another.
     """
 
     model_hash: str | None = None
@@ -51,8 +53,6 @@ class DiscreteAutoencoder(nn.Module):
 
     def __init__(self, sample_rate: int, encoder: Encoder, quantizer: Quantizer, decoder: Decoder) -> None:
         super().__init__()
-        if sample_rate < 1:
-            raise ValueError(f"sample_rate: expected Hz, at least 1, got {sample_rate}")
         if encoder.channels != decoder.channels:
             raise ValueError(
                 f"channels: the encoder has {encoder.channels}, the decoder {decoder.channels}; make them equal"
@@ -62,7 +62,7 @@ class DiscreteAutoencoder(nn.Module):
                 f"strides: the encoder has {encoder.strides}, the decoder {decoder.strides}; give both the encoder's "
                 "order, the decoder undoes them from the last to the first"
             )
-        self.sample_rate = sample_rate
+        self.sample_rate = checks.sample_rate("sample_rate", sample_rate)
         self.encoder = encoder
         self.to_latents = nn.Conv1d(encoder.dim, quantizer.dim, 1)
         self.quantizer = quantizer
@@ -142,13 +142,19 @@ class DiscreteAutoencoder(nn.Module):
             num_codebooks: how many of the codebooks to use, where the quantizer is residual; None is all of them.
 
         Raises:
-            ValueError: for audio of another shape, a quantizer without codes, or a num_codebooks that it cannot decode.
+            ValueError: for audio of another shape, or of which the model makes what is no number, a quantizer without
+                codes, or a num_codebooks that it cannot decode.
         """
         self._check_audio(audio)
         self.quantizer.check_count(num_codebooks)
-        return self._in_windows(
+        codes = self._in_windows(
             audio, self.encoder_window, self.hop_length, 1, lambda windows: self.window_codes(windows, num_codebooks)
         )
+        if bool((codes < 0).any()):
+            raise ValueError(
+                "audio: the model makes NaN or infinite latents of it; bring its samples to [-1, 1]"
+            )
+        return codes
 
     def decode(self, codes: Tensor, num_samples: int | None = None) -> Tensor:
         """Audio (B, C, N) of codes (B, K, T), without gradient; N = num_samples, or T * hop_length if None.
@@ -169,9 +175,14 @@ class DiscreteAutoencoder(nn.Module):
         return audio[..., : num_samples or available]
 
     def window_codes(self, audio: Tensor, num_codebooks: int | None = None) -> Tensor:
-        """Codes (B, K, T) of one window of audio (B, C, T hop_length), all at once."""
+        """Codes (B, K, T) of one window of audio (B, C, T hop_length), all at once.
+
+        They are -1 in a frame whose latents are not finite: no code stands for it.
+        """
         with torch.autocast(audio.device.type, enabled=False):
-            return self.quantizer.encode(self.latents(audio), num_codebooks)
+            latents = self.latents(audio)
+            codes = self.quantizer.encode(latents, num_codebooks)
+            return codes.masked_fill(~latents.isfinite().all(dim=1, keepdim=True), -1)
 
     def window_audio(self, codes: Tensor) -> Tensor:
         """Audio (B, C, T hop_length) of one window of codes (B, K, T), all at once."""

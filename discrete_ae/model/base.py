@@ -14,7 +14,8 @@ from discrete_ae.model.span import Span
 
 
 def _is_whole(value: float) -> bool:
-    return isinstance(value, int | float) and value >= 1 and float(value).is_integer()
+    # 320.0 would make lengths of audio floats too, which PyTorch refuses only in the middle of the work.
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 class _Half(nn.Module, ABC):

@@ -5,11 +5,12 @@ and another order gives other last bits, now and then another code. On a CPU, th
 itself and on one thread, and the cores work on several windows at a time: which is also what is fastest.
 """
 
-from collections import deque
+import threading
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -39,8 +40,12 @@ class Runner(NamedTuple):
     ) -> Iterator[tuple[Tag, Tensor | None]]:
         """Apply a function of the network to windows, each with a tag of the caller's, in their order.
 
+        Until the last result is taken, or the iterator closed, the network is in evaluation mode, and the process has
+        one thread for each operation and full float32 precision. Several may run at a time, in threads of the caller's;
+        other code should leave torch.set_num_threads alone meanwhile, which is not for one thread only.
+
         Args:
-            network: whose parameters tell the device; it is in evaluation mode meanwhile.
+            network: whose parameters tell the device.
             function: windows (B, ...) of one shape to results (B, ...), on the network's device.
             windows: tags and windows (...) on the CPU; what has no window passes through.
 
@@ -48,7 +53,7 @@ class Runner(NamedTuple):
             The tags with the results (...), on the network's device, without gradient.
         """
         device = next(network.parameters()).device
-        with _ready(network, device, self.deterministic):
+        with _ready(network, self.deterministic):
             if device.type == "cpu":
                 yield from self._on_threads(function, windows)
             else:
@@ -57,10 +62,7 @@ class Runner(NamedTuple):
     def _on_threads(
         self, function: Callable[[Tensor], Tensor], windows: Iterable[tuple[Tag, Tensor | None]]
     ) -> Iterator[tuple[Tag, Tensor | None]]:
-        threads = torch.get_num_threads()
-        jobs = self.jobs or min(threads, MAX_JOBS)
-        # Here too, until all is done: threads that wait for the next small operation take the cores from the windows.
-        torch.set_num_threads(1)
+        jobs = self.jobs or min(_PROCESS.threads, MAX_JOBS)
         pool = ThreadPoolExecutor(jobs, thread_name_prefix="window")
         pending: deque[tuple[Tag, Future[Tensor] | None]] = deque()
         try:
@@ -72,7 +74,6 @@ class Runner(NamedTuple):
                 yield _finished(*pending.popleft())
         finally:
             pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(threads)
 
     def _in_batches(
         self, function: Callable[[Tensor], Tensor], windows: Iterable[tuple[Tag, Tensor | None]], device: torch.device
@@ -99,8 +100,7 @@ class Runner(NamedTuple):
 
 
 def _on_one_thread(function: Callable[[Tensor], Tensor], window: Tensor) -> Tensor:
-    # For the calling thread alone, and every time: whoever sets it elsewhere sets it here too.
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # for the calling thread alone
     with torch.no_grad():
         return function(window[None])[0]
 
@@ -109,22 +109,61 @@ def _finished(tag: Tag, result: Future[Tensor] | None) -> tuple[Tag, Tensor | No
     return tag, None if result is None else result.result()
 
 
+class _Process:
+    """What holds for the whole process while windows are computed: the first runner sets it, the last puts it back."""
+
+    def __init__(self) -> None:
+        self.threads = torch.get_num_threads()
+        self._lock = threading.Lock()
+        self._stack = ExitStack()
+        self._users: Counter[nn.Module | None] = Counter()
+        self._modes: dict[nn.Module, list[nn.Module]] = {}
+
+    def enter(self, network: nn.Module, deterministic: bool) -> None:
+        """Count a runner in, with its network."""
+        with self._lock:
+            if not self._users[None]:
+                self._set(deterministic)
+            if not self._users[network]:
+                self._modes[network] = [module for module in network.modules() if module.training]
+                network.eval()
+            self._users.update((None, network))
+
+    def leave(self, network: nn.Module) -> None:
+        """Count it out."""
+        with self._lock:
+            self._users.subtract((None, network))
+            if not self._users[network]:
+                del self._users[network]
+                for module in self._modes.pop(network):
+                    module.training = True  # not network.train(): a part may have been frozen in evaluation mode
+            if not self._users[None]:
+                self._stack.close()
+
+    def _set(self, deterministic: bool) -> None:
+        self._stack = ExitStack()
+        self.threads = torch.get_num_threads()
+        self._stack.callback(torch.set_num_threads, self.threads)
+        # In all threads: those that wait for the next small operation would take the cores from the windows.
+        torch.set_num_threads(1)
+        # TensorFloat-32 rounds the factors to 10 bits: far more codes would differ from those of a CPU, whose own
+        # matrix products "medium" makes coarser.
+        self._stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+        torch.set_float32_matmul_precision("highest")
+        self._stack.enter_context(
+            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=deterministic, allow_tf32=False)
+        )
+        self._stack.enter_context(parametrize.cached())  # normalized weights are computed once
+
+
+_PROCESS = _Process()
+
+
 @contextmanager
-def _ready(network: nn.Module, device: torch.device, deterministic: bool) -> Iterator[None]:
-    """In evaluation mode, with normalized weights computed once, and on a GPU in full float32."""
-    modes: list[tuple[Any, bool]] = [(module, module.training) for module in network.modules() if module.training]
-    with ExitStack() as stack:
-        stack.enter_context(parametrize.cached())
-        if device.type == "cuda":
-            # TensorFloat-32 rounds the factors to 10 bits: far more codes would differ from those of a CPU.
-            stack.enter_context(
-                torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=deterministic, allow_tf32=False)
-            )
-            stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
-            torch.set_float32_matmul_precision("highest")
-        network.eval()
-        try:
-            yield
-        finally:
-            for module, training in modes:
-                module.training = training
+def _ready(network: nn.Module, deterministic: bool) -> Iterator[None]:
+    """In evaluation mode, in full float32, one thread a window."""
+    _PROCESS.enter(network, deterministic)
+    try:
+        yield
+    finally:
+        _PROCESS.leave(network)

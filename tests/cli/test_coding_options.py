@@ -166,6 +166,22 @@ def test_killed_run_leaves_whole_files_and_is_gone_on_with(here, command, small_
 
 
 @pytest.mark.slow
+def test_interrupt_in_the_middle_of_a_recording_ends_cleanly(here, small_checkpoint):
+    write(here / "in/a.wav", 16000)
+    write(here / "in/long.wav", 16000 * 1800)
+    given = [*MAIN, "encode", "in", "-o", "out", "-c", str(small_checkpoint), "--device", "cpu", "--jobs", "1"]
+    with subprocess.Popen(given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not (here / "out/a.npz").exists() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (130, "")
+    assert err == "warning: interrupted after 1 file encoded; the same command with --skip-existing goes on\n"
+    assert [path.name for path in (here / "out").iterdir()] == ["a.npz"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["wav", "flac", "npz"])
 def test_full_disk_leaves_the_old_file(here, small_checkpoint, command, form):
     write(here / "x.wav", 60_000)

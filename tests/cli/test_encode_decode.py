@@ -143,7 +143,7 @@ def test_fewer_codebooks_of_a_residual_model_are_the_first_ones(here, command, t
     model = save_checkpoint(tmp_path_factory.mktemp("residual") / "best.ckpt", quantizer=RESIDUAL)
     write(here / "a.wav", num_samples=16000)
     for count, kbps in ((1, "0.20"), (3, "0.60"), (4, "0.80")):  # 4 bits a codebook, 50 frames a second
-        status, out, err = command("encode", "a.wav", "-o", f"{count}.npz", "--num-codebooks", count, model=model)
+        status, out, err = command("encode", "a.wav", "-o", f"{count}.npz", "--codebooks", count, model=model)
         assert (status, err) == (0, [])
         assert plain(out) == [f"1 file encoded, 0 failed: 1.0 s of audio, {kbps} kbps nominal"]
         assert command("decode", f"{count}.npz", "-o", f"{count}.wav", model=model)[0] == 0
@@ -159,7 +159,7 @@ def test_fewer_codebooks_of_a_residual_model_are_the_first_ones(here, command, t
 @pytest.mark.parametrize("count", [0, 7, 9])
 def test_codebooks_that_do_not_decode_alone_are_a_usage_error(here, command, count):
     write(here / "a.wav")
-    status, out, err = command("encode", "a.wav", "-o", "a.npz", "--num-codebooks", count)
+    status, out, err = command("encode", "a.wav", "-o", "a.npz", "--codebooks", count)
     assert (status, out) == (2, [])
     (line,) = err
     assert "--codebooks" in line
@@ -237,7 +237,7 @@ def test_existing_output_needs_force(here, command):
     (here / "codes").mkdir(parents=True)
     (here / "codes/x.npz").write_text("mine")
     status, out, err = command("encode", "a", "-o", "codes")
-    assert (status, err) == (1, ["error: codes/x.npz: exists already; use --force to overwrite it"])
+    assert (status, err) == (1, ["error: codes/x.npz: exists already; use --skip-existing to go on, or --force to overwrite it"])
     assert plain(out) == ["1 file encoded, 1 failed: 0.2 s of audio, 3.20 kbps nominal"]
     assert (here / "codes/x.npz").read_text() == "mine"
     assert command("encode", "a", "-o", "codes", "--force")[0] == 0
@@ -363,7 +363,8 @@ def test_interrupt_leaves_nothing_half_written(here, command, monkeypatch):
 
     monkeypatch.setattr(Path, "replace", interrupted)
     status, _, err = command("encode", "a", "-o", "codes")
-    assert (status, err) == (130, [])
+    assert status == 130
+    assert err == ["warning: interrupted after 1 file encoded; the same command with --skip-existing goes on"]
     assert files(here / "codes") == ["x.npz"]
 
 
@@ -395,8 +396,8 @@ def test_wrong_checkpoint_is_one_line(here, command):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["encode"], "error: Missing argument 'INPUT'; see discrete-ae --help"),
-        (["encode", "x", "-o", "y"], "error: Missing option '--checkpoint' / '-c'; see discrete-ae --help"),
+        (["encode"], "error: Missing argument 'INPUT'; see discrete-ae encode --help"),
+        (["encode", "x", "-o", "y"], "error: Missing option '--checkpoint' / '-c'; see discrete-ae encode --help"),
         (["encde"], "error: No such command 'encde'"),
         (["encode", "--colour"], "error: No such option: --colour"),
         (["encode", "x", "-o", "y", "-c", "z", "--device", "tpu"], "error: Invalid value for '--device'"),

@@ -2,7 +2,8 @@
 
     python tests/codec/fuzz_readers.py -runs=1000000 -seed=7         # by hand, with any of libFuzzer's options
 
-`tests/test_fuzz_harnesses.py` runs it briefly. Half of the inputs are given a true checksum, or nothing behind it would be reached.
+`test_fuzz_harnesses.py` runs it briefly. Half of the inputs are given a true checksum, or nothing behind it would be
+reached.
 """
 
 import io

@@ -185,7 +185,8 @@ def test_a_recording_that_fails_in_the_middle_harms_no_other(tmp_path, model):
     paths = [good, tmp_path / "none.wav", damaged, good, silent, good]
     found = list(encode_files(model, paths))
     assert [encoded.path for encoded in found] == paths
-    assert [encoded.error is None for encoded in found] == [True, False, True, True, False, True]
+    assert [encoded.error is None for encoded in found] == [True, False, False, True, False, True]
+    assert "was cut off" in str(found[2].error)
     assert "holds NaN" in str(found[4].error)
     expected = encode_file(model, good).codes
     assert all(np.array_equal(found[i].code_file.codes, expected) for i in (0, 3, 5))
@@ -288,3 +289,11 @@ def test_leaving_early_stops_the_threads(tmp_path, model):
     next(results)
     results.close()
     assert threading.active_count() == before
+
+
+def test_model_that_makes_no_numbers_of_a_recording_says_so(tmp_path):
+    broken = make_model()
+    with torch.no_grad():
+        broken.to_latents.bias[3] = np.inf
+    with pytest.raises(DataError, match=r"x\.wav: the model makes NaN or infinite latents"):
+        encode_file(broken, write(tmp_path / "x.wav", 4000))

@@ -2,7 +2,8 @@
 
     python tests/model/fuzz_bundle.py -runs=100000 -seed=7           # by hand, with any of libFuzzer's options
 
-One file of a valid bundle is replaced at a time; the input's first byte says which. `tests/test_fuzz_harnesses.py` runs it briefly.
+One file of a valid bundle is replaced at a time; the input's first byte says which. `test_fuzz_harnesses.py`
+runs it briefly.
 """
 
 import shutil

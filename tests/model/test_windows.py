@@ -1,6 +1,7 @@
 """Windows of a signal, and results that do not depend on batches, parts or threads, for every family."""
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from discrete_ae.model import (
     Runner,
     SpectralDecoder,
     SpectralEncoder,
+    runner,
 )
 from discrete_ae.model.windows import Cutter, Window
 from discrete_ae.quantizers import GumbelSoftmaxQuantizer, ResidualQuantizer, ScalarQuantizer, VectorQuantizer
@@ -222,3 +224,45 @@ def test_batches_as_on_a_gpu_keep_order_and_shapes(batch_size, deterministic):
     )
     expected = {1: [1] * 11, 3: [3, 1, 2, 3, 2], 100: [3, 1, 2, 5]}[1 if deterministic else batch_size]
     assert batches == expected
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_a_gpu_computes_in_full_float32(deterministic):
+    """The switches that a GPU obeys; they can be set without one."""
+    cudnn, before = torch.backends.cudnn, torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("high")
+        with runner._ready(build("conv"), deterministic):
+            assert not cudnn.allow_tf32
+            assert not cudnn.benchmark
+            assert cudnn.deterministic == deterministic
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert cudnn.allow_tf32
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_encodings_at_a_time_do_not_disturb_one_another():
+    """In threads, of one model in training mode: the bits are those of one alone, and all is as before at the end."""
+    model = build("conv").train()
+    signals = [noise(1, 1, 3000, seed=seed) for seed in range(12)]
+    alone = [model.encode(signal) for signal in signals]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            together = list(pool.map(model.encode, signals))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+    assert all(module.training for module in model.modules())
+
+
+def test_latents_that_are_no_numbers_have_no_code():
+    model = build("conv")
+    with torch.no_grad():
+        model.to_latents.bias[0] = torch.nan
+    with pytest.raises(ValueError, match="NaN or infinite latents"):
+        model.encode(noise(1, 1, 1000))
