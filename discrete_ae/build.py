@@ -22,6 +22,7 @@ from discrete_ae.model.bundle import read_bundle
 from discrete_ae.model.checkpoint import check_resumable, read_checkpoint
 from discrete_ae.model.claims import check_claims
 from discrete_ae.model.saved import SavedModel, model_hash
+from discrete_ae.paths import Kind, kind_of
 from discrete_ae.quantizers import Quantizer
 from discrete_ae.rounding import Rounding
 from discrete_ae.schedules import Schedule, write_scheduled_numbers
@@ -115,7 +116,7 @@ def read_saved(path: str | Path) -> SavedModel:
     Raises:
         DataError: if it is missing, damaged, or neither of the two.
     """
-    return read_bundle(path) if Path(path).is_dir() else read_checkpoint(path)
+    return read_bundle(path) if kind_of(path) is Kind.FOLDER else read_checkpoint(path)
 
 
 def restore(path: str | Path, saved: SavedModel) -> DiscreteAutoencoder:

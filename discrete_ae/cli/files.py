@@ -8,10 +8,12 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from discrete_ae.data.files import walk
+from discrete_ae.data.files import SUFFIXES, unreadable, walk
 from discrete_ae.errors import DataError, UsageError
+from discrete_ae.paths import Kind, kind_of
 from discrete_ae.writing import unwritable
 
+CODE_SUFFIXES = (".npz", ".npy", ".daec")
 PICTURES = ("png", "svg", "pdf")
 
 
@@ -28,7 +30,7 @@ class Plan(NamedTuple):
     jobs: list[Job]
     """In the order of the inputs, those of a folder sorted by path; no two with the same target."""
     problems: list[DataError]
-    """The inputs that are not there, or hold nothing to be done."""
+    """The inputs that are not there, or hold nothing to be done, and the folders in them that cannot be read."""
 
 
 def plan(inputs: Sequence[Path], out: Path, source_suffixes: Collection[str], target_suffix: str) -> Plan:
@@ -50,17 +52,15 @@ def plan(inputs: Sequence[Path], out: Path, source_suffixes: Collection[str], ta
         DataError: nothing can be written at `out`.
     """
     found: dict[tuple[Path, Path], None] = {}  # (source, its folder below `out`), each once, in order
-    problems = []
+    problems: list[DataError] = []
     for path in inputs:
         try:
-            found |= dict.fromkeys(_sources(path, source_suffixes, alone=len(inputs) == 1))
+            found |= dict.fromkeys(_sources(path, source_suffixes, problems, alone=len(inputs) == 1))
         except DataError as error:
             problems.append(error)
-        except OSError as error:
-            problems.append(DataError(f"{path}: cannot be read ({error.strerror}); check the name"))
 
     if names_file(out, [target_suffix]):
-        if len(inputs) > 1 or (inputs and inputs[0].is_dir()):
+        if len(inputs) > 1 or (inputs and _is_folder(inputs[0])):
             raise UsageError(f"-o {out}: one file, for several inputs or a folder; give a folder")
         _check_writable(out.parent, out)
         return Plan([Job(source, out) for source, _ in found], problems)
@@ -78,6 +78,23 @@ def names_file(out: Path, suffixes: Collection[str]) -> bool:
         return out.suffix.lower() in suffixes and not out.is_dir()
     except OSError as error:
         raise unwritable(out, error.strerror) from error
+
+
+def refuse_other_suffix(out: Path, command: str, suffixes: Sequence[str]) -> None:
+    """Refuse an `out` that a user takes for a file, by its suffix, and that would become a folder of this name.
+
+    Args:
+        out: as it was given.
+        command: its name.
+        suffixes: of the files that it writes, lower-case, dot included.
+
+    Raises:
+        UsageError: it has the suffix of other recordings or codes, and is no folder that exists.
+        DataError: its name is impossible.
+    """
+    if names_file(out, (SUFFIXES | set(CODE_SUFFIXES)) - set(suffixes)):
+        *others, last = suffixes
+        raise UsageError(f"-o {out}: {command} writes {', '.join(others)} or {last}; give one of these, or a folder")
 
 
 def is_there(target: Path) -> bool:
@@ -107,16 +124,28 @@ def check_free(target: Path) -> None:
         raise already_there(target)
 
 
-def _sources(path: Path, suffixes: Collection[str], *, alone: bool) -> list[tuple[Path, Path]]:
-    """The files of an input, each with its folder below the output."""
-    if not path.exists():
+def _is_folder(path: Path) -> bool:
+    try:
+        return kind_of(path) is Kind.FOLDER
+    except DataError:  # which is among the problems
+        return False
+
+
+def _sources(
+    path: Path, suffixes: Collection[str], problems: list[DataError], *, alone: bool
+) -> list[tuple[Path, Path]]:
+    """The files of an input, each with its folder below the output; adds to the problems what cannot be read of it."""
+    kind = kind_of(path)
+    if kind is Kind.NOTHING:
         if glob.has_magic(str(path)):
             return _matches(path)
         raise DataError(f"{path}: no such file or folder; check the name")
-    if not path.is_dir():
+    if kind is not Kind.FOLDER:
         return [(path, Path())]
-    files = sorted(file for file in walk(path) if file.suffix.lower() in suffixes)
-    if not files:
+    closed: list[OSError] = []
+    files = sorted(file for file in walk(path, closed.append) if file.suffix.lower() in suffixes)
+    problems += map(unreadable, closed)
+    if not files and not closed:
         usual = [suffix for suffix in (".wav", ".flac", ".ogg", ".opus", ".mp3", ".npz") if suffix in suffixes]
         raise DataError(f"{path}: no {', '.join(usual)} files in it or below; give another folder")
     # abspath gives "." its name; resolve() would give the name that a link points to

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 import soundfile
 
+from discrete_ae import checks
 from discrete_ae.errors import DataError
+from discrete_ae.paths import Kind, kind_of
 
 log = logging.getLogger("discrete_ae")
 
@@ -68,34 +70,47 @@ def probe(path: Path) -> AudioFile:
     """Read the header of `path`.
 
     Raises:
-        DataError: libsndfile cannot read the file, or it holds no samples.
+        DataError: libsndfile cannot read the file, it holds no samples, or its sample rate is out of range.
     """
+    if kind_of(path) is Kind.OTHER:  # opening a pipe would wait, perhaps for ever, for somebody to write to it
+        raise DataError(f"{path}: a pipe or device, expected a file; give -, and the recording as standard input")
     try:
         info = soundfile.info(os.fsencode(path))
     except (soundfile.SoundFileError, OSError) as error:
-        reason = "empty file" if path.is_file() and path.stat().st_size == 0 else "not readable as audio"
+        reason = "empty file" if kind_of(path) is Kind.FILE and path.stat().st_size == 0 else "not readable as audio"
         raise DataError(f"{path}: {reason}; remove or replace it") from error
     if info.frames < 1:
         raise DataError(f"{path}: no samples; remove or replace it")
+    try:
+        checks.sample_rate("sample rate", info.samplerate)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}; resample or remove it") from error
     return AudioFile(path, info.samplerate, info.channels, info.frames)
 
 
 def find_audio(root: str | Path, *, strict: bool = False) -> Scan:
     """Find the audio files below `root` by suffix, folder links followed, hidden names left out.
 
-    Files that cannot be read are left out and named in one warning.
+    Files that cannot be read are left out and named in one warning, folders in one each.
 
     Raises:
-        DataError: `root` is missing, is no folder or holds no readable audio; with `strict`, also at the first file
-            that cannot be read.
+        DataError: `root` is missing, is no folder or holds no readable audio; with `strict`, also at the first file or
+            folder that cannot be read.
     """
     root = Path(root).expanduser()
-    if not root.exists():
+    kind = kind_of(root)
+    if kind is Kind.NOTHING:
         raise DataError(f"{root}: no such folder; give the folder that holds the recordings")
-    if not root.is_dir():
+    if kind is not Kind.FOLDER:
         raise DataError(f"{root}: is a file, expected a folder; give the folder that holds the recordings")
+
+    def onerror(error: OSError) -> None:
+        if strict:
+            raise unreadable(error)
+        log.warning("Skipped: %s", unreadable(error))
+
     log.info("Looking for audio in %s", root)
-    paths = sorted((p for p in walk(root) if p.suffix.lower() in SUFFIXES), key=lambda p: _key(p, root))
+    paths = sorted((p for p in walk(root, onerror) if p.suffix.lower() in SUFFIXES), key=lambda p: _key(p, root))
     if not paths:
         raise DataError(
             f"{root}: no audio files (.wav, .flac, .ogg, .opus, .mp3, …) in it or below; give another folder"
@@ -160,15 +175,23 @@ def _key(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
-def walk(root: Path) -> Iterator[Path]:
-    """Yield the files below a folder, folder links followed, hidden names left out."""
+def walk(root: Path, onerror: Callable[[OSError], None]) -> Iterator[Path]:
+    """Yield the files below a folder, folder links followed, hidden names left out.
+
+    `onerror` is told of each folder that cannot be read.
+    """
     seen: set[str] = set()  # a folder link may point to one of its own parents
-    for folder, subfolders, names in os.walk(root, followlinks=True):
+    for folder, subfolders, names in os.walk(root, onerror=onerror, followlinks=True):
         seen.add(os.path.realpath(folder))
         subfolders[:] = [
             name for name in subfolders if not name.startswith(".") and os.path.realpath(Path(folder, name)) not in seen
         ]
         yield from (Path(folder, name) for name in names if not name.startswith("."))
+
+
+def unreadable(error: OSError) -> DataError:
+    """The error of a folder that cannot be read."""
+    return DataError(f"{error.filename}: cannot be read ({error.strerror}); see to its permissions")
 
 
 def _probe_or_error(path: Path) -> AudioFile | DataError:
