@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from discrete_ae import checks
 from discrete_ae.checks import finite, in_unit_interval, positive, true_or_false, whole_number
 
 NAN, INF = math.nan, math.inf
@@ -48,3 +49,10 @@ def test_the_rest_is_refused_by_name(check, value, expected):
     with pytest.raises(ValueError) as error:
         check("count", value)
     assert str(error.value).endswith(f"got {value!r}")
+
+
+def test_sample_rates_are_whole_hertz_in_range():
+    assert [checks.sample_rate("rate", rate) for rate in (100, 44100, 768_000)] == [100, 44100, 768_000]
+    for wrong in (99, 768_001, 0, -1, 2**70, 8000.0, 8000.5, True, "8000", None):
+        with pytest.raises(ValueError, match="rate: expected whole Hz from 100 to 768000, got "):
+            checks.sample_rate("rate", wrong)

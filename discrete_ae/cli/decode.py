@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from discrete_ae.data.channels import Audio
     from discrete_ae.model import DiscreteAutoencoder
 
-SUFFIXES = (".npz", ".npy", ".daec")
+# The lengths in a WAV file have 32 bits.
+MAX_WAV_BYTES = 2**32 - 1
+WAV_HEADER_BYTES = 44
 
 
 class Format(StrEnum):
@@ -47,7 +49,7 @@ def decode(
         ),
     ],
     out: Annotated[
-        Path,
+        str,
         typer.Option(
             "--out",
             "-o",
@@ -69,7 +71,10 @@ def decode(
     force: Annotated[
         bool,
         typer.Option(
-            "--force", "-f", help="Overwrite recordings that exist; and decode codes of another model, with a warning."
+            "--force",
+            "-f",
+            metavar="",
+            help="Overwrite recordings that exist; and decode codes of another model, with a warning.",
         ),
     ] = False,
 ) -> None:
@@ -77,7 +82,7 @@ def decode(
 
     A folder keeps its tree: a/x.npz in INPUT becomes OUT/a/x.wav. Of several
     INPUTs, each folder keeps its name too. A file given by itself becomes
-    OUT/x.wav.
+    OUT/x.wav. A WAV file beyond 4 GiB is written in its RF64 form.
 
     Only the model that made the codes decodes them; with --force, another one
     of the same codebooks, sample rate and frames. Bare codes (.npy) name no
@@ -85,24 +90,24 @@ def decode(
     cannot be decoded is named, the others are done, and the exit status is 1.
     """
     from discrete_ae.cli import batch
-    from discrete_ae.cli.files import already_there, plan
-    from discrete_ae.cli.pipes import DASH, piped
+    from discrete_ae.cli.files import CODE_SUFFIXES, plan, refuse_other_suffix
+    from discrete_ae.cli.pipes import is_dash, piped
     from discrete_ae.codec.codec import decode_files
 
-    audio_format = _audio_format(out, format)
+    refuse_other_suffix(Path(out), "decode", [f".{known}" for known in Format])
+    audio_format = _audio_format(Path(out), format)
     suffix = f".{audio_format}"
-    with piped([Path(name) for name in inputs], out, suffix) as (sources, target):
-        planned = plan(sources, target, SUFFIXES, suffix)
+    with piped(inputs, out, suffix) as (sources, target):
+        planned = plan(sources, target, CODE_SUFFIXES, suffix)
         model = load_model(checkpoint, device)
         tally = batch.Tally()
         for problem in planned.problems:
             tally.fail(problem)
         todo, there = batch.split(planned.jobs, tally, force=force)
-        for job in there:
-            if skip_existing:
-                tally.skipped += 1
-            else:
-                tally.fail(already_there(job.target))
+        if skip_existing:
+            tally.skipped = len(there)
+        else:
+            batch.refuse_existing(tally, there)
         runner = runner_of(model, model.decoder_window, jobs, batch_seconds, deterministic)
         waiting: deque[Job] = deque()
 
@@ -116,7 +121,10 @@ def decode(
                 waiting.append(job)
                 yield code_file
 
-        with batch.progress_bar(tally, "decoding", todo, lambda path: _read(model, path).duration_s) as progress:
+        with (
+            batch.progress_bar(tally, "decoding", todo, lambda path: _duration_s(model, path)) as progress,
+            batch.interruptible(tally, "decoded"),
+        ):
             for decoded in decode_files(model, readable(), force=force, runner=runner, progress=progress):
                 job, code_file = waiting.popleft(), decoded.code_file
                 try:
@@ -136,7 +144,7 @@ def decode(
                     tally.warn(f"{job.source}: codes of another model, decoded all the same")
                 nominal_bits = code_file.bits_per_frame * model.frame_rate_hz * code_file.duration_s
                 tally.add(code_file.duration_s, nominal_bits, job.source.stat().st_size)
-    typer.echo(tally.summary("decoded"), err=out == DASH)
+    typer.echo(tally.summary("decoded"), err=is_dash(out))
     if tally.failed:
         raise typer.Exit(1)
 
@@ -160,10 +168,19 @@ def _read(model: "DiscreteAutoencoder", path: Path, *, force: bool = True) -> "C
     return code_file
 
 
+def _duration_s(model: "DiscreteAutoencoder", path: Path) -> float:
+    from discrete_ae.codec import read_daec_header
+
+    # Entropy decoding is most of the work of reading, and it would be done twice.
+    return read_daec_header(path).duration_s if path.suffix.lower() == ".daec" else _read(model, path).duration_s
+
+
 def write_audio(
     target: Path, blocks: "Iterable[Audio]", sample_rate: int, channels: int, num_samples: int, audio_format: Format
 ) -> None:
     """Write blocks (C, n) in 16 bits as they come, whole or not at all; what lies beyond full scale is clipped.
+
+    A WAV file that would be too long for its own header becomes RF64, WAV with lengths of 64 bits.
 
     Raises:
         DataError: if the format cannot hold so many channels or such a sample rate, or the disk is full.
@@ -174,8 +191,9 @@ def write_audio(
 
     with written_whole(target) as temporary:
         try:
-            kind = {"format": audio_format.upper(), "subtype": "PCM_16"}
-            file = soundfile.SoundFile(temporary, "w", sample_rate, channels, **kind)
+            too_long = 2 * num_samples * channels + WAV_HEADER_BYTES > MAX_WAV_BYTES
+            name = "RF64" if audio_format is Format.WAV and too_long else audio_format.upper()
+            file = soundfile.SoundFile(temporary, "w", sample_rate, channels, format=name, subtype="PCM_16")
         except soundfile.LibsndfileError as error:
             raise DataError(
                 f"{channels} channels at {sample_rate} Hz cannot be written as {audio_format}; use another --format"

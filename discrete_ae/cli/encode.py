@@ -48,7 +48,7 @@ def encode(
         ),
     ],
     out: Annotated[
-        Path,
+        str,
         typer.Option(
             "--out",
             "-o",
@@ -124,8 +124,8 @@ def encode(
     from discrete_ae.cli import batch
     from discrete_ae.cli.distributed import encode_distributed, split_overrides
     from discrete_ae.cli.encoding import Report, Settings, encoded, existing
-    from discrete_ae.cli.files import names_file, plan
-    from discrete_ae.cli.pipes import DASH, piped
+    from discrete_ae.cli.files import names_file, plan, refuse_other_suffix
+    from discrete_ae.cli.pipes import is_dash, piped
     from discrete_ae.codec.manifest import MANIFEST_NAME, read_manifest
     from discrete_ae.codec.shards import ShardKind
     from discrete_ae.data.files import SUFFIXES, probe
@@ -134,9 +134,10 @@ def encode(
     given, overrides = split_overrides(inputs)
     if not given:
         raise UsageError("nothing to encode: give recordings, or folders of them")
-    code_format = _format(out, format)
+    refuse_other_suffix(Path(out), "encode", [f".{known}" for known in Format])
+    code_format = _format(Path(out), format)
     suffix = f".{code_format}"
-    with piped([Path(name) for name in given], out, suffix) as (sources, target):
+    with piped(given, out, suffix) as (sources, target):
         is_folder = not names_file(target, [suffix])
         if not is_folder and (overrides or shards):
             raise UsageError(f"-o {out}: one file; {'trainer=' if overrides else '--shards'} needs a folder")
@@ -151,6 +152,7 @@ def encode(
         folder = target if is_folder else target.parent
         settings = Settings(code_format, codebooks, runner, chunk_seconds, loudness_lufs, folder)
         report = Report(model, settings, planned.problems, is_folder, ShardKind(shards) if shards else None)
+        report.check_shards(planned.jobs)
         if overrides:
             status = encode_distributed(
                 planned.jobs,
@@ -172,7 +174,7 @@ def encode(
             batch.interruptible(report.tally, "encoded"),
         ):
             outcomes += [report.say(outcome) for outcome in encoded(model, todo, settings, progress)]
-        status = report.finish(outcomes, to_stderr=out == DASH)
+        status = report.finish(outcomes, to_stderr=is_dash(out))
     raise typer.Exit(status)
 
 

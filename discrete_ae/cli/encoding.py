@@ -11,8 +11,9 @@ from discrete_ae.cli.batch import Tally
 from discrete_ae.cli.files import Job, already_there
 from discrete_ae.cli.outcome import Outcome, outcome_of_existing
 from discrete_ae.codec import encode_files, write_codes
-from discrete_ae.codec.manifest import describe, read_manifest, update_manifest
-from discrete_ae.codec.shards import ShardKind, write_shards
+from discrete_ae.codec.entry import describe
+from discrete_ae.codec.manifest import MANIFEST_NAME, Superseded, read_manifest, settle, update_manifest
+from discrete_ae.codec.shards import ShardKind, keys_of, write_shards
 from discrete_ae.errors import DataError
 from discrete_ae.model import DiscreteAutoencoder, Runner
 from discrete_ae.writing import written_whole
@@ -76,6 +77,20 @@ class Report:
     shards: ShardKind | None
     tally: Tally = field(default_factory=Tally)
 
+    def check_shards(self, jobs: Sequence[Job]) -> None:
+        """Before the work, refuse jobs whose codes could not be put together with those that are there already.
+
+        Raises:
+            DataError: two files would have one key, or the manifest cannot be read.
+        """
+        folder = self.settings.folder
+        if self.shards is None:
+            return
+        earlier = read_manifest(folder) if (folder / MANIFEST_NAME).is_file() else []
+        planned = {job.target.relative_to(folder).as_posix(): job.source.as_posix() for job in jobs}
+        kept, _ = settle(folder, earlier, planned)
+        keys_of(folder, [*(entry.path for entry in kept), *planned])
+
     def begin(self) -> None:
         """Name the inputs of which nothing could become."""
         for problem in self.problems:
@@ -101,7 +116,7 @@ class Report:
         """
         entries = [outcome.entry for outcome in outcomes if outcome.entry]
         if self.has_manifest and entries:
-            update_manifest(self.settings.folder, entries)
+            self._warn_of(update_manifest(self.settings.folder, entries))
         if self.shards and entries:
             folder = self.settings.folder
             entropy_model = self.model.entropy_model
@@ -115,6 +130,15 @@ class Report:
             )
         typer.echo(self.tally.summary("encoded"), err=to_stderr)
         return 1 if self.tally.failed else 0
+
+    def _warn_of(self, superseded: Sequence[Superseded]) -> None:
+        if superseded:
+            first = superseded[0]
+            recordings = "1 recording" if len(superseded) == 1 else f"{len(superseded)} recordings"
+            self.tally.warn(
+                f"{self.settings.folder}: holds {recordings} under two names, such as {first.entry.path} and "
+                f"{first.by}; the manifest lists the latter, remove the former"
+            )
 
     def whole(self, outcomes: Sequence[Outcome]) -> int:
         """All of it at once, for outcomes of other processes."""

@@ -1,13 +1,14 @@
 """`discrete-ae info`: what a model or a file of codes is, in a table."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from discrete_ae.errors import DataError, UsageError
+from discrete_ae.paths import Kind, kind_of
 
 if TYPE_CHECKING:
     from discrete_ae.codec import CodeFile, DaecHeader
@@ -23,7 +24,7 @@ def info(
         typer.Argument(
             metavar="FILE|KEY=VALUE",
             show_default=False,
-            help="A checkpoint, a folder of export, a file of codes (.npz, .daec), or settings as for train.",
+            help="A checkpoint, a folder of export, a file or a folder of codes, or settings as for train.",
         ),
     ] = None,
 ) -> None:
@@ -32,7 +33,7 @@ def info(
     The model of a checkpoint or of an exported folder, or the one that settings such as
     model=conv/base quantizer=rvq would train; without either, the default one.
     Of a file of codes: what it holds; of a .daec file also how it is coded, and
-    the bitrate that came of it.
+    the bitrate that came of it. Of a folder of codes: what its manifest lists.
 
     Parameters are those that training optimizes. MACs are multiply-accumulates
     for each second of audio, in convolutions, matrix products and recurrent
@@ -45,15 +46,20 @@ def info(
     from discrete_ae.report.model_summary import summarize
 
     given = what or []
-    files = [argument for argument in given if "=" not in argument or Path(argument).exists()]
+    files = [argument for argument in given if "=" not in argument or kind_of(argument) is not Kind.NOTHING]
     if files and len(given) > 1:
         raise UsageError(
             f"{files[0]}: expected one file, or settings such as model=conv/base, got {len(given)} arguments"
         )
     costs = None
-    suffix = Path(files[0]).suffix.lower() if files and not Path(files[0]).is_dir() else ""
+    is_folder = bool(files) and kind_of(files[0]) is Kind.FOLDER
+    suffix = Path(files[0]).suffix.lower() if files and not is_folder else ""
     if suffix == ".npz":
         rows = _of_codes(_read_codes(files[0]))
+    elif suffix == ".npy":
+        rows = _of_bare_codes(files[0])
+    elif is_folder and _holds_codes(Path(files[0])):
+        rows = _of_folder(Path(files[0]))
     elif suffix == ".daec":
         rows = _of_daec(Path(files[0]))
     else:
@@ -104,7 +110,7 @@ def model_of(overrides: Sequence[str]) -> "DiscreteAutoencoder":
 def _load(name: str) -> "DiscreteAutoencoder":
     from discrete_ae.build import load
 
-    if not Path(name).exists():
+    if kind_of(name) is Kind.NOTHING:
         raise DataError(
             f"{name}: no such file; give a checkpoint, an exported folder, a file of codes, or settings such as "
             "model=conv/base"
@@ -146,6 +152,51 @@ def _of_codes(file: "CodeFile") -> Rows:
         *_of_recording(file, file.codes.shape[0], file.codes.shape[2]),
         ("model hash", file.model_hash),
     ]
+
+
+def _of_bare_codes(name: str) -> Rows:
+    from discrete_ae.codec import read_npy
+
+    codes = read_npy(name)
+    streams, codebooks, frames = codes.shape
+    return [
+        ("streams", str(streams)),
+        ("frames", str(frames)),
+        ("codebooks", str(codebooks)),
+        ("range", f"{codes.min()} to {codes.max()}, as {codes.dtype}"),
+        ("model", "a .npy file names none, nor a sample rate"),
+    ]
+
+
+def _holds_codes(folder: Path) -> bool:
+    from discrete_ae.codec.manifest import MANIFEST_NAME
+
+    return kind_of(folder / MANIFEST_NAME) is Kind.FILE
+
+
+def _of_folder(folder: Path) -> Rows:
+    from discrete_ae.codec.manifest import read_manifest
+
+    entries = read_manifest(folder)
+    if not entries:
+        raise DataError(f"{folder}: its manifest is empty; encode a folder of recordings first")
+    duration_s, size = sum(entry.duration_s for entry in entries), sum(entry.bytes for entry in entries)
+    return [
+        ("files of codes", f"{len(entries):,}"),
+        ("recordings", f"{duration_s / 3600:.4g} h"),
+        ("streams", _alternatives(str(entry.streams) for entry in entries)),
+        ("frames", f"{sum(entry.streams * entry.frames for entry in entries):,} in all streams"),
+        ("codebooks", _alternatives(_codebooks(entry.codebook_sizes) for entry in entries)),
+        ("bytes", f"{size:,}"),
+        ("measured bitrate", f"{8 * size / duration_s / 1000:.3g} kbps with the files' headers"),
+        ("model hash", _alternatives(entry.model_hash for entry in entries)),
+    ]
+
+
+def _alternatives(values: Iterable[str]) -> str:
+    """What all have, or the first few of what they have."""
+    found = list(dict.fromkeys(values))
+    return " or ".join(found[:4]) + (f", and {len(found) - 4} more" if len(found) > 4 else "")
 
 
 def _of_daec(path: Path) -> Rows:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from discrete_ae.cli.files import Job
 from discrete_ae.codec.container import CodeFile, read_codes, read_npy
-from discrete_ae.codec.manifest import ManifestEntry, describe
+from discrete_ae.codec.entry import ManifestEntry, describe
 from discrete_ae.data.files import probe
 from discrete_ae.errors import DataError
 
@@ -30,6 +30,9 @@ class Outcome(NamedTuple):
 def outcome_of_existing(model: "DiscreteAutoencoder", codebooks: int | None, folder: Path, job: Job) -> Outcome:
     """The outcome of a job whose file of codes is there: its entry, if it is what encoding would write.
 
+    Of the recording, rate and length are compared, and it is kept where the recording is gone or cannot be read. The
+    loudness is not compared: whether a gain is that of some loudness only measuring the recording would tell.
+
     Args:
         model: which would encode it.
         codebooks: how many of its codebooks, None for all.
@@ -45,9 +48,25 @@ def outcome_of_existing(model: "DiscreteAutoencoder", codebooks: int | None, fol
         if code_file.codebook_sizes != sizes:
             found = len(code_file.codebook_sizes)
             raise DataError(f"{job.target}: {found} codebooks, where {len(sizes)} are wanted; {again}")
+        if differs := _differs(code_file, job.source):
+            raise DataError(f"{job.target}: codes of another recording than {job.source} is now, {differs}; {again}")
         return Outcome(job, describe(code_file, job.target, folder, job.source), None, was_there=True)
     except DataError as error:
         return Outcome(job, None, str(error))
+
+
+def _differs(code_file: CodeFile, source: Path) -> str:
+    """How the recording is not the one of the codes, empty if it is, or cannot be read."""
+    try:
+        recording = probe(source)
+    except DataError:
+        return ""
+    if (code_file.num_samples, code_file.sample_rate) == (recording.num_frames, recording.sample_rate):
+        return ""
+    return (
+        f"of {code_file.num_samples} samples at {code_file.sample_rate} Hz, not {recording.num_frames} at "
+        f"{recording.sample_rate} Hz"
+    )
 
 
 def _read(model: "DiscreteAutoencoder", sizes: tuple[int, ...], job: Job) -> CodeFile:
@@ -55,9 +74,10 @@ def _read(model: "DiscreteAutoencoder", sizes: tuple[int, ...], job: Job) -> Cod
         return read_codes(job.target, model.entropy_model)
     # It holds the codes alone; the rest is what it would have been made with.
     recording = probe(job.source)
+    codes = read_npy(job.target)
     try:
-        return CodeFile(
-            codes=read_npy(job.target),
+        code_file = CodeFile(
+            codes=codes,
             sample_rate=recording.sample_rate,
             num_samples=recording.num_frames,
             model_sample_rate=model.sample_rate,
@@ -66,3 +86,10 @@ def _read(model: "DiscreteAutoencoder", sizes: tuple[int, ...], job: Job) -> Cod
         )
     except ValueError as error:
         raise DataError(f"{job.target}: not codes of this model ({error}); encode it again with --force") from error
+    frames = -(-code_file.num_model_samples // model.hop_length)
+    if codes.shape[2] != frames:
+        raise DataError(
+            f"{job.target}: codes of another recording than {job.source} is now, of {codes.shape[2]} frames, not "
+            f"{frames}; encode it again with --force"
+        )
+    return code_file

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import NamedTuple
 
-from discrete_ae.cli.files import Job
+from discrete_ae.cli.files import Job, is_there
 from discrete_ae.data.files import probe
 from discrete_ae.errors import DataError
 
@@ -28,11 +28,11 @@ def measure(jobs: Sequence[Job], *, keep_existing: bool) -> list[Measured]:
     """Look at the recordings, and at which of them are done, by threads: it is the disk that takes the time."""
 
     def one(job: Job) -> Measured:
-        if keep_existing and job.target.exists():
-            return Measured(job, 0.0, is_done=True)
         try:
+            if keep_existing and is_there(job.target):
+                return Measured(job, 0.0, is_done=True)
             return Measured(job, probe(job.source).duration_s, is_done=False)
-        except (DataError, OSError):  # it is met again, and named, when it is encoded
+        except (DataError, OSError):  # it is met again, and named, when it is encoded or written
             return Measured(job, 0.0, is_done=False)
 
     with ThreadPoolExecutor(max_workers=16) as pool:

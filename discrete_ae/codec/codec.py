@@ -256,7 +256,7 @@ def _decoded_blocks(
         missing -= block.shape[1]
         if not np.isfinite(block).all():
             raise DataError("the model makes NaN or infinite samples of these codes; use another checkpoint")
-        yield resampler.push(block * gain)
+        yield from resampler.pieces(block * gain)
         if progress:
             progress((part.stop - part.first) / model.frame_rate_hz)
     yield resampler.finish()

@@ -21,6 +21,7 @@ from discrete_ae.codec.arrays import read_content
 from discrete_ae.codec.code_file import CodeFile, Codes
 from discrete_ae.codec.header import ENTROPY_CODINGS, DaecHeader
 from discrete_ae.entropy_coding import BITS, PREDICTORS, RADIX, EntropyModel
+from discrete_ae.entropy_coding.arrays import MAX_CODEBOOKS
 from discrete_ae.errors import DataError
 
 MAGIC = b"DAEC"
@@ -36,8 +37,13 @@ def write_daec(file: CodeFile, target: str | Path | BinaryIO, entropy_model: Ent
 
     Raises:
         OSError: if the target cannot be written.
+        DataError: there are more codebooks than the format allows.
         ValueError: the entropy model is one of other codebooks.
     """
+    if len(file.codebook_sizes) > MAX_CODEBOOKS:
+        raise DataError(
+            f"{len(file.codebook_sizes)} codebooks, a .daec file has at most {MAX_CODEBOOKS}; write .npz instead"
+        )
     coding, payload = _smallest(file, entropy_model)
     header = DaecHeader(
         model_hash=file.model_hash,

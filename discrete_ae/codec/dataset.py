@@ -73,10 +73,8 @@ class CodesDataset(Dataset[CodesItem]):
         self.seed = seed
         self.padding = padding
         self._source = open_source(path, entropy_model)
-        counts = self._source.streams
-        self._recordings = np.repeat(np.arange(len(counts)), counts)
-        self._streams = np.concatenate([np.arange(count) for count in counts])
-        self._lengths = np.repeat(self._source.frames, counts)
+        # By recording, not by stream: how many streams there are is what a file says of itself.
+        self._stream_ends = np.cumsum(self._source.streams)
         self._ends = np.cumsum(self._weights(Path(path)))
         # Shared, so that loading processes that outlive an epoch hear of the next one.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
@@ -101,43 +99,50 @@ class CodesDataset(Dataset[CodesItem]):
         self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
-        return len(self._lengths) if self.frames is None else math.ceil(self.total_frames / self.frames)
+        return int(self._stream_ends[-1]) if self.frames is None else math.ceil(self.total_frames / self.frames)
 
     def __getitem__(self, index: int) -> CodesItem:
         if not 0 <= index < len(self):  # without which `for item in dataset` would not end
             raise IndexError(f"item {index} of {len(self)}")
         if self.frames is None:
-            return self._item(index, 0, int(self._lengths[index]))
+            recording, stream = _place(self._stream_ends, index)
+            return self._item(recording, stream, 0, int(self._source.frames[recording]))
         seeds = np.random.SeedSequence((self.seed, int(self._epoch), index))
         random = np.random.Generator(np.random.Philox(seeds))
-        row = int(np.searchsorted(self._ends, random.integers(self.total_frames), side="right"))
-        length = int(self._lengths[row])
+        recording, frame = _place(self._ends, int(random.integers(self.total_frames)))
+        length = int(self._source.frames[recording])
         start = int(random.integers(max(length - self.frames, 0) + 1))
-        return self._item(row, start, min(start + self.frames, length))
+        return self._item(recording, frame // length, start, min(start + self.frames, length))
 
-    def _item(self, row: int, start: int, stop: int) -> CodesItem:
-        recording, stream = int(self._recordings[row]), int(self._streams[row])
+    def _item(self, recording: int, stream: int, start: int, stop: int) -> CodesItem:
         read = self._source.read(recording, stream, start, stop)
         codes = np.full((len(read), self.frames or stop - start), self.padding or 0, np.int64)
         codes[:, : stop - start] = read
         return CodesItem(torch.from_numpy(codes), stop - start, self._source.keys[recording], stream, start)
 
     def _weights(self, path: Path) -> Any:
-        """Frames of each stream, 0 for one that is left out."""
+        """Frames of all streams of each recording, 0 for one that is left out."""
+        streams, lengths = self._source.streams, self._source.frames
         if self.frames is None or self.padding is not None:
-            return self._lengths
-        short = self._lengths < self.frames
+            return streams * lengths
+        short = lengths < self.frames
         if short.all():
             raise DataError(
-                f"{path}: the longest stream has {self._lengths.max()} frames, a crop has {self.frames}; take shorter "
+                f"{path}: the longest stream has {lengths.max()} frames, a crop has {self.frames}; take shorter "
                 "crops, or give padding"
             )
         if short.any():
             log.warning(
                 "%s: %d of %d streams are shorter than %d frames and left out; give padding to have them",
                 path,
-                short.sum(),
-                len(short),
+                streams[short].sum(),
+                streams.sum(),
                 self.frames,
             )
-        return np.where(short, 0, self._lengths)
+        return np.where(short, 0, streams * lengths)
+
+
+def _place(ends: Any, index: int) -> tuple[int, int]:
+    """The recording in which the index falls, and how far in it."""
+    recording = int(np.searchsorted(ends, index, side="right"))
+    return recording, index - (int(ends[recording - 1]) if recording else 0)

@@ -25,7 +25,7 @@ def check_fits(model: DiscreteAutoencoder, code_file: CodeFile, *, force: bool =
         this = model.model_hash or "unnamed"
         raise DataError(
             f"codes of another model ({code_file.model_hash[:12]}), this one is {this[:12]}; "
-            "decode with the checkpoint that made them, or use force"
+            "decode with the checkpoint that made them, or force it (force=True, --force)"
         )
     counts = model.quantizer.decodable_counts
     if code_file.codebook_sizes not in [model.quantizer.codebook_sizes[:count] for count in counts]:

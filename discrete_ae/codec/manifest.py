@@ -3,80 +3,24 @@
 One JSON object a line, sorted by path, so that two runs over the same recordings write the same bytes. No torch here.
 """
 
-import hashlib
-import json
-import math
-import re
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
-
-from discrete_ae.codec.container import CodeFile, Codes, read_codes, read_npy
-from discrete_ae.entropy_coding import EntropyModel
+from discrete_ae.codec.entry import ManifestEntry, entry_json, parse_entry
 from discrete_ae.errors import DataError
 from discrete_ae.writing import written_whole
 
 MANIFEST_NAME = "manifest.jsonl"
 
 
-@dataclass(frozen=True)
-class ManifestEntry:
-    """One file of codes.
+class Superseded(NamedTuple):
+    """An entry that left the manifest, since its recording was encoded again to another file."""
 
-    Raises:
-        ValueError: if a field is not what it should be.
-    """
-
-    path: str
-    """The file of codes: a POSIX path relative to the manifest's folder, which it does not leave."""
-    source: str
-    """The recording, as it was found."""
-    duration_s: float
-    """Of the recording."""
-    sample_rate: int
-    """Of the recording, in Hz."""
-    num_samples: int
-    """Of the recording, per channel."""
-    streams: int
-    """Coded one after the other: the channels of the recording for a mono model, otherwise 1."""
-    codebook_sizes: tuple[int, ...]
-    """Entries of each of the K codebooks in the file."""
-    frames: int
-    """Of one stream."""
-    model_hash: str
-    """The model that made the codes."""
-    bytes: int
-    """Length of the file of codes."""
-    sha256: str
-    """Of the file of codes, 64 hexadecimal digits."""
-
-    def __post_init__(self) -> None:
-        parts = PurePosixPath(self.path).parts
-        if not parts or PurePosixPath(self.path).is_absolute() or ".." in parts:
-            raise ValueError(f"path: expected one inside the manifest's folder, got {self.path!r}")
-        for name in ("sample_rate", "num_samples", "streams", "frames", "bytes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        if not (math.isfinite(self.duration_s) and self.duration_s > 0):
-            raise ValueError(f"duration_s: expected seconds above 0, got {self.duration_s}")
-        if not self.codebook_sizes or min(self.codebook_sizes) < 2:
-            raise ValueError(f"codebook_sizes: expected at least 2 entries in each, got {list(self.codebook_sizes)}")
-        for name in ("model_hash", "sha256"):
-            if not re.fullmatch("[0-9a-f]{64}", getattr(self, name)):
-                raise ValueError(f"{name}: expected 64 hexadecimal digits, got {getattr(self, name)!r}")
-
-    @property
-    def codebooks(self) -> int:
-        """K."""
-        return len(self.codebook_sizes)
-
-    @property
-    def bits_per_frame(self) -> float:
-        """Nominal, of all streams together."""
-        return self.streams * sum(math.log2(size) for size in self.codebook_sizes)
+    entry: ManifestEntry
+    by: str
+    """The path of the other."""
 
 
 class CodeSet(NamedTuple):
@@ -84,33 +28,6 @@ class CodeSet(NamedTuple):
 
     model_hash: str
     codebook_sizes: tuple[int, ...]
-
-
-def describe(code_file: CodeFile, path: Path, folder: Path, source: Path) -> ManifestEntry:
-    """The entry of a file of codes that was written.
-
-    Args:
-        code_file: what it holds.
-        path: where it lies, below `folder`.
-        folder: that of the manifest.
-        source: the recording.
-
-    Raises:
-        DataError: the file cannot be read.
-    """
-    streams, _, frames = code_file.codes.shape
-    return ManifestEntry(
-        path=path.relative_to(folder).as_posix(),
-        source=source.as_posix(),
-        duration_s=code_file.duration_s,
-        sample_rate=code_file.sample_rate,
-        num_samples=code_file.num_samples,
-        streams=streams,
-        codebook_sizes=code_file.codebook_sizes,
-        frames=frames,
-        model_hash=code_file.model_hash,
-        **_fingerprint(path),
-    )
 
 
 def write_manifest(folder: Path, entries: Iterable[ManifestEntry]) -> Path:
@@ -126,21 +43,48 @@ def write_manifest(folder: Path, entries: Iterable[ManifestEntry]) -> Path:
     return target
 
 
-def update_manifest(folder: Path, entries: Sequence[ManifestEntry]) -> Path:
+def update_manifest(folder: Path, entries: Sequence[ManifestEntry]) -> list[Superseded]:
     """As `write_manifest`, and keep the entries of other files that are still there, those of earlier runs.
+
+    A recording is in the manifest once: where one of these entries has the source of an earlier one, by another format
+    or another place in the folder, the earlier one goes. Its file stays.
+
+    Returns:
+        The entries that went so.
 
     Raises:
         DataError: if it cannot be written, or the one that is there cannot be read.
     """
     earlier = read_manifest(folder) if (folder / MANIFEST_NAME).is_file() else []
-    new = {entry.path for entry in entries}
-    kept = [entry for entry in earlier if entry.path not in new and (folder / entry.path).is_file()]
-    return write_manifest(folder, [*kept, *entries])
+    kept, superseded = settle(folder, earlier, {entry.path: entry.source for entry in entries})
+    write_manifest(folder, [*kept, *entries])
+    return superseded
 
 
-def entry_json(entry: ManifestEntry) -> str:
-    """One line of a manifest: ASCII, so that any name of a file, also one that is no valid text, is kept."""
-    return json.dumps(asdict(entry))
+def settle(
+    folder: Path, earlier: Iterable[ManifestEntry], sources: Mapping[str, str]
+) -> tuple[list[ManifestEntry], list[Superseded]]:
+    """Which entries of earlier runs stay beside new ones, and which the new ones replace under another name.
+
+    Sources are compared as absolute paths; a relative one is meant from the current folder, as when it was given.
+
+    Args:
+        folder: that of the manifest.
+        earlier: the entries of earlier runs; those whose file is gone are in neither list.
+        sources: of the new ones, by path.
+    """
+    place = _Places()
+    by_place = {place.of(source): path for path, source in sources.items()}
+    kept, superseded = [], []
+    for entry in earlier:
+        if entry.path in sources or not _is_file(folder / entry.path):
+            continue
+        by = by_place.get(place.of(entry.source))
+        if by is None:
+            kept.append(entry)
+        else:
+            superseded.append(Superseded(entry, by))
+    return kept, superseded
 
 
 def read_manifest(path: str | Path) -> list[ManifestEntry]:
@@ -174,66 +118,6 @@ def read_manifest(path: str | Path) -> list[ManifestEntry]:
     return list(entries.values())
 
 
-def parse_entry(line: str | bytes) -> ManifestEntry:
-    """The entry that `entry_json` wrote.
-
-    Raises:
-        ValueError: if it is none.
-    """
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError too
-        raise ValueError("not JSON") from error
-    if not isinstance(found, dict):
-        raise ValueError("expected a JSON object")
-    return entry_of(found)
-
-
-def entry_of(found: Mapping[str, Any]) -> ManifestEntry:
-    """The entry of these fields; others are left out, so that later versions may have more of them.
-
-    Raises:
-        ValueError: if it is none.
-    """
-    return ManifestEntry(
-        **{name: _typed(found, name, str) for name in ("path", "source", "model_hash", "sha256")},
-        **{name: _typed(found, name, int) for name in ("sample_rate", "num_samples", "streams", "frames", "bytes")},
-        duration_s=float(_typed(found, "duration_s", (int, float))),
-        codebook_sizes=tuple(_integer(size, "codebook_sizes") for size in _typed(found, "codebook_sizes", list)),
-    )
-
-
-def verify(folder: Path, entry: ManifestEntry) -> None:
-    """Check that the file of an entry is the one that was encoded, byte for byte.
-
-    Raises:
-        DataError: it is missing, or another.
-    """
-    if _fingerprint(folder / entry.path)["sha256"] != entry.sha256:
-        raise DataError(
-            f"{folder / entry.path}: not the file of the manifest (its SHA-256 differs); encode the recording again"
-        )
-
-
-def read_entry(folder: Path, entry: ManifestEntry, entropy_model: EntropyModel | None = None) -> Codes:
-    """Codes (S, K, T) of the file of an entry, of any format.
-
-    Raises:
-        DataError: the file is missing or damaged, does not hold what the entry says, or needs another entropy model.
-    """
-    path = folder / entry.path
-    if path.suffix == ".npy":  # which holds the codes alone
-        codes = read_npy(path)
-        fits = codes.shape[1] == entry.codebooks and bool((codes < np.array(entry.codebook_sizes)[:, None]).all())
-    else:
-        code_file = read_codes(path, entropy_model)
-        codes = code_file.codes
-        fits = (code_file.codebook_sizes, code_file.model_hash) == (entry.codebook_sizes, entry.model_hash)
-    if not fits or codes.shape != (entry.streams, entry.codebooks, entry.frames):
-        raise DataError(f"{path}: does not hold what the manifest says; encode the recording again")
-    return codes
-
-
 def one_set(entries: Sequence[ManifestEntry], folder: Path) -> CodeSet:
     """What all entries have in common.
 
@@ -258,25 +142,22 @@ def one_set(entries: Sequence[ManifestEntry], folder: Path) -> CodeSet:
     return CodeSet(first.model_hash, first.codebook_sizes)
 
 
-def _fingerprint(path: Path) -> dict[str, Any]:
+def _is_file(path: Path) -> bool:
     try:
-        with path.open("rb") as stream:
-            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-            return {"bytes": stream.tell(), "sha256": sha256}
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); encode the recording again") from error
+        return path.is_file()
+    except OSError:  # of a name that is too long, or a folder that is closed to us
+        return False
 
 
-def _typed(found: Mapping[str, Any], name: str, kind: type | tuple[type, ...]) -> Any:
-    if name not in found:
-        raise ValueError(f"{name} missing")
-    value = found[name]
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise ValueError(f"{name}: got {value!r:.60}")
-    return value
+class _Places:
+    """Where recordings lie, by whatever way they were named: links to folders are followed, and a file that is a link
+    is one of its own."""
 
+    def __init__(self) -> None:
+        self._folders: dict[str, str] = {}
 
-def _integer(value: object, name: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"{name}: expected integers, got {value!r:.60}")
-    return value
+    def of(self, source: str) -> tuple[str, str]:
+        folder, name = os.path.split(source)
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        return self._folders[folder], name

@@ -10,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from discrete_ae.codec import fields
 from discrete_ae.codec.manifest import CodeSet
 from discrete_ae.errors import DataError
 
@@ -44,9 +45,9 @@ class ShardIndex:
 def write_index(folder: Path, index: ShardIndex) -> Path:
     """Write `index.json` into a folder and return its path; OSError if that cannot be done."""
     target = folder / INDEX_NAME
-    fields = asdict(index)
-    code_set = fields.pop("code_set")
-    content = {"format": FORMAT, "format_version": FORMAT_VERSION, **code_set._asdict(), **fields}
+    said = asdict(index)
+    code_set = said.pop("code_set")
+    content = {"format": FORMAT, "format_version": FORMAT_VERSION, **code_set._asdict(), **said}
     target.write_text(json.dumps(content, indent=1) + "\n", encoding="ascii")
     return target
 
@@ -59,37 +60,47 @@ def read_index(folder: Path) -> ShardIndex:
     """
     path = folder / INDEX_NAME
     try:
-        found = json.loads(path.read_bytes())
+        found = fields.parse_object(path.read_bytes())
     except OSError as error:
         raise DataError(
             f"{path}: cannot be read ({error.strerror}); give the folder that discrete-ae encode --shards wrote"
         ) from error
     except ValueError as error:
         raise DataError(f"{path}: damaged; write the shards again") from error
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
+    if found.get("format") != FORMAT:
         raise DataError(f"{path}: not the index of shards; give the folder that discrete-ae encode --shards wrote")
     if found.get("format_version") != FORMAT_VERSION:
-        version = found.get("format_version")
+        version = fields.shown(found.get("format_version"))
         raise DataError(
             f"{path}: has format version {version}, this program reads {FORMAT_VERSION}; update discrete-ae"
         )
     try:
         index = _parsed(found)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: damaged ({error}); write the shards again") from error
-    for name in index.files:
-        if not (folder / name).is_file():
-            raise DataError(f"{folder / name}: missing, though the index names it; copy it again, or write the shards")
+        for name in index.files:
+            if not (folder / name).is_file():
+                raise DataError(
+                    f"{folder / name}: missing, though the index names it; copy it again, or write the shards"
+                )
+    except (OSError, ValueError) as error:  # OSError of a name that is too long
+        raise DataError(f"{path}: damaged ({fields.shown(error)}); write the shards again") from error
     return index
 
 
 def _parsed(found: dict[str, Any]) -> ShardIndex:
+    kind = ShardKind(fields.text(found, "kind"))
+    names = fields.texts(found, "files")
+    if not names or (kind is ShardKind.MMAP and len(names) > 1):
+        raise ValueError(f"files: expected one array, or at least one tar, got {len(names)}")
+    if wrong := [name for name in names if Path(name).name != name or "\0" in name or not name.isprintable()]:
+        raise ValueError(f"files: expected names of files beside the index, got {wrong[0]!r}")
+    sizes = fields.integers(found, "codebook_sizes")
+    fields.check_sizes(sizes)
     return ShardIndex(
-        kind=ShardKind(found["kind"]),
-        code_set=CodeSet(str(found["model_hash"]), tuple(int(size) for size in found["codebook_sizes"])),
-        recordings=int(found["recordings"]),
-        frames=int(found["frames"]),
-        files=tuple(Path(name).name for name in found["files"]),
+        kind=kind,
+        code_set=CodeSet(fields.text(found, "model_hash"), sizes),
+        recordings=fields.integer(found, "recordings"),
+        frames=fields.integer(found, "frames"),
+        files=names,
     )
 
 

@@ -12,10 +12,9 @@ Axes: S streams, K codebooks, T frames.
 """
 
 import io
-import itertools
 import json
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -23,7 +22,8 @@ from typing import NamedTuple
 import numpy as np
 
 from discrete_ae.codec.container import Codes, codes_dtype
-from discrete_ae.codec.manifest import ManifestEntry, entry_json, one_set, read_entry, read_manifest, verify
+from discrete_ae.codec.entry import ManifestEntry, entry_json, read_entry, verify
+from discrete_ae.codec.manifest import one_set, read_manifest
 from discrete_ae.codec.shard_index import (
     ARRAY_NAME,
     INDEX_NAME,
@@ -149,6 +149,23 @@ def key_of(path: str) -> str:
     return pure.with_name(pure.stem.replace("%", "%25").replace(".", "%2E")).as_posix()
 
 
+def keys_of(folder: Path, paths: Iterable[str]) -> list[str]:
+    """The keys of the files of codes of a folder.
+
+    Raises:
+        DataError: two files have one key.
+    """
+    found: dict[str, str] = {}
+    for path in paths:
+        first = found.setdefault(key := key_of(path), path)
+        if first != path:
+            raise DataError(
+                f"{folder}: {first} and {path} have the same name but for the suffix, {key}; remove one of them and "
+                "its line in the manifest, or encode to another folder"
+            )
+    return list(found)
+
+
 class _Keyed(NamedTuple):
     key: str
     entry: ManifestEntry
@@ -156,14 +173,8 @@ class _Keyed(NamedTuple):
 
 def _keyed(folder: Path, entries: Sequence[ManifestEntry] | None) -> list[_Keyed]:
     given = read_manifest(folder) if entries is None else entries
-    keyed = sorted((_Keyed(key_of(entry.path), entry) for entry in given), key=lambda keyed: keyed.key)
-    for first, second in itertools.pairwise(keyed):
-        if first.key == second.key:
-            raise DataError(
-                f"{folder}: {first.entry.path} and {second.entry.path} have the same name but for the suffix; remove "
-                "one of them and its line in the manifest"
-            )
-    return keyed
+    keys = keys_of(folder, (entry.path for entry in given))
+    return sorted(map(_Keyed, keys, given), key=lambda keyed: keyed.key)
 
 
 class _Sample(NamedTuple):

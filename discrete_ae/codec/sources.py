@@ -6,7 +6,7 @@ be handed to any number of processes.
 Axes: S streams, K codebooks, T frames.
 """
 
-import json
+import os
 import tarfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -15,11 +15,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from discrete_ae.codec.container import Codes
-from discrete_ae.codec.manifest import CodeSet, ManifestEntry, entry_of, one_set, parse_entry, read_entry, read_manifest
+from discrete_ae.codec import fields
+from discrete_ae.codec.container import MAGIC, Codes, DaecHeader
+from discrete_ae.codec.daec import _CRC, _FRONT
+from discrete_ae.codec.entry import ManifestEntry, entry_of, parse_entry, read_entry
+from discrete_ae.codec.manifest import CodeSet, one_set, read_manifest
 from discrete_ae.codec.npy_region import NpyRegion
 from discrete_ae.codec.shard_index import INDEX_NAME, RECORDINGS_NAME, ShardIndex, ShardKind, read_index
-from discrete_ae.codec.shards import key_of
+from discrete_ae.codec.shards import keys_of
 from discrete_ae.entropy_coding import EntropyModel
 from discrete_ae.errors import DataError
 
@@ -28,17 +31,29 @@ class CodeSource(ABC):
     """Codes of one model, recording by recording.
 
     Args:
+        folder: where they lie.
         code_set: what all have in common.
         keys: of the recordings, each another.
-        streams: of each recording.
-        frames: of one stream of each recording.
+        entries: the recordings.
+
+    Raises:
+        DataError: the recordings are not of the set, two have one key, or they have more frames than can be counted.
     """
 
-    def __init__(self, code_set: CodeSet, keys: Sequence[str], streams: Sequence[int], frames: Sequence[int]) -> None:
+    def __init__(self, folder: Path, code_set: CodeSet, keys: Sequence[str], entries: Sequence[ManifestEntry]) -> None:
+        if one_set(entries, folder) != code_set:
+            raise DataError(f"{folder}: its recordings are not those of its index; write the shards again")
+        if len(set(keys)) < len(keys):
+            raise DataError(f"{folder}: two of its recordings have one key; write the shards again")
+        if sum(entry.streams * entry.frames for entry in entries) > fields.MAX_INTEGER:
+            raise DataError(
+                f"{folder}: damaged, it says that it holds 2^63 frames or more; encode the recordings again"
+            )
+        self.folder = folder
         self.code_set = code_set
         self.keys = keys
-        self.streams = np.array(streams, np.int64)
-        self.frames = np.array(frames, np.int64)
+        self.streams = np.array([entry.streams for entry in entries], np.int64)
+        self.frames = np.array([entry.frames for entry in entries], np.int64)
 
     @abstractmethod
     def read(self, recording: int, stream: int, start: int, stop: int) -> Codes:
@@ -50,23 +65,35 @@ class CodeSource(ABC):
 
 
 class FileSource(CodeSource):
-    """The files of a folder with a manifest; each is read whole for any stretch of it."""
+    """The files of a folder with a manifest; each is read whole for any stretch of it.
+
+    Raises:
+        DataError: see CodeSource; or the first entropy-coded file needs another entropy model.
+    """
 
     def __init__(self, folder: Path, entropy_model: EntropyModel | None = None) -> None:
         entries = read_manifest(folder)
-        super().__init__(
-            one_set(entries, folder),
-            [key_of(entry.path) for entry in entries],
-            [entry.streams for entry in entries],
-            [entry.frames for entry in entries],
-        )
-        self._folder = folder
+        code_set = one_set(entries, folder)
+        super().__init__(folder, code_set, keys_of(folder, (entry.path for entry in entries)), entries)
         self._entries = entries
         self._entropy_model = entropy_model
+        self._check_entropy_model()
 
     def read(self, recording: int, stream: int, start: int, stop: int) -> Codes:
         """See CodeSource."""
-        return read_entry(self._folder, self._entries[recording], self._entropy_model)[stream, :, start:stop]
+        return read_entry(self.folder, self._entries[recording], self._entropy_model)[stream, :, start:stop]
+
+    def _check_entropy_model(self) -> None:
+        """Now, not in the middle of an epoch; one file tells, for all are of one model."""
+        paths = (self.folder / entry.path for entry in self._entries if entry.path.endswith(".daec"))
+        needed, path = next(((found, path) for path in paths if (found := _entropy_model_of(path))), ("", Path()))
+        given = self._entropy_model.fingerprint if self._entropy_model else ""
+        if needed and needed != given:
+            came = "another was given" if given else "none was given"
+            raise DataError(
+                f"{path}: entropy-coded with the entropy model {needed} and {came}; "
+                "give entropy_model=discrete_ae.load(CHECKPOINT).entropy_model"
+            )
 
 
 class ArraySource(CodeSource):
@@ -74,17 +101,11 @@ class ArraySource(CodeSource):
 
     def __init__(self, folder: Path, index: ShardIndex) -> None:
         rows = _read_rows(folder, index)
-        super().__init__(
-            index.code_set,
-            [row.key for row in rows],
-            [row.entry.streams for row in rows],
-            [row.entry.frames for row in rows],
-        )
+        super().__init__(folder, index.code_set, [row.key for row in rows], [row.entry for row in rows])
         self._array = NpyRegion.of_file(folder / index.files[0])
         self._offsets = np.array([row.offset for row in rows], np.int64)
-        lengths = self.streams * self.frames
-        shape = (len(index.code_set.codebook_sizes), int(lengths.sum()))
-        if self._array.shape != shape or not self._array.fortran_order or (self._offsets + lengths).max() > shape[1]:
+        shape = (len(index.code_set.codebook_sizes), int((self.streams * self.frames).sum()))
+        if self._array.shape != shape or not self._array.fortran_order:
             raise DataError(f"{folder / index.files[0]}: does not fit {RECORDINGS_NAME}; write the shards again")
 
     def read(self, recording: int, stream: int, start: int, stop: int) -> Codes:
@@ -92,7 +113,7 @@ class ArraySource(CodeSource):
         first = int(self._offsets[recording] + stream * self.frames[recording])
         codebooks = self._array.shape[0]
         stretch = self._array.read((first + start) * codebooks, (stop - start, codebooks))
-        return stretch.T
+        return _in_range(stretch.T, self.code_set, self._array.path)
 
 
 class TarSource(CodeSource):
@@ -102,22 +123,18 @@ class TarSource(CodeSource):
         found = [member for name in index.files for member in _tar_members(folder / name)]
         if len(found) != index.recordings:
             raise DataError(
-                f"{folder}: its shards hold {len(found)} recordings, the index says {index.recordings}; "
+                f"{folder}: its shards hold {len(found)} recordings, the index says {fields.shown(index.recordings)}; "
                 "write the shards again"
             )
-        super().__init__(
-            index.code_set,
-            [member.key for member in found],
-            [member.entry.streams for member in found],
-            [member.entry.frames for member in found],
-        )
+        super().__init__(folder, index.code_set, [member.key for member in found], [member.entry for member in found])
         self._arrays = [member.array for member in found]
 
     def read(self, recording: int, stream: int, start: int, stop: int) -> Codes:
         """See CodeSource."""
         array = self._arrays[recording]
         _, codebooks, frames = array.shape
-        return array.read(stream * codebooks * frames, (codebooks, frames))[:, start:stop]
+        codes = array.read(stream * codebooks * frames, (codebooks, frames))[:, start:stop]
+        return _in_range(codes, self.code_set, array.path)
 
 
 def open_source(path: str | Path, entropy_model: EntropyModel | None = None) -> CodeSource:
@@ -133,6 +150,26 @@ def open_source(path: str | Path, entropy_model: EntropyModel | None = None) -> 
     return TarSource(folder, index) if index.kind is ShardKind.TAR else ArraySource(folder, index)
 
 
+def _in_range(codes: Codes, code_set: CodeSet, path: Path) -> Codes:
+    """The codes: an embedding would be read beyond its end by one that is too large."""
+    if bool((codes >= np.array(code_set.codebook_sizes)[:, None]).any()):
+        raise DataError(f"{path}: damaged, it holds codes that its codebooks do not have; write the shards again")
+    return codes
+
+
+def _entropy_model_of(path: Path) -> str:
+    """The fingerprint that a `.daec` file has in its header; empty for none, or a damaged file, which is met later."""
+    try:
+        with path.open("rb") as stream:
+            magic, _, header_bytes = _FRONT.unpack(stream.read(_FRONT.size).ljust(_FRONT.size))
+            payload_bytes = os.fstat(stream.fileno()).st_size - _FRONT.size - header_bytes - _CRC.size
+            if magic != MAGIC or payload_bytes < 0:
+                return ""
+            return DaecHeader.from_json(stream.read(header_bytes), payload_bytes).entropy_model
+    except (OSError, ValueError):
+        return ""
+
+
 class _Row(NamedTuple):
     key: str
     offset: int
@@ -144,12 +181,17 @@ def _read_rows(folder: Path, index: ShardIndex) -> list[_Row]:
     rows = []
     try:
         for line in path.read_bytes().splitlines():
-            found = json.loads(line)
-            rows.append(_Row(str(found["key"]), int(found["offset"]), entry_of(found)))
+            found = fields.parse_object(line)
+            rows.append(_Row(fields.text(found, "key"), fields.integer(found, "offset"), entry_of(found)))
         if len(rows) != index.recordings:
-            raise ValueError(f"{len(rows)} recordings, the index says {index.recordings}")
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: damaged or missing ({error}); write the shards again") from error
+            raise ValueError(f"{len(rows)} recordings, the index says {fields.shown(index.recordings)}")
+        end = 0
+        for row in sorted(rows, key=lambda row: row.offset):
+            if row.offset != end:
+                raise ValueError(f"offset: expected {end}, where another recording ends, got {row.offset}")
+            end += row.entry.streams * row.entry.frames
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: damaged or missing ({fields.shown(error)}); write the shards again") from error
     return rows
 
 
@@ -163,11 +205,16 @@ def _tar_members(path: Path) -> Iterator[_Member]:
     arrays: dict[str, NpyRegion] = {}
     try:
         with tarfile.open(path, "r:") as archive, path.open("rb") as stream:
+            length = os.fstat(stream.fileno()).st_size
             for member in archive:
+                end = member.offset_data + member.size
+                # With a negative size, Python's tarfile would come to the same member for ever.
+                if not 0 <= member.size <= length - member.offset_data:
+                    raise ValueError("cut short")
                 key, _, suffix = member.name.rpartition(".")
                 if suffix == "npy":
                     stream.seek(member.offset_data)
-                    arrays[key] = NpyRegion.at(path, stream)
+                    arrays[key] = NpyRegion.at(path, stream, end)
                 elif suffix == "json" and key in arrays:
                     stream.seek(member.offset_data)
                     entry = parse_entry(stream.read(member.size))
@@ -175,5 +222,5 @@ def _tar_members(path: Path) -> Iterator[_Member]:
                     if array.shape != (entry.streams, entry.codebooks, entry.frames) or array.fortran_order:
                         raise ValueError(f"{key} does not have the shape that it says")
                     yield _Member(key, entry, array)
-    except (OSError, tarfile.TarError, ValueError) as error:
-        raise DataError(f"{path}: damaged ({error}); copy it again, or write the shards again") from error
+    except Exception as error:  # nearly any, from what tarfile makes of a damaged header
+        raise DataError(f"{path}: damaged ({fields.shown(error)}); copy it again, or write the shards again") from error

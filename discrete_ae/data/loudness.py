@@ -39,7 +39,9 @@ _MEASURED_PEAK = 0.1
 # 60 e^-60, below -480 dB: no digit of a float32, even where full scale is followed by the faintest noise.
 _CONTEXT_SECONDS = 0.25
 
+# As many as this, unless the sample rate is so high that a window would take much memory.
 _BLOCKS_PER_WINDOW = 64
+_SAMPLES_PER_WINDOW = 64 * 19200  # reached at 192 kHz
 _BIAS_LU = -0.691
 _ABSOLUTE_GATE_LUFS = -70.0
 _RELATIVE_GATE = 0.1  # of the mean energy: -10 LU
@@ -70,13 +72,13 @@ def measure_stream(blocks: Iterable[Audio], sample_rate: int) -> Level:
     length = round(BLOCK_SECONDS * sample_rate)
     step = round(length / 4)
     context = round(_CONTEXT_SECONDS * sample_rate)
-    advance = _BLOCKS_PER_WINDOW * step
+    advance = min(_BLOCKS_PER_WINDOW, max(1, _SAMPLES_PER_WINDOW // step)) * step
     peak = 0.0
     energies: list[float] = []
     for window in _windows(blocks, context, context + advance + length - step, advance):
         if len(window) > MAX_CHANNELS:
             raise ValueError(f"blocks: expected at most {MAX_CHANNELS} channels to measure loudness, got {len(window)}")
-        peak = max(peak, float(np.abs(window).max()))
+        peak = max(peak, _peak(window))
         if (missing := context + length - window.shape[1]) > 0:
             if energies:
                 continue  # the end, shorter than a block, of longer audio
@@ -107,13 +109,24 @@ def _windows(blocks: Iterable[Audio], context: int, length: int, advance: int) -
         yield np.concatenate(waiting, axis=1)
 
 
+def _peak(window: Audio) -> float:
+    """The greatest magnitude, without a copy."""
+    return max(float(window.max()), -float(window.min()))
+
+
 def _energies(window: Audio, sample_rate: int, context: int, length: int, step: int) -> list[float]:
     """The energy of each block after the context: mean squares, added up over the channels by their weights."""
-    scale = _MEASURED_PEAK / (float(np.abs(window).max()) or 1.0)
-    signal = torch.from_numpy(window.astype(np.float64) * scale)
-    signal = treble_biquad(signal, sample_rate, 4.0, 1500.0, 1 / math.sqrt(2))
-    signal = highpass_biquad(signal, sample_rate, 38.0, 0.5)
-    squares = signal[:, context:].square().unfold(-1, length, step).mean(dim=-1).numpy()
+    scale = _MEASURED_PEAK / (_peak(window) or 1.0)
+
+    def mean_squares(channel: Audio) -> npt.NDArray[np.float64]:
+        signal = torch.from_numpy(channel.astype(np.float64) * scale)
+        signal = treble_biquad(signal, sample_rate, 4.0, 1500.0, 1 / math.sqrt(2))
+        signal = highpass_biquad(signal, sample_rate, 38.0, 0.5)
+        means: npt.NDArray[np.float64] = signal[:, context:].square().unfold(-1, length, step).mean(dim=-1).numpy()
+        return means
+
+    # One after the other: the filters make several copies in float64.
+    squares = np.concatenate([mean_squares(window[c : c + 1]) for c in range(len(window))])
     energies: list[float] = (_CHANNEL_WEIGHTS[: len(window)] @ squares / scale**2).tolist()
     return energies
 

@@ -9,8 +9,7 @@ import soxr
 from discrete_ae.data.channels import Audio
 from discrete_ae.errors import DataError
 
-# soxr's HQ filter looks less far than this to both sides of a sample: so many samples at the lower rate, and in any case
-# so long.
+# soxr's HQ filter looks less far than this to both sides of a sample: so many samples at the lower rate, and so long.
 MARGIN_SAMPLES = 160
 MARGIN_S = 0.02
 
@@ -19,8 +18,9 @@ BLOCK_FRAMES = 2**16
 
 # Samples of all channels, as they go in or come out: 4 MB.
 _BLOCK_SAMPLES = 2**20
-# soxr holds back about 800 samples of the lower rate, in each channel: at this ratio 13 million of the higher one.
-_MAX_RATIO_OF_ALL_CHANNELS = 2**14
+# soxr holds back about 800 samples of each channel at the lower rate, several times over at the higher one: 10 kB for
+# each unit of their ratio, 80 MB in all.
+_MAX_RATIO_OF_ALL_CHANNELS = 2**13
 
 
 def block_frames(source_rate: int, target_rate: int, channels: int) -> int:

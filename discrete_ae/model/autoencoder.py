@@ -151,9 +151,7 @@ class DiscreteAutoencoder(nn.Module):
             audio, self.encoder_window, self.hop_length, 1, lambda windows: self.window_codes(windows, num_codebooks)
         )
         if bool((codes < 0).any()):
-            raise ValueError(
-                "audio: the model makes NaN or infinite latents of it; bring its samples to [-1, 1]"
-            )
+            raise ValueError("audio: the model makes NaN or infinite latents of it; bring its samples to [-1, 1]")
         return codes
 
     def decode(self, codes: Tensor, num_samples: int | None = None) -> Tensor:

@@ -17,12 +17,16 @@ import soundfile
 from discrete_ae import load
 from discrete_ae.cli import main
 from discrete_ae.cli.distributed import split_overrides
+from discrete_ae.cli.encoding import Report, Settings
 from discrete_ae.cli.files import Job
-from discrete_ae.cli.outcome import outcome_of_existing
+from discrete_ae.cli.outcome import Outcome, outcome_of_existing
 from discrete_ae.cli.shares import GROUP_JOBS, Measured, in_groups, in_turn, measure, share_out
 from discrete_ae.codec import encode_file
 from discrete_ae.codec.container import FORMATS, write_codes
-from discrete_ae.codec.manifest import describe
+from discrete_ae.codec.entry import ManifestEntry, describe
+from discrete_ae.codec.manifest import read_manifest, write_manifest
+from discrete_ae.codec.shards import ShardKind
+from discrete_ae.errors import DataError
 
 DDP = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
 INSTALLED = Path(sys.executable).with_name("discrete-ae")
@@ -76,6 +80,52 @@ def test_a_recording_is_measured_by_its_header(tmp_path):
     assert [found.is_done for found in measure(jobs, keep_existing=True)] == [True, False, False]
 
 
+def test_a_name_that_is_too_long_is_no_crash(tmp_path):
+    # 251 + 4 bytes are a name, 251 + 5 are none
+    job = Job(tmp_path / f"{'n' * 251}.wav", tmp_path / f"{'n' * 251}.daec")
+    soundfile.write(job.source, np.zeros(4000), 16000)
+    for keep_existing in (False, True):
+        assert measure([job], keep_existing=keep_existing) == [(job, 0.25 if not keep_existing else 0.0, False)]
+
+
+@pytest.fixture
+def report(tmp_path):
+    """One of a run with --shards, into a folder with a.npz, of in/a.wav."""
+    (tmp_path / "a.npz").touch()
+    write_manifest(tmp_path, [entry_of_file("a.npz", tmp_path / "in/a.wav")])
+    settings = Settings("daec", None, None, 30.0, None, tmp_path)
+    return Report(None, settings, [], has_manifest=True, shards=ShardKind.TAR)
+
+
+def entry_of_file(path, source):
+    return ManifestEntry(path, str(source), 0.25, 16000, 4000, 1, (4, 300), 13, "ab" * 32, 52, "cd" * 32)
+
+
+def test_keys_that_would_clash_in_shards_are_refused_before_the_work(tmp_path, report):
+    again, other = (Job(tmp_path / f"in/a.{suffix}", tmp_path / "a.daec") for suffix in ("wav", "flac"))
+    report.check_shards([again, Job(tmp_path / "in/b.wav", tmp_path / "b.daec")])  # a.npz makes place
+    with pytest.raises(DataError, match=r"a\.npz and a\.daec have the same name but for the suffix, a; remove"):
+        report.check_shards([other])
+    report.shards = None
+    report.check_shards([other])
+
+
+def test_a_recording_under_two_names_is_said(tmp_path, report, capfd):
+    report.shards = None
+    job = Job(tmp_path / "in/a.wav", tmp_path / "sub/a.daec")
+    outcome = Outcome(job, entry_of_file("sub/a.daec", job.source), None, was_there=True)
+    assert report.finish([report.say(outcome)]) == 0
+    out, err = capfd.readouterr()
+    assert out == "0 files encoded, 0 failed, 1 there already\n"
+    assert err == (
+        f"warning: {tmp_path}: holds 1 recording under two names, such as a.npz and sub/a.daec; the manifest lists "
+        "the latter, remove the former\n"
+    )
+    assert [entry.path for entry in read_manifest(tmp_path)] == ["sub/a.daec"]
+    assert report.finish([report.say(outcome)]) == 0
+    assert capfd.readouterr().err == ""
+
+
 def test_settings_of_the_trainer_are_told_from_inputs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = ["trainer=ddp", "trainer.devices=2", "+trainer.plugins=null", "~trainer.max_steps="]
@@ -102,8 +152,10 @@ def corpus(tmp_path_factory):
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_file_that_is_there_must_be_what_encoding_would_write(tmp_path, corpus, ste_run, format):
     model = load(ste_run / "checkpoints/best.ckpt")
-    code_file = encode_file(model, corpus / "corpus/0/03.wav")
-    job = Job(corpus / "corpus/0/03.wav", tmp_path / f"a/03.{format}")
+    source = tmp_path / "03.wav"
+    shutil.copy(corpus / "corpus/0/03.wav", source)
+    code_file = encode_file(model, source)
+    job = Job(source, tmp_path / f"a/03.{format}")
     job.target.parent.mkdir()
 
     def found(codebooks=None):
@@ -117,7 +169,24 @@ def test_a_file_that_is_there_must_be_what_encoding_would_write(tmp_path, corpus
     if format != "npy":  # which names no model
         write_codes(replace(code_file, model_hash="f" * 64), job.target, format)
         assert found().error.startswith(f"{job.target}: codes of another model (ffffffffffff)")
+        write_codes(code_file, job.target, format)
+    # 2000 + 13000 * 3 = 41000 samples at 22050 Hz were encoded, 29751 at 16000 Hz: 93 frames of 320; 30000 would be 69
+    soundfile.write(source, np.zeros(30000), 22050)
+    another = f"{job.target}: codes of another recording than {source} is now, of "
+    if format == "npy":
+        assert found().error.startswith(another)
+        assert found().error.endswith("of 93 frames, not 69; encode it again with --force")
+    else:
+        change = "41000 samples at 22050 Hz, not 30000 at 22050 Hz"
+        assert found().error == f"{another}{change}; encode it again with --force"
+        soundfile.write(source, np.zeros(41000), 16000)
+        assert "not 41000 at 16000 Hz" in found().error
+        source.write_text("no audio")
+        assert found().entry is not None
+        source.unlink()
+        assert found().entry is not None
     job.target.write_bytes(b"damaged")
+    shutil.copy(corpus / "corpus/0/03.wav", source)
     assert found().entry is None
     assert found().error.startswith(f"{job.target}: damaged")
 

@@ -237,7 +237,10 @@ def test_existing_output_needs_force(here, command):
     (here / "codes").mkdir(parents=True)
     (here / "codes/x.npz").write_text("mine")
     status, out, err = command("encode", "a", "-o", "codes")
-    assert (status, err) == (1, ["error: codes/x.npz: exists already; use --skip-existing to go on, or --force to overwrite it"])
+    assert (status, err) == (
+        1,
+        ["error: codes/x.npz: exists already; use --skip-existing to go on, or --force to overwrite it"],
+    )
     assert plain(out) == ["1 file encoded, 1 failed: 0.2 s of audio, 3.20 kbps nominal"]
     assert (here / "codes/x.npz").read_text() == "mine"
     assert command("encode", "a", "-o", "codes", "--force")[0] == 0

@@ -10,6 +10,8 @@ from discrete_ae.build import load
 from discrete_ae.cli import main
 from discrete_ae.cli.info import model_of
 from discrete_ae.codec import CodeFile, write_daec, write_npz
+from discrete_ae.codec.entry import describe
+from discrete_ae.codec.manifest import write_manifest
 from discrete_ae.errors import UsageError
 
 
@@ -100,6 +102,45 @@ def test_daec_file(command, tmp_path):
     assert ("coding", f"packed, 75 bytes in a file of {size}") in rows
     assert ("measured bitrate", f"0.6 kbps, {8 * size / 1000:.3g} kbps with the file's header") in rows
     assert ("model hash", "0" * 64) in rows
+
+
+def test_bare_codes(command, tmp_path):
+    np.save(tmp_path / "x.npy", np.array([[[3, 1, 4], [1, 5, 9]]], np.uint8))
+    status, rows, err = command(tmp_path / "x.npy")
+    assert (status, err) == (0, [])
+    assert rows == [
+        ("streams", "1"),
+        ("frames", "3"),
+        ("codebooks", "2"),
+        ("range", "1 to 9, as uint8"),
+        ("model", "a .npy file names none, nor a sample rate"),
+    ]
+
+
+def test_folder_of_codes(command, tmp_path):
+    # 16 entries take 4 bits: half an hour of one stream, and a quarter of two, which are as many frames.
+    entries, sizes = [], []
+    for name, seconds, streams in (("a.daec", 1800, 1), ("b.daec", 900, 2)):
+        codes = np.random.default_rng(0).integers(0, 16, (streams, 2, seconds * 10))
+        code_file = CodeFile(codes, 8000, 8000 * seconds, 16000, (16, 16), "0" * 64)
+        write_daec(code_file, tmp_path / name)
+        entries.append(describe(code_file, tmp_path / name, tmp_path, Path(f"in/{name}.wav")))
+        sizes.append((tmp_path / name).stat().st_size)
+    write_manifest(tmp_path, entries)
+    status, rows, err = command(tmp_path)
+    assert (status, err) == (0, [])
+    assert rows == [
+        ("files of codes", "2"),
+        ("recordings", "0.75 h"),
+        ("streams", "1 or 2"),
+        ("frames", "36,000 in all streams"),
+        ("codebooks", "2 of 16 entries"),
+        ("bytes", f"{sum(sizes):,}"),
+        ("measured bitrate", f"{8 * sum(sizes) / 2700 / 1000:.3g} kbps with the files' headers"),
+        ("model hash", "0" * 64),
+    ]
+    (tmp_path / "manifest.jsonl").write_text("")
+    assert command(tmp_path)[2] == [f"error: {tmp_path}: its manifest is empty; encode a folder of recordings first"]
 
 
 def test_bundle(command):

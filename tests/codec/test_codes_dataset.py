@@ -1,11 +1,13 @@
 """The data set of codes: the same items from files, tars and the array, and crops that are where they say."""
 
 import io
+import json
 import logging
 import os
 import pickle
 import shutil
 import tarfile
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -16,8 +18,10 @@ from torch.utils.data import DataLoader
 import discrete_ae.codec
 from discrete_ae.codec.container import FORMATS, CodeFile, read_npz, write_codes, write_npz
 from discrete_ae.codec.dataset import CodesDataset
-from discrete_ae.codec.manifest import describe, read_manifest, write_manifest
+from discrete_ae.codec.entry import describe
+from discrete_ae.codec.manifest import read_manifest, write_manifest
 from discrete_ae.codec.shards import write_memory_map, write_tar_shards
+from discrete_ae.entropy_coding import EntropyModel
 from discrete_ae.errors import DataError
 
 HASH = "0123456789abcdef" * 4
@@ -185,6 +189,27 @@ def save(path, array):
         np.save(stream, array)
 
 
+def in_json(path, **changes):
+    """Change the fields of the first line of a file, which are one object."""
+    first, *rest = path.read_text().split("\n") if path.suffix == ".jsonl" else [path.read_text()]
+    path.write_text("\n".join([json.dumps(json.loads(first) | changes), *rest]))
+
+
+def claim_negative_size(path):
+    """A member of size -512 in base 256, from which tarfile would go back to its own header."""
+    content = bytearray(path.read_bytes())
+    content[124:136] = (-512).to_bytes(12, "big", signed=True)
+    content[148:156] = b" " * 8
+    content[148:156] = b"%06o\0 " % sum(content[:512])
+    path.write_bytes(content)
+
+
+def with_large_codes(path):
+    """The array with 65535 in place of each code, and the same header."""
+    array = np.load(path)
+    save(path, np.full_like(array, 65535))
+
+
 def rewrite_tar(path):
     """A tar whose array has not the shape that its entry says."""
     with tarfile.open(path) as archive:
@@ -206,6 +231,19 @@ def rewrite_tar(path):
         ("tar", lambda folder: (folder / "codes-000000.tar").write_bytes(bytes(10240)), "hold 1 recordings, the index"),
         ("tar", lambda folder: rewrite_tar(folder / "codes-000000.tar"), "a/x does not have the shape"),
         ("tar", lambda folder: cut(folder / "codes-000000.tar", 7200), "codes-000000.tar: damaged"),
+        ("tar", lambda folder: claim_negative_size(folder / "codes-000000.tar"), "codes-000000.tar: damaged"),
+        ("tar", lambda folder: (folder / "index.json").write_text("[" * 100000), "index.json: damaged"),
+        ("tar", lambda folder: in_json(folder / "index.json", recordings=float("inf")), "recordings: got inf"),
+        ("tar", lambda folder: in_json(folder / "index.json", codebook_sizes=[4, 300, 2**64]), "below 2^63"),
+        ("tar", lambda folder: in_json(folder / "index.json", codebook_sizes=[4, 300, 8]), "not those of its index"),
+        ("tar", lambda folder: in_json(folder / "index.json", files=[]), "files: expected one array, or at least one"),
+        ("tar", lambda folder: in_json(folder / "index.json", files=["../x.tar"]), "files: expected names of files"),
+        ("tar", lambda folder: in_json(folder / "index.json", files=["x" * 300]), "File name too long"),
+        ("tar", lambda folder: in_json(folder / "index.json", recordings=4, files=2 * ["codes-000000.tar"]), "one key"),
+        ("mmap", lambda folder: in_json(folder / "index.json", files=[]), "files: expected one array"),
+        ("mmap", lambda folder: in_json(folder / "recordings.jsonl", offset=-5), "offset: expected 0"),
+        ("mmap", lambda folder: in_json(folder / "recordings.jsonl", offset=10**30), "offset: expected 0"),
+        ("mmap", lambda folder: in_json(folder / "recordings.jsonl", key="b"), "two of its recordings have one key"),
         ("mmap", lambda folder: cut(folder / "codes.mmap", 1), "codes.mmap: damaged, or no array of codes (cut short)"),
         ("mmap", lambda folder: (folder / "codes.mmap").write_bytes(b"no array"), "codes.mmap: damaged, or no array"),
         ("mmap", lambda folder: (folder / "recordings.jsonl").unlink(), "recordings.jsonl: damaged or missing"),
@@ -220,6 +258,62 @@ def test_damage_is_one_line_when_the_set_is_opened(copied, kind, damage, message
         CodesDataset(copied / kind)
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_what_a_manifest_says_of_itself_takes_no_memory(copied):
+    # 10^9 streams of 3 frames and 3 codebooks, in a file that would be large enough, and of which nothing is true
+    in_json(copied / "files/manifest.jsonl", streams=10**9, bytes=10**12)
+    tracemalloc.start()
+    dataset = CodesDataset(copied / "files", frames=3)
+    assert tracemalloc.get_traced_memory()[1] < 10**6
+    tracemalloc.stop()
+    assert dataset.total_frames == 3 * 10**9 + 97
+    assert len(dataset) == 10**9 + 33  # 97 = 32 * 3 + 1
+    with pytest.raises(DataError, match=r"a/x\.npz: does not hold what the manifest says"):
+        dataset[0]
+    entries = [replace(entry, path=f"{entry.path}.daec", bytes=2**62) for entry in read_manifest(copied / "files")]
+    # 42 * 2^62 codes may be in so many bytes, 3 codebooks * 2^63 frames are among them
+    write_manifest(copied / "files", [replace(entries[0], streams=2**31, frames=2**32), *entries[1:]])
+    with pytest.raises(DataError, match="it says that it holds 2\\^63 frames or more"):
+        CodesDataset(copied / "files")
+
+
+def test_codes_beyond_their_codebook_are_refused(copied):
+    with_large_codes(copied / "mmap/codes.mmap")
+    with pytest.raises(DataError, match=r"codes\.mmap: damaged, it holds codes that its codebooks do not have"):
+        CodesDataset(copied / "mmap")[0]
+
+
+def test_two_recordings_with_one_key_are_refused(copied):
+    entries = read_manifest(copied / "files")
+    write_manifest(copied / "files", [*entries, replace(entries[1], path="b.daec")])
+    with pytest.raises(DataError, match=r"b\.daec and b\.npz have the same name but for the suffix, b; remove one"):
+        CodesDataset(copied / "files")
+
+
+def test_entropy_coded_files_ask_for_their_model_when_the_set_is_opened(tmp_path):
+    codes = np.zeros((1, 2, 400), np.int64)
+    model, other = (EntropyModel.fit([codes + shift], (16, 16)) for shift in (0, 1))
+    entries = []
+    for name, given in (("a", None), ("b", model)):  # packed, then entropy-coded
+        file = CodeFile(codes, 16000, 320 * 400, 16000, (16, 16), HASH)
+        write_codes(file, tmp_path / f"{name}.daec", "daec", given)
+        entries.append(describe(file, tmp_path / f"{name}.daec", tmp_path, tmp_path / f"{name}.wav"))
+    # Packed, 800 codes of 4 bits are 400 bytes; all alike, they are a few.
+    assert entries[0].bytes - entries[1].bytes > 200
+    write_manifest(tmp_path, entries)
+    end = "give entropy_model=discrete_ae.load(CHECKPOINT).entropy_model"
+    for given, came in ((None, "none was given"), (other, "another was given")):
+        with pytest.raises(DataError) as raised:
+            CodesDataset(tmp_path, entropy_model=given)
+        begin = f"{tmp_path / 'b.daec'}: entropy-coded with the entropy model {model.fingerprint}"
+        assert str(raised.value) == f"{begin} and {came}; {end}"
+    assert [item.codes.sum() for item in CodesDataset(tmp_path, entropy_model=model)] == [0, 0]
+    write_manifest(tmp_path, entries[:1])
+    assert len(CodesDataset(tmp_path)) == 1
+    (tmp_path / "b.daec").write_bytes(b"DAEC")  # damage is met when it is read
+    write_manifest(tmp_path, entries)
+    assert len(CodesDataset(tmp_path)) == 2
 
 
 def test_damage_that_comes_later_is_one_line_from_the_item(copied):

@@ -153,7 +153,10 @@ def test_codebooks_too_large_for_the_entropy_model(tmp_path):
         ({"frames": 41}, "payload: expected"),
         ({"streams": -1}, "at least one stream"),
         ({"codebooks": []}, "at least one stream, codebook"),
-        ({"codebooks": [[5, 10**12]]}, "expected at most"),
+        ({"codebooks": [[5, 10**12]]}, "expected at most 1024 of them"),
+        ({"codebooks": [[5, 1000], [6, 25]]}, "expected at most 1024 of them, got 1025"),
+        ({"sample_rate": 2**31 - 1}, "sample_rate: expected whole Hz from 100 to 768000"),
+        ({"model_sample_rate": 99}, "model_sample_rate: expected whole Hz"),
         ({"codebooks": [[1, 3]]}, "at least 2 entries"),
         ({"codebooks": 5}, "pairs of positive numbers"),
         ({"gain_db": 201}, "gain_db: expected -200 to 200"),
@@ -260,3 +263,14 @@ def test_gain_makes_version_2(tmp_path):
     for wrong in (201.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="gain_db: expected -200 to 200 dB"):
             replace(golden_file(), gain_db=wrong)
+
+
+def test_more_codebooks_than_a_daec_file_has_are_refused(tmp_path):
+    for count in (1024, 1025):
+        file = CodeFile(np.zeros((1, count, 1), np.uint8), 8000, 1, 8000, (2,) * count, HASH)
+        if count == 1024:
+            write_daec(file, tmp_path / "x.daec")
+            assert np.array_equal(read_daec(tmp_path / "x.daec").codes, file.codes)
+        else:
+            with pytest.raises(DataError, match=r"1025 codebooks, a \.daec file has at most 1024; write \.npz"):
+                write_daec(file, tmp_path / "y.daec")

@@ -9,19 +9,12 @@ import numpy as np
 import pytest
 
 from discrete_ae.codec.container import CodeFile, write_npz
-from discrete_ae.codec.manifest import (
-    ManifestEntry,
-    describe,
-    one_set,
-    read_manifest,
-    update_manifest,
-    verify,
-    write_manifest,
-)
+from discrete_ae.codec.entry import ManifestEntry, describe, read_entry, verify
+from discrete_ae.codec.manifest import one_set, read_manifest, settle, update_manifest, write_manifest
 from discrete_ae.errors import DataError
 
 HASH = "0123456789abcdef" * 4
-ENTRY = ManifestEntry("a/x.npz", "in/a/x.wav", 0.25, 16000, 4000, 2, (4, 300), 13, HASH, 7, "ab" * 32)
+ENTRY = ManifestEntry("a/x.npz", "in/a/x.wav", 0.25, 16000, 4000, 2, (4, 300), 13, HASH, 52, "ab" * 32)
 
 
 def save_codes(path, model_hash=HASH, sizes=(4, 300), frames=13):
@@ -46,7 +39,7 @@ def test_a_line_is_the_fields_by_name(tmp_path):
         "codebook_sizes": [4, 300],
         "frames": 13,
         "model_hash": HASH,
-        "bytes": 7,
+        "bytes": 52,
         "sha256": "ab" * 32,
     }
     assert (len(lines), lines[2]) == (3, "")  # a name with a line break is still one line
@@ -90,14 +83,55 @@ def test_an_entry_says_what_the_file_is(tmp_path):
 def test_an_update_keeps_what_other_runs_left_and_is_still_there(tmp_path):
     for name in ("a", "b", "c"):
         save_codes(tmp_path / f"{name}.npz")
-    write_manifest(tmp_path, [replace(ENTRY, path=f"{name}.npz") for name in "abc"])
+    a, b, c, d = (replace(ENTRY, path=f"{name}.npz", source=f"in/{name}.wav") for name in "abcd")
+    gone = replace(c, path=f"{'n' * 300}.npz")  # no file can have this name
+    write_manifest(tmp_path, [a, b, c, gone])
     (tmp_path / "b.npz").unlink()
-    update_manifest(tmp_path, [replace(ENTRY, path="c.npz", frames=99), replace(ENTRY, path="d.npz")])
+    assert update_manifest(tmp_path, [replace(c, frames=9), d]) == []
     assert [(entry.path, entry.frames) for entry in read_manifest(tmp_path)] == [
         ("a.npz", 13),
-        ("c.npz", 99),
+        ("c.npz", 9),
         ("d.npz", 13),
     ]
+
+
+def test_a_recording_that_is_encoded_again_under_another_name_is_listed_once(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "link").symlink_to("in")
+    (tmp_path / "x.npz").touch()
+    (tmp_path / "y.npz").touch()
+    x, y = (replace(ENTRY, path=f"{name}.npz", source=f"{tmp_path}/in/{name}.wav") for name in "xy")
+    later = replace(x, path="sub/x.daec", source=f"{tmp_path}/link/../link/x.wav")
+    write_manifest(tmp_path, [x, y])
+    assert update_manifest(tmp_path, [later]) == [(x, "sub/x.daec")]
+    assert read_manifest(tmp_path) == [later, y]
+    assert (tmp_path / "x.npz").exists()
+
+
+def test_a_relative_source_is_the_absolute_one(tmp_path, monkeypatch):
+    (tmp_path / "x.npz").touch()
+    monkeypatch.chdir(tmp_path)
+    x = replace(ENTRY, path="x.npz", source="in/x.wav")
+    assert settle(tmp_path, [x], {"x.daec": f"{tmp_path}/in/x.wav"}) == ([], [(x, "x.daec")])
+    assert settle(tmp_path, [x], {"y.daec": "in/y.wav", "z.daec": "x.wav"}) == ([x], [])
+
+
+def test_bytes_hold_a_code_each_or_42_where_entropy_coded(tmp_path):
+    # 2 streams, 2 codebooks, 13 frames: 52 codes, in at least ceil(52 / 42) = 2 bytes
+    assert ENTRY.bytes == replace(ENTRY, path="x.npy").bytes == 52
+    for path in ("x.npz", "x.npy"):
+        with pytest.raises(ValueError, match="bytes: 51 cannot hold 13 frames of 2 codebooks and 2 streams"):
+            replace(ENTRY, path=path, bytes=51)
+    replace(ENTRY, path="x.daec", bytes=2)
+    with pytest.raises(ValueError, match="bytes: 1 cannot hold 13 frames"):
+        replace(ENTRY, path="x.daec", bytes=1)
+
+
+def test_a_name_that_no_file_can_have_is_one_line(tmp_path):
+    entry = replace(ENTRY, path=f"{'n' * 300}.npz")
+    for read in (verify, read_entry):
+        with pytest.raises(DataError, match=r"npz: cannot be read \(File name too long\); encode the recording again"):
+            read(tmp_path, entry)
 
 
 @pytest.mark.parametrize(
@@ -108,13 +142,21 @@ def test_an_update_keeps_what_other_runs_left_and_is_still_there(tmp_path):
         ({"path": "../x.npz"}, "path: expected one inside"),
         ({"path": ""}, "path: expected one inside"),
         ({"path": "a/y.npz"}, "a/y.npz stands in it twice"),
-        ({"frames": 0}, "frames: expected at least 1, got 0"),
+        ({"path": "a\0.npz"}, "path: expected the name of a file, got 'a\\x00.npz'"),
+        ({"source": "\ud800.wav"}, "source: expected the name of a file, got '\\ud800.wav'"),
+        ({"frames": 0}, "frames: expected at least 1, and below 2^63, got 0"),
+        ({"frames": 10**30}, "frames: expected at least 1, and below 2^63, got 1000"),
+        ({"frames": 27}, "bytes: 52 cannot hold 27 frames"),
+        ({"streams": 10**9}, "bytes: 52 cannot hold 13 frames of 2 codebooks and 1000000000 streams"),
+        ({"bytes": 2**63}, "bytes: expected at least 1, and below 2^63, got 9223372036854775808"),
         ({"frames": 1.5}, "frames: got 1.5"),
         ({"frames": True}, "frames: got True"),
         ({"streams": -1}, "streams: expected at least 1"),
         ({"duration_s": "long"}, "duration_s: got 'long'"),
+        ({"duration_s": 10**400}, "duration_s: expected seconds above 0, got inf"),
         ({"duration_s": float("nan")}, "duration_s: expected seconds above 0, got nan"),
         ({"codebook_sizes": []}, "codebook_sizes: expected at least 2 entries"),
+        ({"codebook_sizes": [4, 2**63]}, "codebook_sizes: expected at least 2 entries in each, and below 2^63"),
         ({"codebook_sizes": [4, "4"]}, "codebook_sizes: expected integers"),
         ({"codebook_sizes": 4}, "codebook_sizes: got 4"),
         ({"sha256": "ab"}, "sha256: expected 64"),

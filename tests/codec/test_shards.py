@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from discrete_ae.codec.container import CodeFile, read_npz, write_npz
-from discrete_ae.codec.manifest import describe, read_manifest, write_manifest
+from discrete_ae.codec.entry import describe
+from discrete_ae.codec.manifest import read_manifest, write_manifest
 from discrete_ae.codec.shard_index import read_index
 from discrete_ae.codec.shards import ShardKind, key_of, write_memory_map, write_shards, write_tar_shards
 from discrete_ae.errors import DataError
@@ -131,7 +132,8 @@ def test_codes_that_do_not_belong_together_are_refused_before_any_work(tmp_path,
         with pytest.raises(DataError, match="encode all recordings with"):
             write_shards(kind, tmp_path / "codes", tmp_path / "shards", [entries[0], other])
     twin = replace(entries[0], path=entries[0].path.replace(".npz", ".daec"))
-    with pytest.raises(DataError, match="the same name but for the suffix"):
+    message = r"a/x%.npz and a/x%.daec have the same name but for the suffix, a/x%25; remove one of them"
+    with pytest.raises(DataError, match=message):
         write_shards(kind, tmp_path / "codes", tmp_path / "shards", [*entries, twin])
     assert not (tmp_path / "shards").exists()
 

@@ -1,6 +1,8 @@
 """Finding, probing and splitting files, and what is said of bad ones."""
 
+import errno
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import soundfile
 
 from discrete_ae.data import AudioFile, find_audio, split_by_hash
+from discrete_ae.data.files import probe
 from discrete_ae.errors import DataError
 
 
@@ -120,3 +123,35 @@ def test_no_side_is_left_empty(fraction):
 def test_one_file_cannot_be_split():
     with pytest.raises(DataError, match=r"/data: only 1 audio file, .* data\.validation_root"):
         split_by_hash(named("a.wav"), "/data", 0.1)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "x.wav")
+    with pytest.raises(DataError, match=r"x\.wav: a pipe or device, expected a file; give -"):
+        probe(tmp_path / "x.wav")
+    write(tmp_path / "y.wav")
+    assert find_audio(tmp_path).skipped == ["x.wav"]
+
+
+@pytest.mark.parametrize("sample_rate", [1, 99, 768_001, 2**31 - 1])
+def test_sample_rates_that_would_take_all_memory_are_refused(tmp_path, sample_rate):
+    write(tmp_path / "x.wav", sample_rate=sample_rate)
+    with pytest.raises(DataError, match=rf"x\.wav: sample rate: expected .* got {sample_rate}; resample or remove"):
+        probe(tmp_path / "x.wav")
+
+
+def test_folders_that_cannot_be_read_are_named(tmp_path, monkeypatch, caplog):
+    write(tmp_path / "a/x.wav")
+    (tmp_path / "closed").mkdir()
+    scandir = os.scandir
+
+    def refusing(path):  # permissions would not stop root
+        if os.fspath(path).endswith("closed"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert [file.path.name for file in find_audio(tmp_path).files] == ["x.wav"]
+    assert f"Skipped: {tmp_path / 'closed'}: cannot be read (Permission denied); see to its" in caplog.text
+    with pytest.raises(DataError, match=r"closed: cannot be read \(Permission denied\)"):
+        find_audio(tmp_path, strict=True)

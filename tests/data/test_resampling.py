@@ -1,10 +1,15 @@
 """Resampling of parts against soxr on the whole."""
 
+import subprocess
+import sys
+import tracemalloc
+
 import numpy as np
 import pytest
 import soxr
 
-from discrete_ae.data.resampling import Resampler, margin_frames
+from discrete_ae.data.resampling import BLOCK_FRAMES, Resampler, block_frames, margin_frames
+from discrete_ae.errors import DataError
 
 PAIRS = [(44100, 16000), (48000, 16000), (16000, 44100), (8000, 16000), (11025, 24000), (192000, 16000), (16000, 16000)]
 
@@ -34,3 +39,54 @@ def test_the_result_ends_where_it_is_told_to(num_samples):
     resampler = Resampler(16000, 24000, 1, num_samples)
     parts = [resampler.push(np.ones((1, 4000), np.float32)), resampler.finish()]
     assert sum(part.shape[1] for part in parts) == num_samples
+
+
+@pytest.mark.parametrize(("source_rate", "target_rate"), [(100, 16000), (16000, 100), (250, 44100)])
+def test_low_rates_have_a_margin_as_long_as_the_filter(source_rate, target_rate):
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 20 * source_rate).astype(np.float32)
+    whole = soxr.resample(np.pad(noise, 10 * source_rate), source_rate, target_rate, quality="HQ")[10 * target_rate :]
+    resampler = Resampler(source_rate, target_rate, 1, 20 * target_rate)
+    found = np.concatenate([resampler.push(noise[None]), resampler.finish()], axis=1)
+    np.testing.assert_allclose(found[0], whole[: 20 * target_rate], atol=1e-5)
+
+
+def test_blocks_are_of_one_length_unless_they_would_grow():
+    for rates in ((44100, 16000), (8000, 48000), (16000, 16000), (768_000, 100)):
+        assert block_frames(*rates, channels=2) == BLOCK_FRAMES
+    # 2^20 samples: at 7680 times the rate from 136 frames, in 1024 channels from 1024 frames.
+    assert block_frames(100, 768_000, 1) == 136
+    assert block_frames(48000, 16000, 1024) == 1024
+
+
+@pytest.mark.parametrize("source_rate", [100, 44100, 767_999, 768_000])
+@pytest.mark.parametrize("target_rate", [100, 44100, 767_999, 768_000])
+def test_pieces_are_bounded_at_every_pair_of_rates(source_rate, target_rate):
+    tracemalloc.start()
+    resampler = Resampler(source_rate, target_rate, 1, 2**62)
+    block = block_frames(source_rate, target_rate, 1)
+    lengths = [resampler.push(np.zeros((1, block), np.float32)).shape[1] for _ in range(20)]
+    lengths += [piece.shape[1] for piece in resampler.pieces(np.zeros((1, 2 * block), np.float32))]
+    resampler.finish()
+    assert tracemalloc.get_traced_memory()[1] < 70e6  # of which soxr's own buffers are no part
+    tracemalloc.stop()
+    # What soxr holds back comes all at once: less than 1000 samples of the lower rate.
+    assert max(lengths) <= 2**20 + 1000 * max(target_rate / source_rate, 1)
+
+
+def test_a_ratio_that_would_take_all_memory_is_refused():
+    with pytest.raises(DataError, match="2 channels from 100 to 768000 Hz take too much memory; use fewer channels"):
+        Resampler(100, 768_000, 2, 1)
+    Resampler(8000, 48000, 1024, 1)
+
+
+@pytest.mark.slow
+def test_memory_of_the_greatest_ratio():
+    code = (
+        "import resource, numpy as np; from discrete_ae.data.resampling import Resampler\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000\n"
+        "before = peak(); resampler = Resampler(100, 768_000, 1, 2**62)\n"
+        "for _ in range(20): resampler.push(np.zeros((1, 136), np.float32))\n"
+        "print(peak() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 125

@@ -226,8 +226,9 @@ def test_halves_that_do_not_fit_are_refused():
         DiscreteAutoencoder(600, spectral(1, 6)[0], ste(), spectral(1, 5)[1])
     with pytest.raises(ValueError, match="channels: the encoder has 1, the decoder 2"):
         DiscreteAutoencoder(600, conv(1)[0], ste(), conv(2)[1])
-    with pytest.raises(ValueError, match=r"sample_rate: expected .*got 0"):
-        DiscreteAutoencoder(0, conv(1)[0], ste(), conv(1)[1])
+    for rate in (0, 99, 2**40, 2**70, 8000.5, 8000.0, True):
+        with pytest.raises(ValueError, match=r"sample_rate: expected whole Hz from 100 to 768000, got "):
+            DiscreteAutoencoder(rate, conv(1)[0], ste(), conv(1)[1])
 
 
 @pytest.mark.parametrize(
