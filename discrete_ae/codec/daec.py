@@ -27,8 +27,8 @@ from discrete_ae.errors import DataError
 MAGIC = b"DAEC"
 VERSION = 1
 
-_FRONT = struct.Struct("<4sBI")
-_CRC = struct.Struct("<I")
+FRONT = struct.Struct("<4sBI")
+CRC = struct.Struct("<I")
 _PACKINGS = {"packed": BITS, "radix": RADIX}
 
 
@@ -59,8 +59,8 @@ def write_daec(file: CodeFile, target: str | Path | BinaryIO, entropy_model: Ent
         entropy_model=entropy_model.fingerprint if entropy_model and coding in ENTROPY_CODINGS else "",
         payload_bytes=len(payload),
     ).to_json()
-    content = _FRONT.pack(MAGIC, VERSION, len(header)) + header + payload
-    content += _CRC.pack(zlib.crc32(content))
+    content = FRONT.pack(MAGIC, VERSION, len(header)) + header + payload
+    content += CRC.pack(zlib.crc32(content))
     if isinstance(target, str | Path):
         Path(target).write_bytes(content)
     else:
@@ -148,18 +148,18 @@ def _parse_front(content: bytes, path: str | Path) -> tuple[DaecHeader, bytes]:
     """The checked header, and the payload."""
     if not content.startswith(MAGIC):
         raise DataError(f"{path}: damaged, or not a .daec file; give one that discrete-ae encode wrote")
-    if len(content) < _FRONT.size + _CRC.size:
+    if len(content) < FRONT.size + CRC.size:
         raise _damaged(path)
-    _, version, header_bytes = _FRONT.unpack_from(content)
-    body = len(content) - _CRC.size
-    intact = _CRC.unpack_from(content, body)[0] == zlib.crc32(memoryview(content)[:body])
+    _, version, header_bytes = FRONT.unpack_from(content)
+    body = len(content) - CRC.size
+    intact = CRC.unpack_from(content, body)[0] == zlib.crc32(memoryview(content)[:body])
     if intact and version != VERSION:
         raise DataError(f"{path}: has format version {version}, this program reads {VERSION}; update discrete-ae")
-    start = _FRONT.size + header_bytes
+    start = FRONT.size + header_bytes
     if not intact or start > body:
         raise _damaged(path)
     try:
-        header = DaecHeader.from_json(content[_FRONT.size : start], body - start)
+        header = DaecHeader.from_json(content[FRONT.size : start], body - start)
     except ValueError as error:
         raise _invalid(path, error) from error
     return header, content[start:body]

@@ -17,7 +17,7 @@ import numpy as np
 
 from discrete_ae.codec import fields
 from discrete_ae.codec.container import MAGIC, Codes, DaecHeader
-from discrete_ae.codec.daec import _CRC, _FRONT
+from discrete_ae.codec.daec import CRC, FRONT
 from discrete_ae.codec.entry import ManifestEntry, entry_of, parse_entry, read_entry
 from discrete_ae.codec.manifest import CodeSet, one_set, read_manifest
 from discrete_ae.codec.npy_region import NpyRegion
@@ -161,8 +161,8 @@ def _entropy_model_of(path: Path) -> str:
     """The fingerprint that a `.daec` file has in its header; empty for none, or a damaged file, which is met later."""
     try:
         with path.open("rb") as stream:
-            magic, _, header_bytes = _FRONT.unpack(stream.read(_FRONT.size).ljust(_FRONT.size))
-            payload_bytes = os.fstat(stream.fileno()).st_size - _FRONT.size - header_bytes - _CRC.size
+            magic, _, header_bytes = FRONT.unpack(stream.read(FRONT.size).ljust(FRONT.size))
+            payload_bytes = os.fstat(stream.fileno()).st_size - FRONT.size - header_bytes - CRC.size
             if magic != MAGIC or payload_bytes < 0:
                 return ""
             return DaecHeader.from_json(stream.read(header_bytes), payload_bytes).entropy_model
