@@ -229,8 +229,10 @@ def test_batches_as_on_a_gpu_keep_order_and_shapes(batch_size, deterministic):
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_a_gpu_computes_in_full_float32(deterministic):
     """The switches that a GPU obeys; they can be set without one."""
-    cudnn, before = torch.backends.cudnn, torch.get_float32_matmul_precision()
+    cudnn, before = torch.backends.cudnn, (torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision())
+    assert not runner._PROCESS._users[None]  # no test before has left one running
     try:
+        cudnn.allow_tf32 = True
         torch.set_float32_matmul_precision("high")
         with runner._ready(build("conv"), deterministic):
             assert not cudnn.allow_tf32
@@ -240,7 +242,8 @@ def test_a_gpu_computes_in_full_float32(deterministic):
         assert cudnn.allow_tf32
         assert torch.get_float32_matmul_precision() == "high"
     finally:
-        torch.set_float32_matmul_precision(before)
+        cudnn.allow_tf32 = before[0]
+        torch.set_float32_matmul_precision(before[1])
 
 
 def test_encodings_at_a_time_do_not_disturb_one_another():
