@@ -175,6 +175,7 @@ def _holds_codes(folder: Path) -> bool:
 
 
 def _of_folder(folder: Path) -> Rows:
+    from discrete_ae.cli.batch import amount
     from discrete_ae.codec.manifest import read_manifest
 
     entries = read_manifest(folder)
@@ -183,7 +184,7 @@ def _of_folder(folder: Path) -> Rows:
     duration_s, size = sum(entry.duration_s for entry in entries), sum(entry.bytes for entry in entries)
     return [
         ("files of codes", f"{len(entries):,}"),
-        ("recordings", f"{duration_s / 3600:.4g} h"),
+        ("recordings", amount(duration_s)),
         ("streams", _alternatives(str(entry.streams) for entry in entries)),
         ("frames", f"{sum(entry.streams * entry.frames for entry in entries):,} in all streams"),
         ("codebooks", _alternatives(_codebooks(entry.codebook_sizes) for entry in entries)),

@@ -131,7 +131,7 @@ def test_folder_of_codes(command, tmp_path):
     assert (status, err) == (0, [])
     assert rows == [
         ("files of codes", "2"),
-        ("recordings", "0.75 h"),
+        ("recordings", "2700.0 s"),
         ("streams", "1 or 2"),
         ("frames", "36,000 in all streams"),
         ("codebooks", "2 of 16 entries"),
