@@ -1,6 +1,6 @@
 """Files of codes: integers to bytes and back, audio to integers and back.
 
-Names are imported when they are first used: the container needs numpy alone, the codec needs torch.
+Names are imported when they are first used: the container needs numpy and the range coder, the codec needs torch.
 """
 
 from importlib import import_module

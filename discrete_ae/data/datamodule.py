@@ -16,8 +16,9 @@ from discrete_ae.data.augmentation import Augmentation
 from discrete_ae.data.balance import folder_weights
 from discrete_ae.data.crops import TrainingCrops, ValidationSegments
 from discrete_ae.data.files import AudioFile, Split, find_audio, recordings_root, split_by_hash, warn_skipped
-from discrete_ae.data.level import BLOCK_SECONDS, bring_to_loudness
+from discrete_ae.data.level import bring_to_loudness
 from discrete_ae.data.loading import AudioLoader, TrainingBatches, validation_batches
+from discrete_ae.data.loudness import BLOCK_SECONDS, MAX_CHANNELS, MIN_SAMPLE_RATE
 from discrete_ae.data.reading import read_audio
 from discrete_ae.errors import DataError, UsageError
 
@@ -96,7 +97,11 @@ class AudioDataModule(pl.LightningDataModule):
             _require(-70 <= loudness_lufs <= 0, "data.loudness_lufs", loudness_lufs, "null or a number from -70 to 0")
             least = f"at least {BLOCK_SECONDS}, the shortest audio that has a loudness, or data.loudness_lufs=null"
             _require(crop_seconds >= BLOCK_SECONDS, "data.crop_seconds", crop_seconds, least)
-            _require(channels <= 5, "data.channels", channels, "at most 5 with data.loudness_lufs")
+            most, lowest = f"at most {MAX_CHANNELS}", f"at least {MIN_SAMPLE_RATE}"
+            _require(channels <= MAX_CHANNELS, "data.channels", channels, f"{most} with data.loudness_lufs")
+            _require(
+                sample_rate >= MIN_SAMPLE_RATE, "data.sample_rate", sample_rate, f"{lowest} with data.loudness_lufs"
+            )
         self.root = root
         self.validation_root = validation_root
         self.sample_rate = sample_rate

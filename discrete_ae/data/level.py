@@ -4,7 +4,6 @@ import math
 
 from torch import Tensor
 
-from discrete_ae.data.loudness import BLOCK_SECONDS as BLOCK_SECONDS
 from discrete_ae.data.loudness import Level, measure_stream
 
 MAX_GAIN_DB = 30.0
