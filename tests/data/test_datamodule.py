@@ -224,6 +224,8 @@ def test_loudness_needs_what_it_is_defined_for(folder):
         make(folder, loudness_lufs=-23)
     with pytest.raises(UsageError, match=r"data\.channels is 6, expected at most 5 with data\.loudness_lufs"):
         make(folder, loudness_lufs=-23, crop_seconds=0.4, channels=6)
+    with pytest.raises(UsageError, match=r"data\.sample_rate is 2000, expected at least 4000 with data\.loudness_lufs"):
+        make(folder, loudness_lufs=-23, crop_seconds=0.4, sample_rate=2000)
 
 
 def test_folders_are_balanced_where_asked_for(folder):
