@@ -16,7 +16,7 @@ import torch
 from _common import REPOSITORY, interleaved, machine, publish, table, versions
 from peers import PACKAGES, Codec, Dac, Encodec, Mimi, Ours, available
 
-from discrete_ae.report.model_summary import multiply_accumulates
+from discrete_ae.model.summary import multiply_accumulates
 
 REFERENCE = "EnCodec 24 kHz"
 COLUMNS = (

@@ -26,7 +26,7 @@ from _common import finish, machine, publish, seconds, table, versions
 from peers import MEL_WEIGHT, PACKAGES, Codec, Dac, Encodec, MissingPeerError, Ours
 from torch import Tensor
 
-from discrete_ae.report.model_summary import multiply_accumulates
+from discrete_ae.model.summary import multiply_accumulates
 from discrete_ae.training.memory import keep_freed_memory
 
 PAIRS: dict[str, dict[str, Callable[[], Codec]]] = {

@@ -13,7 +13,7 @@ from discrete_ae.paths import Kind, kind_of
 if TYPE_CHECKING:
     from discrete_ae.codec import CodeFile, DaecHeader
     from discrete_ae.model import DiscreteAutoencoder
-    from discrete_ae.report.model_summary import ModelSummary
+    from discrete_ae.model.summary import ModelSummary
 
 Rows = list[tuple[str, str]]
 
@@ -43,7 +43,7 @@ def info(
     from rich.console import Console
     from rich.table import Table
 
-    from discrete_ae.report.model_summary import summarize
+    from discrete_ae.model.summary import summarize
 
     given = what or []
     files = [argument for argument in given if "=" not in argument or kind_of(argument) is not Kind.NOTHING]

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from discrete_ae.model import ConvDecoder, ConvEncoder, DiscreteAutoencoder
+from discrete_ae.model.summary import multiply_accumulates, summarize
 from discrete_ae.quantizers import IdentityQuantizer, ScalarQuantizer
-from discrete_ae.report.model_summary import multiply_accumulates, summarize
 from discrete_ae.rounding import StraightThrough
 
 # Layer, input, and the product of its output's size with the terms summed for each output (for a transposed

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from discrete_ae.model import DiscreteAutoencoder
+from discrete_ae.model.autoencoder import DiscreteAutoencoder
 
 Result = TypeVar("Result")
 

@@ -1,0 +1,88 @@
+"""What a page shows; how it looks is in the templates beside this file."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Column(NamedTuple):
+    """Of the table."""
+
+    key: str
+    label: str
+    unit: str
+    higher_is_better: bool | None
+    meaning: str
+
+
+class Cell(NamedTuple):
+    """One figure of the table."""
+
+    value: float | None
+    """What the table is sorted by; None sorts last."""
+    text: str
+    """What is read, such as "4.02 ± 0.11"; a dash where there is no value."""
+
+
+class Row(NamedTuple):
+    """One method, or one baseline."""
+
+    label: str
+    cells: dict[str, Cell]
+    """By key of a column."""
+    is_baseline: bool
+    note: str
+    """Such as "3 seeds"; may be empty."""
+
+
+class Figure(NamedTuple):
+    """A plot."""
+
+    title: str
+    svg: str
+    """From `<svg` on; what is drawn in black of text and axes is `currentColor`, its background transparent."""
+    description: str
+    """In words, for those who do not see it, and below it for all."""
+
+
+class Version(NamedTuple):
+    """One rendering of a clip."""
+
+    key: str
+    """"original", or a name that is the same in every clip."""
+    label: str
+    flac: bytes
+    spectrogram_png: bytes
+    note: str
+    """Such as "3.2 kbps, SI-SDR 4.1 dB"; may be empty."""
+
+
+class Clip(NamedTuple):
+    """A stretch of a recording, in every version, all of one length and sample rate."""
+
+    name: str
+    duration_s: float
+    versions: tuple[Version, ...]
+    """The original first; all clips have the same keys in the same order."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything on it, from top to bottom."""
+
+    title: str
+    summary: list[str]
+    """Sentences: what was compared, on what, how long, by how many seeds."""
+    columns: list[Column]
+    rows: list[Row]
+    sorted_by: str
+    """Key of the column by which the rows come sorted."""
+    findings: list[str]
+    """Sentences: which differences are larger than the spread, and which are not."""
+    figures: list[Figure]
+    clips: list[Clip]
+    notes: list[str]
+    """Sentences: what the figures do and do not show, what was skipped, runs that failed."""
+    commands: list[str] = field(default_factory=list)
+    """That made the page."""
+    version: str = ""
+    """Of the program."""
