@@ -279,6 +279,8 @@ def test_models_at_other_rates_mono_and_stereo(
 # Sample rate in Hz, audio channels, frames per second, nominal kbps, M parameters of the networks.
 EXPERIMENTS = {
     "quick_cpu": (16000, 1, 50, 3.2, None),
+    "compare": (16000, 1, 50, 3.2, None),
+    "tune": (16000, 1, 50, 3.2, None),
     "speech_16k_3kbps": (16000, 1, 50, 3.2, None),
     "music_44k_8kbps": (44100, 2, 100, 8.0, None),
     "dac_like": (16000, 1, 50, 6.0, 73.9),  # DAC at 16 kHz has 74 M (arXiv:2306.06546)

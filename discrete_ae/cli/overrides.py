@@ -5,6 +5,7 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -20,9 +21,19 @@ PACKAGE_DIR = Path(__file__).parents[1]
 # Inside an installed package the configuration lies beside the modules, in a checkout beside the package.
 CONFIG_DIR = next(path for path in (PACKAGE_DIR / "conf", PACKAGE_DIR.parent / "conf") if path.is_dir())
 CONFIG_NAME = "train"
+PLUGINS = ("hydra/launcher/", "hydra/sweeper/")
 
 
-def check_overrides(config_dir: Path, config_name: str, overrides: list[str], *, multirun: bool) -> None:
+class Sweep(NamedTuple):
+    """What a multirun varies."""
+
+    varied: list[str]
+    """Keys and groups of which there are several values."""
+    is_grid: bool
+    """Whether every combination comes once; otherwise the sweeper chooses."""
+
+
+def check_overrides(config_dir: Path, config_name: str, overrides: list[str], *, multirun: bool) -> Sweep:
     """Compose the configuration with every override, in a multirun that of every job.
 
     Raises:
@@ -33,31 +44,53 @@ def check_overrides(config_dir: Path, config_name: str, overrides: list[str], *,
     with initialize_config_dir(str(config_dir), version_base="1.3"):
         parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
         try:
-            parsed = parser.parse_overrides(overrides)
+            given = parser.parse_overrides(overrides)
         except OverrideParseException as error:
             raise UsageError(f"cannot read {error.override!r}; write key=value, or 'key=\"value (1)\"'") from error
-        several = [override for override in parsed if override.is_sweep_override()]
+        several = [override for override in given if override.is_sweep_override()]
         if several and not multirun:
             raise UsageError(
                 f"{several[0].input_line} has several values: add -m for one run each; a list is written "
                 "key=[a,b], a comma in a name is written \\,"
             )
-        # A key may be there with one quantizer and not with another, so only whole jobs can be checked.
-        listed = [override for override in parsed if not override.is_sweep_override() or override.is_discrete_sweep()]
-        for job in itertools.product(*(_choices(override) for override in listed)):
+
+        def composed(job: Sequence[str]) -> DictConfig:
             try:
-                compose(config_name, list(job), return_hydra_config=True)
+                return compose(config_name, list(job), return_hydra_config=True)
             except (HydraException, OmegaConfBaseException, ValueError) as error:
                 raise _explained(error, job, config_dir, config_name) from error
-        # Hydra composes a multirun once with what all its jobs share, and then the default options.
-        shared = [str(override.input_line) for override in parsed if override not in several]
-        if not several:
-            return
+
+        # Hydra composes a multirun once with what all its jobs share, which may be an experiment that varies more.
+        shared = [str(override.input_line) for override in given if override not in several]
         try:
-            compose(config_name, shared, return_hydra_config=True)
-        except (HydraException, OmegaConfBaseException) as error:
-            reason = _explained(error, shared, config_dir, config_name)
-            raise UsageError(f"{reason}; in a multirun write ++key=value where the default has no such key") from error
+            sweeper = composed(shared).hydra.sweeper
+        except UsageError as error:
+            if not several:
+                raise
+            for job in _jobs(given):
+                composed(job)  # whose refusal is the plainer one
+            raise UsageError(f"{error}; in a multirun write ++key=value where the default has no such key") from error
+        parameters = sweeper.get("params") or {}
+        if not multirun:
+            if parameters:
+                raise UsageError(f"this varies {', '.join(parameters)}: add -m for one run each")
+            return Sweep([], is_grid=True)
+        named = {override.get_key_element() for override in given}
+        added = [f"{key}={value}" for key, value in parameters.items() if key not in named]
+        varied = parser.parse_overrides(added) + given
+        # A key may be there with one quantizer and not with another, so only whole jobs can be checked.
+        for job in _jobs(varied):
+            composed(job)
+        return Sweep(
+            [override.get_key_element() for override in varied if override.is_sweep_override()],
+            is_grid=sweeper._target_.endswith("BasicSweeper"),
+        )
+
+
+def _jobs(overrides: Sequence[Override]) -> Iterator[tuple[str, ...]]:
+    """The overrides of every job, without those that a sweeper chooses from a range."""
+    listed = [override for override in overrides if not override.is_sweep_override() or override.is_discrete_sweep()]
+    return itertools.product(*(_choices(override) for override in listed))
 
 
 def _choices(override: Override) -> list[str]:
@@ -80,6 +113,9 @@ def _explained(error: Exception, job: Sequence[str], config_dir: Path, config_na
         return UsageError(f"there is no key {found[1]!r}{nearest}; --help lists all")
     if found := re.search(r"Could not (?:find|load) '([^']+)'", text):
         group, _, option = found[1].partition("/")
+        if found[1].startswith(PLUGINS):
+            extra = "ray" if "ray" in option else "sweeps"
+            return UsageError(f"{found[1]} is not installed, or no such thing: pip install 'discrete-ae[{extra}]'")
         options = _options(config_dir / group)
         return UsageError(
             f"there is no option {option!r} of {group!r}{_nearest(option, options)}; there are: {', '.join(options)}"

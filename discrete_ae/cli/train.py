@@ -1,10 +1,11 @@
 """`discrete-ae train` and `python train.py`: configuration from the command line, one run or several."""
 
 import logging
+import math
 import os
 import shlex
-import shutil
 import sys
+import traceback
 import warnings
 from argparse import Namespace
 from collections.abc import Mapping
@@ -14,41 +15,71 @@ from typing import NoReturn
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from discrete_ae.build import build_training
+from discrete_ae.cli import run_name
+from discrete_ae.cli.advice import command, shown
 from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, check_overrides
+from discrete_ae.cli.sweep import ReportSweep, earlier, forget_failure, note_failure
 from discrete_ae.errors import DataError, UsageError, UserError
 from discrete_ae.training import TrainingRun
 from discrete_ae.training.callbacks.interrupt import INTERRUPTED_EXIT_STATUS
+
+# Here, since a job in a process of its own imports this file and nothing else of it runs before its folder is named.
+run_name.register()
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Train as the arguments say (default: those of the process), and exit with a status if anything failed."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    naming: list[str] = []
     try:
         given = _parsed(arguments)
         if not (given.hydra_help or given.info):
-            check_overrides(CONFIG_DIR, CONFIG_NAME, given.overrides, multirun=given.multirun)
+            sweep = check_overrides(CONFIG_DIR, CONFIG_NAME, given.overrides, multirun=given.multirun)
+            if not any(override.startswith("hydra.sweep.subdir=") for override in given.overrides):
+                subdir = run_name.subdir_of(sweep.varied, numbered=not sweep.is_grid)
+                naming.append(f"hydra.sweep.subdir='{subdir}'")
     except UserError as error:
         sys.exit(_report(error))
 
     statuses: list[int] = []
+    ReportSweep.failed = 0
 
     @hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=CONFIG_NAME)
-    def job(config: DictConfig) -> None:
+    def job(config: DictConfig) -> float:
+        """The least val/reconstruction, which a sweeper may search by; NaN for a run that failed."""
         # A failure is noted, not raised: the other jobs of a multirun go on, and a user's slip has no traceback.
+        is_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+        run_dir = Path(HydraConfig.get().runtime.output_dir)
         try:
-            _train(config)
+            if is_sweep and (before := earlier(config)):
+                if before.is_finished:
+                    print(f"finished already: {shown(run_dir)}")
+                    return before.objective
+                print(f"going on with: {shown(run_dir)}")
+                config.ckpt_path = str(before.checkpoint)
+            return _train(config)
         except UserError as error:
-            statuses.append(_report(error))
+            failure: UserError = error
         except OmegaConfBaseException as error:
-            statuses.append(_report(UsageError(" ".join(str(error).split()))))
+            failure = UsageError(" ".join(str(error).split()))
+        except Exception as error:
+            if not is_sweep:
+                raise
+            traceback.print_exc()
+            failure = DataError(f"{type(error).__name__}: {error}")
+        if is_sweep:
+            note_failure(run_dir, str(failure))
+        statuses.append(_report(failure))
+        return math.nan
 
     # This file, so that the processes which ddp starts by sys.argv run the same, from whichever command it came.
     flags = [argument for argument in arguments if argument not in given.overrides]  # Hydra wants them first
-    sys.argv = [__file__, *flags, *given.overrides]
+    sys.argv = [__file__, *flags, *given.overrides, *naming]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's own way with an exception hides where it came from
     try:
         job()
@@ -60,7 +91,8 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(INTERRUPTED_EXIT_STATUS)
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         sys.exit(_report(DataError(f"{error.filename}: {error.strerror}; give another folder with hydra.run.dir=")))
-    sys.exit(max(statuses, default=0))
+    # Jobs in processes of their own have told their folders only.
+    sys.exit(max([*statuses, DataError.exit_status if ReportSweep.failed else 0]))
 
 
 def _parsed(arguments: list[str]) -> Namespace:
@@ -79,13 +111,14 @@ def _report(error: UserError) -> int:
     return error.exit_status
 
 
-def _train(config: DictConfig) -> None:
-    """One run; KeyboardInterrupt if Ctrl-C ended it, so that no other job of a multirun begins."""
+def _train(config: DictConfig) -> float:
+    """One run, to its least val/reconstruction; KeyboardInterrupt if Ctrl-C ended it, so that no other job begins."""
     _quieten()
     choices = HydraConfig.get().runtime.choices
     chosen = {group: choices[group] for group in ("quantizer", "model")}
     run = build_training(config, _hyperparameters(config, chosen))
     run.data.setup("fit")
+    forget_failure(run.run_dir)
     OmegaConf.save(config, run.run_dir / "config.yaml", resolve=True)
     if run.trainer.is_global_zero:
         _say_what_runs(run, chosen)
@@ -94,6 +127,7 @@ def _train(config: DictConfig) -> None:
         _say_what_next(run)
     if run.interrupted:
         raise KeyboardInterrupt
+    return run.objective
 
 
 def _hyperparameters(config: DictConfig, chosen: Mapping[str, str]) -> dict[str, str | float | bool]:
@@ -123,23 +157,12 @@ def _say_what_runs(run: TrainingRun, chosen: Mapping[str, str]) -> None:
 
 def _say_what_next(run: TrainingRun) -> None:
     # A run that ended before its first validation has only the last one.
-    best, last = (_shown(run.run_dir / "checkpoints" / name) for name in ("best.ckpt", "last.ckpt"))
+    best, last = (shown(run.run_dir / "checkpoints" / name) for name in ("best.ckpt", "last.ckpt"))
     checkpoint = best if best.exists() else last
-    recordings = _shown(run.data.validation_files[0].path.parent)
+    recordings = shown(run.data.validation_files[0].path.parent)
     print(f"\ncheckpoint: {checkpoint}\nnext:")
-    print(" ", shlex.join([_command("tensorboard"), "--logdir", str(_shown(run.run_dir).parent)]))
-    print(" ", shlex.join([_command("discrete-ae"), "encode", str(recordings), "-o", "codes", "-c", str(checkpoint)]))
-
-
-def _shown(path: Path) -> Path:
-    """The path as it is typed here."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def _command(name: str) -> str:
-    """How a command of this environment is typed: by name where the shell finds it, else by its path."""
-    path = Path(sys.executable).with_name(name)
-    return name if shutil.which(name) == str(path) else str(_shown(path))
+    print(" ", shlex.join([command("tensorboard"), "--logdir", str(shown(run.run_dir).parent)]))
+    print(" ", shlex.join([command("discrete-ae"), "encode", str(recordings), "-o", "codes", "-c", str(checkpoint)]))
 
 
 def _quieten() -> None:

@@ -1,9 +1,10 @@
 """The model in a training checkpoint: what training adds to it, and how it is read back."""
 
+import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -57,6 +58,30 @@ def read_checkpoint(path: str | Path) -> SavedModel:
     content = _read(path)
     about = content[KEY]
     return checked_model(path, about, model_state(content["state_dict"]), about.get(ENTROPY_MODEL), _foreign(path))
+
+
+class TrainingState(NamedTuple):
+    """How far the run of a checkpoint had come."""
+
+    global_step: int
+    best_score: float
+    """Least of what the run's best.ckpt is chosen by; NaN where none was."""
+
+
+def read_training_state(path: Path) -> TrainingState:
+    """How far the run of a checkpoint had come.
+
+    Raises:
+        DataError: as `check_resumable`.
+    """
+    check_resumable(path)
+    found = _read(path)
+    scores = [
+        float(state["best_model_score"])
+        for name, state in (found.get("callbacks") or {}).items()
+        if name.startswith("ModelCheckpoint") and state.get("best_model_score") is not None
+    ]
+    return TrainingState(int(found["global_step"]), min(scores, default=math.nan))
 
 
 def check_resumable(path: str | Path) -> None:

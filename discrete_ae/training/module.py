@@ -130,7 +130,10 @@ class AutoencoderModule(pl.LightningModule):
         """Log the means and the use of codes over the whole validation set and all ranks."""
         # Lightning puts what has this name on the x-axis, and would otherwise count one step too few.
         self.log("step", float(self.global_step))
-        self.log_dict({f"val/{name}": mean.compute() for name, mean in self.validation_means.items()})
+        means = {name: mean.compute() for name, mean in self.validation_means.items()}
+        if self.validation_usage is not None:
+            means["soft_hard_gap"] = means["reconstruction"] - means.get("soft_reconstruction", means["reconstruction"])
+        self.log_dict({f"val/{name}": value for name, value in means.items()})
         if self.validation_usage is not None:
             self._log_codes("val", self.validation_usage)
 

@@ -1,5 +1,6 @@
 """One training run, from its first validation to its last checkpoint."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,12 @@ class TrainingRun:
             self.trainer.validate(self.module, self.data, verbose=False)
         # Checkpoints hold plain data only, and are read as such.
         self.trainer.fit(self.module, self.data, ckpt_path=self.ckpt_path, weights_only=True)
+
+    @property
+    def objective(self) -> float:
+        """The least val/reconstruction so far; NaN without a checkpoint that says."""
+        found = getattr(self.trainer.checkpoint_callback, "best_model_score", None)
+        return math.nan if found is None else float(found)
 
     @property
     def interrupted(self) -> bool:

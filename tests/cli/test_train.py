@@ -2,15 +2,23 @@
 
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
+from torch.testing import assert_close
 
+from discrete_ae.build import build_training
 from discrete_ae.cli import main as command
 from discrete_ae.cli.train import main
+from discrete_ae.training import AutoencoderModule, TrainingRun
 from tests.conftest import SMALL
 
 REPOSITORY = Path(__file__).parents[2]
@@ -71,6 +79,7 @@ def refused(recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> 
         ("-m quantizer=ste,fourrier", "did you mean 'fourier'?"),
         ("-m quantizer=sigmoid,ste quantizer.rounding.sharpness=4,8", "no key 'quantizer.rounding.sharpness'"),
         ("-m seed=1,2 quantizer.boud=tanh", "did you mean 'quantizer.bound'?"),
+        ("-m seed=1,2 hydra/launcher=nonsense", "no such thing: pip install 'discrete-ae[sweeps]'"),
         ("--nonsense", "unrecognized arguments: --nonsense"),
     ],
 )
@@ -221,7 +230,7 @@ def test_multirun_of_the_five_quantizers(
     found = folders(tmp_path)
     assert len(found) == len(FIVE)
     for quantizer in FIVE:
-        (run,) = (tmp_path / name for name in found if name.startswith(f"{quantizer}-seed0-"))
+        run = tmp_path / f"{quantizer}-0.8kbps-seed0"  # 2 codebooks of 8 bits, 50 times a second
         assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
         config = yaml.safe_load((run / "config.yaml").read_text())
         saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["discrete_ae"]["model"]["quantizer"]
@@ -237,9 +246,126 @@ def test_failing_job_of_a_multirun_does_not_end_the_others(
     assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")] == [
         "error: ScalarQuantizer: bound: expected one of tanh, sigmoid, clamp, got 'nonsense'"
     ]
-    first, second = (tmp_path / name for name in folders(tmp_path))
-    assert not (first / "checkpoints").exists()
-    assert (second / "checkpoints" / "last.ckpt").exists()
+    assert folders(tmp_path) == ["ste-0.8kbps-seed0-bound=tanh", "ste-invalid-seed0-bound=nonsense"]
+    good, bad = (tmp_path / name for name in folders(tmp_path))
+    assert not (bad / "checkpoints").exists()
+    assert (bad / "error.txt").read_text().startswith("ScalarQuantizer: bound: expected one of")
+    assert (good / "checkpoints" / "last.ckpt").exists()
+    assert not (good / "error.txt").exists()
+
+
+def test_an_error_nobody_foresaw_does_not_end_the_others_either(
+    run_training: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def build(config: DictConfig, hyperparameters: dict) -> TrainingRun:
+        if config.seed == 1:
+            raise RuntimeError("out of\nmemory")
+        return build_training(config, hyperparameters)
+
+    monkeypatch.setattr("discrete_ae.cli.train.build_training", build)
+    run_training("-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}", *SHORT, status=1)
+    captured = capsys.readouterr()
+    assert "sweep: 1 run done, 1 failed" in captured.out
+    assert "failed: ste-0.8kbps-seed1: RuntimeError: out of memory" in captured.err.splitlines()
+    assert "Traceback" in captured.err
+    assert (tmp_path / "ste-0.8kbps-seed2" / "checkpoints" / "last.ckpt").exists()
+
+
+def test_a_sweep_that_was_broken_off_goes_on_in_its_folder(
+    run_training: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def sweep(folder: str, *overrides: str, status: int = 0) -> str:
+        capsys.readouterr()
+        given = ["-m", "seed=1,2", f"hydra.sweep.dir={tmp_path / folder}", "trainer.val_check_interval=2", *overrides]
+        run_training(*given, status=status)
+        captured = capsys.readouterr()
+        return captured.out + captured.err
+
+    def weights(folder: str, seed: int) -> dict[str, torch.Tensor]:
+        path = tmp_path / folder / f"ste-0.8kbps-seed{seed}" / "checkpoints" / "last.ckpt"
+        return torch.load(path, weights_only=True)["state_dict"]
+
+    sweep("whole", "trainer.max_steps=4")
+
+    def interrupted(self: AutoencoderModule, *arguments: object) -> torch.Tensor | None:
+        if self.global_step == 3 and self.seed == 2:
+            raise KeyboardInterrupt
+        return training_step(self, *arguments)
+
+    training_step = AutoencoderModule.training_step
+    monkeypatch.setattr(AutoencoderModule, "training_step", interrupted)
+    sweep("broken", "trainer.max_steps=4", status=130)
+    monkeypatch.undo()
+    said = sweep("broken", "trainer.max_steps=4")
+    assert said.count("finished already") == 1
+    assert said.count("going on with") == 1
+    for seed in (1, 2):
+        assert_close(weights("broken", seed), weights("whole", seed), rtol=0, atol=0)
+    said = sweep("broken", "trainer.max_steps=6", status=1)
+    assert said.count("holds a run with another trainer; give another hydra.sweep.dir") == 4  # at once, and at the end
+
+
+def test_a_sweep_needs_its_flag(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["experiment=compare"])
+    assert ended.value.code == 2
+    assert "this varies seed, quantizer: add -m" in capsys.readouterr().err
+
+
+def test_the_comparison_has_every_quantizer_and_three_seeds() -> None:
+    names = {path.stem for path in (REPOSITORY / "conf" / "quantizer").glob("*.yaml")}
+    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+        config = compose("train", ["experiment=compare"], return_hydra_config=True)
+        parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+        params = [f"{key}={value}" for key, value in config.hydra.sweeper.params.items()]
+        seeds, quantizers = parser.parse_overrides(params)
+        assert list(seeds.sweep_string_iterator()) == ["1", "2", "3"]
+        assert set(quantizers.sweep_string_iterator()) == names
+
+
+LAUNCHERS = {
+    "joblib": ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+    "submitit": ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", LAUNCHERS.values(), ids=LAUNCHERS)
+def test_runs_in_processes_of_their_own(launcher: list[str], recordings: Path, tmp_path: Path) -> None:
+    # One of them fails.
+    overrides = [*SMALL, *SHORT, f"data.root={recordings}", f"hydra.sweep.dir={tmp_path}"]
+    command = [sys.executable, "train.py", "-m", "quantizer.bound=tanh,nonsense", *launcher, *overrides]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "sweep: 1 run done, 1 failed" in done.stdout
+    assert "failed: ste-invalid-seed0-bound=nonsense: ScalarQuantizer: bound" in done.stderr
+    assert (tmp_path / "ste-0.8kbps-seed0-bound=tanh" / "checkpoints" / "last.ckpt").exists()
+
+
+@pytest.mark.slow
+def test_optuna_searches_sharpness_and_learning_rate(
+    run_training: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    given = ["-m", "experiment=tune", "hydra.sweeper.n_trials=2", f"hydra.sweep.dir={tmp_path}", *SHORT]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Optuna's own, of its deprecated distributions
+        run_training(*given)
+    found = folders(tmp_path)
+    assert len(found) == 2
+    for number, name in enumerate(sorted(found, key=lambda name: name.rpartition("-")[2])):
+        config = yaml.safe_load((tmp_path / name / "config.yaml").read_text())
+        sharpness, lr = config["quantizer"]["rounding"]["sharpness"], config["optim"]["optimizer"]["lr"]
+        assert 2 <= sharpness <= 16
+        assert 3e-4 <= lr <= 1e-2
+        assert name == f"sigmoid-0.8kbps-seed0-sharpness={sharpness:.4g}-lr={lr:.4g}-{number}"
+    best = yaml.safe_load((tmp_path / "optimization_results.yaml").read_text())
+    assert best["best_value"] < 10  # a real one: the untrained model has about 5
 
 
 def test_multirun_over_a_key_that_only_its_quantizers_have(

@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
 
 REPOSITORY = Path(__file__).parents[2]
 TERMS = {"mel", "l1", "snr"}
@@ -34,9 +35,9 @@ def test_every_documented_scalar_is_logged(ste_run: Path) -> None:
             f"train/{name}"
             for name in {"loss", "reconstruction", "gradient_norm", "learning_rate", *TERMS, *QUANTIZER_TERMS}
         }
-        | {f"val/{name}" for name in {"reconstruction", "si_sdr_db", *TERMS}}
+        | {f"val/{name}" for name in {"reconstruction", "si_sdr_db", "soft_hard_gap", *TERMS}}
         | {f"{prefix}/codes/{name}" for prefix in ("train", "val") for name in CODES}
-        | {f"hparam/{name}" for name in ("reconstruction", "si_sdr_db", "usage", "perplexity", "bitrate_bps")}
+        | {f"hparam/{name}" for name in {"reconstruction", "si_sdr_db", "soft_hard_gap", *TERMS, *CODES}}
     )
     assert set(events_of(ste_run).Tags()["scalars"]) == expected
 
@@ -49,12 +50,35 @@ def test_every_logged_scalar_is_documented_in_the_readme(ste_run: Path, fourier_
     assert {"train/<term>", "val/<term>", "schedule/<number>"} <= set(re.findall(r"`([\w/<>-]+)`", readme))
     of_schedules = {tag for tag in tags if tag.startswith("schedule/quantizer.")}
     assert of_schedules == {"schedule/quantizer.rounding.terms"}
+    of_terms |= {f"hparam/{term}" for term in TERMS}
+    assert "hparam/<term>" in re.findall(r"`([\w/<>-]+)`", readme)
     assert tags - of_terms - of_schedules <= documented
 
 
 def test_soft_reconstruction_is_logged_where_it_differs(ste_run: Path, fourier_run: Path) -> None:
     assert "val/soft_reconstruction" not in events_of(ste_run).Tags()["scalars"]
     assert "val/soft_reconstruction" in events_of(fourier_run).Tags()["scalars"]
+
+
+def test_the_gap_is_what_is_lost_when_codes_become_hard(ste_run: Path, fourier_run: Path) -> None:
+    assert {event.value for event in events_of(ste_run).Scalars("val/soft_hard_gap")} == {0.0}
+    events = events_of(fourier_run)
+    hard, soft, gap = (
+        [event.value for event in events.Scalars(f"val/{name}")]
+        for name in ("reconstruction", "soft_reconstruction", "soft_hard_gap")
+    )
+    assert gap == pytest.approx([one - other for one, other in zip(hard, soft, strict=True)], abs=1e-6)
+
+
+def test_layout_shows_tags_that_are_logged(ste_run: Path) -> None:
+    events = events_of(ste_run)
+    plugin = events.summary_metadata["custom_scalars__config__"].plugin_data
+    assert plugin.plugin_name == "custom_scalars"
+    layout = layout_pb2.Layout.FromString(events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
+    tags = [tag for category in layout.category for chart in category.chart for tag in chart.multiline.tag]
+    assert len(tags) == 10
+    for tag in tags:
+        (_,) = (logged for logged in events.Tags()["scalars"] if re.match(tag, logged))
 
 
 def test_validation_runs_before_the_first_step_and_at_every_interval(ste_run: Path) -> None:

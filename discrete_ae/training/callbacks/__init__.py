@@ -7,6 +7,7 @@ from discrete_ae.training.callbacks.ema import WeightEma
 from discrete_ae.training.callbacks.entropy import FitEntropyModel
 from discrete_ae.training.callbacks.hyperparameters import LogHyperparameters
 from discrete_ae.training.callbacks.interrupt import StopOnInterrupt
+from discrete_ae.training.callbacks.layout import LogLayout
 from discrete_ae.training.callbacks.progress import TrainingProgress
 from discrete_ae.training.callbacks.rounding_curve import LogRoundingCurve
 
@@ -15,6 +16,7 @@ __all__ = [
     "LogClips",
     "LogCodeHistograms",
     "LogHyperparameters",
+    "LogLayout",
     "LogRoundingCurve",
     "StopOnInterrupt",
     "TrainingProgress",

@@ -1,0 +1,97 @@
+"""Lays out real recordings of Debian packages for training: train/, validation/ and test/, in folders by kind.
+
+    mkdir packages && cd packages
+    apt-get download tuxpaint-stamps-default festvox-ru wesnoth-1.16-music singularity-music warzone2100-music
+    for package in *.deb; do dpkg -x $package root; done && cd ..
+    python benchmarks/corpus.py packages/root corpus
+
+`words` are short descriptions of pictures in ten languages (tuxpaint-stamps-default, GPL-2), `sentences` are of one
+Russian speaker (festvox-ru, BSD-like), `music` is orchestral, electronic and rock (wesnoth and warzone2100, GPL-2+;
+singularity, CC-BY-SA). None of it lies in this repository. A picture's descriptions in all languages, a sentence, a
+piece of music are on one side only; the voices are on all.
+
+train/ holds links to whole recordings; validation/ and test/ hold copies, of music excerpts of 6 s, as FLAC at the
+recording's own rate.
+"""
+
+import argparse
+import hashlib
+from pathlib import Path
+
+import soundfile
+
+KINDS = {
+    "words": ("usr/share/tuxpaint/stamps", "*_desc_*.ogg"),
+    "sentences": ("usr/share/festival/voices/russian/msu_ru_nsh_clunits/wav", "*.wav"),
+    "music": ("usr/share/games", "*.o[gp][gu]*"),
+}
+HELD_OUT = {"words": (24, 24), "sentences": (24, 24), "music": (8, 8)}  # works in validation/ and test/
+EXCERPT_S = 6.0
+EXCERPTS = 3  # of a piece of music
+LEAST_S, MOST_S = 1.0, 12.0  # of a held-out recording of speech
+
+
+def work_of(path: Path, kind: str) -> str:
+    """What must be on one side only: the picture that is described, or the recording."""
+    return str(path).partition("_desc_")[0] if kind == "words" else str(path)
+
+
+def order(work: str) -> bytes:
+    """An arbitrary order that is the same everywhere."""
+    return hashlib.sha256(work.encode()).digest()
+
+
+def write_excerpts(path: Path, target: Path, kind: str) -> int:
+    """Write what is held out of a recording; how many files came of it."""
+    with soundfile.SoundFile(path) as file:
+        duration_s = len(file) / file.samplerate
+        if kind != "music":
+            if not LEAST_S <= duration_s <= MOST_S:
+                return 0
+            starts, length = [0], len(file)
+        else:
+            length = round(EXCERPT_S * file.samplerate)
+            starts = [round((i + 1) / (EXCERPTS + 1) * len(file)) for i in range(EXCERPTS)]
+        for i, start in enumerate(starts):
+            file.seek(start)
+            name = path.stem if len(starts) == 1 else f"{path.stem}_{i + 1}"
+            soundfile.write(target / f"{name}.flac", file.read(length), file.samplerate, subtype="PCM_16")
+        return len(starts)
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("root", type=Path, help="where the packages were unpacked")
+    parser.add_argument("out", type=Path)
+    given = parser.parse_args()
+    for kind, (folder, pattern) in KINDS.items():
+        found = sorted((given.root / folder).rglob(pattern))
+        works: dict[str, list[Path]] = {}
+        for path in found:
+            works.setdefault(work_of(path.relative_to(given.root), kind), []).append(path)
+        left = sorted(works, key=order)
+        for side, count in zip(("validation", "test"), HELD_OUT[kind], strict=True):
+            target = given.out / side / kind
+            target.mkdir(parents=True, exist_ok=True)
+            taken = 0
+            while taken < count:
+                # Of a picture one language, whichever comes first in the arbitrary order.
+                path = min(works[left.pop(0)], key=lambda path: order(path.name))
+                taken += bool(write_excerpts(path, target, kind))
+        target = given.out / "train" / kind
+        target.mkdir(parents=True, exist_ok=True)
+        for work in left:
+            for path in works[work]:
+                link = target / "-".join(path.relative_to(given.root / folder).parts)
+                link.unlink(missing_ok=True)
+                link.symlink_to(path.resolve())
+    for side in ("train", "validation", "test"):
+        for kind in KINDS:
+            paths = sorted((given.out / side / kind).iterdir())
+            minutes = sum(soundfile.info(path).duration for path in paths) / 60
+            print(f"{side}/{kind}: {len(paths)} files, {minutes:.1f} min")
+
+
+if __name__ == "__main__":
+    main()
