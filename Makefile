@@ -26,6 +26,7 @@ train: $(INSTALLED) ## train a small model on the recordings in data/ (ARGS="qua
 
 .PHONY: tensorboard
 tensorboard: $(INSTALLED) ## look at the runs in logs/ (http://localhost:6006)
+	@echo "side by side: http://localhost:6006/#custom_scalars&_smoothingWeight=0"
 	$(BIN)/tensorboard --logdir logs
 
 .PHONY: test

@@ -10,8 +10,8 @@ Russian speaker (festvox-ru, BSD-like), `music` is orchestral, electronic and ro
 singularity, CC-BY-SA). None of it lies in this repository. A picture's descriptions in all languages, a sentence, a
 piece of music are on one side only; the voices are on all.
 
-train/ holds links to whole recordings; validation/ and test/ hold copies, of music excerpts of 6 s, as FLAC at the
-recording's own rate.
+train/ holds links to whole recordings; validation/ and test/ hold copies, of music excerpts of 6 s, as mono FLAC at the
+recording's own rate: a mono model would code the channels of a stereo recording one by one, at twice the bitrate.
 """
 
 import argparse
@@ -55,7 +55,8 @@ def write_excerpts(path: Path, target: Path, kind: str) -> int:
         for i, start in enumerate(starts):
             file.seek(start)
             name = path.stem if len(starts) == 1 else f"{path.stem}_{i + 1}"
-            soundfile.write(target / f"{name}.flac", file.read(length), file.samplerate, subtype="PCM_16")
+            mono = file.read(length, always_2d=True).mean(axis=1)
+            soundfile.write(target / f"{name}.flac", mono, file.samplerate, subtype="PCM_16")
         return len(starts)
 
 

@@ -224,6 +224,28 @@ def build_training(config: DictConfig, hyperparameters: Mapping[str, str | float
     return TrainingRun(module, data, trainer, Path(config.run_dir), config.ckpt_path, named.get("interrupt"))
 
 
+def validation_recordings(config: Mapping[str, Any]) -> tuple[Path, list[Path]]:
+    """The folder and the files on which a run of this configuration (nested plain data) was validated.
+
+    Raises:
+        UsageError: it is not the configuration of this package's data module.
+        DataError: they are no longer there, or cannot be read.
+    """
+    from discrete_ae.data import AudioDataModule, recordings_root
+
+    settings = dict(config)
+    target = settings.pop("_target_", None)
+    if target != f"{PACKAGE}.data.AudioDataModule":
+        raise UsageError(f"data: expected the configuration of an AudioDataModule, got {target!r}")
+    try:
+        data = AudioDataModule(**settings)
+    except TypeError as error:
+        raise UsageError(f"data: {error}") from error
+    data.setup()
+    root = data.validation_root or data.root or recordings_root() / "validation"
+    return Path(root).expanduser(), [file.path for file in data.validation_files]
+
+
 def _instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:
     """What Hydra makes of the configuration at a dotted key, with the error's own words where it refuses."""
     from lightning.fabric.utilities.exceptions import MisconfigurationException

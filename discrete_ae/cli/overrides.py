@@ -67,7 +67,7 @@ def check_overrides(config_dir: Path, config_name: str, overrides: list[str], *,
         except UsageError as error:
             if not several:
                 raise
-            for job in _jobs(given):
+            for job in _jobs(config_dir, given):
                 composed(job)  # whose refusal is the plainer one
             raise UsageError(f"{error}; in a multirun write ++key=value where the default has no such key") from error
         parameters = sweeper.get("params") or {}
@@ -79,7 +79,7 @@ def check_overrides(config_dir: Path, config_name: str, overrides: list[str], *,
         added = [f"{key}={value}" for key, value in parameters.items() if key not in named]
         varied = parser.parse_overrides(added) + given
         # A key may be there with one quantizer and not with another, so only whole jobs can be checked.
-        for job in _jobs(varied):
+        for job in _jobs(config_dir, varied):
             composed(job)
         return Sweep(
             [override.get_key_element() for override in varied if override.is_sweep_override()],
@@ -87,10 +87,23 @@ def check_overrides(config_dir: Path, config_name: str, overrides: list[str], *,
         )
 
 
-def _jobs(overrides: Sequence[Override]) -> Iterator[tuple[str, ...]]:
-    """The overrides of every job, without those that a sweeper chooses from a range."""
+def _jobs(config_dir: Path, overrides: Sequence[Override]) -> Iterator[tuple[str, ...]]:
+    """The overrides of as many jobs as tell whether all can be composed, without values a sweeper draws from a range.
+
+    These are all combinations of options, since they decide on the keys that there are, and every other value once.
+    """
     listed = [override for override in overrides if not override.is_sweep_override() or override.is_discrete_sweep()]
-    return itertools.product(*(_choices(override) for override in listed))
+    choices = [_choices(override) for override in listed]
+    are_options = [(config_dir / override.get_key_element()).is_dir() for override in listed]
+    jobs = itertools.product(
+        *(each if of_group else each[:1] for each, of_group in zip(choices, are_options, strict=True))
+    )
+    for number, job in enumerate(jobs):
+        yield job
+        if number == 0:
+            for place, (each, of_group) in enumerate(zip(choices, are_options, strict=True)):
+                if not of_group:
+                    yield from ((*job[:place], value, *job[place + 1 :]) for value in each[1:])
 
 
 def _choices(override: Override) -> list[str]:

@@ -232,14 +232,14 @@ def test_two_processes_validate_every_segment_once(
     assert {path.name for path in (together / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     for run in (alone, together):
         events = events_of(run)
-        assert [event.step for event in events.Histograms("codes/codebook_0")] == [0, 2]
-        for event in events.Histograms("codes/codebook_0") + events.Histograms("codes/codebook_1"):
+        assert [event.step for event in events.Histograms("val_codes/codebook_0")] == [0, 2]
+        for event in events.Histograms("val_codes/codebook_0") + events.Histograms("val_codes/codebook_1"):
             assert event.histogram_value.num == 5 * 10  # frames of 320 in 0.2 s
     # Before the first step both are the same model, and so is all that is measured.
     for tag in events_of(alone).Tags()["scalars"]:
         if tag.startswith("val/"):
             assert scalars(together, tag)[0] == pytest.approx(scalars(alone, tag)[0], rel=1e-5), tag
-    for name in ("codes/codebook_0", "codes/codebook_1"):
+    for name in ("val_codes/codebook_0", "val_codes/codebook_1"):
         before = [events_of(run).Histograms(name)[0].histogram_value.bucket for run in (alone, together)]
         assert before[0] == before[1]
     left = [

@@ -134,7 +134,7 @@ def test_audio_pictures_and_histograms_are_logged(ste_run: Path) -> None:
     tags = events_of(ste_run).Tags()
     assert {tag.split("/")[1] for tag in tags["audio"]} == {"original", "reconstruction"}
     assert {tag.split("/")[0] for tag in tags["images"]} == {"log_mel", "rounding"}
-    assert tags["histograms"] == ["codes/codebook_0", "codes/codebook_1"]
+    assert tags["histograms"] == ["val_codes/codebook_0", "val_codes/codebook_1"]
 
 
 def test_original_clip_is_logged_once_and_its_reconstruction_at_every_validation(ste_run: Path) -> None:
@@ -146,7 +146,7 @@ def test_original_clip_is_logged_once_and_its_reconstruction_at_every_validation
 
 def test_histogram_counts_every_validation_frame(ste_run: Path) -> None:
     # 4 segments of 0.2 s are 3200 samples, 10 frames of 320, each.
-    for event in events_of(ste_run).Histograms("codes/codebook_0"):
+    for event in events_of(ste_run).Histograms("val_codes/codebook_0"):
         assert event.histogram_value.num == 40
         assert math.isclose(sum(event.histogram_value.bucket), 40)
 

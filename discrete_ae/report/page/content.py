@@ -32,6 +32,8 @@ class Row(NamedTuple):
     is_baseline: bool
     note: str
     """Such as "3 seeds"; may be empty."""
+    is_bound: bool = False
+    """The model without quantization: like a baseline, no candidate for the best of a column."""
 
 
 class Figure(NamedTuple):

@@ -27,7 +27,7 @@ class LogCodeHistograms(pl.Callback):
                 entries = torch.arange(size)
                 # One bin an entry, from entry - 1/2 to entry + 1/2; the counts are given, not sampled again.
                 logger.experiment.add_histogram_raw(
-                    f"codes/codebook_{k}",
+                    f"val_codes/codebook_{k}",
                     min=0,
                     max=size - 1,
                     num=int(of_codebook.sum()),

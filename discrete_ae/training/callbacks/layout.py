@@ -10,7 +10,7 @@ LAYOUT = {
         "reconstruction loss, hard codes": ["val/reconstruction$"],
         "SI-SDR in dB": ["val/si_sdr_db$"],
         "mel distance": ["val/mel$"],
-        "soft/hard gap: loss through hard codes less that of the training forward": ["val/soft_hard_gap$"],
+        "soft/hard gap of the loss": ["val/soft_hard_gap$"],
     },
     "2 Codes": {
         "usage": ["val/codes/usage$"],

@@ -1,0 +1,208 @@
+"""What `discrete-ae compare` computes of models and baselines: evaluations, gradients, clips; kept for another time."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from discrete_ae.build import validation_recordings
+from discrete_ae.cli.options import Device, load_model
+from discrete_ae.data import ValidationSegments, recordings_root
+from discrete_ae.data.channels import Audio
+from discrete_ae.data.files import AudioFile, probe
+from discrete_ae.errors import DataError, UsageError
+from discrete_ae.evaluation.baselines import Baseline as Program
+from discrete_ae.evaluation.baselines import evaluate_baseline
+from discrete_ae.evaluation.evaluate import Plan, evaluate, reconstruct
+from discrete_ae.evaluation.recordings import Source, opened
+from discrete_ae.evaluation.results import Evaluation
+from discrete_ae.evaluation.scores import Choice
+from discrete_ae.model import DiscreteAutoencoder
+from discrete_ae.quantizers import ScalarQuantizer
+from discrete_ae.report.comparison import Comparison
+from discrete_ae.report.figures_gradients import OWN
+from discrete_ae.report.figures_rate import VOCODER
+from discrete_ae.report.folder import fingerprint, kept_agreements, kept_evaluation, state_of
+from discrete_ae.report.gradients import Agreement, Candidate, compare, prepare
+from discrete_ae.report.listening_clips import Renderer, by_channel
+from discrete_ae.report.methods import kbps
+from discrete_ae.report.runs import Run, Skipped
+
+SEGMENTS, SEGMENT_S, COORDINATES = 4, 1.0, 32
+
+
+@dataclass
+class Workshop:
+    """Computes, or takes from the report's folder what was computed from the same things."""
+
+    folder: Path
+    """Of the evaluations."""
+    sources: Sequence[Source]
+    choice: Choice
+    device: Device
+    jobs: int | None
+    anew: bool
+    """Whether to compute what is there, too."""
+    problems: dict[str, str] = field(default_factory=dict)
+    """Why a recording could not be measured, by its name."""
+    progress: Callable[[float], None] = lambda seconds: None
+    """Is told of every second of audio that was evaluated."""
+
+    @property
+    def duration_s(self) -> float:
+        """Of all recordings that can be opened."""
+        return sum(file.duration_s for file in self._files())
+
+    def evaluate_run(self, run: Run) -> Evaluation | Skipped:
+        """Of its checkpoint; or why there is none."""
+        try:
+            model = self._load(run)
+        except DataError as error:
+            return Skipped(run.path, str(error))
+        entropy_model = model.entropy_model.fingerprint if model.entropy_model else None
+        key = self._key(model.model_hash, entropy_model, next(model.parameters()).device.type)
+        return self._kept(run.name, key, lambda plan: evaluate(model, self.sources, run.name, plan))
+
+    def evaluate_baseline(self, program: Program, sample_rate: int, channels: int) -> Evaluation:
+        """At the rate, in Hz, and with the channels of the models beside it."""
+        key = self._key(program.name, program.version, sample_rate, channels)
+        return self._kept(
+            f"baselines/{program.name}",
+            key,
+            lambda plan: evaluate_baseline(program, self.sources, sample_rate, channels, plan),
+        )
+
+    def agreements(self, run: Run) -> list[Agreement]:
+        """Of the run's own rounding with the loss's steps, on a few segments; none without a scalar rounding."""
+        model = self._load(run).requires_grad_(False)
+        quantizer = model.quantizer
+        if not isinstance(quantizer, ScalarQuantizer):
+            return []
+
+        def computed() -> list[Agreement]:
+            length = round(SEGMENT_S * model.sample_rate)
+            segments = ValidationSegments(self._files(), length, model.sample_rate, model.channels, SEGMENTS)
+            found = []
+            for i in range(len(segments)):
+                loss, u, highest = prepare(model, segments[i].to(next(model.parameters()).device))
+                candidate = Candidate(OWN, quantizer.rounding)
+                found.append(compare(loss, u, highest, [candidate], COORDINATES, seed=i)[OWN])
+            return found
+
+        key = fingerprint(model.model_hash, state_of(self.sources), SEGMENTS, SEGMENT_S, COORDINATES)
+        path = self.folder / f"{run.name}.gradients.json"
+        return kept_agreements(path, key, computed, anew=self.anew)
+
+    def renderers(
+        self, comparison: Comparison, programs: Sequence[Program], sample_rate: int, channels: int
+    ) -> Iterator[Renderer]:
+        """Of every method, by the first seed that all have, and of the baselines; loaded one after the other."""
+        common = set.intersection(*(set(method.seeds) for method in comparison.methods))
+        for method in comparison.methods:
+            run = next((run for run in method.runs if run.seed == min(common, default=run.seed)), method.runs[0])
+            model = self._load(run)
+            note = f"{kbps(method.nominal_bitrate_bps)} kbps" if method.nominal_bitrate_bps else ""
+            yield Renderer(method.label, model.sample_rate, by_channel(_rendering(model), model.channels), note)
+        for program in programs:
+            render = by_channel(_through(program, sample_rate, channels), channels)
+            yield Renderer(program.name, sample_rate, render, "", not program.name.startswith(VOCODER))
+
+    def _kept(self, name: str, key: str, compute: Callable[[Plan], Evaluation]) -> Evaluation:
+        done = 0.0
+
+        def progress(seconds: float) -> None:
+            nonlocal done
+            done += seconds
+            self.progress(seconds)
+
+        plan = Plan(choice=self.choice, jobs=self.jobs, failed=self._failed, progress=progress)
+        path = self.folder / f"{name}.json"
+        evaluation = kept_evaluation(path, key, lambda: compute(plan), anew=self.anew)
+        self.progress(max(self.duration_s - done, 0.0))
+        self._say_again(evaluation)
+        return evaluation
+
+    def _failed(self, source: Source, error: DataError) -> None:
+        """Say of a recording, once for all runs, why it could not be measured."""
+        if source.name not in self.problems:
+            self.problems[source.name] = str(error)
+            print(f"error: {error}", file=sys.stderr)
+
+    def _say_again(self, evaluation: Evaluation) -> None:
+        """What was said of the recordings that an evaluation lacks, when it was made."""
+        there = {file.path for file in evaluation.files}
+        for source in self.sources:
+            if source.name not in there and source.name not in self.problems:
+                try:
+                    opened(source.path, int(evaluation.settings.get("channels") or 1))
+                except DataError as error:
+                    self._failed(source, error)
+                else:
+                    self._failed(source, DataError(f"{source.path}: could not be measured; --force says why"))
+
+    def _key(self, *parts: Any) -> str:
+        return fingerprint(*parts, state_of(self.sources), self.choice.versions(), Plan().segment_seconds)
+
+    def _load(self, run: Run) -> DiscreteAutoencoder:
+        return load_model(run.checkpoint, self.device)
+
+    def _files(self) -> list[AudioFile]:
+        files = []
+        for source in self.sources:
+            try:
+                files.append(probe(source.path))
+            except DataError:  # which the evaluation says
+                continue
+        return files
+
+
+def recordings_of(runs: Sequence[Run]) -> tuple[list[Source], str]:
+    """The recordings on which all runs were validated, and what they are, in words.
+
+    Raises:
+        UsageError: they are not the same for all.
+        DataError: they are not there.
+    """
+    found: dict[str, tuple[Path, list[Path]]] = {}
+    first: tuple[str, tuple[Path, list[Path]]] | None = None
+    for run in runs:
+        data: Mapping[str, Any] = run.config["data"]
+        # What else there is in it decides on crops and segments, not on files.
+        split = fingerprint(*(data.get(key) for key in ("root", "validation_root", "validation_fraction", "channels")))
+        if split not in found:
+            try:
+                found[split] = validation_recordings(data)
+            except (DataError, UsageError) as error:
+                raise type(error)(f"{error}; or give the recordings with --data (run {run.name})") from error
+        if first is None:
+            first = run.name, found[split]
+        elif {path.resolve() for path in found[split][1]} != {path.resolve() for path in first[1][1]}:
+            raise UsageError(
+                f"{first[0]} and {run.name} were validated on different recordings; say with --data what to compare on"
+            )
+    assert first is not None
+    root, paths = first[1]
+    return sorted((Source(path, path.relative_to(root).as_posix()) for path in paths), key=lambda s: s.name), _said(
+        root
+    )
+
+
+def _said(root: Path) -> str:
+    """A folder on a page that may be given away."""
+    is_own = root.resolve().is_relative_to(recordings_root().resolve())
+    return "the project's own validation recordings" if is_own else f"the runs' validation recordings, {root.name}"
+
+
+def _rendering(model: DiscreteAutoencoder) -> Callable[[Audio], Audio]:
+    def render(audio: Audio) -> Audio:
+        with torch.inference_mode():
+            return reconstruct(model, audio)
+
+    return render
+
+
+def _through(program: Program, sample_rate: int, channels: int) -> Callable[[Audio], Audio]:
+    return lambda audio: program.reconstruct(audio, sample_rate, channels)[0]

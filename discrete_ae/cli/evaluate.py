@@ -1,0 +1,207 @@
+"""`discrete-ae evaluate`: what a model does to a data set, what it costs, and at which rate."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from discrete_ae.cli.options import CheckpointOption, Device, DeviceOption, load_model, runner_of
+from discrete_ae.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from discrete_ae.evaluation.recordings import Source
+    from discrete_ae.evaluation.results import Evaluation
+    from discrete_ae.model import DiscreteAutoencoder
+
+SUFFIXES = (".json", ".csv")
+STEM = "evaluation"
+_GPU_BATCH_S = 120.0
+
+
+def evaluate(
+    data: Annotated[
+        list[Path], typer.Argument(metavar="DATA", show_default=False, help="Recordings, or folders of them.")
+    ],
+    checkpoint: CheckpointOption,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="OUT",
+            show_default="only the table",
+            help="A .json file of everything, a .csv file of a row a recording, or a folder for both.",
+        ),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METRIC,...",
+            show_default="all that are installed",
+            help="Scores of recordings, joined by commas: mel_distance, stft_distance, si_sdr_db, stoi, pesq.",
+        ),
+    ] = None,
+    codebooks: Annotated[
+        int | None,
+        typer.Option(min=1, show_default="all", help="Use only the first codebooks of a residual quantizer."),
+    ] = None,
+    segment_seconds: Annotated[
+        float, typer.Option(min=1, help="Longer recordings are scored in segments of this length.")
+    ] = 30.0,
+    device: DeviceOption = Device.AUTO,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            show_default="one a core, at most 16",
+            help="Segments scored at a time, and windows on a CPU; no score depends on it.",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", "-f", metavar="", help="Overwrite results that exist.")] = False,
+) -> None:
+    """Measure a trained model on recordings that it has not been trained on.
+
+    Every recording is encoded to hard codes, decoded, and compared with itself
+    at the model's sample rate; a mono model codes its channels one by one. The
+    table shows means over recordings, each counting alike, with 95 % intervals
+    by a bootstrap over recordings; the score of a long recording is the mean of
+    its segments. Of a model without a quantizer, nothing is said of codes.
+
+    Real-time factors are seconds of computing for a second of audio, before
+    anything else runs, on a CPU on one thread; reading, resampling and entropy
+    coding are not in them.
+
+    STOI and PESQ are made for speech, and need pip install 'discrete-ae\\[quality]'.
+    A recording that cannot be coded is named, the others are done, and the exit
+    status is 1.
+    """
+    from rich.console import Console
+
+    from discrete_ae.cli import batch
+    from discrete_ae.cli.files import Job
+    from discrete_ae.data.files import probe
+    from discrete_ae.evaluation.evaluate import Plan
+    from discrete_ae.evaluation.evaluate import evaluate as evaluate_model
+    from discrete_ae.evaluation.recordings import find_sources
+    from discrete_ae.evaluation.scores import INSTALL, choose
+
+    tally = batch.Tally()
+    targets = _targets(out, force=force)
+    choice = choose([name.strip() for name in metrics.split(",")] if metrics is not None else None)
+    found = find_sources(data)
+    model = load_model(checkpoint, device)
+    _check_count(model, codebooks)
+    for problem in found.problems:
+        tally.fail(problem)
+    if not found.sources:
+        raise typer.Exit(1)
+    if choice.missing:
+        names = " and ".join(name.upper() for name in choice.missing)
+        verb = "is" if len(choice.missing) == 1 else "are"
+        tally.console.print(f"{names} {verb} left out: {INSTALL}", soft_wrap=True, markup=False, highlight=False)
+
+    def failed(source: "Source", error: DataError) -> None:
+        tally.fail(error)
+
+    jobs_for_bar = [Job(source.path, Path()) for source in found.sources]
+    try:
+        with batch.progress_bar(tally, "evaluating", jobs_for_bar, lambda path: probe(path).duration_s) as progress:
+            runner = runner_of(model, model.encoder_window, jobs, _GPU_BATCH_S, False)
+            plan = Plan(choice, segment_seconds, runner, jobs, failed, progress)
+            evaluation = evaluate_model(model, found.sources, str(checkpoint), plan, codebooks)
+    except KeyboardInterrupt:
+        tally.warn("interrupted; nothing was written")
+        raise
+    for target in targets:
+        write = evaluation.write_csv if target.suffix.lower() == ".csv" else evaluation.write_json
+        write(target)
+    console = Console() if Console().is_terminal else Console(width=120)
+    console.print(_title(evaluation), soft_wrap=True, markup=False, highlight=False)
+    console.print(_of_recordings(evaluation))
+    console.print(_of_all(evaluation))
+    for target in targets:
+        console.print(str(target), soft_wrap=True, markup=False, highlight=False)
+    raise typer.Exit(1 if tally.failed else 0)
+
+
+def _targets(out: Path | None, *, force: bool) -> list[Path]:
+    """The files to be written, which are free, or may be overwritten.
+
+    Raises:
+        UsageError: `out` has the suffix of something else.
+        DataError: one exists, or cannot be written.
+    """
+    from discrete_ae.cli.files import check_free, names_file, plan, refuse_other_suffix
+
+    if out is None:
+        return []
+    refuse_other_suffix(out, "evaluate", SUFFIXES)
+    is_file = names_file(out, SUFFIXES)
+    plan([], out, (), out.suffix.lower() if is_file else SUFFIXES[0])  # for nothing, it sees whether OUT can be written
+    targets = [out] if is_file else [out / f"{STEM}{suffix}" for suffix in SUFFIXES]
+    if not force:
+        for target in targets:
+            check_free(target)
+    return targets
+
+
+def _check_count(model: "DiscreteAutoencoder", codebooks: int | None) -> None:
+    if codebooks is None or codebooks in model.quantizer.decodable_counts:
+        return
+    counts = ", ".join(map(str, model.quantizer.decodable_counts))
+    decodes = f"decodes from {counts}" if counts else "has no codes"
+    raise UsageError(f"--codebooks {codebooks}: this model {decodes}; only a residual quantizer decodes from fewer")
+
+
+def _title(evaluation: "Evaluation") -> str:
+    from discrete_ae.cli.batch import amount
+
+    count = len(evaluation.files)
+    duration = amount(sum(file.duration_s for file in evaluation.files))
+    recordings = "1 recording" if count == 1 else f"{count} recordings"
+    alone = ", each channel alone" if evaluation.settings["channels"] == 1 else ""
+    return f"{evaluation.codec}: {recordings}, {duration}, compared at {evaluation.sample_rate} Hz{alone}"
+
+
+def _of_recordings(evaluation: "Evaluation") -> "Table":
+    import numpy as np
+    from rich.table import Table
+
+    from discrete_ae.evaluation.quantities import QUANTITIES
+
+    table = Table("of each recording", "mean", "95 % interval", "recordings", "unit", "better")
+    for column in table.columns[1:4]:
+        column.justify = "right"
+    for name, interval in evaluation.means().items():
+        quantity = QUANTITIES[name]
+        low, high = (_shown(value, quantity.digits) for value in (interval.low, interval.high))
+        table.add_row(
+            quantity.label,
+            _shown(interval.mean, quantity.digits),
+            f"{low} to {high}" if low != _NOTHING else _NOTHING,
+            str(np.count_nonzero(~np.isnan(evaluation.values(name)))),
+            quantity.unit,
+            {True: "higher", False: "lower", None: ""}[quantity.higher_is_better],
+        )
+    return table
+
+
+def _of_all(evaluation: "Evaluation") -> "Table":
+    from rich.table import Table
+
+    from discrete_ae.evaluation.quantities import OVERALL
+
+    table = Table("of all together", "", "unit")
+    table.columns[1].justify = "right"
+    for quantity in OVERALL:
+        table.add_row(quantity.label, _shown(evaluation.overall.get(quantity.name), quantity.digits), quantity.unit)
+    return table
+
+
+_NOTHING = "-"
+
+
+def _shown(value: float | None, digits: int) -> str:
+    return _NOTHING if value is None or value != value else f"{value:,.{digits}f}"

@@ -1,0 +1,83 @@
+"""Pairs of signals to scores, many at a time.
+
+Threads compute what torch computes. PESQ and STOI hold the interpreter's lock, so each thread has a process of its own
+for them; where one crashes, which foreign code may, one pair lacks these scores and no more.
+"""
+
+import signal
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from discrete_ae.evaluation.processes import PerceptualProcess
+from discrete_ae.evaluation.scores import Choice, SignalScores
+
+Audio = NDArray[np.float32]
+Scores = dict[str, float | None]
+
+
+class Scorer:
+    """Scores pairs at one sample rate; a context, at whose end threads and processes are gone.
+
+    Args:
+        sample_rate: of all pairs, in Hz.
+        choice: which scores.
+        jobs: pairs at a time; twice as many are kept in memory.
+    """
+
+    def __init__(self, sample_rate: int, choice: Choice, jobs: int) -> None:
+        self.sample_rate = sample_rate
+        self._perceptual = choice.perceptual
+        self._signal_scores = SignalScores(sample_rate, choice.names)
+        self._room = threading.Semaphore(2 * jobs)
+        self._own = threading.local()
+        self._processes: list[PerceptualProcess] = []
+        self._threads = torch.get_num_threads()
+        self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="score", initializer=_prepare_thread)
+
+    def __enter__(self) -> "Scorer":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        if any(error):
+            for process in self._processes:  # whose threads would wait for it to be done
+                process.kill()
+        self._pool.shutdown()
+        for process in self._processes:
+            process.close()
+        torch.set_num_threads(self._threads)
+
+    def submit(self, reconstruction: Audio, original: Audio) -> Future[Scores]:
+        """Scores by name of a finite reconstruction (C, n) of `original` (C, n); waits while there are many before."""
+        self._room.acquire()
+        try:
+            future = self._pool.submit(self._scores, reconstruction, original)
+        except BaseException:
+            self._room.release()
+            raise
+        future.add_done_callback(lambda _: self._room.release())
+        return future
+
+    def _scores(self, reconstruction: Audio, original: Audio) -> Scores:
+        scores = self._signal_scores(reconstruction, original)
+        if self._perceptual:
+            scores |= self._process().ask(reconstruction, original, self.sample_rate, self._perceptual)
+        return scores
+
+    def _process(self) -> PerceptualProcess:
+        if not hasattr(self._own, "process"):
+            self._own.process = PerceptualProcess()
+            self._processes.append(self._own.process)
+        process: PerceptualProcess = self._own.process
+        return process
+
+
+def _prepare_thread() -> None:
+    torch.set_num_threads(1)
+    # The processes that a thread starts inherit this: at Ctrl-C it is the main thread that ends them, without a word.
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -1,0 +1,189 @@
+"""A comparison as the content of a page: columns, rows, and what a reader should know before believing them."""
+
+import math
+from collections.abc import Sequence
+
+from discrete_ae.evaluation.quantities import PER_FILE, QUANTITIES, Quantity
+from discrete_ae.report.comparison import Comparison, Value
+from discrete_ae.report.curves import Curve
+from discrete_ae.report.findings import listed
+from discrete_ae.report.methods import Method, flatten, kbps
+from discrete_ae.report.page.content import Cell, Column, Row
+from discrete_ae.report.runs import Skipped
+
+COLUMNS = (
+    "mel_distance", "stft_distance", "si_sdr_db", "stoi", "pesq", "entropy_coded_bitrate_bps", "usage", "perplexity",
+    "nominal_bitrate_bps", "encode_rtf", "decode_rtf", "parameters", "macs_per_second",
+)  # fmt: skip
+_SPREAD = {"usage", "perplexity", "entropy_coded_bitrate_bps", *(quantity.name for quantity in PER_FILE)}
+_SCALES = {"bps": (1000, "kbps", 2)}
+_LARGE = 10_000
+_FEW_FILES, _FEW_STEPS = 10, 5000
+# What must be the same for a comparison of quantizers to be one, and what it is called.
+_CONDITIONS = {
+    "trainer.max_steps": "number of training steps",
+    "data.root": "training recordings",
+    "data.validation_root": "validation recordings",
+    "data.batch_size": "batch size",
+    "data.crop_seconds": "length of the training crops",
+    "data.loudness_lufs": "loudness of the training recordings",
+    "model.sample_rate": "sample rate, at which each is compared with the recording,",
+    "init_from": "initial weights",
+}
+
+
+def columns_of(comparison: Comparison, sorted_by: str) -> list[Column]:
+    """Of the table: those in which anything has a value, and that by which it is sorted."""
+    labels = _labels(comparison)
+    found = []
+    for name in dict.fromkeys((*COLUMNS, sorted_by)):
+        if any(not math.isnan(comparison.value(label, name).mean) for label in labels):
+            quantity = QUANTITIES[name]
+            unit = _SCALES[quantity.unit][1] if quantity.unit in _SCALES else quantity.unit
+            found.append(Column(name, quantity.label, unit, quantity.higher_is_better, quantity.meaning))
+    return found
+
+
+def rows_of(comparison: Comparison, sorted_by: str) -> list[Row]:
+    """Of the table, best first, those without a value last."""
+    without_codes = {method.label for method in comparison.methods if method.nominal_bitrate_bps is None}
+    notes = {method.label: _seeds(method) for method in comparison.methods}
+    sign = -1.0 if QUANTITIES[sorted_by].higher_is_better else 1.0
+
+    def place(label: str) -> tuple[bool, float]:
+        mean = comparison.value(label, sorted_by).mean
+        return math.isnan(mean), 0.0 if math.isnan(mean) else sign * mean
+
+    keys = [column.key for column in columns_of(comparison, sorted_by)]
+    return [
+        Row(
+            label,
+            {key: _cell(comparison.value(label, key), QUANTITIES[key]) for key in keys},
+            is_baseline=label not in notes,
+            note=notes.get(label, ""),
+            is_bound=label in without_codes,
+        )
+        for label in sorted(_labels(comparison), key=place)
+    ]
+
+
+def summary_of(comparison: Comparison, data: str) -> list[str]:
+    """What was compared, on what, how long it was trained, by how many seeds.
+
+    Args:
+        comparison: of the methods.
+        data: what the recordings are, in words, or their folder.
+    """
+    methods, runs = comparison.methods, sum(len(method.runs) for method in comparison.methods)
+    files = {file.path: file for _, evaluation in comparison.everything() for file in evaluation.files}
+    seconds = sum(files[path].duration_s for path in comparison.paths)
+    seeds = sorted({len(method.runs) for method in methods})
+    steps = sorted({_steps(method) for method in methods})
+    rates = sorted({rate for method in methods if (rate := method.nominal_bitrate_bps) is not None})
+    each = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    about = [
+        f"{_count(len(methods), 'method')} in {_count(runs, 'run')}, by {_count(each, 'seed')} each,",
+        f"trained for {listed([str(count) for count in steps if count])} steps" if any(steps) else "trained",
+        f"at a nominal {listed([kbps(rate) for rate in rates])} kbps;" if rates else ";",
+        f"compared on {_count(len(comparison.paths), 'recording')} ({seconds:.0f} s) of {data}, through hard codes.",
+    ]
+    baselines = [baseline.label for baseline in comparison.baselines]
+    beside = f"Beside them: {listed(baselines)}." if baselines else ""
+    return [" ".join(about).replace(" ;", ";"), *filter(None, [beside])]
+
+
+def notes_of(comparison: Comparison, skipped: Sequence[Skipped], lines: Sequence[str] = ()) -> list[str]:
+    """What the figures show and do not show, what was skipped, and what else was said while they were computed."""
+    notes = [
+        "Figures are mean ± sample standard deviation over seeds, of means over recordings in which each counts alike. "
+        "Reconstructions come from the integer codes, at the model's sample rate.",
+        *_on_conditions(comparison),
+        *_on_seeds(comparison),
+        "Intervals are 2.5 and 97.5 percentiles of 10000 means over seeds and recordings drawn with replacement, the "
+        "same ones for both methods. Of few seeds or few recordings such intervals are narrower than they should be, "
+        "which is why Student's t over seeds has to agree.",
+    ]
+    if len(comparison.paths) < _FEW_FILES:
+        notes.append(f"{_count(len(comparison.paths), 'recording')}: what holds for these may not hold for others.")
+    if 0 < max(map(_steps, comparison.methods)) < _FEW_STEPS:
+        notes.append(
+            "The runs are short: which method is ahead early in training need not be the one that is ahead at its end."
+        )
+    if comparison.baselines:
+        notes.append(
+            "Baselines were made for other bitrates, for speech, or for hearing rather than for these distances. "
+            "SI-SDR says nothing of Codec 2, which does not keep the waveform."
+        )
+    if comparison.left_out:
+        notes.append(f"Left out, since not all could be measured on them: {listed(comparison.left_out)}.")
+    notes += [f"Not compared: {one.path.name}: {one.reason.rstrip('.')}." for one in skipped]
+    return [*notes, *lines]
+
+
+def broken_off(method: Method, curves: dict[str, dict[str, Curve]]) -> list[str]:
+    """Lines on the runs of a method whose last validation was before their last step."""
+    lines = []
+    for run in method.runs:
+        validations = curves.get(run.name, {}).get("val/reconstruction")
+        steps = _steps(method)
+        if validations is not None and len(validations.steps) and 0 < validations.steps[-1] < steps:
+            lines.append(f"{run.name} was last validated at step {validations.steps[-1]} of {steps}.")
+    return lines
+
+
+def _on_conditions(comparison: Comparison) -> list[str]:
+    flats = {method.label: flatten(method.runs[0].config) for method in comparison.methods}
+    found = []
+    for key, name in _CONDITIONS.items():
+        values: dict[str, list[str]] = {}
+        for label, flat in flats.items():
+            values.setdefault(str(flat.get(key)), []).append(label)
+        if len(values) > 1:
+            parts = [f"{value} of {listed(labels)}" for value, labels in values.items()]
+            found.append(f"The {name} differs, so that differences need not be the quantizer's: {'; '.join(parts)}.")
+    models = {
+        label: str(sorted((k, str(v)) for k, v in flat.items() if _is_network(k))) for label, flat in flats.items()
+    }
+    if len(set(models.values())) > 1:
+        found.append("The networks around the quantizers differ, so that differences need not be the quantizer's.")
+    return found
+
+
+def _on_seeds(comparison: Comparison) -> list[str]:
+    alone = [method.label for method in comparison.methods if len(method.runs) == 1]
+    if len(alone) == len(comparison.methods):
+        return ["One seed each: what another training of the same method would give is not known, nor its spread."]
+    return [f"One seed only, hence no spread: {listed(alone)}."] if alone else []
+
+
+def _is_network(key: str) -> bool:
+    return key.startswith(("model.encoder.", "model.decoder."))
+
+
+def _labels(comparison: Comparison) -> list[str]:
+    return list(dict.fromkeys(label for label, _ in comparison.everything()))
+
+
+def _cell(value: Value, quantity: Quantity) -> Cell:
+    if math.isnan(value.mean):
+        return Cell(None, "–")
+    scale, _, digits = _SCALES.get(quantity.unit, (1, "", quantity.digits))
+    if value.mean >= _LARGE and quantity.unit == "":
+        return Cell(value.mean, f"{value.mean / 1e6:.1f} M")
+    text = f"{value.mean / scale:.{digits}f}"
+    if quantity.name in _SPREAD and not math.isnan(value.spread):
+        text += f" ± {value.spread / scale:.{digits}f}"
+    return Cell(value.mean, text)
+
+
+def _seeds(method: Method) -> str:
+    return _count(len(method.runs), "seed")
+
+
+def _steps(method: Method) -> int:
+    steps = flatten(method.runs[0].config).get("trainer.max_steps")
+    return steps if isinstance(steps, int) else 0
+
+
+def _count(number: int | str, noun: str) -> str:
+    return f"{number} {noun}" if str(number) == "1" else f"{number} {noun}s"

@@ -1,0 +1,265 @@
+"""`discrete-ae compare` from runs of training to everything that it leaves."""
+
+import csv
+import io
+import json
+import re
+import shutil
+import statistics
+from contextlib import redirect_stderr, redirect_stdout
+
+import numpy as np
+import pytest
+import soundfile
+
+from discrete_ae.cli import main
+from discrete_ae.data import find_audio, split_by_hash
+from discrete_ae.evaluation.results import Evaluation
+
+pytestmark = pytest.mark.slow
+
+FAST = ("--metrics", "mel_distance,si_sdr_db", "--no-baselines", "--clips", 2, "--jobs", 1, "--device", "cpu")
+RUNS = [(quantizer, seed) for quantizer in ("ste", "gumbel") for seed in (0, 1)] + [("identity", 0)]
+
+
+@pytest.fixture(scope="module")
+def sweep(run_training, tmp_path_factory):
+    """A folder of five short runs, one that failed, and one without a checkpoint."""
+    folder = tmp_path_factory.mktemp("sweep")
+    bare = [f"callbacks.{name}=null" for name in ("clips", "code_histograms", "rounding_curve")]
+    for quantizer, seed in RUNS:
+        run = (*bare, "trainer.max_steps=3", "trainer.val_check_interval=2", f"quantizer={quantizer}", f"seed={seed}")
+        run_training(*run, run_dir=folder / f"{quantizer}-seed{seed}")
+    (folder / "fourier-seed0").mkdir()
+    (folder / "fourier-seed0/error.txt").write_text("data.root: no such folder\n")
+    (folder / "vq-seed0").mkdir()
+    shutil.copy(folder / "ste-seed0/config.yaml", folder / "vq-seed0")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run_command():
+    """Run `discrete-ae compare`; its exit status, stdout and the lines of its stderr."""
+
+    def run(*arguments):
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            main.main(["compare", *map(str, arguments)])
+        # Training in this process, as in the fixtures, leaves its logging on.
+        lines = [line for line in err.getvalue().splitlines() if not line.startswith("INFO:")]
+        return ended.value.code or 0, out.getvalue(), lines
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def report(run_command, sweep, recordings, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made") / "report"
+    said = run_command(sweep, "-o", folder, "--data", recordings, *FAST)
+    return folder, said
+
+
+def read(path):
+    return list(csv.DictReader(io.StringIO(path.read_text())))
+
+
+def test_everything_is_there_and_what_is_not_compared_is_named(report):
+    folder, (status, out, err) = report
+    assert status == 0
+    assert sorted(err) == [
+        "not compared: fourier-seed0: failed: data.root: no such folder",
+        "not compared: vq-seed0: no checkpoint; it was broken off before its first validation, or still runs",
+    ]
+    assert out.splitlines()[-1] == f"open {folder / 'index.html'}"
+    assert {path.name for path in folder.iterdir()} == {
+        *("index.html", "report.json", "runs.csv", "methods.csv", "files.csv", "differences.csv"),
+        *("evaluations", "figures", "clips"),
+    }
+    plots = {path.stem for path in (folder / "figures").glob("*.png")}
+    assert plots == {path.stem for path in (folder / "figures").glob("*.svg")}
+    assert {"rate_distortion", "learning_curves", "codebook_usage", "gradient_norms", "gradient_agreement"} <= plots
+
+
+def test_figures_of_the_table_are_those_of_files_csv(report):
+    folder, (_, out, _) = report
+    scores = {}
+    for row in read(folder / "files.csv"):
+        scores.setdefault((row["method"], row["seed"]), []).append(float(row["mel_distance"]))
+    assert {key: len(values) for key, values in scores.items()} == {(q, str(seed)): 6 for q, seed in RUNS}
+    for method in ("ste", "gumbel", "identity"):
+        means = [statistics.mean(values) for (of, _), values in scores.items() if of == method]
+        text = f"{statistics.mean(means):.3f}"
+        if len(means) > 1:
+            text += f" ± {statistics.stdev(means):.3f}"
+        (line,) = [line for line in out.splitlines() if line.startswith(f"│ {method} ")]
+        assert f" {text} " in line
+        assert text in (folder / "index.html").read_text()
+
+
+def test_scores_are_those_of_evaluate(report, run_command, sweep, recordings, tmp_path):
+    folder, _ = report
+    target = tmp_path / "one.json"
+    arguments = ("-o", target, "--metrics", "mel_distance,si_sdr_db", "--device", "cpu")
+    with pytest.raises(SystemExit):
+        main.main(
+            ["evaluate", str(recordings), "-c", str(sweep / "gumbel-seed1/checkpoints/best.ckpt"), *map(str, arguments)]
+        )
+    expected = {file.path: file.scores["mel_distance"] for file in Evaluation.read_json(target).files}
+    found = {row["path"]: row["mel_distance"] for row in read(folder / "files.csv") if row["run"] == "gumbel-seed1"}
+    assert {path: float(score) for path, score in found.items()} == pytest.approx(expected)
+
+
+def test_page_holds_everything_and_asks_for_nothing(report):
+    folder, _ = report
+    page = (folder / "index.html").read_text()
+    assert len(re.findall(r"<svg\b", page)) >= 5
+    assert "fourier-seed0: failed: data.root: no such folder" in page
+    assert not re.search(r"(?:src|href)\s*=\s*[\"'](?!data:|#)", page)
+    for words in ("cannot be told apart", "sample standard deviation over seeds", "discrete-ae compare"):
+        assert words in page
+
+
+def test_clips_are_the_recordings_and_what_the_models_make_of_them(report, recordings):
+    folder, _ = report
+    described = json.loads((folder / "clips/clips.json").read_text())
+    assert described["sample_rate"] == 16000
+    assert [clip["name"] for clip in described["clips"]] == ["clip_1.wav", "clip_4.wav"]
+    for clip in described["clips"]:
+        assert [version["label"] for version in clip["versions"]] == ["original", "gumbel", "identity", "ste"]
+        audio = {}
+        for version in clip["versions"]:
+            audio[version["key"]], rate = soundfile.read(folder / "clips" / version["file"], always_2d=True)
+            assert rate == 16000
+        assert {len(samples) for samples in audio.values()} == {16000}
+        original, _ = soundfile.read(recordings / clip["name"], always_2d=True)
+        if clip["name"] == "clip_1.wav":  # of this rate already
+            assert audio["original"].shape == (16000, 2)
+            assert np.abs(audio["original"] - original).max() <= 2**-15
+        assert np.abs(audio["ste"] - audio["original"]).max() > 0.01
+
+
+def test_another_order_is_made_of_what_was_evaluated(report, run_command, sweep, recordings, monkeypatch):
+    folder, _ = report
+    kept = {path: path.stat().st_mtime_ns for path in (folder / "evaluations").rglob("*.json")}
+    assert len(kept) == len(RUNS) + 2  # the gradients of the two runs of ste
+    (folder / "ratings.csv").write_text("of a listening test")
+    before = (folder / "files.csv").read_bytes()
+    status, out, _ = run_command(sweep, "-o", folder, "--data", recordings, *FAST, "--sort-by", "si_sdr_db")
+    assert status == 0
+    assert {path: path.stat().st_mtime_ns for path in (folder / "evaluations").rglob("*.json")} == kept
+    assert (folder / "files.csv").read_bytes() == before
+    assert (folder / "ratings.csv").exists()
+    assert "best mean SI-SDR" in out
+    rows = [line.split("│")[1].strip() for line in out.splitlines() if line.startswith("│")]
+    means = {row["method"]: float(row["si_sdr_db"]) for row in read(folder / "methods.csv")}
+    assert rows == sorted(means, key=means.get, reverse=True)
+
+
+def test_validation_recordings_are_taken_by_default_and_a_damaged_recording_is_named(
+    run_command, sweep, recordings, tmp_path
+):
+    quick = ("--metrics", "mel_distance", "--no-baselines", "--no-gradients", "--clips", 0, "--device", "cpu")
+    status, out, err = run_command(sweep / "ste-seed0", "-o", tmp_path / "one", *quick)
+    assert (status, err) == (0, [])
+    assert "one method alone" in out
+    held_out = split_by_hash(find_audio(recordings).files, recordings, 0.1).validation
+    rows = read(tmp_path / "one/files.csv")
+    assert [recordings / row["path"] for row in rows] == [file.path for file in held_out]
+
+    data = tmp_path / "data"
+    shutil.copytree(recordings, data)
+    (data / "bad.wav").write_bytes(b"RIFF and nothing else")
+    status, out, err = run_command(
+        sweep / "ste-seed0", sweep / "gumbel-seed0", "-o", tmp_path / "two", "--data", data, *quick
+    )
+    assert status == 1
+    (line,) = err
+    assert "bad.wav" in line
+    assert len(read(tmp_path / "two/files.csv")) == 12
+    assert "bad.wav" in (tmp_path / "two/index.html").read_text()
+    again = run_command(sweep / "ste-seed0", sweep / "gumbel-seed0", "-o", tmp_path / "two", "--data", data, *quick)
+    assert again[0] == 1  # though nothing was evaluated again
+    assert again[2] == err
+
+
+def test_programs_that_are_not_there_are_left_out_with_a_line(run_command, sweep, recordings, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    arguments = ("--data", recordings, "--metrics", "mel_distance", "--no-gradients", "--clips", 0, "--device", "cpu")
+    status, _, err = run_command(sweep / "ste-seed0", "-o", tmp_path / "report", *arguments)
+    assert status == 0
+    assert any("opusenc" in line for line in err)
+    assert any("c2enc" in line for line in err)
+    assert "opusenc" in (tmp_path / "report/index.html").read_text()
+
+
+@pytest.mark.skipif(not shutil.which("opusenc"), reason="opusenc is not installed: apt-get install opus-tools")
+def test_baselines_stand_beside_the_methods(run_command, sweep, recordings, tmp_path):
+    arguments = ("--data", recordings, "--metrics", "mel_distance", "--no-gradients", "--clips", 1, "--device", "cpu")
+    status, out, _ = run_command(sweep / "ste-seed0", "-o", tmp_path / "report", *arguments)
+    assert status == 0
+    assert "opus 6 kbps" in out
+    rows = [row for row in read(tmp_path / "report/methods.csv") if row["method"] == "opus 6 kbps"]
+    assert rows[0]["quantizer"] == "baseline"
+    (clip,) = json.loads((tmp_path / "report/clips/clips.json").read_text())["clips"]
+    assert "opus 6 kbps" in [version["label"] for version in clip["versions"]]
+
+
+def test_mistakes_are_one_line_and_cost_nothing(run_command, sweep, recordings, run_training, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.tex").write_text("all of it")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "empty").mkdir()
+    out = ("-o", tmp_path / "report")
+    for arguments, expected, words in (
+        ((tmp_path / "none", *out), 1, "no such folder"),
+        ((tmp_path / "empty", *out), 1, "no run of training"),
+        ((sweep / "vq-seed0", *out), 1, "no checkpoint"),
+        ((sweep, "-o", tmp_path / "mine"), 1, "holds something other than a comparison"),
+        ((sweep, "-o", tmp_path / "file"), 1, "cannot be written"),
+        ((sweep, *out, "--data", tmp_path / "none"), 1, "no such file or folder"),
+        ((sweep, *out, "--data", tmp_path / "empty"), 1, "no .wav"),
+        ((sweep, *out, "--sort-by", "loudness"), 2, "expected one of mel_distance"),
+        ((sweep, *out, "--metrics", "loudness"), 2, "loudness"),
+        ((sweep, *out, "--metrics", "mel_distance", "--sort-by", "si_sdr_db"), 2, "add it to --metrics"),
+        ((sweep, *out, "--checkpoint", "middle"), 2, "expected best or last"),
+        ((sweep,), 2, "--out"),
+        (out, 2, "RUN"),
+    ):
+        status, _, err = run_command(*arguments)
+        assert len(err) == 1, (arguments, err)
+        assert err[0].startswith("error: ")
+        assert words in err[0], err
+        assert status == expected
+        assert not (tmp_path / "report").exists()
+    assert (tmp_path / "mine/thesis.tex").read_text() == "all of it"
+
+
+def test_runs_validated_on_different_recordings_want_to_be_told_on_which(run_command, sweep, recordings, tmp_path):
+    other = tmp_path / "other-seed0"
+    shutil.copytree(sweep / "ste-seed0", other)
+    (tmp_path / "held_out").mkdir()
+    shutil.copy(recordings / "clip_0.wav", tmp_path / "held_out")
+    config = other / "config.yaml"
+    config.write_text(config.read_text().replace("validation_root: null", f"validation_root: {tmp_path}/held_out"))
+    status, _, (line,) = run_command(sweep / "ste-seed0", other, "-o", tmp_path / "report")
+    assert status == 2
+    assert "validated on different recordings" in line
+    config.write_text(config.read_text().replace(f"validation_root: {tmp_path}/held_out", "validation_root: /gone"))
+    status, _, (line,) = run_command(other, "-o", tmp_path / "report")
+    assert status == 1
+    assert "/gone: no such folder" in line
+    assert "--data" in line
+
+
+def test_a_checkpoint_that_cannot_be_read_does_not_stop_the_others(run_command, sweep, recordings, tmp_path):
+    broken = tmp_path / "runs/vq-seed0"
+    shutil.copytree(sweep / "ste-seed1", broken)
+    (broken / "checkpoints/best.ckpt").write_bytes(b"no checkpoint")
+    arguments = ("--data", recordings, "--metrics", "mel_distance", "--no-baselines", "--no-gradients", "--clips", 0)
+    status, _, (line,) = run_command(sweep / "ste-seed0", broken, "-o", tmp_path / "report", *arguments)
+    assert status == 0
+    assert line.startswith("not compared: vq-seed0: ")
+    assert "not a checkpoint" in line
+    status, _, err = run_command(broken, "-o", tmp_path / "report2", *arguments)
+    assert status == 1
+    assert "no run can be compared" in err[-1]

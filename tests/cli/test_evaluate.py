@@ -1,0 +1,156 @@
+"""`discrete-ae evaluate` from the command line to the table and the files that it leaves."""
+
+import csv
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from discrete_ae.cli import main
+from discrete_ae.codec import read_daec_header
+from discrete_ae.evaluation.results import Evaluation
+
+FAST = ("--metrics", "mel_distance,si_sdr_db")
+
+
+@pytest.fixture
+def command(capfd, ste_run):
+    """Run `discrete-ae` on the CPU; its exit status, stdout and the lines of its stderr."""
+
+    def run(*arguments, checkpoint=ste_run / "checkpoints/last.ckpt"):
+        with pytest.raises(SystemExit) as ended:
+            main.main([*map(str, arguments), "-c", str(checkpoint), "--device", "cpu"])
+        out, err = capfd.readouterr()
+        # Training in this process, as in the fixtures, leaves its logging on.
+        return ended.value.code or 0, out, [line for line in err.splitlines() if not line.startswith("INFO:")]
+
+    return run
+
+
+def test_table_and_files_say_the_same(command, recordings, tmp_path):
+    status, out, err = command("evaluate", recordings, "-o", tmp_path / "out", *FAST)
+    assert (status, err) == (0, [])
+    evaluation = Evaluation.read_json(tmp_path / "out/evaluation.json")
+    with (tmp_path / "out/evaluation.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["path"] for row in rows] == [f"clip_{i}.wav" for i in range(6)]
+    for name, digits in (("mel_distance", 3), ("si_sdr_db", 2), ("bitrate_bps", 0)):
+        values = [float(row[name]) for row in rows]
+        assert values == [file.scores[name] for file in evaluation.files]
+        low, high = evaluation.means()[name][1:]
+        row = next(line for line in out.splitlines() if f"{np.mean(values):,.{digits}f}" in line)
+        assert f"{low:,.{digits}f} to {high:,.{digits}f}" in row
+        assert "│          6 │" in row
+    assert "6 recordings, 6.0 s, compared at 16000 Hz, each channel alone" in out
+    assert f"{evaluation.overall['parameters']:,}" in out
+
+
+def test_bitrate_is_that_of_encode(command, recordings, tmp_path):
+    assert command("evaluate", recordings, "-o", tmp_path / "x.json", *FAST)[0] == 0
+    assert command("encode", recordings, "-o", tmp_path / "codes", "--format", "daec")[0] == 0
+    for file in Evaluation.read_json(tmp_path / "x.json").files:
+        header = read_daec_header(tmp_path / "codes" / file.path.replace(".wav", ".daec"))
+        assert file.scores["bitrate_bps"] == pytest.approx(8 * header.payload_bytes / header.duration_s)
+
+
+def test_one_file_by_its_suffix_and_none_without(command, recordings, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("x.json", "x.csv"):
+        assert command("evaluate", recordings / "clip_0.wav", "-o", name, *FAST)[0] == 0
+    assert command("evaluate", recordings / "clip_0.wav", *FAST)[0] == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.csv", "x.json"]
+
+
+def test_what_is_there_is_refused_before_the_work(command, tmp_path, recordings):
+    (tmp_path / "out").mkdir()
+    for out in (tmp_path / "out/evaluation.csv", tmp_path / "x.json"):
+        out.write_text("precious")
+    for out in ("x.json", "out"):
+        # Neither checkpoint nor data is looked at.
+        status, _, (line,) = command("evaluate", "none", "-o", tmp_path / out, checkpoint="none.ckpt")
+        assert status == 1
+        assert "exists already; use --force to overwrite it" in line
+    assert (tmp_path / "x.json").read_text() == "precious"
+    assert command("evaluate", recordings / "clip_0.wav", "-o", tmp_path / "x.json", "-f", *FAST)[0] == 0
+    assert Evaluation.read_json(tmp_path / "x.json").files
+
+
+def test_damaged_recordings_are_named_and_the_others_done(command, recordings, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/damaged.wav").write_bytes(b"RIFF and nothing else")
+    (tmp_path / "in/good.wav").write_bytes((recordings / "clip_0.wav").read_bytes())
+    soundfile.write(tmp_path / "in/silent.wav", np.zeros(8000), 16000)
+    status, out, err = command("evaluate", tmp_path / "in", "none", "-o", tmp_path / "x.csv", *FAST)
+    assert status == 1
+    assert err == [
+        "error: none: no such file or folder; check the name",
+        f"error: {tmp_path}/in/damaged.wav: not readable as audio; remove or replace it",
+    ]
+    assert "2 recordings" in out
+    rows = (tmp_path / "x.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["path", "in/good.wav", "in/silent.wav"]
+    assert rows[2].split(",")[3] == ""  # no SI-SDR of silence
+
+
+def test_mistakes_are_one_line(command, recordings, tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "empty").mkdir()
+    damaged = tmp_path / "damaged.wav"
+    damaged.write_bytes(b"RIFF and nothing else")
+    for arguments, expected, words in (
+        ((recordings, "--metrics", "mel"), 2, "expected some of mel_distance"),
+        ((recordings, "--metrics", ""), 2, "expected some of mel_distance"),
+        ((recordings, "--codebooks", 1), 2, "--codebooks 1: this model decodes from 2"),
+        ((recordings, "-o", tmp_path / "x.wav"), 2, "evaluate writes .json or .csv"),
+        ((recordings, "-o", tmp_path / "file"), 1, "not a folder"),
+        ((recordings, "-o", tmp_path / "file/x.json"), 1, "not a folder"),
+        ((recordings, "--segment-seconds", 0), 2, "--segment-seconds"),
+        ((tmp_path / "none",), 1, "no such file or folder"),
+        ((tmp_path / "empty",), 1, "in it or below"),
+    ):
+        status, _, err = command("evaluate", *arguments)
+        assert len(err) == 1, err
+        assert words in err[0]
+        assert status == expected, err
+    status, _, err = command("evaluate", damaged, *FAST)
+    assert status == 1
+    assert [line.split(": ")[-1] for line in err] == [
+        "not readable as audio; remove or replace it",
+        "not one recording could be evaluated; see what is said of each, or give others",
+    ]
+    status, _, (line,) = command("evaluate", recordings, checkpoint=tmp_path / "none.ckpt")
+    assert status == 1
+    assert "no such checkpoint" in line
+
+
+def test_absent_packages_are_one_line(command, recordings, monkeypatch, tmp_path):
+    for package in ("pesq", "pystoi"):
+        monkeypatch.setitem(sys.modules, package, None)
+    status, _, err = command("evaluate", recordings / "clip_0.wav", "-o", tmp_path / "x.json")
+    assert (status, err) == (0, ["STOI and PESQ are left out: pip install 'discrete-ae[quality]'"])
+    assert set(Evaluation.read_json(tmp_path / "x.json").files[0].scores) == {
+        "mel_distance",
+        "stft_distance",
+        "si_sdr_db",
+        "bitrate_bps",
+    }
+    status, _, (line,) = command("evaluate", recordings, "--metrics", "pesq")
+    assert status == 2
+    assert line.endswith("pip install 'discrete-ae[quality]'")
+
+
+@pytest.mark.slow
+def test_all_scores_of_speech(command, tmp_path):
+    pytest.importorskip("pesq")
+    pytest.importorskip("pystoi")
+    from discrete_ae.data.files import recordings_root
+
+    speech = recordings_root() / "validation/speech_ru_0473.flac"
+    status, out, err = command("evaluate", speech, "-o", tmp_path / "x.json", "--jobs", 1)
+    assert (status, err) == (0, [])
+    evaluation = Evaluation.read_json(tmp_path / "x.json")
+    scores = evaluation.files[0].scores
+    assert all(scores[name] is not None for name in ("mel_distance", "stft_distance", "si_sdr_db", "stoi", "pesq"))
+    assert {"stoi", "pesq"} <= set(evaluation.versions)
+    assert "1 recording, " in out

@@ -1,0 +1,160 @@
+"""What is measured is what the codec does, put together as arithmetic has it."""
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import discrete_ae
+from discrete_ae.codec import decode_file, encode_file, read_daec_header, write_daec
+from discrete_ae.data.reading import read_audio
+from discrete_ae.errors import DataError
+from discrete_ae.evaluation.coded import passed_through
+from discrete_ae.evaluation.evaluate import Plan, evaluate, reconstruct
+from discrete_ae.evaluation.recordings import Source, find_sources
+from discrete_ae.evaluation.scores import SignalScores, choose
+from discrete_ae.model import Runner
+
+NAMES = ("mel_distance", "stft_distance", "si_sdr_db")
+PLAN = Plan(choose(NAMES), segment_seconds=1, jobs=2, timing=False)
+
+
+@pytest.fixture(scope="module")
+def model(ste_run):
+    return discrete_ae.load(ste_run / "checkpoints/last.ckpt")
+
+
+@pytest.fixture(scope="module")
+def identity(run_training):
+    return discrete_ae.load(run_training("quantizer=identity", "trainer.max_steps=1") / "checkpoints/last.ckpt")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """2.5 s of mono at the model's rate, 1.3 s of stereo at another, and a very short one."""
+    root = tmp_path_factory.mktemp("corpus")
+    random = np.random.default_rng(0)
+    for name, rate, length, channels in (("a", 16000, 40000, 1), ("b/c", 22050, 28665, 2), ("d", 16000, 7, 1)):
+        (root / name).parent.mkdir(exist_ok=True)
+        soundfile.write(root / f"{name}.wav", random.uniform(-0.5, 0.5, (length, channels)), rate, subtype="FLOAT")
+    return root
+
+
+@pytest.fixture(scope="module")
+def evaluation(model, corpus):
+    return evaluate(model, find_sources([corpus]).sources, "ste", PLAN)
+
+
+def test_scores_are_means_over_segments_by_length(model, corpus, evaluation):
+    assert [file.path for file in evaluation.files] == ["a.wav", "b/c.wav", "d.wav"]
+    original = read_audio(corpus / "a.wav", 16000)
+    found = decode_file(model, encode_file(model, corpus / "a.wav"))
+    score = SignalScores(16000, NAMES)
+    # 2.5 s in segments of 1 s: what is left is shorter than a second, and goes to the one before.
+    first, second = score(found[:, :16000], original[:, :16000]), score(found[:, 16000:], original[:, 16000:])
+    for name in NAMES:
+        expected = (first[name] * 16000 + second[name] * 24000) / 40000
+        assert evaluation.files[0].scores[name] == pytest.approx(expected, rel=1e-9)
+
+
+def test_channels_are_coded_alone_and_compared_at_the_rate_of_the_model(model, corpus, evaluation):
+    original = read_audio(corpus / "b/c.wav", 16000)
+    found = np.concatenate([reconstruct(model, channel[None]) for channel in original])
+    expected = SignalScores(16000, NAMES)(found, original)  # 1.3 s are one segment
+    assert evaluation.files[1].duration_s == 1.3
+    for name in NAMES:
+        assert evaluation.files[1].scores[name] == pytest.approx(expected[name], rel=1e-5)
+
+
+def test_bits_are_those_of_the_payload(model, corpus, evaluation, tmp_path):
+    total = 0
+    for file in evaluation.files:
+        write_daec(encode_file(model, corpus / file.path), tmp_path / "x.daec", model.entropy_model)
+        bits = 8 * read_daec_header(tmp_path / "x.daec").payload_bytes
+        assert file.scores["bitrate_bps"] == pytest.approx(bits / file.duration_s)
+        total += bits
+    assert evaluation.overall["entropy_coded_bitrate_bps"] == pytest.approx(total / (2.5 + 1.3 + 7 / 16000))
+
+
+def test_codes_are_counted(model, corpus, evaluation):
+    codes = [encode_file(model, corpus / file.path).codes for file in evaluation.files]
+    joined = np.concatenate([np.concatenate(list(code), axis=-1) for code in codes], axis=-1)  # (K, all frames)
+    sizes = model.quantizer.codebook_sizes
+    counts = [np.bincount(row, minlength=size) for row, size in zip(joined, sizes, strict=True)]
+    assert evaluation.code_counts == tuple(tuple(row.tolist()) for row in counts)
+    shares = [row[row > 0] / row.sum() for row in counts]
+    entropy = -sum(float((share * np.log2(share)).sum()) for share in shares)
+    assert evaluation.overall["entropy_bits"] == pytest.approx(entropy, rel=1e-5)
+    assert evaluation.overall["usage"] == pytest.approx(np.mean([(row > 0).mean() for row in counts]))
+
+
+def test_figures_of_the_model(model, evaluation):
+    overall = evaluation.overall
+    assert overall["nominal_bitrate_bps"] == 2 * 8 * 50  # two codebooks of 256 entries, 50 frames per second
+    assert overall["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+    assert overall["macs_per_second"] > 0
+    assert overall["encode_rtf"] is None  # not asked for
+    assert evaluation.model_hash == model.model_hash
+    assert evaluation.settings["entropy_model"] == model.entropy_model.fingerprint
+
+
+def test_nothing_depends_on_jobs_and_time_is_measured(model, corpus, evaluation):
+    seconds = []
+    plan = PLAN._replace(jobs=1, timing=True, progress=seconds.append)
+    again = evaluate(model, find_sources([corpus]).sources, "ste", plan)
+    assert again.files == evaluation.files
+    assert again.code_counts == evaluation.code_counts
+    assert sum(seconds) == pytest.approx(2.5 + 1.3 + 7 / 16000)
+    assert 0 < again.overall["encode_rtf"] < 100
+    assert 0 < again.overall["decode_rtf"] < 100
+    assert again.settings["rtf_audio_s"] == pytest.approx(2.5 + 1.3 + 7 / 16000)
+
+
+def test_a_model_without_codes_in_segments_is_that_of_the_whole(identity, corpus):
+    (found,) = evaluate(identity, [Source(corpus / "a.wav", "a")], "identity", PLAN).files
+    audio = read_audio(corpus / "a.wav", 16000)
+    with torch.no_grad():
+        whole = identity(torch.from_numpy(audio)[None]).reconstruction[0].numpy()
+    (coded,) = passed_through(identity, [Source(corpus / "a.wav", "a")], Runner(1), 1, lambda *_: None)
+    passed = np.concatenate([pair.reconstruction for pair in coded.pairs], axis=1)
+    assert np.allclose(passed, whole, atol=1e-5)
+    assert np.allclose(reconstruct(identity, audio), whole, atol=1e-5)
+    assert found.scores["bitrate_bps"] is None
+
+
+def test_a_model_without_codes_has_no_figures_of_codes(identity, corpus):
+    found = evaluate(identity, find_sources([corpus]).sources, "identity", PLAN._replace(timing=True))
+    for name in ("usage", "perplexity", "entropy_bits", "nominal_bitrate_bps", "entropy_coded_bitrate_bps"):
+        assert found.overall[name] is None
+    assert found.code_counts == ()
+    assert found.overall["encode_rtf"] > 0
+    assert [file.path for file in found.files] == ["a.wav", "b/c.wav", "d.wav"]
+
+
+@pytest.mark.parametrize("which", ["model", "identity"])
+def test_what_cannot_be_read_is_told_and_the_rest_is_done(request, corpus, tmp_path, which):
+    codec = request.getfixturevalue(which)
+    (tmp_path / "damaged.wav").write_bytes(b"RIFF and nothing else")
+    soundfile.write(tmp_path / "nan.wav", np.full(100, np.nan), 16000, subtype="FLOAT")
+    sources = [Source(tmp_path / name, name) for name in ("damaged.wav", "nan.wav", "none.wav")]
+    told = []
+    plan = PLAN._replace(failed=lambda source, error: told.append((source.name, str(error))))
+    found = evaluate(codec, [*sources, Source(corpus / "a.wav", "a.wav")], which, plan)
+    assert [file.path for file in found.files] == ["a.wav"]
+    assert [name for name, _ in told] == ["damaged.wav", "nan.wav", "none.wav"]
+    assert all(line.startswith(str(tmp_path)) for _, line in told)
+    with pytest.raises(DataError, match="not one recording"):
+        evaluate(codec, sources, which, plan._replace(timing=True))
+
+
+def test_a_model_gone_wrong_is_told(ste_run, corpus):
+    broken = discrete_ae.load(ste_run / "checkpoints/last.ckpt")
+    with torch.no_grad():
+        for parameter in broken.from_latents.parameters():
+            parameter.fill_(torch.nan)
+    told = []
+    plan = PLAN._replace(failed=lambda source, error: told.append(str(error)))
+    with pytest.raises(DataError, match="not one recording"):
+        evaluate(broken, [Source(corpus / "a.wav", "a.wav")], "broken", plan)
+    (line,) = told
+    assert line.startswith(f"{corpus / 'a.wav'}: the model makes NaN")

@@ -1,0 +1,138 @@
+"""Scores of pairs against closed forms."""
+
+import math
+import sys
+
+import numpy as np
+import pytest
+
+from discrete_ae.errors import UsageError
+from discrete_ae.evaluation.perceptual import perceptual_scores, weighted_mean
+from discrete_ae.evaluation.scores import NAMES, SignalScores, choose
+
+OWN = ("mel_distance", "stft_distance", "si_sdr_db")
+
+
+@pytest.fixture
+def noise():
+    return np.random.default_rng(0).standard_normal((2, 16000)).astype(np.float32)
+
+
+@pytest.fixture
+def speechlike():
+    """A second of noise in bursts of 0.5 s with pauses, three times: what STOI and PESQ take for speech."""
+    random = np.random.default_rng(1)
+    envelope = np.tile(np.repeat([1.0, 0.05], 8000), 3)
+    return (0.1 * envelope * random.standard_normal((1, 48000))).astype(np.float32)
+
+
+def test_the_same_signal_is_perfect(noise):
+    scores = SignalScores(16000, NAMES)(noise, noise)
+    assert set(scores) == set(OWN)
+    assert scores["mel_distance"] == 0
+    assert scores["stft_distance"] == 0
+    assert scores["si_sdr_db"] == pytest.approx(100, abs=0.01)  # the limit
+
+
+def test_half_the_level_is_known(noise):
+    scores = SignalScores(16000, OWN)(noise / 2, noise)
+    assert scores["mel_distance"] == pytest.approx(math.log10(2), rel=1e-5)
+    assert scores["stft_distance"] == pytest.approx(1 / 2 + math.log(2), rel=1e-5)
+    assert scores["si_sdr_db"] == pytest.approx(100, abs=0.01)
+
+
+def test_si_sdr_is_the_mean_over_the_channels_that_are_not_silent(noise):
+    time = np.arange(16000) / 16000
+    tone, other = (np.sin(2 * np.pi * frequency * time).astype(np.float32) for frequency in (100, 300))  # orthogonal
+    original = np.stack([tone, tone, 0 * tone])
+    found = np.stack([tone + 0.1 * other, tone + 0.01 * other, other])
+    scores = SignalScores(16000, ["si_sdr_db"])(found, original)
+    assert scores == {"si_sdr_db": pytest.approx((20 + 40) / 2, abs=0.01)}
+
+
+def test_silence_has_no_ratio(noise):
+    scores = SignalScores(16000, OWN)(noise, np.zeros_like(noise))
+    assert scores["mel_distance"] > 0
+    assert scores["stft_distance"] is None
+    assert scores["si_sdr_db"] is None
+
+
+def test_what_float32_does_not_hold_has_no_score(noise):
+    assert SignalScores(16000, OWN)(noise * 1e30, noise)["mel_distance"] is None
+
+
+@pytest.mark.parametrize("length", [1, 2, 10, 1000])
+def test_short_signals_have_scores(noise, length):
+    scores = SignalScores(16000, OWN)(noise[:, :length] * 0.9, noise[:, :length])
+    assert all(math.isfinite(score) for name, score in scores.items() if (name, length) != ("si_sdr_db", 1))
+    assert (scores["si_sdr_db"] is None) == (length == 1)
+
+
+def test_perceptual_scores_of_the_same_signal_are_the_best(speechlike):
+    pytest.importorskip("pesq")
+    pytest.importorskip("pystoi")
+    # ITU-T P.862.2 maps the raw score, 4.5 at best, by 0.999 + 4 / (1 + exp(3.8224 - 1.3669 x)).
+    best = 0.999 + 4 / (1 + math.exp(3.8224 - 1.3669 * 4.5))
+    for rate, level in ((16000, 1.0), (16000, 0.01), (22050, 1.0)):
+        scores = perceptual_scores(speechlike * np.float32(level), speechlike, rate, ["stoi", "pesq"])
+        assert scores == {"stoi": pytest.approx(1, abs=1e-3), "pesq": pytest.approx(best, abs=1e-3)}
+
+
+def test_noise_and_silence_are_bad(speechlike):
+    pytest.importorskip("pesq")
+    pytest.importorskip("pystoi")
+    found = np.random.default_rng(2).standard_normal(speechlike.shape).astype(np.float32)
+    for bad in (found, np.zeros_like(found)):
+        scores = perceptual_scores(bad, speechlike, 16000, ["stoi", "pesq"])
+        assert scores["stoi"] < 0.5
+        assert 1 < scores["pesq"] < 1.5
+
+
+def test_channels_where_a_score_is_not_defined_do_not_count(speechlike):
+    pytest.importorskip("pesq")
+    pytest.importorskip("pystoi")
+    names = ["stoi", "pesq"]
+    silent = np.zeros_like(speechlike)
+    alone = perceptual_scores(speechlike * 0.5, speechlike, 16000, names)
+    both = perceptual_scores(np.vstack([speechlike] * 2) * 0.5, np.vstack([speechlike, silent]), 16000, names)
+    assert both == alone
+    assert perceptual_scores(speechlike, silent, 16000, names) == dict.fromkeys(names)
+    for length in (1, 100, 3000):
+        short = speechlike[:, :length]
+        assert perceptual_scores(short, short, 16000, names) == dict.fromkeys(names)
+
+
+def test_pesq_is_given_short_pieces(speechlike, monkeypatch):
+    """Of 50 utterances and more, ITU's program writes beyond its arrays."""
+    pesq = pytest.importorskip("pesq")
+    given = []
+    monkeypatch.setattr(pesq, "pesq", lambda rate, wanted, found, mode: given.append(len(wanted)) or len(wanted) / 1000)
+    long = np.resize(speechlike, (1, 40 * 16000 + 1))
+    scores = perceptual_scores(long, long, 16000, ["pesq"])
+    assert sum(given) == 40 * 16000 + 1
+    assert max(given) <= 15 * 16000
+    assert scores["pesq"] == pytest.approx(sum(length**2 for length in given) / sum(given) / 1000)  # weighted
+
+
+def test_weighted_mean():
+    assert weighted_mean([(1, 2.0), (3, 6.0), (5, None)]) == 5.0
+    assert weighted_mean([(1, None)]) is None
+    assert weighted_mean([]) is None
+
+
+def test_choice(monkeypatch):
+    assert choose(["si_sdr_db", "mel_distance"]).names == ("mel_distance", "si_sdr_db")
+    for wrong in (["mel"], []):
+        with pytest.raises(UsageError, match="mel_distance, stft_distance"):
+            choose(wrong)
+    monkeypatch.setitem(sys.modules, "pesq", None)  # as where it is not installed
+    assert choose().missing == ("pesq",)
+    assert "pesq" not in choose().names
+    assert choose(["mel_distance"]).missing == ()
+    with pytest.raises(UsageError, match=r"pesq .*pip install 'discrete-ae\[quality\]'"):
+        choose(["pesq"])
+
+
+def test_every_score_names_its_version():
+    choice = choose()
+    assert set(choice.versions()) == {"discrete-ae", "torch", *choice.names}

@@ -1,0 +1,70 @@
+"""Pairs scored by threads and processes: as one by one, and whatever befalls a process."""
+
+import numpy as np
+import pytest
+
+from discrete_ae.evaluation.perceptual import perceptual_scores
+from discrete_ae.evaluation.scores import SignalScores, choose
+from discrete_ae.evaluation.scoring import Scorer
+
+RATE = 16000
+
+
+def pairs(count):
+    random = np.random.default_rng(0)
+    for _ in range(count):
+        original = random.standard_normal((1, 8000)).astype(np.float32)
+        yield original + 0.3 * random.standard_normal(original.shape).astype(np.float32), original
+
+
+def test_scores_do_not_depend_on_the_number_of_threads():
+    names = ("mel_distance", "si_sdr_db")
+    expected = [SignalScores(RATE, names)(*pair) for pair in pairs(20)]
+    for jobs in (1, 3):
+        with Scorer(RATE, choose(names), jobs) as scorer:
+            futures = [scorer.submit(*pair) for pair in pairs(20)]  # more than there is room for
+            assert [future.result() for future in futures] == expected
+
+
+def test_what_fails_is_raised_and_makes_room():
+    with Scorer(RATE, choose(["mel_distance"]), 1) as scorer:
+        futures = [scorer.submit(np.zeros((2, 5), np.float32), np.zeros((3, 5), np.float32)) for _ in range(5)]
+        for future in futures:
+            with pytest.raises(RuntimeError):
+                future.result()
+
+
+@pytest.mark.slow
+def test_processes_score_and_survive_a_crash(caplog):
+    pytest.importorskip("pystoi")
+    choice = choose(["stoi"])
+    ((found, original),) = pairs(1)
+    expected = perceptual_scores(found, original, RATE, ["stoi"])
+    assert expected["stoi"] is not None
+    with Scorer(RATE, choice, 1) as scorer:
+        assert scorer.submit(found, original).result() == expected
+        (process,) = scorer._processes
+        process._process.kill()
+        assert scorer.submit(found, original).result() == {"stoi": None}
+        assert "stoi crashed on a segment" in caplog.text
+        assert scorer.submit(found, original).result() == expected
+        last = process._process
+    assert last.exitcode == 0
+
+
+@pytest.mark.slow
+def test_processes_end_with_an_interruption():
+    pytest.importorskip("pystoi")
+    ((found, original),) = pairs(1)
+
+    def interrupted():
+        with Scorer(RATE, choose(["stoi"]), 1) as scorer:
+            scorer.submit(found, original).result()
+            started.extend(process._process for process in scorer._processes)
+            scorer.submit(np.tile(found, 200), np.tile(original, 200))
+            raise KeyboardInterrupt
+
+    started = []
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [process.is_alive() for process in started] == [False]
