@@ -40,7 +40,9 @@ def compare(
     metrics: Annotated[
         str | None,
         typer.Option(
-            metavar="METRIC,...", show_default="all", help="Scores: mel_distance,stft_distance,si_sdr_db,stoi,pesq."
+            metavar="METRIC,...",
+            show_default="all",
+            help="Scores among mel_distance, stft_distance, si_sdr_db, stoi and pesq.",
         ),
     ] = None,
     clips: Annotated[int, typer.Option(min=0, help="Clips to listen to.")] = 6,
@@ -88,7 +90,7 @@ def compare(
 
     if checkpoint not in CHECKPOINTS:
         raise UsageError(f"--checkpoint {checkpoint}: expected {' or '.join(CHECKPOINTS)}")
-    choice = choose(metrics.split(",") if metrics is not None else None)
+    choice = choose([name.strip() for name in metrics.split(",")] if metrics is not None else None)
     sorted_by, worded = _quantities(sort_by, choice.names)
     found = find_runs(inputs, checkpoint)
     groups, repeated = group_runs(found.runs)

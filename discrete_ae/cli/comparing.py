@@ -1,8 +1,9 @@
 """What `discrete-ae compare` computes of models and baselines: evaluations, gradients, clips; kept for another time."""
 
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.baselines import Baseline as Program
 from discrete_ae.evaluation.baselines import evaluate_baseline
 from discrete_ae.evaluation.evaluate import Plan, evaluate, reconstruct
-from discrete_ae.evaluation.recordings import Source, opened
+from discrete_ae.evaluation.recordings import Source
 from discrete_ae.evaluation.results import Evaluation
 from discrete_ae.evaluation.scores import Choice
 from discrete_ae.model import DiscreteAutoencoder
@@ -32,6 +33,7 @@ from discrete_ae.report.methods import kbps
 from discrete_ae.report.runs import Run, Skipped
 
 SEGMENTS, SEGMENT_S, COORDINATES = 4, 1.0, 32
+_FAILURES = "not_measured"  # in the settings of an evaluation: by name of a recording, why
 
 
 @dataclass
@@ -112,36 +114,33 @@ class Workshop:
 
     def _kept(self, name: str, key: str, compute: Callable[[Plan], Evaluation]) -> Evaluation:
         done = 0.0
+        failures: dict[str, str] = {}
 
         def progress(seconds: float) -> None:
             nonlocal done
             done += seconds
             self.progress(seconds)
 
-        plan = Plan(choice=self.choice, jobs=self.jobs, failed=self._failed, progress=progress)
-        path = self.folder / f"{name}.json"
-        evaluation = kept_evaluation(path, key, lambda: compute(plan), anew=self.anew)
+        def failed(source: Source, error: DataError) -> None:
+            failures[source.name] = str(error)
+            self._say(source.name, str(error))
+
+        def computed() -> Evaluation:
+            plan = Plan(choice=self.choice, jobs=self.jobs, failed=failed, progress=progress)
+            evaluation = compute(plan)
+            return replace(evaluation, settings={**evaluation.settings, _FAILURES: json.dumps(failures)})
+
+        evaluation = kept_evaluation(self.folder / f"{name}.json", key, computed, anew=self.anew)
         self.progress(max(self.duration_s - done, 0.0))
-        self._say_again(evaluation)
+        for source, line in json.loads(str(evaluation.settings.get(_FAILURES) or "{}")).items():
+            self._say(source, line)
         return evaluation
 
-    def _failed(self, source: Source, error: DataError) -> None:
-        """Say of a recording, once for all runs, why it could not be measured."""
-        if source.name not in self.problems:
-            self.problems[source.name] = str(error)
-            print(f"error: {error}", file=sys.stderr)
-
-    def _say_again(self, evaluation: Evaluation) -> None:
-        """What was said of the recordings that an evaluation lacks, when it was made."""
-        there = {file.path for file in evaluation.files}
-        for source in self.sources:
-            if source.name not in there and source.name not in self.problems:
-                try:
-                    opened(source.path, int(evaluation.settings.get("channels") or 1))
-                except DataError as error:
-                    self._failed(source, error)
-                else:
-                    self._failed(source, DataError(f"{source.path}: could not be measured; --force says why"))
+    def _say(self, source: str, line: str) -> None:
+        """Once for all runs, why a recording could not be measured."""
+        if source not in self.problems:
+            self.problems[source] = line
+            print(f"error: {line}", file=sys.stderr)
 
     def _key(self, *parts: Any) -> str:
         return fingerprint(*parts, state_of(self.sources), self.choice.versions(), Plan().segment_seconds)
@@ -152,6 +151,8 @@ class Workshop:
     def _files(self) -> list[AudioFile]:
         files = []
         for source in self.sources:
+            if source.name in self.problems:
+                continue
             try:
                 files.append(probe(source.path))
             except DataError:  # which the evaluation says

@@ -73,9 +73,10 @@ def _of_one_rate(comparison: Comparison, methods: Sequence[Method], quantity: Qu
     way = "higher" if quantity.higher_is_better else "lower"
     begin = f"{where}, {best.label}" if where else best.label
     mean = f"{_number(value.mean, quantity)}{spread} {quantity.unit}".rstrip()
-    found = [f"{begin} has the best mean {quantity.label}, {mean} ({way} is better)."]
     if not others:
-        return found if comparison.methods[1:] else []
+        is_alone = comparison.methods[1:] and where
+        return [f"{where} there is {best.label} alone, with a mean {quantity.label} of {mean}."] if is_alone else []
+    found = [f"{begin} has the best mean {quantity.label}, {mean} ({way} is better)."]
     against_best = [comparison.difference(other, best, quantity.name) for other in others]
     alike = [difference.first for difference in against_best if difference.verdict == Verdict.NOT_TOLD_APART]
     if alike:
@@ -131,7 +132,7 @@ def _chance(comparison: Comparison, name: str) -> list[str]:
         return []
     expected = len(pairs) / 20
     text = f"{len(pairs)} pairs were compared" if len(pairs) > 1 else "One pair was compared"
-    if expected >= 0.5:
+    if expected >= 1:
         text += f": were all methods alike, about {expected:.0f} of the 95 % intervals would exclude 0 by chance"
     conditions = (
         " A difference is called one where its 95 % intervals, by a bootstrap over recordings and seeds and by "

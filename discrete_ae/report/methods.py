@@ -65,22 +65,24 @@ def name_methods(groups: Sequence[Sequence[Run]], rates: Sequence[float | None])
     """The methods of `group_runs`, sorted by label.
 
     A label is the quantizer, with its nominal rate where there are several rates, and with the settings in which
-    methods of one such label differ: "ste, 3.2 kbps, lr=0.001".
+    methods of one such label differ: "ste (3.2 kbps, lr=0.001)".
 
     Args:
         groups: runs of each method.
         rates: nominal bitrate of each in bps, None without codes.
     """
     several = len({rate for rate in rates if rate is not None}) > 1
-    labels = [
-        f"{runs[0].quantizer}, {kbps(rate)} kbps" if several and rate is not None else runs[0].quantizer
-        for runs, rate in zip(groups, rates, strict=True)
-    ]
-    for label in set(labels):
-        same = [i for i, other in enumerate(labels) if other == label]
+    said = [[f"{kbps(rate)} kbps"] if several and rate is not None else [] for rate in rates]
+    names = [(runs[0].quantizer, *parts) for runs, parts in zip(groups, said, strict=True)]
+    for name in set(names):
+        same = [i for i, other in enumerate(names) if other == name]
         if len(same) > 1:
             for i, rest in zip(same, _differences([groups[i][0].config for i in same]), strict=True):
-                labels[i] += f", {rest}"
+                said[i].append(rest)
+    labels = [
+        f"{runs[0].quantizer} ({', '.join(parts)})" if parts else runs[0].quantizer
+        for runs, parts in zip(groups, said, strict=True)
+    ]
     methods = [
         Method(label, runs[0].quantizer, tuple(runs), rate)
         for label, runs, rate in zip(labels, groups, rates, strict=True)

@@ -78,7 +78,7 @@ def test_rate_and_distortion_by_hand():
     )
     labels = [method.label for method in comparison.methods]
     plot = rate_distortion(comparison, "mel_distance", styles(labels, ["identity"]))
-    assert "On the Pareto front of the methods: ste, 2 kbps and rvq, 8 kbps." in plot.description
+    assert "On the Pareto front of the methods: ste (2 kbps) and rvq (8 kbps)." in plot.description
     above, below = plot.draw().axes
     points = {
         (round(line.get_xdata()[0], 6), float(line.get_ydata()[0]))

@@ -72,9 +72,16 @@ def test_rates_are_compared_each_by_themselves():
     scores = {"ste": seeds(0.0), "vq": seeds(0.1), "rvq": seeds(0.5), "lfq": seeds(0.7)}
     rates = {"ste": 6400.0, "vq": 6400.0, "rvq": 3200.0, "lfq": 3200.0}
     words = findings(make_comparison(scores, rates=rates), "mel_distance")
-    assert words[0].startswith("At 3.2 kbps, rvq, 3.2 kbps has the best mean")
-    assert words[2].startswith("At 6.4 kbps, ste, 6.4 kbps has the best mean")
+    assert words[0].startswith("At 3.2 kbps, rvq (3.2 kbps) has the best mean")
+    assert words[2].startswith("At 6.4 kbps, ste (6.4 kbps) has the best mean")
     assert not any("rvq" in line and "ste" in line for line in words)
+
+
+def test_a_rate_with_one_method_names_no_best():
+    scores, rates = {"ste": seeds(0.0), "vq": seeds(0.1)}, {"ste": 6400.0, "vq": 3200.0}
+    words = findings(make_comparison(scores, rates=rates), "mel_distance")
+    assert words[0] == "At 3.2 kbps there is vq (3.2 kbps) alone, with a mean mel distance of 2.600 ± 0.010."
+    assert not any("best mean mel" in line for line in words)
 
 
 def test_one_seed_is_said_to_be_one():

@@ -30,23 +30,27 @@ def test_of_two_equal_runs_the_later_one_is_kept_and_the_other_named():
 
 def test_labels_name_the_settings_that_differ():
     runs = [make_run(f"ste-{lr}", "ste", 0, make_config(lr)) for lr in (0.001, 0.002)]
-    assert named([*runs, make_run("rvq", "rvq")]) == ["rvq", "ste, lr=0.001", "ste, lr=0.002"]
+    assert named([*runs, make_run("rvq", "rvq")]) == ["rvq", "ste (lr=0.001)", "ste (lr=0.002)"]
 
 
 def test_labels_name_the_rate_where_there_are_several():
     runs = [make_run(name, name, 0, make_config(lr)) for lr, name in enumerate(["ste", "identity", "vq"])]
     groups, _ = group_runs(runs)
     rates = {"ste": 3200.0, "identity": None, "vq": 6400.0}
-    assert named(runs, [rates[group[0].quantizer] for group in groups]) == ["identity", "ste, 3.2 kbps", "vq, 6.4 kbps"]
+    assert named(runs, [rates[group[0].quantizer] for group in groups]) == [
+        "identity",
+        "ste (3.2 kbps)",
+        "vq (6.4 kbps)",
+    ]
 
 
 def test_a_key_is_as_long_as_it_needs_to_be():
     configs = [make_config(loss={"mel": {"weight": a}, "snr": {"weight": b}}) for a, b in ((1, 1), (2, 1), (1, 2))]
     labels = named([make_run(f"ste-{i}", "ste", 0, config) for i, config in enumerate(configs)])
     assert labels == [
-        "ste, mel.weight=1, snr.weight=1",
-        "ste, mel.weight=1, snr.weight=2",
-        "ste, mel.weight=2, snr.weight=1",
+        "ste (mel.weight=1, snr.weight=1)",
+        "ste (mel.weight=1, snr.weight=2)",
+        "ste (mel.weight=2, snr.weight=1)",
     ]
 
 
@@ -57,9 +61,9 @@ def test_networks_go_by_the_option_that_was_chosen():
         config["model"] = {**config["model"], "encoder": {"dim": dim}, "decoder": {"dim": dim, "depth": dim}}
         configs.append(config)
     runs = [make_run(f"ste-{i}", "ste", 0, config) for i, config in enumerate(configs)]
-    assert named(runs) == ["ste, model=conv/base", "ste, model=conv/tiny"]
+    assert named(runs) == ["ste (model=conv/base)", "ste (model=conv/tiny)"]
     configs[1]["choices"] = {"model": "conv/tiny"}  # and dim on the command line: the option does not say all
-    assert named(runs)[0].startswith("ste, encoder.dim=16, decoder.dim=16")
+    assert named(runs)[0].startswith("ste (encoder.dim=16, decoder.dim=16")
 
 
 @pytest.mark.parametrize("count", [2, 5])
