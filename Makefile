@@ -31,7 +31,7 @@ tensorboard: $(INSTALLED) ## look at the runs in logs/ (http://localhost:6006)
 
 .PHONY: test
 test: $(INSTALLED) ## run the tests, slow ones included
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 .PHONY: check
 check: $(INSTALLED) ## lint, format and type check

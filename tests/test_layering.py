@@ -47,6 +47,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "lightning_fabric": (),
     "pytorch_lightning": (),
     "matplotlib": ("report/", "training/callbacks/"),
+    "jinja2": ("report/",),
 }
 # The formats know no model.
 TORCHLESS = (

@@ -14,9 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from discrete_ae.cli.advice import command, shown
 from discrete_ae.errors import DataError
 from discrete_ae.model.checkpoint import read_training_state
-
-ERROR_NAME = "error.txt"
-"""In the folder of a run that failed: why, in one line."""
+from discrete_ae.report.runs import ERROR_NAME
 
 
 def note_failure(run_dir: Path, message: str) -> None:
