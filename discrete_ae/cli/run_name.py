@@ -26,7 +26,8 @@ def subdir_of(varied: Sequence[str], *, numbered: bool) -> str:
         varied: keys and groups of which the sweep has several values.
         numbered: whether the number of the job is added, for values that may come twice.
     """
-    others = ",".join(key for key in varied if key not in NAMED)
+    keys = [key.lstrip("+") for key in varied]  # ++key=value adds what the default does not have
+    others = ",".join(key for key in keys if key not in NAMED)
     return f"${{run_name:{others}}}" + ("-${hydra:job.num}" if numbered else "")
 
 
@@ -35,7 +36,7 @@ def _run_name(*keys: str, _root_: DictConfig) -> str:
     parts = [choices.quantizer, _rate(_root_), f"seed{_root_.seed}"]
     for key in keys:
         value = choices[key] if key in choices else OmegaConf.select(_root_, key)
-        shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+        shown = f"{value:.6g}" if isinstance(value, float) else str(value)
         # One folder, whatever the value is.
         parts.append(f"{key.rpartition('.')[2]}={shown}".replace("/", "_"))
     return "-".join(parts)

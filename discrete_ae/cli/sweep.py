@@ -5,27 +5,39 @@ Runs may lie in processes, or on machines, of their own; what they tell of thems
 
 import shlex
 import sys
+import time
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+import yaml  # type: ignore[import-untyped]
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from discrete_ae.cli.advice import command, shown
-from discrete_ae.errors import DataError
+from discrete_ae.errors import DataError, UserError
 from discrete_ae.model.checkpoint import read_training_state
-from discrete_ae.report.runs import ERROR_NAME
+from discrete_ae.report.runs import CONFIG_NAME, ERROR_NAME
+
+_REFUSED_NAME = "refused.txt"
+"""In the folder of a run that is another than the sweep asked for, and is left as it is: why, in one line."""
+_CLOCKS_DIFFER_S = 5.0
 
 
-def note_failure(run_dir: Path, message: str) -> None:
-    """Write into the folder of a run why it failed."""
+class OtherRunError(DataError):
+    """The folder of a run holds another one."""
+
+
+def note_failure(run_dir: Path, failure: UserError) -> None:
+    """Write into the folder of a run why it failed, or why it was not begun."""
+    name = _REFUSED_NAME if isinstance(failure, OtherRunError) else ERROR_NAME
     run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / ERROR_NAME).write_text(" ".join(message.split()) + "\n", encoding="utf-8")
+    (run_dir / name).write_text(" ".join(str(failure).split()) + "\n", encoding="utf-8")
 
 
 def forget_failure(run_dir: Path) -> None:
     """Of an earlier try in the same folder."""
-    (run_dir / ERROR_NAME).unlink(missing_ok=True)
+    for name in (ERROR_NAME, _REFUSED_NAME):
+        (run_dir / name).unlink(missing_ok=True)
 
 
 class Earlier(NamedTuple):
@@ -41,17 +53,23 @@ def earlier(config: DictConfig) -> Earlier | None:
     """What an earlier sweep in the same folder made of the same run; None where it made no checkpoint.
 
     Raises:
-        DataError: the folder holds a run of another configuration, or a damaged checkpoint.
+        OtherRunError: the folder holds a run of another configuration.
+        DataError: its checkpoint is damaged.
     """
     run_dir = Path(config.run_dir)
     checkpoint = run_dir / "checkpoints" / "last.ckpt"
     if not checkpoint.exists():
         return None
-    differing = _differing(config, OmegaConf.load(run_dir / "config.yaml"))
+    try:
+        differing = _differing(config, OmegaConf.load(run_dir / CONFIG_NAME))
+    except (OSError, yaml.YAMLError) as error:
+        raise OtherRunError(
+            f"{run_dir}: holds a run without its {CONFIG_NAME}; give another hydra.sweep.dir"
+        ) from error
     if differing:
-        raise DataError(f"{run_dir}: holds a run with another {differing[0]}; give another hydra.sweep.dir")
-    state = read_training_state(checkpoint)
-    return Earlier(checkpoint, state.global_step >= config.trainer.max_steps, state.best_score)
+        raise OtherRunError(f"{run_dir}: holds a run with another {differing[0]}; give another hydra.sweep.dir")
+    state, max_steps = read_training_state(checkpoint), config.trainer.max_steps
+    return Earlier(checkpoint, 0 <= max_steps <= state.global_step, state.best_score)
 
 
 def _differing(config: DictConfig, before: Any) -> list[str]:
@@ -70,17 +88,24 @@ class ReportSweep(Callback):
     failed: ClassVar[int] = 0
     """Runs of this process's sweep that failed."""
 
+    def __init__(self) -> None:
+        self._began = 0.0
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """See Callback."""
+        self._began = time.time() - _CLOCKS_DIFFER_S  # of machines that share the folder
+
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """See Callback."""
         folder = Path(config.hydra.sweep.dir)
-        failures = sorted(folder.rglob(ERROR_NAME))
-        done = [path for path in folder.rglob("checkpoints/last.ckpt") if not (path.parents[1] / ERROR_NAME).exists()]
+        told = sorted(path for name in (ERROR_NAME, _REFUSED_NAME) for path in folder.rglob(name))
+        failures = [path for path in told if path.stat().st_mtime >= self._began]
+        runs = {path.parents[1] for path in folder.rglob("checkpoints/last.ckpt")}
+        done = len(runs - {path.parent for path in told})
         ReportSweep.failed = len(failures)
-        print(
-            f"\nsweep: {len(done)} {'run' if len(done) == 1 else 'runs'} done, {len(failures)} failed: {shown(folder)}"
-        )
+        print(f"\nsweep: {done} {'run' if done == 1 else 'runs'} done, {len(failures)} failed: {shown(folder)}")
         for path in failures:
             name = path.parent.relative_to(folder).as_posix()
             print(f"failed: {name}: {path.read_text(encoding='utf-8').strip()}", file=sys.stderr)
-        if len(done) > 1:
+        if done > 1:
             print("next:\n ", shlex.join([command("discrete-ae"), "compare", str(shown(folder)), "-o", "report"]))

@@ -58,6 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
         try:
             if is_sweep and (before := earlier(config)):
                 if before.is_finished:
+                    forget_failure(run_dir)
                     print(f"finished already: {shown(run_dir)}")
                     return before.objective
                 print(f"going on with: {shown(run_dir)}")
@@ -73,7 +74,7 @@ def main(arguments: list[str] | None = None) -> None:
             traceback.print_exc()
             failure = DataError(f"{type(error).__name__}: {error}")
         if is_sweep:
-            note_failure(run_dir, str(failure))
+            note_failure(run_dir, failure)
         statuses.append(_report(failure))
         return math.nan
 
