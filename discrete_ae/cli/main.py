@@ -1,4 +1,4 @@
-"""`discrete-ae`: train a discrete audio autoencoder, encode recordings to integers, decode them again.
+"""`discrete-ae`: train discrete audio autoencoders, compare them, encode recordings to integers, decode them again.
 
 An error that the user can mend is one line on stderr; any other exception is a bug and keeps its traceback.
 """
@@ -42,7 +42,7 @@ def _discrete_ae(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Discrete audio autoencoders: train them, turn recordings into integer codes and back."""
+    """Discrete audio autoencoders: train and compare them, turn recordings into integer codes and back."""
 
 
 @app.command(
@@ -58,6 +58,14 @@ def train(overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VA
 
 
 _EXAMPLE_CHECKPOINT = "-c logs/default/RUN/checkpoints/best.ckpt"
+app.command(
+    rich_help_panel="Compare",
+    epilog=_example("compare logs/compare/TIME -o report", "compare RUN RUN -o report --data recordings"),
+)(compare)
+app.command(rich_help_panel="Compare", epilog=_example("listen report"))(listen)
+app.command(rich_help_panel="Compare", epilog=_example(f"evaluate recordings -o result.json {_EXAMPLE_CHECKPOINT}"))(
+    evaluate
+)
 app.command(rich_help_panel="Encode and decode", epilog=_example(f"encode recordings -o codes {_EXAMPLE_CHECKPOINT}"))(
     encode
 )
@@ -72,14 +80,6 @@ app.command(
     rich_help_panel="Understand",
     epilog=_example("info model=conv/base quantizer=rvq", "info logs/default/RUN/checkpoints/best.ckpt"),
 )(info)
-app.command(
-    rich_help_panel="Understand", epilog=_example(f"evaluate recordings -o result.json {_EXAMPLE_CHECKPOINT}")
-)(evaluate)
-app.command(rich_help_panel="Understand", epilog=_example("listen report"))(listen)
-app.command(
-    rich_help_panel="Understand",
-    epilog=_example("compare logs/compare/TIME -o report", "compare RUN RUN -o report --data recordings"),
-)(compare)
 app.command(rich_help_panel="Understand", epilog=_example("plot-rounding -o rounding.png"))(plot_rounding)
 app.command(rich_help_panel="Understand", epilog=_example(f"gradient-report -o gradients.png {_EXAMPLE_CHECKPOINT}"))(
     gradient_report
