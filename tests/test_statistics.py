@@ -1,11 +1,21 @@
-"""Bootstrap intervals against closed forms."""
+"""Intervals by bootstrap and by Student's t, against closed forms and a printed table."""
 
 import math
 
 import numpy as np
 import pytest
 
-from discrete_ae.statistics import RESAMPLES, mean_interval, paired_difference, resampled_means
+from discrete_ae.statistics import (
+    RESAMPLES,
+    crossed_interval,
+    half_width,
+    mean_interval,
+    paired_difference,
+    quantile,
+    resampled_means,
+    unpaired_difference,
+    welch_half_width,
+)
 
 # The variance of RESAMPLES draws has a relative standard error of sqrt(2 / RESAMPLES), 1.4 %; 6 % is four of them.
 OF_VARIANCE = 0.06
@@ -96,3 +106,102 @@ def test_other_shapes_are_refused():
         paired_difference(np.zeros((2, 3)), np.zeros((2, 4)))
     with pytest.raises(ValueError, match="one shape"):
         paired_difference(np.zeros(3), np.zeros(3))
+
+
+def test_seeds_that_are_not_paired_are_drawn_apart():
+    # Of the two means the variances add up: var / S each, where all the chance is in the seeds.
+    random = np.random.default_rng(8)
+    first, second = random.normal(size=(3, 1)) + np.zeros((3, 5)), 2 * random.normal(size=(4, 1)) + np.zeros((4, 5))
+    mean, low, high = unpaired_difference(first, second)
+    assert mean == pytest.approx(first.mean() - second.mean())
+    # The resampled means of 0, 1 and of 10, 20 take the values 0, 1/2, 1 and 10, 15, 20, whose differences are all
+    # different: nine values, those at the ends once in sixteen, beyond the 2.5 percentiles.
+    ends = unpaired_difference(np.array([[0.0], [1.0]]), np.array([[10.0], [20.0]]))
+    assert ends == (-14.5, -20.0, -9.0)
+    assert low < mean < high
+    swapped = unpaired_difference(second, first)
+    assert (-swapped.mean, -swapped.high, -swapped.low) == pytest.approx((mean, low, high), abs=0.1 * (high - low))
+
+
+def test_files_are_drawn_together_for_seeds_that_are_not_paired():
+    hard = 100 * np.random.default_rng(9).standard_normal(50)  # how hard a recording is, for both
+    mean, low, high = unpaired_difference(np.stack([hard, hard]), np.stack([hard, hard, hard]) - 0.5)
+    assert (mean, low, high) == pytest.approx((0.5, 0.5, 0.5))
+    first = np.stack([hard, hard])
+    first[0, 7] = np.nan  # a file that one seed lacks is left out for all
+    assert unpaired_difference(first, np.stack([hard]) - 0.5) == pytest.approx((0.5, 0.5, 0.5))
+    assert all(map(math.isnan, unpaired_difference(first[:, :0], first[:, :0])))
+    with pytest.raises(ValueError, match="same files"):
+        unpaired_difference(first, first[:, 1:])
+
+
+def test_welch_by_hand():
+    # Of two samples alike in size and variance it is the two-sample t: sqrt(v / n + v / n), 2 n - 2 degrees of freedom.
+    first, second = np.array([1.0, 2.0, 6.0]), np.array([11.0, 12.0, 16.0])
+    assert welch_half_width(first, second) == pytest.approx(2.776445 * math.sqrt(2 * 7 / 3), rel=1e-6)
+    # Where one does not vary, the other is all there is.
+    assert welch_half_width(first, np.zeros(5)) == pytest.approx(half_width(first))
+    assert welch_half_width(np.ones(2), np.zeros(2)) == 0
+    # Variances 1 and 4 of two: v = 0.5 + 2, freedom 2.5^2 / (0.5^2 + 2^2) = 1.47, rounded down to 1.
+    root = math.sqrt(0.5)
+    found = welch_half_width(np.array([-root, root]), np.array([-2 * root, 2 * root]))
+    assert found == pytest.approx(12.7062 * math.sqrt(2.5), rel=1e-5)
+
+
+def test_interval_of_one_listener_is_over_clips():
+    values = np.random.default_rng(1).normal(60, 10, (1, 400))
+    mean, low, high = crossed_interval(values)
+    assert mean == pytest.approx(values.mean())
+    # Of a bootstrap over so many values: normal, with the standard error of the sample.
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.05)
+    assert low < mean < high
+
+
+def test_interval_is_over_listeners_and_clips():
+    # Of sums of one number of the listener and one of the clip, the mean of a resample is the sum of two independent
+    # means, with the variances var / L and var / K.
+    random = np.random.default_rng(2)
+    listeners, clips = random.normal(60, 12, (40, 1)), random.normal(0, 5, (1, 60))
+    mean, low, high = crossed_interval(listeners + clips)
+    expected = math.sqrt(listeners.var() / 40 + clips.var() / 60)
+    assert mean == pytest.approx((listeners + clips).mean())
+    assert high - low == pytest.approx(2 * 1.96 * expected, rel=0.05)
+
+
+def test_intervals_of_what_was_not_rated():
+    assert all(math.isnan(value) for value in crossed_interval(np.full((2, 3), np.nan)))
+    values = np.array([[np.nan, np.nan, np.nan], [70.0, np.nan, np.nan]])
+    assert crossed_interval(values).mean == 70
+    assert math.isnan(crossed_interval(values).low)
+    holes = np.array([[10.0, np.nan], [np.nan, 30.0]])
+    mean, low, high = crossed_interval(holes)
+    assert (mean, low, high) == (20, 10, 30)  # three kinds of resamples have a rating: only one, only the other, both
+
+
+def test_one_and_two_degrees_of_freedom_have_closed_forms():
+    # The distribution functions are 1/2 + atan(t) / pi and 1/2 + t / (2 sqrt(2 + t^2)).
+    assert quantile(1) == pytest.approx(math.tan(0.475 * math.pi), rel=1e-12)
+    assert quantile(2) == pytest.approx(0.95 * math.sqrt(2 / (1 - 0.95**2)), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("freedom", "printed"),
+    [
+        (3, 3.182),
+        (4, 2.776),
+        (5, 2.571),
+        (6, 2.447),
+        (9, 2.262),
+        (10, 2.228),
+        (29, 2.045),
+        (120, 1.980),
+        (10000, 1.960),
+    ],
+)
+def test_quantiles_are_those_of_printed_tables(freedom, printed):
+    assert quantile(freedom) == pytest.approx(printed, abs=5.1e-4)
+
+
+def test_half_width_by_hand():
+    # Mean 3, standard deviation sqrt(7), of three values.
+    assert half_width(np.array([1.0, 2.0, 6.0])) == pytest.approx(4.302653 * math.sqrt(7) / math.sqrt(3), rel=1e-6)

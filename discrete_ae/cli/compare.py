@@ -68,19 +68,19 @@ def compare(
     Runs that differ in their seed alone are one method: its figures are means
     with their spread over seeds. A difference is called one where its 95 %
     intervals, by a bootstrap over recordings and seeds and by Student's t over
-    seeds, exclude 0, all seeds agree in its sign, and it is larger than that
-    spread.
+    seeds, exclude 0, and it is larger than that spread; with one seed, where the
+    interval over recordings excludes 0.
 
     REPORT/index.html is one page with everything, to listen too, that works from
     disk; tables, plots and clips lie beside it. What was evaluated is kept in
     REPORT/evaluations: the same command goes on where it was broken off, and
-    another --sort-by is quick. A run that cannot be compared is named, the others
-    are; a recording that cannot be read, too, and the exit status is 1.
+    another --sort-by is quick. A run that fails is named, the others are compared;
+    a recording that cannot be read is named, too, and the exit status is 1.
     """
     from rich.console import Console
 
+    from discrete_ae.cli.compare_report import ReportOptions, make_report, warn
     from discrete_ae.cli.comparing import Workshop, recordings_of
-    from discrete_ae.cli.report import Wishes, make_report, warn
     from discrete_ae.evaluation.recordings import find_sources
     from discrete_ae.evaluation.scores import INSTALL, choose
     from discrete_ae.report.folder import claim
@@ -110,9 +110,9 @@ def compare(
         warn(errors, line)
     workshop = Workshop(out / "evaluations", sources, choice, device, jobs, force)
     command = _command(inputs, out, data, sort_by, metrics, checkpoint, baselines=baselines)
-    wishes = Wishes(out, title, sorted_by, worded, folder, clips, clip_seconds, baselines, gradients, command)
+    options = ReportOptions(out, title, sorted_by, worded, folder, clips, clip_seconds, baselines, gradients, command)
     try:
-        report = make_report(wishes, workshop, groups, skipped, lines, errors)
+        report = make_report(options, workshop, groups, skipped, lines, errors)
     except KeyboardInterrupt:
         warn(errors, "interrupted; the same command goes on from what was evaluated")
         raise
@@ -164,6 +164,7 @@ def _command(
 def _print(comparison: "Comparison", sorted_by: str, findings: Sequence[str]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from discrete_ae.report.contents import columns_of, rows_of
 
@@ -175,7 +176,7 @@ def _print(comparison: "Comparison", sorted_by: str, findings: Sequence[str]) ->
         unit = f", {column.unit}" if column.unit else ""
         table.add_column(f"{column.label}{unit}{arrow}", justify="right")
     for row in rows_of(comparison, sorted_by):
-        table.add_row(row.label, *(row.cells[column.key].text for column in columns))
+        table.add_row(Text(row.label), *(row.cells[column.key].text for column in columns))
     console.print(table)
     for finding in findings:
         console.print(finding, markup=False, highlight=False)

@@ -1,22 +1,22 @@
 """What `discrete-ae compare` computes of models and baselines: evaluations, gradients, clips; kept for another time."""
 
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
+import discrete_ae
 from discrete_ae.build import validation_recordings
 from discrete_ae.cli.options import Device, load_model
 from discrete_ae.data import ValidationSegments, recordings_root
 from discrete_ae.data.channels import Audio
 from discrete_ae.data.files import AudioFile, probe
 from discrete_ae.errors import DataError, UsageError
-from discrete_ae.evaluation.baselines import Baseline as Program
-from discrete_ae.evaluation.baselines import evaluate_baseline
+from discrete_ae.evaluation.baselines import BaselineCodec, evaluate_baseline
 from discrete_ae.evaluation.evaluate import Plan, evaluate, reconstruct
 from discrete_ae.evaluation.recordings import Source
 from discrete_ae.evaluation.results import Evaluation
@@ -25,7 +25,6 @@ from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.quantizers import ScalarQuantizer
 from discrete_ae.report.comparison import Comparison
 from discrete_ae.report.figures_gradients import OWN
-from discrete_ae.report.figures_rate import VOCODER
 from discrete_ae.report.folder import fingerprint, kept_agreements, kept_evaluation, state_of
 from discrete_ae.report.gradients import Agreement, Candidate, compare, prepare
 from discrete_ae.report.listening_clips import Renderer, by_channel
@@ -34,6 +33,10 @@ from discrete_ae.report.runs import Run, Skipped
 
 SEGMENTS, SEGMENT_S, COORDINATES = 4, 1.0, 32
 _FAILURES = "not_measured"  # in the settings of an evaluation: by name of a recording, why
+
+
+class NotMeasuredError(DataError):
+    """A codec fails on all recordings, or alone."""
 
 
 @dataclass
@@ -49,27 +52,41 @@ class Workshop:
     anew: bool
     """Whether to compute what is there, too."""
     problems: dict[str, str] = field(default_factory=dict)
-    """Why a recording could not be measured, by its name."""
+    """Why a recording could not be measured by anything, by its name."""
     progress: Callable[[float], None] = lambda seconds: None
     """Is told of every second of audio that was evaluated."""
 
     @property
     def duration_s(self) -> float:
         """Of all recordings that can be opened."""
-        return sum(file.duration_s for file in self._files())
+        return sum(file.duration_s for file in self._files.values())
 
     def evaluate_run(self, run: Run) -> Evaluation | Skipped:
-        """Of its checkpoint; or why there is none."""
+        """Of its checkpoint; or why there is none.
+
+        Raises:
+            DataError: what was found cannot be kept.
+        """
         try:
             model = self._load(run)
         except DataError as error:
             return Skipped(run.path, str(error))
+        if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
+            return Skipped(run.path, f"{run.checkpoint.name} holds NaN or infinite weights; its training diverged")
         entropy_model = model.entropy_model.fingerprint if model.entropy_model else None
-        key = self._key(model.model_hash, entropy_model, next(model.parameters()).device.type)
-        return self._kept(run.name, key, lambda plan: evaluate(model, self.sources, run.name, plan))
+        key = self._key(model.model_hash, entropy_model, _device_of(model).type)
+        try:
+            return self._kept(run.name, key, lambda plan: evaluate(model, self.sources, run.name, plan))
+        except NotMeasuredError as error:
+            return Skipped(run.path, str(error))
 
-    def evaluate_baseline(self, program: Program, sample_rate: int, channels: int) -> Evaluation:
-        """At the rate, in Hz, and with the channels of the models beside it."""
+    def evaluate_baseline(self, program: BaselineCodec, sample_rate: int, channels: int) -> Evaluation:
+        """At the rate, in Hz, and with the channels of the models beside it.
+
+        Raises:
+            NotMeasuredError: the program fails.
+            DataError: what was found cannot be kept.
+        """
         key = self._key(program.name, program.version, sample_rate, channels)
         return self._kept(
             f"baselines/{program.name}",
@@ -86,20 +103,22 @@ class Workshop:
 
         def computed() -> list[Agreement]:
             length = round(SEGMENT_S * model.sample_rate)
-            segments = ValidationSegments(self._files(), length, model.sample_rate, model.channels, SEGMENTS)
+            files = [file for name, file in self._files.items() if name not in self.problems]
+            segments = ValidationSegments(files, length, model.sample_rate, model.channels, SEGMENTS)
             found = []
             for i in range(len(segments)):
-                loss, u, highest = prepare(model, segments[i].to(next(model.parameters()).device))
+                loss, u, highest = prepare(model, segments[i].to(_device_of(model)))
                 candidate = Candidate(OWN, quantizer.rounding)
                 found.append(compare(loss, u, highest, [candidate], COORDINATES, seed=i)[OWN])
             return found
 
-        key = fingerprint(model.model_hash, state_of(self.sources), SEGMENTS, SEGMENT_S, COORDINATES)
+        about = discrete_ae.__version__, torch.__version__, _device_of(model).type
+        key = fingerprint(model.model_hash, about, state_of(self.sources), SEGMENTS, SEGMENT_S, COORDINATES)
         path = self.folder / f"{run.name}.gradients.json"
         return kept_agreements(path, key, computed, anew=self.anew)
 
     def renderers(
-        self, comparison: Comparison, programs: Sequence[Program], sample_rate: int, channels: int
+        self, comparison: Comparison, programs: Sequence[BaselineCodec], sample_rate: int, channels: int
     ) -> Iterator[Renderer]:
         """Of every method, by the first seed that all have, and of the baselines; loaded one after the other."""
         common = set.intersection(*(set(method.seeds) for method in comparison.methods))
@@ -110,7 +129,7 @@ class Workshop:
             yield Renderer(method.label, model.sample_rate, by_channel(_rendering(model), model.channels), note)
         for program in programs:
             render = by_channel(_through(program, sample_rate, channels), channels)
-            yield Renderer(program.name, sample_rate, render, "", not program.name.startswith(VOCODER))
+            yield Renderer(program.name, sample_rate, render, "", program.keeps_waveform)
 
     def _kept(self, name: str, key: str, compute: Callable[[Plan], Evaluation]) -> Evaluation:
         done = 0.0
@@ -123,24 +142,19 @@ class Workshop:
 
         def failed(source: Source, error: DataError) -> None:
             failures[source.name] = str(error)
-            self._say(source.name, str(error))
 
         def computed() -> Evaluation:
             plan = Plan(choice=self.choice, jobs=self.jobs, failed=failed, progress=progress)
-            evaluation = compute(plan)
+            try:
+                evaluation = compute(plan)
+            except DataError as error:
+                first = f"could do no recording; of the first: {next(iter(failures.values()))}" if failures else error
+                raise NotMeasuredError(str(first)) from error
             return replace(evaluation, settings={**evaluation.settings, _FAILURES: json.dumps(failures)})
 
         evaluation = kept_evaluation(self.folder / f"{name}.json", key, computed, anew=self.anew)
         self.progress(max(self.duration_s - done, 0.0))
-        for source, line in json.loads(str(evaluation.settings.get(_FAILURES) or "{}")).items():
-            self._say(source, line)
         return evaluation
-
-    def _say(self, source: str, line: str) -> None:
-        """Once for all runs, why a recording could not be measured."""
-        if source not in self.problems:
-            self.problems[source] = line
-            print(f"error: {line}", file=sys.stderr)
 
     def _key(self, *parts: Any) -> str:
         return fingerprint(*parts, state_of(self.sources), self.choice.versions(), Plan().segment_seconds)
@@ -148,16 +162,39 @@ class Workshop:
     def _load(self, run: Run) -> DiscreteAutoencoder:
         return load_model(run.checkpoint, self.device)
 
-    def _files(self) -> list[AudioFile]:
-        files = []
+    @cached_property
+    def _files(self) -> dict[str, AudioFile]:
+        """Of the recordings that can be opened, by name."""
+        files = {}
         for source in self.sources:
-            if source.name in self.problems:
-                continue
             try:
-                files.append(probe(source.path))
+                files[source.name] = probe(source.path)
             except DataError:  # which the evaluation says
                 continue
         return files
+
+
+def failures_of(evaluation: Evaluation) -> dict[str, str]:
+    """Why a recording could not be measured, in one line, by its name."""
+    found: dict[str, str] = json.loads(str(evaluation.settings.get(_FAILURES) or "{}"))
+    return found
+
+
+def at_fault(evaluations: Mapping[str, Evaluation]) -> dict[str, str]:
+    """By name, of the evaluations that lack a recording which another one has, why.
+
+    None where all lack one: then nothing says which is at fault, and what all have is compared.
+    """
+    measured = {name: {file.path for file in evaluation.files} for name, evaluation in evaluations.items()}
+    every = set().union(*measured.values())
+    found = {}
+    for name, paths in measured.items():
+        if lacking := sorted(every - paths):
+            why = failures_of(evaluations[name]).get(lacking[0], lacking[0])
+            found[name] = (
+                f"could not do {len(lacking)} of {len(every)} recordings that others could; of the first: {why}"
+            )
+    return found if len(found) < len(evaluations) else {}
 
 
 def recordings_of(runs: Sequence[Run]) -> tuple[list[Source], str]:
@@ -197,6 +234,10 @@ def _said(root: Path) -> str:
     return "the project's own validation recordings" if is_own else f"the runs' validation recordings, {root.name}"
 
 
+def _device_of(model: DiscreteAutoencoder) -> torch.device:
+    return next(model.parameters()).device
+
+
 def _rendering(model: DiscreteAutoencoder) -> Callable[[Audio], Audio]:
     def render(audio: Audio) -> Audio:
         with torch.inference_mode():
@@ -205,5 +246,5 @@ def _rendering(model: DiscreteAutoencoder) -> Callable[[Audio], Audio]:
     return render
 
 
-def _through(program: Program, sample_rate: int, channels: int) -> Callable[[Audio], Audio]:
+def _through(program: BaselineCodec, sample_rate: int, channels: int) -> Callable[[Audio], Audio]:
     return lambda audio: program.reconstruct(audio, sample_rate, channels)[0]

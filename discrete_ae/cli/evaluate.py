@@ -7,6 +7,7 @@ import typer
 
 from discrete_ae.cli.options import CheckpointOption, Device, DeviceOption, load_model, runner_of
 from discrete_ae.errors import DataError, UsageError
+from discrete_ae.evaluation.quantities import SEGMENT_S
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,7 +23,12 @@ _GPU_BATCH_S = 120.0
 
 def evaluate(
     data: Annotated[
-        list[Path], typer.Argument(metavar="DATA", show_default=False, help="Recordings, or folders of them.")
+        list[Path],
+        typer.Argument(
+            metavar="DATA",
+            show_default=False,
+            help="Recordings, folders of them, or patterns such as 'corpus/**/*.wav'.",
+        ),
     ],
     checkpoint: CheckpointOption,
     out: Annotated[
@@ -49,7 +55,7 @@ def evaluate(
     ] = None,
     segment_seconds: Annotated[
         float, typer.Option(min=1, help="Longer recordings are scored in segments of this length.")
-    ] = 30.0,
+    ] = SEGMENT_S,
     device: DeviceOption = Device.AUTO,
     jobs: Annotated[
         int | None,
@@ -86,9 +92,11 @@ def evaluate(
     from discrete_ae.evaluation.evaluate import evaluate as evaluate_model
     from discrete_ae.evaluation.recordings import find_sources
     from discrete_ae.evaluation.scores import INSTALL, choose
+    from discrete_ae.evaluation.segments import check_segment_seconds
 
     tally = batch.Tally()
     targets = _targets(out, force=force)
+    check_segment_seconds(segment_seconds)
     choice = choose([name.strip() for name in metrics.split(",")] if metrics is not None else None)
     found = find_sources(data)
     model = load_model(checkpoint, device)
@@ -133,14 +141,13 @@ def _targets(out: Path | None, *, force: bool) -> list[Path]:
         UsageError: `out` has the suffix of something else.
         DataError: one exists, or cannot be written.
     """
-    from discrete_ae.cli.files import check_free, names_file, plan, refuse_other_suffix
+    from discrete_ae.cli.files import check_free, check_out, names_file, refuse_other_suffix
 
     if out is None:
         return []
     refuse_other_suffix(out, "evaluate", SUFFIXES)
-    is_file = names_file(out, SUFFIXES)
-    plan([], out, (), out.suffix.lower() if is_file else SUFFIXES[0])  # for nothing, it sees whether OUT can be written
-    targets = [out] if is_file else [out / f"{STEM}{suffix}" for suffix in SUFFIXES]
+    check_out(out, SUFFIXES)
+    targets = [out] if names_file(out, SUFFIXES) else [out / f"{STEM}{suffix}" for suffix in SUFFIXES]
     if not force:
         for target in targets:
             check_free(target)

@@ -1,14 +1,13 @@
 """Which file becomes which: inputs and OUT to pairs of paths, before any work is done."""
 
-import glob
-import itertools
 import os
 from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from discrete_ae.data.files import SUFFIXES, unreadable, walk
+from discrete_ae.data.files import SUFFIXES
+from discrete_ae.data.inputs import files_of
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.paths import Kind, kind_of
 from discrete_ae.writing import unwritable
@@ -36,10 +35,9 @@ class Plan(NamedTuple):
 def plan(inputs: Sequence[Path], out: Path, source_suffixes: Collection[str], target_suffix: str) -> Plan:
     """Pair every input file with its output.
 
-    A pattern with wildcards is expanded, if the shell has not done so, and keeps the tree below its first wildcard.
-    A folder given alone keeps its tree in `out`: b/x.wav in it becomes out/b/x.npz. Among several inputs it keeps its
-    name too: out/a/b/x.npz. A file becomes out/x.npz, or `out` itself where that ends in the suffix and is no folder.
-    Where two files would become the same one, they keep their suffixes: x.wav.npz and x.flac.npz.
+    The inputs' trees are kept in `out`, as `files_of` has them: of a folder given alone, b/x.wav in it becomes
+    out/b/x.npz. A file becomes out/x.npz, or `out` itself where that ends in the suffix and is no folder. Where two
+    files would become the same one, they keep their suffixes: x.wav.npz and x.flac.npz.
 
     Args:
         inputs: files, of any suffix, and folders.
@@ -55,17 +53,37 @@ def plan(inputs: Sequence[Path], out: Path, source_suffixes: Collection[str], ta
     problems: list[DataError] = []
     for path in inputs:
         try:
-            found |= dict.fromkeys(_sources(path, source_suffixes, problems, alone=len(inputs) == 1))
+            found |= dict.fromkeys(files_of(path, source_suffixes, problems, alone=len(inputs) == 1))
         except DataError as error:
             problems.append(error)
 
-    if names_file(out, [target_suffix]):
-        if len(inputs) > 1 or (inputs and _is_folder(inputs[0])):
-            raise UsageError(f"-o {out}: one file, for several inputs or a folder; give a folder")
-        _check_writable(out.parent, out)
-        return Plan([Job(source, out) for source, _ in found], problems)
-    _check_writable(out, out)
-    return Plan(_without_collisions(found, out, target_suffix), problems)
+    is_file = names_file(out, [target_suffix])
+    if is_file and (len(inputs) > 1 or (inputs and _is_folder(inputs[0]))):
+        raise UsageError(f"-o {out}: one file, for several inputs or a folder; give a folder")
+    check_out(out, [target_suffix])
+    jobs = [Job(source, out) for source, _ in found] if is_file else _without_collisions(found, out, target_suffix)
+    return Plan(jobs, problems)
+
+
+def check_out(out: Path, suffixes: Collection[str]) -> None:
+    """Refuse an OUT that cannot be made, before an hour of work is done for it.
+
+    Args:
+        out: the folder to be written, or the file, if it ends in one of the suffixes and is no folder.
+        suffixes: lower-case, dot included.
+
+    Raises:
+        DataError: nothing can be written there.
+    """
+    folder = out.parent if names_file(out, suffixes) else out
+    try:
+        nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    except OSError as error:
+        raise unwritable(out, error.strerror) from error
+    if not nearest.is_dir():
+        raise unwritable(out, f"{nearest} is not a folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise unwritable(out, f"no permission to write in {nearest}")
 
 
 def names_file(out: Path, suffixes: Collection[str]) -> bool:
@@ -131,39 +149,6 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _sources(
-    path: Path, suffixes: Collection[str], problems: list[DataError], *, alone: bool
-) -> list[tuple[Path, Path]]:
-    """The files of an input, each with its folder below the output; adds to the problems what cannot be read of it."""
-    kind = kind_of(path)
-    if kind is Kind.NOTHING:
-        if glob.has_magic(str(path)):
-            return _matches(path)
-        raise DataError(f"{path}: no such file or folder; check the name")
-    if kind is not Kind.FOLDER:
-        return [(path, Path())]
-    closed: list[OSError] = []
-    files = sorted(file for file in walk(path, closed.append) if file.suffix.lower() in suffixes)
-    problems += map(unreadable, closed)
-    if not files and not closed:
-        usual = [suffix for suffix in (".wav", ".flac", ".ogg", ".opus", ".mp3", ".npz") if suffix in suffixes]
-        raise DataError(f"{path}: no {', '.join(usual)} files in it or below; give another folder")
-    # abspath gives "." its name; resolve() would give the name that a link points to
-    name = "" if alone else Path(os.path.abspath(path)).name  # noqa: PTH100
-    return [(file, name / file.parent.relative_to(path)) for file in files]
-
-
-def _matches(pattern: Path) -> list[tuple[Path, Path]]:
-    """The files that a pattern such as corpus/**/*.wav names; they keep their tree below its first wildcard."""
-    fixed = itertools.takewhile(lambda part: not glob.has_magic(part), pattern.parts)
-    root = Path(*fixed)
-    found = (Path(name) for name in glob.glob(str(pattern), recursive=True))  # noqa: PTH207  Path.glob takes no absolute one
-    files = sorted(file for file in found if file.is_file())
-    if not files:
-        raise DataError(f"{pattern}: matches no file; check the pattern")
-    return [(file, file.parent.relative_to(root)) for file in files]
-
-
 def _without_collisions(found: Collection[tuple[Path, Path]], out: Path, suffix: str) -> list[Job]:
     """Name the outputs: those that would coincide keep the suffix of their source."""
     keep: set[Path] = set()
@@ -184,18 +169,6 @@ def _without_collisions(found: Collection[tuple[Path, Path]], out: Path, suffix:
                 "give the folder that holds them, or run twice with different outputs"
             )
         keep |= longer
-
-
-def _check_writable(folder: Path, out: Path) -> None:
-    """Refuse an output that cannot be made, before an hour of work is done for it."""
-    try:
-        nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    except OSError as error:
-        raise unwritable(out, error.strerror) from error
-    if not nearest.is_dir():
-        raise unwritable(out, f"{nearest} is not a folder")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise unwritable(out, f"no permission to write in {nearest}")
 
 
 def picture_format(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shlex
 import sys
 import threading
 import webbrowser
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from discrete_ae.cli.advice import command
 from discrete_ae.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -108,7 +110,7 @@ def listen(
         server.shutdown()
     typer.echo("")
     if not session.is_finished:
-        again = "; go on with --resume" + (f" --listener '{session.listener}'" if session.listener else "")
+        again = f"; go on with {_resuming(report, ratings, clips, methods, session.listener)}"
         typer.echo(f"{session.done} of {len(session.plan.trials)} clips rated{again if session.done else ''}")
     if session.done:
         print_summary(material, read_ratings(path), path)
@@ -164,6 +166,13 @@ def _unfinished(ratings: "Sequence[Rating]", material: "Material", listener: str
         whose = f"of {listener}" if listener else "without a --listener"
         raise UsageError(f"--resume: no unfinished session {whose} on these sounds; leave it out to begin one")
     return found
+
+
+def _resuming(report: Path, ratings: Path | None, clips: int | None, methods: str | None, listener: str) -> str:
+    """The command that goes on with a session: of the same clips and methods, under the name given on the page."""
+    options = {"-o": ratings, "--listener": listener or None, "--clips": clips, "--methods": methods}
+    given = [str(part) for option, value in options.items() if value is not None for part in (option, value)]
+    return shlex.join([command("discrete-ae"), "listen", str(report), *given, "--resume"])
 
 
 def _has_display() -> bool:

@@ -37,12 +37,14 @@ PIECE_S = 300.0
 """Longer recordings go through a program in pieces of about this length, so that memory is bounded."""
 
 
-class Baseline(NamedTuple):
+class BaselineCodec(NamedTuple):
     """A program at one bitrate, and the channels that it is given together."""
 
     program: Program
     version: str
     """Of the program."""
+    keeps_waveform: bool = True
+    """Whether what it makes is meant to be the waveform it is given, so that SI-SDR says something of it."""
 
     @property
     def name(self) -> str:
@@ -74,7 +76,7 @@ class Baseline(NamedTuple):
 class Baselines(NamedTuple):
     """What there is to compare with."""
 
-    there: list[Baseline]
+    there: list[BaselineCodec]
     """Without repetitions, in the order of their bitrates."""
     absent: list[str]
     """One line for every program that is not installed."""
@@ -88,11 +90,11 @@ def baselines(nominal_bps: Sequence[float]) -> Baselines:
     """
     wanted = [bps for bps in nominal_bps if math.isfinite(bps) and bps > 0]
     absent = []
-    programs: dict[str, Baseline] = {}
+    programs: dict[str, BaselineCodec] = {}
     opus, codec2 = opus_installed(), codec2_installed()
     if opus.is_there:
         least, most = OPUS_BPS
-        found = [Baseline(Opus(float(min(max(round(bps), least), most))), opus.version) for bps in wanted]
+        found = [BaselineCodec(Opus(float(min(max(round(bps), least), most))), opus.version) for bps in wanted]
         programs |= {baseline.name: baseline for baseline in found}
     else:
         absent.append("Opus is left out: opusenc and opusdec are not installed (package opus-tools)")
@@ -100,14 +102,14 @@ def baselines(nominal_bps: Sequence[float]) -> Baselines:
         modes = [Codec2(mode) for mode in CODEC2_BITS]
         for bps in wanted:
             nearest = min(modes, key=lambda mode: abs(mode.bitrate_bps - bps))
-            programs[nearest.name] = Baseline(nearest, codec2.version)
+            programs[nearest.name] = BaselineCodec(nearest, codec2.version, keeps_waveform=False)
     else:
         absent.append("Codec 2 is left out: c2enc and c2dec are not installed (package codec2)")
     return Baselines(sorted(programs.values(), key=lambda baseline: baseline.program.bitrate_bps), absent)
 
 
 def evaluate_baseline(
-    baseline: Baseline, sources: Sequence[Source], sample_rate: int, channels: int = 1, plan: Plan | None = None
+    baseline: BaselineCodec, sources: Sequence[Source], sample_rate: int, channels: int = 1, plan: Plan | None = None
 ) -> Evaluation:
     """As `evaluate`, of a program.
 
@@ -122,6 +124,7 @@ def evaluate_baseline(
 
     Raises:
         DataError: not one recording could be coded.
+        UsageError: segments of the plan's length are not possible.
     """
     plan = plan or Plan()
     figures: dict[str, float | None] = {"nominal_bitrate_bps": baseline.program.bitrate_bps}
@@ -136,7 +139,7 @@ def evaluate_baseline(
 
 
 def _coded_by_program(
-    baseline: Baseline,
+    baseline: BaselineCodec,
     sources: Sequence[Source],
     sample_rate: int,
     channels: int,
@@ -155,7 +158,7 @@ def _coded_by_program(
 
 
 def _pairs(
-    baseline: Baseline, coded: Coded, file: AudioFile, sample_rate: int, channels: int, segment_seconds: float
+    baseline: BaselineCodec, coded: Coded, file: AudioFile, sample_rate: int, channels: int, segment_seconds: float
 ) -> Iterator[Pair]:
     lengths = segment_lengths(-(-file.num_frames * sample_rate // file.sample_rate), sample_rate, segment_seconds)
     count = max(1, int(PIECE_S // segment_seconds))

@@ -19,22 +19,22 @@ from numpy.typing import NDArray
 from discrete_ae.codec import CodeFile
 from discrete_ae.errors import DataError
 from discrete_ae.evaluation.coded import Coded, Failed, coded_by_model, passed_through
-from discrete_ae.evaluation.perceptual import weighted_mean
+from discrete_ae.evaluation.perceptual import Scores
+from discrete_ae.evaluation.quantities import SEGMENT_S
 from discrete_ae.evaluation.recordings import Source
 from discrete_ae.evaluation.results import Evaluation, FileScores, overall_of
 from discrete_ae.evaluation.scores import Choice, choose
-from discrete_ae.evaluation.scoring import Scorer, Scores
+from discrete_ae.evaluation.scoring import Scorer
+from discrete_ae.evaluation.segments import check_segment_seconds, weighted_mean
 from discrete_ae.evaluation.timing import time_model, timed_audio, timing_device
 from discrete_ae.metrics import CodeUsage
 from discrete_ae.model import DiscreteAutoencoder, Runner
+from discrete_ae.model.runner import MAX_JOBS
 from discrete_ae.model.summary import summarize
 
 Audio = NDArray[np.float32]
 Progress = Callable[[float], None]
 """Is told the seconds of audio that were done since it was last called."""
-
-SEGMENT_S = 30.0
-MAX_JOBS = 16
 
 
 class Plan(NamedTuple):
@@ -80,6 +80,7 @@ def evaluate(
 
     Raises:
         DataError: not one recording could be coded.
+        UsageError: segments of the plan's length are not possible.
         ValueError: the model was not loaded from a file, or num_codebooks does not decode.
     """
     plan = plan or Plan()
@@ -88,7 +89,7 @@ def evaluate(
     runner = plan.runner._replace(jobs=plan.num_jobs)
     figures, settings = _of_model(model, num_codebooks)
     if plan.timing and (audio := timed_audio(sources, model.sample_rate, model.channels)).shape[1]:
-        factors = time_model(model, audio, runner)
+        factors = time_model(model, audio, runner, num_codebooks)
         figures |= {"encode_rtf": factors.encode, "decode_rtf": factors.decode}
         settings |= {"rtf_device": timing_device(model), "rtf_audio_s": factors.audio_s}
     segment_s = plan.segment_seconds
@@ -139,7 +140,9 @@ def evaluation_of(
 
     Raises:
         DataError: there is not one recording.
+        UsageError: segments of the plan's length are not possible.
     """
+    check_segment_seconds(plan.segment_seconds)
     choice = plan.choice or choose()
     with Scorer(sample_rate, choice, plan.num_jobs) as scorer:
         scored = _scored(coded, scorer, plan, usage, choice)
@@ -208,7 +211,7 @@ def _scored(
     def finish() -> None:
         item, segments = waiting.popleft()
         found = [(length, future.result()) for length, future in segments]
-        scores = {name: weighted_mean([(length, each[name]) for length, each in found]) for name in choice.names}
+        scores = {name: _score([(length, each[name]) for length, each in found]) for name in choice.names}
         scores["bitrate_bps"] = None if item.bits is None else item.bits / item.duration_s
         done.append((FileScores(item.source.name, item.duration_s, scores), item.bits))
 
@@ -233,3 +236,11 @@ def _scored(
     while waiting:
         finish()
     return done
+
+
+def _score(segments: Sequence[tuple[int, float | None]]) -> float | None:
+    """Of a recording, from lengths and scores of its segments. None where one was lost: codecs are compared on the same
+    recordings, and not on other parts of one.
+    """
+    mean = weighted_mean(segments)
+    return None if mean is None or math.isnan(mean) else mean

@@ -15,7 +15,12 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from discrete_ae.evaluation.segments import weighted_mean
+
 Audio = NDArray[np.float32]
+Scores = dict[str, float | None]
+"""By name. None where a score is not defined for the original, whatever was made of it; NaN where it is and was lost,
+by a crash or a number that is not finite. To leave out what a codec lost would reward it."""
 
 RATE = 16000
 """Both are computed at this rate, in Hz, of audio at any other one resampled to it."""
@@ -30,10 +35,8 @@ PACKAGES = {"stoi": "pystoi", "pesq": "pesq"}
 """Which package computes what."""
 
 
-def perceptual_scores(
-    reconstruction: Audio, original: Audio, sample_rate: int, names: Sequence[str]
-) -> dict[str, float | None]:
-    """Scores by name, each the mean over the channels where it is defined, None where it is in none.
+def perceptual_scores(reconstruction: Audio, original: Audio, sample_rate: int, names: Sequence[str]) -> Scores:
+    """See `Scores`; each is the mean over the channels where it is defined.
 
     Neither is where the original is silent or shorter than 0.4 s (STOI), 0.25 s (PESQ), or has too little in it that
     is not silence.
@@ -61,14 +64,6 @@ def perceptual_version(name: str) -> str:
     return f"{package} {version(package)}, {RATE} Hz, {details}"
 
 
-def weighted_mean(values: Sequence[tuple[float, float | None]]) -> float | None:
-    """Of (weight, value), without those that are None; None where all are."""
-    known = [(weight, value) for weight, value in values if value is not None]
-    if not known:
-        return None
-    return math.fsum(weight * value for weight, value in known) / math.fsum(weight for weight, _ in known)
-
-
 def _resampled(audio: Audio, sample_rate: int) -> Audio:
     if sample_rate == RATE:
         return audio
@@ -85,7 +80,7 @@ def _stoi(found: Audio, wanted: Audio) -> float | None:
         value = float(stoi(wanted.astype(np.float64), found.astype(np.float64), RATE))
     # Of too few frames it warns, and returns a constant.
     too_short = any("Not enough STFT frames" in str(warning.message) for warning in said)
-    return None if too_short or not math.isfinite(value) else value
+    return None if too_short else _finite(value)
 
 
 def _pesq(found: Audio, wanted: Audio) -> float | None:
@@ -104,7 +99,12 @@ def _pesq_of_piece(found: Audio, wanted: Audio) -> float | None:
         noise = np.random.default_rng(0).uniform(-1, 1, len(found)).astype(np.float32)
         found = noise * _QUIETEST * np.abs(wanted).max()
     try:
-        value = float(pesq(RATE, wanted, found, "wb"))
-    except (BufferTooShortError, NoUtterancesError):
+        return _finite(float(pesq(RATE, wanted, found, "wb")))
+    except BufferTooShortError:
         return None
-    return value if math.isfinite(value) else None
+    except NoUtterancesError:  # in the original, or where the two overlap once they are aligned
+        return None if found is wanted or _pesq_of_piece(wanted, wanted) is None else math.nan
+
+
+def _finite(value: float) -> float:
+    return value if math.isfinite(value) else math.nan

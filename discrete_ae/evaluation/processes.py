@@ -1,13 +1,12 @@
 """Perceptual scores in a process of their own, which holds no torch: it starts soon, and takes little memory."""
 
 import logging
+import math
 import multiprocessing
 from multiprocessing.connection import Connection
 from typing import Any
 
-from discrete_ae.evaluation.perceptual import Audio, perceptual_scores
-
-Scores = dict[str, float | None]
+from discrete_ae.evaluation.perceptual import Audio, Scores, perceptual_scores
 
 log = logging.getLogger("discrete_ae")
 
@@ -20,16 +19,16 @@ class PerceptualProcess:
         self._start()
 
     def ask(self, reconstruction: Audio, original: Audio, sample_rate: int, names: tuple[str, ...]) -> Scores:
-        """See `perceptual_scores`; all None if the process did not survive it."""
+        """See `perceptual_scores`; all NaN if the process did not survive it."""
         try:
             self._connection.send((reconstruction, original, sample_rate, names))
             scores: Scores = self._connection.recv()
         except (EOFError, OSError):
             if not self._killed:
-                log.warning("the program of %s crashed on a segment, which goes without", " or ".join(names))
+                log.warning("the program of %s crashed: the recording goes without", " or ".join(names))
                 self.close()
                 self._start()
-            return dict.fromkeys(names)
+            return dict.fromkeys(names, math.nan)
         return scores
 
     def kill(self) -> None:

@@ -2,6 +2,9 @@
 
 from typing import NamedTuple
 
+SEGMENT_S = 30.0
+"""Longer recordings are scored in segments of this length, unless another is asked for."""
+
 
 class Quantity(NamedTuple):
     """One column of every table."""

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from discrete_ae.data.completeness import require_complete
-from discrete_ae.data.files import SUFFIXES, AudioFile, probe, unreadable, walk
+from discrete_ae.data.files import SUFFIXES, AudioFile, probe
+from discrete_ae.data.inputs import files_of
 from discrete_ae.errors import DataError
-from discrete_ae.paths import Kind, kind_of
 
 
 class Source(NamedTuple):
@@ -29,16 +29,19 @@ class Found(NamedTuple):
 
 
 def find_sources(inputs: Sequence[str | Path]) -> Found:
-    """The recordings that are given, and those below the folders that are given, by suffix, hidden ones left out.
+    """The recordings that are given, those below the folders that are given, by suffix, hidden ones left out, and those
+    that patterns such as corpus/**/*.wav name.
 
     A recording of a folder is named by its path below it, with the folder's own name in front where several inputs are
-    given; one that is given itself by its name. What would have the name of another has its whole path for a name.
+    given; one of a pattern by its path from the first wildcard on; one that is given itself by its name. What would
+    have the name of another has its whole path for a name.
     """
     found: dict[Path, str] = {}
     problems: list[DataError] = []
     for path in map(Path, inputs):
         try:
-            found |= {source.path: source.name for source in _below(path, len(inputs) == 1, problems)}
+            files = files_of(path, SUFFIXES, problems, alone=len(inputs) == 1)
+            found |= {file: (folder / file.name).as_posix() for file, folder in files}
         except DataError as error:
             problems.append(error)
     counts = Counter(found.values())
@@ -59,18 +62,3 @@ def opened(path: Path, channels: int) -> AudioFile:
             f"{path}: has {file.channels} channels, the model takes {channels}; convert it to {channels} channels"
         )
     return file
-
-
-def _below(path: Path, is_alone: bool, problems: list[DataError]) -> list[Source]:
-    kind = kind_of(path)
-    if kind is Kind.NOTHING:
-        raise DataError(f"{path}: no such file or folder; check the name")
-    if kind is not Kind.FOLDER:
-        return [Source(path, path.name)]
-    closed: list[OSError] = []
-    files = [file for file in walk(path, closed.append) if file.suffix.lower() in SUFFIXES]
-    problems += map(unreadable, closed)
-    if not files and not closed:
-        raise DataError(f"{path}: no .wav, .flac, .ogg, .opus, .mp3 files in it or below; give another folder")
-    name = Path() if is_alone else Path(path.absolute().name)
-    return [Source(file, (name / file.relative_to(path)).as_posix()) for file in files]

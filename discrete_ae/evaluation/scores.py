@@ -12,7 +12,7 @@ from torch import nn
 
 import discrete_ae
 from discrete_ae.errors import UsageError
-from discrete_ae.evaluation.perceptual import PACKAGES, perceptual_version
+from discrete_ae.evaluation.perceptual import PACKAGES, Scores, perceptual_version
 from discrete_ae.losses import MultiResolutionSTFT, MultiScaleMel
 from discrete_ae.metrics import si_sdr_db
 
@@ -87,23 +87,22 @@ class SignalScores:
         self._has_si_sdr = "si_sdr_db" in names
 
     @torch.no_grad()
-    def __call__(self, reconstruction: Audio, original: Audio) -> dict[str, float | None]:
-        """Scores by name of a finite reconstruction (C, n) of `original` (C, n); any n >= 1.
+    def __call__(self, reconstruction: Audio, original: Audio) -> Scores:
+        """`Scores` of a finite reconstruction (C, n) of `original` (C, n); any n >= 1.
 
-        None where a score is not defined: SI-SDR and the STFT distance divide by the original, which may be silent.
-        SI-SDR is the mean over the channels that are not. None, too, where float32 does not hold the squares of the
-        samples, as of 1e20.
+        SI-SDR and the STFT distance are not defined where the original, by which they divide, is silent; SI-SDR is the
+        mean over the channels that are not. Lost is what float32 does not hold, as the squares of samples of 1e20.
         """
         found, wanted = (torch.from_numpy(audio)[None] for audio in (reconstruction, original))
         is_silent = not original.any()
-        scores: dict[str, float | None] = {}
+        scores: Scores = {}
         scores |= {name: float(module(found, wanted)) for name, module in self._distances.items()}
         if is_silent and "stft_distance" in scores:
             scores["stft_distance"] = None
         if self._has_si_sdr:
             is_defined = not is_silent and original.shape[1] > 1  # one sample is always a multiple of another
             scores["si_sdr_db"] = float(si_sdr_db(found, wanted).mean()) if is_defined else None
-        return {name: score if score is not None and math.isfinite(score) else None for name, score in scores.items()}
+        return {name: score if score is None or math.isfinite(score) else math.nan for name, score in scores.items()}
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -1,7 +1,7 @@
 """Pairs of signals to scores, many at a time.
 
 Threads compute what torch computes. PESQ and STOI hold the interpreter's lock, so each thread has a process of its own
-for them; where one crashes, which foreign code may, one pair lacks these scores and no more.
+for them; where one crashes, which foreign code may, one pair loses these scores and no more.
 """
 
 import signal
@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from discrete_ae.evaluation.perceptual import Scores
 from discrete_ae.evaluation.processes import PerceptualProcess
 from discrete_ae.evaluation.scores import Choice, SignalScores
 
 Audio = NDArray[np.float32]
-Scores = dict[str, float | None]
 
 
 class Scorer:
@@ -52,7 +52,7 @@ class Scorer:
         torch.set_num_threads(self._threads)
 
     def submit(self, reconstruction: Audio, original: Audio) -> Future[Scores]:
-        """Scores by name of a finite reconstruction (C, n) of `original` (C, n); waits while there are many before."""
+        """`Scores` of a finite reconstruction (C, n) of `original` (C, n); waits while there are many before."""
         self._room.acquire()
         try:
             future = self._pool.submit(self._scores, reconstruction, original)

@@ -50,10 +50,16 @@ def timed_audio(sources: Sequence[Source], sample_rate: int, channels: int) -> A
     return np.concatenate(parts, axis=1)
 
 
-def time_model(model: DiscreteAutoencoder, audio: Audio, runner: Runner) -> Factors:
+def time_model(model: DiscreteAutoencoder, audio: Audio, runner: Runner, num_codebooks: int | None = None) -> Factors:
     """Time encoding and decoding of audio (C, N), N >= 1, in windows: on a CPU on one thread.
 
     Reading, resampling and entropy coding are not in it.
+
+    Args:
+        model: with codes or without.
+        audio: at its rate and with its channels.
+        runner: how windows are computed.
+        num_codebooks: how many of the codebooks to use, one of `model.quantizer.decodable_counts`; None is all.
     """
     has_codes = bool(model.quantizer.num_codebooks)
     hop = model.hop_length
@@ -61,7 +67,10 @@ def time_model(model: DiscreteAutoencoder, audio: Audio, runner: Runner) -> Fact
     def decoded(latents: Tensor) -> Tensor:
         return model.reconstruct(latents, latents.shape[-1] * hop)
 
-    encoder, decoder = (model.window_codes, model.window_audio) if has_codes else (model.latents, decoded)
+    def codes(windows: Tensor) -> Tensor:
+        return model.window_codes(windows, num_codebooks)
+
+    encoder, decoder = (codes, model.window_audio) if has_codes else (model.latents, decoded)
     frames = torch.from_numpy(audio)
     runner = runner._replace(jobs=1)
     encode_s, coded = _fastest(lambda: _through(model, frames, model.encoder_window, hop, encoder, runner))
@@ -73,7 +82,9 @@ def time_model(model: DiscreteAutoencoder, audio: Audio, runner: Runner) -> Fact
 def timing_device(model: DiscreteAutoencoder) -> str:
     """On what `time_model` measures."""
     device = next(model.parameters()).device
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, 1 thread"
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return "cpu, 1 thread" if device.type == "cpu" else device.type
 
 
 def _through(
@@ -87,13 +98,11 @@ def _through(
     cutter = Cutter(window, unit)
     pieces = [*cutter.push(signal), *cutter.finish()]
     results = list(runner.map(model, function, ((piece, piece.signal) for piece in pieces)))
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
     per_frame = results[0][1].shape[-1] // (pieces[0].signal.shape[-1] // unit)  # type: ignore[union-attr]
     found = [
         result[..., piece.first * per_frame : piece.stop * per_frame] for piece, result in results if result is not None
     ]
-    return torch.cat(found, dim=-1).cpu()
+    return torch.cat(found, dim=-1).cpu()  # which waits until a GPU is done
 
 
 def _fastest(function: Callable[[], Tensor]) -> tuple[float, Tensor]:

@@ -9,10 +9,9 @@ import soundfile
 from matplotlib import colormaps
 from numpy.typing import NDArray
 
+from discrete_ae.metrics.spectrogram import LEVELS_DB, levels_db
 from discrete_ae.report.page.content import Version
 
-WIDTH, HEIGHT = 320, 96
-LEVELS_DB = (-80.0, 0.0)
 SHADES = 64  # of 1.25 dB; more would make the file larger and nothing clearer
 
 
@@ -41,34 +40,11 @@ def flac(audio: NDArray[np.float32], sample_rate: int) -> bytes:
 
 
 def spectrogram_png(audio: NDArray[np.float32], sample_rate: int) -> bytes:
-    """Picture of audio (N,), WIDTH x HEIGHT pixels without axes: the whole duration across, 0 to half the sample rate
-    up in mel, LEVELS_DB from dark to bright, where a sine of full scale has 0 dB.
-    """
+    """Picture of the `levels_db` of audio (N,), a pixel each, without axes: LEVELS_DB from dark to bright."""
     low, high = LEVELS_DB
     shades = (levels_db(audio, sample_rate) - low) / (high - low) * SHADES
     palette = (colormaps["magma"](np.linspace(0, 1, SHADES))[:, :3] * 255).round().astype(np.uint8)
     return _png(np.clip(shades, 0, SHADES - 1).astype(np.uint8)[::-1], palette)
-
-
-def levels_db(audio: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
-    """The strongest sine in every mel band and stretch of time, (HEIGHT, WIDTH), the lowest band first.
-
-    The strongest one and not the sum, so that bands of few and of many frequencies compare.
-    """
-    stretch = len(audio) / WIDTH
-    # At least 32 ms, to tell harmonics of speech apart; in long clips so long that no time is passed over.
-    length = max(round(0.032 * sample_rate), int(2 * stretch), 2)
-    points = 4 << (length - 1).bit_length()
-    starts = ((np.arange(WIDTH) + 0.5) * stretch).astype(int)
-    padded = np.pad(audio, (length // 2, length))
-    window = np.hanning(length + 1)[:-1]
-    frames = padded[starts[:, None] + np.arange(length)] * window
-    amplitude = np.abs(np.fft.rfft(frames, points)) / (window.sum() / 2)
-
-    highest = 2595 * np.log10(1 + sample_rate / 2 / 700)
-    edges_hz = 700 * (10 ** (np.linspace(0, highest, HEIGHT + 1) / 2595) - 1)
-    edges = (edges_hz / sample_rate * points).astype(int)
-    return 20 * np.log10(np.maximum.reduceat(amplitude, edges[:-1], axis=1).T + 1e-6)
 
 
 def _png(pixels: NDArray[np.uint8], palette: NDArray[np.uint8]) -> bytes:

@@ -10,6 +10,7 @@ from discrete_ae.report.findings import listed
 from discrete_ae.report.methods import Method, flatten, kbps
 from discrete_ae.report.page.content import Cell, Column, Row
 from discrete_ae.report.runs import Skipped
+from discrete_ae.statistics import RESAMPLES
 
 COLUMNS = (
     "mel_distance", "stft_distance", "si_sdr_db", "stoi", "pesq", "entropy_coded_bitrate_bps", "usage", "perplexity",
@@ -19,16 +20,16 @@ _SPREAD = {"usage", "perplexity", "entropy_coded_bitrate_bps", *(quantity.name f
 _SCALES = {"bps": (1000, "kbps", 2)}
 _LARGE = 10_000
 _FEW_FILES, _FEW_STEPS = 10, 5000
-# What must be the same for a comparison of quantizers to be one, and what it is called.
+# What must be the same for a comparison of quantizers to be one: its name, and what None stands for.
 _CONDITIONS = {
-    "trainer.max_steps": "number of training steps",
-    "data.root": "training recordings",
-    "data.validation_root": "validation recordings",
-    "data.batch_size": "batch size",
-    "data.crop_seconds": "length of the training crops",
-    "data.loudness_lufs": "loudness of the training recordings",
-    "model.sample_rate": "sample rate, at which each is compared with the recording,",
-    "init_from": "initial weights",
+    "trainer.max_steps": ("numbers of training steps", "none"),
+    "data.root": ("training recordings", "the project's own"),
+    "data.validation_root": ("validation recordings, by which checkpoints are chosen,", "a part of the training's"),
+    "data.batch_size": ("batch sizes", "none"),
+    "data.crop_seconds": ("lengths of the training crops", "none"),
+    "data.loudness_lufs": ("levels of the training recordings", "as they are"),
+    "model.sample_rate": ("sample rates, at which each is compared with the recording,", "none"),
+    "init_from": ("initial weights", "drawn anew"),
 }
 
 
@@ -79,12 +80,12 @@ def summary_of(comparison: Comparison, data: str) -> list[str]:
     seconds = sum(files[path].duration_s for path in comparison.paths)
     seeds = sorted({len(method.runs) for method in methods})
     steps = sorted({_steps(method) for method in methods})
-    rates = sorted({rate for method in methods if (rate := method.nominal_bitrate_bps) is not None})
+    rates = dict.fromkeys(kbps(rate) for rate in sorted(filter(None, (m.nominal_bitrate_bps for m in methods))))
     each = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     about = [
         f"{_count(len(methods), 'method')} in {_count(runs, 'run')}, by {_count(each, 'seed')} each,",
         f"trained for {listed([str(count) for count in steps if count])} steps" if any(steps) else "trained",
-        f"at a nominal {listed([kbps(rate) for rate in rates])} kbps;" if rates else ";",
+        f"at a nominal {listed(list(rates))} kbps;" if rates else ";",
         f"compared on {_count(len(comparison.paths), 'recording')} ({seconds:.0f} s) of {data}, through hard codes.",
     ]
     baselines = [baseline.label for baseline in comparison.baselines]
@@ -99,9 +100,10 @@ def notes_of(comparison: Comparison, skipped: Sequence[Skipped], lines: Sequence
         "Reconstructions come from the integer codes, at the model's sample rate.",
         *_on_conditions(comparison),
         *_on_seeds(comparison),
-        "Intervals are 2.5 and 97.5 percentiles of 10000 means over seeds and recordings drawn with replacement, the "
-        "same ones for both methods. Of few seeds or few recordings such intervals are narrower than they should be, "
-        "which is why Student's t over seeds has to agree.",
+        f"Intervals are 2.5 and 97.5 percentiles of {RESAMPLES} means over seeds and recordings drawn with "
+        "replacement, the same recordings for both methods, and the same seeds where both have them. Of few seeds or "
+        "few recordings such intervals are narrower than they should be; with several seeds, Student's t over seeds "
+        "has to agree, or Welch's where the methods have fewer than two seeds in common.",
     ]
     if len(comparison.paths) < _FEW_FILES:
         notes.append(f"{_count(len(comparison.paths), 'recording')}: what holds for these may not hold for others.")
@@ -111,9 +113,10 @@ def notes_of(comparison: Comparison, skipped: Sequence[Skipped], lines: Sequence
         )
     if comparison.baselines:
         notes.append(
-            "Baselines were made for other bitrates, for speech, or for hearing rather than for these distances. "
-            "SI-SDR says nothing of Codec 2, which does not keep the waveform."
+            "Baselines were made for other bitrates, for speech, or for hearing rather than for these distances."
         )
+    if vocoders := [baseline.label for baseline in comparison.baselines if not baseline.keeps_waveform]:
+        notes.append(f"SI-SDR says nothing of {listed(vocoders)}: the waveform of a vocoder is not the original's.")
     if comparison.left_out:
         notes.append(f"Left out, since not all could be measured on them: {listed(comparison.left_out)}.")
     notes += [f"Not compared: {one.path.name}: {one.reason.rstrip('.')}." for one in skipped]
@@ -134,13 +137,14 @@ def broken_off(method: Method, curves: dict[str, dict[str, Curve]]) -> list[str]
 def _on_conditions(comparison: Comparison) -> list[str]:
     flats = {method.label: flatten(method.runs[0].config) for method in comparison.methods}
     found = []
-    for key, name in _CONDITIONS.items():
+    for key, (names, absent) in _CONDITIONS.items():
         values: dict[str, list[str]] = {}
         for label, flat in flats.items():
-            values.setdefault(str(flat.get(key)), []).append(label)
+            value = flat.get(key)
+            values.setdefault(absent if value is None else str(value), []).append(label)
         if len(values) > 1:
             parts = [f"{value} of {listed(labels)}" for value, labels in values.items()]
-            found.append(f"The {name} differs, so that differences need not be the quantizer's: {'; '.join(parts)}.")
+            found.append(f"The {names} differ, so that differences need not be the quantizer's: {'; '.join(parts)}.")
     models = {
         label: str(sorted((k, str(v)) for k, v in flat.items() if _is_network(k))) for label, flat in flats.items()
     }

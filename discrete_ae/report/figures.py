@@ -37,6 +37,7 @@ _RC: dict[Any, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 9,
     "svg.fonttype": "none",
+    "text.parse_math": False,  # labels hold what users wrote, and two "$" are no formula
 }
 _INKED: tuple[Any, ...] = (
     "text.color",

@@ -71,9 +71,9 @@ def codebook_usage(comparison: Comparison, styled: Mapping[str, Style]) -> Plot 
         return figure
 
     description = (
-        "Over all recordings. On the left the frequency of entries by rank, mean over codebooks and seeds: a flat line "
-        f"at 1 is a codebook whose entries are used alike; what is never used lies at the bottom, {_FLOOR:g}. On the "
-        "right the share of entries used at least once, with its spread over seeds, and the perplexity as a share of "
+        "Over all recordings. Above, the frequency of entries by rank, mean over codebooks and seeds: a flat line "
+        f"at 1 is a codebook whose entries are used alike; what is never used lies at the bottom, {_FLOOR:g}. "
+        "Below, the share of entries used at least once, with its spread over seeds, and the perplexity as a share of "
         "them."
     )
     return Plot("codebook_usage", "Use of the codebooks", description, draw)

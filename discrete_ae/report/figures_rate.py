@@ -2,20 +2,20 @@
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 
 from discrete_ae.evaluation.quantities import QUANTITIES
-from discrete_ae.report.comparison import Comparison, Point, Value, pareto_front
+from discrete_ae.report.comparison import BaselineScores, Comparison, Value
 from discrete_ae.report.figures import BASELINE_MARKERS, OUTSIDE, Plot, Style, add_legend, canvas, handles
 from discrete_ae.report.findings import listed
+from discrete_ae.report.pareto import Point, pareto_front
 
 RATE = "entropy_coded_bitrate_bps"
-VOCODER = "codec2"
-"""How the names begin of baselines whose waveform is not the original's."""
+_OF_WAVEFORM = "si_sdr_db"
 
 
 def rate_distortion(comparison: Comparison, name: str, styled: Mapping[str, Style]) -> Plot:
@@ -25,7 +25,8 @@ def rate_distortion(comparison: Comparison, name: str, styled: Mapping[str, Styl
     rates = {method.label: comparison.value(method.label, RATE) for method in comparison.methods}
     points = [Point(label, rates[label].mean / 1000, value.mean) for label, value in values.items()]
     front = pareto_front(points, higher_is_better=bool(quantity.higher_is_better))
-    baselines = [point for point in _baselines(comparison, name) if not _meaningless(point.label, name)]
+    shown = [baseline for baseline in comparison.baselines if baseline.keeps_waveform or name != _OF_WAVEFORM]
+    baselines = _points(comparison, shown, name)
 
     coded = {label: styled[label] for label, rate in rates.items() if not math.isnan(rate.mean)}
     bounds = {label: value.mean for label, value in values.items() if label not in coded and not math.isnan(value.mean)}
@@ -67,23 +68,19 @@ def rate_distortion(comparison: Comparison, name: str, styled: Mapping[str, Styl
         "Above the methods alone, below them with what is not one of them." if baselines or bounds else "",
         f"On the Pareto front of the methods: {listed([point.label for point in front])}." if front else "",
     ]
-    left_out = [point.label for point in _baselines(comparison, name) if _meaningless(point.label, name)]
-    if left_out:
+    hidden = [baseline for baseline in comparison.baselines if baseline not in shown]
+    if left_out := [point.label for point in _points(comparison, hidden, name)]:
         words.append(f"{listed(left_out)} is left out: the waveform of a vocoder is not the original's.")
     return Plot("rate_distortion", "Rate and distortion", " ".join(filter(None, words)), draw)
 
 
-def _baselines(comparison: Comparison, name: str) -> list[Point]:
+def _points(comparison: Comparison, baselines: Iterable[BaselineScores], name: str) -> list[Point]:
     points = []
-    for label, _ in comparison.baselines:
-        rate, value = comparison.value(label, RATE).mean / 1000, comparison.value(label, name).mean
+    for baseline in baselines:
+        rate, value = (comparison.value(baseline.label, of).mean for of in (RATE, name))
         if not math.isnan(rate + value):
-            points.append(Point(label, rate, value))
+            points.append(Point(baseline.label, rate / 1000, value))
     return points
-
-
-def _meaningless(label: str, name: str) -> bool:
-    return name == "si_sdr_db" and label.lower().startswith(VOCODER)
 
 
 def _runs(comparison: Comparison, label: str, name: str) -> list[Point]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from discrete_ae.evaluation.quantities import PER_FILE, QUANTITIES, Quantity
-from discrete_ae.report.comparison import Comparison, Difference, Verdict
+from discrete_ae.report.comparison import Basis, Comparison, Difference, Verdict
 from discrete_ae.report.methods import Method, kbps
 
 REFERENCE = "ste"
@@ -19,12 +19,12 @@ def findings(comparison: Comparison, name: str) -> list[str]:
     """
     quantity = QUANTITIES[name]
     coded = [method for method in comparison.methods if method.nominal_bitrate_bps is not None]
-    rates = sorted({method.nominal_bitrate_bps for method in coded if method.nominal_bitrate_bps is not None})
+    rates = dict.fromkeys(kbps(rate) for rate in sorted(filter(None, (m.nominal_bitrate_bps for m in coded))))
     found = []
-    for rate in rates:
-        at_rate = ranked(comparison, [method for method in coded if method.nominal_bitrate_bps == rate], name)
-        if at_rate:
-            found += _of_one_rate(comparison, at_rate, quantity, f"At {kbps(rate)} kbps" if len(rates) > 1 else "")
+    for rate in rates:  # as it is printed: 7 codebooks of 304 entries are as much as 8 of 149
+        at_rate = [method for method in coded if kbps(method.nominal_bitrate_bps or 0.0) == rate]
+        if known := ranked(comparison, at_rate, name):
+            found += _of_one_rate(comparison, known, quantity, f"At {rate} kbps" if len(rates) > 1 else "")
     found += _upper_bound(comparison, ranked(comparison, coded, name), quantity)
     found += _by_the_others(comparison, coded, quantity)
     return [*found, *_chance(comparison, name)] or ["There is one method alone, and nothing to compare it with."]
@@ -55,10 +55,13 @@ def amount(difference: Difference) -> str:
 
 def seeds_of(difference: Difference) -> str:
     """On how much of the chance of training a difference rests."""
-    count = len(difference.seeds)
-    if count > 1:
+    if difference.basis is Basis.PAIRED:
+        count = len(difference.seeds)
         return f"all {count} seeds" if difference.agreeing == count else f"{difference.agreeing} of {count} seeds"
-    return "of these two checkpoints only" if count else "no seed in common, of these checkpoints only"
+    if difference.basis is Basis.APART:
+        one, other = difference.counts
+        return f"{one} and {other} seeds of their own"
+    return "of these two checkpoints only" if difference.seeds else "no seed in common, of these checkpoints only"
 
 
 def listed(names: Sequence[str]) -> str:
@@ -80,7 +83,7 @@ def _of_one_rate(comparison: Comparison, methods: Sequence[Method], quantity: Qu
     against_best = [comparison.difference(other, best, quantity.name) for other in others]
     alike = [difference.first for difference in against_best if difference.verdict == Verdict.NOT_TOLD_APART]
     if alike:
-        found.append(f"{listed([*alike, best.label])} cannot be told apart{_how_sure(against_best)}.")
+        found.append(f"{listed(alike)} cannot be told apart from {best.label}{_how_sure(against_best)}.")
     found += [sentence(difference) for difference in against_best if difference.verdict in _TOLD]
     return found + _against_reference(comparison, methods, quantity)
 
@@ -108,6 +111,9 @@ def _upper_bound(comparison: Comparison, coded: Sequence[Method], quantity: Quan
     difference = comparison.difference(coded[0], without[0], quantity.name)
     if difference.verdict not in _TOLD:
         return [f"{coded[0].label} cannot be told apart from {without[0].label}, which does not quantize."]
+    if difference.verdict is Verdict.BETTER:
+        about = f"which does not quantize, and yet is no upper bound of the {quantity.label}"
+        return [f"{sentence(difference)[:-1]}, {about}."]
     return [f"{sentence(difference)[:-1]}: {without[0].label} does not quantize and is the upper bound."]
 
 
@@ -127,25 +133,37 @@ def _by_the_others(comparison: Comparison, coded: Sequence[Method], quantity: Qu
 
 
 def _chance(comparison: Comparison, name: str) -> list[str]:
-    pairs = [d for d in comparison.differences(name) if d.verdict != Verdict.NOT_COMPARED]
+    """How many pairs were compared, by what, and how often that is mistaken.
+
+    By simulation of 3 seeds and 9 recordings, the noise of seeds twice that of recordings: 4 % of equal pairs are told
+    apart, and in 8, 29 and 73 % of comparisons of 4, 8 and 17 equal methods one is called worse than the best.
+    """
+    pairs = [d for d in comparison.differences(name) if d.verdict is not Verdict.NOT_COMPARED]
     if not pairs:
         return []
-    expected = len(pairs) / 20
-    text = f"{len(pairs)} pairs were compared" if len(pairs) > 1 else "One pair was compared"
-    if expected >= 1:
-        text += f": were all methods alike, about {expected:.0f} of the 95 % intervals would exclude 0 by chance"
-    conditions = (
-        " A difference is called one where its 95 % intervals, by a bootstrap over recordings and seeds and by "
-        "Student's t over seeds, exclude 0, all seeds agree in its sign, and it is larger than the spread over seeds."
-        if any(pair.over_seeds for pair in pairs)
-        else " A difference is called one where the interval over recordings excludes 0; with one seed, another "
-        "training of the same method might turn it round."
-    )
-    return [f"{text}.{conditions}"]
+    over_seeds = [pair for pair in pairs if pair.over_seeds]
+    text = [f"{len(pairs)} pairs were compared." if len(pairs) > 1 else "One pair was compared."]
+    if over_seeds:
+        text.append(
+            "Of methods with several seeds a difference is called one where its 95 % intervals, by a bootstrap over "
+            "recordings and seeds and by Student's t over seeds, exclude 0, and it is larger than the spread over "
+            "seeds: of pairs that are alike, about one in twenty is told apart by chance."
+        )
+    if over_seeds and len(pairs) > 1:
+        text.append(
+            "The best mean was chosen by the same data: among 8 methods that are alike, another is called worse than "
+            "the best in about 3 of 10 comparisons, among 17 in 7 of 10."
+        )
+    if len(over_seeds) < len(pairs):
+        text.append(
+            f"{'Where a method has' if over_seeds else 'With'} one seed, a difference is called one where the interval "
+            "over recordings excludes 0; another training of the same method might turn it round."
+        )
+    return [" ".join(text)]
 
 
 def _how_sure(differences: Sequence[Difference]) -> str:
-    return "" if any(difference.over_seeds for difference in differences) else " on these recordings"
+    return "" if all(difference.over_seeds for difference in differences) else " on these recordings"
 
 
 def _size(difference: Difference) -> str:

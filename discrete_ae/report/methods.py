@@ -71,7 +71,7 @@ def name_methods(groups: Sequence[Sequence[Run]], rates: Sequence[float | None])
         groups: runs of each method.
         rates: nominal bitrate of each in bps, None without codes.
     """
-    several = len({rate for rate in rates if rate is not None}) > 1
+    several = len({kbps(rate) for rate in rates if rate is not None}) > 1
     said = [[f"{kbps(rate)} kbps"] if several and rate is not None else [] for rate in rates]
     names = [(runs[0].quantizer, *parts) for runs, parts in zip(groups, said, strict=True)]
     for name in set(names):

@@ -1,7 +1,6 @@
-"""A comparison written out: tables, plots, and the page with everything."""
+"""A comparison as files: tables and plots."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from discrete_ae.report.comparison import Comparison
 from discrete_ae.report.curves import Curve
@@ -13,7 +12,6 @@ from discrete_ae.report.figures_training import code_use, gradient_norms, learni
 from discrete_ae.report.gradients import Agreement
 from discrete_ae.report.page.content import Figure
 from discrete_ae.report.tables import as_csv, differences_table, files_table, methods_table, runs_table
-from discrete_ae.writing import write_whole
 
 TABLES = {
     "runs.csv": runs_table,
@@ -51,31 +49,17 @@ def plots_of(
     return [plot for plot in found if plot is not None]
 
 
-def write_plots(folder: Path, plots: Sequence[Plot]) -> list[Figure]:
-    """Each as PNG and as SVG; those of an earlier comparison go. What stands on a page of them.
-
-    Raises:
-        DataError: something cannot be written.
-    """
-    figures = []
-    written = set()
+def plot_files(plots: Sequence[Plot]) -> tuple[list[Figure], dict[str, bytes]]:
+    """What stands on a page of them, and each as PNG and as SVG, by name."""
+    figures: list[Figure] = []
+    files: dict[str, bytes] = {}
     for plot in plots:
         picture = render(plot)
-        for suffix, content in ((".png", picture.png), (".svg", picture.svg.encode())):
-            target = folder / f"{plot.name}{suffix}"
-            write_whole(target, content)
-            written.add(target)
+        files |= {f"{plot.name}.png": picture.png, f"{plot.name}.svg": picture.svg.encode()}
         figures.append(Figure(plot.title, picture.svg, plot.description))
-    for old in {*folder.glob("*.png"), *folder.glob("*.svg")} - written:
-        old.unlink()
-    return figures
+    return figures, files
 
 
-def write_tables(folder: Path, comparison: Comparison) -> None:
-    """All as CSV.
-
-    Raises:
-        DataError: something cannot be written.
-    """
-    for name, table in TABLES.items():
-        write_whole(folder / name, as_csv(table(comparison)))
+def table_files(comparison: Comparison) -> dict[str, bytes]:
+    """All as CSV, by name."""
+    return {name: as_csv(table(comparison)) for name, table in TABLES.items()}

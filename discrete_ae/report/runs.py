@@ -121,10 +121,14 @@ def _quantizer(config: dict[str, Any], name: str) -> str:
 
 
 def _short_names(paths: Sequence[Path]) -> list[str]:
-    """The last part of each path, and of those that coincide as many more as tell them apart."""
+    """The last part of each path, and of those that coincide as many more as tell them apart.
+
+    No part is that of the root, which joined to a folder would lead out of it.
+    """
+    every = [tuple(filter(None, (re.sub(r"\W+", "", path.drive), *path.parts[1:]))) or ("root",) for path in paths]
     lengths = [1] * len(paths)
     while True:
-        names = ["/".join(path.parts[-length:]) for path, length in zip(paths, lengths, strict=True)]
+        names = ["/".join(parts[-length:]) for parts, length in zip(every, lengths, strict=True)]
         clashing = [i for i, name in enumerate(names) if names.count(name) > 1]
         if not clashing:
             return names

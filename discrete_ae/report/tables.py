@@ -68,12 +68,13 @@ def files_table(comparison: Comparison) -> Rows:
 def differences_table(comparison: Comparison) -> Rows:
     """One row a pair of methods and quantity: first less second, its 95 % interval, and what it rests on."""
     head = ["quantity", "first", "second", "difference", "low", "high", "spread_over_seeds", "student_half_width"]
-    rows = [[*head, "seeds", "seeds_agreeing", "recordings", "verdict"]]
+    rows = [[*head, "basis", "seeds_in_common", "seeds_agreeing", "recordings", "verdict"]]
     for quantity in PER_FILE:
         for found in comparison.differences(quantity.name):
             about = [quantity.name, found.first, found.second]
             numbers = (found.mean, found.low, found.high, found.spread, found.student)
-            rests_on = [" ".join(map(str, found.seeds)), str(found.agreeing), str(found.files), str(found.verdict)]
+            seeds = " ".join(map(str, found.seeds))
+            rests_on = [str(found.basis), seeds, str(found.agreeing), str(found.files), str(found.verdict)]
             rows.append([*about, *map(_text, numbers), *rests_on])
     return rows
 
@@ -89,8 +90,8 @@ def _each(comparison: Comparison) -> Iterator[tuple[str, Evaluation, Method | No
     for method in comparison.methods:
         for run in method.runs:
             yield method.label, comparison.evaluations[run.name], method, run
-    for label, evaluation in comparison.baselines:
-        yield label, evaluation, None, None
+    for baseline in comparison.baselines:
+        yield baseline.label, baseline.evaluation, None, None
 
 
 def _mean(scores: Iterable[float]) -> float:

@@ -7,28 +7,37 @@ import re
 import shutil
 import statistics
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 
+import discrete_ae
 from discrete_ae.cli import main
+from discrete_ae.cli.compare import _print
+from discrete_ae.cli.comparing import at_fault
 from discrete_ae.data import find_audio, split_by_hash
 from discrete_ae.evaluation.results import Evaluation
+from discrete_ae.model.checkpoint import KEY, STATE_PREFIX, model_state
+from discrete_ae.model.saved import model_hash
+from tests.report.comparisons import make_comparison, make_evaluation
 
 pytestmark = pytest.mark.slow
 
 FAST = ("--metrics", "mel_distance,si_sdr_db", "--no-baselines", "--clips", 2, "--jobs", 1, "--device", "cpu")
-RUNS = [(quantizer, seed) for quantizer in ("ste", "gumbel") for seed in (0, 1)] + [("identity", 0)]
+RUNS = [("ste", 0), ("ste", 1), ("gumbel", 0), ("identity", 0)]
+QUICK = ("--metrics", "mel_distance", "--no-gradients", "--device", "cpu", "--jobs", 1)
 
 
 @pytest.fixture(scope="module")
 def sweep(run_training, tmp_path_factory):
-    """A folder of five short runs, one that failed, and one without a checkpoint."""
+    """A folder of four short runs, one that failed, and one without a checkpoint."""
     folder = tmp_path_factory.mktemp("sweep")
     bare = [f"callbacks.{name}=null" for name in ("clips", "code_histograms", "rounding_curve")]
     for quantizer, seed in RUNS:
-        run = (*bare, "trainer.max_steps=3", "trainer.val_check_interval=2", f"quantizer={quantizer}", f"seed={seed}")
+        run = (*bare, "trainer.max_steps=1", "trainer.val_check_interval=1", f"quantizer={quantizer}", f"seed={seed}")
         run_training(*run, run_dir=folder / f"{quantizer}-seed{seed}")
     (folder / "fourier-seed0").mkdir()
     (folder / "fourier-seed0/error.txt").write_text("data.root: no such folder\n")
@@ -102,10 +111,10 @@ def test_scores_are_those_of_evaluate(report, run_command, sweep, recordings, tm
     arguments = ("-o", target, "--metrics", "mel_distance,si_sdr_db", "--device", "cpu")
     with pytest.raises(SystemExit):
         main.main(
-            ["evaluate", str(recordings), "-c", str(sweep / "gumbel-seed1/checkpoints/best.ckpt"), *map(str, arguments)]
+            ["evaluate", str(recordings), "-c", str(sweep / "ste-seed1/checkpoints/best.ckpt"), *map(str, arguments)]
         )
     expected = {file.path: file.scores["mel_distance"] for file in Evaluation.read_json(target).files}
-    found = {row["path"]: row["mel_distance"] for row in read(folder / "files.csv") if row["run"] == "gumbel-seed1"}
+    found = {row["path"]: row["mel_distance"] for row in read(folder / "files.csv") if row["run"] == "ste-seed1"}
     assert {path: float(score) for path, score in found.items()} == pytest.approx(expected)
 
 
@@ -115,7 +124,7 @@ def test_page_holds_everything_and_asks_for_nothing(report):
     assert len(re.findall(r"<svg\b", page)) >= 5
     assert "fourier-seed0: failed: data.root: no such folder" in page
     assert not re.search(r"(?:src|href)\s*=\s*[\"'](?!data:|#)", page)
-    for words in ("cannot be told apart", "sample standard deviation over seeds", "discrete-ae compare"):
+    for words in ("has the best mean", "sample standard deviation over seeds", "discrete-ae compare"):
         assert words in page
 
 
@@ -155,53 +164,104 @@ def test_another_order_is_made_of_what_was_evaluated(report, run_command, sweep,
     assert rows == sorted(means, key=means.get, reverse=True)
 
 
-def test_validation_recordings_are_taken_by_default_and_a_damaged_recording_is_named(
+@pytest.mark.skipif(not shutil.which("opusenc"), reason="opusenc is not installed: apt-get install opus-tools")
+def test_validation_recordings_are_taken_by_default_and_baselines_stand_beside(
     run_command, sweep, recordings, tmp_path
 ):
-    quick = ("--metrics", "mel_distance", "--no-baselines", "--no-gradients", "--clips", 0, "--device", "cpu")
-    status, out, err = run_command(sweep / "ste-seed0", "-o", tmp_path / "one", *quick)
-    assert (status, err) == (0, [])
+    status, out, err = run_command(sweep / "ste-seed0", "-o", tmp_path / "report", "--clips", 1, *QUICK)
+    assert status == 0
+    assert [line for line in err if "codec2" not in line] == []
     assert "one method alone" in out
-    held_out = split_by_hash(find_audio(recordings).files, recordings, 0.1).validation
-    rows = read(tmp_path / "one/files.csv")
-    assert [recordings / row["path"] for row in rows] == [file.path for file in held_out]
-
-    data = tmp_path / "data"
-    shutil.copytree(recordings, data)
-    (data / "bad.wav").write_bytes(b"RIFF and nothing else")
-    status, out, err = run_command(
-        sweep / "ste-seed0", sweep / "gumbel-seed0", "-o", tmp_path / "two", "--data", data, *quick
-    )
-    assert status == 1
-    (line,) = err
-    assert "bad.wav" in line
-    assert len(read(tmp_path / "two/files.csv")) == 12
-    assert "bad.wav" in (tmp_path / "two/index.html").read_text()
-    again = run_command(sweep / "ste-seed0", sweep / "gumbel-seed0", "-o", tmp_path / "two", "--data", data, *quick)
-    assert again[0] == 1  # though nothing was evaluated again
-    assert again[2] == err
-
-
-def test_programs_that_are_not_there_are_left_out_with_a_line(run_command, sweep, recordings, tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    arguments = ("--data", recordings, "--metrics", "mel_distance", "--no-gradients", "--clips", 0, "--device", "cpu")
-    status, _, err = run_command(sweep / "ste-seed0", "-o", tmp_path / "report", *arguments)
-    assert status == 0
-    assert any("opusenc" in line for line in err)
-    assert any("c2enc" in line for line in err)
-    assert "opusenc" in (tmp_path / "report/index.html").read_text()
-
-
-@pytest.mark.skipif(not shutil.which("opusenc"), reason="opusenc is not installed: apt-get install opus-tools")
-def test_baselines_stand_beside_the_methods(run_command, sweep, recordings, tmp_path):
-    arguments = ("--data", recordings, "--metrics", "mel_distance", "--no-gradients", "--clips", 1, "--device", "cpu")
-    status, out, _ = run_command(sweep / "ste-seed0", "-o", tmp_path / "report", *arguments)
-    assert status == 0
     assert "opus 6 kbps" in out
+    held_out = split_by_hash(find_audio(recordings).files, recordings, 0.1).validation
+    rows = [row for row in read(tmp_path / "report/files.csv") if row["run"]]
+    assert [recordings / row["path"] for row in rows] == [file.path for file in held_out]
     rows = [row for row in read(tmp_path / "report/methods.csv") if row["method"] == "opus 6 kbps"]
     assert rows[0]["quantizer"] == "baseline"
     (clip,) = json.loads((tmp_path / "report/clips/clips.json").read_text())["clips"]
     assert "opus 6 kbps" in [version["label"] for version in clip["versions"]]
+
+
+@pytest.fixture
+def failing_opus(tmp_path, monkeypatch):
+    """No programs but an opusenc that says what it is and does nothing else."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    for name in ("opusenc", "opusdec"):
+        (folder / name).write_text('#!/bin/sh\n[ "$1" = --version ] || [ "$1" = -V ] || exit 3\necho "it is $0 1.0"\n')
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+
+
+def with_nan(source, target):
+    """A run whose weights came to nothing in training."""
+    shutil.copytree(source, target)
+    path = target / "checkpoints/best.ckpt"
+    content = torch.load(path, weights_only=True)
+    about = content[KEY]
+    state = model_state(content["state_dict"])
+    parameters = dict(discrete_ae.load(path).named_parameters())
+    state |= {name: torch.full_like(state[name], float("nan")) for name in parameters}
+    content["state_dict"] |= {f"{STATE_PREFIX}{name}": tensor for name, tensor in state.items()}
+    about["model_hash"] = model_hash(state, about["model"])
+    torch.save(content, path)
+
+
+def test_what_fails_is_named_and_the_others_are_compared(run_command, sweep, recordings, failing_opus, tmp_path):
+    runs, data, out = tmp_path / "runs", tmp_path / "data", tmp_path / "report"
+    for name in ("ste-seed0", "gumbel-seed0"):
+        shutil.copytree(sweep / name, runs / name)
+    with_nan(sweep / "ste-seed1", runs / "nan-seed1")
+    shutil.copytree(sweep / "identity-seed0", runs / "vq-seed0")
+    (runs / "vq-seed0/checkpoints/best.ckpt").write_bytes(b"no checkpoint")
+    shutil.copytree(recordings, data)
+    (data / "bad.wav").write_bytes(b"RIFF and nothing else")
+    status, _, err = run_command(runs, "-o", out, "--data", data, "--clips", 0, *QUICK)
+    assert status == 1  # for the recording
+    starts = (
+        *("not compared: nan-seed1: ", "not compared: vq-seed0: "),
+        *("Codec 2 is left out: ", "opus 6 kbps is left out: ", f"error: {data}/bad.wav: "),
+    )
+    assert len(err) == 5, err
+    assert all(line.startswith(start) for line, start in zip(err, starts, strict=True)), err
+    assert "not a checkpoint" in err[1]
+    page = (out / "index.html").read_text()
+    assert all(words in page for words in ("nan-seed1: best.ckpt holds NaN", "bad.wav", "opus 6 kbps is left out"))
+    rows = read(out / "files.csv")
+    assert {row["run"] for row in rows} == {"ste-seed0", "gumbel-seed0"}
+    assert len(rows) == 12
+    kept = {path: path.stat().st_mtime_ns for path in (out / "evaluations").rglob("*.json")}
+    again = run_command(runs, "-o", out, "--data", data, "--clips", 0, *QUICK)
+    assert (again[0], again[2]) == (1, err)  # though nothing that succeeded was evaluated again
+    assert {path: path.stat().st_mtime_ns for path in (out / "evaluations").rglob("*.json")} == kept
+    status, _, err = run_command(runs / "vq-seed0", "-o", tmp_path / "none", "--data", data, *QUICK)
+    assert status == 1
+    assert "no run can be compared" in err[-1]
+
+
+def evaluation_of(done, failures):
+    """Of an evaluation of recordings, some of which failed."""
+    made = make_evaluation({"mel_distance": [1.0] * len(done)}, paths=done)
+    return replace(made, settings={"not_measured": json.dumps(failures)})
+
+
+def test_who_fails_on_what_others_can_do_is_at_fault():
+    whole = evaluation_of(["a.wav", "b.wav"], {"bad.wav": "bad.wav: no audio"})
+    part = evaluation_of(["a.wav"], {"b.wav": "b.wav: codes are NaN", "bad.wav": "bad.wav: no audio"})
+    assert at_fault({"whole": whole, "too": whole}) == {}  # a recording that nobody can do is its own fault
+    assert at_fault({"whole": whole, "part": part}) == {
+        "part": "could not do 1 of 2 recordings that others could; of the first: b.wav: codes are NaN"
+    }
+    other = evaluation_of(["b.wav"], {"a.wav": "a.wav: codes are NaN"})
+    assert at_fault({"part": part, "other": other}) == {}  # then what both can do is all there is
+
+
+def test_a_label_is_no_markup(capsys):
+    label = "ste (root=[/data], [bold]a[/bold])"
+    _print(make_comparison({label: {0: [1.0, 2.0]}, "vq": {0: [2.0, 3.0]}}), "mel_distance", ["[/data] is better."])
+    out = capsys.readouterr().out
+    assert label in out
+    assert "[/data] is better." in out
 
 
 def test_mistakes_are_one_line_and_cost_nothing(run_command, sweep, recordings, run_training, tmp_path):
@@ -249,17 +309,3 @@ def test_runs_validated_on_different_recordings_want_to_be_told_on_which(run_com
     assert status == 1
     assert "/gone: no such folder" in line
     assert "--data" in line
-
-
-def test_a_checkpoint_that_cannot_be_read_does_not_stop_the_others(run_command, sweep, recordings, tmp_path):
-    broken = tmp_path / "runs/vq-seed0"
-    shutil.copytree(sweep / "ste-seed1", broken)
-    (broken / "checkpoints/best.ckpt").write_bytes(b"no checkpoint")
-    arguments = ("--data", recordings, "--metrics", "mel_distance", "--no-baselines", "--no-gradients", "--clips", 0)
-    status, _, (line,) = run_command(sweep / "ste-seed0", broken, "-o", tmp_path / "report", *arguments)
-    assert status == 0
-    assert line.startswith("not compared: vq-seed0: ")
-    assert "not a checkpoint" in line
-    status, _, err = run_command(broken, "-o", tmp_path / "report2", *arguments)
-    assert status == 1
-    assert "no run can be compared" in err[-1]

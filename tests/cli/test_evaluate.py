@@ -58,7 +58,8 @@ def test_one_file_by_its_suffix_and_none_without(command, recordings, tmp_path, 
     monkeypatch.chdir(tmp_path)
     for name in ("x.json", "x.csv"):
         assert command("evaluate", recordings / "clip_0.wav", "-o", name, *FAST)[0] == 0
-    assert command("evaluate", recordings / "clip_0.wav", *FAST)[0] == 0
+    status, out, _ = command("evaluate", recordings / "clip_[01].wav", *FAST)
+    assert (status, "2 recordings" in out) == (0, True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.csv", "x.json"]
 
 
@@ -106,6 +107,8 @@ def test_mistakes_are_one_line(command, recordings, tmp_path):
         ((recordings, "-o", tmp_path / "file"), 1, "not a folder"),
         ((recordings, "-o", tmp_path / "file/x.json"), 1, "not a folder"),
         ((recordings, "--segment-seconds", 0), 2, "--segment-seconds"),
+        ((recordings, "--segment-seconds", "inf"), 2, "segment_seconds: expected a finite number of at least 1, got i"),
+        ((recordings, "--segment-seconds", "nan"), 2, "--segment-seconds"),
         ((tmp_path / "none",), 1, "no such file or folder"),
         ((tmp_path / "empty",), 1, "in it or below"),
     ):

@@ -3,6 +3,8 @@
 import http.client
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import threading
@@ -102,25 +104,29 @@ def test_a_whole_session(command, listener, report):
 
 
 def test_ctrl_c_and_going_on(command, listener, report, tmp_path):
-    ratings = tmp_path / "elsewhere/all.csv"
+    ratings = tmp_path / "else where/all.csv"
+    own = ("-o", ratings, "--listener", "Ann O'Hara")
+    chosen = ("--clips", 2, "--methods", "fourier")
     listener(1)
-    status, out, err = command(report, "-o", ratings, "--listener", "Ann", "--methods", "fourier")
+    status, out, err = command(report, *own, *chosen)
     assert (status, err) == (0, [])
-    assert "1 of 2 clips rated; go on with --resume --listener 'Ann'" in out
     assert len(read_ratings(ratings)) == 3  # hidden reference, anchor and one method
-    status, _, (line,) = command(report, "-o", ratings, "--listener", "Ann", "--resume")
+    status, _, (line,) = command(report, *own, "--resume")
     assert status == 2
     assert "began with other clips or methods" in line
+    # What is said to go on with is what a shell makes a command of.
+    _, name, *said = shlex.split(re.search("1 of 2 clips rated; go on with (.* --resume)", out)[1])
+    assert (name, said) == ("listen", [str(part) for part in (report, *own, *chosen, "--resume")])
     listener(1, grade=99)
-    status, out, err = command(report, "-o", ratings, "--listener", "Ann", "--methods", "fourier", "--resume")
+    status, out, err = command(*said)
     assert (status, err) == (0, [])
     assert "go on with" not in out
     rows = read_ratings(ratings)
     assert [row.rating for row in rows] == [50] * 3 + [99] * 3
     assert len({(row.session, row.seed, row.listener) for row in rows}) == 1
-    status, _, (line,) = command(report, "-o", ratings, "--listener", "Ann", "--methods", "fourier", "--resume")
+    status, _, (line,) = command(*said)
     assert status == 2
-    assert line == "error: --resume: no unfinished session of Ann on these sounds; leave it out to begin one"
+    assert line == "error: --resume: no unfinished session of Ann O'Hara on these sounds; leave it out to begin one"
 
 
 def test_the_summary_does_not_mix_sounds(command, listener, report):

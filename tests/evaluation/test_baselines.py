@@ -11,7 +11,7 @@ import soundfile
 from discrete_ae.data.files import recordings_root
 from discrete_ae.data.reading import read_audio
 from discrete_ae.errors import DataError
-from discrete_ae.evaluation.baselines import PIECE_S, Baseline, baselines, evaluate_baseline
+from discrete_ae.evaluation.baselines import PIECE_S, BaselineCodec, baselines, evaluate_baseline
 from discrete_ae.evaluation.evaluate import Plan
 from discrete_ae.evaluation.programs import CODEC2_BITS, Codec2, Opus, opus_packet_bytes
 from discrete_ae.evaluation.recordings import Source
@@ -48,9 +48,9 @@ def test_packets_of_opus_are_counted_by_the_standard():
 def test_opus_keeps_its_bitrate_and_the_place(speech):
     duration_s = speech.shape[1] / 16000
     for bitrate_bps in (12000.0, 32000.0):
-        passed = Baseline(Opus(bitrate_bps), "").reconstruct(speech, 16000)
+        passed = BaselineCodec(Opus(bitrate_bps), "").reconstruct(speech, 16000)
         assert passed.bits / duration_s == pytest.approx(bitrate_bps, rel=0.2)
-    passed = Baseline(Opus(64000.0), "").reconstruct(speech, 16000)
+    passed = BaselineCodec(Opus(64000.0), "").reconstruct(speech, 16000)
     assert passed.audio.shape == speech.shape
     # Late by one sample, SI-SDR would be lower.
     aligned, late, early = (
@@ -63,7 +63,7 @@ def test_opus_keeps_its_bitrate_and_the_place(speech):
 @needs_opus
 def test_channels_are_coded_alone_or_together(speech):
     both = np.concatenate([speech, speech[:, ::-1]])[:, :32000]
-    opus = Baseline(Opus(64000.0), "")
+    opus = BaselineCodec(Opus(64000.0), "")
     alone = [opus.reconstruct(channel[None], 16000) for channel in both]
     split = opus.reconstruct(both, 16000, channels=1)
     assert split.bits == sum(passed.bits for passed in alone)
@@ -76,7 +76,7 @@ def test_channels_are_coded_alone_or_together(speech):
 @needs_codec2
 @pytest.mark.parametrize("mode", CODEC2_BITS)
 def test_codec2_counts_its_bits_and_is_on_time(speech, mode):
-    passed = Baseline(Codec2(mode), "").reconstruct(speech, 16000)
+    passed = BaselineCodec(Codec2(mode), "").reconstruct(speech, 16000)
     bits, frame_ms = CODEC2_BITS[mode]
     assert passed.audio.shape == speech.shape
     assert passed.bits == bits * math.ceil(speech.shape[1] / 16000 / (frame_ms / 1000))
@@ -92,7 +92,7 @@ def test_codec2_counts_its_bits_and_is_on_time(speech, mode):
 @needs_opus
 @needs_codec2
 def test_short_ones_keep_their_shape():
-    for baseline in (Baseline(Opus(6000.0), ""), Baseline(Codec2("700C"), "")):
+    for baseline in (BaselineCodec(Opus(6000.0), ""), BaselineCodec(Codec2("700C"), "")):
         for length in (1, 50):
             passed = baseline.reconstruct(np.full((2, length), 0.5, np.float32), 44100)
             assert passed.audio.shape == (2, length)
@@ -124,7 +124,7 @@ def test_a_program_that_fails_is_one_line(monkeypatch, tmp_path, speech):
     monkeypatch.setenv("PATH", str(tmp_path))
     for program in (Opus(6000.0), Codec2("1300")):
         with pytest.raises(DataError, match="failed \\(out of luck\\)"):
-            Baseline(program, "").reconstruct(speech, 16000)
+            BaselineCodec(program, "").reconstruct(speech, 16000)
 
 
 @needs_opus
@@ -134,7 +134,7 @@ def test_evaluation_of_a_baseline(tmp_path, speech, monkeypatch):
     told = []
     plan = Plan(choose(["si_sdr_db"]), 1.0, jobs=1, failed=lambda source, error: told.append(str(error)))
     sources = [Source(tmp_path / name, name) for name in ("a.wav", "damaged.wav")]
-    opus = Baseline(Opus(24000.0), "version 7")
+    opus = BaselineCodec(Opus(24000.0), "version 7")
     found = evaluate_baseline(opus, sources, 16000, 1, plan)
     (file,) = found.files
     passed = opus.reconstruct(speech, 16000)

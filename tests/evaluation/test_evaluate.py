@@ -1,5 +1,7 @@
 """What is measured is what the codec does, put together as arithmetic has it."""
 
+import math
+
 import numpy as np
 import pytest
 import soundfile
@@ -8,7 +10,7 @@ import torch
 import discrete_ae
 from discrete_ae.codec import decode_file, encode_file, read_daec_header, write_daec
 from discrete_ae.data.reading import read_audio
-from discrete_ae.errors import DataError
+from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.coded import passed_through
 from discrete_ae.evaluation.evaluate import Plan, evaluate, reconstruct
 from discrete_ae.evaluation.recordings import Source, find_sources
@@ -74,6 +76,31 @@ def test_bits_are_those_of_the_payload(model, corpus, evaluation, tmp_path):
         assert file.scores["bitrate_bps"] == pytest.approx(bits / file.duration_s)
         total += bits
     assert evaluation.overall["entropy_coded_bitrate_bps"] == pytest.approx(total / (2.5 + 1.3 + 7 / 16000))
+
+
+def test_a_recording_that_lost_a_segment_has_no_score(model, corpus, evaluation, monkeypatch):
+    """Else it would be compared with others by another part of the recording than theirs."""
+    of_segment = SignalScores.__call__
+    lost = []
+
+    def once(self, found, original):
+        scores = of_segment(self, found, original)
+        if len(original) == 1 and original.shape[1] == 16000:  # the first of the two segments of a.wav
+            lost.append(scores["si_sdr_db"])
+            scores["si_sdr_db"] = math.nan
+        return scores
+
+    monkeypatch.setattr(SignalScores, "__call__", once)
+    found = evaluate(model, find_sources([corpus]).sources, "ste", PLAN)
+    assert len(lost) == 1
+    assert found.files[0].scores == {**evaluation.files[0].scores, "si_sdr_db": None}
+    assert found.files[1:] == evaluation.files[1:]
+
+
+@pytest.mark.parametrize("seconds", [math.inf, math.nan])
+def test_segments_of_no_length_are_refused(model, corpus, seconds):
+    with pytest.raises(UsageError, match="segment_seconds"):
+        evaluate(model, find_sources([corpus]).sources, "ste", PLAN._replace(segment_seconds=seconds))
 
 
 def test_codes_are_counted(model, corpus, evaluation):

@@ -36,6 +36,15 @@ def test_names(corpus, monkeypatch):
     assert names(".", "../b") == ["a/sub/x.flac", "a/x.wav", "b/x.wav"]
 
 
+def test_patterns_keep_the_tree_below_the_first_wildcard(corpus):
+    assert names("a/**/x.*") == ["sub/x.flac", "x.wav"]
+    assert names(corpus / "a/**/x.*") == ["sub/x.flac", "x.wav"]
+    assert names("*/x.wav") == ["a/x.wav", "b/x.wav"]
+    assert names("*/x.wav", "a/sub") == ["a/x.wav", "b/x.wav", "sub/x.flac"]
+    (problem,) = find_sources(["*/y.wav"]).problems
+    assert str(problem) == "*/y.wav: matches no file; check the pattern"
+
+
 def test_problems_do_not_hide_what_is_there(corpus):
     (corpus / "empty").mkdir()
     found = find_sources(["none", "empty", "b"])

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from discrete_ae.evaluation.results import Evaluation, FileScores
-from discrete_ae.report.comparison import Baseline, Comparison
+from discrete_ae.report.comparison import BaselineScores, Comparison
 from discrete_ae.report.methods import group_runs, name_methods
 from discrete_ae.report.runs import Run
 
@@ -75,7 +75,7 @@ def make_comparison(
     assert not repeated
     nominal = [evaluations[runs[0].name].overall["nominal_bitrate_bps"] for runs in groups]
     beside = tuple(
-        Baseline(label, make_evaluation({name: values}, 6000.0, 6000.0, ()))
+        BaselineScores(label, make_evaluation({name: values}, 6000.0, 6000.0, ()), not label.startswith("codec2"))
         for label, values in (baselines or {}).items()
     )
     return Comparison(tuple(name_methods(groups, nominal)), evaluations, beside)

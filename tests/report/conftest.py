@@ -24,6 +24,15 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
+@pytest.fixture(scope="session")
+def html() -> str:
+    """A page with something in every section."""
+    from discrete_ae.report.page.render import render
+    from tests.report.pages import page
+
+    return render(page())
+
+
 @pytest.fixture
 def complaints() -> list[str]:
     """What the pages of this test asked for beyond their own file, wrote to the console, or threw."""

@@ -8,18 +8,9 @@ import soundfile
 from matplotlib import colormaps
 from matplotlib.image import imread
 
-from discrete_ae.report.clips import HEIGHT, LEVELS_DB, SHADES, WIDTH, flac, levels_db, make_version, spectrogram_png
-
-RATE = 16000
-
-
-def sine(hz: float, seconds: float = 1.0, rate: int = RATE) -> np.ndarray:
-    return np.sin(2 * np.pi * hz * np.arange(round(seconds * rate)) / rate).astype(np.float32)
-
-
-def mel_band(hz: float, rate: int = RATE) -> int:
-    """Of HEIGHT bands of equal width on the mel scale, that with this frequency."""
-    return int(HEIGHT * np.log10(1 + hz / 700) / np.log10(1 + rate / 2 / 700))
+from discrete_ae.metrics.spectrogram import HEIGHT, LEVELS_DB, WIDTH
+from discrete_ae.report.clips import SHADES, flac, make_version, spectrogram_png
+from tests.metrics.sines import RATE, mel_band, sine
 
 
 def pixels(png: bytes) -> np.ndarray:
@@ -55,22 +46,6 @@ def test_a_version_needs_samples_of_channels(shape):
         make_version("a", "a", np.zeros(shape, dtype=np.float32), RATE)
 
 
-@pytest.mark.parametrize("rate", [8000, 16000, 44100])
-@pytest.mark.parametrize("share", [0.02, 0.1, 0.4, 0.9])
-def test_a_sine_of_full_scale_has_0_db_in_its_band(rate, share):
-    hz = share * rate / 2
-    levels = levels_db(sine(hz, 0.5, rate), rate)[:, 20:-20]  # away from the ends, where windows are half empty
-    assert levels.shape == (HEIGHT, WIDTH - 40)
-    # A quarter of a bin beside the window's peak, at most: less than 0.1 dB under a Hann window padded to four times.
-    assert levels.max(axis=0) == pytest.approx(0, abs=0.1)
-    assert np.abs(levels.argmax(axis=0) - mel_band(hz, rate)).max() <= 1
-
-
-def test_levels_are_decibels_of_full_scale():
-    levels = [levels_db(gain * sine(1000), RATE)[:, 160].max() for gain in (1, 0.1, 0.001)]
-    assert np.diff(levels) == pytest.approx([-20, -40], abs=0.05)
-
-
 def test_the_picture_has_the_whole_duration_across_and_frequency_upwards():
     audio = np.concatenate([np.zeros(3 * RATE, dtype=np.float32), sine(2000)])
     shades = pixels(spectrogram_png(audio, RATE))
@@ -87,13 +62,3 @@ def test_a_level_has_the_shade_of_its_place_between_the_limits():
     low, high = LEVELS_DB
     shades = pixels(spectrogram_png(0.01 * sine(2000), RATE))[:, 160]
     assert shades.max() == pytest.approx((-40 - low) / (high - low) * SHADES, abs=1)
-
-
-@pytest.mark.parametrize("seconds", [1 / RATE, 0.01, 100.0])
-def test_very_short_and_long_audio_has_a_picture_that_passes_nothing_over(seconds):
-    audio = np.zeros(round(seconds * RATE), dtype=np.float32)
-    audio[len(audio) // 2] = 1
-    shades = levels_db(audio, RATE)
-    assert shades.shape == (HEIGHT, WIDTH)
-    # A single sample, wherever it lies, is brighter than silence somewhere.
-    assert shades.max() > -119

@@ -1,13 +1,12 @@
-"""Means, spreads, verdicts and the Pareto front, against hand arithmetic and brute force."""
+"""Means, spreads and verdicts, against hand arithmetic and simulated chance."""
 
 import itertools
 import math
-import random
 
 import numpy as np
 import pytest
 
-from discrete_ae.report.comparison import Baseline, Comparison, Point, Verdict, pareto_front
+from discrete_ae.report.comparison import BaselineScores, Basis, Comparison, Verdict
 from tests.report.comparisons import make_comparison, make_evaluation
 
 
@@ -25,7 +24,7 @@ def test_mean_and_spread_by_hand():
 def test_recordings_that_not_all_have_are_left_out_for_all():
     comparison = make_comparison({"ste": {0: [1.0, 2.0, 6.0]}, "vq": {0: [4.0, 4.0, 4.0]}})
     short = make_evaluation({"mel_distance": [5.0, 7.0]}, paths=["b.wav", "d.wav"])
-    comparison = Comparison(comparison.methods, comparison.evaluations, (Baseline("opus", short),))
+    comparison = Comparison(comparison.methods, comparison.evaluations, (BaselineScores("opus", short),))
     assert comparison.paths == ("b.wav",)
     assert comparison.left_out == ("a.wav", "c.wav", "d.wav")
     assert [comparison.value(label, "mel_distance").mean for label in ("ste", "vq", "opus")] == [2.0, 4.0, 5.0]
@@ -79,13 +78,14 @@ def test_a_difference_within_the_spread_is_not_told():
     assert found.verdict is Verdict.NOT_TOLD_APART
 
 
-def test_a_seed_of_the_other_sign_forbids_it():
-    by_seed = {seed: list(FILES) for seed in range(5)}
-    other = {seed: list(FILES + (1.0 if seed else -0.01)) for seed in range(5)}
-    found = difference(by_seed, other)
-    assert found.high < 0
-    assert found.agreeing == 4
-    assert found.verdict is Verdict.NOT_TOLD_APART
+def test_one_of_many_seeds_may_have_the_other_sign():
+    # Of 9 seeds 8 differ by 1 and one by -0.01: mean 0.888, standard deviation 0.337, and t 2.306 for 8 degrees.
+    by_seed = {seed: list(FILES) for seed in range(9)}
+    found = difference(by_seed, {seed: list(FILES + (1.0 if seed else -0.01)) for seed in range(9)})
+    assert found.mean == pytest.approx(-(8 - 0.01) / 9)
+    assert found.student == pytest.approx(2.306 * 1.01 * math.sqrt(8 / 9 / 8 / 9), rel=1e-4)
+    assert found.agreeing == 8
+    assert found.verdict is Verdict.BETTER
 
 
 def test_students_interval_forbids_what_three_seeds_cannot_tell():
@@ -112,10 +112,35 @@ def test_one_seed_is_a_verdict_on_checkpoints():
     assert found.verdict is Verdict.WORSE  # a ratio: higher is better
 
 
-def test_without_common_seeds_the_means_over_seeds_are_compared():
+def test_without_common_seeds_one_seed_is_held_against_the_mean_over_seeds():
     found = difference({0: list(FILES), 1: list(FILES + 2)}, {2: list(FILES + 5)})
     assert (found.mean, found.low, found.high, found.seeds) == (-4.0, -4.0, -4.0, ())
+    assert found.basis is Basis.CHECKPOINTS
     assert not found.over_seeds
+
+
+@pytest.mark.parametrize("second", [(3, 4, 5), (2, 3, 4)])  # none in common, and one
+def test_seeds_of_their_own_are_drawn_apart_and_held_against_welch(second):
+    offsets = {0: 0.0, 1: 0.1, 2: -0.1}
+    found = difference(
+        {seed: list(FILES + offset) for seed, offset in offsets.items()},
+        {seed: list(FILES + 0.5 + offset) for seed, offset in zip(second, offsets.values(), strict=True)},
+    )
+    assert (found.basis, found.counts, found.agreeing) == (Basis.APART, (3, 3), 0)
+    assert found.over_seeds
+    assert found.mean == pytest.approx(-0.5)
+    assert found.spread == pytest.approx(0.1)
+    assert found.student == pytest.approx(2.776445 * math.sqrt(2 * 0.01 / 3), rel=1e-6)  # 4 degrees of freedom
+    assert found.low < -0.5 < found.high < 0
+    assert found.verdict is Verdict.BETTER
+
+
+def test_the_spread_of_seeds_of_their_own_counts():
+    # Every recording says the same of the two means over seeds, which lie 1 apart, each from runs 2 apart.
+    found = difference({0: list(FILES), 1: list(FILES + 2)}, {2: list(FILES + 1), 3: list(FILES + 3)})
+    assert found.low < 0 < found.high
+    assert found.spread == pytest.approx(math.sqrt(2))
+    assert found.verdict is Verdict.NOT_TOLD_APART
 
 
 def test_one_recording_tells_nothing_apart():
@@ -133,13 +158,17 @@ def test_what_is_neither_good_nor_bad_is_higher_or_lower():
     assert difference({0: list(FILES)}, {0: list(FILES + 1)}, "bitrate_bps").verdict is Verdict.LOWER
 
 
-def test_equal_methods_are_rarely_told_apart():
+@pytest.mark.parametrize("second", [(0, 1, 2), (3, 4, 5)])
+def test_equal_methods_are_rarely_told_apart(second):
     # 3 seeds, 9 recordings, and nothing but noise, that of seeds twice as large.
     random_numbers = np.random.default_rng(0)
     told, by_bootstrap = 0, 0
     for _ in range(200):
         scores = random_numbers.normal(size=(2, 3, 1)) + 0.5 * random_numbers.normal(size=(2, 3, 9))
-        comparison = make_comparison({str(m): {s: list(scores[m, s]) for s in range(3)} for m in range(2)})
+        methods = zip("ab", scores, ((0, 1, 2), second), strict=True)
+        comparison = make_comparison(
+            {name: dict(zip(seeds, of_one.tolist(), strict=True)) for name, of_one, seeds in methods}
+        )
         (found,) = comparison.differences("mel_distance")
         told += found.verdict is not Verdict.NOT_TOLD_APART
         by_bootstrap += not found.low <= 0 <= found.high
@@ -151,32 +180,3 @@ def test_all_pairs_are_compared():
     comparison = make_comparison({name: {0: list(FILES + i)} for i, name in enumerate("abcd")})
     pairs = [(found.first, found.second) for found in comparison.differences("mel_distance")]
     assert pairs == list(itertools.combinations("abcd", 2))
-
-
-def test_pareto_front_by_brute_force():
-    numbers = random.Random(0)
-    for _ in range(200):
-        points = [Point(str(i), numbers.randrange(6), numbers.randrange(6)) for i in range(numbers.randrange(1, 9))]
-        for higher in (True, False):
-            front = pareto_front(points, higher_is_better=higher)
-            for point in points:
-                beaten = [
-                    other
-                    for other in points
-                    if (
-                        other.rate < point.rate
-                        and (other.value == point.value or (other.value > point.value) == higher)
-                    )
-                    or (
-                        other.rate == point.rate
-                        and other.value != point.value
-                        and (other.value > point.value) == higher
-                    )
-                ]
-                assert (point in front) == (not beaten)
-            assert [point.rate for point in front] == sorted(point.rate for point in front)
-
-
-def test_pareto_front_leaves_out_what_has_no_rate():
-    points = [Point("identity", math.nan, 9.0), Point("ste", 3.0, 4.0)]
-    assert pareto_front(points, higher_is_better=True) == points[1:]

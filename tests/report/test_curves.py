@@ -24,6 +24,9 @@ def test_what_a_continued_run_logged_last_counts(tmp_path):
         with SummaryWriter(str(tmp_path), filename_suffix=f".{part}") as writer:
             for step in ((0, 10, 20), (10, 20, 30))[part]:
                 writer.add_scalar("val/reconstruction", value, step)
+        # Of one second, the order of their names is that of a counter of this process, as text.
+        (written,) = tmp_path.glob(f"events.*.{part}")
+        written.rename(tmp_path / f"events.out.tfevents.{part}")
     steps, values = read_curves(tmp_path)["val/reconstruction"]
     assert steps.tolist() == [0, 10, 20, 30]
     assert values.tolist() == [1.0, 2.0, 2.0, 2.0]

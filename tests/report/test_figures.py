@@ -65,6 +65,13 @@ def test_svg_takes_the_color_of_the_page():
     assert picture.png.startswith(b"\x89PNG")
 
 
+def test_labels_are_no_formulas():
+    label = r"ste (a$b=1, c$b=\$2)"
+    comparison = make_comparison({label: {0: [1.0, 3.0]}, "vq": {0: [2.0, 4.0]}})
+    for plot in plots_of(comparison, "mel_distance", {}, {label: [[Agreement(0.5, 1.0, 1.0, 0.5)]]}):
+        assert label in "".join(ET.fromstring(render(plot).svg).itertext())
+
+
 def test_rate_and_distortion_by_hand():
     comparison = make_comparison(
         {

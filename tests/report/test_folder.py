@@ -3,12 +3,21 @@
 import json
 import math
 import os
+import shutil
 
 import pytest
 
 from discrete_ae.errors import DataError
 from discrete_ae.evaluation.recordings import Source
-from discrete_ae.report.folder import claim, fingerprint, kept_agreements, kept_evaluation, state_of, write_clips
+from discrete_ae.report.folder import (
+    claim,
+    clip_files,
+    fingerprint,
+    kept_agreements,
+    kept_evaluation,
+    state_of,
+    write_files,
+)
 from discrete_ae.report.gradients import Agreement
 from discrete_ae.report.page.content import Clip, Version
 from tests.report.comparisons import make_evaluation
@@ -78,32 +87,73 @@ def test_the_state_of_recordings_changes_with_them(tmp_path):
     (tmp_path / "a.wav").write_bytes(b"1234")
     sources = [Source(tmp_path / "a.wav", "a.wav"), Source(tmp_path / "gone.wav", "gone.wav")]
     before = state_of(sources)
-    assert before[1] == ("gone.wav", -1, 0)
+    assert before[1] == ("gone.wav", str(tmp_path / "gone.wav"), -1, 0)
     assert fingerprint(before) == fingerprint(state_of(sources))
     os.utime(tmp_path / "a.wav", ns=(0, 123))
-    assert state_of(sources)[0] == ("a.wav", 4, 123)
+    assert state_of(sources)[0] == ("a.wav", str(tmp_path / "a.wav"), 4, 123)
     assert fingerprint(before) != fingerprint(state_of(sources))
+    # Another folder of as many bytes at the same time is another one.
+    (tmp_path / "other").mkdir()
+    shutil.copy2(tmp_path / "a.wav", tmp_path / "other")
+    assert state_of([Source(tmp_path / "other/a.wav", "a.wav")])[0][2:] == (4, 123)
+    assert state_of([Source(tmp_path / "other/a.wav", "a.wav")]) != state_of(sources[:1])
 
 
 def clip(name, *keys):
     return Clip(name, 1.5, tuple(Version(key, key.upper(), key.encode(), b"", "") for key in keys))
 
 
-def test_clips_are_described_and_those_of_before_are_gone(tmp_path):
-    write_clips(tmp_path, [clip("a.wav", "original", "ste"), clip("b.wav", "original", "ste")], 16000)
-    write_clips(tmp_path, [clip("c.wav", "original", "vq")], 8000)
-    assert json.loads((tmp_path / "clips.json").read_text()) == {
-        "sample_rate": 8000,
-        "clips": [
-            {
-                "name": "c.wav",
-                "duration_s": 1.5,
-                "versions": [
-                    {"key": "original", "label": "ORIGINAL", "file": "clip1/original.flac"},
-                    {"key": "vq", "label": "VQ", "file": "clip1/vq.flac"},
-                ],
-            }
+def test_clips_are_described():
+    files = clip_files([clip("a.wav", "original", "ste"), clip("b.wav", "original", "ste")], "a title", 8000)
+    described = json.loads(files.pop("clips.json"))
+    assert (described["title"], described["sample_rate"]) == ("a title", 8000)
+    assert described["clips"][1] == {
+        "name": "b.wav",
+        "duration_s": 1.5,
+        "versions": [
+            {"key": "original", "label": "ORIGINAL", "file": "clip2/original.flac"},
+            {"key": "ste", "label": "STE", "file": "clip2/ste.flac"},
         ],
     }
-    files = {path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in tmp_path.rglob("*.flac")}
-    assert files == {"clip1/original.flac": b"original", "clip1/vq.flac": b"vq"}
+    assert files == {f"clip{i}/{key}.flac": key.encode() for i in (1, 2) for key in ("original", "ste")}
+
+
+def there(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {"report.json"}
+
+
+def test_of_what_lies_in_the_folder_only_what_was_written_before_is_deleted(tmp_path):
+    mine = {"figures/mine.png", "figures/mine.svg", "clips/clip1/take.flac", "ratings.csv"}
+    for name in mine:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"mine")
+    claim(tmp_path, "a", force=True)
+    write_files(tmp_path, "a", {"figures/a.png": b"1", "clips/clip1/a.flac": b"2"})
+    claim(tmp_path, "b", force=False)
+    assert there(tmp_path) == mine | {"figures/a.png", "clips/clip1/a.flac"}
+    write_files(tmp_path, "b", {"figures/a.png": b"3", "b.csv": b"4"})
+    assert there(tmp_path) == mine | {"figures/a.png", "b.csv"}
+    assert (tmp_path / "figures/a.png").read_bytes() == b"3"
+    assert all((tmp_path / name).read_bytes() == b"mine" for name in mine)
+
+
+def test_what_was_broken_off_is_known_to_be_ours(tmp_path):
+    claim(tmp_path, "a", force=False)
+    (tmp_path / "b.csv").mkdir()
+    with pytest.raises(DataError, match="cannot be written"):
+        write_files(tmp_path, "a", {"a.csv": b"1", "b.csv": b"2"})
+    (tmp_path / "b.csv").rmdir()
+    write_files(tmp_path, "a", {"c.csv": b"3"})
+    assert there(tmp_path) == {"c.csv"}
+
+
+@pytest.mark.parametrize("files", [["../thesis.tex", "/etc/hostname", "", 7], "../thesis.tex", None, {"a": 1}])
+def test_nothing_outside_the_folder_is_deleted_whatever_it_says(tmp_path, files):
+    folder, outside = tmp_path / "report", tmp_path / "thesis.tex"
+    outside.write_text("all of it")
+    claim(folder, "a", force=False)
+    marker = folder / "report.json"
+    marker.write_text(json.dumps(json.loads(marker.read_text()) | {"files": files}))
+    write_files(folder, "a", {"a.csv": b""})
+    assert outside.read_text() == "all of it"
+    assert json.loads(marker.read_text())["files"] == ["a.csv"]

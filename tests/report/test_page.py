@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from discrete_ae.report.page.content import Cell, Clip, Row
+from discrete_ae.report.page.content import Cell, Clip, PairRow, Row
 from discrete_ae.report.page.render import render
 from discrete_ae.report.page.view import table_rows
 from tests.report.pages import COLUMNS, ROWS, SVG, clip, page, row
@@ -87,7 +87,7 @@ def test_only_its_own_programs_may_run(whole):
     rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
     programs = [text for attributes, text in whole.of("script") if "type" not in attributes]
     digests = [base64.b64encode(hashlib.sha256(program.encode()).digest()).decode() for program in programs]
-    assert len(programs) == 4
+    assert len(programs) == 6
     assert rules["script-src"].split() == [f"'sha256-{digest}'" for digest in digests]
     assert (rules["default-src"], rules["img-src"]) == ("'none'", "data:")
     assert not any(attribute.startswith("on") for _, attributes, _ in whole.elements for attribute in attributes)
@@ -115,6 +115,36 @@ def test_the_best_of_a_column_is_a_method_and_only_where_one_way_is_better():
     best = {(entry.label, at) for entry in table_rows(page()) for at, cell in enumerate(entry.cells) if cell.is_best}
     # Not the bound with 0.1 and 20, nor Opus with 12; of bitrates none is better.
     assert best == {("fourier", 0), ("ste", 1)}
+
+
+def test_what_is_best_can_be_given():
+    given = [Cell(0.5, "0.5", is_best=False), Cell(0.6, "0.6", is_best=True), Cell(0.7, "0.7")]
+    rows = [Row(cell.text, {"mel": cell}, False, "") for cell in given]
+    assert [entry.cells[0].is_best for entry in table_rows(page(rows=rows))] == [False, True, False]
+
+
+@pytest.mark.parametrize(("sorted_by", "order", "minor"), [("sdr", ["sdr", "rate", "mel"], "mel"), ("mel", None, None)])
+def test_columns_shown_on_demand_are_behind_the_others_unless_the_rows_are_sorted_by_one(sorted_by, order, minor):
+    columns = [COLUMNS[0]._replace(is_minor=True), *COLUMNS[1:]]
+    content = page(columns=columns, sorted_by=sorted_by, rows=[row("a", 1.0, 2.0, 3.0)])
+    reader = Reader(render(content))
+    names = {column.label: column.key for column in columns}
+    heads = [attributes for attributes, _ in reader.of("th") if attributes.get("data-label") in names]
+    assert [names[attributes["data-label"]] for attributes in heads] == (order or ["mel", "sdr", "rate"])
+    assert [names[a["data-label"]] for a in heads if a.get("class") == "minor"] == ([minor] if minor else [])
+    cells = {text: attributes.get("class") for attributes, text in reader.of("td") if "data-value" in attributes}
+    assert cells == {"1": "minor" if minor else None, "2": None, "3": None}
+    assert any("data-more-columns" in attributes for attributes, _ in reader.of("button")) == (minor is not None)
+
+
+def test_all_pairs_are_on_the_page_below_the_findings_or_without_any():
+    pairs = [PairRow(f"a{i}", f"b{i}", f"q{i % 2}", f"−{i} dB", f"−{i}.5 to 0", f"verdict {i}") for i in range(3)]
+    reader = Reader(render(page(findings=[], pairs=pairs)))
+    assert next(a["id"] for a, _ in reader.of("section")) == "findings"
+    assert [text for a, text in reader.of("a") if a["href"] == "#findings"] == ["Differences"]
+    texts = [text for tag, _, found in reader.elements if tag in ("th", "td") if (text := "".join(found))]
+    assert texts[6 : 6 + 18] == [text for pair in pairs for text in pair]
+    assert [a["value"] for a, _ in reader.of("option")] == ["", "q0", "q1"]
 
 
 def test_nothing_is_best_of_one_and_equals_are_best_together():
@@ -185,6 +215,7 @@ def named(name: str) -> Reader:
                 columns=[COLUMNS[0]._replace(label=name, unit=name, meaning=name), *COLUMNS[1:]],
                 rows=[row(name, 1.0, 2.0, 3.0)._replace(note=name)],
                 clips=[Clip(name, 1.0, (version,))],
+                pairs=[PairRow(*[name] * 6)],
             )
         )
     )

@@ -1,10 +1,12 @@
 """Finding runs: what is one, which checkpoint, and what is said of the others."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
 from discrete_ae.errors import DataError
-from discrete_ae.report.runs import find_runs
+from discrete_ae.report.runs import _short_names, find_runs
 from tests.report.comparisons import make_config
 
 
@@ -49,6 +51,12 @@ def test_runs_of_one_name_are_told_apart_by_the_folders_above(tmp_path):
     for path in ("x/day1/ste", "x/day2/ste", "x/day2/rvq", "y/day2/ste"):
         make_folder(tmp_path / path)
     assert [run.name for run in find_runs([tmp_path]).runs] == ["day1/ste", "rvq", "x/day2/ste", "y/day2/ste"]
+
+
+def test_no_name_leads_out_of_the_folder_that_it_is_joined_to(tmp_path):
+    names = _short_names([Path("/ste"), Path("/old/ste"), Path("/"), Path("/older/old/ste")])
+    assert names == ["ste", "old/ste", "root", "older/old/ste"]
+    assert all((tmp_path / name).is_relative_to(tmp_path) for name in names)
 
 
 def test_what_cannot_be_compared_is_named_with_its_reason(tmp_path):

@@ -64,12 +64,22 @@ def test_files_csv_gives_differences_csv(comparison):
     scores = {
         (row["run"], row["path"]): float(row["mel_distance"]) for row in read(files_table(comparison)) if row["run"]
     }
-    paired = [scores["ste-seed0", path] - scores["vq-seed0", path] for path in ("a.wav", "b.wav", "c.wav")]
-    assert (row["first"], row["second"], row["seeds"], row["recordings"]) == ("ste", "vq", "0", "3")
-    assert float(row["difference"]) == pytest.approx(statistics.mean(paired))
+    means = {run: statistics.mean(scores[run, path] for path in ("a.wav", "b.wav", "c.wav")) for run, _ in scores}
+    difference = (means["ste-seed0"] + means["ste-seed1"] - means["vq-seed0"] - means["vq-seed2"]) / 2
+    assert (row["first"], row["second"], row["seeds_in_common"], row["recordings"]) == ("ste", "vq", "0", "3")
+    assert row["basis"] == "seeds of their own"
+    assert float(row["difference"]) == pytest.approx(difference)
     assert float(row["low"]) <= float(row["difference"]) <= float(row["high"])
-    assert row["spread_over_seeds"] == row["student_half_width"] == ""
+    # Of two values the variance is half the square of how far they lie apart.
+    apart = (means["ste-seed0"] - means["ste-seed1"], means["vq-seed0"] - means["vq-seed2"])
+    assert float(row["spread_over_seeds"]) == pytest.approx(math.hypot(*apart) / 2)
     assert row["verdict"] == "not told apart"
+
+
+def test_of_checkpoints_there_is_no_spread():
+    made = make_comparison({"ste": {0: [0.1, 0.2]}, "vq": {0: [0.5, 0.5]}})
+    (row,) = [row for row in read(differences_table(made)) if row["quantity"] == "mel_distance"]
+    assert (row["basis"], row["spread_over_seeds"], row["student_half_width"]) == ("checkpoints", "", "")
 
 
 def test_runs_csv_has_a_row_for_every_run_and_baseline(comparison):

@@ -19,9 +19,8 @@ from discrete_ae.data.reading import read_audio
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.paths import Kind, kind_of
 from discrete_ae.report.listening import anchor
+from discrete_ae.report.page.content import ORIGINAL
 
-ORIGINAL = "original"
-"""Key of the reference in a report."""
 REFERENCE = "reference"
 """Key of the hidden reference among the conditions."""
 MAX_CONDITIONS = 12
@@ -39,7 +38,8 @@ class Material:
     labels: dict[str, str]
     """Of every method, by key, in the report's order; the original is none."""
     digest: str
-    """SHA-256 of everything above and of the files: ratings with another one are of other sounds."""
+    """SHA-256 of the sample rate and, for every clip and version, its name, key and file: ratings with another one are
+    of other sounds. Title and labels, which nobody hears, are not in it."""
 
     def chosen(self, methods: Sequence[str] | None) -> list[str]:
         """Keys of the methods to be rated; None takes all.

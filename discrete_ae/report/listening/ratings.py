@@ -72,10 +72,11 @@ def add_ratings(path: Path, ratings: Sequence[Rating]) -> None:
     """Add rows, all or none, and see them on the disk; makes the file, with its header, if there is none.
 
     Raises:
-        DataError: the file cannot be written, or is damaged: it is then left as it is.
+        DataError: the file cannot be written, another process is writing it, or it is damaged: it is then left as it
+            is.
     """
     with written_whole(path) as temporary:
-        # Read inside: another process that adds its own waits outside, or is told.
+        # Read inside, where no other process writes: what one has added is kept, and one that comes meanwhile is told.
         text = _text([*read_ratings(path), *ratings])
         with temporary.open("w", encoding="utf-8", newline="") as file:
             file.write(text)

@@ -1,6 +1,6 @@
 """From ratings to figures: who is left out, and means with their intervals.
 
-Axes: L listeners, K clips, R resamples.
+Axes: L listeners, K clips.
 """
 
 from collections import defaultdict
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from discrete_ae.report.listening.anchor import CUTOFF_HZ, MID
 from discrete_ae.report.listening.material import REFERENCE
 from discrete_ae.report.listening.ratings import Rating
-from discrete_ae.statistics import RESAMPLES, Interval
+from discrete_ae.statistics import Interval, crossed_interval
 
 # BS.1534-3 §4.1.2
 _GRADE = 90
@@ -120,28 +120,6 @@ def summarize(ratings: Sequence[Rating]) -> Summary:
             )
         )
     return Summary(rows, len(everyone), excluded, all_excluded)
-
-
-def crossed_interval(values: NDArray[np.float64], seed: int = 0) -> Interval:
-    """Mean of values (L, K), NaN where nothing was rated, with its 95 % bootstrap interval over listeners and clips.
-
-    A resample draws L listeners and K clips with replacement and takes the mean of the ratings of these on those. With
-    one listener the interval is over clips alone; with one of each there is none.
-    """
-    is_there = ~np.isnan(values)
-    if not is_there.any():
-        return Interval(np.nan, np.nan, np.nan)
-    values, is_there = (array[is_there.any(1)][:, is_there.any(0)] for array in (values, is_there))
-    mean = float(values[is_there].mean())
-    if values.size == 1:
-        return Interval(mean, np.nan, np.nan)
-    generator = np.random.default_rng(seed)
-    # How often each is drawn: (R, L) and (R, K).
-    listeners, clips = (generator.multinomial(n, np.full(n, 1 / n), RESAMPLES) for n in values.shape)
-    count = ((listeners @ is_there.astype(float)) * clips).sum(1)
-    total = ((listeners @ np.where(is_there, values, 0.0)) * clips).sum(1)
-    low, high = np.percentile(total[count > 0] / count[count > 0], [2.5, 97.5])
-    return Interval(mean, float(low), float(high))
 
 
 def _cells(ratings: Iterable[Rating]) -> dict[str, dict[str, dict[str, float]]]:

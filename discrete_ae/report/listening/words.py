@@ -44,7 +44,8 @@ def remarks(summary: Summary) -> list[str]:
     if any(not math.isnan(row.behind.mean) for row in summary.conditions):
         found.append(
             "Behind the best method: on the same clips, by the same listeners. Where the interval holds 0, the two "
-            "cannot be told apart; with many methods some intervals miss it by chance."
+            "cannot be told apart. The best was chosen by the same ratings: of many methods that are alike, some "
+            "intervals miss 0 by chance."
         )
     if all(row.condition != MID for row in summary.conditions):
         found.append("No mid anchor was rated: listeners are left out by their ratings of the hidden reference alone.")

@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+ORIGINAL = "original"
+"""Key of the version that all others are made of."""
+
 
 class Column(NamedTuple):
     """Of the table."""
@@ -12,6 +15,8 @@ class Column(NamedTuple):
     unit: str
     higher_is_better: bool | None
     meaning: str
+    is_minor: bool = False
+    """Whether it is shown only on demand; not that by which the rows come sorted, nor on paper."""
 
 
 class Cell(NamedTuple):
@@ -21,6 +26,8 @@ class Cell(NamedTuple):
     """What the table is sorted by; None sorts last."""
     text: str
     """What is read, such as "4.02 ± 0.11"; a dash where there is no value."""
+    is_best: bool | None = None
+    """Whether it stands out as the best of its column; None: it does if its value is the best of the methods."""
 
 
 class Row(NamedTuple):
@@ -34,6 +41,21 @@ class Row(NamedTuple):
     """Such as "3 seeds"; may be empty."""
     is_bound: bool = False
     """The model without quantization: like a baseline, no candidate for the best of a column."""
+
+
+class PairRow(NamedTuple):
+    """How two methods differ in one quantity, in words."""
+
+    first: str
+    second: str
+    quantity: str
+    """Its label."""
+    difference: str
+    """Of the first less the second, such as "−0.42 dB"."""
+    interval: str
+    """Such as "−0.53 to −0.31"; a dash where there is none."""
+    verdict: str
+    """Such as "better"."""
 
 
 class Figure(NamedTuple):
@@ -50,7 +72,7 @@ class Version(NamedTuple):
     """One rendering of a clip."""
 
     key: str
-    """"original", or a name that is the same in every clip."""
+    """`ORIGINAL`, or a name that is the same in every clip."""
     label: str
     flac: bytes
     spectrogram_png: bytes
@@ -88,3 +110,5 @@ class Page:
     """That made the page."""
     version: str = ""
     """Of the program."""
+    pairs: list[PairRow] = field(default_factory=list)
+    """Below the findings, folded up."""

@@ -25,14 +25,16 @@ def render(page: Page) -> str:
     Raises:
         ValueError: the clips have not all the same versions, each once.
     """
-    names = ["theme.js", "table.js", *(["player.js", "grid.js"] if page.clips else [])]
+    names = ["theme.js", "table.js", "pairs.js", "plots.js", *(["player.js", "grid.js"] if page.clips else [])]
     scripts = [asset(name) for name in names]
+    filled = {key for key in SECTIONS if getattr(page, key)} | ({"findings"} if page.pairs else set())
     return (
         environment()
         .get_template("page.html")
         .render(
             page=page,
-            sections={key: name for key, name in SECTIONS.items() if getattr(page, key)},
+            sections={key: name for key, name in SECTIONS.items() if key in filled},
+            columns=view.columns(page),
             heads=view.heads(page),
             rows=view.table_rows(page),
             figures=[view.drawing(f"figure-{number}", figure) for number, figure in enumerate(page.figures, 1)],

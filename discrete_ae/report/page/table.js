@@ -31,4 +31,13 @@ for (const table of document.querySelectorAll("table.sortable")) {
       sort(column, before ? opposite : heading.dataset.first);
     });
   });
+
+  // Without this program, and on paper, there are all columns.
+  const more = table.closest("section").querySelector("[data-more-columns]");
+  if (!more) continue;
+  table.classList.add("brief");
+  more.hidden = false;
+  more.addEventListener("click", () => {
+    more.setAttribute("aria-pressed", !table.classList.toggle("brief"));
+  });
 }

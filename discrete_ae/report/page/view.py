@@ -23,6 +23,7 @@ class Head(NamedTuple):
     """Which way the first press sorts, so that the best comes first."""
     sorted: str
     """Which way the rows come sorted by it; empty if they are not."""
+    is_minor: bool
 
 
 class TableCell(NamedTuple):
@@ -31,6 +32,7 @@ class TableCell(NamedTuple):
     value: str
     text: str
     is_best: bool
+    is_minor: bool
 
 
 class TableRow(NamedTuple):
@@ -70,7 +72,7 @@ class GridRow(NamedTuple):
 
 def heads(page: Page) -> list[Head]:
     """Headings of the table, that of the methods' names first."""
-    return [Head("method", "", "", "", "ascending", "")] + [
+    return [Head("method", "", "", "", "ascending", "", is_minor=False)] + [
         Head(
             column.label,
             column.unit,
@@ -78,18 +80,21 @@ def heads(page: Page) -> list[Head]:
             {True: "higher", False: "lower", None: ""}[column.higher_is_better],
             _first(column),
             _order(page, column) if column.key == page.sorted_by else "",
+            _is_minor(page, column),
         )
-        for column in page.columns
+        for column in columns(page)
     ]
+
+
+def columns(page: Page) -> list[Column]:
+    """Of the table, those that are shown only on demand last."""
+    return sorted(page.columns, key=lambda column: _is_minor(page, column))
 
 
 def table_rows(page: Page) -> list[TableRow]:
     """Rows of the table in the order of the page."""
-    best = {column.key: _best(page.rows, column) for column in page.columns}
-    return [
-        TableRow(row.label, _remark(row), row.note, [_cell(row, column, best[column.key]) for column in page.columns])
-        for row in page.rows
-    ]
+    shown = [(column, _best(page.rows, column), _is_minor(page, column)) for column in columns(page)]
+    return [TableRow(row.label, _remark(row), row.note, [_cell(row, *about) for about in shown]) for row in page.rows]
 
 
 def drawing(name: str, figure: Figure) -> Drawing:
@@ -127,6 +132,10 @@ def _remark(row: Row) -> str:
     return "baseline" if row.is_baseline else "upper bound" if row.is_bound else ""
 
 
+def _is_minor(page: Page, column: Column) -> bool:
+    return column.is_minor and column.key != page.sorted_by
+
+
 def _known(value: float | None) -> bool:
     return value is not None and not math.isnan(value)
 
@@ -140,10 +149,11 @@ def _best(rows: Sequence[Row], column: Column) -> float | None:
     return max(values) if column.higher_is_better else min(values)
 
 
-def _cell(row: Row, column: Column, best: float | None) -> TableCell:
+def _cell(row: Row, column: Column, best: float | None, is_minor: bool) -> TableCell:
     cell = row.cells.get(column.key, NO_CELL)
     value = repr(float(cell.value)) if cell.value is not None and _known(cell.value) else ""
-    return TableCell(value, cell.text, best is not None and not _remark(row) and cell.value == best)
+    is_best = best is not None and not _remark(row) and cell.value == best if cell.is_best is None else cell.is_best
+    return TableCell(value, cell.text, is_best, is_minor)
 
 
 def _first(column: Column) -> str:

@@ -4,16 +4,14 @@ from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
-import torchaudio
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from discrete_ae.checks import positive, whole_number
 from discrete_ae.data import AudioDataModule
+from discrete_ae.metrics.spectrogram import LEVELS_DB, levels_db
 from discrete_ae.training.logger import RunLogger
 from discrete_ae.training.module import AutoencoderModule
-
-LEVELS_DB = (-80.0, 0.0)
 
 
 class LogClips(pl.Callback):
@@ -59,20 +57,14 @@ class LogClips(pl.Callback):
 
 
 def draw_log_mel(audio: Tensor, sample_rate: int) -> Figure:
-    """Picture of the log-mel spectrogram of audio (N,), on a fixed scale of levels, so that pictures compare."""
-    # Windows of 32 ms, where 64 mel bands leave none empty from 8 kHz upwards.
-    window = 2 * round(0.016 * sample_rate)
-    to_mel = torchaudio.transforms.MelSpectrogram(sample_rate, n_fft=window, hop_length=window // 4, n_mels=40)
-    missing = max(0, window - len(audio))
-    # A full-scale sine has power (window / 4)^2 in its bin under a Hann window: that is 0 dB here.
-    power = to_mel(torch.nn.functional.pad(audio, (0, missing))) / (window / 4) ** 2
+    """Picture of the log-mel spectrogram of audio (N,), as on the page of a comparison, with axes."""
+    levels = levels_db(audio.numpy(), sample_rate)
     figure = Figure(figsize=(6.4, 2.6), layout="constrained")
     axes = figure.subplots()
     seconds, khz = len(audio) / sample_rate, sample_rate / 2000
-    levels = 10 * power.clamp_min(1e-12).log10()
     low, high = LEVELS_DB
     image = axes.imshow(
-        levels.numpy(),
+        levels,
         origin="lower",
         aspect="auto",
         extent=(0, seconds, 0, len(levels)),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from discrete_ae.report.listening.material import read_material
+from discrete_ae.report.listening.material import Material, read_material
 from discrete_ae.report.listening.session import Session
 from tests.report.listening.reports import write_report
 
@@ -15,10 +15,14 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(tmp_path_factory.mktemp("listening") / "report")
 
 
+@pytest.fixture(scope="session")
+def material(report: Path) -> Material:
+    return read_material(report)
+
+
 @pytest.fixture
-def begin(report: Path, tmp_path: Path) -> Callable[..., Session]:
+def begin(material: Material, tmp_path: Path) -> Callable[..., Session]:
     """Begin a session on the report; its ratings lie in tmp_path."""
-    material = read_material(report)
 
     def session(name: str = "first", listener: str = "", methods: list[str] | None = None, seed: int = 3) -> Session:
         chosen = material.chosen(methods)

@@ -11,6 +11,7 @@ from discrete_ae.report.listening import session as session_module
 from discrete_ae.report.listening.material import REFERENCE
 from discrete_ae.report.listening.ratings import read_ratings
 from discrete_ae.report.listening.server import ListeningServer
+from tests.report.browsing import wait
 from tests.report.listening.reports import METHODS
 
 pytestmark = pytest.mark.slow
@@ -56,15 +57,6 @@ def visit(browser: Any, server: ListeningServer) -> Iterator[Callable[..., Any]]
     assert complaints == []
 
 
-def until(page: Any, condition: str) -> None:
-    """Until a condition in JavaScript holds; Playwright's own way to wait is against the page's policy."""
-    for _ in range(500):
-        if page.evaluate(condition):
-            return
-        page.wait_for_timeout(20)
-    raise AssertionError(condition)
-
-
 def audible(page: Any) -> list[str]:
     """Tokens of what comes out once a switch is over."""
     page.wait_for_timeout(80)
@@ -99,7 +91,7 @@ def test_two_recordings_by_mouse_and_by_keys(visit, server, tmp_path):
     told = session.state()["trials"]
     page.get_by_label("Your name").fill("Ann")
     page.get_by_role("button", name="Play a recording").click()
-    until(page, "heard.playing && heard.getContext().state === 'running'")
+    wait(page, "heard.playing && heard.getContext().state === 'running'")
     assert audible(page) == [session.state()["practice"]["reference"]]
     page.get_by_role("button", name="Begin").click()
 
@@ -108,7 +100,7 @@ def test_two_recordings_by_mouse_and_by_keys(visit, server, tmp_path):
     assert [sliders(page).nth(i).is_enabled() for i in range(4)] == [False] * 4
     assert sliders(page).nth(0).get_attribute("aria-valuetext") == "not rated"
     page.get_by_role("button", name="Reference").click()
-    until(page, "heard.playing && heard.position > 0.05")
+    wait(page, "heard.playing && heard.position > 0.05")
     assert audible(page) == [told[0]["reference"]]
     for number, condition in enumerate(first.conditions, 1):
         assert following.is_disabled()

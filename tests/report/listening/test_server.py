@@ -109,13 +109,11 @@ def test_nothing_unblinds(ask, server):
             assert not re.search(rf"\b{re.escape(name)}\b", served)
 
 
-@pytest.mark.parametrize(
-    "host", ["example.com", "127.0.0.1.example.com:80", "localhost.example.com", "[::1]", "", "10.0.0.1"]
-)
-def test_other_names_are_refused(ask, post, server, host):
-    assert ask(Host=host)[0] == 403
-    assert ask("session", Host=host)[0] == 403
-    assert post(Host=host, Origin=f"http://{host}") == 403
+def test_other_names_are_refused(ask, post, server):
+    for host in ("example.com", "127.0.0.1.example.com:80", "localhost.example.com", "[::1]", "", "10.0.0.1"):
+        assert ask(Host=host)[0] == 403, host
+        assert ask("session", Host=host)[0] == 403, host
+        assert post(Host=host, Origin=f"http://{host}") == 403, host
     assert server.session.done == 0
 
 
@@ -135,9 +133,8 @@ def test_ratings_from_other_pages_are_refused(post, server):
     assert server.session.done == 1
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
+def test_other_paths_are_not_there(ask, server):
+    for path in (
         "/",
         "/session",
         "//session",
@@ -148,12 +145,10 @@ def test_ratings_from_other_pages_are_refused(post, server):
         "/SECRET/server.py",
         "/SECRET/..%2fserver.py",
         "/SECRET/sounds/../listen.js",
-    ],
-)
-def test_other_paths_are_not_there(ask, server, path):
-    status, _, body = ask(whole_path=path.replace("SECRET", server.secret))
-    assert status == 404
-    assert b"no such page" in body
+    ):
+        status, _, body = ask(whole_path=path.replace("SECRET", server.secret))
+        assert status == 404, path
+        assert b"no such page" in body
 
 
 def test_damaged_requests(ask, post, server):

@@ -97,15 +97,13 @@ def test_a_trial_is_kept_once(begin, tmp_path):
     assert [row.rating for row in read_ratings(tmp_path / "ratings.csv")] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize(
-    ("number", "grades"),
-    [(0, [1] * 4), (3, [1] * 4), (True, [1] * 4), ("1", [1] * 4), (1, [1] * 3), (1, [1] * 5), (1, [1, 2, 3, 101])]
-    + [(1, [1, 2, 3, grade]) for grade in (-1, 1.5, "4", None, True)],
-)
-def test_what_are_no_ratings(begin, tmp_path, number, grades):
+def test_what_are_no_ratings(begin, tmp_path):
     session = begin()
-    with pytest.raises(UsageError, match="expected"):
-        session.rate(number, grades)
+    numbers = [(number, [1] * 4) for number in (0, 3, True, "1")]
+    grades = [(1, [1, 2, 3, grade]) for grade in (101, -1, 1.5, "4", None, True)]
+    for wrong in (*numbers, (1, [1] * 3), (1, [1] * 5), *grades):
+        with pytest.raises(UsageError, match="expected"):
+            session.rate(*wrong)
     assert read_ratings(tmp_path / "ratings.csv") == []
 
 

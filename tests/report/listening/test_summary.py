@@ -2,13 +2,12 @@
 
 import math
 
-import numpy as np
 import pytest
 
 from discrete_ae.report.listening.anchor import LOW, MID
 from discrete_ae.report.listening.material import REFERENCE
 from discrete_ae.report.listening.ratings import Rating
-from discrete_ae.report.listening.summary import crossed_interval, exclusions, summarize
+from discrete_ae.report.listening.summary import exclusions, summarize
 from discrete_ae.report.listening.words import cells, remarks
 
 
@@ -101,33 +100,3 @@ def test_nothing_rated():
     summary = summarize([])
     assert (summary.conditions, summary.excluded, summary.all_excluded) == ([], [], False)
     assert remarks(summary) == ["Nothing is rated yet."]
-
-
-def test_interval_of_one_listener_is_over_clips():
-    values = np.random.default_rng(1).normal(60, 10, (1, 400))
-    mean, low, high = crossed_interval(values)
-    assert mean == pytest.approx(values.mean())
-    # Of a bootstrap over so many values: normal, with the standard error of the sample.
-    assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.05)
-    assert low < mean < high
-
-
-def test_interval_is_over_listeners_and_clips():
-    # Of sums of one number of the listener and one of the clip, the mean of a resample is the sum of two independent
-    # means, with the variances var / L and var / K.
-    random = np.random.default_rng(2)
-    listeners, clips = random.normal(60, 12, (40, 1)), random.normal(0, 5, (1, 60))
-    mean, low, high = crossed_interval(listeners + clips)
-    expected = math.sqrt(listeners.var() / 40 + clips.var() / 60)
-    assert mean == pytest.approx((listeners + clips).mean())
-    assert high - low == pytest.approx(2 * 1.96 * expected, rel=0.05)
-
-
-def test_intervals_of_what_was_not_rated():
-    assert all(math.isnan(value) for value in crossed_interval(np.full((2, 3), np.nan)))
-    values = np.array([[np.nan, np.nan, np.nan], [70.0, np.nan, np.nan]])
-    assert crossed_interval(values).mean == 70
-    assert math.isnan(crossed_interval(values).low)
-    holes = np.array([[10.0, np.nan], [np.nan, 30.0]])
-    mean, low, high = crossed_interval(holes)
-    assert (mean, low, high) == (20, 10, 30)  # three kinds of resamples have a rating: only one, only the other, both
