@@ -1,7 +1,7 @@
 """`discrete-ae compare`: runs of training side by side, as tables, words, plots, and a page to listen on."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +13,7 @@ from discrete_ae.errors import UsageError
 if TYPE_CHECKING:
     from discrete_ae.report.comparison import Comparison
 
+CLIPS, CLIP_SECONDS = 6, 6.0
 TITLE = "Discrete audio autoencoders compared"
 _SHOWN = ("mel_distance", "si_sdr_db", "stoi", "pesq", "usage", "entropy_coded_bitrate_bps")
 
@@ -45,8 +46,8 @@ def compare(
             help="Scores among mel_distance, stft_distance, si_sdr_db, stoi and pesq.",
         ),
     ] = None,
-    clips: Annotated[int, typer.Option(min=0, help="Clips to listen to.")] = 6,
-    clip_seconds: Annotated[float, typer.Option(min=0.5, max=60, help="Length of a clip.")] = 6.0,
+    clips: Annotated[int, typer.Option(min=0, help="Clips to listen to.")] = CLIPS,
+    clip_seconds: Annotated[float, typer.Option(min=0.5, max=60, help="Length of a clip.")] = CLIP_SECONDS,
     baselines: Annotated[
         bool, typer.Option("--baselines/--no-baselines", help="Opus and Codec 2 beside them, where they are installed.")
     ] = True,
@@ -80,7 +81,7 @@ def compare(
     from rich.console import Console
 
     from discrete_ae.cli.compare_report import ReportOptions, make_report, warn
-    from discrete_ae.cli.comparing import Workshop, recordings_of
+    from discrete_ae.cli.comparing import Workshop, recordings_of, trained_on
     from discrete_ae.evaluation.recordings import find_sources
     from discrete_ae.evaluation.scores import INSTALL, choose
     from discrete_ae.report.folder import claim
@@ -109,7 +110,27 @@ def compare(
     for line in (*lines, *(f"not compared: {one.path.name}: {one.reason}" for one in skipped)):
         warn(errors, line)
     workshop = Workshop(out / "evaluations", sources, choice, device, jobs, force)
-    command = _command(inputs, out, data, sort_by, metrics, checkpoint, baselines=baselines)
+    if data and (count := len(trained_on(found.runs, sources))):
+        lines.append(
+            f"{count} of the {len(sources)} recordings were trained on by a run, and say little of others; give with "
+            "--data such as lie outside its data.root."
+        )
+        warn(errors, f"warning: {lines[-1]}")
+    command = _command(
+        inputs,
+        out,
+        {
+            "--data": data,
+            "--sort-by": sort_by,
+            "--metrics": metrics,
+            "--clips": clips if clips != CLIPS else None,
+            "--clip-seconds": clip_seconds if clip_seconds != CLIP_SECONDS else None,
+            "--checkpoint": checkpoint if checkpoint != "best" else None,
+            "--title": title if title != TITLE else None,
+            "--no-baselines": not baselines,
+            "--no-gradients": not gradients,
+        },
+    )
     options = ReportOptions(out, title, sorted_by, worded, folder, clips, clip_seconds, baselines, gradients, command)
     try:
         report = make_report(options, workshop, groups, skipped, lines, errors)
@@ -140,24 +161,17 @@ def _quantities(sort_by: str | None, chosen: Sequence[str]) -> tuple[str, str]:
     return sort_by, sort_by if sort_by in chosen else default
 
 
-def _command(
-    inputs: Sequence[Path],
-    out: Path,
-    data: Sequence[Path] | None,
-    sort_by: str | None,
-    metrics: str | None,
-    checkpoint: str,
-    *,
-    baselines: bool,
-) -> str:
-    """What the page says that it was made by: what decides on the figures."""
+def _command(inputs: Sequence[Path], out: Path, options: Mapping[str, object]) -> str:
+    """What the page says that it was made by: the options that are not as they are by default."""
     words = ["discrete-ae", "compare", *map(str, inputs), "-o", str(out)]
-    for path in data or ():
-        words += ["--data", str(path)]
-    for name, value in (("--sort-by", sort_by), ("--metrics", metrics)):
-        words += [name, value] if value else []
-    words += ["--checkpoint", checkpoint] if checkpoint != "best" else []
-    words += [] if baselines else ["--no-baselines"]
+    for name, value in options.items():
+        if value is True:
+            words.append(name)
+        elif value:
+            for each in value if isinstance(value, list) else [value]:
+                words += [name, str(each)]
+        elif value == 0 and value is not False:
+            words += [name, "0"]
     return shlex.join(words)
 
 

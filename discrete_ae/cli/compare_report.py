@@ -14,7 +14,7 @@ from discrete_ae.errors import DataError
 from discrete_ae.evaluation.baselines import BaselineCodec, baselines
 from discrete_ae.evaluation.results import Evaluation
 from discrete_ae.report.comparison import BaselineScores, Comparison
-from discrete_ae.report.contents import broken_off, columns_of, notes_of, rows_of, summary_of
+from discrete_ae.report.contents import broken_off, columns_of, notes_of, pairs_of, rows_of, summary_of
 from discrete_ae.report.curves import read_curves
 from discrete_ae.report.excerpts import choose_excerpts
 from discrete_ae.report.findings import findings
@@ -123,6 +123,7 @@ def make_report(
         clips=clips,
         notes=notes_of(comparison, skipped, lines),
         commands=[options.command],
+        pairs=pairs_of(comparison),
         version=discrete_ae.__version__,
     )
     files = {

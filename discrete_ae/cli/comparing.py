@@ -228,6 +228,25 @@ def recordings_of(runs: Sequence[Run]) -> tuple[list[Source], str]:
     )
 
 
+def trained_on(runs: Sequence[Run], sources: Sequence[Source]) -> set[Path]:
+    """The recordings that one of the runs was trained on.
+
+    Raises:
+        DataError: the recordings of a run are below the same folder, and can no longer be read.
+    """
+    found: set[Path] = set()
+    places = {source.path: source.path.resolve() for source in sources}
+    settings = {fingerprint(run.config["data"]): run.config["data"] for run in runs}
+    for data in settings.values():
+        root = Path(data["root"]).expanduser() if data.get("root") else recordings_root() / "train"
+        below = {path for path, place in places.items() if place.is_relative_to(root.resolve())}
+        if below and data.get("root") and not data.get("validation_root"):
+            validated = {path.resolve() for path in validation_recordings(data)[1]}
+            below = {path for path in below if places[path] not in validated}
+        found |= below
+    return found
+
+
 def _said(root: Path) -> str:
     """A folder on a page that may be given away."""
     is_own = root.resolve().is_relative_to(recordings_root().resolve())

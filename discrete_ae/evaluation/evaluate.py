@@ -89,7 +89,10 @@ def evaluate(
     runner = plan.runner._replace(jobs=plan.num_jobs)
     figures, settings = _of_model(model, num_codebooks)
     if plan.timing and (audio := timed_audio(sources, model.sample_rate, model.channels)).shape[1]:
-        factors = time_model(model, audio, runner, num_codebooks)
+        try:
+            factors = time_model(model, audio, runner, num_codebooks)
+        except ValueError as error:  # codes that do not decode: those of latents that are no numbers
+            raise DataError(f"{codec}: cannot code: {error}; use another checkpoint") from error
         figures |= {"encode_rtf": factors.encode, "decode_rtf": factors.decode}
         settings |= {"rtf_device": timing_device(model), "rtf_audio_s": factors.audio_s}
     segment_s = plan.segment_seconds

@@ -4,11 +4,11 @@ import math
 from collections.abc import Sequence
 
 from discrete_ae.evaluation.quantities import PER_FILE, QUANTITIES, Quantity
-from discrete_ae.report.comparison import Comparison, Value
+from discrete_ae.report.comparison import Comparison, Value, Verdict
 from discrete_ae.report.curves import Curve
-from discrete_ae.report.findings import listed
+from discrete_ae.report.findings import listed, ranked
 from discrete_ae.report.methods import Method, flatten, kbps
-from discrete_ae.report.page.content import Cell, Column, Row
+from discrete_ae.report.page.content import Cell, Column, PairRow, Row
 from discrete_ae.report.runs import Skipped
 from discrete_ae.statistics import RESAMPLES
 
@@ -16,6 +16,7 @@ COLUMNS = (
     "mel_distance", "stft_distance", "si_sdr_db", "stoi", "pesq", "entropy_coded_bitrate_bps", "usage", "perplexity",
     "nominal_bitrate_bps", "encode_rtf", "decode_rtf", "parameters", "macs_per_second",
 )  # fmt: skip
+_MINOR = {"nominal_bitrate_bps", "encode_rtf", "decode_rtf", "parameters", "macs_per_second"}
 _SPREAD = {"usage", "perplexity", "entropy_coded_bitrate_bps", *(quantity.name for quantity in PER_FILE)}
 _SCALES = {"bps": (1000, "kbps", 2)}
 _LARGE = 10_000
@@ -41,7 +42,8 @@ def columns_of(comparison: Comparison, sorted_by: str) -> list[Column]:
         if any(not math.isnan(comparison.value(label, name).mean) for label in labels):
             quantity = QUANTITIES[name]
             unit = _SCALES[quantity.unit][1] if quantity.unit in _SCALES else quantity.unit
-            found.append(Column(name, quantity.label, unit, quantity.higher_is_better, quantity.meaning))
+            minor = name in _MINOR
+            found.append(Column(name, quantity.label, unit, quantity.higher_is_better, quantity.meaning, minor))
     return found
 
 
@@ -56,16 +58,43 @@ def rows_of(comparison: Comparison, sorted_by: str) -> list[Row]:
         return math.isnan(mean), 0.0 if math.isnan(mean) else sign * mean
 
     keys = [column.key for column in columns_of(comparison, sorted_by)]
+    leading = {key: _leading(comparison, key) for key in keys}
+
+    def cell(label: str, key: str) -> Cell:
+        found, among = _cell(comparison.value(label, key), QUANTITIES[key]), leading[key]
+        return found if among is None else found._replace(is_best=label in among)
+
     return [
         Row(
             label,
-            {key: _cell(comparison.value(label, key), QUANTITIES[key]) for key in keys},
+            {key: cell(label, key) for key in keys},
             is_baseline=label not in notes,
             note=notes.get(label, ""),
             is_bound=label in without_codes,
         )
         for label in sorted(_labels(comparison), key=place)
     ]
+
+
+def pairs_of(comparison: Comparison) -> list[PairRow]:
+    """Every pair of methods in every score that has a better and a worse, by score."""
+    found = []
+    for quantity in PER_FILE:
+        for difference in comparison.differences(quantity.name) if quantity.higher_is_better is not None else ():
+            if difference.verdict == Verdict.NOT_COMPARED:
+                continue
+            mean, low, high = (f"{value:.{quantity.digits}f}" for value in difference[3:6])
+            found.append(
+                PairRow(
+                    difference.first,
+                    difference.second,
+                    quantity.label,
+                    f"{mean} {quantity.unit}".rstrip(),
+                    "–" if math.isnan(difference.low) else f"{low} to {high}",
+                    difference.verdict,
+                )
+            )
+    return found
 
 
 def summary_of(comparison: Comparison, data: str) -> list[str]:
@@ -88,6 +117,11 @@ def summary_of(comparison: Comparison, data: str) -> list[str]:
         f"at a nominal {listed(list(rates))} kbps;" if rates else ";",
         f"compared on {_count(len(comparison.paths), 'recording')} ({seconds:.0f} s) of {data}, through hard codes.",
     ]
+    taken = {m.label: comparison.value(m.label, "entropy_coded_bitrate_bps").mean for m in methods}
+    known = {label: rate for label, rate in taken.items() if not math.isnan(rate)}
+    least, most = min(known, key=known.__getitem__, default=""), max(known, key=known.__getitem__, default="")
+    if least != most:
+        about.append(f"Entropy-coded, they take {kbps(known[least])} ({least}) to {kbps(known[most])} kbps ({most}).")
     baselines = [baseline.label for baseline in comparison.baselines]
     beside = f"Beside them: {listed(baselines)}." if baselines else ""
     return [" ".join(about).replace(" ;", ";"), *filter(None, [beside])]
@@ -158,6 +192,19 @@ def _on_seeds(comparison: Comparison) -> list[str]:
     if len(alone) == len(comparison.methods):
         return ["One seed each: what another training of the same method would give is not known, nor its spread."]
     return [f"One seed only, hence no spread: {listed(alone)}."] if alone else []
+
+
+def _leading(comparison: Comparison, name: str) -> set[str] | None:
+    """The best method in a score and those that cannot be told apart from it; None for what is no score."""
+    quantity = QUANTITIES[name]
+    if quantity not in PER_FILE or quantity.higher_is_better is None:
+        return None
+    coded = [method for method in comparison.methods if method.nominal_bitrate_bps is not None]
+    order = ranked(comparison, coded, name)
+    alike = [
+        other for other in order[1:] if comparison.difference(other, order[0], name).verdict == Verdict.NOT_TOLD_APART
+    ]
+    return {method.label for method in [*order[:1], *alike]}
 
 
 def _is_network(key: str) -> bool:
