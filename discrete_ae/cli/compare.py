@@ -80,8 +80,9 @@ def compare(
     """
     from rich.console import Console
 
+    from discrete_ae.cli.compare_recordings import recordings_of, trained_on
     from discrete_ae.cli.compare_report import ReportOptions, make_report, warn
-    from discrete_ae.cli.comparing import Workshop, recordings_of, trained_on
+    from discrete_ae.cli.comparing import Workshop
     from discrete_ae.evaluation.recordings import find_sources
     from discrete_ae.evaluation.scores import INSTALL, choose
     from discrete_ae.report.folder import claim

@@ -18,7 +18,8 @@ import discrete_ae
 from discrete_ae.build import validation_recordings
 from discrete_ae.cli import main
 from discrete_ae.cli.compare import _print
-from discrete_ae.cli.comparing import at_fault, trained_on
+from discrete_ae.cli.compare_recordings import trained_on
+from discrete_ae.cli.comparing import at_fault
 from discrete_ae.data import find_audio, split_by_hash
 from discrete_ae.evaluation.recordings import Source
 from discrete_ae.evaluation.results import Evaluation

@@ -19,6 +19,7 @@ from discrete_ae.quantizers import (
 )
 from discrete_ae.rounding import Sigmoid, StraightThrough
 from discrete_ae.schedules import Schedule, follow_schedules
+from tests.names import without_addresses
 
 
 def binary(num_stages: int, channels: int = 1, dropout: float | Schedule = 0.0) -> ResidualQuantizer:
@@ -385,7 +386,7 @@ class NoQuantizer(torch.nn.Module):
         ({"stage": ScalarQuantizer([2], 1, StraightThrough())}, "stage"),
         *[({"stage": stage}, "stage") for stage in (None, 3, NoQuantizer, lambda: IdentityQuantizer(4), dict)],
     ],
-    ids=str,
+    ids=without_addresses,
 )
 def test_wrong_arguments_are_refused_by_name(changed, named):
     arguments = {"stage": functools.partial(ScalarQuantizer, [2], 1, StraightThrough()), "num_stages": 2} | changed

@@ -11,6 +11,7 @@ from vector_quantize_pytorch import FSQ
 from discrete_ae import rounding as roundings
 from discrete_ae.quantizers import ScalarQuantizer
 from discrete_ae.rounding import Rounding, Sigmoid, StraightThrough
+from tests.names import without_addresses
 
 BOUNDS = ("tanh", "sigmoid", "clamp")
 NUMPY_BOUNDS = {
@@ -299,7 +300,7 @@ def test_dequantize_is_fsqs_codebook(levels):
         *[({"rounding": r}, "rounding") for r in (None, "round", torch.round, StraightThrough(op="floor"))],
         *[({"bound": bound}, "bound") for bound in ("relu", None, "")],
     ],
-    ids=str,
+    ids=without_addresses,
 )
 def test_wrong_arguments_are_refused_by_name(changed, named):
     arguments = {"levels": [4, 4], "num_codebooks": 2, "rounding": StraightThrough(), "bound": "tanh"} | changed
