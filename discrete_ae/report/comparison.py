@@ -79,14 +79,15 @@ class Difference(NamedTuple):
     high: float
     basis: Basis
     seeds: tuple[int, ...]
-    """That both have. Checkpoints are compared by these where there is one, else by their means over seeds."""
+    """That both have. Checkpoints are compared by their means over all seeds, which are those of the table."""
     counts: tuple[int, int]
     """Of the seeds of each that were compared."""
     files: int
     agreeing: int
     """Of the seeds in common, those whose own difference has the sign of the mean."""
     spread: float
-    """Over seeds, of the two together: the root of the mean of their two variances; NaN of checkpoints."""
+    """Over seeds, of the two together: the root of the mean of their two variances, or that of the one that has several
+    seeds; NaN where neither has."""
     student: float
     """Half the width of the 95 % interval over seeds alone, by Student's t of the differences of seeds in common, by
     Welch's of seeds of their own; NaN of checkpoints."""
@@ -189,7 +190,7 @@ class Comparison:
         else:
             basis = Basis.APART if min(len(first.seeds), len(second.seeds)) > 1 else Basis.CHECKPOINTS
         one, other = (self._of_seeds(method, name, common, basis) for method in (first, second))
-        counts = len(one), len(other)
+        counts = (len(first.seeds), len(second.seeds)) if basis is Basis.CHECKPOINTS else (len(one), len(other))
         labels = first.label, second.label, name
         if not one.size or np.isnan(one).any() or np.isnan(other).any():
             nan = math.nan
@@ -198,7 +199,10 @@ class Comparison:
         runs, other_runs = one.mean(1), other.mean(1)
         agreeing = 0
         spread = student = math.nan
-        if basis is not Basis.CHECKPOINTS:
+        if basis is Basis.CHECKPOINTS:
+            known = [self.value(method.label, name).spread for method in (first, second) if len(method.seeds) > 1]
+            spread = known[0] if known else math.nan
+        else:
             spread = math.sqrt((runs.var(ddof=1) + other_runs.var(ddof=1)) / 2)
         if basis is Basis.PAIRED:
             agreeing = int((np.sign(runs - other_runs) == np.sign(interval.mean)).sum())
@@ -218,7 +222,7 @@ class Comparison:
         scores = self.scores(method.label, name)
         if basis is Basis.APART:
             return scores
-        if not common:
+        if basis is Basis.CHECKPOINTS:
             return scores.mean(0, keepdims=True)
         return scores[[method.seeds.index(seed) for seed in common]]
 

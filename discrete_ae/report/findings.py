@@ -61,7 +61,9 @@ def seeds_of(difference: Difference) -> str:
     if difference.basis is Basis.APART:
         one, other = difference.counts
         return f"{one} and {other} seeds of their own"
-    return "of these two checkpoints only" if difference.seeds else "no seed in common, of these checkpoints only"
+    if max(difference.counts) > 1:
+        return f"{difference.counts[0]} and {difference.counts[1]} seeds, of these checkpoints only"
+    return "of these two checkpoints only" + ("" if difference.seeds else ", of different seeds")
 
 
 def listed(names: Sequence[str]) -> str:
@@ -157,7 +159,8 @@ def _chance(comparison: Comparison, name: str) -> list[str]:
     if len(over_seeds) < len(pairs):
         text.append(
             f"{'Where a method has' if over_seeds else 'With'} one seed, a difference is called one where the interval "
-            "over recordings excludes 0; another training of the same method might turn it round."
+            "over recordings excludes 0 and it is larger than the spread, where there is one; another training of the "
+            "same method might turn it round."
         )
     return [" ".join(text)]
 

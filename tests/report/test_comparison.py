@@ -106,10 +106,18 @@ def test_an_interval_that_holds_0_forbids_it():
 
 
 def test_one_seed_is_a_verdict_on_checkpoints():
-    found = difference({0: list(FILES)}, {0: list(FILES + 1), 1: list(FILES + 9)}, "si_sdr_db")
+    found = difference({0: list(FILES)}, {0: list(FILES + 1)}, "si_sdr_db")
     assert (found.mean, found.seeds, found.over_seeds) == (-1.0, (0,), False)
     assert math.isnan(found.spread)
     assert found.verdict is Verdict.WORSE  # a ratio: higher is better
+
+
+@pytest.mark.parametrize(("last", "verdict"), [(9.0, Verdict.NOT_TOLD_APART), (2.0, Verdict.WORSE)])
+def test_one_seed_is_held_against_the_mean_and_the_spread_of_several(last, verdict):
+    found = difference({0: list(FILES)}, {0: list(FILES + 1), 1: list(FILES + last)}, "si_sdr_db")
+    assert (found.mean, found.counts, found.over_seeds) == (-(1 + last) / 2, (1, 2), False)
+    assert found.spread == pytest.approx((last - 1) / math.sqrt(2))  # 5.7 of a difference of 5, 0.7 of one of 1.5
+    assert found.verdict is verdict
 
 
 def test_without_common_seeds_one_seed_is_held_against_the_mean_over_seeds():
