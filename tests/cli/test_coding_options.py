@@ -174,6 +174,7 @@ def test_interrupt_in_the_middle_of_a_recording_ends_cleanly(here, small_checkpo
         deadline = time.monotonic() + 60
         while not (here / "out/a.npz").exists() and time.monotonic() < deadline:
             time.sleep(0.005)
+        time.sleep(0.3)  # the file is there a moment before it is counted; the long recording takes seconds
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (130, "")

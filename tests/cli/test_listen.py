@@ -76,7 +76,10 @@ def listener(monkeypatch):
 
     threads: list[threading.Thread] = []
     monkeypatch.setenv("DISPLAY", ":0")
+    # A process that a shell started in the background ignores it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield plan
+    signal.signal(signal.SIGINT, before)
     for thread in threads:
         thread.join()
 
