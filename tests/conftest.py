@@ -1,7 +1,7 @@
 """Shared fixtures: short training runs of a very small model on generated recordings."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,14 @@ SMALL = (
     "callbacks.clips.max_seconds=0.5",
     "trainer.log_every_n_steps=1",
 )
+
+
+@pytest.fixture(autouse=True)
+def _no_handlers_are_left() -> Iterator[None]:
+    """Hydra's, of a training in a test, write to a stream that pytest closes."""
+    handlers = list(logging.root.handlers)
+    yield
+    logging.root.handlers[:] = handlers
 
 
 @pytest.fixture(scope="session")

@@ -91,7 +91,7 @@ def test_two_recordings_by_mouse_and_by_keys(visit, server, tmp_path):
     told = session.state()["trials"]
     page.get_by_label("Your name").fill("Ann")
     page.get_by_role("button", name="Play a recording").click()
-    wait(page, "heard.playing && heard.getContext().state === 'running'")
+    wait(page, "window.heard?.playing && heard.getContext().state === 'running'")
     assert audible(page) == [session.state()["practice"]["reference"]]
     page.get_by_role("button", name="Begin").click()
 
@@ -100,7 +100,7 @@ def test_two_recordings_by_mouse_and_by_keys(visit, server, tmp_path):
     assert [sliders(page).nth(i).is_enabled() for i in range(4)] == [False] * 4
     assert sliders(page).nth(0).get_attribute("aria-valuetext") == "not rated"
     page.get_by_role("button", name="Reference").click()
-    wait(page, "heard.playing && heard.position > 0.05")
+    wait(page, "window.heard?.playing && heard.position > 0.05")
     assert audible(page) == [told[0]["reference"]]
     for number, condition in enumerate(first.conditions, 1):
         assert following.is_disabled()
