@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, cast
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -44,9 +45,6 @@ def _run_name(*keys: str, _root_: DictConfig) -> str:
 
 def _rate(config: DictConfig) -> str:
     """The nominal bitrate, such as "3.2kbps"."""
-    # Here, not above: completing a command line should not wait for PyTorch.
-    import torch
-
     try:
         with torch.device("meta"):
             model = build_model(cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True)))
