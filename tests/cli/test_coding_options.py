@@ -178,7 +178,11 @@ def test_interrupt_in_the_middle_of_a_recording_ends_cleanly(here, small_checkpo
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (130, "")
-    assert err == "warning: interrupted after 1 file encoded; the same command with --skip-existing goes on\n"
+    # On a busy machine the second, of half an hour, may still be read when the first is there and not yet counted.
+    counts = ("0 files", "1 file")
+    assert err in [
+        f"warning: interrupted after {n} encoded; the same command with --skip-existing goes on\n" for n in counts
+    ]
     assert [path.name for path in (here / "out").iterdir()] == ["a.npz"]
 
 
