@@ -1,5 +1,6 @@
 """`encode` and `decode` beyond files and folders: formats, patterns, pipes, broken-off runs, full disks, long audio."""
 
+import functools
 import re
 import resource
 import signal
@@ -170,7 +171,10 @@ def test_interrupt_in_the_middle_of_a_recording_ends_cleanly(here, small_checkpo
     write(here / "in/a.wav", 16000)
     write(here / "in/long.wav", 16000 * 1800)
     given = [*MAIN, "encode", "in", "-o", "out", "-c", str(small_checkpoint), "--device", "cpu", "--jobs", "1"]
-    with subprocess.Popen(given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    # A process that a shell started in the background ignores it, and so would its children.
+    heeding = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(given, **pipes, preexec_fn=heeding) as process:
         deadline = time.monotonic() + 60
         while not (here / "out/a.npz").exists() and time.monotonic() < deadline:
             time.sleep(0.005)
