@@ -8,11 +8,11 @@ when discriminators are added.
 Axes: B batch, C audio channels, N samples.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from discrete_ae.checks import positive, whole_number
 
@@ -44,7 +44,7 @@ class Adversary(nn.Module):
             raise ValueError("discriminators: expected at least one, got none; set loss.adversary=null to have none")
         if set(weights) != set(TERMS):
             raise ValueError(f"weights: expected one for each of {sorted(TERMS)}, got {sorted(weights)}")
-        self.discriminators = nn.ModuleDict(present)
+        self.discriminators = _Discriminators(present)
         self.weights = {name: positive(f"weights.{name}", weights[name]) for name in TERMS}
         self.begin_step = whole_number("begin_step", begin_step, 0)
 
@@ -54,7 +54,7 @@ class Adversary(nn.Module):
         Scores of 1 are real, of 0 reconstructed; the loss is 0 for a perfect discriminator, 1/2 at chance. Its gradient
         goes to the discriminators, never to the reconstruction (B, C, N).
         """
-        outputs = self._judge(torch.cat([target.float(), reconstruction.detach().float()]))
+        outputs = self.discriminators(torch.cat([target.float(), reconstruction.detach().float()]))
         scores = [maps[-1].float().chunk(2) for maps in outputs]
         losses = [(1 - real).square().mean() + fake.square().mean() for real, fake in scores]
         return torch.stack(losses).mean()
@@ -69,9 +69,9 @@ class Adversary(nn.Module):
         The gradient goes to the reconstruction (B, C, N), never to the discriminators' parameters.
         """
         with torch.no_grad():
-            wanted = self._judge(target.float())
-        with _held_fast(self.discriminators):
-            found = self._judge(reconstruction.float())
+            wanted = self.discriminators(target.float())
+        constants = {name: parameter.detach() for name, parameter in self.discriminators.named_parameters()}
+        found = functional_call(self.discriminators, constants, reconstruction.float())
         scores = [(1 - maps[-1].float()).square().mean() for maps in found]
         distances = [
             torch.stack([_relative_distance(*pair) for pair in zip(maps[:-1], goals[:-1], strict=True)]).mean()
@@ -79,24 +79,15 @@ class Adversary(nn.Module):
         ]
         return {"adversarial": torch.stack(scores).mean(), "feature_matching": torch.stack(distances).mean()}
 
-    def _judge(self, audio: Tensor) -> list[list[Tensor]]:
-        """Feature maps of every part of every discriminator."""
-        return [maps for discriminator in self.discriminators.values() for maps in discriminator(audio)]
+
+class _Discriminators(nn.ModuleDict):
+    """Discriminators by name, all of which judge the same audio."""
+
+    def forward(self, audio: Tensor) -> list[list[Tensor]]:
+        """Feature maps of every part of every discriminator for audio (B, C, N)."""
+        return [maps for discriminator in self.values() for maps in discriminator(audio)]
 
 
 def _relative_distance(found: Tensor, wanted: Tensor) -> Tensor:
     found, wanted = found.float(), wanted.float()
     return (found - wanted).abs().mean() / wanted.abs().mean().clamp_min(_FLOOR)
-
-
-@contextmanager
-def _held_fast(module: nn.Module) -> Iterator[None]:
-    """No parameter of the module requires a gradient inside; those that did do again after."""
-    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    for parameter in learning:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in learning:
-            parameter.requires_grad_(True)

@@ -8,11 +8,9 @@ Axes: B batch, C audio channels, N samples.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from discrete_ae.checks import in_unit_interval, positive
 
@@ -69,21 +67,3 @@ class LossBalancer(nn.Module):
             sums.lerp_(torch.stack([norm, torch.ones_like(norm)]).to(sums), 1 - self.ema_decay)
             averages[name] = (sums[0] / sums[1]).clamp_min(_TINY)
         return averages
-
-
-def balanced(value: Tensor, reconstruction: Tensor, gradient: Tensor) -> Tensor:
-    """`value`, a scalar, whose gradient with respect to `reconstruction` is `gradient` instead of its own."""
-    return _WithGradient.apply(reconstruction, value.detach(), gradient.detach())
-
-
-class _WithGradient(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, reconstruction: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
-        ctx.save_for_backward(gradient)
-        return value.clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (gradient,) = ctx.saved_tensors
-        return gradients[0] * gradient, None, None

@@ -45,14 +45,14 @@ class FramedDFT(nn.Module):
         A complex gradient is that of the real part plus i times that of the imaginary part.
         """
         # irfft counts a bin twice if it stands for its mirror image too: all but the first and an even window's last.
-        gradient[..., 1 : (self.window_length + 1) // 2] *= 0.5
+        torch.view_as_real(gradient)[..., 1 : (self.window_length + 1) // 2, :].mul_(0.5)
         frames = torch.fft.irfft(gradient, n=self.window_length, norm="forward")
         frames *= self.window.to(frames.dtype)
         length, margin = max(num_samples, self.window_length), self.margin
         padded = self._overlap_add(frames, length + 2 * margin)
         signals = padded[:, margin : margin + length]
-        signals[:, 1 : margin + 1] += padded[:, :margin].flip(-1)
-        signals[:, -margin - 1 : -1] += padded[:, -margin:].flip(-1)
+        signals[:, 1 : margin + 1].add_(padded[:, :margin].flip(-1))
+        signals[:, -margin - 1 : -1].add_(padded[:, -margin:].flip(-1))
         return signals[:, :num_samples]
 
     def _overlap_add(self, frames: Tensor, length: int) -> Tensor:
@@ -62,7 +62,7 @@ class FramedDFT(nn.Module):
         sums = frames.new_zeros((len(frames), hops, self.hop))
         for shift in range(shifts):
             share = frames[..., shift * self.hop : (shift + 1) * self.hop]
-            sums[:, shift : shift + count, : share.shape[-1]] += share
+            sums[:, shift : shift + count, : share.shape[-1]].add_(share)
         return sums.flatten(1)[:, :length]
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-import torchaudio.functional as audio_functional
 from torch import Tensor, nn
 
 from discrete_ae.losses.frames import at_least_4_samples, filled_up
@@ -35,16 +34,11 @@ class Spectrogram(nn.Module):
 
     def forward(self, audio: Tensor) -> Tensor:
         """See the class."""
-        return audio_functional.spectrogram(
-            filled_up(audio, self.window_length),
-            pad=0,
-            window=self.window,
-            n_fft=self.window_length,
-            hop_length=self.window_length // 4,
-            win_length=self.window_length,
-            power=self.power,
-            normalized="window" if self.power is None else False,
-        )
+        signals = filled_up(audio, self.window_length).flatten(0, -2)
+        hop = self.window_length // 4
+        spectra = torch.stft(signals, self.window_length, hop, window=self.window, return_complex=True)
+        spectra = spectra.unflatten(0, audio.shape[:-1])
+        return spectra.abs() if self.power == 1 else spectra / torch.linalg.vector_norm(self.window)
 
 
 class MultiResolutionSTFT(nn.Module):

@@ -9,7 +9,8 @@ channels, codebook k has [k d, (k + 1) d).
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -40,6 +41,25 @@ class _WithValue(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         return gradients[0], None
+
+
+@contextmanager
+def exact_products() -> Iterator[None]:
+    """Compute matrix products in full float32 inside, not in TensorFloat-32.
+
+    TensorFloat-32 rounds the factors to 10 bits, after which another entry of a codebook may be the nearest.
+    """
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _exact_products() -> AbstractContextManager[None]:
+    # A setting of the process cannot be part of a graph: who calls the graph sets it (training/compiled.py).
+    return nullcontext() if torch.compiler.is_compiling() else exact_products()
 
 
 class Quantizer(Scheduled, ABC):
@@ -75,7 +95,7 @@ class Quantizer(Scheduled, ABC):
             ValueError: for latents of another shape or dtype.
         """
         self._check_latents(latents)
-        with torch.autocast(latents.device.type, enabled=False):
+        with torch.autocast(latents.device.type, enabled=False), _exact_products():
             # Contiguous, so that no code depends on which vectorized path a strided tensor would take.
             quantized = self.quantize(latents.float().contiguous())
             if not self.training and self.num_codebooks:
@@ -119,7 +139,7 @@ class Quantizer(Scheduled, ABC):
             ValueError: for codes of another shape or dtype, or out of range.
         """
         self.check_codes(codes)
-        with torch.autocast(codes.device.type, enabled=False):
+        with torch.autocast(codes.device.type, enabled=False), _exact_products():
             return self.dequantize(codes)
 
     def check_count(self, num_codebooks: int | None) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from discrete_ae.losses import LossBalancer
-from discrete_ae.losses.balancer import balanced
+from discrete_ae.losses.given_gradient import with_gradient
 
 
 def of_norms(*norms: float) -> Tensor:
@@ -75,7 +75,7 @@ def test_norms_are_averaged_over_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_value_is_kept_and_the_gradient_is_the_given_one() -> None:
     reconstruction = torch.zeros(1, 1, 2, requires_grad=True)
-    value = balanced(torch.tensor(5.0), reconstruction, torch.tensor([[[1.0, -2.0]]]))
+    value = with_gradient(torch.tensor(5.0), reconstruction, torch.tensor([[[1.0, -2.0]]]))
     assert value == 5
     (3 * value).backward()
     assert torch.equal(reconstruction.grad, torch.tensor([[[3.0, -6.0]]]))
