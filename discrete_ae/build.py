@@ -171,7 +171,9 @@ def build_training(config: DictConfig, hyperparameters: Mapping[str, str | float
         check_scaled_loss,
         on_gpu,
         resolved_precision,
+        uses_cuda_graphs,
     )
+    from discrete_ae.training.compiled import compiler
 
     check_run(config)
     pl.seed_everything(config.seed, verbose=False)
@@ -193,7 +195,7 @@ def build_training(config: DictConfig, hyperparameters: Mapping[str, str | float
         "optimizer": _instantiate(config, "optim.optimizer"),
         "scheduler": _instantiate(config, "optim.scheduler"),
         "seed": config.seed,
-        "compile_model": config.compile,
+        "compiled": compiler(cuda_graphs=uses_cuda_graphs(config)) if config.compile else None,
     }
     check_scaled_loss(config)
     settings = {

@@ -152,7 +152,7 @@ def _say_what_runs(run: TrainingRun, chosen: Mapping[str, str]) -> None:
     print(f"{chosen['quantizer']} · {chosen['model']} · {millions:.1f} M parameters · {rate:.2f} kbps")
     print(f"recordings: {run.data.describe()}")
     print(f"run folder: {run.run_dir}")
-    if run.module.is_compiled:
+    if run.module.compiled:
         print("compiling at the first step, which takes a minute or so")
 
 
@@ -176,7 +176,7 @@ def _quieten() -> None:
         ".*The dirpath has changed from.*",  # or in a new one
         ".*smaller than the logging interval.*",
         ".*It is recommended to use .self.log.*sync_dist.*",  # what is logged is that of all ranks already
-        ".*Dynamo detected a call to a .functools.lru_cache.*",  # compile=true, in vector-quantize-pytorch
+        ".*does not support code generation for complex operators.*",  # compile=true: FFTs stay as they are
         ".*isinstance.treespec, LeafSpec.. is deprecated.*",  # Lightning 2.6 with torch 2.11
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -106,7 +106,8 @@ class WeightedLoss(nn.Module):
         named = {**terms, **opposed}
         if balancing and self.balancer is not None:
             # Kept for one another: adversarial terms share the discriminators' graph.
-            gradients = {n: torch.autograd.grad(value, source, retain_graph=True)[0] for n, value in named.items()}
+            with torch.autocast(target.device.type, enabled=False):
+                gradients = {n: torch.autograd.grad(value, source, retain_graph=True)[0] for n, value in named.items()}
             total = with_gradient(total, reconstruction, self.balancer(gradients))
             named, reconstructed = {name: value.detach() for name, value in named.items()}, reconstructed.detach()
         for name, value in auxiliary.items():

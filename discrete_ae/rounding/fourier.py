@@ -65,24 +65,24 @@ class Fourier(Rounding):
             raise ValueError(f"weights: expected one of {', '.join(get_args(FourierWeights))}, got {weights!r}")
         self.weights = weights
         self.set_number("terms", terms, partial(whole_number, least=1))
-        most = max(terms.first, terms.last) if isinstance(terms, Schedule) else self.terms
+        most = max(terms.first, terms.last) if isinstance(terms, Schedule) else terms
         # The error h^2/8 max|s''| of linear interpolation, with |s''| <= 2 pi N (N + 1), is below 1e-4 for h = 1/128 N.
         entries = 2 ** math.ceil(math.log2(max(128, int(most)) * 128))
         self.register_buffer("_table", torch.empty(4, entries), persistent=False)
-        self._fill_table()
+        self._fill_table(int(terms.first) if isinstance(terms, Schedule) else terms)
 
     def write_number(self, name: str, value: float) -> float:
         """See Scheduled."""
         if name != "terms":
             return super().write_number(name, value)
-        if round(value) != int(self.terms):
+        if round(value) != self._tabulated_terms:
             super().write_number(name, round(value))
-            self._fill_table()
+            self._fill_table(round(value))
         return round(value)
 
     def _coefficients(self) -> Tensor:
         """The weights w_1 ... w_N, float64."""
-        terms = int(self.terms)
+        terms = self._tabulated_terms
         n = torch.arange(1, terms + 1, dtype=torch.float64)
         if self.weights == "fejer":
             return 1 - n / (terms + 1)
@@ -97,8 +97,9 @@ class Fourier(Rounding):
             c1, c2 = weight + 2 * cosine * c1 - c2, c1
         return sine * s1 / math.pi, 2 * (cosine * c1 - c2)
 
-    def _fill_table(self) -> None:
+    def _fill_table(self, terms: int) -> None:
         """Fill the rows: s(x) - x and s'(x) at the fractions 0, h, 2h ... of x, and of each the step to the next."""
+        self._tabulated_terms = terms  # a GPU would have to be waited for to read them from the buffer
         if self._table.is_meta:  # of an outline without memory
             return
         fraction = torch.linspace(0, 1, self._table.shape[1] + 1, dtype=torch.float64)

@@ -6,6 +6,7 @@ Axes: B batch, C audio channels, N samples.
 from collections.abc import Callable
 from typing import Any, cast
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -38,6 +39,8 @@ class AdversarialModule(AutoencoderModule):
         self.make_discriminator_optimizer = discriminator_optimizer
         self.gradient_clip_val = gradient_clip_val
         self.automatic_optimization = False
+        judge = self.adversary.discriminator_loss
+        self.discriminator_loss = self.compiled(judge) if self.compiled else judge
 
     @property
     def adversary(self) -> Adversary:
@@ -63,20 +66,21 @@ class AdversarialModule(AutoencoderModule):
         output = self._training_output(audio, batch_idx)
 
         if adversarial:
-            loss = self.adversary.discriminator_loss(output.reconstruction, audio)
+            loss = self.discriminator_loss(output.reconstruction, audio)
             self._watch(loss)
-            self.log("train/discriminator", loss.detach())
+            if self._is_logged:
+                self.log("train/discriminator", loss.detach())
             discriminators.zero_grad()
-            self.manual_backward(loss)
+            self._backward(loss)
             self._clip(discriminators.optimizer)
             discriminators.optimizer.step()  # not through Lightning, whose count of steps is the autoencoder's
             discriminator_rate.step()
 
-        values = self.loss(output.reconstruction, audio, output.losses, adversarial=adversarial)
+        values = self.training_loss(output.reconstruction, audio, output.losses, adversarial=adversarial)
         self._watch(values.total)
         self._log_training(values, output.codes)
         generator.zero_grad()
-        self.manual_backward(values.total)
+        self._backward(values.total)
         generator.step()
         generator_rate.step()
 
@@ -84,6 +88,11 @@ class AdversarialModule(AutoencoderModule):
         """See AutoencoderModule; only the autoencoder's step comes here."""
         super().on_before_optimizer_step(optimizer)
         self._clip(optimizer)
+
+    def _backward(self, loss: Tensor) -> None:
+        # Lightning runs all of a step under autocast; a backward has the precisions of its forward.
+        with torch.autocast(self.device.type, enabled=False):
+            self.manual_backward(loss)
 
     def _clip(self, optimizer: Optimizer) -> None:
         algorithm = cast(Any, self.trainer).gradient_clip_algorithm

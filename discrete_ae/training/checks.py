@@ -73,6 +73,17 @@ def on_gpu(config: Any) -> bool:
     return config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
+def uses_cuda_graphs(config: Any) -> bool:
+    """Whether compile=true may give a GPU its work as CUDA graphs.
+
+    One GPU alone: how the gradients that a graph leaves in its own memory go with those that DDP sums is untried. And
+    no accumulated gradients: a graph overwrites those of the batch before.
+    """
+    trainer = config.trainer
+    is_single = trainer.devices in (1, "1") and trainer.get("num_nodes", 1) == 1
+    return on_gpu(config) and is_single and trainer.get("accumulate_grad_batches", 1) == 1
+
+
 def resolved_precision(config: Any) -> str:
     """The trainer's precision, "auto" resolved: bf16 where a GPU will be used that has it."""
     if config.trainer.precision != "auto":

@@ -1,4 +1,4 @@
-"""torch.compile of the forward that trains. Axes: B batch, C audio channels, N samples."""
+"""torch.compile of what a training step computes. Axes: B batch, C audio channels, N samples."""
 
 import os
 import shutil
@@ -6,44 +6,52 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch._dynamo.exc import Unsupported
 
 from discrete_ae.errors import UsageError
 from discrete_ae.model import AutoencoderOutput, DiscreteAutoencoder
-from discrete_ae.quantizers import Quantized
+from discrete_ae.quantizers.base import exact_products
+
+Compiler = Callable[[Callable], Callable]
+"""Makes a compiled function of a function: one graph, for the shapes of the first call. Training has crops of one
+length in batches of one size."""
+
+
+def compiler(*, cuda_graphs: bool) -> Compiler:
+    """Return what compiles the parts of a training step.
+
+    Args:
+        cuda_graphs: whether a GPU is given each part in one launch ("reduce-overhead"). Results then live until the
+            next step: a gradient that is accumulated over several batches does not survive it.
+    """
+    torch.compiler.reset()  # what earlier runs of a multirun compiled counts against Dynamo's limit
+    mode = "reduce-overhead" if cuda_graphs else None
+
+    def compiled(function: Callable) -> Callable:
+        return torch.compile(function, fullgraph=True, dynamic=False, mode=mode)
+
+    return compiled
 
 
 class CompiledForward:
     """A model's forward in three compiled parts: audio to latents, the quantizer, latents to audio.
 
-    Every part is one graph for one shape: training has crops of one length in batches of one size, and whatever else
-    runs the model (validation, clips) runs it as it is. A quantizer that cannot be one graph, as those of
-    vector-quantize-pytorch with their branches on data, is left as it is too.
-
-    It holds functions, no modules: the model's names and tensors, and so its checkpoints, stay the same.
+    Whatever else runs the model (validation, clips) runs it as it is. It holds functions, no modules: the model's names
+    and tensors, and so its checkpoints, stay the same.
     """
 
-    def __init__(self, model: DiscreteAutoencoder) -> None:
-        torch.compiler.reset()  # what earlier runs of a multirun compiled counts against Dynamo's limit
-        self.latents = _compiled(model.latents)
-        self.quantizer: Callable[[Tensor], Quantized] = _compiled(model.quantizer.forward)
-        self.reconstruct = _compiled(model.reconstruct)
-        self._eager_quantizer = model.quantizer.forward
+    def __init__(self, model: DiscreteAutoencoder, compiled: Compiler) -> None:
+        self.latents = compiled(model.latents)
+        self.quantizer = compiled(model.quantizer.forward)
+        self.reconstruct = compiled(model.reconstruct)
 
     def __call__(self, audio: Tensor) -> AutoencoderOutput:
         """What DiscreteAutoencoder.forward gives for audio (B, C, N)."""
+        torch.compiler.cudagraph_mark_step_begin()  # the last step's results may be overwritten
         latents = self.latents(audio)
-        try:
-            quantized = self.quantizer(latents)
-        except Unsupported:
-            self.quantizer = self._eager_quantizer
+        with exact_products():  # also while it is compiled
             quantized = self.quantizer(latents)
         reconstruction = self.reconstruct(quantized.latents, audio.shape[-1])
         return AutoencoderOutput(reconstruction, quantized.codes, latents, quantized.losses)
-
-
-def _compiled(function: Callable) -> Callable:
-    return torch.compile(function, fullgraph=True, dynamic=False)
 
 
 def require_compiler(variable: str, *names: str) -> None:

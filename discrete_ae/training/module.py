@@ -18,7 +18,7 @@ from discrete_ae.metrics import CodeUsage, si_sdr_db
 from discrete_ae.model import AutoencoderOutput, DiscreteAutoencoder
 from discrete_ae.model.checkpoint import KEY, describe_model, model_state
 from discrete_ae.schedules import follow_schedules
-from discrete_ae.training.compiled import CompiledForward
+from discrete_ae.training.compiled import CompiledForward, Compiler
 
 
 class AutoencoderModule(pl.LightningModule):
@@ -31,7 +31,7 @@ class AutoencoderModule(pl.LightningModule):
         optimizer: parameters to optimizer.
         scheduler: (optimizer, total steps) to a schedule that is stepped with every optimizer step.
         seed: with the step and the rank it alone decides on the quantizer's noise.
-        compile_model: whether torch.compile makes the forward that trains.
+        compiled: makes compiled functions of the parts of a training step; None leaves them as they are.
     """
 
     def __init__(
@@ -42,14 +42,16 @@ class AutoencoderModule(pl.LightningModule):
         optimizer: Callable[..., Optimizer],
         scheduler: Callable[..., LRScheduler],
         seed: int,
-        compile_model: bool = False,
+        compiled: Compiler | None = None,
     ) -> None:
         super().__init__()
         self.model = model
-        self.is_compiled = compile_model
-        self.training_model = CompiledForward(model) if compile_model else model.__call__
+        self.compiled = compiled
+        self.training_model = CompiledForward(model, compiled) if compiled else model.__call__
         self.model_config = model_config
         self.loss = loss
+        # A balancer takes gradients within the loss, which no graph can hold.
+        self.training_loss = compiled(loss.forward) if compiled and loss.balancer is None else loss.__call__
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.seed = seed
@@ -66,7 +68,7 @@ class AutoencoderModule(pl.LightningModule):
     def training_step(self, audio: Tensor, batch_idx: int) -> Tensor | None:
         """Loss of a batch of crops (B, C, N)."""
         output = self._training_output(audio, batch_idx)
-        values = self.loss(output.reconstruction, audio, output.losses)
+        values = self.training_loss(output.reconstruction, audio, output.losses)
         # Before its gradient reaches the weights, and before codes of what is no number are counted.
         self._watch(values.total)
         self._log_training(values, output.codes)
@@ -154,12 +156,15 @@ class AutoencoderModule(pl.LightningModule):
     def _training_output(self, audio: Tensor, batch_idx: int) -> AutoencoderOutput:
         """The forward that trains, with the noise and the scheduled numbers of this step."""
         self._reseed("train", self.global_step, batch_idx)
-        self.log_dict({f"schedule/{name}": value for name, value in self._follow_schedules().items()})
+        scheduled = self._follow_schedules()
+        if self._is_logged:
+            self.log_dict({f"schedule/{name}": value for name, value in scheduled.items()})
         return self.training_model(audio)
 
     def _log_training(self, values: LossValues, codes: Tensor) -> None:
-        scalars = {"loss": values.total, "reconstruction": values.reconstruction, **values.terms}
-        self.log_dict({f"train/{name}": value.detach() for name, value in scalars.items()})
+        if self._is_logged:
+            scalars = {"loss": values.total, "reconstruction": values.reconstruction, **values.terms}
+            self.log_dict({f"train/{name}": value.detach() for name, value in scalars.items()})
         if self.training_usage is not None:
             self.training_usage.update(codes)
 
