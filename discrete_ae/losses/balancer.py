@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from discrete_ae.checks import in_unit_interval, positive
+from discrete_ae.ranks import mean_over_ranks
 
 _TINY = 1e-12  # a term without a gradient has a norm of 0, and stays without
 
@@ -58,11 +59,8 @@ class LossBalancer(nn.Module):
     def _average(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The moving averages of the norms, these included."""
         norms = torch.stack([gradient.flatten(1).norm(dim=1).mean() for gradient in gradients.values()])
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(norms)
-            norms /= torch.distributed.get_world_size()
         averages = {}
-        for name, norm in zip(gradients, norms, strict=True):
+        for name, norm in zip(gradients, mean_over_ranks(norms), strict=True):
             sums = self.get_buffer(f"norm_of_{name}")
             sums.lerp_(torch.stack([norm, torch.ones_like(norm)]).to(sums), 1 - self.ema_decay)
             averages[name] = (sums[0] / sums[1]).clamp_min(_TINY)

@@ -20,7 +20,7 @@ class LossValues(NamedTuple):
     reconstruction: Tensor
     """The weighted sum of the reconstruction terms; with a balancer a value without a gradient."""
     terms: dict[str, Tensor]
-    """Each of them unweighted, by name; with a balancer, values without a gradient except for the quantizer's."""
+    """Each of weight other than 0, unweighted, by name; with a balancer, values without a gradient except for the quantizer's."""
 
 
 class WeightedLoss(nn.Module):
@@ -30,7 +30,7 @@ class WeightedLoss(nn.Module):
         terms: modules of (reconstruction, target), by name.
         weights: of the terms, by the same names; a term of weight 0 is not computed.
         quantizer_weights: of the quantizer's auxiliary losses by name, such as commitment; 1 where it is not named. One
-            of weight 0 is a value to look at; one below 0 is driven up.
+            of weight 0 is neither computed (Quantizer.leave_out) nor logged; one below 0 is driven up.
         balancer: makes one of the weights of all terms but the quantizer's; gradients are then shared out by it. The
             values stay the weighted sums, so that curves of runs with and without compare.
         adversary: discriminators, whose terms are added where forward is asked to.
@@ -110,9 +110,9 @@ class WeightedLoss(nn.Module):
                 gradients = {n: torch.autograd.grad(value, source, retain_graph=True)[0] for n, value in named.items()}
             total = with_gradient(total, reconstruction, self.balancer(gradients))
             named, reconstructed = {name: value.detach() for name, value in named.items()}, reconstructed.detach()
+        auxiliary = {name: value for name, value in auxiliary.items() if self.quantizer_weights.get(name) != 0}
         for name, value in auxiliary.items():
-            if weight := self.quantizer_weights.get(name, 1.0):
-                total = total + weight * value
+            total = total + self.quantizer_weights.get(name, 1.0) * value
         return LossValues(total, reconstructed, {**named, **auxiliary})
 
 

@@ -9,8 +9,8 @@ channels, codebook k has [k d, (k + 1) d).
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -31,9 +31,12 @@ class Quantized(NamedTuple):
     """Auxiliary scalars by name, {} if there are none; weighted in conf/loss."""
 
 
-class _WithValue(torch.autograd.Function):
-    """Emits `value` exactly; the gradient goes to `source` unchanged."""
+def straight_through(source: Tensor, value: Tensor) -> Tensor:
+    """`value` to the last bit; the gradient goes to `source` unchanged (Bengio et al. 2013, arXiv:1308.3432)."""
+    return _StraightThrough.apply(source, value)
 
+
+class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, source: Tensor, value: Tensor) -> Tensor:
         return value.clone()
@@ -45,21 +48,19 @@ class _WithValue(torch.autograd.Function):
 
 @contextmanager
 def exact_products() -> Iterator[None]:
-    """Compute matrix products in full float32 inside, not in TensorFloat-32.
+    """Matrix products in float32 proper, whatever torch.set_float32_matmul_precision says: TF32 changes codes.
 
-    TensorFloat-32 rounds the factors to 10 bits, after which another entry of a codebook may be the nearest.
+    A graph that is being compiled is not reached; call it in this context.
     """
+    if torch.compiler.is_compiling():
+        yield
+        return
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
-
-
-def _exact_products() -> AbstractContextManager[None]:
-    # A setting of the process cannot be part of a graph: who calls the graph sets it (training/compiled.py).
-    return nullcontext() if torch.compiler.is_compiling() else exact_products()
 
 
 class Quantizer(Scheduled, ABC):
@@ -73,10 +74,14 @@ class Quantizer(Scheduled, ABC):
         ValueError: for a dim below 1 or a codebook of fewer than 2 entries.
     """
 
+    left_out: frozenset[str]
+    """Names of losses that are not computed; see `leave_out`."""
+
     def __init__(self, dim: int, codebook_sizes: Sequence[int]) -> None:
         super().__init__()
         self.dim = whole_number("dim", dim, 1)
         self.codebook_sizes = tuple(whole_number("codebook_sizes", size, 2) for size in codebook_sizes)
+        self.left_out = frozenset()
 
     @property
     def num_codebooks(self) -> int:
@@ -88,6 +93,21 @@ class Quantizer(Scheduled, ABC):
         """Sum of log2(codebook_sizes): the nominal rate in bits per frame."""
         return sum(math.log2(size) for size in self.codebook_sizes)
 
+    @property
+    def matches_evaluation(self) -> bool:
+        """Whether the training forward gives the latents of evaluation, up to rounding errors.
+
+        It follows from the configuration, never from data, so that all ranks of a distributed run agree on it.
+        """
+        return False
+
+    def leave_out(self, names: Iterable[str]) -> None:
+        """Do not compute the losses of these names in training, here and in all quantizers below; () computes all again.
+        """
+        for module in self.modules():
+            if isinstance(module, Quantizer):
+                module.left_out = frozenset(names)
+
     def forward(self, latents: Tensor) -> Quantized:
         """Quantize latents (B, D, T); in evaluation `latents` of the result is exactly decode(codes).
 
@@ -95,12 +115,12 @@ class Quantizer(Scheduled, ABC):
             ValueError: for latents of another shape or dtype.
         """
         self._check_latents(latents)
-        with torch.autocast(latents.device.type, enabled=False), _exact_products():
+        with torch.autocast(latents.device.type, enabled=False), exact_products():
             # Contiguous, so that no code depends on which vectorized path a strided tensor would take.
             quantized = self.quantize(latents.float().contiguous())
             if not self.training and self.num_codebooks:
                 exact = self.dequantize(quantized.codes)
-                quantized = Quantized(_WithValue.apply(quantized.latents, exact), quantized.codes, quantized.losses)
+                quantized = Quantized(straight_through(quantized.latents, exact), quantized.codes, quantized.losses)
         # Built anew: torch.compile does not trace NamedTuple._replace.
         return Quantized(quantized.latents.to(latents.dtype), quantized.codes, quantized.losses)
 
@@ -139,7 +159,7 @@ class Quantizer(Scheduled, ABC):
             ValueError: for codes of another shape or dtype, or out of range.
         """
         self.check_codes(codes)
-        with torch.autocast(codes.device.type, enabled=False), _exact_products():
+        with torch.autocast(codes.device.type, enabled=False), exact_products():
             return self.dequantize(codes)
 
     def check_count(self, num_codebooks: int | None) -> None:

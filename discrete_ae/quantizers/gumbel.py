@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from discrete_ae.checks import positive, whole_number
 from discrete_ae.quantizers.base import Quantized, Quantizer
 from discrete_ae.quantizers.entropy import entropy_bits
+from discrete_ae.ranks import mean_over_ranks
 from discrete_ae.schedules import Schedule
 
 
@@ -36,8 +37,8 @@ class GumbelSoftmaxQuantizer(Quantizer):
     Losses:
         kl: divergence in nats of a codebook's softmax(scores) from the uniform distribution, mean over frames and
             codebooks (Ramesh et al. 2021, arXiv:2102.12092): holds frames back from choosing too clearly.
-        code_entropy: bits per frame, in training: entropy of the mean of softmax(scores) over the batch, summed over
-            codebooks.
+        code_entropy: bits per frame, in training: entropy of the mean of softmax(scores) over the batch of all ranks,
+            summed over codebooks.
 
     Raises:
         ValueError: for a number outside these ranges.
@@ -86,8 +87,13 @@ class GumbelSoftmaxQuantizer(Quantizer):
         return Quantized(mixed.flatten(1, 2), codes, losses)
 
     def _losses(self, logits: Tensor) -> dict[str, Tensor]:
-        losses = {"code_entropy": entropy_bits(torch.softmax(logits, dim=-1).mean(dim=(0, 2)))}
-        return losses | {"kl": _kl_to_uniform(logits)} if self.kl_to_uniform else losses
+        losses = {}
+        if "code_entropy" not in self.left_out:
+            shares = mean_over_ranks(torch.softmax(logits, dim=-1).mean(dim=(0, 2)))
+            losses["code_entropy"] = entropy_bits(shares)
+        if self.kl_to_uniform and "kl" not in self.left_out:
+            losses["kl"] = _kl_to_uniform(logits)
+        return losses
 
     def _draw(self, logits: Tensor) -> Tensor:
         """One entry of each codebook by Gumbel noise, as weights (B, K, T, codebook_size): soft, or one of them 1."""

@@ -23,6 +23,11 @@ class IdentityQuantizer(Quantizer):
         """Infinite: the latents are not quantized."""
         return math.inf
 
+    @property
+    def matches_evaluation(self) -> bool:
+        """True: latents pass unchanged."""
+        return True
+
     def quantize(self, latents: Tensor) -> Quantized:
         """See Quantizer."""
         return Quantized(latents, latents.new_zeros((latents.shape[0], 0, latents.shape[2]), dtype=torch.int64), {})

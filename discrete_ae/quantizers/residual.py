@@ -67,6 +67,11 @@ class ResidualQuantizer(Quantizer):
         """Codebooks of the first stage, of the first two, and so on."""
         return tuple(accumulate(stage.num_codebooks for stage in self._stages()))
 
+    @property
+    def matches_evaluation(self) -> bool:
+        """Whether that of every stage does, and no item is decoded from fewer stages."""
+        return not self._drops_stages and all(stage.matches_evaluation for stage in self._stages())
+
     def quantize(self, latents: Tensor) -> Quantized:
         """See Quantizer."""
         kept = self._kept_stages(latents)
@@ -74,13 +79,13 @@ class ResidualQuantizer(Quantizer):
         codes, losses = [], []
         for k, stage in enumerate(self._stages()):
             factor = self.scale**k
-            with torch.no_grad():  # before the training forward, which may move a codebook
-                codes.append(stage.encode(residual * factor))
-                exact = stage.dequantize(codes[-1]) / factor
             out = stage(_with_gradient_times(residual * factor, 1 / len(self.stages)))
             decoded = _with_gradient_times(out.latents / factor, len(self.stages) / kept)
             total = total + torch.where(k < kept, decoded, 0.0)
-            residual = residual - exact
+            # The latents of a stage that matches are exact, and a training forward may have moved its codebook since.
+            exact = out.latents.detach() if stage.matches_evaluation else stage.dequantize(out.codes).detach()
+            residual = residual - exact / factor
+            codes.append(out.codes)
             losses.append(out.losses)
         return Quantized(total, torch.cat(codes, dim=1), {name: _together(losses, name) for name in losses[0]})
 
@@ -97,11 +102,15 @@ class ResidualQuantizer(Quantizer):
     def _stages(self) -> list[Quantizer]:
         return [stage for stage in self.stages if isinstance(stage, Quantizer)]
 
+    @property
+    def _drops_stages(self) -> bool:
+        return "dropout" in self.schedules or self.dropout != 0.0
+
     def _kept_stages(self, latents: Tensor) -> Tensor:
         """How many stages decode each item: (B, 1, 1)."""
         size = (latents.shape[0], 1, 1)
         everything = torch.full(size, len(self.stages), device=latents.device)
-        if not self.training or (not self.schedules and self.dropout == 0.0):
+        if not self.training or not self._drops_stages:
             return everything
         drawn = torch.randint(1, len(self.stages) + 1, size, device=latents.device)
         return torch.where(torch.rand(size, device=latents.device) < self.dropout, drawn, everything)

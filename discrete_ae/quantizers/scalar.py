@@ -19,6 +19,7 @@ from torch import Tensor
 from discrete_ae.checks import whole_number
 from discrete_ae.quantizers.base import Quantized, Quantizer
 from discrete_ae.quantizers.entropy import entropy_bits, soft_level_shares
+from discrete_ae.ranks import mean_over_ranks
 from discrete_ae.rounding import Rounding
 
 Bound = Literal["tanh", "sigmoid", "clamp"]
@@ -53,8 +54,8 @@ class ScalarQuantizer(Quantizer):
         bound: "tanh", "sigmoid" or "clamp" (to [-1, 1]; its gradient passes straight through outside).
 
     Losses:
-        code_entropy: bits per frame, in training: entropy of each channel's levels over the batch, softly counted
-            before rounding, summed over channels. It bounds that of the codes from above, and equals it for channels
+        code_entropy: bits per frame, in training: entropy of each channel's levels over the batch of all ranks, softly
+            counted before rounding, summed over channels. It bounds that of the codes from above, and equals it for channels
             that are independent.
 
     Raises:
@@ -81,14 +82,20 @@ class ScalarQuantizer(Quantizer):
         self.register_buffer("steps", torch.tensor([level - 1 for level in levels]), persistent=False)
         self.register_buffer("radix", torch.tensor(radix), persistent=False)
 
+    @property
+    def matches_evaluation(self) -> bool:
+        """That of the rounding."""
+        return self.rounding.matches_evaluation
+
     def quantize(self, latents: Tensor) -> Quantized:
         """See Quantizer."""
         steps = self.steps.repeat(self.num_codebooks)[:, None]
         scaled = BOUNDS[self.bound](latents) * steps
         rounded = self.rounding(scaled)
         losses = {}
-        if self.training and scaled.numel():
-            losses["code_entropy"] = entropy_bits(soft_level_shares(scaled, steps, max(self.levels)))
+        if self.training and scaled.numel() and "code_entropy" not in self.left_out:
+            shares = mean_over_ranks(soft_level_shares(scaled, steps, max(self.levels)))
+            losses["code_entropy"] = entropy_bits(shares)
         return Quantized(_to_unit_range(rounded, steps), self._codes(scaled.detach()), losses)
 
     def _codes(self, scaled: Tensor) -> Tensor:

@@ -1,35 +1,27 @@
-"""Vector quantizers of the field: thin adapters over vector-quantize-pytorch, where they are kept.
+"""Vector quantizers of the field: K codebooks side by side, each with channels of its own.
 
-An adapter gives each the contract of `Quantizer`: K codebooks side by side, losses by name with the weights left to
-conf/loss, latents that are exactly decode(codes) in evaluation (some of the library's decoders differ in the last bit),
-and a straight-through gradient there. The library's own dropout of quantizers, which emits codes of -1, is not used.
+Their arithmetic is that of vector-quantize-pytorch, which the tests compare them with, except that what training emits
+is the entry to the last bit.
 
-Axes: B batch, D latent channels, T frames, K codebooks, d channels of one codebook.
+Axes: B batch, D latent channels, T frames, K codebooks, S entries of each, d channels of one codebook.
 """
 
 import math
 from abc import abstractmethod
-from typing import TYPE_CHECKING, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from discrete_ae.checks import in_unit_interval, whole_number
-from discrete_ae.quantizers.base import Quantized, Quantizer
-
-if TYPE_CHECKING:
-    from types import ModuleType
-
-
-def _library() -> "ModuleType":
-    """Imported where it is needed: it takes a second, and no other quantizer uses it."""
-    import vector_quantize_pytorch
-
-    return vector_quantize_pytorch
+from discrete_ae.quantizers.base import Quantized, Quantizer, straight_through
+from discrete_ae.quantizers.codebooks import count_and_sum, look_up, means, nearest, replacements, rotated
+from discrete_ae.quantizers.entropy import entropy_bits
+from discrete_ae.ranks import mean_over_ranks
 
 
-class _Adapter(Quantizer):
-    """K codebooks of the library, side by side, each of `codebook_dim` channels."""
+class _SideBySide(Quantizer):
+    """K codebooks, each of `codebook_dim` channels."""
 
     def __init__(self, codebook_size: int, num_codebooks: int, codebook_dim: int) -> None:
         codebook_size = whole_number("codebook_size", codebook_size, 2)
@@ -38,22 +30,59 @@ class _Adapter(Quantizer):
         super().__init__(dim=num_codebooks * codebook_dim, codebook_sizes=[codebook_size] * num_codebooks)
         self.codebook_dim = codebook_dim
 
+    @property
+    def matches_evaluation(self) -> bool:
+        """True: training emits the entries."""
+        return True
+
+    def _split(self, latents: Tensor) -> Tensor:
+        """(B, K d, T) to (B, K, d, T)."""
+        return latents.unflatten(1, (self.num_codebooks, self.codebook_dim))
+
+
+class _NearestEntry(_SideBySide):
+    """The code is that of the nearest entry, by Euclidean distance."""
+
+    def __init__(self, codebook_size: int, num_codebooks: int, codebook_dim: int, rotation_trick: bool) -> None:
+        super().__init__(codebook_size, num_codebooks, codebook_dim)
+        self.rotation_trick = rotation_trick
+
     @abstractmethod
-    def _apply_library(self, latents: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Latents (B, T, D) to quantized (B, T, D), codes (B, T, K) and losses; T >= 1."""
+    def entries(self) -> Tensor:
+        """The codebooks (K, S, d)."""
+
+    @abstractmethod
+    def _commitment(self, latents: Tensor, chosen: Tensor) -> Tensor:
+        """The loss of that name, of latents (B, K, d, T) and the entries that they chose."""
+
+    def _learn(self, vectors: Tensor, codes: Tensor) -> None:
+        """Move the codebooks without a gradient, by vectors (K, B T, d) and their codes (K, B T)."""
 
     def quantize(self, latents: Tensor) -> Quantized:
         """See Quantizer."""
-        if not latents.numel():  # a mean over nothing would be nan
-            return Quantized(latents, latents.new_zeros((len(latents), self.num_codebooks, 0), dtype=torch.int64), {})
-        quantized, codes, losses = self._apply_library(latents.transpose(1, 2))
-        quantized, codes = quantized.transpose(1, 2), codes.transpose(1, 2).long()
-        if not self.training:
-            quantized = latents + (quantized - latents).detach()  # the library's evaluation has no gradient
-        return Quantized(quantized, codes, losses if self.training else {})
+        split, entries = self._split(latents), self.entries()
+        vectors = split.detach().permute(1, 0, 3, 2).flatten(1, 2)
+        codes = nearest(vectors, entries.detach())
+        by_item = codes.unflatten(1, (latents.shape[0], latents.shape[2])).transpose(0, 1)
+        if not self.training or not latents.numel():  # a mean over nothing would be nan
+            return Quantized(latents, by_item, {})
+        chosen = self._by_item(look_up(entries, codes), latents.shape[0])
+        losses = {} if "commitment" in self.left_out else {"commitment": self._commitment(split, chosen)}
+        emitted = chosen.detach()
+        emitted = rotated(split, emitted, dim=2) if self.rotation_trick else straight_through(split, emitted)
+        self._learn(vectors, codes)
+        return Quantized(emitted.flatten(1, 2), by_item, losses)
+
+    def dequantize(self, codes: Tensor) -> Tensor:
+        """See Quantizer."""
+        return self._by_item(look_up(self.entries(), codes.transpose(0, 1).flatten(1)), len(codes)).flatten(1, 2)
+
+    def _by_item(self, vectors: Tensor, batch_size: int) -> Tensor:
+        """(K, B T, d) to (B, K, d, T)."""
+        return vectors.unflatten(1, (batch_size, -1)).permute(1, 0, 3, 2).contiguous()
 
 
-class VectorQuantizer(_Adapter):
+class VectorQuantizer(_NearestEntry):
     """Vector quantization (van den Oord et al. 2017, arXiv:1711.00937), codebooks learned by gradient.
 
     Args:
@@ -68,11 +97,16 @@ class VectorQuantizer(_Adapter):
             latents; 0 replaces none.
 
     Losses:
-        commitment: mean squared distance from latents to their entries; its gradient moves both.
+        commitment: mean squared distance from latents to their entries; its gradient moves both, or the latents alone
+            where the codebooks follow a moving average.
 
     Raises:
         ValueError: for a number outside its range.
     """
+
+    codebooks: Tensor
+    counts: Tensor
+    sums: Tensor
 
     def __init__(
         self,
@@ -83,38 +117,47 @@ class VectorQuantizer(_Adapter):
         ema_decay: float | None = None,
         dead_code_threshold: int = 0,
     ) -> None:
-        super().__init__(codebook_size, num_codebooks, codebook_dim)
+        super().__init__(codebook_size, num_codebooks, codebook_dim, rotation_trick)
         if ema_decay is not None and not in_unit_interval("ema_decay", ema_decay) < 1:
             raise ValueError(f"ema_decay: expected a share below 1, got {ema_decay!r}")
-        self.inner = _library().VectorQuantize(
-            self.dim,
-            codebook_size,
-            codebook_dim,
-            heads=num_codebooks,
-            separate_codebook_per_head=True,
-            rotation_trick=rotation_trick,
-            ema_update=ema_decay is not None,
-            learnable_codebook=ema_decay is None,
-            decay=0.99 if ema_decay is None else ema_decay,
-            threshold_ema_dead_code=whole_number("dead_code_threshold", dead_code_threshold, 0),
-        )
-        # The library's own first entries lie within 0.1 of the origin, where most of them are never the nearest.
-        entries = torch.randn(num_codebooks, codebook_size, codebook_dim) / math.sqrt(codebook_dim)
-        codebook = self.inner._codebook
-        codebook.embed.data.copy_(entries)
-        codebook.embed_avg.data.copy_(entries)
+        self.ema_decay = ema_decay
+        self.dead_code_threshold = whole_number("dead_code_threshold", dead_code_threshold, 0)
+        shape = (num_codebooks, codebook_size, codebook_dim)
+        entries = torch.randn(shape) / math.sqrt(codebook_dim)
+        if ema_decay is None:
+            self.codebooks = nn.Parameter(entries)
+        else:
+            self.register_buffer("codebooks", entries)
+            self.register_buffer("sums", entries.clone())
+        if ema_decay is not None or dead_code_threshold:
+            self.register_buffer("counts", torch.ones(shape[:2]))
 
-    def _apply_library(self, latents: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        quantized, codes, _, losses = self.inner(latents, return_loss_breakdown=True)
-        return quantized, codes.view(*latents.shape[:2], self.num_codebooks), {"commitment": losses.commitment}
+    def entries(self) -> Tensor:
+        """The codebooks (K, S, d)."""
+        return self.codebooks
 
-    def dequantize(self, codes: Tensor) -> Tensor:
-        """See Quantizer."""
-        k = torch.arange(codes.shape[1], device=codes.device)[:, None]
-        return self.inner._codebook.embed[k, codes].transpose(2, 3).flatten(1, 2)
+    def _commitment(self, latents: Tensor, chosen: Tensor) -> Tensor:
+        return F.mse_loss(latents, chosen)
+
+    @torch.no_grad()
+    def _learn(self, vectors: Tensor, codes: Tensor) -> None:
+        if self.ema_decay is None and not self.dead_code_threshold:
+            return
+        counts, sums = count_and_sum(vectors, codes, self.codebook_sizes[0])
+        new_share = 1 - (0.99 if self.ema_decay is None else self.ema_decay)
+        self.counts.lerp_(counts, new_share)
+        if self.ema_decay is not None:
+            self.sums.lerp_(sums, new_share)
+            self.codebooks.copy_(means(self.counts, self.sums))
+        if self.dead_code_threshold:
+            values, replaced = replacements(vectors, self.counts < self.dead_code_threshold)
+            self.codebooks.copy_(torch.where(replaced[..., None], values, self.codebooks))
+            self.counts.masked_fill_(replaced, self.dead_code_threshold)
+            if self.ema_decay is not None:
+                self.sums.copy_(torch.where(replaced[..., None], values * self.dead_code_threshold, self.sums))
 
 
-class SimVectorQuantizer(_Adapter):
+class SimVectorQuantizer(_NearestEntry):
     """Vector quantization whose codebook is a learned linear map of fixed random entries (Zhu et al. 2024, SimVQ,
     arXiv:2411.02038): a step moves all entries, so that none is left behind.
 
@@ -132,26 +175,24 @@ class SimVectorQuantizer(_Adapter):
         ValueError: for a number outside its range.
     """
 
+    fixed: Tensor
+
     def __init__(self, codebook_size: int, num_codebooks: int, codebook_dim: int, rotation_trick: bool = True) -> None:
-        super().__init__(codebook_size, num_codebooks, codebook_dim)
-        sim_vq = _library().SimVQ
-        made = [sim_vq(codebook_dim, codebook_size, rotation_trick=rotation_trick) for _ in range(num_codebooks)]
-        self.inner = nn.ModuleList(made)
+        super().__init__(codebook_size, num_codebooks, codebook_dim, rotation_trick)
+        spread = 1 / math.sqrt(codebook_dim)
+        self.register_buffer("fixed", torch.randn(num_codebooks, codebook_size, codebook_dim) * spread)
+        # As the weights of nn.Linear are first.
+        self.maps = nn.Parameter(torch.empty(num_codebooks, codebook_dim, codebook_dim).uniform_(-spread, spread))
 
-    def _apply_library(self, latents: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        parts = latents.split(self.codebook_dim, dim=-1)
-        outs = [inner(part.contiguous()) for inner, part in zip(self.inner, parts, strict=True)]
-        quantized, codes, losses = zip(*outs, strict=True)
-        return torch.cat(quantized, dim=-1), torch.stack(codes, dim=-1), {"commitment": torch.stack(losses).mean()}
+    def entries(self) -> Tensor:
+        """The codebooks (K, S, d)."""
+        return self.fixed @ self.maps.mT
 
-    def dequantize(self, codes: Tensor) -> Tensor:
-        """See Quantizer."""
-        codebooks = [inner.codebook for inner in self.inner]
-        parts = [cast(Tensor, entries)[code] for entries, code in zip(codebooks, codes.unbind(1), strict=True)]
-        return torch.cat(parts, dim=-1).transpose(1, 2)
+    def _commitment(self, latents: Tensor, chosen: Tensor) -> Tensor:
+        return F.mse_loss(latents.detach(), chosen) + F.mse_loss(latents, chosen.detach()) / 4
 
 
-class LookupFreeQuantizer(_Adapter):
+class LookupFreeQuantizer(_SideBySide):
     """Signs as codes: lookup-free quantization (Yu et al. 2023, LFQ, arXiv:2310.05737), or on the sphere (Zhao et al.
     2024, BSQ, arXiv:2406.07548). A codebook of 2^d entries has d channels.
 
@@ -189,22 +230,55 @@ class LookupFreeQuantizer(_Adapter):
             if not isinstance(value, int | float) or not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name}: expected a finite number of at least 0, got {value!r}")
         super().__init__(codebook_size, num_codebooks, codebook_size.bit_length() - 1)
+        self.spherical = spherical
         self.inverse_temperature = inverse_temperature
         self.diversity = diversity
         self.commitment = commitment
-        self.inner = _library().LFQ(
-            codebook_size=codebook_size,
-            num_codebooks=num_codebooks,
-            keep_num_codebooks_dim=True,
-            spherical=spherical,
-            commitment_loss_weight=1.0,  # any above 0: it is computed, and weighted in conf/loss
-        )
+        self.magnitude = 1 / math.sqrt(self.codebook_dim) if spherical else 1.0
 
-    def _apply_library(self, latents: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        out, losses = self.inner(latents, inv_temperature=self.inverse_temperature, return_loss_breakdown=True)
-        entropy = losses.per_sample_entropy - self.diversity * losses.batch_entropy
-        return out.quantized, out.indices, {"entropy": entropy, "commitment": self.commitment * losses.commitment}
+    def quantize(self, latents: Tensor) -> Quantized:
+        """See Quantizer."""
+        split = self._split(latents)
+        bits = split.detach() > 0
+        codes = (bits * self._place_values(latents)).sum(dim=2)
+        if not self.training or not latents.numel():  # a mean over nothing would be nan
+            return Quantized(latents, codes, {})
+        bounded = F.normalize(split, dim=2) if self.spherical else split
+        signs = self._signs(bits)
+        losses = {}
+        if "entropy" not in self.left_out:
+            losses["entropy"] = self._entropy(bounded)
+        if "commitment" not in self.left_out:
+            losses["commitment"] = self.commitment * F.mse_loss(bounded, signs)
+        return Quantized(straight_through(bounded, signs).flatten(1, 2), codes, losses)
 
     def dequantize(self, codes: Tensor) -> Tensor:
         """See Quantizer."""
-        return self.inner.indices_to_codes(codes.transpose(1, 2)).transpose(1, 2)
+        return self._signs(codes[:, :, None] & self._place_values(codes) != 0).flatten(1, 2)
+
+    def _place_values(self, like: Tensor) -> Tensor:
+        """(d, 1) int64: what each bit of a code counts, the first channel most."""
+        return 2 ** torch.arange(self.codebook_dim - 1, -1, -1, device=like.device)[:, None]
+
+    def _signs(self, bits: Tensor) -> Tensor:
+        return (2.0 * bits - 1) * self.magnitude
+
+    def _entropy(self, latents: Tensor) -> Tensor:
+        """The loss of that name, of latents (B, K, d, T), mean over codebooks.
+
+        The soft assignment is softmax(2 inverse_temperature z e) over all vectors e of d signs. It is the product of
+        those of the first and the last channels over the vectors of their signs: of 2^(d/2) entries each, not 2^d.
+        """
+        vectors = 2 * self.inverse_temperature * latents.permute(1, 0, 3, 2).flatten(1, 2)
+        half = (self.codebook_dim + 1) // 2
+        logs = [F.log_softmax(part @ self._all_signs(part), dim=-1) for part in vectors.tensor_split([half], dim=-1)]
+        first, last = (log.exp() for log in logs)
+        of_frames = -(first * logs[0]).sum(dim=-1).mean() - (last * logs[1]).sum(dim=-1).mean()
+        shares = mean_over_ranks(first.mT @ last / vectors.shape[1])
+        of_mean = math.log(2) * entropy_bits(shares.flatten(1)) / self.num_codebooks
+        return of_frames - self.diversity * of_mean
+
+    def _all_signs(self, part: Tensor) -> Tensor:
+        """(n, 2^n) for vectors (..., n): every vector of n signs, a column each."""
+        places = torch.arange(part.shape[-1], device=part.device)[:, None]
+        return self._signs((torch.arange(2 ** part.shape[-1], device=part.device) >> places) & 1)

@@ -124,6 +124,11 @@ class Rounding(Scheduled, ABC):
         require_floating_point(x)
         return EXACT[self.op](x)
 
+    @property
+    def matches_evaluation(self) -> bool:
+        """Whether the training forward always gives the integers of evaluation; it follows from the arguments alone."""
+        return self.hard is True
+
     def forward(self, x: Tensor) -> Tensor:
         """Round x elementwise; in training by `hard`, in evaluation exactly. The gradient is slope(x) in both."""
         return WithSlope.apply(x, self._training_value if self.training else self.exact, self.slope)

@@ -81,6 +81,11 @@ class Stochastic(_Flat):
         super().__init__(op=op, hard=hard)
         self.set_number("share", share, in_unit_interval)
 
+    @property
+    def matches_evaluation(self) -> bool:
+        """False: the integer is drawn."""
+        return False
+
     def _hard_value(self, x: Tensor) -> Tensor:
         return self._elementwise(self._neighbour, x)
 

@@ -1,0 +1,44 @@
+"""Sums and means over the processes (ranks) of a distributed run; of a single process, what it gives itself.
+
+Whether there are several is asked at every call: modules are built before the process group is. Every rank must make
+the same calls in the same order.
+"""
+
+import torch
+from torch import Tensor
+
+
+def num_ranks() -> int:
+    """Processes of the default group; 1 where there is none."""
+    return torch.distributed.get_world_size() if _is_distributed() else 1
+
+
+def rank() -> int:
+    """Number of this process in the default group, from 0."""
+    return torch.distributed.get_rank() if _is_distributed() else 0
+
+
+def sum_over_ranks(x: Tensor) -> Tensor:
+    """Sum of x over the ranks, to the last bit the same on each, without a gradient; shapes must be the same."""
+    total = x.detach()
+    if num_ranks() > 1:
+        total = total.clone()
+        torch.distributed.all_reduce(total)
+    return total
+
+
+def mean_over_ranks(x: Tensor) -> Tensor:
+    """Mean of x over the ranks; the gradient goes to this rank's x, undivided.
+
+    That is right where gradients are averaged over the ranks, as DDP does. Let L depend on the mean m of x_1 ... x_R.
+    The gradient of L with respect to a weight is dL/dm times the mean over the ranks of dx_r/dw: rank r gives dL/dm
+    dx_r/dw, and DDP takes the mean. A collective with a gradient of its own would give R times as much.
+    """
+    if num_ranks() == 1:
+        return x
+    mean = sum_over_ranks(x) / num_ranks()
+    return x + (mean - x).detach() if x.requires_grad else mean
+
+
+def _is_distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
