@@ -127,7 +127,7 @@ def test_error_never_grows_where_a_stage_can_add_nothing():
     quantizer = vectors(8)
     with torch.no_grad():
         for stage in quantizer.stages:
-            stage.inner.codebook[:, 0] = 0  # the nearest entry is never farther than that one
+            stage.codebooks[:, 0] = 0  # the nearest entry is never farther than that one
     latents = noise(2, 3, 500)
     errors = [latents.norm(dim=1)]
     errors += [(latents - quantizer.decode(quantizer.encode(latents, n))).norm(dim=1) for n in range(1, 9)]
@@ -365,7 +365,7 @@ def test_stages_of_two_codebooks(stage):
 def test_each_stage_is_a_quantizer_of_its_own():
     quantizer = vectors(3)
     assert len({id(stage) for stage in quantizer.stages}) == 3
-    entries = [stage.inner.codebook for stage in quantizer.stages]
+    entries = [stage.codebooks for stage in quantizer.stages]
     assert not torch.equal(entries[0], entries[1])
 
 

@@ -1,13 +1,15 @@
-"""The adapters of vector-quantize-pytorch against that library, brute force in float64, and numpy."""
+"""Vector quantizers against vector-quantize-pytorch, an independent implementation, brute force in float64, and numpy."""
 
 import functools
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
-import vector_quantize_pytorch
-from torch import Tensor, nn
+from torch import Tensor
+from vector_quantize_pytorch import LFQ, SimVQ, VectorQuantize
 
 from discrete_ae.quantizers import (
     LookupFreeQuantizer,
@@ -57,21 +59,6 @@ def chosen(quantizer: Quantizer, codes: Tensor) -> np.ndarray:
 
 
 # Codes ----------------------------------------------------------------------------------------------------------------
-
-
-@every
-def test_codes_and_values_in_eval_are_the_librarys(name):
-    quantizer = build(name).eval()
-    latents = some_latents()
-    out = quantizer(latents)
-    if isinstance(quantizer.inner, nn.ModuleList):
-        parts = zip(quantizer.inner, latents.mT.split(D, dim=-1), strict=True)
-        values, codes, _ = zip(*(inner(part) for inner, part in parts), strict=True)
-        value, code = torch.cat(values, dim=-1), torch.stack(codes, dim=-1)
-    else:
-        value, code, _ = quantizer.inner(latents.mT)
-    assert torch.equal(out.codes, code.mT.long())
-    torch.testing.assert_close(out.latents, value.mT, rtol=0, atol=1e-6)
 
 
 @every_nearest
@@ -130,7 +117,7 @@ def test_entries_encode_to_themselves(name):
 
 @every
 def test_no_code_is_ever_minus_one(name):
-    # The library marks dropped quantizers and masked frames by -1.
+    # Other implementations mark dropped quantizers and masked frames by -1.
     quantizer = ResidualQuantizer(functools.partial(build, name), 4, dropout=1.0)
     for training in (True, False):
         codes = quantizer.train(training)(some_latents(batch=20)).codes
@@ -148,7 +135,7 @@ def test_training_emits_the_entries_and_passes_the_gradient(name):
     latents, upstream = some_latents().requires_grad_(), some_latents(seed=3)
     out = quantizer(latents)
     values = before[torch.arange(K)[:, None], out.codes].transpose(2, 3).flatten(1, 2).float()
-    torch.testing.assert_close(out.latents.detach(), values, rtol=0, atol=1e-5)
+    assert torch.equal(out.latents.detach(), values)
     (gradient,) = torch.autograd.grad(out.latents, latents, upstream)
     if name == "bsq":  # the derivative of z / |z| is a projection off z, divided by its length
         z, g = by_codebook(latents), by_codebook(upstream)
@@ -176,36 +163,14 @@ def test_rotation_trick_rotates_and_scales_the_gradient(name):
     np.testing.assert_allclose((g * z).sum(-1), (u * e).sum(-1), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("explicit", [{}, {"rotation_trick": True}], ids=["default", "explicit"])
-def test_rotation_trick_is_the_default_and_its_gradient_the_librarys(explicit):
+@pytest.mark.parametrize("name", ["vq", "simvq"])
+def test_rotation_trick_is_the_default(name):
     latents, upstream = some_latents().requires_grad_(), some_latents(seed=3)
-
-    def gradient(out: Tensor) -> Tensor:
-        return torch.autograd.grad(out, latents, upstream)[0]
-
-    quantizer = build("vq-rotation", **explicit)
-    library = vector_quantize_pytorch.VectorQuantize(
-        K * D,
-        S,
-        D,
-        heads=K,
-        separate_codebook_per_head=True,
-        rotation_trick=True,
-        learnable_codebook=True,
-        ema_update=False,
-    )
-    library._codebook.embed.data.copy_(torch.tensor(entries(quantizer)))
-    torch.testing.assert_close(
-        gradient(quantizer(latents).latents), gradient(library(latents.mT)[0].mT), rtol=1e-5, atol=1e-6
-    )
-
-    simvq = build("simvq-rotation", **explicit)
-    outs = []
-    for k, part in enumerate(latents.split(D, dim=1)):
-        library = vector_quantize_pytorch.SimVQ(D, S, codebook_transform=nn.Identity(), rotation_trick=True)
-        library.frozen_codebook.copy_(torch.tensor(entries(simvq)[k]))
-        outs.append(library(part.mT)[0].mT)
-    torch.testing.assert_close(gradient(simvq(latents).latents), gradient(torch.cat(outs, dim=1)), rtol=1e-5, atol=1e-6)
+    gradients = []
+    for quantizer in (build(f"{name}-rotation"), build(f"{name}-rotation", rotation_trick=True), build(name)):
+        gradients += torch.autograd.grad(quantizer(latents).latents, latents, upstream)
+    assert torch.equal(gradients[0], gradients[1])
+    assert not torch.equal(gradients[0], gradients[2])
 
 
 @pytest.mark.parametrize("name", ["vq-rotation", "simvq-rotation"])
@@ -245,7 +210,7 @@ def test_commitment_moves_the_entries_to_the_mean_of_their_latents(name):
     quantizer = build(name)
     latents = some_latents()
     out = quantizer(latents)
-    (gradient,) = torch.autograd.grad(out.losses["commitment"], quantizer.inner.codebook)
+    (gradient,) = torch.autograd.grad(out.losses["commitment"], quantizer.codebooks)
     z, codes, e = by_codebook(latents), out.codes.numpy(), entries(quantizer)
     expected = np.zeros((K, S, D))
     for k in range(K):
@@ -254,7 +219,7 @@ def test_commitment_moves_the_entries_to_the_mean_of_their_latents(name):
     np.testing.assert_allclose(gradient.numpy(), expected, rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("inverse_temperature", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("inverse_temperature", [0.0, 0.3, 1.0, 100.0])
 @pytest.mark.parametrize("diversity", [0.0, 1.0, 2.5])
 @every_signs
 def test_entropy_is_that_of_the_soft_assignment(name, diversity, inverse_temperature):
@@ -264,16 +229,35 @@ def test_entropy_is_that_of_the_soft_assignment(name, diversity, inverse_tempera
     z = z / np.linalg.norm(z, axis=-1, keepdims=True) if name == "bsq" else z
     # Minus the squared distance is 2 z e up to a constant of the frame.
     scores = 2 * inverse_temperature * np.einsum("bktd,ksd->bkts", z, entries(quantizer))
-    p = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    p = np.exp(scores - scores.max(-1, keepdims=True))
+    p /= p.sum(-1, keepdims=True)
 
     def entropy(p):
-        return -(p * np.log(p)).sum(-1)
+        return -(p * np.log(p, where=p > 0, out=np.zeros_like(p))).sum(-1)
 
     expected = entropy(p).mean() - diversity * entropy(p.mean(axis=(0, 2))).mean()
-    # The library takes no logarithm below that of 1e-5: each of the 16 terms may be off by 1e-5 / e.
-    assert quantizer(latents).losses["entropy"].item() == pytest.approx(expected, abs=1e-4 * (1 + diversity))
+    assert quantizer(latents).losses["entropy"].item() == pytest.approx(expected, abs=1e-5)
     if inverse_temperature == 0:  # all 16 entries alike
         assert expected == pytest.approx((1 - diversity) * math.log(16), abs=1e-12)
+
+
+@pytest.mark.parametrize("size", [2, 8, 32])
+@every_signs
+def test_entropy_of_an_odd_number_of_channels_is_there(name, size):
+    # One frame: its own distribution is the mean, so that the two entropies are one number.
+    quantizer = LookupFreeQuantizer(size, K, spherical=name == "bsq", inverse_temperature=0.3, diversity=0.0)
+    latents = torch.randn(1, quantizer.dim, 1, generator=torch.Generator().manual_seed(1))
+    of_frame = quantizer(latents).losses["entropy"]
+    assert 0 < of_frame < math.log(size)
+    quantizer.diversity = 1.0
+    assert quantizer(latents).losses["entropy"].item() == pytest.approx(0, abs=1e-6)
+
+
+@every_signs
+def test_gradient_of_the_entropy_is_finite_where_choices_are_certain(name):
+    latents = (1e4 * some_latents()).requires_grad_()
+    build(name, inverse_temperature=100.0)(latents).losses["entropy"].backward()
+    assert latents.grad.isfinite().all()
 
 
 @every
@@ -282,6 +266,170 @@ def test_losses_are_there_in_training_alone_and_are_named(name):
     names = {"commitment", "entropy"} if name in ("lfq", "bsq") else {"commitment"}
     assert set(quantizer(some_latents()).losses) == names
     assert quantizer.eval()(some_latents()).losses == {}
+
+
+@every
+def test_what_is_left_out_is_not_there_and_changes_nothing_else(name):
+    latents, whole, less = some_latents(), build(name), build(name)
+    expected = whole(latents)
+    for left_out in ({"entropy"}, {"commitment"}, {"entropy", "commitment"}):
+        less.leave_out(left_out)
+        out = less(latents)
+        assert set(out.losses) == set(expected.losses) - left_out
+        assert torch.equal(out.codes, expected.codes) or name == "vq-ema"  # which has moved
+        for key, loss in out.losses.items():
+            assert torch.equal(loss, expected.losses[key]) or name == "vq-ema"
+    less.leave_out(())
+    assert set(less(latents).losses) == set(expected.losses)
+
+
+# vector-quantize-pytorch ----------------------------------------------------------------------------------------------
+
+
+class Peer(NamedTuple):
+    """What the library made of latents."""
+
+    latents: Tensor  # (B, D, T)
+    codes: Tensor  # (B, K, T)
+    losses: dict[str, Tensor]
+
+
+def library_vq(quantizer: VectorQuantizer) -> VectorQuantize:
+    learned = quantizer.ema_decay is None
+    library = VectorQuantize(
+        K * D,
+        S,
+        D,
+        heads=K,
+        separate_codebook_per_head=True,
+        rotation_trick=quantizer.rotation_trick,
+        learnable_codebook=learned,
+        ema_update=not learned,
+        decay=0.99 if learned else quantizer.ema_decay,
+        threshold_ema_dead_code=quantizer.dead_code_threshold,
+    )
+    library._codebook.embed.data.copy_(quantizer.codebooks)
+    library._codebook.embed_avg.copy_(quantizer.codebooks.detach())
+    return library
+
+
+def by_library_vq(quantizer: VectorQuantizer) -> tuple[Callable[[Tensor], Peer], list[Tensor]]:
+    library = library_vq(quantizer).train(quantizer.training)
+
+    def run(latents: Tensor) -> Peer:
+        values, codes, _, losses = library(latents.mT, return_loss_breakdown=True)
+        return Peer(values.mT, codes.mT, {"commitment": losses.commitment})
+
+    return run, list(library.parameters())
+
+
+def by_library_simvq(quantizer: SimVectorQuantizer) -> tuple[Callable[[Tensor], Peer], list[Tensor]]:
+    libraries = [SimVQ(D, S, rotation_trick=quantizer.rotation_trick) for _ in range(K)]
+    for library, fixed, weight in zip(libraries, quantizer.fixed, quantizer.maps, strict=True):
+        library.frozen_codebook.copy_(fixed)
+        library.code_transform.weight.data.copy_(weight)
+
+    def run(latents: Tensor) -> Peer:
+        parts = latents.mT.split(D, dim=-1)
+        outs = [library(part.contiguous()) for library, part in zip(libraries, parts, strict=True)]
+        values, codes, losses = zip(*outs, strict=True)
+        return Peer(torch.cat(values, dim=-1).mT, torch.stack(codes, dim=1), {"commitment": sum(losses) / K})
+
+    return run, [library.code_transform.weight for library in libraries]
+
+
+def by_library_signs(quantizer: LookupFreeQuantizer) -> tuple[Callable[[Tensor], Peer], list[Tensor]]:
+    library = LFQ(codebook_size=S, num_codebooks=K, spherical=quantizer.spherical, commitment_loss_weight=1.0)
+    library.train(quantizer.training)
+
+    def run(latents: Tensor) -> Peer:
+        (values, codes, _), losses = library(latents.mT, quantizer.inverse_temperature, return_loss_breakdown=True)
+        entropy = losses.per_sample_entropy - quantizer.diversity * losses.batch_entropy
+        return Peer(values.mT, codes.mT, {"entropy": entropy, "commitment": quantizer.commitment * losses.commitment})
+
+    return run, []
+
+
+PEERS = {VectorQuantizer: by_library_vq, SimVectorQuantizer: by_library_simvq, LookupFreeQuantizer: by_library_signs}
+
+
+@every
+def test_codes_values_losses_and_gradients_are_the_librarys(name):
+    quantizer = build(name)
+    # So soft that nothing is less likely than 1e-5, below which the library takes no logarithm.
+    latents, upstream = 0.3 * some_latents().requires_grad_(), some_latents(seed=3)
+    run, weights = PEERS[type(quantizer)](quantizer)
+    found, expected = quantizer(latents), run(latents)
+    assert torch.equal(found.codes, expected.codes.long())
+    torch.testing.assert_close(found.latents, expected.latents, rtol=0, atol=1e-5)
+    assert found.losses.keys() == expected.losses.keys()
+    gradients = []
+    for out, own in ((found, list(quantizer.parameters())), (expected, weights)):
+        total = (out.latents * upstream).sum() + sum(100 * loss for loss in out.losses.values())
+        of_latents, *of_weights = torch.autograd.grad(total, [latents, *own])
+        gradients.append((of_latents, torch.stack(of_weights).flatten() if of_weights else None))
+    for key, loss in found.losses.items():
+        torch.testing.assert_close(loss, expected.losses[key], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-5)
+
+
+@every
+def test_codes_and_values_in_eval_are_the_librarys(name):
+    quantizer, latents = build(name).eval(), some_latents()
+    run, _ = PEERS[type(quantizer)](quantizer)
+    found, expected = quantizer(latents), run(latents)
+    assert torch.equal(found.codes, expected.codes.long())
+    # Its SimVQ rotates in evaluation too.
+    torch.testing.assert_close(found.latents, expected.latents, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("threshold", [0, 1])
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9, 0.99])
+def test_moving_averages_are_the_librarys(ema_decay, threshold):
+    quantizer = build("vq-ema", ema_decay=ema_decay, dead_code_threshold=threshold)
+    library = library_vq(quantizer).train()
+    for seed in range(3):
+        latents = some_latents(batch=4, frames=100, seed=seed)
+        # Every entry is chosen about 25 times, and none is ever dead.
+        assert torch.equal(quantizer(latents).codes, library(latents.mT)[1].mT)
+        codebook = library._codebook
+        torch.testing.assert_close(quantizer.counts, codebook.cluster_size, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(quantizer.sums, codebook.embed_avg, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(quantizer.codebooks, codebook.embed, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("ema_decay", "threshold"), [(None, 1), (0.7, 3)])
+def test_the_entries_that_are_replaced_are_the_librarys(ema_decay, threshold):
+    quantizer = build("vq", ema_decay=ema_decay, dead_code_threshold=threshold)
+    library = library_vq(quantizer).train()
+    latents, before = 0.3 * some_latents(batch=4, frames=100), quantizer.codebooks.clone()
+    codes = quantizer(latents).codes
+    library(latents.mT)
+    chosen = torch.stack([torch.bincount(codes[:, k].flatten(), minlength=S) for k in range(K)])
+    # Counts begin at 1: that of an entry is then decay + (1 - decay) n.
+    replaced = chosen < 1 if ema_decay is None else chosen < (3 - 0.7) / 0.3
+    assert 3 <= replaced.sum() <= K * S - 3
+    assert (quantizer.counts[replaced] == threshold).all()
+    torch.testing.assert_close(quantizer.counts, library._codebook.cluster_size, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(quantizer.codebooks[~replaced], library._codebook.embed[~replaced])
+    assert torch.equal(quantizer.codebooks[~replaced], before[~replaced]) == (ema_decay is None)
+    vectors = latents.unflatten(1, (K, D)).permute(1, 0, 3, 2).flatten(1, 2)
+    for k in range(K):  # with latents, each with another one
+        values = quantizer.codebooks[k, replaced[k]]
+        assert (values[:, None] == vectors[k]).all(-1).any(1).all()
+        assert len(values.unique(dim=0)) == len(values)
+    if ema_decay is not None:
+        torch.testing.assert_close(quantizer.sums[replaced], 3 * quantizer.codebooks[replaced])
+
+
+def test_no_more_entries_are_replaced_than_there_are_latents():
+    quantizer = build("vq", dead_code_threshold=2)
+    before, latents = quantizer.codebooks.clone(), some_latents(batch=1, frames=5)
+    quantizer(latents)
+    changed = (quantizer.codebooks != before).any(dim=-1)
+    assert changed.sum(dim=1).tolist() == [5] * K
+    vectors = latents.unflatten(1, (K, D))[0].mT
+    assert torch.equal(quantizer.codebooks[changed].sort(dim=0).values, vectors.flatten(0, 1).sort(dim=0).values)
 
 
 # Moving codebooks -----------------------------------------------------------------------------------------------------
@@ -300,7 +448,7 @@ def test_a_moving_average_moves_the_entries_without_a_gradient():
         quantizer(latents)
     after = quantizer.decode(codes)[0].T
     # Sum and count start as the entry and 1, and decay by 0.9: (0.9 e + 0.1 * 7 x) / (0.9 + 0.1 * 7); 1e-4 for the
-    # library's smoothing of the counts. An entry that is not chosen stays.
+    # smoothing of the counts. An entry that is not chosen stays.
     torch.testing.assert_close(after[3], (0.9 * before[3] + 0.7 * point) / 1.6, rtol=0, atol=1e-4)
     others = torch.arange(S) != 3
     torch.testing.assert_close(after[others], before[others], rtol=0, atol=1e-3)
