@@ -133,8 +133,8 @@ class VectorQuantizer(_NearestEntry):
             self.register_buffer("counts", torch.ones(shape[:2]))
 
     def entries(self) -> Tensor:
-        """The codebooks (K, S, d)."""
-        return self.codebooks
+        """The codebooks (K, S, d); a copy, since a forward may move them before its backward."""
+        return self.codebooks.clone()
 
     def _commitment(self, latents: Tensor, chosen: Tensor) -> Tensor:
         return F.mse_loss(latents, chosen)
@@ -143,18 +143,22 @@ class VectorQuantizer(_NearestEntry):
     def _learn(self, vectors: Tensor, codes: Tensor) -> None:
         if self.ema_decay is None and not self.dead_code_threshold:
             return
-        counts, sums = count_and_sum(vectors, codes, self.codebook_sizes[0])
+        new_counts, new_sums = count_and_sum(vectors, codes, self.codebook_sizes[0])
         new_share = 1 - (0.99 if self.ema_decay is None else self.ema_decay)
-        self.counts.lerp_(counts, new_share)
+        counts, codebooks = self.counts.lerp(new_counts, new_share), self.codebooks
         if self.ema_decay is not None:
-            self.sums.lerp_(sums, new_share)
-            self.codebooks.copy_(means(self.counts, self.sums))
+            sums = self.sums.lerp(new_sums, new_share)
+            codebooks = means(counts, sums)
         if self.dead_code_threshold:
-            values, replaced = replacements(vectors, self.counts < self.dead_code_threshold)
-            self.codebooks.copy_(torch.where(replaced[..., None], values, self.codebooks))
-            self.counts.masked_fill_(replaced, self.dead_code_threshold)
+            values, replaced = replacements(vectors, counts < self.dead_code_threshold)
+            counts = counts.masked_fill(replaced, self.dead_code_threshold)
+            codebooks = torch.where(replaced[..., None], values, codebooks)
             if self.ema_decay is not None:
-                self.sums.copy_(torch.where(replaced[..., None], values * self.dead_code_threshold, self.sums))
+                sums = torch.where(replaced[..., None], values * self.dead_code_threshold, sums)
+        self.counts.copy_(counts)
+        self.codebooks.copy_(codebooks)
+        if self.ema_decay is not None:
+            self.sums.copy_(sums)
 
 
 class SimVectorQuantizer(_NearestEntry):
