@@ -20,7 +20,8 @@ class LossValues(NamedTuple):
     reconstruction: Tensor
     """The weighted sum of the reconstruction terms; with a balancer a value without a gradient."""
     terms: dict[str, Tensor]
-    """Each of weight other than 0, unweighted, by name; with a balancer, values without a gradient except for the quantizer's."""
+    """Each that is weighted, before its weight, by name; with a balancer, values without a gradient except for the
+    quantizer's."""
 
 
 class WeightedLoss(nn.Module):

@@ -102,11 +102,11 @@ class Quantizer(Scheduled, ABC):
         return False
 
     def leave_out(self, names: Iterable[str]) -> None:
-        """Do not compute the losses of these names in training, here and in all quantizers below; () computes all again.
-        """
+        """Compute no losses of these names in training, here and in all quantizers below; () computes all again."""
+        left_out = frozenset(names)
         for module in self.modules():
             if isinstance(module, Quantizer):
-                module.left_out = frozenset(names)
+                module.left_out = left_out
 
     def forward(self, latents: Tensor) -> Quantized:
         """Quantize latents (B, D, T); in evaluation `latents` of the result is exactly decode(codes).

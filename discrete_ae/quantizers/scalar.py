@@ -55,8 +55,8 @@ class ScalarQuantizer(Quantizer):
 
     Losses:
         code_entropy: bits per frame, in training: entropy of each channel's levels over the batch of all ranks, softly
-            counted before rounding, summed over channels. It bounds that of the codes from above, and equals it for channels
-            that are independent.
+            counted before rounding, summed over channels. It bounds that of the codes from above, and equals it for
+            channels that are independent.
 
     Raises:
         ValueError: for fewer than 2 levels, an unknown bound, or a rounding that is not a Rounding with op="round".

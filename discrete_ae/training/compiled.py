@@ -9,7 +9,6 @@ from torch import Tensor
 
 from discrete_ae.errors import UsageError
 from discrete_ae.model import AutoencoderOutput, DiscreteAutoencoder
-<<<<<<< HEAD
 from discrete_ae.quantizers.base import exact_products
 
 Compiler = Callable[[Callable], Callable]
@@ -31,16 +30,11 @@ def compiler(*, cuda_graphs: bool) -> Compiler:
         return torch.compile(function, fullgraph=True, dynamic=False, mode=mode)
 
     return compiled
-=======
-from discrete_ae.quantizers import Quantized
-from discrete_ae.quantizers.base import exact_products
->>>>>>> 9c07c35 (Vector quantizers of our own: one graph, no synchronization, the same codebooks on every rank)
 
 
 class CompiledForward:
     """A model's forward in three compiled parts: audio to latents, the quantizer, latents to audio.
 
-<<<<<<< HEAD
     Whatever else runs the model (validation, clips) runs it as it is. It holds functions, no modules: the model's names
     and tensors, and so its checkpoints, stay the same.
     """
@@ -49,29 +43,12 @@ class CompiledForward:
         self.latents = compiled(model.latents)
         self.quantizer = compiled(model.quantizer.forward)
         self.reconstruct = compiled(model.reconstruct)
-=======
-    Every part is one graph for one shape: training has crops of one length in batches of one size, and whatever else
-    runs the model (validation, clips) runs it as it is.
-
-    It holds functions, no modules: the model's names and tensors, and so its checkpoints, stay the same.
-    """
-
-    def __init__(self, model: DiscreteAutoencoder) -> None:
-        torch.compiler.reset()  # what earlier runs of a multirun compiled counts against Dynamo's limit
-        self.latents = _compiled(model.latents)
-        self.quantizer: Callable[[Tensor], Quantized] = _compiled(model.quantizer.forward)
-        self.reconstruct = _compiled(model.reconstruct)
->>>>>>> 9c07c35 (Vector quantizers of our own: one graph, no synchronization, the same codebooks on every rank)
 
     def __call__(self, audio: Tensor) -> AutoencoderOutput:
         """What DiscreteAutoencoder.forward gives for audio (B, C, N)."""
         torch.compiler.cudagraph_mark_step_begin()  # the last step's results may be overwritten
         latents = self.latents(audio)
-<<<<<<< HEAD
         with exact_products():  # also while it is compiled
-=======
-        with exact_products():
->>>>>>> 9c07c35 (Vector quantizers of our own: one graph, no synchronization, the same codebooks on every rank)
             quantized = self.quantizer(latents)
         reconstruction = self.reconstruct(quantized.latents, audio.shape[-1])
         return AutoencoderOutput(reconstruction, quantized.codes, latents, quantized.losses)

@@ -46,6 +46,7 @@ class AutoencoderModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.model = model
+        model.quantizer.leave_out(name for name, weight in loss.quantizer_weights.items() if weight == 0)
         self.compiled = compiled
         self.training_model = CompiledForward(model, compiled) if compiled else model.__call__
         self.model_config = model_config

@@ -20,13 +20,13 @@ def build(name: str, *overrides: str) -> WeightedLoss:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_option_gives_a_finite_gradient_and_shows_the_rate_without_driving_it(name: str) -> None:
+def test_every_option_gives_a_finite_gradient_and_leaves_out_the_rate(name: str) -> None:
     loss, generator = build(name), torch.Generator().manual_seed(0)
     target = 0.1 * torch.randn(2, 1, 4000, generator=generator)
     reconstruction = (0.1 * torch.randn(2, 1, 4000, generator=generator)).requires_grad_()
     values = loss(reconstruction, target, {"code_entropy": torch.tensor(64.0)})
     assert values.total == values.reconstruction
-    assert values.terms["code_entropy"] == 64
+    assert "code_entropy" not in values.terms
     values.total.backward()
     assert reconstruction.grad.isfinite().all()
     assert reconstruction.grad.abs().max() > 0

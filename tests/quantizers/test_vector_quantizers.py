@@ -1,4 +1,4 @@
-"""Vector quantizers against vector-quantize-pytorch, an independent implementation, brute force in float64, and numpy."""
+"""Vector quantizers against vector-quantize-pytorch, brute force in float64, and numpy."""
 
 import functools
 import math

@@ -1,5 +1,6 @@
 """compile=true: the same training, in graphs that are made once."""
 
+import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch._dynamo.utils import counters
 
 from discrete_ae.build import build_model
 from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME
+from discrete_ae.quantizers import VectorQuantizer
 from discrete_ae.training.compiled import CompiledForward, compiler
 from tests.conftest import SMALL
 from tests.training.test_adversarial import TINY
@@ -29,7 +31,6 @@ SIX = ("trainer.max_steps=6", "trainer.val_check_interval=2")
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore:Dynamo detected a call to a .functools.lru_cache.:UserWarning"),
     # torch's own: how dynamo makes the context of an autograd function, and what inductor imports.
     pytest.mark.filterwarnings("ignore:<class 'torch.autograd.function.Function'> should not be instantiated"),
     # Dynamo hides it where warnings are shown, which does not help where they are errors.
@@ -86,31 +87,49 @@ def test_run_with_schedules_and_its_continuation_compile_once(
     assert state_of(run_training(*SHARPENED, *again, f"ckpt_path={path}"))["global_step"] == 8
 
 
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+def test_entries_are_emitted_before_they_are_replaced(ema_decay: float | None) -> None:
+    torch.manual_seed(0)
+    quantizer = VectorQuantizer(16, 3, 4, ema_decay=ema_decay, dead_code_threshold=2)
+    before, latents = copy.deepcopy(quantizer), torch.randn(2, 12, 20)
+    out = compiler(cuda_graphs=False)(quantizer.forward)(latents)
+    assert torch.equal(out.latents, before.decode(out.codes))
+    changed = (quantizer.codebooks != before.codebooks).any(dim=-1)
+    assert torch.equal(changed, quantizer.counts == 2) or ema_decay is not None
+    assert changed.any()
+
+
 QUANTIZERS = sorted(path.stem for path in (CONFIG_DIR / "quantizer").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("quantizer", QUANTIZERS)
+MOVING = ("vq quantizer.ema_decay=0.9 quantizer.dead_code_threshold=2", "vq quantizer.dead_code_threshold=2")
+
+
+@pytest.mark.parametrize("quantizer", [*QUANTIZERS, *MOVING])
 def test_every_quantizer_trains_without_a_break_and_is_traced_once(
     quantizer: str, graphs: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trace_only(monkeypatch)
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         small = [override for override in SMALL if override.startswith(("model.", "num_codebooks"))]
-        config = compose(CONFIG_NAME, [f"quantizer={quantizer}", *small])
+        config = compose(CONFIG_NAME, [*f"quantizer={quantizer}".split(), *small])
     torch.manual_seed(0)
     model = build_model(OmegaConf.to_container(config.model, resolve=True))
+    reference = copy.deepcopy(model)
     forward, audio = CompiledForward(model, compiler(cuda_graphs=False)), torch.randn(2, 1, 3200)
     for _ in range(2):
         torch.manual_seed(1)
         output = forward(audio)
         (output.reconstruction.square().mean() + sum(output.losses.values())).backward()
+        torch.manual_seed(1)
+        reference(audio)  # whose codebooks move alike
         with torch.inference_mode():
             model.eval()(audio[:1, :, :1000])
         model.train()
     torch.manual_seed(1)
     found = forward(audio)
     torch.manual_seed(1)
-    expected = model(audio)
+    expected = reference(audio)
     assert torch.equal(found.codes, expected.codes)
     torch.testing.assert_close(found.reconstruction, expected.reconstruction)
     assert graphs() == 3
