@@ -123,8 +123,9 @@ class AutoencoderModule(pl.LightningModule):
         self._add_to_means({"reconstruction": values.reconstruction, **values.terms}, len(audio))
         quality = si_sdr_db(output.reconstruction, audio)
         self._add_to_means({"si_sdr_db": quality.sum() / max(len(quality), 1)}, len(quality))
-        soft = self._training_reconstruction(output, audio, batch_idx)
-        if soft is not None:
+        # By the configuration, never by what came out: the ranks of a distributed run must log the same.
+        if not self.model.quantizer.matches_evaluation:
+            soft = self._training_reconstruction(output, audio, batch_idx)
             self._add_to_means({"soft_reconstruction": self.loss(soft, audio, {}).reconstruction}, len(audio))
         if self.validation_usage is not None:
             self.validation_usage.update(output.codes)
@@ -185,14 +186,12 @@ class AutoencoderModule(pl.LightningModule):
         every = cast(Any, self.trainer).log_every_n_steps
         return bool(every) and (self.global_step + 1) % every == 0
 
-    def _training_reconstruction(self, output: AutoencoderOutput, audio: Tensor, batch_idx: int) -> Tensor | None:
-        """What the decoder makes of the training-time forward; None where it is the hard one to the last bit."""
-        quantizer = self.model.quantizer
-        hard = quantizer(output.latents).latents
+    def _training_reconstruction(self, output: AutoencoderOutput, audio: Tensor, batch_idx: int) -> Tensor:
+        """What the decoder makes of the training-time forward."""
         self._reseed("validation", self.global_step, batch_idx)
         # A copy of it, since codebooks that are moving averages learn from a training forward.
-        soft = copy.deepcopy(quantizer).train()(output.latents).latents
-        return None if torch.equal(soft, hard) else self.model.reconstruct(soft, audio.shape[-1])
+        soft = copy.deepcopy(self.model.quantizer).train()(output.latents).latents
+        return self.model.reconstruct(soft, audio.shape[-1])
 
     def _follow_schedules(self) -> dict[str, float]:
         """Bring the numbers that follow a schedule to this step."""

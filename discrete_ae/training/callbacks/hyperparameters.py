@@ -29,7 +29,7 @@ class LogHyperparameters(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """See Callback."""
         found = trainer.callback_metrics
-        # What is not logged any more, Lightning still has: the gap, which always is, says the same.
+        # The gap, which every quantizer with codes has, says the same.
         shown = [tag for tag in found if tag.startswith("val/") and tag != "val/soft_reconstruction"]
         metrics = {hparam_tag(tag): found[tag].item() for tag in shown}
         for logger in trainer.loggers:
