@@ -219,7 +219,7 @@ def build_training(config: DictConfig, hyperparameters: Mapping[str, str | float
             gradient_clip_val=config.trainer.gradient_clip_val,
         )
         settings["gradient_clip_val"] = None  # where there are two optimizers, Lightning leaves it to the module
-        if config.trainer.get("strategy", "auto") in ("auto", "ddp") and config.trainer.devices != 1:
+        if _is_ddp(config.trainer):
             # Each backward reaches one of the two networks, and DDP must not wait for gradients of the other.
             settings["strategy"] = "ddp_find_unused_parameters_true"
     trainer = _instantiate(config, "trainer", **settings)
@@ -264,6 +264,12 @@ def _instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:
         if isinstance(cause, TypeError | ValueError | MisconfigurationException):
             raise UsageError(f"{key}: {cause}") from error
         raise
+
+
+def _is_ddp(trainer: DictConfig) -> bool:
+    """Whether Lightning will train by plain DistributedDataParallel."""
+    strategy = trainer.get("strategy", "auto")
+    return strategy == "ddp" or (strategy == "auto" and (trainer.devices != 1 or trainer.get("num_nodes", 1) != 1))
 
 
 def _take_weights(model: DiscreteAutoencoder, path: str) -> None:

@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from discrete_ae.build import build_training
 from discrete_ae.cli import run_name
 from discrete_ae.cli.advice import command, shown
+from discrete_ae.cli.ending import end_with_parent, is_lost_connection, say_once, speaks_for_the_lost, take_along
 from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, check_overrides
 from discrete_ae.cli.sweep import ReportSweep, earlier, forget_failure, note_failure
 from discrete_ae.errors import DataError, UsageError, UserError
@@ -35,6 +36,8 @@ run_name.register()
 def main(arguments: list[str] | None = None) -> None:
     """Train as the arguments say (default: those of the process), and exit with a status if anything failed."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if os.environ.get("LOCAL_RANK", "0") != "0":  # a process that another one of the run has started
+        end_with_parent()
     naming: list[str] = []
     try:
         given = _parsed(arguments)
@@ -69,10 +72,13 @@ def main(arguments: list[str] | None = None) -> None:
         except OmegaConfBaseException as error:
             failure = UsageError(" ".join(str(error).split()))
         except Exception as error:
-            if not is_sweep:
-                raise
-            traceback.print_exc()
-            failure = DataError(f"{type(error).__name__}: {error}")
+            if is_lost_connection(error):
+                failure = _lost(error)
+            else:
+                say_once(traceback.format_exc().rstrip())
+                failure = DataError(f"{type(error).__name__}: {error}")
+                if not is_sweep:
+                    sys.exit(failure.exit_status)
         if is_sweep:
             note_failure(run_dir, failure)
         statuses.append(_report(failure))
@@ -88,7 +94,7 @@ def main(arguments: list[str] | None = None) -> None:
         # Of a Ctrl-C outside the training steps Lightning makes an exit with status 1.
         if isinstance(ended, SystemExit) and not isinstance(ended.__context__, KeyboardInterrupt):
             raise
-        print("Interrupted", file=sys.stderr)
+        say_once("Interrupted")
         sys.exit(INTERRUPTED_EXIT_STATUS)
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         sys.exit(_report(DataError(f"{error.filename}: {error.strerror}; give another folder with hydra.run.dir=")))
@@ -108,8 +114,19 @@ def _parsed(arguments: list[str]) -> Namespace:
 
 
 def _report(error: UserError) -> int:
-    print(f"error: {error}", file=sys.stderr)
+    say_once(f"error: {error}")
     return error.exit_status
+
+
+def _lost(error: Exception) -> DataError:
+    """What is said of a process that was killed; SystemExit where another process says it."""
+    if not speaks_for_the_lost():
+        sys.exit(DataError.exit_status)
+    reason = str(error).splitlines()[0]
+    return DataError(
+        f"another process of this run was killed or cannot be reached ({reason}); go on from the run's last "
+        "checkpoint with ckpt_path="
+    )
 
 
 def _train(config: DictConfig) -> float:
@@ -120,10 +137,13 @@ def _train(config: DictConfig) -> float:
     run = build_training(config, _hyperparameters(config, chosen))
     run.data.setup("fit")
     forget_failure(run.run_dir)
-    OmegaConf.save(config, run.run_dir / "config.yaml", resolve=True)
     if run.trainer.is_global_zero:
+        OmegaConf.save(config, run.run_dir / "config.yaml", resolve=True)
         _say_what_runs(run, chosen)
-    run.execute()
+    try:
+        run.execute()
+    finally:
+        take_along(run.trainer)
     if run.trainer.is_global_zero:
         _say_what_next(run)
     if run.interrupted:

@@ -32,6 +32,7 @@ class TrainingRun:
             self.trainer.validate(self.module, self.data, verbose=False)
         # Checkpoints hold plain data only, and are read as such.
         self.trainer.fit(self.module, self.data, ckpt_path=self.ckpt_path, weights_only=True)
+        self.trainer.strategy.barrier()  # the first process to end would end those that it started
 
     @property
     def objective(self) -> float:

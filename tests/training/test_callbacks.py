@@ -218,7 +218,7 @@ def test_interrupt_ends_after_the_step_with_a_checkpoint_that_resumes(
         interrupt_at(patch, "training_step", 3)
         run = run_training(*LONG, status=130)
     out, err = capsys.readouterr()
-    assert "Interrupted: ending after this step with a checkpoint" in out
+    assert "Interrupted: ending with a checkpoint" in out
     assert f"{run}/checkpoints/" in out
     assert errors(err) == ["Interrupted"]
     assert state_of(run)["global_step"] == 4

@@ -1,0 +1,68 @@
+"""How the processes of a distributed run end when one of them fails: all of them, soon, and with one word of it.
+
+The first to fail says why. The others fail of that, or of the same, and say nothing.
+"""
+
+import atexit
+import contextlib
+import ctypes
+import signal
+import sys
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import torch.distributed as dist
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
+
+_PR_SET_PDEATHSIG = 1  # prctl.h
+_PATIENCE = timedelta(seconds=5)
+
+
+def end_with_parent() -> None:
+    """Have the system kill this process when the one that started it is gone, where the system is Linux.
+
+    Without that a process which waits for others on a GPU would wait, and keep the GPU, for half an hour.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def take_along(trainer: "pl.Trainer") -> None:
+    """End the processes that Lightning has started for the trainer together with this one, which is about to end."""
+    started = getattr(trainer.strategy.launcher, "procs", [])
+    for process in started:
+        atexit.register(process.kill)
+    started.clear()  # Lightning watches those in it, and would kill this process if one of them ended first
+
+
+def say_once(text: str) -> None:
+    """Print to stderr what ends the run, unless another of its processes has failed before; return when it is said."""
+    if (group := _group()) is None:
+        print(text, file=sys.stderr)
+        return
+    store = group.get_group_store()
+    with contextlib.suppress(RuntimeError):  # the first process keeps the store: it has failed, and said why
+        if store.add("failed", 1) == 1:
+            print(text, file=sys.stderr, flush=True)
+            store.set("said", "")
+        else:
+            store.wait(["said"], _PATIENCE)
+
+
+def is_lost_connection(error: Exception) -> bool:
+    """Whether an error is that another process could not be reached."""
+    lost = dist.is_available() and isinstance(error, dist.DistError)
+    return lost or (isinstance(error, RuntimeError) and "gloo" in str(error))
+
+
+def speaks_for_the_lost() -> bool:
+    """Whether this process is the one that tells of another which was killed, and cannot."""
+    group = _group()
+    return group is None or group.rank() == 0
+
+
+def _group() -> "dist.ProcessGroup | None":
+    """All processes of the run; None where it is one that does not know of others."""
+    return dist.group.WORLD if dist.is_available() and dist.is_initialized() else None
