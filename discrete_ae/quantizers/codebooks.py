@@ -16,6 +16,20 @@ _TINY = 1e-6  # the least length that a vector is divided by
 _SMOOTHING = 1e-5  # added to every count: the mean of what nothing has chosen
 
 
+@torch.library.custom_op("discrete_ae::snapshot", mutates_args=())
+def snapshot(x: Tensor) -> Tensor:
+    """A copy of x, to be read instead of x wherever the same forward overwrites x.
+
+    An operation that a compiler cannot look into: Inductor (of torch 2.11) may move a read of x behind the overwriting
+    of it, copies included. What is written here follows from what was read, and so cannot come first.
+    """
+    return x.clone()
+
+
+snapshot.register_fake(torch.empty_like)
+snapshot.register_autograd(lambda ctx, gradient: gradient)
+
+
 @torch.no_grad()
 def nearest(vectors: Tensor, codebooks: Tensor) -> Tensor:
     """Code (K, N) int64 of the entry nearest to each of the vectors (K, N, d), of codebooks (K, S, d).

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from discrete_ae.checks import in_unit_interval, whole_number
 from discrete_ae.quantizers.base import Quantized, Quantizer, straight_through
-from discrete_ae.quantizers.codebooks import count_and_sum, look_up, means, nearest, replacements, rotated
+from discrete_ae.quantizers.codebooks import count_and_sum, look_up, means, nearest, replacements, rotated, snapshot
 from discrete_ae.quantizers.entropy import entropy_bits
 from discrete_ae.ranks import mean_over_ranks
 
@@ -55,8 +55,8 @@ class _NearestEntry(_SideBySide):
     def _commitment(self, latents: Tensor, chosen: Tensor) -> Tensor:
         """The loss of that name, of latents (B, K, d, T) and the entries that they chose."""
 
-    def _learn(self, vectors: Tensor, codes: Tensor) -> None:
-        """Move the codebooks without a gradient, by vectors (K, B T, d) and their codes (K, B T)."""
+    def _learn(self, entries: Tensor, vectors: Tensor, codes: Tensor) -> None:
+        """Move the codebooks (K, S, d) without a gradient, by vectors (K, B T, d) and their codes (K, B T)."""
 
     def quantize(self, latents: Tensor) -> Quantized:
         """See Quantizer."""
@@ -70,7 +70,7 @@ class _NearestEntry(_SideBySide):
         losses = {} if "commitment" in self.left_out else {"commitment": self._commitment(split, chosen)}
         emitted = chosen.detach()
         emitted = rotated(split, emitted, dim=2) if self.rotation_trick else straight_through(split, emitted)
-        self._learn(vectors, codes)
+        self._learn(entries, vectors, codes)
         return Quantized(emitted.flatten(1, 2), by_item, losses)
 
     def dequantize(self, codes: Tensor) -> Tensor:
@@ -129,25 +129,30 @@ class VectorQuantizer(_NearestEntry):
         else:
             self.register_buffer("codebooks", entries)
             self.register_buffer("sums", entries.clone())
-        if ema_decay is not None or dead_code_threshold:
+        if self._moves:
             self.register_buffer("counts", torch.ones(shape[:2]))
 
+    @property
+    def _moves(self) -> bool:
+        """Whether a training forward overwrites entries."""
+        return self.ema_decay is not None or self.dead_code_threshold > 0
+
     def entries(self) -> Tensor:
-        """The codebooks (K, S, d); a copy, since a forward may move them before its backward."""
-        return self.codebooks.clone()
+        """The codebooks (K, S, d); a copy where training moves them before the backward."""
+        return snapshot(self.codebooks) if self.training and self._moves else self.codebooks
 
     def _commitment(self, latents: Tensor, chosen: Tensor) -> Tensor:
         return F.mse_loss(latents, chosen)
 
     @torch.no_grad()
-    def _learn(self, vectors: Tensor, codes: Tensor) -> None:
-        if self.ema_decay is None and not self.dead_code_threshold:
+    def _learn(self, entries: Tensor, vectors: Tensor, codes: Tensor) -> None:
+        if not self._moves:
             return
         new_counts, new_sums = count_and_sum(vectors, codes, self.codebook_sizes[0])
         new_share = 1 - (0.99 if self.ema_decay is None else self.ema_decay)
-        counts, codebooks = self.counts.lerp(new_counts, new_share), self.codebooks
+        counts, codebooks = snapshot(self.counts).lerp(new_counts, new_share), entries
         if self.ema_decay is not None:
-            sums = self.sums.lerp(new_sums, new_share)
+            sums = snapshot(self.sums).lerp(new_sums, new_share)
             codebooks = means(counts, sums)
         if self.dead_code_threshold:
             values, replaced = replacements(vectors, counts < self.dead_code_threshold)
