@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from discrete_ae.checks import finite
 from discrete_ae.losses.adversarial import Adversary
-from discrete_ae.losses.balancer import LossBalancer
-from discrete_ae.losses.given_gradient import with_gradient
+from discrete_ae.losses.balancer import LossBalancer, balanced
 
 
 class LossValues(NamedTuple):
@@ -20,8 +19,7 @@ class LossValues(NamedTuple):
     reconstruction: Tensor
     """The weighted sum of the reconstruction terms; with a balancer a value without a gradient."""
     terms: dict[str, Tensor]
-    """Each that is weighted, before its weight, by name; with a balancer, values without a gradient except for the
-    quantizer's."""
+    """Each that has a weight, unweighted, by name; with a balancer, values without a gradient, save the quantizer's."""
 
 
 class WeightedLoss(nn.Module):
@@ -107,9 +105,8 @@ class WeightedLoss(nn.Module):
         named = {**terms, **opposed}
         if balancing and self.balancer is not None:
             # Kept for one another: adversarial terms share the discriminators' graph.
-            with torch.autocast(target.device.type, enabled=False):
-                gradients = {n: torch.autograd.grad(value, source, retain_graph=True)[0] for n, value in named.items()}
-            total = with_gradient(total, reconstruction, self.balancer(gradients))
+            gradients = {n: torch.autograd.grad(value, source, retain_graph=True)[0] for n, value in named.items()}
+            total = balanced(total, reconstruction, self.balancer(gradients))
             named, reconstructed = {name: value.detach() for name, value in named.items()}, reconstructed.detach()
         auxiliary = {name: value for name, value in auxiliary.items() if self.quantizer_weights.get(name) != 0}
         for name, value in auxiliary.items():

@@ -104,7 +104,7 @@ class ResidualQuantizer(Quantizer):
 
     @property
     def _drops_stages(self) -> bool:
-        return "dropout" in self.schedules or bool(self.dropout != 0.0)
+        return "dropout" in self.schedules or float(self.dropout) != 0.0
 
     def _kept_stages(self, latents: Tensor) -> Tensor:
         """How many stages decode each item: (B, 1, 1)."""

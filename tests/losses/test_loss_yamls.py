@@ -20,7 +20,7 @@ def build(name: str, *overrides: str) -> WeightedLoss:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_option_gives_a_finite_gradient_and_leaves_out_the_rate(name: str) -> None:
+def test_every_option_gives_a_finite_gradient_and_leaves_the_rate_alone(name: str) -> None:
     loss, generator = build(name), torch.Generator().manual_seed(0)
     target = 0.1 * torch.randn(2, 1, 4000, generator=generator)
     reconstruction = (0.1 * torch.randn(2, 1, 4000, generator=generator)).requires_grad_()

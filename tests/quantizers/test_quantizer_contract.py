@@ -13,7 +13,14 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from discrete_ae.quantizers import IdentityQuantizer, Quantized, Quantizer, ResidualQuantizer
+from discrete_ae.quantizers import (
+    GumbelSoftmaxQuantizer,
+    IdentityQuantizer,
+    Quantized,
+    Quantizer,
+    ResidualQuantizer,
+)
+from discrete_ae.schedules import Schedule
 
 CONF = Path(__file__).parents[2] / "conf"
 NAMES = sorted(path.stem for path in (CONF / "quantizer").glob("*.yaml"))
@@ -113,6 +120,48 @@ def test_codes_are_of_the_hard_path_also_in_training(name):
     expected = quantizer.encode(latents)
     assert torch.equal(seeded(quantizer.train(), latents).codes, expected)
     assert torch.equal(quantizer.eval()(latents).codes, expected)
+
+
+MATCHING = {"ste", "custom_gradient", "finite_difference", "fourier", "vq", "simvq", "lfq", "bsq", "identity"}
+
+
+@every_quantizer
+def test_where_training_matches_evaluation_its_latents_do(name):
+    quantizer = build(name)
+    assert quantizer.matches_evaluation == (name in MATCHING)
+    latents = some_latents(quantizer, frames=200)
+    found, expected = seeded(quantizer, latents).latents, quantizer.eval()(latents).latents
+    if name in MATCHING:
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    else:
+        assert not torch.allclose(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5, Schedule("linear", 0.0, 0.5)], ids=str)
+@pytest.mark.parametrize("name", ["rvq", "residual_fsq"])
+def test_residual_matches_evaluation_without_dropout(name, dropout):
+    stage = hydra.utils.instantiate(composed(name).quantizer.stage)
+    quantizer = ResidualQuantizer(stage, 3, dropout=dropout)
+    assert quantizer.matches_evaluation == (dropout == 0.0)
+    latents = some_latents(quantizer)
+    if dropout == 0.0:
+        expected = quantizer.decode(quantizer.encode(latents))
+        torch.testing.assert_close(quantizer(latents).latents, expected, rtol=0, atol=1e-5)
+    soft = functools.partial(GumbelSoftmaxQuantizer, 8, 1, 4)
+    assert not ResidualQuantizer(soft, 3).matches_evaluation
+
+
+@every_quantizer
+def test_losses_that_are_left_out_are_not_there_and_the_rest_is_the_same(name):
+    quantizer, less = build(name), build(name)
+    latents = some_latents(quantizer)
+    expected = seeded(quantizer, latents)
+    for gone in ({"code_entropy"}, set(expected.losses)):
+        less.leave_out(gone)
+        out = seeded(less, latents)
+        assert set(out.losses) == set(expected.losses) - gone
+        torch.testing.assert_close(out.latents, expected.latents, rtol=0, atol=0)
+        assert torch.equal(out.codes, expected.codes)
 
 
 @every_with_codes
@@ -359,14 +408,25 @@ class Probe(Quantizer):
         assert latents.dtype == torch.float32
         assert latents.is_contiguous()
         assert not torch.is_autocast_enabled("cpu")
+        assert torch.get_float32_matmul_precision() == "highest"
         return Quantized(latents * 0.5, latents.round().long().clamp(0, 2), {})
 
     def dequantize(self, codes: Tensor) -> Tensor:
         assert not torch.is_autocast_enabled("cpu")
+        assert torch.get_float32_matmul_precision() == "highest"
         return codes * 0.1
 
 
-def test_the_base_class_prepares_what_a_subclass_gets():
+@pytest.fixture
+def tf32():
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    yield
+    assert torch.get_float32_matmul_precision() == "high"
+    torch.set_float32_matmul_precision(before)
+
+
+def test_the_base_class_prepares_what_a_subclass_gets(tf32):
     probe = Probe()
     latents = torch.rand(1, 5, 2, dtype=torch.float64).transpose(1, 2).requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):

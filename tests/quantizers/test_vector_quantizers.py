@@ -422,6 +422,15 @@ def test_the_entries_that_are_replaced_are_the_librarys(ema_decay, threshold):
         torch.testing.assert_close(quantizer.sums[replaced], 3 * quantizer.codebooks[replaced])
 
 
+def test_gradient_is_of_the_entries_before_they_are_replaced():
+    gradients = []
+    for threshold in (0, 2):
+        quantizer = build("vq", dead_code_threshold=threshold)
+        out = quantizer(some_latents())
+        gradients += torch.autograd.grad(out.losses["commitment"], quantizer.codebooks)
+    assert torch.equal(*gradients)
+
+
 def test_no_more_entries_are_replaced_than_there_are_latents():
     quantizer = build("vq", dead_code_threshold=2)
     before, latents = quantizer.codebooks.clone(), some_latents(batch=1, frames=5)

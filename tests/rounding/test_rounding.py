@@ -26,6 +26,7 @@ from discrete_ae.rounding import (
     StraightThrough,
     UniformNoise,
 )
+from discrete_ae.schedules import Schedule
 
 OPS = ("round", "floor", "ceil", "trunc")
 NUMPY_OPS = {"round": np.round, "floor": np.floor, "ceil": np.ceil, "trunc": np.trunc}  # np.round: ties to even
@@ -499,6 +500,13 @@ def test_hard_values_are_the_operation_exactly(case, op, dtype):
             y = rounding.train(training)(x)
             assert y.dtype == dtype
             assert torch.equal(y, expected)
+
+
+@every_case
+def test_training_matches_evaluation_where_it_is_hard_for_good_and_by_no_chance(case):
+    for hard in (True, False, Schedule("switch", 0, 1), Schedule("constant", 1)):
+        expected = hard is True and case.cls is not Stochastic
+        assert case.build(hard=hard).matches_evaluation == expected
 
 
 @every_class

@@ -13,7 +13,6 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 
 REPOSITORY = Path(__file__).parents[2]
 TERMS = {"mel", "l1", "snr"}
-QUANTIZER_TERMS = {"code_entropy"}  # the quantizer's, of training alone
 CODES = {"usage", "perplexity", "entropy_bits", "bitrate_bps"}
 
 
@@ -31,10 +30,7 @@ def fourier_run(run_training: Callable[..., Path]) -> Path:
 
 def test_every_documented_scalar_is_logged(ste_run: Path) -> None:
     expected = (
-        {
-            f"train/{name}"
-            for name in {"loss", "reconstruction", "gradient_norm", "learning_rate", *TERMS, *QUANTIZER_TERMS}
-        }
+        {f"train/{name}" for name in {"loss", "reconstruction", "gradient_norm", "learning_rate", *TERMS}}
         | {f"val/{name}" for name in {"reconstruction", "si_sdr_db", "soft_hard_gap", *TERMS}}
         | {f"{prefix}/codes/{name}" for prefix in ("train", "val") for name in CODES}
         | {f"hparam/{name}" for name in {"reconstruction", "si_sdr_db", "soft_hard_gap", *TERMS, *CODES}}
@@ -46,7 +42,7 @@ def test_every_logged_scalar_is_documented_in_the_readme(ste_run: Path, fourier_
     readme = (REPOSITORY / "README.md").read_text()
     tags = {tag for run in (ste_run, fourier_run) for tag in events_of(run).Tags()["scalars"]}
     documented = set(re.findall(r"`([\w/-]+)`", readme))
-    of_terms = {f"{prefix}/{term}" for prefix in ("train", "val") for term in TERMS | QUANTIZER_TERMS}
+    of_terms = {f"{prefix}/{term}" for prefix in ("train", "val") for term in TERMS}
     assert {"train/<term>", "val/<term>", "schedule/<number>"} <= set(re.findall(r"`([\w/<>-]+)`", readme))
     of_schedules = {tag for tag in tags if tag.startswith("schedule/quantizer.")}
     assert of_schedules == {"schedule/quantizer.rounding.terms"}
