@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from discrete_ae.checks import finite
 from discrete_ae.losses.adversarial import Adversary
-from discrete_ae.losses.balancer import LossBalancer, balanced
+from discrete_ae.losses.balancer import LossBalancer
+from discrete_ae.losses.given_gradient import with_gradient
 
 
 class LossValues(NamedTuple):
@@ -105,8 +106,9 @@ class WeightedLoss(nn.Module):
         named = {**terms, **opposed}
         if balancing and self.balancer is not None:
             # Kept for one another: adversarial terms share the discriminators' graph.
-            gradients = {n: torch.autograd.grad(value, source, retain_graph=True)[0] for n, value in named.items()}
-            total = balanced(total, reconstruction, self.balancer(gradients))
+            with torch.autocast(target.device.type, enabled=False):
+                gradients = {n: torch.autograd.grad(value, source, retain_graph=True)[0] for n, value in named.items()}
+            total = with_gradient(total, reconstruction, self.balancer(gradients))
             named, reconstructed = {name: value.detach() for name, value in named.items()}, reconstructed.detach()
         auxiliary = {name: value for name, value in auxiliary.items() if self.quantizer_weights.get(name) != 0}
         for name, value in auxiliary.items():

@@ -102,7 +102,7 @@ class Quantizer(Scheduled, ABC):
         return False
 
     def leave_out(self, names: Iterable[str]) -> None:
-        """Do not compute the losses of these names in training, here and in all quantizers below; () leaves out none."""
+        """Compute no losses of these names in training, here and in all quantizers below; () leaves out none."""
         left_out = frozenset(names)
         for module in self.modules():
             if isinstance(module, Quantizer):
