@@ -24,6 +24,18 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_idle.clear)
 
 
+class _File(soundfile.SoundFile):
+    """Leaves the place in the file to libsndfile, which moves it on while reading.
+
+    soundfile itself seeks after every read of a file in which it can: as long as a sixth of the decoding of a second of
+    FLAC, and a half of Opus.
+    """
+
+    def seekable(self) -> bool:
+        """Answer for soundfile's `read` alone; `seek` does not ask."""
+        return False
+
+
 @contextmanager
 def opened(path: Path, *, keep: bool) -> Iterator[soundfile.SoundFile]:
     """Open a file, or take one that was kept and has not been changed or replaced since; its place is anywhere.
@@ -38,13 +50,14 @@ def opened(path: Path, *, keep: bool) -> Iterator[soundfile.SoundFile]:
     kept_version, file = _idle.pop(path, (None, None))
     version = _version(path)
     if file is None or kept_version != version:
-        file = soundfile.SoundFile(os.fsencode(path))
+        file = _File(os.fsencode(path))
+        keep = keep and file.subtype in _EXACT
     try:
         yield file
     except BaseException:
         file.close()
         raise
-    if not keep or file.subtype not in _EXACT:
+    if not keep:
         file.close()
         return
     _idle[path] = version, file
