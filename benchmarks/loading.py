@@ -1,31 +1,58 @@
-"""Training crops per second of one core, from recordings of ten minutes, beside two ways in common use.
+"""Seconds of audio a second from the loader that a training has, and crops a second beside two ways in common use.
 
-    python benchmarks/loading.py                 # about 2 minutes on one core
+    python benchmarks/loading.py                                             # about 12 minutes on two cores
+    python benchmarks/loading.py --seconds 1 --rounds 1 --minutes 0.5 --workers 0 8 15 --json loading.json
 
-Generates its recordings in a temporary folder: noise with the spectrum and the syllables of speech, as FLAC. The ways
-take turns, and the time is the processor's, so that a busy machine disturbs little, and all alike. Writes
-benchmarks/results/loading.md.
+The second form measures the loader alone, prints it, and leaves benchmarks/results/loading.md as it is; the first
+writes that file. Its recordings are made in a temporary folder and stay in the system's memory. What is compared takes
+turns, and beside the clock stands the time of the processors, of all processes together, by which a busy machine
+disturbs less.
 """
 
 import argparse
+import itertools
+import json
+import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
 import soxr
 import torch
-from _common import machine, publish, table, versions
+from _common import cpu_model, machine, publish, table, versions
+from _recordings import NUM_FILES, Recordings, write
 
-from discrete_ae.data import AudioFile, TrainingCrops, find_audio
+from discrete_ae.data import AudioFile, TrainingCrops
 from discrete_ae.data.augmentation import Augmentation
+from discrete_ae.data.loading import AudioLoader, TrainingBatches
 
 MODEL_RATE = 16000
-NUM_FILES = 4
+LOUDNESS_LUFS = -23.0
+
+# The loader.
+LOADED = (
+    Recordings("WAV, 16 kHz mono", 16000, 1, "WAV"),
+    Recordings("FLAC, 16 kHz mono", 16000, 1),
+    Recordings("Opus, 48 kHz mono", 48000, 1, "OGG", "OPUS"),
+    Recordings("MP3, 44.1 kHz stereo", 44100, 2, "MP3", "MPEG_LAYER_III"),
+    Recordings("Vorbis, 44.1 kHz stereo", 44100, 2, "OGG", "VORBIS"),
+)
+BATCH_SIZE = 64
+PREFETCHED = 4
+"""Batches that each worker keeps ready, as in conf/data."""
+CORES = 16
+"""What a machine with one big GPU has; for the extrapolation."""
+
+# Single crops.
+CROPPED = (
+    Recordings("16 kHz mono, as the model's audio", 16000, 1),
+    Recordings("44.1 kHz stereo, mixed down and resampled to 16 kHz", 44100, 2),
+)
 MINUTES = 10
 ROUNDS = 9
 CROPS = 200
@@ -35,41 +62,90 @@ COLUMNS = ("way", "crops/s", "times the whole file", "times opening it")
 Load = Callable[[int], object]
 
 
-class Recordings(NamedTuple):
-    """A kind of recording, in words and numbers."""
+class Speed(NamedTuple):
+    """Seconds of audio that a loader gives."""
 
-    name: str
-    sample_rate: int
-    channels: int
-
-
-RECORDINGS = (
-    Recordings("16 kHz mono, as the model's audio", 16000, 1),
-    Recordings("44.1 kHz stereo, mixed down and resampled to 16 kHz", 44100, 2),
-)
+    by_the_clock: float
+    by_the_processors: float
+    """A second of one core's time, all processes together."""
 
 
-def minutes(kind: Recordings, seed: int) -> Iterator[np.ndarray]:
-    """A recording minute by minute, each (N, C): noise that falls by 6 dB an octave from 500 Hz, in syllables."""
-    count = 60 * kind.sample_rate
-    slope = 1 / np.maximum(np.fft.rfftfreq(count, 1 / kind.sample_rate) / 500, 1)
-    syllables = np.maximum(np.sin(2 * np.pi * 2 * np.arange(count) / kind.sample_rate), 0) ** 2  # two a second
-    random = np.random.default_rng(seed)
-    for _ in range(MINUTES):
-        noise = np.fft.irfft(
-            np.fft.rfft(random.standard_normal((count, kind.channels)), axis=0) * slope[:, None], axis=0
-        )
-        yield 0.5 * noise / np.abs(noise).max() * (syllables[:, None] + 0.01)
+def processor_seconds() -> float:
+    """Of this process and of the loader's workers so far."""
+    children = [process.pid for process in multiprocessing.active_children()]
+    # Linux's clock of another process, clock_getcpuclockid(3), which Python does not name.
+    return time.process_time() + sum(time.clock_gettime(~pid << 3 | 2) for pid in children if pid)
 
 
-def write(kind: Recordings, folder: Path) -> list[AudioFile]:
-    """Write the recordings of a kind and find them."""
-    for seed in range(NUM_FILES):
-        path = folder / f"{seed}.flac"
-        with soundfile.SoundFile(path, "w", kind.sample_rate, kind.channels, "PCM_16") as file:
-            for minute in minutes(kind, seed):
-                file.write(minute)
-    return find_audio(folder).files
+def loader_speed(crops: TrainingCrops, crop_seconds: float, workers: int, seconds: float) -> Speed:
+    """Take batches for some seconds, on a GPU where there is one, after those that the workers had ready."""
+    on_gpu = torch.cuda.is_available()
+    loader = AudioLoader(
+        crops,
+        batch_sampler=TrainingBatches(BATCH_SIZE),
+        num_workers=workers,
+        prefetch_factor=PREFETCHED if workers else None,
+        pin_memory=on_gpu,
+    )
+    batches = iter(loader)
+
+    def take(batch: torch.Tensor) -> None:
+        if on_gpu:
+            batch.to("cuda", non_blocking=True)
+        else:
+            batch.sum()
+
+    for batch in itertools.islice(batches, workers * PREFETCHED + 1):
+        take(batch)
+    used, start, count = processor_seconds(), time.perf_counter(), 0
+    while time.perf_counter() < start + seconds:
+        take(next(batches))
+        count += 1
+    taken = time.perf_counter() - start, processor_seconds() - used
+    return Speed(*(count * BATCH_SIZE * crop_seconds / time for time in taken))
+
+
+def measure_loader(crop_seconds: float, counts: list[int], seconds: float, rounds: int, minutes: float) -> list[dict]:
+    """A record for each kind of recording, loudness and number of workers: medians over the rounds."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = {}
+        for place, kind in enumerate(LOADED):
+            (Path(folder) / str(place)).mkdir()
+            files[kind] = write(kind, Path(folder) / str(place), 60 * minutes)
+        cells = list(itertools.product(LOADED, (None, LOUDNESS_LUFS), counts))
+        speeds: dict[Any, list[Speed]] = {cell: [] for cell in cells}
+        for _, cell in itertools.product(range(rounds), cells):
+            kind, loudness, workers = cell
+            samples = round(crop_seconds * MODEL_RATE)
+            crops = TrainingCrops(files[kind], samples, MODEL_RATE, 1, loudness_lufs=loudness)
+            speeds[cell].append(loader_speed(crops, crop_seconds, workers, seconds))
+    return [
+        {
+            "recordings": kind.name,
+            "loudness_lufs": loudness,
+            "workers": workers,
+            "audio_seconds_per_second": statistics.median(speed.by_the_clock for speed in found),
+            "audio_seconds_per_core_second": statistics.median(speed.by_the_processors for speed in found),
+        }
+        for (kind, loudness, workers), found in speeds.items()
+    ]
+
+
+def loader_table(records: list[dict]) -> list[str]:
+    """A row for each kind of recording, with and without loudness."""
+    counts = sorted({record["workers"] for record in records})
+    header = ["recordings", "loudness"]
+    header += [f"{count} worker{'' if count == 1 else 's'}: a second, a core second" for count in counts]
+    header += [f"{CORES} cores, extrapolated"]
+    rows = []
+    for (name, loudness), group in itertools.groupby(records, lambda r: (r["recordings"], r["loudness_lufs"])):
+        by_workers = {record["workers"]: record for record in group}
+        row = [name, "as it is" if loudness is None else f"{loudness:g} LUFS"]
+        for count in counts:
+            found = by_workers[count]
+            row.append(f"{found['audio_seconds_per_second']:,.0f}, {found['audio_seconds_per_core_second']:,.0f}")
+        rows.append([*row, f"{CORES * by_workers[counts[-1]]['audio_seconds_per_core_second']:,.0f}"])
+    return table(header, rows)
 
 
 def simple_load(files: list[AudioFile], *, whole: bool) -> Load:
@@ -93,17 +169,18 @@ def ways(files: list[AudioFile]) -> dict[str, Load]:
     """What is measured; the first two are for comparison."""
     shape = (MODEL_RATE, MODEL_RATE, 1)
     changes = Augmentation(gain_db=(-12.0, 6.0), flip_polarity=True)
+    loud = LOUDNESS_LUFS
     return {
         "decoding the whole file": simple_load(files, whole=True),
         "opening the file, seeking": simple_load(files, whole=False),
         "`TrainingCrops`": TrainingCrops(files, *shape).__getitem__,
         "with gain and polarity": TrainingCrops(files, *shape, augmentation=changes).__getitem__,
-        "with loudness": TrainingCrops(files, *shape, loudness_lufs=-23.0).__getitem__,
-        "with all three": TrainingCrops(files, *shape, loudness_lufs=-23.0, augmentation=changes).__getitem__,
+        "with loudness": TrainingCrops(files, *shape, loudness_lufs=loud).__getitem__,
+        "with all three": TrainingCrops(files, *shape, loudness_lufs=loud, augmentation=changes).__getitem__,
     }
 
 
-def measure(found: dict[str, Load]) -> list[list[str]]:
+def measure_crops(found: dict[str, Load]) -> list[list[str]]:
     """A row for each way: the median of its rates over the rounds, and its ratios to the first two."""
     whole, opening, *_ = found
     rates: dict[str, list[float]] = {name: [] for name in found}
@@ -123,25 +200,53 @@ def measure(found: dict[str, Load]) -> list[list[str]]:
 
 
 def main() -> None:
-    """Measure and write the tables."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    """Measure, and write the tables or the records."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--crop-seconds", type=float, default=1.0, help="length of a crop (default: 1)")
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="default: 0 1 2")
+    parser.add_argument("--seconds", type=float, default=2.0, help="by the clock, for each turn (default: 2)")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each, of which the median counts (default: 3)")
+    parser.add_argument("--minutes", type=float, default=2.0, help="length of a recording (default: 2)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="measure the loader alone, and write records to FILE")
+    options = parser.parse_args()
     torch.set_num_threads(1)  # as in a loading process
+
+    records = measure_loader(options.crop_seconds, options.workers, options.seconds, options.rounds, options.minutes)
+    loaded = [
+        f"Seconds of audio a second, in batches of {BATCH_SIZE} x {options.crop_seconds:g} s of mono at 16 kHz, from "
+        f"{NUM_FILES} recordings of {options.minutes:g} minutes: by the clock, and for each second of processor time "
+        f"of all processes together; medians of {options.rounds} interleaved turns. The last column is no measurement: "
+        f"{CORES} times the processors' figure with the most workers, as if cores did not disturb one another.",
+        "",
+        *loader_table(records),
+    ]
+    if options.json:
+        about = {"machine": cpu_model(), "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None}
+        about |= {"batch_size": BATCH_SIZE, "crop_seconds": options.crop_seconds, "records": records}
+        options.json.write_text(json.dumps(about, indent=1))
+        print("\n".join(loaded))
+        return
     lines = [
         "# Loading of training crops",
         "",
         f"`python benchmarks/loading.py`; {machine('cpu', 1)}, {versions('soundfile', 'soxr')}, libsndfile "
-        f"{soundfile.__libsndfile_version__}.",
+        f"{soundfile.__libsndfile_version__}. The recordings are generated noise with the spectrum and the syllables "
+        "of speech, held in memory by the system.",
         "",
-        f"Crops of one second of mono at {MODEL_RATE // 1000} kHz from {NUM_FILES} FLAC files of {MINUTES} minutes, "
-        f"generated noise with the spectrum and the syllables of speech, held in memory by the system. Medians of "
-        f"{ROUNDS} interleaved rounds, by the processor's time: one loading process on a core of its own. A step that "
-        "takes a batch of 32 crops in 100 ms needs 320 crops/s.",
+        "## The loader",
+        "",
+        *loaded,
+        "## Single crops",
+        "",
+        f"Crops of one second of mono at {MODEL_RATE // 1000} kHz from {NUM_FILES} FLAC files of {MINUTES} minutes. "
+        f"Medians of {ROUNDS} interleaved rounds, by the processor's time, of the function that makes a crop, without "
+        "batches.",
         "",
     ]
-    for kind in RECORDINGS:
+    for kind in CROPPED:
         with tempfile.TemporaryDirectory() as folder:
-            rows = measure(ways(write(kind, Path(folder))))
-        lines += [f"## {kind.name}", "", *table(COLUMNS, rows)]
+            rows = measure_crops(ways(write(kind, Path(folder), 60 * MINUTES)))
+        lines += [f"### {kind.name}", "", *table(COLUMNS, rows)]
     publish(lines, "loading")
 
 

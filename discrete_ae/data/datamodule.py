@@ -1,7 +1,6 @@
 """The recordings as Lightning wants them: found, checked and split at `setup`, then loaded in batches (B, C, N)."""
 
 import contextlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from discrete_ae.data.augmentation import Augmentation
 from discrete_ae.data.balance import folder_weights
+from discrete_ae.data.cores import loading_workers
 from discrete_ae.data.crops import TrainingCrops, ValidationSegments
 from discrete_ae.data.files import AudioFile, Split, find_audio, recordings_root, split_by_hash, warn_skipped
 from discrete_ae.data.level import bring_to_loudness
@@ -35,7 +35,7 @@ class AudioDataModule(pl.LightningDataModule):
         batch_size: crops per step and device.
         validation_fraction: share of the files that validates, in (0, 1), where `root` is split.
         max_validation_segments: at most this many, spread evenly over the validation files.
-        num_workers: loading processes per device; None takes none on CPU, up to 8 otherwise.
+        num_workers: loading processes per device; None takes none on CPU, `loading_workers` otherwise.
         seed: of the crops, at least 0.
         strict: whether a file that cannot be used ends the run instead of being skipped and named.
         balance: what is trained on equally often: with "duration" every second, with "folder" every folder right below
@@ -220,7 +220,7 @@ class AudioDataModule(pl.LightningDataModule):
         workers = self.num_workers
         if workers is None:
             # On CPU the model wants the cores, and reading takes a small part of one.
-            workers = 0 if on_cpu else min(8, max((os.cpu_count() or 1) - 1, 0))
+            workers = 0 if self.trainer is None or on_cpu else loading_workers(self.trainer.num_devices)
         return AudioLoader(
             dataset,
             batch_sampler=batches,

@@ -10,10 +10,12 @@ MAX_GAIN_DB = 30.0
 """No audio is raised by more: what is nearly silence stays nearly silent."""
 
 
-def amplify(audio: Tensor, gain_db: float) -> Tensor:
-    """Multiply by a gain; by a lower one where the peak would exceed 1."""
+def amplify(audio: Tensor, gain_db: float, peak: float | None = None) -> Tensor:
+    """Multiply by a gain; by a lower one where the peak would exceed 1. `peak` is that of the audio, if it is known."""
+    if peak is None:
+        peak = audio.abs().max().item()
     # Division by the peak itself gives exactly 1, multiplication by its inverse may give more.
-    return audio / max(audio.abs().max().item(), 10 ** (-gain_db / 20))
+    return audio / max(peak, 10 ** (-gain_db / 20))
 
 
 def gain_for(level: Level, loudness_lufs: float) -> float:
@@ -39,4 +41,4 @@ def bring_to_loudness(audio: Tensor, sample_rate: int, loudness_lufs: float) -> 
         ValueError: as `measure_loudness`.
     """
     level = measure_stream([audio.numpy()], sample_rate)
-    return audio if level.loudness_lufs == -math.inf else amplify(audio, gain_for(level, loudness_lufs))
+    return audio if level.loudness_lufs == -math.inf else amplify(audio, gain_for(level, loudness_lufs), level.peak)

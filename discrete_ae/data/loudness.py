@@ -123,9 +123,9 @@ def _energies(window: Audio, sample_rate: int, context: int, length: int, step: 
     def mean_squares(channel: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         spectrum = np.fft.rfft(channel.astype(np.float64), size)
         spectrum *= response
-        weighted = np.fft.irfft(spectrum, size)[context : window.shape[1]]
-        blocks = np.lib.stride_tricks.sliding_window_view(weighted, length)[::step]
-        return np.einsum("bn,bn->b", blocks, blocks) / length
+        # From the sample before the first block on, so that a block is the difference of two sums.
+        sums = np.cumsum(np.fft.irfft(spectrum, size)[context - 1 : window.shape[1]] ** 2)
+        return (sums[length::step] - sums[:-length:step]) / length
 
     # One after the other: in float64 each takes several times the memory of its samples.
     energies: npt.NDArray[np.float64] = _CHANNEL_WEIGHTS[: len(window)] @ [mean_squares(channel) for channel in window]

@@ -2,16 +2,18 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning.pytorch as pl
 import numpy as np
 import pytest
 import soundfile
 import torch
+from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from discrete_ae.data import AudioDataModule, recordings_root
+from discrete_ae.data import AudioDataModule, cores, recordings_root
 from discrete_ae.data.level import measure_loudness
 from discrete_ae.data.loading import TrainingBatches, validation_batches
 from discrete_ae.errors import DataError, UsageError
@@ -257,6 +259,19 @@ def test_validation_and_clips_follow_the_loudness_and_not_the_augmentation(folde
         assert torch.equal(same, original)
         assert measure_loudness(raised, RATE) == pytest.approx(-20, abs=0.01)
     assert not torch.equal(plain.training_crops[0], changed.training_crops[0])
+
+
+def test_workers_on_a_gpu_are_a_share_of_the_cores(folder, monkeypatch):
+    monkeypatch.setattr(cores, "usable_cores", lambda: 4)
+    data = make(folder)
+    data.setup()
+    ranks = {"global_rank": 1, "world_size": 2, "num_devices": 2}
+    steps = {"global_step": 0, "max_steps": 10, "accumulate_grad_batches": 1}
+    data.trainer = SimpleNamespace(accelerator=CUDAAccelerator(), **ranks, **steps)
+    assert data.train_dataloader().num_workers == 1  # of two cores for each process, one for itself
+    assert data.val_dataloader().num_workers == 1
+    data.trainer.accelerator = CPUAccelerator()
+    assert data.train_dataloader().num_workers == 0
 
 
 @pytest.mark.parametrize(("workers", "prefetched"), [(0, None), (2, 3)])
