@@ -27,8 +27,7 @@ if hasattr(os, "register_at_fork"):
 class _File(soundfile.SoundFile):
     """Leaves the place in the file to libsndfile, which moves it on while reading.
 
-    soundfile itself seeks after every read of a file in which it can: as long as a sixth of the decoding of a second of
-    FLAC, and a half of Opus.
+    soundfile itself seeks to it after every read, and in FLAC that decodes a block once more.
     """
 
     def seekable(self) -> bool:

@@ -45,6 +45,14 @@ def test_only_so_many_are_kept_and_the_longest_unused_goes_first(tmp_path, monke
         assert left_open(tmp_path) == [f"{name}.flac" for name in kept]
 
 
+def test_a_part_costs_one_seek(tmp_path, monkeypatch):
+    file, places = write(tmp_path / "a.flac"), []
+    seek = soundfile.SoundFile.seek
+    monkeypatch.setattr(soundfile.SoundFile, "seek", lambda self, *to: places.append(to) or seek(self, *to))
+    read(file)
+    assert places == [(RATE // 2,)]
+
+
 @needs_proc
 def test_nothing_is_kept_unless_asked_for(tmp_path):
     file = write(tmp_path / "a.flac")
