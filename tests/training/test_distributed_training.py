@@ -1,0 +1,244 @@
+"""Training by two processes over gloo: they stay the same, measure what one measures, and end together."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from torch import Tensor
+
+from discrete_ae.errors import DataError
+from tests.conftest import SMALL
+from tests.training.test_adversarial import TINY
+from tests.training.test_callbacks import errors
+from tests.training.test_ema import same, state_of
+from tests.training.test_module import REPOSITORY, events_of, scalars
+
+pytestmark = pytest.mark.slow
+
+DDP = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
+PLAIN = ("callbacks.clips=null", "callbacks.rounding_curve=null", "callbacks.entropy_model=null")
+# Five segments: an odd number, which a sampler that pads would make six of.
+STEPS = ("trainer.max_steps=4", "trainer.val_check_interval=2", "data.max_validation_segments=5")
+# Gradients as they are: Adam and clipping would give the same for gradients that were added instead of averaged.
+SGD = (
+    "optim.optimizer._target_=torch.optim.SGD",
+    "~optim.optimizer.betas",
+    "optim.optimizer.lr=0.05",
+    "optim.scheduler.warmup_steps=0",
+    "trainer.gradient_clip_val=0",
+)
+TO_COMPARE = {
+    "ste": ("quantizer=ste", *SGD),
+    "vq": ("quantizer=vq", "quantizer.ema_decay=0.9", *SGD),
+    "lfq": ("quantizer=lfq", "loss.quantizer_weights.entropy=0.1", *SGD),
+}
+"""Nothing of them is drawn at random."""
+OTHERS = {
+    "vq with replaced entries": ("quantizer=vq", "quantizer.dead_code_threshold=2"),
+    "rvq": ("quantizer=rvq", "quantizer.dropout=0.5"),
+    "gumbel": ("quantizer=gumbel", "trainer.accumulate_grad_batches=2"),
+    "identity": ("quantizer=identity",),
+    "balanced": ("loss=balanced", "trainer.accumulate_grad_batches=2", "trainer.log_every_n_steps=2"),
+    "adversarial": (*TINY, "callbacks.ema.decay=0.9"),
+}
+WORKER = """
+import json, sys
+from discrete_ae.cli.train import main
+
+for arguments in json.loads(sys.argv[1]):
+    try:
+        main(arguments)
+    except SystemExit as ended:
+        if ended.code:
+            raise
+"""
+
+
+class SaveOfEachRank(pl.Callback):
+    """Saves what every rank has at the end."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        torch.save(pl_module.state_dict(), self.folder / f"rank{trainer.global_rank}.pt")
+
+
+class Disturb(pl.Callback):
+    """What happens to each rank at its fourth step: nothing, or one of the methods by name."""
+
+    def __init__(self, ranks: list[str]) -> None:
+        self.ranks = ranks
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *arguments: Any) -> None:
+        if trainer.global_step == 3:
+            getattr(self, self.ranks[trainer.global_rank])()
+
+    def nothing(self) -> None:
+        pass
+
+    def waits(self) -> None:
+        """As for others on a GPU, where nothing tells of a lost connection."""
+        time.sleep(1000)
+
+    def interrupted(self) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def killed(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def damaged(self) -> None:
+        raise DataError("x.wav: damaged")
+
+    def bug(self) -> None:
+        raise RuntimeError("a bug of ours")
+
+
+def start(arguments: list[str], **variables: str) -> subprocess.Popen:
+    hidden = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(REPOSITORY)}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(
+        [sys.executable, *arguments], cwd=REPOSITORY, env={**os.environ, **hidden, **variables}, **streams
+    )
+
+
+def overrides_of(recordings: Path, run: Path, *more: str) -> list[str]:
+    small = [
+        override for override in SMALL if not override.startswith(("trainer=", "callbacks.entropy", "callbacks.clips"))
+    ]
+    save = ("+callbacks.save._target_=tests.training.test_distributed_training.SaveOfEachRank",)
+    return [
+        *small,
+        *DDP,
+        *PLAIN,
+        f"data.root={recordings}",
+        f"hydra.run.dir={run}",
+        *save,
+        f"+callbacks.save.folder={run}",
+        *more,
+    ]
+
+
+@pytest.fixture(scope="module")
+def together(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The folders of runs by two processes, which were started once for all of them."""
+    root = tmp_path_factory.mktemp("together")
+    named = {**TO_COMPARE, **OTHERS}
+    runs = {name: root / str(number) for number, name in enumerate(named)}
+    given = json.dumps([overrides_of(recordings, runs[name], *STEPS, *more) for name, more in named.items()])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    ranks = [
+        start(["-c", WORKER, given], MASTER_ADDR="127.0.0.1", MASTER_PORT=port, NODE_RANK="0", LOCAL_RANK=rank)
+        for rank in "01"
+    ]
+    try:
+        said = [process.communicate(timeout=300) for process in ranks]
+    finally:
+        for process in ranks:
+            process.kill()
+    assert [process.returncode for process in ranks] == [0, 0], said
+    return runs
+
+
+def ranks_of(run: Path) -> list[dict[str, Tensor]]:
+    return [torch.load(run / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("name", [*TO_COMPARE, *OTHERS])
+def test_ranks_end_with_the_same_weights_and_codebooks(name: str, together: dict[str, Path]) -> None:
+    # Each has crops of its own, so only because gradients were averaged, and what codebooks follow was added up.
+    first, second = ranks_of(together[name])
+    assert first
+    assert same(first, second)
+    assert state_of(together[name])["global_step"] == 4
+    assert set(scalars(together[name], "val/reconstruction")) == {0, 2, 4}
+
+
+def test_the_adversary_trains_from_its_step_on(together: dict[str, Path]) -> None:
+    assert list(scalars(together["adversarial"], "train/discriminator")) == [2, 3]
+
+
+@pytest.mark.parametrize("name", TO_COMPARE)
+def test_two_processes_are_one_with_twice_the_batch(
+    name: str, together: dict[str, Path], run_training: Callable[..., Path]
+) -> None:
+    run, alone = together[name], run_training(*PLAIN, *STEPS, *TO_COMPARE[name], "data.batch_size=4")
+    found, expected = ranks_of(run)[0], state_of(alone)["state_dict"]
+    before = state_of(run_training(*PLAIN, *TO_COMPARE[name], "trainer.max_steps=1", "optim.optimizer.lr=0"))[
+        "state_dict"
+    ]
+    moved = max(
+        (tensor - before[key]).abs().max().item() for key, tensor in expected.items() if tensor.is_floating_point()
+    )
+    assert moved > 1e-3
+    for key, tensor in expected.items():
+        torch.testing.assert_close(found[key], tensor, rtol=0, atol=1e-5)
+    # All of one process, whatever the order of summation.
+    tags = [tag for tag in events_of(alone).Tags()["scalars"] if tag.startswith("val/")]
+    assert {"val/reconstruction", "val/si_sdr_db", "val/codes/perplexity"} <= set(tags)
+    for tag in tags:
+        assert scalars(run, tag) == pytest.approx(scalars(alone, tag), rel=1e-4, abs=1e-4), tag
+    for codebook in ("val_codes/codebook_0", "val_codes/codebook_1"):
+        counts = [events_of(folder).Histograms(codebook) for folder in (run, alone)]
+        assert [event.step for event in counts[0]] == [0, 2, 4]
+        for one, other in zip(*counts, strict=True):
+            assert one.histogram_value.num == 5 * 10  # frames of 320 in 0.2 s
+            assert one.histogram_value.bucket == other.histogram_value.bucket
+
+
+def disturbed(recordings: Path, run: Path, first: str, second: str) -> tuple[int, str, list[str]]:
+    """The status, stdout and stderr of a run; both processes have ended when it returns."""
+    callback = "+callbacks.disturb._target_=tests.training.test_distributed_training.Disturb"
+    long = ["trainer.max_steps=1000", "trainer.val_check_interval=500", "trainer.log_every_n_steps=3"]
+    happens = [callback, f"+callbacks.disturb.ranks=[{first},{second}]"]
+    process = start(["train.py", *overrides_of(recordings, run, *long, *happens)])
+    try:
+        out, err = process.communicate(timeout=120)  # until the last process which has its streams is gone
+    finally:
+        process.kill()
+    return process.returncode, out, errors(err)
+
+
+def test_interrupt_of_one_process_ends_both_with_a_checkpoint(recordings: Path, tmp_path: Path) -> None:
+    status, out, err = disturbed(recordings, tmp_path, "nothing", "interrupted")
+    assert (status, err) == (130, ["Interrupted"])
+    assert f"{tmp_path}/checkpoints/" in out
+    # Noted in the fourth step, agreed on with the next that is logged.
+    assert state_of(tmp_path)["global_step"] == 6
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert same(*ranks_of(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "status", "line"),
+    [
+        ("nothing", "damaged", 1, "error: x.wav: damaged"),
+        ("nothing", "killed", 1, "error: another process of this run was killed or cannot be reached"),
+        ("bug", "bug", 1, "RuntimeError: a bug of ours"),
+    ],
+)
+def test_failure_is_said_once_and_ends_both(
+    first: str, second: str, status: int, line: str, recordings: Path, tmp_path: Path
+) -> None:
+    found, _, err = disturbed(recordings, tmp_path, first, second)
+    assert found == status
+    assert err[-1].startswith(line)
+    assert len(err) == 1 or (first == "bug" and sum(row.startswith("Traceback") for row in err) == 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a parent's death is told by Linux")
+def test_a_waiting_process_ends_with_the_first(recordings: Path, tmp_path: Path) -> None:
+    status, _, err = disturbed(recordings, tmp_path, "killed", "waits")
+    assert (status, err) == (-signal.SIGKILL, [])
