@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from discrete_ae.build import build_model
+from discrete_ae.build import build_model, build_training
 from discrete_ae.build import instantiate as instantiate_component
 from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, check_overrides
 from discrete_ae.data import AudioDataModule
@@ -224,6 +224,27 @@ def test_trainer_builds(option: str, composed: Callable[..., DictConfig]) -> Non
     assert trainer.max_steps == 1200
     assert {"cpu": "cpu", "gpu": "gpu"}.get(option, "auto") == config.accelerator
     assert config.get("strategy") == ("ddp" if option == "ddp" else None)
+
+
+@pytest.mark.parametrize(
+    ("trainer", "devices", "num_nodes", "found"),
+    [
+        ("cpu", 1, 1, None),
+        ("cpu", 1, 2, True),  # one process on each of two machines
+        ("cpu", 2, 1, True),
+        ("ddp", "auto", 1, True),
+        ("ddp", 1, 1, True),  # one process, whose gradients go through DDP all the same
+        ("cpu +trainer.strategy=ddp_find_unused_parameters_false", 2, 2, False),  # somebody's own choice
+    ],
+)
+def test_adversarial_run_lets_ddp_find_the_network_that_a_backward_does_not_reach(
+    trainer: str, devices: int | str, num_nodes: int, found: bool | None, composed: Callable[..., DictConfig]
+) -> None:
+    where = [f"trainer.devices={devices}", f"++trainer.num_nodes={num_nodes}", "trainer.accelerator=cpu"]
+    small = [f"loss.adversary.discriminators.{name}.width=2" for name in ("periods", "bands")]
+    config = composed(*f"trainer={trainer}".split(), *where, "loss=adversarial", *small)
+    strategy = build_training(config, {}).trainer.strategy
+    assert getattr(strategy, "_ddp_kwargs", {}).get("find_unused_parameters") is found
 
 
 @options_of("logger")

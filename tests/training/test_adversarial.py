@@ -2,13 +2,9 @@
 
 import copy
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import lightning.pytorch as pl
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,10 +12,9 @@ from torch import Tensor, nn
 import discrete_ae
 from discrete_ae.training import AdversarialModule
 from discrete_ae.training.learning_rate import warmup_cosine
-from tests.conftest import SMALL
 from tests.training.test_callbacks import errors
 from tests.training.test_ema import fail_at, same, state_of
-from tests.training.test_module import REPOSITORY, events_of, scalars
+from tests.training.test_module import events_of, scalars
 
 TINY = (
     "loss=adversarial",
@@ -159,45 +154,3 @@ def test_run_without_an_adversary_is_not_continued_but_begun_from(
     assert line.startswith(f"error: {path}: comes from a run with another loss= or model")
     run = run_training(*TINY, *FIVE, f"init_from={path}")
     assert scalars(run, "val/codes/usage")[0] == scalars(ste_run, "val/codes/usage")[4]
-
-
-class SaveOfEachRank(pl.Callback):
-    """Saves what every rank has at the end."""
-
-    def __init__(self, folder: str) -> None:
-        self.folder = Path(folder)
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        torch.save(pl_module.state_dict(), self.folder / f"rank{trainer.global_rank}.pt")
-
-
-@pytest.mark.slow
-def test_two_processes_train_the_same_networks(recordings: Path, tmp_path: Path) -> None:
-    small = [override for override in SMALL if not override.startswith("trainer=")]
-    where = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "callbacks.ema.decay=0.9"]
-    done = subprocess.run(
-        [
-            sys.executable,
-            "train.py",
-            *small,
-            *where,
-            f"data.root={recordings}",
-            f"hydra.run.dir={tmp_path}",
-            "+callbacks.save._target_=tests.training.test_adversarial.SaveOfEachRank",
-            f"+callbacks.save.folder={tmp_path}",
-            *TINY,
-            *FIVE,
-        ],
-        cwd=REPOSITORY,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(REPOSITORY)},
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert state_of(tmp_path)["global_step"] == 5
-    assert list(scalars(tmp_path, "train/discriminator")) == [2, 3, 4]
-    # From different crops, so only because their gradients were averaged.
-    first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
-    assert same(first, second)

@@ -163,7 +163,7 @@ def test_ranks_end_with_the_same_weights_and_codebooks(name: str, together: dict
     assert first
     assert same(first, second)
     assert state_of(together[name])["global_step"] == 4
-    assert set(scalars(together[name], "val/reconstruction")) == {0, 2, 4}
+    assert {0, 2, 4} <= set(scalars(together[name], "val/reconstruction"))
 
 
 def test_the_adversary_trains_from_its_step_on(together: dict[str, Path]) -> None:
@@ -215,6 +215,7 @@ def test_interrupt_of_one_process_ends_both_with_a_checkpoint(recordings: Path, 
     status, out, err = disturbed(recordings, tmp_path, "nothing", "interrupted")
     assert (status, err) == (130, ["Interrupted"])
     assert f"{tmp_path}/checkpoints/" in out
+    assert out.count("run folder: ") == 1  # one process speaks
     # Noted in the fourth step, agreed on with the next that is logged.
     assert state_of(tmp_path)["global_step"] == 6
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}

@@ -1,9 +1,6 @@
 """What is trained and what is logged of it, against recomputations from the checkpoint and the recordings."""
 
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +17,6 @@ import discrete_ae
 from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.quantizers import Quantizer, ScalarQuantizer
 from discrete_ae.training import AutoencoderModule
-from tests.conftest import SMALL
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -198,53 +194,3 @@ def test_identity_trains_without_codes(run_training: Callable[..., Path]) -> Non
     tags = events_of(run).Tags()["scalars"]
     assert "val/reconstruction" in tags
     assert not [tag for tag in tags if "codes" in tag or "soft" in tag]
-
-
-@pytest.mark.slow
-def test_two_processes_validate_every_segment_once(
-    recordings: Path, run_training: Callable[..., Path], tmp_path: Path
-) -> None:
-    # Five segments: an odd number, which a sampler that pads would make six of.
-    overrides = ["data.max_validation_segments=5", "trainer.max_steps=2", "trainer.val_check_interval=2"]
-    alone = run_training(*overrides)
-    together = tmp_path / "together"
-    small = [override for override in SMALL if not override.startswith("trainer=")]
-    where = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
-    done = subprocess.run(
-        [
-            sys.executable,
-            "train.py",
-            *small,
-            *where,
-            f"data.root={recordings}",
-            f"hydra.run.dir={together}",
-            *overrides,
-        ],
-        cwd=REPOSITORY,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("run folder: ") == 1  # one process speaks
-    assert {path.name for path in (together / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
-    for run in (alone, together):
-        events = events_of(run)
-        assert [event.step for event in events.Histograms("val_codes/codebook_0")] == [0, 2]
-        for event in events.Histograms("val_codes/codebook_0") + events.Histograms("val_codes/codebook_1"):
-            assert event.histogram_value.num == 5 * 10  # frames of 320 in 0.2 s
-    # Before the first step both are the same model, and so is all that is measured.
-    for tag in events_of(alone).Tags()["scalars"]:
-        if tag.startswith("val/"):
-            assert scalars(together, tag)[0] == pytest.approx(scalars(alone, tag)[0], rel=1e-5), tag
-    for name in ("val_codes/codebook_0", "val_codes/codebook_1"):
-        before = [events_of(run).Histograms(name)[0].histogram_value.bucket for run in (alone, together)]
-        assert before[0] == before[1]
-    left = [
-        path.parent.name
-        for path in Path("/proc").glob("[0-9]*/cmdline")
-        if str(together) in path.read_bytes().decode(errors="replace")
-    ]
-    assert not left
