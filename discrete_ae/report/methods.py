@@ -15,6 +15,7 @@ _OF_NO_EFFECT = (
     "choices",
     "logger",
     "callbacks.checkpoints.dirpath",
+    "callbacks.last_checkpoint.dirpath",
     "callbacks.progress",
     "callbacks.interrupt",
     "callbacks.collapse",

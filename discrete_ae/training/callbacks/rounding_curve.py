@@ -39,7 +39,8 @@ def draw_rounding(rounding: Rounding) -> Figure:
     value, slope, exact = (
         function(x).detach().numpy() for function in (rounding.value, rounding.slope, rounding.exact)
     )
-    figure = Figure(figsize=(6.4, 5.0), layout="constrained")
+    figure = Figure(figsize=(6.4, 5.0))  # a layout that is computed would take as long as the picture
+    figure.subplots_adjust(left=0.12, right=0.97, bottom=0.1, top=0.93, hspace=0.08)
     above, below = figure.subplots(2, 1, sharex=True)
     above.plot(x, exact, color="0.6", label=rounding.op)
     above.plot(x, value, color="tab:blue", label="soft value s(x)")
