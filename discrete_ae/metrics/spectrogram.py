@@ -28,7 +28,11 @@ def levels_db(audio: NDArray[np.float32], sample_rate: int) -> NDArray[np.float6
     frames = padded[starts[:, None] + np.arange(length)] * window
     amplitude = np.abs(np.fft.rfft(frames, points)) / (window.sum() / 2)
 
-    highest = 2595 * np.log10(1 + sample_rate / 2 / 700)
-    edges_hz = 700 * (10 ** (np.linspace(0, highest, HEIGHT + 1) / 2595) - 1)
+    edges_hz = 700 * (10 ** (np.linspace(0, mel(sample_rate / 2), HEIGHT + 1) / 2595) - 1)
     edges = (edges_hz / sample_rate * points).astype(int)
     return 20 * np.log10(np.maximum.reduceat(amplitude, edges[:-1], axis=1).T + 1e-6)
+
+
+def mel(hz: float) -> float:
+    """Where a frequency lies on the mel scale of `levels_db` (O'Shaughnessy 1987)."""
+    return float(2595 * np.log10(1 + hz / 700))

@@ -1,5 +1,8 @@
 """What the configuration of a run must hold, said before anything is made of it."""
 
+import logging
+import re
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,6 +11,11 @@ from discrete_ae.errors import UsageError
 from discrete_ae.training.compiled import require_compiler
 
 MATMUL_PRECISIONS = ("highest", "high", "medium")
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+PRECISION_ALIASES = ("32", "bf16", "16")  # Lightning's; as numbers too
+CPU_INFO = Path("/proc/cpuinfo")
+
+log = logging.getLogger(__name__)
 
 
 def check_run(config: Any) -> None:
@@ -22,8 +30,10 @@ def check_run(config: Any) -> None:
         raise UsageError("trainer: PyTorch finds no GPU here; use trainer=auto or trainer=cpu")
     if not (isinstance(config.seed, int) and 0 <= config.seed < 2**32):
         raise UsageError(f"seed: expected a whole number from 0 to {2**32 - 1}, got {config.seed!r}")
-    if config.trainer.val_check_interval == 0:
-        raise UsageError("trainer.val_check_interval: expected a number of steps, at least 1, got 0")
+    # Not Lightning's times either: each process has its own clock, so processes would not validate at the same step.
+    if type(interval := config.trainer.val_check_interval) is not int or interval < 1:
+        raise UsageError(f"trainer.val_check_interval: expected a number of steps, at least 1, got {interval!r}")
+    _check_precision(config)
     if config.float32_matmul_precision not in MATMUL_PRECISIONS:
         raise UsageError(
             f"float32_matmul_precision: expected one of {', '.join(MATMUL_PRECISIONS)}, got "
@@ -89,6 +99,32 @@ def resolved_precision(config: Any) -> str:
     if config.trainer.precision != "auto":
         return config.trainer.precision
     return "bf16-mixed" if on_gpu(config) and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+
+
+def _check_precision(config: Any) -> None:
+    precision = config.trainer.precision
+    if str(precision) not in PRECISIONS + PRECISION_ALIASES:
+        raise UsageError(
+            f"trainer.precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}; weights and quantizer are "
+            "in float32 always"
+        )
+    on_cpu = config.trainer.accelerator == "cpu" or not torch.accelerator.is_available()
+    # Lightning takes bfloat16 for a CPU's 16-mixed, too.
+    if on_cpu and str(precision) not in ("auto", "32", "32-true") and lacks_bfloat16(CPU_INFO):
+        log.warning(
+            "trainer.precision=%s: this processor has no instructions for bfloat16, and steps will take several times as "
+            "long as in float32; use trainer.precision=32-true",
+            precision,
+        )
+
+
+def lacks_bfloat16(cpu_info: Path) -> bool:
+    """Whether Linux's description of the processor lists its instructions, and none for bfloat16 among them."""
+    if not cpu_info.exists():
+        return False
+    # x86 has "flags", ARM has "Features".
+    found = re.search(r"^(?:flags|Features)\s*:(.*)$", cpu_info.read_text(), re.MULTILINE)
+    return found is not None and not {"avx512_bf16", "amx_bf16", "bf16"} & set(found[1].split())
 
 
 def _scales_loss(config: Any) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from discrete_ae.checks import positive, whole_number
 from discrete_ae.data import AudioDataModule
-from discrete_ae.metrics.spectrogram import HEIGHT, LEVELS_DB, WIDTH, levels_db
+from discrete_ae.metrics.spectrogram import HEIGHT, LEVELS_DB, WIDTH, levels_db, mel
 from discrete_ae.training.logger import RunLogger
 from discrete_ae.training.module import AutoencoderModule
 
@@ -106,16 +106,13 @@ def _frame(num_samples: int, sample_rate: int) -> _Frame:
     axes = figure.add_axes(rectangle(LEFT, LEFT + width))
     top_khz = sample_rate / 2000
     ticks = [khz for khz in TICKS_KHZ if khz <= top_khz]
-    axes.set(xlim=(0, num_samples / sample_rate), ylim=(0, _mel(top_khz)), xlabel="time in s", ylabel="kHz, mel scale")
-    axes.set_yticks([_mel(khz) for khz in ticks], [f"{khz:g}" for khz in ticks])
+    axes.set(
+        xlim=(0, num_samples / sample_rate), ylim=(0, mel(1000 * top_khz)), xlabel="time in s", ylabel="kHz, mel scale"
+    )
+    axes.set_yticks([mel(1000 * khz) for khz in ticks], [f"{khz:g}" for khz in ticks])
     beside = figure.add_axes(rectangle(LEFT + width + 10, LEFT + width + 22))
     figure.colorbar(ScalarMappable(Normalize(*LEVELS_DB), "magma"), cax=beside, label="dB full scale")
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())[..., :3].copy()
     return _Frame(pixels, (slice(TOP, TOP + height), slice(LEFT, LEFT + width)))
-
-
-def _mel(khz: float) -> float:
-    """The scale of `levels_db`."""
-    return float(2595 * np.log10(1 + khz / 0.7))

@@ -11,9 +11,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 class KeepLast(Checkpoint):
     """Writes last.ckpt with every validation of training and at its end, whether or not it is the best one.
 
-    Not ModelCheckpoint's `save_last`, which writes it only where it has also written the best one (Lightning 2.6). Where
-    best.ckpt was just written, this is a copy of it: the same step need not be hashed and serialized again. A copy and
-    no link, since what writes best.ckpt may write it in place.
+    Not ModelCheckpoint's `save_last`, which writes it only where it has also written the best one (Lightning 2.6).
+    Where best.ckpt was just written, this is a copy of it: the same step need not be hashed and serialized again. A
+    copy and no link, since what writes best.ckpt may write it in place.
 
     Args:
         dirpath: folder of the checkpoints.

@@ -1,7 +1,7 @@
 """Progress of a run in the terminal."""
 
 import time
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 from rich.console import Console
@@ -13,7 +13,8 @@ class TrainingProgress(pl.callbacks.ProgressBar):
     """A bar with loss, SI-SDR and code usage on a terminal, and one line for every validation anywhere.
 
     Args:
-        refresh_seconds: least time between two looks at the loss, each of which waits for the device.
+        refresh_seconds: least time between two looks at the loss, each of which waits for the device. Only logged
+            steps are looked at, which wait anyway.
     """
 
     def __init__(self, refresh_seconds: float = 0.5) -> None:
@@ -23,7 +24,7 @@ class TrainingProgress(pl.callbacks.ProgressBar):
         self.enabled = True
         self.bar: Progress | None = None
         self._looked_at = 0.0
-        self._loss = float("nan")
+        self._figures = ""
 
     def disable(self) -> None:
         """See ProgressBar."""
@@ -55,11 +56,14 @@ class TrainingProgress(pl.callbacks.ProgressBar):
         """See Callback."""
         if self.bar is None:
             return
-        if time.monotonic() - self._looked_at >= self.refresh_seconds:
-            self._loss = trainer.callback_metrics["train/loss"].item()
+        every = cast(Any, trainer).log_every_n_steps
+        is_logged = bool(every) and trainer.global_step % every == 0
+        if is_logged and time.monotonic() - self._looked_at >= self.refresh_seconds:
+            found = trainer.callback_metrics
+            loss = f"loss {found['train/loss']:.3f}  " if "train/loss" in found else ""
+            self._figures = loss + self._validation_figures(found)
             self._looked_at = time.monotonic()
-        figures = f"loss {self._loss:.3f}  {self._validation_figures(trainer.callback_metrics)}"
-        self.bar.update(self.task, completed=trainer.global_step, figures=figures)
+        self.bar.update(self.task, completed=trainer.global_step, figures=self._figures)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """See Callback."""

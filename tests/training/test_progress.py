@@ -1,0 +1,53 @@
+"""The bar looks at the loss, for which a GPU waits, only where a step was logged."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from discrete_ae.training.callbacks import TrainingProgress
+
+
+class Bar:
+    """What the callback needs of a bar: keeps what it shows."""
+
+    figures = ""
+    completed = 0
+
+    def update(self, task: object, completed: int, figures: str) -> None:
+        self.completed, self.figures = completed, figures
+
+
+@pytest.fixture
+def progress() -> TrainingProgress:
+    found: Any = TrainingProgress(refresh_seconds=0)
+    found.bar, found.task = Bar(), 0
+    return found
+
+
+def shown_at(progress: Any, step: int, every: int = 10, **metrics: object) -> str:
+    named = {name.replace("__", "/"): value for name, value in metrics.items()}
+    trainer = SimpleNamespace(global_step=step, log_every_n_steps=every, callback_metrics=named)
+    progress.on_train_batch_end(trainer, None, None, None, 0)
+    assert progress.bar.completed == step
+    return progress.bar.figures
+
+
+def test_only_logged_steps_are_looked_at(progress: TrainingProgress) -> None:
+    assert shown_at(progress, 10, train__loss=torch.tensor(2.5)).strip() == "loss 2.500"
+    for step in (11, 15, 19):
+        assert shown_at(progress, step, train__loss=torch.tensor(7.0)).strip() == "loss 2.500"
+    assert shown_at(progress, 20, train__loss=torch.tensor(7.0)).strip() == "loss 7.000"
+
+
+def test_nothing_logged_yet_and_no_logging_at_all(progress: TrainingProgress) -> None:
+    assert shown_at(progress, 1) == ""
+    assert shown_at(progress, 10, val__si_sdr_db=torch.tensor(3.0)).strip() == "SI-SDR 3.00 dB"
+    assert shown_at(progress, 20, every=0, train__loss=torch.tensor(1.0)).strip() == "SI-SDR 3.00 dB"
+
+
+def test_looks_are_some_time_apart(progress: TrainingProgress) -> None:
+    progress.refresh_seconds = 1e9
+    progress._looked_at = 0.0
+    assert shown_at(progress, 10, train__loss=torch.tensor(1.0)) == ""
