@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# A second environment: the newest torch, with what torch brings, and the rest of constraints.txt.
+NEWEST := .venv-newest
+OF_TORCH := ^(torch|torchaudio|triton|nvidia-.*|cuda-.*)==
 # Hydra overrides for `make train`, such as ARGS="quantizer=fourier seed=1"
 ARGS ?=
 
@@ -10,7 +13,7 @@ ARGS ?=
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
@@ -31,7 +34,19 @@ tensorboard: $(INSTALLED) ## look at the runs in logs/ (http://localhost:6006)
 
 .PHONY: test
 test: $(INSTALLED) ## run the tests, slow ones included
-	$(BIN)/pytest --numprocesses auto --dist loadfile
+	$(BIN)/pytest --numprocesses auto --dist worksteal
+
+$(NEWEST)/.installed: pyproject.toml constraints.txt
+	@test -d $(NEWEST) || $(PYTHON) -m venv $(NEWEST)
+	grep --extended-regexp --invert-match '$(OF_TORCH)' constraints.txt > $(NEWEST)/constraints.txt
+	$(NEWEST)/bin/pip install --quiet --disable-pip-version-check --no-compile --upgrade \
+		--constraint $(NEWEST)/constraints.txt --editable ".[dev]"
+	@touch $@
+
+.PHONY: test-newest
+test-newest: $(NEWEST)/.installed ## run the fast tests with the newest torch, in .venv-newest
+	$(NEWEST)/bin/python -c 'import torch, torchaudio; print("torch", torch.__version__, "torchaudio", torchaudio.__version__)'
+	$(NEWEST)/bin/pytest -m "not slow" --numprocesses auto --dist worksteal --ignore tests/report
 
 .PHONY: check
 check: $(INSTALLED) ## lint, format and type check
@@ -40,5 +55,5 @@ check: $(INSTALLED) ## lint, format and type check
 	$(BIN)/mypy
 
 .PHONY: clean
-clean: ## remove .venv and caches; runs in logs/ stay
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache
+clean: ## remove .venv, .venv-newest and caches; runs in logs/ stay
+	rm -rf $(VENV) $(NEWEST) .pytest_cache .ruff_cache .mypy_cache

@@ -5,10 +5,18 @@ from typing import get_args
 
 import pytest
 import typer
+from matplotlib.figure import Figure
 
 from discrete_ae.cli.plot_rounding import Operation, plot_rounding
 from discrete_ae.errors import DataError, UsageError
+from discrete_ae.report import rounding_figure
 from discrete_ae.rounding import Op
+
+
+@pytest.fixture
+def blank(monkeypatch):
+    """Function that has an empty figure drawn from now on; the family takes seconds."""
+    return lambda: monkeypatch.setattr(rounding_figure, "draw_family", lambda op: Figure())
 
 
 def test_every_operation_can_be_asked_for():
@@ -21,7 +29,7 @@ def test_vector_formats_by_suffix(tmp_path, name, start):
     assert (tmp_path / name).read_bytes().startswith(start)
 
 
-def test_png_fits_a_page_and_is_kept_without_force(tmp_path, capsys):
+def test_png_fits_a_page_and_is_kept_without_force(tmp_path, capsys, blank):
     picture = tmp_path / "new/folder/rounding.png"
     plot_rounding(picture)
     assert "rounding.png written" in capsys.readouterr().out
@@ -36,8 +44,9 @@ def test_png_fits_a_page_and_is_kept_without_force(tmp_path, capsys):
     with pytest.raises(DataError, match="exists already; use --force"):
         plot_rounding(picture)
     assert picture.read_bytes() == b"mine"
+    blank()
     plot_rounding(picture, force=True)
-    assert picture.read_bytes() == content
+    assert picture.read_bytes().startswith(content[:8])
     assert [path.name for path in picture.parent.iterdir()] == ["rounding.png"]
 
 
@@ -48,7 +57,8 @@ def test_another_suffix_is_refused_by_naming_the_three(tmp_path, name):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_cannot_be_written_is_one_error(tmp_path):
+def test_what_cannot_be_written_is_one_error(tmp_path, blank):
+    blank()
     (tmp_path / "file").write_bytes(b"mine")
     (tmp_path / "folder.png").mkdir()
     for place in ("file/rounding.png", "folder.png", f"{300 * 'x'}.png"):
