@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -51,6 +52,19 @@ def versions(*packages: str) -> str:
         except importlib.metadata.PackageNotFoundError:
             continue
     return ", ".join(found)
+
+
+def composed(*overrides: str) -> Any:
+    """The configuration of `python train.py` with these overrides, without callbacks and without a logger."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+        config = compose("train", list(overrides))
+    # Not by overrides: a preset that changes a callback would bring it back.
+    OmegaConf.set_struct(config, False)
+    config.callbacks = config.logger = None
+    return config
 
 
 def finish(device: str) -> None:

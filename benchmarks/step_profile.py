@@ -14,8 +14,8 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from _common import REPOSITORY, finish, machine
-from hydra import compose, initialize_config_dir
+from _common import composed, finish, machine
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from discrete_ae.build import build_training
@@ -59,10 +59,9 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=5, help="steps before those that are measured")
     parser.add_argument("--steps", type=int, default=20, help="that are measured")
     given, overrides = parser.parse_known_args()
-    with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
-        fixed = ["~logger", "~callbacks", "+trainer.limit_val_batches=0", f"run_dir={folder}"]
-        steps = [f"trainer.max_steps={given.warmup + given.steps}"]
-        run = build_training(compose("train", [*overrides, *fixed, *steps, "+trainer.enable_checkpointing=false"]), {})
+    with tempfile.TemporaryDirectory() as folder:
+        fixed = ["+trainer.limit_val_batches=0", "+trainer.enable_checkpointing=false", f"run_dir={folder}"]
+        run = build_training(composed(*overrides, *fixed, f"trainer.max_steps={given.warmup + given.steps}"), {})
         watch = Watch(given.warmup)
         run.trainer.callbacks.append(watch)
         run.trainer.fit(run.module, run.data)
@@ -72,7 +71,9 @@ def main() -> None:
     print(f"a step: {1000 * total_s / given.steps:.1f} ms, {watch.waited_s / total_s:.1%} of it waiting for data")
     averages = watch.profiler.key_averages()
     if ProfilerActivity.CUDA in torch.profiler.supported_activities():
-        busy_s = sum(event.self_device_time_total for event in averages) / 1e6
+        # Of the kernels alone: an operation's time is that of its kernels once more.
+        kernels = [event for event in averages if event.device_type == DeviceType.CUDA and not event.is_user_annotation]
+        busy_s = sum(event.self_device_time_total for event in kernels) / 1e6
         print(f"the GPU is busy {busy_s / total_s:.1%} of the time")
     order = "self_cuda_time_total" if device == "cuda" else "self_cpu_time_total"
     print(averages.table(sort_by=order, row_limit=15, max_name_column_width=50))

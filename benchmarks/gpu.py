@@ -1,0 +1,125 @@
+"""Everything about a GPU with one command: whether all of it works there, and how fast it is.
+
+    python benchmarks/gpu.py --out DIR                          # about ten minutes on a GPU
+    python benchmarks/gpu.py --out DIR --corpus FOLDER          # the training run on recordings of your own
+    python benchmarks/gpu.py --out DIR --only compiled          # one step again; the results of the others stay
+    python benchmarks/gpu.py --out DIR --device cpu --minutes 1 # shows that every line runs, on tiny models
+
+Each step is a process of its own with a limit of its own. One that fails or is stopped is noted, and the next one runs;
+what it had found until then is kept. DIR gets gpu.md to read and gpu.json with the same for programs, gpu.log with all
+that the steps printed, and of the training run best.ckpt, curve.csv and clips.flac. docs/gpu.md says how to read them.
+"""
+
+import argparse
+import contextlib
+import importlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from _common import REPOSITORY
+from gpu_steps.results import Given, Results, verdict
+
+STEPS = {  # in this order; shares of the time, of which what one step leaves goes to those after it
+    "environment": 2,
+    "tests": 20,
+    "training": 14,
+    "compiled": 24,
+    "loading": 4,
+    "operations": 7,
+    "coding": 7,
+    "ddp": 6,
+    "run": 36,
+}
+AIM = 0.85  # the share of its limit that a step plans with
+PATIENCE_S = 300.0  # on a CPU, which may be busy, and where nothing is measured
+LAST_LINES = 12
+
+
+def limit_of(name: str, chosen: list[str], left_s: float, device: str) -> float:
+    """Seconds after which a step is stopped."""
+    following = chosen[chosen.index(name) :]
+    return max(left_s * STEPS[name] / sum(STEPS[step] for step in following), PATIENCE_S * (device == "cpu"))
+
+
+def in_process(command: list[str], log: Path, limit_s: float, device: str) -> tuple[str, list[str]]:
+    """Run a step; what became of it, and if it did not end well, the last lines that it printed."""
+    begin = log.stat().st_size
+    with log.open("ab") as file:
+        process = subprocess.Popen(
+            command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True, env=environment(device)
+        )
+        try:
+            code = process.wait(limit_s)
+            status = f"failed, exit status {code}" if code else "done"
+        except subprocess.TimeoutExpired:
+            status = f"stopped after {limit_s:.0f} s"
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # whatever it started is stopped with it
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    with log.open("rb") as file:
+        file.seek(begin)
+        lines = file.read().decode(errors="replace").splitlines()
+    return status, [] if status == "done" else lines[-LAST_LINES:]
+
+
+def environment(device: str) -> dict[str, str]:
+    """That of a step and of the trainings that it starts: this checkout, and the callbacks of these benchmarks."""
+    paths = [str(REPOSITORY), str(REPOSITORY / "benchmarks"), os.environ.get("PYTHONPATH", "")]
+    found = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUNBUFFERED": "1"}
+    # Tiny models on a busy CPU: more threads wait for one another.
+    return {**found, "OMP_NUM_THREADS": "1"} if device == "cpu" else found
+
+
+def main() -> None:
+    """Run the steps, then print a table of what became of them; the exit status is 0 if all went well."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results, six files")
+    parser.add_argument("--corpus", type=Path, help="folder of recordings for the training run (default: data/)")
+    parser.add_argument("--minutes", type=float, default=10.0, help="for all of it")
+    parser.add_argument("--only", choices=tuple(STEPS), action="append", help="only this step (may be repeated)")
+    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
+    parser.add_argument("--step", choices=tuple(STEPS), help=argparse.SUPPRESS)  # in its own process
+    parser.add_argument("--seconds", type=float, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    results = Results(given.out)
+    if given.step:
+        deadline = time.monotonic() + given.seconds
+        step = importlib.import_module(f"gpu_steps.{given.step}")
+        step.measure(Given(given.step, given.out, given.device, given.corpus, deadline, results))
+        return
+    if given.device == "cuda" and not torch.cuda.is_available():
+        sys.exit(
+            f"no GPU: torch {torch.__version__} finds no CUDA device; see that nvidia-smi lists one and that torch is a "
+            "build for CUDA, or give --device cpu to see that every line runs"
+        )
+    given.out.mkdir(parents=True, exist_ok=True)
+    log = given.out / "gpu.log"
+    log.write_text("")
+    results.about(command=shlex.join(["python", *sys.argv]), started=time.strftime("%Y-%m-%d %H:%M:%S %Z"))
+    end = time.monotonic() + 60 * given.minutes
+    chosen = [name for name in STEPS if given.only is None or name in given.only]
+    corpus = ["--corpus", str(given.corpus.resolve())] if given.corpus else []
+    for name in chosen:
+        limit_s = limit_of(name, chosen, end - time.monotonic(), given.device)
+        print(f"{name}, at most {limit_s:.0f} s ...", flush=True)
+        results.begin(name, limit_s)
+        command = [sys.executable, __file__, "--out", str(given.out.resolve()), "--device", given.device, *corpus]
+        begin = time.monotonic()
+        status, last = in_process([*command, "--step", name, "--seconds", str(AIM * limit_s)], log, limit_s, given.device)
+        results.change(name, status=status, seconds=round(time.monotonic() - begin, 1), last_lines=last)
+    found = results.read()
+    for name, status, seconds, summary in verdict(found):
+        print(f"{name:12} {status:24} {seconds:>6} s  {summary}")
+    print(f"{given.out / 'gpu.md'} has the whole")
+    sys.exit(any(found["steps"][name]["status"] != "done" for name in chosen))
+
+
+if __name__ == "__main__":
+    main()
