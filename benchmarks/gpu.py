@@ -112,7 +112,9 @@ def main() -> None:
         results.begin(name, limit_s)
         command = [sys.executable, __file__, "--out", str(given.out.resolve()), "--device", given.device, *corpus]
         begin = time.monotonic()
-        status, last = in_process([*command, "--step", name, "--seconds", str(AIM * limit_s)], log, limit_s, given.device)
+        status, last = in_process(
+            [*command, "--step", name, "--seconds", str(AIM * limit_s)], log, limit_s, given.device
+        )
         results.change(name, status=status, seconds=round(time.monotonic() - begin, 1), last_lines=last)
     found = results.read()
     for name, status, seconds, summary in verdict(found):

@@ -23,7 +23,9 @@ def measure(given: Given) -> None:
     card = given.device == "cuda"
     properties = torch.cuda.get_device_properties(0) if card else None
     facts = {
-        "card": f"{properties.name}, compute capability {properties.major}.{properties.minor}" if properties else "none",
+        "card": f"{properties.name}, compute capability {properties.major}.{properties.minor}"
+        if properties
+        else "none",
         "cards": torch.cuda.device_count(),
         "memory of the card in GiB": properties.total_memory / 2**30 if properties else None,
         "multiprocessors": properties.multi_processor_count if properties else None,

@@ -109,8 +109,7 @@ def markdown(found: Mapping[str, Any]) -> str:
 def verdict(found: Mapping[str, Any]) -> list[list[str]]:
     """A row for each step: its name, what became of it, its time and its result."""
     return [
-        [name, step["status"], shown(step.get("seconds", "")), step["summary"]]
-        for name, step in found["steps"].items()
+        [name, step["status"], shown(step.get("seconds", "")), step["summary"]] for name, step in found["steps"].items()
     ]
 
 

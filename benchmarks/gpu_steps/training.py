@@ -54,7 +54,9 @@ def measure(given: Given, compiled: bool = False) -> None:
             continue
         given.add(**row)
         if number == 0:
-            given.summarize(f"{preset.name}: {row['audio s/s']:,.0f} s of audio a second, {row['step ms']:.1f} ms a step")
+            given.summarize(
+                f"{preset.name}: {row['audio s/s']:,.0f} s of audio a second, {row['step ms']:.1f} ms a step"
+            )
     if not given.results.read()["steps"][given.step]["rows"]:
         raise SystemExit("no preset could be trained")
     if not compiled:
@@ -155,12 +157,14 @@ def peers(given: Given) -> None:
             except Exception as error:
                 given.note(f"{name}: {type(error).__name__}: {str(error)[:300]}")
                 break
-            given.add(**{
-                "beside one another, one loss": name,
-                "batch": f"{PEER_BATCH} x 1 s",
-                "step ms": 1000 * found["step_s"],
-                "audio s/s": PEER_BATCH / found["step_s"],
-                "peak GiB": found["peak_bytes"] / 2**30,
-            })
+            given.add(
+                **{
+                    "beside one another, one loss": name,
+                    "batch": f"{PEER_BATCH} x 1 s",
+                    "step ms": 1000 * found["step_s"],
+                    "audio s/s": PEER_BATCH / found["step_s"],
+                    "peak GiB": found["peak_bytes"] / 2**30,
+                }
+            )
             gc.collect()
             torch.cuda.empty_cache()

@@ -1,0 +1,237 @@
+"""A training for the rest of the time, killed once in its course and continued; its weights, its curve, and clips."""
+
+import contextlib
+import csv
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from _common import REPOSITORY, composed
+from hydra.utils import instantiate
+
+from discrete_ae import DiscreteAutoencoder, load
+from discrete_ae.model.checkpoint import KEY
+from gpu_steps.presets import RUN, TINY_RUN
+from gpu_steps.results import Given
+
+MAX_BYTES = 16e6  # of a file that comes back
+FINISHING_S = 20.0  # for what comes after the training
+SAFETY = 0.85  # of the time that the speed so far promises
+VALIDATIONS = 10
+TINY_STEPS = 20
+COSTS = {  # names that Lightning's profiler gives, and what they are
+    "[Strategy]": "validation: forward and losses of a batch",
+    "[Callback]LogClips.on_validation_end": "validation: audio and pictures of clips",
+    "[Callback]FitEntropyModel.on_validation_end": "validation: entropy model",
+    "[Callback]LogCodeHistograms.on_validation_end": "validation: histograms of codes",
+    "[Callback]LogRoundingCurve.on_validation_end": "validation: picture of the rounding",
+    "[Callback]ModelCheckpoint": "validation: checkpoints",
+    "[_TrainingEpochLoop].train_dataloader_next": "step: waiting for a batch",
+    "run_training_batch": "step: all else on the processor",
+}
+
+
+class Training:
+    """One run of `python train.py`, in one process after the other.
+
+    Args:
+        given: of the step.
+        folder: for the run.
+    """
+
+    def __init__(self, given: Given, folder: Path) -> None:
+        self.given = given
+        self.folder = folder
+        self.last = folder / "run" / "checkpoints" / "last.ckpt"
+        self.best = folder / "run" / "checkpoints" / "best.ckpt"
+        self.curve = given.out / "curve.csv"
+        self.curve.unlink(missing_ok=True)
+        self.costs = folder / "costs.json"
+        preset = TINY_RUN if given.tiny else RUN
+        self.settings = [*preset.overrides, f"data.batch_size={preset.batch_size}", *self.data]
+        self.compile = not given.tiny
+        self.first_interval = 5 if given.tiny else 200
+
+    @property
+    def data(self) -> list[str]:
+        """Overrides that name the recordings."""
+        return [f"data.root={self.given.corpus}"] if self.given.corpus else []
+
+    def start(self, process: int, *overrides: str) -> subprocess.Popen:
+        """Start a process of it."""
+        curve = "_target_: gpu_steps.callbacks.Curve"
+        profiler = "_target_: lightning.pytorch.profilers.SimpleProfiler"
+        command = [
+            *(sys.executable, str(REPOSITORY / "train.py"), *self.settings, f"compile={str(self.compile).lower()}"),
+            *(f"hydra.run.dir={self.folder}/run", "callbacks.progress=null", "optim.scheduler.warmup_steps=100"),
+            f"trainer.accelerator={'gpu' if self.given.device == 'cuda' else 'cpu'}",
+            f"+callbacks.curve={{{curve}, path: {self.curve}, costs: {self.costs}, process: {process}}}",
+            f"+trainer.profiler={{{profiler}, dirpath: {self.folder}, filename: profile}}",
+            *(
+                ("callbacks.clips.count=1", "callbacks.entropy_model.max_seconds=2", "data.max_validation_segments=2")
+                if self.given.tiny
+                else ()
+            ),
+            *overrides,
+        ]
+        return subprocess.Popen(command)
+
+    def rows(self) -> list[dict[str, str]]:
+        """Of the curve so far."""
+        if not self.curve.exists():
+            return []
+        with self.curve.open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    def until_first_checkpoint(self) -> int | None:
+        """Train until there is a checkpoint, and some steps more, then kill; the checkpoint's step, None if it failed."""
+        # So many steps that the learning rate stays where it is.
+        process = self.start(1, "trainer.max_steps=1000000", f"trainer.val_check_interval={self.first_interval}")
+        try:
+            while not self.last.exists():
+                if process.poll() is not None or self.given.left_s < FINISHING_S:
+                    return None
+                time.sleep(0.2)
+            time.sleep(0.5)
+        finally:
+            process.kill()
+            process.wait()
+        return step_of(self.last)
+
+    def resume(self, step: int) -> list[str]:
+        """Continue until the time is over, with a learning rate that falls to 0 then; what is wrong, if anything."""
+        interval, end = self.plan(step)
+        process = self.start(
+            2,
+            f"ckpt_path={self.last}",
+            f"trainer.max_steps={end}",
+            f"trainer.val_check_interval={interval}",
+        )
+        wrong = []
+        try:
+            process.wait(max(self.given.left_s - FINISHING_S, 1))
+            if process.returncode:
+                wrong.append(f"the continued run failed, exit status {process.returncode}")
+        except subprocess.TimeoutExpired:
+            self.given.note("the time was over before the last step: the run was ended as by Ctrl-C")
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(FINISHING_S / 2)
+        finally:
+            process.kill()
+            process.wait()
+        found = [int(row["step"]) for row in self.rows() if row["process"] == "2"]
+        first = min(end, (step // interval + 1) * interval)  # as of a run that was never broken off
+        if not found:
+            wrong.append("the continued run came to no validation")
+        elif found[0] != first:
+            wrong.append(f"the continued run validates at step {found[0]} first, not at {first}")
+        return wrong
+
+    def plan(self, step: int) -> tuple[int, int]:
+        """Steps between validations, and in all: as many as there is time for."""
+        if self.given.tiny:
+            return self.first_interval, step + TINY_STEPS
+        first = self.rows()[-1]
+        started_s = float(first["time"]) - float(self.rows()[0]["time"])  # validation, kernels, the first steps
+        validation_s = 2 * float(first["validation_s"])  # checkpoints come after what was timed
+        time_s = SAFETY * (self.given.left_s - FINISHING_S - started_s - VALIDATIONS * validation_s)
+        steps = max(int(time_s * float(first["steps_per_s"])), self.first_interval)
+        return max(steps // VALIDATIONS, self.first_interval // 2), step + steps
+
+
+def measure(given: Given) -> None:
+    """See the module."""
+    with tempfile.TemporaryDirectory() as name:
+        training = Training(given, Path(name))
+        step = training.until_first_checkpoint()
+        if step is None and training.compile:
+            given.note("with compile=true the run came to no checkpoint; once more without")
+            training.compile = False
+            step = training.until_first_checkpoint()
+        if step is None:
+            raise SystemExit("the run came to no checkpoint")
+        keep(given, training)
+        wrong = training.resume(step)
+        given.note(
+            f"killed after the checkpoint of step {step}, continued from it: {'; '.join(wrong) or 'as it should'}"
+        )
+        model = keep(given, training)
+        clips(given, training, model)
+        for row in training.rows():
+            metrics = {key.removeprefix("val/"): float(row[key]) for key in SHOWN if row.get(key)}
+            given.add(
+                process=row["process"], step=int(row["step"]), **{"steps/s": float(row["steps_per_s"])}, **metrics
+            )
+        costs(given, training.costs)
+        last = training.rows()[-1]
+        given.summarize(
+            f"{last['step']} steps, SI-SDR {float(last['val/si_sdr_db']):.2f} dB, "
+            + ("broken off and continued" if not wrong else "; ".join(wrong))
+        )
+        sys.exit(1 if wrong else 0)
+
+
+SHOWN = ("val/reconstruction", "val/si_sdr_db", "val/codes/usage", "val/codes/perplexity", "val/codes/bitrate_bps")
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step at which it was written."""
+    return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
+
+
+def keep(given: Given, training: Training) -> DiscreteAutoencoder:
+    """Bring back the best weights without the state of the run, as they are; the model that is read from them."""
+    content = torch.load(training.best, map_location="cpu", weights_only=True)
+    target = given.out / "best.ckpt"
+    temporary = training.folder / "weights.ckpt"
+    torch.save({KEY: content[KEY], "state_dict": content["state_dict"]}, temporary)
+    if temporary.stat().st_size > MAX_BYTES:
+        raise SystemExit(f"best.ckpt has {temporary.stat().st_size / 1e6:.1f} MB; choose a smaller model in presets.py")
+    target.write_bytes(temporary.read_bytes())
+    return load(target)
+
+
+def clips(given: Given, training: Training, model: DiscreteAutoencoder) -> None:
+    """Validation clips in one file: each as recorded, then decoded from its codes, with silence between."""
+    data = instantiate(composed(*training.settings).data)
+    data.setup("fit")
+    pause = np.zeros((model.channels, model.sample_rate // 2), np.float32)
+    parts, names = [], []
+    for name, audio in data.clips(1 if given.tiny else 6):
+        with torch.no_grad():
+            decoded = model.decode(model.encode(audio[None]), audio.shape[-1])[0]
+        parts += [audio.numpy(), pause, decoded.clamp(-1, 1).numpy(), pause]
+        names.append(name)
+    soundfile.write(given.out / "clips.flac", np.concatenate(parts, axis=1).T, model.sample_rate)
+    given.note(f"clips.flac, each as recorded and then decoded: {', '.join(names)}")
+
+
+def costs(given: Given, path: Path) -> None:
+    """What parts of a step and of a validation took, by the processor's clock."""
+    found: Mapping[str, Sequence[float]] = json.loads(path.read_text()) if path.exists() else {}
+    for part, words in COSTS.items():
+        times = [time for name, several in found.items() if _is_part(name, part) for time in several]
+        if times:
+            given.add(part=words, times=len(times), **{"median ms": 1000 * statistics.median(times), "s": sum(times)})
+
+
+def _is_part(name: str, part: str) -> bool:
+    if part == "[Strategy]":
+        return name.startswith(part) and name.endswith(".validation_step")
+    if part.endswith("ModelCheckpoint"):
+        return name.startswith(part) and name.endswith("on_validation_end")
+    return name == part
+
+
+os.environ.setdefault("HYDRA_FULL_ERROR", "1")
