@@ -96,8 +96,8 @@ def main() -> None:
         return
     if given.device == "cuda" and not torch.cuda.is_available():
         sys.exit(
-            f"no GPU: torch {torch.__version__} finds no CUDA device; see that nvidia-smi lists one and that torch is a "
-            "build for CUDA, or give --device cpu to see that every line runs"
+            f"no GPU: torch {torch.__version__} finds no CUDA device; see that nvidia-smi lists one and that "
+            "torch is a build for CUDA, or give --device cpu to see that every line runs"
         )
     given.out.mkdir(parents=True, exist_ok=True)
     log = given.out / "gpu.log"

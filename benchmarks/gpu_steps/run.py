@@ -94,7 +94,7 @@ class Training:
             return list(csv.DictReader(file))
 
     def until_first_checkpoint(self) -> int | None:
-        """Train until there is a checkpoint, and some steps more, then kill; the checkpoint's step, None if it failed."""
+        """Train to a checkpoint and some steps more, then kill; the checkpoint's step, None if there is none."""
         # So many steps that the learning rate stays where it is.
         process = self.start(1, "trainer.max_steps=1000000", f"trainer.val_check_interval={self.first_interval}")
         try:

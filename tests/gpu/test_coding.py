@@ -1,0 +1,37 @@
+"""Encoding and decoding of files on a GPU."""
+
+from pathlib import Path
+
+import numpy as np
+
+import discrete_ae
+from discrete_ae.codec import decode_file, encode_file, encode_files
+from discrete_ae.codec.codec import decode_files
+from discrete_ae.model import Runner
+from tests.gpu.devices import on_each_device
+
+DETERMINISTIC = Runner(deterministic=True)
+
+
+@on_each_device
+def test_codes_and_audio_are_nearly_those_of_a_cpu(device: str, ste_run: Path, recordings: Path) -> None:
+    checkpoint = ste_run / "checkpoints" / "best.ckpt"
+    expected, found = discrete_ae.load(checkpoint), discrete_ae.load(checkpoint, device)
+    for path in sorted(recordings.glob("*.wav")):
+        code_file = encode_file(expected, path)
+        assert (encode_file(found, path).codes != code_file.codes).mean() <= 0.01
+        np.testing.assert_allclose(decode_file(found, code_file), decode_file(expected, code_file), atol=1e-4)
+
+
+@on_each_device
+def test_deterministic_gives_the_same_bits_twice_and_in_any_company(
+    device: str, ste_run: Path, recordings: Path
+) -> None:
+    model = discrete_ae.load(ste_run / "checkpoints" / "best.ckpt", device)
+    paths = sorted(recordings.glob("*.wav"))
+    first = [found.code_file for found in encode_files(model, paths, runner=DETERMINISTIC)]
+    again = [found.code_file for found in encode_files(model, paths[::-1], runner=DETERMINISTIC)][::-1]
+    for one, other in zip(first, again, strict=True):
+        assert np.array_equal(one.codes, other.codes)
+    for one, other in zip(*(decode_files(model, first, runner=DETERMINISTIC) for _ in range(2)), strict=True):
+        assert np.array_equal(np.concatenate(list(one.blocks), axis=1), np.concatenate(list(other.blocks), axis=1))
