@@ -70,11 +70,11 @@ def in_process(command: list[str], log: Path, limit_s: float, device: str) -> tu
 
 
 def environment(device: str) -> dict[str, str]:
-    """That of a step and of the trainings that it starts: this checkout, and the callbacks of these benchmarks."""
+    """That of a step and of the trainings that it starts: it names this checkout and its callbacks."""
     paths = [str(REPOSITORY), str(REPOSITORY / "benchmarks"), os.environ.get("PYTHONPATH", "")]
     found = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUNBUFFERED": "1"}
-    # Tiny models on a busy CPU: more threads wait for one another.
-    return {**found, "OMP_NUM_THREADS": "1"} if device == "cpu" else found
+    # Tiny models on a busy CPU: more threads wait for one another, and making kernels takes most of the time.
+    return {**found, "OMP_NUM_THREADS": "1", "TORCH_COMPILE_DISABLE": "1"} if device == "cpu" else found
 
 
 def main() -> None:
@@ -107,7 +107,7 @@ def main() -> None:
     chosen = [name for name in STEPS if given.only is None or name in given.only]
     corpus = ["--corpus", str(given.corpus.resolve())] if given.corpus else []
     for name in chosen:
-        limit_s = limit_of(name, chosen, end - time.monotonic(), given.device)
+        limit_s = limit_of(name, chosen, max(end - time.monotonic(), 0), given.device)
         print(f"{name}, at most {limit_s:.0f} s ...", flush=True)
         results.begin(name, limit_s)
         command = [sys.executable, __file__, "--out", str(given.out.resolve()), "--device", given.device, *corpus]

@@ -27,10 +27,12 @@ class Curve(pl.Callback):
         self.path, self.costs, self.process = Path(path), Path(costs), process
         self._mark: tuple[int, float] | None = None
         self._speed = self._began = 0.0
+        self._steps = 0
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any, **__: Any) -> None:
         """See Callback."""
-        if self._mark is None and trainer.fit_loop.epoch_loop.batch_idx + 1 >= SETTLED:
+        self._steps += 1
+        if self._steps == SETTLED:
             self._mark = trainer.global_step, time.time()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

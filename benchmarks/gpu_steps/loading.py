@@ -18,10 +18,10 @@ BATCH = 64
 def measure(given: Given) -> None:
     """The recordings of the training run, in crops of a second."""
     cores = len(os.sched_getaffinity(0))
-    batches = 5 if given.tiny else 200
     best = 0.0
-    for workers in (1,) if given.tiny else sorted({1, min(8, cores), max(cores - 1, 1), cores}):
-        rate = loaded(given, workers, batches)
+    counts = {1} if given.tiny else {cores, max(cores - 1, 1), min(cores, 8), 1}
+    for workers in sorted(counts, reverse=True):
+        rate = loaded(given, workers, batches=5 if given.tiny else 30 * min(workers, 8))
         best = max(best, rate)
         given.add(**{"processes": workers, "crops of 1 s a second": rate, "per process": rate / workers})
         given.summarize(f"{best:,.0f} s of audio a second at most, {cores} cores")

@@ -51,7 +51,7 @@ def quantizers(given: Given) -> dict[str, float]:
 
         def step(latents: Tensor, quantizer: Callable = quantizer) -> Tensor:
             found = quantizer(latents)
-            # All of it is in the backward; adding one number changes no gradient of the latents' own.
+            # So that the losses have their backward too.
             return found.latents + sum(found.losses.values(), latents.new_zeros(()))
 
         latents = torch.randn(batch, quantizer.dim, frames, device=given.device)

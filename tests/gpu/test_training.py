@@ -18,6 +18,7 @@ from tests.training.test_module import scalars
 
 LOG_EVERY = 4
 pytestmark = [
+    pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype feature"),
     # As in tests/training/test_compiled.py.
     pytest.mark.filterwarnings("ignore:Dynamo detected a call to a .functools.lru_cache.:UserWarning"),
     pytest.mark.filterwarnings("ignore:<class 'torch.autograd.function.Function'> should not be instantiated"),
