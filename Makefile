@@ -48,6 +48,11 @@ test-newest: $(NEWEST)/.installed ## run the fast tests with the newest torch, i
 	$(NEWEST)/bin/python -c 'import torch, torchaudio; print("torch", torch.__version__, "torchaudio", torchaudio.__version__)'
 	$(NEWEST)/bin/pytest -m "not slow" --numprocesses auto --dist worksteal --ignore tests/report
 
+.PHONY: gpu-check
+gpu-check: $(INSTALLED) ## two minutes: does the GPU do everything, and how fast
+	$(BIN)/python benchmarks/gpu.py --out logs/gpu-check --minutes 2 \
+		--only environment --only training --only compiled --only coding --only ddp
+
 .PHONY: check
 check: $(INSTALLED) ## lint, format and type check
 	$(BIN)/ruff check .

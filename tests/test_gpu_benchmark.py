@@ -1,0 +1,122 @@
+"""benchmarks/gpu.py on a CPU, from end to end; what a step that fails or does not end leaves."""
+
+import functools
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import discrete_ae
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "benchmarks" / "gpu.py"
+STEPS = ["environment", "tests", "training", "compiled", "loading", "operations", "coding", "ddp", "run"]
+
+
+def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *map(str, arguments)],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_every_step_runs_from_end_to_end(tmp_path: Path) -> None:
+    done = run("--out", tmp_path, "--device", "cpu", "--minutes", 1)
+    log = (tmp_path / "gpu.log").read_text()
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}{log[-3000:]}"
+    steps = json.loads((tmp_path / "gpu.json").read_text())["steps"]
+    assert list(steps) == STEPS
+    assert {step["status"] for step in steps.values()} == {"done"}
+    assert all(step["summary"] for step in steps.values())
+    assert all(step["rows"] for name, step in steps.items() if name != "tests")  # whose tests are skipped on a CPU
+    text = (tmp_path / "gpu.md").read_text()
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == STEPS
+    assert steps["ddp"]["rows"][0]["weights"] == "equal"
+    assert "continued from it: as it should" in text
+
+    files = list(tmp_path.iterdir())
+    assert {file.name for file in files} == {"gpu.md", "gpu.json", "gpu.log", "best.ckpt", "curve.csv", "clips.flac"}
+    assert all(file.stat().st_size < 16e6 for file in files)
+    model = discrete_ae.load(tmp_path / "best.ckpt")
+    codes = model.encode(torch.zeros(1, 1, 1600))
+    assert codes.shape == (1, 2, 5)  # two codebooks, hops of 320 samples
+    clips, sample_rate = soundfile.read(tmp_path / "clips.flac")
+    assert sample_rate == 16000
+    assert np.abs(clips).max() > 0
+    process, step = np.loadtxt(tmp_path / "curve.csv", delimiter=",", skiprows=1, usecols=(0, 1), dtype=int).T
+    assert list(step[:2]) == [0, 5]
+    assert set(process) == {1, 2}
+
+
+@pytest.mark.slow
+def test_what_a_step_found_outlives_it_and_the_next_one_runs(tmp_path: Path) -> None:
+    steps = tmp_path / "gpu_steps"  # in place of the real ones
+    steps.mkdir()
+    (steps / "results.py").symlink_to(SCRIPT.parent / "gpu_steps" / "results.py")
+    for name in ("gpu.py", "_common.py"):
+        (tmp_path / name).write_text((SCRIPT.parent / name).read_text())
+    found = "def measure(given):\n    given.add(found=1)\n"
+    (steps / "coding.py").write_text(f"{found}    raise ValueError('what went wrong')\n")
+    (steps / "ddp.py").write_text(f"{found}    given.summarize('well')\n")
+    out = tmp_path / "out"
+    command = [sys.executable, str(tmp_path / "gpu.py"), "--out", str(out), "--device", "cpu"]
+    for only in (["--only", "coding", "--only", "ddp"], ["--only", "ddp"]):
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run([*command, *only], env=environment, capture_output=True, check=False)
+        assert done.returncode == (1 if "coding" in only else 0)
+        # A step that is made again replaces what there was of it, and nothing else.
+        steps = json.loads((out / "gpu.json").read_text())["steps"]
+        assert [(name, step["status"]) for name, step in steps.items()] == [
+            ("coding", "failed, exit status 1"),
+            ("ddp", "done"),
+        ]
+        assert [step["rows"] for step in steps.values()] == [[{"found": 1}]] * 2
+        assert steps["coding"]["last_lines"][-1] == "ValueError: what went wrong"
+
+
+def test_a_step_that_does_not_end_is_stopped_with_all_that_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    gpu = importlib.import_module("gpu")
+    log = tmp_path / "log"
+    log.touch()
+    # The shell's child would hold the pipe open for as long as it lives.
+    reading, writing = os.pipe()
+    os.set_inheritable(writing, True)
+    monkeypatch.setattr(gpu.subprocess, "Popen", functools.partial(subprocess.Popen, pass_fds=(writing,)))
+    status, last = gpu.in_process(["sh", "-c", "echo begun; sleep 1000 & wait"], log, 2.0, "cpu")
+    os.close(writing)
+    assert (status, last) == ("stopped after 2 s", ["begun"])
+    os.set_blocking(reading, False)
+    assert os.read(reading, 1) == b""  # an error while the pipe is open elsewhere
+    os.close(reading)
+    assert gpu.in_process(["true"], log, 60.0, "cpu") == ("done", [])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+def test_without_a_gpu_one_line_says_so(tmp_path: Path) -> None:
+    done = run("--out", tmp_path / "out")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert re.fullmatch(r"no GPU: torch \S+ finds no CUDA device; see that .* --device cpu .*\n", done.stderr)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_check_of_the_makefile_names_steps() -> None:
+    done = subprocess.run(["make", "--dry-run", "gpu-check"], cwd=ROOT, capture_output=True, text=True, check=True)
+    chosen = re.findall(r"--only (\S+)", done.stdout)
+    assert chosen
+    assert set(chosen) <= set(STEPS)
