@@ -29,6 +29,7 @@ STEPS = {  # in this order; shares of the time, of which what one step leaves go
     "environment": 2,
     "tests": 20,
     "training": 14,
+    "peers": 6,
     "compiled": 24,
     "loading": 4,
     "operations": 7,
@@ -47,12 +48,12 @@ def limit_of(name: str, chosen: list[str], left_s: float, device: str) -> float:
     return max(left_s * STEPS[name] / sum(STEPS[step] for step in following), PATIENCE_S * (device == "cpu"))
 
 
-def in_process(command: list[str], log: Path, limit_s: float, device: str) -> tuple[str, list[str]]:
+def in_process(command: list[str], log: Path, limit_s: float, environment: dict[str, str]) -> tuple[str, list[str]]:
     """Run a step; what became of it, and if it did not end well, the last lines that it printed."""
     begin = log.stat().st_size
     with log.open("ab") as file:
         process = subprocess.Popen(
-            command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True, env=environment(device)
+            command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True, env=environment
         )
         try:
             code = process.wait(limit_s)
@@ -69,9 +70,11 @@ def in_process(command: list[str], log: Path, limit_s: float, device: str) -> tu
     return status, [] if status == "done" else lines[-LAST_LINES:]
 
 
-def environment(device: str) -> dict[str, str]:
-    """That of a step and of the trainings that it starts: it names this checkout and its callbacks."""
+def environment_of(step: str, device: str, peers: Path | None) -> dict[str, str]:
+    """The environment of a step and of the trainings that it starts: it names this checkout and its callbacks."""
     paths = [str(REPOSITORY), str(REPOSITORY / "benchmarks"), os.environ.get("PYTHONPATH", "")]
+    if step == "peers" and peers:  # others' packages are not to change what the other steps import
+        paths.append(str(peers.resolve()))
     found = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUNBUFFERED": "1"}
     # Tiny models on a busy CPU: more threads wait for one another, and making kernels takes most of the time.
     return {**found, "OMP_NUM_THREADS": "1", "TORCH_COMPILE_DISABLE": "1"} if device == "cpu" else found
@@ -82,6 +85,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the results, six files")
     parser.add_argument("--corpus", type=Path, help="folder of recordings for the training run (default: data/)")
+    parser.add_argument("--peers", type=Path, help="folder with DAC's and EnCodec's packages, where not installed")
     parser.add_argument("--minutes", type=float, default=10.0, help="for all of it")
     parser.add_argument("--only", choices=tuple(STEPS), action="append", help="only this step (may be repeated)")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
@@ -111,10 +115,9 @@ def main() -> None:
         print(f"{name}, at most {limit_s:.0f} s ...", flush=True)
         results.begin(name, limit_s)
         command = [sys.executable, __file__, "--out", str(given.out.resolve()), "--device", given.device, *corpus]
+        command += ["--step", name, "--seconds", str(AIM * limit_s)]
         begin = time.monotonic()
-        status, last = in_process(
-            [*command, "--step", name, "--seconds", str(AIM * limit_s)], log, limit_s, given.device
-        )
+        status, last = in_process(command, log, limit_s, environment_of(name, given.device, given.peers))
         results.change(name, status=status, seconds=round(time.monotonic() - begin, 1), last_lines=last)
     found = results.read()
     for name, status, seconds, summary in verdict(found):

@@ -1,6 +1,5 @@
 """A training step of the presets, through the trainer as `python train.py` has it, on batches that lie in memory."""
 
-import argparse
 import gc
 import tempfile
 from collections.abc import Iterator
@@ -17,8 +16,6 @@ from gpu_steps.environment import matrix_rate
 from gpu_steps.meter import LOG_EVERY, Meter
 from gpu_steps.presets import PRESETS, TINY_PRESETS, Preset
 from gpu_steps.results import Given
-
-PEER_BATCH = 16
 
 
 class Repeated:
@@ -40,7 +37,7 @@ class Repeated:
 
 
 def measure(given: Given, compiled: bool = False) -> None:
-    """The presets, as many as there is time for; and beside them DAC and EnCodec in their authors' code."""
+    """The presets, as many as there is time for."""
     peak_rate, _ = matrix_rate(given.device)
     presets = TINY_PRESETS[: 1 if compiled else None] if given.tiny else PRESETS
     for number, preset in enumerate(presets):
@@ -59,8 +56,6 @@ def measure(given: Given, compiled: bool = False) -> None:
             )
     if not given.results.read()["steps"][given.step]["rows"]:
         raise SystemExit("no preset could be trained")
-    if not compiled:
-        peers(given)
 
 
 def step_of(given: Given, preset: Preset, peak_rate: float, compiled: bool) -> dict[str, Any]:
@@ -125,46 +120,3 @@ def _step_of(given: Given, preset: Preset, batch_size: int, peak_rate: float, co
         "waits in a logged step": meter.synchronizations[-1] if on_gpu else None,
         "first step s": meter.first_step_s,
     }
-
-
-def peers(given: Given) -> None:
-    """Ours beside DAC's and EnCodec's own code, as benchmarks/training_speed.py measures on a CPU."""
-    from peers import MissingPeerError
-    from training_speed import PAIRS
-    from training_speed import measure as measured
-
-    settings = argparse.Namespace(
-        device=given.device,
-        threads=torch.get_num_threads(),
-        batch=PEER_BATCH,
-        seconds=1.0,
-        warmup=3,
-        steps=10,
-        bf16=True,
-        compile=False,
-        keep_freed_memory=False,
-    )
-    for pair in () if given.tiny else PAIRS.values():
-        for name, build in reversed(pair.items()):  # theirs first: without it ours has nothing to stand beside
-            if given.left_s < 0:
-                given.note(f"no time was left for {name}")
-                return
-            try:
-                found = measured(build(), settings)
-            except MissingPeerError as error:
-                given.note(f"{name} is left out: {error}")
-                break
-            except Exception as error:
-                given.note(f"{name}: {type(error).__name__}: {str(error)[:300]}")
-                break
-            given.add(
-                **{
-                    "beside one another, one loss": name,
-                    "batch": f"{PEER_BATCH} x 1 s",
-                    "step ms": 1000 * found["step_s"],
-                    "audio s/s": PEER_BATCH / found["step_s"],
-                    "peak GiB": found["peak_bytes"] / 2**30,
-                }
-            )
-            gc.collect()
-            torch.cuda.empty_cache()
