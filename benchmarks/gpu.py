@@ -27,7 +27,7 @@ from gpu_steps.results import Given, Results, verdict
 
 STEPS = {  # in this order; shares of the time, of which what one step leaves goes to those after it
     "environment": 2,
-    "tests": 20,
+    "tests": 24,
     "training": 14,
     "peers": 6,
     "compiled": 24,

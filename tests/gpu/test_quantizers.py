@@ -81,7 +81,7 @@ def _tensor_float_32() -> object:
 @every_with_codes
 @pytest.mark.usefixtures("_tensor_float_32")
 def test_codes_are_those_of_a_cpu(device: str, name: str) -> None:
-    # Distances differ in the last bit, which decides one in 10,000; by TensorFloat-32 it would be one in 500.
+    # Distances differ in the last bit, which seldom decides; TensorFloat-32 changes one code in 500 (emulated).
     expected = build(name, "cpu")
     latents = some_latents(expected, "cpu", frames=500, batch=8)
     codes = build(name, device).encode(latents.to(device)).cpu()
