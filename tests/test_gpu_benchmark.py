@@ -7,12 +7,15 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from torch.autograd import DeviceType
 
 import discrete_ae
 
@@ -20,6 +23,16 @@ ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "benchmarks" / "gpu.py"
 STEPS = ["environment", "tests", "training", "peers", "compiled", "loading", "operations", "coding", "ddp", "run"]
 MAY_BE_EMPTY = {"tests", "peers"}  # of which all are skipped on a CPU; which are not installed
+
+
+@pytest.fixture
+def meter(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """benchmarks/gpu_steps/meter.py, with a GPU that does nothing."""
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    for name in ("synchronize", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, lambda: None)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 3 * 2**30)
+    return importlib.import_module("gpu_steps.meter")
 
 
 def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
@@ -121,3 +134,52 @@ def test_the_check_of_the_makefile_names_steps() -> None:
     chosen = re.findall(r"--only (\S+)", done.stdout)
     assert chosen
     assert set(chosen) <= set(STEPS)
+
+
+@pytest.mark.filterwarnings("ignore:CUDA is not available", "ignore:Warning. Profiler clears events")
+def test_waits_are_counted_between_logs_by_their_lines(meter: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    modes = []
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+    found = meter.Meter(timed=20)
+    assert found.num_steps == 10 + 20 + 10 + meter.PROFILED
+    module = SimpleNamespace(device=torch.device("cuda"))
+    for step in range(found.num_steps):
+        found.on_train_batch_start(None, module, None, step)
+        if 30 <= step < 40:  # the ten that are watched; the last of them is logged
+            for _ in range(5 if step == 39 else step % 2):
+                warnings.warn(f"{meter.SYNCHRONIZING} (elsewhere)", UserWarning, stacklevel=1)
+            warnings.warn("of something else", UserWarning, stacklevel=1)
+        found.on_train_batch_end(None, module, None, None, step)
+    found.on_train_end(None, module)
+    assert found.synchronizations == [0, 1, 0, 1, 0, 1, 0, 1, 0, 5]
+    ((place, count),) = found.places.items()
+    assert re.fullmatch(r".*tests/test_gpu_benchmark\.py:\d+", place)
+    assert count == 4
+    assert modes == ["warn", "default"]
+    assert found.peak_bytes == 3 * 2**30
+    assert found.step_s > 0
+
+
+def test_kernels_launches_and_busy_time_of_a_profile(meter: ModuleType) -> None:
+    def event(name: str, kind: DeviceType, microseconds: float = 0.0, note: bool = False) -> SimpleNamespace:
+        return SimpleNamespace(
+            name=name, device_type=kind, self_device_time_total=microseconds, is_user_annotation=note
+        )
+
+    cpu, cuda = DeviceType.CPU, DeviceType.CUDA
+    events = [
+        # An operation's time is that of its kernels once more, as is that of a stretch with a name.
+        event("aten::mm", cpu, 300.0),
+        event("ProfilerStep", cuda, 900.0, note=True),
+        *[event("cudaLaunchKernel", cpu)] * 3,
+        event("cuLaunchKernelEx", cpu),
+        event("cudaGraphLaunch", cpu),
+        *[event("sgemm", cuda, 100.0)] * 6,
+        event("Memcpy DtoH (Device -> Pageable)", cuda, 10.0),
+        event("Memset (Device)", cuda, 10.0),
+    ]
+    found = meter.Profiled(SimpleNamespace(events=lambda: events))
+    steps = meter.PROFILED
+    assert (found.kernels, found.launches, found.graph_launches) == (6 / steps, 4 / steps, 1 / steps)
+    assert found.copies_to_host == 1 / steps
+    assert found.busy_s == pytest.approx(620e-6 / steps)

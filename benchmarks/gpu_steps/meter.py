@@ -90,10 +90,10 @@ class Meter(pl.Callback):
         device = pl_module.device.type
         finish(device)
         self.profilers[device].stop()
-        self.profiled = _Profiled(self.profilers[device])
+        self.profiled = Profiled(self.profilers[device])
 
 
-class _Profiled:
+class Profiled:
     """What a profile of a few steps says of one.
 
     Args:

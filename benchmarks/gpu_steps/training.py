@@ -116,6 +116,7 @@ def _step_of(given: Given, preset: Preset, batch_size: int, peak_rate: float, co
         "kernels": found.kernels if on_gpu else None,
         "launches": found.launches if on_gpu else None,
         "graph launches": found.graph_launches if on_gpu else None,
+        "copies to host": found.copies_to_host if on_gpu else None,
         "waits in 9 steps between logs": sum(meter.synchronizations[:-1]) if on_gpu else None,
         "waits in a logged step": meter.synchronizations[-1] if on_gpu else None,
         "first step s": meter.first_step_s,
