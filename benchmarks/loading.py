@@ -43,8 +43,8 @@ LOADED = (
     Recordings("Vorbis, 44.1 kHz stereo", 44100, 2, "OGG", "VORBIS"),
 )
 BATCH_SIZE = 64
-PREFETCHED = 4
-"""Batches that each worker keeps ready, as in conf/data."""
+PREFETCHED = 2
+"""Batches that each worker keeps ready: enough for a consumer that never waits long."""
 CORES = 16
 """What a machine with one big GPU has; for the extrapolation."""
 
@@ -54,7 +54,7 @@ CROPPED = (
     Recordings("44.1 kHz stereo, mixed down and resampled to 16 kHz", 44100, 2),
 )
 MINUTES = 10
-ROUNDS = 9
+ROUNDS = 5
 CROPS = 200
 """In each turn; of the way that decodes whole recordings, one."""
 COLUMNS = ("way", "crops/s", "times the whole file", "times opening it")
@@ -204,7 +204,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--crop-seconds", type=float, default=1.0, help="length of a crop (default: 1)")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="default: 0 1 2")
-    parser.add_argument("--seconds", type=float, default=2.0, help="by the clock, for each turn (default: 2)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="by the clock, for each turn (default: 1)")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each, of which the median counts (default: 3)")
     parser.add_argument("--minutes", type=float, default=2.0, help="length of a recording (default: 2)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="measure the loader alone, and write records to FILE")
