@@ -1,6 +1,6 @@
 """Seconds of audio a second from the loader that a training has, and crops a second beside two ways in common use.
 
-    python benchmarks/loading.py                                             # about 12 minutes on two cores
+    python benchmarks/loading.py                                             # 15 minutes on two busy cores
     python benchmarks/loading.py --seconds 1 --rounds 1 --minutes 0.5 --workers 0 8 15 --json loading.json
 
 The second form measures the loader alone, prints it, and leaves benchmarks/results/loading.md as it is; the first
