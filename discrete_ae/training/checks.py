@@ -112,7 +112,7 @@ def _check_precision(config: Any) -> None:
     # Lightning takes bfloat16 for a CPU's 16-mixed, too.
     if on_cpu and str(precision) not in ("auto", "32", "32-true") and lacks_bfloat16(CPU_INFO):
         log.warning(
-            "trainer.precision=%s: this processor has no instructions for bfloat16, and steps will take several times as "
+            "trainer.precision=%s: this processor has no instructions for bfloat16, steps will take several times as "
             "long as in float32; use trainer.precision=32-true",
             precision,
         )
