@@ -10,7 +10,7 @@ checkpoint, without imports and compiling. Writes benchmarks/results/overhead_cp
 import argparse
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from typing import Any
 
 import torch
@@ -54,7 +54,7 @@ class OwnTime(Profiler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self._inside: list[str] = []
         self._since = time.process_time()
 
@@ -88,14 +88,14 @@ def main() -> None:
         publish(lines, "overhead_cpu")
 
 
-def measure(overrides: list[str]) -> tuple[int, Counter[str]]:
+def measure(overrides: list[str]) -> tuple[int, dict[str, float]]:
     """Number of steps, and seconds by phase, of one run on the CPU."""
     own = OwnTime()
     with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
         chosen = ["choices=null", f"run_dir={folder}", "trainer=cpu", "trainer.max_steps=200"]
         run = build_training(compose("train", [*chosen, *overrides]), {})
         run.data.setup("fit")
-        run.trainer.profiler = own
+        run.trainer.profiler = own  # type: ignore[attr-defined]
         timed(own, run.module, "training_model", "forward")
         timed(own, run.module.loss, "forward", "loss", "validation loss")
         for logger in run.trainer.loggers:
@@ -104,7 +104,7 @@ def measure(overrides: list[str]) -> tuple[int, Counter[str]]:
         own.seconds.clear()
         run.execute()
         own.lap()
-        phases = Counter({phase: 0.0 for phase in [*STEP, *BESIDE, OTHER]})
+        phases = dict.fromkeys([*STEP, *BESIDE, OTHER], 0.0)
         for action, spent in own.seconds.items():
             phases[phase_of(action)] += spent
         return run.trainer.global_step, phases
@@ -129,7 +129,7 @@ def phase_of(action: str) -> str:
     return named[max(fitting, key=len)] if fitting else OTHER
 
 
-def report(overrides: list[str], steps: int, seconds: Counter[str]) -> list[str]:
+def report(overrides: list[str], steps: int, seconds: dict[str, float]) -> list[str]:
     """The lines of the result."""
     total = sum(seconds.values())
     inside = sum(seconds[phase] for phase in STEP)

@@ -38,7 +38,7 @@ def model_hash(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
     for name, tensor in sorted(state.items()):
         values = tensor.detach().to("cpu", torch.float32).contiguous()
         digest.update(f"{name} {tuple(values.shape)}\n".encode())
-        digest.update(values.reshape(-1).numpy())  # read where it is, without a copy
+        digest.update(values.reshape(-1).numpy().data)  # read where it is, without a copy
     digest.update(json.dumps(config, sort_keys=True, separators=(",", ":")).encode())
     return digest.hexdigest()
 
