@@ -3,8 +3,8 @@
     python benchmarks/overhead.py                             # the default run of 200 steps, about a minute
     python benchmarks/overhead.py model=spectral/large data.batch_size=2 trainer.max_steps=4
 
-On one thread, in processor seconds, so that what else a machine does counts little; from the first validation to the last
-checkpoint, without imports and compiling. Writes benchmarks/results/overhead_cpu.md if nothing is overridden.
+On one thread, in processor seconds, so that what else a machine does counts little; from the first validation to the
+last checkpoint, without imports and compiling. Writes benchmarks/results/overhead_cpu.md if nothing is overridden.
 """
 
 import argparse
