@@ -144,7 +144,7 @@ def together(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
         for rank in "01"
     ]
     try:
-        said = [process.communicate(timeout=300) for process in ranks]
+        said = [process.communicate(timeout=600) for process in ranks]
     finally:
         for process in ranks:
             process.kill()
@@ -205,7 +205,7 @@ def disturbed(recordings: Path, run: Path, first: str, second: str) -> tuple[int
     happens = [callback, f"+callbacks.disturb.ranks=[{first},{second}]"]
     process = start(["train.py", *overrides_of(recordings, run, *long, *happens)])
     try:
-        out, err = process.communicate(timeout=120)  # until the last process which has its streams is gone
+        out, err = process.communicate(timeout=300)  # until the last process which has its streams is gone
     finally:
         process.kill()
     return process.returncode, out, errors(err)
