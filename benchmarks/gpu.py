@@ -34,7 +34,7 @@ STEPS = {  # in this order; shares of the time, of which what one step leaves go
     "loading": 4,
     "operations": 7,
     "coding": 7,
-    "ddp": 6,
+    "ddp": 10,
     "run": 36,
 }
 AIM = 0.85  # the share of its limit that a step plans with
@@ -113,7 +113,7 @@ def main() -> None:
     for name in chosen:
         limit_s = limit_of(name, chosen, max(end - time.monotonic(), 0), given.device)
         print(f"{name}, at most {limit_s:.0f} s ...", flush=True)
-        results.begin(name, limit_s)
+        results.begin(name, round(limit_s, 1))
         command = [sys.executable, __file__, "--out", str(given.out.resolve()), "--device", given.device, *corpus]
         command += ["--step", name, "--seconds", str(AIM * limit_s)]
         begin = time.monotonic()
