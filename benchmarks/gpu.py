@@ -31,7 +31,7 @@ STEPS = {  # in this order; shares of the time, of which what one step leaves go
     "training": 14,
     "peers": 6,
     "compiled": 24,
-    "loading": 4,
+    "loading": 7,
     "operations": 7,
     "coding": 7,
     "ddp": 10,

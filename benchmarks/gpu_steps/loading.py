@@ -1,14 +1,12 @@
 """Seconds of audio a second that the processes which load it give, with as many as the machine has cores for."""
 
-import json
 import os
-import subprocess
-import sys
 import time
 from itertools import islice
 
-from _common import REPOSITORY, composed
+from _common import composed
 from hydra.utils import instantiate
+from loading import measure_loader
 
 from gpu_steps.results import Given
 
@@ -16,7 +14,7 @@ BATCH = 64
 
 
 def measure(given: Given) -> None:
-    """The recordings of the training run, in crops of a second."""
+    """The recordings of the training run, in crops of a second; then those that benchmarks/loading.py makes."""
     cores = len(os.sched_getaffinity(0))
     best = 0.0
     counts = {1} if given.tiny else {cores, max(cores - 1, 1), min(cores, 8), 1}
@@ -27,8 +25,13 @@ def measure(given: Given) -> None:
         given.summarize(f"{best:,.0f} s of audio a second at most, {cores} cores")
         if given.left_s < 0:
             break
-    if not given.tiny:
-        by_itself(given)
+    if given.left_s < 0:
+        given.note("no time was left for recordings of other kinds")
+        return
+    short = {"crop_seconds": 0.5, "counts": [0], "seconds": 0.05, "rounds": 1, "minutes": 0.1}
+    usual = {"crop_seconds": 1.0, "counts": [max(cores - 1, 1)], "seconds": 0.5, "rounds": 1, "minutes": 0.5}
+    for record in measure_loader(**(short if given.tiny else usual)):
+        given.add(**record)
 
 
 def loaded(given: Given, workers: int, batches: int) -> float:
@@ -45,14 +48,3 @@ def loaded(given: Given, workers: int, batches: int) -> float:
         if given.left_s < 0:
             break
     return BATCH * count / (time.perf_counter() - begin)
-
-
-def by_itself(given: Given) -> None:
-    """benchmarks/loading.py, on recordings that it makes."""
-    script = str(REPOSITORY / "benchmarks" / "loading.py")
-    usage = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=False).stdout
-    if "--json" not in usage:
-        return
-    options = ["--json", *(["--short"] if "--short" in usage else [])]
-    done = subprocess.run([sys.executable, script, *options], capture_output=True, text=True, check=True)
-    given.add(what="benchmarks/loading.py", found=json.loads(done.stdout.splitlines()[-1]))
