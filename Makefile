@@ -13,7 +13,7 @@ ARGS ?=
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
@@ -43,8 +43,11 @@ $(NEWEST)/.installed: pyproject.toml constraints.txt
 		--constraint $(NEWEST)/constraints.txt --editable ".[dev]"
 	@touch $@
 
+.PHONY: install-newest
+install-newest: $(NEWEST)/.installed ## make .venv-newest: the newest torch, all else as in .venv
+
 .PHONY: test-newest
-test-newest: $(NEWEST)/.installed ## run the fast tests with the newest torch, in .venv-newest
+test-newest: $(NEWEST)/.installed ## run the fast tests with the newest torch
 	$(NEWEST)/bin/python -c 'import torch, torchaudio; print("torch", torch.__version__, "torchaudio", torchaudio.__version__)'
 	$(NEWEST)/bin/pytest -m "not slow" --numprocesses auto --dist worksteal --ignore tests/report
 

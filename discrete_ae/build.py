@@ -256,7 +256,8 @@ def _instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:
     if not isinstance(node, DictConfig) or "_target_" not in node:
         raise UsageError(f"{key}: expected a component with its _target_, got {node}")
     try:
-        return hydra_instantiate(node, **arguments)
+        # Lists of Python: an optimizer keeps its betas as they are given, and checkpoints hold plain data.
+        return hydra_instantiate(node, _convert_="all", **arguments)
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, UserError):

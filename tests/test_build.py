@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -11,9 +12,10 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 import discrete_ae
-from discrete_ae.build import build_model
+from discrete_ae.build import _instantiate, build_model
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.training import TrainingRun
 from tests.cli.test_encode_decode import config, save_checkpoint
@@ -296,6 +298,16 @@ def test_flipped_byte_in_any_tensor_is_noticed(checkpoint: Path, tmp_path: Path)
         tensor = content["state_dict"][name].view(-1)
         tensor[-1] = torch.nextafter(tensor[-1], torch.tensor(torch.inf))
         assert_refused(save(content, tmp_path / "altered.ckpt"), "do not match its model hash")
+
+
+def test_what_an_optimizer_keeps_of_its_configuration_is_plain_data() -> None:
+    # Adamax, and in older releases of PyTorch every Adam, keeps its betas as it is given them.
+    node = {"_target_": "torch.optim.Adamax", "_partial_": True, "betas": [0.8, 0.9]}
+    optimizer = _instantiate(OmegaConf.create({"optimizer": node}), "optimizer")([torch.zeros(1, requires_grad=True)])
+    stream = io.BytesIO()
+    torch.save(optimizer.state_dict(), stream)
+    stream.seek(0)
+    assert torch.load(stream, weights_only=True)["param_groups"][0]["betas"] == [0.8, 0.9]
 
 
 def test_moved_checkpoint_needs_nothing_of_its_run(ste_run: Path, tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def _predict(trainer: "pl.Trainer", module: "EncodingModule") -> None:
     with warnings.catch_warnings():
         for message in (
             ".*does not have many workers.*",  # a group is a list of names, and loads in no time
-            ".*isinstance.treespec, LeafSpec.. is deprecated.*",  # Lightning 2.6 with torch 2.11
+            ".*isinstance.treespec, LeafSpec.. is deprecated.*",  # Lightning 2.6 with torch from 2.11 on
         ):
             warnings.filterwarnings("ignore", message=message)
         try:

@@ -197,7 +197,7 @@ def _quieten() -> None:
         ".*smaller than the logging interval.*",
         ".*It is recommended to use .self.log.*sync_dist.*",  # what is logged is that of all ranks already
         ".*does not support code generation for complex operators.*",  # compile=true: FFTs stay as they are
-        ".*isinstance.treespec, LeafSpec.. is deprecated.*",  # Lightning 2.6 with torch 2.11
+        ".*isinstance.treespec, LeafSpec.. is deprecated.*",  # Lightning 2.6 with torch from 2.11 on
     ):
         warnings.filterwarnings("ignore", message=message)
 
