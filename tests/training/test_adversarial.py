@@ -4,7 +4,9 @@ import copy
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
+import lightning.pytorch as pl
 import pytest
 import torch
 from torch import Tensor, nn
@@ -109,9 +111,22 @@ def test_until_it_begins_it_is_the_run_without_an_adversary(run_training: Callab
     assert all(torch.equal(tensor, found[name]) for name, tensor in plain.items())
 
 
-def test_mixed_precision_trains(run_training: Callable[..., Path]) -> None:
-    run = run_training(*TINY, "trainer.precision=bf16-mixed", *FIVE)
-    assert all(math.isfinite(value) for value in scalars(run, "train/discriminator").values())
+class WatchBackward(pl.Callback):
+    """Notes whether autocast is on when a backward begins."""
+
+    under_autocast: ClassVar[list[bool]] = []
+
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
+        """See Callback."""
+        self.under_autocast.append(torch.is_autocast_enabled("cpu"))
+
+
+def test_mixed_precision_trains_with_backwards_outside_autocast(run_training: Callable[..., Path]) -> None:
+    WatchBackward.under_autocast.clear()
+    watch = f"+callbacks.watch._target_={__name__}.WatchBackward"
+    run = run_training(*TINY, "trainer.precision=bf16-mixed", "trainer.max_steps=4", watch)
+    assert all(math.isfinite(value) for value in scalars(run, "train/loss").values())
+    assert WatchBackward.under_autocast == [False] * (4 + 2)  # the autoencoder's, and from step 2 the discriminators'
 
 
 @pytest.mark.parametrize(
