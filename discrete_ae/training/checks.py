@@ -109,8 +109,7 @@ def _check_precision(config: Any) -> None:
             "in float32 always"
         )
     on_cpu = config.trainer.accelerator == "cpu" or not torch.accelerator.is_available()
-    # Lightning takes bfloat16 for a CPU's 16-mixed, too.
-    if on_cpu and str(precision) not in ("auto", "32", "32-true") and lacks_bfloat16(CPU_INFO):
+    if on_cpu and str(precision) in ("bf16", "bf16-mixed") and lacks_bfloat16(CPU_INFO):
         log.warning(
             "trainer.precision=%s: this processor has no instructions for bfloat16, steps will take several times as "
             "long as in float32; use trainer.precision=32-true",
