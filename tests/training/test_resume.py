@@ -13,7 +13,7 @@ from tests.conftest import SMALL
 from tests.training.test_adversarial import TINY
 
 # The process that trains kills itself in mid-run, with a signal that it cannot handle.
-KILLED_AT_25 = """
+KILLED_AT_8 = """
 import os, signal, sys
 from discrete_ae.cli.train import main
 from discrete_ae.training import AutoencoderModule
@@ -21,7 +21,7 @@ from discrete_ae.training import AutoencoderModule
 output = AutoencoderModule._training_output
 
 def training_output(self, *arguments):
-    if self.global_step == 25:
+    if self.global_step == 8:
         os.kill(os.getpid(), signal.SIGKILL)
     return output(self, *arguments)
 
@@ -49,21 +49,21 @@ def state_of(run: Path) -> dict:
 def test_killed_and_resumed_equals_uninterrupted(
     quantizer: str, run_training: Callable[..., Path], recordings: Path, tmp_path: Path
 ) -> None:
-    overrides = [*f"quantizer={quantizer}".split(), "trainer.max_steps=40", "trainer.val_check_interval=20"]
+    overrides = [*f"quantizer={quantizer}".split(), "trainer.max_steps=12", "trainer.val_check_interval=6"]
     whole = run_training(*overrides, run_dir=tmp_path / "whole")
     broken = tmp_path / "broken"
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED_AT_25, *SMALL, f"data.root={recordings}", f"hydra.run.dir={broken}", *overrides],
+        [sys.executable, "-c", KILLED_AT_8, *SMALL, f"data.root={recordings}", f"hydra.run.dir={broken}", *overrides],
         env=environment,
         capture_output=True,
         check=False,
     )
     assert killed.returncode == -9
-    assert state_of(broken)["global_step"] == 20
+    assert state_of(broken)["global_step"] == 6
     resumed = run_training(*overrides, f"ckpt_path={broken}/checkpoints/last.ckpt", run_dir=tmp_path / "resumed")
     expected, found = state_of(whole), state_of(resumed)
-    assert found["global_step"] == 40
+    assert found["global_step"] == 12
     for key in ("state_dict", "raw_weights") if "raw_weights" in expected else ("state_dict",):
         assert all(torch.equal(tensor, found[key][name]) for name, tensor in expected[key].items())
     assert found["discrete_ae"]["model_hash"] == expected["discrete_ae"]["model_hash"]
