@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# A second environment: the newest torch, with what torch brings, and the rest of constraints.txt.
+# A second environment: the newest torch, with what torch brings, and the rest of constraints.txt; and what to test there.
 NEWEST := .venv-newest
+NEAR_TORCH := $(addprefix tests/,rounding quantizers losses metrics model training gpu)
 OF_TORCH := ^(torch|torchaudio|triton|nvidia-.*|cuda-.*)==
 # Hydra overrides for `make train`, such as ARGS="quantizer=fourier seed=1"
 ARGS ?=
@@ -47,9 +48,9 @@ $(NEWEST)/.installed: pyproject.toml constraints.txt
 install-newest: $(NEWEST)/.installed ## make .venv-newest: the newest torch, all else as in .venv
 
 .PHONY: test-newest
-test-newest: $(NEWEST)/.installed ## run the fast tests with the newest torch
+test-newest: $(NEWEST)/.installed ## run the fast tests of what is nearest to torch, with the newest
 	$(NEWEST)/bin/python -c 'import torch, torchaudio; print("torch", torch.__version__, "torchaudio", torchaudio.__version__)'
-	$(NEWEST)/bin/pytest -m "not slow" --numprocesses auto --dist worksteal --ignore tests/report
+	$(NEWEST)/bin/pytest -m "not slow" --numprocesses auto --dist worksteal $(NEAR_TORCH)
 
 .PHONY: gpu-check
 gpu-check: $(INSTALLED) ## two minutes: does the GPU do everything, and how fast

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import discrete_ae
-from tests.gpu.devices import ON_DEVICE, on_each_device, on_each_device_every
+from tests.gpu.devices import ON_DEVICE, on_each_device_every
 from tests.gpu.test_quantizers import NAMES
 from tests.training.test_adversarial import TINY
 from tests.training.test_ema import fail_at
@@ -21,7 +21,6 @@ PLAIN = ("callbacks.clips=null", "callbacks.rounding_curve=null")  # pictures ta
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype feature"),
     # As in tests/training/test_compiled.py.
-    pytest.mark.filterwarnings("ignore:Dynamo detected a call to a .functools.lru_cache.:UserWarning"),
     pytest.mark.filterwarnings("ignore:<class 'torch.autograd.function.Function'> should not be instantiated"),
     pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf Tensor is being accessed"),
     pytest.mark.filterwarnings("ignore:.torch.jit.script.* is deprecated:DeprecationWarning"),
@@ -90,7 +89,7 @@ def test_a_run_broken_off_goes_on_as_if_it_had_not(
 
 
 @pytest.mark.slow
-@on_each_device_every(["fourier", "rvq"], ("fourier",))
+@on_each_device_every(["fourier", "rvq"], ())  # tests/training/test_compiled.py has it on a CPU
 def test_compiled_and_eager_losses_agree(device: str, name: str, run_training: Callable[..., Path]) -> None:
     overrides = (
         f"quantizer={name}",
@@ -108,8 +107,8 @@ def test_compiled_and_eager_losses_agree(device: str, name: str, run_training: C
 
 
 @pytest.mark.slow
-@on_each_device
-def test_compiled_adversarial_training(device: str, run_training: Callable[..., Path]) -> None:
+@on_each_device_every(["adversarial"], ())  # there it takes minutes to make
+def test_compiled_adversarial_training(device: str, name: str, run_training: Callable[..., Path]) -> None:
     steps = ("trainer.max_steps=5", "trainer.val_check_interval=5")
     run = run_training(*TINY, *ON_DEVICE[device], *PLAIN, *steps, "compile=true")
     assert list(scalars(run, "train/discriminator")) == [2, 3, 4]
