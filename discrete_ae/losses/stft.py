@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+import torchaudio.functional as audio_functional
 from torch import Tensor, nn
 
 from discrete_ae.losses.frames import at_least_4_samples, filled_up
@@ -90,6 +91,113 @@ class ComplexSTFT(nn.Module):
         """See the module."""
         difference = reconstruction - target  # the transform is linear
         distances = [torch.view_as_real(spectrogram(difference)).abs().mean() for spectrogram in self.spectrograms]
+        return torch.stack(distances).mean()
+
+
+class CompressedSTFT(nn.Module):
+    """Squared distance of bins whose magnitudes are raised to a power below 1, mean over window lengths.
+
+    Compression weighs a bin's error by how loud the bin is, as hearing does; the waveform's own error is nearly all in
+    the loudest ones. With share s it is (1 - s) (|X|^p - |Y|^p)^2 + s |X^p - Y^p|^2, where X^p keeps the phase of X
+    (Braun & Tashev 2021, arXiv:2009.12286, equation 5), bins as in ComplexSTFT.
+
+    Args:
+        window_lengths: in samples.
+        exponent: p, in (0, 1].
+        complex_share: s, in [0, 1]: of the part that hears the phase.
+        floor: magnitudes are compressed as if they were sqrt(magnitude^2 + floor^2), so that the slope at 0 is finite.
+
+    Raises:
+        ValueError: for a number out of its range; if there is no window length, or one below 4.
+    """
+
+    def __init__(
+        self,
+        window_lengths: Sequence[int] = (512,),
+        exponent: float = 0.3,
+        complex_share: float = 0.5,
+        floor: float = 1e-4,
+    ) -> None:
+        super().__init__()
+        if not 0 < exponent <= 1:
+            raise ValueError(f"exponent: expected above 0 and at most 1, got {exponent}")
+        if not 0 <= complex_share <= 1:
+            raise ValueError(f"complex_share: expected 0 to 1, got {complex_share}")
+        if not floor > 0:
+            raise ValueError(f"floor: expected above 0, got {floor}")
+        self.exponent = exponent
+        self.complex_share = complex_share
+        self.floor = floor
+        self.spectrograms = _spectrograms(window_lengths, power=None)
+
+    def forward(self, reconstruction: Tensor, target: Tensor) -> Tensor:
+        """See the module."""
+        distances = []
+        for spectrogram in self.spectrograms:
+            found, found_size = self._compressed(spectrogram(reconstruction))
+            wanted, wanted_size = self._compressed(spectrogram(target))
+            # Both parts of a bin are in the last axis: their squares add up, the mean halves them.
+            of_bins = 2 * F.mse_loss(found, wanted)
+            distances.append(
+                (1 - self.complex_share) * F.mse_loss(found_size, wanted_size) + self.complex_share * of_bins
+            )
+        return torch.stack(distances).mean()
+
+    def _compressed(self, spectra: Tensor) -> tuple[Tensor, Tensor]:
+        """Real and imaginary parts (..., 2) of compressed bins, and their magnitudes (...)."""
+        parts = torch.view_as_real(spectra)
+        power = parts.square().sum(dim=-1)
+        gain = (power + self.floor**2) ** ((self.exponent - 1) / 2)
+        return parts * gain[..., None], (power + self.floor**2) ** (self.exponent / 2)
+
+
+class BandSNR(nn.Module):
+    """ln(1 + noise power / signal power) of every mel band and frame, mean over both and the window lengths.
+
+    A segmental signal-to-noise ratio by bands (Hu & Loizou 2008, section II), which hears a quiet band as much as a loud
+    one, where that of the waveform is decided by the loudest harmonics.
+
+    Args:
+        sample_rate: in Hz.
+        window_lengths: in samples.
+        num_mels: mel bands for each window length.
+        floor_db: the signal's power counts as at least this much of white noise, in dB full scale.
+
+    Raises:
+        ValueError: if window_lengths and num_mels differ in length, there is none, or a window is below 4 samples.
+    """
+
+    def __init__(
+        self,
+        sample_rate: int,
+        window_lengths: Sequence[int] = (512,),
+        num_mels: Sequence[int] = (40,),
+        floor_db: float = -70.0,
+    ) -> None:
+        super().__init__()
+        if len(window_lengths) != len(num_mels):
+            raise ValueError(
+                f"expected one num_mels for each of window_lengths, got {list(num_mels)} for {list(window_lengths)}"
+            )
+        self.floor = 10 ** (floor_db / 10)
+        self.spectrograms = _spectrograms(window_lengths, power=None)
+        for name, length, bands in zip(self.spectrograms_names(), window_lengths, num_mels, strict=True):
+            bank = audio_functional.melscale_fbanks(length // 2 + 1, 0.0, sample_rate / 2, bands, sample_rate)
+            self.register_buffer(name, (bank / bank.sum(dim=0).clamp_min(1e-6)).T, persistent=False)
+
+    def spectrograms_names(self) -> list[str]:
+        return [f"bank_{i}" for i in range(len(self.spectrograms))]
+
+    def forward(self, reconstruction: Tensor, target: Tensor) -> Tensor:
+        """See the module."""
+        distances = []
+        for name, spectrogram in zip(self.spectrograms_names(), self.spectrograms, strict=True):
+            bank = getattr(self, name)
+            noise, signal = (
+                bank @ torch.view_as_real(spectrogram(part)).square().sum(dim=-1)
+                for part in (reconstruction - target, target)
+            )
+            distances.append(torch.log1p(noise / signal.clamp_min(self.floor)).mean())
         return torch.stack(distances).mean()
 
 

@@ -19,6 +19,8 @@ from torch.nn.functional import pad
 
 HANN_OVERLAP = 1.5  # sum of the squares of Hann windows that lie a quarter of their length apart
 LOUDEST = 5.0  # of a log magnitude
+COMPRESSION = 0.3  # the power to which magnitudes are raised
+QUIETEST = 1e-4  # magnitude that counts as silence
 
 
 def lapped_basis(hop_length: int) -> tuple[Tensor, Tensor]:
@@ -117,6 +119,36 @@ class LappedHead(Transform):
             return _single(features) @ self.basis
 
 
+class CompressedFront(LappedFront):
+    """Windows of two hops to cosine and sine coefficients of compressed magnitude, and the logarithms of magnitudes."""
+
+    def __init__(self, hop_length: int) -> None:
+        super().__init__(hop_length)
+        self.num_features = 3 * hop_length
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """See Transform."""
+        with _full_precision(windows):
+            cosines, sines = super().forward(windows).chunk(2, dim=-1)
+            power = cosines.square() + sines.square() + QUIETEST**2
+            gain = power ** ((COMPRESSION - 1) / 2)
+            return torch.cat([cosines * gain, sines * gain, power.log10() / 2 + 2], dim=-1)
+
+
+class EnvelopeHead(LappedHead):
+    """Cosine coefficients, each a value times the exponential of another, to windows of two hops."""
+
+    def __init__(self, hop_length: int) -> None:
+        super().__init__(hop_length)
+        self.num_features = 2 * hop_length
+
+    def forward(self, features: Tensor) -> Tensor:
+        """See Transform."""
+        with _full_precision(features):
+            values, logarithms = _single(features).chunk(2, dim=-1)
+            return super().forward(values * logarithms.clamp_max(LOUDEST).exp())
+
+
 class STFTFront(Transform):
     """Windows of four hops to real and imaginary parts of their spectrum, with the energy of the window's samples."""
 
@@ -178,5 +210,5 @@ class Patch(Transform):
         return x
 
 
-FRONTS = {"lapped": LappedFront, "stft": STFTFront, "patch": Patch}
-HEADS = {"lapped": LappedHead, "istft": ISTFTHead, "patch": Patch}
+FRONTS = {"lapped": LappedFront, "compressed": CompressedFront, "stft": STFTFront, "patch": Patch}
+HEADS = {"lapped": LappedHead, "envelope": EnvelopeHead, "istft": ISTFTHead, "patch": Patch}

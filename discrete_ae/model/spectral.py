@@ -18,8 +18,8 @@ from discrete_ae.model.frames import FRONTS, HEADS, cut, overlap_add
 from discrete_ae.model.layers import require_choice
 from discrete_ae.model.span import Span, input_span
 
-Front = Literal["lapped", "stft", "patch"]
-Head = Literal["lapped", "istft", "patch"]
+Front = Literal["lapped", "compressed", "stft", "patch"]
+Head = Literal["lapped", "envelope", "istft", "patch"]
 
 
 class SpectralEncoder(Encoder):
@@ -47,27 +47,30 @@ class SpectralEncoder(Encoder):
         kernel_size: int = 7,
         front: Front = "lapped",
         causal: bool = False,
+        subframes: int = 1,
     ) -> None:
         super().__init__(channels, dim, [hop_length])
         require_choice("front", front, Front)
         true_or_false("causal", causal)
-        self.front = FRONTS[front](hop_length)
-        overlap = (self.front.hops - 1) * hop_length
+        self.subframes = subframes
+        self.front = FRONTS[front](hop_length // subframes)
+        overlap = (self.front.hops - 1) * hop_length // subframes
         self.before = overlap if causal else overlap // 2
-        self.project = nn.Linear(self.front.num_features * channels, dim)
+        self.project = nn.Linear(self.front.num_features * channels * subframes, dim)
         self.blocks = nn.Sequential(*(ConvNeXtBlock(dim, kernel_size, depth, causal=causal) for _ in range(depth)))
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, audio: Tensor) -> Tensor:
         """See Encoder."""
-        features = self.front(cut(audio, self.hop_length, self.front.hops, self.before))  # (B, C, T, F)
-        return self.norm(self.blocks(self.project(features.transpose(1, 2).flatten(2)))).transpose(1, 2)
+        features = self.front(cut(audio, self.front.hop_length, self.front.hops, self.before))  # (B, C, T S, F)
+        frames = features.unflatten(2, (-1, self.subframes)).transpose(1, 2).flatten(2)  # (B, T, C S F)
+        return self.norm(self.blocks(self.project(frames))).transpose(1, 2)
 
     def input_span(self, outputs: Span) -> Span:
         """See Encoder."""
         frames = input_span(self.blocks, outputs)
         first, last = (frame * self.hop_length - self.before for frame in frames)
-        return Span(first, last + self.front.hops * self.hop_length - 1)
+        return Span(first, last + self.hop_length + (self.front.hops - 1) * self.front.hop_length - 1)
 
 
 class SpectralDecoder(Decoder):
@@ -95,29 +98,32 @@ class SpectralDecoder(Decoder):
         kernel_size: int = 7,
         head: Head | None = None,
         causal: bool = False,
+        subframes: int = 1,
     ) -> None:
         super().__init__(channels, dim, [hop_length])
         true_or_false("causal", causal)
         head = head or ("patch" if causal else "lapped")
         require_choice("head", head, Head)
-        self.head = HEADS[head](hop_length)
+        self.subframes = subframes
+        self.head = HEADS[head](hop_length // subframes)
         if causal and self.head.hops > 1:
             # Its first half would fade in over the samples that only this frame knows.
             raise ValueError(f"head: expected 'patch' for a causal decoder, whose frames do not overlap, got {head!r}")
-        self.before = (self.head.hops - 1) * hop_length // 2
+        self.before = (self.head.hops - 1) * self.head.hop_length // 2
         self.blocks = nn.Sequential(*(ConvNeXtBlock(dim, kernel_size, depth, causal=causal) for _ in range(depth)))
         self.norm = nn.LayerNorm(dim)
-        self.project = nn.Linear(dim, self.head.num_features * channels)
+        self.project = nn.Linear(dim, self.head.num_features * channels * subframes)
         self.head.start_quietly(self.project)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """See Decoder."""
-        features = self.project(self.norm(self.blocks(hidden.transpose(1, 2))))  # (B, T, C F)
-        windows = self.head(features.unflatten(2, (self.channels, -1)).transpose(1, 2))
-        return overlap_add(windows, self.hop_length, self.before)
+        features = self.project(self.norm(self.blocks(hidden.transpose(1, 2))))  # (B, T, C S F)
+        features = features.unflatten(2, (self.channels, self.subframes, -1)).transpose(1, 2)
+        return overlap_add(self.head(features.flatten(2, 3)), self.head.hop_length, self.before)
 
     def input_span(self, outputs: Span) -> Span:
         """See Decoder."""
         first, last = (sample + self.before for sample in outputs)
-        hop = self.hop_length
-        return input_span(self.blocks, Span(first // hop - self.head.hops + 1, last // hop))
+        part = self.head.hop_length
+        frames = (first // part - self.head.hops + 1) // self.subframes, last // part // self.subframes
+        return input_span(self.blocks, Span(*frames))

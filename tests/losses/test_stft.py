@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from discrete_ae.losses import ComplexSTFT, MultiResolutionSTFT
+from discrete_ae.losses import ComplexSTFT, CompressedSTFT, MultiResolutionSTFT
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -70,8 +70,41 @@ def test_complex_distance_sees_the_phase_that_magnitudes_do_not() -> None:
     assert ComplexSTFT()(-target, target) == 2 * ComplexSTFT()(torch.zeros_like(target), target)
 
 
-@pytest.mark.parametrize("loss", [MultiResolutionSTFT, ComplexSTFT])
-def test_wrong_windows_are_refused(loss: type[MultiResolutionSTFT | ComplexSTFT]) -> None:
+def test_compressed_distance_equals_its_definition() -> None:
+    reconstruction, target = noise(2, 2, 3001), noise(2, 2, 3001, seed=1)
+    losses = []
+    for window in (512, 1024):
+        found, wanted = (
+            np.array([[spectrum(channel, window) for channel in item] for item in audio.double().numpy()])
+            / math.sqrt(3 / 8 * window)
+            for audio in (reconstruction, target)
+        )
+        sizes = (np.abs(found) ** 0.4 - np.abs(wanted) ** 0.4) ** 2
+        compressed = [np.abs(bins) ** 0.4 * np.exp(1j * np.angle(bins)) for bins in (found, wanted)]
+        losses.append(np.mean(0.7 * sizes + 0.3 * np.abs(compressed[0] - compressed[1]) ** 2))
+    loss = CompressedSTFT((512, 1024), exponent=0.4, complex_share=0.3, floor=1e-7)
+    assert loss(reconstruction, target).item() == pytest.approx(np.mean(losses), rel=1e-4)
+
+
+def test_compressed_distance_hears_what_is_40_db_down_with_a_sixteenth_of_the_loss() -> None:
+    # The loss of a part that is missing grows with its level to the power of 2 * 0.3: 0.01 ** 0.6 = 1 / 16.
+    target, loss = noise(1, 1, 4000), CompressedSTFT(floor=1e-7)
+    silence = torch.zeros_like(target)
+    assert loss(silence, 0.01 * target) / loss(silence, target) == pytest.approx(0.01**0.6, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"exponent": 0}, "exponent"), ({"exponent": 1.5}, "exponent"), ({"complex_share": 1.1}, "complex_share"),
+     ({"floor": 0}, "floor")],
+)  # fmt: skip
+def test_numbers_out_of_range_are_refused(wrong: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CompressedSTFT(**wrong)
+
+
+@pytest.mark.parametrize("loss", [MultiResolutionSTFT, ComplexSTFT, CompressedSTFT])
+def test_wrong_windows_are_refused(loss: type[MultiResolutionSTFT | ComplexSTFT | CompressedSTFT]) -> None:
     with pytest.raises(ValueError, match="at least one"):
         loss(())
     with pytest.raises(ValueError, match="at least 4 samples, got 3"):

@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from discrete_ae.losses import ComplexSTFT, LogSNR, MultiResolutionSTFT, MultiScaleMel, NegativeSISDR, WaveformL1
+from discrete_ae.losses import (
+    ComplexSTFT,
+    CompressedSTFT,
+    LogSNR,
+    MultiResolutionSTFT,
+    MultiScaleMel,
+    NegativeSISDR,
+    WaveformL1,
+)
 
 RATE, WINDOWS, MELS = 16000, (2048, 512, 128), (80, 40, 10)
 
@@ -19,7 +27,14 @@ def mel() -> MultiScaleMel:
     return MultiScaleMel(RATE, WINDOWS, MELS)
 
 
-DISTANCES = {"l1": WaveformL1, "snr": LogSNR, "mel": mel, "stft": MultiResolutionSTFT, "complex": ComplexSTFT}
+DISTANCES = {
+    "l1": WaveformL1,
+    "snr": LogSNR,
+    "mel": mel,
+    "stft": MultiResolutionSTFT,
+    "complex": ComplexSTFT,
+    "compressed": CompressedSTFT,
+}
 TERMS = {**DISTANCES, "si_sdr": NegativeSISDR}  # minus 100 dB for a perfect copy
 every_term = pytest.mark.parametrize("term", [pytest.param(make, id=name) for name, make in TERMS.items()])
 every_distance = pytest.mark.parametrize("term", [pytest.param(make, id=name) for name, make in DISTANCES.items()])

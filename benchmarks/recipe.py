@@ -1,0 +1,184 @@
+"""Trains the candidates of recipe.yaml for the same processor time each, and scores them on speech held out.
+
+    python benchmarks/recipe.py corpus runs ROUND...      train and score what is not there yet; ROUND/NAME: one of it
+    python benchmarks/recipe.py corpus runs --table       write benchmarks/results/recipe.md from what is there
+
+`corpus` is what speech_corpus.py wrote. A candidate's number of steps is that which its round's minutes of one core
+allow, by a trial of some steps, so that a larger model or a dearer loss sees less audio. `runs` keeps one folder a
+candidate, with the run and evaluation.json; one whose evaluation is there is not trained again.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+import yaml
+from _common import REPOSITORY, composed, cpu_model, publish, table, versions
+
+from discrete_ae.build import build_training
+
+SCORES = {
+    "pesq": ("PESQ ↑", 2),
+    "stoi": ("STOI ↑", 3),
+    "si_sdr_db": ("SI-SDR, dB ↑", 2),
+    "mel_distance": ("mel distance ↓", 3),
+}
+HEADER = """# The search for the recipe of speech_16k
+
+`python benchmarks/recipe.py corpus runs {rounds} --table`, with `corpus` by `benchmarks/speech_corpus.py`; one thread of
+{machine}; {versions}. Every candidate has the same processor time, so that what costs more a step sees less
+audio. Scores are means over 36 clips of three voices that are in no training set (`test/other_voices`), and PESQ also
+over `test/other_texts` of the voices trained on. "Predicted" was written down before the candidate ran. Short runs say
+which way to go, not how good a codec becomes."""
+
+
+def processor_seconds(command: list[str], log: Path) -> float:
+    """Run a command on one thread, and return what it took of the processor."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with log.open("a") as file:
+        print(*command, file=file, flush=True)
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+        subprocess.run(command, check=True, stdout=file, stderr=file, env=environment)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+class Stopwatch(pl.Callback):
+    """Takes the processor time of the steps after the first few."""
+
+    WARMUP, STEPS = 10, 40
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """See Callback."""
+        if trainer.global_step == self.WARMUP:
+            self.since = time.process_time()
+        elif trainer.global_step == self.WARMUP + self.STEPS:
+            self.step_s = (time.process_time() - self.since) / self.STEPS
+
+
+def step_seconds(overrides: list[str]) -> float:
+    """Return the processor time of a step on one thread, without what callbacks do."""
+    watch = Stopwatch()
+    steps = watch.WARMUP + watch.STEPS
+    fixed = ["+trainer.limit_val_batches=0", "+trainer.enable_checkpointing=false", f"trainer.max_steps={steps}"]
+    with tempfile.TemporaryDirectory() as folder:
+        run = build_training(composed(*overrides, f"run_dir={folder}", *fixed), {})
+        run.trainer.callbacks.append(watch)
+        run.trainer.fit(run.module, run.data)
+    return watch.step_s
+
+
+def run(name: str, round_: dict[str, Any], candidate: dict[str, Any], corpus: Path, runs: Path) -> None:
+    """Train and score a candidate, unless that is done."""
+    folder = runs / name
+    if (folder / "evaluation.json").exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "log.txt"
+    corpus = corpus.with_name(candidate["corpus"]) if "corpus" in candidate else corpus
+    data = [f"data.root={corpus / 'train'}", f"data.validation_root={corpus / 'validation'}", "trainer=cpu"]
+    overrides = [*data, *round_["overrides"].split(), *candidate["overrides"].split()]
+    step_s = step_seconds(overrides)
+    steps = round(round_["minutes"] * 60 / step_s)
+    print(f"{name}: {step_s * 1000:.0f} ms a step, {steps} steps", flush=True)
+    length = [
+        f"trainer.max_steps={steps}",
+        f"trainer.val_check_interval={steps // 4}",
+        f"hydra.run.dir={folder / 'run'}",
+    ]
+    without = [f"callbacks.{name}=null" for name in ("entropy_model", "clips", "code_histograms")]
+    spent_s = processor_seconds([sys.executable, str(REPOSITORY / "train.py"), *overrides, *length, *without], log)
+    (folder / "training.json").write_text(json.dumps({"steps": steps, "step_s": step_s, "minutes": spent_s / 60}))
+    evaluate = [
+        str(Path(sys.executable).with_name("discrete-ae")),
+        "evaluate",
+        "-c",
+        str(folder / "run/checkpoints/last.ckpt"),
+    ]
+    processor_seconds([*evaluate, str(corpus / "test"), "-o", str(folder / "evaluation.json"), "--jobs", "1"], log)
+    print(
+        f"{name}: "
+        + ", ".join(f"{score} {value}" for score, value in scores(folder, names(corpus / "test/other_voices")).items()),
+        flush=True,
+    )
+
+
+def scores(folder: Path, voices: list[str]) -> dict[str, str]:
+    """Return the mean scores over the test recordings of some voices."""
+    files = json.loads((folder / "evaluation.json").read_text())["files"]
+    means = {}
+    for score, (_, digits) in SCORES.items():
+        values = [
+            file["scores"][score]
+            for file in files
+            if Path(file["path"]).parent.name in voices and file["scores"].get(score) is not None
+        ]
+        means[score] = f"{sum(values) / len(values):.{digits}f}" if values else "–"
+    return means
+
+
+def names(folder: Path) -> list[str]:
+    """Return the voices of a part of the corpus."""
+    return [path.name for path in folder.iterdir()]
+
+
+def lines(rounds: dict[str, Any], corpus: Path, runs: Path) -> list[str]:
+    """Return the rounds as Markdown, of the candidates that were scored."""
+    found = []
+    for title, round_ in rounds.items():
+        rows = []
+        for name, candidate in round_["candidates"].items():
+            folder = runs / name
+            if not (folder / "evaluation.json").exists():
+                continue
+            training = json.loads((folder / "training.json").read_text())
+            voices = scores(folder, names(corpus / "test/other_voices"))
+            heard = scores(folder, names(corpus / "train"))
+            overrides = f"`{candidate['overrides']}`" if candidate["overrides"] else "–"
+            size = [str(training["steps"]), f"{1000 * training['step_s']:.0f}"]
+            rows.append([name, overrides, *size, *voices.values(), heard["pesq"], candidate["predicted"]])
+        if rows:
+            labels = [label for label, _ in SCORES.values()]
+            columns = ["candidate", "overrides", "steps", "ms", *labels, "PESQ, other texts", "predicted"]
+            found += [f"## {title}", "", f"{round_['minutes']} minutes each; all with `{round_['overrides']}`.", ""]
+            found += [*table(columns, rows), *round_.get("found", "").splitlines(), ""]
+    return found
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("rounds", nargs="*")
+    parser.add_argument("--table", action="store_true")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    rounds = yaml.safe_load((REPOSITORY / "benchmarks/recipe.yaml").read_text())
+    for chosen in given.rounds:
+        title, _, only = chosen.partition("/")
+        for name, candidate in rounds[title]["candidates"].items():
+            if only in ("", name):
+                run(name, rounds[title], candidate, given.corpus.resolve(), given.runs.resolve())
+    if given.table:
+        publish(
+            [
+                *HEADER.format(rounds=" ".join(rounds), machine=cpu_model(), versions=versions()).splitlines(),
+                "",
+                *lines(rounds, given.corpus, given.runs),
+            ],
+            "recipe",
+        )
+
+
+if __name__ == "__main__":
+    main()
