@@ -168,15 +168,24 @@ def simple_load(files: list[AudioFile], *, whole: bool) -> Load:
 def ways(files: list[AudioFile]) -> dict[str, Load]:
     """What is measured; the first two are for comparison."""
     shape = (MODEL_RATE, MODEL_RATE, 1)
-    changes = Augmentation(gain_db=(-12.0, 6.0), flip_polarity=True)
+    changes = {
+        "gain and polarity": Augmentation(gain_db=(-12.0, 6.0), flip_polarity=True),
+        "speed": Augmentation(speed=(0.8, 1.25)),
+        "mixture, every crop": Augmentation(mix=1.0),
+        "equalizer": Augmentation(equalizer_db=6.0),
+    }
+    every = Augmentation((-12.0, 6.0), True, (0.8, 1.25), 6.0, 0.2)
     loud = LOUDNESS_LUFS
     return {
         "decoding the whole file": simple_load(files, whole=True),
         "opening the file, seeking": simple_load(files, whole=False),
         "`TrainingCrops`": TrainingCrops(files, *shape).__getitem__,
-        "with gain and polarity": TrainingCrops(files, *shape, augmentation=changes).__getitem__,
+        **{
+            f"with {name}": TrainingCrops(files, *shape, augmentation=change).__getitem__
+            for name, change in changes.items()
+        },
         "with loudness": TrainingCrops(files, *shape, loudness_lufs=loud).__getitem__,
-        "with all three": TrainingCrops(files, *shape, loudness_lufs=loud, augmentation=changes).__getitem__,
+        "with all, a fifth mixed": TrainingCrops(files, *shape, loudness_lufs=loud, augmentation=every).__getitem__,
     }
 
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from discrete_ae.data.augmentation import Augmentation
+from discrete_ae.data.augmentation import Augmentation, Changes, equalize, mixture
 from discrete_ae.data.files import AudioFile
 from discrete_ae.data.level import bring_to_loudness
 from discrete_ae.data.reading import read_audio
@@ -28,27 +28,31 @@ _MAX_ATTEMPTS = 100
 
 @dataclass(frozen=True)
 class SegmentReader:
-    """Reads parts of one length, brought to the sample rate, the channels and, where it is given, the loudness."""
+    """Reads parts of one length, brought to the sample rate and the channels."""
 
     num_samples: int
     sample_rate: int
     channels: int
-    loudness_lufs: float | None = None
 
-    def __call__(self, file: AudioFile, start: int) -> Tensor:
+    def __call__(self, file: AudioFile, start: int, speed: float = 1.0) -> Tensor:
         """Return exactly (C, N) from the file's own frame `start` on, with zeros after the file's end.
+
+        At another speed it is a longer or shorter stretch of the file, as in `read_audio`.
 
         Raises:
             DataError: as `read_audio`.
         """
         start_s, duration_s = start / file.sample_rate, self.num_samples / self.sample_rate
-        read = read_audio(file, self.sample_rate, self.channels, start_s, duration_s, keep_open=True)
+        read = read_audio(file, self.sample_rate, self.channels, start_s, duration_s, speed=speed, keep_open=True)
         audio = torch.from_numpy(read)
         if missing := self.num_samples - read.shape[1]:  # padding by nothing is a tenth of the time of a crop
             audio = F.pad(audio, (0, missing))
-        if self.loudness_lufs is None:
-            return audio
-        return bring_to_loudness(audio, self.sample_rate, self.loudness_lufs)
+        return audio
+
+    def last_start(self, file: AudioFile, speed: float = 1.0) -> int:
+        """The last frame of a file from which a part lies within it; 0 where there is none."""
+        num_frames = math.ceil(self.num_samples * file.sample_rate * speed / self.sample_rate)
+        return max(file.num_frames - num_frames, 0)
 
 
 class TrainingCrops(Dataset[Tensor]):
@@ -58,6 +62,10 @@ class TrainingCrops(Dataset[Tensor]):
     is as likely as any other; a file shorter than a crop is padded with zeros at its end. Where a file turns out to
     be damaged, the next draw of the same number takes its place.
 
+    The changes are drawn after the file and the start, and made in this order: speed, mixture, equalizer, loudness,
+    gain, polarity. The second crop of a mixture comes from a stream of random numbers of its own, in the same way, at
+    its own speed.
+
     Args:
         files: to draw from.
         num_samples: length of a crop.
@@ -66,8 +74,8 @@ class TrainingCrops(Dataset[Tensor]):
         seed: at least 0.
         strict: whether a damaged file ends the run.
         weights: of the files in the draw; None takes their durations.
-        loudness_lufs: of every crop, as `bring_to_loudness`; None leaves it as recorded.
-        augmentation: of every crop, by draws that come after the file's and the start's.
+        loudness_lufs: of every crop, as `bring_to_loudness`; None leaves it as it is.
+        augmentation: which changes there are; None for none.
 
     Raises:
         DataError: from `__getitem__`, at a damaged file if `strict`, otherwise if nearly all of them are.
@@ -87,8 +95,9 @@ class TrainingCrops(Dataset[Tensor]):
         augmentation: Augmentation | None = None,
     ) -> None:
         self.files = list(files)
-        self.read = SegmentReader(num_samples, sample_rate, channels, loudness_lufs)
-        self.augmentation = augmentation
+        self.read = SegmentReader(num_samples, sample_rate, channels)
+        self.loudness_lufs = loudness_lufs
+        self.augmentation = augmentation or Augmentation()
         self.seed = seed
         self.strict = strict
         self.damaged: set[Path] = set()
@@ -96,11 +105,19 @@ class TrainingCrops(Dataset[Tensor]):
         self._ends = np.cumsum([file.duration_s for file in self.files] if weights is None else weights)
 
     def __getitem__(self, sample_number: int) -> Tensor:
+        crop, changes = self._crop(sample_number)
+        if changes.mix_db is not None:
+            crop = mixture(crop, self._crop(sample_number, second=True)[0], changes.mix_db)
+        if changes.band_gains_db is not None:
+            crop = equalize(crop, changes.band_gains_db)
+        return changes.change_level(bring_to_loudness(crop, self.read.sample_rate, self.loudness_lufs))
+
+    def _crop(self, sample_number: int, *, second: bool = False) -> tuple[Tensor, Changes]:
+        """Read a crop at its speed; what else is to be changed is returned beside it."""
         for attempt in range(_MAX_ATTEMPTS):
-            file, start, random = self._draw(sample_number, attempt)
+            file, start, changes = self._draw(sample_number, attempt, second)
             try:
-                crop = self.read(file, start)
-                return self.augmentation(crop, random) if self.augmentation else crop
+                return self.read(file, start, changes.speed), changes
             except DataError as error:
                 if self.strict:
                     raise
@@ -109,13 +126,16 @@ class TrainingCrops(Dataset[Tensor]):
                     log.warning("Skipped in training (%d so far): %s", len(self.damaged), error)
         raise DataError(f"{len(self.damaged)} of {len(self.files)} training files are damaged; see the warnings above")
 
-    def _draw(self, sample_number: int, attempt: int) -> tuple[AudioFile, int, np.random.Generator]:
-        """Draw the file, then the start, from Philox seeded by all three numbers; the rest is for the augmentation."""
-        seeds = np.random.SeedSequence((self.seed, sample_number, attempt))
+    def _draw(self, sample_number: int, attempt: int, second: bool) -> tuple[AudioFile, int, Changes]:
+        """Draw the file, the start and the changes, in this order, from Philox seeded by all that is given."""
+        seeds = np.random.SeedSequence((self.seed, sample_number, attempt), spawn_key=(1,) if second else ())
         random = np.random.Generator(np.random.Philox(seeds))
         file = self.files[np.searchsorted(self._ends, random.random() * self._ends[-1], side="right")]
-        num_frames = math.ceil(self.read.num_samples * file.sample_rate / self.read.sample_rate)
-        return file, int(random.integers(max(file.num_frames - num_frames, 0) + 1)), random
+        last = self.read.last_start(file)
+        start = int(random.integers(last + 1))
+        changes = self.augmentation.draw(random)
+        # The draw of the start is the same at every speed, and its place among the possible starts too.
+        return file, start * self.read.last_start(file, changes.speed) // max(last, 1), changes
 
 
 class ValidationSegments(Dataset[Tensor]):
@@ -140,7 +160,8 @@ class ValidationSegments(Dataset[Tensor]):
         strict: bool = False,
         loudness_lufs: float | None = None,
     ) -> None:
-        self.read = SegmentReader(num_samples, sample_rate, channels, loudness_lufs)
+        self.read = SegmentReader(num_samples, sample_rate, channels)
+        self.loudness_lufs = loudness_lufs
         self.damaged: set[Path] = set()
         segments = [
             (file, round(k * num_samples * file.sample_rate / sample_rate))
@@ -167,4 +188,4 @@ class ValidationSegments(Dataset[Tensor]):
         return len(self.segments)
 
     def __getitem__(self, index: int) -> Tensor:
-        return self.read(*self.segments[index])
+        return bring_to_loudness(self.read(*self.segments[index]), self.read.sample_rate, self.loudness_lufs)

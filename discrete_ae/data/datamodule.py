@@ -44,6 +44,9 @@ class AudioDataModule(pl.LightningDataModule):
             leaves them as recorded.
         gain_db: lowest and highest random gain of a crop, in [-100, 100], as `Augmentation`; None for none.
         flip_polarity: whether half of the crops are multiplied by -1.
+        speed: lowest and highest random speed of a crop, in [0.5, 2], as `Augmentation`; None for no change.
+        equalizer_db: greatest random gain of a band, up or down, in [0, 30], as `equalize`; None for no equalizer.
+        mix: probability, in [0, 1], that a second crop is added to a crop.
         prefetch_batches: batches that each loading process keeps ready.
 
     Raises:
@@ -68,6 +71,9 @@ class AudioDataModule(pl.LightningDataModule):
         loudness_lufs: float | None = None,
         gain_db: Sequence[float] | None = None,
         flip_polarity: bool = False,
+        speed: Sequence[float] | None = None,
+        equalizer_db: float | None = None,
+        mix: float = 0.0,
         prefetch_batches: int = 4,
     ) -> None:
         super().__init__()
@@ -79,6 +85,8 @@ class AudioDataModule(pl.LightningDataModule):
             "num_workers": num_workers or 0,
             "prefetch_batches": prefetch_batches,
             "loudness_lufs": loudness_lufs or 0,
+            "equalizer_db": equalizer_db or 0,
+            "mix": mix,
         }
         for name, value in numbers.items():
             _require(isinstance(value, int | float), f"data.{name}", value, "a number")
@@ -92,13 +100,19 @@ class AudioDataModule(pl.LightningDataModule):
         _require(prefetch_batches >= 1, "data.prefetch_batches", prefetch_batches, "at least 1")
         _require(seed >= 0, "seed", seed, "0 or more")
         _require(balance in ("duration", "folder"), "data.balance", balance, "duration or folder")
-        _require(gain_db is None or _is_range(gain_db), "data.gain_db", gain_db, "null or [low, high] in -100 to 100")
+        ranges = {"gain_db": (gain_db, -100, 100), "speed": (speed, 0.5, 2)}
+        for name, (pair, least, most) in ranges.items():
+            holds = pair is None or _is_range(pair, least, most)
+            _require(holds, f"data.{name}", pair, f"null or [low, high] in {least} to {most}")
+        holds = equalizer_db is None or 0 <= equalizer_db <= 30
+        _require(holds, "data.equalizer_db", equalizer_db, "null or a number from 0 to 30")
+        _require(0 <= mix <= 1, "data.mix", mix, "from 0 to 1")
         if loudness_lufs is not None:
             _require(-70 <= loudness_lufs <= 0, "data.loudness_lufs", loudness_lufs, "null or a number from -70 to 0")
-            least = f"at least {BLOCK_SECONDS}, the shortest audio that has a loudness, or data.loudness_lufs=null"
-            _require(crop_seconds >= BLOCK_SECONDS, "data.crop_seconds", crop_seconds, least)
-            most, lowest = f"at most {MAX_CHANNELS}", f"at least {MIN_SAMPLE_RATE}"
-            _require(channels <= MAX_CHANNELS, "data.channels", channels, f"{most} with data.loudness_lufs")
+            shortest = f"at least {BLOCK_SECONDS}, the shortest audio that has a loudness, or data.loudness_lufs=null"
+            _require(crop_seconds >= BLOCK_SECONDS, "data.crop_seconds", crop_seconds, shortest)
+            fewer, lowest = f"at most {MAX_CHANNELS}", f"at least {MIN_SAMPLE_RATE}"
+            _require(channels <= MAX_CHANNELS, "data.channels", channels, f"{fewer} with data.loudness_lufs")
             _require(
                 sample_rate >= MIN_SAMPLE_RATE, "data.sample_rate", sample_rate, f"{lowest} with data.loudness_lufs"
             )
@@ -114,7 +128,13 @@ class AudioDataModule(pl.LightningDataModule):
         self.strict = strict
         self.balance = balance
         self.loudness_lufs = loudness_lufs
-        self.augmentation = Augmentation((gain_db[0], gain_db[1]) if gain_db else None, flip_polarity)
+        self.augmentation = Augmentation(
+            (gain_db[0], gain_db[1]) if gain_db else None,
+            flip_polarity,
+            (speed[0], speed[1]) if speed else None,
+            equalizer_db,
+            mix,
+        )
         self.prefetch_batches = prefetch_batches
         self.train_files: list[AudioFile] = []
         self.validation_files: list[AudioFile] = []
@@ -167,9 +187,7 @@ class AudioDataModule(pl.LightningDataModule):
             # `setup` has read segments of this file, not all of it.
             with contextlib.suppress(DataError):
                 audio = torch.from_numpy(read_audio(file, self.sample_rate, self.channels, duration_s=max_seconds))
-                if self.loudness_lufs is not None:
-                    audio = bring_to_loudness(audio, self.sample_rate, self.loudness_lufs)
-                clips.append((file.path.name, audio))
+                clips.append((file.path.name, bring_to_loudness(audio, self.sample_rate, self.loudness_lufs)))
         return clips
 
     def describe(self) -> str:
@@ -236,13 +254,13 @@ def _amount(files: Sequence[AudioFile]) -> str:
     return f"{len(files)} {noun} ({sum(file.duration_s for file in files) / 60:.1f} min)"
 
 
-def _is_range(value: object) -> bool:
-    """Whether it is two numbers in [-100, 100], the lower one first."""
+def _is_range(value: object, least: float, most: float) -> bool:
+    """Whether it is two numbers in [least, most], the lower one first."""
     return (
         isinstance(value, Sequence)
         and len(value) == 2
         and all(isinstance(number, int | float) for number in value)
-        and -100 <= value[0] <= value[1] <= 100
+        and least <= value[0] <= value[1] <= most
     )
 
 

@@ -34,11 +34,13 @@ def measure_loudness(audio: Tensor, sample_rate: int) -> float:
     return measure_stream([audio.numpy()], sample_rate).loudness_lufs
 
 
-def bring_to_loudness(audio: Tensor, sample_rate: int, loudness_lufs: float) -> Tensor:
-    """Amplify to a loudness by `gain_for`; silence is returned as it is.
+def bring_to_loudness(audio: Tensor, sample_rate: int, loudness_lufs: float | None) -> Tensor:
+    """Amplify to a loudness by `gain_for`; None and silence leave the audio as it is.
 
     Raises:
         ValueError: as `measure_loudness`.
     """
+    if loudness_lufs is None:
+        return audio
     level = measure_stream([audio.numpy()], sample_rate)
     return audio if level.loudness_lufs == -math.inf else amplify(audio, gain_for(level, loudness_lufs), level.peak)

@@ -118,7 +118,8 @@ def _peak(window: Audio) -> float:
 
 def _energies(window: Audio, sample_rate: int, context: int, length: int, step: int) -> npt.NDArray[np.float64]:
     """The energy of each block after the context: mean squares, added up over the channels by their weights."""
-    response, size = _k_weighting(sample_rate, window.shape[1])
+    size = fft_size(window.shape[1])
+    response = _response(sample_rate, size)
 
     def mean_squares(channel: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         spectrum = np.fft.rfft(channel.astype(np.float64), size)
@@ -132,19 +133,18 @@ def _energies(window: Audio, sample_rate: int, context: int, length: int, step: 
     return energies
 
 
-def _k_weighting(sample_rate: int, num_samples: int) -> tuple[npt.NDArray[np.complex128], int]:
-    """The filters' frequency response, and the FFT's size: the next with four binary digits before its zeros.
+def fft_size(num_samples: int) -> int:
+    """The next size with four binary digits before its zeros.
 
     It is `num_samples` or up to an eighth more, has no prime factor above 13, and few sizes take their turns.
     """
     unit = 1 << max(0, num_samples.bit_length() - 4)
-    size = -(-num_samples // unit) * unit
-    return _response(sample_rate, size), size
+    return -(-num_samples // unit) * unit
 
 
 @functools.lru_cache(maxsize=8)
 def _response(sample_rate: int, size: int) -> npt.NDArray[np.complex128]:
-    """The spectrum of what torchaudio's filters make of an impulse, far enough from where they clip."""
+    """The filters' frequency response: the spectrum of what torchaudio's make of an impulse, far from clipping."""
     impulse = torch.zeros(size, dtype=torch.float64)
     impulse[0] = _MEASURED_PEAK
     answer = treble_biquad(impulse, sample_rate, 4.0, 1500.0, 1 / math.sqrt(2))

@@ -16,7 +16,7 @@ import soxr
 from discrete_ae.data.channels import Audio, match_channels
 from discrete_ae.data.files import AudioFile, probe
 from discrete_ae.data.handles import opened
-from discrete_ae.data.resampling import BLOCK_FRAMES, Resampler, block_frames, margin_frames
+from discrete_ae.data.resampling import BLOCK_FRAMES, Resampler, block_frames, filter_frames, margin_frames
 from discrete_ae.errors import DataError
 
 __all__ = ["BLOCK_FRAMES", "read_audio", "stream_audio"]
@@ -33,18 +33,22 @@ def read_audio(
     start_s: float = 0.0,
     duration_s: float | None = None,
     *,
+    speed: float = 1.0,
     keep_open: bool = False,
 ) -> Audio:
     """Read a part of a recording, by seeking, and resample it to `sample_rate` in Hz.
 
-    A part equals the same samples of the whole recording resampled: the filter sees what lies around it.
+    A part equals the same samples of the whole recording resampled: the filter sees what lies around it. At another
+    speed it does so too, but for a shift by up to half a sample.
 
     Args:
         source: the file, or its header where that is known already.
         sample_rate: of the result, in Hz.
         channels: of the result, as in `match_channels`; None keeps the file's.
-        start_s: where the part begins, rounded to a sample of the file.
-        duration_s: its length; None reads to the end.
+        start_s: where the part begins in the recording, rounded to a sample of the file.
+        duration_s: length of the result; None reads to the end.
+        speed: as of a tape: at 2, all frequencies are doubled, those above half the sample rate are left out, and the
+            result is half as long as what is read. Resampling is fastest at a speed in hundredths.
         keep_open: whether the file stays open, for other parts of it to be read soon; see `handles`.
 
     Returns:
@@ -56,17 +60,19 @@ def read_audio(
     """
     file = source if isinstance(source, AudioFile) else probe(Path(source))
     start = min(round(start_s * file.sample_rate), file.num_frames)
-    length = math.ceil((file.num_frames - start) * sample_rate / file.sample_rate)
+    rate = round(file.sample_rate * speed, 6)  # binary fractions would make it no simple ratio
+    length = math.ceil((file.num_frames - start) * sample_rate / rate)
     if duration_s is not None:
         length = min(length, round(duration_s * sample_rate))
-    if file.sample_rate == sample_rate:
+    if rate == sample_rate:
         return match_channels(_read_frames(file, start, start + length, keep_open), channels, file.path)
 
-    margin = margin_frames(file.sample_rate, sample_rate)
-    stop = start + math.ceil(length * file.sample_rate / sample_rate)
+    # At another speed the ratio is so odd that the exact margin would be long, for nothing but half a sample.
+    margin = margin_frames(file.sample_rate, sample_rate) if speed == 1 else filter_frames(rate, sample_rate)
+    stop = start + math.ceil(length * rate / sample_rate)
     frames = match_channels(_read_frames(file, start - margin, stop + margin, keep_open), channels, file.path)
-    resampled = soxr.resample(np.ascontiguousarray(frames.T), file.sample_rate, sample_rate, quality="HQ").T
-    first = margin * sample_rate // file.sample_rate
+    resampled = soxr.resample(np.ascontiguousarray(frames.T), rate, sample_rate, quality="HQ").T
+    first = round(margin * sample_rate / rate)
     return np.ascontiguousarray(resampled[:, first : first + length])
 
 

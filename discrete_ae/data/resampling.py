@@ -37,8 +37,12 @@ def margin_frames(source_rate: int, target_rate: int) -> int:
     Of the source's samples only each `step`-th falls on a sample of the result: the margin is a multiple of it.
     """
     step = source_rate // math.gcd(source_rate, target_rate)
-    margin_s = max(MARGIN_S, MARGIN_SAMPLES / min(source_rate, target_rate))
-    return step * math.ceil(margin_s * source_rate / step)
+    return step * math.ceil(filter_frames(source_rate, target_rate) / step)
+
+
+def filter_frames(source_rate: float, target_rate: float) -> int:
+    """How far the filter looks to one side, or further: samples at `source_rate`."""
+    return math.ceil(max(MARGIN_S, MARGIN_SAMPLES / min(source_rate, target_rate)) * source_rate)
 
 
 class Resampler:

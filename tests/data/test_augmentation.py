@@ -1,51 +1,133 @@
-"""Random gain and polarity: their distributions, their limits, and that neither moves the other's draws."""
+"""Random changes: their distributions, their limits, what they do to signals, and that none moves another's draws."""
 
 import numpy as np
+import pytest
 import torch
 
-from discrete_ae.data.augmentation import Augmentation
+from discrete_ae.data.augmentation import MIX_DB, NUM_BANDS, Augmentation, Changes, equalize, mixture
 
 AUDIO = torch.tensor([[0.1, -0.2, 0.05]])
+ALL = Augmentation((-12.0, 6.0), True, (0.8, 1.25), 6.0, 0.3)
 
 
-def drawn(augmentation: Augmentation, audio: torch.Tensor = AUDIO, count: int = 1000) -> torch.Tensor:
-    """The first samples of `count` augmented copies as multiples of the original's."""
-    random = [np.random.default_rng((0, k)) for k in range(count)]
-    return torch.stack([augmentation(audio, generator)[0, 0] / audio[0, 0] for generator in random])
+def drawn(augmentation: Augmentation, count: int = 1000) -> list[Changes]:
+    return [augmentation.draw(np.random.default_rng((0, k))) for k in range(count)]
+
+
+def assert_uniform(values: list[float], low: float, high: float) -> None:
+    """Of 1000 draws, 1000/3 lie in each third of the range, with a standard deviation of 14.9; four of them."""
+    counts, _ = np.histogram(values, bins=3, range=(low, high))
+    assert counts.sum() == len(values) == 1000
+    assert np.abs(counts - 1000 / 3).max() < 60
 
 
 def test_nothing_is_changed_by_default():
-    assert torch.equal(drawn(Augmentation()), torch.ones(1000))
+    assert set(drawn(Augmentation())) == {Changes(1.0, None, None, None, False)}
+    assert torch.equal(drawn(Augmentation())[0].change_level(AUDIO), AUDIO)
 
 
-def test_gain_is_uniform_in_db():
-    gains_db = 20 * drawn(Augmentation(gain_db=(-12.0, 6.0))).log10()
-    assert gains_db.min() >= -12 - 1e-4
-    assert gains_db.max() <= 6 + 1e-4
-    # Of 1000 draws, 1000/3 lie in each third, with a standard deviation of 14.9; four of them.
-    counts = torch.histc(gains_db, bins=3, min=-12, max=6)
-    assert (counts - 1000 / 3).abs().max() < 60
+def test_draws_are_uniform_in_their_unit():
+    changes = drawn(ALL)
+    assert_uniform([change.gain_db for change in changes], -12, 6)
+    assert_uniform([change.band_gains_db[3] for change in changes], -6, 6)
+    # Speeds in hundredths: a third of the range's logarithm ends at 0.928 and at 1.077, between two of them.
+    assert_uniform([np.log(change.speed) for change in changes], np.log(0.8), np.log(1.25))
+    assert_uniform([change.mix_db for change in drawn(Augmentation(mix=1.0))], *MIX_DB)
 
 
-def test_polarity_is_flipped_half_of_the_time():
-    signs = drawn(Augmentation(flip_polarity=True))
-    assert set(signs.tolist()) == {-1.0, 1.0}
-    assert abs((signs < 0).sum().item() - 500) < 64  # standard deviation 15.8; four of them
+def test_speeds_are_hundredths():
+    assert all(change.speed == round(100 * change.speed) / 100 for change in drawn(ALL))
 
 
-def test_both_are_independent():
-    gain, flip = Augmentation(gain_db=(-12.0, 6.0)), Augmentation(flip_polarity=True)
-    both = drawn(Augmentation((-12.0, 6.0), True))
-    assert torch.equal(both, drawn(gain) * drawn(flip))
-    flipped = both < 0
-    loud = both.abs() > 10 ** (-3 / 20)  # above the middle of the range
+def test_coins_fall_as_often_as_they_should():
+    changes = drawn(ALL)
+    # Standard deviations of 15.8 and 14.5; four of them.
+    assert abs(sum(change.flip for change in changes) - 500) < 64
+    assert abs(sum(change.mix_db is not None for change in changes) - 300) < 58
+
+
+@pytest.mark.parametrize(
+    ("alone", "fields"),
+    [
+        (Augmentation(gain_db=(-12.0, 6.0)), ["gain_db"]),
+        (Augmentation(flip_polarity=True), ["flip"]),
+        (Augmentation(speed=(0.8, 1.25)), ["speed"]),
+        (Augmentation(equalizer_db=6.0), ["band_gains_db"]),
+        (Augmentation(mix=0.3), ["mix_db"]),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_none_moves_another_ones_draws(alone, fields):
+    off = Augmentation().draw(np.random.default_rng(0))
+    for one, together in zip(drawn(alone, 100), drawn(ALL, 100), strict=True):
+        for field in Changes._fields:
+            expected = getattr(together if field in fields else off, field)
+            np.testing.assert_equal(getattr(one, field), expected)
+
+
+def test_gain_and_polarity_are_independent():
+    changes = drawn(ALL)
     # 1000 pairs of fair coins: 250 of each kind, with a standard deviation of 13.7; four of them.
-    assert abs((flipped & loud).sum().item() - 250) < 55
+    assert abs(sum(change.flip and change.gain_db > -3 for change in changes) - 250) < 55
+
+
+def test_level_is_the_gain_and_the_sign():
+    changed = Changes(1.0, None, None, -20.0, True).change_level(AUDIO)
+    torch.testing.assert_close(changed, -0.1 * AUDIO)
 
 
 def test_peak_is_kept_by_lowering_the_gain():
     audio = 4 * AUDIO  # peak 0.8, which 6 dB would raise to 1.6
-    generators = [np.random.default_rng((0, k)) for k in range(200)]
-    peaks = torch.stack([Augmentation((0.0, 6.0), True)(audio, random).abs().max() for random in generators])
+    peaks = torch.stack([c.change_level(audio).abs().max() for c in drawn(Augmentation((0.0, 6.0), True), 200)])
     assert peaks.max() == 1
     assert peaks.min() >= 0.8
+
+
+def test_mixture_is_the_sum():
+    other = torch.tensor([[0.5, 0.5, -0.5]])
+    torch.testing.assert_close(mixture(AUDIO, other, -20.0), torch.tensor([[0.15, -0.15, 0.0]]))
+    # 0.8 + 0.5 exceeds full scale, and lowers all of it.
+    torch.testing.assert_close(mixture(8 * AUDIO, other, 0.0), torch.tensor([[1.3, -1.1, -0.1]]) / 1.3)
+
+
+def test_equalizer_of_equal_bands_is_a_gain():
+    audio = 0.1 * torch.randn(2, 5000, generator=torch.Generator().manual_seed(0)).clamp(-4, 4)
+    torch.testing.assert_close(equalize(audio, np.full(NUM_BANDS, -20.0)), 0.1 * audio, atol=1e-6, rtol=0)
+
+
+def test_equalizer_never_exceeds_full_scale():
+    audio = 0.5 * torch.sin(torch.arange(4000.0))[None]
+    assert equalize(audio, np.full(NUM_BANDS, 12.0)).abs().max() == 1
+
+
+@pytest.mark.parametrize("limit_db", [6.0, 30.0])
+def test_response_of_the_equalizer(limit_db):
+    """By an impulse: the gains at the octaves, within the limit between them, no phase, an end within the padding."""
+    random = np.random.default_rng(1)
+    num_samples = 2**14
+    impulse = torch.zeros(1, num_samples)
+    impulse[0, num_samples // 2] = 1e-3  # so small that no gain reaches full scale
+    for _ in range(5):
+        gains_db = random.uniform(-limit_db, limit_db, NUM_BANDS)
+        answer = 1e3 * equalize(impulse, gains_db)[0].numpy().astype(np.float64)
+        spectrum = np.fft.rfft(np.roll(answer, -num_samples // 2))
+        magnitude_db = 20 * np.log10(np.abs(spectrum))
+        octaves = num_samples // 2 // 2 ** np.arange(NUM_BANDS)[::-1]  # bins; the last is half the sample rate
+        np.testing.assert_allclose(magnitude_db[octaves], gains_db, atol=0.01)
+        # Half way through an octave's frequencies by their logarithm, half way between the gains in dB.
+        middle = round(num_samples / 2 / 2**0.5)
+        assert magnitude_db[middle] == pytest.approx((gains_db[-1] + gains_db[-2]) / 2, abs=0.01)
+        assert np.abs(magnitude_db).max() <= np.abs(gains_db).max() + 0.01
+        assert np.abs(np.angle(spectrum)).max() < 1e-3
+        far = np.abs(np.arange(num_samples) - num_samples // 2) > 1024
+        assert np.abs(answer[far]).max() < 1e-3 * np.abs(answer).max()
+
+
+def test_equalizer_does_not_come_round():
+    """What lies at one end of a crop is not heard at the other."""
+    gains_db = 6.0 * (-1.0) ** np.arange(NUM_BANDS)
+    for place in (0, 3999):
+        impulse = torch.zeros(1, 4000)
+        impulse[0, place] = 0.1
+        far = equalize(impulse, gains_db)[0, 2000:] if place == 0 else equalize(impulse, gains_db)[0, :2000]
+        assert far.abs().max() < 1e-5

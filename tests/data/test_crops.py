@@ -14,7 +14,8 @@ from discrete_ae.data.level import measure_loudness
 from discrete_ae.errors import DataError
 
 RATE = 8000
-ALL = {"weights": [1.0, 1.0, 3.0], "loudness_lufs": -30.0, "augmentation": Augmentation((-6.0, 6.0), True)}
+CHANGES = Augmentation((-6.0, 6.0), True, (0.8, 1.25), 6.0, 0.5)
+ALL = {"weights": [1.0, 1.0, 3.0], "loudness_lufs": -30.0, "augmentation": CHANGES}
 every_setting = pytest.mark.parametrize("options", [{}, ALL], ids=["default", "all options"])
 
 
@@ -73,6 +74,112 @@ def test_draws_are_the_documented_ones(files, seed):
         assert torch.allclose(changed[number], ratio * crops[number], rtol=1e-5)
 
 
+def at_speed(files: list[AudioFile], speed: float, num_samples: int = 500, rate: int = RATE) -> TrainingCrops:
+    return TrainingCrops(files, num_samples, rate, 1, augmentation=Augmentation(speed=(speed, speed)))
+
+
+@pytest.mark.parametrize("speed", [0.5, 0.8, 1.07, 1.25, 2.0])
+def test_speed_reads_a_longer_or_shorter_run_of_the_same_place(files, speed):
+    plain, changed = TrainingCrops(files, 500, RATE, 1), at_speed(files, speed)
+    inner = slice(180, 320)  # at the ends of a file, the filter rings
+    for number in range(50):
+        crop, original = changed[number][0].double().numpy() * 2**15, integers(plain[number])[0].numpy()
+        if original[0] == 20001:  # the short file: as much of it as before, then zeros
+            assert crop.shape == (500,)
+            assert not crop[round(100 / speed) + 1 :].any()
+            assert crop[: int(100 / speed)].min() > 10000
+            continue
+        length, first = (4000, 1) if original[0] < 10000 else (8000, 10001)
+        assert np.diff(crop[inner]).mean() == pytest.approx(speed, rel=1e-3)
+        # The same share of what is left of the file lies before both.
+        place = (original[0] - first) / (length - 500)
+        start = first + place * (length - 500 * speed)
+        np.testing.assert_allclose(crop[inner], start + speed * np.arange(180, 320), atol=1 + speed)
+
+
+def test_speed_of_one_changes_nothing(files):
+    for number in range(20):
+        assert torch.equal(at_speed(files, 1.0)[number], TrainingCrops(files, 500, RATE, 1)[number])
+
+
+def test_no_speed_reads_beyond_a_file(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.full(700, 0.5), RATE)
+    files = find_audio(tmp_path).files
+    for number in range(50):
+        assert at_speed(files, 1.25)[number].min() > 0.2  # 625 of the 700 frames: never a zero, though the ends ring
+    assert (at_speed(files, 2.0)[0] == 0).sum() == 150  # 350 samples are all there are
+
+
+@pytest.mark.parametrize("file_rate", [8000, 11025])
+def test_sine_at_a_speed_is_a_sine_of_that_frequency(tmp_path, file_rate):
+    times = np.arange(3 * file_rate) / file_rate
+    soundfile.write(tmp_path / "a.wav", 0.5 * np.sin(2 * np.pi * 1000 * times), file_rate, subtype="FLOAT")
+    files = find_audio(tmp_path).files
+    for speed in (0.8, 0.93, 1.25):
+        crop = at_speed(files, speed, RATE)[3][0].double().numpy()[50:-50]
+        angles = 2 * np.pi * 1000 * speed * np.arange(50, RATE - 50) / RATE
+        waves = np.stack([np.sin(angles), np.cos(angles)], axis=1)
+        found, *_ = np.linalg.lstsq(waves, crop, rcond=None)
+        assert np.hypot(*found) == pytest.approx(0.5, abs=1e-4)
+        np.testing.assert_allclose(crop, waves @ found, atol=1e-4)
+
+
+def test_nothing_is_folded_back_from_above_half_the_rate(tmp_path):
+    times = np.arange(3 * RATE) / RATE
+    soundfile.write(tmp_path / "a.wav", 0.5 * np.sin(2 * np.pi * 3600 * times), RATE, subtype="FLOAT")
+    files = find_audio(tmp_path).files
+    # 3600 Hz become 4500 Hz, of which 4000 Hz are left; 80 dB below the sine.
+    assert at_speed(files, 1.25, RATE)[3][0, 50:-50].abs().max() < 5e-5
+    assert at_speed(files, 1.0, RATE)[3][0, 50:-50].abs().max() > 0.49
+
+
+def test_mixture_adds_a_second_crop_to_the_same_first(files):
+    """By ramps: what is added is a ramp too, of a slope in MIX_DB, and the same whenever it is added."""
+    plain = TrainingCrops(files[:2], 500, RATE, 1)
+    mixed = TrainingCrops(files[:2], 500, RATE, 1, augmentation=Augmentation(mix=1.0))
+    at_times = TrainingCrops(files[:2], 500, RATE, 1, augmentation=Augmentation(mix=0.3))
+    differing, count = set(), 0
+    for number in range(200):
+        added = (mixed[number] - plain[number])[0].double() * 2**15
+        gain = added.diff().mean().item()
+        assert 10 ** (-10 / 20) - 1e-3 < gain < 1 + 1e-3
+        random = np.random.Generator(np.random.Philox(np.random.SeedSequence((0, number, 0), spawn_key=(1,))))
+        first, length = ((1, 4000), (10001, 8000))[int(random.random() * 12000 >= 4000)]
+        ramp = first + random.integers(length - 500 + 1) + np.arange(500)
+        np.testing.assert_allclose(added, gain * ramp, rtol=0.002, atol=0.1)
+        differing.add(round(gain, 2))
+        if not torch.equal(at_times[number], plain[number]):
+            assert torch.equal(at_times[number], mixed[number])
+            count += 1
+    assert len(differing) > 20
+    assert abs(count - 60) < 26  # standard deviation 6.5; four of them
+
+
+def test_damaged_second_crop_is_replaced_and_leaves_the_first(tmp_path, files, caplog):
+    soundfile.write(tmp_path / "bad.wav", np.full(8000, np.nan), RATE, subtype="FLOAT")
+    with_bad = [*files, AudioFile(tmp_path / "bad.wav", RATE, 1, 8000)]
+    plain = TrainingCrops(with_bad, 500, RATE, 1)
+    mixed = TrainingCrops(with_bad, 500, RATE, 1, augmentation=Augmentation(mix=1.0))
+    for number in range(30):
+        added = (mixed[number] - plain[number])[0, :50] * 2**15  # all of the short file is longer
+        slope = added.diff().mean()
+        assert 0.3 < slope < 1.01
+        torch.testing.assert_close(added.diff(), slope.expand(49), atol=0.01, rtol=0)
+    assert len(caplog.records) == 2  # once for each set
+    strict = TrainingCrops(with_bad, 500, RATE, 1, augmentation=Augmentation(mix=1.0), strict=True)
+    first_is_good = [number for number in range(30) if not _is_bad(with_bad, number)]
+    with pytest.raises(DataError, match=r"bad\.wav: holds NaN"):
+        [strict[number] for number in first_is_good]
+
+
+def _is_bad(files: list[AudioFile], number: int) -> bool:
+    try:
+        TrainingCrops(files, 500, RATE, 1, strict=True)[number]
+    except DataError:
+        return True
+    return False
+
+
 @every_setting
 def test_crop_is_a_function_of_seed_and_number(files, options):
     crops = TrainingCrops(files, 500, RATE, 1, seed=3, **options)
@@ -117,8 +224,10 @@ def test_crops_and_segments_have_the_loudness_asked_for(tmp_path):
     for name, level in (("loud", 0.5), ("quiet", 0.02)):
         soundfile.write(tmp_path / f"{name}.wav", level * random.uniform(-1, 1, 2 * RATE), RATE)
     files = find_audio(tmp_path).files
+    without_gain = Augmentation(flip_polarity=True, speed=(0.8, 1.25), equalizer_db=12.0, mix=0.5)
     for audio in (
         TrainingCrops(files, RATE, RATE, 1, loudness_lufs=-23.0),
+        TrainingCrops(files, RATE, RATE, 1, loudness_lufs=-23.0, augmentation=without_gain),
         ValidationSegments(files, RATE, RATE, 1, max_segments=4, loudness_lufs=-23.0),
     ):
         assert [measure_loudness(audio[k], RATE) for k in range(4)] == pytest.approx([-23.0] * 4, abs=0.01)

@@ -214,6 +214,17 @@ def test_damaged_file_ends_a_strict_run_in_one_line(folder, tmp_path, workers):
         ("gain_db", [0, "6"]),
         ("gain_db", [0, float("nan")]),
         ("gain_db", [-1000, 0]),
+        ("speed", [1.25, 0.8]),
+        ("speed", [0.0, 1.0]),
+        ("speed", [1.0, 2.5]),
+        ("speed", 1.25),
+        ("equalizer_db", -6.0),
+        ("equalizer_db", 31.0),
+        ("equalizer_db", float("nan")),
+        ("equalizer_db", [6.0]),
+        ("mix", -0.1),
+        ("mix", 1.5),
+        ("mix", "often"),
     ],
 )
 def test_numbers_out_of_range_are_usage_errors(folder, key, value):
@@ -248,8 +259,9 @@ def test_folders_are_balanced_where_asked_for(folder):
 
 
 def test_validation_and_clips_follow_the_loudness_and_not_the_augmentation(folder):
-    plain, changed = make(folder, crop_seconds=0.5), make(folder, crop_seconds=0.5, gain_db=[6, 6], flip_polarity=True)
-    loud = make(folder, crop_seconds=0.5, loudness_lufs=-20, gain_db=[6, 6], flip_polarity=True)
+    changes = {"gain_db": [6, 6], "flip_polarity": True, "speed": [0.8, 1.25], "equalizer_db": 6, "mix": 1.0}
+    plain, changed = make(folder, crop_seconds=0.5), make(folder, crop_seconds=0.5, **changes)
+    loud = make(folder, crop_seconds=0.5, loudness_lufs=-20, **changes)
     for data in (plain, changed, loud):
         data.setup()
     for k in range(len(plain.validation_segments)):
@@ -258,7 +270,10 @@ def test_validation_and_clips_follow_the_loudness_and_not_the_augmentation(folde
     for (_, same), (_, original), (_, raised) in zip(changed.clips(9), plain.clips(9), loud.clips(9), strict=True):
         assert torch.equal(same, original)
         assert measure_loudness(raised, RATE) == pytest.approx(-20, abs=0.01)
-    assert not torch.equal(plain.training_crops[0], changed.training_crops[0])
+    for name, value in changes.items():
+        one = make(folder, crop_seconds=0.5, **{name: value})
+        one.setup()
+        assert any(not torch.equal(plain.training_crops[k], one.training_crops[k]) for k in range(10)), name
 
 
 def test_workers_on_a_gpu_are_a_share_of_the_cores(folder, monkeypatch):
