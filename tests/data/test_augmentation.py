@@ -114,9 +114,10 @@ def test_response_of_the_equalizer(limit_db):
         magnitude_db = 20 * np.log10(np.abs(spectrum))
         octaves = num_samples // 2 // 2 ** np.arange(NUM_BANDS)[::-1]  # bins; the last is half the sample rate
         np.testing.assert_allclose(magnitude_db[octaves], gains_db, atol=0.01)
-        # Half way through an octave's frequencies by their logarithm, half way between the gains in dB.
-        middle = round(num_samples / 2 / 2**0.5)
-        assert magnitude_db[middle] == pytest.approx((gains_db[-1] + gains_db[-2]) / 2, abs=0.01)
+        # A quarter of the highest octave down, the share of its lower end is that of an eighth of a cosine's period.
+        share = (1 - np.cos(np.pi / 4)) / 2
+        expected_db = (1 - share) * gains_db[-1] + share * gains_db[-2]
+        assert magnitude_db[round(num_samples / 2 / 2**0.25)] == pytest.approx(expected_db, abs=0.02)
         assert np.abs(magnitude_db).max() <= np.abs(gains_db).max() + 0.01
         assert np.abs(np.angle(spectrum)).max() < 1e-3
         far = np.abs(np.arange(num_samples) - num_samples // 2) > 1024
