@@ -137,7 +137,7 @@ def lines(rounds: dict[str, Any], corpus: Path, runs: Path) -> list[str]:
     for title, round_ in rounds.items():
         rows = []
         for name, candidate in round_["candidates"].items():
-            folder = runs / name
+            folder = runs / title / name
             if not (folder / "evaluation.json").exists():
                 continue
             training = json.loads((folder / "training.json").read_text())
@@ -168,7 +168,7 @@ def main() -> None:
         title, _, only = chosen.partition("/")
         for name, candidate in rounds[title]["candidates"].items():
             if only in ("", name):
-                run(name, rounds[title], candidate, given.corpus.resolve(), given.runs.resolve())
+                run(f"{title}/{name}", rounds[title], candidate, given.corpus.resolve(), given.runs.resolve())
     if given.table:
         publish(
             [

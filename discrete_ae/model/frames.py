@@ -3,6 +3,10 @@
 - lapped: the modulated complex lapped transform (Malvar 1999) of two hops, cosine and sine projections under a sine
   window. Its cosine part alone is the modified discrete cosine transform (Princen & Bradley 1986), whose overlap-add is
   orthonormal: an error in the coefficients is the same error in the waveform.
+- compressed: the lapped front with magnitudes raised to the power of 0.3, and their logarithms beside them. Of linear
+  coefficients a network sees little but the loudest.
+- envelope: the lapped head with each coefficient a value times the exponential of another: the level of a spectrum and
+  its fine structure come from two outputs.
 - stft, istft: the Fourier transform of four hops under a Hann window; on the way back from log magnitude and phase,
   as in Vocos (Siuzdak 2023, arXiv:2306.00814, section 3.1).
 - patch: the samples of one hop as they are.
@@ -135,6 +139,22 @@ class CompressedFront(LappedFront):
             return torch.cat([cosines * gain, sines * gain, power.log10() / 2 + 2], dim=-1)
 
 
+class LeveledFront(LappedFront):
+    """Windows of two hops to cosine and sine coefficients, and the logarithms of their magnitudes."""
+
+    def __init__(self, hop_length: int) -> None:
+        super().__init__(hop_length)
+        self.num_features = 3 * hop_length
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """See Transform."""
+        with _full_precision(windows):
+            both = super().forward(windows)
+            cosines, sines = both.chunk(2, dim=-1)
+            power = cosines.square() + sines.square() + QUIETEST**2
+            return torch.cat([10 * both, power.log10() / 2 + 2], dim=-1)
+
+
 class EnvelopeHead(LappedHead):
     """Cosine coefficients, each a value times the exponential of another, to windows of two hops."""
 
@@ -210,5 +230,5 @@ class Patch(Transform):
         return x
 
 
-FRONTS = {"lapped": LappedFront, "compressed": CompressedFront, "stft": STFTFront, "patch": Patch}
+FRONTS = {"lapped": LappedFront, "compressed": CompressedFront, "leveled": LeveledFront, "stft": STFTFront, "patch": Patch}
 HEADS = {"lapped": LappedHead, "envelope": EnvelopeHead, "istft": ISTFTHead, "patch": Patch}

@@ -4,21 +4,21 @@ ConvNeXt blocks between a spectral front and a spectral head, as in Vocos (Siuzd
 WavTokenizer (Ji et al. 2024, arXiv:2408.16532). Ours differs in the default transform, a lapped one of two hops:
 trained for minutes, it ended 1 dB SI-SDR above learned frames.
 
-Axes: B batch, C audio channels, D hidden channels, T frames, H hop length.
+Axes: B batch, C audio channels, D hidden channels, T frames, S subframes, F features of a window, H hop length.
 """
 
 from typing import Literal
 
 from torch import Tensor, nn
 
-from discrete_ae.checks import true_or_false
+from discrete_ae.checks import true_or_false, whole_number
 from discrete_ae.model.base import Decoder, Encoder
 from discrete_ae.model.convnext import ConvNeXtBlock
 from discrete_ae.model.frames import FRONTS, HEADS, cut, overlap_add
 from discrete_ae.model.layers import require_choice
 from discrete_ae.model.span import Span, input_span
 
-Front = Literal["lapped", "compressed", "stft", "patch"]
+Front = Literal["lapped", "compressed", "leveled", "stft", "patch"]
 Head = Literal["lapped", "envelope", "istft", "patch"]
 
 
@@ -31,11 +31,12 @@ class SpectralEncoder(Encoder):
         dim: D, hidden channels.
         depth: number of blocks.
         kernel_size: frames seen by one block, odd.
-        front: "lapped" (windows of 2 H), "stft" (4 H) or "patch" (H).
+        front: "lapped" or "compressed" (windows of 2 h), "stft" (4 h) or "patch" (h), with h = H / S.
         causal: whether a frame depends on no sample after its own; its window then ends with it.
+        subframes: S, windows to a frame; with more of them time is resolved more finely, and frequency less.
 
     Raises:
-        ValueError: for an unknown front, or an even kernel.
+        ValueError: for an unknown front, an even kernel, or an H that S does not divide.
     """
 
     def __init__(
@@ -53,8 +54,8 @@ class SpectralEncoder(Encoder):
         require_choice("front", front, Front)
         true_or_false("causal", causal)
         self.subframes = subframes
-        self.front = FRONTS[front](hop_length // subframes)
-        overlap = (self.front.hops - 1) * hop_length // subframes
+        self.front = FRONTS[front](_hop_of_windows(hop_length, subframes))
+        overlap = (self.front.hops - 1) * self.front.hop_length
         self.before = overlap if causal else overlap // 2
         self.project = nn.Linear(self.front.num_features * channels * subframes, dim)
         self.blocks = nn.Sequential(*(ConvNeXtBlock(dim, kernel_size, depth, causal=causal) for _ in range(depth)))
@@ -82,11 +83,14 @@ class SpectralDecoder(Decoder):
         dim: D, hidden channels.
         depth: number of blocks.
         kernel_size: frames seen by one block, odd.
-        head: "lapped" (windows of 2 H), "istft" (4 H) or "patch" (H); None is "lapped", or "patch" if causal.
+        head: "lapped" or "envelope" (windows of 2 h), "istft" (4 h) or "patch" (h), with h = H / S; None is "lapped",
+            or "patch" if causal.
         causal: whether a sample depends on no frame after its own.
+        subframes: S, windows to a frame.
 
     Raises:
-        ValueError: for an unknown head, an even kernel, or a causal decoder with windows longer than a hop.
+        ValueError: for an unknown head, an even kernel, a causal decoder with windows longer than h, or an H that S
+            does not divide.
     """
 
     def __init__(
@@ -105,7 +109,7 @@ class SpectralDecoder(Decoder):
         head = head or ("patch" if causal else "lapped")
         require_choice("head", head, Head)
         self.subframes = subframes
-        self.head = HEADS[head](hop_length // subframes)
+        self.head = HEADS[head](_hop_of_windows(hop_length, subframes))
         if causal and self.head.hops > 1:
             # Its first half would fade in over the samples that only this frame knows.
             raise ValueError(f"head: expected 'patch' for a causal decoder, whose frames do not overlap, got {head!r}")
@@ -127,3 +131,10 @@ class SpectralDecoder(Decoder):
         part = self.head.hop_length
         frames = (first // part - self.head.hops + 1) // self.subframes, last // part // self.subframes
         return input_span(self.blocks, Span(*frames))
+
+
+def _hop_of_windows(hop_length: int, subframes: int) -> int:
+    """Samples from one window to the next."""
+    if hop_length % whole_number("subframes", subframes, 1):
+        raise ValueError(f"subframes: expected a divisor of hop_length, which is {hop_length}, got {subframes}")
+    return hop_length // subframes

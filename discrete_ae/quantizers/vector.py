@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from discrete_ae.checks import in_unit_interval, whole_number
+from discrete_ae.checks import finite, in_unit_interval, whole_number
 from discrete_ae.quantizers.base import Quantized, Quantizer, straight_through
 from discrete_ae.quantizers.codebooks import count_and_sum, look_up, means, nearest, replacements, rotated, snapshot
 from discrete_ae.quantizers.entropy import entropy_bits
@@ -115,13 +115,15 @@ class VectorQuantizer(_NearestEntry):
         codebook_dim: int,
         rotation_trick: bool = True,
         ema_decay: float | None = None,
-        dead_code_threshold: int = 0,
+        dead_code_threshold: float = 0.0,
     ) -> None:
         super().__init__(codebook_size, num_codebooks, codebook_dim, rotation_trick)
         if ema_decay is not None and not in_unit_interval("ema_decay", ema_decay) < 1:
             raise ValueError(f"ema_decay: expected a share below 1, got {ema_decay!r}")
         self.ema_decay = ema_decay
-        self.dead_code_threshold = whole_number("dead_code_threshold", dead_code_threshold, 0)
+        self.dead_code_threshold = finite("dead_code_threshold", dead_code_threshold)
+        if self.dead_code_threshold < 0:
+            raise ValueError(f"dead_code_threshold: expected 0 or more, got {dead_code_threshold!r}")
         shape = (num_codebooks, codebook_size, codebook_dim)
         entries = torch.randn(shape) / math.sqrt(codebook_dim)
         if ema_decay is None:

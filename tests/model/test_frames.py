@@ -14,7 +14,10 @@ from discrete_ae.model.frames import (
     FRONTS,
     HANN_OVERLAP,
     HEADS,
+    CompressedFront,
+    EnvelopeHead,
     ISTFTHead,
+    LappedHead,
     Patch,
     STFTFront,
     cut,
@@ -73,15 +76,15 @@ class _Nothing(nn.Module):
         return x
 
 
-def bare(hop: int, channels: int) -> tuple[SpectralEncoder, SpectralDecoder]:
+def bare(hop: int, channels: int, subframes: int = 1) -> tuple[SpectralEncoder, SpectralDecoder]:
     """The two halves with the learned part replaced: hidden frames are the cosine coefficients themselves."""
     dim = hop * channels
-    encoder = SpectralEncoder(channels, hop, dim, depth=0)
-    decoder = SpectralDecoder(channels, hop, dim, depth=0)
+    encoder = SpectralEncoder(channels, hop, dim, depth=0, subframes=subframes)
+    decoder = SpectralDecoder(channels, hop, dim, depth=0, subframes=subframes)
     encoder.norm, decoder.norm = _Nothing(), _Nothing()
     with torch.no_grad():
-        # Coefficients lie channel by channel: for each of them H cosines, then H sines.
-        cosines = torch.eye(2 * dim).unflatten(0, (channels, 2, hop))[:, 0].flatten(0, 1)
+        # Coefficients lie channel by channel, subframe by subframe: for each of them h cosines, then h sines.
+        cosines = torch.eye(2 * dim).unflatten(0, (channels * subframes, 2, hop // subframes))[:, 0].flatten(0, 1)
         encoder.project.weight.copy_(cosines)
         decoder.project.weight.copy_(torch.eye(dim))
         for half in (encoder, decoder):
@@ -90,9 +93,9 @@ def bare(hop: int, channels: int) -> tuple[SpectralEncoder, SpectralDecoder]:
 
 
 @pytest.mark.parametrize("channels", [1, 2])
-@pytest.mark.parametrize("hop", [2, 5, 8, 64])
-def test_encoder_and_decoder_frames_fit_one_another(hop, channels):
-    encoder, decoder = bare(hop, channels)
+@pytest.mark.parametrize(("hop", "subframes"), [(2, 1), (5, 1), (8, 1), (64, 1), (6, 2), (6, 3), (64, 4)])
+def test_encoder_and_decoder_frames_fit_one_another(hop, subframes, channels):
+    encoder, decoder = bare(hop, channels, subframes)
     audio = torch.randn(2, channels, 9 * hop, generator=torch.Generator().manual_seed(0))
     rebuilt = decoder(encoder(audio))
     assert rebuilt.shape == audio.shape
@@ -108,6 +111,37 @@ def test_an_error_in_the_coefficients_is_the_same_error_in_the_waveform():
     error[0, :, 3:6] = torch.randn(hop, 3, generator=torch.Generator().manual_seed(1))
     # An orthonormal transform keeps the energy (Parseval).
     assert decoder(error).square().sum().item() == pytest.approx(error.square().sum().item(), rel=1e-5)
+
+
+def test_the_compressed_front_is_its_definition():
+    hop = 16
+    windows = np.random.default_rng(0).standard_normal((3, 2 * hop)).astype(np.float32)
+    cosine, sine = (windows.astype(np.float64) @ basis.double().numpy() for basis in lapped_basis(hop))
+    bins = cosine + 1j * sine
+    compressed = np.abs(bins) ** 0.3 * np.exp(1j * np.angle(bins))
+    expected = np.concatenate([compressed.real, compressed.imag, np.log10(np.abs(bins)) + 2], axis=-1)
+    np.testing.assert_allclose(CompressedFront(hop)(torch.from_numpy(windows)).numpy(), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_silence_is_at_80_db_below_full_scale_to_the_compressed_front():
+    found = CompressedFront(16)(torch.zeros(1, 32))
+    assert found[0, :32].abs().max() == 0
+    torch.testing.assert_close(found[0, 32:], torch.full((16,), -2.0))  # log10 of 1e-4, and 2
+
+
+def test_an_envelope_multiplies_its_coefficients():
+    hop = 16
+    values, logarithms = torch.randn(2, 3, hop, generator=torch.Generator().manual_seed(0))
+    expected = LappedHead(hop)(values * logarithms.exp())
+    torch.testing.assert_close(EnvelopeHead(hop)(torch.cat([values, logarithms], dim=-1)), expected)
+
+
+def test_subframes_divide_the_hop():
+    for half in (SpectralEncoder, SpectralDecoder):
+        with pytest.raises(ValueError, match="subframes: expected a divisor of hop_length, which is 10, got 4"):
+            half(1, 10, 8, 1, subframes=4)
+        with pytest.raises(ValueError, match="subframes"):
+            half(1, 10, 8, 1, subframes=0)
 
 
 # Fourier transform and patches ----------------------------------------------------------------------------------------
@@ -158,7 +192,7 @@ def test_windows_are_cut_and_added_where_they_say():
     assert overlap_add(windows, 2, 1)[0, 0].tolist() == [2, 13, 24, 130, 240, 300]
 
 
-@pytest.mark.parametrize("head", ["lapped", "istft", "patch"])
+@pytest.mark.parametrize("head", list(HEADS))
 def test_the_first_reconstruction_is_quiet(head):
     with torch.random.fork_rng():
         torch.default_generator.manual_seed(0)
@@ -169,16 +203,16 @@ def test_the_first_reconstruction_is_quiet(head):
 
 def test_a_causal_decoder_has_no_overlapping_windows():
     assert isinstance(SpectralDecoder(1, 4, 8, 1, causal=True).head, Patch)
-    for head in ("lapped", "istft"):
+    for head in ("lapped", "envelope", "istft"):
         with pytest.raises(ValueError, match="head: expected 'patch' for a causal decoder"):
             SpectralDecoder(1, 4, 8, 1, head=head, causal=True)
-    with pytest.raises(ValueError, match="head: expected one of lapped, istft, patch, got 'mdct'"):
+    with pytest.raises(ValueError, match="head: expected one of lapped, envelope, istft, patch, got 'mdct'"):
         SpectralDecoder(1, 4, 8, 1, head="mdct")
-    with pytest.raises(ValueError, match="front: expected one of lapped, stft, patch, got 'mdct'"):
+    with pytest.raises(ValueError, match="front: expected one of lapped, compressed, stft, patch, got 'mdct'"):
         SpectralEncoder(1, 4, 8, 1, front="mdct")
 
 
-@pytest.mark.parametrize(("front", "head"), [("lapped", "lapped"), ("stft", "istft")])
+@pytest.mark.parametrize(("front", "head"), [("lapped", "lapped"), ("compressed", "envelope"), ("stft", "istft")])
 def test_transforms_keep_float32_under_autocast(front, head):
     # In bfloat16, whose steps are 1/256, the quiet end of a steep spectrum drowns in the rounding of its loud one.
     hop, audio = 64, torch.randn(1, 1, 640, generator=torch.Generator().manual_seed(0)).cumsum(dim=-1)

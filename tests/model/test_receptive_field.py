@@ -42,6 +42,10 @@ PAIRS: dict[str, Callable[[bool], tuple[Encoder, Decoder]]] = {
         SpectralEncoder(**SPECTRAL, front="stft", causal=causal),
         SpectralDecoder(**SPECTRAL, head="patch" if causal else "istft", causal=causal),
     ),
+    "spectral of subframes": lambda causal: (
+        SpectralEncoder(**SPECTRAL, front="compressed", subframes=2, causal=causal),
+        SpectralDecoder(**SPECTRAL, head="patch" if causal else "envelope", subframes=2, causal=causal),
+    ),
     "spectral of patches": lambda causal: (
         SpectralEncoder(**SPECTRAL, front="patch", causal=causal),
         SpectralDecoder(**SPECTRAL, head="patch", causal=causal),

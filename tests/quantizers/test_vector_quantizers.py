@@ -510,7 +510,7 @@ NUMBERS = [(name, value) for name in ("inverse_temperature", "diversity") for va
 WRONG = [
     *[(VectorQuantizer, *wrong) for wrong in SIZES + DIMS],
     *[(VectorQuantizer, "ema_decay", value) for value in (1.0, 1.1, -0.1, NAN, "slow")],
-    *[(VectorQuantizer, "dead_code_threshold", value) for value in (-1, 0.5, NAN, "few")],
+    *[(VectorQuantizer, "dead_code_threshold", value) for value in (-1, NAN, "few")],
     *[(SimVectorQuantizer, *wrong) for wrong in SIZES + DIMS],
     *[(LookupFreeQuantizer, *wrong) for wrong in SIZES + NUMBERS],
     *[(LookupFreeQuantizer, "codebook_size", value) for value in (3, 100, 257)],
