@@ -230,5 +230,11 @@ class Patch(Transform):
         return x
 
 
-FRONTS = {"lapped": LappedFront, "compressed": CompressedFront, "leveled": LeveledFront, "stft": STFTFront, "patch": Patch}
+FRONTS = {
+    "lapped": LappedFront,
+    "compressed": CompressedFront,
+    "leveled": LeveledFront,
+    "stft": STFTFront,
+    "patch": Patch,
+}
 HEADS = {"lapped": LappedHead, "envelope": EnvelopeHead, "istft": ISTFTHead, "patch": Patch}

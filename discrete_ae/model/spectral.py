@@ -49,6 +49,8 @@ class SpectralEncoder(Encoder):
         front: Front = "lapped",
         causal: bool = False,
         subframes: int = 1,
+        subframe_dim: int = 0,
+        subframe_depth: int = 0,
     ) -> None:
         super().__init__(channels, dim, [hop_length])
         require_choice("front", front, Front)
@@ -57,21 +59,34 @@ class SpectralEncoder(Encoder):
         self.front = FRONTS[front](_hop_of_windows(hop_length, subframes))
         overlap = (self.front.hops - 1) * self.front.hop_length
         self.before = overlap if causal else overlap // 2
-        self.project = nn.Linear(self.front.num_features * channels * subframes, dim)
-        self.blocks = nn.Sequential(*(ConvNeXtBlock(dim, kernel_size, depth, causal=causal) for _ in range(depth)))
+        if subframe_depth:
+            self.project_subframes = nn.Linear(self.front.num_features * channels, subframe_dim)
+            self.subframe_blocks = _stack(subframe_dim, kernel_size, subframe_depth, causal)
+            self.project = nn.Linear(subframe_dim * subframes, dim)
+        else:
+            self.project = nn.Linear(self.front.num_features * channels * subframes, dim)
+        self.subframe_depth = subframe_depth
+        self.blocks = _stack(dim, kernel_size, depth, causal)
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, audio: Tensor) -> Tensor:
         """See Encoder."""
         features = self.front(cut(audio, self.front.hop_length, self.front.hops, self.before))  # (B, C, T S, F)
-        frames = features.unflatten(2, (-1, self.subframes)).transpose(1, 2).flatten(2)  # (B, T, C S F)
+        if self.subframe_depth:
+            fine = self.subframe_blocks(self.project_subframes(features.transpose(1, 2).flatten(2)))
+            frames = fine.unflatten(1, (-1, self.subframes)).flatten(2)
+        else:
+            frames = features.unflatten(2, (-1, self.subframes)).transpose(1, 2).flatten(2)  # (B, T, C S F)
         return self.norm(self.blocks(self.project(frames))).transpose(1, 2)
 
     def input_span(self, outputs: Span) -> Span:
         """See Encoder."""
-        frames = input_span(self.blocks, outputs)
-        first, last = (frame * self.hop_length - self.before for frame in frames)
-        return Span(first, last + self.hop_length + (self.front.hops - 1) * self.front.hop_length - 1)
+        first, last = input_span(self.blocks, outputs)
+        subframes = Span(first * self.subframes, last * self.subframes + self.subframes - 1)
+        if self.subframe_depth:
+            subframes = input_span(self.subframe_blocks, subframes)
+        first, last = (subframe * self.front.hop_length - self.before for subframe in subframes)
+        return Span(first, last + self.front.hops * self.front.hop_length - 1)
 
 
 class SpectralDecoder(Decoder):
@@ -103,6 +118,8 @@ class SpectralDecoder(Decoder):
         head: Head | None = None,
         causal: bool = False,
         subframes: int = 1,
+        subframe_dim: int = 0,
+        subframe_depth: int = 0,
     ) -> None:
         super().__init__(channels, dim, [hop_length])
         true_or_false("causal", causal)
@@ -114,23 +131,38 @@ class SpectralDecoder(Decoder):
             # Its first half would fade in over the samples that only this frame knows.
             raise ValueError(f"head: expected 'patch' for a causal decoder, whose frames do not overlap, got {head!r}")
         self.before = (self.head.hops - 1) * self.head.hop_length // 2
-        self.blocks = nn.Sequential(*(ConvNeXtBlock(dim, kernel_size, depth, causal=causal) for _ in range(depth)))
-        self.norm = nn.LayerNorm(dim)
-        self.project = nn.Linear(dim, self.head.num_features * channels * subframes)
+        self.blocks = _stack(dim, kernel_size, depth, causal)
+        self.subframe_depth = subframe_depth
+        if subframe_depth:
+            self.project_frames = nn.Linear(dim, subframe_dim * subframes)
+            self.subframe_blocks = _stack(subframe_dim, kernel_size, subframe_depth, causal)
+            self.norm = nn.LayerNorm(subframe_dim)
+            self.project = nn.Linear(subframe_dim, self.head.num_features * channels)
+        else:
+            self.norm = nn.LayerNorm(dim)
+            self.project = nn.Linear(dim, self.head.num_features * channels * subframes)
         self.head.start_quietly(self.project)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """See Decoder."""
-        features = self.project(self.norm(self.blocks(hidden.transpose(1, 2))))  # (B, T, C S F)
-        features = features.unflatten(2, (self.channels, self.subframes, -1)).transpose(1, 2)
-        return overlap_add(self.head(features.flatten(2, 3)), self.head.hop_length, self.before)
+        frames = self.blocks(hidden.transpose(1, 2))
+        if self.subframe_depth:
+            fine = self.project_frames(frames).unflatten(2, (self.subframes, -1)).flatten(1, 2)  # (B, T S, D')
+            features = self.project(self.norm(self.subframe_blocks(fine))).unflatten(2, (self.channels, -1))
+            features = features.transpose(1, 2)
+        else:
+            features = self.project(self.norm(frames))  # (B, T, C S F)
+            features = features.unflatten(2, (self.channels, self.subframes, -1)).transpose(1, 2).flatten(2, 3)
+        return overlap_add(self.head(features), self.head.hop_length, self.before)
 
     def input_span(self, outputs: Span) -> Span:
         """See Decoder."""
         first, last = (sample + self.before for sample in outputs)
         part = self.head.hop_length
-        frames = (first // part - self.head.hops + 1) // self.subframes, last // part // self.subframes
-        return input_span(self.blocks, Span(*frames))
+        subframes = Span(first // part - self.head.hops + 1, last // part)
+        if self.subframe_depth:
+            subframes = input_span(self.subframe_blocks, subframes)
+        return input_span(self.blocks, Span(*(subframe // self.subframes for subframe in subframes)))
 
 
 def _hop_of_windows(hop_length: int, subframes: int) -> int:
@@ -138,3 +170,7 @@ def _hop_of_windows(hop_length: int, subframes: int) -> int:
     if hop_length % whole_number("subframes", subframes, 1):
         raise ValueError(f"subframes: expected a divisor of hop_length, which is {hop_length}, got {subframes}")
     return hop_length // subframes
+
+
+def _stack(dim: int, kernel_size: int, depth: int, causal: bool) -> nn.Sequential:
+    return nn.Sequential(*(ConvNeXtBlock(dim, kernel_size, depth, causal=causal) for _ in range(depth)))

@@ -46,6 +46,10 @@ PAIRS: dict[str, Callable[[bool], tuple[Encoder, Decoder]]] = {
         SpectralEncoder(**SPECTRAL, front="compressed", subframes=2, causal=causal),
         SpectralDecoder(**SPECTRAL, head="patch" if causal else "envelope", subframes=2, causal=causal),
     ),
+    "spectral of fine subframes": lambda causal: (
+        SpectralEncoder(**SPECTRAL, subframes=3, subframe_dim=5, subframe_depth=2, causal=causal),
+        SpectralDecoder(**SPECTRAL, subframes=3, subframe_dim=5, subframe_depth=2, causal=causal),
+    ),
     "spectral of patches": lambda causal: (
         SpectralEncoder(**SPECTRAL, front="patch", causal=causal),
         SpectralDecoder(**SPECTRAL, head="patch", causal=causal),
