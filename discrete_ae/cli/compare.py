@@ -9,13 +9,14 @@ import typer
 
 from discrete_ae.cli.options import Device, DeviceOption
 from discrete_ae.errors import UsageError
+from discrete_ae.evaluation.quantities import ALL, NAMES, SCORES
 
 if TYPE_CHECKING:
     from discrete_ae.report.comparison import Comparison
 
 CLIPS, CLIP_SECONDS = 6, 6.0
 TITLE = "Discrete audio autoencoders compared"
-_SHOWN = ("mel_distance", "si_sdr_db", "stoi", "pesq", "usage", "entropy_coded_bitrate_bps")
+_SHOWN = (*NAMES, "usage", "entropy_coded_bitrate_bps")
 
 
 def compare(
@@ -42,8 +43,8 @@ def compare(
         str | None,
         typer.Option(
             metavar="METRIC,...",
-            show_default="all",
-            help="Scores among mel_distance, stft_distance, si_sdr_db, stoi and pesq.",
+            show_default=", ".join(name for name in NAMES if SCORES[name].by_default),
+            help=f"Scores, joined by commas, of {', '.join(NAMES)}; or {ALL}.",
         ),
     ] = None,
     clips: Annotated[int, typer.Option(min=0, help="Clips to listen to.")] = CLIPS,
@@ -84,7 +85,7 @@ def compare(
     from discrete_ae.cli.compare_report import ReportOptions, make_report, warn
     from discrete_ae.cli.comparing import Workshop
     from discrete_ae.evaluation.recordings import find_sources
-    from discrete_ae.evaluation.scores import INSTALL, choose
+    from discrete_ae.evaluation.scores import choose
     from discrete_ae.report.folder import claim
     from discrete_ae.report.methods import group_runs
     from discrete_ae.report.output import PAGE
@@ -107,7 +108,7 @@ def compare(
     claim(out, title, force=force)
 
     errors = Console(stderr=True)
-    lines = [f"Left out: {' and '.join(choice.missing)}, by {INSTALL}."] if choice.missing else []
+    lines = [f"{choice.said}."] if choice.said else []
     for line in (*lines, *(f"not compared: {one.path.name}: {one.reason}" for one in skipped)):
         warn(errors, line)
     workshop = Workshop(out / "evaluations", sources, choice, device, jobs, force)
@@ -150,7 +151,6 @@ def _quantities(sort_by: str | None, chosen: Sequence[str]) -> tuple[str, str]:
     it says something of every codec, and it is what codecs are reported by.
     """
     from discrete_ae.evaluation.quantities import QUANTITIES
-    from discrete_ae.evaluation.scores import NAMES
 
     default = "mel_distance" if "mel_distance" in chosen else chosen[0]
     if sort_by is None:

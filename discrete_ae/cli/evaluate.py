@@ -1,5 +1,6 @@
 """`discrete-ae evaluate`: what a model does to a data set, what it costs, and at which rate."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,7 +8,7 @@ import typer
 
 from discrete_ae.cli.options import CheckpointOption, Device, DeviceOption, load_model, runner_of
 from discrete_ae.errors import DataError, UsageError
-from discrete_ae.evaluation.quantities import SEGMENT_S
+from discrete_ae.evaluation.quantities import ALL, NAMES, SCORES, SEGMENT_S
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,8 +46,8 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="METRIC,...",
-            show_default="all that are installed",
-            help="Scores of recordings, joined by commas: mel_distance, stft_distance, si_sdr_db, stoi, pesq.",
+            show_default=", ".join(name for name in NAMES if SCORES[name].by_default),
+            help=f"Scores of recordings, joined by commas, of {', '.join(NAMES)}; or {ALL}.",
         ),
     ] = None,
     codebooks: Annotated[
@@ -79,7 +80,10 @@ def evaluate(
     anything else runs, on a CPU on one thread; reading, resampling and entropy
     coding are not in them.
 
-    STOI and PESQ are made for speech, and need pip install 'discrete-ae\\[quality]'.
+    All scores from stoi on but zimtohrli are made for speech, and all of them need
+    pip install 'discrete-ae\\[quality]'; one that is absent or fails is a dash. DNSMOS
+    and DistillMOS hear the decoded recording alone; what they say of the original
+    stands beside them.
     A recording that cannot be coded is named, the others are done, and the exit
     status is 1.
     """
@@ -91,7 +95,7 @@ def evaluate(
     from discrete_ae.evaluation.evaluate import Plan
     from discrete_ae.evaluation.evaluate import evaluate as evaluate_model
     from discrete_ae.evaluation.recordings import find_sources
-    from discrete_ae.evaluation.scores import INSTALL, choose
+    from discrete_ae.evaluation.scores import choose
     from discrete_ae.evaluation.segments import check_segment_seconds
 
     tally = batch.Tally()
@@ -105,10 +109,8 @@ def evaluate(
         tally.fail(problem)
     if not found.sources:
         raise typer.Exit(1)
-    if choice.missing:
-        names = " and ".join(name.upper() for name in choice.missing)
-        verb = "is" if len(choice.missing) == 1 else "are"
-        tally.console.print(f"{names} {verb} left out: {INSTALL}", soft_wrap=True, markup=False, highlight=False)
+    if choice.said:
+        tally.console.print(choice.said, soft_wrap=True, markup=False, highlight=False)
 
     def failed(source: "Source", error: DataError) -> None:
         tally.fail(error)
@@ -127,7 +129,7 @@ def evaluate(
         write(target)
     console = Console() if Console().is_terminal else Console(width=120)
     console.print(_title(evaluation), soft_wrap=True, markup=False, highlight=False)
-    console.print(_of_recordings(evaluation))
+    console.print(_of_recordings(evaluation, choice.missing))
     console.print(_of_all(evaluation))
     for target in targets:
         console.print(str(target), soft_wrap=True, markup=False, highlight=False)
@@ -172,7 +174,7 @@ def _title(evaluation: "Evaluation") -> str:
     return f"{evaluation.codec}: {recordings}, {duration}, compared at {evaluation.sample_rate} Hz{alone}"
 
 
-def _of_recordings(evaluation: "Evaluation") -> "Table":
+def _of_recordings(evaluation: "Evaluation", missing: Sequence[str]) -> "Table":
     import numpy as np
     from rich.table import Table
 
@@ -192,6 +194,8 @@ def _of_recordings(evaluation: "Evaluation") -> "Table":
             quantity.unit,
             {True: "higher", False: "lower", None: ""}[quantity.higher_is_better],
         )
+    for name in missing:
+        table.add_row(SCORES[name].label, _NOTHING, _NOTHING, "0", SCORES[name].unit, "")
     return table
 
 

@@ -1,35 +1,41 @@
-"""Perceptual scores in a process of their own, which holds no torch: it starts soon, and takes little memory."""
+"""Perceptual scores in a process of their own, which holds no model: it starts soon, and takes little memory."""
 
-import logging
 import math
 import multiprocessing
+import os
 from multiprocessing.connection import Connection
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from discrete_ae.evaluation.perceptual import Audio, Scores, perceptual_scores
+from discrete_ae.evaluation.perceptual import Audio, perceptual_score
 
-log = logging.getLogger("discrete_ae")
+
+class Answer(NamedTuple):
+    """A score, or NaN and why it was lost."""
+
+    score: float | None
+    reason: str = ""
 
 
 class PerceptualProcess:
-    """Computes `perceptual_scores`; started anew after a crash. It ends by itself when its other side is gone."""
+    """Computes `perceptual_score`; started anew after a crash. It ends by itself when its other side is gone."""
 
     def __init__(self) -> None:
         self._killed = False
         self._start()
 
-    def ask(self, reconstruction: Audio, original: Audio, sample_rate: int, names: tuple[str, ...]) -> Scores:
-        """See `perceptual_scores`; all NaN if the process did not survive it."""
+    def ask(self, reconstruction: Audio, original: Audio, sample_rate: int, name: str) -> Answer:
+        """See `perceptual_score`; NaN if it raised something, or the process did not survive it."""
         try:
-            self._connection.send((reconstruction, original, sample_rate, names))
-            scores: Scores = self._connection.recv()
+            self._connection.send((reconstruction, original, sample_rate, name))
+            answer: Answer = self._connection.recv()
         except (EOFError, OSError):
-            if not self._killed:
-                log.warning("the program of %s crashed: the recording goes without", " or ".join(names))
-                self.close()
-                self._start()
-            return dict.fromkeys(names, math.nan)
-        return scores
+            if self._killed:
+                return Answer(math.nan)
+            self.close()
+            self._start()
+            return Answer(math.nan, "it crashed")
+        return answer
 
     def kill(self) -> None:
         """End it at once, whatever it does."""
@@ -52,17 +58,28 @@ class PerceptualProcess:
         except EOFError as error:
             if not self._killed:
                 raise RuntimeError(
-                    "no process for STOI and PESQ could be started; a script that evaluates needs "
+                    "no process for STOI and its like could be started; a script that evaluates needs "
                     'if __name__ == "__main__": around what it does'
                 ) from error
 
 
 def _serve(connection: Connection) -> None:
     asked: Any
+    os.environ["NUMBA_NUM_THREADS"] = "1"  # there is a process for each core
     try:
         connection.send("ready")
+        with Path(os.devnull).open("w") as nowhere:  # where packages say that they were loaded
+            os.dup2(nowhere.fileno(), 1)
+            os.dup2(nowhere.fileno(), 2)
         while True:
             asked = connection.recv()
-            connection.send(perceptual_scores(*asked))
+            connection.send(_answer(*asked))
     except (EOFError, OSError):  # nobody asks any more
         return
+
+
+def _answer(*asked: Any) -> Answer:
+    try:
+        return Answer(perceptual_score(*asked))
+    except Exception as error:  # whatever a package raises; the others go on
+        return Answer(math.nan, f"{type(error).__name__}: {error}")

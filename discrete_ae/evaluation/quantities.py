@@ -1,12 +1,27 @@
-"""What is measured of a codec: names, units, and which way is better."""
+"""What is measured of a codec: names, units, which way is better, and what computes it.
 
-from typing import NamedTuple
+A score is one entry of `SCORES`, from which tables, CSV columns, help texts and versions follow.
+"""
+
+from dataclasses import dataclass, replace
 
 SEGMENT_S = 30.0
 """Longer recordings are scored in segments of this length, unless another is asked for."""
 
+ALL = "all"
+"""Asks for every score."""
+ORIGINAL = "_original"
+"""Ends the name of what a reference-free score says of the recording itself."""
+MOS = "MOS"
+"""Mean opinion score: the unit of what foretells one."""
 
-class Quantity(NamedTuple):
+WINDOW_LENGTHS = (32, 64, 128, 256, 512, 1024, 2048)
+NUM_MELS = (5, 10, 20, 40, 80, 160, 320)
+"""Those of the Descript Audio Codec (arXiv:2306.06546), in samples whatever the rate, as in loss=multi_scale_mel."""
+
+
+@dataclass(frozen=True)
+class Quantity:
     """One column of every table."""
 
     name: str
@@ -23,16 +38,82 @@ class Quantity(NamedTuple):
     """One sentence for a person who has not met it."""
 
 
-PER_FILE = (
-    Quantity("mel_distance", "mel distance", "", False, 3,
-             "mean |log10| difference of mel spectrograms at seven window lengths"),
-    Quantity("stft_distance", "STFT distance", "", False, 3,
-             "spectral convergence plus log magnitude difference, mean of three window lengths"),
-    Quantity("si_sdr_db", "SI-SDR", "dB", True, 2, "scale-invariant signal-to-distortion ratio of the waveform"),
-    Quantity("stoi", "STOI", "", True, 3, "short-time objective intelligibility of speech, 0 to 1"),
-    Quantity("pesq", "PESQ", "MOS", True, 2, "wideband perceptual evaluation of speech quality, 1 to 4.64"),
-    Quantity("bitrate_bps", "bitrate", "bps", None, 0, "bits of the entropy-coded payload for each second of audio"),
+@dataclass(frozen=True, kw_only=True)
+class Score(Quantity):
+    """A quantity that is computed from a recording and what was made of it.
+
+    By `scores.SignalScores`; where there are packages, by the function of `perceptual.py` with the score's name.
+    """
+
+    packages: tuple[str, ...] = ()
+    """Distributions of the extra `quality` that compute it, the foremost first; () is this package alone."""
+    how: str
+    """What they are asked for. It is part of the version: change it when the score changes."""
+    by_default: bool = True
+    """Whether it is computed where no scores are asked for."""
+    rate: int = 16000
+    """In Hz; audio at another rate is resampled to it. Not of `SignalScores`."""
+    min_s: float = 0.0
+    """It is not defined for shorter audio."""
+    piece_s: float | None = None
+    """Longer audio is given to it in equal pieces of at most this length, whose scores are averaged."""
+    reference_free: bool = False
+    """Whether it is of what was made of the recording alone."""
+    is_of_original: bool = False
+    """Whether it is of the recording instead: what a reference-free score is held against."""
+
+
+_SCORES = (
+    Score("mel_distance", "mel distance", "", False, 3,
+          "mean |log10| difference of mel spectrograms at seven window lengths",
+          how=f"revision 1, windows {' '.join(map(str, WINDOW_LENGTHS))}, mel bands {' '.join(map(str, NUM_MELS))}"),
+    Score("stft_distance", "STFT distance", "", False, 3,
+          "spectral convergence plus log magnitude difference, mean of three window lengths",
+          how="revision 1, windows 512 1024 2048"),
+    Score("si_sdr_db", "SI-SDR", "dB", True, 2, "scale-invariant signal-to-distortion ratio of the waveform",
+          how="revision 1"),
+    Score("stoi", "STOI", "", True, 3, "short-time objective intelligibility of speech, 0 to 1",
+          packages=("pystoi",), how="not extended", min_s=0.4),  # 30 frames of 25.6 ms, overlapping by half
+    # PESQ is made for about 10 s, and its program has room for 50 utterances, each at least 0.4 s with its pause: of
+    # more it crashes, as of 30 s of a drum at 120 beats a minute.
+    Score("pesq", "PESQ", MOS, True, 2, "wideband perceptual evaluation of speech quality, 1 to 4.64",
+          packages=("pesq",), how="wideband", min_s=0.25, piece_s=15.0),
+    Score("visqol", "ViSQOL", MOS, True, 2, "virtual speech quality objective listener, 1 to 5, about 4.5 at best",
+          packages=("visqol-python", "ai-edge-litert"), how="speech, lattice", min_s=1.0),
+    Score("dnsmos_p808", "DNSMOS P.808", MOS, True, 2, "overall quality of speech without a reference, 1 to 5",
+          packages=("speechmos", "librosa", "onnxruntime", "requests"), how="1 thread", by_default=False,
+          reference_free=True),
+    Score("dnsmos_ovrl", "DNSMOS OVRL", MOS, True, 2, "P.835 overall quality of speech without a reference, 1 to 5",
+          packages=("speechmos", "librosa", "onnxruntime", "requests"), how="1 thread", by_default=False,
+          reference_free=True),
+    # It looks at 7.68 s, of longer audio at every second anew, all at once: 30 s would take 3 GB.
+    Score("distillmos", "DistillMOS", MOS, True, 2, "quality of speech without a reference, 1 to 5",
+          packages=("distillmos", "xls-r-sqa", "torch"), how="variant 7", by_default=False, piece_s=15.0,
+          reference_free=True),
+    Score("zimtohrli", "Zimtohrli", "", False, 4, "psychoacoustic distance near the just noticeable, 0 to 1",
+          packages=("zimtohrli",), how="distance", by_default=False, rate=48000, min_s=0.25),
 )  # fmt: skip
+
+
+def _with_originals(score: Score) -> list[Score]:
+    if not score.reference_free:
+        return [score]
+    label = f"{score.label} of the original"
+    return [
+        score,
+        replace(score, name=score.name + ORIGINAL, label=label, higher_is_better=None, is_of_original=True),
+    ]
+
+
+SCORES = {score.name: score for entry in _SCORES for score in _with_originals(entry)}
+"""All by name, in the order of tables; reference-free ones are followed by the same of the recordings themselves."""
+NAMES = tuple(name for name, score in SCORES.items() if not score.is_of_original)
+"""Of those that can be asked for; with a reference-free one comes that of the recordings."""
+
+PER_FILE = (
+    *SCORES.values(),
+    Quantity("bitrate_bps", "bitrate", "bps", None, 0, "bits of the entropy-coded payload for each second of audio"),
+)
 """Of every recording by itself, and as a mean over recordings."""
 
 OVERALL = (

@@ -1,8 +1,8 @@
-"""Which scores there are of a pair of signals, and those that need torch; `perceptual.py` has the others."""
+"""Which scores are to be computed of a pair of signals, and those that need torch; `perceptual.py` has the others."""
 
 import math
 from collections.abc import Sequence
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
 import numpy as np
@@ -12,19 +12,21 @@ from torch import nn
 
 import discrete_ae
 from discrete_ae.errors import UsageError
-from discrete_ae.evaluation.perceptual import PACKAGES, Scores, perceptual_version
+from discrete_ae.evaluation.perceptual import Scores, perceptual_version
+from discrete_ae.evaluation.quantities import (
+    ALL,
+    NAMES,
+    NUM_MELS,
+    ORIGINAL,
+    SCORES,
+    WINDOW_LENGTHS,
+    Score,
+)
 from discrete_ae.losses import MultiResolutionSTFT, MultiScaleMel
 from discrete_ae.metrics import si_sdr_db
 
 Audio = NDArray[np.float32]
 
-WINDOW_LENGTHS = (32, 64, 128, 256, 512, 1024, 2048)
-NUM_MELS = (5, 10, 20, 40, 80, 160, 320)
-"""Those of the Descript Audio Codec (arXiv:2306.06546), in samples whatever the rate, as in loss=multi_scale_mel."""
-
-NAMES = ("mel_distance", "stft_distance", "si_sdr_db", *PACKAGES)
-"""All, in the order of `quantities.PER_FILE`."""
-_REVISION = 1  # of the three whose code is this package's: raised when one of them changes what it gives
 INSTALL = "pip install 'discrete-ae[quality]'"
 
 
@@ -32,42 +34,59 @@ class Choice(NamedTuple):
     """Scores that are to be computed."""
 
     names: tuple[str, ...]
-    """In the order of `NAMES`."""
-    missing: tuple[str, ...]
-    """Those that are left out because their package is not installed."""
+    """In the order of `SCORES`."""
+    missing: tuple[str, ...] = ()
+    """Those that are left out because a package of theirs is not installed."""
 
     @property
     def perceptual(self) -> tuple[str, ...]:
         """Those of `perceptual.py`."""
-        return tuple(name for name in self.names if name in PACKAGES)
+        return tuple(name for name in self.names if SCORES[name].packages)
+
+    @property
+    def said(self) -> str:
+        """One line on those that are missing; empty where none is."""
+        labels = [SCORES[name].label for name in self.missing if not SCORES[name].is_of_original]
+        if not labels:
+            return ""
+        listed = " and ".join(filter(None, [", ".join(labels[:-1]), labels[-1]]))
+        return f"{listed} {'is' if len(labels) == 1 else 'are'} left out: {INSTALL}"
 
     def versions(self) -> dict[str, str]:
         """Of every score, and of what computes it."""
-        own = f"revision {_REVISION}"
-        said = {
-            "mel_distance": f"{own}, windows {_listed(WINDOW_LENGTHS)}, mel bands {_listed(NUM_MELS)}",
-            "stft_distance": f"{own}, windows 512 1024 2048",
-            "si_sdr_db": own,
-        }
-        found = {name: perceptual_version(name) if name in PACKAGES else said[name] for name in self.names}
+        scores = [SCORES[name] for name in self.names]
+        found = {score.name: perceptual_version(score) if score.packages else score.how for score in scores}
         return {"discrete-ae": discrete_ae.__version__, "torch": torch.__version__, **found}
 
 
 def choose(wanted: Sequence[str] | None = None) -> Choice:
-    """The scores that are wanted; None is all whose packages are installed.
+    """The scores that are wanted; None is those of `Score.by_default`, `ALL` every one, as far as packages are there.
 
     Raises:
         UsageError: for a name that is not among `NAMES`, none, or one whose package is not installed.
     """
-    if wanted is not None:
+    if wanted is None:
+        asked = [score for score in SCORES.values() if score.by_default]
+    elif list(wanted) == [ALL]:
+        asked = list(SCORES.values())
+    else:
         unknown = [name for name in wanted if name not in NAMES]
         if unknown or not wanted:
-            raise UsageError(f"metrics: expected some of {', '.join(NAMES)}, got {unknown[0] if unknown else 'none'}")
-    missing = [name for name in NAMES if name in PACKAGES and find_spec(PACKAGES[name]) is None]
-    if wanted is not None and (absent := [name for name in missing if name in wanted]):
-        raise UsageError(f"metrics: {absent[0]} needs a package that is not installed: {INSTALL}")
-    names = tuple(name for name in NAMES if name in (wanted or NAMES) and name not in missing)
-    return Choice(names, () if wanted else tuple(missing))
+            raise UsageError(
+                f"metrics: expected {ALL}, or some of {', '.join(NAMES)}, got {unknown[0] if unknown else 'none'}"
+            )
+        asked = [score for score in SCORES.values() if score.name.removesuffix(ORIGINAL) in wanted]
+        if absent := [score.name for score in asked if not _is_installed(score)]:
+            raise UsageError(f"metrics: {absent[0]} needs a package that is not installed: {INSTALL}")
+    there = [score.name for score in asked if _is_installed(score)]
+    return Choice(tuple(there), tuple(score.name for score in asked if score.name not in there))
+
+
+def _is_installed(score: Score) -> bool:
+    try:
+        return all(version(package) for package in score.packages)
+    except PackageNotFoundError:
+        return False
 
 
 class SignalScores:
@@ -103,7 +122,3 @@ class SignalScores:
             is_defined = not is_silent and original.shape[1] > 1  # one sample is always a multiple of another
             scores["si_sdr_db"] = float(si_sdr_db(found, wanted).mean()) if is_defined else None
         return {name: score if score is None or math.isfinite(score) else math.nan for name, score in scores.items()}
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    return " ".join(map(str, numbers))

@@ -1,9 +1,10 @@
 """Pairs of signals to scores, many at a time.
 
-Threads compute what torch computes. PESQ and STOI hold the interpreter's lock, so each thread has a process of its own
-for them; where one crashes, which foreign code may, one pair loses these scores and no more.
+Threads compute what torch computes. The packages of the extra `quality` hold the interpreter's lock, so each thread has
+a process of its own for them; where one fails or crashes, which foreign code may, one pair loses one score and no more.
 """
 
+import logging
 import signal
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,9 +15,14 @@ from numpy.typing import NDArray
 
 from discrete_ae.evaluation.perceptual import Scores
 from discrete_ae.evaluation.processes import PerceptualProcess
+from discrete_ae.evaluation.quantities import SCORES
 from discrete_ae.evaluation.scores import Choice, SignalScores
 
 Audio = NDArray[np.float32]
+
+log = logging.getLogger("discrete_ae")
+
+_LONGEST_REASON = 200
 
 
 class Scorer:
@@ -35,6 +41,7 @@ class Scorer:
         self._room = threading.Semaphore(2 * jobs)
         self._own = threading.local()
         self._processes: list[PerceptualProcess] = []
+        self._failing: set[str] = set()
         self._threads = torch.get_num_threads()
         self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="score", initializer=_prepare_thread)
 
@@ -64,8 +71,13 @@ class Scorer:
 
     def _scores(self, reconstruction: Audio, original: Audio) -> Scores:
         scores = self._signal_scores(reconstruction, original)
-        if self._perceptual:
-            scores |= self._process().ask(reconstruction, original, self.sample_rate, self._perceptual)
+        for name in self._perceptual:
+            answer = self._process().ask(reconstruction, original, self.sample_rate, name)
+            scores[name] = answer.score
+            if answer.reason and name not in self._failing:
+                self._failing.add(name)  # one line a score, however many recordings go without
+                reason = " ".join(answer.reason.split())[:_LONGEST_REASON]
+                log.warning("%s failed, and what it failed on goes without: %s", SCORES[name].label, reason)
         return scores
 
     def _process(self) -> PerceptualProcess:

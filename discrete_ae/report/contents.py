@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from discrete_ae.evaluation.quantities import PER_FILE, QUANTITIES, Quantity
+from discrete_ae.evaluation.quantities import PER_FILE, QUANTITIES, SCORES, Quantity
 from discrete_ae.report.comparison import Comparison, Value, Verdict
 from discrete_ae.report.curves import Curve
 from discrete_ae.report.findings import listed, ranked
@@ -13,8 +13,8 @@ from discrete_ae.report.runs import Skipped
 from discrete_ae.statistics import RESAMPLES
 
 COLUMNS = (
-    "mel_distance", "stft_distance", "si_sdr_db", "stoi", "pesq", "entropy_coded_bitrate_bps", "usage", "perplexity",
-    "nominal_bitrate_bps", "encode_rtf", "decode_rtf", "parameters", "macs_per_second",
+    *SCORES, "entropy_coded_bitrate_bps", "usage", "perplexity", "nominal_bitrate_bps", "encode_rtf", "decode_rtf",
+    "parameters", "macs_per_second",
 )  # fmt: skip
 _MINOR = {"nominal_bitrate_bps", "encode_rtf", "decode_rtf", "parameters", "macs_per_second"}
 _SPREAD = {"usage", "perplexity", "entropy_coded_bitrate_bps", *(quantity.name for quantity in PER_FILE)}

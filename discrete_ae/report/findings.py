@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from discrete_ae.evaluation.quantities import PER_FILE, QUANTITIES, Quantity
+from discrete_ae.evaluation.quantities import MOS, PER_FILE, QUANTITIES, Quantity
 from discrete_ae.report.comparison import Basis, Comparison, Difference, Verdict
 from discrete_ae.report.methods import Method, kbps
 
@@ -180,5 +180,5 @@ def _number(value: float, quantity: Quantity) -> str:
 
 def _with_unit(text: str, quantity: Quantity) -> str:
     """With what it is of: "0.42 dB SI-SDR", "0.031 mel distance"."""
-    unit = "" if quantity.unit in quantity.label or quantity.name == "pesq" else quantity.unit
+    unit = "" if quantity.unit == MOS else quantity.unit
     return " ".join(filter(None, [text, unit, quantity.label]))

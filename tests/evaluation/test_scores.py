@@ -1,16 +1,24 @@
 """Scores of pairs against closed forms."""
 
 import math
-import sys
+from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 import pytest
+import soxr
 
 from discrete_ae.errors import UsageError
-from discrete_ae.evaluation.perceptual import perceptual_scores
-from discrete_ae.evaluation.scores import NAMES, SignalScores, choose
+from discrete_ae.evaluation import perceptual
+from discrete_ae.evaluation import scores as scores_module
+from discrete_ae.evaluation.perceptual import perceptual_score
+from discrete_ae.evaluation.quantities import NAMES, SCORES
+from discrete_ae.evaluation.scores import SignalScores, choose
 
 OWN = ("mel_distance", "stft_distance", "si_sdr_db")
+
+
+def perceptual_scores(found, original, rate, names):
+    return {name: perceptual_score(found, original, rate, name) for name in names}
 
 
 @pytest.fixture
@@ -128,19 +136,116 @@ def test_where_pesq_finds_no_utterances_it_is_the_original_that_decides(speechli
     assert math.isnan(score) if is_lost else score is None
 
 
+def absent(monkeypatch, *packages):
+    """As where these are not installed."""
+
+    def version(package):
+        if package in packages:
+            raise PackageNotFoundError(package)
+        return "1"
+
+    monkeypatch.setattr(scores_module, "version", version)
+
+
 def test_choice(monkeypatch):
+    absent(monkeypatch)
     assert choose(["si_sdr_db", "mel_distance"]).names == ("mel_distance", "si_sdr_db")
-    for wrong in (["mel"], []):
+    assert choose(["dnsmos_p808"]).names == ("dnsmos_p808", "dnsmos_p808_original")
+    assert choose().names == ("mel_distance", "stft_distance", "si_sdr_db", "stoi", "pesq", "visqol")
+    assert choose(["all"]).names == tuple(SCORES)
+    for wrong in (["mel"], [], ["dnsmos_p808_original"], ["all", "pesq"]):
         with pytest.raises(UsageError, match="mel_distance, stft_distance"):
             choose(wrong)
-    monkeypatch.setitem(sys.modules, "pesq", None)  # as where it is not installed
-    assert choose().missing == ("pesq",)
+
+
+def test_absent_packages_leave_their_scores_out(monkeypatch):
+    absent(monkeypatch, "pesq", "librosa", "pystoi")
+    assert choose().missing == ("stoi", "pesq")
     assert "pesq" not in choose().names
     assert choose(["mel_distance"]).missing == ()
+    assert choose(["all"]).said == (
+        "STOI, PESQ, DNSMOS P.808 and DNSMOS OVRL are left out: pip install 'discrete-ae[quality]'"
+    )
     with pytest.raises(UsageError, match=r"pesq .*pip install 'discrete-ae\[quality\]'"):
         choose(["pesq"])
 
 
 def test_every_score_names_its_version():
-    choice = choose()
+    choice = choose(["all"])
     assert set(choice.versions()) == {"discrete-ae", "torch", *choice.names}
+    for name in choice.perceptual:
+        assert all(f"{package} {version(package)}" in choice.versions()[name] for package in SCORES[name].packages)
+
+
+def test_every_score_has_what_computes_it():
+    own = SignalScores(16000, NAMES)(*[np.ones((1, 8), np.float32)] * 2)
+    for name in NAMES:
+        assert callable(getattr(perceptual, name, None)) == bool(SCORES[name].packages)
+        assert (name in own) == (not SCORES[name].packages)
+
+
+@pytest.fixture(scope="module")
+def speech():
+    """5 s of a voice at 16 kHz."""
+    from discrete_ae.data.files import recordings_root
+    from discrete_ae.data.reading import read_audio
+
+    return read_audio(recordings_root() / "validation/speech_ru_0473.flac", 16000, 1, duration_s=5)
+
+
+def scored(name, found, wanted):
+    for package in SCORES[name].packages:
+        try:
+            version(package)
+        except PackageNotFoundError:
+            pytest.skip(f"{package} is not installed: pip install 'discrete-ae[quality]'")
+    return perceptual_score(found, wanted, 16000, name)
+
+
+PACKAGED = [name for name in NAMES if SCORES[name].packages]
+
+
+@pytest.mark.slow  # the first time Numba compiles what ViSQOL and librosa compute
+@pytest.mark.parametrize("name", PACKAGED)
+def test_noise_makes_every_score_worse_the_more_the_louder_it_is(speech, name):
+    """By white noise from 40 to 0 dB below the speech."""
+    noise = np.random.default_rng(0).standard_normal(speech.shape).astype(np.float32)
+    level = math.sqrt(float((speech**2).mean()))
+    heard = [speech, *(speech + noise * level / 10 ** (snr_db / 20) for snr_db in (40, 25, 10))]
+    scores = [scored(name, found, speech) for found in heard]
+    assert scores == sorted(scores, reverse=SCORES[name].higher_is_better)
+    assert len(set(scores)) == len(scores)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PACKAGED)
+def test_a_narrower_band_makes_every_score_worse(speech, name):
+    """A codec that leaves out what is above 2 kHz, then above 1 kHz; P.835 was made for noise, and hardly hears it."""
+    heard = [speech]
+    for rate in (4000, 2000):
+        narrow = soxr.resample(soxr.resample(speech.T, 16000, rate), rate, 16000).T
+        heard.append(np.ascontiguousarray(np.resize(narrow, (1, speech.shape[1])).astype(np.float32)))
+    scores = [scored(name, found, speech) for found in heard]
+    assert scores == sorted(scores, reverse=SCORES[name].higher_is_better)
+
+
+@pytest.mark.slow
+def test_the_original_is_scored_beside_what_was_made_of_it(speech):
+    noisy = speech + 0.02 * np.random.default_rng(0).standard_normal(speech.shape).astype(np.float32)
+    for name in NAMES:
+        if SCORES[name].reference_free:
+            assert scored(f"{name}_original", noisy, speech) == scored(name, speech, speech)
+
+
+@pytest.mark.slow
+def test_closed_forms_of_the_same_signal(speech):
+    assert scored("zimtohrli", speech, speech) == 0
+    assert scored("visqol", speech, speech) > scored("visqol", 0 * speech, speech) == 1  # the ends of its scale
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PACKAGED)
+def test_speech_of_any_length_has_a_score_or_none(speech, name):
+    for length in (1, 100, 4000, 16000):
+        score = scored(name, speech[:, 30000 : 30000 + length] * 0.9, speech[:, 30000 : 30000 + length])
+        assert (score is None) == (length < SCORES[name].min_s * 16000)

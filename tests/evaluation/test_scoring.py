@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from discrete_ae.evaluation.perceptual import perceptual_scores
-from discrete_ae.evaluation.scores import SignalScores, choose
+from discrete_ae.evaluation.perceptual import perceptual_score
+from discrete_ae.evaluation.scores import Choice, SignalScores, choose
 from discrete_ae.evaluation.scoring import Scorer
 
 RATE = 16000
@@ -41,14 +41,14 @@ def test_processes_score_and_survive_a_crash(caplog):
     pytest.importorskip("pystoi")
     choice = choose(["stoi"])
     ((found, original),) = pairs(1)
-    expected = perceptual_scores(found, original, RATE, ["stoi"])
+    expected = {"stoi": perceptual_score(found, original, RATE, "stoi")}
     assert expected["stoi"] is not None
     with Scorer(RATE, choice, 1) as scorer:
         assert scorer.submit(found, original).result() == expected
         (process,) = scorer._processes
         process._process.kill()
         assert scorer.submit(found, original).result() == {"stoi": pytest.approx(math.nan, nan_ok=True)}
-        assert "stoi crashed: the recording goes without" in caplog.text
+        assert "STOI failed, and what it failed on goes without: it crashed" in caplog.text
         assert scorer.submit(found, original).result() == expected
         last = process._process
     assert last.exitcode == 0
@@ -70,3 +70,34 @@ def test_processes_end_with_an_interruption():
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert [process.is_alive() for process in started] == [False]
+
+
+FAILING = """
+import os
+
+class NoUtterancesError(Exception): ...
+class BufferTooShortError(Exception): ...
+
+def pesq(rate, wanted, found, mode):
+    if wanted[0] == 1:
+        raise ValueError("not\\nthis one")
+    if wanted[0] == 2:
+        os.abort()
+    return 3.0
+"""
+
+
+@pytest.mark.slow
+def test_a_package_that_fails_on_a_recording_loses_its_own_score_of_this_one(tmp_path, monkeypatch, caplog):
+    pytest.importorskip("pystoi")
+    (tmp_path / "pesq.py").write_text(FAILING)
+    monkeypatch.syspath_prepend(tmp_path)  # processes that are started have it too
+    ((found, original),) = pairs(1)
+    lost = []
+    with Scorer(RATE, Choice(("si_sdr_db", "stoi", "pesq")), 1) as scorer:
+        for first_sample in (0, 1, 2, 1, 0):
+            original[0, 0] = first_sample
+            scores = scorer.submit(found, original).result()
+            lost.append([name for name, score in scores.items() if math.isnan(score)])
+    assert lost == [[], ["pesq"], ["pesq"], ["pesq"], []]
+    assert caplog.messages == ["PESQ failed, and what it failed on goes without: ValueError: not this one"]
