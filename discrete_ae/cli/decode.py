@@ -185,28 +185,13 @@ def write_audio(
     Raises:
         DataError: if the format cannot hold so many channels or such a sample rate, or the disk is full.
     """
-    import soundfile
+    from discrete_ae.data.recording import recorded_whole
 
-    from discrete_ae.writing import unwritable, written_whole
-
-    with written_whole(target) as temporary:
-        try:
-            too_long = 2 * num_samples * channels + WAV_HEADER_BYTES > MAX_WAV_BYTES
-            name = "RF64" if audio_format is Format.WAV and too_long else audio_format.upper()
-            file = soundfile.SoundFile(temporary, "w", sample_rate, channels, format=name, subtype="PCM_16")
-        except soundfile.LibsndfileError as error:
-            raise DataError(
-                f"{channels} channels at {sample_rate} Hz cannot be written as {audio_format}; use another --format"
-            ) from error
-        try:
-            with file:
-                for block in blocks:
-                    file.write(block.T.clip(-1, 1))
-            complete = soundfile.info(temporary).frames == num_samples
-        except soundfile.LibsndfileError:
-            complete = False
-        if not complete:
-            raise unwritable(target, "the disk is full, or failing")
+    too_long = 2 * num_samples * channels + WAV_HEADER_BYTES > MAX_WAV_BYTES
+    name = "RF64" if audio_format is Format.WAV and too_long else audio_format.upper()
+    with recorded_whole(target, sample_rate, channels, name) as write:
+        for block in blocks:
+            write(block)
 
 
 def _audio_format(out: Path, chosen: Format | None) -> Format:

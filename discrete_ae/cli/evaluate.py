@@ -66,6 +66,14 @@ def evaluate(
             help="Segments scored at a time, and windows on a CPU; no score depends on it.",
         ),
     ] = None,
+    save_audio: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            show_default="none",
+            help="Write what is compared into DIR, as WAV files, with two lists of them for VERSA.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", "-f", metavar="", help="Overwrite results that exist.")] = False,
 ) -> None:
     """Measure a trained model on recordings that it has not been trained on.
@@ -99,7 +107,7 @@ def evaluate(
     from discrete_ae.evaluation.segments import check_segment_seconds
 
     tally = batch.Tally()
-    targets = _targets(out, force=force)
+    targets = _targets(out, save_audio, force=force)
     check_segment_seconds(segment_seconds)
     choice = choose([name.strip() for name in metrics.split(",")] if metrics is not None else None)
     found = find_sources(data)
@@ -119,7 +127,7 @@ def evaluate(
     try:
         with batch.progress_bar(tally, "evaluating", jobs_for_bar, lambda path: probe(path).duration_s) as progress:
             runner = runner_of(model, model.encoder_window, jobs, _GPU_BATCH_S, False)
-            plan = Plan(choice, segment_seconds, runner, jobs, failed, progress)
+            plan = Plan(choice, segment_seconds, runner, jobs, failed, progress, save_audio)
             evaluation = evaluate_model(model, found.sources, str(checkpoint), plan, codebooks)
     except KeyboardInterrupt:
         tally.warn("interrupted; nothing was written")
@@ -136,7 +144,7 @@ def evaluate(
     raise typer.Exit(1 if tally.failed else 0)
 
 
-def _targets(out: Path | None, *, force: bool) -> list[Path]:
+def _targets(out: Path | None, save_audio: Path | None, *, force: bool) -> list[Path]:
     """The files to be written, which are free, or may be overwritten.
 
     Raises:
@@ -145,6 +153,13 @@ def _targets(out: Path | None, *, force: bool) -> list[Path]:
     """
     from discrete_ae.cli.files import check_free, check_out, names_file, refuse_other_suffix
 
+    if save_audio is not None:
+        from discrete_ae.evaluation.saving import saved_paths
+
+        check_out(save_audio, ())
+        if not force:
+            for path in saved_paths(save_audio):
+                check_free(path)
     if out is None:
         return []
     refuse_other_suffix(out, "evaluate", SUFFIXES)

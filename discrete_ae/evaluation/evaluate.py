@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import closing
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from discrete_ae.evaluation.perceptual import Scores
 from discrete_ae.evaluation.quantities import SEGMENT_S
 from discrete_ae.evaluation.recordings import Source
 from discrete_ae.evaluation.results import Evaluation, FileScores, overall_of
+from discrete_ae.evaluation.saving import save_pairs
 from discrete_ae.evaluation.scores import Choice, choose
 from discrete_ae.evaluation.scoring import Scorer
 from discrete_ae.evaluation.segments import check_segment_seconds, weighted_mean
@@ -51,6 +53,8 @@ class Plan(NamedTuple):
     failed: Failed = lambda source, error: None
     """Is told of every recording that could not be coded, with one line that names it; the others are done."""
     progress: Progress = lambda seconds: None
+    save_audio: Path | None = None
+    """A folder for what is compared, as WAV files; see `save_pairs`."""
     timing: bool = True
     """Whether to measure real-time factors."""
 
@@ -147,6 +151,8 @@ def evaluation_of(
     """
     check_segment_seconds(plan.segment_seconds)
     choice = plan.choice or choose()
+    if plan.save_audio is not None:
+        coded = save_pairs(coded, plan.save_audio, sample_rate)
     with Scorer(sample_rate, choice, plan.num_jobs) as scorer:
         scored = _scored(coded, scorer, plan, usage, choice)
     if not scored:

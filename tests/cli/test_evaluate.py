@@ -12,6 +12,7 @@ from discrete_ae.codec import read_daec_header
 from discrete_ae.evaluation import scores
 from discrete_ae.evaluation.quantities import SCORES
 from discrete_ae.evaluation.results import Evaluation
+from discrete_ae.evaluation.scores import SignalScores
 
 FAST = ("--metrics", "mel_distance,si_sdr_db")
 
@@ -147,6 +148,45 @@ def test_absent_packages_are_one_line_and_a_dash(command, recordings, monkeypatc
     status, _, (line,) = command("evaluate", recordings, "--metrics", "pesq")
     assert status == 2
     assert line.endswith("pip install 'discrete-ae[quality]'")
+
+
+def test_saved_audio_is_what_was_compared_under_names_of_its_own(command, recordings, tmp_path):
+    (tmp_path / "in/a").mkdir(parents=True)
+    clip = (recordings / "clip_0.wav").read_bytes()
+    for name in ("a/x y.wav", "a_x_y.wav", "A_x_y.wav", "b.v2.wav"):
+        (tmp_path / "in" / name).write_bytes(clip)
+    (tmp_path / "in/damaged.wav").write_bytes(clip[:100])
+    out = tmp_path / "pairs"
+    arguments = (tmp_path / "in", "-o", tmp_path / "x.json", "--save-audio", out, "--segment-seconds", 1, *FAST)
+    assert command("evaluate", *arguments)[0] == 1
+    lists = {}
+    for kind in ("reference", "decoded"):
+        lines = (out / f"{kind}.scp").read_text().splitlines()
+        assert lines == sorted(lines)
+        lists[kind] = dict(line.split(maxsplit=1) for line in lines)  # as VERSA and Kaldi read it
+        assert {str(path) for path in (out / kind).iterdir()} == set(lists[kind].values())
+    assert set(lists["reference"]) == set(lists["decoded"]) == {"A_x_y", "a_x_y-2", "a_x_y-3", "b.v2"}
+    evaluation = Evaluation.read_json(tmp_path / "x.json")
+    original, _ = soundfile.read(recordings / "clip_0.wav", dtype="float32")
+    for name in lists["reference"]:
+        reference, decoded = (soundfile.read(lists[kind][name], dtype="float32") for kind in lists)
+        assert reference[1] == decoded[1] == evaluation.sample_rate
+        assert np.abs(reference[0] - original).max() <= 2**-15
+        score = SignalScores(evaluation.sample_rate, ["si_sdr_db"])(decoded[0][None], reference[0][None])
+        # 16 bits are 90 dB below full scale, the codec's error a few.
+        assert score["si_sdr_db"] == pytest.approx(evaluation.files[0].scores["si_sdr_db"], abs=0.01)
+
+
+@pytest.mark.parametrize("there", ["reference", "decoded.scp"])
+def test_saved_audio_overwrites_nothing_unless_told_to(command, recordings, tmp_path, there):
+    (tmp_path / there).mkdir()
+    arguments = ("evaluate", recordings / "clip_0.wav", "--save-audio", tmp_path, *FAST)
+    status, _, (line,) = command(*arguments, checkpoint="none.ckpt")
+    assert status == 1
+    assert f"{tmp_path / there}: exists already; use --force to overwrite it" in line
+    if there == "reference":
+        assert command(*arguments, "--force")[0] == 0
+        assert sorted(path.name for path in (tmp_path / "reference").iterdir()) == ["clip_0.wav"]
 
 
 @pytest.mark.slow
