@@ -157,9 +157,10 @@ def _quantities(sort_by: str | None, chosen: Sequence[str]) -> tuple[str, str]:
         return default, default
     if sort_by not in QUANTITIES:
         raise UsageError(f"--sort-by {sort_by}: expected one of {', '.join(QUANTITIES)}")
-    if sort_by in NAMES and sort_by not in chosen:
+    if sort_by in SCORES and sort_by not in chosen:
         raise UsageError(f"--sort-by {sort_by}: is not measured; add it to --metrics, or install discrete-ae[quality]")
-    return sort_by, sort_by if sort_by in chosen else default
+    has_a_better = QUANTITIES[sort_by].higher_is_better is not None
+    return sort_by, sort_by if sort_by in chosen and has_a_better else default
 
 
 def _command(inputs: Sequence[Path], out: Path, options: Mapping[str, object]) -> str:

@@ -88,10 +88,11 @@ def evaluate(
     anything else runs, on a CPU on one thread; reading, resampling and entropy
     coding are not in them.
 
-    All scores from stoi on but zimtohrli are made for speech, and all of them need
-    pip install 'discrete-ae\\[quality]'; one that is absent or fails is a dash. DNSMOS
-    and DistillMOS hear the decoded recording alone; what they say of the original
-    stands beside them.
+    STOI and all scores after it need pip install 'discrete-ae\\[quality]', and all
+    but zimtohrli are made for speech. One whose package is absent or fails is a
+    dash. DNSMOS and DistillMOS hear the decoded recording alone; what they say of
+    the original stands beside them.
+
     A recording that cannot be coded is named, the others are done, and the exit
     status is 1.
     """

@@ -17,10 +17,11 @@ import torch
 import discrete_ae
 from discrete_ae.build import validation_recordings
 from discrete_ae.cli import main
-from discrete_ae.cli.compare import _print
+from discrete_ae.cli.compare import _print, _quantities
 from discrete_ae.cli.compare_recordings import trained_on
 from discrete_ae.cli.comparing import at_fault
 from discrete_ae.data import find_audio, split_by_hash
+from discrete_ae.errors import UsageError
 from discrete_ae.evaluation.recordings import Source
 from discrete_ae.evaluation.results import Evaluation
 from discrete_ae.model.checkpoint import KEY, STATE_PREFIX, model_state
@@ -328,3 +329,13 @@ def test_recordings_that_were_trained_on_are_told(sweep, recordings, report):
     line = f"{len(trained)} of the {len(sources)} recordings were trained on by a run"
     assert any(line in each for each in said)
     assert line in (folder / "index.html").read_text()
+
+
+def test_the_words_are_on_a_score_that_has_a_better():
+    chosen = ("mel_distance", "dnsmos_p808", "dnsmos_p808_original")
+    assert _quantities("dnsmos_p808", chosen) == ("dnsmos_p808", "dnsmos_p808")
+    for name in ("dnsmos_p808_original", "entropy_bits"):
+        assert _quantities(name, chosen) == (name, "mel_distance")
+    for name in ("distillmos", "distillmos_original"):
+        with pytest.raises(UsageError, match="is not measured"):
+            _quantities(name, chosen)
