@@ -28,6 +28,7 @@ from discrete_ae.build import build_training
 
 SCORES = {
     "pesq": ("PESQ ↑", 2),
+    "visqol": ("ViSQOL ↑", 2),
     "stoi": ("STOI ↑", 3),
     "si_sdr_db": ("SI-SDR, dB ↑", 2),
     "mel_distance": ("mel distance ↓", 3),

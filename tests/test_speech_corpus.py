@@ -1,0 +1,88 @@
+"""benchmarks/speech_corpus.py: what is apart, what is left out, what is said of a missing package."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import soundfile
+
+SCRIPT = Path(__file__).parents[1] / "benchmarks" / "speech_corpus.py"
+
+
+@pytest.fixture(scope="module")
+def corpus() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("speech_corpus", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look
+    spec.loader.exec_module(module)
+    return module
+
+
+def recordings(folder: Path, count: int, seconds: float = 1.0) -> list[Path]:
+    """Write `count` recordings, each a constant of its own: number n has the level n / 1000."""
+    folder.mkdir()
+    paths = [folder / f"text{n}.wav" for n in range(count)]
+    for n, path in enumerate(paths):
+        soundfile.write(path, np.full(round(seconds * 16000), n / 1000, dtype=np.float32), 16000, subtype="FLOAT")
+    return paths
+
+
+def texts_of(folder: Path) -> set[int]:
+    """Return the numbers of the recordings in a folder's files."""
+    levels = [np.unique((soundfile.read(path)[0] * 1000).round()) for path in folder.rglob("*.flac")]
+    return {int(level) for found in levels for level in found if level}
+
+
+def test_a_text_is_on_one_side_whoever_says_it_and_a_held_out_voice_too(corpus, tmp_path):
+    voices = [
+        corpus.Source("prompts-it", "it", "it", "*", "CC0", True),
+        corpus.Source("prompts-ru", "ru", "ru", "*", "GPL"),
+    ]
+    held_out = corpus.Source("other", "fr", "fr", "*", "GPL", side="test")
+    for source in (*voices, held_out):
+        corpus.lay_out(source, recordings(tmp_path / source.voice, 400), tmp_path / "out", "all")
+    train = texts_of(tmp_path / "out/train")
+    assert texts_of(tmp_path / "out/train/it") | texts_of(tmp_path / "out/train/ru") == train
+    for side in ("validation", "test"):
+        assert {path.name for path in (tmp_path / "out" / side / "other_texts").iterdir()} == {"it", "ru"}
+        assert not texts_of(tmp_path / "out" / side / "other_texts") & train
+    assert len(train) > 300  # about 92 % of 400, less what is left over of joining
+    assert [path.parts[-2:] for path in (tmp_path / "out").rglob("fr")] == [("other_voices", "fr")]
+
+
+def test_permissive_trains_on_no_other_licence_and_holds_out_the_same(corpus, tmp_path):
+    source, paths = corpus.Source("prompts-ru", "ru", "ru", "*", "GPL"), recordings(tmp_path / "ru", 400)
+    for licences in ("all", "permissive"):
+        corpus.lay_out(source, paths, tmp_path / licences, licences)
+    assert not (tmp_path / "permissive/train").exists()
+    held_out = [
+        sorted(
+            (path.relative_to(tmp_path / licences), path.read_bytes())
+            for path in (tmp_path / licences).rglob("te*/**/*.flac")
+        )
+        for licences in ("all", "permissive")
+    ]
+    assert held_out[0] == held_out[1] != []
+
+
+def test_short_recordings_are_joined_with_a_pause(corpus, tmp_path):
+    paths = recordings(tmp_path / "it", 7)
+    (first, second) = corpus.joined(paths, 2.5)
+    # Two recordings are 2 s and a pause, three are enough; the seventh is left over.
+    assert len(first) == len(second) == round((3 + 2 * corpus.PAUSE_S) * 16000)
+
+
+def test_missing_packages_are_named_with_what_to_type(tmp_path):
+    ended = subprocess.run(
+        [sys.executable, SCRIPT, tmp_path, tmp_path / "out"], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert "apt-get download asterisk-core-sounds-en-g722" in line
+    assert "dpkg -x" in line
