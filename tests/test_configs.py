@@ -272,7 +272,7 @@ FRONT_ENDS = {
     "spectral at 44.1 kHz": (["model.sample_rate=44100", "model.encoder.hop_length=441"], 44100, 100),
     "spectral at 48 kHz": (["model.sample_rate=48000", "model.encoder.hop_length=960"], 48000, 50),
     "spectral, STFT": (["model.encoder.front=stft", "model.decoder.head=istft"], 16000, 50),
-    "spectral, subframes": (["model.encoder.front=compressed", "model.encoder.subframes=2"], 16000, 50),
+    "spectral, lapped": (["model.encoder.front=lapped", "model.decoder.head=lapped"], 16000, 50),
     "spectral, causal": (["model.encoder.causal=true"], 16000, 50),
     "conv at 24 kHz": (["model=conv/tiny", "model.sample_rate=24000"], 24000, 75),
     "conv at 44.1 kHz": (["model=conv/tiny", "model.sample_rate=44100", "model.encoder.strides=[3,3,7,7]"], 44100, 100),

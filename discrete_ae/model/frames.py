@@ -3,8 +3,8 @@
 - lapped: the modulated complex lapped transform (Malvar 1999) of two hops, cosine and sine projections under a sine
   window. Its cosine part alone is the modified discrete cosine transform (Princen & Bradley 1986), whose overlap-add is
   orthonormal: an error in the coefficients is the same error in the waveform.
-- compressed: the lapped front with magnitudes raised to the power of 0.3, and their logarithms beside them. Of linear
-  coefficients a network sees little but the loudest.
+- leveled: the lapped front with the logarithms of its magnitudes beside it. Of linear coefficients alone a network sees
+  little but the loudest; of logarithms alone, little of the waveform.
 - envelope: the lapped head with each coefficient a value times the exponential of another: the level of a spectrum and
   its fine structure come from two outputs.
 - stft, istft: the Fourier transform of four hops under a Hann window; on the way back from log magnitude and phase,
@@ -23,8 +23,8 @@ from torch.nn.functional import pad
 
 HANN_OVERLAP = 1.5  # sum of the squares of Hann windows that lie a quarter of their length apart
 LOUDEST = 5.0  # of a log magnitude
-COMPRESSION = 0.3  # the power to which magnitudes are raised
-QUIETEST = 1e-4  # magnitude that counts as silence
+QUIETEST = 1e-4  # magnitude that is added, so that silence has a logarithm
+MIDDLE = -2.0  # of the logarithms of speech, to the base of 10
 
 
 def lapped_basis(hop_length: int) -> tuple[Tensor, Tensor]:
@@ -123,22 +123,6 @@ class LappedHead(Transform):
             return _single(features) @ self.basis
 
 
-class CompressedFront(LappedFront):
-    """Windows of two hops to cosine and sine coefficients of compressed magnitude, and the logarithms of magnitudes."""
-
-    def __init__(self, hop_length: int) -> None:
-        super().__init__(hop_length)
-        self.num_features = 3 * hop_length
-
-    def forward(self, windows: Tensor) -> Tensor:
-        """See Transform."""
-        with _full_precision(windows):
-            cosines, sines = super().forward(windows).chunk(2, dim=-1)
-            power = cosines.square() + sines.square() + QUIETEST**2
-            gain = power ** ((COMPRESSION - 1) / 2)
-            return torch.cat([cosines * gain, sines * gain, power.log10() / 2 + 2], dim=-1)
-
-
 class LeveledFront(LappedFront):
     """Windows of two hops to cosine and sine coefficients, and the logarithms of their magnitudes."""
 
@@ -147,12 +131,13 @@ class LeveledFront(LappedFront):
         self.num_features = 3 * hop_length
 
     def forward(self, windows: Tensor) -> Tensor:
-        """See Transform."""
+        """See Transform; both kinds of features vary by about as much in speech of the usual level."""
         with _full_precision(windows):
-            both = super().forward(windows)
-            cosines, sines = both.chunk(2, dim=-1)
-            power = cosines.square() + sines.square() + QUIETEST**2
-            return torch.cat([10 * both, power.log10() / 2 + 2], dim=-1)
+            coefficients = super().forward(windows)
+            cosines, sines = coefficients.chunk(2, dim=-1)
+            power = cosines.square() + sines.square()
+            levels = (power + QUIETEST**2).log10() / 2 - MIDDLE
+            return torch.cat([10 * coefficients, levels], dim=-1)
 
 
 class EnvelopeHead(LappedHead):
@@ -232,7 +217,6 @@ class Patch(Transform):
 
 FRONTS = {
     "lapped": LappedFront,
-    "compressed": CompressedFront,
     "leveled": LeveledFront,
     "stft": STFTFront,
     "patch": Patch,

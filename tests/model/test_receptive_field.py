@@ -38,17 +38,13 @@ PAIRS: dict[str, Callable[[bool], tuple[Encoder, Decoder]]] = {
         cls(channels=1, width=4, strides=(1,), dim=6, causal=causal) for cls in (ConvEncoder, ConvDecoder)
     ),
     "spectral": lambda causal: (SpectralEncoder(**SPECTRAL, causal=causal), SpectralDecoder(**SPECTRAL, causal=causal)),
+    "spectral, lapped": lambda causal: (
+        SpectralEncoder(**SPECTRAL, front="lapped", causal=causal),
+        SpectralDecoder(**SPECTRAL, head="patch" if causal else "lapped", causal=causal),
+    ),
     "spectral of STFTs": lambda causal: (
         SpectralEncoder(**SPECTRAL, front="stft", causal=causal),
         SpectralDecoder(**SPECTRAL, head="patch" if causal else "istft", causal=causal),
-    ),
-    "spectral of subframes": lambda causal: (
-        SpectralEncoder(**SPECTRAL, front="compressed", subframes=2, causal=causal),
-        SpectralDecoder(**SPECTRAL, head="patch" if causal else "envelope", subframes=2, causal=causal),
-    ),
-    "spectral of fine subframes": lambda causal: (
-        SpectralEncoder(**SPECTRAL, subframes=3, subframe_dim=5, subframe_depth=2, causal=causal),
-        SpectralDecoder(**SPECTRAL, subframes=3, subframe_dim=5, subframe_depth=2, causal=causal),
     ),
     "spectral of patches": lambda causal: (
         SpectralEncoder(**SPECTRAL, front="patch", causal=causal),

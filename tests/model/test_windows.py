@@ -26,10 +26,10 @@ def ste():
     return ScalarQuantizer([4, 4], 3, StraightThrough())
 
 
-def spectral(channels=1, causal=False, front="lapped", head=None, subframes=1):
+def spectral(channels=1, causal=False, front="leveled", head=None):
     return (
-        SpectralEncoder(channels, 12, 8, 2, 3, front, causal, subframes),
-        SpectralDecoder(channels, 12, 8, 2, 3, head, causal, subframes),
+        SpectralEncoder(channels, 12, 8, 2, 3, front, causal),
+        SpectralDecoder(channels, 12, 8, 2, 3, head, causal),
     )
 
 
@@ -46,8 +46,8 @@ FAMILIES = {
     "spectral": lambda: (spectral(), ste()),
     "spectral, causal": lambda: (spectral(causal=True), ste()),
     "spectral, stereo": lambda: (spectral(2), ste()),
+    "spectral, lapped": lambda: (spectral(front="lapped", head="lapped"), ste()),
     "spectral, stft": lambda: (spectral(front="stft", head="istft"), ste()),
-    "spectral, subframes": lambda: (spectral(front="compressed", head="envelope", subframes=2), ste()),
     "spectral, gumbel": lambda: (spectral(), GumbelSoftmaxQuantizer(16, 3, 2)),
     "spectral, residual": lambda: (spectral(), residual()),
     "conv": lambda: (conv(), ste()),
