@@ -1,6 +1,6 @@
 """Where the time of a training step goes: waiting for data, by operation, and on a GPU how long that is busy.
 
-    python benchmarks/step_profile.py experiment=speech_16k_3kbps data.root=/path/to/speech
+    python benchmarks/step_profile.py experiment=speech_16k data.root=/path/to/speech
     python benchmarks/step_profile.py --steps 10 model=spectral/tiny
 
 The steps are those of `python train.py` with the same settings, without validations, checkpoints and logs.

@@ -303,7 +303,7 @@ EXPERIMENTS = {
     "quick_cpu": (16000, 1, 50, 3.2, None),
     "compare": (16000, 1, 50, 3.2, None),
     "tune": (16000, 1, 50, 3.2, None),
-    "speech_16k_3kbps": (16000, 1, 50, 3.2, None),
+    "speech_16k": (16000, 1, 50, 6.4, None),
     "music_44k_8kbps": (44100, 2, 100, 8.0, None),
     "dac_like": (16000, 1, 50, 6.0, 73.9),  # DAC at 16 kHz has 74 M (arXiv:2306.06546)
     "encodec_like": (24000, 1, 75, 6.0, 14.8),  # EnCodec has 14.9 M with its recurrent layers (arXiv:2210.13438)
