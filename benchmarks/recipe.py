@@ -35,11 +35,13 @@ SCORES = {
 }
 HEADER = """# The search for the recipe of speech_16k
 
-`python benchmarks/recipe.py corpus runs {rounds} --table`, with `corpus` by `benchmarks/speech_corpus.py`; one thread of
-{machine}; {versions}. Every candidate has the same processor time, so that what costs more a step sees less
-audio. Scores are means over 36 clips of three voices that are in no training set (`test/other_voices`), and PESQ also
-over `test/other_texts` of the voices trained on. "Predicted" was written down before the candidate ran. Short runs say
-which way to go, not how good a codec becomes."""
+`python benchmarks/recipe.py corpus runs {rounds} --table`,
+with `corpus` by `benchmarks/speech_corpus.py`; one thread of {machine}; {versions}.
+
+Every candidate has the same processor time, so that what costs more a step sees less audio. Scores are means over 36
+clips of three voices that are in no training set (`test/other_voices`), and PESQ also over `test/other_texts` of the
+voices trained on. "Predicted" was written down before the candidate ran. Short runs say which way to go, not how good a
+codec becomes. What was tried and taken out again is in the code of an earlier commit, which its round names."""
 
 
 def processor_seconds(command: list[str], log: Path) -> float:

@@ -4,13 +4,12 @@ from discrete_ae.losses.adversarial import Adversary
 from discrete_ae.losses.balancer import LossBalancer
 from discrete_ae.losses.discriminators import MultiBandSTFTDiscriminator, MultiPeriodDiscriminator
 from discrete_ae.losses.mel import MultiScaleMel
-from discrete_ae.losses.stft import BandSNR, ComplexSTFT, CompressedSTFT, MultiResolutionSTFT
+from discrete_ae.losses.stft import ComplexSTFT, CompressedSTFT, MultiResolutionSTFT
 from discrete_ae.losses.waveform import LogSNR, NegativeSISDR, WaveformL1
 from discrete_ae.losses.weighted import LossValues, WeightedLoss
 
 __all__ = [
     "Adversary",
-    "BandSNR",
     "ComplexSTFT",
     "CompressedSTFT",
     "LogSNR",

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-import torchaudio.functional as audio_functional
 from torch import Tensor, nn
 
 from discrete_ae.losses.frames import at_least_4_samples, filled_up
@@ -149,56 +148,6 @@ class CompressedSTFT(nn.Module):
         power = parts.square().sum(dim=-1)
         gain = (power + self.floor**2) ** ((self.exponent - 1) / 2)
         return parts * gain[..., None], (power + self.floor**2) ** (self.exponent / 2)
-
-
-class BandSNR(nn.Module):
-    """ln(1 + noise power / signal power) of every mel band and frame, mean over both and the window lengths.
-
-    A segmental signal-to-noise ratio by bands (Hu & Loizou 2008, section II), which hears a quiet band as much as a loud
-    one, where that of the waveform is decided by the loudest harmonics.
-
-    Args:
-        sample_rate: in Hz.
-        window_lengths: in samples.
-        num_mels: mel bands for each window length.
-        floor_db: the signal's power counts as at least this much of white noise, in dB full scale.
-
-    Raises:
-        ValueError: if window_lengths and num_mels differ in length, there is none, or a window is below 4 samples.
-    """
-
-    def __init__(
-        self,
-        sample_rate: int,
-        window_lengths: Sequence[int] = (512,),
-        num_mels: Sequence[int] = (40,),
-        floor_db: float = -70.0,
-    ) -> None:
-        super().__init__()
-        if len(window_lengths) != len(num_mels):
-            raise ValueError(
-                f"expected one num_mels for each of window_lengths, got {list(num_mels)} for {list(window_lengths)}"
-            )
-        self.floor = 10 ** (floor_db / 10)
-        self.spectrograms = _spectrograms(window_lengths, power=None)
-        for name, length, bands in zip(self.spectrograms_names(), window_lengths, num_mels, strict=True):
-            bank = audio_functional.melscale_fbanks(length // 2 + 1, 0.0, sample_rate / 2, bands, sample_rate)
-            self.register_buffer(name, (bank / bank.sum(dim=0).clamp_min(1e-6)).T, persistent=False)
-
-    def spectrograms_names(self) -> list[str]:
-        return [f"bank_{i}" for i in range(len(self.spectrograms))]
-
-    def forward(self, reconstruction: Tensor, target: Tensor) -> Tensor:
-        """See the module."""
-        distances = []
-        for name, spectrogram in zip(self.spectrograms_names(), self.spectrograms, strict=True):
-            bank = getattr(self, name)
-            noise, signal = (
-                bank @ torch.view_as_real(spectrogram(part)).square().sum(dim=-1)
-                for part in (reconstruction - target, target)
-            )
-            distances.append(torch.log1p(noise / signal.clamp_min(self.floor)).mean())
-        return torch.stack(distances).mean()
 
 
 def _spectrograms(window_lengths: Sequence[int], power: int | None) -> nn.ModuleList:
