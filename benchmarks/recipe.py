@@ -41,7 +41,9 @@ with `corpus` by `benchmarks/speech_corpus.py`; one thread of {machine}; {versio
 Every candidate has the same processor time, so that what costs more a step sees less audio. Scores are means over 36
 clips of three voices that are in no training set (`test/other_voices`), and PESQ also over `test/other_texts` of the
 voices trained on. "Predicted" was written down before the candidate ran. Short runs say which way to go, not how good a
-codec becomes. What was tried and taken out again is in the code of an earlier commit, which its round names."""
+codec becomes; there is one seed of each. Times of a step were taken beside other work and vary by some percent. From
+`objective` on, the code was a working copy close to commit 79f8f9a. What was tried and taken out
+again is in the code of an earlier commit, which its round names."""
 
 
 def processor_seconds(command: list[str], log: Path) -> float:
