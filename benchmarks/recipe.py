@@ -4,8 +4,10 @@
     python benchmarks/recipe.py corpus runs --table       write benchmarks/results/recipe.md from what is there
 
 `corpus` is what speech_corpus.py wrote. A candidate's number of steps is that which its round's minutes of one core
-allow, by a trial of some steps, so that a larger model or a dearer loss sees less audio. `runs` keeps one folder a
-candidate, with the run and evaluation.json; one whose evaluation is there is not trained again.
+allow, by a trial of some steps, so that a larger model or a dearer loss sees less audio. A round may start all of its
+candidates `from` the weights of a checkpoint, a path below `runs`; a round or a candidate may be scored from its first
+`codebooks` alone. `runs` keeps one folder a candidate, with the run and evaluation.json; one that has its evaluation is
+not trained again.
 """
 
 import argparse
@@ -29,6 +31,7 @@ from discrete_ae.build import build_training
 SCORES = {
     "pesq": ("PESQ ↑", 2),
     "visqol": ("ViSQOL ↑", 2),
+    "dnsmos_p808": ("DNSMOS ↑", 2),
     "stoi": ("STOI ↑", 3),
     "si_sdr_db": ("SI-SDR, dB ↑", 2),
     "mel_distance": ("mel distance ↓", 3),
@@ -92,6 +95,8 @@ def run(name: str, round_: dict[str, Any], candidate: dict[str, Any], corpus: Pa
     corpus = corpus.with_name(candidate["corpus"]) if "corpus" in candidate else corpus
     data = [f"data.root={corpus / 'train'}", f"data.validation_root={corpus / 'validation'}", "trainer=cpu"]
     overrides = [*data, *round_["overrides"].split(), *candidate["overrides"].split()]
+    if "from" in round_:
+        overrides.append(f"init_from={runs / round_['from']}")
     step_s = step_seconds(overrides)
     steps = round(round_["minutes"] * 60 / step_s)
     print(f"{name}: {step_s * 1000:.0f} ms a step, {steps} steps", flush=True)
@@ -103,13 +108,12 @@ def run(name: str, round_: dict[str, Any], candidate: dict[str, Any], corpus: Pa
     without = [f"callbacks.{name}=null" for name in ("entropy_model", "clips", "code_histograms")]
     spent_s = processor_seconds([sys.executable, str(REPOSITORY / "train.py"), *overrides, *length, *without], log)
     (folder / "training.json").write_text(json.dumps({"steps": steps, "step_s": step_s, "minutes": spent_s / 60}))
-    evaluate = [
-        str(Path(sys.executable).with_name("discrete-ae")),
-        "evaluate",
-        "-c",
-        str(folder / "run/checkpoints/last.ckpt"),
-    ]
-    processor_seconds([*evaluate, str(corpus / "test"), "-o", str(folder / "evaluation.json"), "--jobs", "1"], log)
+    program = str(Path(sys.executable).with_name("discrete-ae"))
+    scored = [f"--metrics={','.join(SCORES)}", "--jobs=1", f"--out={folder / 'evaluation.json'}"]
+    if "codebooks" in round_ | candidate:
+        scored.append(f"--codebooks={(round_ | candidate)['codebooks']}")
+    checkpoint = str(folder / "run/checkpoints/last.ckpt")
+    processor_seconds([program, "evaluate", str(corpus / "test"), "-c", checkpoint, *scored], log)
     print(
         f"{name}: "
         + ", ".join(f"{score} {value}" for score, value in scores(folder, names(corpus / "test/other_voices")).items()),
