@@ -14,13 +14,14 @@ from discrete_ae.cli.options import (
     DeviceOption,
     JobsOption,
     SkipExistingOption,
+    check_codebooks,
     load_model,
     runner_of,
 )
 from discrete_ae.errors import UsageError
 
 if TYPE_CHECKING:
-    from discrete_ae.model import DiscreteAutoencoder
+    pass
 
 
 class Format(StrEnum):
@@ -145,7 +146,7 @@ def encode(
             raise UsageError(f"--device {device} and {overrides[0]}: give trainer.accelerator= instead of --device")
         planned = plan(sources, target, SUFFIXES, suffix)
         model = load_model(checkpoint, Device.CPU if overrides else device)
-        _check_count(model, codebooks)
+        check_codebooks(model, codebooks)
         if is_folder and (target / MANIFEST_NAME).exists():
             read_manifest(target)  # before the work: it is to be added to
         runner = runner_of(model, model.encoder_window, jobs, batch_seconds, deterministic)
@@ -187,12 +188,3 @@ def _format(out: Path, chosen: Format | None) -> Format:
     if chosen not in (None, named):
         raise UsageError(f"--format {chosen}, but -o {out}; make them agree")
     return named
-
-
-def _check_count(model: "DiscreteAutoencoder", codebooks: int | None) -> None:
-    if codebooks not in (None, *model.quantizer.decodable_counts):
-        counts = ", ".join(map(str, model.quantizer.decodable_counts))
-        raise UsageError(
-            f"--codebooks {codebooks}: this model decodes from {counts}; only a residual quantizer, such as "
-            "that of a run with quantizer=rvq, decodes from fewer than all"
-        )

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from discrete_ae.cli.options import CheckpointOption, Device, DeviceOption, load_model, runner_of
-from discrete_ae.errors import DataError, UsageError
+from discrete_ae.cli.options import CheckpointOption, Device, DeviceOption, check_codebooks, load_model, runner_of
+from discrete_ae.errors import DataError
 from discrete_ae.evaluation.quantities import ALL, NAMES, SCORES, SEGMENT_S
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def evaluate(
     choice = choose([name.strip() for name in metrics.split(",")] if metrics is not None else None)
     found = find_sources(data)
     model = load_model(checkpoint, device)
-    _check_count(model, codebooks)
+    check_codebooks(model, codebooks)
     for problem in found.problems:
         tally.fail(problem)
     if not found.sources:
@@ -137,7 +137,7 @@ def evaluate(
         write = evaluation.write_csv if target.suffix.lower() == ".csv" else evaluation.write_json
         write(target)
     console = Console() if Console().is_terminal else Console(width=120)
-    console.print(_title(evaluation), soft_wrap=True, markup=False, highlight=False)
+    console.print(_title(evaluation, model), soft_wrap=True, markup=False, highlight=False)
     console.print(_of_recordings(evaluation, choice.missing))
     console.print(_of_all(evaluation))
     for target in targets:
@@ -172,22 +172,16 @@ def _targets(out: Path | None, save_audio: Path | None, *, force: bool) -> list[
     return targets
 
 
-def _check_count(model: "DiscreteAutoencoder", codebooks: int | None) -> None:
-    if codebooks is None or codebooks in model.quantizer.decodable_counts:
-        return
-    counts = ", ".join(map(str, model.quantizer.decodable_counts))
-    decodes = f"decodes from {counts}" if counts else "has no codes"
-    raise UsageError(f"--codebooks {codebooks}: this model {decodes}; only a residual quantizer decodes from fewer")
-
-
-def _title(evaluation: "Evaluation") -> str:
+def _title(evaluation: "Evaluation", model: "DiscreteAutoencoder") -> str:
     from discrete_ae.cli.batch import amount
 
     count = len(evaluation.files)
     duration = amount(sum(file.duration_s for file in evaluation.files))
     recordings = "1 recording" if count == 1 else f"{count} recordings"
     alone = ", each channel alone" if evaluation.settings["channels"] == 1 else ""
-    return f"{evaluation.codec}: {recordings}, {duration}, compared at {evaluation.sample_rate} Hz{alone}"
+    used, there = evaluation.settings["codebooks"], model.quantizer.num_codebooks
+    fewer = "" if used == there else f", {used} of {there} codebooks"
+    return f"{evaluation.codec}: {recordings}, {duration}, compared at {evaluation.sample_rate} Hz{alone}{fewer}"
 
 
 def _of_recordings(evaluation: "Evaluation", missing: Sequence[str]) -> "Table":

@@ -69,6 +69,20 @@ def runner_of(
     return Runner(jobs, max(1, round(batch_seconds * model.frame_rate_hz / window.length)), deterministic)
 
 
+def check_codebooks(model: "DiscreteAutoencoder", codebooks: int | None) -> None:
+    """Refuse a number of codebooks from which a model does not decode; None, all of them, always will do.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if codebooks is None:
+        return
+    try:
+        model.quantizer.check_count(codebooks)
+    except ValueError as error:
+        raise UsageError(f"--codebooks: {str(error).removeprefix('num_codebooks: ')}") from error
+
+
 def load_model(checkpoint: Path, device: Device) -> "DiscreteAutoencoder":
     """Load the model of a checkpoint or bundle onto the chosen device.
 

@@ -105,7 +105,7 @@ def test_mistakes_are_one_line(command, recordings, tmp_path):
     for arguments, expected, words in (
         ((recordings, "--metrics", "mel"), 2, "expected all, or some of mel_distance"),
         ((recordings, "--metrics", ""), 2, "expected all, or some of mel_distance"),
-        ((recordings, "--codebooks", 1), 2, "--codebooks 1: this model decodes from 2"),
+        ((recordings, "--codebooks", 1), 2, "--codebooks: expected 2, since only a residual"),
         ((recordings, "-o", tmp_path / "x.wav"), 2, "evaluate writes .json or .csv"),
         ((recordings, "-o", tmp_path / "file"), 1, "not a folder"),
         ((recordings, "-o", tmp_path / "file/x.json"), 1, "not a folder"),
