@@ -1,17 +1,19 @@
-"""A trained model at every rate it has, beside Opus and Codec 2, on recordings that it has not been trained on.
+"""A trained model decoded from few and from many of its codebooks, beside Opus and Codec 2.
 
-    python benchmarks/rates.py CHECKPOINT corpus/test/other_voices [NAME]
+    python benchmarks/rates.py CHECKPOINT corpus/test/other_voices
 
-Writes benchmarks/results/NAME.md, speech_16k.md unless told otherwise. Wants opus-tools, codec2 and
-'discrete-ae[quality]'; some minutes of one core.
+`corpus` is what speech_corpus.py wrote; other recordings that the model was not trained on will do. Writes
+benchmarks/results/NAME.md. Wants opus-tools, codec2 and 'discrete-ae[quality]'; 15 s of one core for a second of audio.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from _common import publish, table, versions
 
 import discrete_ae
+from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.baselines import BaselineCodec, evaluate_baseline
 from discrete_ae.evaluation.evaluate import Plan, evaluate
 from discrete_ae.evaluation.programs import Codec2, Opus, codec2_installed, opus_installed
@@ -27,10 +29,10 @@ OPUS_BPS = (6000, 8000, 12000)
 
 
 def row(label: str, evaluation: Evaluation) -> list[str]:
-    """Of the table: mean scores with half of their 95 % interval."""
+    """Of the table: both rates, mean scores with half of their 95 % interval."""
     means = evaluation.means()
-    bps = evaluation.overall["nominal_bitrate_bps"]
-    cells = [label, f"{(bps or 0.0) / 1000:.1f}"]
+    rates = [evaluation.overall[f"{kind}_bitrate_bps"] for kind in ("nominal", "entropy_coded")]
+    cells = [label, *("–" if bps is None else f"{bps / 1000:.2f}" for bps in rates)]
     for name in NAMES:
         mean, low, high = means[name].mean, means[name].low, means[name].high
         cells.append(f"{mean:.{SCORES[name].digits}f} ± {(high - low) / 2:.{SCORES[name].digits}f}")
@@ -40,40 +42,60 @@ def row(label: str, evaluation: Evaluation) -> list[str]:
 def main() -> None:
     """Measure and publish."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("recordings", type=Path)
-    parser.add_argument("name", nargs="?", default="speech_16k")
+    parser.add_argument("checkpoint", type=Path, help="best.ckpt or last.ckpt of a run")
+    parser.add_argument("recordings", type=Path, help="a recording, or a folder of them")
+    parser.add_argument("--name", default="speech_16k", help="of the file below benchmarks/results")
     given = parser.parse_args()
-    model = discrete_ae.load(given.checkpoint)
-    steps = read_training_state(given.checkpoint).global_step
-    found = find_sources([given.recordings])
+    try:
+        measure(given.checkpoint, given.recordings, given.name)
+    except (DataError, UsageError) as error:
+        sys.exit(str(error))
+
+
+def measure(checkpoint: Path, recordings: Path, name: str) -> None:
+    """Write the table.
+
+    Raises:
+        DataError: the checkpoint or a recording cannot be read.
+        UsageError: a score's package is not installed.
+    """
+    opus, codec2 = opus_installed(), codec2_installed()
+    if not (opus.is_there and codec2.is_there):
+        sys.exit("opusenc, opusdec, c2enc and c2dec are wanted; type: apt-get install opus-tools codec2")
+    model = discrete_ae.load(checkpoint)
+    steps = read_training_state(checkpoint).global_step
+    found = find_sources([recordings])
     if found.problems:
-        raise SystemExit(str(found.problems[0]))
-    plan = Plan(choice=choose(NAMES), jobs=1, timing=False)
+        raise found.problems[0]
+    choice = choose(NAMES)
+    plan = Plan(choice=choice, jobs=1, timing=False)
     rows = []
     for count in [count for count in CODEBOOKS if count in model.quantizer.decodable_counts]:
         books = f"{count} codebook{'s' if count > 1 else ''}"
-        rows.append(row(books, evaluate(model, found.sources, str(given.checkpoint), plan, count)))
+        rows.append(row(books, evaluate(model, found.sources, str(checkpoint), plan, count)))
         print(*rows[-1], flush=True)
-    programs = [BaselineCodec(Opus(float(bps)), opus_installed().version) for bps in OPUS_BPS]
-    programs.append(BaselineCodec(Codec2("3200"), codec2_installed().version, keeps_waveform=False))
+    programs = [BaselineCodec(Opus(float(bps)), opus.version) for bps in OPUS_BPS]
+    programs.append(BaselineCodec(Codec2("3200"), codec2.version, keeps_waveform=False))
     for program in programs:
         rows.append(row(program.name, evaluate_baseline(program, found.sources, model.sample_rate, plan=plan)))
         print(*rows[-1], flush=True)
     scores = [SCORES[name] for name in NAMES]
     units = [f"{score.label}, {score.unit}" if score.unit else score.label for score in scores]
+    packages = [package for score in scores for package in score.packages]
     labels = [f"{unit} {'↑' if score.higher_is_better else '↓'}" for unit, score in zip(units, scores, strict=True)]
     publish(
         [
-            f"# {given.name}",
+            f"# {name}: quality by rate",
             "",
-            f"`python benchmarks/rates.py {given.checkpoint.name} {given.recordings.name} {given.name}`; {versions()}. "
-            f"The model is that of {steps} steps, {model.model_hash}. Means over {len(found.sources)} recordings, with "
-            "half of the 95 % interval of a bootstrap over them.",
+            f"`python benchmarks/rates.py {checkpoint.name} {'/'.join(recordings.parts[-2:])} --name {name}`; "
+            f"{versions(*packages)}, {opus.version}, {codec2.version}. The model after {steps} steps of training, "
+            f"hash {(model.model_hash or '')[:12]}. Means over {len(found.sources)} recordings, with half of the 95 % "
+            "interval of a bootstrap over them. The second rate is that of the entropy-coded codes, for Opus that of "
+            "its packets.",
             "",
-            *table(["", "kbps", *labels], rows),
+            *table(["", "nominal, kbps", "spent, kbps", *labels], rows),
         ],
-        given.name,
+        name,
     )
 
 

@@ -166,18 +166,25 @@ def lines(rounds: dict[str, Any], corpus: Path, runs: Path) -> list[str]:
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("corpus", type=Path)
-    parser.add_argument("runs", type=Path)
-    parser.add_argument("rounds", nargs="*")
-    parser.add_argument("--table", action="store_true")
-    given = parser.parse_args()
-    torch.set_num_threads(1)
     rounds = yaml.safe_load((REPOSITORY / "benchmarks/recipe.yaml").read_text())
+    parser.add_argument("corpus", type=Path, help="a folder")
+    parser.add_argument("runs", type=Path, help="a folder, made where there is none")
+    parser.add_argument("rounds", nargs="*", help=f"of {', '.join(rounds)}; or one candidate of a round, ROUND/NAME")
+    parser.add_argument("--table", action="store_true", help="write the table")
+    given = parser.parse_args()
+    known = {f"{title}/{name}": title for title, round_ in rounds.items() for name in round_["candidates"]}
     for chosen in given.rounds:
-        title, _, only = chosen.partition("/")
-        for name, candidate in rounds[title]["candidates"].items():
-            if only in ("", name):
-                run(f"{title}/{name}", rounds[title], candidate, given.corpus.resolve(), given.runs.resolve())
+        if chosen not in (*known, *rounds):
+            sys.exit(f"{chosen}: expected one of {', '.join(rounds)}, or one of {', '.join(known)}")
+    if not (given.rounds or given.table):
+        parser.error("name a round, or --table")
+    if not (given.corpus / "train").is_dir():
+        sys.exit(f"{given.corpus}: expected a folder with train, validation and test, as speech_corpus.py writes it")
+    torch.set_num_threads(1)
+    for name, title in known.items():
+        if name in given.rounds or title in given.rounds:
+            candidate = rounds[title]["candidates"][name.partition("/")[2]]
+            run(name, rounds[title], candidate, given.corpus.resolve(), given.runs.resolve())
     if given.table:
         publish(
             [
