@@ -94,7 +94,8 @@ def run(name: str, round_: dict[str, Any], candidate: dict[str, Any], corpus: Pa
     log = folder / "log.txt"
     corpus = corpus.with_name(candidate["corpus"]) if "corpus" in candidate else corpus
     data = [f"data.root={corpus / 'train'}", f"data.validation_root={corpus / 'validation'}", "trainer=cpu"]
-    overrides = [*data, *round_["overrides"].split(), *candidate["overrides"].split()]
+    given = [*data, *round_["overrides"].split(), *candidate["overrides"].split()]
+    overrides = list({override.partition("=")[0]: override for override in given}.values())  # a candidate's come last
     if "from" in round_:
         overrides.append(f"init_from={runs / round_['from']}")
     step_s = step_seconds(overrides)
