@@ -17,12 +17,13 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(INSTALLED): pyproject.toml constraints.txt
+	@echo "installing about 6 GB into $(VENV), which takes some minutes"
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
 	@touch $@
 
 .PHONY: install
-install: $(INSTALLED) ## make .venv and install everything (about 5 GB, torch is most of it)
+install: $(INSTALLED) ## make .venv and install everything (about 6 GB, torch is most of it)
 
 .PHONY: train
 train: $(INSTALLED) ## train a small model on the recordings in data/ (ARGS="quantizer=fourier")
