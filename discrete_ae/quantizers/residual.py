@@ -1,9 +1,6 @@
 """Residual quantization of any quantizer: each stage codes what the stages before it left over.
 
-Zeghidour et al. 2021 (SoundStream, arXiv:2107.03312, section III.C). Ours differs in four points:
-- The channels may be in groups, each with stages of its own, the first group's before the second's. With n stages of b
-  bits on d channels, what is left over is 6 n b / d dB down if all channels count alike: few channels serve a low
-  rate, and cannot take in a high one.
+Zeghidour et al. 2021 (SoundStream, arXiv:2107.03312, section III.C). Ours differs in three points:
 - What is left over is counted from the exact, decoded values in training too, so that every stage learns on what it
   will be given when codes are made; a stage whose training forward is soft or noisy still hands on a soft value.
 - The gradient of the latents is the mean of the stages' gradients. The literal chain rule multiplies that of a stage by
@@ -34,11 +31,9 @@ class ResidualQuantizer(Quantizer):
 
     Args:
         stage: makes the quantizer of one stage; called once for each.
-        num_stages: of all groups; a stage of K' codebooks contributes K'.
+        num_stages: of the sum; a stage of K' codebooks contributes K'.
         scale: the residual after k stages is multiplied by scale^k before it is quantized, its result divided by it;
             L for a scalar quantizer of L levels, whose residual is about that much smaller than its range.
-        groups: the channels are in so many groups, as many as a stage has in each, and the stages in as many equal
-            runs. A group none of whose stages is decoded is 0.
         dropout: share of the items in training that are decoded from the first n stages, n uniform from 1 to all of
             them; may be a schedule.
 
@@ -53,25 +48,16 @@ class ResidualQuantizer(Quantizer):
     dropout: float | Tensor
 
     def __init__(
-        self,
-        stage: Callable[[], Quantizer],
-        num_stages: int,
-        scale: float = 1.0,
-        dropout: float | Schedule = 0.0,
-        groups: int = 1,
+        self, stage: Callable[[], Quantizer], num_stages: int, scale: float = 1.0, dropout: float | Schedule = 0.0
     ) -> None:
         num_stages = whole_number("num_stages", num_stages, 1)
-        groups = whole_number("groups", groups, 1)
-        if num_stages % groups:
-            raise ValueError(f"groups: expected a divisor of the {num_stages} stages, got {groups}")
         if isinstance(stage, Quantizer) or not callable(stage):
             raise ValueError(f"stage: expected what makes a quantizer (in YAML, _partial_: true), got {stage!r}")
         stages = [stage() for _ in range(num_stages)]
         if not all(isinstance(made, Quantizer) and made.num_codebooks for made in stages):
             raise ValueError(f"stage: expected a quantizer that has codes, got {type(stages[0]).__name__}")
         sizes = [size for made in stages for size in made.codebook_sizes]
-        super().__init__(dim=groups * stages[0].dim, codebook_sizes=sizes)
-        self.groups = groups
+        super().__init__(dim=stages[0].dim, codebook_sizes=sizes)
         self.stages = nn.ModuleList(stages)
         self.scale = positive("scale", scale)
         self.set_number("dropout", dropout, in_unit_interval)
@@ -89,47 +75,29 @@ class ResidualQuantizer(Quantizer):
     def quantize(self, latents: Tensor) -> Quantized:
         """See Quantizer."""
         kept = self._kept_stages(latents)
-        groups = [
-            self._quantize_group(part, stages, (kept - group * len(stages)).clamp(0, len(stages)))
-            for group, (stages, part) in enumerate(zip(self._by_group(), latents.chunk(self.groups, 1), strict=True))
-        ]
-        totals, outs = zip(*groups, strict=True)
-        codes = [out.codes for group in outs for out in group]
-        losses = [out.losses for group in outs for out in group]
-        together = {name: _together(losses, name) for name in losses[0]}
-        return Quantized(torch.cat(totals, dim=1), torch.cat(codes, dim=1), together)
-
-    def _quantize_group(self, latents: Tensor, stages: list[Quantizer], kept: Tensor) -> tuple[Tensor, list[Quantized]]:
-        """What the first `kept` (B, 1, 1) of the stages decode the group's latents to, and what each stage makes."""
         residual, total = latents, torch.zeros_like(latents)
-        outs = []
-        for k, stage in enumerate(stages):
+        codes, losses = [], []
+        for k, stage in enumerate(self._stages()):
             factor = self.scale**k
-            out = stage(_with_gradient_times(residual * factor, 1 / len(stages)))
-            decoded = _with_gradient_times(out.latents / factor, len(stages) / kept.clamp_min(1))
+            out = stage(_with_gradient_times(residual * factor, 1 / len(self.stages)))
+            decoded = _with_gradient_times(out.latents / factor, len(self.stages) / kept)
             total = total + torch.where(k < kept, decoded, 0.0)
             # The latents of a stage that matches are exact, and a training forward may have moved its codebook since.
             exact = out.latents.detach() if stage.matches_evaluation else stage.dequantize(out.codes).detach()
             residual = residual - exact / factor
-            outs.append(out)
-        return total, outs
+            codes.append(out.codes)
+            losses.append(out.losses)
+        return Quantized(total, torch.cat(codes, dim=1), {name: _together(losses, name) for name in losses[0]})
 
     def dequantize(self, codes: Tensor) -> Tensor:
         """See Quantizer."""
-        first, totals = 0, []
-        for stages in self._by_group():
-            total = codes.new_zeros((codes.shape[0], stages[0].dim, codes.shape[2]), dtype=torch.float32)
-            for k, stage in enumerate(stages):
-                if first < codes.shape[1]:
-                    total = total + stage.dequantize(codes[:, first : first + stage.num_codebooks]) / self.scale**k
-                first += stage.num_codebooks
-            totals.append(total)
-        return torch.cat(totals, dim=1)
-
-    def _by_group(self) -> list[list[Quantizer]]:
-        stages = self._stages()
-        count = len(stages) // self.groups
-        return [stages[first : first + count] for first in range(0, len(stages), count)]
+        total = codes.new_zeros((codes.shape[0], self.dim, codes.shape[2]), dtype=torch.float32)
+        first = 0
+        for k, stage in enumerate(self._stages()):
+            if first < codes.shape[1]:
+                total = total + stage.dequantize(codes[:, first : first + stage.num_codebooks]) / self.scale**k
+            first += stage.num_codebooks
+        return total
 
     def _stages(self) -> list[Quantizer]:
         return [stage for stage in self.stages if isinstance(stage, Quantizer)]

@@ -381,7 +381,6 @@ class NoQuantizer(torch.nn.Module):
     [
         *[({"num_stages": n}, "num_stages") for n in (0, -1, 1.5, math.nan, "eight", None)],
         *[({"scale": scale}, "scale") for scale in (0, -2.0, math.nan, math.inf, "half")],
-        *[({"groups": n}, "groups") for n in (0, -1, 1.5, 3, None)],
         *[({"dropout": share}, "dropout") for share in (-0.1, 1.1, math.nan, "some", Schedule("linear", 0.0, 1.5))],
         # An instance rather than what makes one: all stages would be the same.
         ({"stage": ScalarQuantizer([2], 1, StraightThrough())}, "stage"),
@@ -410,48 +409,3 @@ def test_a_count_of_codebooks_is_a_whole_number_like_any_other(count):
         assert "num_codebooks" in str(error)  # noqa: PT017
     else:
         assert codes.shape == (1, int(count), 3)
-
-
-# Groups of channels ---------------------------------------------------------------------------------------------------
-
-
-def in_groups(num_stages: int, groups: int, dropout: float = 0.0) -> ResidualQuantizer:
-    torch.default_generator.manual_seed(0)
-    return ResidualQuantizer(functools.partial(VectorQuantizer, 16, 1, 3), num_stages, dropout=dropout, groups=groups)
-
-
-def test_groups_are_residual_quantizers_side_by_side():
-    quantizer = in_groups(6, 2).eval()
-    halves = [in_groups(3, 1).eval() for _ in range(2)]
-    for half, first in zip(halves, (0, 3), strict=True):
-        for mine, theirs in zip(half.stages, quantizer.stages[first : first + 3], strict=True):
-            mine.load_state_dict(theirs.state_dict())
-    latents = noise(2, 6, 5)
-    codes = quantizer.encode(latents)
-    of_halves = [half.encode(part) for half, part in zip(halves, latents.split(3, dim=1), strict=True)]
-    assert torch.equal(codes, torch.cat(of_halves, dim=1))
-    for count in range(1, 7):
-        in_first, in_second = min(count, 3), max(count - 3, 0)
-        first = halves[0].decode(codes[:, :in_first])
-        second = halves[1].decode(codes[:, 3:count]) if in_second else torch.zeros(2, 3, 5)
-        assert torch.equal(quantizer.decode(codes[:, :count]), torch.cat([first, second], dim=1))
-
-
-def test_each_group_has_the_gradient_of_its_own_stages_and_none_where_none_is_decoded():
-    quantizer = in_groups(4, 2, dropout=1.0)
-    for stage in quantizer.stages:
-        stage.rotation_trick = False
-    torch.default_generator.manual_seed(0)
-    latents = noise(60, 6, 1).requires_grad_()
-    decoded = quantizer(latents).latents
-    in_second = decoded.detach()[:, 3:].abs().amax(dim=(1, 2)) > 0
-    assert 10 < in_second.sum() < 50  # half of 60, each 3 or 4 of the 4 stages
-    (gradient,) = torch.autograd.grad(decoded.sum(), latents)
-    # The mean of straight-through slopes is 1; what is not decoded has no slope.
-    torch.testing.assert_close(gradient[:, :3], torch.ones(60, 3, 1))
-    torch.testing.assert_close(gradient[:, 3:], in_second[:, None, None].float().expand(60, 3, 1))
-
-
-def test_stages_that_do_not_share_out_are_refused():
-    with pytest.raises(ValueError, match=r"^groups: expected a divisor of the 4 stages, got 3"):
-        in_groups(4, 3)
