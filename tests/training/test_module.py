@@ -37,7 +37,7 @@ def weights_of(run: Path) -> dict[str, Tensor]:
 def validation_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Recordings of which one channel-segment in three is silent; five segments of 0.2 s, in batches of two."""
     root = tmp_path_factory.mktemp("validation")
-    random = np.random.default_rng(1)
+    random = np.random.default_rng(4)
     for name, segments, level in (("a", 3, 0.1), ("b", 1, 0.0), ("c", 1, 0.02)):
         soundfile.write(root / f"{name}.wav", level * random.standard_normal(3200 * segments), 16000, subtype="FLOAT")
     return root
@@ -74,6 +74,7 @@ def test_validation_equals_what_the_checkpoint_does_offline(
     audible = [(r[0].double().numpy(), t[0].double().numpy()) for r, t in zip(reconstruction, segments, strict=True)]
     ratios = [si_sdr_by_formula(found, target) for found, target in audible if target.any()]
     assert len(ratios) == 4
+    assert min(ratios) > -60  # single precision resolves no more: another seed of the recordings where one is orthogonal
     assert scalars(run, "val/si_sdr_db")[4] == pytest.approx(sum(ratios) / len(ratios), abs=1e-3)
     used = [len(codebook.unique()) / 256 for codebook in codes.transpose(0, 1)]
     assert scalars(run, "val/codes/usage")[4] == pytest.approx(sum(used) / len(used))
