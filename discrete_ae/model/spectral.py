@@ -34,7 +34,6 @@ class SpectralEncoder(Encoder):
         kernel_size: frames seen by one block, odd.
         front: "leveled" or "lapped" (windows of 2 H), "stft" (4 H) or "patch" (H).
         causal: whether a frame depends on no sample after its own; its window then ends with it.
-        bypass: whether a linear map takes the features of a frame past the blocks to its hidden channels.
 
     Raises:
         ValueError: for an unknown front, or an even kernel.
@@ -49,28 +48,21 @@ class SpectralEncoder(Encoder):
         kernel_size: int = 7,
         front: Front = "lapped",
         causal: bool = False,
-        bypass: bool = False,
     ) -> None:
         super().__init__(channels, dim, [hop_length])
         require_choice("front", front, Front)
         true_or_false("causal", causal)
-        true_or_false("bypass", bypass)
         self.front = FRONTS[front](hop_length)
         overlap = (self.front.hops - 1) * hop_length
         self.before = overlap if causal else overlap // 2
         self.project = nn.Linear(self.front.num_features * channels, dim)
         self.blocks = nn.Sequential(*(ConvNeXtBlock(dim, kernel_size, depth, causal=causal) for _ in range(depth)))
         self.norm = nn.LayerNorm(dim)
-        self.bypass = nn.Linear(self.project.in_features, dim) if bypass else None
 
     def forward(self, audio: Tensor) -> Tensor:
         """See Encoder."""
         features = self.front(cut(audio, self.hop_length, self.front.hops, self.before))  # (B, C, T, F)
-        features = features.transpose(1, 2).flatten(2)
-        hidden = self.norm(self.blocks(self.project(features)))
-        if self.bypass is not None:
-            hidden = hidden + self.bypass(features)
-        return hidden.transpose(1, 2)
+        return self.norm(self.blocks(self.project(features.transpose(1, 2).flatten(2)))).transpose(1, 2)
 
     def input_span(self, outputs: Span) -> Span:
         """See Encoder."""
@@ -91,7 +83,6 @@ class SpectralDecoder(Decoder):
         head: "envelope" or "lapped" (windows of 2 H), "istft" (4 H) or "patch" (H); "auto" is "envelope", or "patch" if
             causal. None is "lapped" in place of "envelope": the first models were stored without a name of their head.
         causal: whether a sample depends on no frame after its own.
-        bypass: whether a linear map takes the hidden channels of a frame past the blocks to its features.
 
     Raises:
         ValueError: for an unknown head, an even kernel, or a causal decoder with windows longer than a hop.
@@ -106,11 +97,9 @@ class SpectralDecoder(Decoder):
         kernel_size: int = 7,
         head: Head | None = None,
         causal: bool = False,
-        bypass: bool = False,
     ) -> None:
         super().__init__(channels, dim, [hop_length])
         true_or_false("causal", causal)
-        true_or_false("bypass", bypass)
         if head is not None:
             require_choice("head", head, Head)
         if head in (None, "auto"):
@@ -125,16 +114,10 @@ class SpectralDecoder(Decoder):
         self.norm = nn.LayerNorm(dim)
         self.project = nn.Linear(dim, self.head.num_features * channels)
         self.head.start_quietly(self.project)
-        self.bypass = nn.Linear(dim, self.project.out_features) if bypass else None
-        if self.bypass is not None:
-            self.head.start_quietly(self.bypass)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """See Decoder."""
-        hidden = hidden.transpose(1, 2)
-        features = self.project(self.norm(self.blocks(hidden)))  # (B, T, C F)
-        if self.bypass is not None:
-            features = features + self.bypass(hidden)
+        features = self.project(self.norm(self.blocks(hidden.transpose(1, 2))))  # (B, T, C F)
         windows = self.head(features.unflatten(2, (self.channels, -1)).transpose(1, 2))
         return overlap_add(windows, self.hop_length, self.before)
 

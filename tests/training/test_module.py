@@ -74,7 +74,7 @@ def test_validation_equals_what_the_checkpoint_does_offline(
     audible = [(r[0].double().numpy(), t[0].double().numpy()) for r, t in zip(reconstruction, segments, strict=True)]
     ratios = [si_sdr_by_formula(found, target) for found, target in audible if target.any()]
     assert len(ratios) == 4
-    assert min(ratios) > -60  # single precision resolves no more: another seed of the recordings where one is orthogonal
+    assert min(ratios) > -60  # single precision resolves no more: otherwise give the recordings another seed
     assert scalars(run, "val/si_sdr_db")[4] == pytest.approx(sum(ratios) / len(ratios), abs=1e-3)
     used = [len(codebook.unique()) / 256 for codebook in codes.transpose(0, 1)]
     assert scalars(run, "val/codes/usage")[4] == pytest.approx(sum(used) / len(used))
