@@ -41,12 +41,14 @@ HEADER = """# The search for the recipe of speech_16k
 `python benchmarks/recipe.py corpus runs {rounds} --table`,
 with `corpus` by `benchmarks/speech_corpus.py`; one thread of {machine}; {versions}.
 
-Every candidate has the same processor time, so that what costs more a step sees less audio. Scores are means over 36
+Every candidate of a round has the same processor time, so that what costs more a step sees less audio; "ms" is that of a
+step, "–" was not measured. Scores are means over 36
 clips of three voices that are in no training set (`test/other_voices`), and PESQ also over `test/other_texts` of the
 voices trained on. "Predicted" was written down before the candidate ran. Short runs say which way to go, not how good a
-codec becomes; there is one seed of each. Times of a step were taken beside other work and vary by some percent. From
-`objective` on, the code was a working copy close to commit 79f8f9a. What was tried and taken out
-again is in the code of an earlier commit, which its round names."""
+codec becomes; there is one seed of each. Times of a step were taken beside other work and vary by some percent.
+`objective` and `optimization` ran in a working copy close to commit 79f8f9a, `defaults` and `continued` at 9d728de where
+nothing else is said. What was tried and taken out again is in the code of an earlier commit, which its round names; the
+command above runs in that commit alone for such a candidate."""
 
 
 def processor_seconds(command: list[str], log: Path) -> float:
