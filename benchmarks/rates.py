@@ -24,8 +24,8 @@ from discrete_ae.evaluation.scores import choose
 from discrete_ae.model.checkpoint import read_training_state
 
 NAMES = ("pesq", "visqol", "dnsmos_p808", "stoi", "si_sdr_db", "mel_distance")
-CODEBOOKS = (1, 2, 4, 6, 8, 12, 16)
-OPUS_BPS = (6000, 8000, 12000)
+CODEBOOKS = (2, 4, 8, 16)
+OPUS_BPS = (6000, 8000)
 
 
 def row(label: str, evaluation: Evaluation) -> list[str]:
