@@ -41,8 +41,8 @@ HEADER = """# The search for the recipe of speech_16k
 `python benchmarks/recipe.py corpus runs {rounds} --table`,
 with `corpus` by `benchmarks/speech_corpus.py`; one thread of {machine}; {versions}.
 
-Every candidate of a round has the same processor time, so that what costs more a step sees less audio; "ms" is that of a
-step, "–" was not measured. Scores are means over 36
+Every candidate of a round has the same processor time, so that what costs more a step sees less audio; "ms" is that of
+a step, "–" was not measured. Scores are means over 36
 clips of three voices that are in no training set (`test/other_voices`), and PESQ also over `test/other_texts` of the
 voices trained on. "Predicted" was written down before the candidate ran. Short runs say which way to go, not how good a
 codec becomes; there is one seed of each. Times of a step were taken beside other work and vary by some percent.

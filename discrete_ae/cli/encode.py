@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -19,9 +19,6 @@ from discrete_ae.cli.options import (
     runner_of,
 )
 from discrete_ae.errors import UsageError
-
-if TYPE_CHECKING:
-    pass
 
 
 class Format(StrEnum):
