@@ -3,7 +3,7 @@
     python benchmarks/rates.py CHECKPOINT corpus/test/other_voices
 
 `corpus` is what speech_corpus.py wrote; other recordings that the model was not trained on will do. Writes
-benchmarks/results/NAME.md. Wants opus-tools, codec2 and 'discrete-ae[quality]'; on one core, some minutes for three of audio.
+benchmarks/results/NAME.md. Wants opus-tools, codec2 and 'discrete-ae[quality]'.
 """
 
 import argparse
