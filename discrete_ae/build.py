@@ -6,6 +6,7 @@ component classes of this package and nothing else, so a checkpoint cannot name 
 
 import functools
 import inspect
+import logging
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate as hydra_instantiate
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from discrete_ae.errors import DataError, UsageError, UserError
 from discrete_ae.model import Decoder, DiscreteAutoencoder, Encoder
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
 
 COMPONENTS = (DiscreteAutoencoder, Encoder, Decoder, Quantizer, Rounding, Schedule)
 PACKAGE = "discrete_ae"
+_QUANTIZER = "quantizer."  # what names of its tensors begin with
+
+log = logging.getLogger(__name__)
 
 
 def component_class(target: object) -> type:
@@ -183,8 +188,15 @@ def build_training(config: DictConfig, hyperparameters: Mapping[str, str | float
     model = build_model(model_config)
     if config.ckpt_path:
         check_resumable(config.ckpt_path)
-    if old := config.ckpt_path or config.init_from:
-        _take_weights(model, old)
+    if config.ckpt_path:
+        _take_weights(model, read_saved(config.ckpt_path).state, config.ckpt_path)
+    elif config.init_from:
+        state = read_saved(config.init_from).state
+        if not _quantizer_fits(model, state):
+            log.info("init_from: the quantizer starts anew, for %s was trained with another one", config.init_from)
+            own = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(_QUANTIZER)}
+            state = {name: tensor for name, tensor in state.items() if not name.startswith(_QUANTIZER)} | own
+        _take_weights(model, state, config.init_from)
     loss, data = _instantiate(config, "loss"), _instantiate(config, "data")
     names = [name for name, node in (config.get("callbacks") or {}).items() if node is not None]
     named = {name: _instantiate(config, f"callbacks.{name}") for name in names}
@@ -273,12 +285,22 @@ def _is_ddp(trainer: DictConfig) -> bool:
     return strategy == "ddp" or (strategy == "auto" and (trainer.devices != 1 or trainer.get("num_nodes", 1) != 1))
 
 
-def _take_weights(model: DiscreteAutoencoder, path: str) -> None:
+def _quantizer_fits(model: DiscreteAutoencoder, state: Mapping[str, Tensor]) -> bool:
+    """Whether a state holds the tensors of the model's quantizer, by name and shape."""
+    own, saved = (
+        {name: tensor.shape for name, tensor in tensors.items() if name.startswith(_QUANTIZER)}
+        for tensors in (model.state_dict(), state)
+    )
+    return own == saved
+
+
+def _take_weights(model: DiscreteAutoencoder, state: Mapping[str, Tensor], path: str) -> None:
     try:
-        model.load_state_dict(read_saved(path).state)
+        model.load_state_dict(state)
     except RuntimeError as error:
         raise DataError(
-            f"{path}: its weights do not fit this model; give the same model=, quantizer= and num_codebooks= as its run"
+            f"{path}: its weights do not fit this model; give the same model=, quantizer= and num_codebooks= as its run "
+            "(init_from= may change the quantizer, but not the number of its channels)"
         ) from error
 
 

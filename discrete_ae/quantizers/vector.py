@@ -94,7 +94,7 @@ class VectorQuantizer(_NearestEntry):
         ema_decay: None for codebooks learned by gradient; a share in [0, 1) for codebooks that follow the moving
             average of the latents, which a training forward then changes (arXiv:1711.00937, appendix A.1).
         dead_code_threshold: entries chosen less often than this in a step, by their moving average, are replaced by
-            latents; 0 replaces none.
+            latents; 0 replaces none. The averages start at 0, so that the first steps take the codebooks from latents.
 
     Losses:
         commitment: mean squared distance from latents to their entries; its gradient moves both, or the latents alone
@@ -126,13 +126,14 @@ class VectorQuantizer(_NearestEntry):
             raise ValueError(f"dead_code_threshold: expected 0 or more, got {dead_code_threshold!r}")
         shape = (num_codebooks, codebook_size, codebook_dim)
         entries = torch.randn(shape) / math.sqrt(codebook_dim)
+        counts = torch.zeros(shape[:2]) if dead_code_threshold else torch.ones(shape[:2])
         if ema_decay is None:
             self.codebooks = nn.Parameter(entries)
         else:
             self.register_buffer("codebooks", entries)
-            self.register_buffer("sums", entries.clone())
+            self.register_buffer("sums", entries * counts[..., None])
         if self._moves:
-            self.register_buffer("counts", torch.ones(shape[:2]))
+            self.register_buffer("counts", counts)
 
     @property
     def _moves(self) -> bool:

@@ -80,6 +80,21 @@ def test_init_from_starts_a_new_run_from_old_weights(ste_run: Path, run_training
     assert all(torch.equal(tensor, expected[name]) for name, tensor in state_of(run)["state_dict"].items())
 
 
+def test_init_from_a_run_with_another_quantizer_takes_all_but_that(
+    ste_run: Path, run_training: Callable[..., Path]
+) -> None:
+    old = ste_run / "checkpoints" / "last.ckpt"
+    channels = torch.load(old, weights_only=True)["state_dict"]["model.to_latents.weight"].shape[0]
+    frozen = ("trainer.max_steps=1", "optim.optimizer.lr=0", "trainer.val_check_interval=1")
+    overrides = ("quantizer=vq", f"quantizer.codebook_dim={channels}", "quantizer.num_codebooks=1", *frozen)
+    fresh, run = (state_of(run_training(*overrides, *more)) for more in ((), (f"init_from={old}",)))
+    taken = torch.load(old, weights_only=True)["state_dict"]
+    for name, tensor in run["state_dict"].items():
+        source = fresh["state_dict"] if name.startswith("model.quantizer.") else taken
+        assert torch.equal(tensor, source[name])
+    assert {name for name in taken if not name.startswith("model.quantizer.")} <= run["state_dict"].keys()
+
+
 def test_init_from_another_model_is_refused(
     ste_run: Path, run_training: Callable[..., Path], capsys: pytest.CaptureFixture
 ) -> None:
