@@ -299,8 +299,8 @@ def _take_weights(model: DiscreteAutoencoder, state: Mapping[str, Tensor], path:
         model.load_state_dict(state)
     except RuntimeError as error:
         raise DataError(
-            f"{path}: its weights do not fit this model; give the same model=, quantizer= and num_codebooks= as its run "
-            "(init_from= may change the quantizer, but not the number of its channels)"
+            f"{path}: its weights do not fit this model; give the same model=, quantizer= and num_codebooks= as its "
+            "run; init_from= may change the quantizer, but not the number of its channels"
         ) from error
 
 
