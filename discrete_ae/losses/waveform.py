@@ -4,6 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from discrete_ae import checks
+from discrete_ae.checks import positive
+
 _LIMIT = 1e-10  # of a share of the power: 100 dB
 
 
@@ -21,19 +24,41 @@ class LogSNR(nn.Module):
     A logarithmic signal-to-noise ratio that is bounded below, and near 0 dB as steep as the ratio in decibels. Without
     such a term the magnitude losses leave the phase, and with it the waveform, to chance.
 
+    Where a network cannot know the phase, silence is the best that this term lets it do: high frequencies come out too
+    faint. With a cutoff they count less, by a second-order Butterworth low-pass, 1 / (1 + (f / cutoff)^4) in power.
+
     Args:
+        cutoff_hz: where the low-pass is down by 3 dB; None counts all frequencies alike.
+        sample_rate: in Hz, needed with a cutoff.
         floor_db: the signal's power counts as at least this, in dB full scale, so that silence has a finite loss.
+
+    Raises:
+        ValueError: for a cutoff or sample rate that is not above 0, or a cutoff without a sample rate.
     """
 
-    def __init__(self, floor_db: float = -70.0) -> None:
+    def __init__(self, cutoff_hz: float | None = None, sample_rate: int | None = None, floor_db: float = -70.0) -> None:
         super().__init__()
+        if cutoff_hz is not None:
+            positive("cutoff_hz", cutoff_hz)
+            if sample_rate is None:
+                raise ValueError("sample_rate: expected one in Hz beside cutoff_hz, got None")
+            checks.sample_rate("sample_rate", sample_rate)
+        self.cutoff_hz, self.sample_rate = cutoff_hz, sample_rate
         self.floor = 10 ** (floor_db / 10)
 
     def forward(self, reconstruction: Tensor, target: Tensor) -> Tensor:
         """See the module."""
-        signal = target.square().mean(dim=(1, 2)).clamp_min(self.floor)
-        noise = (reconstruction - target).square().mean(dim=(1, 2))
+        signal = self._power(target).clamp_min(self.floor)
+        noise = self._power(reconstruction - target)
         return torch.log1p(noise / signal).mean()
+
+    def _power(self, audio: Tensor) -> Tensor:
+        """Mean square (B) of audio (B, C, N) as the low-pass leaves it."""
+        if self.cutoff_hz is not None and self.sample_rate is not None:
+            hertz = torch.fft.rfftfreq(audio.shape[-1], 1 / self.sample_rate, device=audio.device)
+            amplitude = (1 + (hertz / self.cutoff_hz) ** 4).rsqrt()
+            audio = torch.fft.irfft(torch.fft.rfft(audio) * amplitude, n=audio.shape[-1])
+        return audio.square().mean(dim=(1, 2))
 
 
 class NegativeSISDR(nn.Module):

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import scipy.signal
 import torch
 from torch import Tensor
 from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
@@ -53,6 +54,26 @@ def test_log_snr_of_silence_counts_the_floor_as_the_signal() -> None:
     # d/dx ln(1 + mean(x^2) / f) = (2 x / N) / (f + mean(x^2))
     assert reconstruction.grad[0, 0, 0].item() == pytest.approx(2 * 0.1 / 50 / (1e-7 + 0.01), rel=1e-5)
     assert LogSNR()(silence, silence) == 0
+
+
+@pytest.mark.parametrize("hertz", [0, 500, 1500, 6000])
+@pytest.mark.parametrize("samples", [800, 801])
+def test_log_snr_with_a_cutoff_weighs_the_noise_by_a_butterworth_low_pass(hertz: int, samples: int) -> None:
+    sample_rate = 20 * samples  # whole periods: nothing leaks
+    time = torch.arange(samples, dtype=torch.float64) / sample_rate
+    target = torch.ones(1, 1, samples, dtype=torch.float64)  # at 0 Hz, of which all passes
+    error = 0.1 * torch.cos(2 * math.pi * hertz * time)
+    power = 0.01 if hertz == 0 else 0.005
+    (b, a) = scipy.signal.butter(2, 2 * math.pi * 1500, analog=True)
+    _, response = scipy.signal.freqs(b, a, [2 * math.pi * hertz])
+    loss = LogSNR(cutoff_hz=1500, sample_rate=sample_rate)(target + error, target)
+    assert loss.item() == pytest.approx(math.log1p(power * abs(response[0]) ** 2), rel=1e-6)
+
+
+@pytest.mark.parametrize("settings", [{"cutoff_hz": 0, "sample_rate": 16000}, {"cutoff_hz": 1500}], ids=str)
+def test_log_snr_refuses_a_cutoff_that_says_nothing(settings: dict) -> None:
+    with pytest.raises(ValueError, match="cutoff_hz"):
+        LogSNR(**settings)
 
 
 def test_waveform_l1_is_the_mean_absolute_difference() -> None:
