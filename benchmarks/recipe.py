@@ -47,8 +47,8 @@ clips of three voices that are in no training set (`test/other_voices`), and PES
 voices trained on. "Predicted" was written down before the candidate ran. Short runs say which way to go, not how good a
 codec becomes; there is one seed of each. Times of a step were taken beside other work and vary by some percent.
 `objective` and `optimization` ran in a working copy close to commit 79f8f9a, `defaults` and `continued` at 9d728de to
-6bb5d18 where nothing else is said. What was tried and taken out again is in the code of an earlier commit, which its round
-names; the command above runs in that commit alone for such a candidate."""
+6bb5d18, where nothing else is said. What was tried and taken out again is in the code of an earlier commit, which its
+round names; the command above runs in that commit alone for such a candidate."""
 
 
 def processor_seconds(command: list[str], log: Path) -> float:
