@@ -16,7 +16,6 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate as hydra_instantiate
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
 
 from discrete_ae.errors import DataError, UsageError, UserError
 from discrete_ae.model import Decoder, DiscreteAutoencoder, Encoder
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
 COMPONENTS = (DiscreteAutoencoder, Encoder, Decoder, Quantizer, Rounding, Schedule)
 PACKAGE = "discrete_ae"
-_QUANTIZER = "quantizer."  # what names of its tensors begin with
 
 log = logging.getLogger(__name__)
 
@@ -188,15 +186,8 @@ def build_training(config: DictConfig, hyperparameters: Mapping[str, str | float
     model = build_model(model_config)
     if config.ckpt_path:
         check_resumable(config.ckpt_path)
-    if config.ckpt_path:
-        _take_weights(model, read_saved(config.ckpt_path).state, config.ckpt_path)
-    elif config.init_from:
-        state = read_saved(config.init_from).state
-        if not _quantizer_fits(model, state):
-            log.info("init_from: the quantizer starts anew, for %s was trained with another one", config.init_from)
-            own = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(_QUANTIZER)}
-            state = {name: tensor for name, tensor in state.items() if not name.startswith(_QUANTIZER)} | own
-        _take_weights(model, state, config.init_from)
+    if old := config.ckpt_path or config.init_from:
+        _take_weights(model, old, new_quantizer=not config.ckpt_path)
     loss, data = _instantiate(config, "loss"), _instantiate(config, "data")
     names = [name for name, node in (config.get("callbacks") or {}).items() if node is not None]
     named = {name: _instantiate(config, f"callbacks.{name}") for name in names}
@@ -285,16 +276,15 @@ def _is_ddp(trainer: DictConfig) -> bool:
     return strategy == "ddp" or (strategy == "auto" and (trainer.devices != 1 or trainer.get("num_nodes", 1) != 1))
 
 
-def _quantizer_fits(model: DiscreteAutoencoder, state: Mapping[str, Tensor]) -> bool:
-    """Whether a state holds the tensors of the model's quantizer, by name and shape."""
-    own, saved = (
-        {name: tensor.shape for name, tensor in tensors.items() if name.startswith(_QUANTIZER)}
-        for tensors in (model.state_dict(), state)
-    )
-    return own == saved
-
-
-def _take_weights(model: DiscreteAutoencoder, state: Mapping[str, Tensor], path: str) -> None:
+def _take_weights(model: DiscreteAutoencoder, path: str, *, new_quantizer: bool) -> None:
+    """Load a checkpoint's weights; with `new_quantizer`, a quantizer whose tensors are others keeps its own."""
+    own = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("quantizer.")}
+    state = read_saved(path).state
+    saved = {name: tensor for name, tensor in state.items() if name.startswith("quantizer.")}
+    shapes, saved_shapes = ({name: tensor.shape for name, tensor in part.items()} for part in (own, saved))
+    if new_quantizer and shapes != saved_shapes:
+        log.info("init_from: the quantizer starts anew, for %s was trained with another one", path)
+        state = {name: tensor for name, tensor in state.items() if name not in saved} | own
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
