@@ -24,7 +24,7 @@ from discrete_ae import DiscreteAutoencoder
 from discrete_ae.cli.info import model_of
 from discrete_ae.codec import encode_files
 from discrete_ae.data import read_audio
-from discrete_ae.model.checkpoint import KEY, STATE_PREFIX, describe_model
+from discrete_ae.saving.checkpoint import KEY, STATE_PREFIX, describe_model
 
 MODELS = {"spectral/tiny": 10.0, "spectral/base": 5.0, "conv/tiny": 3.0}
 """Minutes of audio for each model."""

@@ -21,7 +21,7 @@ from discrete_ae.evaluation.quantities import SCORES
 from discrete_ae.evaluation.recordings import find_sources
 from discrete_ae.evaluation.results import Evaluation
 from discrete_ae.evaluation.scores import choose
-from discrete_ae.model.checkpoint import read_training_state
+from discrete_ae.saving.checkpoint import read_training_state
 
 NAMES = ("pesq", "visqol", "dnsmos_p808", "stoi", "si_sdr_db", "mel_distance")
 CODEBOOKS = (2, 4, 8, 16)

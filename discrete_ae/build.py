@@ -19,13 +19,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from discrete_ae.errors import DataError, UsageError, UserError
 from discrete_ae.model import Decoder, DiscreteAutoencoder, Encoder
-from discrete_ae.model.bundle import read_bundle
-from discrete_ae.model.checkpoint import check_resumable, read_checkpoint
-from discrete_ae.model.claims import check_claims
-from discrete_ae.model.saved import SavedModel, model_hash
 from discrete_ae.paths import Kind, kind_of
 from discrete_ae.quantizers import Quantizer
 from discrete_ae.rounding import Rounding
+from discrete_ae.saving.bundle import read_bundle
+from discrete_ae.saving.checkpoint import check_resumable, read_checkpoint
+from discrete_ae.saving.claims import check_claims
+from discrete_ae.saving.saved import SavedModel, model_hash
 from discrete_ae.schedules import Schedule, write_scheduled_numbers
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from _common import REPOSITORY, composed
 from hydra.utils import instantiate
 
 from discrete_ae import DiscreteAutoencoder, load
-from discrete_ae.model.checkpoint import KEY
+from discrete_ae.saving.checkpoint import KEY
 from gpu_steps.presets import RUN, TINY_RUN
 from gpu_steps.results import Given
 

@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from discrete_ae.export import Agreement
     from discrete_ae.model import DiscreteAutoencoder
-    from discrete_ae.model.bundle import Extra
+    from discrete_ae.saving.bundle import Extra
 
     Writer = Callable[[DiscreteAutoencoder, Path], Agreement]
 
@@ -60,7 +60,7 @@ def export(
     lengths; codes may differ where a latent lies at a decision boundary.
     """
     from discrete_ae.build import read_saved, restore
-    from discrete_ae.model.bundle import write_bundle
+    from discrete_ae.saving.bundle import write_bundle
 
     saved = read_saved(checkpoint)
     model = restore(checkpoint, saved)

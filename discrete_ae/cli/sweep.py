@@ -15,8 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from discrete_ae.cli.advice import command, shown
 from discrete_ae.errors import DataError, UserError
-from discrete_ae.model.checkpoint import read_training_state
 from discrete_ae.report.runs import CONFIG_NAME, ERROR_NAME
+from discrete_ae.saving.checkpoint import read_training_state
 
 _REFUSED_NAME = "refused.txt"
 """In the folder of a run that is another than the sweep asked for, and is left as it is: why, in one line."""

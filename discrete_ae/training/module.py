@@ -16,7 +16,7 @@ from discrete_ae.errors import DataError, UsageError
 from discrete_ae.losses import LossValues, WeightedLoss
 from discrete_ae.metrics import CodeUsage, si_sdr_db
 from discrete_ae.model import AutoencoderOutput, DiscreteAutoencoder
-from discrete_ae.model.checkpoint import KEY, describe_model, model_state
+from discrete_ae.saving.checkpoint import KEY, describe_model, model_state
 from discrete_ae.schedules import follow_schedules
 from discrete_ae.training.compiled import CompiledForward, Compiler
 

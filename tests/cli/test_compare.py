@@ -24,9 +24,9 @@ from discrete_ae.data import find_audio, split_by_hash
 from discrete_ae.errors import UsageError
 from discrete_ae.evaluation.recordings import Source
 from discrete_ae.evaluation.results import Evaluation
-from discrete_ae.model.checkpoint import KEY, STATE_PREFIX, model_state
-from discrete_ae.model.saved import model_hash
 from discrete_ae.report.runs import find_runs
+from discrete_ae.saving.checkpoint import KEY, STATE_PREFIX, model_state
+from discrete_ae.saving.saved import model_hash
 from tests.report.comparisons import make_comparison, make_evaluation
 
 pytestmark = pytest.mark.slow

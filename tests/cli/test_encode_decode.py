@@ -12,7 +12,7 @@ import soundfile
 import torch
 
 from discrete_ae.cli import main
-from discrete_ae.model.checkpoint import KEY, STATE_PREFIX, describe_model
+from discrete_ae.saving.checkpoint import KEY, STATE_PREFIX, describe_model
 
 SPECTRAL = {"channels": 1, "hop_length": 320, "dim": 16, "depth": 1}
 

@@ -12,8 +12,8 @@ from discrete_ae.build import read_saved, restore
 from discrete_ae.data import AudioDataModule
 from discrete_ae.entropy_coding import EntropyModel
 from discrete_ae.errors import DataError
-from discrete_ae.model.bundle import write_bundle
-from discrete_ae.model.checkpoint import KEY
+from discrete_ae.saving.bundle import write_bundle
+from discrete_ae.saving.checkpoint import KEY
 from discrete_ae.training.callbacks import FitEntropyModel
 
 TWO = ("trainer.max_steps=2", "trainer.val_check_interval=2")

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from discrete_ae.errors import DataError
-from discrete_ae.model.checkpoint import STATE_PREFIX
+from discrete_ae.saving.checkpoint import STATE_PREFIX
 from discrete_ae.training.module import AutoencoderModule
 
 RAW_WEIGHTS = "raw_weights"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from discrete_ae.errors import DataError
 from discrete_ae.model.autoencoder import DiscreteAutoencoder
-from discrete_ae.model.saved import SCHEMA_VERSION, SavedModel, checked_model, model_hash
+from discrete_ae.saving.saved import SCHEMA_VERSION, SavedModel, checked_model, model_hash
 from discrete_ae.schedules import scheduled_numbers
 
 KEY = "discrete_ae"

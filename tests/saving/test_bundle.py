@@ -20,7 +20,7 @@ import discrete_ae
 from discrete_ae.build import read_saved, restore
 from discrete_ae.entropy_coding import EntropyModel
 from discrete_ae.errors import DataError
-from discrete_ae.model.bundle import write_bundle
+from discrete_ae.saving.bundle import write_bundle
 from tests.cli.test_encode_decode import config, save_checkpoint
 from tests.test_build import DANGEROUS, PLACES, named_hash, read, replace_marker
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from discrete_ae.model.saved import SavedModel
+from discrete_ae.saving.saved import SavedModel
 
 UNKNOWN = "not stated"
 

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from discrete_ae.errors import DataError
 from discrete_ae.model.autoencoder import DiscreteAutoencoder
-from discrete_ae.model.card import model_card
-from discrete_ae.model.folder import whole_folder
-from discrete_ae.model.saved import SCHEMA_VERSION, SavedModel, checked_model
+from discrete_ae.saving.card import model_card
+from discrete_ae.saving.folder import whole_folder
+from discrete_ae.saving.saved import SCHEMA_VERSION, SavedModel, checked_model
 
 CONFIG = "config.json"
 TENSORS = "model.safetensors"

@@ -1,6 +1,6 @@
 """Damaged bundles, found by coverage (atheris): `load` returns a model or raises a DataError of one line.
 
-    python tests/model/fuzz_bundle.py -runs=100000 -seed=7           # by hand, with any of libFuzzer's options
+    python tests/saving/fuzz_bundle.py -runs=100000 -seed=7           # by hand, with any of libFuzzer's options
 
 One file of a valid bundle is replaced at a time; the input's first byte says which. `test_fuzz_harnesses.py`
 runs it briefly.
@@ -16,7 +16,7 @@ import atheris
 with atheris.instrument_imports(include=["discrete_ae", "json"]):
     from discrete_ae.build import load
     from discrete_ae.errors import DataError
-    from discrete_ae.model.bundle import CONFIG, ENTROPY, TENSORS
+    from discrete_ae.saving.bundle import CONFIG, ENTROPY, TENSORS
 
 VALID = Path(__file__).parents[1] / "golden" / "bundle_v1"
 FILES = (CONFIG, TENSORS, ENTROPY)
