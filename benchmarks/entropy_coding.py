@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from _common import machine, publish, table, versions
 
-from discrete_ae.entropy_coding import BITS, PREDICTORS, RADIX, EntropyModel
+from discrete_ae.codes.entropy import BITS, PREDICTORS, RADIX, EntropyModel
 
 SIZES = (256,) * 8
 FRAME_RATE_HZ = 50

@@ -19,8 +19,8 @@ ARROWS: dict[str, set[str]] = {
     "rounding": {"schedules"},
     "ranks": set(),
     "quantizers": {"rounding", "ranks"},
-    "entropy_coding": {"checks"},
-    "model": {"quantizers", "entropy_coding"},
+    "codes": {"checks"},
+    "model": {"quantizers", "codes"},
     "losses": {"checks", "ranks"},
     "metrics": set(),
     "data": {"checks"},
@@ -53,14 +53,14 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
 }
 # The formats know no model.
 TORCHLESS = (
-    "codec/container.py",
-    "codec/code_file.py",
-    "codec/arrays.py",
-    "codec/npz.py",
-    "codec/npy.py",
-    "codec/header.py",
-    "codec/daec.py",
-    "entropy_coding/",
+    "codes/container.py",
+    "codes/code_file.py",
+    "codes/arrays.py",
+    "codes/npz.py",
+    "codes/npy.py",
+    "codes/header.py",
+    "codes/daec.py",
+    "codes/entropy/",
 )
 
 
@@ -140,7 +140,7 @@ ALLOWED = {
     "discrete_ae/model/conv.py": "from discrete_ae.quantizers import Quantizer\nimport discrete_ae.rounding",
     "discrete_ae/training/callbacks/clips.py": "import matplotlib.pyplot\nimport lightning.pytorch as pl",
     "discrete_ae/data/datamodule.py": "import lightning",
-    "discrete_ae/codec/container.py": "import numpy",
+    "discrete_ae/codes/container.py": "import numpy",
     "discrete_ae/build.py": "import hydra, omegaconf\nfrom discrete_ae.model import Encoder",
     "discrete_ae/cli/train.py": "import discrete_ae\nfrom discrete_ae.build import load\nimport hydra",
 }
@@ -173,10 +173,10 @@ FORBIDDEN = {
     "lightning's old name": ("discrete_ae/training/module.py", "import pytorch_lightning"),
     "matplotlib in training": ("discrete_ae/training/module.py", "from matplotlib import pyplot"),
     "matplotlib in rounding": ("discrete_ae/rounding/base.py", "def plot():\n    import matplotlib.pyplot as plt"),
-    "torch in the format": ("discrete_ae/codec/container.py", "import torch.nn"),
-    "torch in entropy coding": ("discrete_ae/entropy_coding/tables.py", "import torch"),
+    "torch in the format": ("discrete_ae/codes/container.py", "import torch.nn"),
+    "torch in entropy coding": ("discrete_ae/codes/entropy/tables.py", "import torch"),
     "entropy coding knows no quantizer": (
-        "discrete_ae/entropy_coding/model.py",
+        "discrete_ae/codes/entropy/model.py",
         "from discrete_ae.quantizers import Quantizer",
     ),
     "a unit without a rule": ("discrete_ae/utils.py", "import os"),
@@ -206,8 +206,8 @@ AUDIO = ("torchaudio", "soundfile", "soxr")
 STANDALONE = {
     "from discrete_ae import rounding; import torch; rounding.Fourier(hard=True)(torch.ones(3))": HEAVY + AUDIO,
     "from discrete_ae import DiscreteAutoencoder, quantizers": HEAVY + AUDIO,
-    "from discrete_ae.codec import container": (*HEAVY, *AUDIO, "torch"),
-    "from discrete_ae import entropy_coding": (*HEAVY, *AUDIO, "torch"),
+    "from discrete_ae.codes import container": (*HEAVY, *AUDIO, "torch"),
+    "from discrete_ae.codes import entropy": (*HEAVY, *AUDIO, "torch"),
     "import discrete_ae": (*HEAVY, *AUDIO, "torch", "numpy"),
 }
 

@@ -23,7 +23,7 @@ from discrete_ae.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from discrete_ae.cli.files import Job
-    from discrete_ae.codec import CodeFile
+    from discrete_ae.codes import CodeFile
     from discrete_ae.data.channels import Audio
     from discrete_ae.model import DiscreteAutoencoder
 
@@ -155,8 +155,8 @@ def _read(model: "DiscreteAutoencoder", path: Path, *, force: bool = True) -> "C
     Raises:
         DataError: they cannot be read, or do not fit.
     """
-    from discrete_ae.codec import read_codes, read_npy
     from discrete_ae.codec.fitting import bare_codes, check_fits
+    from discrete_ae.codes import read_codes, read_npy
 
     is_bare = path.suffix.lower() == ".npy"
     code_file = None if is_bare else read_codes(path, model.entropy_model)
@@ -169,7 +169,7 @@ def _read(model: "DiscreteAutoencoder", path: Path, *, force: bool = True) -> "C
 
 
 def _duration_s(model: "DiscreteAutoencoder", path: Path) -> float:
-    from discrete_ae.codec import read_daec_header
+    from discrete_ae.codes import read_daec_header
 
     # Entropy decoding is most of the work of reading, and it would be done twice.
     return read_daec_header(path).duration_s if path.suffix.lower() == ".daec" else _read(model, path).duration_s

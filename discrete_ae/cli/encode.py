@@ -124,8 +124,8 @@ def encode(
     from discrete_ae.cli.encoding import Report, Settings, encoded, existing
     from discrete_ae.cli.files import names_file, plan, refuse_other_suffix
     from discrete_ae.cli.pipes import is_dash, piped
-    from discrete_ae.codec.manifest import MANIFEST_NAME, read_manifest
-    from discrete_ae.codec.shards import ShardKind
+    from discrete_ae.codes.manifest import MANIFEST_NAME, read_manifest
+    from discrete_ae.codes.shards import ShardKind
     from discrete_ae.data.files import SUFFIXES, probe
 
     codebooks = codebooks or num_codebooks

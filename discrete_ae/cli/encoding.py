@@ -10,10 +10,11 @@ import typer
 from discrete_ae.cli.batch import Tally
 from discrete_ae.cli.files import Job, already_there
 from discrete_ae.cli.outcome import Outcome, outcome_of_existing
-from discrete_ae.codec import encode_files, write_codes
-from discrete_ae.codec.entry import describe
-from discrete_ae.codec.manifest import MANIFEST_NAME, Superseded, read_manifest, settle, update_manifest
-from discrete_ae.codec.shards import ShardKind, keys_of, write_shards
+from discrete_ae.codec import encode_files
+from discrete_ae.codes import write_codes
+from discrete_ae.codes.entry import describe
+from discrete_ae.codes.manifest import MANIFEST_NAME, Superseded, read_manifest, settle, update_manifest
+from discrete_ae.codes.shards import ShardKind, keys_of, write_shards
 from discrete_ae.errors import DataError
 from discrete_ae.model import DiscreteAutoencoder, Runner
 from discrete_ae.writing import written_whole

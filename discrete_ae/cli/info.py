@@ -11,7 +11,7 @@ from discrete_ae.errors import DataError, UsageError
 from discrete_ae.paths import Kind, kind_of
 
 if TYPE_CHECKING:
-    from discrete_ae.codec import CodeFile, DaecHeader
+    from discrete_ae.codes import CodeFile, DaecHeader
     from discrete_ae.model import DiscreteAutoencoder
     from discrete_ae.model.summary import ModelSummary
 
@@ -119,7 +119,7 @@ def _load(name: str) -> "DiscreteAutoencoder":
 
 
 def _read_codes(name: str) -> "CodeFile":
-    from discrete_ae.codec import read_npz
+    from discrete_ae.codes import read_npz
 
     return read_npz(name)
 
@@ -155,7 +155,7 @@ def _of_codes(file: "CodeFile") -> Rows:
 
 
 def _of_bare_codes(name: str) -> Rows:
-    from discrete_ae.codec import read_npy
+    from discrete_ae.codes import read_npy
 
     codes = read_npy(name)
     streams, codebooks, frames = codes.shape
@@ -169,14 +169,14 @@ def _of_bare_codes(name: str) -> Rows:
 
 
 def _holds_codes(folder: Path) -> bool:
-    from discrete_ae.codec.manifest import MANIFEST_NAME
+    from discrete_ae.codes.manifest import MANIFEST_NAME
 
     return kind_of(folder / MANIFEST_NAME) is Kind.FILE
 
 
 def _of_folder(folder: Path) -> Rows:
     from discrete_ae.cli.batch import amount
-    from discrete_ae.codec.manifest import read_manifest
+    from discrete_ae.codes.manifest import read_manifest
 
     entries = read_manifest(folder)
     if not entries:
@@ -201,7 +201,7 @@ def _alternatives(values: Iterable[str]) -> str:
 
 
 def _of_daec(path: Path) -> Rows:
-    from discrete_ae.codec import read_daec_header
+    from discrete_ae.codes import read_daec_header
 
     header = read_daec_header(path)
     duration_s, size = header.num_samples / header.sample_rate, path.stat().st_size

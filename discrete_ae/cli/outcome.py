@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from discrete_ae.cli.files import Job
-from discrete_ae.codec.container import CodeFile, read_codes, read_npy
-from discrete_ae.codec.entry import ManifestEntry, describe
+from discrete_ae.codes.container import CodeFile, read_codes, read_npy
+from discrete_ae.codes.entry import ManifestEntry, describe
 from discrete_ae.data.files import probe
 from discrete_ae.errors import DataError
 

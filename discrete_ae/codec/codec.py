@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from discrete_ae.codec.container import CodeFile, codes_dtype
 from discrete_ae.codec.fitting import check_fits
 from discrete_ae.codec.recordings import Recording, read_ahead
+from discrete_ae.codes.container import CodeFile, codes_dtype
 from discrete_ae.data.channels import Audio
 from discrete_ae.data.resampling import Resampler
 from discrete_ae.errors import DataError

@@ -5,7 +5,7 @@ Axes: S streams, K codebooks, T frames.
 
 import math
 
-from discrete_ae.codec.container import CodeFile, Codes
+from discrete_ae.codes.container import CodeFile, Codes
 from discrete_ae.errors import DataError
 from discrete_ae.model import DiscreteAutoencoder
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from discrete_ae.codec.code_file import MAX_GAIN_DB
+from discrete_ae.codes.code_file import MAX_GAIN_DB
 from discrete_ae.data.channels import Audio
 from discrete_ae.data.completeness import require_complete
 from discrete_ae.data.files import AudioFile, probe

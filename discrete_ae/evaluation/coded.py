@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from discrete_ae.codec import CodeFile, decode_files, encode_files
-from discrete_ae.codec.daec import CRC, FRONT, write_daec
+from discrete_ae.codec import decode_files, encode_files
+from discrete_ae.codes import CodeFile
+from discrete_ae.codes.daec import CRC, FRONT, write_daec
+from discrete_ae.codes.entropy import EntropyModel
 from discrete_ae.data.files import probe
 from discrete_ae.data.prefetching import Prefetched
 from discrete_ae.data.reading import read_audio, stream_audio
-from discrete_ae.entropy_coding import EntropyModel
 from discrete_ae.errors import DataError
 from discrete_ae.evaluation.recordings import Source, opened
 from discrete_ae.evaluation.segments import cut, segment_lengths

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from discrete_ae.codec import CodeFile
+from discrete_ae.codes import CodeFile
 from discrete_ae.errors import DataError
 from discrete_ae.evaluation.coded import Coded, Failed, coded_by_model, passed_through
 from discrete_ae.evaluation.perceptual import Scores

@@ -16,7 +16,7 @@ from discrete_ae.model.windows import Cutter, Window
 from discrete_ae.quantizers import Quantizer
 
 if TYPE_CHECKING:
-    from discrete_ae.entropy_coding import EntropyModel
+    from discrete_ae.codes.entropy import EntropyModel
 
 
 class AutoencoderOutput(NamedTuple):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from discrete_ae.entropy_coding import EntropyModel
+from discrete_ae.codes.entropy import EntropyModel
 from discrete_ae.errors import DataError
 
 SCHEMA_VERSION = 1

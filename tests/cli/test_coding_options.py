@@ -15,7 +15,8 @@ import soundfile
 import torch
 
 import discrete_ae
-from discrete_ae.codec import encode_file, read_codes, read_npy
+from discrete_ae.codec import encode_file
+from discrete_ae.codes import read_codes, read_npy
 
 MAIN = [sys.executable, "-m", "discrete_ae.cli.main"]
 

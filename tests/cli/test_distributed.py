@@ -22,10 +22,10 @@ from discrete_ae.cli.files import Job
 from discrete_ae.cli.outcome import Outcome, outcome_of_existing
 from discrete_ae.cli.shares import GROUP_JOBS, Measured, in_groups, in_turn, measure, share_out
 from discrete_ae.codec import encode_file
-from discrete_ae.codec.container import FORMATS, write_codes
-from discrete_ae.codec.entry import ManifestEntry, describe
-from discrete_ae.codec.manifest import read_manifest, write_manifest
-from discrete_ae.codec.shards import ShardKind
+from discrete_ae.codes.container import FORMATS, write_codes
+from discrete_ae.codes.entry import ManifestEntry, describe
+from discrete_ae.codes.manifest import read_manifest, write_manifest
+from discrete_ae.codes.shards import ShardKind
 from discrete_ae.errors import DataError
 
 DDP = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from discrete_ae.cli import main
-from discrete_ae.codec import read_daec_header
+from discrete_ae.codes import read_daec_header
 from discrete_ae.evaluation import scores
 from discrete_ae.evaluation.quantities import SCORES
 from discrete_ae.evaluation.results import Evaluation

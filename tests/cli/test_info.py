@@ -9,9 +9,9 @@ import pytest
 from discrete_ae.build import load
 from discrete_ae.cli import main
 from discrete_ae.cli.info import model_of
-from discrete_ae.codec import CodeFile, write_daec, write_npz
-from discrete_ae.codec.entry import describe
-from discrete_ae.codec.manifest import write_manifest
+from discrete_ae.codes import CodeFile, write_daec, write_npz
+from discrete_ae.codes.entry import describe
+from discrete_ae.codes.manifest import write_manifest
 from discrete_ae.errors import UsageError
 
 

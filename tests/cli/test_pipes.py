@@ -17,7 +17,7 @@ from discrete_ae.cli import decode as decode_module
 from discrete_ae.cli.decode import Format, write_audio
 from discrete_ae.cli.files import Job, plan, refuse_other_suffix
 from discrete_ae.cli.pipes import is_dash, piped
-from discrete_ae.codec import read_daec_header
+from discrete_ae.codes import read_daec_header
 from discrete_ae.errors import DataError, UsageError
 
 GOLDEN = Path(__file__).parents[1] / "golden"

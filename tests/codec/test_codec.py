@@ -8,7 +8,8 @@ import pytest
 import soundfile
 import torch
 
-from discrete_ae.codec import decode_file, decode_files, encode_file, encode_files, read_codes, write_codes
+from discrete_ae.codec import decode_file, decode_files, encode_file, encode_files
+from discrete_ae.codes import read_codes, write_codes
 from discrete_ae.data import read_audio, stream_audio
 from discrete_ae.data.files import probe
 from discrete_ae.data.level import measure_loudness

@@ -8,7 +8,8 @@ import soundfile
 import torch
 
 import discrete_ae
-from discrete_ae.codec import decode_file, encode_file, read_daec_header, write_daec
+from discrete_ae.codec import decode_file, encode_file
+from discrete_ae.codes import read_daec_header, write_daec
 from discrete_ae.data.reading import read_audio
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.coded import passed_through

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 import discrete_ae
 from discrete_ae.build import read_saved, restore
-from discrete_ae.entropy_coding import EntropyModel
+from discrete_ae.codes.entropy import EntropyModel
 from discrete_ae.errors import DataError
 from discrete_ae.saving.bundle import write_bundle
 from tests.cli.test_encode_decode import config, save_checkpoint

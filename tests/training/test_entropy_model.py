@@ -9,8 +9,8 @@ import torch
 
 import discrete_ae
 from discrete_ae.build import read_saved, restore
+from discrete_ae.codes.entropy import EntropyModel
 from discrete_ae.data import AudioDataModule
-from discrete_ae.entropy_coding import EntropyModel
 from discrete_ae.errors import DataError
 from discrete_ae.saving.bundle import write_bundle
 from discrete_ae.saving.checkpoint import KEY

@@ -9,8 +9,8 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 
 from discrete_ae.checks import positive
+from discrete_ae.codes.entropy import EntropyModel
 from discrete_ae.data import AudioDataModule
-from discrete_ae.entropy_coding import EntropyModel
 from discrete_ae.saving.checkpoint import ENTROPY_MODEL, KEY
 from discrete_ae.training.module import AutoencoderModule
 

@@ -1,0 +1,163 @@
+"""The list of a folder of codes, `manifest.jsonl`: which file came of which recording, and how it is found intact.
+
+One JSON object a line, sorted by path, so that two runs over the same recordings write the same bytes. No torch here.
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from discrete_ae.codes.entry import ManifestEntry, entry_json, parse_entry
+from discrete_ae.errors import DataError
+from discrete_ae.writing import written_whole
+
+MANIFEST_NAME = "manifest.jsonl"
+
+
+class Superseded(NamedTuple):
+    """An entry that left the manifest, since its recording was encoded again to another file."""
+
+    entry: ManifestEntry
+    by: str
+    """The path of the other."""
+
+
+class CodeSet(NamedTuple):
+    """What the codes of one set have in common: an embedding, or a language model, needs no more."""
+
+    model_hash: str
+    codebook_sizes: tuple[int, ...]
+
+
+def write_manifest(folder: Path, entries: Iterable[ManifestEntry]) -> Path:
+    """Write the manifest of a folder, whole or not at all, and return its path.
+
+    Raises:
+        DataError: if it cannot be written.
+    """
+    ordered = sorted(entries, key=lambda entry: entry.path)
+    target = folder / MANIFEST_NAME
+    with written_whole(target) as temporary, temporary.open("w", encoding="ascii", newline="\n") as stream:
+        stream.writelines(f"{entry_json(entry)}\n" for entry in ordered)
+    return target
+
+
+def update_manifest(folder: Path, entries: Sequence[ManifestEntry]) -> list[Superseded]:
+    """As `write_manifest`, and keep the entries of other files that are still there, those of earlier runs.
+
+    A recording is in the manifest once: where one of these entries has the source of an earlier one, by another format
+    or another place in the folder, the earlier one goes. Its file stays.
+
+    Returns:
+        The entries that went so.
+
+    Raises:
+        DataError: if it cannot be written, or the one that is there cannot be read.
+    """
+    earlier = read_manifest(folder) if (folder / MANIFEST_NAME).is_file() else []
+    kept, superseded = settle(folder, earlier, {entry.path: entry.source for entry in entries})
+    write_manifest(folder, [*kept, *entries])
+    return superseded
+
+
+def settle(
+    folder: Path, earlier: Iterable[ManifestEntry], sources: Mapping[str, str]
+) -> tuple[list[ManifestEntry], list[Superseded]]:
+    """Which entries of earlier runs stay beside new ones, and which the new ones replace under another name.
+
+    Sources are compared as absolute paths; a relative one is meant from the current folder, as when it was given.
+
+    Args:
+        folder: that of the manifest.
+        earlier: the entries of earlier runs; those whose file is gone are in neither list.
+        sources: of the new ones, by path.
+    """
+    place = _Places()
+    by_place = {place.of(source): path for path, source in sources.items()}
+    kept, superseded = [], []
+    for entry in earlier:
+        if entry.path in sources or not _is_file(folder / entry.path):
+            continue
+        by = by_place.get(place.of(entry.source))
+        if by is None:
+            kept.append(entry)
+        else:
+            superseded.append(Superseded(entry, by))
+    return kept, superseded
+
+
+def read_manifest(path: str | Path) -> list[ManifestEntry]:
+    """Read and check a manifest.
+
+    Args:
+        path: the file, or the folder in which it is `manifest.jsonl`.
+
+    Raises:
+        DataError: it is missing, or a line of it is no entry or names a file a second time.
+    """
+    path = Path(path)
+    path = path / MANIFEST_NAME if path.is_dir() else path
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}); give the folder that discrete-ae encode wrote for a folder"
+        ) from error
+    entries: dict[str, ManifestEntry] = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            entry = parse_entry(line)
+            if entry.path in entries:
+                raise ValueError(f"{entry.path} stands in it twice")
+        except ValueError as error:
+            raise DataError(
+                f"{path}, line {number}: not an entry of a manifest: {error}; encode the folder again"
+            ) from error
+        entries[entry.path] = entry
+    return list(entries.values())
+
+
+def one_set(entries: Sequence[ManifestEntry], folder: Path) -> CodeSet:
+    """What all entries have in common.
+
+    Raises:
+        DataError: there are none, or their codes are of different models or codebooks: equal integers would mean
+            different things.
+    """
+    if not entries:
+        raise DataError(f"{folder}: its manifest is empty; encode a folder of recordings first")
+    first = entries[0]
+    for entry in entries:
+        if entry.model_hash != first.model_hash:
+            raise DataError(
+                f"{folder}: {first.path} and {entry.path} are codes of different models ({first.model_hash[:12]} and "
+                f"{entry.model_hash[:12]}); encode all recordings with one checkpoint"
+            )
+        if entry.codebook_sizes != first.codebook_sizes:
+            raise DataError(
+                f"{folder}: {first.path} has {first.codebooks} codebooks and {entry.path} {entry.codebooks}, or of "
+                "other sizes; encode all recordings with the same number of codebooks"
+            )
+    return CodeSet(first.model_hash, first.codebook_sizes)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # of a name that is too long, or a folder that is closed to us
+        return False
+
+
+class _Places:
+    """Where recordings lie, by whatever way they were named: links to folders are followed, and a file that is a link
+    is one of its own."""
+
+    def __init__(self) -> None:
+        self._folders: dict[str, str] = {}
+
+    def of(self, source: str) -> tuple[str, str]:
+        folder, name = os.path.split(source)
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        return self._folders[folder], name

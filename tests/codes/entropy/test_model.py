@@ -1,0 +1,231 @@
+"""The entropy model against frequencies counted by hand, and arrays that it must refuse."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from discrete_ae.codes.entropy import PREDICTORS, EntropyModel
+from discrete_ae.codes.entropy.statistics import context_sizes
+
+SIZES = (8, 30, 256)
+
+
+def correlated(seed, streams=1, frames=500, sizes=SIZES):
+    """Codes that mostly stay, and otherwise follow the codebook before."""
+    random = np.random.default_rng(seed)
+    codes = np.zeros((streams, len(sizes), frames), np.int64)
+    for t in range(1, frames):
+        for k, size in enumerate(sizes):
+            near = 3 * codes[:, k - 1, t] if k else 0
+            fresh = (near + random.geometric(0.2, streams)) % size
+            codes[:, k, t] = np.where(random.random(streams) < 0.4, codes[:, k, t - 1], fresh)
+    return codes
+
+
+@pytest.fixture(scope="module")
+def model():
+    return EntropyModel.fit([correlated(seed) for seed in range(6)], SIZES)
+
+
+def probability(model, codes, s, k, t, lane):
+    """By the description of the arrays, in floating point."""
+    arrays = model.to_arrays()
+    start = sum(SIZES[:k])
+    table = arrays["base"][start : start + SIZES[k]].astype(float)
+    contexts = {"frame": codes[s, k, t - 1] if t % lane else None, "book": codes[s, k - 1, t] if k else None}
+    for weight, (kind, given_code) in zip(arrays["weights"][2 * k : 2 * k + 2], contexts.items(), strict=True):
+        first = arrays[f"{kind}_lengths"][:k].sum()
+        part = slice(first, first + arrays[f"{kind}_lengths"][k])
+        before, entry = np.divmod(arrays[f"{kind}_cells"][part], SIZES[k])
+        if given_code is not None:
+            chosen = before == given_code
+            table[entry[chosen]] += weight * arrays[f"{kind}_counts"][part][chosen]
+    assert table.max() < 7 / 8 * table.sum()
+    return table[codes[s, k, t]] / table.sum()
+
+
+def test_bits_are_those_of_the_frequencies(model):
+    codes = correlated(99, streams=2, frames=300)  # five lanes of 60 frames
+    expected = -sum(math.log2(probability(model, codes, *at, lane=60)) for at in np.ndindex(codes.shape))
+    assert model.cross_entropy_bits(codes, "context") == pytest.approx(expected, rel=1e-4)
+    base = np.split(model.to_arrays()["base"], np.cumsum(SIZES)[:-1])
+    expected = -sum(np.log2(base[k][codes[:, k]] / base[k].sum()).sum() for k in range(len(SIZES)))
+    assert model.cross_entropy_bits(codes, "order0") == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("predictor", PREDICTORS)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (2, 256), (3, 257), (2, 1025)])
+@pytest.mark.parametrize("num_codebooks", [1, 2, 3])
+def test_payload_is_as_long_as_its_bits(model, predictor, shape, num_codebooks):
+    codes = correlated(7, *shape)[:, :num_codebooks]
+    payload = model.encode(codes, predictor)
+    assert len(payload) <= 1.01 * model.cross_entropy_bits(codes, predictor) / 8 + 16
+    decoded = model.decode(payload, *shape, predictor, num_codebooks=num_codebooks)
+    assert decoded.dtype == np.uint8
+    assert np.array_equal(decoded, codes)
+
+
+def test_contexts_help_where_codes_depend_on_one_another(model):
+    codes = correlated(99)
+    bits = [model.cross_entropy_bits(codes, predictor) for predictor in ("order0", "context")]
+    assert bits[1] < 0.8 * bits[0] < 0.8 * codes.shape[2] * sum(map(math.log2, SIZES))
+
+
+def test_contexts_are_left_out_where_codes_are_independent():
+    codes = np.random.default_rng(0).integers(0, 64, (1, 2, 4000))
+    weights = EntropyModel.fit([codes], (64, 64)).to_arrays()["weights"]
+    # A weight of 16 is a prior of 4096 pseudo-counts: the some 60 counts of a context hardly matter.
+    assert weights.max() <= 16
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.sampled_from([2, 3, 16, 17, 100, 1000, 1024, 1025, 5000]), min_size=1, max_size=4),
+    st.integers(1, 3),
+    st.integers(1, 600),
+    st.integers(0, 2**32),
+)
+def test_any_codes_make_the_round_trip(sizes, streams, frames, seed):
+    random = np.random.default_rng(seed)
+    bound = np.maximum(1, np.array(sizes) // random.choice([1, 2, 1000]))[None, :, None]
+    seen, codes = (random.integers(0, bound, (streams, len(sizes), frames)) for _ in range(2))
+    codes[:, 0, frames // 2 :] = sizes[0] - 1  # which may never have been seen
+    model = EntropyModel.fit([seen], sizes)
+    same = EntropyModel.from_arrays(model.to_arrays())
+    assert same.fingerprint == model.fingerprint
+    for predictor in PREDICTORS:
+        payload = model.encode(codes, predictor)
+        assert codes.size <= 42 * (len(payload) + 8)
+        assert len(payload) <= 1.01 * model.cross_entropy_bits(codes, predictor) / 8 + 16
+        assert np.array_equal(same.decode(payload, streams, frames, predictor), codes)
+
+
+def test_constant_codes_cost_what_the_cap_makes_them_cost():
+    codes = np.zeros((1, 2, 2000), np.int64)
+    model = EntropyModel.fit([codes], (256, 2))
+    for predictor in PREDICTORS:
+        bits = model.cross_entropy_bits(codes, predictor)
+        assert bits == pytest.approx(codes.size * math.log2(8 / 7), rel=1e-2)
+        assert codes.size <= 42 * len(model.encode(codes, predictor))
+
+
+def test_largest_codebook():
+    codes = np.random.default_rng(0).integers(0, 65536, (1, 1, 100))
+    model = EntropyModel.fit([codes], (65536,))
+    for predictor in PREDICTORS:
+        assert np.array_equal(model.decode(model.encode(codes, predictor), 1, 100, predictor), codes)
+
+
+def test_codebooks_that_are_too_large_are_not_modelled():
+    model = EntropyModel.fit([], (4, 65537))
+    assert not model.available
+    assert EntropyModel.from_arrays(model.to_arrays()).codebook_sizes == (4, 65537)
+    with pytest.raises(ValueError, match="at most 65536 entries"):
+        model.encode(np.zeros((1, 2, 3), int), "order0")
+
+
+def test_tables_together_stay_bounded():
+    found = context_sizes((1024,) * 40)
+    assert found[0] == (1024, 0)
+    assert found[1] == (1024, 1024)
+    assert found[-1] == (0, 0)
+    assert sum(1024 * sum(contexts) for contexts in found) <= 2**25
+    assert context_sizes((2000, 8)) == [(0, 0), (8, 0)]
+
+
+def test_fit_on_nothing_is_uniform():
+    model = EntropyModel.fit([], (4, 16))
+    codes = np.random.default_rng(0).integers(0, 4, (1, 2, 50))
+    for predictor in PREDICTORS:
+        assert model.cross_entropy_bits(codes, predictor) == pytest.approx(50 * (2 + 4), rel=1e-4)
+
+
+def test_claims_that_the_payload_cannot_hold_are_refused(model):
+    payload = model.encode(correlated(1), "context")
+    with pytest.raises(ValueError, match="hold at most"):
+        model.decode(payload, 2**30, 2**30, "context")
+    for wrong in (payload[:-1], b"", payload + bytes(400)):
+        with pytest.raises(ValueError, match="payload"):
+            model.decode(wrong, 1, 500, "context")
+
+
+@pytest.mark.parametrize(
+    ("codes", "message"),
+    [
+        (np.zeros((2, 3), int), "of shape"),
+        (np.zeros((1, 3, 4)), "float64"),
+        (np.zeros((1, 4, 4), int), "at most 3 codebooks"),
+        (np.full((1, 3, 4), 8), "code < 8 in codebook 0"),
+        (np.full((1, 3, 4), -1), "from -1 to -1"),
+    ],
+)
+def test_codes_of_other_codebooks_are_refused(model, codes, message):
+    for use in (lambda: EntropyModel.fit([codes], SIZES), lambda: model.encode(codes, "order0")):
+        with pytest.raises(ValueError, match=message):
+            use()
+    with pytest.raises(ValueError, match="predictor: expected one of"):
+        model.encode(np.zeros((1, 1, 1), int), "best")
+
+
+def test_fingerprint_follows_the_numbers_alone(model):
+    arrays = model.to_arrays()
+    assert EntropyModel.from_arrays({n: a.astype(np.int64) for n, a in arrays.items()}).fingerprint == model.fingerprint
+    arrays["base"][0] += 1
+    assert EntropyModel.from_arrays(arrays).fingerprint != model.fingerprint
+
+
+def changed(name, change):
+    def apply(arrays):
+        arrays[name] = change(arrays[name].copy())
+
+    return apply
+
+
+def put(name, at, value):
+    def change(array):
+        array[at] = value
+        return array
+
+    return changed(name, change)
+
+
+@pytest.mark.parametrize(
+    ("apply", "message"),
+    [
+        (lambda arrays: arrays.pop("base"), "expected the arrays"),
+        (lambda arrays: arrays.pop("codebook_sizes"), "codebook_sizes missing"),
+        (lambda arrays: arrays.update(more=np.zeros(1, int)), "expected the arrays"),
+        (changed("codebook_sizes", lambda a: a[:0]), "1 to 1024 codebooks"),
+        (changed("codebook_sizes", lambda a: np.full(10**4, 2)), "1 to 1024 codebooks"),
+        (put("codebook_sizes", 0, 1), "codebook_sizes: expected 2 to"),
+        (put("codebook_sizes", 0, 9), "base: expected 295 numbers"),
+        (put("codebook_sizes", 0, 2**40), "expected the arrays codebook_sizes, got"),
+        (changed("base", lambda a: a.astype(float)), "base: expected a row of integers"),
+        (changed("base", lambda a: a[None]), "base: expected a row of integers"),
+        (changed("base", lambda a: a.astype(object)), "base: expected a row of integers"),
+        (put("base", 3, 0), "base: expected 1 to"),
+        (put("base", 3, 2**22 + 1), "base: expected 1 to"),
+        (put("weights", 0, 3), "powers of two"),
+        (put("weights", 0, 2**15), "weights: expected 0 to"),
+        (put("weights", 1, 1), "book_counts: expected pairs where the weight is not 0"),
+        (put("weights", 0, 0), "frame_counts: expected pairs where the weight is not 0"),
+        (changed("weights", lambda a: a[:-1]), "powers of two"),
+        (put("frame_cells", 0, 10), "frame_cells: expected ascending"),
+        (put("frame_cells", 0, -1), "frame_cells: expected 0 to"),
+        (put("book_cells", -1, 30 * 256), "book_cells: expected ascending numbers below 7680 in codebook 2"),
+        (put("frame_counts", 0, 0), "frame_counts: expected 1 to"),
+        (put("frame_counts", 0, 2**22), "frame_counts: expected at most 4194304 in a context"),
+        (changed("frame_counts", lambda a: a[1:]), "frame_counts: expected"),
+        (put("frame_lengths", 0, 2**19), "frame_cells: expected"),
+        (changed("frame_lengths", lambda a: a[1:]), "frame_lengths: expected 3"),
+    ],
+)
+def test_arrays_that_no_model_has_are_refused(model, apply, message):
+    arrays = model.to_arrays()
+    apply(arrays)
+    with pytest.raises(ValueError, match=message) as caught:
+        EntropyModel.from_arrays(arrays)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,96 @@
+"""Damaged sets of codes, found by coverage (atheris): a folder opens and gives codes, or is met with a DataError.
+
+    python tests/codec/fuzz_corpus.py -runs=1000000 -seed=7         # by hand, with any of libFuzzer's options
+
+`test_fuzz_harnesses.py` runs it briefly. The first byte of an input says which file of a set is damaged.
+"""
+
+import itertools
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["discrete_ae.codec", "tarfile", "json"]):
+    import numpy as np
+
+    from discrete_ae.codes.container import CodeFile, write_codes
+    from discrete_ae.codes.dataset import CodesDataset
+    from discrete_ae.codes.entry import describe
+    from discrete_ae.codes.manifest import update_manifest, write_manifest
+    from discrete_ae.codes.shards import write_memory_map, write_tar_shards
+    from discrete_ae.errors import DataError
+
+SIZES = (5, 300)
+ROOT = Path(tempfile.mkdtemp(prefix="fuzz_corpus_"))
+NAMES = (
+    "files/manifest.jsonl",
+    "mmap/index.json",
+    "mmap/recordings.jsonl",
+    "mmap/codes.mmap",
+    "tar/index.json",
+    "tar/codes-000000.tar",
+)
+MOST_ITEMS = 20
+
+
+def make_sets() -> None:
+    """The same two recordings, of 2 x 4 and 1 x 3 frames, as files, tar and array."""
+    files = ROOT / "files"
+    files.mkdir()
+    entries = []
+    for name, streams, frames in (("a.npz", 2, 4), ("b.npy", 1, 3)):
+        codes = np.arange(streams * 2 * frames).reshape(streams, 2, frames) % 5
+        file = CodeFile(codes, 8000, 320 * frames, 8000, SIZES, "0123456789abcdef" * 4)
+        write_codes(file, files / name, name[-3:])
+        entries.append(describe(file, files / name, files, Path("in") / name))
+    write_manifest(files, entries)
+    write_tar_shards(files, ROOT / "tar")
+    write_memory_map(files, ROOT / "mmap")
+
+
+def check(folder: Path) -> None:
+    """Read a set whole and in crops."""
+    for frames in (None, 2):
+        dataset = CodesDataset(folder, frames, padding=0)
+        for i in itertools.islice(range(len(dataset)), MOST_ITEMS):
+            codes = dataset[i].codes.numpy()
+            assert codes.shape[0] == len(dataset.codebook_sizes), codes.shape
+            assert ((codes >= 0) & (codes < np.array(dataset.codebook_sizes)[:, None])).all(), codes
+
+
+def one_input(data: bytes) -> None:
+    """Damage one file of a set, and read the set."""
+    if not data:
+        return
+    path = ROOT / NAMES[data[0] % len(NAMES)]
+    path.write_bytes(data[1:])
+    try:
+        check(path.parent)
+        if path.name == "manifest.jsonl":
+            update_manifest(path.parent, [])
+    except DataError as error:
+        message = str(error)
+        assert message.startswith(str(path.parent)), message
+        assert "\n" not in message, message
+        assert len(message) < 2000, message
+    finally:
+        path.write_bytes(ORIGINALS[path])
+
+
+def main() -> None:
+    """Fuzz, from the valid files on."""
+    corpus = ROOT / "corpus"
+    corpus.mkdir()
+    for i, content in enumerate(ORIGINALS.values()):
+        (corpus / str(i)).write_bytes(bytes([i]) + content)
+    atheris.Setup([*sys.argv, str(corpus), "-max_len=12000", "-len_control=0"], one_input)
+    atheris.Fuzz()
+
+
+make_sets()
+ORIGINALS = {ROOT / name: (ROOT / name).read_bytes() for name in NAMES}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Damaged files of codes, found by coverage (atheris): every reader returns codes or raises a DataError of one line.
+
+    python tests/codes/fuzz_readers.py -runs=1000000 -seed=7         # by hand, with any of libFuzzer's options
+
+`test_fuzz_harnesses.py` runs it briefly. Half of the inputs are given a true checksum, or nothing behind it would be
+reached.
+"""
+
+import io
+import struct
+import sys
+import tempfile
+import zlib
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["discrete_ae", "zipfile", "json"]):
+    import numpy as np
+
+    from discrete_ae.codes import container
+    from discrete_ae.codes.entropy import EntropyModel
+    from discrete_ae.errors import DataError
+
+SIZES = (5, 20, 300)
+MODEL = EntropyModel.fit([np.arange(600).reshape(1, 3, 200) % 5], SIZES)
+PATH = Path(tempfile.mkdtemp(prefix="fuzz_readers_")) / "x"
+READERS = (
+    lambda: container.read_codes(PATH, MODEL),
+    lambda: container.read_codes(PATH),
+    lambda: container.read_daec_header(PATH),
+    lambda: container.read_npz(PATH),
+    lambda: container.read_npy(PATH),
+)
+
+
+def samples() -> list[bytes]:
+    """A valid file of each format and coding."""
+    found = []
+    for codes, model in ((np.arange(60) % 5, None), (np.zeros(60, int), MODEL), (np.arange(60) // 12, MODEL)):
+        file = container.CodeFile(codes.reshape(1, 3, 20), 8000, 6400, 8000, SIZES, "0123456789abcdef" * 4, 1.5, "Q")
+        for name in container.FORMATS:
+            stream = io.BytesIO()
+            container.write_codes(file, stream, name, model)
+            found.append(stream.getvalue())
+    return found
+
+
+def one_input(data: bytes) -> None:
+    """Write the file and read it in every way."""
+    if data[:4] == b"DAEC" and len(data) > 4 and data[-1] % 2:
+        data = data[:-4] + struct.pack("<I", zlib.crc32(data[:-4]))
+    PATH.write_bytes(data)
+    for reader in READERS:
+        try:
+            reader()
+        except DataError as error:
+            message = str(error)
+            assert message.startswith(f"{PATH}: "), message
+            assert "\n" not in message, message
+            assert len(message) < 2000, message
+
+
+def main() -> None:
+    """Fuzz, from the valid files on."""
+    corpus = PATH.parent / "corpus"
+    corpus.mkdir()
+    for i, content in enumerate(samples()):
+        (corpus / str(i)).write_bytes(content)
+    atheris.Setup([*sys.argv, str(corpus), "-max_len=4096"], one_input)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

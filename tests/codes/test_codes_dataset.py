@@ -1,0 +1,341 @@
+"""The data set of codes: the same items from files, tars and the array, and crops that are where they say."""
+
+import io
+import json
+import logging
+import os
+import pickle
+import shutil
+import tarfile
+import tracemalloc
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+import discrete_ae.codes
+from discrete_ae.codes.container import FORMATS, CodeFile, read_npz, write_codes, write_npz
+from discrete_ae.codes.dataset import CodesDataset
+from discrete_ae.codes.entropy import EntropyModel
+from discrete_ae.codes.entry import describe
+from discrete_ae.codes.manifest import read_manifest, write_manifest
+from discrete_ae.codes.shards import write_memory_map, write_tar_shards
+from discrete_ae.errors import DataError
+
+HASH = "0123456789abcdef" * 4
+KINDS = ("files", "tar", "mmap")
+# Streams and frames of each recording: 3 * 1 + 40 * 2 + 17 * 1 = 100 frames in four streams.
+LENGTHS = {"a/x.npz": (1, 3), "b.npz": (2, 40), "c.npz": (1, 17)}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A folder of each kind with the same codes; and the codes, (S, K, T), by key."""
+    root = tmp_path_factory.mktemp("sets")
+    random = np.random.default_rng(0)
+    codes = {}
+    for name, (streams, frames) in LENGTHS.items():
+        path = root / "files" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        found = random.integers(0, [[[4], [300], [9]]], (streams, 3, frames))
+        write_npz(CodeFile(found, 16000, 320 * frames, 16000, (4, 300, 9), HASH), path)
+        codes[name.removesuffix(".npz")] = found
+    files = root / "files"
+    write_manifest(files, [describe(read_npz(files / name), files / name, files, files / name) for name in LENGTHS])
+    write_tar_shards(files, root / "tar", samples_per_shard=2)
+    write_memory_map(files, root / "mmap")
+    return root, codes
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whole_streams(folders, kind):
+    root, codes = folders
+    dataset = discrete_ae.codes.CodesDataset(root / kind)
+    assert isinstance(dataset, CodesDataset)
+    assert (len(dataset), dataset.total_frames) == (4, 100)
+    assert (dataset.codebook_sizes, dataset.model_hash) == ((4, 300, 9), HASH)
+    items = list(dataset)
+    assert [(item.key, item.stream) for item in items] == [("a/x", 0), ("b", 0), ("b", 1), ("c", 0)]
+    for item in items:
+        assert (item.codes.dtype, item.start, item.frames) == (torch.int64, 0, item.codes.shape[1])
+        assert np.array_equal(item.codes, codes[item.key][item.stream])
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_files_of_every_format(tmp_path, format):
+    codes = np.random.default_rng(0).integers(0, 256, (2, 4, 30))
+    file = CodeFile(codes, 16000, 320 * 30, 16000, (256,) * 4, HASH)
+    path = tmp_path / f"codes/x.{format}"
+    path.parent.mkdir()
+    write_codes(file, path, format)
+    write_manifest(path.parent, [describe(file, path, path.parent, path)])
+    write_memory_map(path.parent, tmp_path / "shards")
+    for folder in ("codes", "shards"):
+        assert [item.codes.tolist() for item in CodesDataset(tmp_path / folder)] == codes.tolist()
+    file = replace(file, codes=codes[:, :, :-1])
+    write_codes(file, path, format)
+    with pytest.raises(DataError, match=rf"x\.{format}: does not hold what the manifest says"):
+        CodesDataset(path.parent)[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_crops_are_the_codes_at_their_place(folders, kind):
+    root, codes = folders
+    dataset = CodesDataset(root / kind, frames=10, padding=7, seed=3)
+    assert len(dataset) == 10  # 100 frames in crops of 10
+    for item in dataset:
+        assert item.codes.shape == (3, 10)
+        where = codes[item.key][item.stream][:, item.start : item.start + 10]
+        assert item.frames == where.shape[1]
+        assert np.array_equal(item.codes[:, : item.frames], where)
+        assert (item.codes[:, item.frames :] == 7).all()
+
+
+def numbers(items):
+    return [(item.key, int(item.stream), int(item.start), item.codes.tolist()) for item in items]
+
+
+def test_crops_are_a_function_of_seed_epoch_and_index_alone(folders):
+    root, _ = folders
+    first = numbers(CodesDataset(root / "files", frames=5, seed=1))
+    for kind in KINDS:
+        dataset = CodesDataset(root / kind, frames=5, seed=1)
+        assert numbers([dataset[i] for i in reversed(range(len(dataset)))])[::-1] == first
+        dataset.set_epoch(1)
+        assert numbers(dataset) != first
+        dataset.set_epoch(0)
+        assert numbers(dataset) == first
+        assert numbers(pickle.loads(pickle.dumps(dataset))) == first
+    assert numbers(CodesDataset(root / "files", frames=5, seed=2)) != first
+
+
+def test_every_frame_is_about_as_likely_as_any_other(folders):
+    root, _ = folders
+    dataset = CodesDataset(root / "mmap", frames=1)
+    counts = dict.fromkeys([("a/x", 0), ("b", 0), ("b", 1), ("c", 0)], 0)
+    for epoch in range(40):
+        dataset.set_epoch(epoch)
+        for item in dataset:
+            counts[item.key, item.stream] += 1
+    # 4000 draws of 100 frames: of a stream of T frames 40 T, with a standard deviation below sqrt(40 T).
+    for (key, stream), count in counts.items():
+        frames = {"a/x": 3, "b": 40, "c": 17}[key]
+        assert abs(count - 40 * frames) < 4 * (40 * frames) ** 0.5, (key, stream)
+
+
+def test_streams_shorter_than_a_crop_are_left_out_and_counted(folders, caplog):
+    root, _ = folders
+    with caplog.at_level(logging.WARNING, logger="discrete_ae"):
+        dataset = CodesDataset(root / "tar", frames=20)
+    assert "2 of 4 streams are shorter than 20 frames and left out" in caplog.text
+    assert (dataset.total_frames, len(dataset)) == (80, 4)
+    for epoch in range(20):
+        dataset.set_epoch(epoch)
+        assert {item.key for item in dataset} == {"b"}
+    with pytest.raises(DataError, match="the longest stream has 40 frames, a crop has 41"):
+        CodesDataset(root / "tar", frames=41)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_loading_processes_that_stay_give_what_one_process_gives(folders, context):
+    root, _ = folders
+    dataset = CodesDataset(root / "tar", frames=10, padding=0)
+    loader = DataLoader(dataset, batch_size=4, num_workers=2, persistent_workers=True, multiprocessing_context=context)
+    for epoch in range(2):
+        dataset.set_epoch(epoch)
+        batches = list(loader)
+        assert [tuple(batch.codes.shape) for batch in batches] == [(4, 3, 10), (4, 3, 10), (2, 3, 10)]
+        found = [item.tolist() for batch in batches for item in batch.codes]
+        assert found == [item.codes.tolist() for item in dataset]
+
+
+def test_nothing_stays_open(folders):
+    root, _ = folders
+    datasets = [CodesDataset(root / kind) for kind in KINDS]
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    items = [item for dataset in datasets for item in dataset]
+    assert len(items) == 12
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def test_an_item_that_is_not_there(folders):
+    root, _ = folders
+    dataset = CodesDataset(root / "files")
+    for index in (4, -1):
+        with pytest.raises(IndexError):
+            dataset[index]
+    with pytest.raises(ValueError, match="frames: expected at least 1"):
+        CodesDataset(root / "files", frames=0)
+    with pytest.raises(ValueError, match="seed: expected at least 0"):
+        CodesDataset(root / "files", seed=-1)
+
+
+@pytest.fixture
+def copied(folders, tmp_path):
+    shutil.copytree(folders[0], tmp_path / "sets")
+    return tmp_path / "sets"
+
+
+def cut(path, by=1024):
+    path.write_bytes(path.read_bytes()[:-by])
+
+
+def save(path, array):
+    """As np.save, which adds a suffix to a path."""
+    with path.open("wb") as stream:
+        np.save(stream, array)
+
+
+def in_json(path, **changes):
+    """Change the fields of the first line of a file, which are one object."""
+    first, *rest = path.read_text().split("\n") if path.suffix == ".jsonl" else [path.read_text()]
+    path.write_text("\n".join([json.dumps(json.loads(first) | changes), *rest]))
+
+
+def claim_negative_size(path):
+    """A member of size -512 in base 256, from which tarfile would go back to its own header."""
+    content = bytearray(path.read_bytes())
+    content[124:136] = (-512).to_bytes(12, "big", signed=True)
+    content[148:156] = b" " * 8
+    content[148:156] = b"%06o\0 " % sum(content[:512])
+    path.write_bytes(content)
+
+
+def with_large_codes(path):
+    """The array with 65535 in place of each code, and the same header."""
+    array = np.load(path)
+    save(path, np.full_like(array, 65535))
+
+
+def rewrite_tar(path):
+    """A tar whose array has not the shape that its entry says."""
+    with tarfile.open(path) as archive:
+        members = [(member, archive.extractfile(member).read()) for member in archive]
+    with tarfile.open(path, "w") as archive:
+        for member, content in members:
+            changed = content.replace(b'"frames": 3', b'"frames": 2')
+            archive.addfile(member, io.BytesIO(changed))
+
+
+@pytest.mark.parametrize(
+    ("kind", "damage", "message"),
+    [
+        ("files", lambda folder: (folder / "manifest.jsonl").unlink(), "manifest.jsonl: cannot be read"),
+        ("tar", lambda folder: (folder / "index.json").write_text("{"), "index.json: damaged"),
+        ("tar", lambda folder: (folder / "index.json").write_text("{}"), "index.json: not the index of shards"),
+        ("tar", lambda folder: (folder / "codes-000001.tar").unlink(), "codes-000001.tar: missing"),
+        ("tar", lambda folder: (folder / "codes-000000.tar").write_bytes(b"no tar"), "codes-000000.tar: damaged"),
+        ("tar", lambda folder: (folder / "codes-000000.tar").write_bytes(bytes(10240)), "hold 1 recordings, the index"),
+        ("tar", lambda folder: rewrite_tar(folder / "codes-000000.tar"), "a/x does not have the shape"),
+        ("tar", lambda folder: cut(folder / "codes-000000.tar", 7200), "codes-000000.tar: damaged"),
+        ("tar", lambda folder: claim_negative_size(folder / "codes-000000.tar"), "codes-000000.tar: damaged"),
+        ("tar", lambda folder: (folder / "index.json").write_text("[" * 100000), "index.json: damaged"),
+        ("tar", lambda folder: in_json(folder / "index.json", recordings=float("inf")), "recordings: got inf"),
+        ("tar", lambda folder: in_json(folder / "index.json", codebook_sizes=[4, 300, 2**64]), "below 2^63"),
+        ("tar", lambda folder: in_json(folder / "index.json", codebook_sizes=[4, 300, 8]), "not those of its index"),
+        ("tar", lambda folder: in_json(folder / "index.json", files=[]), "files: expected one array, or at least one"),
+        ("tar", lambda folder: in_json(folder / "index.json", files=["../x.tar"]), "files: expected names of files"),
+        ("tar", lambda folder: in_json(folder / "index.json", files=["x" * 300]), "File name too long"),
+        ("tar", lambda folder: in_json(folder / "index.json", recordings=4, files=2 * ["codes-000000.tar"]), "one key"),
+        ("mmap", lambda folder: in_json(folder / "index.json", files=[]), "files: expected one array"),
+        ("mmap", lambda folder: in_json(folder / "recordings.jsonl", offset=-5), "offset: expected 0"),
+        ("mmap", lambda folder: in_json(folder / "recordings.jsonl", offset=10**30), "offset: expected 0"),
+        ("mmap", lambda folder: in_json(folder / "recordings.jsonl", key="b"), "two of its recordings have one key"),
+        ("mmap", lambda folder: cut(folder / "codes.mmap", 1), "codes.mmap: damaged, or no array of codes (cut short)"),
+        ("mmap", lambda folder: (folder / "codes.mmap").write_bytes(b"no array"), "codes.mmap: damaged, or no array"),
+        ("mmap", lambda folder: (folder / "recordings.jsonl").unlink(), "recordings.jsonl: damaged or missing"),
+        ("mmap", lambda folder: cut(folder / "recordings.jsonl", 9), "recordings.jsonl: damaged or missing"),
+        ("mmap", lambda folder: save(folder / "codes.mmap", np.ones((3, 9), np.uint8)), "does not fit recordings"),
+        ("mmap", lambda folder: save(folder / "codes.mmap", np.ones((3, 9))), "expected an unsigned type"),
+    ],
+)
+def test_damage_is_one_line_when_the_set_is_opened(copied, kind, damage, message):
+    damage(copied / kind)
+    with pytest.raises(DataError) as raised:
+        CodesDataset(copied / kind)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_what_a_manifest_says_of_itself_takes_no_memory(copied):
+    # 10^9 streams of 3 frames and 3 codebooks, in a file that would be large enough, and of which nothing is true
+    in_json(copied / "files/manifest.jsonl", streams=10**9, bytes=10**12)
+    tracemalloc.start()
+    dataset = CodesDataset(copied / "files", frames=3)
+    assert tracemalloc.get_traced_memory()[1] < 10**6
+    tracemalloc.stop()
+    assert dataset.total_frames == 3 * 10**9 + 97
+    assert len(dataset) == 10**9 + 33  # 97 = 32 * 3 + 1
+    with pytest.raises(DataError, match=r"a/x\.npz: does not hold what the manifest says"):
+        dataset[0]
+    entries = [replace(entry, path=f"{entry.path}.daec", bytes=2**62) for entry in read_manifest(copied / "files")]
+    # 42 * 2^62 codes may be in so many bytes, 3 codebooks * 2^63 frames are among them
+    write_manifest(copied / "files", [replace(entries[0], streams=2**31, frames=2**32), *entries[1:]])
+    with pytest.raises(DataError, match="it says that it holds 2\\^63 frames or more"):
+        CodesDataset(copied / "files")
+
+
+def test_codes_beyond_their_codebook_are_refused(copied):
+    with_large_codes(copied / "mmap/codes.mmap")
+    with pytest.raises(DataError, match=r"codes\.mmap: damaged, it holds codes that its codebooks do not have"):
+        CodesDataset(copied / "mmap")[0]
+
+
+def test_two_recordings_with_one_key_are_refused(copied):
+    entries = read_manifest(copied / "files")
+    write_manifest(copied / "files", [*entries, replace(entries[1], path="b.daec")])
+    with pytest.raises(DataError, match=r"b\.daec and b\.npz have the same name but for the suffix, b; remove one"):
+        CodesDataset(copied / "files")
+
+
+def test_entropy_coded_files_ask_for_their_model_when_the_set_is_opened(tmp_path):
+    codes = np.zeros((1, 2, 400), np.int64)
+    model, other = (EntropyModel.fit([codes + shift], (16, 16)) for shift in (0, 1))
+    entries = []
+    for name, given in (("a", None), ("b", model)):  # packed, then entropy-coded
+        file = CodeFile(codes, 16000, 320 * 400, 16000, (16, 16), HASH)
+        write_codes(file, tmp_path / f"{name}.daec", "daec", given)
+        entries.append(describe(file, tmp_path / f"{name}.daec", tmp_path, tmp_path / f"{name}.wav"))
+    # Packed, 800 codes of 4 bits are 400 bytes; all alike, they are a few.
+    assert entries[0].bytes - entries[1].bytes > 200
+    write_manifest(tmp_path, entries)
+    end = "give entropy_model=discrete_ae.load(CHECKPOINT).entropy_model"
+    for given, came in ((None, "none was given"), (other, "another was given")):
+        with pytest.raises(DataError) as raised:
+            CodesDataset(tmp_path, entropy_model=given)
+        begin = f"{tmp_path / 'b.daec'}: entropy-coded with the entropy model {model.fingerprint}"
+        assert str(raised.value) == f"{begin} and {came}; {end}"
+    assert [item.codes.sum() for item in CodesDataset(tmp_path, entropy_model=model)] == [0, 0]
+    write_manifest(tmp_path, entries[:1])
+    assert len(CodesDataset(tmp_path)) == 1
+    (tmp_path / "b.daec").write_bytes(b"DAEC")  # damage is met when it is read
+    write_manifest(tmp_path, entries)
+    assert len(CodesDataset(tmp_path)) == 2
+
+
+def test_damage_that_comes_later_is_one_line_from_the_item(copied):
+    (copied / "files/b.npz").write_bytes((copied / "files/c.npz").read_bytes())
+    with pytest.raises(DataError, match=r"b\.npz: does not hold what the manifest says"):
+        CodesDataset(copied / "files")[1]
+    for kind, name in (("tar", "codes-000000.tar"), ("mmap", "codes.mmap")):
+        dataset = CodesDataset(copied / kind)
+        (copied / kind / name).unlink()
+        with pytest.raises(DataError, match=rf"{name}: cannot be read"):
+            dataset[1]
+
+
+def test_shards_of_a_later_version_are_refused(copied):
+    path = copied / "mmap/index.json"
+    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 2'))
+    with pytest.raises(DataError, match="has format version 2, this program reads 1; update discrete-ae"):
+        CodesDataset(copied / "mmap")
+
+
+def test_codes_of_two_models_are_refused(copied):
+    entries = read_manifest(copied / "files")
+    write_manifest(copied / "files", [*entries[:2], replace(entries[2], model_hash="f" * 64)])
+    with pytest.raises(DataError, match="codes of different models"):
+        CodesDataset(copied / "files")

@@ -1,0 +1,207 @@
+"""The manifest of a folder of codes against JSON and hashlib, and every way in which a line of it can be wrong."""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from discrete_ae.codes.container import CodeFile, write_npz
+from discrete_ae.codes.entry import ManifestEntry, describe, read_entry, verify
+from discrete_ae.codes.manifest import one_set, read_manifest, settle, update_manifest, write_manifest
+from discrete_ae.errors import DataError
+
+HASH = "0123456789abcdef" * 4
+ENTRY = ManifestEntry("a/x.npz", "in/a/x.wav", 0.25, 16000, 4000, 2, (4, 300), 13, HASH, 52, "ab" * 32)
+
+
+def save_codes(path, model_hash=HASH, sizes=(4, 300), frames=13):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    codes = np.random.default_rng(0).integers(0, [[[size] for size in sizes]], (2, len(sizes), frames))
+    file = CodeFile(codes, 16000, 320 * frames - 160, 16000, sizes, model_hash)
+    write_npz(file, path)
+    return file
+
+
+def test_a_line_is_the_fields_by_name(tmp_path):
+    later = replace(ENTRY, path="b.npz", source="in/b ä\udcff\n.wav")
+    path = write_manifest(tmp_path, [later, ENTRY])
+    lines = path.read_text("ascii").split("\n")
+    assert json.loads(lines[0]) == {
+        "path": "a/x.npz",
+        "source": "in/a/x.wav",
+        "duration_s": 0.25,
+        "sample_rate": 16000,
+        "num_samples": 4000,
+        "streams": 2,
+        "codebook_sizes": [4, 300],
+        "frames": 13,
+        "model_hash": HASH,
+        "bytes": 52,
+        "sha256": "ab" * 32,
+    }
+    assert (len(lines), lines[2]) == (3, "")  # a name with a line break is still one line
+    assert read_manifest(tmp_path) == read_manifest(path) == [ENTRY, later]
+    assert [found.name for found in tmp_path.iterdir()] == ["manifest.jsonl"]
+
+
+def test_the_order_of_work_leaves_no_trace(tmp_path):
+    entries = [replace(ENTRY, path=f"{name}.npz") for name in "cab"]
+    first = write_manifest(tmp_path, entries).read_bytes()
+    assert write_manifest(tmp_path, entries[::-1]).read_bytes() == first
+
+
+def test_an_entry_says_what_the_file_is(tmp_path):
+    path = tmp_path / "codes/a/x.npz"
+    file = save_codes(path)
+    content = path.read_bytes()
+    entry = describe(file, path, tmp_path / "codes", Path("in/a/x.wav"))
+    assert entry == ManifestEntry(
+        path="a/x.npz",
+        source="in/a/x.wav",
+        duration_s=0.25,  # 13 * 320 - 160 = 4000 samples at 16000 Hz
+        sample_rate=16000,
+        num_samples=4000,
+        streams=2,
+        codebook_sizes=(4, 300),
+        frames=13,
+        model_hash=HASH,
+        bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+    )
+    verify(tmp_path / "codes", entry)
+    path.write_bytes(content[:-1] + b"\1")
+    with pytest.raises(DataError, match=r"a/x\.npz: not the file of the manifest"):
+        verify(tmp_path / "codes", entry)
+    path.unlink()
+    with pytest.raises(DataError, match=r"a/x\.npz: cannot be read \(No such file"):
+        verify(tmp_path / "codes", entry)
+
+
+def test_an_update_keeps_what_other_runs_left_and_is_still_there(tmp_path):
+    for name in ("a", "b", "c"):
+        save_codes(tmp_path / f"{name}.npz")
+    a, b, c, d = (replace(ENTRY, path=f"{name}.npz", source=f"in/{name}.wav") for name in "abcd")
+    gone = replace(c, path=f"{'n' * 300}.npz")  # no file can have this name
+    write_manifest(tmp_path, [a, b, c, gone])
+    (tmp_path / "b.npz").unlink()
+    assert update_manifest(tmp_path, [replace(c, frames=9), d]) == []
+    assert [(entry.path, entry.frames) for entry in read_manifest(tmp_path)] == [
+        ("a.npz", 13),
+        ("c.npz", 9),
+        ("d.npz", 13),
+    ]
+
+
+def test_a_recording_that_is_encoded_again_under_another_name_is_listed_once(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "link").symlink_to("in")
+    (tmp_path / "x.npz").touch()
+    (tmp_path / "y.npz").touch()
+    x, y = (replace(ENTRY, path=f"{name}.npz", source=f"{tmp_path}/in/{name}.wav") for name in "xy")
+    later = replace(x, path="sub/x.daec", source=f"{tmp_path}/link/../link/x.wav")
+    write_manifest(tmp_path, [x, y])
+    assert update_manifest(tmp_path, [later]) == [(x, "sub/x.daec")]
+    assert read_manifest(tmp_path) == [later, y]
+    assert (tmp_path / "x.npz").exists()
+
+
+def test_a_relative_source_is_the_absolute_one(tmp_path, monkeypatch):
+    (tmp_path / "x.npz").touch()
+    monkeypatch.chdir(tmp_path)
+    x = replace(ENTRY, path="x.npz", source="in/x.wav")
+    assert settle(tmp_path, [x], {"x.daec": f"{tmp_path}/in/x.wav"}) == ([], [(x, "x.daec")])
+    assert settle(tmp_path, [x], {"y.daec": "in/y.wav", "z.daec": "x.wav"}) == ([x], [])
+
+
+def test_bytes_hold_a_code_each_or_42_where_entropy_coded(tmp_path):
+    # 2 streams, 2 codebooks, 13 frames: 52 codes, in at least ceil(52 / 42) = 2 bytes
+    assert ENTRY.bytes == replace(ENTRY, path="x.npy").bytes == 52
+    for path in ("x.npz", "x.npy"):
+        with pytest.raises(ValueError, match="bytes: 51 cannot hold 13 frames of 2 codebooks and 2 streams"):
+            replace(ENTRY, path=path, bytes=51)
+    replace(ENTRY, path="x.daec", bytes=2)
+    with pytest.raises(ValueError, match="bytes: 1 cannot hold 13 frames"):
+        replace(ENTRY, path="x.daec", bytes=1)
+
+
+def test_a_name_that_no_file_can_have_is_one_line(tmp_path):
+    entry = replace(ENTRY, path=f"{'n' * 300}.npz")
+    for read in (verify, read_entry):
+        with pytest.raises(DataError, match=r"npz: cannot be read \(File name too long\); encode the recording again"):
+            read(tmp_path, entry)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"path": None}, "path missing"),
+        ({"path": "/etc/x.npz"}, "path: expected one inside"),
+        ({"path": "../x.npz"}, "path: expected one inside"),
+        ({"path": ""}, "path: expected one inside"),
+        ({"path": "a/y.npz"}, "a/y.npz stands in it twice"),
+        ({"path": "a\0.npz"}, "path: expected the name of a file, got 'a\\x00.npz'"),
+        ({"source": "\ud800.wav"}, "source: expected the name of a file, got '\\ud800.wav'"),
+        ({"frames": 0}, "frames: expected at least 1, and below 2^63, got 0"),
+        ({"frames": 10**30}, "frames: expected at least 1, and below 2^63, got 1000"),
+        ({"frames": 27}, "bytes: 52 cannot hold 27 frames"),
+        ({"streams": 10**9}, "bytes: 52 cannot hold 13 frames of 2 codebooks and 1000000000 streams"),
+        ({"bytes": 2**63}, "bytes: expected at least 1, and below 2^63, got 9223372036854775808"),
+        ({"frames": 1.5}, "frames: got 1.5"),
+        ({"frames": True}, "frames: got True"),
+        ({"streams": -1}, "streams: expected at least 1"),
+        ({"duration_s": "long"}, "duration_s: got 'long'"),
+        ({"duration_s": 10**400}, "duration_s: expected seconds above 0, got inf"),
+        ({"duration_s": float("nan")}, "duration_s: expected seconds above 0, got nan"),
+        ({"codebook_sizes": []}, "codebook_sizes: expected at least 2 entries"),
+        ({"codebook_sizes": [4, 2**63]}, "codebook_sizes: expected at least 2 entries in each, and below 2^63"),
+        ({"codebook_sizes": [4, "4"]}, "codebook_sizes: expected integers"),
+        ({"codebook_sizes": 4}, "codebook_sizes: got 4"),
+        ({"sha256": "ab"}, "sha256: expected 64"),
+        ({"model_hash": "X" * 64}, "model_hash: expected 64"),
+        ("[1]", "expected a JSON object"),
+        ("{", "not JSON"),
+        ("[" * 100000, "not JSON"),
+        ("", "not JSON"),
+        ("ä".encode("latin-1"), "not JSON"),
+    ],
+)
+def test_a_line_that_is_wrong_is_named_by_file_and_number(tmp_path, change, reason):
+    good = json.loads(write_manifest(tmp_path, [ENTRY]).read_text()) | {"path": "a/y.npz", "unknown": "is left out"}
+    path = tmp_path / "manifest.jsonl"
+    path.write_text(path.read_text() + json.dumps(good) + "\n")
+    assert len(read_manifest(path)) == 2
+    if isinstance(change, dict):
+        change = json.dumps({name: value for name, value in (good | change).items() if value is not None})
+    with path.open("ab") as stream:
+        stream.write(change if isinstance(change, bytes) else change.encode())
+        stream.write(b"\n")
+    with pytest.raises(DataError) as raised:
+        read_manifest(path)
+    assert str(raised.value).startswith(f"{path}, line 3: not an entry of a manifest: {reason}")
+    assert str(raised.value).endswith("; encode the folder again")
+
+
+def test_no_manifest_is_one_line(tmp_path):
+    with pytest.raises(DataError, match=r"manifest\.jsonl: cannot be read \(No such file"):
+        read_manifest(tmp_path)
+
+
+def test_codes_of_two_models_are_no_set(tmp_path):
+    assert one_set([ENTRY, replace(ENTRY, path="b.npz", frames=5)], tmp_path) == (HASH, (4, 300))
+    other = replace(ENTRY, path="b.npz", model_hash="f" * 64)
+    with pytest.raises(DataError, match=r"a/x\.npz and b\.npz are codes of different models \(0123456789ab and ffff"):
+        one_set([ENTRY, other], tmp_path)
+    fewer = replace(ENTRY, path="b.npz", codebook_sizes=(4,))
+    with pytest.raises(DataError, match=r"a/x\.npz has 2 codebooks and b\.npz 1"):
+        one_set([ENTRY, fewer], tmp_path)
+    with pytest.raises(DataError, match="its manifest is empty"):
+        one_set([], tmp_path)
+
+
+def test_a_manifest_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "occupied").write_text("a regular file")
+    with pytest.raises(DataError, match=r"manifest\.jsonl: cannot be written"):
+        write_manifest(tmp_path / "occupied", [ENTRY])

@@ -1,0 +1,166 @@
+"""Shards against the packages that others read them with: webdataset, tarfile and numpy."""
+
+import json
+import subprocess
+import sys
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from discrete_ae.codes.container import CodeFile, read_npz, write_npz
+from discrete_ae.codes.entry import describe
+from discrete_ae.codes.manifest import read_manifest, write_manifest
+from discrete_ae.codes.shard_index import read_index
+from discrete_ae.codes.shards import ShardKind, key_of, write_memory_map, write_shards, write_tar_shards
+from discrete_ae.errors import DataError
+
+HASH = "0123456789abcdef" * 4
+NAMES = ("b/y.v2.npz", "a/x.npz", "a/x%.npz", "a/x.wav.npz", "z ä.npz", "n" * 150 + ".npz")
+
+
+def make_corpus(folder, names=NAMES, sizes=(4, 300)):
+    """Code files of one and two streams, and of 5, 6, 7, … frames, with their manifest; the codes by path."""
+    random = np.random.default_rng(0)
+    codes = {}
+    for i, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        codes[name] = random.integers(0, [[[size] for size in sizes]], (1 + i % 2, len(sizes), 5 + i))
+        write_npz(CodeFile(codes[name], 16000, 320 * (5 + i), 16000, sizes, HASH), folder / name)
+    write_manifest(
+        folder, [describe(read_npz(folder / name), folder / name, folder, Path("in") / name) for name in names]
+    )
+    return codes
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    return make_corpus(tmp_path / "codes")
+
+
+def test_keys_are_those_that_webdataset_sees():
+    assert key_of("a.b/x.npz") == "a.b/x"
+    assert key_of("a/x.wav.npz") == "a/x%2Ewav"
+    assert key_of("x%2E.daec") == "x%252E"
+    assert key_of("a/.hidden.npz") == "a/%2Ehidden"
+
+
+# In a process of its own: webdataset leaves files open.
+READ_WITH_WEBDATASET = """
+import json, sys, webdataset
+for sample in webdataset.WebDataset(sys.argv[1:], shardshuffle=False, empty_check=False).decode():
+    print(json.dumps([sample["__key__"], sample["json"], sample["npy"].tolist(), str(sample["npy"].dtype)]))
+"""
+
+
+def test_webdataset_reads_the_shards(tmp_path, corpus):
+    write_tar_shards(tmp_path / "codes", tmp_path / "shards", samples_per_shard=4)
+    shards = sorted((tmp_path / "shards").glob("codes-*.tar"))
+    assert [shard.name for shard in shards] == ["codes-000000.tar", "codes-000001.tar"]
+    assert read_index(tmp_path / "shards").files == ("codes-000000.tar", "codes-000001.tar")
+    command = [sys.executable, "-c", READ_WITH_WEBDATASET, *map(str, shards)]
+    read = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = [json.loads(line) for line in read.stdout.splitlines()]
+    assert [key for key, *_ in found] == sorted(key_of(name) for name in NAMES)
+    entries = {entry.path: entry for entry in read_manifest(tmp_path / "codes")}
+    for key, row, codes, dtype in found:
+        assert key_of(row["path"]) == key
+        assert row["sha256"] == entries[row["path"]].sha256
+        assert codes == corpus[row["path"]].tolist()
+        assert dtype == "uint16"  # the smallest for 300 entries
+
+
+def test_tars_are_deterministic_and_name_nobody(tmp_path, corpus):
+    for out in ("one", "two"):
+        write_tar_shards(tmp_path / "codes", tmp_path / out)
+    first = (tmp_path / "one/codes-000000.tar").read_bytes()
+    assert first == (tmp_path / "two/codes-000000.tar").read_bytes()
+    with tarfile.open(tmp_path / "one/codes-000000.tar") as archive:
+        members = archive.getmembers()
+    assert len(members) == 2 * len(NAMES)
+    assert {(member.mtime, member.uid, member.gid, member.uname, member.gname) for member in members} == {
+        (0, 0, 0, "", "")
+    }
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["codes-000000.tar", "index.json"]
+
+
+def test_no_shard_is_larger_than_asked_unless_one_recording_is(tmp_path):
+    make_corpus(tmp_path / "codes", [f"{i:02}.npz" for i in range(40)])
+    write_tar_shards(tmp_path / "codes", tmp_path / "shards", max_bytes=40000)
+    sizes = [path.stat().st_size for path in sorted((tmp_path / "shards").glob("*.tar"))]
+    # A recording is two members of a header (512) and one or two blocks of content: at most 3072 bytes, here 2560; the
+    # tar is filled up to a multiple of 10240.
+    assert len(sizes) > 1
+    assert max(sizes) <= 40000
+    assert min(sizes[:-1]) > 40000 - 10240 - 3072
+    write_tar_shards(tmp_path / "codes", tmp_path / "small", max_bytes=1)
+    assert len(list((tmp_path / "small").glob("*.tar"))) == 40
+
+
+def test_the_array_opens_with_numpy_alone(tmp_path, corpus):
+    write_memory_map(tmp_path / "codes", tmp_path / "shards")
+    array = np.load(tmp_path / "shards/codes.mmap", mmap_mode="r")
+    assert (array.dtype, array.flags.f_contiguous) == (np.uint16, True)
+    rows = [json.loads(line) for line in (tmp_path / "shards/recordings.jsonl").read_text().splitlines()]
+    assert [row["key"] for row in rows] == sorted(key_of(name) for name in NAMES)
+    end = 0
+    for row in rows:
+        assert row["offset"] == end
+        for stream in range(row["streams"]):
+            assert np.array_equal(array[:, end : end + row["frames"]], corpus[row["path"]][stream])
+            end += row["frames"]
+    # 5 to 10 frames, of 1 and 2 streams in turn: 5 + 12 + 7 + 16 + 9 + 20
+    assert array.shape == (2, 69)
+    assert end == 69
+    index = json.loads((tmp_path / "shards/index.json").read_text())
+    assert (index["kind"], index["recordings"], index["frames"]) == ("mmap", 6, 69)
+    assert (index["model_hash"], index["codebook_sizes"]) == (HASH, [4, 300])
+
+
+def test_one_byte_holds_256_entries(tmp_path):
+    make_corpus(tmp_path / "codes", sizes=(256, 256))
+    write_memory_map(tmp_path / "codes", tmp_path / "shards")
+    assert np.load(tmp_path / "shards/codes.mmap", mmap_mode="r").dtype == np.uint8
+
+
+@pytest.mark.parametrize("kind", ShardKind)
+def test_codes_that_do_not_belong_together_are_refused_before_any_work(tmp_path, corpus, kind):
+    entries = read_manifest(tmp_path / "codes")
+    for other in (replace(entries[1], model_hash="f" * 64), replace(entries[1], codebook_sizes=(4, 4))):
+        with pytest.raises(DataError, match="encode all recordings with"):
+            write_shards(kind, tmp_path / "codes", tmp_path / "shards", [entries[0], other])
+    twin = replace(entries[0], path=entries[0].path.replace(".npz", ".daec"))
+    message = r"a/x%.npz and a/x%.daec have the same name but for the suffix, a/x%25; remove one of them"
+    with pytest.raises(DataError, match=message):
+        write_shards(kind, tmp_path / "codes", tmp_path / "shards", [*entries, twin])
+    assert not (tmp_path / "shards").exists()
+
+
+@pytest.mark.parametrize("kind", ShardKind)
+def test_a_file_that_is_not_the_one_of_the_manifest_leaves_nothing(tmp_path, corpus, kind):
+    (tmp_path / "codes/a/x.npz").write_bytes((tmp_path / "codes/z ä.npz").read_bytes())
+    with pytest.raises(DataError, match=r"a/x\.npz: not the file of the manifest"):
+        write_shards(kind, tmp_path / "codes", tmp_path / "shards")
+    assert list((tmp_path / "shards").iterdir()) == []
+    # A manifest that contradicts the file, though the file is the right one.
+    entries = [replace(entry, frames=99) for entry in read_manifest(tmp_path / "codes")]
+    with pytest.raises(DataError, match="does not hold what the manifest says"):
+        write_shards(kind, tmp_path / "codes", tmp_path / "shards", entries[-1:])
+
+
+def test_a_set_is_replaced_whole_and_only_when_asked(tmp_path, corpus):
+    write_tar_shards(tmp_path / "codes", tmp_path / "shards", samples_per_shard=1)
+    (tmp_path / "shards/notes.txt").write_text("mine")
+    with pytest.raises(DataError, match=r"index\.json: exists already; use --force"):
+        write_memory_map(tmp_path / "codes", tmp_path / "shards")
+    write_memory_map(tmp_path / "codes", tmp_path / "shards", overwrite=True)
+    found = sorted(path.name for path in (tmp_path / "shards").iterdir())
+    assert found == ["codes.mmap", "index.json", "notes.txt", "recordings.jsonl"]
+
+
+def test_unwritable_output_is_one_line(tmp_path, corpus):
+    (tmp_path / "occupied").write_text("a regular file")
+    with pytest.raises(DataError, match=r"occupied.*: cannot be written \("):
+        write_tar_shards(tmp_path / "codes", tmp_path / "occupied")
