@@ -29,10 +29,10 @@ ARROWS: dict[str, set[str]] = {
     "codec": {"model", "data"},
     "statistics": set(),
     "evaluation": {"codec", "losses", "metrics", "statistics"},
-    "report": {"evaluation"},
+    "compare": {"evaluation"},
     "export": {"model"},
     "build": {"training"},
-    "cli": {"build", "report", "export"},
+    "cli": {"build", "compare", "export"},
     "errors": set(),
     "writing": set(),
     "paths": set(),
@@ -48,8 +48,8 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "lightning": ("training/", "data/datamodule.py", "build.py", "cli/"),
     "lightning_fabric": (),
     "pytorch_lightning": (),
-    "matplotlib": ("report/", "training/callbacks/"),
-    "jinja2": ("report/",),
+    "matplotlib": ("compare/", "training/callbacks/"),
+    "jinja2": ("compare/",),
 }
 # The formats know no model.
 TORCHLESS = (
@@ -165,7 +165,7 @@ FORBIDDEN = {
     "the root not lazy": ("discrete_ae/__init__.py", "from discrete_ae.model import DiscreteAutoencoder"),
     "training knows no build": ("discrete_ae/training/run.py", "from discrete_ae.build import load"),
     "codec knows no build": ("discrete_ae/codec/codec.py", "from discrete_ae.build import load"),
-    "report knows no training": ("discrete_ae/report/page.py", "from discrete_ae.training import module"),
+    "compare knows no training": ("discrete_ae/compare/page.py", "from discrete_ae.training import module"),
     "hydra in a model": ("discrete_ae/model/conv.py", "import hydra"),
     "omegaconf in training": ("discrete_ae/training/module.py", "from omegaconf import DictConfig"),
     "lightning in data": ("discrete_ae/data/crops.py", "import lightning.pytorch as pl"),

@@ -12,7 +12,7 @@ from discrete_ae.errors import UsageError
 from discrete_ae.evaluation.quantities import ALL, NAMES, SCORES
 
 if TYPE_CHECKING:
-    from discrete_ae.report.comparison import Comparison
+    from discrete_ae.compare.comparison import Comparison
 
 CLIPS, CLIP_SECONDS = 6, 6.0
 TITLE = "Discrete audio autoencoders compared"
@@ -84,12 +84,12 @@ def compare(
     from discrete_ae.cli.compare_recordings import recordings_of, trained_on
     from discrete_ae.cli.compare_report import ReportOptions, make_report, warn
     from discrete_ae.cli.comparing import Workshop
+    from discrete_ae.compare.folder import claim
+    from discrete_ae.compare.methods import group_runs
+    from discrete_ae.compare.output import PAGE
+    from discrete_ae.compare.runs import CHECKPOINTS, find_runs
     from discrete_ae.evaluation.recordings import find_sources
     from discrete_ae.evaluation.scores import choose
-    from discrete_ae.report.folder import claim
-    from discrete_ae.report.methods import group_runs
-    from discrete_ae.report.output import PAGE
-    from discrete_ae.report.runs import CHECKPOINTS, find_runs
 
     if checkpoint not in CHECKPOINTS:
         raise UsageError(f"--checkpoint {checkpoint}: expected {' or '.join(CHECKPOINTS)}")
@@ -182,7 +182,7 @@ def _print(comparison: "Comparison", sorted_by: str, findings: Sequence[str]) ->
     from rich.table import Table
     from rich.text import Text
 
-    from discrete_ae.report.contents import columns_of, rows_of
+    from discrete_ae.compare.contents import columns_of, rows_of
 
     console = Console() if Console().is_terminal else Console(width=120)
     columns = [column for column in columns_of(comparison, sorted_by) if column.key in (*_SHOWN, sorted_by)]

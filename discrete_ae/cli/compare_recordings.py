@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from discrete_ae.build import validation_recordings
+from discrete_ae.compare.folder import fingerprint
+from discrete_ae.compare.runs import Run
 from discrete_ae.data import recordings_root
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.recordings import Source
-from discrete_ae.report.folder import fingerprint
-from discrete_ae.report.runs import Run
 
 
 def recordings_of(runs: Sequence[Run]) -> tuple[list[Source], str]:

@@ -10,22 +10,22 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 import discrete_ae
 from discrete_ae.cli.comparing import NotMeasuredError, Workshop, at_fault, failures_of
+from discrete_ae.compare.comparison import BaselineScores, Comparison
+from discrete_ae.compare.contents import broken_off, columns_of, notes_of, pairs_of, rows_of, summary_of
+from discrete_ae.compare.curves import read_curves
+from discrete_ae.compare.excerpts import choose_excerpts
+from discrete_ae.compare.findings import findings
+from discrete_ae.compare.folder import clip_files, write_files
+from discrete_ae.compare.gradients import Agreement
+from discrete_ae.compare.listening_clips import make_clips
+from discrete_ae.compare.methods import Method, name_methods
+from discrete_ae.compare.output import PAGE, plot_files, plots_of, table_files
+from discrete_ae.compare.page.content import Clip, Page
+from discrete_ae.compare.page.render import render
+from discrete_ae.compare.runs import Run, Skipped
 from discrete_ae.errors import DataError
 from discrete_ae.evaluation.baselines import BaselineCodec, baselines
 from discrete_ae.evaluation.results import Evaluation
-from discrete_ae.report.comparison import BaselineScores, Comparison
-from discrete_ae.report.contents import broken_off, columns_of, notes_of, pairs_of, rows_of, summary_of
-from discrete_ae.report.curves import read_curves
-from discrete_ae.report.excerpts import choose_excerpts
-from discrete_ae.report.findings import findings
-from discrete_ae.report.folder import clip_files, write_files
-from discrete_ae.report.gradients import Agreement
-from discrete_ae.report.listening_clips import make_clips
-from discrete_ae.report.methods import Method, name_methods
-from discrete_ae.report.output import PAGE, plot_files, plots_of, table_files
-from discrete_ae.report.page.content import Clip, Page
-from discrete_ae.report.page.render import render
-from discrete_ae.report.runs import Run, Skipped
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -11,6 +11,13 @@ import torch
 
 import discrete_ae
 from discrete_ae.cli.options import Device, load_model
+from discrete_ae.compare.comparison import Comparison
+from discrete_ae.compare.figures_gradients import OWN
+from discrete_ae.compare.folder import fingerprint, kept_agreements, kept_evaluation, state_of
+from discrete_ae.compare.gradients import Agreement, Candidate, compare, prepare
+from discrete_ae.compare.listening_clips import Renderer, by_channel
+from discrete_ae.compare.methods import kbps
+from discrete_ae.compare.runs import Run, Skipped
 from discrete_ae.data import ValidationSegments
 from discrete_ae.data.channels import Audio
 from discrete_ae.data.files import AudioFile, probe
@@ -22,13 +29,6 @@ from discrete_ae.evaluation.results import Evaluation
 from discrete_ae.evaluation.scores import Choice
 from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.quantizers import ScalarQuantizer
-from discrete_ae.report.comparison import Comparison
-from discrete_ae.report.figures_gradients import OWN
-from discrete_ae.report.folder import fingerprint, kept_agreements, kept_evaluation, state_of
-from discrete_ae.report.gradients import Agreement, Candidate, compare, prepare
-from discrete_ae.report.listening_clips import Renderer, by_channel
-from discrete_ae.report.methods import kbps
-from discrete_ae.report.runs import Run, Skipped
 
 SEGMENTS, SEGMENT_S, COORDINATES = 4, 1.0, 32
 _FAILURES = "not_measured"  # in the settings of an evaluation: by name of a recording, why

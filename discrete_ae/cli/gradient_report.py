@@ -54,9 +54,9 @@ def gradient_report(
     from rich.table import Table
 
     from discrete_ae.cli.files import check_free, picture_format
+    from discrete_ae.compare.gradient_figure import HEADINGS, cells, draw_gradients, markdown, summarize
+    from discrete_ae.compare.gradients import candidates, compare, prepare
     from discrete_ae.data import ValidationSegments
-    from discrete_ae.report.gradient_figure import HEADINGS, cells, draw_gradients, markdown, summarize
-    from discrete_ae.report.gradients import candidates, compare, prepare
     from discrete_ae.writing import write_whole
 
     format = picture_format(out)

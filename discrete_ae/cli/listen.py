@@ -17,8 +17,8 @@ from discrete_ae.cli.advice import command
 from discrete_ae.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from discrete_ae.report.listening.material import Material
-    from discrete_ae.report.listening.ratings import Rating
+    from discrete_ae.compare.listening.material import Material
+    from discrete_ae.compare.listening.ratings import Rating
 
 # BS.1534-3 §5.1
 LONGEST_CLIP_S = 12.0
@@ -74,10 +74,10 @@ def listen(
     machine alone; every finished clip is saved at once. At the end the page
     says what was what; Ctrl-C ends earlier.
     """
-    from discrete_ae.report.listening.material import read_material
-    from discrete_ae.report.listening.ratings import one_line, read_ratings
-    from discrete_ae.report.listening.server import ListeningServer
-    from discrete_ae.report.listening.session import Session
+    from discrete_ae.compare.listening.material import read_material
+    from discrete_ae.compare.listening.ratings import one_line, read_ratings
+    from discrete_ae.compare.listening.server import ListeningServer
+    from discrete_ae.compare.listening.session import Session
 
     path = ratings or report / "ratings.csv"
     material = read_material(report)
@@ -126,8 +126,8 @@ def print_summary(material: "Material", ratings: "Sequence[Rating]", path: Path)
     from rich.table import Table
     from rich.text import Text
 
-    from discrete_ae.report.listening.summary import summarize
-    from discrete_ae.report.listening.words import HEADINGS, cells, remarks
+    from discrete_ae.compare.listening.summary import summarize
+    from discrete_ae.compare.listening.words import HEADINGS, cells, remarks
 
     own = [rating for rating in ratings if rating.material == material.digest]
     others = len({rating.session for rating in ratings}) - len({rating.session for rating in own})
@@ -157,7 +157,7 @@ def _first(clips: list[str], count: int | None) -> list[str]:
 
 
 def _unfinished(ratings: "Sequence[Rating]", material: "Material", listener: str, seed: int | None) -> "Rating":
-    from discrete_ae.report.listening.session import unfinished
+    from discrete_ae.compare.listening.session import unfinished
 
     if seed is not None:
         raise UsageError("--seed and --resume: a session goes on with the seed that it has; give one of the two")

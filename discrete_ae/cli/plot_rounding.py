@@ -35,7 +35,7 @@ def plot_rounding(
     import io
 
     from discrete_ae.cli.files import check_free, picture_format
-    from discrete_ae.report.rounding_figure import draw_family
+    from discrete_ae.compare.rounding_figure import draw_family
     from discrete_ae.writing import write_whole
 
     format = picture_format(out)

@@ -20,14 +20,14 @@ from discrete_ae.cli import main
 from discrete_ae.cli.compare import _print, _quantities
 from discrete_ae.cli.compare_recordings import trained_on
 from discrete_ae.cli.comparing import at_fault
+from discrete_ae.compare.runs import find_runs
 from discrete_ae.data import find_audio, split_by_hash
 from discrete_ae.errors import UsageError
 from discrete_ae.evaluation.recordings import Source
 from discrete_ae.evaluation.results import Evaluation
-from discrete_ae.report.runs import find_runs
 from discrete_ae.saving.checkpoint import KEY, STATE_PREFIX, model_state
 from discrete_ae.saving.saved import model_hash
-from tests.report.comparisons import make_comparison, make_evaluation
+from tests.compare.comparisons import make_comparison, make_evaluation
 
 pytestmark = pytest.mark.slow
 

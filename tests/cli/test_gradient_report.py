@@ -23,7 +23,7 @@ def command(capfd, ste_run, recordings):
 
 
 def test_picture_and_table(command, tmp_path):
-    from discrete_ae.report.gradients import BOUND, candidates
+    from discrete_ae.compare.gradients import BOUND, candidates
 
     status, out, err = command("-o", tmp_path / "new/gradients.png")
     assert (status, err) == (0, [])

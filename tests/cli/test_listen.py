@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from discrete_ae.cli import main
-from discrete_ae.report.listening.ratings import read_ratings
-from tests.report.listening.reports import write_report
+from discrete_ae.compare.listening.ratings import read_ratings
+from tests.compare.listening.reports import write_report
 
 pytestmark = pytest.mark.slow
 

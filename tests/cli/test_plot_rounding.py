@@ -8,8 +8,8 @@ import typer
 from matplotlib.figure import Figure
 
 from discrete_ae.cli.plot_rounding import Operation, plot_rounding
+from discrete_ae.compare import rounding_figure
 from discrete_ae.errors import DataError, UsageError
-from discrete_ae.report import rounding_figure
 from discrete_ae.rounding import Op
 
 

@@ -1,6 +1,6 @@
 """Damaged sets of codes, found by coverage (atheris): a folder opens and gives codes, or is met with a DataError.
 
-    python tests/codec/fuzz_corpus.py -runs=1000000 -seed=7         # by hand, with any of libFuzzer's options
+    python tests/codes/fuzz_corpus.py -runs=1000000 -seed=7         # by hand, with any of libFuzzer's options
 
 `test_fuzz_harnesses.py` runs it briefly. The first byte of an input says which file of a set is damaged.
 """

@@ -1,0 +1,184 @@
+"""What a comparison found, in words: which differences are larger than the spread, and which are not."""
+
+import math
+from collections.abc import Sequence
+
+from discrete_ae.compare.comparison import Basis, Comparison, Difference, Verdict
+from discrete_ae.compare.methods import Method, kbps
+from discrete_ae.evaluation.quantities import MOS, PER_FILE, QUANTITIES, Quantity
+
+REFERENCE = "ste"
+"""The quantizer against which all others are held beside the best one, where it is there."""
+_TOLD = (Verdict.BETTER, Verdict.WORSE, Verdict.HIGHER, Verdict.LOWER)
+
+
+def findings(comparison: Comparison, name: str) -> list[str]:
+    """Sentences on a quantity of PER_FILE that has a better and a worse: methods of each nominal bitrate by themselves.
+
+    Every method is held against the best one of its bitrate and against REFERENCE; all pairs are in differences.csv.
+    """
+    quantity = QUANTITIES[name]
+    coded = [method for method in comparison.methods if method.nominal_bitrate_bps is not None]
+    rates = dict.fromkeys(kbps(rate) for rate in sorted(filter(None, (m.nominal_bitrate_bps for m in coded))))
+    found = []
+    for rate in rates:  # as it is printed: 7 codebooks of 304 entries are as much as 8 of 149
+        at_rate = [method for method in coded if kbps(method.nominal_bitrate_bps or 0.0) == rate]
+        if known := ranked(comparison, at_rate, name):
+            found += _of_one_rate(comparison, known, quantity, f"At {rate} kbps" if len(rates) > 1 else "")
+    found += _upper_bound(comparison, ranked(comparison, coded, name), quantity)
+    found += _by_the_others(comparison, coded, quantity)
+    return [*found, *_chance(comparison, name)] or ["There is one method alone, and nothing to compare it with."]
+
+
+def ranked(comparison: Comparison, methods: Sequence[Method], name: str) -> list[Method]:
+    """Methods from the best mean to the worst; those without a value are left out."""
+    sign = -1.0 if QUANTITIES[name].higher_is_better else 1.0
+    means = {method.label: comparison.value(method.label, name).mean for method in methods}
+    known = [method for method in methods if not math.isnan(means[method.label])]
+    return sorted(known, key=lambda method: sign * means[method.label])
+
+
+def sentence(difference: Difference) -> str:
+    """A difference that was told: "fourier is better than sigmoid by 0.42 dB SI-SDR (95 % interval 0.31 to …)"."""
+    return f"{difference.first} is {difference.verdict} than {difference.second} by {amount(difference)}."
+
+
+def amount(difference: Difference) -> str:
+    """How large a difference is, without its sign: "0.42 dB SI-SDR (95 % interval 0.31 to 0.53, all 3 seeds)"."""
+    quantity = QUANTITIES[difference.quantity]
+    low, high = difference.low, difference.high
+    if difference.mean < 0:
+        low, high = -high, -low
+    size, low_text, high_text = (_number(value, quantity) for value in (abs(difference.mean), low, high))
+    return f"{_with_unit(size, quantity)} (95 % interval {low_text} to {high_text}, {seeds_of(difference)})"
+
+
+def seeds_of(difference: Difference) -> str:
+    """On how much of the chance of training a difference rests."""
+    if difference.basis is Basis.PAIRED:
+        count = len(difference.seeds)
+        return f"all {count} seeds" if difference.agreeing == count else f"{difference.agreeing} of {count} seeds"
+    if difference.basis is Basis.APART:
+        one, other = difference.counts
+        return f"{one} and {other} seeds of their own"
+    if max(difference.counts) > 1:
+        return f"{difference.counts[0]} and {difference.counts[1]} seeds, of these checkpoints only"
+    return "of these two checkpoints only" + ("" if difference.seeds else ", of different seeds")
+
+
+def listed(names: Sequence[str]) -> str:
+    """In a sentence: "a", "a and b", "a, b and c"."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def _of_one_rate(comparison: Comparison, methods: Sequence[Method], quantity: Quantity, where: str) -> list[str]:
+    best, *others = methods
+    value = comparison.value(best.label, quantity.name)
+    spread = "" if math.isnan(value.spread) else f" ± {_number(value.spread, quantity)}"
+    way = "higher" if quantity.higher_is_better else "lower"
+    begin = f"{where}, {best.label}" if where else best.label
+    mean = f"{_number(value.mean, quantity)}{spread} {quantity.unit}".rstrip()
+    if not others:
+        is_alone = comparison.methods[1:] and where
+        return [f"{where} there is {best.label} alone, with a mean {quantity.label} of {mean}."] if is_alone else []
+    found = [f"{begin} has the best mean {quantity.label}, {mean} ({way} is better)."]
+    against_best = [comparison.difference(other, best, quantity.name) for other in others]
+    alike = [difference.first for difference in against_best if difference.verdict == Verdict.NOT_TOLD_APART]
+    if alike:
+        found.append(f"{listed(alike)} cannot be told apart from {best.label}{_how_sure(against_best)}.")
+    found += [sentence(difference) for difference in against_best if difference.verdict in _TOLD]
+    return found + _against_reference(comparison, methods, quantity)
+
+
+def _against_reference(comparison: Comparison, methods: Sequence[Method], quantity: Quantity) -> list[str]:
+    reference = next((method for method in methods[1:] if method.quantizer == REFERENCE), None)
+    if reference is None or len(methods) < 3:
+        return []
+    found = [comparison.difference(method, reference, quantity.name) for method in methods if method is not reference]
+    parts = []
+    for verdict in (Verdict.BETTER, Verdict.WORSE):
+        told = [f"{difference.first} (by {_size(difference)})" for difference in found if difference.verdict == verdict]
+        if told:
+            parts.append(f"{listed(told)} {'is' if len(told) == 1 else 'are'} {verdict}")
+    alike = [difference.first for difference in found if difference.verdict == Verdict.NOT_TOLD_APART]
+    if alike:
+        parts.append(f"{listed(alike)} cannot be told apart from it")
+    return [f"Held against {reference.label}: {'; '.join(parts)}."]
+
+
+def _upper_bound(comparison: Comparison, coded: Sequence[Method], quantity: Quantity) -> list[str]:
+    without = ranked(comparison, [m for m in comparison.methods if m.nominal_bitrate_bps is None], quantity.name)
+    if not without or not coded:
+        return []
+    difference = comparison.difference(coded[0], without[0], quantity.name)
+    if difference.verdict not in _TOLD:
+        return [f"{coded[0].label} cannot be told apart from {without[0].label}, which does not quantize."]
+    if difference.verdict is Verdict.BETTER:
+        about = f"which does not quantize, and yet is no upper bound of the {quantity.label}"
+        return [f"{sentence(difference)[:-1]}, {about}."]
+    return [f"{sentence(difference)[:-1]}: {without[0].label} does not quantize and is the upper bound."]
+
+
+def _by_the_others(comparison: Comparison, coded: Sequence[Method], quantity: Quantity) -> list[str]:
+    """Who is best by the other quantities."""
+    if len(coded) < 2:
+        return []
+    best: dict[str, list[str]] = {}
+    for other in PER_FILE:
+        if other.name != quantity.name and other.higher_is_better is not None:
+            for winner in ranked(comparison, coded, other.name)[:1]:
+                best.setdefault(winner.label, []).append(other.label)
+    if not best:
+        return []
+    parts = listed([f"{winner} by {listed(labels)}" for winner, labels in best.items()])
+    return [f"The best means by other quantities: {parts}; differences.csv says which of that is beyond chance."]
+
+
+def _chance(comparison: Comparison, name: str) -> list[str]:
+    """How many pairs were compared, by what, and how often that is mistaken.
+
+    By simulation of 3 seeds and 9 recordings, the noise of seeds twice that of recordings: 4 % of equal pairs are told
+    apart, and in 8, 29 and 73 % of comparisons of 4, 8 and 17 equal methods one is called worse than the best.
+    """
+    pairs = [d for d in comparison.differences(name) if d.verdict is not Verdict.NOT_COMPARED]
+    if not pairs:
+        return []
+    over_seeds = [pair for pair in pairs if pair.over_seeds]
+    text = [f"{len(pairs)} pairs were compared." if len(pairs) > 1 else "One pair was compared."]
+    if over_seeds:
+        text.append(
+            "Of methods with several seeds a difference is called one where its 95 % intervals, by a bootstrap over "
+            "recordings and seeds and by Student's t over seeds, exclude 0, and it is larger than the spread over "
+            "seeds: of pairs that are alike, about one in twenty is told apart by chance."
+        )
+    if over_seeds and len(pairs) > 1:
+        text.append(
+            "The best mean was chosen by the same data: among 8 methods that are alike, another is called worse than "
+            "the best in about 3 of 10 comparisons, among 17 in 7 of 10."
+        )
+    if len(over_seeds) < len(pairs):
+        text.append(
+            f"{'Where a method has' if over_seeds else 'With'} one seed, a difference is called one where the interval "
+            "over recordings excludes 0 and it is larger than the spread, where there is one; another training of the "
+            "same method might turn it round."
+        )
+    return [" ".join(text)]
+
+
+def _how_sure(differences: Sequence[Difference]) -> str:
+    return "" if all(difference.over_seeds for difference in differences) else " on these recordings"
+
+
+def _size(difference: Difference) -> str:
+    quantity = QUANTITIES[difference.quantity]
+    return f"{_number(abs(difference.mean), quantity)} {quantity.unit}".rstrip()
+
+
+def _number(value: float, quantity: Quantity) -> str:
+    return f"{value:.{quantity.digits}f}"
+
+
+def _with_unit(text: str, quantity: Quantity) -> str:
+    """With what it is of: "0.42 dB SI-SDR", "0.031 mel distance"."""
+    unit = "" if quantity.unit == MOS else quantity.unit
+    return " ".join(filter(None, [text, unit, quantity.label]))

@@ -1,0 +1,180 @@
+"""Runs that differ in their seed alone are one method; methods have labels that say in what they differ."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from discrete_ae.compare.runs import Run, Skipped
+
+# Keys of a configuration, and all below them, that do not decide on what is learned.
+_OF_NO_EFFECT = (
+    "name",
+    "run_dir",
+    "ckpt_path",  # a run that was continued ends as if it had not been broken off
+    "choices",
+    "logger",
+    "callbacks.checkpoints.dirpath",
+    "callbacks.last_checkpoint.dirpath",
+    "callbacks.progress",
+    "callbacks.interrupt",
+    "callbacks.collapse",
+    "callbacks.clips",
+    "callbacks.code_histograms",
+    "callbacks.rounding_curve",
+    "data.num_workers",
+    "data.prefetch_batches",
+    "trainer.log_every_n_steps",
+    "trainer.enable_progress_bar",
+    "trainer.enable_model_summary",
+)
+_SHOWN = 3  # keys in a label
+_ABSENT = "–"
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way of training, by one or several seeds."""
+
+    label: str
+    quantizer: str
+    runs: tuple[Run, ...]
+    """By seed, each once."""
+    nominal_bitrate_bps: float | None
+    """None without codes."""
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Of the runs, increasing."""
+        return tuple(run.seed for run in self.runs)
+
+
+def group_runs(runs: Sequence[Run]) -> tuple[list[list[Run]], list[Skipped]]:
+    """The runs of each method by seed, and those that repeat another one: of equal ones the last by path is kept."""
+    groups: dict[str, dict[int, Run]] = {}
+    repeated = []
+    for run in sorted(runs, key=lambda run: run.path):
+        by_seed = groups.setdefault(_key(run), {})
+        if run.seed in by_seed:
+            older = by_seed[run.seed]
+            repeated.append(Skipped(older.path, f"the same settings and seed as {run.name}, which is compared instead"))
+        by_seed[run.seed] = run
+    return [[by_seed[seed] for seed in sorted(by_seed)] for by_seed in groups.values()], repeated
+
+
+def name_methods(groups: Sequence[Sequence[Run]], rates: Sequence[float | None]) -> list[Method]:
+    """The methods of `group_runs`, sorted by label.
+
+    A label is the quantizer, with its nominal rate where there are several rates, and with the settings in which
+    methods of one such label differ: "ste (3.2 kbps, lr=0.001)".
+
+    Args:
+        groups: runs of each method.
+        rates: nominal bitrate of each in bps, None without codes.
+    """
+    several = len({kbps(rate) for rate in rates if rate is not None}) > 1
+    said = [[f"{kbps(rate)} kbps"] if several and rate is not None else [] for rate in rates]
+    names = [(runs[0].quantizer, *parts) for runs, parts in zip(groups, said, strict=True)]
+    for name in set(names):
+        same = [i for i, other in enumerate(names) if other == name]
+        if len(same) > 1:
+            for i, rest in zip(same, _differences([groups[i][0].config for i in same]), strict=True):
+                said[i].append(rest)
+    labels = [
+        f"{runs[0].quantizer} ({', '.join(parts)})" if parts else runs[0].quantizer
+        for runs, parts in zip(groups, said, strict=True)
+    ]
+    methods = [
+        Method(label, runs[0].quantizer, tuple(runs), rate)
+        for label, runs, rate in zip(labels, groups, rates, strict=True)
+    ]
+    return sorted(methods, key=lambda method: (method.quantizer, method.nominal_bitrate_bps or 0.0, method.label))
+
+
+def kbps(bits_per_second: float) -> str:
+    """In kbps with as few digits as it needs, up to three."""
+    return f"{bits_per_second / 1000:.3g}"
+
+
+def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested plain data by dotted key; lists are values."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{key}": inner for key, inner in flatten(value).items()}
+        else:
+            flat[str(name)] = value
+    return flat
+
+
+def settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a run's configuration decides on what is learned, by dotted key, without the seed."""
+    flat = flatten(config)
+    kept = {
+        key: value
+        for key, value in flat.items()
+        if key.rpartition(".")[2] != "seed" and not any(key == no or key.startswith(f"{no}.") for no in _OF_NO_EFFECT)
+    }
+    if kept.get("init_from"):
+        kept["init_from"] = "given"  # each seed may have started from a file of its own
+    # The model has the quantizer by reference.
+    return {key: value for key, value in kept.items() if key[6:] not in kept or not key.startswith("model.quantizer.")}
+
+
+def _key(run: Run) -> str:
+    return json.dumps([run.quantizer, settings(run.config)], sort_keys=True, default=str)
+
+
+def _differences(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """For each configuration, the settings in which they differ, shortly and none as another's."""
+    flats = _with_model_names([settings(config) for config in configs], configs)
+    keys = [key for key in dict.fromkeys(key for flat in flats for key in flat) if _differ(flats, key)]
+    short = {key: _short(key, keys) for key in keys}
+    texts = []
+    for flat in flats:
+        parts = [f"{short[key]}={_text(key, flat.get(key, _ABSENT))}" for key in keys]
+        texts.append(", ".join(parts[:_SHOWN]) + (", …" if len(parts) > _SHOWN else ""))
+    return [
+        text if texts.count(text) == 1 else f"{text} ({texts[: i + 1].count(text)})" for i, text in enumerate(texts)
+    ]
+
+
+def _with_model_names(flats: list[dict[str, Any]], configs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """With the model's option in place of all that it stands for, where it says everything."""
+    chosen = [config.get("choices") for config in configs]
+    names = [str(choice.get("model")) if isinstance(choice, Mapping) else "" for choice in chosen]
+    networks = [json.dumps([(k, v) for k, v in flat.items() if _of_network(k)], default=str) for flat in flats]
+    if not all(names) or len(set(zip(names, networks, strict=True))) > len(set(names)):
+        return flats
+    return [
+        {"model": name} | {key: value for key, value in flat.items() if not _of_network(key)}
+        for name, flat in zip(names, flats, strict=True)
+    ]
+
+
+def _of_network(key: str) -> bool:
+    return key.startswith("model.") and not key.startswith("model.quantizer.")
+
+
+def _differ(flats: Sequence[Mapping[str, Any]], key: str) -> bool:
+    return len({json.dumps(flat.get(key, _ABSENT), sort_keys=True, default=str) for flat in flats}) > 1
+
+
+def _short(key: str, keys: Sequence[str]) -> str:
+    """The last parts of a dotted key, as many as tell it from the others; a class goes by what it is the class of."""
+    parts = _named(key).split(".")
+    for count in range(1, len(parts)):
+        short = ".".join(parts[-count:])
+        if sum(f".{_named(other)}".endswith(f".{short}") for other in keys) == 1:
+            return short
+    return _named(key)
+
+
+def _named(key: str) -> str:
+    return key.removesuffix("._target_")
+
+
+def _text(key: str, value: Any) -> str:
+    if key.endswith("_target_"):
+        return str(value).rpartition(".")[2]
+    return f"{value:g}" if isinstance(value, float) else str(value)

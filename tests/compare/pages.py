@@ -1,0 +1,78 @@
+"""Content of pages for the tests: figures of which the order is known, and clips by whose sound one can tell which
+version is heard and at what position.
+"""
+
+import numpy as np
+
+from discrete_ae.compare.clips import make_version
+from discrete_ae.compare.page.content import Cell, Clip, Column, Figure, Page, Row
+
+RATE = 16000
+SLOPE = 500
+"""Hz per second by which the sounds rise."""
+BASE_HZ = {
+    "long": {"original": 500, "ste": 2500, "opus": 4500},
+    "short": {"original": 1000, "ste": 3000, "opus": 5000},
+}
+SECONDS = {"long": 4.0, "short": 0.6}
+SVG = """<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 72 36">
+<defs><style type="text/css">*{stroke-linejoin: round}</style><path id="m1" d="M 0 0 L 5 5"/></defs>
+<clipPath id="p1"><rect width="72" height="36"/></clipPath>
+<g clip-path="url(#p1)"><use xlink:href="#m1" x="3" y="3"/><text x="3" y="20">rate</text></g></svg>"""
+COLUMNS = [
+    Column("mel", "mel distance", "", False, "lower for what sounds alike"),
+    Column("sdr", "SI-SDR", "dB", True, "higher for what is alike"),
+    Column("rate", "bitrate", "bps", None, "bits for each second"),
+]
+
+
+def chirp(base_hz: float, seconds: float) -> np.ndarray:
+    """Sound whose frequency at t is base_hz + SLOPE t."""
+    time = np.arange(round(seconds * RATE)) / RATE
+    phase = 2 * np.pi * (base_hz + SLOPE * time / 2) * time
+    return (0.3 * np.sin(phase)).astype(np.float32)[None]
+
+
+def clip(name: str) -> Clip:
+    versions = tuple(
+        make_version(key, key.upper(), chirp(hz, SECONDS[name]), RATE, f"note of {key}")
+        for key, hz in BASE_HZ[name].items()
+    )
+    return Clip(name, SECONDS[name], versions)
+
+
+def row(label: str, *values: float | None, is_baseline: bool = False, is_bound: bool = False) -> Row:
+    cells = {
+        column.key: Cell(value, "–" if value is None else f"{value:g}")
+        for column, value in zip(COLUMNS, values, strict=True)
+    }
+    return Row(label, cells, is_baseline, "", is_bound)
+
+
+# Sorted by mel distance. As text 10.5 would come before 9.5.
+ROWS = [
+    row("bound", 0.1, 20.0, None, is_bound=True),
+    row("fourier", 0.5, 9.5, 3000.0),
+    row("ste", 0.6, 10.5, 900.0),
+    row("gumbel", 0.7, -3.0, 10000.0),
+    row("Codec 2", 0.8, None, 3200.0, is_baseline=True),
+    row("Opus", 0.9, 12.0, 6000.0, is_baseline=True),
+]
+
+
+def page(**changes: object) -> Page:
+    """A page with something in every section."""
+    content: dict[str, object] = {
+        "title": "Three quantizers",
+        "summary": ["Three were compared.", "On two clips."],
+        "columns": COLUMNS,
+        "rows": ROWS,
+        "sorted_by": "mel",
+        "findings": ["fourier is better than ste."],
+        "figures": [Figure("Rate", SVG, "How it falls."), Figure("Curves", SVG, "How it learns.")],
+        "clips": [clip("long"), clip("short")],
+        "notes": ["Two clips are few."],
+        "commands": ["discrete-ae compare runs -o report"],
+        "version": "0.1.0",
+    }
+    return Page(**(content | changes))  # type: ignore[arg-type]

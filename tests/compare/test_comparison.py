@@ -1,0 +1,190 @@
+"""Means, spreads and verdicts, against hand arithmetic and simulated chance."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from discrete_ae.compare.comparison import BaselineScores, Basis, Comparison, Verdict
+from tests.compare.comparisons import make_comparison, make_evaluation
+
+
+def test_mean_and_spread_by_hand():
+    comparison = make_comparison({"ste": {0: [1.0, 2.0, 6.0], 1: [2.0, 3.0, 7.0]}, "vq": {0: [0.0, 0.0, 3.0]}})
+    # Means of the runs 3 and 4: mean 3.5, sample standard deviation sqrt(2 * 0.5 ** 2 / 1).
+    assert comparison.value("ste", "mel_distance") == pytest.approx((3.5, math.sqrt(0.5)))
+    mean, spread = comparison.value("vq", "mel_distance")
+    assert mean == 1.0
+    assert math.isnan(spread)
+    assert comparison.value("ste", "parameters") == (2_000_000.0, 0.0)
+    assert math.isnan(comparison.value("ste", "pesq").mean)
+
+
+def test_recordings_that_not_all_have_are_left_out_for_all():
+    comparison = make_comparison({"ste": {0: [1.0, 2.0, 6.0]}, "vq": {0: [4.0, 4.0, 4.0]}})
+    short = make_evaluation({"mel_distance": [5.0, 7.0]}, paths=["b.wav", "d.wav"])
+    comparison = Comparison(comparison.methods, comparison.evaluations, (BaselineScores("opus", short),))
+    assert comparison.paths == ("b.wav",)
+    assert comparison.left_out == ("a.wav", "c.wav", "d.wav")
+    assert [comparison.value(label, "mel_distance").mean for label in ("ste", "vq", "opus")] == [2.0, 4.0, 5.0]
+
+
+def test_a_score_counts_on_the_recordings_where_all_that_have_it_have_it():
+    comparison = make_comparison(
+        {"ste": {0: [1.0, None, 6.0], 1: [3.0, 9.0, 8.0]}, "vq": {0: [None, 1.0, 2.0]}, "identity": {0: [None] * 3}}
+    )
+    assert comparison.scores("ste", "mel_distance").tolist() == [[6.0], [8.0]]
+    assert comparison.value("vq", "mel_distance").mean == 2.0
+    assert math.isnan(comparison.value("identity", "mel_distance").mean)  # and takes no recording from the others
+
+
+def difference(first, second, name="mel_distance"):
+    comparison = make_comparison({"first": first, "second": second}, name)
+    methods = {method.label: method for method in comparison.methods}
+    found = comparison.difference(methods["first"], methods["second"], name)
+    back = comparison.difference(methods["second"], methods["first"], name)
+    # Nothing depends on which is named first.
+    assert back.mean == -found.mean
+    assert (back.low, back.high) == pytest.approx((-found.high, -found.low), rel=0.1)
+    pairs = ((Verdict.BETTER, Verdict.WORSE), (Verdict.HIGHER, Verdict.LOWER))
+    opposite = {one: other for pair in pairs for one, other in (pair, pair[::-1])}
+    assert back.verdict == opposite.get(found.verdict, found.verdict)
+    return found
+
+
+FILES = np.array([1.0, 2.0, 4.0, 3.0])
+
+
+def test_a_constant_difference_beyond_the_spread_is_told():
+    seeds = (0.0, 0.1, -0.1)
+    found = difference(
+        {seed: list(FILES + seeds[seed]) for seed in range(3)},
+        {seed: list(FILES + 0.5 + seeds[seed]) for seed in range(3)},
+    )
+    assert (found.mean, found.low, found.high) == pytest.approx((-0.5, -0.5, -0.5))
+    assert found.spread == pytest.approx(0.1)  # of 0, 0.1, -0.1, in both
+    assert found.student == pytest.approx(0.0, abs=1e-12)  # all seeds have the same difference
+    assert (found.seeds, found.agreeing, found.files) == ((0, 1, 2), 3, 4)
+    assert found.verdict is Verdict.BETTER  # a distance: lower is better
+    assert found.over_seeds
+
+
+def test_a_difference_within_the_spread_is_not_told():
+    # Every seed and every recording says 0.5, but seeds of one method differ by more.
+    found = difference({0: list(FILES), 1: list(FILES + 2)}, {0: list(FILES + 0.5), 1: list(FILES + 2.5)})
+    assert found.low == found.high == pytest.approx(-0.5)
+    assert found.spread == pytest.approx(math.sqrt(2))
+    assert found.verdict is Verdict.NOT_TOLD_APART
+
+
+def test_one_of_many_seeds_may_have_the_other_sign():
+    # Of 9 seeds 8 differ by 1 and one by -0.01: mean 0.888, standard deviation 0.337, and t 2.306 for 8 degrees.
+    by_seed = {seed: list(FILES) for seed in range(9)}
+    found = difference(by_seed, {seed: list(FILES + (1.0 if seed else -0.01)) for seed in range(9)})
+    assert found.mean == pytest.approx(-(8 - 0.01) / 9)
+    assert found.student == pytest.approx(2.306 * 1.01 * math.sqrt(8 / 9 / 8 / 9), rel=1e-4)
+    assert found.agreeing == 8
+    assert found.verdict is Verdict.BETTER
+
+
+def test_students_interval_forbids_what_three_seeds_cannot_tell():
+    # Differences 1, 2 and 6: mean 3, standard deviation sqrt(7), and t 4.303 for 2 degrees of freedom.
+    found = difference({s: list(FILES) for s in range(3)}, {s: list(FILES + d) for s, d in enumerate((1.0, 2.0, 6.0))})
+    assert found.student == pytest.approx(4.302653 * math.sqrt(7 / 3))
+    assert found.high < 0
+    assert found.agreeing == 3
+    assert abs(found.mean) > found.spread == pytest.approx(math.sqrt(7 / 2))
+    assert found.verdict is Verdict.NOT_TOLD_APART
+
+
+def test_an_interval_that_holds_0_forbids_it():
+    found = difference({0: [0.0, 0.0, 0.0, 0.0], 1: [0.0] * 4}, {0: [3.0, -2.0, 2.0, -1.0], 1: [3.0, -2.0, 2.0, -1.0]})
+    assert found.low < 0 < found.high
+    assert found.agreeing == 2
+    assert found.verdict is Verdict.NOT_TOLD_APART
+
+
+def test_one_seed_is_a_verdict_on_checkpoints():
+    found = difference({0: list(FILES)}, {0: list(FILES + 1)}, "si_sdr_db")
+    assert (found.mean, found.seeds, found.over_seeds) == (-1.0, (0,), False)
+    assert math.isnan(found.spread)
+    assert found.verdict is Verdict.WORSE  # a ratio: higher is better
+
+
+@pytest.mark.parametrize(("last", "verdict"), [(9.0, Verdict.NOT_TOLD_APART), (2.0, Verdict.WORSE)])
+def test_one_seed_is_held_against_the_mean_and_the_spread_of_several(last, verdict):
+    found = difference({0: list(FILES)}, {0: list(FILES + 1), 1: list(FILES + last)}, "si_sdr_db")
+    assert (found.mean, found.counts, found.over_seeds) == (-(1 + last) / 2, (1, 2), False)
+    assert found.spread == pytest.approx((last - 1) / math.sqrt(2))  # 5.7 of a difference of 5, 0.7 of one of 1.5
+    assert found.verdict is verdict
+
+
+def test_without_common_seeds_one_seed_is_held_against_the_mean_over_seeds():
+    found = difference({0: list(FILES), 1: list(FILES + 2)}, {2: list(FILES + 5)})
+    assert (found.mean, found.low, found.high, found.seeds) == (-4.0, -4.0, -4.0, ())
+    assert found.basis is Basis.CHECKPOINTS
+    assert not found.over_seeds
+
+
+@pytest.mark.parametrize("second", [(3, 4, 5), (2, 3, 4)])  # none in common, and one
+def test_seeds_of_their_own_are_drawn_apart_and_held_against_welch(second):
+    offsets = {0: 0.0, 1: 0.1, 2: -0.1}
+    found = difference(
+        {seed: list(FILES + offset) for seed, offset in offsets.items()},
+        {seed: list(FILES + 0.5 + offset) for seed, offset in zip(second, offsets.values(), strict=True)},
+    )
+    assert (found.basis, found.counts, found.agreeing) == (Basis.APART, (3, 3), 0)
+    assert found.over_seeds
+    assert found.mean == pytest.approx(-0.5)
+    assert found.spread == pytest.approx(0.1)
+    assert found.student == pytest.approx(2.776445 * math.sqrt(2 * 0.01 / 3), rel=1e-6)  # 4 degrees of freedom
+    assert found.low < -0.5 < found.high < 0
+    assert found.verdict is Verdict.BETTER
+
+
+def test_the_spread_of_seeds_of_their_own_counts():
+    # Every recording says the same of the two means over seeds, which lie 1 apart, each from runs 2 apart.
+    found = difference({0: list(FILES), 1: list(FILES + 2)}, {2: list(FILES + 1), 3: list(FILES + 3)})
+    assert found.low < 0 < found.high
+    assert found.spread == pytest.approx(math.sqrt(2))
+    assert found.verdict is Verdict.NOT_TOLD_APART
+
+
+def test_one_recording_tells_nothing_apart():
+    assert difference({0: [1.0], 1: [1.0]}, {0: [2.0], 1: [2.0]}).verdict is Verdict.NOT_TOLD_APART
+
+
+def test_what_has_no_score_is_not_compared():
+    comparison = make_comparison({"first": {0: [1.0, 2.0]}, "second": {0: [None, None]}})
+    (found,) = comparison.differences("mel_distance")
+    assert found.verdict is Verdict.NOT_COMPARED
+    assert math.isnan(found.mean)
+
+
+def test_what_is_neither_good_nor_bad_is_higher_or_lower():
+    assert difference({0: list(FILES)}, {0: list(FILES + 1)}, "bitrate_bps").verdict is Verdict.LOWER
+
+
+@pytest.mark.parametrize("second", [(0, 1, 2), (3, 4, 5)])
+def test_equal_methods_are_rarely_told_apart(second):
+    # 3 seeds, 9 recordings, and nothing but noise, that of seeds twice as large.
+    random_numbers = np.random.default_rng(0)
+    told, by_bootstrap = 0, 0
+    for _ in range(200):
+        scores = random_numbers.normal(size=(2, 3, 1)) + 0.5 * random_numbers.normal(size=(2, 3, 9))
+        methods = zip("ab", scores, ((0, 1, 2), second), strict=True)
+        comparison = make_comparison(
+            {name: dict(zip(seeds, of_one.tolist(), strict=True)) for name, of_one, seeds in methods}
+        )
+        (found,) = comparison.differences("mel_distance")
+        told += found.verdict is not Verdict.NOT_TOLD_APART
+        by_bootstrap += not found.low <= 0 <= found.high
+    assert told <= 0.06 * 200
+    assert by_bootstrap >= 0.15 * 200  # were this not so, the conditions beside it would not be needed
+
+
+def test_all_pairs_are_compared():
+    comparison = make_comparison({name: {0: list(FILES + i)} for i, name in enumerate("abcd")})
+    pairs = [(found.first, found.second) for found in comparison.differences("mel_distance")]
+    assert pairs == list(itertools.combinations("abcd", 2))

@@ -1,0 +1,187 @@
+"""Plots: how they look in any surroundings, and that what they show is what was measured."""
+
+import math
+import re
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+
+from discrete_ae.compare.curves import Curve, band
+from discrete_ae.compare.figures import COLORS, OUTSIDE, Plot, canvas, render, styles
+from discrete_ae.compare.figures_codes import codebook_usage, rank_frequencies
+from discrete_ae.compare.figures_gradients import gradient_agreement
+from discrete_ae.compare.figures_rate import rate_distortion
+from discrete_ae.compare.figures_training import gradient_norms, learning
+from discrete_ae.compare.gradients import Agreement
+from discrete_ae.compare.output import plots_of
+from tests.compare.comparisons import make_comparison, make_evaluation
+
+
+def luminance(color):
+    channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one, other):
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("color", [*COLORS, OUTSIDE])
+def test_colors_are_seen_on_white_and_on_dark(color):
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    for background in ("#ffffff", "#fbfaf8", "#141519", "#1c1e23"):  # those of compare/page/style.css
+        assert contrast(color, background) >= 3
+
+
+def test_no_two_methods_look_alike():
+    labels = [f"q{i}" for i in range(100)]
+    found = styles([*labels, "identity"], ["identity"])
+    assert len(set(found.values())) == 101
+    assert found["identity"].color == OUTSIDE
+    assert all(found[label].color in COLORS for label in labels)
+    assert styles(labels[:3])["q2"] == found["q2"]
+
+
+def test_svg_takes_the_color_of_the_page():
+    def draw():
+        figure, (axes,) = canvas(2.0)
+        axes.plot([0, 1], [0, 1], color=COLORS[0])
+        axes.set_title("a title")
+        return figure
+
+    picture = render(Plot("name", "", "", draw))
+    root = ET.fromstring(picture.svg)  # and is well-formed
+    assert root.tag.endswith("svg")
+    assert picture.svg.startswith("<svg")
+    text = next(node for node in root.iter("{http://www.w3.org/2000/svg}text") if "a title" in "".join(node.itertext()))
+    assert "currentColor" in text.get("style", "") + text.get("fill", "")
+    assert COLORS[0] in picture.svg
+    # No other color than the line's: no white background, no black ink.
+    assert set(re.findall(r"#[0-9a-f]{6}\b", picture.svg)) == {COLORS[0]}
+    assert render(Plot("name", "", "", draw)).svg == picture.svg
+    assert picture.png.startswith(b"\x89PNG")
+
+
+def test_labels_are_no_formulas():
+    label = r"ste (a$b=1, c$b=\$2)"
+    comparison = make_comparison({label: {0: [1.0, 3.0]}, "vq": {0: [2.0, 4.0]}})
+    for plot in plots_of(comparison, "mel_distance", {}, {label: [[Agreement(0.5, 1.0, 1.0, 0.5)]]}):
+        assert label in "".join(ET.fromstring(render(plot).svg).itertext())
+
+
+def test_rate_and_distortion_by_hand():
+    comparison = make_comparison(
+        {
+            "ste": {0: [1.0, 3.0], 1: [3.0, 5.0]},
+            "vq": {0: [5.0, 5.0]},
+            "rvq": {0: [1.0, 1.0]},
+            "identity": {0: [0.5, 0.5]},
+        },
+        rates={"ste": 2000.0, "vq": 4000.0, "rvq": 8000.0},
+        baselines={"opus 6 kbps": [2.5, 2.5]},
+    )
+    labels = [method.label for method in comparison.methods]
+    plot = rate_distortion(comparison, "mel_distance", styles(labels, ["identity"]))
+    assert "On the Pareto front of the methods: ste (2 kbps) and rvq (8 kbps)." in plot.description
+    above, below = plot.draw().axes
+    points = {
+        (round(line.get_xdata()[0], 6), float(line.get_ydata()[0]))
+        for line in above.lines
+        if len(line.get_xdata()) == 1
+    }
+    ends = {(1.8, 3 - math.sqrt(2)), (1.8, 3 + math.sqrt(2))}  # of the bar: the standard deviation of 2 and 4
+    assert points == ends | {(1.8, 2.0), (1.8, 4.0), (1.8, 3.0), (3.6, 5.0), (7.2, 1.0)}  # rates are 0.9 nominal
+    step = next(line for line in above.lines if len(line.get_xdata()) == 2 and line.get_drawstyle() == "steps-post")
+    assert step.get_xdata().tolist() == pytest.approx([1.8, 7.2])
+    assert step.get_ydata().tolist() == [3.0, 1.0]
+    heights = {tuple(line.get_ydata()) for line in below.lines} - {tuple(line.get_ydata()) for line in above.lines}
+    assert heights == {(0.5, 0.5), (2.5,)}  # the bound, and the baseline
+
+
+def test_waveform_ratio_of_a_vocoder_is_not_drawn():
+    comparison = make_comparison(
+        {"ste": {0: [1.0, 3.0]}}, "si_sdr_db", baselines={"codec2 3200 bps": [-30.0, -20.0], "opus 6 kbps": [4.0, 4.0]}
+    )
+    plot = rate_distortion(comparison, "si_sdr_db", styles(["ste"]))
+    assert "codec2 3200 bps is left out" in plot.description
+    assert min(float(np.min(line.get_ydata())) for axes in plot.draw().axes for line in axes.lines) == 2.0
+
+
+def test_rank_frequencies_by_hand():
+    even = make_evaluation({"pesq": [1.0]}, counts=((5, 5, 5, 5), (1, 1)))
+    assert rank_frequencies(even) == pytest.approx(1)
+    found = rank_frequencies(make_evaluation({"pesq": [1.0]}, counts=((0, 6, 2, 0),)))
+    # Frequencies 3/4, 1/4, 0, 0 of 4 entries, each over a quarter of the ranks.
+    assert found == pytest.approx(np.repeat([3.0, 1.0, 0.0, 0.0], 64))
+    assert np.isnan(rank_frequencies(make_evaluation({"pesq": [1.0]}, counts=()))).all()
+
+
+def test_band_is_over_the_steps_that_all_have():
+    curves = [
+        Curve(np.array([0, 10, 20]), np.array([3.0, 2.0, 1.0])),
+        Curve(np.array([10, 20, 30]), np.array([4.0, 5.0, 6.0])),
+    ]
+    steps, mean, low, high = band(curves)
+    assert (steps.tolist(), mean.tolist(), low.tolist(), high.tolist()) == ([10, 20], [3, 3], [2, 1], [4, 5])
+
+
+def curves_of(comparison, tags):
+    steps = np.array([0, 10, 20])
+    return {
+        run.name: {tag: Curve(steps, np.array([9.0, 2.0, 1.0]) + run.seed) for tag in tags}
+        for method in comparison.methods
+        for run in method.runs
+    }
+
+
+def test_learning_curves_leave_out_the_first_validation_and_show_mean_and_band():
+    comparison = make_comparison({"ste": {0: [1.0], 1: [2.0]}})
+    curves = curves_of(comparison, ["val/reconstruction", "val/si_sdr_db"])
+    plot = learning(comparison, curves, styles(["ste"]))
+    for axes in plot.draw().axes:
+        (line,) = axes.lines
+        assert line.get_xdata().tolist() == [10, 20]
+        assert line.get_ydata().tolist() == [2.5, 1.5]
+        corners = axes.collections[0].get_paths()[0].vertices
+        assert (corners[:, 1].min(), corners[:, 1].max()) == (1.0, 3.0)
+    assert gradient_norms(comparison, curves, styles(["ste"])) is None  # not logged
+
+
+def test_gradient_agreement_by_hand():
+    def segment(cosine):
+        return Agreement(cosine, 1.0, 1.0, 0.5)
+
+    found = {"ste": [[segment(0.2), segment(0.4)], [segment(0.5), segment(math.nan)]], "sigmoid": [[segment(0.9)]]}
+    plot = gradient_agreement(found, styles(["ste", "sigmoid"]))
+    (axes,) = plot.draw().axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["sigmoid", "ste"]
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx([0.9, 0.4])
+    assert gradient_agreement({}, {}) is None
+
+
+def test_all_plots_are_drawn_of_seventeen_methods_and_every_text_is_there():
+    comparison = make_comparison(
+        {f"q{i}": {s: [i + s, 2.0] for s in range(2)} for i in range(16)} | {"identity": {0: [0, 0]}}
+    )
+    tags = ["val/reconstruction", "val/si_sdr_db", "val/soft_reconstruction", "val/codes/usage", "val/codes/perplexity"]
+    curves = curves_of(comparison, [*tags, "train/gradient_norm"])
+    agreements = {"q0": [[Agreement(0.5, 1.0, 1.0, 0.5)]]}
+    plots = plots_of(comparison, "mel_distance", curves, agreements)
+    assert len({plot.name for plot in plots}) == len(plots) == 6
+    for plot in plots:
+        assert plot.title
+        assert plot.description.endswith(".")
+        (legend,) = plot.draw().legends
+        texts = {text.get_text() for text in legend.get_texts()}
+        expected = {"the slope alone"} if plot.name == "gradient_agreement" else {f"q{i}" for i in range(16)}
+        assert expected <= texts
+
+
+def test_nothing_to_draw_is_left_out():
+    comparison = make_comparison({"identity": {0: [0.0, 1.0]}})
+    assert codebook_usage(comparison, styles(["identity"])) is None
+    assert [plot.name for plot in plots_of(comparison, "mel_distance", {}, {})] == ["rate_distortion"]
+    render(plots_of(comparison, "mel_distance", {}, {})[0])

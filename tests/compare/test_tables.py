@@ -1,0 +1,108 @@
+"""The CSV files, and that files.csv alone gives the others."""
+
+import csv
+import io
+import math
+import statistics
+
+import pytest
+
+from discrete_ae.compare.comparison import NAMES, Comparison
+from discrete_ae.compare.tables import as_csv, differences_table, files_table, methods_table, runs_table
+from discrete_ae.evaluation.quantities import QUANTITIES
+from tests.compare.comparisons import make_comparison, make_evaluation
+
+
+@pytest.fixture
+def comparison():
+    made = make_comparison(
+        {"ste": {0: [0.1, 0.2, 0.7], 1: [0.3, 0.1, 0.4]}, "vq": {0: [0.5, 0.5, 0.5], 2: [0.1, 0.9, 0.3]}},
+        baselines={"opus 6 kbps": [0.3, 0.2, 0.2]},
+    )
+    numbers = {"ste-seed0": [1.5, None, 3.0], "ste-seed1": [0.5, 0.25, 1 / 3], "vq-seed0": [2.0, 2.0, 2.0]}
+    evaluations = {}
+    for name, evaluation in made.evaluations.items():
+        scores = {"mel_distance": [file.scores["mel_distance"] for file in evaluation.files]}
+        scores["pesq"] = numbers.get(name, [None, None, None])
+        evaluations[name] = make_evaluation(scores)
+    return Comparison(made.methods, evaluations, made.baselines)
+
+
+def read(rows):
+    return list(csv.DictReader(io.StringIO(as_csv(rows).decode())))
+
+
+def test_files_csv_gives_methods_csv_by_plain_means(comparison):
+    files, methods = read(files_table(comparison)), read(methods_table(comparison))
+    rows = {}
+    for row in files:
+        rows.setdefault((row["method"], row["run"]), []).append(row)
+    assert len(files) == 3 * 5
+    for name in NAMES:
+        # The recordings on which nothing lacks the quantity that has it at all.
+        having = [of_run for of_run in rows.values() if any(row[name] for row in of_run)]
+        counted = {row["path"] for of_run in having for row in of_run}
+        counted -= {row["path"] for of_run in having for row in of_run if not row[name]}
+        means = {}
+        for (method, _), of_run in rows.items():
+            values = [float(row[name]) for row in of_run if row["path"] in counted and row[name]]
+            means.setdefault(method, []).append(sum(values) / len(values) if values else math.nan)
+        for row in methods:
+            found = means[row["method"]]
+            if any(map(math.isnan, found)):
+                assert row[name] == ""
+            else:
+                assert float(row[name]) == pytest.approx(statistics.mean(found), rel=1e-12)
+            if len(found) > 1 and row[name]:
+                assert float(row[f"{name}_std"]) == pytest.approx(statistics.stdev(found), rel=1e-12)
+            else:
+                assert row[f"{name}_std"] == ""
+
+
+def test_files_csv_gives_differences_csv(comparison):
+    (row,) = [row for row in read(differences_table(comparison)) if row["quantity"] == "mel_distance"]
+    scores = {
+        (row["run"], row["path"]): float(row["mel_distance"]) for row in read(files_table(comparison)) if row["run"]
+    }
+    means = {run: statistics.mean(scores[run, path] for path in ("a.wav", "b.wav", "c.wav")) for run, _ in scores}
+    difference = (means["ste-seed0"] + means["ste-seed1"] - means["vq-seed0"] - means["vq-seed2"]) / 2
+    assert (row["first"], row["second"], row["seeds_in_common"], row["recordings"]) == ("ste", "vq", "0", "3")
+    assert row["basis"] == "seeds of their own"
+    assert float(row["difference"]) == pytest.approx(difference)
+    assert float(row["low"]) <= float(row["difference"]) <= float(row["high"])
+    # Of two values the variance is half the square of how far they lie apart.
+    apart = (means["ste-seed0"] - means["ste-seed1"], means["vq-seed0"] - means["vq-seed2"])
+    assert float(row["spread_over_seeds"]) == pytest.approx(math.hypot(*apart) / 2)
+    assert row["verdict"] == "not told apart"
+
+
+def test_of_checkpoints_there_is_no_spread():
+    made = make_comparison({"ste": {0: [0.1, 0.2]}, "vq": {0: [0.5, 0.5]}})
+    (row,) = [row for row in read(differences_table(made)) if row["quantity"] == "mel_distance"]
+    assert (row["basis"], row["spread_over_seeds"], row["student_half_width"]) == ("checkpoints", "", "")
+
+
+def test_runs_csv_has_a_row_for_every_run_and_baseline(comparison):
+    rows = read(runs_table(comparison))
+    assert [(row["run"], row["method"], row["seed"]) for row in rows] == [
+        ("ste-seed0", "ste", "0"),
+        ("ste-seed1", "ste", "1"),
+        ("vq-seed0", "vq", "0"),
+        ("vq-seed2", "vq", "2"),
+        ("", "opus 6 kbps", ""),
+    ]
+    assert rows[0]["checkpoint"] == "checkpoints/best.ckpt"
+    assert float(rows[0]["mel_distance"]) == pytest.approx(1 / 3)
+    assert float(rows[0]["pesq"]) == 2.25  # without the recording that it lacks
+    assert rows[3]["pesq"] == ""
+    assert rows[4]["quantizer"] == "baseline"
+    assert set(QUANTITIES) <= set(rows[0])
+
+
+def test_numbers_are_exact_and_names_of_any_bytes_survive():
+    rows = [["path", "x"], ['caf\udce9, "1".wav', repr(1 / 3)]]
+    content = as_csv(rows)
+    assert b"caf\xe9" in content
+    again = list(csv.reader(io.StringIO(content.decode(errors="surrogateescape"))))
+    assert again == rows
+    assert float(again[1][1]) == 1 / 3
