@@ -30,8 +30,17 @@ def write_onnx(model: DiscreteAutoencoder, folder: Path) -> Agreement:
     for program, name, output in zip(programs, (ENCODER, DECODER), outputs, strict=True):
         try:
             with quiet():
+                # optimize=False: onnxscript takes a constant of at most 1e-8 for 0, and silence has no logarithm then.
+                # Whatever runs the file optimizes it anyway.
                 torch.onnx.export(
-                    program, (), folder / name, output_names=[output], dynamo=True, external_data=False, verbose=False
+                    program,
+                    (),
+                    folder / name,
+                    output_names=[output],
+                    dynamo=True,
+                    external_data=False,
+                    optimize=False,
+                    verbose=False,
                 )
         except Exception as error:  # of the exporter, which has many
             reason = str(error).strip().partition("\n")[0][:200]
