@@ -349,7 +349,7 @@ def test_failed_write_leaves_nothing(here, command):
     (here / "codes/x.npz/in_the_way").mkdir(parents=True)  # no file can replace a folder
     status, _, err = command("encode", "x.wav", "-o", "codes", "--force")
     assert (status, len(err)) == (1, 1)
-    assert err[0].startswith("error: codes/x.npz: cannot be written (Is a directory)")
+    assert err[0].startswith("error: codes/x.npz: Is a directory")
     assert files(here / "codes") == []
 
 
