@@ -108,7 +108,7 @@ def decode(
             tally.skipped = len(there)
         else:
             batch.refuse_existing(tally, there)
-        runner = runner_of(model, model.decoder_window, jobs, batch_seconds, deterministic)
+        runner = runner_of(model, jobs, batch_seconds, deterministic)
         waiting: deque[Job] = deque()
 
         def readable() -> "Iterator[CodeFile]":

@@ -146,7 +146,7 @@ def encode(
         check_codebooks(model, codebooks)
         if is_folder and (target / MANIFEST_NAME).exists():
             read_manifest(target)  # before the work: it is to be added to
-        runner = runner_of(model, model.encoder_window, jobs, batch_seconds, deterministic)
+        runner = runner_of(model, jobs, batch_seconds, deterministic)
         folder = target if is_folder else target.parent
         settings = Settings(code_format, codebooks, runner, chunk_seconds, loudness_lufs, folder)
         report = Report(model, settings, planned.problems, is_folder, ShardKind(shards) if shards else None)

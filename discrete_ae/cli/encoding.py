@@ -16,7 +16,8 @@ from discrete_ae.codes.entry import describe
 from discrete_ae.codes.manifest import MANIFEST_NAME, Superseded, read_manifest, settle, update_manifest
 from discrete_ae.codes.shards import ShardKind, keys_of, write_shards
 from discrete_ae.errors import DataError
-from discrete_ae.model import DiscreteAutoencoder, Runner
+from discrete_ae.inference import Runner
+from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.writing import written_whole
 
 

@@ -127,7 +127,7 @@ def evaluate(
     jobs_for_bar = [Job(source.path, Path()) for source in found.sources]
     try:
         with batch.progress_bar(tally, "evaluating", jobs_for_bar, lambda path: probe(path).duration_s) as progress:
-            runner = runner_of(model, model.encoder_window, jobs, _GPU_BATCH_S, False)
+            runner = runner_of(model, jobs, _GPU_BATCH_S, False)
             plan = Plan(choice, segment_seconds, runner, jobs, failed, progress, save_audio)
             evaluation = evaluate_model(model, found.sources, str(checkpoint), plan, codebooks)
     except KeyboardInterrupt:

@@ -9,8 +9,8 @@ import typer
 from discrete_ae.errors import UsageError
 
 if TYPE_CHECKING:
-    from discrete_ae.model import DiscreteAutoencoder, Runner
-    from discrete_ae.model.windows import Window
+    from discrete_ae.inference import Runner
+    from discrete_ae.model import DiscreteAutoencoder
 
 
 class Device(StrEnum):
@@ -60,13 +60,12 @@ SkipExistingOption = Annotated[
 ]
 
 
-def runner_of(
-    model: "DiscreteAutoencoder", window: "Window", jobs: int | None, batch_seconds: float, deterministic: bool
-) -> "Runner":
-    """How windows of a length are computed, as the options say."""
-    from discrete_ae.model import Runner
+def runner_of(model: "DiscreteAutoencoder", jobs: int | None, batch_seconds: float, deterministic: bool) -> "Runner":
+    """How windows are computed, as the options say."""
+    from discrete_ae.inference import Runner, encoder_window
 
-    return Runner(jobs, max(1, round(batch_seconds * model.frame_rate_hz / window.length)), deterministic)
+    batch_size = max(1, round(batch_seconds * model.frame_rate_hz / encoder_window(model).length))
+    return Runner(jobs, batch_size, deterministic)
 
 
 def check_codebooks(model: "DiscreteAutoencoder", codebooks: int | None) -> None:

@@ -15,7 +15,7 @@ import soundfile
 import torch
 
 import discrete_ae
-from discrete_ae.codec import encode_file
+from discrete_ae.codec import Codec
 from discrete_ae.codes import read_codes, read_npy
 
 MAIN = [sys.executable, "-m", "discrete_ae.cli.main"]
@@ -65,7 +65,7 @@ def test_every_format_holds_the_codes_and_decodes(here, command, small_checkpoin
     assert (status, err) == (0, [])
     path = here / f"codes/x.{form}"
     model = discrete_ae.load(small_checkpoint)
-    expected = encode_file(model, here / "in/x.wav").codes
+    expected = Codec(model).encode_file(here / "in/x.wav").codes
     found = read_npy(path) if form == "npy" else read_codes(path, model.entropy_model).codes
     assert np.array_equal(found, expected)
     measured = 8 * path.stat().st_size / (30_001 / 22050) / 1000
@@ -111,7 +111,7 @@ def test_pipes_carry_recordings_and_codes(here, small_checkpoint):
     )
     assert b"1 file encoded, 0 failed" in coded.stderr
     (here / "x.npz").write_bytes(coded.stdout)
-    expected = encode_file(discrete_ae.load(small_checkpoint), path)
+    expected = Codec(discrete_ae.load(small_checkpoint)).encode_file(path)
     assert np.array_equal(read_codes(here / "x.npz").codes, expected.codes)
     decoded = subprocess.run(
         [*MAIN, "decode", "-", "-o", "-", *model], input=coded.stdout, capture_output=True, check=True
@@ -275,13 +275,3 @@ def test_memory_does_not_grow_with_the_recording(here, small_checkpoint):
     statuses, peaks, _ = one_after_another(commands)
     assert statuses == [0, 0, 0, 0]
     assert max(peaks[2] - peaks[0], peaks[3] - peaks[1]) < 60
-
-
-def test_deterministic_computation_is_there_for_a_gpu_too(small_checkpoint):
-    from discrete_ae.model import Runner
-
-    model = discrete_ae.load(small_checkpoint)
-    items = [(i, torch.randn(1, 320 * 10)) for i in range(3)]
-    by_batch = list(Runner(deterministic=True)._in_batches(model.window_codes, items, torch.device("cpu")))
-    by_thread = list(Runner().map(model, model.window_codes, items))
-    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(by_batch, by_thread, strict=True))

@@ -21,7 +21,7 @@ from discrete_ae.cli.encoding import Report, Settings
 from discrete_ae.cli.files import Job
 from discrete_ae.cli.outcome import Outcome, outcome_of_existing
 from discrete_ae.cli.shares import GROUP_JOBS, Measured, in_groups, in_turn, measure, share_out
-from discrete_ae.codec import encode_file
+from discrete_ae.codec import Codec
 from discrete_ae.codes.container import FORMATS, write_codes
 from discrete_ae.codes.entry import ManifestEntry, describe
 from discrete_ae.codes.manifest import read_manifest, write_manifest
@@ -154,7 +154,7 @@ def test_a_file_that_is_there_must_be_what_encoding_would_write(tmp_path, corpus
     model = load(ste_run / "checkpoints/best.ckpt")
     source = tmp_path / "03.wav"
     shutil.copy(corpus / "corpus/0/03.wav", source)
-    code_file = encode_file(model, source)
+    code_file = Codec(model).encode_file(source)
     job = Job(source, tmp_path / f"a/03.{format}")
     job.target.parent.mkdir()
 
