@@ -13,7 +13,6 @@ from discrete_ae.paths import Kind, kind_of
 from discrete_ae.writing import unwritable
 
 CODE_SUFFIXES = (".npz", ".npy", ".daec")
-PICTURES = ("png", "svg", "pdf")
 
 
 class Job(NamedTuple):
@@ -169,15 +168,3 @@ def _without_collisions(found: Collection[tuple[Path, Path]], out: Path, suffix:
                 "give the folder that holds them, or run twice with different outputs"
             )
         keep |= longer
-
-
-def picture_format(path: Path) -> str:
-    """The format that the name of a picture asks for: png, svg or pdf.
-
-    Raises:
-        UsageError: for another suffix.
-    """
-    found = path.suffix[1:].lower()
-    if found not in PICTURES:
-        raise UsageError(f"-o {path}: expected a picture that ends in {', '.join(f'.{name}' for name in PICTURES)}")
-    return found

@@ -89,7 +89,7 @@ def encode_corpus(
     num_codebooks: int | None = None,
     loudness_lufs: float | None = None,
     existing: Existing = "refuse",
-    share: Share = Share(),
+    share: Share | None = None,
     shards: ShardKind | None = None,
     runner: Runner | None = None,
     chunk_seconds: float = 30.0,
@@ -135,7 +135,7 @@ def encode_corpus(
         >>> all(outcome.was_there for outcome in again)
         True
     """
-    watch = watch or Watch()
+    watch, share = watch or Watch(), share or Share()
     planned = plan(inputs, out, SUFFIXES, f".{format}")
     folder = planned.folder
     if planned.is_file and (share.count > 1 or shards):

@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,7 +42,8 @@ class Plan(NamedTuple):
     """Whether the output is one file, not a folder."""
 
 
-class Share(NamedTuple):
+@dataclass(frozen=True)
+class Share:
     """The part of a work that one of `count` processes does, `number` from 1 to `count`."""
 
     number: int = 1
