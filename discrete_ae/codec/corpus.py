@@ -5,6 +5,7 @@ appends what it has done to its own part of the manifest, which readers join. Of
 notice nothing; the same command with `existing="skip"` goes on.
 """
 
+import errno
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -247,8 +248,8 @@ def decode_corpus(
         try:
             with _about(job.source):
                 write_audio(job.target, decoded.blocks, code_file.sample_rate, channels, code_file.num_samples, format)
-        except DataError as error:
-            add(Outcome(*job, str(error)))
+        except (DataError, OSError) as error:
+            add(Outcome(*job, _of_one_output(error)))
             continue
         if code_file.model_hash != model.model_hash:
             watch.warn(f"{job.source}: codes of another model, decoded all the same")
@@ -311,6 +312,13 @@ def _line(error: Exception) -> str:
     return str(from_system(error) if isinstance(error, OSError) else error)
 
 
+def _of_one_output(error: DataError | OSError) -> str:
+    """The line of an error that concerns one output; of any other, such as a full disk, no file would be spared."""
+    if isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG:
+        raise error
+    return _line(error)
+
+
 def _check_shards(folder: Path, jobs: Sequence[Job]) -> None:
     """Refuse jobs whose codes could not be put together with those that are there already."""
     earlier = read_manifest(folder) if has_manifest(folder) else []
@@ -326,8 +334,8 @@ def _written(model: DiscreteAutoencoder, job: Job, result: Encoded, format: Form
     try:
         with written_whole(job.target) as temporary:
             write_codes(result.code_file, temporary, format, model.entropy_model)
-    except DataError as error:  # a format that cannot hold them
-        return Outcome(*job, str(error))
+    except (DataError, OSError) as error:
+        return Outcome(*job, _of_one_output(error))
     return _described(model, job, result.code_file, folder)
 
 
