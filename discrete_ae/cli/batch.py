@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
-from rich.table import Column
-from rich.text import Text
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from discrete_ae.codec.corpus import Outcome, Watch
 from discrete_ae.errors import DataError
@@ -81,13 +79,18 @@ class Tally(Watch):
 
     @contextmanager
     def shown(self, label: str, verb: str | None = None) -> Iterator[None]:
-        """On a terminal, draw a bar of audio done, its speed and the time left; at Ctrl-C say how to go on.
+        """On a terminal, draw a bar of audio done and the time left; at Ctrl-C say how to go on.
 
         Args:
             label: what is being done.
             verb: what was done to a file, where the same command with --skip-existing goes on.
         """
-        columns = TextColumn("{task.description}"), BarColumn(bar_width=None), _AudioColumn(Column(no_wrap=True))
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+        )
         settings: dict[str, Any] = {"transient": True, "expand": True, "disable": not self.console.is_terminal}
         with Progress(*columns, console=self.console, **settings) as self._bar:
             self._bar.add_task(label, total=None)
@@ -102,22 +105,6 @@ class Tally(Watch):
     def _say(self, kind: str, message: object) -> None:
         line = " ".join(str(message).splitlines())
         self.console.print(f"{kind}: {line}", soft_wrap=True, markup=False, highlight=False, emoji=False)
-
-
-class _AudioColumn(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        if task.total is None:
-            return Text("looking at the files")
-        speed = task.speed or 0.0
-        left = clock((task.total - task.completed) / speed) if speed else "?"
-        return Text(f"{clock(task.completed)} of {clock(task.total)} audio, {speed:.0f} x real time, {left} left")
-
-
-def clock(seconds: float) -> str:
-    """Return 1:02:03, or 2:03."""
-    minutes, rest = divmod(round(max(seconds, 0)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def amount(duration_s: float) -> str:

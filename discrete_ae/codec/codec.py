@@ -12,17 +12,16 @@ Axes: B batch, C audio channels, N samples, S streams, K codebooks, T frames.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from discrete_ae.codec.fitting import check_fits
-from discrete_ae.codec.recordings import Recording, read_ahead
+from discrete_ae.codec.recordings import read_ahead
 from discrete_ae.codes.container import CodeFile, codes_dtype
 from discrete_ae.data.channels import Audio
 from discrete_ae.data.resampling import Resampler
@@ -150,20 +149,12 @@ class Codec:
         return torch.stack([torch.cat(parts, dim=-1) for parts in results])
 
 
-@dataclass(eq=False)
-class _Codes:
-    """Those of one recording: the same file given twice is two."""
-
-    code_file: CodeFile
-
-
-Source = TypeVar("Source", Recording, _Codes)
-
-
-class _Part(NamedTuple, Generic[Source]):
+class _Part(NamedTuple):
     """The frames of one stream that a window gives; the last of a recording gives none."""
 
-    source: Source
+    number: int
+    """Of the recording, from 0."""
+    source: Any
     stream: int = 0
     first: int = 0
     stop: int = 0
@@ -211,19 +202,19 @@ def encode_files(
     sizes = model.quantizer.codebook_sizes[:num_codebooks]
     window = encoder_window(model)
 
-    def windows() -> Iterator[tuple[_Part[Recording], Tensor | None]]:
-        for recording in read_ahead(model, paths, chunk_seconds, loudness_lufs):
+    def windows() -> Iterator[tuple[_Part, Tensor | None]]:
+        for number, recording in enumerate(read_ahead(model, paths, chunk_seconds, loudness_lufs)):
             cutter = Cutter(window, model.hop_length)
             try:
                 for block in recording.blocks:
-                    yield from _parts(recording, cutter.push(_streams(block, model.channels)))
-                yield from _parts(recording, cutter.finish())
+                    yield from _parts(number, recording, cutter.push(_streams(block, model.channels)))
+                yield from _parts(number, recording, cutter.finish())
             except DataError as error:
                 recording.error = error
-            yield _Part(recording), None
+            yield _Part(number, recording), None
 
     results = (runner or Runner()).map(model, lambda audio: window_codes(model, audio, num_codebooks), windows())
-    for recording, parts in groupby(results, key=lambda result: result[0].source):
+    for (_, recording), parts in groupby(results, key=lambda result: result[0][:2]):
         codes: list[list[np.ndarray]] = []
         for part, found in parts:
             if found is None:
@@ -278,18 +269,17 @@ def decode_files(
         DataError: codes do not fit the model; or, from the blocks, they decode to NaN or infinity.
     """
 
-    def windows() -> Iterator[tuple[_Part[_Codes], Tensor | None]]:
-        for code_file in code_files:
+    def windows() -> Iterator[tuple[_Part, Tensor | None]]:
+        for number, code_file in enumerate(code_files):
             check_fits(model, code_file, force=force)
             cutter = Cutter(decoder_window(model), 1)
-            source = _Codes(code_file)
-            yield from _parts(source, cutter.push(torch.from_numpy(code_file.codes.astype(np.int64))))
-            yield from _parts(source, cutter.finish())
-            yield _Part(source), None
+            yield from _parts(number, code_file, cutter.push(torch.from_numpy(code_file.codes.astype(np.int64))))
+            yield from _parts(number, code_file, cutter.finish())
+            yield _Part(number, code_file), None
 
     results = (runner or Runner()).map(model, model.decode, windows())
-    for source, parts in groupby(results, key=lambda result: result[0].source):
-        yield Decoded(source.code_file, _decoded_blocks(model, source.code_file, parts, progress))
+    for (_, code_file), parts in groupby(results, key=lambda result: result[0][:2]):
+        yield Decoded(code_file, _decoded_blocks(model, code_file, parts, progress))
 
 
 def _streams(block: Audio, channels: int) -> Tensor:
@@ -297,17 +287,17 @@ def _streams(block: Audio, channels: int) -> Tensor:
     return torch.from_numpy(block).unflatten(0, (-1, channels))
 
 
-def _parts(source: Source, pieces: Iterable[Piece]) -> Iterator[tuple[_Part[Source], Tensor]]:
+def _parts(number: int, source: Any, pieces: Iterable[Piece]) -> Iterator[tuple[_Part, Tensor]]:
     """The windows (S, ...) of all streams, one by one."""
     for piece in pieces:
         for stream, signal in enumerate(piece.signal):
-            yield _Part(source, stream, piece.first, piece.stop), signal
+            yield _Part(number, source, stream, piece.first, piece.stop), signal
 
 
 def _decoded_blocks(
     model: DiscreteAutoencoder,
     code_file: CodeFile,
-    parts: Iterable[tuple[_Part[_Codes], Tensor | None]],
+    parts: Iterable[tuple[_Part, Tensor | None]],
     progress: Progress | None,
 ) -> Iterator[Audio]:
     hop, missing = model.hop_length, code_file.num_model_samples

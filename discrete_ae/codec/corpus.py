@@ -9,12 +9,13 @@ import errno
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from discrete_ae.codec.codec import Encoded, decode_files, encode_files
+from discrete_ae.codec.codec import Decoded, Encoded, decode_files, encode_files
 from discrete_ae.codec.fitting import bare_codes, check_fits
-from discrete_ae.codec.jobs import Job, Problem, Share, plan
+from discrete_ae.codec.jobs import Job, Plan, Share, plan
 from discrete_ae.codes import CodeFile, read_codes, read_daec_header, read_npy, write_codes
 from discrete_ae.codes.container import FORMATS, Format
 from discrete_ae.codes.entry import ManifestEntry, describe
@@ -23,10 +24,9 @@ from discrete_ae.codes.manifest import (
     has_manifest,
     manifest_part,
     read_manifest,
-    settle,
     update_manifest,
 )
-from discrete_ae.codes.shards import ShardKind, keys_of, write_shards
+from discrete_ae.codes.shards import ShardKind, write_shards
 from discrete_ae.data.channels import Audio
 from discrete_ae.data.files import SUFFIXES, AudioFile, probe
 from discrete_ae.data.recording import recorded_whole
@@ -148,33 +148,34 @@ def encode_corpus(
         )
     if not planned.is_file and has_manifest(folder):
         read_manifest(folder)  # before the work: it is to be added to
-    if shards:
-        _check_shards(folder, planned.jobs)
-    outcomes: list[Outcome] = []
-    add = _adder(outcomes, watch, planned.problems if share.number == 1 else ())
-    todo, there = _split(share.of(planned.jobs), existing, add)
-    watch.begin([job.source for job in todo], lambda path: probe(path).duration_s)
     sizes = model.quantizer.codebook_sizes[:num_codebooks]
-    results = encode_files(
-        model,
-        (job.source for job in todo),
-        num_codebooks,
-        runner=runner,
-        chunk_seconds=chunk_seconds,
-        loudness_lufs=loudness_lufs,
-        progress=watch.advance,
-    )
 
-    def found() -> Iterator[Outcome]:
-        for job in there:
-            yield _existing(model, sizes, job, folder)
+    def made(todo: Sequence[Job]) -> Iterator[Outcome]:
+        results = encode_files(
+            model,
+            (job.source for job in todo),
+            num_codebooks,
+            runner=runner,
+            chunk_seconds=chunk_seconds,
+            loudness_lufs=loudness_lufs,
+            progress=watch.advance,
+        )
         for job, result in zip(todo, results, strict=True):
             yield _written(model, job, result, format, folder)
 
-    for outcome in found():
+    mine = planned._replace(jobs=share.of(planned.jobs), problems=planned.problems if share.number == 1 else [])
+    outcomes = []
+    for outcome in _done(
+        mine,
+        existing,
+        watch,
+        lambda job: _existing(model, sizes, job, folder),
+        made,
+        lambda path: probe(path).duration_s,
+    ):
         if share.count > 1 and outcome.entry:
             append_entries(manifest_part(folder, share.number, share.count), [outcome.entry])
-        add(outcome)
+        outcomes.append(outcome)
     entries = [outcome.entry for outcome in outcomes if outcome.entry]
     if entries and not planned.is_file and share.count == 1:
         if superseded := update_manifest(folder, entries):
@@ -221,42 +222,41 @@ def decode_corpus(
         OSError: a recording cannot be written.
     """
     watch = watch or Watch()
+
+    def made(todo: Sequence[Job]) -> Iterator[Outcome]:
+        waiting: deque[Job] = deque()
+        failed: list[Outcome] = []
+
+        def readable() -> Iterator[CodeFile]:
+            for job in todo:
+                try:
+                    code_file = _read(model, job.source)
+                    with _about(job.source):
+                        check_fits(model, code_file, force=force)
+                except (DataError, OSError) as error:
+                    failed.append(Outcome(*job, _line(error)))
+                    continue
+                waiting.append(job)
+                yield code_file
+
+        for decoded in decode_files(model, readable(), force=force, runner=runner, progress=watch.advance):
+            job, code_file = waiting.popleft(), decoded.code_file
+            if code_file.model_hash != model.model_hash:
+                watch.warn(f"{job.source}: codes of another model, decoded all the same")
+            yield _recorded(model, job, decoded, format)
+        yield from failed
+
     planned = plan(inputs, out, CODE_SUFFIXES, f".{format}")
-    outcomes: list[Outcome] = []
-    add = _adder(outcomes, watch, planned.problems)
-    todo, there = _split(planned.jobs, existing, add)
-    for job in there:
-        add(Outcome(*job, was_there=True))
-    watch.begin([job.source for job in todo], lambda path: _duration_s(model, path))
-    waiting: deque[Job] = deque()
-
-    def readable() -> Iterator[CodeFile]:
-        for job in todo:
-            try:
-                code_file = _read(model, job.source)
-                with _about(job.source):
-                    check_fits(model, code_file, force=force)
-            except (DataError, OSError) as error:
-                add(Outcome(*job, _line(error)))
-                continue
-            waiting.append(job)
-            yield code_file
-
-    for decoded in decode_files(model, readable(), force=force, runner=runner, progress=watch.advance):
-        job, code_file = waiting.popleft(), decoded.code_file
-        channels = len(code_file.codes) * model.channels
-        try:
-            with _about(job.source):
-                write_audio(job.target, decoded.blocks, code_file.sample_rate, channels, code_file.num_samples, format)
-        except (DataError, OSError) as error:
-            add(Outcome(*job, _of_one_output(error)))
-            continue
-        if code_file.model_hash != model.model_hash:
-            watch.warn(f"{job.source}: codes of another model, decoded all the same")
-        duration_s, size = code_file.duration_s, job.source.stat().st_size
-        bits = code_file.bits_per_frame * model.frame_rate_hz * duration_s
-        add(Outcome(*job, duration_s=duration_s, nominal_bits=bits, num_bytes=size))
-    return outcomes
+    return list(
+        _done(
+            planned,
+            existing,
+            watch,
+            lambda job: Outcome(*job, was_there=True),
+            made,
+            lambda path: _duration_s(model, path),
+        )
+    )
 
 
 def write_audio(
@@ -276,36 +276,34 @@ def write_audio(
             write(block)
 
 
-def _adder(outcomes: list[Outcome], watch: Watch, problems: Iterable[Problem]) -> Callable[[Outcome], None]:
-    """What adds to the outcomes, beginning with the problems, and tells the watch."""
-
-    def add(outcome: Outcome) -> None:
-        outcomes.append(outcome)
-        watch.finished(outcome)
-
-    for path, error in problems:
-        add(Outcome(path, None, str(error)))
-    return add
-
-
-def _split(jobs: Sequence[Job], existing: Existing, add: Callable[[Outcome], None]) -> tuple[list[Job], list[Job]]:
-    """The jobs to be done, and those whose outputs exist and are kept; a job of an impossible name is a failure."""
+def _done(
+    planned: Plan,
+    existing: Existing,
+    watch: Watch,
+    kept: Callable[[Job], Outcome],
+    made: Callable[[Sequence[Job]], Iterator[Outcome]],
+    duration_s: Callable[[Path], float],
+) -> Iterator[Outcome]:
+    """The outcomes of a plan, of which the watch is told: problems, outputs that exist and are kept, and new ones."""
     todo: list[Job] = []
     there: list[Job] = []
-    for job in jobs:
+    outcomes = [Outcome(path, None, str(error)) for path, error in planned.problems]
+    for job in planned.jobs:
         try:
             is_there = kind_of(job.target) is not Kind.NOTHING
+            (there if is_there and existing != "replace" else todo).append(job)
         except DataError as error:
-            add(Outcome(*job, str(error)))
-            continue
-        (there if is_there and existing != "replace" else todo).append(job)
+            outcomes.append(Outcome(*job, str(error)))
     if there and existing == "refuse":
         more = f", and {len(there) - 1} others" if len(there) > 1 else ""
         raise DataError(
             f"{there[0].target}{more}: exists already; use --skip-existing to go on, or --force to overwrite "
             '(existing="skip", existing="replace")'
         )
-    return todo, there
+    watch.begin([job.source for job in todo], duration_s)
+    for outcome in chain(outcomes, map(kept, there), made(todo)):
+        watch.finished(outcome)
+        yield outcome
 
 
 def _line(error: Exception) -> str:
@@ -319,14 +317,6 @@ def _of_one_output(error: DataError | OSError) -> str:
     return _line(error)
 
 
-def _check_shards(folder: Path, jobs: Sequence[Job]) -> None:
-    """Refuse jobs whose codes could not be put together with those that are there already."""
-    earlier = read_manifest(folder) if has_manifest(folder) else []
-    sources = {job.target.relative_to(folder).as_posix(): job.source.as_posix() for job in jobs}
-    kept, _ = settle(folder, earlier, sources)
-    keys_of(folder, [*(entry.path for entry in kept), *sources])
-
-
 def _written(model: DiscreteAutoencoder, job: Job, result: Encoded, format: Format, folder: Path) -> Outcome:
     """The outcome of a recording that is encoded, whose codes are written now."""
     if result.code_file is None:
@@ -337,6 +327,19 @@ def _written(model: DiscreteAutoencoder, job: Job, result: Encoded, format: Form
     except (DataError, OSError) as error:
         return Outcome(*job, _of_one_output(error))
     return _described(model, job, result.code_file, folder)
+
+
+def _recorded(model: DiscreteAutoencoder, job: Job, decoded: Decoded, format: AudioFormat) -> Outcome:
+    """The outcome of codes that are decoded, whose recording is written now."""
+    code_file = decoded.code_file
+    duration_s, channels = code_file.duration_s, len(code_file.codes) * model.channels
+    try:
+        with _about(job.source):
+            write_audio(job.target, decoded.blocks, code_file.sample_rate, channels, code_file.num_samples, format)
+    except (DataError, OSError) as error:
+        return Outcome(*job, _of_one_output(error))
+    bits = code_file.bits_per_frame * model.frame_rate_hz * duration_s
+    return Outcome(*job, None, False, duration_s, bits, job.source.stat().st_size)
 
 
 def _described(

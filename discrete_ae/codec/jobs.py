@@ -23,19 +23,13 @@ class Job(NamedTuple):
     target: Path
 
 
-class Problem(NamedTuple):
-    """An input of which nothing, or not everything, can be made."""
-
-    path: Path
-    error: DataError
-
-
 class Plan(NamedTuple):
     """What is to be done, and what cannot be."""
 
     jobs: list[Job]
     """In the order of the inputs, those of a folder sorted by path; no two with the same target."""
-    problems: list[Problem]
+    problems: list[tuple[Path, DataError]]
+    """The inputs of which nothing, or not everything, can be made."""
     folder: Path
     """Of all targets."""
     is_file: bool
@@ -108,14 +102,14 @@ def plan(inputs: Iterable[str | Path], out: str | Path, source_suffixes: Collect
     """
     paths, out = [Path(path) for path in inputs], Path(out)
     found: dict[tuple[Path, Path], None] = {}  # (source, its folder below `out`), each once, in order
-    problems: list[Problem] = []
+    problems: list[tuple[Path, DataError]] = []
     for path in paths:
         errors: list[DataError] = []
         try:
             found |= dict.fromkeys(files_of(path, source_suffixes, errors, alone=len(paths) == 1))
         except DataError as error:
             errors.append(error)
-        problems += [Problem(path, error) for error in errors]
+        problems += [(path, error) for error in errors]
     if out.suffix.lower() != target_suffix or out.is_dir():
         return Plan(_without_collisions(found, out, target_suffix), problems, out, is_file=False)
     if len(paths) > 1 or (found and kind_of(paths[0]) is Kind.FOLDER):

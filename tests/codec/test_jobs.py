@@ -80,9 +80,9 @@ def test_what_cannot_be_read_is_a_problem_of_its_input(here, monkeypatch):
     monkeypatch.setattr(os, "scandir", refusing)
     planned = plan(["in", "shut", "empty", "none", "n" * 300, "*.ogg"], "out", WAV, ".npz")
     assert planned.jobs == [Job(Path("in/x.wav"), Path("out/in/x.npz"))]
-    assert [str(problem.path) for problem in planned.problems] == ["in", "shut", "empty", "none", "n" * 300, "*.ogg"]
+    assert [str(path) for path, _ in planned.problems] == ["in", "shut", "empty", "none", "n" * 300, "*.ogg"]
     words = ["in/closed: ", "shut: ", "no .wav, .flac", "no such file", "File name too long", "matches no file"]
-    assert all(word in str(problem.error) for word, problem in zip(words, planned.problems, strict=True))
+    assert all(word in str(error) for word, (_, error) in zip(words, planned.problems, strict=True))
 
 
 def jobs_of(*sizes):
