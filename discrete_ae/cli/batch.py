@@ -85,14 +85,9 @@ class Tally(Watch):
             label: what is being done.
             verb: what was done to a file, where the same command with --skip-existing goes on.
         """
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            TaskProgressColumn(),
-            TimeRemainingColumn(),
-        )
+        bar = TextColumn("{task.description}"), BarColumn(bar_width=None), TaskProgressColumn(), TimeRemainingColumn()
         settings: dict[str, Any] = {"transient": True, "expand": True, "disable": not self.console.is_terminal}
-        with Progress(*columns, console=self.console, **settings) as self._bar:
+        with Progress(*bar, console=self.console, **settings) as self._bar:
             self._bar.add_task(label, total=None)
             try:
                 yield

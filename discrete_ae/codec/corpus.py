@@ -150,6 +150,9 @@ def encode_corpus(
         read_manifest(folder)  # before the work: it is to be added to
     sizes = model.quantizer.codebook_sizes[:num_codebooks]
 
+    def kept(job: Job) -> Outcome:
+        return _existing(model, sizes, job, folder)
+
     def made(todo: Sequence[Job]) -> Iterator[Outcome]:
         results = encode_files(
             model,
@@ -165,14 +168,7 @@ def encode_corpus(
 
     mine = planned._replace(jobs=share.of(planned.jobs), problems=planned.problems if share.number == 1 else [])
     outcomes = []
-    for outcome in _done(
-        mine,
-        existing,
-        watch,
-        lambda job: _existing(model, sizes, job, folder),
-        made,
-        lambda path: probe(path).duration_s,
-    ):
+    for outcome in _done(mine, existing, watch, kept, made, lambda path: probe(path).duration_s):
         if share.count > 1 and outcome.entry:
             append_entries(manifest_part(folder, share.number, share.count), [outcome.entry])
         outcomes.append(outcome)
@@ -223,6 +219,9 @@ def decode_corpus(
     """
     watch = watch or Watch()
 
+    def kept(job: Job) -> Outcome:
+        return Outcome(*job, was_there=True)
+
     def made(todo: Sequence[Job]) -> Iterator[Outcome]:
         waiting: deque[Job] = deque()
         failed: list[Outcome] = []
@@ -240,23 +239,14 @@ def decode_corpus(
                 yield code_file
 
         for decoded in decode_files(model, readable(), force=force, runner=runner, progress=watch.advance):
-            job, code_file = waiting.popleft(), decoded.code_file
-            if code_file.model_hash != model.model_hash:
-                watch.warn(f"{job.source}: codes of another model, decoded all the same")
-            yield _recorded(model, job, decoded, format)
+            outcome = _recorded(model, waiting.popleft(), decoded, format)
+            if outcome.error is None and decoded.code_file.model_hash != model.model_hash:
+                watch.warn(f"{outcome.source}: codes of another model, decoded all the same")
+            yield outcome
         yield from failed
 
     planned = plan(inputs, out, CODE_SUFFIXES, f".{format}")
-    return list(
-        _done(
-            planned,
-            existing,
-            watch,
-            lambda job: Outcome(*job, was_there=True),
-            made,
-            lambda path: _duration_s(model, path),
-        )
-    )
+    return list(_done(planned, existing, watch, kept, made, lambda path: _duration_s(model, path)))
 
 
 def write_audio(
