@@ -8,9 +8,14 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_EXPORTS = {"DiscreteAutoencoder": "discrete_ae.model", "load": "discrete_ae.build"}
+_EXPORTS = {
+    "DiscreteAutoencoder": "discrete_ae.model",
+    "compare_runs": "discrete_ae.compare.report",
+    "evaluate": "discrete_ae.evaluation.evaluate",
+    "load": "discrete_ae.build",
+}
 
-__all__ = ["DiscreteAutoencoder", "load"]
+__all__ = ["DiscreteAutoencoder", "compare_runs", "evaluate", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ import re
 import shutil
 import statistics
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,17 +17,15 @@ import torch
 import discrete_ae
 from discrete_ae.build import validation_recordings
 from discrete_ae.cli import main
-from discrete_ae.cli.compare import _print, _quantities
-from discrete_ae.cli.compare_recordings import trained_on
-from discrete_ae.cli.comparing import at_fault
-from discrete_ae.compare.runs import find_runs
+from discrete_ae.cli.compare import print_report
+from discrete_ae.compare.report import Report, trained_on
+from discrete_ae.compare.runs import find_given
 from discrete_ae.data import find_audio, split_by_hash
-from discrete_ae.errors import UsageError
 from discrete_ae.evaluation.recordings import Source
 from discrete_ae.evaluation.results import Evaluation
 from discrete_ae.saving.checkpoint import KEY, STATE_PREFIX, model_state
 from discrete_ae.saving.saved import model_hash
-from tests.compare.comparisons import make_comparison, make_evaluation
+from tests.compare.comparisons import make_comparison
 
 pytestmark = pytest.mark.slow
 
@@ -245,26 +243,10 @@ def test_what_fails_is_named_and_the_others_are_compared(run_command, sweep, rec
     assert "no run can be compared" in err[-1]
 
 
-def evaluation_of(done, failures):
-    """Of an evaluation of recordings, some of which failed."""
-    made = make_evaluation({"mel_distance": [1.0] * len(done)}, paths=done)
-    return replace(made, settings={"not_measured": json.dumps(failures)})
-
-
-def test_who_fails_on_what_others_can_do_is_at_fault():
-    whole = evaluation_of(["a.wav", "b.wav"], {"bad.wav": "bad.wav: no audio"})
-    part = evaluation_of(["a.wav"], {"b.wav": "b.wav: codes are NaN", "bad.wav": "bad.wav: no audio"})
-    assert at_fault({"whole": whole, "too": whole}) == {}  # a recording that nobody can do is its own fault
-    assert at_fault({"whole": whole, "part": part}) == {
-        "part": "could not do 1 of 2 recordings that others could; of the first: b.wav: codes are NaN"
-    }
-    other = evaluation_of(["b.wav"], {"a.wav": "a.wav: codes are NaN"})
-    assert at_fault({"part": part, "other": other}) == {}  # then what both can do is all there is
-
-
 def test_a_label_is_no_markup(capsys):
     label = "ste (root=[/data], [bold]a[/bold])"
-    _print(make_comparison({label: {0: [1.0, 2.0]}, "vq": {0: [2.0, 3.0]}}), "mel_distance", ["[/data] is better."])
+    comparison = make_comparison({label: {0: [1.0, 2.0]}, "vq": {0: [2.0, 3.0]}})
+    print_report(Report(comparison, "mel_distance", ["[/data] is better."], [], Path("index.html")))
     out = capsys.readouterr().out
     assert label in out
     assert "[/data] is better." in out
@@ -318,7 +300,7 @@ def test_runs_validated_on_different_recordings_want_to_be_told_on_which(run_com
 
 
 def test_recordings_that_were_trained_on_are_told(sweep, recordings, report):
-    found = find_runs([sweep], "best").runs
+    found = find_given([sweep]).runs
     sources = [Source(path, path.name) for path in sorted(recordings.iterdir())]
     validated = {path.resolve() for path in validation_recordings(found[0].config["data"])[1]}
     trained = trained_on(found, sources)
@@ -329,13 +311,3 @@ def test_recordings_that_were_trained_on_are_told(sweep, recordings, report):
     line = f"{len(trained)} of the {len(sources)} recordings were trained on by a run"
     assert any(line in each for each in said)
     assert line in (folder / "index.html").read_text()
-
-
-def test_the_words_are_on_a_score_that_has_a_better():
-    chosen = ("mel_distance", "dnsmos_p808", "dnsmos_p808_original")
-    assert _quantities("dnsmos_p808", chosen) == ("dnsmos_p808", "dnsmos_p808")
-    for name in ("dnsmos_p808_original", "entropy_bits"):
-        assert _quantities(name, chosen) == (name, "mel_distance")
-    for name in ("distillmos", "distillmos_original"):
-        with pytest.raises(UsageError, match="is not measured"):
-            _quantities(name, chosen)

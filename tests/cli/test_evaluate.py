@@ -10,9 +10,9 @@ import soundfile
 from discrete_ae.cli import main
 from discrete_ae.codes import read_daec_header
 from discrete_ae.evaluation import scores
-from discrete_ae.evaluation.quantities import SCORES
 from discrete_ae.evaluation.results import Evaluation
-from discrete_ae.evaluation.scores import SignalScores
+from discrete_ae.evaluation.scores import SCORES
+from discrete_ae.evaluation.scoring import SignalScores
 
 FAST = ("--metrics", "mel_distance,si_sdr_db")
 
@@ -121,10 +121,9 @@ def test_mistakes_are_one_line(command, recordings, tmp_path):
         assert status == expected, err
     status, _, err = command("evaluate", damaged, *FAST)
     assert status == 1
-    assert [line.split(": ")[-1] for line in err] == [
-        "not readable as audio; remove or replace it",
-        "not one recording could be evaluated; see what is said of each, or give others",
-    ]
+    assert len(err) == 1
+    assert "not one recording could be evaluated; of the first" in err[0]
+    assert "not readable as audio" in err[0]
     status, _, (line,) = command("evaluate", recordings, checkpoint=tmp_path / "none.ckpt")
     assert status == 1
     assert "no such checkpoint" in line
@@ -132,7 +131,9 @@ def test_mistakes_are_one_line(command, recordings, tmp_path):
 
 def test_absent_packages_are_one_line_and_a_dash(command, recordings, monkeypatch, tmp_path):
     def version(package):
-        raise PackageNotFoundError(package)
+        if package != "torch":
+            raise PackageNotFoundError(package)
+        return "1"
 
     monkeypatch.setattr(scores, "version", version)
     status, out, err = command("evaluate", recordings / "clip_0.wav", "-o", tmp_path / "x.json")

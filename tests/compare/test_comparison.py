@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from discrete_ae.compare.comparison import BaselineScores, Basis, Comparison, Verdict
+from discrete_ae.compare.comparison import Basis, Comparison, Verdict
 from tests.compare.comparisons import make_comparison, make_evaluation
 
 
@@ -23,8 +23,8 @@ def test_mean_and_spread_by_hand():
 
 def test_recordings_that_not_all_have_are_left_out_for_all():
     comparison = make_comparison({"ste": {0: [1.0, 2.0, 6.0]}, "vq": {0: [4.0, 4.0, 4.0]}})
-    short = make_evaluation({"mel_distance": [5.0, 7.0]}, paths=["b.wav", "d.wav"])
-    comparison = Comparison(comparison.methods, comparison.evaluations, (BaselineScores("opus", short),))
+    short = make_evaluation({"mel_distance": [5.0, 7.0]}, paths=["b.wav", "d.wav"], codec="opus")
+    comparison = Comparison(comparison.methods, (short,))
     assert comparison.paths == ("b.wav",)
     assert comparison.left_out == ("a.wav", "c.wav", "d.wav")
     assert [comparison.value(label, "mel_distance").mean for label in ("ste", "vq", "opus")] == [2.0, 4.0, 5.0]

@@ -5,8 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
+from discrete_ae.compare.comparison import Comparison
 from discrete_ae.compare.findings import amount, findings, listed, ranked, sentence
-from tests.compare.comparisons import make_comparison
+from tests.compare.comparisons import make_comparison, make_evaluation, make_methods, make_run
 
 FILES = np.array([1.0, 2.0, 4.0, 3.0])
 
@@ -166,17 +167,11 @@ def test_lists(names, text):
 
 
 def test_winners_by_other_quantities_are_named():
-    from discrete_ae.compare.comparison import Comparison
-    from tests.compare.comparisons import make_evaluation
-
-    comparison = make_comparison({"ste": seeds(0, 1), "vq": seeds(1, 1)})
-    evaluations = {
-        name: make_evaluation(
-            {"mel_distance": [a] * 3, "si_sdr_db": [b] * 3, "pesq": [c] * 3, "stft_distance": [d] * 3}
-        )
-        for name, (a, b, c, d) in {"ste-seed0": (1, 2, 3, 4), "vq-seed0": (2, 3, 4, 5)}.items()
-    }
-    words = findings(Comparison(comparison.methods, evaluations), "mel_distance")
+    runs = []
+    for name, (a, b, c, d) in {"ste": (1, 2, 3, 4), "vq": (2, 3, 4, 5)}.items():
+        scores = {"mel_distance": [a] * 3, "si_sdr_db": [b] * 3, "pesq": [c] * 3, "stft_distance": [d] * 3}
+        runs.append(make_evaluation(scores, run=make_run(name, name)))
+    words = findings(Comparison(make_methods(runs)), "mel_distance")
     (line,) = [line for line in words if "other quantities" in line]
     assert line.startswith("The best means by other quantities: ste by STFT distance and vq by SI-SDR and PESQ;")
 

@@ -10,9 +10,9 @@ import soxr
 from discrete_ae.errors import UsageError
 from discrete_ae.evaluation import perceptual
 from discrete_ae.evaluation import scores as scores_module
-from discrete_ae.evaluation.perceptual import perceptual_score
-from discrete_ae.evaluation.quantities import NAMES, SCORES
-from discrete_ae.evaluation.scores import SignalScores, choose
+from discrete_ae.evaluation.perceptual import perceptual_score, weighted_mean
+from discrete_ae.evaluation.scores import NAMES, SCORES, choose
+from discrete_ae.evaluation.scoring import SignalScores
 
 OWN = ("mel_distance", "stft_distance", "si_sdr_db")
 
@@ -32,6 +32,13 @@ def speechlike():
     random = np.random.default_rng(1)
     envelope = np.tile(np.repeat([1.0, 0.05], 8000), 3)
     return (0.1 * envelope * random.standard_normal((1, 48000))).astype(np.float32)
+
+
+def test_weighted_mean():
+    assert weighted_mean([(1, 2.0), (3, 6.0), (5, None)]) == 5.0
+    assert weighted_mean([(1, None)]) is None
+    assert weighted_mean([]) is None
+    assert math.isnan(weighted_mean([(1, 2.0), (1, math.nan), (1, None)]))  # a lost one is not left out
 
 
 def test_the_same_signal_is_perfect(noise):
