@@ -127,8 +127,7 @@ def evaluate(
         errors.print(f"error: {failure.reason}", soft_wrap=True, markup=False, highlight=False)
     console = wide_console()
     console.print(_title(evaluation), soft_wrap=True, markup=False, highlight=False)
-    console.print(_of_recordings(evaluation, choice.missing))
-    console.print(_of_all(evaluation))
+    console.print(_table(evaluation, choice.missing))
     for target in targets:
         console.print(str(target), soft_wrap=True, markup=False, highlight=False)
     raise typer.Exit(1 if evaluation.failures else 0)
@@ -211,11 +210,12 @@ def _title(evaluation: "Evaluation") -> str:
     return f"{evaluation.codec}: {recordings}, {duration}, compared at {evaluation.sample_rate} Hz{alone}{fewer}"
 
 
-def _of_recordings(evaluation: "Evaluation", missing: Sequence[str]) -> "Table":
+def _table(evaluation: "Evaluation", missing: Sequence[str]) -> "Table":
+    """Means over recordings, and below them the figures of all together."""
     import numpy as np
     from rich.table import Table
 
-    from discrete_ae.evaluation.scores import QUANTITIES
+    from discrete_ae.evaluation.scores import OVERALL, QUANTITIES
 
     table = Table("of each recording", "mean", "95 % interval", "recordings", "unit", "better")
     for column in table.columns[1:4]:
@@ -228,18 +228,11 @@ def _of_recordings(evaluation: "Evaluation", missing: Sequence[str]) -> "Table":
         table.add_row(quantity.label, mean, f"{low} to {high}" if low != "-" else "-", count, quantity.unit, better)
     for name in missing:
         table.add_row(SCORES[name].label, "-", "-", "0", SCORES[name].unit, "")
-    return table
-
-
-def _of_all(evaluation: "Evaluation") -> "Table":
-    from rich.table import Table
-
-    from discrete_ae.evaluation.scores import OVERALL
-
-    table = Table("of all together", "", "unit")
-    table.columns[1].justify = "right"
+    table.add_section()
+    table.add_row("[bold]of all together[/]")
     for quantity in OVERALL:
-        table.add_row(quantity.label, _shown(evaluation.overall.get(quantity.name), quantity.digits), quantity.unit)
+        value = _shown(evaluation.overall.get(quantity.name), quantity.digits)
+        table.add_row(quantity.label, value, "", "", quantity.unit, "")
     return table
 
 

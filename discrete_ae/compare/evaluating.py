@@ -92,13 +92,16 @@ class Evaluator:
         for line in absent:
             self.say(f"{line.rstrip('.')}.")
 
-    def clips(self, comparison: Comparison, count: int, seconds: float) -> list[Clip]:
-        """Return clips of every method, by the first seed that all have, and of the baselines.
+    def clips(self, comparison: Comparison, count: int, seconds: float) -> tuple[list[Clip], int]:
+        """Return clips of every method, by the first seed that all have, and of the baselines; and their rate in Hz.
 
         What lacks them is rendered where its codec is at hand, and is not heard otherwise.
         """
-        common = set(comparison.paths)
-        excerpts = choose_excerpts([source for source in self.sources if source.name in common], count, seconds)
+        rate = next(comparison.everything())[1].sample_rate
+        if not count:
+            return [], rate
+        measured = [source for source in self.sources if source.name in comparison.paths]
+        excerpts = choose_excerpts(measured, count, seconds)
         seeds = set.intersection(*(set(method.seeds) for method in comparison.methods))
         heard = []
         for method in comparison.methods:
@@ -106,16 +109,18 @@ class Evaluator:
             note = f"{kbps(method.nominal_bitrate_bps)} kbps" if method.nominal_bitrate_bps else ""
             heard.append(Heard(method.label, note, *self._with_clips(run_of(run).name, excerpts)))
         heard += [Heard(one.codec, "", *self._with_clips(one.codec, excerpts)) for one in comparison.baselines]
-        rates = {one.evaluation.sample_rate for one in heard}
-        if len(rates) > 1:
-            self.lines.append(f"Sample rates differ; all clips are at the highest, {max(rates)} Hz.")
         silent = [one.label for one in heard if not one.evaluation.clips]
-        if silent and len(silent) < len(heard):
+        heard = [one for one in heard if one.evaluation.clips]
+        rates = {one.evaluation.sample_rate for one in heard}
+        rate = max(rates, default=rate)
+        if silent and heard:
             self.say(f"Not to be heard, since there are no clips of it: {', '.join(silent)}.")
-        found = make_clips([one for one in heard if one.evaluation.clips], max(rates))
-        if not found and len(silent) < len(heard):
+        if len(rates) > 1:
+            self.lines.append(f"Sample rates differ; all clips are at the highest, {rate} Hz.")
+        found = make_clips(heard, rate)[:count]
+        if heard and not found:
             self.say("Nothing is to be heard: the clips are of different stretches of the recordings.")
-        return found[:count]
+        return found, rate
 
     def _of_run(self, run: Run) -> Placed:
         model = load(Path(run.folder) / run.checkpoint, self.device)

@@ -131,8 +131,9 @@ def compare_runs(
     there = [[placed[run.name] for run in group if run.name in placed] for group in groups]
     methods = name_methods([group for group in there if group])
     if not methods:
-        first = evaluator.skipped[0].name if evaluator.skipped else f"{inputs[0]}: holds baselines only"
-        raise DataError(f"{first}: no run can be compared; see what is said of each")
+        if evaluator.skipped:
+            raise DataError(f"{evaluator.skipped[0].name}: no run can be compared; see what is said of each")
+        raise DataError(f'{inputs[0]}: is of no method; say by "run" in the file what it is (docs/evaluation.md)')
     if baselines and sources:
         evaluator.add_baselines(methods)
     beside = tuple(one.evaluation for one in evaluator.placed.values() if not one.evaluation.run)
@@ -147,7 +148,7 @@ def compare_runs(
     folders = {run.name: Path(run.folder) for method in methods for run in map(run_of, method.runs) if run.folder}
     curves = {name: read_curves(folder) for name, folder in folders.items()}
     evaluator.lines += [line for method in methods for line in broken_off(method, curves)]
-    shown = evaluator.clips(comparison, clips, clip_seconds) if clips else []
+    shown, rate = evaluator.clips(comparison, clips, clip_seconds)
     figures, plots = render_all(plots_of(comparison, worded, curves))
     words = findings(comparison, worded)
     page = Page(
@@ -164,7 +165,6 @@ def compare_runs(
         pairs=pairs_of(comparison),
         version=discrete_ae.__version__,
     )
-    rate = max(evaluation.sample_rate for _, evaluation in comparison.everything())
     files = {
         **{name: as_csv(table(comparison)) for name, table in TABLES.items()},
         **{f"figures/{name}": content for name, content in plots.items()},

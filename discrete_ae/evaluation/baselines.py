@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from discrete_ae.data.reading import stream_audio
 from discrete_ae.errors import DataError
 from discrete_ae.evaluation.coded import Coded, Pair, failed
-from discrete_ae.evaluation.evaluate import Figures, Plan, Settings, Usage, evaluation_of
+from discrete_ae.evaluation.evaluate import Figures, Plan, Settings, evaluation_of
 from discrete_ae.evaluation.recordings import Source, cut, opened, segment_lengths
 from discrete_ae.evaluation.results import Evaluation, Failure
 from discrete_ae.evaluation.timing import timed_audio
@@ -211,7 +211,7 @@ def evaluate_baseline(
         figures |= {"encode_rtf": passed.encode_s / audio_s, "decode_rtf": passed.decode_s / audio_s}
         settings |= {"rtf_device": "cpu, a program started and given a file", "rtf_audio_s": audio_s}
     coded = _coded(program, sources, sample_rate, channels, plan.segment_seconds)
-    found = evaluation_of(coded, program.name, sample_rate, plan, sources, figures, settings, Usage())
+    found = evaluation_of(coded, program.name, sample_rate, plan, sources, figures, settings)
     versions = found.versions | {program.name: program.version()}
     return found.model_copy(update={"keeps_waveform": program.keeps_waveform, "versions": versions})
 

@@ -7,18 +7,17 @@ import copy
 import math
 import os
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from discrete_ae.build import load
-from discrete_ae.codes import CodeFile
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.coded import Coded, coded_by_model, failed, passed_through
 from discrete_ae.evaluation.perceptual import Scores, weighted_mean
@@ -37,15 +36,10 @@ from discrete_ae.model.summary import summarize
 Audio = NDArray[np.float32]
 Figures = dict[str, float | None]
 Settings = dict[str, str | int | float | None]
+Progress = Callable[[str, float, float], None]
+"""Is told what is being evaluated, and how many seconds of how many are done."""
 
 _GPU_BATCH_S = 120.0  # of audio at once
-
-
-class Progress(Protocol):
-    """Is told what is being evaluated, and how many seconds of how many are done."""
-
-    def __call__(self, label: str, done_s: float, total_s: float) -> None:
-        """See the class."""
 
 
 class Plan(NamedTuple):
@@ -174,7 +168,8 @@ def evaluate_model(
         coded = coded_by_model(model, sources, num_codebooks, runner, plan.segment_seconds)
     else:
         coded = passed_through(model, sources, runner, plan.segment_seconds)
-    usage = Usage(model.quantizer.codebook_sizes[:num_codebooks])
+    sizes = model.quantizer.codebook_sizes[:num_codebooks]
+    usage = CodeUsage(sizes) if sizes else None
     found = evaluation_of(coded, codec, model.sample_rate, plan, sources, figures, settings, usage)
     return found.model_copy(update={"model_hash": model.model_hash, "run": run})
 
@@ -191,30 +186,6 @@ def settings_of(model: DiscreteAutoencoder, plan: Plan, num_codebooks: int | Non
     }
 
 
-class Usage:
-    """Counts codes, of any number of codebooks from 0 on."""
-
-    def __init__(self, codebook_sizes: Sequence[int] = ()) -> None:
-        self._sizes = tuple(codebook_sizes)
-        self._metric = CodeUsage(self._sizes) if self._sizes else None
-
-    def add(self, code_file: CodeFile) -> None:
-        """Count those of a recording."""
-        if self._metric is not None:
-            self._metric.update(torch.from_numpy(code_file.codes.astype(np.int64)))
-
-    def figures(self) -> dict[str, float]:
-        """Usage, perplexity and entropy_bits; nothing without codes."""
-        return {} if self._metric is None else {name: float(value) for name, value in self._metric.compute().items()}
-
-    def counts(self) -> tuple[tuple[int, ...], ...]:
-        """Of every entry of every codebook."""
-        if self._metric is None:
-            return ()
-        rows = self._metric.counts.tolist()
-        return tuple(tuple(row[:size]) for row, size in zip(rows, self._sizes, strict=True))
-
-
 def evaluation_of(
     coded: Iterable[Coded | Failure],
     codec: str,
@@ -223,7 +194,7 @@ def evaluation_of(
     sources: Sequence[Source],
     figures: Figures,
     settings: Settings,
-    usage: Usage,
+    usage: CodeUsage | None = None,
 ) -> Evaluation:
     """Score what a codec made of recordings, and put it together with its other figures, by name.
 
@@ -240,13 +211,17 @@ def evaluation_of(
         raise DataError(f"{codec}: not one recording could be evaluated{reason}")
     known = [count for count in bits if count is not None]
     total_s = math.fsum(file.duration_s for file in files)
-    figures = {**figures, **usage.figures(), "entropy_coded_bitrate_bps": sum(known) / total_s if known else None}
+    figures = {**figures, "entropy_coded_bitrate_bps": sum(known) / total_s if known else None}
+    counts: list[list[int]] = []
+    if usage is not None:
+        figures |= {name: float(value) for name, value in usage.compute().items()}
+        counts = [row[:size] for row, size in zip(usage.counts.tolist(), usage.codebook_sizes, strict=True)]
     return Evaluation(
         codec=codec,
         files=tuple(sorted(files, key=lambda file: file.path)),
         failures=tuple(failures),
         overall={quantity.name: figures.get(quantity.name) for quantity in OVERALL},
-        code_counts=usage.counts(),
+        code_counts=tuple(map(tuple, counts)),
         sample_rate=sample_rate,
         versions=choice.versions(),
         settings=settings,
@@ -293,7 +268,12 @@ def _figures_of(model: DiscreteAutoencoder, num_codebooks: int | None) -> Figure
 
 
 def _scored(
-    coded: Iterable[Coded | Failure], scorer: Scorer, plan: Plan, usage: Usage, sources: Sequence[Source], codec: str
+    coded: Iterable[Coded | Failure],
+    scorer: Scorer,
+    plan: Plan,
+    usage: CodeUsage | None,
+    sources: Sequence[Source],
+    codec: str,
 ) -> tuple[list[FileScores], list[float | None], list[Failure]]:
     """Every recording that could be coded, the bits of its codes, and the recordings that could not."""
     files: list[FileScores] = []
@@ -330,8 +310,8 @@ def _scored(
         except DataError as error:
             failures.append(failed(item.source, error))
             continue
-        if item.code_file is not None:
-            usage.add(item.code_file)
+        if item.code_file is not None and usage is not None:
+            usage.update(torch.from_numpy(item.code_file.codes.astype(np.int64)))
         waiting.append((item, segments))
         while waiting and all(future.done() for _, future in waiting[0][1]):
             finish()

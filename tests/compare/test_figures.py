@@ -16,7 +16,6 @@ from discrete_ae.compare.figures import (
     Plot,
     Point,
     canvas,
-    codebook_usage,
     over_steps,
     pareto_front,
     plots_of,
@@ -44,15 +43,6 @@ def test_colors_are_seen_on_white_and_on_dark(color):
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
     for background in ("#ffffff", "#fbfaf8", "#141519", "#1c1e23"):  # those of compare/page/style.css
         assert contrast(color, background) >= 3
-
-
-def test_no_two_methods_look_alike():
-    labels = [f"q{i}" for i in range(100)]
-    found = styles([*labels, "identity"], ["identity"])
-    assert len(set(found.values())) == 101
-    assert found["identity"].color == OUTSIDE
-    assert all(found[label].color in COLORS for label in labels)
-    assert styles(labels[:3])["q2"] == found["q2"]
 
 
 def test_svg_takes_the_color_of_the_page():
@@ -111,15 +101,6 @@ def test_rate_and_distortion_by_hand():
     assert heights == {(0.5, 0.5), (2.5,)}  # the bound, and the baseline
 
 
-def test_waveform_ratio_of_a_vocoder_is_not_drawn():
-    comparison = make_comparison(
-        {"ste": {0: [1.0, 3.0]}}, "si_sdr_db", baselines={"codec2 3200 bps": [-30.0, -20.0], "opus 6 kbps": [4.0, 4.0]}
-    )
-    plot = rate_distortion(comparison, "si_sdr_db", styles(["ste"]))
-    assert "codec2 3200 bps is left out" in plot.description
-    assert min(float(np.min(line.get_ydata())) for axes in plot.draw().axes for line in axes.lines) == 2.0
-
-
 def test_rank_frequencies_by_hand():
     even = make_evaluation({"pesq": [1.0]}, counts=((5, 5, 5, 5), (1, 1)))
     assert rank_frequencies(even) == pytest.approx(1)
@@ -174,13 +155,6 @@ def test_all_plots_are_drawn_of_seventeen_methods_and_every_text_is_there():
         (legend,) = plot.draw().legends
         texts = {text.get_text() for text in legend.get_texts()}
         assert {f"q{i}" for i in range(16)} <= texts
-
-
-def test_nothing_to_draw_is_left_out():
-    comparison = make_comparison({"identity": {0: [0.0, 1.0]}})
-    assert codebook_usage(comparison, styles(["identity"])) is None
-    assert [plot.name for plot in plots_of(comparison, "mel_distance", {})] == ["rate_distortion"]
-    render(plots_of(comparison, "mel_distance", {})[0])
 
 
 def test_pareto_front_by_brute_force():

@@ -76,12 +76,6 @@ def test_files_csv_gives_differences_csv(comparison):
     assert row["verdict"] == "not told apart"
 
 
-def test_of_checkpoints_there_is_no_spread():
-    made = make_comparison({"ste": {0: [0.1, 0.2]}, "vq": {0: [0.5, 0.5]}})
-    (row,) = [row for row in read(differences_table(made)) if row["quantity"] == "mel_distance"]
-    assert (row["basis"], row["spread_over_seeds"], row["student_half_width"]) == ("checkpoints", "", "")
-
-
 def test_runs_csv_has_a_row_for_every_run_and_baseline(comparison):
     rows = read(runs_table(comparison))
     assert [(row["run"], row["method"], row["seed"]) for row in rows] == [
