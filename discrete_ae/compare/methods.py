@@ -11,6 +11,7 @@ from discrete_ae.evaluation.results import Evaluation, Run
 DECIDING = (
     "quantizer",
     "num_codebooks",
+    "decoded_codebooks",
     "model",
     "init_from",
     "loss",

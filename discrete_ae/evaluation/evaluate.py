@@ -154,6 +154,9 @@ def evaluate_model(
             model.quantizer.check_count(num_codebooks)
         except ValueError as error:
             raise UsageError(f"--codebooks: {str(error).removeprefix('num_codebooks: ')}") from error
+        if run and num_codebooks < model.quantizer.num_codebooks:  # another rate of the same training
+            config = {**run.config, "decoded_codebooks": num_codebooks}
+            run = run.model_copy(update={"name": f"{run.name}-{num_codebooks}codebooks", "config": config})
     batch = max(1, round(_GPU_BATCH_S * model.frame_rate_hz / model.encoder_window.length))
     runner = Runner(plan.num_jobs, batch)
     figures, settings = _figures_of(model, num_codebooks), settings_of(model, plan, num_codebooks)
