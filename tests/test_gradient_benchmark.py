@@ -43,15 +43,6 @@ def test_reference_of_a_separable_quadratic_loss():
     assert torch.allclose(reference_gradient(quadratic, U, EVERYWHERE), expected, atol=1e-5)
 
 
-def test_reference_holds_the_other_coordinates_at_their_integers():
-    def product(q: Tensor) -> Tensor:
-        return q.flatten(1).prod(dim=1)
-
-    u = torch.tensor([[1.3, 2.6]])
-    # Hard values 1 and 3: (2 - 1) * 3 and 1 * (3 - 2).
-    assert reference_gradient(product, u, torch.arange(2)).tolist() == [3, 1]
-
-
 def test_estimates_by_hand():
     def estimate(rounding):
         return script.estimated_gradient(quadratic, U, Candidate("", rounding), seed=0)
@@ -69,14 +60,6 @@ def test_estimates_by_hand():
     assert torch.allclose(estimate(Fourier(3, "fejer")).double(), expected, atol=1e-2)
 
 
-def test_a_gradient_of_zero_has_no_cosine():
-    found = compare(linear, U, HIGHEST, [Candidate("tiny", FiniteDifference(0.001))])
-    assert math.isnan(found["tiny"].cosine)
-    assert found["tiny"][1:3] == (0, 0)
-    (row,) = [row for row in script.summarize([found]) if row.name == "tiny"]
-    assert script.cells(row)[:3] == ["tiny", "–", "0.00 ± 0.00"]
-
-
 def test_agreement_by_hand():
     # (3, 4, 0) and (4, 3, 5): 24 / (5 sqrt 50); the estimate of 0 is not of the right sign.
     found = agreement(torch.tensor([3.0, 4.0, 0.0]), torch.tensor([4.0, 3.0, 5.0]))
@@ -92,23 +75,6 @@ def test_bound_of_hard_forwards():
     assert bound[:3] == pytest.approx((5 / math.sqrt(29), 5 / math.sqrt(29), 2 / 3))
     slopes = torch.rand(1000, 3, generator=torch.Generator().manual_seed(0))
     assert max(agreement(slope * gradient, reference).cosine for slope in slopes) <= bound.cosine
-
-
-def test_slope_alone_is_the_fourier_series_own_variance():
-    # u spread evenly over a period: mean slope 1, mean square 1 + 2 (0.75^2 + 0.5^2 + 0.25^2) = 2.75.
-    u = ((torch.arange(64) + 0.5) / 64)[None]
-    found = compare(lambda q: q.sum(dim=(1, 2)), u, torch.ones(1, 1), [Candidate("", Fourier(3, "fejer", hard=True))])
-    assert found[""].slope_cosine == pytest.approx(1 / math.sqrt(2.75), rel=1e-5)
-    assert found[""].cosine == pytest.approx(found[""].slope_cosine)
-    assert found[""].norm_ratio == pytest.approx(math.sqrt(2.75), rel=1e-5)
-
-
-def test_coordinates_are_drawn_once_between_two_integers_of_the_alphabet():
-    u = torch.tensor([[0.0, 3.0, 2.9], [7.0, 6.9, 3.0]])
-    assert sorted(sample_coordinates(u, HIGHEST, 10, seed=0).tolist()) == [0, 2, 4, 5]
-    assert len(sample_coordinates(u, HIGHEST, 3, seed=0)) == 3
-    assert torch.equal(sample_coordinates(u, HIGHEST, 3, seed=1), sample_coordinates(u, HIGHEST, 3, seed=1))
-    assert reference_gradient(linear, u, torch.empty(0, dtype=torch.long)).shape == (0,)
 
 
 def test_summary_by_hand():

@@ -65,19 +65,6 @@ def test_fejer_is_its_sum(figure):
         np.testing.assert_allclose(kernel, 1 + 2 * (weights * np.cos(2 * np.pi * n * x)).sum(0), atol=1e-9)
 
 
-def test_sigmoid_is_its_formula_and_its_jumps_are_gaps(figure):
-    curve, _ = panel(figure, "Sigmoid")
-    x, s = drawn(curve, "$k$ = 4")
-    np.testing.assert_allclose(s, np.floor(x) + 1 / (1 + np.exp(-4 * (x - np.floor(x) - 0.5))), atol=1e-12)
-    # It jumps at -1, 0 and 1; the normalized one nowhere.
-    assert [gaps(panel(figure, title)[0], "$k$ = 4") for title in ("Sigmoid", "Sigmoid, normalized")] == [3, 0]
-
-
-def gaps(axes, label: str) -> int:
-    (line,) = (line for line in axes.lines if line.get_label() == label)
-    return int(np.isnan(line.get_ydata()).sum())
-
-
 @pytest.mark.parametrize("op", OPS)
 def test_staircase_is_the_operation_and_noise_has_its_spread(op):
     figure = draw_family(op)
@@ -90,11 +77,3 @@ def test_staircase_is_the_operation_and_noise_has_its_spread(op):
     assert noise.std() == pytest.approx(12**-0.5, rel=0.2)
     _, integers = drawn(panel(figure, "Stochastic rounding")[0], "_samples")
     np.testing.assert_array_equal(integers, np.round(integers))
-
-
-def test_forward_is_named_as_it_is(figure):
-    said = {one.title: panel(figure, one.title)[0].texts[0].get_text() for one in family("round")}
-    assert said["Straight-through"] == said["Custom gradient"] == said["Finite difference"] == "forward: hard"
-    assert said["Sigmoid"] == said["Fourier, Dirichlet"] == "forward: soft"
-    assert said["Additive uniform noise"] == "forward: noisy"
-    assert said["Stochastic rounding"] == "forward: random integers"

@@ -43,11 +43,6 @@ def test_the_same_seed_gives_the_same_interval():
     assert mean_interval(values, seed=3) != mean_interval(values, seed=4)
 
 
-def test_nan_is_left_out():
-    values = np.array([1.0, np.nan, 4.0, 2.0, np.nan])
-    assert mean_interval(values) == mean_interval(np.array([1.0, 4.0, 2.0]))
-
-
 def test_nothing_and_a_single_value():
     for nothing in (np.array([]), np.array([np.nan, np.nan])):
         assert all(map(math.isnan, mean_interval(nothing)))
@@ -86,20 +81,6 @@ def test_variance_over_seeds_and_files_is_the_sum_of_its_parts():
         assert resampled([values[None]]).var() == pytest.approx(expected, rel=OF_VARIANCE)
 
 
-def test_one_seed_is_the_interval_over_files():
-    random = np.random.default_rng(6)
-    first, second = random.standard_normal((2, 1, 25))
-    assert paired_difference(first, second) == pytest.approx(mean_interval((first - second)[0]))
-
-
-def test_a_file_that_one_seed_lacks_is_left_out():
-    random = np.random.default_rng(7)
-    first, second = random.standard_normal((2, 3, 10))
-    whole = paired_difference(np.delete(first, 4, axis=1), np.delete(second, 4, axis=1))
-    first[1, 4] = np.nan
-    assert paired_difference(first, second) == whole
-
-
 def test_seeds_that_are_not_paired_are_drawn_apart():
     # Of the two means the variances add up: var / S each, where all the chance is in the seeds.
     random = np.random.default_rng(8)
@@ -136,15 +117,6 @@ def test_welch_by_hand():
     root = math.sqrt(0.5)
     found = welch_half_width(np.array([-root, root]), np.array([-2 * root, 2 * root]))
     assert found == pytest.approx(12.7062 * math.sqrt(2.5), rel=1e-5)
-
-
-def test_interval_of_one_row_is_over_columns():
-    values = np.random.default_rng(1).normal(60, 10, (1, 400))
-    mean, low, high = crossed_interval(values)
-    assert mean == pytest.approx(values.mean())
-    # Of a bootstrap over so many values: normal, with the standard error of the sample.
-    assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.05)
-    assert low < mean < high
 
 
 def test_interval_is_over_rows_and_columns():
