@@ -98,7 +98,18 @@ def report(tmp_path):
 
 
 def entry_of_file(path, source):
-    return ManifestEntry(path, str(source), 0.25, 16000, 4000, 1, (4, 300), 13, "ab" * 32, 52, "cd" * 32)
+    return ManifestEntry(
+        path=path,
+        source=str(source),
+        sample_rate=16000,
+        num_samples=4000,
+        streams=1,
+        codebook_sizes=(4, 300),
+        frames=13,
+        model_hash="ab" * 32,
+        bytes=52,
+        sha256="cd" * 32,
+    )
 
 
 def test_keys_that_would_clash_in_shards_are_refused_before_the_work(tmp_path, report):

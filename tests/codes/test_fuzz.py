@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from discrete_ae.codes import container, daec, npy, npz
 from discrete_ae.codes.container import (
     FORMATS,
     CodeFile,
@@ -58,8 +57,7 @@ content_of = {}
 def _files_in_memory():
     # Writing the tens of thousands of files would take most of the time.
     with pytest.MonkeyPatch.context() as patch:
-        for module in (container, daec, npy, npz):
-            patch.setattr(module, "read_content", content_of.__getitem__)
+        patch.setattr(Path, "read_bytes", content_of.__getitem__)
         yield
 
 
