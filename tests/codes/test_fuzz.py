@@ -9,12 +9,14 @@ import struct
 import tracemalloc
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from discrete_ae.codes import container
 from discrete_ae.codes.container import (
     FORMATS,
     CodeFile,
@@ -57,7 +59,7 @@ content_of = {}
 def _files_in_memory():
     # Writing the tens of thousands of files would take most of the time.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Path, "read_bytes", content_of.__getitem__)
+        patch.setattr(container, "Path", lambda path: SimpleNamespace(read_bytes=lambda: content_of[path]))
         yield
 
 
