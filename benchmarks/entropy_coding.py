@@ -8,7 +8,6 @@ payloads of all files of the test folder; a file has some 260 bytes beside. Writ
 """
 
 import argparse
-import time
 from pathlib import Path
 
 import numpy as np
@@ -51,12 +50,9 @@ def rows_of(name: str, checkpoint: str, train: Path, test: Path) -> list[list[st
     for most_s in FIT_SECONDS:
         fit = at_random(seen, most_s)
         entropy_model = EntropyModel.fit([file.codes for file in fit], sizes)
-        found, seconds = [], []
-        for predictor in PREDICTORS:
-            start = time.perf_counter()
-            found.append(sum(len(entropy_model.encode(file.codes, predictor)) for file in files))
-            seconds.append(time.perf_counter() - start)
-        order0, context = found
+        order0, context = (
+            sum(len(entropy_model.encode(file.codes, predictor)) for file in files) for predictor in PREDICTORS
+        )
         rows.append(
             [
                 f"{name}: {len(sizes)} codebooks of {max(sizes)}, {model.frame_rate_hz:g} Hz",
@@ -64,7 +60,6 @@ def rows_of(name: str, checkpoint: str, train: Path, test: Path) -> list[list[st
                 *(f"{count:,}" for count in (packed, order0, context)),
                 f"{1 - order0 / packed:.1%}",
                 f"{1 - context / order0:.1%}",
-                f"{seconds[1]:.1f}",
             ]
         )
     return rows
@@ -81,7 +76,7 @@ def main() -> None:
     test = find_audio(given.test).files
     names = " ".join(f"{named.partition('=')[0]}=CHECKPOINT" for named in given.checkpoints)
     columns = ("model", "fitted to", "packed", "order0", "context")
-    savings = ("order0 saves of packed", "context saves of order0", "encoding with context, s")
+    savings = ("order0 saves of packed", "context saves of order0")
     lines = [
         "# Entropy coding of codes",
         "",

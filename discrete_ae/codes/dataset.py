@@ -179,26 +179,25 @@ class _Array:
         self._path = folder / ARRAY_NAME
         self._sizes = np.array(one_set(rows, folder).codebook_sizes)[:, None]
         shape = (len(self._sizes), rows[-1].offset + rows[-1].streams * rows[-1].frames)
-        array = self._mapped()
-        if array.shape != shape or array.dtype.kind != "u":
+        try:
+            array = np.load(self._path, mmap_mode="r")
+        except Exception as error:  # nearly any, from what numpy makes of a damaged header
+            raise DataError(f"{self._path}: damaged or missing; copy it again, or write the shards again") from error
+        if array.shape != shape or array.dtype.kind != "u" or not array.flags.f_contiguous:
             raise DataError(f"{self._path}: does not fit {RECORDINGS_NAME}; write the shards again")
+        self._dtype, self._start = array.dtype, array.offset
 
     def read(self, recording: int, stream: int, start: int, stop: int) -> Codes:
         """As that of `_Files`."""
         first = self._offsets[recording] + stream * self.entries[recording].frames
-        codes = self._mapped()[:, first + start : first + stop]
+        # Opened each time: a mapping keeps its file open, and would be copied whole into a loading process.
+        place = self._start + (first + start) * len(self._sizes) * self._dtype.itemsize
+        codes: Codes = np.memmap(self._path, self._dtype, "r", place, (len(self._sizes), stop - start), "F")
         if bool((codes >= self._sizes).any()):  # an embedding would be read beyond its end
             raise DataError(
                 f"{self._path}: damaged, it holds codes that its codebooks do not have; write the shards again"
             )
         return codes
-
-    def _mapped(self) -> Codes:
-        try:  # each time: a mapping keeps its file open, and would be copied whole into a loading process
-            array: Codes = np.load(self._path, mmap_mode="r")
-        except Exception as error:  # nearly any, from what numpy makes of a damaged header
-            raise DataError(f"{self._path}: damaged or missing; copy it again, or write the shards again") from error
-        return array
 
 
 def _rows(path: Path) -> list[ShardRow]:
