@@ -104,22 +104,6 @@ def test_flipped_bits_of_zipped_codes_are_refused():
         assert read(bytes(content), read_npz) is None
 
 
-@settings(max_examples=150, deadline=None)
-@given(
-    st.sampled_from(sorted(SAMPLES)),
-    st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=8),
-    st.booleans(),
-)
-def test_changed_bytes_end_in_one_line(sample, changes, checksummed):
-    content = bytearray(SAMPLES[sample])
-    for at, value in changes:
-        content[int(at * len(content))] = value
-    if checksummed:
-        content[-4:] = struct.pack("<I", zlib.crc32(content[:-4]))
-    for reader in (*READERS.values(), read_codes, read_daec_header):
-        read(bytes(content), reader)
-
-
 HUGE = st.sampled_from([1, 2, 3, 20, 300, 2**16, 2**31, 2**40, 2**62, 2**63, 10**30])
 
 

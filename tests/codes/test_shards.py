@@ -130,12 +130,6 @@ def test_the_array_opens_with_numpy_alone(tmp_path, corpus):
     assert (index["model_hash"], index["codebook_sizes"]) == (HASH, [4, 300])
 
 
-def test_one_byte_holds_256_entries(tmp_path):
-    make_corpus(tmp_path / "codes", sizes=(256, 256))
-    write_memory_map(tmp_path / "codes", tmp_path / "shards")
-    assert np.load(tmp_path / "shards/codes.mmap", mmap_mode="r").dtype == np.uint8
-
-
 @pytest.mark.parametrize("kind", ShardKind)
 def test_codes_that_do_not_belong_together_are_refused_before_any_work(tmp_path, corpus, kind):
     entries = read_manifest(tmp_path / "codes")

@@ -318,40 +318,7 @@ def test_tables_far_larger_than_the_tensors_are_refused(bundle: Path) -> None:
     assert "asks for tables of" in refusal(bundle)
 
 
-def load_or_message(bundle: Path) -> tuple[discrete_ae.DiscreteAutoencoder | None, str]:
-    try:
-        return discrete_ae.load(bundle), ""
-    except DataError as error:
-        return None, str(error)
-
-
-MUTATIONS = st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), min_size=1, max_size=8)
-FUZZED = settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-
-
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "entropy.safetensors"])
-@FUZZED
-@given(mutations=MUTATIONS, cut=st.integers(0, 40), in_front=st.booleans())
-def test_mutated_bytes_give_the_model_or_one_line(
-    name: str, mutations: list[tuple[int, int]], cut: int, in_front: bool, whole: Path, tmp_path: Path
-) -> None:
-    content = bytearray((whole / name).read_bytes())
-    reach = min(len(content), 2000) if in_front else len(content)  # where the headers are, or anywhere
-    for place, value in mutations:
-        content[place % reach] = value
-    bundle = tmp_path / "model"
-    shutil.copytree(whole, bundle, dirs_exist_ok=True)
-    (bundle / name).write_bytes(content[: len(content) - cut])
-    found, message = load_or_message(bundle)
-    assert len(message.splitlines()) <= 1
-    if found is not None:
-        # What no part of the model depends on, such as the licence, may differ.
-        assert found.model_hash == json.loads((whole / "config.json").read_text())["model_hash"]
-
-
-@FUZZED
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     value=st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -378,4 +345,9 @@ def test_any_value_anywhere_in_the_configuration_gives_one_line(
     node, key = places[where % len(places)]
     node[key] = value
     (bundle / "config.json").write_text(json.dumps(content))
-    assert len(load_or_message(bundle)[1].splitlines()) <= 1
+    message = ""
+    try:
+        discrete_ae.load(bundle)
+    except DataError as error:
+        message = str(error)
+    assert len(message.splitlines()) <= 1
