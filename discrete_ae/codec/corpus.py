@@ -17,7 +17,7 @@ from discrete_ae.codec.codec import Decoded, Encoded, decode_files, encode_files
 from discrete_ae.codec.fitting import bare_codes, check_fits
 from discrete_ae.codec.jobs import Job, Plan, Share, plan
 from discrete_ae.codes import CodeFile, read_codes, read_daec_header, read_npy, write_codes
-from discrete_ae.codes.container import FORMATS, Format
+from discrete_ae.codes.container import FORMATS
 from discrete_ae.codes.entry import ManifestEntry, describe
 from discrete_ae.codes.manifest import (
     append_entries,
@@ -86,7 +86,7 @@ def encode_corpus(
     inputs: Iterable[str | Path],
     out: str | Path,
     *,
-    format: Format = "npz",
+    format: str = "npz",
     num_codebooks: int | None = None,
     loudness_lufs: float | None = None,
     existing: Existing = "refuse",
@@ -307,7 +307,7 @@ def _of_one_output(error: DataError | OSError) -> str:
     return _line(error)
 
 
-def _written(model: DiscreteAutoencoder, job: Job, result: Encoded, format: Format, folder: Path) -> Outcome:
+def _written(model: DiscreteAutoencoder, job: Job, result: Encoded, format: str, folder: Path) -> Outcome:
     """The outcome of a recording that is encoded, whose codes are written now."""
     if result.code_file is None:
         return Outcome(*job, str(result.error))
