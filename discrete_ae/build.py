@@ -189,8 +189,7 @@ def build_training(config: DictConfig, hyperparameters: Mapping[str, str | float
     if old := config.ckpt_path or config.init_from:
         _take_weights(model, old, new_quantizer=not config.ckpt_path)
     loss, data = _instantiate(config, "loss"), _instantiate(config, "data")
-    names = [name for name, node in (config.get("callbacks") or {}).items() if node is not None]
-    named = {name: _instantiate(config, f"callbacks.{name}") for name in names}
+    callbacks, loggers = _named(config, "callbacks"), _named(config, "logger")
     parts = {
         "model": model,
         "model_config": model_config,
@@ -203,12 +202,12 @@ def build_training(config: DictConfig, hyperparameters: Mapping[str, str | float
     check_scaled_loss(config)
     settings = {
         "precision": resolved_precision(config),
-        "logger": _instantiate(config, "logger") if config.get("logger") is not None else False,
+        "logger": list(loggers.values()),
         "callbacks": [
-            *named.values(),
+            *callbacks.values(),
             LogHyperparameters({**_model_hyperparameters(model, model_config), **hyperparameters}),
         ],
-        "enable_progress_bar": any(isinstance(callback, pl.callbacks.ProgressBar) for callback in named.values()),
+        "enable_progress_bar": any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks.values()),
         "default_root_dir": config.run_dir,
     }
     module: AutoencoderModule
@@ -226,7 +225,7 @@ def build_training(config: DictConfig, hyperparameters: Mapping[str, str | float
             # Each backward reaches one of the two networks, and DDP must not wait for gradients of the other.
             settings["strategy"] = "ddp_find_unused_parameters_true"
     trainer = _instantiate(config, "trainer", **settings)
-    return TrainingRun(module, data, trainer, Path(config.run_dir), config.ckpt_path, named.get("interrupt"))
+    return TrainingRun(module, data, trainer, Path(config.run_dir), config.ckpt_path, callbacks.get("interrupt"))
 
 
 def validation_recordings(config: Mapping[str, Any]) -> tuple[Path, list[Path]]:
@@ -251,6 +250,12 @@ def validation_recordings(config: Mapping[str, Any]) -> tuple[Path, list[Path]]:
     return Path(root).expanduser(), [file.path for file in data.validation_files]
 
 
+def _named(config: DictConfig, group: str) -> dict[str, Any]:
+    """What Hydra makes of a group of components, by name; those that are null are left out."""
+    names = [name for name, node in (config.get(group) or {}).items() if node is not None]
+    return {name: _instantiate(config, f"{group}.{name}") for name in names}
+
+
 def _instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:
     """What Hydra makes of the configuration at a dotted key, with the error's own words where it refuses."""
     from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -265,6 +270,8 @@ def _instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, UserError):
             raise cause from error
+        if isinstance(cause, ModuleNotFoundError):
+            raise UsageError(f"{key}: {cause}; see the extras of pip install 'discrete-ae[...]'") from error
         if isinstance(cause, TypeError | ValueError | MisconfigurationException):
             raise UsageError(f"{key}: {cause}") from error
         raise

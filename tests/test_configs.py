@@ -11,6 +11,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -20,7 +21,6 @@ from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, check_overrides
 from discrete_ae.data import AudioDataModule
 from discrete_ae.losses import WeightedLoss
 from discrete_ae.quantizers import IdentityQuantizer, Quantizer
-from discrete_ae.training.logger import RunLogger
 
 FILES = sorted(path.relative_to(CONFIG_DIR) for path in CONFIG_DIR.rglob("*.yaml"))
 
@@ -61,7 +61,7 @@ BUILT = {
     "data": "test_data_builds",
     "optim": "test_optimizer_and_schedule_build",
     "trainer": "test_trainer_builds",
-    "logger": "test_logger_builds",
+    "logger": "test_logger_is_named_and_several_are_composed",
     "callbacks": "test_callbacks_build",
     "experiment": "test_experiment_is_what_its_name_says",
 }
@@ -248,10 +248,12 @@ def test_adversarial_run_lets_ddp_find_the_network_that_a_backward_does_not_reac
 
 
 @options_of("logger")
-def test_logger_builds(option: str, composed: Callable[..., DictConfig], tmp_path: Path) -> None:
-    logger = instantiate(composed(f"logger={option}").logger)
-    assert isinstance(logger, RunLogger)
-    assert Path(logger.log_dir) == tmp_path  # the run's folder itself
+def test_logger_is_named_and_several_are_composed(option: str, composed: Callable[..., DictConfig]) -> None:
+    several = composed(f"logger=[tensorboard,{option}]", "choices.quantizer=ste").logger
+    assert set(several) == {"tensorboard", option}
+    pytest.importorskip("wandb") if option == "wandb" else None
+    loggers = instantiate(several)
+    assert all(isinstance(logger, Logger) for logger in loggers.values())
 
 
 @options_of("callbacks")

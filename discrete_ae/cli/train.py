@@ -27,7 +27,7 @@ from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, check_overrides
 from discrete_ae.cli.sweep import ReportSweep, earlier, forget_failure, note_failure
 from discrete_ae.errors import DataError, UsageError, UserError
 from discrete_ae.training import TrainingRun
-from discrete_ae.training.callbacks.interrupt import INTERRUPTED_EXIT_STATUS
+from discrete_ae.training.callbacks import INTERRUPTED_EXIT_STATUS
 
 # Here, since a job in a process of its own imports this file and nothing else of it runs before its folder is named.
 run_name.register()

@@ -29,6 +29,6 @@ def page_faults(first: str) -> int:
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc alone")
 def test_the_memory_of_a_step_is_used_again():
     mapped = page_faults("")
-    kept = page_faults("from discrete_ae.training.memory import keep_freed_memory; keep_freed_memory()")
+    kept = page_faults("from discrete_ae.training.run import keep_freed_memory; keep_freed_memory()")
     assert mapped > 1000  # else the C library does it by itself, and there is nothing to be mended
     assert kept < mapped / 2
