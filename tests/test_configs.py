@@ -64,6 +64,7 @@ BUILT = {
     "logger": "test_logger_is_named_and_several_are_composed",
     "callbacks": "test_callbacks_build",
     "experiment": "test_experiment_is_what_its_name_says",
+    "debug": "test_debugging_lies_apart_from_real_runs",
 }
 
 
@@ -267,6 +268,14 @@ def test_callbacks_build(option: str, composed: Callable[..., DictConfig], tmp_p
 @pytest.mark.parametrize("name", ["progress", "clips", "rounding_curve"])
 def test_callback_is_left_out_with_null(name: str, composed: Callable[..., DictConfig]) -> None:
     assert composed(f"callbacks.{name}=null").callbacks[name] is None
+
+
+@options_of("debug")
+def test_debugging_lies_apart_from_real_runs(option: str, composed: Callable[..., DictConfig]) -> None:
+    config = composed(f"debug={option}", "experiment=dac_like")
+    assert config.name == "debug"  # logs/debug
+    assert config.compile is (option in ("overfit", "profile"))  # that of the experiment
+    assert isinstance(instantiate(config.trainer, accelerator="cpu", precision="32-true", logger=False), pl.Trainer)
 
 
 FRONT_ENDS = {

@@ -187,6 +187,23 @@ def test_nothing_is_logged_of_training_where_that_is_asked_for(run_training: Cal
     assert not [tag for tag in tags if tag.startswith("train/")]
 
 
+def test_debug_overfit_has_the_same_batch_in_every_step(
+    run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = []
+    step = AutoencoderModule.training_step
+
+    def training_step(self: AutoencoderModule, audio: Tensor, batch_idx: int) -> Tensor | None:
+        batches.append(audio.clone())
+        return step(self, audio, batch_idx)
+
+    monkeypatch.setattr(AutoencoderModule, "training_step", training_step)
+    run = run_training("debug=overfit", "trainer.max_steps=4", "trainer.val_check_interval=2")
+    assert len(batches) == 4
+    assert all(torch.equal(batch, batches[0]) for batch in batches)
+    assert set(scalars(run, "val/reconstruction")) == {0, 2, 4}
+
+
 def test_identity_trains_without_codes(run_training: Callable[..., Path]) -> None:
     run = run_training("quantizer=identity", "trainer.max_steps=2", "trainer.val_check_interval=2")
     tags = events_of(run).Tags()["scalars"]
