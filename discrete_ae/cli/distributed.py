@@ -150,20 +150,17 @@ def _predict(trainer: "pl.Trainer", module: "EncodingModule") -> None:
 def _trainer(overrides: Sequence[str]) -> "pl.Trainer":
     """The trainer of the configuration, which writes nothing and computes in float32, as encoding always does."""
     # Here, not above: they take seconds to import, and encoding by one process needs none of them.
-    from hydra import compose, initialize_config_dir
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-    from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, check_overrides
+    from discrete_ae.cli.overrides import compose_config
 
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     if fixed := [given for given in overrides if given.lstrip("+~").startswith("trainer.precision=")]:
         raise UsageError(f"{fixed[0]}: codes are always computed in float32; leave it out")
-    check_overrides(CONFIG_DIR, CONFIG_NAME, list(overrides), multirun=False)
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        config = compose(CONFIG_NAME, list(overrides))
+    config = compose_config(overrides)
     try:
         trainer: pl.Trainer = instantiate(
             config.trainer,
