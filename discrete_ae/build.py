@@ -235,19 +235,15 @@ def validation_recordings(config: Mapping[str, Any]) -> tuple[Path, list[Path]]:
         UsageError: it is not the configuration of this package's data module.
         DataError: they are no longer there, or cannot be read.
     """
-    from discrete_ae.data import AudioDataModule, recordings_root
+    from discrete_ae.data import AudioDataModule
 
     settings = dict(config)
     target = settings.pop("_target_", None)
     if target != f"{PACKAGE}.data.AudioDataModule":
         raise UsageError(f"data: expected the configuration of an AudioDataModule, got {target!r}")
-    try:
-        data = AudioDataModule(**settings)
-    except TypeError as error:
-        raise UsageError(f"data: {error}") from error
+    data = AudioDataModule(**settings)
     data.setup()
-    root = data.validation_root or data.root or recordings_root() / "validation"
-    return Path(root).expanduser(), [file.path for file in data.validation_files]
+    return data.validation_root, [file.path for file in data.validation_files]
 
 
 def _named(config: DictConfig, group: str) -> dict[str, Any]:

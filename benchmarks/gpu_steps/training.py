@@ -90,7 +90,7 @@ def _step_of(given: Given, preset: Preset, batch_size: int, peak_rate: float, co
         )
         run = build_training(config, {})
         run.trainer.callbacks.append(meter)
-        audio = 0.1 * torch.randn(batch_size, run.data.channels, run.data.num_samples)
+        audio = 0.1 * torch.randn(batch_size, run.data.settings.channels, run.data.settings.num_samples)
         if given.device == "cuda":
             audio = audio.pin_memory()
         run.trainer.fit(run.module, Repeated(audio, meter.num_steps))

@@ -24,7 +24,7 @@ from discrete_ae.errors import DataError, UsageError
 if TYPE_CHECKING:
     from discrete_ae.cli.files import Job
     from discrete_ae.codes import CodeFile
-    from discrete_ae.data.channels import Audio
+    from discrete_ae.data.reading import Audio
     from discrete_ae.model import DiscreteAutoencoder
 
 # The lengths in a WAV file have 32 bits.
@@ -185,7 +185,7 @@ def write_audio(
     Raises:
         DataError: if the format cannot hold so many channels or such a sample rate, or the disk is full.
     """
-    from discrete_ae.data.recording import recorded_whole
+    from discrete_ae.data.reading import recorded_whole
 
     too_long = 2 * num_samples * channels + WAV_HEADER_BYTES > MAX_WAV_BYTES
     name = "RF64" if audio_format is Format.WAV and too_long else audio_format.upper()

@@ -6,8 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from discrete_ae.data.files import SUFFIXES
-from discrete_ae.data.inputs import files_of
+from discrete_ae.data.files import SUFFIXES, files_of
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.paths import Kind, kind_of
 from discrete_ae.writing import unwritable

@@ -23,8 +23,7 @@ from torch import Tensor
 from discrete_ae.codec.fitting import check_fits
 from discrete_ae.codec.recordings import Recording, read_ahead
 from discrete_ae.codes.container import CodeFile, codes_dtype
-from discrete_ae.data.channels import Audio
-from discrete_ae.data.resampling import Resampler
+from discrete_ae.data.reading import Audio, Resampler
 from discrete_ae.errors import DataError
 from discrete_ae.model import DiscreteAutoencoder, Runner
 from discrete_ae.model.windows import Cutter, Piece

@@ -20,15 +20,19 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 from torchaudio.functional import highpass_biquad, treble_biquad
 
-from discrete_ae.data.channels import Audio
+from discrete_ae.data.reading import Audio
 
 BLOCK_SECONDS = 0.4
 """Loudness is that of blocks of this length."""
 
 MAX_CHANNELS = 5
 """The standard gives weights to so many."""
+
+MAX_GAIN_DB = 30.0
+"""No audio is raised by more: what is nearly silence stays nearly silent."""
 
 MIN_SAMPLE_RATE = 4000
 """In Hz. The filter for the treble has its corner at 1500 Hz; below twice of that it would be unstable."""
@@ -87,6 +91,42 @@ def measure_stream(blocks: Iterable[Audio], sample_rate: int) -> Level:
             window = np.pad(window, ((0, 0), (0, missing)))
         energies += _energies(window, sample_rate, context, length, step).tolist()
     return Level(_gated_loudness(np.array(energies), peak), peak)
+
+
+def amplify(audio: Tensor, gain_db: float, peak: float | None = None) -> Tensor:
+    """Multiply by a gain; by a lower one where the peak would exceed 1. `peak` is that of the audio, if it is known."""
+    if peak is None:
+        peak = audio.abs().max().item()
+    # Division by the peak itself gives exactly 1, multiplication by its inverse may give more.
+    return audio / max(peak, 10 ** (-gain_db / 20))
+
+
+def gain_for(level: Level, loudness_lufs: float) -> float:
+    """The gain in dB to a loudness: at most `MAX_GAIN_DB`, only as far as the peak allows, and 0 for silence."""
+    if level.loudness_lufs == -math.inf:
+        return 0.0
+    return min(loudness_lufs - level.loudness_lufs, MAX_GAIN_DB, -20 * math.log10(level.peak))
+
+
+def measure_loudness(audio: Tensor, sample_rate: int) -> float:
+    """Loudness in LUFS as `measure_stream` measures it, -inf for silence.
+
+    Raises:
+        ValueError: more than 5 channels, or too low a sample rate.
+    """
+    return measure_stream([audio.numpy()], sample_rate).loudness_lufs
+
+
+def bring_to_loudness(audio: Tensor, sample_rate: int, loudness_lufs: float | None) -> Tensor:
+    """Amplify to a loudness by `gain_for`; None and silence leave the audio as it is.
+
+    Raises:
+        ValueError: as `measure_loudness`.
+    """
+    if loudness_lufs is None:
+        return audio
+    level = measure_stream([audio.numpy()], sample_rate)
+    return audio if level.loudness_lufs == -math.inf else amplify(audio, gain_for(level, loudness_lufs), level.peak)
 
 
 def _windows(blocks: Iterable[Audio], context: int, length: int, advance: int) -> Iterator[Audio]:

@@ -168,7 +168,7 @@ def test_mistakes_are_one_line(command, tmp_path):
     for arguments, expected, words in (
         (["quantiser=ste"], 2, "quantiser"),
         (["model=conv/hugee"], 2, "model/conv/hugee"),
-        (["quantizer=ste,gumbel"], 2, "several values"),
+        (["quantizer=ste,gumbel"], 2, "--multirun"),
         (["model.encoder.channels=0"], 2, "channels"),
         (["conv/base"], 1, "conv/base: no such file"),
         ([text, "quantizer=ste"], 2, "expected one file"),

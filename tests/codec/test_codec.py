@@ -12,7 +12,7 @@ from discrete_ae.codec import decode_file, decode_files, encode_file, encode_fil
 from discrete_ae.codes import read_codes, write_codes
 from discrete_ae.data import read_audio, stream_audio
 from discrete_ae.data.files import probe
-from discrete_ae.data.level import measure_loudness
+from discrete_ae.data.loudness import measure_loudness
 from discrete_ae.errors import DataError
 from discrete_ae.model import DiscreteAutoencoder, Runner, SpectralDecoder, SpectralEncoder
 from discrete_ae.quantizers import ScalarQuantizer

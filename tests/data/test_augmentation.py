@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from discrete_ae.data.augmentation import MIX_DB, NUM_BANDS, Augmentation, Changes, equalize, mixture
+from discrete_ae.data.crops import MIX_DB, NUM_BANDS, Augmentation, Changes, equalize, mixture
 
 AUDIO = torch.tensor([[0.1, -0.2, 0.05]])
 ALL = Augmentation((-12.0, 6.0), True, (0.8, 1.25), 6.0, 0.3)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from discrete_ae.data import cores
-from discrete_ae.data.cores import MAX_WORKERS, loading_workers, usable_cores
+from discrete_ae.data import loading
+from discrete_ae.data.loading import MAX_WORKERS, loading_workers, usable_cores
 
 
 def usable(tmp_path, own, files, affinity=16):
@@ -48,7 +48,7 @@ def test_affinity_counts_where_there_is_no_quota(tmp_path):
 def test_processes_share_the_cores_and_each_keeps_one(monkeypatch):
     found = {}
     for usable, processes in ((16, 1), (16, 2), (16, 16), (2, 1), (1, 1), (1, 2), (96, 8), (96, 1)):
-        monkeypatch.setattr(cores, "usable_cores", lambda usable=usable: usable)
+        monkeypatch.setattr(loading, "usable_cores", lambda usable=usable: usable)
         found[usable, processes] = loading_workers(processes)
     assert found == {
         (16, 1): 15,

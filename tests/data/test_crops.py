@@ -9,8 +9,8 @@ import soundfile
 import torch
 
 from discrete_ae.data import AudioFile, TrainingCrops, ValidationSegments, find_audio
-from discrete_ae.data.augmentation import Augmentation
-from discrete_ae.data.level import measure_loudness
+from discrete_ae.data.crops import Augmentation
+from discrete_ae.data.loudness import measure_loudness
 from discrete_ae.errors import DataError
 
 RATE = 8000

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torchaudio
 
-from discrete_ae.data.level import MAX_GAIN_DB, amplify, bring_to_loudness, measure_loudness
+from discrete_ae.data.loudness import MAX_GAIN_DB, amplify, bring_to_loudness, measure_loudness
 
 RATE = 16000
 

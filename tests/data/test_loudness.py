@@ -8,8 +8,7 @@ import pytest
 import torch
 import torchaudio
 
-from discrete_ae.data.level import MAX_GAIN_DB, bring_to_loudness, gain_for, measure_loudness
-from discrete_ae.data.loudness import Level, measure_stream
+from discrete_ae.data.loudness import MAX_GAIN_DB, Level, bring_to_loudness, gain_for, measure_loudness, measure_stream
 
 
 def music(seconds, rate=16000, channels=1, peak=0.1):

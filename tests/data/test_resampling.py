@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soxr
 
-from discrete_ae.data.resampling import BLOCK_FRAMES, Resampler, block_frames, margin_frames
+from discrete_ae.data.reading import BLOCK_FRAMES, Resampler, block_frames, margin_frames
 from discrete_ae.errors import DataError
 
 PAIRS = [(44100, 16000), (48000, 16000), (16000, 44100), (8000, 16000), (11025, 24000), (192000, 16000), (16000, 16000)]
@@ -82,7 +82,7 @@ def test_a_ratio_that_would_take_all_memory_is_refused():
 @pytest.mark.slow
 def test_memory_of_the_greatest_ratio():
     code = (
-        "import resource, numpy as np; from discrete_ae.data.resampling import Resampler\n"
+        "import resource, numpy as np; from discrete_ae.data.reading import Resampler\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000\n"
         "before = peak(); resampler = Resampler(100, 768_000, 1, 2**62)\n"
         "for _ in range(20): resampler.push(np.zeros((1, 136), np.float32))\n"

@@ -31,7 +31,9 @@ def test_it_is_fitted_to_the_codes_of_the_first_crops(
         *TWO, "callbacks.entropy_model.max_seconds=1", *(["callbacks.ema.decay=0.9"] if averaged else [])
     )
     model = discrete_ae.load(run / "checkpoints" / "last.ckpt")  # with averaged weights, where there are any
-    data = AudioDataModule(str(recordings), None, 16000, 1, crop_seconds=0.2, batch_size=2)
+    data = AudioDataModule(
+        root=str(recordings), validation_root=None, sample_rate=16000, channels=1, crop_seconds=0.2, batch_size=2
+    )
     data.setup()
     # A second is five crops of 0.2 s; one at a time, where the callback takes batches of two.
     crops = [data.training_crops[number][None] for number in range(5)]

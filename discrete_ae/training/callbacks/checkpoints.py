@@ -220,9 +220,9 @@ class FitEntropyModel(pl.Callback):
 
     def _codes(self, module: AutoencoderModule, data: AudioDataModule) -> Iterator[np.ndarray]:
         """(B, K, T) of one batch of crops after the other."""
-        count = max(1, int(self.max_seconds * data.sample_rate / data.num_samples))
-        for first in range(0, count, data.batch_size):
-            numbers = range(first, min(first + data.batch_size, count))
+        count = max(1, int(self.max_seconds * data.settings.sample_rate / data.settings.num_samples))
+        for first in range(0, count, data.settings.batch_size):
+            numbers = range(first, min(first + data.settings.batch_size, count))
             audio = torch.stack([data.training_crops[number] for number in numbers])
             with torch.no_grad():
                 codes = module.model.quantizer.encode(module.model.latents(audio.to(module.device)))
