@@ -21,17 +21,12 @@ from discrete_ae.cli.overrides import compose_config
 from discrete_ae.cli.train import main
 from discrete_ae.errors import UsageError
 from discrete_ae.training import AutoencoderModule, TrainingRun
-from tests.conftest import SMALL
+from tests.runs import SMALL, errors
 
 REPOSITORY = Path(__file__).parents[2]
 SHORT = ("trainer.max_steps=2", "trainer.val_check_interval=2")
 
 Refused = Callable[..., str]
-
-
-def errors(text: str) -> list[str]:
-    """The lines of stderr that do not merely inform."""
-    return [line for line in text.splitlines() if line and not line.startswith("INFO: ")]
 
 
 @pytest.fixture

@@ -17,15 +17,7 @@ from discrete_ae.training import AutoencoderModule
 from discrete_ae.training.callbacks import WarnOfCollapse
 from discrete_ae.training.learning_rate import warmup_cosine
 from tests.cli.test_encode_decode import config
-
-
-def state_of(run: Path) -> dict:
-    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
-
-
-def errors(text: str) -> list[str]:
-    """The lines of stderr that do not merely inform."""
-    return [line for line in text.splitlines() if line and not line.startswith("INFO: ")]
+from tests.runs import errors, state_of
 
 
 @pytest.fixture(scope="module")

@@ -9,20 +9,11 @@ import torch
 from torch import Tensor
 
 import discrete_ae
-from discrete_ae.errors import DataError
 from discrete_ae.training import AutoencoderModule
 from discrete_ae.training.callbacks import LogClips, WeightEma
-from tests.training.test_module import events_of, scalars
+from tests.runs import events_of, fail_at, same, scalars, state_of
 
 FOUR = ("trainer.max_steps=4", "trainer.val_check_interval=2")
-
-
-def state_of(run: Path) -> dict:
-    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
-
-
-def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(tensor, b[name]) for name, tensor in a.items())
 
 
 def weights_of(module: AutoencoderModule) -> dict[str, Tensor]:
@@ -90,21 +81,6 @@ def test_average_does_not_depend_on_when_validation_looks(run_training: Callable
     )
     assert same(often["state_dict"], seldom["state_dict"])
     assert same(often["raw_weights"], seldom["raw_weights"])
-
-
-def fail_at(patch: pytest.MonkeyPatch, name: str, step: int) -> list[AutoencoderModule]:
-    """Make a method of the module fail once, at a step; returns the modules that failed."""
-    method = getattr(AutoencoderModule, name)
-    failed: list[AutoencoderModule] = []
-
-    def failing(self: AutoencoderModule, *arguments: object) -> object:
-        if self.global_step == step:
-            failed.append(self)
-            raise DataError("as the test wants it")
-        return method(self, *arguments)
-
-    patch.setattr(AutoencoderModule, name, failing)
-    return failed
 
 
 def test_broken_and_resumed_equals_uninterrupted(

@@ -15,12 +15,9 @@ from discrete_ae.errors import DataError
 from discrete_ae.saving.bundle import write_bundle
 from discrete_ae.saving.checkpoint import KEY
 from discrete_ae.training.callbacks import FitEntropyModel
+from tests.runs import state_of
 
 TWO = ("trainer.max_steps=2", "trainer.val_check_interval=2")
-
-
-def state_of(run: Path) -> dict:
-    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
 
 
 @pytest.mark.parametrize("averaged", [False, True], ids=["raw", "averaged"])

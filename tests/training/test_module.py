@@ -10,23 +10,15 @@ import soundfile
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
 import discrete_ae
 from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.quantizers import Quantizer, ScalarQuantizer
 from discrete_ae.training import AutoencoderModule
+from tests.runs import events_of, scalars
 
 REPOSITORY = Path(__file__).parents[2]
-
-
-def events_of(run: Path) -> EventAccumulator:
-    return EventAccumulator(str(run), size_guidance={"scalars": 0, "histograms": 0}).Reload()
-
-
-def scalars(run: Path, tag: str) -> dict[int, float]:
-    return {event.step: event.value for event in events_of(run).Scalars(tag)}
 
 
 def weights_of(run: Path) -> dict[str, Tensor]:

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import SMALL
-from tests.training.test_adversarial import TINY
+from tests.runs import SMALL, TINY, state_of
 
 # The process that trains kills itself in mid-run, with a signal that it cannot handle.
 KILLED_AT_8 = """
@@ -28,10 +27,6 @@ def training_output(self, *arguments):
 AutoencoderModule._training_output = training_output
 main(sys.argv[1:])
 """
-
-
-def state_of(run: Path) -> dict:
-    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
 
 
 @pytest.mark.slow

@@ -8,17 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
+
+from tests.runs import events_of
 
 REPOSITORY = Path(__file__).parents[2]
 TERMS = {"mel", "l1", "snr"}
 CODES = {"usage", "perplexity", "entropy_bits", "bitrate_bps"}
-
-
-def events_of(run: Path) -> EventAccumulator:
-    accumulator = EventAccumulator(str(run), size_guidance={"scalars": 0, "images": 0, "audio": 0, "histograms": 0})
-    return accumulator.Reload()
 
 
 @pytest.fixture(scope="module")
