@@ -77,11 +77,10 @@ def instantiate(config: Any) -> Any:
             return functools.partial(component, **arguments)
         try:
             return component(**arguments)
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"{component.__name__}: {error}") from error
-        except AttributeError as error:
+        except (TypeError, ValueError, AttributeError) as error:
+            advice = "; an argument is no component but plain data: give it its _target_"
             raise UsageError(
-                f"{component.__name__}: {error}; an argument is no component but plain data: give it its _target_"
+                f"{component.__name__}: {error}{advice if isinstance(error, AttributeError) else ''}"
             ) from error
     if isinstance(config, list | tuple):
         return [instantiate(value) for value in config]
@@ -134,16 +133,7 @@ def restore(path: str | Path, saved: SavedModel) -> DiscreteAutoencoder:
         model.load_state_dict(saved.state)
         write_scheduled_numbers(model, saved.scheduled)
         named = model_hash(model.state_dict(), saved.config)
-    except (
-        UserError,
-        RuntimeError,
-        AttributeError,
-        TypeError,
-        ValueError,
-        ArithmeticError,
-        LookupError,
-        RecursionError,
-    ) as error:
+    except Exception as error:  # whatever components make of arguments from anyone's file
         raise DataError(f"{path}: cannot be loaded: {' '.join(str(error).split())[:500]}") from error
     if named != saved.model_hash:
         raise DataError(f"{path}: its tensors do not match its model hash; the file is damaged, use another copy")
@@ -166,21 +156,13 @@ def build_training(config: DictConfig, hyperparameters: Mapping[str, str | float
     # Lightning takes seconds to import, and encoding needs none of it.
     import lightning.pytorch as pl
 
-    from discrete_ae.training import AdversarialModule, AutoencoderModule, TrainingRun
+    from discrete_ae.training import AdversarialModule, AutoencoderModule, TrainingRun, checks
     from discrete_ae.training.callbacks import LogHyperparameters
-    from discrete_ae.training.checks import (
-        check_adversarial_run,
-        check_run,
-        check_scaled_loss,
-        on_gpu,
-        resolved_precision,
-        uses_cuda_graphs,
-    )
     from discrete_ae.training.compiled import compiler
 
-    check_run(config)
+    checks.check_run(config)
     pl.seed_everything(config.seed, verbose=False)
-    if on_gpu(config):
+    if checks.on_gpu(config):
         torch.set_float32_matmul_precision(config.float32_matmul_precision)
     model_config = cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True))
     model = build_model(model_config)
@@ -197,11 +179,11 @@ def build_training(config: DictConfig, hyperparameters: Mapping[str, str | float
         "optimizer": _instantiate(config, "optim.optimizer"),
         "scheduler": _instantiate(config, "optim.scheduler"),
         "seed": config.seed,
-        "compiled": compiler(cuda_graphs=uses_cuda_graphs(config)) if config.compile else None,
+        "compiled": compiler(cuda_graphs=checks.uses_cuda_graphs(config)) if config.compile else None,
     }
-    check_scaled_loss(config)
+    checks.check_optimization(config, adversarial=loss.adversary is not None)
     settings = {
-        "precision": resolved_precision(config),
+        "precision": checks.resolved_precision(config),
         "logger": list(loggers.values()),
         "callbacks": [
             *callbacks.values(),
@@ -214,7 +196,6 @@ def build_training(config: DictConfig, hyperparameters: Mapping[str, str | float
     if loss.adversary is None:
         module = AutoencoderModule(**parts)
     else:
-        check_adversarial_run(config)
         module = AdversarialModule(
             **parts,
             discriminator_optimizer=_instantiate(config, "optim.discriminator_optimizer"),

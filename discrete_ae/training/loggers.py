@@ -24,11 +24,10 @@ class RunLogger(TensorBoardLogger):
 
     Args:
         run_dir: folder of the run.
-        flush_seconds: how often what was logged reaches the disk.
     """
 
-    def __init__(self, run_dir: str, flush_seconds: int = 5) -> None:
-        super().__init__(save_dir=run_dir, name=None, version="", flush_secs=flush_seconds)
+    def __init__(self, run_dir: str) -> None:
+        super().__init__(save_dir=run_dir, name=None, version="", flush_secs=5)
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """See Logger; the count of epochs, which Lightning adds, says nothing of a stream of crops."""

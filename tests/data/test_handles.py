@@ -45,21 +45,6 @@ def test_only_so_many_are_kept_and_the_longest_unused_goes_first(tmp_path, monke
         assert left_open(tmp_path) == [f"{name}.flac" for name in kept]
 
 
-def test_a_part_costs_one_seek(tmp_path, monkeypatch):
-    file, places = write(tmp_path / "a.flac"), []
-    seek = soundfile.SoundFile.seek
-    monkeypatch.setattr(soundfile.SoundFile, "seek", lambda self, *to: places.append(to) or seek(self, *to))
-    read(file)
-    assert places == [(RATE // 2,)]
-
-
-@needs_proc
-def test_nothing_is_kept_unless_asked_for(tmp_path):
-    file = write(tmp_path / "a.flac")
-    read_audio(file, RATE, 1)
-    assert left_open(tmp_path) == []
-
-
 @needs_proc
 @pytest.mark.parametrize("name", ["a.mp3", "a.ogg"])
 def test_formats_whose_decoders_remember_are_not_kept(tmp_path, name):

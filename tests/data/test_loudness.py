@@ -29,8 +29,8 @@ def cut(audio, lengths):
         start += length
 
 
-@pytest.mark.parametrize("rate", [4000, 8000, 11025, 16000, 44100, 48000, 192000])
-@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("rate", [4000, 16000, 44100, 192000])
+@pytest.mark.parametrize("channels", [1, 5])
 def test_is_torchaudios_where_that_does_not_clip(rate, channels):
     audio = music(2.03, rate, channels)
     expected = torchaudio.functional.loudness(torch.from_numpy(audio), rate).item()

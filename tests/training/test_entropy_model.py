@@ -59,16 +59,6 @@ def test_a_model_without_codes_has_none(run_training: Callable[..., Path]) -> No
     assert discrete_ae.load(run / "checkpoints" / "last.ckpt").entropy_model is None
 
 
-def test_older_checkpoint_loads_and_goes_on(ste_run: Path, run_training: Callable[..., Path], tmp_path: Path) -> None:
-    content = state_of(ste_run)
-    del content[KEY]["entropy_model"]
-    old = tmp_path / "old.ckpt"
-    torch.save(content, old)
-    assert discrete_ae.load(old).entropy_model is None
-    run = run_training(f"ckpt_path={old}", "trainer.max_steps=5", "trainer.val_check_interval=1")
-    assert discrete_ae.load(run / "checkpoints" / "last.ckpt").entropy_model is not None
-
-
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

@@ -122,20 +122,6 @@ def test_hparams_hold_the_real_final_metrics(ste_run: Path) -> None:
     assert b"bitrate_nominal_bps" in session
 
 
-def test_audio_pictures_and_histograms_are_logged(ste_run: Path) -> None:
-    tags = events_of(ste_run).Tags()
-    assert {tag.split("/")[1] for tag in tags["audio"]} == {"original", "reconstruction"}
-    assert {tag.split("/")[0] for tag in tags["images"]} == {"log_mel", "rounding"}
-    assert tags["histograms"] == ["val_codes/codebook_0", "val_codes/codebook_1"]
-
-
-def test_original_clip_is_logged_once_and_its_reconstruction_at_every_validation(ste_run: Path) -> None:
-    events = events_of(ste_run)
-    for tag in events.Tags()["audio"]:
-        steps = [event.step for event in events.Audio(tag)]
-        assert steps == ([0] if "/original/" in tag else [0, 2, 4])
-
-
 def test_histogram_counts_every_validation_frame(ste_run: Path) -> None:
     # 4 segments of 0.2 s are 3200 samples, 10 frames of 320, each.
     for event in events_of(ste_run).Histograms("val_codes/codebook_0"):

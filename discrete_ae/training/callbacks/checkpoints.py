@@ -17,7 +17,6 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from discrete_ae.checks import positive
 from discrete_ae.codes.entropy import EntropyModel
 from discrete_ae.data import AudioDataModule
-from discrete_ae.errors import DataError
 from discrete_ae.saving.checkpoint import ENTROPY_MODEL, KEY, STATE_PREFIX
 from discrete_ae.training.module import AutoencoderModule
 from discrete_ae.writing import written_whole
@@ -109,8 +108,6 @@ class WeightEma(pl.Callback):
             return
         if self.decay is None:
             log.warning("the run averaged its weights and goes on without; callbacks.ema.decay=0.999 goes on averaging")
-        if not isinstance(raw, dict) or {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in raw.items()}:
-            raise DataError(f"{trainer.ckpt_path}: its raw weights do not fit the model; start anew with init_from=")
         _copy(raw, own)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
