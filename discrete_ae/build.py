@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 def component_class(target: object) -> type:
-    """The component class that a `_target_` names.
+    """Return the component class that a `_target_` names.
 
     Raises:
         UsageError: unless it is a class defined in this package that descends from one of its component bases.
@@ -88,7 +88,7 @@ def instantiate(config: Any) -> Any:
 
 
 def build_model(config: Mapping[str, Any]) -> DiscreteAutoencoder:
-    """The autoencoder of a model configuration (nested plain data).
+    """Build the autoencoder of a model configuration (nested plain data).
 
     Raises:
         UsageError: if the configuration is not that of an autoencoder.
@@ -113,7 +113,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> DiscreteAutoen
 
 
 def read_saved(path: str | Path) -> SavedModel:
-    """What a checkpoint file or a bundle folder says of its model.
+    """Read what a checkpoint file or a bundle folder says of its model.
 
     Raises:
         DataError: if it is missing, damaged, or neither of the two.
@@ -122,7 +122,7 @@ def read_saved(path: str | Path) -> SavedModel:
 
 
 def restore(path: str | Path, saved: SavedModel) -> DiscreteAutoencoder:
-    """The model of what was read at `path`, in evaluation mode.
+    """Build the model of what was read at `path`, in evaluation mode.
 
     Raises:
         DataError: if its parts do not fit one another, or it names anything but components of this package.
@@ -147,7 +147,7 @@ def restore(path: str | Path, saved: SavedModel) -> DiscreteAutoencoder:
 
 
 def build_training(config: DictConfig, hyperparameters: Mapping[str, str | float | bool]) -> "TrainingRun":
-    """A training run of a composed configuration; `hyperparameters` go to TensorBoard beside those of the model.
+    """Build a training run of a composed configuration; `hyperparameters` are logged beside those of the model.
 
     Raises:
         UsageError: for values that do not fit.
@@ -210,7 +210,7 @@ def build_training(config: DictConfig, hyperparameters: Mapping[str, str | float
 
 
 def validation_recordings(config: Mapping[str, Any]) -> tuple[Path, list[Path]]:
-    """The folder and the files on which a run of this configuration (nested plain data) was validated.
+    """Find the folder and the files on which a run of this configuration (nested plain data) was validated.
 
     Raises:
         UsageError: it is not the configuration of this package's data module.
@@ -228,13 +228,13 @@ def validation_recordings(config: Mapping[str, Any]) -> tuple[Path, list[Path]]:
 
 
 def _named(config: DictConfig, group: str) -> dict[str, Any]:
-    """What Hydra makes of a group of components, by name; those that are null are left out."""
+    """Build the components of a group by Hydra, by name; those that are null are left out."""
     names = [name for name, node in (config.get(group) or {}).items() if node is not None]
     return {name: _instantiate(config, f"{group}.{name}") for name in names}
 
 
 def _instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:
-    """What Hydra makes of the configuration at a dotted key, with the error's own words where it refuses."""
+    """Build the component at a dotted key by Hydra, and tell its own words where it refuses."""
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     node = OmegaConf.select(config, key)
@@ -255,7 +255,7 @@ def _instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:
 
 
 def _is_ddp(trainer: DictConfig) -> bool:
-    """Whether Lightning will train by plain DistributedDataParallel."""
+    """Return whether Lightning will train by plain DistributedDataParallel."""
     strategy = trainer.get("strategy", "auto")
     return strategy == "ddp" or (strategy == "auto" and (trainer.devices != 1 or trainer.get("num_nodes", 1) != 1))
 
@@ -279,7 +279,7 @@ def _take_weights(model: DiscreteAutoencoder, path: str, *, new_quantizer: bool)
 
 
 def _model_hyperparameters(model: DiscreteAutoencoder, config: Mapping[str, Any]) -> dict[str, str | float | bool]:
-    """The quantizer's own settings and the rate that follows, flat."""
+    """Collect the quantizer's own settings and the rate that follows, flat."""
     found: dict[str, str | float | bool] = {"bitrate_nominal_bps": model.bitrate_bps}
 
     def collect(prefix: str, value: Any) -> None:

@@ -28,7 +28,7 @@ def _run_name(*keys: str, _root_: DictConfig) -> str:
 
 
 def _rate(config: DictConfig) -> str:
-    """The nominal bitrate, such as "3.2kbps"."""
+    """Return the nominal bitrate, such as "3.2kbps"."""
     try:
         with torch.device("meta"):
             model = build_model(cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True)))

@@ -38,7 +38,7 @@ def note_failure(run_dir: Path, failure: UserError) -> None:
 
 
 def forget_failure(run_dir: Path) -> None:
-    """Of an earlier try in the same folder."""
+    """Remove what an earlier try in the same folder has written of its failure."""
     for name in (ERROR_NAME, _REFUSED_NAME):
         (run_dir / name).unlink(missing_ok=True)
 
@@ -53,7 +53,7 @@ class Earlier(NamedTuple):
 
 
 def earlier(config: DictConfig) -> Earlier | None:
-    """What an earlier sweep in the same folder made of the same run; None where it made no checkpoint.
+    """Find what an earlier sweep in the same folder made of the same run; None where it made no checkpoint.
 
     Raises:
         OtherRunError: the folder holds a run of another configuration.
@@ -76,7 +76,7 @@ def earlier(config: DictConfig) -> Earlier | None:
 
 
 def _differing(config: DictConfig, before: Any) -> list[str]:
-    """The top-level keys whose values differ, but for those that make no other run of it."""
+    """List the top-level keys whose values differ, but for those that make no other run of it."""
     one, other = (OmegaConf.to_container(each, resolve=True) for each in (config, before))
     assert isinstance(one, dict)
     assert isinstance(other, dict)

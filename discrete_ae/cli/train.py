@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     @hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=CONFIG_NAME)
     def job(config: DictConfig) -> float:
-        """The least val/reconstruction, which a sweeper may search by; NaN for a run that failed."""
+        """Return the least val/reconstruction, which a sweeper may search by; NaN for a run that failed."""
         # A failure is noted, not raised: the other jobs of a multirun go on, and a user's slip has no traceback.
         is_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
         try:
@@ -140,7 +140,7 @@ def _report(error: UserError) -> int:
 
 
 def _failure(error: Exception) -> UserError | None:
-    """What the user is told of an error; None where it is a bug. SystemExit where another process tells it."""
+    """Return what the user is told of an error; None of a bug. SystemExit where another process tells it."""
     if isinstance(error, UserError):
         return error
     if isinstance(error, OmegaConfBaseException):
@@ -158,7 +158,7 @@ def _failure(error: Exception) -> UserError | None:
 
 
 def _hyperparameters(config: DictConfig, chosen: Mapping[str, str]) -> dict[str, str | float | bool]:
-    """What was chosen, flat; TensorBoard sorts the names and shows the first few, so those are short."""
+    """Collect what was chosen, flat; TensorBoard sorts the names and shows the first few, so those are short."""
     numbers = {
         "lr": "optim.optimizer.lr",
         "num_codebooks": "num_codebooks",

@@ -109,7 +109,7 @@ class SegmentReader:
         return audio
 
     def last_start(self, file: AudioFile, speed: float = 1.0) -> int:
-        """The last frame of a file from which a part lies within it; 0 where there is none."""
+        """Return the last frame of a file from which a part lies within it; 0 where there is none."""
         num_frames = math.ceil(self.num_samples * file.sample_rate * speed / self.sample_rate)
         return max(file.num_frames - num_frames, 0)
 
@@ -289,7 +289,7 @@ def _between(ends: Sequence[float], place: float) -> float:
 
 @functools.lru_cache(maxsize=4)
 def _bands(num_samples: int) -> tuple[int, npt.NDArray[np.float32]]:
-    """The size of an FFT in which the answer's end does not come round, and each band's share (bands, bins)."""
+    """Return the size of an FFT in which the answer does not wrap around, and each band's share (bands, bins)."""
     size = fft_size(num_samples + _ANSWER_SAMPLES)
     octaves = np.log2(np.maximum(2 * np.fft.rfftfreq(size), 2.0 ** (1 - NUM_BANDS)))
     distances = np.minimum(np.abs(octaves - np.arange(1 - NUM_BANDS, 1)[:, None]), 1)

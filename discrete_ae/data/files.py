@@ -205,7 +205,7 @@ def split_by_hash(files: Sequence[AudioFile], root: str | Path, validation_fract
 def files_of(
     path: Path, suffixes: Collection[str], problems: list[DataError], *, alone: bool
 ) -> list[tuple[Path, Path]]:
-    """The files of an input, each with the folder that it keeps: where it lies in the tree of the input.
+    """List the files of an input, each with the folder that it keeps: where it lies in the tree of the input.
 
     A pattern with wildcards is expanded, if the shell has not done so, and keeps the tree below its first wildcard. A
     folder keeps its tree, and its own name where it is one of several inputs. A file keeps no folder.
@@ -261,7 +261,7 @@ def walk(root: Path, onerror: Callable[[OSError], None]) -> Iterator[Path]:
 
 
 def unreadable(error: OSError) -> DataError:
-    """The error of a folder that cannot be read."""
+    """Return the error of a folder that cannot be read."""
     return DataError(f"{error.filename}: cannot be read ({error.strerror}); see to its permissions")
 
 
@@ -283,7 +283,7 @@ def _matches(pattern: Path) -> list[tuple[Path, Path]]:
 
 
 def _ends(end: bytes) -> bool:
-    """Whether the end of an Ogg file (RFC 3533, section 6) holds a whole last page."""
+    """Return whether the end of an Ogg file (RFC 3533, section 6) holds a whole last page."""
     page = end[max(end.rfind(_OGG_PAGE), 0) :]
     if len(page) < _OGG_HEADER:
         return False

@@ -85,7 +85,7 @@ class AudioLoader(DataLoader[Tensor]):
 
 
 def loading_workers(processes: int) -> int:
-    """How many loading processes each of a run's `processes` on this machine starts: at least 0, at most `MAX_WORKERS`.
+    """Return how many loading processes each of a run's `processes` on this machine starts, 0 to `MAX_WORKERS`.
 
     A process has its share of the usable cores, and keeps one of them for itself.
     """
@@ -95,7 +95,7 @@ def loading_workers(processes: int) -> int:
 def usable_cores(
     own_groups: Path = Path("/proc/self/cgroup"), groups: Path = Path("/sys/fs/cgroup"), affinity: int | None = None
 ) -> int:
-    """How many processors this process may keep busy, at least 1: those of its affinity, fewer by a container's quota.
+    """Count the processors that this process may keep busy: those of its affinity, fewer by a container's quota.
 
     Args:
         own_groups: the file in which Linux says to which control groups the process belongs.
@@ -108,7 +108,7 @@ def usable_cores(
 
 
 def _quotas(own_groups: Path, groups: Path) -> Iterator[float]:
-    """How many processors each control group grants to what is in it: the process's own, and all those above."""
+    """Yield how many processors each control group grants: the process's own, and all those above."""
     for line in own_groups.read_text().splitlines() if own_groups.exists() else ():
         _, controllers, name = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):

@@ -102,7 +102,7 @@ def amplify(audio: Tensor, gain_db: float, peak: float | None = None) -> Tensor:
 
 
 def gain_for(level: Level, loudness_lufs: float) -> float:
-    """The gain in dB to a loudness: at most `MAX_GAIN_DB`, only as far as the peak allows, and 0 for silence."""
+    """Return the gain in dB to a loudness: at most `MAX_GAIN_DB`, only as far as the peak allows, and 0 for silence."""
     if level.loudness_lufs == -math.inf:
         return 0.0
     return min(loudness_lufs - level.loudness_lufs, MAX_GAIN_DB, -20 * math.log10(level.peak))
@@ -152,12 +152,12 @@ def _windows(blocks: Iterable[Audio], context: int, length: int, advance: int) -
 
 
 def _peak(window: Audio) -> float:
-    """The greatest magnitude, without a copy."""
+    """Return the greatest magnitude, without a copy."""
     return max(float(window.max()), -float(window.min()))
 
 
 def _energies(window: Audio, sample_rate: int, context: int, length: int, step: int) -> npt.NDArray[np.float64]:
-    """The energy of each block after the context: mean squares, added up over the channels by their weights."""
+    """Return the energy of each block after the context: mean squares, added up over the channels by their weights."""
     size = fft_size(window.shape[1])
     response = _response(sample_rate, size)
 
@@ -174,7 +174,7 @@ def _energies(window: Audio, sample_rate: int, context: int, length: int, step: 
 
 
 def fft_size(num_samples: int) -> int:
-    """The next size with four binary digits before its zeros.
+    """Return the next size with four binary digits before its zeros.
 
     It is `num_samples` or up to an eighth more, has no prime factor above 13, and few sizes take their turns.
     """
@@ -184,7 +184,7 @@ def fft_size(num_samples: int) -> int:
 
 @functools.lru_cache(maxsize=8)
 def _response(sample_rate: int, size: int) -> npt.NDArray[np.complex128]:
-    """The filters' frequency response: the spectrum of what torchaudio's make of an impulse, far from clipping."""
+    """Return the filters' frequency response: the spectrum of torchaudio's answer to an impulse, far from clipping."""
     impulse = torch.zeros(size, dtype=torch.float64)
     impulse[0] = _MEASURED_PEAK
     answer = treble_biquad(impulse, sample_rate, 4.0, 1500.0, 1 / math.sqrt(2))

@@ -158,7 +158,7 @@ def match_channels(audio: Audio, channels: int | None, path: Path | None = None)
 
 
 def block_frames(source_rate: int, target_rate: int, channels: int) -> int:
-    """How much of the source to resample at once, at least 1 frame.
+    """Return how much of the source to resample at once, at least 1 frame.
 
     `BLOCK_FRAMES`, unless there are very many channels, or a block would become far longer than it was.
     """
@@ -166,7 +166,7 @@ def block_frames(source_rate: int, target_rate: int, channels: int) -> int:
 
 
 def margin_frames(source_rate: int, target_rate: int) -> int:
-    """How much of the source to add on both sides: samples at `source_rate`.
+    """Return how much of the source to add on both sides: samples at `source_rate`.
 
     Of the source's samples only each `step`-th falls on a sample of the result: the margin is a multiple of it.
     """
@@ -175,7 +175,7 @@ def margin_frames(source_rate: int, target_rate: int) -> int:
 
 
 def filter_frames(source_rate: float, target_rate: float) -> int:
-    """How far the filter looks to one side, or further: samples at `source_rate`."""
+    """Return how far the filter looks to one side, or further: samples at `source_rate`."""
     return math.ceil(max(MARGIN_S, MARGIN_SAMPLES / min(source_rate, target_rate)) * source_rate)
 
 
@@ -210,17 +210,17 @@ class Resampler:
             self.push(self._margin)
 
     def push(self, part: Audio) -> Audio:
-        """The samples (C, n) of the result, n any number from 0 on, that are known with this part (C, N)."""
+        """Return the samples (C, n) of the result, n from 0 on, that are known with this part (C, N)."""
         return _joined(self.pieces(part))
 
     def pieces(self, part: Audio, *, last: bool = False) -> Iterator[Audio]:
-        """As `push`, in pieces of bounded length however long the part; take them all."""
+        """Yield what `push` returns, in pieces of bounded length however long the part; take them all."""
         starts = range(0, max(part.shape[1], 1), self._block)
         for start in starts:
             yield self._through(part[:, start : start + self._block], last=last and start == starts[-1])
 
     def finish(self) -> Audio:
-        """The rest (C, n) of the result."""
+        """Return the rest (C, n) of the result."""
         if self._stream is None:
             return np.zeros((len(self._margin), 0), np.float32)
         return _joined(self.pieces(self._margin, last=True))

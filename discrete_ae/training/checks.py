@@ -39,10 +39,8 @@ def check_run(config: Any) -> None:
         )
     if not isinstance(config.compile, bool):
         raise UsageError(f"compile: expected true or false, got {config.compile!r}")
-    if config.compile and not on_gpu(config):
-        require_compiler("CXX", "g++", "c++", "clang++")
-    elif config.compile:
-        require_compiler("CC", "gcc", "cc", "clang")
+    if config.compile:
+        require_compiler(for_gpu=on_gpu(config))
 
 
 def check_optimization(config: Any, *, adversarial: bool) -> None:
@@ -71,12 +69,12 @@ def check_optimization(config: Any, *, adversarial: bool) -> None:
 
 
 def on_gpu(config: Any) -> bool:
-    """Whether the run will use an NVIDIA GPU."""
+    """Return whether the run will use an NVIDIA GPU."""
     return config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
 def uses_cuda_graphs(config: Any) -> bool:
-    """Whether compile=true may give a GPU its work as CUDA graphs.
+    """Return whether compile=true may give a GPU its work as CUDA graphs.
 
     One GPU alone: how the gradients that a graph leaves in its own memory go with those that DDP sums is untried. And
     no accumulated gradients: a graph overwrites those of the batch before.
@@ -87,7 +85,7 @@ def uses_cuda_graphs(config: Any) -> bool:
 
 
 def resolved_precision(config: Any) -> str:
-    """The trainer's precision, "auto" resolved: bf16 where a GPU will be used that has it."""
+    """Resolve the trainer's precision: "auto" is bf16 where a GPU will be used that has it."""
     if config.trainer.precision != "auto":
         return config.trainer.precision
     return "bf16-mixed" if on_gpu(config) and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"

@@ -2,7 +2,6 @@
 
 import logging
 import signal
-import time
 from types import FrameType
 from typing import Any, cast
 
@@ -21,20 +20,16 @@ log = logging.getLogger(__name__)
 
 
 class TrainingProgress(pl.callbacks.ProgressBar):
-    """A bar with loss, SI-SDR and code usage on a terminal, and one line for every validation anywhere.
+    """Shows a bar with loss, SI-SDR and code usage on a terminal, and prints a line for every validation.
 
-    Args:
-        refresh_seconds: least time between two looks at the loss, each of which waits for the device. Only logged
-            steps are looked at, which wait anyway.
+    The loss is looked at in logged steps alone: a look waits for the device, and so does the log.
     """
 
-    def __init__(self, refresh_seconds: float = 0.5) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.refresh_seconds = refresh_seconds
         self.console = Console(soft_wrap=True)
         self.enabled = True
         self.bar: Progress | None = None
-        self._looked_at = 0.0
         self._figures = ""
 
     def disable(self) -> None:
@@ -68,12 +63,10 @@ class TrainingProgress(pl.callbacks.ProgressBar):
         if self.bar is None:
             return
         every = cast(Any, trainer).log_every_n_steps
-        is_logged = bool(every) and trainer.global_step % every == 0
-        if is_logged and time.monotonic() - self._looked_at >= self.refresh_seconds:
+        if every and trainer.global_step % every == 0:
             found = trainer.callback_metrics
             loss = f"loss {found['train/loss']:.3f}  " if "train/loss" in found else ""
             self._figures = loss + self._validation_figures(found)
-            self._looked_at = time.monotonic()
         self.bar.update(self.task, completed=trainer.global_step, figures=self._figures)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -140,7 +133,7 @@ class WarnOfCollapse(pl.Callback):
 
 
 class StopOnInterrupt(pl.Callback):
-    """The first Ctrl-C ends training after a step, with a validation and its checkpoint; a second one at once.
+    """Ends training on Ctrl-C after a step, with a validation and its checkpoint; on a second one at once.
 
     The signal is only noted when it comes. Processes that train together must end after the same step, so they agree on
     it with every step that is logged, and after every validation, whichever of them it has reached; asking more often
