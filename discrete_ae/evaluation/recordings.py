@@ -19,9 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from discrete_ae.data.completeness import require_complete
-from discrete_ae.data.files import SUFFIXES, AudioFile, probe
-from discrete_ae.data.inputs import files_of
+from discrete_ae.data.files import SUFFIXES, AudioFile, files_of, probe, require_complete
 from discrete_ae.data.reading import read_audio
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.results import Excerpt

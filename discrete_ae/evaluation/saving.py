@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discrete_ae.data import match_channels, read_audio
-from discrete_ae.data.recording import recorded_whole
+from discrete_ae.data.reading import recorded_whole
 from discrete_ae.errors import DataError
 from discrete_ae.evaluation.coded import Coded, Pair
 from discrete_ae.evaluation.recordings import Source
