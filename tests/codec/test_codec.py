@@ -20,7 +20,6 @@ from discrete_ae.quantizers import ScalarQuantizer
 from discrete_ae.rounding import StraightThrough
 
 HASH = "a" * 64
-RATES = [8000, 11025, 16000, 22050, 32000, 44100, 48000, 192000]
 
 
 def make_model(channels=1, levels=(4, 4, 4, 4), num_codebooks=8, hop=320, sample_rate=16000):
@@ -43,8 +42,7 @@ def write(path, num_samples, rate=16000, channels=1):
     return path
 
 
-@pytest.mark.parametrize("channels", [1, 2])
-@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize(("rate", "channels"), [(8000, 1), (11025, 2), (16000, 2), (44100, 1), (192000, 2)])
 def test_codes_are_the_models_and_the_length_comes_back(tmp_path, model, rate, channels):
     path = write(tmp_path / "x.wav", rate // 5 + 7, rate, channels)
     coded = Codec(model).encode_file(path)
@@ -62,8 +60,8 @@ def test_codes_are_the_models_and_the_length_comes_back(tmp_path, model, rate, c
         assert np.allclose(decoded, by_hand, atol=1e-6)
 
 
-@pytest.mark.parametrize("rate", RATES)
-@pytest.mark.parametrize("num_samples", [1, 2, 3, 319, 320, 321])
+@pytest.mark.parametrize("rate", [8000, 16000, 44100, 192000])
+@pytest.mark.parametrize("num_samples", [1, 2, 321])
 def test_short_recordings_keep_their_length(tmp_path, model, rate, num_samples):
     coded = Codec(model).encode_file(write(tmp_path / "x.wav", num_samples, rate))
     assert Codec(model).decode_file(coded).shape == (1, num_samples)
@@ -91,12 +89,6 @@ def test_stereo_model_codes_both_channels_together(tmp_path):
     one_by_one = replace(coded, codes=np.concatenate([coded.codes] * 2))
     with pytest.raises(DataError, match="codes of 2 channels one by one, the model takes 2 together"):
         Codec(model).decode_file(one_by_one)
-
-
-def test_silence_is_coded(tmp_path, model):
-    soundfile.write(tmp_path / "x.wav", np.zeros(5000), 22050)
-    coded = Codec(model).encode_file(tmp_path / "x.wav")
-    assert np.isfinite(Codec(model).decode_file(coded)).all()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -129,35 +121,38 @@ def test_codes_that_do_not_fit_are_refused_even_if_forced(tmp_path, model, other
         Codec(other).decode_file(coded, force=True)
 
 
-def test_model_without_a_name_is_refused(tmp_path):
-    nameless = make_model()
+def test_models_that_cannot_code_are_refused(tmp_path):
+    path, broken, nameless = write(tmp_path / "x.wav", 4000), make_model(), make_model()
     nameless.model_hash = None
     with pytest.raises(ValueError, match=r"use discrete_ae\.load"):
-        Codec(nameless).encode_file(write(tmp_path / "x.wav", 4000))
-
-
-def test_model_that_decodes_to_nan_is_refused(tmp_path):
-    broken = make_model()
-    coded = Codec(broken).encode_file(write(tmp_path / "x.wav", 4000))
+        Codec(nameless).encode_file(path)
+    coded = Codec(broken).encode_file(path)
     with torch.no_grad():
         broken.decoder.project.bias.fill_(np.nan)
+        broken.to_latents.bias[3] = np.inf
     with pytest.raises(DataError, match="NaN or infinite samples of these codes"):
         Codec(broken).decode_file(coded)
+    with pytest.raises(DataError, match=r"x\.wav: the model makes NaN or infinite latents"):
+        Codec(broken).encode_file(path)
 
 
-def test_many_recordings_are_those_one_by_one(tmp_path, model):
+@pytest.mark.parametrize("loudness_lufs", [None, -30])
+def test_many_recordings_are_those_one_by_one(tmp_path, model, loudness_lufs):
     """Of all lengths and rates, whatever is read ahead, computed at a time, or between them."""
     lengths = {"a": (1, 16000), "b": (200_000, 44100), "c": (320, 16000), "d": (70_000, 8000), "e": (16001, 16000)}
     paths = [write(tmp_path / f"{name}.wav", n, rate, 1 + (name == "b")) for name, (n, rate) in lengths.items()]
-    one_by_one = [Codec(model).encode_file(path) for path in paths]
+    one_by_one = [Codec(model).encode_file(path, loudness_lufs=loudness_lufs) for path in paths]
     assert one_by_one[1].codes.shape[-1] > encoder_window(model).length / 3
     for jobs, chunk_seconds in ((1, 0.1), (3, 100.0)):
         runner = Runner(jobs)
-        together = list(encode_files(model, paths, runner=runner, chunk_seconds=chunk_seconds))
+        settings = {"runner": runner, "chunk_seconds": chunk_seconds, "loudness_lufs": loudness_lufs}
+        together = list(encode_files(model, paths, **settings))
         assert [encoded.path for encoded in together] == paths
         for encoded, alone in zip(together, one_by_one, strict=True):
             assert np.array_equal(encoded.code_file.codes, alone.codes)
             assert encoded.code_file.num_samples == alone.num_samples
+            assert encoded.code_file.gain_db == alone.gain_db
+            assert (alone.gain_db == 0) == (loudness_lufs is None)
         decoded = decode_files(model, one_by_one, runner=runner)
         for found, alone in zip(decoded, one_by_one, strict=True):
             assert found.code_file is alone
@@ -212,8 +207,8 @@ def test_gain_is_taken_back(tmp_path, model):
     assert np.allclose(louder, 10 * Codec(model).decode_file(coded), rtol=1e-6)
 
 
-@pytest.mark.parametrize("rate", [16000, 44100])
-def test_recordings_at_two_levels_have_the_same_codes_and_decode_to_their_levels(tmp_path, model, rate):
+def test_recordings_at_two_levels_have_the_same_codes_and_decode_to_their_levels(tmp_path, model):
+    rate = 44100
     # A power of two scales every step exactly, as far as the logarithm of the gain, which differs by 1e-15.
     paths = [write(tmp_path / "loud.wav", rate + 7, rate, 2), tmp_path / "soft.wav"]
     samples, _ = soundfile.read(paths[0], dtype="float32")
@@ -251,16 +246,6 @@ def test_gain_is_written_and_limited(tmp_path, model):
     assert gain(1e20 * noise) == -200  # what a file of codes can say
 
 
-def test_gain_is_that_of_each_recording_and_independent_of_the_others(tmp_path, model):
-    lengths = {"a": (1, 16000), "b": (200_000, 44100), "c": (4000, 16000), "d": (70_000, 8000)}
-    paths = [write(tmp_path / f"{name}.wav", n, rate, 1 + (name == "b")) for name, (n, rate) in lengths.items()]
-    together = list(encode_files(model, paths, runner=Runner(2), chunk_seconds=0.1, loudness_lufs=-30))
-    for path, encoded in zip(paths, together, strict=True):
-        alone = Codec(model).encode_file(path, loudness_lufs=-30)
-        assert encoded.code_file.gain_db == alone.gain_db != 0
-        assert np.array_equal(encoded.code_file.codes, alone.codes)
-
-
 def test_mono_is_measured_as_the_stereo_model_hears_it(tmp_path):
     model, mono = make_model(channels=2), write(tmp_path / "mono.wav", 16000)
     samples, _ = soundfile.read(mono, dtype="float32")
@@ -291,11 +276,3 @@ def test_leaving_early_stops_the_threads(tmp_path, model):
     next(results)
     results.close()
     assert threading.active_count() == before
-
-
-def test_model_that_makes_no_numbers_of_a_recording_says_so(tmp_path):
-    broken = make_model()
-    with torch.no_grad():
-        broken.to_latents.bias[3] = np.inf
-    with pytest.raises(DataError, match=r"x\.wav: the model makes NaN or infinite latents"):
-        Codec(broken).encode_file(write(tmp_path / "x.wav", 4000))
