@@ -8,9 +8,14 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_EXPORTS = {"DiscreteAutoencoder": "discrete_ae.model", "load": "discrete_ae.build"}
+_EXPORTS = {
+    "Codec": "discrete_ae.codec",
+    "DiscreteAutoencoder": "discrete_ae.model",
+    "encode_corpus": "discrete_ae.codec",
+    "load": "discrete_ae.build",
+}
 
-__all__ = ["DiscreteAutoencoder", "load"]
+__all__ = ["Codec", "DiscreteAutoencoder", "encode_corpus", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -52,9 +52,6 @@ def compare(
     baselines: Annotated[
         bool, typer.Option("--baselines/--no-baselines", help="Opus and Codec 2 beside them, where they are installed.")
     ] = True,
-    gradients: Annotated[
-        bool, typer.Option("--gradients/--no-gradients", help="Hold the gradients of roundings against the loss.")
-    ] = True,
     checkpoint: Annotated[str, typer.Option(metavar="best|last", help="Which checkpoint of each run.")] = "best",
     device: DeviceOption = Device.AUTO,
     jobs: Annotated[
@@ -130,10 +127,9 @@ def compare(
             "--checkpoint": checkpoint if checkpoint != "best" else None,
             "--title": title if title != TITLE else None,
             "--no-baselines": not baselines,
-            "--no-gradients": not gradients,
         },
     )
-    options = ReportOptions(out, title, sorted_by, worded, folder, clips, clip_seconds, baselines, gradients, command)
+    options = ReportOptions(out, title, sorted_by, worded, folder, clips, clip_seconds, baselines, command)
     try:
         report = make_report(options, workshop, groups, skipped, lines, errors)
     except KeyboardInterrupt:

@@ -16,9 +16,8 @@ from discrete_ae.compare.curves import read_curves
 from discrete_ae.compare.excerpts import choose_excerpts
 from discrete_ae.compare.findings import findings
 from discrete_ae.compare.folder import clip_files, write_files
-from discrete_ae.compare.gradients import Agreement
 from discrete_ae.compare.listening_clips import make_clips
-from discrete_ae.compare.methods import Method, name_methods
+from discrete_ae.compare.methods import name_methods
 from discrete_ae.compare.output import PAGE, plot_files, plots_of, table_files
 from discrete_ae.compare.page.content import Clip, Page
 from discrete_ae.compare.page.render import render
@@ -45,7 +44,6 @@ class ReportOptions(NamedTuple):
     clips: int
     clip_seconds: float
     baselines: bool
-    gradients: bool
     command: str
 
 
@@ -105,12 +103,11 @@ def make_report(
 
     curves = {run.name: read_curves(run.path) for method in methods for run in method.runs}
     lines += [line for method in methods for line in broken_off(method, curves)]
-    agreements = _agreements(workshop, methods, console, lines) if options.gradients else {}
     clips = _clips(options, workshop, comparison, list(beside), rate, channels)
     if len({evaluation.sample_rate for evaluation in evaluations.values()}) > 1:
         lines.append(f"Sample rates differ; all clips are at the highest, {rate} Hz.")
 
-    figures, plots = plot_files(plots_of(comparison, options.worded, curves, agreements))
+    figures, plots = plot_files(plots_of(comparison, options.worded, curves))
     words = findings(comparison, options.worded)
     page = Page(
         title=options.title,
@@ -182,25 +179,6 @@ def _beside(
         warn(console, line)
         lines.append(f"{line.rstrip('.')}.")
     return {codec: result for codec, result in found.items() if not isinstance(result, str)}
-
-
-def _agreements(
-    workshop: Workshop, methods: Sequence[Method], console: Console, lines: list[str]
-) -> dict[str, list[list[Agreement]]]:
-    found: dict[str, list[list[Agreement]]] = {}
-    runs = [(method, run) for method in methods for run in method.runs]
-    with _bar(console, len(runs)) as advance:
-        for method, run in runs:
-            advance(0, f"gradients of {run.name}")
-            try:
-                segments = workshop.agreements(run)
-            except DataError as error:
-                lines.append(f"Gradients of {run.name} were not compared: {error}.")
-                segments = []
-            if segments:
-                found.setdefault(method.label, []).append(segments)
-            advance(1, "")
-    return found
 
 
 def _clips(

@@ -1,4 +1,4 @@
-"""What `discrete-ae compare` computes of models and baselines: evaluations, gradients, clips; kept for another time."""
+"""What `discrete-ae compare` computes of models and baselines: evaluations, clips; kept for another time."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,16 +9,12 @@ from typing import Any
 
 import torch
 
-import discrete_ae
 from discrete_ae.cli.options import Device, load_model
 from discrete_ae.compare.comparison import Comparison
-from discrete_ae.compare.figures_gradients import OWN
-from discrete_ae.compare.folder import fingerprint, kept_agreements, kept_evaluation, state_of
-from discrete_ae.compare.gradients import Agreement, Candidate, compare, prepare
+from discrete_ae.compare.folder import fingerprint, kept_evaluation, state_of
 from discrete_ae.compare.listening_clips import Renderer, by_channel
 from discrete_ae.compare.methods import kbps
 from discrete_ae.compare.runs import Run, Skipped
-from discrete_ae.data import ValidationSegments
 from discrete_ae.data.channels import Audio
 from discrete_ae.data.files import AudioFile, probe
 from discrete_ae.errors import DataError
@@ -28,9 +24,7 @@ from discrete_ae.evaluation.recordings import Source
 from discrete_ae.evaluation.results import Evaluation
 from discrete_ae.evaluation.scores import Choice
 from discrete_ae.model import DiscreteAutoencoder
-from discrete_ae.quantizers import ScalarQuantizer
 
-SEGMENTS, SEGMENT_S, COORDINATES = 4, 1.0, 32
 _FAILURES = "not_measured"  # in the settings of an evaluation: by name of a recording, why
 
 
@@ -92,29 +86,6 @@ class Workshop:
             key,
             lambda plan: evaluate_baseline(program, self.sources, sample_rate, channels, plan),
         )
-
-    def agreements(self, run: Run) -> list[Agreement]:
-        """Of the run's own rounding with the loss's steps, on a few segments; none without a scalar rounding."""
-        model = self._load(run).requires_grad_(False)
-        quantizer = model.quantizer
-        if not isinstance(quantizer, ScalarQuantizer):
-            return []
-
-        def computed() -> list[Agreement]:
-            length = round(SEGMENT_S * model.sample_rate)
-            files = [file for name, file in self._files.items() if name not in self.problems]
-            segments = ValidationSegments(files, length, model.sample_rate, model.channels, SEGMENTS)
-            found = []
-            for i in range(len(segments)):
-                loss, u, highest = prepare(model, segments[i].to(_device_of(model)))
-                candidate = Candidate(OWN, quantizer.rounding)
-                found.append(compare(loss, u, highest, [candidate], COORDINATES, seed=i)[OWN])
-            return found
-
-        about = discrete_ae.__version__, torch.__version__, _device_of(model).type
-        key = fingerprint(model.model_hash, about, state_of(self.sources), SEGMENTS, SEGMENT_S, COORDINATES)
-        path = self.folder / f"{run.name}.gradients.json"
-        return kept_agreements(path, key, computed, anew=self.anew)
 
     def renderers(
         self, comparison: Comparison, programs: Sequence[BaselineCodec], sample_rate: int, channels: int

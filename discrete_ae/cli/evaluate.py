@@ -99,7 +99,6 @@ def evaluate(
     from rich.console import Console
 
     from discrete_ae.cli import batch
-    from discrete_ae.cli.files import Job
     from discrete_ae.data.files import probe
     from discrete_ae.evaluation.evaluate import Plan
     from discrete_ae.evaluation.evaluate import evaluate as evaluate_model
@@ -124,11 +123,11 @@ def evaluate(
     def failed(source: "Source", error: DataError) -> None:
         tally.fail(error)
 
-    jobs_for_bar = [Job(source.path, Path()) for source in found.sources]
     try:
-        with batch.progress_bar(tally, "evaluating", jobs_for_bar, lambda path: probe(path).duration_s) as progress:
-            runner = runner_of(model, model.encoder_window, jobs, _GPU_BATCH_S, False)
-            plan = Plan(choice, segment_seconds, runner, jobs, failed, progress, save_audio)
+        with tally.shown("evaluating"):
+            tally.begin([source.path for source in found.sources], lambda path: probe(path).duration_s)
+            runner = runner_of(model, jobs, _GPU_BATCH_S, False)
+            plan = Plan(choice, segment_seconds, runner, jobs, failed, tally.advance, save_audio)
             evaluation = evaluate_model(model, found.sources, str(checkpoint), plan, codebooks)
     except KeyboardInterrupt:
         tally.warn("interrupted; nothing was written")

@@ -16,10 +16,8 @@ from discrete_ae.cli.decode import decode
 from discrete_ae.cli.encode import encode
 from discrete_ae.cli.evaluate import evaluate
 from discrete_ae.cli.export import export
-from discrete_ae.cli.gradient_report import gradient_report
 from discrete_ae.cli.info import info
 from discrete_ae.cli.listen import listen
-from discrete_ae.cli.plot_rounding import plot_rounding
 from discrete_ae.errors import UserError, from_system
 
 NAME = "discrete-ae"
@@ -82,10 +80,6 @@ app.command(
     rich_help_panel="Understand",
     epilog=_example("info model=conv/base quantizer=rvq", "info logs/default/RUN/checkpoints/best.ckpt"),
 )(info)
-app.command(rich_help_panel="Understand", epilog=_example("plot-rounding -o rounding.png"))(plot_rounding)
-app.command(rich_help_panel="Understand", epilog=_example(f"gradient-report -o gradients.png {_EXAMPLE_CHECKPOINT}"))(
-    gradient_report
-)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

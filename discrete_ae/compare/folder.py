@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from discrete_ae.compare.gradients import Agreement
 from discrete_ae.compare.page.content import Clip
 from discrete_ae.errors import DataError
 from discrete_ae.evaluation.recordings import Source
@@ -100,22 +99,6 @@ def kept_evaluation(path: Path, key: str, compute: Callable[[], Evaluation], *, 
     evaluation = replace(evaluation, settings={**evaluation.settings, _KEY: key})
     evaluation.write_json(path)
     return evaluation
-
-
-def kept_agreements(path: Path, key: str, compute: Callable[[], list[Agreement]], *, anew: bool) -> list[Agreement]:
-    """The same of gradients."""
-    if not anew and kind_of(path) is Kind.FILE:
-        try:
-            found = json.loads(path.read_bytes())
-            if found["key"] == key:
-                return [Agreement(*(float(value) for value in segment)) for segment in found["segments"]]
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
-    agreements = compute()
-    # float() reads "nan" too, which JSON has no number for.
-    content = {"key": key, "segments": [[repr(value) for value in segment] for segment in agreements]}
-    write_whole(path, (json.dumps(content) + "\n").encode())
-    return agreements
 
 
 def clip_files(clips: Sequence[Clip], title: str, sample_rate: int) -> dict[str, bytes]:

@@ -6,10 +6,8 @@ from discrete_ae.compare.comparison import Comparison
 from discrete_ae.compare.curves import Curve
 from discrete_ae.compare.figures import Plot, render, styles
 from discrete_ae.compare.figures_codes import codebook_usage
-from discrete_ae.compare.figures_gradients import gradient_agreement
 from discrete_ae.compare.figures_rate import rate_distortion
 from discrete_ae.compare.figures_training import code_use, gradient_norms, learning
-from discrete_ae.compare.gradients import Agreement
 from discrete_ae.compare.page.content import Figure
 from discrete_ae.compare.tables import as_csv, differences_table, files_table, methods_table, runs_table
 
@@ -26,7 +24,6 @@ def plots_of(
     comparison: Comparison,
     name: str,
     curves: Mapping[str, Mapping[str, Curve]],
-    agreements: Mapping[str, Sequence[Sequence[Agreement]]],
 ) -> list[Plot]:
     """All for which there is something to draw.
 
@@ -34,7 +31,6 @@ def plots_of(
         comparison: of the methods.
         name: the quantity of PER_FILE against which the rate is drawn.
         curves: by name of the run and tag.
-        agreements: by label of a method, for each run that of its rounding on each segment.
     """
     without_codes = [method.label for method in comparison.methods if method.nominal_bitrate_bps is None]
     styled = styles([method.label for method in comparison.methods], without_codes)
@@ -44,7 +40,6 @@ def plots_of(
         codebook_usage(comparison, styled),
         code_use(comparison, curves, styled),
         gradient_norms(comparison, curves, styled),
-        gradient_agreement(agreements, styled),
     ]
     return [plot for plot in found if plot is not None]
 

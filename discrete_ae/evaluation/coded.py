@@ -23,7 +23,8 @@ from discrete_ae.data.reading import read_audio, stream_audio
 from discrete_ae.errors import DataError
 from discrete_ae.evaluation.recordings import Source, opened
 from discrete_ae.evaluation.segments import cut, segment_lengths
-from discrete_ae.model import DiscreteAutoencoder, Runner
+from discrete_ae.inference import Runner
+from discrete_ae.model import DiscreteAutoencoder
 
 Audio = NDArray[np.float32]
 Failed = Callable[[Source, DataError], None]

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from discrete_ae.codec import Codec
 from discrete_ae.codes import CodeFile
 from discrete_ae.errors import DataError
 from discrete_ae.evaluation.coded import Coded, Failed, coded_by_model, passed_through
@@ -29,9 +30,10 @@ from discrete_ae.evaluation.scores import Choice, choose
 from discrete_ae.evaluation.scoring import Scorer
 from discrete_ae.evaluation.segments import check_segment_seconds, weighted_mean
 from discrete_ae.evaluation.timing import time_model, timed_audio, timing_device
+from discrete_ae.inference import Runner
+from discrete_ae.inference.runner import MAX_JOBS
 from discrete_ae.metrics import CodeUsage
-from discrete_ae.model import DiscreteAutoencoder, Runner
-from discrete_ae.model.runner import MAX_JOBS
+from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.model.summary import summarize
 
 Audio = NDArray[np.float32]
@@ -178,11 +180,12 @@ def reconstruct(model: DiscreteAutoencoder, audio: Audio, num_codebooks: int | N
     """What the model makes of a short clip (C, N) at its own rate and with its channels, through hard codes if any.
 
     Raises:
-        ValueError: audio of another shape, or see `DiscreteAutoencoder.encode`.
+        ValueError: audio of another shape, or see `Codec.encode`.
     """
     signal = torch.from_numpy(np.ascontiguousarray(audio, np.float32))[None].to(next(model.parameters()).device)
     if model.quantizer.num_codebooks:
-        found = model.decode(model.encode(signal, num_codebooks), signal.shape[-1])
+        codec = Codec(model)
+        found = codec.decode(codec.encode(signal, num_codebooks), signal.shape[-1])
     else:
         ((_, result),) = Runner().map(model, lambda window: model(window).reconstruction, [(None, signal[0].cpu())])
         assert result is not None

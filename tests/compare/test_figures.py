@@ -10,10 +10,8 @@ import pytest
 from discrete_ae.compare.curves import Curve, band
 from discrete_ae.compare.figures import COLORS, OUTSIDE, Plot, canvas, render, styles
 from discrete_ae.compare.figures_codes import codebook_usage, rank_frequencies
-from discrete_ae.compare.figures_gradients import gradient_agreement
 from discrete_ae.compare.figures_rate import rate_distortion
 from discrete_ae.compare.figures_training import gradient_norms, learning
-from discrete_ae.compare.gradients import Agreement
 from discrete_ae.compare.output import plots_of
 from tests.compare.comparisons import make_comparison, make_evaluation
 
@@ -68,7 +66,7 @@ def test_svg_takes_the_color_of_the_page():
 def test_labels_are_no_formulas():
     label = r"ste (a$b=1, c$b=\$2)"
     comparison = make_comparison({label: {0: [1.0, 3.0]}, "vq": {0: [2.0, 4.0]}})
-    for plot in plots_of(comparison, "mel_distance", {}, {label: [[Agreement(0.5, 1.0, 1.0, 0.5)]]}):
+    for plot in plots_of(comparison, "mel_distance", {}):
         assert label in "".join(ET.fromstring(render(plot).svg).itertext())
 
 
@@ -150,38 +148,24 @@ def test_learning_curves_leave_out_the_first_validation_and_show_mean_and_band()
     assert gradient_norms(comparison, curves, styles(["ste"])) is None  # not logged
 
 
-def test_gradient_agreement_by_hand():
-    def segment(cosine):
-        return Agreement(cosine, 1.0, 1.0, 0.5)
-
-    found = {"ste": [[segment(0.2), segment(0.4)], [segment(0.5), segment(math.nan)]], "sigmoid": [[segment(0.9)]]}
-    plot = gradient_agreement(found, styles(["ste", "sigmoid"]))
-    (axes,) = plot.draw().axes
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["sigmoid", "ste"]
-    assert [bar.get_width() for bar in axes.patches] == pytest.approx([0.9, 0.4])
-    assert gradient_agreement({}, {}) is None
-
-
 def test_all_plots_are_drawn_of_seventeen_methods_and_every_text_is_there():
     comparison = make_comparison(
         {f"q{i}": {s: [i + s, 2.0] for s in range(2)} for i in range(16)} | {"identity": {0: [0, 0]}}
     )
     tags = ["val/reconstruction", "val/si_sdr_db", "val/soft_reconstruction", "val/codes/usage", "val/codes/perplexity"]
     curves = curves_of(comparison, [*tags, "train/gradient_norm"])
-    agreements = {"q0": [[Agreement(0.5, 1.0, 1.0, 0.5)]]}
-    plots = plots_of(comparison, "mel_distance", curves, agreements)
-    assert len({plot.name for plot in plots}) == len(plots) == 6
+    plots = plots_of(comparison, "mel_distance", curves)
+    assert len({plot.name for plot in plots}) == len(plots) == 5
     for plot in plots:
         assert plot.title
         assert plot.description.endswith(".")
         (legend,) = plot.draw().legends
         texts = {text.get_text() for text in legend.get_texts()}
-        expected = {"the slope alone"} if plot.name == "gradient_agreement" else {f"q{i}" for i in range(16)}
-        assert expected <= texts
+        assert {f"q{i}" for i in range(16)} <= texts
 
 
 def test_nothing_to_draw_is_left_out():
     comparison = make_comparison({"identity": {0: [0.0, 1.0]}})
     assert codebook_usage(comparison, styles(["identity"])) is None
-    assert [plot.name for plot in plots_of(comparison, "mel_distance", {}, {})] == ["rate_distortion"]
-    render(plots_of(comparison, "mel_distance", {}, {})[0])
+    assert [plot.name for plot in plots_of(comparison, "mel_distance", {})] == ["rate_distortion"]
+    render(plots_of(comparison, "mel_distance", {})[0])

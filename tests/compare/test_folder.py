@@ -1,7 +1,6 @@
 """The report's folder: whose it is, and when what was computed before still holds."""
 
 import json
-import math
 import os
 import shutil
 
@@ -11,12 +10,10 @@ from discrete_ae.compare.folder import (
     claim,
     clip_files,
     fingerprint,
-    kept_agreements,
     kept_evaluation,
     state_of,
     write_files,
 )
-from discrete_ae.compare.gradients import Agreement
 from discrete_ae.compare.page.content import Clip, Version
 from discrete_ae.errors import DataError
 from discrete_ae.evaluation.recordings import Source
@@ -67,20 +64,6 @@ def test_an_evaluation_is_computed_again_only_if_what_it_is_of_has_changed(tmp_p
     path.write_text(path.read_text()[:-20])
     kept_evaluation(path, "other", compute, anew=False)
     assert compute.calls == 4
-
-
-def test_agreements_are_kept_with_what_is_not_defined(tmp_path):
-    path, compute = tmp_path / "a.json", Counted([Agreement(math.nan, 1 / 3, 1.0, -0.5)])
-    for _ in range(2):
-        (found,) = kept_agreements(path, "key", compute, anew=False)
-        assert math.isnan(found.cosine)
-        assert found[1:] == (1 / 3, 1.0, -0.5)
-    assert compute.calls == 1
-    json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-    for damaged in ("{", "[]", '{"key": "key", "segments": [["x"]]}', '{"key": "key"}'):
-        path.write_text(damaged)
-        kept_agreements(path, "key", compute, anew=False)
-    assert compute.calls == 5
 
 
 def test_the_state_of_recordings_changes_with_them(tmp_path):

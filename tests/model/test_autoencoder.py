@@ -1,6 +1,6 @@
 """The autoencoder, with both families: lengths, codes, consistency, refusals."""
 
-import io
+import inspect
 import math
 
 import pytest
@@ -93,28 +93,27 @@ def test_any_length_comes_back_and_has_the_ceiling_of_frames(family, channels):
         assert out.latents.shape == (2, model.quantizer.dim, frames)
         codes = model.encode(audio)
         assert torch.equal(codes, out.codes)
-        # forward sums in the order that suits its whole batch
-        torch.testing.assert_close(model.decode(codes, n), out.reconstruction, rtol=0, atol=1e-6)
+        assert torch.equal(model.decode(codes, n), out.reconstruction)
         whole = model.decode(codes)
         assert whole.shape == (2, channels, frames * hop)
         assert torch.equal(whole[..., :n], model.decode(codes, n))
 
 
-@every_family
-def test_encode_and_decode_agree_with_forward(family):
-    for quantizer in (ste(), GumbelSoftmaxQuantizer(5, 3, 2), ScalarQuantizer([5], 2, Sigmoid(3.0))):
-        model = build(family, quantizer=quantizer).eval()
-        audio = noise(3, 1, 131)
-        out = model(audio)
-        codes = model.encode(audio)
-        assert codes.unique().numel() > 2
-        assert torch.equal(codes, out.codes)
-        torch.testing.assert_close(model.decode(codes, 131), out.reconstruction, rtol=0, atol=1e-6)
-        assert not codes.requires_grad
-        assert not model.decode(codes).requires_grad
+@pytest.mark.parametrize("quantizer", [GumbelSoftmaxQuantizer(5, 3, 2), ScalarQuantizer([5], 2, Sigmoid(3.0))])
+def test_encode_and_decode_agree_with_forward(quantizer):
+    model = build("conv", quantizer=quantizer).eval()
+    audio = noise(3, 1, 131)
+    out = model(audio)
+    codes = model.encode(audio)
+    assert codes.unique().numel() > 2
+    assert torch.equal(codes, out.codes)
+    assert torch.equal(model.decode(codes, 131), out.reconstruction)  # the same network on the same batch
+    assert not model.decode(codes).requires_grad
+    # Codes are what a language model is trained on: an embedding keeps them for its backward pass.
+    torch.nn.Embedding(5, 2)(codes).sum().backward()
 
 
-@every_family
+@pytest.mark.parametrize("family", ["conv", "spectral"])
 def test_encode_is_the_same_in_training_and_leaves_the_mode(family):
     model = build(family, quantizer=GumbelSoftmaxQuantizer(5, 3, 2))
     audio = noise(2, 1, 50)
@@ -126,13 +125,12 @@ def test_encode_is_the_same_in_training_and_leaves_the_mode(family):
     assert all(module.training for module in model.modules())
 
 
-@every_family
-def test_the_last_frame_is_filled_with_silence(family):
-    model = build(family).eval()
-    hop = model.hop_length
-    audio = noise(1, 1, 3 * hop + 1)
-    filled = torch.cat([audio, torch.zeros(1, 1, hop - 1)], dim=-1)
-    assert torch.equal(model.encode(audio), model.encode(filled))
+def test_latents_that_are_no_numbers_have_no_code():
+    model = build("conv")
+    with torch.no_grad():
+        model.to_latents.bias[0] = torch.nan
+    with pytest.raises(ValueError, match="NaN or infinite latents"):
+        model.encode(noise(1, 1, 100))
 
 
 def test_rates():
@@ -189,22 +187,6 @@ def test_frames_stand_where_their_audio_is(family):
     assert (samples.min() + samples.max()).item() / 2 == pytest.approx((30 + 0.5) * hop, abs=max(hop, 2))
 
 
-@every_family
-def test_state_dict_round_trip(family):
-    trained, fresh = build(family).eval(), build(family).eval()
-    with torch.no_grad():
-        for i, parameter in enumerate(trained.parameters()):
-            parameter.add_(0.1 * noise(*parameter.shape, seed=i))
-    audio = noise(1, 1, 100)
-    assert not torch.equal(fresh(audio).reconstruction, trained(audio).reconstruction)
-    stored = io.BytesIO()
-    torch.save(trained.state_dict(), stored)
-    stored.seek(0)
-    fresh.load_state_dict(torch.load(stored, weights_only=True))
-    assert torch.equal(fresh(audio).reconstruction, trained(audio).reconstruction)
-    assert torch.equal(fresh.encode(audio), trained.encode(audio))
-
-
 def test_identity_reconstructs_from_its_latents():
     model = build("spectral", quantizer=IdentityQuantizer(3)).eval()
     audio = noise(1, 1, 50)
@@ -231,50 +213,34 @@ def test_halves_that_do_not_fit_are_refused():
             DiscreteAutoencoder(rate, conv(1)[0], ste(), conv(1)[1])
 
 
-@pytest.mark.parametrize(
-    ("cls", "changed", "named"),
-    [
-        *[
-            (cls, {"strides": s}, "strides")
-            for cls in (ConvEncoder, ConvDecoder)
-            for s in ([], [0], [2, -1], [2.5], [math.nan], ["two"])
-        ],
-        *[
-            (cls, {name: value}, name)
-            for cls in (ConvEncoder, ConvDecoder)
-            for name in ("channels", "dim")
-            for value in (0, -1, 1.5, "many")
-        ],
-        *[
-            (cls, {name: value}, name.removeprefix("frame_"))
-            for cls in (ConvEncoder, ConvDecoder)
-            for name, value in (
-                ("width", -4),
-                ("kernel_size", 0),
-                ("compress", 0),
-                ("compress", 9),
-                ("dilations", [0]),
-                ("frame_dilations", [1, -2]),
-                ("activation", "relu"),
-                ("norm", "batch"),
-            )
-        ],
-        *[(cls, {"channels": 0}, "channels") for cls in (SpectralEncoder, SpectralDecoder)],
-        *[(cls, {"dim": 0}, "dim") for cls in (SpectralEncoder, SpectralDecoder)],
-        *[
-            (cls, {"hop_length": v}, "hop_length|strides")
-            for cls in (SpectralEncoder, SpectralDecoder)
-            for v in (0, 2.5)
-        ],
-        *[(cls, {"kernel_size": v}, "kernel_size") for cls in (SpectralEncoder, SpectralDecoder) for v in (4, 0, -1)],
-    ],
-    ids=str,
-)
-def test_wrong_numbers_are_refused_by_name(cls, changed, named):
-    common = {"channels": 1, "dim": 8}
-    own = {"width": 4, "strides": [2]} if cls in (ConvEncoder, ConvDecoder) else {"hop_length": 4, "depth": 1}
-    with pytest.raises(ValueError, match=f"^({named}): expected .*got"):
-        cls(**(common | own | changed))
+WRONG: dict[str, list] = {
+    "channels": [0, -1, 1.5, "many"],
+    "dim": [0, "many"],
+    "strides": [[], [0], [2, -1], [2.5], [math.nan], ["two"]],
+    "width": [-4],
+    "kernel_size": [0],
+    "compress": [0, 9],
+    "dilations": [[0]],
+    "frame_dilations": [[1, -2]],
+    "activation": ["relu"],
+    "norm": ["batch"],
+    "hop_length": [0, 2.5],
+}
+
+
+@pytest.mark.parametrize("cls", [ConvEncoder, ConvDecoder, SpectralEncoder, SpectralDecoder])
+def test_wrong_numbers_are_refused_by_name(cls):
+    is_conv = cls in (ConvEncoder, ConvDecoder)
+    right = {"channels": 1, "dim": 8} | ({"width": 4, "strides": [2]} if is_conv else {"hop_length": 4, "depth": 1})
+    takes = inspect.signature(cls).parameters
+    for name, values in WRONG.items():
+        for value in [*values, *([4, -1] if name == "kernel_size" and not is_conv else [])]:
+            if name in takes:
+                named = (
+                    f"{name.removeprefix('frame_')}|strides" if name == "hop_length" else name.removeprefix("frame_")
+                )
+                with pytest.raises(ValueError, match=f"^({named}): expected .*got"):
+                    cls(**(right | {name: value}))
 
 
 @every_family

@@ -1,29 +1,18 @@
-"""The comparison of gradients against losses whose steps and derivatives are known by hand; no network."""
+"""benchmarks/gradients.py against losses whose steps and derivatives are known by hand; no network."""
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor
 
-from discrete_ae.compare.gradient_figure import Spread, cells, draw_gradients, markdown, summarize
-from discrete_ae.compare.gradients import (
-    BOUND,
-    LOSS_WEIGHTS,
-    Agreement,
-    Candidate,
-    agreement,
-    candidates,
-    compare,
-    estimated_gradient,
-    hard_bound,
-    prepare,
-    reference_gradient,
-    sample_coordinates,
-)
 from discrete_ae.rounding import FiniteDifference, Fourier, StraightThrough, UniformNoise
+from tests.scripts import load_script
+
+script = load_script("benchmarks/gradients.py")
+BOUND, Candidate = script.BOUND, script.Candidate
+agreement, compare, reference_gradient = script.agreement, script.compare, script.reference_gradient
+Agreement, sample_coordinates = script.Agreement, script.sample_coordinates
 
 HIGHEST = torch.tensor([[3.0], [7.0]])
 WEIGHTS = torch.tensor([[1.0, -2.0, 0.5], [3.0, -0.25, -1.0]])
@@ -63,15 +52,9 @@ def test_reference_holds_the_other_coordinates_at_their_integers():
     assert reference_gradient(product, u, torch.arange(2)).tolist() == [3, 1]
 
 
-def test_reference_is_the_same_in_several_batches():
-    u = torch.rand(5, 20, generator=torch.Generator().manual_seed(0)) * 6
-    places = sample_coordinates(u, torch.full((5, 1), 7.0), 80, seed=0)
-    assert torch.allclose(reference_gradient(quadratic, u, places), 2 * u.floor().flatten()[places] - 2.2, atol=1e-3)
-
-
 def test_estimates_by_hand():
     def estimate(rounding):
-        return estimated_gradient(quadratic, U, Candidate("", rounding), seed=0)
+        return script.estimated_gradient(quadratic, U, Candidate("", rounding), seed=0)
 
     # dL/dq = 2 (q - 1.6) at the integers 0, 2, 2, 7, 0, 4.
     at_integers = torch.tensor([[-3.2, 0.8, 0.8], [10.8, -3.2, 4.8]])
@@ -86,22 +69,12 @@ def test_estimates_by_hand():
     assert torch.allclose(estimate(Fourier(3, "fejer")).double(), expected, atol=1e-2)
 
 
-def test_noisy_estimates_are_averaged_and_repeat():
-    candidate = Candidate("", UniformNoise(), 4)
-    before = torch.get_rng_state()
-    estimate = estimated_gradient(quadratic, U, candidate, seed=3)
-    assert torch.equal(torch.get_rng_state(), before)
-    torch.manual_seed(3)
-    noise = torch.stack([torch.rand_like(U) - 0.5 for _ in range(4)])
-    assert torch.allclose(estimate, (2 * (U + noise - 1.6)).mean(0), atol=1e-5)
-
-
 def test_a_gradient_of_zero_has_no_cosine():
     found = compare(linear, U, HIGHEST, [Candidate("tiny", FiniteDifference(0.001))])
     assert math.isnan(found["tiny"].cosine)
     assert found["tiny"][1:3] == (0, 0)
-    (row,) = [row for row in summarize([found]) if row.name == "tiny"]
-    assert cells(row)[:3] == ["tiny", "–", "0.00 ± 0.00"]
+    (row,) = [row for row in script.summarize([found]) if row.name == "tiny"]
+    assert script.cells(row)[:3] == ["tiny", "–", "0.00 ± 0.00"]
 
 
 def test_agreement_by_hand():
@@ -115,7 +88,7 @@ def test_agreement_by_hand():
 def test_bound_of_hard_forwards():
     gradient, reference = torch.tensor([1.0, 1.0, -2.0]), torch.tensor([3.0, -2.0, -4.0])
     # The signs agree at 3 and -4: 5 / sqrt(9 + 4 + 16).
-    bound = hard_bound(gradient, reference)
+    bound = script.hard_bound(gradient, reference)
     assert bound[:3] == pytest.approx((5 / math.sqrt(29), 5 / math.sqrt(29), 2 / 3))
     slopes = torch.rand(1000, 3, generator=torch.Generator().manual_seed(0))
     assert max(agreement(slope * gradient, reference).cosine for slope in slopes) <= bound.cosine
@@ -140,54 +113,16 @@ def test_coordinates_are_drawn_once_between_two_integers_of_the_alphabet():
 
 def test_summary_by_hand():
     def segment(cosine: float, other: float) -> dict[str, Agreement]:
-        return {"a": Agreement(cosine, 1.0, 1.0), "b": Agreement(other, 2.0, 0.5), BOUND: Agreement(1.0, 1.0, 1.0)}
+        return {
+            "a": Agreement(cosine, 1.0, 1.0),
+            "b": Agreement(other, 2.0, 0.5),
+            BOUND: Agreement(1.0, 1.0, 1.0),
+        }
 
     # Of b one segment has no gradient, cosine 0; the third segment has no reference and is left out.
     silent = dict.fromkeys(("a", "b", BOUND), Agreement(math.nan, math.nan, math.nan))
-    bound, b, a = summarize([segment(0.2, math.nan), segment(0.4, 0.8), silent])
+    bound, b, a = script.summarize([segment(0.2, math.nan), segment(0.4, 0.8), silent])
     assert (bound.name, b.name, a.name) == (BOUND, "b", "a")
-    assert a.cosine == pytest.approx(Spread(0.3, 0.1))
-    assert b.cosine == pytest.approx(Spread(0.4, 0.4))
+    assert a.cosine == pytest.approx(script.Spread(0.3, 0.1))
+    assert b.cosine == pytest.approx(script.Spread(0.4, 0.4))
     assert str(a.cosine) == "0.30 ± 0.10"
-    assert markdown([a], "Title") == (
-        "Title\n\n| rounding | cosine | norm ratio | right sign | slope alone |\n| --- | ---: | ---: | ---: | ---: |\n"
-        "| a | 0.30 ± 0.10 | 1.00 ± 0.00 | 1.00 ± 0.00 | – |\n"
-    )
-
-
-def test_picture_has_a_bar_for_every_row():
-    compared = candidates()
-    assert len({candidate.name for candidate in compared}) == len(compared)
-    rows = summarize([compare(quadratic, U, HIGHEST, compared)])
-    figure = draw_gradients(rows, "Title")
-    cosines, ratios = figure.axes
-    assert [label.get_text() for label in cosines.get_yticklabels()] == [row.name for row in rows]
-    widths = [0 if math.isnan(row.cosine.mean) else row.cosine.mean for row in rows]
-    assert [bar.get_width() for bar in cosines.patches] == pytest.approx(widths)
-    assert ratios.get_xscale() == "log"
-
-
-def test_loss_and_latents_are_those_of_training():
-    from hydra.utils import instantiate
-
-    from discrete_ae.model import DiscreteAutoencoder, SpectralDecoder, SpectralEncoder
-    from discrete_ae.quantizers import ScalarQuantizer
-
-    torch.manual_seed(0)
-    quantizer = ScalarQuantizer([3, 5], 2, StraightThrough())
-    coder = {"channels": 1, "hop_length": 320, "dim": 16, "depth": 1}
-    model = DiscreteAutoencoder(16000, SpectralEncoder(**coder), quantizer, SpectralDecoder(**coder)).eval()
-    audio = torch.rand(1, 4000) - 0.5
-    loss, u, highest = prepare(model, audio)
-
-    settings = OmegaConf.load(Path(__file__).parents[2] / "conf/loss/mel_l1_snr.yaml")
-    settings = OmegaConf.create({"model": {"sample_rate": 16000}, "loss": settings}).loss
-    assert {name: weight for name, weight in settings.weights.items() if weight} == LOSS_WEIGHTS
-    with torch.no_grad():
-        output = model(audio[None])
-        expected = instantiate(settings)(output.reconstruction, audio[None], {}).total
-        # Twice in a batch: each item has its own loss, whatever is beside it.
-        values = loss(torch.stack([u.round(), torch.zeros_like(u), u.round()]))
-    assert highest.flatten().tolist() == [2, 4, 2, 4]
-    assert values[[0, 2]] == pytest.approx(expected.expand(2), abs=1e-5)
-    assert values[1] != values[0]
