@@ -4,12 +4,12 @@
 - `.daec`: packed or entropy-coded, the smallest (daec.py);
 - `.npy`: the codes alone, for other programs (numpy_files.py).
 
-A new format is an entry of `FORMATS`.
+A new format is an entry of `FORMATS`, and its name one of `Format`.
 """
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import BinaryIO, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ __all__ = [
     "CodeFile",
     "Codes",
     "DaecHeader",
+    "Format",
     "codes_dtype",
     "num_model_samples",
     "read_codes",
@@ -38,11 +39,12 @@ __all__ = [
     "write_npz",
 ]
 
+Format = Literal["npz", "daec", "npy"]
 Found = TypeVar("Found")
 
 
-class Format(NamedTuple):
-    """A kind of file of codes."""
+class FileFormat(NamedTuple):
+    """How a kind of file of codes is written and read."""
 
     magic: bytes
     """Its first bytes."""
@@ -57,10 +59,10 @@ def _bare(content: bytes, entropy_model: EntropyModel | None) -> CodeFile:
     )
 
 
-FORMATS = {
-    "npz": Format(b"PK", lambda file, _: npz_bytes(file), lambda content, _: parse_npz(content)),
-    "daec": Format(MAGIC, daec_bytes, parse_daec),
-    "npy": Format(
+FORMATS: dict[Format, FileFormat] = {
+    "npz": FileFormat(b"PK", lambda file, _: npz_bytes(file), lambda content, _: parse_npz(content)),
+    "daec": FileFormat(MAGIC, daec_bytes, parse_daec),
+    "npy": FileFormat(
         b"\x93NUMPY",
         lambda file, _: npy_bytes(np.ascontiguousarray(file.codes, codes_dtype(file.codebook_sizes))),
         _bare,
@@ -69,7 +71,7 @@ FORMATS = {
 
 
 def write_codes(
-    file: CodeFile, target: str | Path | BinaryIO, format: str, entropy_model: EntropyModel | None = None
+    file: CodeFile, target: str | Path | BinaryIO, format: Format, entropy_model: EntropyModel | None = None
 ) -> None:
     """Write `file` to a path or a binary stream; the entropy model makes "daec" smaller, the others ignore it.
 
@@ -91,7 +93,8 @@ def read_codes(path: str | Path, entropy_model: EntropyModel | None = None) -> C
     """Read a `.npz` or `.daec` file, told apart by their first bytes, whatever the name.
 
     Raises:
-        DataError: the file is missing, damaged, not such a file, or entropy-coded with another model.
+        OSError: the file cannot be read.
+        DataError: it is damaged, not such a file, or entropy-coded with another model.
     """
 
     def parse(content: bytes) -> CodeFile:
@@ -139,12 +142,7 @@ def read_npy(path: str | Path) -> Codes:
 
 
 def _read(path: str | Path, parse: Callable[[bytes], Found]) -> Found:
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read ({error.strerror}); give a file of codes that discrete-ae encode wrote"
-        ) from error
+    content = Path(path).read_bytes()
     try:
         return parse(content)
     except DataError as error:

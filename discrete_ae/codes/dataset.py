@@ -58,9 +58,9 @@ class CodesDataset(Dataset[CodesItem]):
         entropy_model: of files that are entropy-coded; the array needs none.
 
     Raises:
-        OSError: the folder has no manifest.
+        OSError: the folder has no manifest; or, from an item, its file cannot be read.
         DataError: the folder holds no codes, or those of different models; every stream is shorter than a crop; or,
-            from an item, its file is missing or damaged.
+            from an item, its file is damaged.
         ValueError: a number out of its range.
     """
 

@@ -106,7 +106,8 @@ def read_entry(folder: Path, entry: ManifestEntry, entropy_model: EntropyModel |
     """Return codes (S, K, T) of the file of an entry, of any format.
 
     Raises:
-        DataError: the file is missing or damaged, does not hold what the entry says, or needs another entropy model.
+        OSError: the file cannot be read.
+        DataError: it is damaged, does not hold what the entry says, or needs another entropy model.
     """
     path = folder / entry.path
     if path.suffix == ".npy":  # which holds the codes alone

@@ -20,7 +20,8 @@ def describe_codes(path: Path) -> Rows:
     """Return what a file of codes holds, or what the manifest of a folder lists.
 
     Raises:
-        DataError: it is missing, damaged, or holds no codes.
+        OSError: it cannot be read.
+        DataError: it is damaged, or holds no codes.
     """
     if path.is_dir():
         return _of_folder(path)
