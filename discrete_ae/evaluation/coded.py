@@ -24,7 +24,8 @@ from discrete_ae.data.reading import read_audio, stream_audio
 from discrete_ae.errors import DataError
 from discrete_ae.evaluation.recordings import Source, cut, in_utf8, opened, segment_lengths
 from discrete_ae.evaluation.results import Failure
-from discrete_ae.model import DiscreteAutoencoder, Runner
+from discrete_ae.inference import Runner
+from discrete_ae.model import DiscreteAutoencoder
 
 Audio = NDArray[np.float32]
 

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from discrete_ae.build import load
+from discrete_ae.codec import Codec
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.coded import Coded, coded_by_model, failed, passed_through
 from discrete_ae.evaluation.perceptual import Scores, weighted_mean
@@ -28,9 +29,10 @@ from discrete_ae.evaluation.saving import Render, save_pairs, with_clips
 from discrete_ae.evaluation.scores import OVERALL, SEGMENT_S, Choice, choose
 from discrete_ae.evaluation.scoring import Scorer
 from discrete_ae.evaluation.timing import time_model, timed_audio, timing_device
+from discrete_ae.inference import Runner, encoder_window
+from discrete_ae.inference.runner import MAX_JOBS
 from discrete_ae.metrics import CodeUsage
-from discrete_ae.model import DiscreteAutoencoder, Runner
-from discrete_ae.model.runner import MAX_JOBS
+from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.model.summary import summarize
 
 Audio = NDArray[np.float32]
@@ -157,7 +159,7 @@ def evaluate_model(
         if run and num_codebooks < model.quantizer.num_codebooks:  # another rate of the same training
             config = {**run.config, "decoded_codebooks": num_codebooks}
             run = run.model_copy(update={"name": f"{run.name}-{num_codebooks}codebooks", "config": config})
-    batch = max(1, round(_GPU_BATCH_S * model.frame_rate_hz / model.encoder_window.length))
+    batch = max(1, round(_GPU_BATCH_S * model.frame_rate_hz / encoder_window(model).length))
     runner = Runner(plan.num_jobs, batch)
     figures, settings = _figures_of(model, num_codebooks), settings_of(model, plan, num_codebooks)
     if plan.timing and (audio := timed_audio(sources, model.sample_rate, model.channels)).shape[1]:
@@ -245,11 +247,12 @@ def reconstruct(model: DiscreteAutoencoder, audio: Audio, num_codebooks: int | N
     """What the model makes of a short clip (C, N) at its own rate and with its channels, through hard codes if any.
 
     Raises:
-        ValueError: audio of another shape, or see `DiscreteAutoencoder.encode`.
+        ValueError: audio of another shape, or see `Codec.encode`.
     """
     signal = torch.from_numpy(np.ascontiguousarray(audio, np.float32))[None].to(next(model.parameters()).device)
     if model.quantizer.num_codebooks:
-        found = model.decode(model.encode(signal, num_codebooks), signal.shape[-1])
+        codec = Codec(model)
+        found = codec.decode(codec.encode(signal, num_codebooks), signal.shape[-1])
     else:
         ((_, result),) = Runner().map(model, lambda window: model(window).reconstruction, [(None, signal[0].cpu())])
         assert result is not None

@@ -9,7 +9,7 @@ import soundfile
 import torch
 
 import discrete_ae
-from discrete_ae.codec import decode_file, encode_file
+from discrete_ae.codec import Codec
 from discrete_ae.codes import read_daec_header, write_daec
 from discrete_ae.data.reading import read_audio
 from discrete_ae.errors import DataError, UsageError
@@ -19,7 +19,7 @@ from discrete_ae.evaluation.recordings import Source, find_sources
 from discrete_ae.evaluation.results import Evaluation
 from discrete_ae.evaluation.scores import choose
 from discrete_ae.evaluation.scoring import SignalScores
-from discrete_ae.model import Runner
+from discrete_ae.inference import Runner
 
 NAMES = ("mel_distance", "stft_distance", "si_sdr_db")
 PLAN = Plan(choose(NAMES), segment_seconds=1, jobs=2, timing=False)
@@ -54,7 +54,7 @@ def evaluation(model, corpus):
 def test_scores_are_means_over_segments_by_length(model, corpus, evaluation):
     assert [file.path for file in evaluation.files] == ["a.wav", "b/c.wav", "d.wav"]
     original = read_audio(corpus / "a.wav", 16000)
-    found = decode_file(model, encode_file(model, corpus / "a.wav"))
+    found = Codec(model).decode_file(Codec(model).encode_file(corpus / "a.wav"))
     score = SignalScores(16000, NAMES)
     # 2.5 s in segments of 1 s: what is left is shorter than a second, and goes to the one before.
     first, second = score(found[:, :16000], original[:, :16000]), score(found[:, 16000:], original[:, 16000:])
@@ -75,7 +75,7 @@ def test_channels_are_coded_alone_and_compared_at_the_rate_of_the_model(model, c
 def test_bits_are_those_of_the_payload(model, corpus, evaluation, tmp_path):
     total = 0
     for file in evaluation.files:
-        write_daec(encode_file(model, corpus / file.path), tmp_path / "x.daec", model.entropy_model)
+        write_daec(Codec(model).encode_file(corpus / file.path), tmp_path / "x.daec", model.entropy_model)
         bits = 8 * read_daec_header(tmp_path / "x.daec").payload_bytes
         assert file.scores["bitrate_bps"] == pytest.approx(bits / file.duration_s)
         total += bits
@@ -102,7 +102,7 @@ def test_a_recording_that_lost_a_segment_has_no_score(model, corpus, evaluation,
 
 
 def test_codes_are_counted(model, corpus, evaluation):
-    codes = [encode_file(model, corpus / file.path).codes for file in evaluation.files]
+    codes = [Codec(model).encode_file(corpus / file.path).codes for file in evaluation.files]
     joined = np.concatenate([np.concatenate(list(code), axis=-1) for code in codes], axis=-1)  # (K, all frames)
     sizes = model.quantizer.codebook_sizes
     counts = [np.bincount(row, minlength=size) for row, size in zip(joined, sizes, strict=True)]

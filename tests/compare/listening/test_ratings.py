@@ -59,5 +59,5 @@ def test_what_cannot_be_written(tmp_path):
     with pytest.raises(DataError, match="not readable as ratings"):
         add_ratings(tmp_path, [RATING])
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(FileExistsError):
         add_ratings(tmp_path / "file/ratings.csv", [RATING])
