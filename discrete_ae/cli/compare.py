@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from discrete_ae.cli.options import Device, DeviceOption
+from discrete_ae.cli.ratings import summarize_ratings
 from discrete_ae.errors import UsageError
 from discrete_ae.evaluation.quantities import ALL, NAMES, SCORES
 
@@ -25,8 +26,9 @@ def compare(
         typer.Argument(metavar="RUN", show_default=False, help="Folders of runs, or of several, as of a sweep."),
     ],
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="REPORT", show_default=False, help="The folder for the report.")
-    ],
+        Path | None,
+        typer.Option("--out", "-o", metavar="REPORT", show_default=False, help="The folder for the report."),
+    ] = None,
     data: Annotated[
         list[Path] | None,
         typer.Option(metavar="DATA", show_default="what the runs were validated on", help="Recordings to compare on."),
@@ -61,6 +63,10 @@ def compare(
         int | None, typer.Option(min=1, show_default="one a core, at most 16", help="Segments scored at a time.")
     ] = None,
     title: Annotated[str, typer.Option(help="Of the page.")] = TITLE,
+    ratings: Annotated[
+        bool,
+        typer.Option("--ratings", help="Summarize ratings that the page saved: RUN are CSV files, REPORT is one, too."),
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Evaluate again what was, and write into any folder.")
     ] = False,
@@ -79,6 +85,10 @@ def compare(
     another --sort-by is quick. A run that fails is named, the others are compared;
     a recording that cannot be read is named, too, and the exit status is 1.
     """
+    if ratings:
+        return summarize_ratings(inputs, out)
+    if out is None:
+        raise UsageError("missing --out, the folder for the report")
     from rich.console import Console
 
     from discrete_ae.cli.compare_recordings import recordings_of, trained_on

@@ -50,7 +50,7 @@ def visit(browser: Any, complaints: list[str], tmp_path: Path) -> Iterator[Calla
     def visit(html: str, **options: Any) -> Any:
         path = tmp_path / "a page.html"
         path.write_text(html, encoding="utf-8")
-        context = browser.new_context(**{"offline": True} | options)
+        context = browser.new_context(offline=True, **options)
         context.set_default_timeout(10_000)
         contexts.append(context)
         page = context.new_page()

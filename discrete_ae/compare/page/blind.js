@@ -1,0 +1,252 @@
+"use strict";
+
+/* The blind test, at #blind, or at #blind:2,3 of the second and third method alone. It takes the place of the report,
+   whose elements are not in the document meanwhile. The player knows the sounds of a trial by numbers, 0 the reference. */
+{
+  const CODES = [..."1234567890"].map((digit) => `Digit${digit}`).concat("Minus", "Equal");
+  const COLUMNS = ["listener", "time", "report", "material", "trials", "trial", "clip", "position", "condition", "label", "rating", "comment"];
+  const [report, title] = [[...document.body.childNodes], document.title];
+  const blind = document.getElementById("blind");
+  const bar = document.querySelector(".transport");
+  const boxes = [...document.querySelectorAll("#choice input")]; // of the methods
+  const { material } = blind.dataset;
+  const find = (selector) => blind.querySelector(selector);
+  const part = (name) => find(`[data-part=${name}]`);
+  const [listener, comment, next] = [find("[name=listener]"), find("[name=comment]"), part("next")];
+
+  let trials = []; // {clip, conditions}: practice, and then what is rated
+  let number = 0; // of the trial
+  let place = ""; // where the session is kept
+  let session = null; // grades, comments and times by number of the trial; how many are done; whether they are saved
+  let rows = []; // of the page: a button and, but for the reference, a slider
+
+  /* A number that follows from words (FNV-1a, its bits mixed as in MurmurHash3), for an order that looks random. */
+  const rank = (...words) => {
+    let hash = 0x811c9dc5;
+    for (const byte of new TextEncoder().encode(words.join("\n"))) hash = Math.imul(hash ^ byte, 0x01000193);
+    for (const [shift, factor] of [[16, 0x85ebca6b], [13, 0xc2b2ae35], [16, 1]])
+      hash = Math.imul(hash ^ (hash >>> shift), factor);
+    return hash >>> 0;
+  };
+  const shuffled = (items, rankOf) => [...items].sort((a, b) => rankOf(a) - rankOf(b));
+
+  const chosen = () => boxes.filter((box) => box.checked).map((box) => box.value);
+  const conditions = () => {
+    const methods = boxes.map((box) => box.value);
+    const anchors = [...clips[0].sounds.keys()].filter((key) => key !== "original" && !methods.includes(key));
+    return ["reference", ...anchors, ...chosen()];
+  };
+  const labelOf = (key) => (key === "reference" ? "hidden reference" : clips[0].sounds.get(key).dataset.label);
+
+  const screen = (name) => {
+    for (const each of blind.querySelectorAll("[data-screen]")) each.hidden = each.dataset.screen !== name;
+    find(`[data-screen=${name}] h2`)?.focus();
+  };
+
+  /* Take up a listener's session where it was left, or begin it. */
+  const open = () => {
+    const code = listener.value.trim().replace(/\s+/g, " ");
+    const trial = (clip, ...words) => ({
+      clip,
+      conditions: shuffled(conditions(), (key) => rank(material, code, clip.name, ...words, key)),
+    });
+    trials = shuffled(clips, (clip) => rank(material, code, clip.name)).map((clip) => trial(clip));
+    trials.unshift(trial(trials.at(-1).clip, "practice"));
+    place = ["discrete-ae-ratings", material, chosen(), code].join(" ");
+    session = { code, done: 0, saved: false, grades: trials.map(() => []), comments: trials.map(() => ""), times: [] };
+    try {
+      Object.assign(session, JSON.parse(localStorage.getItem(place)));
+    } catch {} // `keep` says so
+    session.grades[0] = [];
+    keep();
+  };
+
+  const keep = () => {
+    try {
+      localStorage.setItem(place, JSON.stringify(session));
+    } catch {
+      find("[role=alert]").hidden = false;
+    }
+  };
+
+  const enter = (next) => {
+    player.unload();
+    number = next;
+    if (number === trials.length) return finish();
+    player.loop = true;
+    for (const old of blind.querySelectorAll(".conditions > .row")) old.remove();
+    rows = [{ button: find("[data-number]") }, ...trials[number].conditions.map((_, i) => addRow(i + 1))];
+    comment.value = session.comments[number];
+    find("h2").textContent = view.names()[0];
+    Object.assign(find("progress"), { max: trials.length - 1, value: session.done });
+    screen("trial");
+    update();
+  };
+
+  const addRow = (i) => {
+    const made = find("template").content.cloneNode(true);
+    const [button, track, shown] = made.children;
+    const slider = track.firstElementChild;
+    const grades = session.grades[number];
+    const show = () => {
+      const isRated = Number.isInteger(grades[i - 1]);
+      if (isRated) slider.value = grades[i - 1];
+      slider.classList.toggle("rated", isRated);
+      slider.setAttribute("aria-valuetext", isRated ? slider.value : "not rated");
+      shown.textContent = isRated ? slider.value : "–";
+    };
+    const rate = () => {
+      grades[i - 1] = Number(slider.value);
+      keep();
+      show();
+      update();
+    };
+    button.lastElementChild.textContent = i;
+    button.setAttribute("aria-label", `Version ${i}`);
+    slider.setAttribute("aria-label", `Rating of version ${i}`);
+    button.addEventListener("click", () => press(i));
+    slider.addEventListener("input", rate);
+    slider.addEventListener("keydown", (event) => event.key === "Enter" && rate());
+    slider.addEventListener("click", (event) => {
+      event.stopPropagation();
+      rate();
+    });
+    track.addEventListener("click", () => listen(i)); // of a slider that is not to be moved now
+    find(".conditions").append(made);
+    show();
+    return { button, slider };
+  };
+
+  const update = () => {
+    const missing = trials[number].conditions.flatMap((_, i) => (session.grades[number][i] == null ? [i + 1] : []));
+    next.disabled = number > 0 && missing.length > 0;
+    next.textContent = number ? "Next recording" : "End practice";
+    part("missing").textContent = missing.length ? `still to be rated: ${missing.join(", ")}` : "";
+    find("[data-save]").disabled = !session.done;
+  };
+
+  const listen = (i) => {
+    if (!rows[i]) return;
+    const { clip, conditions } = trials[number];
+    const keys = ["original", ...conditions.map((key) => (key === "reference" ? "original" : key))];
+    player.listen(trials[number], () => new Map(keys.map((key, j) => [j, bytes(clip.sounds.get(key))])), i);
+    (rows[i].slider ?? rows[i].button).focus({ preventScroll: true });
+  };
+
+  const press = (i) => {
+    if (player.playing && player.current === i) player.pause();
+    else listen(i);
+  };
+
+  const finish = () => {
+    screen("end");
+    part("result").hidden = !session.saved;
+    if (!session.saved) return;
+    const rated = trials.slice(1);
+    const lines = conditions().map((key) => [
+      labelOf(key),
+      ...rated.map((trial, i) => session.grades[i + 1][trial.conditions.indexOf(key)]),
+    ]);
+    const table = part("result").querySelector("table");
+    table.replaceChildren();
+    for (const line of [["", ...rated.map((trial) => trial.clip.name)], ...lines]) {
+      const row = table.insertRow();
+      for (const text of line) row.insertCell().textContent = text;
+    }
+  };
+
+  const save = () => {
+    const lines = [COLUMNS];
+    for (let n = 1; n <= session.done; n++) {
+      const { clip, conditions } = trials[n];
+      const about = [session.code, session.times[n], title, material, trials.length - 1, n, clip.name];
+      conditions.forEach((key, i) =>
+        lines.push([...about, i + 1, key, labelOf(key), session.grades[n][i], session.comments[n]]),
+      );
+    }
+    const text = lines.map((line) => line.map((value) => `"${String(value).replaceAll('"', '""')}"`).join(",") + "\n");
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob(text, { type: "text/csv" }));
+    link.download = `ratings-${session.code.replace(/[^\p{L}\p{N}]+/gu, "-")}.csv`;
+    link.click();
+    session.saved = session.done === trials.length - 1;
+    keep();
+    if (session.saved) finish();
+  };
+
+  const view = {
+    names: (key) => [
+      number ? `Recording ${number} of ${trials.length - 1}` : "Practice, not saved",
+      key ? `Version ${key}` : "Reference",
+    ],
+
+    show(key) {
+      rows.forEach(({ button, slider }, i) => {
+        const isHeard = i === key;
+        button.classList.toggle("current", isHeard);
+        button.setAttribute("aria-pressed", isHeard && (player.playing || player.wanted !== null));
+        if (slider) slider.disabled = !isHeard; // only what is heard can be rated: BS.1534-3 §5.4 and attachment 2
+      });
+    },
+
+    hears({ target, code, key }) {
+      if (find("[data-screen=trial]").hidden || target === comment) return false;
+      const i = CODES.indexOf(code.replace("Numpad", "Digit"));
+      if (i >= 0) listen(i + 1);
+      else if (key === "r" || key === "R") listen(0);
+      else if (key === "n" || key === "N") next.click();
+      return true;
+    },
+  };
+
+  /* Show the test or the report, as the address says. */
+  const arrive = () => {
+    const asked = /^#blind(?::([\d,]*))?$/.exec(location.hash);
+    if (!asked && transport.view !== view) return;
+    player.unload();
+    transport.view = asked ? view : transport.report;
+    document.documentElement.classList.toggle("blind", asked !== null);
+    document.title = asked ? "Blind listening" : title;
+    document.body.replaceChildren(...(asked ? [blind, bar] : report));
+    blind.hidden = !asked;
+    if (!asked) return document.getElementById(location.hash.slice(1))?.scrollIntoView();
+    const numbers = asked[1]?.split(",");
+    boxes.forEach((box, i) => (box.checked = numbers ? numbers.includes(`${i + 1}`) : box.checked));
+    part("extent").textContent =
+      `Recordings: ${clips.length}. You hear each in ${conditions().length} versions, under numbers that mean something ` +
+      "else every time, and rate them beside the reference.";
+    screen("start");
+  };
+
+  find("form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    open();
+    enter(event.submitter.value === "practice" ? 0 : session.done + 1);
+  });
+  find("[data-number]").addEventListener("click", () => press(0));
+  comment.addEventListener("input", () => {
+    session.comments[number] = comment.value;
+    keep();
+  });
+  next.addEventListener("click", () => {
+    if (!number) {
+      player.unload();
+      return screen("start");
+    }
+    session.times[number] = new Date().toISOString();
+    session.done = number;
+    keep();
+    enter(number + 1);
+  });
+  for (const button of blind.querySelectorAll("[data-save]")) button.addEventListener("click", save);
+
+  const most = Number(document.getElementById("choice").dataset.most);
+  document.getElementById("choice").addEventListener("change", ({ target }) => {
+    if (chosen().length > most) target.checked = false;
+    const numbers = boxes.flatMap((box, i) => (box.checked ? [i + 1] : []));
+    document.querySelector("#choice a").href = `#blind:${numbers}`;
+  });
+
+  addEventListener("hashchange", arrive);
+  arrive();
+}

@@ -1,0 +1,105 @@
+"use strict";
+
+/* The button that changes between light and dark. Without it the page follows the system. */
+{
+  const root = document.documentElement;
+  const button = document.querySelector("[data-theme-button]");
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : system.matches);
+  const show = () => {
+    button.textContent = isDark() ? "Light colors" : "Dark colors";
+  };
+  button.addEventListener("click", () => {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    try {
+      localStorage.setItem("discrete-ae-theme", root.dataset.theme);
+    } catch {} // then the choice lasts as long as the page is open
+    show();
+  });
+  system.addEventListener("change", show);
+  show();
+  button.hidden = false;
+}
+
+/* A button in every heading of the table sorts by its column. The column's `data-first` says which way the first press
+   sorts; cells without a value come last both ways; equal ones keep their order. */
+for (const table of document.querySelectorAll("table.sortable")) {
+  const headings = [...table.tHead.rows[0].cells];
+  const given = [...table.tBodies[0].rows];
+  const status = table.closest("section").querySelector("[role=status]");
+
+  const compare = (first, second) =>
+    Number.isNaN(Number(first)) || Number.isNaN(Number(second))
+      ? first.localeCompare(second, undefined, { numeric: true })
+      : Number(first) - Number(second);
+
+  const sort = (column, direction) => {
+    const sign = direction === "ascending" ? 1 : -1;
+    const value = (row) => row.cells[column].dataset.value;
+    const known = given.filter((row) => value(row) !== "");
+    const missing = given.filter((row) => value(row) === "");
+    table.tBodies[0].append(...known.sort((a, b) => sign * compare(value(a), value(b))), ...missing);
+    for (const heading of headings) heading.removeAttribute("aria-sort");
+    headings[column].setAttribute("aria-sort", direction);
+    status.textContent = `Sorted by ${headings[column].dataset.label}, ${direction}`;
+  };
+
+  headings.forEach((heading, column) => {
+    heading.querySelector("button").addEventListener("click", () => {
+      const before = heading.getAttribute("aria-sort");
+      const opposite = before === "ascending" ? "descending" : "ascending";
+      sort(column, before ? opposite : heading.dataset.first);
+    });
+  });
+
+  // Without this program, and on paper, there are all columns.
+  const more = table.closest("section").querySelector("[data-more-columns]");
+  if (!more) continue;
+  table.classList.add("brief");
+  more.hidden = false;
+  more.addEventListener("click", () => {
+    more.setAttribute("aria-pressed", !table.classList.toggle("brief"));
+  });
+}
+
+/* The choice of a quantity shows its pairs alone. */
+for (const filter of document.querySelectorAll("[data-filter]")) {
+  const rows = [...filter.parentElement.querySelectorAll("tr[data-quantity]")];
+  const select = filter.querySelector("select");
+  const show = () => {
+    for (const row of rows) row.hidden = select.value !== "" && row.dataset.quantity !== select.value;
+    const shown = rows.filter((row) => !row.hidden).length;
+    filter.querySelector("[role=status]").textContent = `${shown} of ${rows.length} shown`;
+  };
+  select.addEventListener("change", show);
+  show();
+  filter.hidden = false;
+}
+
+/* Buttons of attribute `data-enlarge` show the plot of this id in a dialog, as large as its text is easy to read. The
+   plot itself goes there and comes back, so that its ids stay unique. */
+for (const dialog of document.querySelectorAll("dialog.large")) {
+  const stage = dialog.querySelector(".stage");
+  let place = null;
+
+  for (const button of document.querySelectorAll("[data-enlarge]")) {
+    const plot = document.getElementById(button.dataset.enlarge);
+    button.addEventListener("click", () => {
+      place = plot.parentElement;
+      place.style.height = `${place.offsetHeight}px`; // so that the page stays where it is
+      dialog.querySelector("h2").textContent = document.getElementById(`${plot.id}-title`).textContent;
+      stage.append(plot);
+      dialog.showModal();
+      stage.scrollTo(0, 0);
+      stage.focus(); // arrows scroll at once
+    });
+    button.hidden = false;
+  }
+
+  dialog.querySelector("[data-close]").addEventListener("click", () => dialog.close());
+  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close()); // beside it
+  dialog.addEventListener("close", () => {
+    place.append(...stage.children);
+    place.style.height = "";
+  });
+}
