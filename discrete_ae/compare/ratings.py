@@ -17,7 +17,6 @@ Axes: L listeners, K clips, C conditions.
 import csv
 import io
 import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -132,17 +131,10 @@ def summarize(ratings: Sequence[Rating]) -> Summary:
     conditions = []
     for key in order:
         known = np.sort(of[key][~np.isnan(of[key])])
-        behind = (of[methods[0]] if key in methods[1:] else np.nan) - of[key]
+        mean = crossed_interval(of[key])
+        behind = crossed_interval((of[methods[0]] if key in methods[1:] else np.nan) - of[key])
         conditions.append(
-            Condition(
-                key,
-                labels[key],
-                len(known),
-                crossed_interval(of[key]),
-                float(np.median(known)),
-                _quartiles(known),
-                crossed_interval(behind),
-            )
+            Condition(key, labels[key], len(known), mean, float(np.median(known)), _quartiles(known), behind)
         )
     return Summary(conditions, len(listeners), grades.shape[1], excluded)
 
@@ -163,14 +155,10 @@ def remarks(summary: Summary) -> list[str]:
     """Return sentences: who was left out and why, and what the intervals do not say."""
     counted = summary.listeners - len(summary.excluded)
     found = [f"Clips: {summary.clips}. Listeners: {summary.listeners}."]
-    if counted:
-        found += [f"Left out: {who}, who {reason}." for who, reason in summary.excluded.items()]
-    else:
+    found += [f"{'Left out' if counted else 'Unsure'}: {who}, who {why}." for who, why in summary.excluded.items()]
+    if not counted:
         counted = summary.listeners
-        found.append(
-            "The figures say little: the post-screening would leave out every listener, so that nobody is left out. "
-            + " ".join(f"{who} {reason}." for who, reason in summary.excluded.items())
-        )
+        found.append("The post-screening would leave out every listener: the figures are of all, and say little.")
     if counted == 1:
         found.append("The intervals are over clips for this one listener; of other listeners they say nothing.")
     elif counted < _FEW_LISTENERS:
@@ -201,14 +189,12 @@ def as_table(summary: Summary) -> list[list[str]]:
 def _table(ratings: Sequence[Rating], conditions: Sequence[str]) -> tuple[list[str], NDArray[np.float64]]:
     """Return the listeners and their grades (L, K, C), NaN where there is none; the mean of several."""
     listeners, clips = sorted({rating.listener for rating in ratings}), sorted({rating.clip for rating in ratings})
-    given: dict[tuple[int, int, int], list[int]] = defaultdict(list)
-    for rating in ratings:
-        place = listeners.index(rating.listener), clips.index(rating.clip), conditions.index(rating.condition)
-        given[place].append(rating.rating)
-    grades = np.full((len(listeners), len(clips), len(conditions)), np.nan)
-    for place, several in given.items():
-        grades[place] = np.mean(several)
-    return listeners, grades
+    axes = ((listeners, "listener"), (clips, "clip"), (conditions, "condition"))
+    places = tuple([names.index(getattr(rating, name)) for rating in ratings] for names, name in axes)
+    total, count = np.zeros((2, len(listeners), len(clips), len(conditions)))
+    np.add.at(total, places, [rating.rating for rating in ratings])
+    np.add.at(count, places, 1)
+    return listeners, np.where(count, total / np.maximum(count, 1), np.nan)
 
 
 def _excluded(listeners: Sequence[str], grades: Mapping[str, NDArray[np.float64]]) -> dict[str, str]:
@@ -216,35 +202,20 @@ def _excluded(listeners: Sequence[str], grades: Mapping[str, NDArray[np.float64]
 
     They rate the hidden reference below 90 in more than 15 % of the clips, or the mid anchor above 90 in more than 15 %
     of them. A clip on which more than a quarter of the listeners do the latter was hardly changed by the filter, and
-    does not count.
-
-    Args:
-        listeners: names.
-        grades: (L, K) of each condition, NaN where there is none.
+    does not count. `grades` are (L, K) of each condition.
     """
-    excluded: dict[str, str] = {}
-    if MID in grades:
-        mid = grades[MID]
-        rated = ~np.isnan(mid)
-        unchanged = (mid > _GRADE).sum(0) > _SHARE_OF_LISTENERS * rated.sum(0)
-        mid = np.where(unchanged, np.nan, mid)
-        excluded |= _faulty(listeners, mid, mid > _GRADE, f"rated the mid anchor above {_GRADE}")
-    if REFERENCE in grades:
-        reference = grades[REFERENCE]
-        reason = f"rated the hidden reference below {_GRADE}"
-        excluded |= _faulty(listeners, reference, reference < _GRADE, reason)
-    return excluded
-
-
-def _faulty(
-    listeners: Sequence[str], grades: NDArray[np.float64], faults: NDArray[np.bool_], what: str
-) -> dict[str, str]:
-    """Return the listeners with faults in more than the tolerated share of what they rated, with the reason."""
-    counts, rated = faults.sum(1), (~np.isnan(grades)).sum(1)
+    nothing = np.full((len(listeners), 1), np.nan)
+    reference, mid = grades.get(REFERENCE, nothing), grades.get(MID, nothing)
+    was_changed = (mid > _GRADE).sum(0) <= _SHARE_OF_LISTENERS * (~np.isnan(mid)).sum(0)
+    mid = np.where(was_changed, mid, np.nan)
     found = {}
-    for who, count, total in zip(listeners, counts, rated, strict=True):
-        if count > _TOLERATED_SHARE * total:
-            found[who] = f"{what} in {count} of {total} clips"
+    for what, rated, faults in (
+        (f"rated the mid anchor above {_GRADE}", mid, mid > _GRADE),
+        (f"rated the hidden reference below {_GRADE}", reference, reference < _GRADE),
+    ):
+        for who, count, total in zip(listeners, faults.sum(1), (~np.isnan(rated)).sum(1), strict=True):
+            if count > _TOLERATED_SHARE * total:
+                found[who] = f"{what} in {count} of {total} clips"
     return found
 
 

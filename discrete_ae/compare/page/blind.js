@@ -4,7 +4,6 @@
    whose elements are not in the document meanwhile. The player knows the sounds of a trial by numbers, 0 the reference. */
 {
   const CODES = [..."1234567890"].map((digit) => `Digit${digit}`).concat("Minus", "Equal");
-  const COLUMNS = ["listener", "time", "report", "material", "trials", "trial", "clip", "position", "condition", "label", "rating", "comment"];
   const [report, title] = [[...document.body.childNodes], document.title];
   const blind = document.getElementById("blind");
   const bar = document.querySelector(".transport");
@@ -12,13 +11,13 @@
   const { material } = blind.dataset;
   const find = (selector) => blind.querySelector(selector);
   const part = (name) => find(`[data-part=${name}]`);
-  const [listener, comment, next] = [find("[name=listener]"), find("[name=comment]"), part("next")];
+  const [listener, comment, next, list, result] = ["listener", "comment", "next", "list", "result"].map(part);
+  const [buttons, sliders] = ["button", "input"].map((tag) => () => [...list.querySelectorAll(tag)]);
 
   let trials = []; // {clip, conditions}: practice, and then what is rated
   let number = 0; // of the trial
   let place = ""; // where the session is kept
   let session = null; // grades, comments and times by number of the trial; how many are done; whether they are saved
-  let rows = []; // of the page: a button and, but for the reference, a slider
 
   /* A number that follows from words (FNV-1a, its bits mixed as in MurmurHash3), for an order that looks random. */
   const rank = (...words) => {
@@ -29,7 +28,6 @@
     return hash >>> 0;
   };
   const shuffled = (items, rankOf) => [...items].sort((a, b) => rankOf(a) - rankOf(b));
-
   const chosen = () => boxes.filter((box) => box.checked).map((box) => box.value);
   const conditions = () => {
     const methods = boxes.map((box) => box.value);
@@ -46,12 +44,9 @@
   /* Take up a listener's session where it was left, or begin it. */
   const open = () => {
     const code = listener.value.trim().replace(/\s+/g, " ");
-    const trial = (clip, ...words) => ({
-      clip,
-      conditions: shuffled(conditions(), (key) => rank(material, code, clip.name, ...words, key)),
-    });
-    trials = shuffled(clips, (clip) => rank(material, code, clip.name)).map((clip) => trial(clip));
-    trials.unshift(trial(trials.at(-1).clip, "practice"));
+    const draw = (clip, words) => shuffled(conditions(), (key) => rank(material, code, clip.name, ...words, key));
+    const drawn = shuffled(clips, (clip) => rank(material, code, clip.name));
+    trials = [drawn.at(-1), ...drawn].map((clip, i) => ({ clip, conditions: draw(clip, i ? [] : ["practice"]) }));
     place = ["discrete-ae-ratings", material, chosen(), code].join(" ");
     session = { code, done: 0, saved: false, grades: trials.map(() => []), comments: trials.map(() => ""), times: [] };
     try {
@@ -69,13 +64,18 @@
     }
   };
 
-  const enter = (next) => {
+  const enter = (trial) => {
     player.unload();
-    number = next;
+    number = trial;
     if (number === trials.length) return finish();
-    player.loop = true;
-    for (const old of blind.querySelectorAll(".conditions > .row")) old.remove();
-    rows = [{ button: find("[data-number]") }, ...trials[number].conditions.map((_, i) => addRow(i + 1))];
+    for (const old of list.querySelectorAll(".row")) old.remove();
+    trials[number].conditions.forEach((_, i) => {
+      list.append(list.querySelector("template").content.cloneNode(true));
+      buttons().at(-1).lastElementChild.textContent = i + 1;
+      buttons().at(-1).setAttribute("aria-label", `Version ${i + 1}`);
+      sliders().at(-1).setAttribute("aria-label", `Rating of version ${i + 1}`);
+    });
+    player.repeat(true);
     comment.value = session.comments[number];
     find("h2").textContent = view.names()[0];
     Object.assign(find("progress"), { max: trials.length - 1, value: session.done });
@@ -83,86 +83,60 @@
     update();
   };
 
-  const addRow = (i) => {
-    const made = find("template").content.cloneNode(true);
-    const [button, track, shown] = made.children;
-    const slider = track.firstElementChild;
-    const grades = session.grades[number];
-    const show = () => {
-      const isRated = Number.isInteger(grades[i - 1]);
-      if (isRated) slider.value = grades[i - 1];
-      slider.classList.toggle("rated", isRated);
-      slider.setAttribute("aria-valuetext", isRated ? slider.value : "not rated");
-      shown.textContent = isRated ? slider.value : "–";
-    };
-    const rate = () => {
-      grades[i - 1] = Number(slider.value);
-      keep();
-      show();
-      update();
-    };
-    button.lastElementChild.textContent = i;
-    button.setAttribute("aria-label", `Version ${i}`);
-    slider.setAttribute("aria-label", `Rating of version ${i}`);
-    button.addEventListener("click", () => press(i));
-    slider.addEventListener("input", rate);
-    slider.addEventListener("keydown", (event) => event.key === "Enter" && rate());
-    slider.addEventListener("click", (event) => {
-      event.stopPropagation();
-      rate();
-    });
-    track.addEventListener("click", () => listen(i)); // of a slider that is not to be moved now
-    find(".conditions").append(made);
-    show();
-    return { button, slider };
-  };
-
+  /* Show what is rated. */
   const update = () => {
-    const missing = trials[number].conditions.flatMap((_, i) => (session.grades[number][i] == null ? [i + 1] : []));
+    const missing = [];
+    sliders().forEach((slider, i) => {
+      const grade = session.grades[number][i];
+      const isRated = Number.isInteger(grade);
+      if (isRated) slider.value = grade;
+      else missing.push(i + 1);
+      slider.classList.toggle("rated", isRated);
+      slider.setAttribute("aria-valuetext", isRated ? grade : "not rated");
+      slider.parentElement.nextElementSibling.textContent = isRated ? grade : "–";
+    });
     next.disabled = number > 0 && missing.length > 0;
     next.textContent = number ? "Next recording" : "End practice";
     part("missing").textContent = missing.length ? `still to be rated: ${missing.join(", ")}` : "";
     find("[data-save]").disabled = !session.done;
   };
 
-  const listen = (i) => {
-    if (!rows[i]) return;
-    const { clip, conditions } = trials[number];
-    const keys = ["original", ...conditions.map((key) => (key === "reference" ? "original" : key))];
-    player.listen(trials[number], () => new Map(keys.map((key, j) => [j, bytes(clip.sounds.get(key))])), i);
-    (rows[i].slider ?? rows[i].button).focus({ preventScroll: true });
+  const rate = (slider) => {
+    session.grades[number][sliders().indexOf(slider)] = Number(slider.value);
+    keep();
+    update();
   };
 
-  const press = (i) => {
-    if (player.playing && player.current === i) player.pause();
-    else listen(i);
+  const listen = (i) => {
+    const { clip, conditions } = trials[number];
+    if (i > conditions.length) return;
+    const keys = ["original", ...conditions.map((key) => (key === "reference" ? "original" : key))];
+    player.listen(trials[number], () => new Map(keys.map((key, j) => [j, bytes(clip.sounds.get(key))])), i);
+    (sliders()[i - 1] ?? buttons()[0]).focus({ preventScroll: true });
   };
 
   const finish = () => {
     screen("end");
-    part("result").hidden = !session.saved;
+    result.hidden = !session.saved;
     if (!session.saved) return;
-    const rated = trials.slice(1);
-    const lines = conditions().map((key) => [
-      labelOf(key),
-      ...rated.map((trial, i) => session.grades[i + 1][trial.conditions.indexOf(key)]),
-    ]);
-    const table = part("result").querySelector("table");
+    const table = result.querySelector("table");
     table.replaceChildren();
-    for (const line of [["", ...rated.map((trial) => trial.clip.name)], ...lines]) {
+    for (const key of ["", ...conditions()]) {
       const row = table.insertRow();
-      for (const text of line) row.insertCell().textContent = text;
+      row.insertCell().textContent = key && labelOf(key);
+      trials.slice(1).forEach((trial, i) => {
+        const grade = session.grades[i + 1][trial.conditions.indexOf(key)];
+        row.insertCell().textContent = key ? grade : trial.clip.name;
+      });
     }
   };
 
   const save = () => {
-    const lines = [COLUMNS];
+    const lines = ["listener,time,report,material,trials,trial,clip,position,condition,label,rating,comment".split(",")];
     for (let n = 1; n <= session.done; n++) {
-      const { clip, conditions } = trials[n];
-      const about = [session.code, session.times[n], title, material, trials.length - 1, n, clip.name];
-      conditions.forEach((key, i) =>
-        lines.push([...about, i + 1, key, labelOf(key), session.grades[n][i], session.comments[n]]),
-      );
+      const about = [session.code, session.times[n], title, material, trials.length - 1, n, trials[n].clip.name];
+      const add = (key, i) => lines.push([...about, i + 1, key, labelOf(key), session.grades[n][i], session.comments[n]]);
+      trials[n].conditions.forEach(add);
     }
     const text = lines.map((line) => line.map((value) => `"${String(value).replaceAll('"', '""')}"`).join(",") + "\n");
     const link = document.createElement("a");
@@ -181,12 +155,12 @@
     ],
 
     show(key) {
-      rows.forEach(({ button, slider }, i) => {
-        const isHeard = i === key;
-        button.classList.toggle("current", isHeard);
-        button.setAttribute("aria-pressed", isHeard && (player.playing || player.wanted !== null));
-        if (slider) slider.disabled = !isHeard; // only what is heard can be rated: BS.1534-3 §5.4 and attachment 2
+      buttons().forEach((button, i) => {
+        button.classList.toggle("current", i === key);
+        button.setAttribute("aria-pressed", i === key && (player.playing || player.wanted !== null));
       });
+      // Only what is heard can be rated: BS.1534-3 §5.4 and attachment 2.
+      sliders().forEach((slider, i) => (slider.disabled = i + 1 !== key));
     },
 
     hears({ target, code, key }) {
@@ -223,16 +197,22 @@
     open();
     enter(event.submitter.value === "practice" ? 0 : session.done + 1);
   });
-  find("[data-number]").addEventListener("click", () => press(0));
+  list.addEventListener("input", ({ target }) => rate(target));
+  list.addEventListener("keydown", ({ target, key }) => key === "Enter" && target.type === "range" && rate(target));
+  list.addEventListener("click", ({ target }) => {
+    const i = buttons().indexOf(target.closest("button"));
+    if (i >= 0 && player.playing && player.current === i) player.pause();
+    else if (i >= 0) listen(i);
+    else if (target.type === "range") rate(target);
+    else if (target.matches(".track")) listen(sliders().indexOf(target.firstElementChild) + 1); // it was not heard yet
+  });
   comment.addEventListener("input", () => {
     session.comments[number] = comment.value;
     keep();
   });
   next.addEventListener("click", () => {
-    if (!number) {
-      player.unload();
-      return screen("start");
-    }
+    player.unload();
+    if (!number) return screen("start");
     session.times[number] = new Date().toISOString();
     session.done = number;
     keep();

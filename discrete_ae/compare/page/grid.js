@@ -39,7 +39,7 @@ const transport = { view: null };
     bar.hidden = !isThere;
     document.body.classList.toggle("with-transport", isThere);
     toggle.textContent = player.playing ? "Pause" : "Play";
-    loop.setAttribute("aria-pressed", player.loop);
+    loop.setAttribute("aria-pressed", player.looping);
     slider.max = player.duration || 1;
     transport.view.show(player.wanted?.key ?? player.current);
     if (isThere) {
@@ -59,14 +59,12 @@ const transport = { view: null };
   transport.holds = (target) => bar.contains(target);
 
   toggle.addEventListener("click", transport.toggle);
-  loop.addEventListener("click", () => {
-    player.loop = !player.loop;
-  });
+  loop.addEventListener("click", () => player.repeat(!player.looping));
   slider.addEventListener("input", () => player.seek(Number(slider.value)));
 
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || !transport.view.hears(event)) return;
-    if (event.key === "l" || event.key === "L") player.loop = !player.loop;
+    if (event.key === "l" || event.key === "L") player.repeat(!player.looping);
     else if (event.key === "Escape") {
       player.pause();
       player.seek(0);
@@ -79,7 +77,7 @@ const transport = { view: null };
 /* The listening grid: a row for every clip, a button for every version of it. */
 {
   const grid = document.querySelector("[role=grid]");
-  const rows = [...grid.querySelectorAll("tbody [role=row]")];
+  const rows = [...grid.querySelectorAll("[role=row]")];
   const buttonsOf = (row) => [...row.querySelectorAll("button[data-version]")];
   const buttonOf = (row, key) => buttonsOf(row).find((button) => button.dataset.version === key);
 

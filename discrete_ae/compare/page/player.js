@@ -3,8 +3,7 @@
 const FADE_S = 0.005;
 const LEAD_S = 0.02; // the audio clock runs ahead of what the page can tell it
 
-/* 0 to 1 by a raised cosine. */
-const RISE = Float32Array.from({ length: 65 }, (_, i) => (1 - Math.cos((Math.PI * i) / 64)) / 2);
+const RISE = Float32Array.from({ length: 65 }, (_, i) => (1 - Math.cos((Math.PI * i) / 64)) / 2); // raised cosine
 const FALL = RISE.slice().reverse();
 
 /* Plays one clip in several versions, which run in lockstep: all start at one sample of the audio clock, each through a
@@ -29,15 +28,6 @@ class ClipPlayer {
     return (this.audio ??= new AudioContext());
   }
 
-  /* Where everything that is heard comes out; a volume or an analyser can be attached to it. */
-  get output() {
-    if (!this.outputNode) {
-      this.outputNode = this.context.createGain();
-      this.outputNode.connect(this.context.destination);
-    }
-    return this.outputNode;
-  }
-
   /* Seconds; that of the shortest version. 0 where nothing is loaded. */
   get duration() {
     return this.buffers.size ? Math.min(...[...this.buffers.values()].map((buffer) => buffer.duration)) : 0;
@@ -50,16 +40,12 @@ class ClipPlayer {
     return this.looping ? position % this.duration : Math.min(position, this.duration);
   }
 
-  /* Whether the clip begins again at its end. */
-  get loop() {
-    return this.looping;
-  }
-
-  set loop(value) {
+  /* Let the clip begin again at its end, or not. */
+  repeat(value) {
     // The position is counted anew from here, by the new rule.
     const now = this.playing ? this.context.currentTime : 0;
     if (now > this.startedAt) [this.offset, this.startedAt] = [this.position, now];
-    this.looping = Boolean(value);
+    this.looping = value;
     for (const { source } of this.voices.values()) source.loop = this.looping;
     this.onchange();
   }
@@ -160,7 +146,7 @@ class ClipPlayer {
     this.bus = context.createGain();
     this.bus.gain.setValueAtTime(0, this.startedAt);
     this.bus.gain.linearRampToValueAtTime(1, this.startedAt + FADE_S); // no click in the middle of a sound
-    this.bus.connect(this.output);
+    this.bus.connect(context.destination);
     for (const [key, buffer] of this.buffers) {
       const gain = new GainNode(context, { gain: key === this.current ? 1 : 0 });
       const source = new AudioBufferSourceNode(context, { buffer, loop: this.looping, loopEnd: end });
@@ -196,8 +182,7 @@ function faded(buffer) {
     const samples = buffer.getChannelData(channel);
     for (let i = 0; i < length; i++) {
       const gain = (1 - Math.cos((Math.PI * i) / length)) / 2;
-      samples[i] *= gain;
-      samples[samples.length - 1 - i] *= gain;
+      for (const place of [i, samples.length - 1 - i]) samples[place] *= gain;
     }
   }
   return buffer;

@@ -62,44 +62,10 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
-/* The choice of a quantity shows its pairs alone. */
-for (const filter of document.querySelectorAll("[data-filter]")) {
-  const rows = [...filter.parentElement.querySelectorAll("tr[data-quantity]")];
-  const select = filter.querySelector("select");
-  const show = () => {
-    for (const row of rows) row.hidden = select.value !== "" && row.dataset.quantity !== select.value;
-    const shown = rows.filter((row) => !row.hidden).length;
-    filter.querySelector("[role=status]").textContent = `${shown} of ${rows.length} shown`;
-  };
-  select.addEventListener("change", show);
-  show();
-  filter.hidden = false;
-}
-
-/* Buttons of attribute `data-enlarge` show the plot of this id in a dialog, as large as its text is easy to read. The
-   plot itself goes there and comes back, so that its ids stay unique. */
-for (const dialog of document.querySelectorAll("dialog.large")) {
-  const stage = dialog.querySelector(".stage");
-  let place = null;
-
-  for (const button of document.querySelectorAll("[data-enlarge]")) {
-    const plot = document.getElementById(button.dataset.enlarge);
-    button.addEventListener("click", () => {
-      place = plot.parentElement;
-      place.style.height = `${place.offsetHeight}px`; // so that the page stays where it is
-      dialog.querySelector("h2").textContent = document.getElementById(`${plot.id}-title`).textContent;
-      stage.append(plot);
-      dialog.showModal();
-      stage.scrollTo(0, 0);
-      stage.focus(); // arrows scroll at once
-    });
-    button.hidden = false;
-  }
-
-  dialog.querySelector("[data-close]").addEventListener("click", () => dialog.close());
-  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close()); // beside it
-  dialog.addEventListener("close", () => {
-    place.append(...stage.children);
-    place.style.height = "";
+/* A plot is as wide as its card, or as large as its text is easy to read. */
+for (const button of document.querySelectorAll("[data-enlarge]")) {
+  button.addEventListener("click", () => {
+    button.setAttribute("aria-pressed", button.closest("figure").classList.toggle("large"));
   });
+  button.hidden = false;
 }
