@@ -108,9 +108,6 @@ def test_the_best_of_a_column_is_a_method_and_only_where_one_way_is_better():
     assert [best(ROWS, column) for column in COLUMNS] == [{"fourier"}, {"ste"}, set()]
     given = [Cell(0.5, "0.5", is_best=False), Cell(0.6, "0.6", is_best=True), Cell(0.7, "0.7")]
     assert best([Row(cell.text, {"mel": cell}, False, "") for cell in given], COLUMNS[0]) == {"0.6"}
-
-
-def test_nothing_is_best_of_one_and_equals_are_best_together():
     for values, expected in (([0.5], []), ([0.5, None], []), ([0.7, 0.5, 0.5], [1, 2])):
         rows = [row(str(number), value, None, None) for number, value in enumerate(values)]
         assert best(rows, COLUMNS[0]) == {str(number) for number in expected}

@@ -38,6 +38,7 @@
 
   const screen = (name) => {
     for (const each of blind.querySelectorAll("[data-screen]")) each.hidden = each.dataset.screen !== name;
+    scrollTo({ top: 0, behavior: "instant" });
     find(`[data-screen=${name}] h2`)?.focus();
   };
 

@@ -19,35 +19,30 @@ const transport = { view: null };
   const seconds = (value) => value.toFixed(1);
   let frames = 0;
 
-  const say = (text) => {
-    if (text !== status.textContent) status.textContent = text;
-  };
-
   const follow = () => {
     cancelAnimationFrame(frames);
     const { position, duration, playing } = player;
     document.documentElement.style.setProperty("--position", duration ? position / duration : 0);
     slider.value = position;
     part("time").textContent = `${seconds(position)} / ${seconds(duration)} s`;
-    const text = `${Math.floor(position)} of ${seconds(duration)} seconds`;
-    if (slider.getAttribute("aria-valuetext") !== text) slider.setAttribute("aria-valuetext", text);
+    slider.setAttribute("aria-valuetext", `${Math.floor(position)} of ${seconds(duration)} seconds`);
     if (playing) frames = requestAnimationFrame(follow);
   };
 
   player.onchange = (problem) => {
-    const isThere = player.clip !== null;
-    bar.hidden = !isThere;
-    document.body.classList.toggle("with-transport", isThere);
+    bar.hidden = !player.clip && !problem;
+    document.body.classList.toggle("with-transport", !bar.hidden);
     toggle.textContent = player.playing ? "Pause" : "Play";
     loop.setAttribute("aria-pressed", player.looping);
     slider.max = player.duration || 1;
-    transport.view.show(player.wanted?.key ?? player.current);
-    if (isThere) {
-      const [clip, version] = transport.view.names(player.wanted?.key ?? player.current);
-      part("clip").textContent = clip;
-      part("version").textContent = version;
-      say(player.wanted ? "Loading" : `${player.playing ? "Playing" : "Paused"}: ${clip}, ${version}`);
-    } else if (problem) say(`This clip does not play: ${problem.message}`);
+    const key = player.wanted?.key ?? player.current;
+    const [clip, version] = player.clip ? transport.view.names(key) : ["", problem?.message];
+    part("clip").textContent = clip;
+    part("version").textContent = version;
+    const state = player.wanted ? "Loading" : player.playing ? "Playing" : "Paused";
+    const text = problem?.message ?? (player.clip ? `${state}: ${clip}, ${version}` : "");
+    if (text !== status.textContent) status.textContent = text; // which is read out
+    transport.view.show(key);
     follow();
   };
 

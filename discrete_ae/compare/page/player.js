@@ -126,7 +126,7 @@ class ClipPlayer {
       try {
         return [key, faded(await this.context.decodeAudioData(file))];
       } catch (error) {
-        throw new Error(`${key} cannot be decoded by this browser (${error.message})`);
+        throw new Error(`This clip does not play: ${key} cannot be decoded by this browser (${error.message})`);
       }
     });
     return new Map(await Promise.all(decoded));

@@ -18,7 +18,6 @@
   });
   system.addEventListener("change", show);
   show();
-  button.hidden = false;
 }
 
 /* A button in every heading of the table sorts by its column. The column's `data-first` says which way the first press
@@ -51,21 +50,11 @@ for (const table of document.querySelectorAll("table.sortable")) {
       sort(column, before ? opposite : heading.dataset.first);
     });
   });
-
-  // Without this program, and on paper, there are all columns.
-  const more = table.closest("section").querySelector("[data-more-columns]");
-  if (!more) continue;
-  table.classList.add("brief");
-  more.hidden = false;
-  more.addEventListener("click", () => {
-    more.setAttribute("aria-pressed", !table.classList.toggle("brief"));
-  });
 }
 
-/* A plot is as wide as its card, or as large as its text is easy to read. */
-for (const button of document.querySelectorAll("[data-enlarge]")) {
+/* Buttons that show more: minor columns of the table, or a plot as large as its text is easy to read. */
+for (const button of document.querySelectorAll("[data-more]")) {
   button.addEventListener("click", () => {
-    button.setAttribute("aria-pressed", button.closest("figure").classList.toggle("large"));
+    button.setAttribute("aria-pressed", button.closest("section, figure").classList.toggle("more"));
   });
-  button.hidden = false;
 }
