@@ -7,7 +7,8 @@
   const [report, title] = [[...document.body.childNodes], document.title];
   const blind = document.getElementById("blind");
   const bar = document.querySelector(".transport");
-  const boxes = [...document.querySelectorAll("#choice input")]; // of the methods
+  const choice = document.getElementById("choice");
+  const boxes = [...choice.querySelectorAll("input")]; // of the methods
   const { material } = blind.dataset;
   const find = (selector) => blind.querySelector(selector);
   const part = (name) => find(`[data-part=${name}]`);
@@ -221,11 +222,9 @@
   });
   for (const button of blind.querySelectorAll("[data-save]")) button.addEventListener("click", save);
 
-  const most = Number(document.getElementById("choice").dataset.most);
-  document.getElementById("choice").addEventListener("change", ({ target }) => {
-    if (chosen().length > most) target.checked = false;
-    const numbers = boxes.flatMap((box, i) => (box.checked ? [i + 1] : []));
-    document.querySelector("#choice a").href = `#blind:${numbers}`;
+  choice.addEventListener("change", ({ target }) => {
+    if (chosen().length > choice.dataset.most) target.checked = false;
+    choice.querySelector("a").href = `#blind:${boxes.flatMap((box, i) => (box.checked ? [i + 1] : []))}`;
   });
 
   addEventListener("hashchange", arrive);

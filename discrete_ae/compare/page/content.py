@@ -8,7 +8,7 @@ ORIGINAL = "original"
 
 
 class Column(NamedTuple):
-    """Of the table."""
+    """A column of the table."""
 
     key: str
     label: str

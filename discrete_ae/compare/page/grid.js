@@ -51,7 +51,6 @@ const transport = { view: null };
     if (player.playing) player.pause();
     else player.play();
   };
-  transport.holds = (target) => bar.contains(target);
 
   toggle.addEventListener("click", transport.toggle);
   loop.addEventListener("click", () => player.repeat(!player.looping));
@@ -105,7 +104,7 @@ const transport = { view: null };
 
     hears({ target, key }) {
       const isInGrid = grid.contains(target);
-      if (!player.clip || player.wanted || !(target === document.body || isInGrid || transport.holds(target))) return false;
+      if (!player.clip || player.wanted || !(target === document.body || target.closest("[role=grid], .transport"))) return false;
       const button = /^[0-9]$/.test(key) ? buttonsOf(player.clip)[(Number(key) + 9) % 10] : null;
       if (button && isInGrid) focus(button);
       if (button) player.switchTo(button.dataset.version);
@@ -129,9 +128,8 @@ const transport = { view: null };
     }
   });
 
-  const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
-  STEPS.Home = [0, -Infinity];
-  STEPS.End = [0, Infinity];
+  const ALONG = { ArrowLeft: [0, -1], ArrowRight: [0, 1], Home: [0, -Infinity], End: [0, Infinity] };
+  const STEPS = { ...ALONG, ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 
   grid.addEventListener("keydown", (event) => {
     if (!(event.key in STEPS) || event.ctrlKey || event.metaKey || event.altKey) return;

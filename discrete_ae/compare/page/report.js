@@ -27,10 +27,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   const given = [...table.tBodies[0].rows];
   const status = table.closest("section").querySelector("[role=status]");
 
-  const compare = (first, second) =>
-    Number.isNaN(Number(first)) || Number.isNaN(Number(second))
-      ? first.localeCompare(second, undefined, { numeric: true })
-      : Number(first) - Number(second);
+  const compare = (first, second) => first - second || first.localeCompare(second, undefined, { numeric: true });
 
   const sort = (column, direction) => {
     const sign = direction === "ascending" ? 1 : -1;
