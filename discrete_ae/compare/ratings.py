@@ -155,7 +155,8 @@ def remarks(summary: Summary) -> list[str]:
     """Return sentences: who was left out and why, and what the intervals do not say."""
     counted = summary.listeners - len(summary.excluded)
     found = [f"Clips: {summary.clips}. Listeners: {summary.listeners}."]
-    found += [f"{'Left out' if counted else 'Unsure'}: {who}, who {why}." for who, why in summary.excluded.items()]
+    fate = "Left out" if counted else "Would be left out"
+    found += [f"{fate}: {who}, who {why}." for who, why in summary.excluded.items()]
     if not counted:
         counted = summary.listeners
         found.append("The post-screening would leave out every listener: the figures are of all, and say little.")

@@ -73,6 +73,9 @@ def test_a_report_is_read(visit, html):
     dark = site.evaluate(ground)
     site.reload()
     assert site.evaluate(ground) == dark != light
+    site.goto(f"{site.url}#blindly")  # is not the address of the blind test
+    site.reload()
+    assert site.get_by_role("heading", name="Table").is_visible()
 
 
 def test_versions_are_heard_and_switching_keeps_the_position(visit, html):

@@ -178,10 +178,10 @@
   /* Show the test or the report, as the address says. */
   const arrive = () => {
     const asked = /^#blind(?::([\d,]*))?$/.exec(location.hash);
+    document.documentElement.classList.toggle("blind", asked !== null);
     if (!asked && transport.view !== view) return;
     player.unload();
     transport.view = asked ? view : transport.report;
-    document.documentElement.classList.toggle("blind", asked !== null);
     document.title = asked ? "Blind listening" : title;
     document.body.replaceChildren(...(asked ? [blind, bar] : report));
     blind.hidden = !asked;
