@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from discrete_ae.compare.anchors import anchors
 from discrete_ae.compare.clips import make_version
-from discrete_ae.compare.listening_clips import anchors
 from discrete_ae.compare.page.content import Cell, Clip, Column, Figure, Page, PairRow, Row
 
 RATE = 16000

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from discrete_ae.cli.compare import compare
-from discrete_ae.compare.listening_clips import anchors, low_pass
+from discrete_ae.compare.anchors import anchors, low_pass
 from discrete_ae.compare.ratings import Rating, as_table, cells, read_ratings, remarks, summarize
 from discrete_ae.errors import DataError
 
