@@ -15,6 +15,8 @@ from discrete_ae.cli.evaluate import (
     wide_console,
 )
 from discrete_ae.cli.options import Device, DeviceOption
+from discrete_ae.cli.ratings import summarize_ratings
+from discrete_ae.errors import UsageError
 from discrete_ae.evaluation.scores import NAMES
 
 if TYPE_CHECKING:
@@ -34,8 +36,9 @@ def compare(
         ),
     ],
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="REPORT", show_default=False, help="The folder for the report.")
-    ],
+        Path | None,
+        typer.Option("--out", "-o", metavar="REPORT", show_default=False, help="The folder for the report."),
+    ] = None,
     data: Annotated[
         list[Path] | None,
         typer.Option(metavar="DATA", show_default="what the runs were validated on", help="Recordings to compare on."),
@@ -58,6 +61,10 @@ def compare(
     device: DeviceOption = Device.AUTO,
     jobs: ScoringJobsOption = None,
     title: Annotated[str, typer.Option(help="Of the page.")] = "Discrete audio autoencoders compared",
+    ratings: Annotated[
+        bool,
+        typer.Option("--ratings", help="Summarize ratings that the page saved: RUN are CSV files, REPORT is one, too."),
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Evaluate again what was, and write into any folder.")
     ] = False,
@@ -77,6 +84,10 @@ def compare(
     or on another machine. A run that fails is named, the others are compared; a
     recording that cannot be read is named, too, and the exit status is 1.
     """
+    if ratings:
+        return summarize_ratings(inputs, out)
+    if out is None:
+        raise UsageError("missing --out, the folder for the report")
     from rich.console import Console
 
     from discrete_ae.compare.report import compare_runs

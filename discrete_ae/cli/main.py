@@ -17,7 +17,6 @@ from discrete_ae.cli.encode import encode
 from discrete_ae.cli.evaluate import evaluate
 from discrete_ae.cli.export import export
 from discrete_ae.cli.info import info
-from discrete_ae.cli.listen import listen
 from discrete_ae.errors import UserError, from_system
 
 NAME = "discrete-ae"
@@ -62,7 +61,6 @@ app.command(
     rich_help_panel="Compare",
     epilog=_example("compare logs/compare/TIME -o report", "compare RUN RUN -o report --data recordings"),
 )(compare)
-app.command(rich_help_panel="Compare", epilog=_example("listen report"))(listen)
 app.command(rich_help_panel="Compare", epilog=_example(f"evaluate recordings -o result.json {_EXAMPLE_CHECKPOINT}"))(
     evaluate
 )

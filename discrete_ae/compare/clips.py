@@ -3,28 +3,21 @@
 Axes: C audio channels, N samples.
 """
 
-import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import soundfile
 import torch
-from matplotlib import colormaps
-from numpy.typing import NDArray
-from PIL import Image
 
-from discrete_ae.compare.page.content import ORIGINAL, Clip, Version
+from discrete_ae.compare.anchors import anchors
+from discrete_ae.compare.page.content import ORIGINAL, Clip
+from discrete_ae.compare.ratings import ANCHORS, REFERENCE
+from discrete_ae.compare.version import make_version
 from discrete_ae.data import read_audio
 from discrete_ae.evaluation.results import Evaluation, SavedClip
 from discrete_ae.metrics import si_sdr_db
-from discrete_ae.metrics.spectrogram import LEVELS_DB, levels_db
-
-SHADES = 64  # of 1.25 dB; more would make the file larger and nothing clearer
-
-Audio = NDArray[np.float32]
 
 
 class Heard(NamedTuple):
@@ -48,7 +41,7 @@ def make_clips(heard: Sequence[Heard], sample_rate: int) -> list[Clip]:
         return []
     keys: list[str] = []
     for one in heard:
-        keys.append(key_of(one.label, {ORIGINAL, *keys}))
+        keys.append(key_of(one.label, {ORIGINAL, REFERENCE, *ANCHORS, *keys}))
     by_place = [{clip.place: clip for clip in one.evaluation.clips} for one in heard]
     common = [place for place in by_place[0] if all(place in clips for clips in by_place)]
     best = max(range(len(heard)), key=lambda i: heard[i].evaluation.sample_rate)
@@ -64,33 +57,9 @@ def make_clips(heard: Sequence[Heard], sample_rate: int) -> list[Clip]:
             versions.append(make_version(key, one.label, audio, sample_rate, note))
         several = sum(place[0] == recording for place in common) > 1
         name = f"{recording}, from {start_s:.1f} s" if several else recording
-        found.append(Clip(name, original.shape[1] / sample_rate, tuple(versions)))
+        seconds = original.shape[1] / sample_rate
+        found.append(Clip(name, seconds, tuple(versions), anchors(original, sample_rate)))
     return found
-
-
-def make_version(key: str, label: str, audio: Audio, sample_rate: int, note: str = "") -> Version:
-    """Return a version as it stands on a page: 16-bit FLAC and a picture of audio (C, N) between -1 and 1, N >= 1."""
-    return Version(key, label, flac(audio, sample_rate), spectrogram_png(audio.mean(axis=0), sample_rate), note)
-
-
-def flac(audio: Audio, sample_rate: int) -> bytes:
-    """Return 16-bit FLAC of audio (C, N). Samples that come from 16 bits are kept exactly, louder ones are clipped."""
-    # Scaled here, by the factor by which they were read: given floats, libsndfile would scale by 32767.
-    samples = np.clip(np.round(audio.astype(np.float64) * 32768), -32768, 32767).astype(np.int16)
-    file = io.BytesIO()
-    soundfile.write(file, samples.T, sample_rate, format="FLAC", subtype="PCM_16")
-    return file.getvalue()
-
-
-def spectrogram_png(audio: Audio, sample_rate: int) -> bytes:
-    """Return a picture of the `levels_db` of audio (N,), a pixel each, without axes: LEVELS_DB from dark to bright."""
-    low, high = LEVELS_DB
-    shades = (levels_db(audio, sample_rate) - low) / (high - low) * SHADES
-    picture = Image.fromarray(np.clip(shades, 0, SHADES - 1).astype(np.uint8)[::-1])
-    picture.putpalette((colormaps["magma"](np.linspace(0, 1, SHADES))[:, :3] * 255).round().astype(np.uint8).tobytes())
-    file = io.BytesIO()
-    picture.save(file, format="PNG", optimize=True)
-    return file.getvalue()
 
 
 def key_of(label: str, taken: set[str]) -> str:

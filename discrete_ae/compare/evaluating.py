@@ -157,7 +157,12 @@ class Evaluator:
             return None
         recordings = {source.name: source.sha256 for source in self.sources}
         versions = self.choice.versions()
-        for path, found in evaluations_in(folder):
+        try:
+            there = list(evaluations_in(folder))
+        except DataError as error:
+            log.warning("%s; what is in this folder is evaluated again", error)
+            there = []
+        for path, found in there:
             said = {**found.settings, **{key: getattr(found, key) for key in ("codec", "sample_rate", "model_hash")}}
             files = {file.path: file.sha256 for file in found.files} | {one.path: one.sha256 for one in found.failures}
             if files == recordings and wanted.items() <= said.items() and versions.items() <= found.versions.items():

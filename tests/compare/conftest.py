@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from discrete_ae.compare.page.render import render
+from tests.compare.pages import page
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -27,9 +30,6 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def html() -> str:
     """A page with something in every section."""
-    from discrete_ae.compare.page.render import render
-    from tests.compare.pages import page
-
     return render(page())
 
 
@@ -50,15 +50,15 @@ def visit(browser: Any, complaints: list[str], tmp_path: Path) -> Iterator[Calla
     def visit(html: str, **options: Any) -> Any:
         path = tmp_path / "a page.html"
         path.write_text(html, encoding="utf-8")
-        context = browser.new_context(**{"offline": True} | options)
+        context = browser.new_context(offline=True, **options)
         context.set_default_timeout(10_000)
         contexts.append(context)
-        page = context.new_page()
-        page.on("request", lambda request: request.url == path.as_uri() or complaints.append(request.url[:200]))
-        page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(path.as_uri())
-        return page
+        site = context.new_page()
+        site.on("request", lambda request: request.url == path.as_uri() or complaints.append(request.url[:200]))
+        site.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
+        site.on("pageerror", lambda error: complaints.append(str(error)))
+        site.goto(path.as_uri())
+        return site
 
     yield visit
     for context in contexts:

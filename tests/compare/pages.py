@@ -2,10 +2,13 @@
 version is heard and at what position.
 """
 
+from typing import Any
+
 import numpy as np
 
-from discrete_ae.compare.clips import make_version
-from discrete_ae.compare.page.content import Cell, Clip, Column, Figure, Page, Row
+from discrete_ae.compare.anchors import anchors
+from discrete_ae.compare.page.content import Cell, Clip, Column, Figure, Page, PairRow, Row
+from discrete_ae.compare.version import make_version
 
 RATE = 16000
 SLOPE = 500
@@ -15,14 +18,14 @@ BASE_HZ = {
     "short": {"original": 1000, "ste": 3000, "opus": 5000},
 }
 SECONDS = {"long": 4.0, "short": 0.6}
-SVG = """<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 72 36">
+SVG = """<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 533 475">
 <defs><style type="text/css">*{stroke-linejoin: round}</style><path id="m1" d="M 0 0 L 5 5"/></defs>
-<clipPath id="p1"><rect width="72" height="36"/></clipPath>
-<g clip-path="url(#p1)"><use xlink:href="#m1" x="3" y="3"/><text x="3" y="20">rate</text></g></svg>"""
+<clipPath id="p1"><rect width="533" height="475"/></clipPath>
+<g clip-path="url(#p1)"><use xlink:href="#m1" x="3" y="3"/><text x="450" y="20">rate</text></g></svg>"""
 COLUMNS = [
     Column("mel", "mel distance", "", False, "lower for what sounds alike"),
     Column("sdr", "SI-SDR", "dB", True, "higher for what is alike"),
-    Column("rate", "bitrate", "bps", None, "bits for each second"),
+    Column("rate", "bitrate", "bps", None, "bits for each second", is_minor=True),
 ]
 
 
@@ -34,11 +37,9 @@ def chirp(base_hz: float, seconds: float) -> np.ndarray:
 
 
 def clip(name: str) -> Clip:
-    versions = tuple(
-        make_version(key, key.upper(), chirp(hz, SECONDS[name]), RATE, f"note of {key}")
-        for key, hz in BASE_HZ[name].items()
-    )
-    return Clip(name, SECONDS[name], versions)
+    sounds = {key: chirp(hz, SECONDS[name]) for key, hz in BASE_HZ[name].items()}
+    versions = [make_version(key, key.upper(), sound, RATE, f"note of {key}") for key, sound in sounds.items()]
+    return Clip(name, SECONDS[name], tuple(versions), anchors(sounds["original"], RATE))
 
 
 def row(label: str, *values: float | None, is_baseline: bool = False, is_bound: bool = False) -> Row:
@@ -62,7 +63,7 @@ ROWS = [
 
 def page(**changes: object) -> Page:
     """A page with something in every section."""
-    content: dict[str, object] = {
+    content: dict[str, Any] = {
         "title": "Three quantizers",
         "summary": ["Three were compared.", "On two clips."],
         "columns": COLUMNS,
@@ -74,5 +75,19 @@ def page(**changes: object) -> Page:
         "notes": ["Two clips are few."],
         "commands": ["discrete-ae compare runs -o report"],
         "version": "0.1.0",
+        "pairs": [PairRow("fourier", "ste", f"q{i % 2}", f"−{i} dB", f"−{i}.5 to 0", f"verdict {i}") for i in range(3)],
     }
-    return Page(**(content | changes))  # type: ignore[arg-type]
+    return Page(**(content | changes))
+
+
+def button(site: Any, clip: str, version: str) -> Any:
+    return site.get_by_role("button", name=f"Play {clip}: {version.upper()}", exact=True)
+
+
+def wait(site: Any, condition: str) -> None:
+    """Until a condition in JavaScript holds, for 10 s at most; Playwright's own way to wait is against the policy."""
+    for _ in range(500):
+        if site.evaluate(condition):
+            return
+        site.wait_for_timeout(20)
+    raise AssertionError(condition)

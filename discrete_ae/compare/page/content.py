@@ -1,4 +1,4 @@
-"""What a page shows; how it looks is in the templates beside this file."""
+"""What a page shows; how it looks is in the template beside this file."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -8,7 +8,7 @@ ORIGINAL = "original"
 
 
 class Column(NamedTuple):
-    """Of the table."""
+    """A column of the table."""
 
     key: str
     label: str
@@ -41,6 +41,11 @@ class Row(NamedTuple):
     """Such as "3 seeds"; may be empty."""
     is_bound: bool = False
     """The model without quantization: like a baseline, no candidate for the best of a column."""
+
+    @property
+    def remark(self) -> str:
+        """What it is if it is not a method."""
+        return "baseline" if self.is_baseline else "upper bound" if self.is_bound else ""
 
 
 class PairRow(NamedTuple):
@@ -76,6 +81,7 @@ class Version(NamedTuple):
     label: str
     flac: bytes
     spectrogram_png: bytes
+    """Empty of an anchor."""
     note: str
     """Such as "3.2 kbps, SI-SDR 4.1 dB"; may be empty."""
 
@@ -87,6 +93,8 @@ class Clip(NamedTuple):
     duration_s: float
     versions: tuple[Version, ...]
     """The original first; all clips have the same keys in the same order."""
+    anchors: tuple[Version, ...] = ()
+    """Low-passed originals, which are heard in the blind test only: `ratings.ANCHORS`."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +106,9 @@ class Page:
     """Sentences: what was compared, on what, how long, by how many seeds."""
     columns: list[Column]
     rows: list[Row]
+    """The best first, in the column `sorted_by`."""
     sorted_by: str
-    """Key of the column by which the rows come sorted."""
+    """Key of a column."""
     findings: list[str]
     """Sentences: which differences are larger than the spread, and which are not."""
     figures: list[Figure]

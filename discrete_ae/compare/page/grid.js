@@ -1,100 +1,84 @@
 "use strict";
 
-/* The listening grid: a row for every clip, a button for every version of it, and a bar with what plays. */
-let audioContext = null;
-const player = new ClipPlayer(() => (audioContext ??= new AudioContext()));
+const player = new ClipPlayer();
 
+/* What there is to hear: of every clip its name and, by key, the elements that hold its versions and anchors. */
+const clips = [...document.querySelectorAll("[data-clip]")].map(({ dataset }) => ({ name: dataset.clip, sounds: new Map() }));
+for (const element of document.querySelectorAll("script[data-of]"))
+  clips[element.dataset.of].sounds.set(element.dataset.key, element);
+
+const bytes = (element) => Uint8Array.from(atob(element.textContent), (character) => character.charCodeAt(0)).buffer;
+
+/* The bar with what plays, and the keys that are the same in the report and in the blind test. `view` is the one of the
+   two that is shown: it names what plays, shows it, and says which keys it takes. */
+const transport = { view: null };
 {
-  const grid = document.querySelector("[role=grid]");
   const bar = document.querySelector(".transport");
   const part = (name) => bar.querySelector(`[data-part=${name}]`);
-  const [toggle, slider, loop] = [part("toggle"), part("position"), part("loop")];
-  const rows = [...grid.querySelectorAll("tbody [role=row]")];
-  const buttonsOf = (row) => [...row.querySelectorAll("button[data-version]")];
-  const buttonOf = (row, key) => buttonsOf(row).find((button) => button.dataset.version === key);
+  const [toggle, slider, loop, status] = ["toggle", "position", "loop", "status"].map(part);
   const seconds = (value) => value.toFixed(1);
-
-  let clip = null; // the row whose clip is loaded, or is being loaded
-  let wanted = null; // while it is being loaded: what to play then
-  let said = "";
-
-  const bytes = (text) => Uint8Array.from(atob(text.trim()), (character) => character.charCodeAt(0)).buffer;
-  const files = (row) =>
-    new Map(buttonsOf(row).map((b) => [b.dataset.version, bytes(document.getElementById(b.dataset.audio).textContent)]));
-
-  const announce = (text) => {
-    if (text !== said) part("status").textContent = said = text;
-  };
-
-  /* Play a version of a clip; where the clip plays already, from the same position on. */
-  const choose = async (row, key, offset = null) => {
-    if (row === clip && !wanted) return player.play(key, offset);
-    wanted = { key, offset };
-    if (row === clip) return show();
-    clip = row;
-    show();
-    try {
-      if (!(await player.load(files(row)))) return;
-      const { key, offset } = wanted;
-      wanted = null;
-      player.play(key, offset ?? 0);
-    } catch (error) {
-      if (row !== clip) return;
-      clip = wanted = null;
-      show();
-      announce(`This clip does not play: ${error.message}`);
-    }
-  };
-
-  const stop = () => {
-    player.pause();
-    player.seek(0);
-  };
-
   let frames = 0;
+
   const follow = () => {
     cancelAnimationFrame(frames);
-    move();
-    if (player.playing) frames = requestAnimationFrame(follow);
-  };
-
-  const move = () => {
-    if (!clip || wanted) return;
-    const { position, duration } = player;
-    clip.style.setProperty("--position", duration ? position / duration : 0);
+    const { position, duration, playing } = player;
+    document.documentElement.style.setProperty("--position", duration ? position / duration : 0);
     slider.value = position;
     part("time").textContent = `${seconds(position)} / ${seconds(duration)} s`;
-    const text = `${Math.floor(position)} of ${seconds(duration)} seconds`;
-    if (slider.getAttribute("aria-valuetext") !== text) slider.setAttribute("aria-valuetext", text);
+    slider.setAttribute("aria-valuetext", `${Math.floor(position)} of ${seconds(duration)} seconds`);
+    if (playing) frames = requestAnimationFrame(follow);
   };
 
-  const show = () => {
-    const heard = wanted?.key ?? player.current;
-    for (const row of rows) {
-      row.classList.toggle("loaded", row === clip);
-      for (const button of buttonsOf(row)) {
-        const chosen = row === clip && button.dataset.version === heard;
-        button.setAttribute("aria-pressed", chosen && (player.playing || wanted !== null));
-        const shown = clip === row ? chosen : button.parentElement.classList.contains("chosen");
-        button.parentElement.classList.toggle("chosen", shown);
-      }
-    }
-    bar.hidden = clip === null;
-    document.body.classList.toggle("with-transport", clip !== null);
-    loop.setAttribute("aria-pressed", player.loop);
-    if (!clip) return;
+  player.onchange = (problem) => {
+    bar.hidden = !player.clip && !problem;
+    document.body.classList.toggle("with-transport", !bar.hidden);
     toggle.textContent = player.playing ? "Pause" : "Play";
+    loop.setAttribute("aria-pressed", player.looping);
     slider.max = player.duration || 1;
-    const version = buttonOf(clip, heard).dataset.label;
-    part("clip").textContent = clip.dataset.clip;
+    const key = player.wanted?.key ?? player.current;
+    const [clip, version] = player.clip ? transport.view.names(key) : ["", problem?.message];
+    part("clip").textContent = clip;
     part("version").textContent = version;
-    announce(wanted ? "Loading" : `${player.playing ? "Playing" : "Paused"}: ${clip.dataset.clip}, ${version}`);
-    move();
+    const state = player.wanted ? "Loading" : player.playing ? "Playing" : "Paused";
+    const text = problem?.message ?? (player.clip ? `${state}: ${clip}, ${version}` : "");
+    if (text !== status.textContent) status.textContent = text; // which is read out
+    transport.view.show(key);
+    follow();
   };
 
-  player.onchange = () => {
-    show();
-    follow();
+  transport.toggle = () => {
+    if (player.wanted || !player.clip) return;
+    if (player.playing) player.pause();
+    else player.play();
+  };
+
+  toggle.addEventListener("click", transport.toggle);
+  loop.addEventListener("click", () => player.repeat(!player.looping));
+  slider.addEventListener("input", () => player.seek(Number(slider.value)));
+
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || !transport.view.hears(event)) return;
+    if (event.key === "l" || event.key === "L") player.repeat(!player.looping);
+    else if (event.key === "Escape") {
+      player.pause();
+      player.seek(0);
+    } else if (event.key === " " && event.target.tagName !== "BUTTON") transport.toggle();
+    else return;
+    event.preventDefault(); // of scrolling
+  });
+}
+
+/* The listening grid: a row for every clip, a button for every version of it. */
+{
+  const grid = document.querySelector("[role=grid]");
+  const rows = [...grid.querySelectorAll("[role=row]")];
+  const buttonsOf = (row) => [...row.querySelectorAll("button[data-version]")];
+  const buttonOf = (row, key) => buttonsOf(row).find((button) => button.dataset.version === key);
+
+  const choose = (row, key, offset = null) => {
+    const keys = buttonsOf(row).map((button) => button.dataset.version);
+    const { sounds } = clips[rows.indexOf(row)];
+    player.listen(row, () => new Map(keys.map((key) => [key, bytes(sounds.get(key))])), key, offset);
   };
 
   const focus = (button) => {
@@ -102,6 +86,30 @@ const player = new ClipPlayer(() => (audioContext ??= new AudioContext()));
     button.tabIndex = 0;
     button.focus({ preventScroll: true });
     button.scrollIntoView({ block: "nearest", inline: "nearest" });
+  };
+
+  transport.report = transport.view = {
+    names: (key) => [player.clip.dataset.clip, buttonOf(player.clip, key).dataset.label],
+
+    show(key) {
+      for (const row of rows) {
+        row.classList.toggle("loaded", row === player.clip);
+        for (const button of buttonsOf(row)) {
+          const isHeard = row === player.clip && button.dataset.version === key;
+          button.setAttribute("aria-pressed", isHeard && (player.playing || player.wanted !== null));
+          if (row === player.clip) button.parentElement.classList.toggle("chosen", isHeard);
+        }
+      }
+    },
+
+    hears({ target, key }) {
+      const isInGrid = grid.contains(target);
+      if (!player.clip || player.wanted || !(target === document.body || target.closest("[role=grid], .transport"))) return false;
+      const button = /^[0-9]$/.test(key) ? buttonsOf(player.clip)[(Number(key) + 9) % 10] : null;
+      if (button && isInGrid) focus(button);
+      if (button) player.switchTo(button.dataset.version);
+      return true;
+    },
   };
 
   grid.addEventListener("click", (event) => {
@@ -115,14 +123,13 @@ const player = new ClipPlayer(() => (audioContext ??= new AudioContext()));
       const { left, width } = picture.getBoundingClientRect();
       choose(row, key, ((event.clientX - left) / width) * Number(row.dataset.duration));
     } else if (event.target.closest("button")) {
-      if (row === clip && player.playing && player.current === key) player.pause();
+      if (row === player.clip && player.playing && player.current === key) player.pause();
       else choose(row, key);
     }
   });
 
-  const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
-  STEPS.Home = [0, -Infinity];
-  STEPS.End = [0, Infinity];
+  const ALONG = { ArrowLeft: [0, -1], ArrowRight: [0, 1], Home: [0, -Infinity], End: [0, Infinity] };
+  const STEPS = { ...ALONG, ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 
   grid.addEventListener("keydown", (event) => {
     if (!(event.key in STEPS) || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -137,33 +144,6 @@ const player = new ClipPlayer(() => (audioContext ??= new AudioContext()));
     const next = buttons[Math.min(Math.max(column, 0), buttons.length - 1)];
     focus(next);
     // Along the clip that plays, what is heard follows.
-    if (row === from && row === clip && player.playing) player.switchTo(next.dataset.version);
+    if (row === from && row === player.clip && player.playing) player.switchTo(next.dataset.version);
   });
-
-  document.addEventListener("keydown", (event) => {
-    const { target, key } = event;
-    const here = target === document.body || bar.contains(target) || grid.contains(target);
-    if (!here || !clip || wanted || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (/^[0-9]$/.test(key)) {
-      const button = buttonsOf(clip)[(Number(key) + 9) % 10];
-      if (!button) return;
-      if (grid.contains(target)) focus(button);
-      player.switchTo(button.dataset.version);
-    } else if (key === "l" || key === "L") player.loop = !player.loop;
-    else if (key === "Escape") stop();
-    else if (key === " " && target === document.body) {
-      event.preventDefault(); // of scrolling
-      toggle.click();
-    }
-  });
-
-  toggle.addEventListener("click", () => {
-    if (wanted) return;
-    if (player.playing) player.pause();
-    else player.play();
-  });
-  loop.addEventListener("click", () => {
-    player.loop = !player.loop;
-  });
-  slider.addEventListener("input", () => player.seek(Number(slider.value)));
 }

@@ -1,14 +1,19 @@
 "use strict";
 
+const FADE_S = 0.005;
+const LEAD_S = 0.02; // the audio clock runs ahead of what the page can tell it
+
+const RISE = Float32Array.from({ length: 65 }, (_, i) => (1 - Math.cos((Math.PI * i) / 64)) / 2); // raised cosine
+const FALL = RISE.slice().reverse();
+
 /* Plays one clip in several versions, which run in lockstep: all start at one sample of the audio clock, each through a
-   gain of its own, and switching moves the gains alone. So the position stays exactly, and there is no gap. */
+   gain of its own, and switching moves the gains alone, so that the position stays exactly. A switch is that of ITU-R
+   BS.1534-3 §5.3: 5 ms out, then 5 ms in, never one across the other; and a clip begins and ends in such a fade. */
 class ClipPlayer {
-  /* context: function that gives the AudioContext; it is first called within a click or a key press (load or play),
-     because browsers let audio begin only there. */
-  constructor(context) {
-    this.getContext = context;
-    this.onchange = () => {}; // called after every change: loaded, playing, paused, switched, moved, ended
-    this.onended = () => {}; // called when the clip came to its end by itself
+  constructor() {
+    this.onchange = () => {}; // called after every change, with an Error if a clip does not play
+    this.clip = null; // what was given to `listen`; its buffers are loaded, or on their way
+    this.wanted = null; // while they are on their way: what plays then
     this.current = null; // key of the version that is heard
     this.playing = false;
     this.buffers = new Map();
@@ -16,16 +21,11 @@ class ClipPlayer {
     this.offset = 0; // position at the time `startedAt` of the audio clock, or while paused
     this.startedAt = 0;
     this.looping = false;
-    this.loads = 0;
   }
 
-  /* Where everything that is heard comes out; a volume or an analyser can be attached to it. */
-  get output() {
-    if (!this.outputNode) {
-      this.outputNode = this.getContext().createGain();
-      this.outputNode.connect(this.getContext().destination);
-    }
-    return this.outputNode;
+  /* It is first asked for within a click or a key press, because browsers let audio begin only there. */
+  get context() {
+    return (this.audio ??= new AudioContext());
   }
 
   /* Seconds; that of the shortest version. 0 where nothing is loaded. */
@@ -36,54 +36,45 @@ class ClipPlayer {
   /* Seconds from the beginning of the clip. */
   get position() {
     if (!this.playing) return this.offset;
-    const position = this.offset + Math.max(0, this.getContext().currentTime - this.startedAt);
+    const position = this.offset + Math.max(0, this.context.currentTime - this.startedAt);
     return this.looping ? position % this.duration : Math.min(position, this.duration);
   }
 
-  /* Whether the clip begins again at its end. */
-  get loop() {
-    return this.looping;
-  }
-
-  set loop(value) {
+  /* Let the clip begin again at its end, or not. */
+  repeat(value) {
     // The position is counted anew from here, by the new rule.
-    const now = this.playing ? this.getContext().currentTime : 0;
+    const now = this.playing ? this.context.currentTime : 0;
     if (now > this.startedAt) [this.offset, this.startedAt] = [this.position, now];
-    this.looping = Boolean(value);
+    this.looping = value;
     for (const { source } of this.voices.values()) source.loop = this.looping;
     this.onchange();
   }
 
-  /* Take the clip whose files are in `versions`, a Map of keys and ArrayBuffers (left as they are), in place of the one
-     before, whose samples are dropped. Paused at the beginning then; `current` stays if the clip has it, otherwise it is
-     the first. Gives false if another load began meanwhile and this one was dropped for it; throws an Error that names
-     the version if the browser cannot decode it. */
-  async load(versions) {
-    const number = ++this.loads;
-    const context = this.getContext();
+  /* Play a version of a clip, from `offset` in seconds or from where the clip stands. A clip that is not loaded takes
+     the place of the one before: `files()` gives a Map of keys and ArrayBuffers. Of several calls before it is there,
+     the last one counts. */
+  async listen(clip, files, key, offset = null) {
     this.wake();
+    if (clip === this.clip && !this.wanted) return this.play(key, offset);
+    this.wanted = { key, offset };
+    if (clip === this.clip) return this.onchange();
     this.halt();
-    this.buffers = new Map();
-    this.offset = 0;
-    const decoded = await Promise.all(
-      [...versions].map(async ([key, file]) => {
-        try {
-          return [key, await context.decodeAudioData(file.slice(0))];
-        } catch (error) {
-          throw new Error(`${key} cannot be decoded by this browser (${error.message})`);
-        }
-      }),
-    );
-    if (number !== this.loads) return false;
-    this.buffers = new Map(decoded);
-    if (!this.buffers.has(this.current)) this.current = decoded.length ? decoded[0][0] : null;
+    [this.clip, this.buffers, this.offset] = [clip, new Map(), 0];
     this.onchange();
-    return true;
+    try {
+      const buffers = await this.decode(files());
+      if (clip !== this.clip || !this.wanted) return;
+      this.buffers = buffers;
+      const { key, offset } = this.wanted;
+      this.wanted = null;
+      this.play(key, offset ?? 0);
+    } catch (error) {
+      if (clip === this.clip) this.unload(error);
+    }
   }
 
-  /* Play a version, from `offset` in seconds or from where the clip stands. */
+  /* Play a version of the clip that is loaded. */
   play(key = this.current, offset = null) {
-    this.check(key);
     this.wake();
     if (this.playing && offset === null) return this.switchTo(key);
     const from = offset ?? this.position;
@@ -101,12 +92,16 @@ class ClipPlayer {
 
   /* Hear another version from here on; while paused, the one that plays next. */
   switchTo(key) {
-    this.check(key);
+    if (key !== this.current) {
+      const begin = this.context.currentTime + LEAD_S;
+      for (const [other, { gain }] of this.voices) {
+        const level = gain.gain.value;
+        gain.gain.cancelScheduledValues(0);
+        if (other === key) gain.gain.setValueAtTime(0, begin).setValueCurveAtTime(RISE, begin + FADE_S, FADE_S);
+        else if (level > 0) gain.gain.setValueCurveAtTime(FALL.map((value) => value * level), begin, FADE_S);
+      }
+    }
     this.current = key;
-    const now = this.getContext().currentTime;
-    // An exponential approach begins at whatever value a gain has, also amid another; the sum of the two gains stays 1,
-    // and after 10 ms 98 % is done.
-    for (const [other, { gain }] of this.voices) gain.gain.setTargetAtTime(other === key ? 1 : 0, now, 0.0025);
     this.onchange();
   }
 
@@ -119,26 +114,39 @@ class ClipPlayer {
     this.onchange();
   }
 
-  check(key) {
-    if (!this.buffers.has(key)) throw new Error(`no version ${key} is loaded`);
+  /* Forget the clip. */
+  unload(error = null) {
+    this.halt();
+    [this.clip, this.wanted, this.current, this.buffers, this.offset] = [null, null, null, new Map(), 0];
+    this.onchange(error);
+  }
+
+  async decode(files) {
+    const decoded = [...files].map(async ([key, file]) => {
+      try {
+        return [key, faded(await this.context.decodeAudioData(file))];
+      } catch (error) {
+        throw new Error(`This clip does not play: ${key} cannot be decoded by this browser (${error.message})`);
+      }
+    });
+    return new Map(await Promise.all(decoded));
   }
 
   wake() {
     // Otherwise the mute switch of an iPhone silences the page.
     if (navigator.audioSession) navigator.audioSession.type = "playback";
-    const context = this.getContext();
-    if (context.state !== "running") context.resume();
+    if (this.context.state !== "running") this.context.resume();
   }
 
   start(from) {
-    const context = this.getContext();
+    const { context } = this;
     const end = this.duration;
     this.offset = from < end ? from : 0;
-    this.startedAt = context.currentTime + 0.02; // in the future, so that all make it
+    this.startedAt = context.currentTime + LEAD_S; // in the future, so that all make it
     this.bus = context.createGain();
     this.bus.gain.setValueAtTime(0, this.startedAt);
-    this.bus.gain.linearRampToValueAtTime(1, this.startedAt + 0.003); // no click in the middle of a sound
-    this.bus.connect(this.output);
+    this.bus.gain.linearRampToValueAtTime(1, this.startedAt + FADE_S); // no click in the middle of a sound
+    this.bus.connect(context.destination);
     for (const [key, buffer] of this.buffers) {
       const gain = new GainNode(context, { gain: key === this.current ? 1 : 0 });
       const source = new AudioBufferSourceNode(context, { buffer, loop: this.looping, loopEnd: end });
@@ -152,7 +160,6 @@ class ClipPlayer {
       this.halt();
       this.offset = 0;
       this.onchange();
-      this.onended();
     };
     this.playing = true;
   }
@@ -161,10 +168,22 @@ class ClipPlayer {
     this.offset = this.position;
     this.playing = false;
     if (!this.bus) return;
-    const now = this.getContext().currentTime;
-    this.bus.gain.setTargetAtTime(0, now, 0.0025);
-    for (const { source } of this.voices.values()) source.stop(now + 0.03);
+    this.bus.gain.setTargetAtTime(0, this.context.currentTime, 0.0025);
+    for (const { source } of this.voices.values()) source.stop(this.context.currentTime + 0.03);
     this.bus = null;
     this.voices = new Map();
   }
+}
+
+/* The buffer, with a fade at its beginning and at its end. */
+function faded(buffer) {
+  const length = Math.min(Math.round(FADE_S * buffer.sampleRate), buffer.length);
+  for (let channel = 0; channel < buffer.numberOfChannels; channel++) {
+    const samples = buffer.getChannelData(channel);
+    for (let i = 0; i < length; i++) {
+      const gain = (1 - Math.cos((Math.PI * i) / length)) / 2;
+      for (const place of [i, samples.length - 1 - i]) samples[place] *= gain;
+    }
+  }
+  return buffer;
 }
