@@ -249,7 +249,6 @@ def test_foreign_checkpoint_is_refused(content: Any, tmp_path: Path) -> None:
         ({BIAS: lambda bias: "no tensor"}, "cannot be loaded: "),
         ({"model.another": lambda bias: torch.ones(1)}, "cannot be loaded: "),
     ],
-    ids=str,
 )
 def test_altered_checkpoint_is_refused(changes: dict, reason: str, checkpoint: Path, tmp_path: Path) -> None:
     content = read(checkpoint)
