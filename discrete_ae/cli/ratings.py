@@ -26,6 +26,7 @@ def summarize_ratings(paths: Sequence[Path], out: Path | None) -> None:
 
     summary = summarize(read_ratings(paths))
     table = Table(*HEADINGS, title="Ratings, from 0 (bad) to 100 (excellent)")
+    table.columns[0].overflow = "fold"
     for column in table.columns[1:]:
         column.justify = "right"
     for condition in summary.conditions:

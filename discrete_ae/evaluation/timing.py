@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from discrete_ae.codec import Codec
 from discrete_ae.data.reading import read_audio
 from discrete_ae.errors import DataError
 from discrete_ae.evaluation.recordings import Source
-from discrete_ae.inference import Cutter, Runner, Window, decoder_window, encoder_window, window_codes
+from discrete_ae.inference import Runner
 from discrete_ae.model import DiscreteAutoencoder
 
 Audio = NDArray[np.float32]
@@ -51,9 +52,9 @@ def timed_audio(sources: Sequence[Source], sample_rate: int, channels: int) -> A
 
 
 def time_model(model: DiscreteAutoencoder, audio: Audio, runner: Runner, num_codebooks: int | None = None) -> Factors:
-    """Time encoding and decoding of audio (C, N), N >= 1, in windows: on a CPU on one thread.
+    """Time encoding and decoding of audio (C, N), N >= 1, by the exact codec: on a CPU on one thread.
 
-    Reading, resampling and entropy coding are not in it.
+    Reading, resampling and entropy coding are not in it. A model without codes is timed on the whole of it.
 
     Args:
         model: with codes or without.
@@ -61,20 +62,25 @@ def time_model(model: DiscreteAutoencoder, audio: Audio, runner: Runner, num_cod
         runner: how windows are computed.
         num_codebooks: how many of the codebooks to use, one of `model.quantizer.decodable_counts`; None is all.
     """
-    has_codes = bool(model.quantizer.num_codebooks)
-    hop = model.hop_length
-
-    def decoded(latents: Tensor) -> Tensor:
-        return model.reconstruct(latents, latents.shape[-1] * hop)
-
-    def codes(windows: Tensor) -> Tensor:
-        return window_codes(model, windows, num_codebooks)
-
-    encoder, decoder = (codes, model.decode) if has_codes else (model.latents, decoded)
-    frames = torch.from_numpy(audio)
     runner = runner._replace(jobs=1)
-    encode_s, coded = _fastest(lambda: _through(model, frames, encoder_window(model), hop, encoder, runner))
-    decode_s, _ = _fastest(lambda: _through(model, coded, decoder_window(model), 1, decoder, runner))
+    codec = Codec(model, runner)
+
+    def whole(function: Callable[[Tensor], Tensor], signal: Tensor) -> Tensor:
+        ((_, found),) = runner.map(model, function, [(None, signal[0])])
+        assert found is not None
+        return found[None]
+
+    def encode(signal: Tensor) -> Tensor:
+        return codec.encode(signal, num_codebooks) if model.quantizer.num_codebooks else whole(model.latents, signal)
+
+    def decode(coded: Tensor) -> Tensor:
+        if model.quantizer.num_codebooks:
+            return codec.decode(coded)
+        return whole(lambda latents: model.reconstruct(latents, latents.shape[-1] * model.hop_length), coded)
+
+    signal = torch.from_numpy(audio)[None]
+    encode_s, coded = _fastest(lambda: encode(signal).cpu())  # which waits until a GPU is done
+    decode_s, _ = _fastest(lambda: decode(coded).cpu())
     audio_s = audio.shape[1] / model.sample_rate
     return Factors(encode_s / audio_s, decode_s / audio_s, audio_s)
 
@@ -85,24 +91,6 @@ def timing_device(model: DiscreteAutoencoder) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return "cpu, 1 thread" if device.type == "cpu" else device.type
-
-
-def _through(
-    model: DiscreteAutoencoder,
-    signal: Tensor,
-    window: Window,
-    unit: int,
-    function: Callable[[Tensor], Tensor],
-    runner: Runner,
-) -> Tensor:
-    cutter = Cutter(window, unit)
-    pieces = [*cutter.push(signal), *cutter.finish()]
-    results = list(runner.map(model, function, ((piece, piece.signal) for piece in pieces)))
-    per_frame = results[0][1].shape[-1] // (pieces[0].signal.shape[-1] // unit)  # type: ignore[union-attr]
-    found = [
-        result[..., piece.first * per_frame : piece.stop * per_frame] for piece, result in results if result is not None
-    ]
-    return torch.cat(found, dim=-1).cpu()  # which waits until a GPU is done
 
 
 def _fastest(function: Callable[[], Tensor]) -> tuple[float, Tensor]:

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from discrete_ae.cli.compare import compare
+from discrete_ae.cli import main
 from discrete_ae.compare.anchors import anchors, low_pass
 from discrete_ae.compare.ratings import Rating, as_table, cells, read_ratings, remarks, summarize
 from discrete_ae.errors import DataError
@@ -86,7 +86,9 @@ def test_several_files_are_one_table(tmp_path, capsys):
         (tmp_path / f"{who}.csv").write_text(text, encoding="utf-8-sig")
     paths = sorted(tmp_path.glob("*.csv"))
     assert {(r.listener, r.clip) for r in read_ratings(paths)} == {("Ann Ü", "a, b"), ("bob", "a, b")}
-    compare(None, paths, tmp_path / "means.csv", ratings=True)
+    with pytest.raises(SystemExit) as ended:
+        main.main(["compare", "--ratings", *map(str, paths), "-o", str(tmp_path / "means.csv")])
+    assert not ended.value.code
     out = " ".join(capsys.readouterr().out.split())
     assert "[bold]ste │ 50 (40 to 60)" in out
     with (tmp_path / "means.csv").open(newline="") as file:

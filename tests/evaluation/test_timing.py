@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 import discrete_ae
+from discrete_ae.codec import Codec
 from discrete_ae.evaluation.timing import time_model, timing_device
 from discrete_ae.inference import Runner
 
@@ -17,23 +18,13 @@ def model(ste_run):
     return discrete_ae.load(ste_run / "checkpoints/last.ckpt")
 
 
-@pytest.mark.parametrize("num_codebooks", [1, None])
-def test_so_many_codebooks_are_timed(model, monkeypatch, num_codebooks):
-    encode, decode, seen = model.quantizer.encode, model.quantizer.decode, set()
-
-    # As a residual quantizer of as many codebooks has it.
-    def encode_some(latents, count=None):
-        seen.add(("encode", count))
-        return encode(latents)[:, :count]
-
-    def decode_some(codes):
-        seen.add(("decode", codes.shape[1]))
-        return decode(codes.expand(-1, 2, -1))
-
-    monkeypatch.setattr(model.quantizer, "encode", encode_some)
-    monkeypatch.setattr(model.quantizer, "decode", decode_some)
-    factors = time_model(model, AUDIO, Runner(1), num_codebooks)
-    assert seen == {("encode", num_codebooks), ("decode", num_codebooks or 2)}
+def test_what_is_timed_is_the_exact_codec(model, monkeypatch):
+    seen = []
+    for name in ("encode", "decode"):
+        function = getattr(Codec, name)
+        monkeypatch.setattr(Codec, name, lambda *given, of=name, by=function: seen.append(of) or by(*given))
+    factors = time_model(model, AUDIO, Runner(4), 2)
+    assert seen == ["encode"] * 3 + ["decode"] * 3
     assert factors.audio_s == 0.5
     assert min(factors.encode, factors.decode) > 0
 

@@ -114,7 +114,7 @@
     if (i > conditions.length) return;
     const keys = ["original", ...conditions.map((key) => (key === "reference" ? "original" : key))];
     player.listen(trials[number], () => new Map(keys.map((key, j) => [j, bytes(clip.sounds.get(key))])), i);
-    (sliders()[i - 1] ?? buttons()[0]).focus({ preventScroll: true });
+    (sliders()[i - 1] ?? buttons()[0]).focus();
   };
 
   const finish = () => {
