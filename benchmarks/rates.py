@@ -14,13 +14,11 @@ from _common import publish, table, versions
 
 import discrete_ae
 from discrete_ae.errors import DataError, UsageError
-from discrete_ae.evaluation.baselines import BaselineCodec, evaluate_baseline
-from discrete_ae.evaluation.evaluate import Plan, evaluate
-from discrete_ae.evaluation.programs import Codec2, Opus, codec2_installed, opus_installed
-from discrete_ae.evaluation.quantities import SCORES
+from discrete_ae.evaluation.baselines import Codec2, Opus, evaluate_baseline, installed
+from discrete_ae.evaluation.evaluate import Plan, evaluate_model
 from discrete_ae.evaluation.recordings import find_sources
 from discrete_ae.evaluation.results import Evaluation
-from discrete_ae.evaluation.scores import choose
+from discrete_ae.evaluation.scores import SCORES, choose
 from discrete_ae.saving.checkpoint import read_training_state
 
 NAMES = ("pesq", "visqol", "dnsmos_p808", "stoi", "si_sdr_db", "mel_distance")
@@ -59,8 +57,7 @@ def measure(checkpoint: Path, recordings: Path, name: str) -> None:
         DataError: the checkpoint or a recording cannot be read.
         UsageError: a score's package is not installed.
     """
-    opus, codec2 = opus_installed(), codec2_installed()
-    if not (opus.is_there and codec2.is_there):
+    if installed([])[1]:
         sys.exit("opusenc, opusdec, c2enc and c2dec are wanted; type: apt-get install opus-tools codec2")
     model = discrete_ae.load(checkpoint)
     steps = read_training_state(checkpoint).global_step
@@ -72,10 +69,9 @@ def measure(checkpoint: Path, recordings: Path, name: str) -> None:
     rows = []
     for count in [count for count in CODEBOOKS if count in model.quantizer.decodable_counts]:
         books = f"{count} codebook{'s' if count > 1 else ''}"
-        rows.append(row(books, evaluate(model, found.sources, str(checkpoint), plan, count)))
+        rows.append(row(books, evaluate_model(model, found.sources, str(checkpoint), plan, count)))
         print(*rows[-1], flush=True)
-    programs = [BaselineCodec(Opus(float(bps)), opus.version) for bps in OPUS_BPS]
-    programs.append(BaselineCodec(Codec2("3200"), codec2.version, keeps_waveform=False))
+    programs = [*(Opus(float(bps)) for bps in OPUS_BPS), Codec2("3200")]
     for program in programs:
         rows.append(row(program.name, evaluate_baseline(program, found.sources, model.sample_rate, plan=plan)))
         print(*rows[-1], flush=True)
@@ -88,10 +84,10 @@ def measure(checkpoint: Path, recordings: Path, name: str) -> None:
             f"# {name}: quality by rate",
             "",
             f"`python benchmarks/rates.py {checkpoint.name} {'/'.join(recordings.parts[-2:])} --name {name}`; "
-            f"{versions(*packages)}, {opus.version}, {codec2.version}. The model after {steps} steps of training, "
-            f"hash {(model.model_hash or '')[:12]}. Means over {len(found.sources)} recordings, with half of the 95 % "
-            "interval of a bootstrap over them. The second rate is that of the entropy-coded codes, for Opus that of "
-            "its packets.",
+            f"{versions(*packages)}, {programs[0].version()}, {programs[-1].version()}. The model after {steps} steps "
+            f"of training, hash {(model.model_hash or '')[:12]}. Means over {len(found.sources)} recordings, with half "
+            "of the 95 % interval of a bootstrap over them. The second rate is that of the entropy-coded codes, for "
+            "Opus that of its packets.",
             "",
             *table(["", "nominal, kbps", "spent, kbps", *labels], rows),
         ],

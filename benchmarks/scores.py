@@ -20,9 +20,9 @@ from _common import machine, publish, table, versions
 from numpy.typing import NDArray
 
 from discrete_ae.data import find_audio, read_audio, recordings_root
+from discrete_ae.evaluation.baselines import Opus, through
 from discrete_ae.evaluation.perceptual import perceptual_score
-from discrete_ae.evaluation.programs import Opus, through
-from discrete_ae.evaluation.quantities import NAMES, SCORES
+from discrete_ae.evaluation.scores import NAMES, SCORES
 
 Audio = NDArray[np.float32]
 

@@ -8,9 +8,16 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_EXPORTS = {"DiscreteAutoencoder": "discrete_ae.model", "load": "discrete_ae.build"}
+_EXPORTS = {
+    "Codec": "discrete_ae.codec",
+    "DiscreteAutoencoder": "discrete_ae.model",
+    "compare_runs": "discrete_ae.compare.report",
+    "encode_corpus": "discrete_ae.codec",
+    "evaluate": "discrete_ae.evaluation.evaluate",
+    "load": "discrete_ae.build",
+}
 
-__all__ = ["DiscreteAutoencoder", "load"]
+__all__ = ["Codec", "DiscreteAutoencoder", "compare_runs", "encode_corpus", "evaluate", "load"]
 
 
 def __getattr__(name: str) -> Any:

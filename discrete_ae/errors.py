@@ -1,8 +1,11 @@
 """Errors that a user can cause and mend.
 
 The commands print such an error as one line and exit with its `exit_status`; every other exception is a bug
-of ours and keeps its traceback. The message says what was expected, what came, and what to do.
+of ours and keeps its traceback. The message says what was expected, what came, and what to do. An OSError that names a
+file counts as one: `from_system` puts it into these words.
 """
+
+import errno
 
 
 class UserError(Exception):
@@ -21,3 +24,26 @@ class DataError(UserError):
     """A file or folder is missing, unreadable, damaged, or not what it should be."""
 
     exit_status = 1
+
+
+_ADVICE = {
+    errno.EACCES: "see to its permissions, or give another place",
+    errno.EDQUOT: "make room, or give another place",
+    errno.EEXIST: "expected a folder there; give another place",
+    errno.ENOENT: "check the name",
+    errno.ENOSPC: "make room, or give another place",
+    errno.ENOTDIR: "expected a folder in its place; give another",
+    errno.EROFS: "give another place",
+}
+
+
+def from_system(error: OSError) -> DataError:
+    """Return an OSError as one line: the file, what the system said, what to do.
+
+    Raises:
+        OSError: the same, if it names no file: a bug of ours.
+    """
+    if error.filename is None:
+        raise error
+    advice = _ADVICE.get(error.errno or 0, "check the name, or give another")
+    return DataError(f"{error.filename}: {error.strerror or error}; {advice}")

@@ -1,16 +1,10 @@
-"""Files that are there whole or not at all."""
+"""Files and folders that are there whole or not at all: written under a temporary name, then renamed."""
 
-import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
-
-try:
-    import fcntl
-except ImportError:  # not on Windows, where two processes that write one file go unnoticed
-    fcntl = None  # type: ignore[assignment]
 
 from discrete_ae.errors import DataError
 
@@ -19,56 +13,93 @@ from discrete_ae.errors import DataError
 def written_whole(target: Path) -> Iterator[Path]:
     """Give a name beside `target` to write under, which becomes `target` at the end of the block.
 
-    If the block fails, what it wrote is removed. A process that is killed leaves `target` as it was; what it leaves
-    under the other name, which follows from the target's, is written over by the next one.
+    If the block fails, what it wrote is removed. A process that is killed leaves `target` as it was, and beside it a
+    hidden file whose name ends in .partial.
 
     Raises:
-        DataError: if the file cannot be written, the disk is full, or another process is writing it.
+        OSError: it cannot be written; its file name is that of `target`.
     """
-    name = hashlib.sha256(target.name.encode(errors="surrogateescape")).hexdigest()[:16]
-    temporary = target.with_name(f".{name}.partial")
+    temporary = _beside(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(temporary, target):
-            try:
-                yield temporary
-                temporary.replace(target)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
+        yield temporary
+        temporary.replace(target)
     except OSError as error:
-        raise unwritable(target, error.strerror) from error
+        _name(target, temporary, error)
+        raise
+    finally:
+        with suppress(OSError):  # of a folder that could not be made
+            temporary.unlink()
 
 
-def _locked(temporary: Path, target: Path) -> BinaryIO:
-    """The file, empty and ours alone until it is closed."""
-    while True:
-        file = temporary.open("ab")
-        try:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.close()
-            raise DataError(f"{target}: another process is writing it; let it end, or give another output") from error
-        except OSError:  # a file system without locks
-            pass
-        # Between opening and locking it may have become another's target.
-        if temporary.exists() and os.path.samestat(os.fstat(file.fileno()), temporary.stat()):
-            file.truncate(0)
-            return file
-        file.close()
+@contextmanager
+def whole_folder(target: Path, own: Collection[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """Give an empty folder beside `target` to write into, which becomes `target` at the end of the block.
 
+    Args:
+        target: the folder to be; of a link, what it points to.
+        own: names or patterns of the files that such a folder can have. A folder that has others is never replaced.
+        overwrite: whether a folder that has only these is replaced.
 
-def unwritable(path: Path, reason: str | None) -> DataError:
-    """The error of an output that cannot be written."""
-    return DataError(f"{path}: cannot be written ({reason}); give another output with -o")
+    Raises:
+        DataError: `target` exists and may not be replaced.
+        OSError: it cannot be written.
+    """
+    given, target = target, target.resolve()
+    _check_replaceable(given, own, overwrite)
+    fresh, old = _beside(target), _beside(target, ".old")
+    try:
+        fresh.mkdir(parents=True)
+        yield fresh
+        _check_replaceable(given, own, overwrite)
+        if target.exists():
+            target.rename(old)
+        fresh.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        _name(given, fresh, error)
+        raise
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def write_whole(target: Path, content: bytes) -> None:
     """Write a file whole or not at all.
 
     Raises:
-        DataError: if it cannot be written.
+        OSError: it cannot be written.
     """
     with written_whole(target) as temporary:
         temporary.write_bytes(content)
+
+
+def unwritable(path: Path, reason: str | None) -> DataError:
+    """Return the error of an output that cannot be written, for a reason that is no OSError."""
+    return DataError(f"{path}: cannot be written ({reason}); give another output with -o")
+
+
+def _beside(target: Path, suffix: str = ".partial") -> Path:
+    # Short, since the target's own name may be as long as a name can be.
+    return target.with_name(f".{os.getpid()}-{os.urandom(4).hex()}{suffix}")
+
+
+def _name(target: Path, temporary: Path, error: OSError) -> None:
+    """Let an error that names no file, or a temporary one, name the target."""
+    if error.filename is None or str(error.filename).startswith(str(temporary)):
+        error.filename, error.filename2 = str(target), None
+
+
+def _check_replaceable(target: Path, own: Collection[str], overwrite: bool) -> None:
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise DataError(f"{target}: is a file, expected a folder that does not exist yet; give another one with -o")
+    if not overwrite:
+        raise DataError(f"{target}: exists already; use --force to replace it, or give another folder with -o")
+    for path in sorted(target.iterdir()):
+        if not path.is_file() or not any(path.match(pattern) for pattern in own):
+            raise DataError(
+                f"{target}: holds {path.name}, which is no part of what replaces it; give another folder with -o"
+            )

@@ -18,7 +18,7 @@ import discrete_ae
 from discrete_ae.build import _instantiate, build_model
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.training import TrainingRun
-from tests.cli.test_encode_decode import config, save_checkpoint
+from tests.models import config, save_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,16 @@
-"""Files that are there whole or not at all."""
+"""Files and folders that are there whole or not at all, and what the system says where they cannot be."""
+
+import errno
+from pathlib import Path
 
 import pytest
 
-from discrete_ae.errors import DataError
-from discrete_ae.writing import write_whole, written_whole
+from discrete_ae.errors import DataError, from_system
+from discrete_ae.writing import whole_folder, write_whole, written_whole
+
+
+def names(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
 def test_a_file_appears_at_the_end(tmp_path):
@@ -12,50 +19,66 @@ def test_a_file_appears_at_the_end(tmp_path):
         temporary.write_text("new")
         assert not target.exists()
     assert target.read_text() == "new"
-    assert [path.name for path in target.parent.iterdir()] == ["b.txt"]
+    assert names(tmp_path) == ["a", "a/b.txt"]
 
 
-def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
+@pytest.mark.parametrize("failure", [ZeroDivisionError, KeyboardInterrupt, OSError(errno.ENOSPC, "full")])
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, failure):
     target = tmp_path / "b.txt"
     target.write_text("old")
 
     def fail():
         with written_whole(target) as temporary:
             temporary.write_text("half")
-            raise ZeroDivisionError
+            raise failure
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(failure if isinstance(failure, type) else OSError):
         fail()
     assert target.read_text() == "old"
-    assert [path.name for path in tmp_path.iterdir()] == ["b.txt"]
-
-
-def test_what_a_killed_process_left_is_written_over(tmp_path):
-    target = tmp_path / "b.txt"
-    with written_whole(target) as temporary:
-        name = temporary.name
-    (tmp_path / name).write_text("left by a process that was killed, and longer")
-    write_whole(target, b"new")
-    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("b.txt", "new")]
+    assert names(tmp_path) == ["b.txt"]
 
 
 def test_two_writers_of_one_file_do_not_mix(tmp_path):
     target = tmp_path / "b.txt"
-    with written_whole(target) as temporary:
-        temporary.write_text("first")
-        with pytest.raises(DataError, match="another process is writing it"), written_whole(target):
-            pass
-        assert temporary.read_text() == "first"
+    with written_whole(target) as first, written_whole(target) as second:
+        second.write_text("second")
+        first.write_text("first")
     assert target.read_text() == "first"
+    assert names(tmp_path) == ["b.txt"]
 
 
 @pytest.mark.parametrize("name", ["x" * 250, "a\nb", b"\xff.npz".decode(errors="surrogateescape")])
 def test_any_name_that_the_target_may_have(tmp_path, name):
     write_whole(tmp_path / name, b"new")
-    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert names(tmp_path) == [name]
 
 
-def test_what_cannot_be_written_is_one_line(tmp_path):
+def test_what_the_system_says_names_the_target(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=r"file/b\.txt: cannot be written \(.+\); give another output with -o"):
+    with pytest.raises(OSError) as refused:
         write_whole(tmp_path / "file/b.txt", b"new")
+    assert str(from_system(refused.value)).startswith(f"{tmp_path}/file: ")
+    with pytest.raises(OSError) as refused, written_whole(tmp_path / "b.txt"):
+        raise OSError(errno.ENOSPC, "No space left on device")  # as of a write, which names no file
+    assert str(from_system(refused.value)).startswith(f"{tmp_path}/b.txt: No space left on device; make room")
+    with pytest.raises(OSError) as refused, written_whole(tmp_path / "b.txt"):
+        Path("none.txt").read_bytes()
+    assert refused.value.filename == "none.txt"  # no fault of the target
+
+
+def test_a_folder_appears_at_the_end_and_replaces_only_its_like(tmp_path):
+    target = tmp_path / "set"
+    for content in ("one", "two"):
+        with whole_folder(target, ["*.txt"], overwrite=True) as folder:
+            (folder / f"{content}.txt").write_text(content)
+            assert names(target) == ([] if content == "one" else ["one.txt"])
+    assert names(tmp_path) == ["set", "set/two.txt"]
+    with pytest.raises(OSError), whole_folder(target, ["*.txt"], overwrite=True) as folder:
+        (folder / "none/half.txt").touch()
+    with pytest.raises(DataError, match="exists already"), whole_folder(target, ["*.txt"]):
+        pass
+    with pytest.raises(DataError, match=r"holds two\.txt"), whole_folder(target, ["*.csv"], overwrite=True):
+        pass
+    with pytest.raises(DataError, match="is a file"), whole_folder(target / "two.txt", []):
+        pass
+    assert names(tmp_path) == ["set", "set/two.txt"]

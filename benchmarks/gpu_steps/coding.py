@@ -13,8 +13,7 @@ from _common import finish
 from discrete_ae import DiscreteAutoencoder
 from discrete_ae.cli.info import model_of
 from discrete_ae.cli.options import runner_of
-from discrete_ae.codec import encode_files
-from discrete_ae.codec.codec import decode_files
+from discrete_ae.codec import decode_files, encode_files
 from discrete_ae.codes.container import CodeFile
 from gpu_steps.presets import SMALLEST
 from gpu_steps.results import Given
@@ -83,7 +82,7 @@ def figures(
 
 def encoded(model: DiscreteAutoencoder, paths: Sequence[Path], deterministic: bool = False) -> list[CodeFile]:
     """The codes of recordings, none of which may fail."""
-    runner = runner_of(model, model.encoder_window, None, BATCH_SECONDS, deterministic)
+    runner = runner_of(model, None, BATCH_SECONDS, deterministic)
     files = []
     for result in encode_files(model, paths, runner=runner):
         if result.code_file is None:
@@ -94,7 +93,7 @@ def encoded(model: DiscreteAutoencoder, paths: Sequence[Path], deterministic: bo
 
 def decoded(model: DiscreteAutoencoder, files: Sequence[CodeFile], deterministic: bool = False) -> list[np.ndarray]:
     """Their audio."""
-    runner = runner_of(model, model.decoder_window, None, BATCH_SECONDS, deterministic)
+    runner = runner_of(model, None, BATCH_SECONDS, deterministic)
     return [np.concatenate(list(found.blocks), axis=1) for found in decode_files(model, files, runner=runner)]
 
 

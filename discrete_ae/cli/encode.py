@@ -1,5 +1,6 @@
 """`discrete-ae encode`: recordings to files of codes."""
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +19,6 @@ from discrete_ae.cli.options import (
     load_model,
     runner_of,
 )
-from discrete_ae.errors import UsageError
 
 
 class Format(StrEnum):
@@ -97,11 +97,18 @@ def encode(
             "one array in memory-mapped form.",
         ),
     ] = None,
+    share: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K/N",
+            show_default="that of torchrun or srun, else all",
+            help="Encode the K-th of N shares of the recordings, such as 3/16; other processes take the others.",
+        ),
+    ] = None,
     skip_existing: SkipExistingOption = False,
     force: Annotated[
         bool, typer.Option("--force", "-f", metavar="", help="Overwrite files of codes that exist.")
     ] = False,
-    num_codebooks: Annotated[int | None, typer.Option(min=1, hidden=True, help="Earlier name of --codebooks.")] = None,
 ) -> None:
     """Turn recordings into files of integer codes.
 
@@ -115,73 +122,37 @@ def encode(
     recording that cannot be coded is named, the others are done, and the exit
     status is 1. OUT/manifest.jsonl lists all files of the folder.
 
-    trainer=ddp among the INPUTs shares the work out to many processes, one for
-    each GPU, or under SLURM; trainer.devices=2 trainer.accelerator=cpu and
-    other settings of the trainer go there too.
+    Started by torchrun or srun, each process encodes its share of the
+    recordings, by file size, on its own GPU, and waits for no other.
     """
-    from discrete_ae.cli import batch
-    from discrete_ae.cli.distributed import encode_distributed, split_overrides
-    from discrete_ae.cli.encoding import Report, Settings, encoded, existing
-    from discrete_ae.cli.files import names_file, plan, refuse_other_suffix
-    from discrete_ae.cli.pipes import is_dash, piped
-    from discrete_ae.codes.manifest import MANIFEST_NAME, read_manifest
+    from discrete_ae.cli.batch import Tally
+    from discrete_ae.cli.files import format_of, is_dash, piped
+    from discrete_ae.codec.corpus import encode_corpus
+    from discrete_ae.codec.jobs import Share
     from discrete_ae.codes.shards import ShardKind
-    from discrete_ae.data.files import SUFFIXES, probe
 
-    codebooks = codebooks or num_codebooks
-    given, overrides = split_overrides(inputs)
-    if not given:
-        raise UsageError("nothing to encode: give recordings, or folders of them")
-    refuse_other_suffix(Path(out), "encode", [f".{known}" for known in Format])
-    code_format = _format(Path(out), format)
-    suffix = f".{code_format}"
-    with piped(given, out, suffix) as (sources, target):
-        is_folder = not names_file(target, [suffix])
-        if not is_folder and (overrides or shards):
-            raise UsageError(f"-o {out}: one file; {'trainer=' if overrides else '--shards'} needs a folder")
-        if overrides and device is not Device.AUTO:
-            raise UsageError(f"--device {device} and {overrides[0]}: give trainer.accelerator= instead of --device")
-        planned = plan(sources, target, SUFFIXES, suffix)
-        model = load_model(checkpoint, Device.CPU if overrides else device)
+    code_format = format_of(Path(out), format, Format.NPZ, "encode")
+    part = Share.parse(share) if share else Share.of_environment()
+    with piped(inputs, out, f".{code_format}") as (sources, target):
+        model = load_model(checkpoint, device)
         check_codebooks(model, codebooks)
-        if is_folder and (target / MANIFEST_NAME).exists():
-            read_manifest(target)  # before the work: it is to be added to
-        runner = runner_of(model, model.encoder_window, jobs, batch_seconds, deterministic)
-        folder = target if is_folder else target.parent
-        settings = Settings(code_format, codebooks, runner, chunk_seconds, loudness_lufs, folder)
-        report = Report(model, settings, planned.problems, is_folder, ShardKind(shards) if shards else None)
-        report.check_shards(planned.jobs)
-        if overrides:
-            status = encode_distributed(
-                planned.jobs,
-                lambda jobs: encoded(model, jobs, settings),
-                overrides,
-                model=model,
-                describe=lambda job: existing(model, settings, job, keep=skip_existing),
-                finish=report.whole,
-                keep_existing=not force,
+        tally = Tally()
+        with tally.shown("encoding", "encoded"):
+            encode_corpus(
+                model,
+                sources,
+                target,
+                format=code_format.value,
+                num_codebooks=codebooks,
+                loudness_lufs=loudness_lufs,
+                existing="replace" if force else "skip" if skip_existing else "refuse",
+                share=part,
+                shards=ShardKind(shards) if shards else None,
+                runner=runner_of(model, jobs, batch_seconds, deterministic),
+                chunk_seconds=chunk_seconds,
+                watch=tally,
             )
-            raise typer.Exit(status)
-        report.begin()
-        todo, there = batch.split(planned.jobs, report.tally, force=force)
-        if not skip_existing:
-            batch.refuse_existing(report.tally, there)
-        outcomes = [report.say(existing(model, settings, job, keep=True)) for job in there if skip_existing]
-        with (
-            batch.progress_bar(report.tally, "encoding", todo, lambda path: probe(path).duration_s) as progress,
-            batch.interruptible(report.tally, "encoded"),
-        ):
-            outcomes += [report.say(outcome) for outcome in encoded(model, todo, settings, progress)]
-        status = report.finish(outcomes, to_stderr=is_dash(out))
-    raise typer.Exit(status)
-
-
-def _format(out: Path, chosen: Format | None) -> Format:
-    from discrete_ae.cli.files import names_file
-
-    if not names_file(out, [f".{known}" for known in Format]):
-        return chosen or Format.NPZ
-    named = Format(out.suffix.lower()[1:])
-    if chosen not in (None, named):
-        raise UsageError(f"--format {chosen}, but -o {out}; make them agree")
-    return named
+    said = f"share {part.number} of {part.count}: " if part.count > 1 else ""
+    typer.echo(said + tally.summary("encoded"), err=is_dash(out))
+    # torchrun ends all processes when one of them ends with another status.
+    raise typer.Exit(1 if tally.failed and "TORCHELASTIC_RUN_ID" not in os.environ else 0)

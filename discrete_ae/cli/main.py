@@ -1,8 +1,10 @@
 """`discrete-ae`: train discrete audio autoencoders, compare them, encode recordings to integers, decode them again.
 
-An error that the user can mend is one line on stderr; any other exception is a bug and keeps its traceback.
+An error that the user can mend, or that the system has with a file, is one line on stderr; any other exception is a bug
+and keeps its traceback.
 """
 
+import os
 import sys
 from typing import Annotated, NoReturn
 
@@ -14,10 +16,8 @@ from discrete_ae.cli.decode import decode
 from discrete_ae.cli.encode import encode
 from discrete_ae.cli.evaluate import evaluate
 from discrete_ae.cli.export import export
-from discrete_ae.cli.gradient_report import gradient_report
 from discrete_ae.cli.info import info
-from discrete_ae.cli.plot_rounding import plot_rounding
-from discrete_ae.errors import UserError
+from discrete_ae.errors import UserError, from_system
 
 NAME = "discrete-ae"
 INTERRUPTED = 130
@@ -78,10 +78,6 @@ app.command(
     rich_help_panel="Understand",
     epilog=_example("info model=conv/base quantizer=rvq", "info logs/default/RUN/checkpoints/best.ckpt"),
 )(info)
-app.command(rich_help_panel="Understand", epilog=_example("plot-rounding -o rounding.png"))(plot_rounding)
-app.command(rich_help_panel="Understand", epilog=_example(f"gradient-report -o gradients.png {_EXAMPLE_CHECKPOINT}"))(
-    gradient_report
-)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -95,6 +91,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         sys.exit(app(given or ["--help"], prog_name=NAME, standalone_mode=False))
     except UserError as error:
         _fail(str(error), error.exit_status)
+    except OSError as error:
+        _let_go_of_stdout()
+        if isinstance(error, BrokenPipeError):  # whoever read it has stopped to
+            sys.exit(1)
+        _fail(str(from_system(error)), 1)
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
     except Exception as error:
@@ -104,6 +105,14 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         context = getattr(error, "ctx", None)
         message = error.format_message().rstrip(".").replace("Value error, ", "")
         _fail(f"{message}; see {context.command_path if context else NAME} --help", getattr(error, "exit_code", 2))
+
+
+def _let_go_of_stdout() -> None:
+    """Drop what cannot be written to it: Python would try again at its end, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, status: int) -> NoReturn:

@@ -1,5 +1,6 @@
-"""What `encode` and `decode` take alike."""
+"""Options of several commands, and the model that they name."""
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,8 +10,8 @@ import typer
 from discrete_ae.errors import UsageError
 
 if TYPE_CHECKING:
-    from discrete_ae.model import DiscreteAutoencoder, Runner
-    from discrete_ae.model.windows import Window
+    from discrete_ae.inference import Runner
+    from discrete_ae.model import DiscreteAutoencoder
 
 
 class Device(StrEnum):
@@ -60,13 +61,12 @@ SkipExistingOption = Annotated[
 ]
 
 
-def runner_of(
-    model: "DiscreteAutoencoder", window: "Window", jobs: int | None, batch_seconds: float, deterministic: bool
-) -> "Runner":
-    """How windows of a length are computed, as the options say."""
-    from discrete_ae.model import Runner
+def runner_of(model: "DiscreteAutoencoder", jobs: int | None, batch_seconds: float, deterministic: bool) -> "Runner":
+    """Return how windows are computed, as the options say."""
+    from discrete_ae.inference import Runner, encoder_window
 
-    return Runner(jobs, max(1, round(batch_seconds * model.frame_rate_hz / window.length)), deterministic)
+    batch_size = max(1, round(batch_seconds * model.frame_rate_hz / encoder_window(model).length))
+    return Runner(jobs, batch_size, deterministic)
 
 
 def check_codebooks(model: "DiscreteAutoencoder", codebooks: int | None) -> None:
@@ -86,6 +86,8 @@ def check_codebooks(model: "DiscreteAutoencoder", codebooks: int | None) -> None
 def load_model(checkpoint: Path, device: Device) -> "DiscreteAutoencoder":
     """Load the model of a checkpoint or bundle onto the chosen device.
 
+    Of several GPUs, each process that torchrun or srun has started on this machine takes its own.
+
     Raises:
         UsageError: for cuda without a GPU.
         DataError: if the checkpoint cannot be loaded.
@@ -98,4 +100,7 @@ def load_model(checkpoint: Path, device: Device) -> "DiscreteAutoencoder":
     has_gpu = torch.cuda.is_available()
     if device is Device.CUDA and not has_gpu:
         raise UsageError("--device cuda: PyTorch finds no GPU here; use --device auto or --device cpu")
-    return load(checkpoint, "cuda" if has_gpu and device is not Device.CPU else "cpu")
+    if not has_gpu or device is Device.CPU:
+        return load(checkpoint)
+    rank = int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
+    return load(checkpoint, f"cuda:{rank % torch.cuda.device_count()}")

@@ -1,5 +1,7 @@
 """Audio to integers and back, whole recordings and many of them."""
 
-from discrete_ae.codec.codec import decode_file, decode_files, encode_file, encode_files
+from discrete_ae.codec.codec import Codec, decode_files, encode_files
+from discrete_ae.codec.corpus import decode_corpus, encode_corpus
+from discrete_ae.codec.jobs import Share
 
-__all__ = ["decode_file", "decode_files", "encode_file", "encode_files"]
+__all__ = ["Codec", "Share", "decode_corpus", "decode_files", "encode_corpus", "encode_files"]

@@ -1,40 +1,40 @@
-"""Audio to integers and back, whole recordings and many of them, in bounded memory.
+"""Audio to integers and back by a model, exactly: the same codes whatever else is computed with them.
 
-A recording streams through: blocks are read and resampled on a thread of their own, cut into the windows of the model
-(see `model.windows`), computed as `model.encode` and `model.decode` compute them, and put together. Nothing of this
-depends on the other recordings, and the next ones are read while the present one is computed.
+On a CPU the codes of a signal are the same bits in every batch, with any number of threads or jobs, and however the
+signal is read: it is computed in windows (see `inference`), each by itself. A recording streams through in bounded
+memory: blocks are read and resampled on a thread of their own, cut into windows, computed, and put together, and the
+next recordings are read meanwhile.
 
 A mono model codes the channels of a recording one by one, so that each channel has the codes that it would have in a
 mono file; any other model takes recordings with its own number of channels.
 
-Axes: C audio channels, N samples, S streams, K codebooks, T frames.
+Axes: B batch, C audio channels, N samples, S streams, K codebooks, T frames.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from discrete_ae.codec.fitting import check_fits
-from discrete_ae.codec.recordings import Recording, read_ahead
+from discrete_ae.codec.recordings import read_ahead
 from discrete_ae.codes.container import CodeFile, codes_dtype
 from discrete_ae.data.channels import Audio
 from discrete_ae.data.resampling import Resampler
 from discrete_ae.errors import DataError
-from discrete_ae.model import DiscreteAutoencoder, Runner
-from discrete_ae.model.windows import Cutter, Piece
+from discrete_ae.inference import Cutter, Piece, Runner, Window, decoder_window, encoder_window, window_codes
+from discrete_ae.model import DiscreteAutoencoder
 
 Progress = Callable[[float], None]
-"""Is told the seconds of audio that were done since it was last called."""
+"""Called with the seconds of audio that were done since the last call."""
 
 
 class Encoded(NamedTuple):
-    """What became of one recording."""
+    """The codes of one recording, or why there are none."""
 
     path: Path
     code_file: CodeFile | None
@@ -50,20 +50,111 @@ class Decoded(NamedTuple):
     """(C, n) float32, together the recording at its own sample rate and of its length; take them before the next."""
 
 
-@dataclass(eq=False)
-class _Codes:
-    """Those of one recording: the same file given twice is two."""
+class Codec:
+    """Exact coding by a model: on a CPU, codes that never change with batch, threads, chunks, jobs or length.
 
-    code_file: CodeFile
+    A signal in parts has the codes of the whole, and a file those of its samples. It costs nothing in speed on a CPU;
+    a training loop, or a GPU that is to be kept busy with large batches, takes `model.encode` and `model.decode`.
+
+    Args:
+        model: from `discrete_ae.load`; its mode of training or evaluation is left as it is.
+        runner: how windows are computed.
+
+    Example:
+        >>> codec = Codec(discrete_ae.load(checkpoint))
+        >>> audio = torch.zeros(1, 1, 32000)
+        >>> codes = codec.encode(audio)
+        >>> torch.equal(codec.encode(audio.repeat(3, 1, 1))[2], codes[0])
+        True
+        >>> codec.decode(codes, num_samples=32000).shape
+        torch.Size([1, 1, 32000])
+        >>> codec.decode_file(codec.encode_file(recording)).shape  # at its own sample rate
+        (1, 16000)
+    """
+
+    def __init__(self, model: DiscreteAutoencoder, runner: Runner | None = None) -> None:
+        self.model = model
+        self.runner = runner or Runner()
+
+    def encode(self, audio: Tensor, num_codebooks: int | None = None) -> Tensor:
+        """Return codes (B, K, T) int64 of audio (B, C, N), any N >= 1, T = ceil(N / hop_length).
+
+        Raises:
+            ValueError: as `DiscreteAutoencoder.encode`.
+        """
+        model = self.model
+        model.check_audio(audio)
+        model.quantizer.check_count(num_codebooks)
+        codes = self._in_windows(
+            audio, encoder_window(model), model.hop_length, 1, lambda window: window_codes(model, window, num_codebooks)
+        )
+        if bool((codes < 0).any()):
+            raise ValueError("audio: the model makes NaN or infinite latents of it; bring its samples to [-1, 1]")
+        return codes
+
+    def decode(self, codes: Tensor, num_samples: int | None = None) -> Tensor:
+        """Return audio (B, C, N) float32 of codes (B, K, T); N = num_samples, or T * hop_length if None.
+
+        Raises:
+            ValueError: as `DiscreteAutoencoder.decode`.
+        """
+        model = self.model
+        model.quantizer.check_codes(codes)
+        num_samples = model.check_num_samples(codes, num_samples)
+        return self._in_windows(codes, decoder_window(model), 1, model.hop_length, model.decode)[..., :num_samples]
+
+    def encode_file(
+        self, path: str | Path, num_codebooks: int | None = None, *, loudness_lufs: float | None = None
+    ) -> CodeFile:
+        """Return the codes of one recording, as `encode_files` does.
+
+        Raises:
+            DataError: the recording cannot be coded.
+            ValueError: see `encode_files`.
+        """
+        ((_, code_file, error),) = encode_files(
+            self.model, [Path(path)], num_codebooks, runner=self.runner, loudness_lufs=loudness_lufs
+        )
+        if code_file is None:
+            raise error or DataError(f"{path}: cannot be coded")
+        return code_file
+
+    def decode_file(self, code_file: CodeFile, *, force: bool = False) -> Audio:
+        """Return audio (C, N) float32 of one recording's codes, N = num_samples, as `decode_files` does.
+
+        Raises:
+            DataError: the codes are those of another model, or do not fit this one.
+        """
+        (decoded,) = (
+            np.concatenate(list(found.blocks), axis=1)
+            for found in decode_files(self.model, [code_file], force=force, runner=self.runner)
+        )
+        return decoded
+
+    def _in_windows(
+        self, signals: Tensor, window: Window, unit: int, unit_out: int, function: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Apply a function to windows of signals (B, ..., n), and put the frames that count together."""
+
+        def pieces() -> Iterator[tuple[tuple[int, int, int], Tensor]]:
+            for item, signal in enumerate(signals.detach().cpu()):
+                cutter = Cutter(window, unit)
+                for piece in (*cutter.push(signal), *cutter.finish()):
+                    yield (item, piece.first, piece.stop), piece.signal
+
+        results: list[list[Tensor]] = [[] for _ in signals]
+        for (item, first, stop), result in self.runner.map(self.model, function, pieces()):
+            if result is not None:
+                results[item].append(result[..., first * unit_out : stop * unit_out].to(signals.device))
+        return torch.stack([torch.cat(parts, dim=-1) for parts in results])
 
 
-Source = TypeVar("Source", Recording, _Codes)
-
-
-class _Part(NamedTuple, Generic[Source]):
+class _Part(NamedTuple):
     """The frames of one stream that a window gives; the last of a recording gives none."""
 
-    source: Source
+    number: int
+    """Of the recording, from 0."""
+    source: Any
     stream: int = 0
     first: int = 0
     stop: int = 0
@@ -79,7 +170,7 @@ def encode_files(
     loudness_lufs: float | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Encoded]:
-    """Code recordings of any sample rate and length, at least 1 sample, in their order.
+    """Encode recordings of any sample rate and length, at least 1 sample, and yield their codes in order.
 
     Args:
         model: from `discrete_ae.load`.
@@ -92,7 +183,7 @@ def encode_files(
             and decoding takes it back. None leaves recordings as they are.
         progress: called with every window.
 
-    Returns:
+    Yields:
         One result for each recording; its error says that it cannot be read, holds NaN or infinity, has channels that
         do not fit the model, or more of them, or a lower sample rate, than loudness is defined for.
 
@@ -109,20 +200,21 @@ def encode_files(
     if loudness_lufs is not None and not -70 <= loudness_lufs <= 0:
         raise ValueError(f"loudness_lufs: expected None or a number from -70 to 0, got {loudness_lufs}")
     sizes = model.quantizer.codebook_sizes[:num_codebooks]
+    window = encoder_window(model)
 
-    def windows() -> Iterator[tuple[_Part[Recording], Tensor | None]]:
-        for recording in read_ahead(model, paths, chunk_seconds, loudness_lufs):
-            cutter = Cutter(model.encoder_window, model.hop_length)
+    def windows() -> Iterator[tuple[_Part, Tensor | None]]:
+        for number, recording in enumerate(read_ahead(model, paths, chunk_seconds, loudness_lufs)):
+            cutter = Cutter(window, model.hop_length)
             try:
                 for block in recording.blocks:
-                    yield from _parts(recording, cutter.push(_streams(block, model.channels)))
-                yield from _parts(recording, cutter.finish())
+                    yield from _parts(number, recording, cutter.push(_streams(block, model.channels)))
+                yield from _parts(number, recording, cutter.finish())
             except DataError as error:
                 recording.error = error
-            yield _Part(recording), None
+            yield _Part(number, recording), None
 
-    results = (runner or Runner()).map(model, lambda audio: model.window_codes(audio, num_codebooks), windows())
-    for recording, parts in groupby(results, key=lambda result: result[0].source):
+    results = (runner or Runner()).map(model, lambda audio: window_codes(model, audio, num_codebooks), windows())
+    for (_, recording), parts in groupby(results, key=lambda result: result[0][:2]):
         codes: list[list[np.ndarray]] = []
         for part, found in parts:
             if found is None:
@@ -164,7 +256,7 @@ def decode_files(
     runner: Runner | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Decoded]:
-    """Decode codes to audio of the recordings' own sample rate and length, in their order.
+    """Decode codes, and yield audio of the recordings' own sample rate and length in order.
 
     Args:
         model: the one that made the codes.
@@ -177,49 +269,17 @@ def decode_files(
         DataError: codes do not fit the model; or, from the blocks, they decode to NaN or infinity.
     """
 
-    def windows() -> Iterator[tuple[_Part[_Codes], Tensor | None]]:
-        for code_file in code_files:
+    def windows() -> Iterator[tuple[_Part, Tensor | None]]:
+        for number, code_file in enumerate(code_files):
             check_fits(model, code_file, force=force)
-            cutter = Cutter(model.decoder_window, 1)
-            source = _Codes(code_file)
-            yield from _parts(source, cutter.push(torch.from_numpy(code_file.codes.astype(np.int64))))
-            yield from _parts(source, cutter.finish())
-            yield _Part(source), None
+            cutter = Cutter(decoder_window(model), 1)
+            yield from _parts(number, code_file, cutter.push(torch.from_numpy(code_file.codes.astype(np.int64))))
+            yield from _parts(number, code_file, cutter.finish())
+            yield _Part(number, code_file), None
 
-    results = (runner or Runner()).map(model, model.window_audio, windows())
-    for source, parts in groupby(results, key=lambda result: result[0].source):
-        yield Decoded(source.code_file, _decoded_blocks(model, source.code_file, parts, progress))
-
-
-def encode_file(
-    model: DiscreteAutoencoder,
-    path: str | Path,
-    num_codebooks: int | None = None,
-    *,
-    loudness_lufs: float | None = None,
-) -> CodeFile:
-    """Code one recording, as `encode_files` does.
-
-    Raises:
-        DataError: the recording cannot be coded.
-        ValueError: see `encode_files`.
-    """
-    ((_, code_file, error),) = encode_files(model, [Path(path)], num_codebooks, loudness_lufs=loudness_lufs)
-    if code_file is None:
-        raise error or DataError(f"{path}: cannot be coded")
-    return code_file
-
-
-def decode_file(model: DiscreteAutoencoder, code_file: CodeFile, force: bool = False) -> Audio:
-    """Audio (C, N) float32 of one recording's codes, N = num_samples, as `decode_files` does.
-
-    Raises:
-        DataError: the codes are those of another model, or do not fit this one.
-    """
-    (audio,) = (
-        np.concatenate(list(decoded.blocks), axis=1) for decoded in decode_files(model, [code_file], force=force)
-    )
-    return audio
+    results = (runner or Runner()).map(model, model.decode, windows())
+    for (_, code_file), parts in groupby(results, key=lambda result: result[0][:2]):
+        yield Decoded(code_file, _decoded_blocks(model, code_file, parts, progress))
 
 
 def _streams(block: Audio, channels: int) -> Tensor:
@@ -227,17 +287,17 @@ def _streams(block: Audio, channels: int) -> Tensor:
     return torch.from_numpy(block).unflatten(0, (-1, channels))
 
 
-def _parts(source: Source, pieces: Iterable[Piece]) -> Iterator[tuple[_Part[Source], Tensor]]:
+def _parts(number: int, source: Any, pieces: Iterable[Piece]) -> Iterator[tuple[_Part, Tensor]]:
     """The windows (S, ...) of all streams, one by one."""
     for piece in pieces:
         for stream, signal in enumerate(piece.signal):
-            yield _Part(source, stream, piece.first, piece.stop), signal
+            yield _Part(number, source, stream, piece.first, piece.stop), signal
 
 
 def _decoded_blocks(
     model: DiscreteAutoencoder,
     code_file: CodeFile,
-    parts: Iterable[tuple[_Part[_Codes], Tensor | None]],
+    parts: Iterable[tuple[_Part, Tensor | None]],
     progress: Progress | None,
 ) -> Iterator[Audio]:
     hop, missing = model.hop_length, code_file.num_model_samples

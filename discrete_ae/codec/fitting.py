@@ -52,8 +52,16 @@ def check_fits(model: DiscreteAutoencoder, code_file: CodeFile, *, force: bool =
         )
 
 
-def bare_codes(model: DiscreteAutoencoder, codes: Codes) -> CodeFile:
-    """Codes (S, K, T) that come without a file, as those of a model: whole frames at its own sample rate.
+def bare_codes(
+    model: DiscreteAutoencoder, codes: Codes, sample_rate: int | None = None, num_samples: int | None = None
+) -> CodeFile:
+    """Return codes (S, K, T) that come without a file as those of a model.
+
+    Args:
+        model: which made them.
+        codes: the integers.
+        sample_rate: of the recording in Hz; by default the model's own.
+        num_samples: of the recording; by default that of whole frames.
 
     Raises:
         DataError: they are no codes of this model.
@@ -61,8 +69,8 @@ def bare_codes(model: DiscreteAutoencoder, codes: Codes) -> CodeFile:
     try:
         return CodeFile(
             codes=codes,
-            sample_rate=model.sample_rate,
-            num_samples=codes.shape[-1] * model.hop_length,
+            sample_rate=sample_rate or model.sample_rate,
+            num_samples=num_samples or codes.shape[-1] * model.hop_length,
             model_sample_rate=model.sample_rate,
             codebook_sizes=model.quantizer.codebook_sizes[: codes.shape[1]],
             model_hash=model.model_hash or "",

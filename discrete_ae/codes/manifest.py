@@ -1,6 +1,8 @@
 """The list of a folder of codes, `manifest.jsonl`: which file came of which recording, and how it is found intact.
 
-One JSON object a line, sorted by path, so that two runs over the same recordings write the same bytes. No torch here.
+One JSON object a line, sorted by path, so that two runs over the same recordings write the same bytes. Where several
+processes share the work, each appends to a part of its own, `manifest-<share>-of-<shares>.jsonl`; whoever reads the
+manifest reads the parts too, and `join_manifest` makes one file of all. No torch here.
 """
 
 import os
@@ -13,6 +15,7 @@ from discrete_ae.errors import DataError
 from discrete_ae.writing import written_whole
 
 MANIFEST_NAME = "manifest.jsonl"
+PART_PATTERN = "manifest-*-of-*.jsonl"
 
 
 class Superseded(NamedTuple):
@@ -43,11 +46,45 @@ def write_manifest(folder: Path, entries: Iterable[ManifestEntry]) -> Path:
     return target
 
 
+def manifest_part(folder: Path, share: int, shares: int) -> Path:
+    """Return the path of the part of a manifest that one of several processes writes, `share` from 1 to `shares`."""
+    return folder / f"manifest-{share}-of-{shares}.jsonl"
+
+
+def append_entries(path: Path, entries: Iterable[ManifestEntry]) -> None:
+    """Append entries to a part of a manifest; a last line that a killed process left unfinished goes.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as stream:
+        stream.seek(max(stream.tell() - 1, 0))
+        if stream.read(1) not in (b"", b"\n"):
+            stream.seek(0)
+            stream.truncate(stream.read().rfind(b"\n") + 1)
+        stream.write("".join(f"{entry_json(entry)}\n" for entry in entries).encode("ascii"))
+
+
+def has_manifest(folder: Path) -> bool:
+    """Return whether a folder has a manifest, or a part of one."""
+    return bool(_files(folder))
+
+
+def join_manifest(folder: Path) -> list[Superseded]:
+    """Make one `manifest.jsonl` of a folder's manifest and its parts; no other process may be writing one of them.
+
+    Returns, raises: as `update_manifest`.
+    """
+    parts = [path for path in _files(folder) if path.name != MANIFEST_NAME]
+    return update_manifest(folder, list(_newest(parts).values()))
+
+
 def update_manifest(folder: Path, entries: Sequence[ManifestEntry]) -> list[Superseded]:
-    """As `write_manifest`, and keep the entries of other files that are still there, those of earlier runs.
+    """Write the manifest with these entries, and those of other files that are still there, those of earlier runs.
 
     A recording is in the manifest once: where one of these entries has the source of an earlier one, by another format
-    or another place in the folder, the earlier one goes. Its file stays.
+    or another place in the folder, the earlier one goes. Its file stays. Parts of the manifest are joined to it.
 
     Returns:
         The entries that went so.
@@ -55,9 +92,13 @@ def update_manifest(folder: Path, entries: Sequence[ManifestEntry]) -> list[Supe
     Raises:
         DataError: if it cannot be written, or the one that is there cannot be read.
     """
-    earlier = read_manifest(folder) if (folder / MANIFEST_NAME).is_file() else []
+    files = _files(folder)
+    earlier = _newest(files).values()
     kept, superseded = settle(folder, earlier, {entry.path: entry.source for entry in entries})
     write_manifest(folder, [*kept, *entries])
+    for path in files:
+        if path.name != MANIFEST_NAME:
+            path.unlink(missing_ok=True)
     return superseded
 
 
@@ -88,34 +129,47 @@ def settle(
 
 
 def read_manifest(path: str | Path) -> list[ManifestEntry]:
-    """Read and check a manifest.
+    """Read and check a manifest; of several entries of one path the newest counts.
 
     Args:
-        path: the file, or the folder in which it is `manifest.jsonl`.
+        path: the file; or the folder in which it is `manifest.jsonl`, or parts of it are.
 
     Raises:
-        DataError: it is missing, or a line of it is no entry or names a file a second time.
+        DataError: it is missing, or a line of it is no entry, but for a last one that a killed process cut short.
     """
     path = Path(path)
-    path = path / MANIFEST_NAME if path.is_dir() else path
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read ({error.strerror}); give the folder that discrete-ae encode wrote for a folder"
-        ) from error
+    files = _files(path) or [path / MANIFEST_NAME] if path.is_dir() else [path]
+    return list(_newest(files).values())
+
+
+def _files(folder: Path) -> list[Path]:
+    """The manifest of a folder and its parts, the one that was written last at the end."""
+    found = [path for pattern in (MANIFEST_NAME, PART_PATTERN) for path in folder.glob(pattern)]
+    return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
+
+
+def _newest(files: Iterable[Path]) -> dict[str, ManifestEntry]:
+    """The entries of several files by path; a later one takes the place of an earlier."""
     entries: dict[str, ManifestEntry] = {}
-    for number, line in enumerate(lines, start=1):
+    for path in files:
         try:
-            entry = parse_entry(line)
-            if entry.path in entries:
-                raise ValueError(f"{entry.path} stands in it twice")
-        except ValueError as error:
+            content = path.read_bytes()
+        except OSError as error:
             raise DataError(
-                f"{path}, line {number}: not an entry of a manifest: {error}; encode the folder again"
+                f"{path}: cannot be read ({error.strerror}); give the folder that discrete-ae encode wrote for a folder"
             ) from error
-        entries[entry.path] = entry
-    return list(entries.values())
+        lines = content.splitlines()
+        for number, line in enumerate(lines, start=1):
+            try:
+                entry = parse_entry(line)
+            except ValueError as error:
+                if number == len(lines) and not content.endswith(b"\n"):
+                    break
+                raise DataError(
+                    f"{path}, line {number}: not an entry of a manifest: {error}; encode the folder again"
+                ) from error
+            entries[entry.path] = entry
+    return entries
 
 
 def one_set(entries: Sequence[ManifestEntry], folder: Path) -> CodeSet:

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal
 
-from discrete_ae.compare.clips import flac
 from discrete_ae.compare.page.content import Version
 from discrete_ae.compare.ratings import ANCHORS
+from discrete_ae.compare.version import flac
 
 Audio = NDArray[np.float32]
 

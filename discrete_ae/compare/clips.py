@@ -1,66 +1,79 @@
-"""Versions of a clip to listen to and to look at. Axes: C audio channels, N samples."""
+"""Clips that evaluations left beside them, as versions to listen to and to look at.
 
-import io
-import struct
-import zlib
+Axes: C audio channels, N samples.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-import soundfile
-from matplotlib import colormaps
-from numpy.typing import NDArray
+import torch
 
-from discrete_ae.compare.page.content import Version
-from discrete_ae.metrics.spectrogram import LEVELS_DB, levels_db
+from discrete_ae.compare.anchors import anchors
+from discrete_ae.compare.page.content import ORIGINAL, Clip
+from discrete_ae.compare.ratings import ANCHORS, REFERENCE
+from discrete_ae.compare.version import make_version
+from discrete_ae.data import read_audio
+from discrete_ae.evaluation.results import Evaluation, SavedClip
+from discrete_ae.metrics import si_sdr_db
 
-SHADES = 64  # of 1.25 dB; more would make the file larger and nothing clearer
+
+class Heard(NamedTuple):
+    """A method, by one of its evaluations, or a baseline."""
+
+    label: str
+    note: str
+    """Such as "3.2 kbps"; may be empty."""
+    evaluation: Evaluation
+    folder: Path
+    """In which the paths of its clips begin."""
 
 
-def make_version(key: str, label: str, audio: NDArray[np.float32], sample_rate: int, note: str = "") -> Version:
-    """The version as it stands on a page: 16-bit FLAC and a picture.
-
-    Args:
-        audio: (C, N) between -1 and 1, N >= 1; what lies outside is clipped, what is not a number becomes silence.
+def make_clips(heard: Sequence[Heard], sample_rate: int) -> list[Clip]:
+    """Read the clips that all have, the original first, all at one sample rate in Hz.
 
     Raises:
-        ValueError: the audio is empty or has not two axes.
+        DataError: a file cannot be read.
     """
-    if audio.ndim != 2 or not audio.size:
-        raise ValueError(f"audio must be (C, N) with samples, got shape {audio.shape}")
-    audio = np.nan_to_num(audio, nan=0.0, posinf=1.0, neginf=-1.0)
-    return Version(key, label, flac(audio, sample_rate), spectrogram_png(audio.mean(axis=0), sample_rate), note)
+    if not heard:
+        return []
+    keys: list[str] = []
+    for one in heard:
+        keys.append(key_of(one.label, {ORIGINAL, REFERENCE, *ANCHORS, *keys}))
+    by_place = [{clip.place: clip for clip in one.evaluation.clips} for one in heard]
+    common = [place for place in by_place[0] if all(place in clips for clips in by_place)]
+    best = max(range(len(heard)), key=lambda i: heard[i].evaluation.sample_rate)
+    found = []
+    for recording, start_s, duration_s in common:
+        saved = [clips[recording, start_s, duration_s] for clips in by_place]
+        original = read_audio(heard[best].folder / saved[best].original, sample_rate)
+        versions = [make_version(ORIGINAL, ORIGINAL, original, sample_rate)]
+        for key, one, clip in zip(keys, heard, saved, strict=True):
+            audio = read_audio(one.folder / clip.decoded, sample_rate)[:, : original.shape[1]]
+            audio = np.pad(audio, ((0, 0), (0, original.shape[1] - audio.shape[1])))
+            note = ", ".join(filter(None, [one.note, _si_sdr(one, clip)]))
+            versions.append(make_version(key, one.label, audio, sample_rate, note))
+        several = sum(place[0] == recording for place in common) > 1
+        name = f"{recording}, from {start_s:.1f} s" if several else recording
+        seconds = original.shape[1] / sample_rate
+        found.append(Clip(name, seconds, tuple(versions), anchors(original, sample_rate)))
+    return found
 
 
-def flac(audio: NDArray[np.float32], sample_rate: int) -> bytes:
-    """16-bit FLAC of audio (C, N). Samples that come from 16 bits are kept exactly."""
-    # Scaled here, by the factor by which they were read: given floats, libsndfile would scale by 32767.
-    samples = np.clip(np.round(audio.astype(np.float64) * 32768), -32768, 32767).astype(np.int16)
-    file = io.BytesIO()
-    soundfile.write(file, samples.T, sample_rate, format="FLAC", subtype="PCM_16")
-    return file.getvalue()
+def key_of(label: str, taken: set[str]) -> str:
+    """Return a label as the name of a file, none of those that are taken."""
+    key = re.sub(r"[^a-z0-9]+", "_", label.lower()).strip("_") or "method"
+    return next(name for name in (key, *(f"{key}_{i}" for i in range(2, len(taken) + 3))) if name not in taken)
 
 
-def spectrogram_png(audio: NDArray[np.float32], sample_rate: int) -> bytes:
-    """Picture of the `levels_db` of audio (N,), a pixel each, without axes: LEVELS_DB from dark to bright."""
-    low, high = LEVELS_DB
-    shades = (levels_db(audio, sample_rate) - low) / (high - low) * SHADES
-    palette = (colormaps["magma"](np.linspace(0, 1, SHADES))[:, :3] * 255).round().astype(np.uint8)
-    return _png(np.clip(shades, 0, SHADES - 1).astype(np.uint8)[::-1], palette)
-
-
-def _png(pixels: NDArray[np.uint8], palette: NDArray[np.uint8]) -> bytes:
-    """PNG (ISO/IEC 15948) of pixels (height, width), each the number of a color of the palette (n, 3)."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    height, width = pixels.shape
-    lines = np.pad(pixels, ((0, 0), (1, 0)))  # each begins with 0: no filter
-    return b"".join(
-        (
-            b"\x89PNG\r\n\x1a\n",
-            chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)),
-            chunk(b"PLTE", palette.tobytes()),
-            chunk(b"IDAT", zlib.compress(lines.tobytes(), 9)),
-            chunk(b"IEND", b""),
-        )
+def _si_sdr(one: Heard, clip: SavedClip) -> str:
+    """At the rate of the codec."""
+    rate = one.evaluation.sample_rate
+    decoded, original = (
+        torch.from_numpy(read_audio(one.folder / name, rate)) for name in (clip.decoded, clip.original)
     )
+    if not one.evaluation.keeps_waveform or decoded.shape != original.shape or not bool(original.any()):
+        return ""
+    return f"SI-SDR {float(si_sdr_db(decoded[None], original[None]).mean()):.1f} dB"

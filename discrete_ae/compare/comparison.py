@@ -9,7 +9,7 @@ Axes: S seeds, F files.
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -19,20 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discrete_ae.compare.methods import Method
-from discrete_ae.evaluation.quantities import PER_FILE, QUANTITIES
-from discrete_ae.evaluation.results import Evaluation
+from discrete_ae.errors import DataError
+from discrete_ae.evaluation.results import Evaluation, FileScores
+from discrete_ae.evaluation.scores import PER_FILE, QUANTITIES
 from discrete_ae.statistics import half_width, paired_difference, unpaired_difference, welch_half_width
 
 NAMES = tuple(quantity.name for quantity in PER_FILE)
-
-
-class BaselineScores(NamedTuple):
-    """Of a codec that was not trained here."""
-
-    label: str
-    evaluation: Evaluation
-    keeps_waveform: bool = True
-    """Whether scores of the waveform say anything of it."""
 
 
 class Value(NamedTuple):
@@ -104,15 +96,30 @@ class Comparison:
     """Of all methods and baselines."""
 
     methods: tuple[Method, ...]
-    evaluations: Mapping[str, Evaluation]
-    """By name of a run."""
-    baselines: tuple[BaselineScores, ...] = ()
+    baselines: tuple[Evaluation, ...] = ()
+    """Of codecs that were not trained here; they go by the name of the codec."""
 
     @cached_property
     def paths(self) -> tuple[str, ...]:
-        """Of the recordings on which everything was measured, sorted."""
-        common = set.intersection(*({file.path for file in evaluation.files} for _, evaluation in self.everything()))
-        return tuple(sorted(common))
+        """Of the recordings on which everything was measured, sorted.
+
+        Raises:
+            DataError: recordings of one name are not the same.
+        """
+        files: dict[str, list[tuple[str, FileScores]]] = {}
+        for label, evaluation in self.everything():
+            for file in evaluation.files:
+                files.setdefault(file.path, []).append((label, file))
+        for path, found in files.items():
+            (label, first), *others = found
+            for other, file in others:
+                known = first.sha256 and file.sha256
+                if first.sha256 != file.sha256 if known else abs(first.duration_s - file.duration_s) > 1e-3:
+                    raise DataError(
+                        f"{path}: {label} and {other} were evaluated on different recordings of this name; evaluate "
+                        "both on the same folder"
+                    )
+        return tuple(sorted(path for path, found in files.items() if len(found) == len(list(self.everything()))))
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -121,10 +128,10 @@ class Comparison:
         return tuple(sorted(every - set(self.paths)))
 
     def everything(self) -> Iterator[tuple[str, Evaluation]]:
-        """The label and the evaluation of every run and every baseline."""
+        """Yield the label and the evaluation of every run and every baseline."""
         for method in self.methods:
-            yield from ((method.label, self.evaluations[run.name]) for run in method.runs)
-        yield from ((baseline.label, baseline.evaluation) for baseline in self.baselines)
+            yield from ((method.label, evaluation) for evaluation in method.runs)
+        yield from ((baseline.codec, baseline) for baseline in self.baselines)
 
     def of_label(self, label: str) -> list[Evaluation]:
         """Evaluations of a method by seed, or of a baseline."""

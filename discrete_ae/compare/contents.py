@@ -4,12 +4,12 @@ import math
 from collections.abc import Sequence
 
 from discrete_ae.compare.comparison import Comparison, Value, Verdict
-from discrete_ae.compare.curves import Curve
+from discrete_ae.compare.curves import Curves
 from discrete_ae.compare.findings import listed, ranked
-from discrete_ae.compare.methods import Method, flatten, kbps
+from discrete_ae.compare.methods import Method, flatten, kbps, run_of
 from discrete_ae.compare.page.content import Cell, Column, PairRow, Row
 from discrete_ae.compare.runs import Skipped
-from discrete_ae.evaluation.quantities import PER_FILE, QUANTITIES, SCORES, Quantity
+from discrete_ae.evaluation.scores import PER_FILE, QUANTITIES, SCORES, Quantity
 from discrete_ae.statistics import RESAMPLES
 
 COLUMNS = (
@@ -122,7 +122,7 @@ def summary_of(comparison: Comparison, data: str) -> list[str]:
     least, most = min(known, key=known.__getitem__, default=""), max(known, key=known.__getitem__, default="")
     if least != most:
         about.append(f"Entropy-coded, they take {kbps(known[least])} ({least}) to {kbps(known[most])} kbps ({most}).")
-    baselines = [baseline.label for baseline in comparison.baselines]
+    baselines = [baseline.codec for baseline in comparison.baselines]
     beside = f"Beside them: {listed(baselines)}." if baselines else ""
     return [" ".join(about).replace(" ;", ";"), *filter(None, [beside])]
 
@@ -149,18 +149,21 @@ def notes_of(comparison: Comparison, skipped: Sequence[Skipped], lines: Sequence
         notes.append(
             "Baselines were made for other bitrates, for speech, or for hearing rather than for these distances."
         )
-    if vocoders := [baseline.label for baseline in comparison.baselines if not baseline.keeps_waveform]:
+    if vocoders := [baseline.codec for baseline in comparison.baselines if not baseline.keeps_waveform]:
         notes.append(f"SI-SDR says nothing of {listed(vocoders)}: the waveform of a vocoder is not the original's.")
     if comparison.left_out:
         notes.append(f"Left out, since not all could be measured on them: {listed(comparison.left_out)}.")
-    notes += [f"Not compared: {one.path.name}: {one.reason.rstrip('.')}." for one in skipped]
+    notes += [f"Not compared: {one.name}: {one.reason.rstrip('.')}." for one in skipped]
+    devices = {str(device) for _, one in comparison.everything() if (device := one.settings.get("rtf_device"))}
+    if len({device for device in devices if "a program" not in device}) > 1:
+        notes.append(f"Real-time factors are not of one machine: {listed(sorted(devices))}.")
     return [*notes, *lines]
 
 
-def broken_off(method: Method, curves: dict[str, dict[str, Curve]]) -> list[str]:
+def broken_off(method: Method, curves: Curves) -> list[str]:
     """Lines on the runs of a method whose last validation was before their last step."""
     lines = []
-    for run in method.runs:
+    for run in map(run_of, method.runs):
         validations = curves.get(run.name, {}).get("val/reconstruction")
         steps = _steps(method)
         if validations is not None and len(validations.steps) and 0 < validations.steps[-1] < steps:
@@ -169,7 +172,7 @@ def broken_off(method: Method, curves: dict[str, dict[str, Curve]]) -> list[str]
 
 
 def _on_conditions(comparison: Comparison) -> list[str]:
-    flats = {method.label: flatten(method.runs[0].config) for method in comparison.methods}
+    flats = {method.label: flatten(method.config) for method in comparison.methods}
     found = []
     for key, (names, absent) in _CONDITIONS.items():
         values: dict[str, list[str]] = {}
@@ -232,7 +235,7 @@ def _seeds(method: Method) -> str:
 
 
 def _steps(method: Method) -> int:
-    steps = flatten(method.runs[0].config).get("trainer.max_steps")
+    steps = flatten(method.config).get("trainer.max_steps")
     return steps if isinstance(steps, int) else 0
 
 

@@ -1,6 +1,6 @@
 """What TensorBoard holds of a run: a scalar over the steps of training."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +23,10 @@ class Curve(NamedTuple):
     steps: NDArray[np.int64]
     """Increasing, each once."""
     values: NDArray[np.float64]
+
+
+Curves = Mapping[str, Mapping[str, Curve]]
+"""By name of the run and tag."""
 
 
 class Band(NamedTuple):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from discrete_ae.compare.comparison import Basis, Comparison, Difference, Verdict
 from discrete_ae.compare.methods import Method, kbps
-from discrete_ae.evaluation.quantities import MOS, PER_FILE, QUANTITIES, Quantity
+from discrete_ae.evaluation.scores import MOS, PER_FILE, QUANTITIES, Quantity
 
 REFERENCE = "ste"
 """The quantizer against which all others are held beside the best one, where it is there."""

@@ -1,25 +1,27 @@
-"""The folder that a comparison is written into: what in it is ours, and what was computed before and still holds."""
+"""The folder that a comparison is written into: what in it is ours."""
 
-import hashlib
 import json
-import os
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Literal
 
-from discrete_ae.compare.gradients import Agreement
 from discrete_ae.compare.page.content import Clip
 from discrete_ae.errors import DataError
-from discrete_ae.evaluation.recordings import Source
-from discrete_ae.evaluation.results import Evaluation
 from discrete_ae.paths import Kind, kind_of
+from discrete_ae.records import Record
 from discrete_ae.writing import unwritable, write_whole
 
 MARKER = "report.json"
-FORMAT = "discrete-ae comparison"
-VERSION = 1
-_KEY = "computed_from"  # in the settings of an evaluation
+
+
+class Marker(Record):
+    """What the folder says of the comparison in it."""
+
+    format: Literal["discrete-ae comparison"] = "discrete-ae comparison"
+    version: Literal[1] = 1
+    title: str
+    files: tuple[str, ...]
+    """That it consists of, below the folder, with slashes."""
 
 
 def claim(folder: Path, title: str, *, force: bool) -> None:
@@ -28,14 +30,10 @@ def claim(folder: Path, title: str, *, force: bool) -> None:
     Raises:
         DataError: it cannot be written; without `force`, it holds something else.
     """
-    kind = kind_of(folder)
-    if kind not in (Kind.NOTHING, Kind.FOLDER):
+    if kind_of(folder) not in (Kind.NOTHING, Kind.FOLDER):
         raise unwritable(folder, "it is no folder")
-    try:
-        is_foreign = kind is Kind.FOLDER and any(folder.iterdir()) and _marker(folder) is None
-    except OSError as error:
-        raise unwritable(folder, error.strerror) from error
-    if is_foreign and not force:
+    is_ours = _marker(folder) is not None
+    if not force and not is_ours and folder.is_dir() and any(folder.iterdir()):
         raise DataError(
             f"{folder}: holds something other than a comparison; give another folder, or --force to add to it"
         )
@@ -49,77 +47,18 @@ def write_files(folder: Path, title: str, files: Mapping[str, bytes]) -> None:
         folder: of `claim`.
         title: as there.
         files: by path below the folder, with slashes; written in this order.
-
-    Raises:
-        DataError: something cannot be written; it is marked as ours nevertheless.
     """
     before = _written(folder)
-    _mark(folder, title, before | set(files))
+    _mark(folder, title, before | set(files))  # so that what follows is known to be ours if it is broken off
     for name, content in files.items():
         write_whole(folder / name, content)
     for name in before - set(files):
-        try:
-            (folder / name).unlink(missing_ok=True)
-        except OSError as error:
-            raise unwritable(folder / name, error.strerror) from error
+        (folder / name).unlink(missing_ok=True)
     _mark(folder, title, set(files))
 
 
-def fingerprint(*parts: Any) -> str:
-    """Of plain data, from which something is computed."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def state_of(sources: Sequence[Source]) -> list[tuple[str, str, int, int]]:
-    """Name, place, size and time of change of every recording; size -1 of one that cannot be looked at."""
-    found = []
-    for source in sources:
-        place = os.path.realpath(source.path)
-        try:
-            status = source.path.stat()
-            found.append((source.name, place, status.st_size, status.st_mtime_ns))
-        except OSError:
-            found.append((source.name, place, -1, 0))
-    return found
-
-
-def kept_evaluation(path: Path, key: str, compute: Callable[[], Evaluation], *, anew: bool) -> Evaluation:
-    """The evaluation in the file if it was computed from what the key says, else a new one, which is kept there.
-
-    Raises:
-        DataError: it cannot be computed, or not be written.
-    """
-    if not anew and kind_of(path) is Kind.FILE:
-        try:
-            found = Evaluation.read_json(path)
-        except DataError:  # of another version, or damaged
-            found = None
-        if found is not None and found.settings.get(_KEY) == key:
-            return found
-    evaluation = compute()
-    evaluation = replace(evaluation, settings={**evaluation.settings, _KEY: key})
-    evaluation.write_json(path)
-    return evaluation
-
-
-def kept_agreements(path: Path, key: str, compute: Callable[[], list[Agreement]], *, anew: bool) -> list[Agreement]:
-    """The same of gradients."""
-    if not anew and kind_of(path) is Kind.FILE:
-        try:
-            found = json.loads(path.read_bytes())
-            if found["key"] == key:
-                return [Agreement(*(float(value) for value in segment)) for segment in found["segments"]]
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
-    agreements = compute()
-    # float() reads "nan" too, which JSON has no number for.
-    content = {"key": key, "segments": [[repr(value) for value in segment] for segment in agreements]}
-    write_whole(path, (json.dumps(content) + "\n").encode())
-    return agreements
-
-
 def clip_files(clips: Sequence[Clip], title: str, sample_rate: int) -> dict[str, bytes]:
-    """Every version as FLAC, and clips.json, which says what they are, by path below the folder of clips."""
+    """Return every version as FLAC, and clips.json, which says what they are, by path below the folder of clips."""
     files, described = {}, []
     for i, clip in enumerate(clips):
         versions = []
@@ -133,21 +72,19 @@ def clip_files(clips: Sequence[Clip], title: str, sample_rate: int) -> dict[str,
 
 
 def _mark(folder: Path, title: str, files: Collection[str]) -> None:
-    content = {"format": FORMAT, "version": VERSION, "title": title, "files": sorted(files)}
-    write_whole(folder / MARKER, (json.dumps(content, indent=1) + "\n").encode())
+    marker = Marker(title=title, files=tuple(sorted(files)))
+    write_whole(folder / MARKER, (marker.model_dump_json(indent=1) + "\n").encode())
 
 
 def _written(folder: Path) -> set[str]:
     """What of the folder an earlier comparison says that it wrote; nothing outside it."""
-    names = (_marker(folder) or {}).get("files")
-    paths = [PurePosixPath(name) for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    marker = _marker(folder)
+    paths = [PurePosixPath(name) for name in marker.files] if marker else []
     return {path.as_posix() for path in paths if path.parts and not path.is_absolute() and ".." not in path.parts}
 
 
-def _marker(folder: Path) -> dict[str, Any] | None:
-    """What is said of the comparison in it; None where it is none."""
+def _marker(folder: Path) -> Marker | None:
     try:
-        content = json.loads((folder / MARKER).read_bytes())
-    except (OSError, ValueError, RecursionError):
+        return Marker.parse((folder / MARKER).read_bytes())
+    except (OSError, ValueError):
         return None
-    return content if isinstance(content, dict) and content.get("format") == FORMAT else None

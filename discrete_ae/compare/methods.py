@@ -1,33 +1,42 @@
-"""Runs that differ in their seed alone are one method; methods have labels that say in what they differ."""
+"""Which runs are one method, and what the methods are called: in what they differ."""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from discrete_ae.compare.runs import Run, Skipped
+from discrete_ae.compare.runs import Skipped
+from discrete_ae.evaluation.results import Evaluation, Run
 
-# Keys of a configuration, and all below them, that do not decide on what is learned.
-_OF_NO_EFFECT = (
-    "name",
-    "run_dir",
-    "ckpt_path",  # a run that was continued ends as if it had not been broken off
-    "choices",
-    "logger",
-    "callbacks.checkpoints.dirpath",
-    "callbacks.last_checkpoint.dirpath",
-    "callbacks.progress",
-    "callbacks.interrupt",
-    "callbacks.collapse",
-    "callbacks.clips",
-    "callbacks.code_histograms",
-    "callbacks.rounding_curve",
-    "data.num_workers",
-    "data.prefetch_batches",
-    "trainer.log_every_n_steps",
-    "trainer.enable_progress_bar",
-    "trainer.enable_model_summary",
+DECIDING = (
+    "quantizer",
+    "num_codebooks",
+    "decoded_codebooks",
+    "model",
+    "init_from",
+    "loss",
+    "optim",
+    "data.root",
+    "data.validation_root",
+    "data.validation_fraction",
+    "data.sample_rate",
+    "data.channels",
+    "data.crop_seconds",
+    "data.batch_size",
+    "data.balance",
+    "data.loudness_lufs",
+    "data.speed",
+    "data.mix",
+    "data.equalizer_db",
+    "data.gain_db",
+    "data.flip_polarity",
+    "trainer.max_steps",
+    "trainer.precision",
+    "trainer.accumulate_grad_batches",
+    "trainer.gradient_clip_val",
+    "callbacks.ema.decay",
 )
+"""Keys of a configuration, with all below them, that decide on what is learned: runs alike in these are one method."""
 _SHOWN = 3  # keys in a label
 _ABSENT = "–"
 
@@ -38,57 +47,72 @@ class Method:
 
     label: str
     quantizer: str
-    runs: tuple[Run, ...]
-    """By seed, each once."""
-    nominal_bitrate_bps: float | None
-    """None without codes."""
+    runs: tuple[Evaluation, ...]
+    """Evaluations of its runs, by seed, each once."""
 
     @property
     def seeds(self) -> tuple[int, ...]:
         """Of the runs, increasing."""
-        return tuple(run.seed for run in self.runs)
+        return tuple(run_of(evaluation).seed for evaluation in self.runs)
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """Of the first run."""
+        return run_of(self.runs[0]).config
+
+    @property
+    def nominal_bitrate_bps(self) -> float | None:
+        """None without codes."""
+        return self.runs[0].overall.get("nominal_bitrate_bps")
+
+
+def run_of(evaluation: Evaluation) -> Run:
+    """Return the run that an evaluation is of; those of methods have one."""
+    assert evaluation.run is not None
+    return evaluation.run
 
 
 def group_runs(runs: Sequence[Run]) -> tuple[list[list[Run]], list[Skipped]]:
-    """The runs of each method by seed, and those that repeat another one: of equal ones the last by path is kept."""
+    """Group the runs by method and sort them by seed; of equal ones the last by folder and name is kept.
+
+    Returns:
+        The runs of each method, and those that repeat another one.
+    """
     groups: dict[str, dict[int, Run]] = {}
     repeated = []
-    for run in sorted(runs, key=lambda run: run.path):
-        by_seed = groups.setdefault(_key(run), {})
-        if run.seed in by_seed:
-            older = by_seed[run.seed]
-            repeated.append(Skipped(older.path, f"the same settings and seed as {run.name}, which is compared instead"))
+    for run in sorted(runs, key=lambda run: (run.folder, run.name)):
+        by_seed = groups.setdefault(json.dumps([run.quantizer, settings(run.config)], sort_keys=True, default=str), {})
+        if older := by_seed.get(run.seed):
+            reason = f"the same settings and seed as {run.name}, which is compared instead"
+            repeated.append(Skipped(older.name, reason))
         by_seed[run.seed] = run
     return [[by_seed[seed] for seed in sorted(by_seed)] for by_seed in groups.values()], repeated
 
 
-def name_methods(groups: Sequence[Sequence[Run]], rates: Sequence[float | None]) -> list[Method]:
-    """The methods of `group_runs`, sorted by label.
+def name_methods(groups: Sequence[Sequence[Evaluation]]) -> list[Method]:
+    """Name the methods and sort them by label.
 
     A label is the quantizer, with its nominal rate where there are several rates, and with the settings in which
     methods of one such label differ: "ste (3.2 kbps, lr=0.001)".
 
     Args:
-        groups: runs of each method.
-        rates: nominal bitrate of each in bps, None without codes.
+        groups: evaluations of the runs of each, by seed.
     """
+    methods = [Method("", run_of(runs[0]).quantizer, tuple(runs)) for runs in groups]
+    rates = [method.nominal_bitrate_bps for method in methods]
     several = len({kbps(rate) for rate in rates if rate is not None}) > 1
     said = [[f"{kbps(rate)} kbps"] if several and rate is not None else [] for rate in rates]
-    names = [(runs[0].quantizer, *parts) for runs, parts in zip(groups, said, strict=True)]
+    names = [(method.quantizer, *parts) for method, parts in zip(methods, said, strict=True)]
     for name in set(names):
         same = [i for i, other in enumerate(names) if other == name]
         if len(same) > 1:
-            for i, rest in zip(same, _differences([groups[i][0].config for i in same]), strict=True):
+            for i, rest in zip(same, _differences([methods[i].config for i in same]), strict=True):
                 said[i].append(rest)
-    labels = [
-        f"{runs[0].quantizer} ({', '.join(parts)})" if parts else runs[0].quantizer
-        for runs, parts in zip(groups, said, strict=True)
+    labelled = [
+        replace(method, label=f"{method.quantizer} ({', '.join(parts)})" if parts else method.quantizer)
+        for method, parts in zip(methods, said, strict=True)
     ]
-    methods = [
-        Method(label, runs[0].quantizer, tuple(runs), rate)
-        for label, runs, rate in zip(labels, groups, rates, strict=True)
-    ]
-    return sorted(methods, key=lambda method: (method.quantizer, method.nominal_bitrate_bps or 0.0, method.label))
+    return sorted(labelled, key=lambda method: (method.quantizer, method.nominal_bitrate_bps or 0.0, method.label))
 
 
 def kbps(bits_per_second: float) -> str:
@@ -108,21 +132,16 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a run's configuration decides on what is learned, by dotted key, without the seed."""
-    flat = flatten(config)
+    """Return what of a run's configuration decides on what is learned, by dotted key, without seeds and None."""
     kept = {
         key: value
-        for key, value in flat.items()
-        if key.rpartition(".")[2] != "seed" and not any(key == no or key.startswith(f"{no}.") for no in _OF_NO_EFFECT)
+        for key, value in flatten(config).items()
+        if value is not None and any(key == deciding or key.startswith(f"{deciding}.") for deciding in DECIDING)
     }
-    if kept.get("init_from"):
+    if "init_from" in kept:
         kept["init_from"] = "given"  # each seed may have started from a file of its own
     # The model has the quantizer by reference.
     return {key: value for key, value in kept.items() if key[6:] not in kept or not key.startswith("model.quantizer.")}
-
-
-def _key(run: Run) -> str:
-    return json.dumps([run.quantizer, settings(run.config)], sort_keys=True, default=str)
 
 
 def _differences(configs: Sequence[Mapping[str, Any]]) -> list[str]:

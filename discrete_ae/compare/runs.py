@@ -1,123 +1,116 @@
-"""Which folders are runs of training, and which of their checkpoints is compared."""
+"""What a comparison is given: folders of training, and evaluations that were written before."""
 
+import itertools
 import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import yaml  # type: ignore[import-untyped]
+from typing import NamedTuple
 
 from discrete_ae.errors import DataError
+from discrete_ae.evaluation.results import FORMAT, Evaluation, Run
+from discrete_ae.evaluation.runs import CONFIG_NAME, ERROR_NAME, read_run
 from discrete_ae.paths import Kind, kind_of
-
-CONFIG_NAME = "config.yaml"
-ERROR_NAME = "error.txt"
-"""In the folder of a run that failed: why, in one line."""
-CHECKPOINTS = ("best", "last")
-# Names were <quantizer>-seed0-<time>, and are <quantizer>-3.2kbps-seed0.
-_AFTER_QUANTIZER = re.compile(r"-(?:seed\d|[\d.]+(?:e\+?\d+)?kbps|unquantized|invalid).*$")
-
-
-@dataclass(frozen=True)
-class Run:
-    """A folder of training that can be compared."""
-
-    path: Path
-    name: str
-    """That of its folder, with as many of the folders above it as tell it from the other runs."""
-    quantizer: str
-    """The option that was chosen, such as "fourier"."""
-    seed: int
-    config: dict[str, Any]
-    """Nested plain data of its config.yaml."""
-    checkpoint: Path
 
 
 class Skipped(NamedTuple):
-    """What looked like a run and is not compared."""
+    """What was given and is not compared."""
 
-    path: Path
+    name: str
     reason: str
 
+    def __str__(self) -> str:
+        return f"not compared: {self.name}: {self.reason}"
 
-class Found(NamedTuple):
-    """What lies below the folders that were given."""
+
+class Given(NamedTuple):
+    """What lies at the paths that were given."""
 
     runs: list[Run]
-    """Sorted by path, each once."""
+    """Sorted by path, each once, with names that tell them apart."""
+    evaluations: list[tuple[Path, Evaluation]]
+    """Those that were given themselves."""
     skipped: list[Skipped]
 
 
-def find_runs(paths: Sequence[Path], checkpoint: str = "best") -> Found:
-    """Find the folders of training, which hold a config.yaml, among the given ones and below them.
+def find_given(paths: Sequence[Path], checkpoint: str = "best") -> Given:
+    """Find the runs of training and the evaluations among paths and below them.
 
     Args:
-        paths: run folders, or folders of them such as that of a sweep.
+        paths: folders of runs, which hold a config.yaml, files that `evaluate` wrote, and folders of both.
         checkpoint: "best" or "last"; where a run has only the other one, that one is taken.
 
     Raises:
-        DataError: a path is no folder, or no run can be compared.
+        DataError: a path is not there or holds neither, or nothing can be compared.
     """
     folders: dict[Path, None] = {}
+    files: dict[Path, Evaluation] = {}
     for path in paths:
         kind = kind_of(path)
-        if kind is not Kind.FOLDER:
-            what = "no such folder" if kind is Kind.NOTHING else "a file, expected a folder"
-            raise DataError(f"{path}: {what}; give the folder of a run of training, or of a sweep")
-        below = list(_run_folders(path.resolve()))
-        if not below:
-            raise DataError(f"{path}: no run of training in it or below (a run has a {CONFIG_NAME}); check the folder")
-        folders |= dict.fromkeys(below)
-    runs: list[Run] = []
+        if kind is Kind.NOTHING:
+            raise DataError(f"{path}: no such folder or file; give the folder of a run of training, or of a sweep")
+        if kind is Kind.FOLDER:
+            below, written = _below(path.resolve())
+            if not below and not written:
+                raise DataError(
+                    f"{path}: no run of training in it or below (a run has a {CONFIG_NAME}), nor evaluations"
+                )
+            folders |= dict.fromkeys(below)
+            files |= written
+        else:
+            files[path.resolve()] = Evaluation.read_json(path)
+    runs: dict[Path, Run] = {}
     skipped: list[Skipped] = []
     for folder in sorted(folders):
-        found = _read_run(folder, checkpoint)
-        if isinstance(found, Run):
-            runs.append(found)
-        else:
-            skipped.append(found)
-    if not runs:
-        raise DataError(
-            f"{paths[0]}: none of the {len(skipped)} runs below can be compared; "
-            f"{skipped[0].path.name}: {skipped[0].reason}"
-        )
-    names = _short_names([run.path for run in runs])
-    return Found([replace(run, name=name) for run, name in zip(runs, names, strict=True)], skipped)
+        try:
+            runs[folder] = read_run(folder, checkpoint)
+        except DataError as error:
+            skipped.append(Skipped(folder.name, str(error)))
+    if not runs and not files:
+        first = skipped[0]
+        raise DataError(f"{paths[0]}: none of the {len(skipped)} runs can be compared; {first.name}: {first.reason}")
+    names = _short_names(list(runs))
+    named = [run.model_copy(update={"name": name}) for run, name in zip(runs.values(), names, strict=True)]
+    return Given(named, _told_apart(files, names), skipped)
 
 
-def _run_folders(root: Path) -> Iterator[Path]:
-    for folder, subfolders, files in os.walk(root):
-        if CONFIG_NAME in files or ERROR_NAME in files:
+def _below(root: Path) -> tuple[list[Path], dict[Path, Evaluation]]:
+    """Folders of runs, and evaluations outside of them."""
+    runs: list[Path] = []
+    evaluations: dict[Path, Evaluation] = {}
+    for folder, subfolders, names in os.walk(root):
+        if CONFIG_NAME in names or ERROR_NAME in names:
             subfolders.clear()  # a run holds no other run
-            yield Path(folder)
-        else:
-            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+            runs.append(Path(folder))
+            continue
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        evaluations |= dict(evaluations_in(Path(folder)))
+    return runs, evaluations
 
 
-def _read_run(folder: Path, checkpoint: str) -> Run | Skipped:
-    try:
-        if (error := folder / ERROR_NAME).exists():
-            return Skipped(folder, f"failed: {' '.join(error.read_text(encoding='utf-8', errors='replace').split())}")
-        config = yaml.safe_load((folder / CONFIG_NAME).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        return Skipped(folder, f"its {CONFIG_NAME} cannot be read ({' '.join(str(error).split())[:200]})")
-    keys = ("model", "data", "trainer")
-    if not isinstance(config, dict) or not all(isinstance(config.get(key), dict) for key in keys):
-        return Skipped(folder, f"its {CONFIG_NAME} is not one of discrete-ae train")
-    preferred = sorted(CHECKPOINTS, key=lambda name: name != checkpoint)
-    there = [path for name in preferred if (path := folder / "checkpoints" / f"{name}.ckpt").is_file()]
-    if not there:
-        return Skipped(folder, "no checkpoint; it was broken off before its first validation, or still runs")
-    seed = config["seed"] if isinstance(config.get("seed"), int) else 0
-    return Run(folder, folder.name, _quantizer(config, folder.name), seed, config, there[0])
+def _told_apart(files: Mapping[Path, Evaluation], taken: Sequence[str]) -> list[tuple[Path, Evaluation]]:
+    """Evaluations with names that none of the others has: of their runs, or of what is no run."""
+    found: list[tuple[Path, Evaluation]] = []
+    names, quantizers = set(taken), {one.run.quantizer for one in files.values() if one.run}
+    for path, one in files.items():
+        name = one.run.name if one.run else one.codec
+        numbered = itertools.chain([name], (f"{name} ({i})" for i in itertools.count(2)))
+        free = next(n for n in numbered if n not in (names if one.run else names | quantizers))
+        names.add(free)
+        update = {"run": one.run.model_copy(update={"name": free})} if one.run else {"codec": free}
+        found.append((path, one.model_copy(update=update)))
+    return found
 
 
-def _quantizer(config: dict[str, Any], name: str) -> str:
-    choices = config.get("choices")
-    chosen = choices.get("quantizer") if isinstance(choices, dict) else None
-    return str(chosen) if chosen else _AFTER_QUANTIZER.sub("", name)
+def evaluations_in(folder: Path) -> Iterator[tuple[Path, Evaluation]]:
+    """Yield the evaluations that lie right in a folder, among other files of JSON.
+
+    Raises:
+        DataError: one is damaged.
+    """
+    for path in sorted(folder.glob("*.json")):
+        if FORMAT.encode() in path.read_bytes():
+            yield path, Evaluation.read_json(path)
 
 
 def _short_names(paths: Sequence[Path]) -> list[str]:

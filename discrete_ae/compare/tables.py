@@ -8,13 +8,11 @@ runs.
 import csv
 import io
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from discrete_ae.compare.comparison import NAMES, Comparison
-from discrete_ae.compare.methods import Method
-from discrete_ae.compare.runs import Run
-from discrete_ae.evaluation.quantities import OVERALL, PER_FILE, QUANTITIES
-from discrete_ae.evaluation.results import Evaluation
+from discrete_ae.evaluation.scores import OVERALL, PER_FILE, QUANTITIES
 
 BASELINE = "baseline"
 Rows = list[list[str]]
@@ -22,19 +20,16 @@ Rows = list[list[str]]
 
 def runs_table(comparison: Comparison) -> Rows:
     """One row a run or baseline: means over recordings, and what is of all recordings together."""
-    head = ["run", "method", "quantizer", "seed", "path", "checkpoint", "model_hash"]
-    rows = [[*head, *QUANTITIES]]
-    for label, evaluation, method, run in _each(comparison):
-        about = ["", label, BASELINE, "", "", "", ""]
-        index = 0
-        if method and run:
-            index = method.runs.index(run)
-            checkpoint = run.checkpoint.relative_to(run.path).as_posix()
-            about = [run.name, label, run.quantizer, str(run.seed), str(run.path), checkpoint]
-            about.append(evaluation.model_hash or "")
-        means = (_mean(comparison.scores(label, name)[index]) for name in NAMES)
+    rows = [["run", "method", "quantizer", "seed", "path", "checkpoint", "model_hash", *QUANTITIES]]
+    seen: Counter[str] = Counter()
+    for label, evaluation in comparison.everything():
+        run = evaluation.run
+        about = [run.name, label, run.quantizer, str(run.seed)] if run else ["", label, BASELINE, ""]
+        about += [run.folder, run.checkpoint, evaluation.model_hash or ""] if run else ["", "", ""]
+        means = (_mean(comparison.scores(label, name)[seen[label]]) for name in NAMES)
         overall = (evaluation.overall.get(quantity.name) for quantity in OVERALL)
         rows.append([*about, *map(_text, (*means, *overall))])
+        seen[label] += 1
     return rows
 
 
@@ -44,7 +39,7 @@ def methods_table(comparison: Comparison) -> Rows:
     rows = [["method", "quantizer", "runs", "seeds", *columns]]
     for label, quantizer, seeds in (
         *((method.label, method.quantizer, method.seeds) for method in comparison.methods),
-        *((baseline.label, BASELINE, ()) for baseline in comparison.baselines),
+        *((baseline.codec, BASELINE, ()) for baseline in comparison.baselines),
     ):
         values = (value for name in QUANTITIES for value in comparison.value(label, name))
         count = str(len(comparison.of_label(label)))
@@ -56,7 +51,8 @@ def files_table(comparison: Comparison) -> Rows:
     """One row for each recording of each run and baseline, of the recordings on which everything was measured."""
     rows = [["run", "method", "quantizer", "seed", "path", "duration_s", *NAMES]]
     wanted = set(comparison.paths)
-    for label, evaluation, _, run in _each(comparison):
+    for label, evaluation in comparison.everything():
+        run = evaluation.run
         about = [run.name, label, run.quantizer, str(run.seed)] if run else ["", label, BASELINE, ""]
         for file in evaluation.files:
             if file.path in wanted:
@@ -80,18 +76,10 @@ def differences_table(comparison: Comparison) -> Rows:
 
 
 def as_csv(rows: Iterable[Sequence[str]]) -> bytes:
-    """Rows as a file; a name that is not UTF-8 comes out as the bytes that it consists of."""
+    """Return rows as a file."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode(errors="surrogateescape")
-
-
-def _each(comparison: Comparison) -> Iterator[tuple[str, Evaluation, Method | None, Run | None]]:
-    for method in comparison.methods:
-        for run in method.runs:
-            yield method.label, comparison.evaluations[run.name], method, run
-    for baseline in comparison.baselines:
-        yield baseline.label, baseline.evaluation, None, None
+    return text.getvalue().encode()
 
 
 def _mean(scores: Iterable[float]) -> float:
@@ -102,3 +90,12 @@ def _mean(scores: Iterable[float]) -> float:
 def _text(value: float | None) -> str:
     """Exactly, or empty where there is no value."""
     return "" if value is None or math.isnan(value) else repr(float(value))
+
+
+TABLES = {
+    "runs.csv": runs_table,
+    "methods.csv": methods_table,
+    "files.csv": files_table,
+    "differences.csv": differences_table,
+}
+"""By name of the file."""

@@ -1,122 +1,200 @@
 """What people would use instead, as baselines of a comparison, where its program is installed.
 
+Audio goes through files and back: Opus (RFC 6716) by opusenc and opusdec; Codec 2, a vocoder for the speech of radio
+amateurs, by c2enc and c2dec.
+
 Axes: C channels, N samples.
 """
 
 import math
+import shutil
+import subprocess
+import tempfile
+import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import soundfile
+import soxr
 from numpy.typing import NDArray
 
-from discrete_ae.data.files import AudioFile
 from discrete_ae.data.reading import stream_audio
 from discrete_ae.errors import DataError
-from discrete_ae.evaluation.coded import Coded, Failed, Pair
-from discrete_ae.evaluation.evaluate import Plan, Usage, evaluation_of
-from discrete_ae.evaluation.programs import (
-    CODEC2_BITS,
-    OPUS_BPS,
-    Codec2,
-    Opus,
-    Passed,
-    Program,
-    codec2_installed,
-    opus_installed,
-    through,
-)
-from discrete_ae.evaluation.recordings import Source, opened
-from discrete_ae.evaluation.results import Evaluation
-from discrete_ae.evaluation.segments import cut, segment_lengths
+from discrete_ae.evaluation.coded import Coded, Pair, failed
+from discrete_ae.evaluation.evaluate import Figures, Plan, Settings, evaluation_of
+from discrete_ae.evaluation.recordings import Source, cut, opened, segment_lengths
+from discrete_ae.evaluation.results import Evaluation, Failure
 from discrete_ae.evaluation.timing import timed_audio
 
 Audio = NDArray[np.float32]
 
+OPUS_RATE = 48000
+OPUS_BPS = (6000.0, 256000.0)
+"""The least and the most that opusenc takes for a channel."""
+CODEC2_RATE = 8000
+CODEC2_BITS = {"3200": (64, 20), "2400": (48, 20), "1600": (64, 40), "1400": (56, 40), "1300": (52, 40)}
+CODEC2_BITS |= {"1200": (48, 40), "700C": (28, 40)}
+"""Bits of a frame and its length in ms, by mode; in a file, frames are filled up to whole bytes."""
+CODEC2_DELAY = {"700C": 240}
+CODEC2_DELAY_USUAL = 160
+"""Samples by which Codec 2's output comes late: half of its 40 ms pitch window, in 700C a frame of 10 ms more. With
+these STOI was highest on six recordings of speech, among shifts of 80 to 360 in steps of 40, in every mode."""
+_OGG_HEADER = 27
 PIECE_S = 300.0
 """Longer recordings go through a program in pieces of about this length, so that memory is bounded."""
 
 
-class BaselineCodec(NamedTuple):
-    """A program at one bitrate, and the channels that it is given together."""
+class Opus(NamedTuple):
+    """At a target bitrate, otherwise as opusenc chooses: variable bitrate, frames of 20 ms."""
 
-    program: Program
-    version: str
-    """Of the program."""
+    bitrate_bps: float
+    sample_rate: int = OPUS_RATE
+    max_channels: int = 2
     keeps_waveform: bool = True
-    """Whether what it makes is meant to be the waveform it is given, so that SI-SDR says something of it."""
 
     @property
     def name(self) -> str:
         """Such as "opus 6 kbps"."""
-        return self.program.name
+        return f"opus {self.bitrate_bps / 1000:g} kbps"
 
-    def reconstruct(self, audio: Audio, sample_rate: int, channels: int = 1) -> Passed:
-        """What it makes of audio, of the same shape and rate and aligned with it.
+    def version(self) -> str:
+        """What opusenc says of itself."""
+        said = subprocess.run(["opusenc", "--version"], capture_output=True, text=True, check=False).stdout
+        return (said.splitlines() or ["opusenc"])[0]
 
-        Args:
-            audio: (C, N), N >= 1.
-            sample_rate: in Hz.
-            channels: as many are coded together, as a model of so many does; C is a multiple of it. Codec 2 codes every
-                channel alone whatever is said.
+    def encode(self, audio: Audio, folder: Path) -> tuple[Path, float]:
+        """Write audio (C, N) into a file of the folder; return it, and the bits of its packets without headers."""
+        recording, coded = folder / "in.wav", folder / "coded.opus"
+        soundfile.write(recording, audio.T, self.sample_rate, subtype="FLOAT")
+        _run(["opusenc", "--quiet", "--bitrate", f"{self.bitrate_bps / 1000:.3f}", recording, coded])
+        return coded, 8.0 * opus_packet_bytes(coded.read_bytes())
 
-        Raises:
-            DataError: the program fails.
+    def decode(self, coded: Path, num_samples: int) -> Audio:
+        """Return audio (C, num_samples) of the file.
+
+        opusdec takes out the delay itself: to a sample at 64 kbps, while at 6 and 12 kbps 2 or 3 samples of 48 kHz were
+        left on a recording of speech. SI-SDR feels that, a listener does not.
         """
-        together = channels if channels <= self.program.max_channels else 1
-        streams = [through(self.program, audio[i : i + together], sample_rate) for i in range(0, len(audio), together)]
-        return Passed(
-            np.concatenate([stream.audio for stream in streams]),
-            math.fsum(stream.bits for stream in streams),
-            math.fsum(stream.encode_s for stream in streams),
-            math.fsum(stream.decode_s for stream in streams),
-        )
+        decoded = coded.with_suffix(".wav")
+        _run(["opusdec", "--quiet", "--float", "--rate", self.sample_rate, coded, decoded])
+        audio, _ = soundfile.read(decoded, dtype="float32", always_2d=True)
+        return _of_length(audio.T, num_samples)
 
 
-class Baselines(NamedTuple):
-    """What there is to compare with."""
+class Codec2(NamedTuple):
+    """In one of its modes."""
 
-    there: list[BaselineCodec]
-    """Without repetitions, in the order of their bitrates."""
-    absent: list[str]
-    """One line for every program that is not installed."""
+    mode: str
+    sample_rate: int = CODEC2_RATE
+    max_channels: int = 1
+    keeps_waveform: bool = False
+
+    @property
+    def name(self) -> str:
+        """Such as "codec2 1300 bps"."""
+        return f"codec2 {self.bitrate_bps:g} bps"
+
+    def version(self) -> str:
+        """It does not say which it is."""
+        return "c2enc, which names no version"
+
+    @property
+    def bitrate_bps(self) -> float:
+        """Of the mode."""
+        bits, frame_ms = CODEC2_BITS[self.mode]
+        return 1000 * bits / frame_ms
+
+    @property
+    def _delay(self) -> int:
+        return CODEC2_DELAY.get(self.mode, CODEC2_DELAY_USUAL)
+
+    def encode(self, audio: Audio, folder: Path) -> tuple[Path, float]:
+        """Write audio (1, N) into a file of the folder; return it, and the bits of the frames that the audio needs."""
+        bits, frame_ms = CODEC2_BITS[self.mode]
+        frame = frame_ms * CODEC2_RATE // 1000
+        raw, coded = folder / "in.raw", folder / "coded.bin"
+        # Whole frames, the last of which may be there for the delay alone.
+        missing = self._delay + -(audio.shape[1] + self._delay) % frame
+        padded = np.pad(audio[0], (0, missing))
+        np.round(padded.clip(-1, 1) * 32767).astype("<i2").tofile(raw)
+        _run(["c2enc", self.mode, raw, coded])
+        return coded, float(-(-audio.shape[1] // frame) * bits)
+
+    def decode(self, coded: Path, num_samples: int) -> Audio:
+        """Return audio (1, num_samples) of the file, without the delay."""
+        decoded = coded.with_suffix(".raw")
+        _run(["c2dec", self.mode, coded, decoded])
+        audio = np.fromfile(decoded, "<i2").astype(np.float32) * np.float32(2**-15)
+        return _of_length(audio[None, self._delay :], num_samples)
 
 
-def baselines(nominal_bps: Sequence[float]) -> Baselines:
-    """Opus and Codec 2, each at the bitrate nearest to each of these that it can do.
+Program = Opus | Codec2
+
+
+class Passed(NamedTuple):
+    """What a program made of audio."""
+
+    audio: Audio
+    """(C, N), the shape that it had, aligned with it."""
+    bits: float
+    """Of its codes."""
+    encode_s: float
+    """How long it took, with starting the program and with its files."""
+    decode_s: float
+
+
+def through(program: Program, audio: Audio, sample_rate: int, channels: int = 1) -> Passed:
+    """Pass audio through a program and back.
+
+    Args:
+        program: at one bitrate.
+        audio: (C, N), N >= 1.
+        sample_rate: in Hz.
+        channels: as many are coded together, as a model of so many does; C is a multiple of it. Codec 2 codes every
+            channel alone whatever is said.
+
+    Raises:
+        DataError: the program fails, or temporary files cannot be written.
+    """
+    together = channels if channels <= program.max_channels else 1
+    streams = [_stream(program, audio[i : i + together], sample_rate) for i in range(0, len(audio), together)]
+    found, *sums = zip(*streams, strict=True)
+    return Passed(np.concatenate(found), *map(math.fsum, sums))
+
+
+def installed(nominal_bps: Sequence[float]) -> tuple[list[Program], list[str]]:
+    """Return Opus and Codec 2, each at the bitrate nearest to each of these that it can do, and a line on each absent.
 
     Args:
         nominal_bps: of what is to be compared, for a stream; those that are not finite or not above 0 are left out.
     """
     wanted = [bps for bps in nominal_bps if math.isfinite(bps) and bps > 0]
+    least, most = OPUS_BPS
+    modes = [Codec2(mode) for mode in CODEC2_BITS]
+    programs: set[Program] = set()
     absent = []
-    programs: dict[str, BaselineCodec] = {}
-    opus, codec2 = opus_installed(), codec2_installed()
-    if opus.is_there:
-        least, most = OPUS_BPS
-        found = [BaselineCodec(Opus(float(min(max(round(bps), least), most))), opus.version) for bps in wanted]
-        programs |= {baseline.name: baseline for baseline in found}
+    if shutil.which("opusenc") and shutil.which("opusdec"):
+        programs |= {Opus(float(min(max(round(bps), least), most))) for bps in wanted}
     else:
         absent.append("Opus is left out: opusenc and opusdec are not installed (package opus-tools)")
-    if codec2.is_there:
-        modes = [Codec2(mode) for mode in CODEC2_BITS]
-        for bps in wanted:
-            nearest = min(modes, key=lambda mode: abs(mode.bitrate_bps - bps))
-            programs[nearest.name] = BaselineCodec(nearest, codec2.version, keeps_waveform=False)
+    if shutil.which("c2enc") and shutil.which("c2dec"):
+        programs |= {min(modes, key=lambda mode: abs(mode.bitrate_bps - bps)) for bps in wanted}
     else:
         absent.append("Codec 2 is left out: c2enc and c2dec are not installed (package codec2)")
-    return Baselines(sorted(programs.values(), key=lambda baseline: baseline.program.bitrate_bps), absent)
+    return sorted(programs, key=lambda program: program.bitrate_bps), absent
 
 
 def evaluate_baseline(
-    baseline: BaselineCodec, sources: Sequence[Source], sample_rate: int, channels: int = 1, plan: Plan | None = None
+    program: Program, sources: Sequence[Source], sample_rate: int, channels: int = 1, plan: Plan | None = None
 ) -> Evaluation:
-    """As `evaluate`, of a program.
+    """Evaluate a program on recordings, as `evaluate_model`.
 
     Real-time factors are of the program as it is: with its start and its files.
 
     Args:
-        baseline: of `baselines`.
+        program: of `installed`.
         sources: the recordings.
         sample_rate: at which reconstructions are compared, in Hz: that of the models beside it.
         channels: of these models; 1 codes every channel alone.
@@ -124,49 +202,98 @@ def evaluate_baseline(
 
     Raises:
         DataError: not one recording could be coded.
-        UsageError: segments of the plan's length are not possible.
     """
     plan = plan or Plan()
-    figures: dict[str, float | None] = {"nominal_bitrate_bps": baseline.program.bitrate_bps}
-    settings: dict[str, str | int | float | None] = {"channels": channels}
+    figures: Figures = {"nominal_bitrate_bps": program.bitrate_bps}
+    settings: Settings = {"channels": channels, "segment_seconds": plan.segment_seconds}
     if plan.timing and (audio := timed_audio(sources, sample_rate, channels)).shape[1]:
-        passed, audio_s = baseline.reconstruct(audio, sample_rate, channels), audio.shape[1] / sample_rate
+        passed, audio_s = through(program, audio, sample_rate, channels), audio.shape[1] / sample_rate
         figures |= {"encode_rtf": passed.encode_s / audio_s, "decode_rtf": passed.decode_s / audio_s}
         settings |= {"rtf_device": "cpu, a program started and given a file", "rtf_audio_s": audio_s}
-    coded = _coded_by_program(baseline, sources, sample_rate, channels, plan.segment_seconds, plan.failed)
-    version = {baseline.name: baseline.version}
-    return evaluation_of(coded, baseline.name, sample_rate, plan, figures, settings, Usage(), None, version)
+    coded = _coded(program, sources, sample_rate, channels, plan.segment_seconds)
+    found = evaluation_of(coded, program.name, sample_rate, plan, sources, figures, settings)
+    versions = found.versions | {program.name: program.version()}
+    return found.model_copy(update={"keeps_waveform": program.keeps_waveform, "versions": versions})
 
 
-def _coded_by_program(
-    baseline: BaselineCodec,
-    sources: Sequence[Source],
-    sample_rate: int,
-    channels: int,
-    segment_seconds: float,
-    failed: Failed,
-) -> Iterator[Coded]:
+def _coded(
+    program: Program, sources: Sequence[Source], sample_rate: int, channels: int, segment_seconds: float
+) -> Iterator[Coded | Failure]:
     for source in sources:
         try:
-            file = opened(source.path, channels)
+            coded = Coded(source, opened(source.path, channels).duration_s, iter(()), 0.0)
         except DataError as error:
-            failed(source, error)
+            yield failed(source, error)
             continue
-        coded = Coded(source, file.duration_s, iter(()), 0.0)
-        coded.pairs = _pairs(baseline, coded, file, sample_rate, channels, segment_seconds)
+        coded.pairs = _pairs(program, coded, sample_rate, channels, segment_seconds)
         yield coded
 
 
-def _pairs(
-    baseline: BaselineCodec, coded: Coded, file: AudioFile, sample_rate: int, channels: int, segment_seconds: float
-) -> Iterator[Pair]:
+def _pairs(program: Program, coded: Coded, sample_rate: int, channels: int, segment_seconds: float) -> Iterator[Pair]:
+    file = opened(coded.source.path, channels)
     lengths = segment_lengths(-(-file.num_frames * sample_rate // file.sample_rate), sample_rate, segment_seconds)
     count = max(1, int(PIECE_S // segment_seconds))
     pieces = [lengths[start : start + count] for start in range(0, len(lengths), count)]
     blocks = stream_audio(file, sample_rate, channels if file.channels == 1 else None)
     bits = 0.0
     for segments, original in zip(pieces, cut(blocks, map(sum, pieces)), strict=True):
-        passed = baseline.reconstruct(original, sample_rate, channels)
+        passed = through(program, original, sample_rate, channels)
         bits += passed.bits
         yield from map(Pair, cut([passed.audio], segments), cut([original], segments))
     coded.bits = bits
+
+
+def _stream(program: Program, audio: Audio, sample_rate: int) -> Passed:
+    given = _resampled(audio, sample_rate, program.sample_rate)
+    try:
+        with tempfile.TemporaryDirectory(prefix="discrete-ae-") as folder:
+            start = time.perf_counter()
+            coded, bits = program.encode(given, Path(folder))
+            between = time.perf_counter()
+            found = program.decode(coded, given.shape[1])
+            end = time.perf_counter()
+    except (OSError, soundfile.SoundFileError) as error:
+        raise DataError(f"{program.name}: its temporary files failed ({error}); see to the disk") from error
+    found = _of_length(_resampled(found, program.sample_rate, sample_rate), audio.shape[1])
+    return Passed(found, bits, between - start, end - between)
+
+
+def opus_packet_bytes(content: bytes) -> int:
+    """Bytes of all audio packets of an Ogg Opus file (RFC 3533, RFC 7845), without its first two, which are headers.
+
+    Raises:
+        DataError: it is not whole.
+    """
+    packets, position, total = 0, 0, 0
+    while position < len(content):
+        if content[position : position + 4] != b"OggS" or len(content) < position + _OGG_HEADER:
+            raise DataError("opusenc: wrote what is no Ogg file; try another version of opus-tools")
+        count = content[position + _OGG_HEADER - 1]
+        lengths = content[position + _OGG_HEADER : position + _OGG_HEADER + count]
+        for length in lengths:
+            total += length if packets >= 2 else 0
+            packets += length < 255  # where a packet ends
+        position += _OGG_HEADER + count + sum(lengths)
+    return total
+
+
+def _run(command: Sequence[object]) -> None:
+    """DataError, with the last line of what the program said, where it fails."""
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        reason = said[-1] if said else f"status {done.returncode}"
+        raise DataError(f"{command[0]}: failed ({reason}); try it by hand, or leave the baselines out")
+
+
+def _resampled(audio: Audio, source_rate: int, target_rate: int) -> Audio:
+    if source_rate == target_rate:
+        return audio
+    length = -(-audio.shape[1] * target_rate // source_rate)
+    return _of_length(soxr.resample(np.ascontiguousarray(audio.T), source_rate, target_rate, quality="HQ").T, length)
+
+
+def _of_length(audio: Audio, num_samples: int) -> Audio:
+    """Cut off, or filled up with silence."""
+    missing = max(0, num_samples - audio.shape[1])
+    return np.ascontiguousarray(np.pad(audio[:, :num_samples], ((0, 0), (0, missing))))

@@ -4,7 +4,7 @@ Axes: C channels of a recording, n samples.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -22,13 +22,12 @@ from discrete_ae.data.files import probe
 from discrete_ae.data.prefetching import Prefetched
 from discrete_ae.data.reading import read_audio, stream_audio
 from discrete_ae.errors import DataError
-from discrete_ae.evaluation.recordings import Source, opened
-from discrete_ae.evaluation.segments import cut, segment_lengths
-from discrete_ae.model import DiscreteAutoencoder, Runner
+from discrete_ae.evaluation.recordings import Source, cut, in_utf8, opened, segment_lengths
+from discrete_ae.evaluation.results import Failure
+from discrete_ae.inference import Runner
+from discrete_ae.model import DiscreteAutoencoder
 
 Audio = NDArray[np.float32]
-Failed = Callable[[Source, DataError], None]
-"""Is told of every recording that could not be coded."""
 
 _BLOCKS_AHEAD = 4
 
@@ -57,13 +56,12 @@ class Coded:
 
 def coded_by_model(
     model: DiscreteAutoencoder,
-    sources: Iterable[Source],
+    sources: Sequence[Source],
     num_codebooks: int | None,
     runner: Runner,
     segment_seconds: float,
-    failed: Failed,
-) -> Iterator[Coded]:
-    """Recordings through hard codes and back at the model's rate, as `codec` codes them.
+) -> Iterator[Coded | Failure]:
+    """Yield recordings through hard codes and back at the model's rate, as `codec` codes them.
 
     Args:
         model: with codes, in [-1, 1] audio; a mono model codes every channel alone.
@@ -71,16 +69,15 @@ def coded_by_model(
         num_codebooks: how many to use, None for all.
         runner: how windows are computed.
         segment_seconds: length of the pairs.
-        failed: see `Failed`.
     """
     waiting: deque[tuple[Source, CodeFile]] = deque()
-    listed = list(sources)
+    failures: list[Failure] = []
 
     def code_files() -> Iterator[CodeFile]:
-        results = encode_files(model, (source.path for source in listed), num_codebooks, runner=runner)
-        for source, result in zip(listed, results, strict=True):
+        results = encode_files(model, (source.path for source in sources), num_codebooks, runner=runner)
+        for source, result in zip(sources, results, strict=True):
             if result.code_file is None:
-                failed(source, result.error or DataError(f"{source.path}: cannot be coded"))
+                failures.append(failed(source, result.error))
                 continue
             waiting.append((source, result.code_file))
             # As if it had been recorded at the model's rate, at which it is to be compared.
@@ -93,17 +90,18 @@ def coded_by_model(
         try:
             bits = 8 * payload_bytes(code_file, model.entropy_model)
         except DataError as error:
-            failed(source, error)
+            failures.append(failed(source, error))
             continue
         lengths = segment_lengths(code_file.num_model_samples, model.sample_rate, segment_seconds)
         pairs = _paired(model, source, decoded.blocks, lengths)
         yield Coded(source, code_file.duration_s, pairs, bits, code_file)
+    yield from failures
 
 
 def passed_through(
-    model: DiscreteAutoencoder, sources: Iterable[Source], runner: Runner, segment_seconds: float, failed: Failed
-) -> Iterator[Coded]:
-    """Recordings through a model without codes; otherwise as `coded_by_model`.
+    model: DiscreteAutoencoder, sources: Sequence[Source], runner: Runner, segment_seconds: float
+) -> Iterator[Coded | Failure]:
+    """Yield recordings through a model without codes; otherwise as `coded_by_model`.
 
     Every segment is computed with as much around it as the model listens to, so that it is that of the whole recording.
     """
@@ -111,9 +109,16 @@ def passed_through(
         try:
             file = opened(source.path, model.channels)
         except DataError as error:
-            failed(source, error)
+            yield failed(source, error)
             continue
         yield Coded(source, file.duration_s, _passed(model, source, runner, segment_seconds))
+
+
+def failed(source: Source, error: Exception | None) -> Failure:
+    """Return what is said of a recording that could not be coded."""
+    line = in_utf8(" ".join(str(error).split()))
+    named = line if line.startswith(in_utf8(str(source.path))) else f"{in_utf8(str(source.path))}: {line}"
+    return Failure(path=source.name, reason=named, sha256=source.sha256)
 
 
 def payload_bytes(code_file: CodeFile, entropy_model: EntropyModel | None) -> int:

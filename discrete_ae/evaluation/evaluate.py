@@ -8,7 +8,7 @@ import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -17,26 +17,31 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from discrete_ae.codes import CodeFile
-from discrete_ae.errors import DataError
-from discrete_ae.evaluation.coded import Coded, Failed, coded_by_model, passed_through
-from discrete_ae.evaluation.perceptual import Scores
-from discrete_ae.evaluation.quantities import SEGMENT_S
-from discrete_ae.evaluation.recordings import Source
-from discrete_ae.evaluation.results import Evaluation, FileScores, overall_of
-from discrete_ae.evaluation.saving import save_pairs
-from discrete_ae.evaluation.scores import Choice, choose
+from discrete_ae.build import load
+from discrete_ae.codec import Codec
+from discrete_ae.errors import DataError, UsageError
+from discrete_ae.evaluation.coded import Coded, coded_by_model, failed, passed_through
+from discrete_ae.evaluation.perceptual import Scores, weighted_mean
+from discrete_ae.evaluation.recordings import Source, check_segment_seconds, choose_excerpts, find_sources, in_utf8
+from discrete_ae.evaluation.results import Evaluation, Failure, FileScores, Run
+from discrete_ae.evaluation.runs import run_of
+from discrete_ae.evaluation.saving import Render, save_pairs, with_clips
+from discrete_ae.evaluation.scores import OVERALL, SEGMENT_S, Choice, choose
 from discrete_ae.evaluation.scoring import Scorer
-from discrete_ae.evaluation.segments import check_segment_seconds, weighted_mean
 from discrete_ae.evaluation.timing import time_model, timed_audio, timing_device
+from discrete_ae.inference import Runner, encoder_window
+from discrete_ae.inference.runner import MAX_JOBS
 from discrete_ae.metrics import CodeUsage
-from discrete_ae.model import DiscreteAutoencoder, Runner
-from discrete_ae.model.runner import MAX_JOBS
+from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.model.summary import summarize
 
 Audio = NDArray[np.float32]
-Progress = Callable[[float], None]
-"""Is told the seconds of audio that were done since it was last called."""
+Figures = dict[str, float | None]
+Settings = dict[str, str | int | float | None]
+Progress = Callable[[str, float, float], None]
+"""Is told what is being evaluated, and how many seconds of how many are done."""
+
+_GPU_BATCH_S = 120.0  # of audio at once
 
 
 class Plan(NamedTuple):
@@ -46,13 +51,9 @@ class Plan(NamedTuple):
     """Scores; None is all whose packages are installed."""
     segment_seconds: float = SEGMENT_S
     """Longer recordings are scored in segments of this length, at least 1, of which their score is the mean."""
-    runner: Runner = Runner()
-    """How windows are computed."""
     jobs: int | None = None
     """Segments scored at a time, and windows on a CPU; None is one a core, at most 16. No figure depends on it."""
-    failed: Failed = lambda source, error: None
-    """Is told of every recording that could not be coded, with one line that names it; the others are done."""
-    progress: Progress = lambda seconds: None
+    progress: Progress | None = None
     save_audio: Path | None = None
     """A folder for what is compared, as WAV files; see `save_pairs`."""
     timing: bool = True
@@ -65,33 +66,102 @@ class Plan(NamedTuple):
 
 
 def evaluate(
+    model: DiscreteAutoencoder | str | Path,
+    data: str | Path | Sequence[str | Path],
+    out: str | Path | None = None,
+    *,
+    metrics: Sequence[str] | None = None,
+    num_codebooks: int | None = None,
+    segment_seconds: float = SEGMENT_S,
+    clips: int = 0,
+    clip_seconds: float = 6.0,
+    device: str = "auto",
+    jobs: int | None = None,
+    save_audio: Path | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Encode recordings to hard codes, decode them, and compare at the model's rate.
+
+    Of a model without codes its reconstruction is compared, and what is said of codes is None. A recording that cannot
+    be coded is among the result's `failures`, and the others are done.
+
+    >>> import discrete_ae
+    >>> found = discrete_ae.evaluate(checkpoint, recordings, metrics=["si_sdr_db"])
+    >>> [file.path for file in found.files]
+    ['clip_0.wav', 'clip_1.wav']
+    >>> found.means()["si_sdr_db"].mean > -100
+    True
+
+    Args:
+        model: best.ckpt or last.ckpt of a run, an exported bundle, or what `discrete_ae.load` made of it.
+        data: recordings, folders of them, or patterns such as "corpus/**/*.wav".
+        out: a .json file to write, which `compare` reads; its clips lie beside it.
+        metrics: names of `scores.NAMES`; None is all by default, as far as their packages are installed.
+        num_codebooks: how many of the codebooks to use, one of `model.quantizer.decodable_counts`; None is all.
+        segment_seconds: longer recordings are scored in segments of this length, of which their score is the mean.
+        clips: so many stretches of the recordings are written to listen to; needs `out`.
+        clip_seconds: their length.
+        device: "cpu", "cuda", or "auto" for a GPU if there is one; of a model that is loaded already, its own.
+        jobs: segments scored at a time, and windows on a CPU; None is one a core, at most 16.
+        save_audio: a folder for all that is compared, as WAV files.
+        progress: told of what is done.
+
+    Raises:
+        DataError: the model cannot be loaded, or not one recording could be coded.
+        UsageError: a score is not known or not installed, num_codebooks does not decode, or segments are too short.
+    """
+    plan = Plan(choose(metrics), segment_seconds, jobs, progress, save_audio)
+    check_segment_seconds(segment_seconds)
+    found = find_sources([data] if isinstance(data, str | Path) else data)
+    name = "model" if isinstance(model, DiscreteAutoencoder) else in_utf8(str(model))
+    run = None if isinstance(model, DiscreteAutoencoder) else run_of(Path(model))
+    loaded = model if isinstance(model, DiscreteAutoencoder) else load(model, pick_device(device))
+    if not found.sources:
+        raise found.problems[0]
+    evaluation = evaluate_model(loaded, found.sources, name, plan, num_codebooks, run)
+    absent = tuple(Failure(path=reason.partition(":")[0], reason=reason) for reason in map(str, found.problems))
+    evaluation = evaluation.model_copy(update={"failures": (*absent, *evaluation.failures)})
+    if out is not None:
+        excerpts = choose_excerpts(found.sources, clips, clip_seconds)
+        render = rendering(loaded, num_codebooks)
+        evaluation = with_clips(evaluation, Path(out), excerpts, found.sources, render)
+        evaluation.write_json(Path(out))
+    return evaluation
+
+
+def pick_device(device: str) -> str:
+    """Return "cpu" or "cuda" for what is asked for: "auto" takes a GPU if there is one.
+
+    Raises:
+        UsageError: "cuda" where there is none.
+    """
+    has_gpu = torch.cuda.is_available()
+    if device == "cuda" and not has_gpu:
+        raise UsageError("--device cuda: PyTorch finds no GPU here; use --device auto or --device cpu")
+    return "cuda" if has_gpu and device != "cpu" else "cpu"
+
+
+def evaluate_model(
     model: DiscreteAutoencoder,
     sources: Sequence[Source],
     codec: str,
     plan: Plan | None = None,
     num_codebooks: int | None = None,
+    run: Run | None = None,
 ) -> Evaluation:
-    """Encode recordings to hard codes, decode them, and compare at the model's rate.
-
-    Of a model without codes, its reconstruction without a quantizer is compared, and what is said of codes is None.
-
-    Args:
-        model: from `discrete_ae.load`, on any device.
-        sources: the recordings; see `find_sources`.
-        codec: what the result calls it.
-        plan: how.
-        num_codebooks: how many of the codebooks to use, one of `model.quantizer.decodable_counts`; None is all.
-
-    Raises:
-        DataError: not one recording could be coded.
-        UsageError: segments of the plan's length are not possible.
-        ValueError: the model was not loaded from a file, or num_codebooks does not decode.
-    """
+    """Evaluate a loaded model on recordings, as `evaluate`; the result calls it `codec`, of the training `run`."""
     plan = plan or Plan()
     if num_codebooks is not None:
-        model.quantizer.check_count(num_codebooks)
-    runner = plan.runner._replace(jobs=plan.num_jobs)
-    figures, settings = _of_model(model, num_codebooks)
+        try:
+            model.quantizer.check_count(num_codebooks)
+        except ValueError as error:
+            raise UsageError(f"--codebooks: {str(error).removeprefix('num_codebooks: ')}") from error
+        if run and num_codebooks < model.quantizer.num_codebooks:  # another rate of the same training
+            config = {**run.config, "decoded_codebooks": num_codebooks}
+            run = run.model_copy(update={"name": f"{run.name}-{num_codebooks}codebooks", "config": config})
+    batch = max(1, round(_GPU_BATCH_S * model.frame_rate_hz / encoder_window(model).length))
+    runner = Runner(plan.num_jobs, batch)
+    figures, settings = _figures_of(model, num_codebooks), settings_of(model, plan, num_codebooks)
     if plan.timing and (audio := timed_audio(sources, model.sample_rate, model.channels)).shape[1]:
         try:
             factors = time_model(model, audio, runner, num_codebooks)
@@ -99,90 +169,90 @@ def evaluate(
             raise DataError(f"{codec}: cannot code: {error}; use another checkpoint") from error
         figures |= {"encode_rtf": factors.encode, "decode_rtf": factors.decode}
         settings |= {"rtf_device": timing_device(model), "rtf_audio_s": factors.audio_s}
-    segment_s = plan.segment_seconds
     if model.quantizer.num_codebooks:
-        coded = coded_by_model(model, sources, num_codebooks, runner, segment_s, plan.failed)
+        coded = coded_by_model(model, sources, num_codebooks, runner, plan.segment_seconds)
     else:
-        coded = passed_through(model, sources, runner, segment_s, plan.failed)
-    usage = Usage(model.quantizer.codebook_sizes[:num_codebooks])
-    return evaluation_of(coded, codec, model.sample_rate, plan, figures, settings, usage, model.model_hash)
+        coded = passed_through(model, sources, runner, plan.segment_seconds)
+    sizes = model.quantizer.codebook_sizes[:num_codebooks]
+    usage = CodeUsage(sizes) if sizes else None
+    found = evaluation_of(coded, codec, model.sample_rate, plan, sources, figures, settings, usage)
+    return found.model_copy(update={"model_hash": model.model_hash, "run": run})
 
 
-class Usage:
-    """Counts codes, of any number of codebooks from 0 on."""
-
-    def __init__(self, codebook_sizes: Sequence[int] = ()) -> None:
-        self._sizes = tuple(codebook_sizes)
-        self._metric = CodeUsage(self._sizes) if self._sizes else None
-
-    def add(self, code_file: CodeFile) -> None:
-        """Count those of a recording."""
-        if self._metric is not None:
-            self._metric.update(torch.from_numpy(code_file.codes.astype(np.int64)))
-
-    def figures(self) -> dict[str, float]:
-        """Usage, perplexity and entropy_bits; nothing without codes."""
-        return {} if self._metric is None else {name: float(value) for name, value in self._metric.compute().items()}
-
-    def counts(self) -> tuple[tuple[int, ...], ...]:
-        """Of every entry of every codebook."""
-        if self._metric is None:
-            return ()
-        rows = self._metric.counts.tolist()
-        return tuple(tuple(row[:size]) for row, size in zip(rows, self._sizes, strict=True))
+def settings_of(model: DiscreteAutoencoder, plan: Plan, num_codebooks: int | None = None) -> Settings:
+    """Return what besides weights, recordings and scores decides on an evaluation."""
+    codebooks = len(model.quantizer.codebook_sizes[:num_codebooks])
+    return {
+        "codebooks": codebooks,
+        "codebooks_of_model": model.quantizer.num_codebooks,
+        "entropy_model": model.entropy_model.fingerprint if model.entropy_model and codebooks else None,
+        "channels": model.channels,
+        "segment_seconds": plan.segment_seconds,
+    }
 
 
 def evaluation_of(
-    coded: Iterable[Coded],
+    coded: Iterable[Coded | Failure],
     codec: str,
     sample_rate: int,
     plan: Plan,
-    figures: dict[str, float | None],
-    settings: dict[str, str | int | float | None],
-    usage: Usage,
-    model_hash: str | None = None,
-    versions: dict[str, str] | None = None,
+    sources: Sequence[Source],
+    figures: Figures,
+    settings: Settings,
+    usage: CodeUsage | None = None,
 ) -> Evaluation:
     """Score what a codec made of recordings, and put it together with its other figures, by name.
 
     Raises:
         DataError: there is not one recording.
-        UsageError: segments of the plan's length are not possible.
     """
-    check_segment_seconds(plan.segment_seconds)
     choice = plan.choice or choose()
     if plan.save_audio is not None:
         coded = save_pairs(coded, plan.save_audio, sample_rate)
     with Scorer(sample_rate, choice, plan.num_jobs) as scorer:
-        scored = _scored(coded, scorer, plan, usage, choice)
-    if not scored:
-        raise DataError(f"{codec}: not one recording could be evaluated; see what is said of each, or give others")
-    scored.sort(key=lambda item: item[0].path)
-    files = tuple(file for file, _ in scored)
-    bits = [bits for _, bits in scored if bits is not None]
+        files, bits, failures = _scored(coded, scorer, plan, usage, sources, codec)
+    if not files:
+        reason = f"; of the first: {failures[0].reason}" if failures else ""
+        raise DataError(f"{codec}: not one recording could be evaluated{reason}")
+    known = [count for count in bits if count is not None]
     total_s = math.fsum(file.duration_s for file in files)
-    rate = {"entropy_coded_bitrate_bps": sum(bits) / total_s if bits else None}
+    figures = {**figures, "entropy_coded_bitrate_bps": sum(known) / total_s if known else None}
+    counts: list[list[int]] = []
+    if usage is not None:
+        figures |= {name: float(value) for name, value in usage.compute().items()}
+        counts = [row[:size] for row, size in zip(usage.counts.tolist(), usage.codebook_sizes, strict=True)]
     return Evaluation(
         codec=codec,
-        files=files,
-        overall=overall_of(**figures, **usage.figures(), **rate),
-        code_counts=usage.counts(),
+        files=tuple(sorted(files, key=lambda file: file.path)),
+        failures=tuple(failures),
+        overall={quantity.name: figures.get(quantity.name) for quantity in OVERALL},
+        code_counts=tuple(map(tuple, counts)),
         sample_rate=sample_rate,
-        model_hash=model_hash,
-        versions={**choice.versions(), **(versions or {})},
-        settings={**settings, "segment_seconds": plan.segment_seconds},
+        versions=choice.versions(),
+        settings=settings,
     )
+
+
+def rendering(model: DiscreteAutoencoder, num_codebooks: int | None = None) -> Render:
+    """Return what `reconstruct` makes of clips, without gradients."""
+
+    def render(audio: Audio) -> Audio:
+        with torch.inference_mode():
+            return reconstruct(model, audio, num_codebooks)
+
+    return render
 
 
 def reconstruct(model: DiscreteAutoencoder, audio: Audio, num_codebooks: int | None = None) -> Audio:
     """What the model makes of a short clip (C, N) at its own rate and with its channels, through hard codes if any.
 
     Raises:
-        ValueError: audio of another shape, or see `DiscreteAutoencoder.encode`.
+        ValueError: audio of another shape, or see `Codec.encode`.
     """
     signal = torch.from_numpy(np.ascontiguousarray(audio, np.float32))[None].to(next(model.parameters()).device)
     if model.quantizer.num_codebooks:
-        found = model.decode(model.encode(signal, num_codebooks), signal.shape[-1])
+        codec = Codec(model)
+        found = codec.decode(codec.encode(signal, num_codebooks), signal.shape[-1])
     else:
         ((_, result),) = Runner().map(model, lambda window: model(window).reconstruction, [(None, signal[0].cpu())])
         assert result is not None
@@ -191,60 +261,69 @@ def reconstruct(model: DiscreteAutoencoder, audio: Audio, num_codebooks: int | N
     return reconstruction
 
 
-def _of_model(
-    model: DiscreteAutoencoder, num_codebooks: int | None
-) -> tuple[dict[str, float | None], dict[str, str | int | float | None]]:
-    """Figures that need no recording, and settings."""
+def _figures_of(model: DiscreteAutoencoder, num_codebooks: int | None) -> Figures:
+    """Figures that need no recording."""
     on_cpu = model if next(model.parameters()).device.type == "cpu" else copy.deepcopy(model).cpu()
     total = summarize(on_cpu).total
     sizes = model.quantizer.codebook_sizes[:num_codebooks]
-    nominal_bps = math.fsum(map(math.log2, sizes)) * model.frame_rate_hz if sizes else None
-    entropy_model = model.entropy_model.fingerprint if model.entropy_model else None
-    return (
-        {
-            "nominal_bitrate_bps": nominal_bps,
-            "parameters": total.parameters,
-            "macs_per_second": total.macs_per_second,
-        },
-        {"codebooks": len(sizes), "entropy_model": entropy_model if sizes else None, "channels": model.channels},
-    )
+    return {
+        "nominal_bitrate_bps": math.fsum(map(math.log2, sizes)) * model.frame_rate_hz if sizes else None,
+        "parameters": total.parameters,
+        "macs_per_second": total.macs_per_second,
+    }
 
 
 def _scored(
-    coded: Iterable[Coded], scorer: Scorer, plan: Plan, usage: Usage, choice: Choice
-) -> list[tuple[FileScores, float | None]]:
-    """Every recording that could be coded, and the bits of its codes."""
-    done: list[tuple[FileScores, float | None]] = []
+    coded: Iterable[Coded | Failure],
+    scorer: Scorer,
+    plan: Plan,
+    usage: CodeUsage | None,
+    sources: Sequence[Source],
+    codec: str,
+) -> tuple[list[FileScores], list[float | None], list[Failure]]:
+    """Every recording that could be coded, the bits of its codes, and the recordings that could not."""
+    files: list[FileScores] = []
+    bits: list[float | None] = []
+    failures: list[Failure] = []
     waiting: deque[tuple[Coded, list[tuple[int, Future[Scores]]]]] = deque()
+    done_s, total_s = 0.0, 0.0
+    if plan.progress is not None:
+        with ThreadPoolExecutor(16) as pool:  # opening a file waits for the disk
+            total_s = math.fsum(pool.map(lambda source: source.duration_s, sources))
 
     def finish() -> None:
         item, segments = waiting.popleft()
         found = [(length, future.result()) for length, future in segments]
-        scores = {name: _score([(length, each[name]) for length, each in found]) for name in choice.names}
+        scores = {name: _score([(length, each[name]) for length, each in found]) for name in found[0][1]}
         scores["bitrate_bps"] = None if item.bits is None else item.bits / item.duration_s
-        done.append((FileScores(item.source.name, item.duration_s, scores), item.bits))
+        source = item.source
+        files.append(FileScores(path=source.name, duration_s=item.duration_s, scores=scores, sha256=source.sha256))
+        bits.append(item.bits)
 
     for item in coded:
+        if isinstance(item, Failure):
+            failures.append(item)
+            continue
         segments: list[tuple[int, Future[Scores]]] = []
         try:
             with closing(item.pairs):  # type: ignore[type-var]
                 for pair in item.pairs:
                     length = pair.original.shape[1]
                     segments.append((length, scorer.submit(pair.reconstruction, pair.original)))
-                    plan.progress(length / scorer.sample_rate)
+                    done_s += length / scorer.sample_rate
+                    if plan.progress is not None:
+                        plan.progress(codec, done_s, total_s)
         except DataError as error:
-            line = str(error)
-            named = line if line.startswith(str(item.source.path)) else f"{item.source.path}: {line}"
-            plan.failed(item.source, DataError(named))
+            failures.append(failed(item.source, error))
             continue
-        if item.code_file is not None:
-            usage.add(item.code_file)
+        if item.code_file is not None and usage is not None:
+            usage.update(torch.from_numpy(item.code_file.codes.astype(np.int64)))
         waiting.append((item, segments))
         while waiting and all(future.done() for _, future in waiting[0][1]):
             finish()
     while waiting:
         finish()
-    return done
+    return files, bits, failures
 
 
 def _score(segments: Sequence[tuple[int, float | None]]) -> float | None:

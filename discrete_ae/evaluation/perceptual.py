@@ -1,4 +1,4 @@
-"""Scores by the packages of the extra `quality`, each by the function of its name; for worker processes of their own.
+"""Scores by the packages of the extra `quality`, each by the function of its name, in processes of their own.
 
 What was tried and not taken is in docs/scores.md. Packages are imported where they are used: torch by DistillMOS alone.
 
@@ -6,18 +6,21 @@ Axes: C channels, N samples.
 """
 
 import math
+import multiprocessing
+import os
 import warnings
+from collections.abc import Sequence
 from functools import cache, lru_cache
-from importlib.metadata import version
 from importlib.resources import files
-from typing import Any
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from discrete_ae.evaluation.quantities import ORIGINAL, SCORES, Score
-from discrete_ae.evaluation.segments import weighted_mean
+from discrete_ae.evaluation.scores import ORIGINAL, SCORES, Score
 
 Audio = NDArray[np.float32]
 Scores = dict[str, float | None]
@@ -37,7 +40,7 @@ def perceptual_score(reconstruction: Audio, original: Audio, sample_rate: int, n
         reconstruction: (C, N), finite.
         original: (C, N), finite.
         sample_rate: of both, in Hz.
-        name: of a score of `quantities.SCORES` that has packages.
+        name: of a score of `SCORES` that has packages.
 
     Raises:
         Exception: whatever the package raises.
@@ -50,15 +53,65 @@ def perceptual_score(reconstruction: Audio, original: Audio, sample_rate: int, n
     return weighted_mean([(1.0, _of_channel(score, *pair)) for pair in channels])
 
 
-def perceptual_version(score: Score) -> str:
-    """Of the packages, and what they are asked for.
+def weighted_mean(values: Sequence[tuple[float, float | None]]) -> float | None:
+    """Of (weight, value), without those that are None; None where all are. NaN where one is, whose value was lost."""
+    known = [(weight, value) for weight, value in values if value is not None]
+    if not known:
+        return None
+    return math.fsum(weight * value for weight, value in known) / math.fsum(weight for weight, _ in known)
 
-    Raises:
-        PackageNotFoundError: one is not installed.
-    """
-    packages = ", ".join(f"{package} {version(package)}" for package in score.packages)
-    pieces = f", pieces of at most {score.piece_s:g} s" if score.piece_s else ""
-    return f"{packages}, {score.rate} Hz, {score.how}{pieces}"
+
+class Answer(NamedTuple):
+    """A score, or NaN and why it was lost."""
+
+    score: float | None
+    reason: str = ""
+
+
+class PerceptualProcess:
+    """Computes `perceptual_score`; started anew after a crash. It ends by itself when its other side is gone."""
+
+    def __init__(self) -> None:
+        self._killed = False
+        self._start()
+
+    def ask(self, reconstruction: Audio, original: Audio, sample_rate: int, name: str) -> Answer:
+        """See `perceptual_score`; NaN if it raised something, or the process did not survive it."""
+        try:
+            self._connection.send((reconstruction, original, sample_rate, name))
+            answer: Answer = self._connection.recv()
+        except (EOFError, OSError):
+            if self._killed:
+                return Answer(math.nan)
+            self.close()
+            self._start()
+            return Answer(math.nan, "it crashed")
+        return answer
+
+    def kill(self) -> None:
+        """End it at once, whatever it does."""
+        self._killed = True
+        self._process.terminate()
+
+    def close(self) -> None:
+        """End it when it has nothing to do."""
+        self._connection.close()
+        self._process.join()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")  # a fork of a process with threads may stand still
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()  # so that the end of the process is the end of the pipe
+        try:
+            self._connection.recv()
+        except EOFError as error:
+            if not self._killed:
+                raise RuntimeError(
+                    "no process for STOI and its like could be started; a script that evaluates needs "
+                    'if __name__ == "__main__": around what it does'
+                ) from error
 
 
 def _of_channel(score: Score, found: Audio, wanted: Audio) -> float | None:
@@ -182,3 +235,25 @@ def _distillmos() -> Any:
 
     torch.set_num_threads(1)
     return ConvTransformerSQAModel().eval()
+
+
+def _serve(connection: Connection) -> None:
+    asked: Any
+    os.environ["NUMBA_NUM_THREADS"] = "1"  # there is a process for each core
+    try:
+        connection.send("ready")
+        with Path(os.devnull).open("w") as nowhere:  # where packages say that they were loaded
+            os.dup2(nowhere.fileno(), 1)
+            os.dup2(nowhere.fileno(), 2)
+        while True:
+            asked = connection.recv()
+            connection.send(_answer(*asked))
+    except (EOFError, OSError):  # nobody asks any more
+        return
+
+
+def _answer(*asked: Any) -> Answer:
+    try:
+        return Answer(perceptual_score(*asked))
+    except Exception as error:  # whatever a package raises; the others go on
+        return Answer(math.nan, f"{type(error).__name__}: {error}")

@@ -1,14 +1,36 @@
-"""The recordings of a data set, under the names that results have them by."""
+"""The recordings of a data set: their names, their segments, and the stretches that are listened to.
 
+Long recordings are scored in segments, of which their score is the mean: in bounded memory, and PESQ and STOI were made
+for short ones.
+
+Axes: C channels, n samples.
+"""
+
+import functools
+import hashlib
+import math
+import os
+import stat
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from discrete_ae.data.completeness import require_complete
 from discrete_ae.data.files import SUFFIXES, AudioFile, probe
 from discrete_ae.data.inputs import files_of
-from discrete_ae.errors import DataError
+from discrete_ae.data.reading import read_audio
+from discrete_ae.errors import DataError, UsageError
+from discrete_ae.evaluation.results import Excerpt
+
+Audio = NDArray[np.float32]
+
+MIN_SEGMENT_S = 1.0
+"""What is left at the end and is shorter belongs to the segment before."""
+_STEP_S = 0.25  # at which the loudness is looked at
 
 
 class Source(NamedTuple):
@@ -16,7 +38,24 @@ class Source(NamedTuple):
 
     path: Path
     name: str
-    """Below the data folder, with slashes; no two have the same."""
+    """Below the data folder, with slashes; no two have the same. What is not UTF-8 in it is escaped."""
+
+    @property
+    def sha256(self) -> str | None:
+        """Of its bytes; None where they cannot be read."""
+        try:
+            status = self.path.stat()
+            return _sha256(self.path, status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
+        except OSError:
+            return None
+
+    @property
+    def duration_s(self) -> float:
+        """By its header; 0 where that cannot be read."""
+        try:
+            return probe(self.path).duration_s
+        except DataError:
+            return 0.0
 
 
 class Found(NamedTuple):
@@ -29,12 +68,11 @@ class Found(NamedTuple):
 
 
 def find_sources(inputs: Sequence[str | Path]) -> Found:
-    """The recordings that are given, those below the folders that are given, by suffix, hidden ones left out, and those
-    that patterns such as corpus/**/*.wav name.
+    """Find the recordings that are given, those below given folders, by suffix, and those that patterns name.
 
-    A recording of a folder is named by its path below it, with the folder's own name in front where several inputs are
-    given; one of a pattern by its path from the first wildcard on; one that is given itself by its name. What would
-    have the name of another has its whole path for a name.
+    Hidden files are left out. A recording of a folder is named by its path below it, with the folder's own name in
+    front where several inputs are given; one of a pattern such as corpus/**/*.wav by its path from the first wildcard
+    on; one that is given itself by its name. What would have the name of another has its whole path for a name.
     """
     found: dict[Path, str] = {}
     problems: list[DataError] = []
@@ -44,9 +82,19 @@ def find_sources(inputs: Sequence[str | Path]) -> Found:
             found |= {file: (folder / file.name).as_posix() for file, folder in files}
         except DataError as error:
             problems.append(error)
-    counts = Counter(found.values())
-    sources = [Source(path, path.as_posix() if counts[name] > 1 else name) for path, name in found.items()]
-    return Found(sorted(sources, key=lambda source: source.name), problems)
+    return Found(named_sources(found), problems)
+
+
+def named_sources(names: dict[Path, str]) -> list[Source]:
+    """Sources, sorted, of recordings by the names that they should have."""
+    counts = Counter(names.values())
+    sources = [Source(path, in_utf8(path.as_posix() if counts[name] > 1 else name)) for path, name in names.items()]
+    return sorted(sources, key=lambda source: source.name)
+
+
+def in_utf8(name: str) -> str:
+    """A name of a file as text that JSON can hold: bytes that are not UTF-8 become \\xNN."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def opened(path: Path, channels: int) -> AudioFile:
@@ -62,3 +110,88 @@ def opened(path: Path, channels: int) -> AudioFile:
             f"{path}: has {file.channels} channels, the model takes {channels}; convert it to {channels} channels"
         )
     return file
+
+
+def check_segment_seconds(segment_seconds: float) -> None:
+    """Refuse the length of a segment unless it is finite and at least `MIN_SEGMENT_S`.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not math.isfinite(segment_seconds) or segment_seconds < MIN_SEGMENT_S:
+        wanted = f"a finite number of at least {MIN_SEGMENT_S:g}"
+        raise UsageError(f"segment_seconds: expected {wanted}, got {segment_seconds}; give another, or leave it out")
+
+
+def segment_lengths(num_samples: int, sample_rate: int, segment_seconds: float) -> list[int]:
+    """Samples of the segments of a recording of `num_samples` >= 1, together that number."""
+    length = max(1, round(min(segment_seconds * sample_rate, num_samples)))
+    count, rest = divmod(num_samples, length)
+    lengths = [length] * count
+    if rest and lengths and rest < MIN_SEGMENT_S * sample_rate:
+        lengths[-1] += rest
+    elif rest:
+        lengths.append(rest)
+    return lengths
+
+
+def cut(blocks: Iterable[Audio], lengths: Iterable[int]) -> Iterator[Audio]:
+    """Blocks (C, n), put together and cut into segments of these lengths; fewer or shorter ones where they end."""
+    parts: list[Audio] = []
+    missing = iter(lengths)
+    wanted, there = next(missing, 0), 0
+    for block in blocks:
+        start = 0
+        while wanted and there + block.shape[1] - start >= wanted:
+            stop = start + wanted - there
+            yield np.concatenate([*parts, block[:, start:stop]], axis=1)
+            parts, there, start, wanted = [], 0, stop, next(missing, 0)
+        parts.append(block[:, start:])
+        there += block.shape[1] - start
+    if there and wanted:
+        yield np.concatenate(parts, axis=1)
+
+
+def choose_excerpts(sources: Sequence[Source], count: int, seconds: float) -> list[Excerpt]:
+    """Choose at most `count` stretches of at most `seconds`: evenly spread over the recordings, in each the loudest.
+
+    Where there are fewer recordings than stretches, each is cut into equal parts, none shorter than a stretch. The same
+    recordings always give the same stretches; those that cannot be read give none.
+    """
+    sources = [source for source in sources if source.duration_s]
+    chosen = [sources[(2 * i + 1) * len(sources) // (2 * count)] for i in range(count)] if sources else []
+    excerpts = []
+    for source in dict.fromkeys(chosen):
+        file = probe(source.path)
+        parts = max(min(chosen.count(source), int(file.duration_s / seconds)), 1)
+        length = file.duration_s / parts
+        try:
+            starts = [loudest(file, i * length, length, seconds) for i in range(parts)]
+        except DataError:  # which its evaluation says
+            continue
+        length = min(seconds, length)
+        excerpts += [Excerpt(recording=source.name, start_s=start, duration_s=length) for start in starts]
+    return excerpts
+
+
+def loudest(file: AudioFile, start_s: float, duration_s: float, seconds: float) -> float:
+    """Where, in seconds from the beginning, the stretch of most energy within a part of a recording begins.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    if duration_s <= seconds:
+        return start_s
+    steps = int(duration_s / _STEP_S)
+    audio = (read_audio(file, file.sample_rate, None, start_s + i * _STEP_S, _STEP_S, keep_open=True)
+             for i in range(steps))  # fmt: skip
+    energies = np.array([float(np.square(part.astype(np.float64)).sum()) for part in audio])
+    window = max(round(seconds / _STEP_S), 1)
+    sums = np.convolve(energies, np.ones(window), mode="valid") if window <= steps else energies[:1]
+    return min(start_s + int(sums.argmax()) * _STEP_S, start_s + duration_s - seconds)
+
+
+@functools.lru_cache(2**16)
+def _sha256(path: Path, size: int, changed_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

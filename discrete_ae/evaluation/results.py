@@ -1,66 +1,120 @@
-"""What an evaluation found, as JSON for everything and CSV for one row a recording."""
+"""What an evaluation found: a JSON file of everything, which `compare` reads, and CSV of one row a recording.
+
+docs/evaluation.md tells of the file, for codecs that are not of this package too.
+"""
 
 import csv
 import io
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import math
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from discrete_ae.errors import DataError
-from discrete_ae.evaluation.quantities import OVERALL, PER_FILE
-from discrete_ae.paths import Kind, kind_of
+from discrete_ae.evaluation.scores import PER_FILE
+from discrete_ae.records import Record
 from discrete_ae.statistics import Interval, mean_interval
 from discrete_ae.writing import write_whole
 
 FORMAT = "discrete-ae evaluation"
-VERSION = 1
 _LONG = ("code_counts", "files")
 
+Positive = Annotated[float, Field(gt=0)]
+Figures = dict[str, int | float | None]
 
-@dataclass(frozen=True)
-class FileScores:
+
+class Run(Record):
+    """The training that a model comes from."""
+
+    name: str
+    """That of its folder; with as many of the folders above as tell it from the other runs of a comparison."""
+    quantizer: str
+    """The option that was chosen, such as "fourier"; of another program whatever names the method."""
+    seed: int = 0
+    config: dict[str, Any] = Field(default_factory=dict)
+    """Nested plain data of its config.yaml."""
+    folder: str = ""
+    """Where it lay, empty if unknown."""
+    checkpoint: str = ""
+    """Below the folder."""
+
+
+class FileScores(Record):
     """Of one recording."""
 
     path: str
     """Below the data folder, with slashes."""
-    duration_s: float
-    scores: Mapping[str, float | None]
-    """By name of `quantities.PER_FILE`; None where a score is not defined for this recording."""
+    duration_s: Positive
+    scores: Figures
+    """By name of `scores.PER_FILE`; None where a score is not defined for this recording."""
+    sha256: str | None = None
+    """Of the recording's file, by which others know that they measured the same."""
 
 
-@dataclass(frozen=True)
-class Evaluation:
+class Failure(Record):
+    """A recording that could not be coded, or an input that is not there."""
+
+    path: str
+    reason: str
+    """One line that names it."""
+    sha256: str | None = None
+
+
+class Excerpt(Record):
+    """A stretch of a recording to listen to."""
+
+    recording: str
+    start_s: Annotated[float, Field(ge=0)]
+    duration_s: Positive
+
+    @property
+    def place(self) -> tuple[str, float, float]:
+        """By which it is known, whatever a codec made of it."""
+        return self.recording, self.start_s, self.duration_s
+
+
+class SavedClip(Excerpt):
+    """What a codec made of it, at the codec's sample rate."""
+
+    decoded: str
+    """Audio file, below the folder of the JSON file."""
+    original: str
+    """Audio file, likewise."""
+
+
+class Evaluation(Record):
     """Of one codec over one data set."""
 
+    format: Literal["discrete-ae evaluation"] = "discrete-ae evaluation"
+    version: Literal[1] = 1
     codec: str
-    """The checkpoint's path as it was given, or a baseline's name such as "opus 6 kbps"."""
-    files: tuple[FileScores, ...]
-    """Sorted by path; recordings that could not be coded are not among them."""
-    overall: Mapping[str, float | None]
-    """By name of `quantities.OVERALL`; None where there is no such thing, as usage without codes."""
-    code_counts: tuple[tuple[int, ...], ...]
-    """How often each entry of each codebook was used, over all recordings; () without codes."""
-    sample_rate: int
+    """The checkpoint's path as it was given, or a name such as "opus 6 kbps"."""
+    sample_rate: Annotated[int, Field(gt=0)]
     """In Hz, at which reconstructions were compared."""
-    model_hash: str | None
-    versions: Mapping[str, str]
+    overall: Figures = Field(default_factory=dict)
+    """By name of `scores.OVERALL`; None where there is no such thing, as usage without codes."""
+    model_hash: str | None = None
+    run: Run | None = None
+    """None of a model that lies outside its run, and of what was not trained here: a baseline in a comparison."""
+    keeps_waveform: bool = True
+    """Whether it is meant to give back the waveform, so that SI-SDR says something of it."""
+    settings: dict[str, str | int | float | None] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)
     """Of this package, of every score, and of what computes it."""
-    settings: Mapping[str, str | int | float | None]
+    clips: tuple[SavedClip, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    code_counts: tuple[tuple[Annotated[int, Field(ge=0)], ...], ...] = ()
+    """How often each entry of each codebook was used, over all recordings; () without codes."""
+    files: tuple[FileScores, ...]
+    """Recordings that could not be coded are not among them."""
 
     def values(self, name: str) -> np.ndarray:
-        """A score of every recording (F,), in the order of `files`; NaN where it is not defined, or was not asked for.
-
-        Raises:
-            ValueError: there is no such score of a recording.
-        """
-        if name not in {quantity.name for quantity in PER_FILE}:
-            raise ValueError(f"name: expected one of quantities.PER_FILE, got {name!r}")
+        """A score of every recording (F,), in the order of `files`; NaN where there is none."""
         found = [file.scores.get(name) for file in self.files]
-        return np.array([np.nan if value is None else value for value in found], dtype=np.float64)
+        return np.array([math.nan if value is None else value for value in found], dtype=np.float64)
 
     def means(self) -> dict[str, Interval]:
         """Mean over recordings, each counting alike, of every score that was asked for, with its 95 % interval."""
@@ -68,92 +122,43 @@ class Evaluation:
         return {name: mean_interval(self.values(name)) for name in names}
 
     def write_json(self, path: Path) -> None:
-        """Write everything; see `read_json`. The means with their intervals are in it for people, and not read back.
-
-        Raises:
-            DataError: it cannot be written.
-        """
+        """Write everything; see `read_json`. The means with their intervals are in it for people, and not read back."""
         means = {
             name: {
                 "recordings": int(np.count_nonzero(~np.isnan(self.values(name)))),
-                **{key: _or_none(value) for key, value in interval._asdict().items()},
+                **{key: None if math.isnan(value) else value for key, value in interval._asdict().items()},
             }
             for name, interval in self.means().items()
         }
-        said = {"format": FORMAT, "version": VERSION, **asdict(self), "means": means}
-        said |= {"code_counts": said.pop("code_counts"), "files": said.pop("files")}  # the longest parts last
+        said = json.loads(self.model_dump_json())
+        said = {**{key: said.pop(key) for key in list(said) if key not in _LONG}, "means": means, **said}
         lines = [f"{json.dumps(key)}: {_json(value, key in _LONG)}" for key, value in said.items()]
         write_whole(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
 
     @classmethod
     def read_json(cls, path: Path) -> "Evaluation":
-        """Read what `write_json` wrote.
+        """Read what `write_json` or another program wrote.
 
         Raises:
-            DataError: the file is missing, or no evaluation.
+            OSError: the file cannot be read.
+            DataError: it is no evaluation, or names clips outside its own folder.
         """
-        if kind_of(path) is Kind.NOTHING:
-            raise DataError(f"{path}: no such file; give what discrete-ae evaluate -o wrote")
-        try:
-            said = json.loads(path.read_bytes(), parse_constant=_refuse)
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror}); check the name") from error
-        except (ValueError, RecursionError) as error:
-            raise _no_evaluation(path, "no JSON") from error
-        if not isinstance(said, dict) or said.get("format") != FORMAT:
-            raise _no_evaluation(path, f'no "format": "{FORMAT}" in it')
-        if said.get("version") != VERSION:
-            raise DataError(
-                f"{path}: has format version {said.get('version')!r}, this program reads {VERSION}; update discrete-ae"
-            )
-        try:
-            return cls(
-                codec=_typed(said["codec"], str),
-                files=tuple(
-                    FileScores(_typed(file["path"], str), _number(file["duration_s"]), _numbers(file["scores"]))
-                    for file in _typed(said["files"], list)
-                ),
-                overall=_numbers(said["overall"]),
-                code_counts=tuple(
-                    tuple(_typed(count, int) for count in _typed(counts, list))
-                    for counts in _typed(said["code_counts"], list)
-                ),
-                sample_rate=_typed(said["sample_rate"], int),
-                model_hash=None if said["model_hash"] is None else _typed(said["model_hash"], str),
-                versions={name: _typed(text, str) for name, text in _typed(said["versions"], dict).items()},
-                settings={name: _setting(value) for name, value in _typed(said["settings"], dict).items()},
-            )
-        except (KeyError, TypeError) as error:
-            reason = f"no {error} in it" if isinstance(error, KeyError) else str(error)
-            raise _no_evaluation(path, reason) from error
+        found = cls.read(path, "give a file that discrete-ae evaluate wrote, or one as in docs/evaluation.md")
+        folder = path.parent.resolve()
+        for name in (name for clip in found.clips for name in (clip.decoded, clip.original)):
+            if not (folder / name).resolve().is_relative_to(folder):
+                raise DataError(f"{path}: the clip {name} lies outside its folder; put clips beside the file")
+        return found
 
     def write_csv(self, path: Path) -> None:
-        """Write one row a recording: path, duration_s, and every score; empty where it is None.
-
-        Raises:
-            DataError: it cannot be written.
-        """
+        """Write one row a recording: path, duration_s, and every score; empty where it is None."""
         names = list(self.means())
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["path", "duration_s", *names])
         for file in self.files:
-            scores = [file.scores.get(name) for name in names]
-            writer.writerow([file.path, file.duration_s, *("" if score is None else score for score in scores)])
-        # A name that is not UTF-8 comes out as the bytes that it consists of.
-        write_whole(path, text.getvalue().encode(errors="surrogateescape"))
-
-
-def overall_of(**values: float | None) -> dict[str, float | None]:
-    """Figures by name of `quantities.OVERALL`, in its order, None where none is given.
-
-    Raises:
-        ValueError: a name that is not among them.
-    """
-    names = [quantity.name for quantity in OVERALL]
-    if unknown := set(values) - set(names):
-        raise ValueError(f"expected names of quantities.OVERALL, got {min(unknown)!r}")
-    return {name: values.get(name) for name in names}
+            writer.writerow([file.path, file.duration_s, *(file.scores.get(name) for name in names)])
+        write_whole(path, text.getvalue().encode())
 
 
 def _json(value: Any, on_lines: bool) -> str:
@@ -161,35 +166,3 @@ def _json(value: Any, on_lines: bool) -> str:
     if not on_lines:
         return json.dumps(value, allow_nan=False)
     return "[" + ",".join("\n" + json.dumps(item, allow_nan=False) for item in value) + "\n]"
-
-
-def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else value
-
-
-def _no_evaluation(path: Path, reason: str) -> DataError:
-    return DataError(f"{path}: not what discrete-ae evaluate writes ({reason}); give a .json file of its -o")
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"expected a finite number, got {constant}")
-
-
-def _typed(value: Any, kind: type) -> Any:
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise TypeError(f"expected {kind.__name__}, got {repr(value)[:40]}")
-    return value
-
-
-def _number(value: Any) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"expected a number, got {repr(value)[:40]}")
-    return value
-
-
-def _numbers(values: Any) -> dict[str, float | None]:
-    return {name: None if value is None else _number(value) for name, value in _typed(values, dict).items()}
-
-
-def _setting(value: Any) -> str | int | float | None:
-    return value if value is None or isinstance(value, str) else _number(value)

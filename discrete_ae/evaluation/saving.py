@@ -1,16 +1,72 @@
-"""What is compared, as WAV files of equal names and Kaldi's lists of them, as other programs of scores read them."""
+"""What was compared as audio files: clips that a report plays, and whole recordings for other programs of scores.
+
+Axes: C channels, N samples.
+"""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from discrete_ae.data import match_channels, read_audio
 from discrete_ae.data.recording import recorded_whole
+from discrete_ae.errors import DataError
 from discrete_ae.evaluation.coded import Coded, Pair
+from discrete_ae.evaluation.recordings import Source
+from discrete_ae.evaluation.results import Evaluation, Excerpt, Failure, SavedClip
 from discrete_ae.writing import write_whole
 
+Audio = NDArray[np.float32]
+Render = Callable[[Audio], Audio]
+"""A clip (C, N) at a codec's sample rate, of its number of channels, to one of the same shape."""
+
 KINDS = ("reference", "decoded")
+
+
+def with_clips(
+    evaluation: Evaluation, target: Path, excerpts: Sequence[Excerpt], sources: Iterable[Source], render: Render
+) -> Evaluation:
+    """Write what a codec makes of excerpts as FLAC files into a folder beside `target`, and return where they are.
+
+    The level is left as it is. A recording of more than two channels is mixed down; a mono codec renders each channel
+    by itself. An excerpt that cannot be rendered is left out.
+
+    Args:
+        evaluation: of the codec.
+        target: the JSON file that the evaluation is to be written to.
+        excerpts: of `choose_excerpts`.
+        sources: the recordings.
+        render: the codec.
+    """
+    paths = {source.name: source.path for source in sources}
+    rate, channels = evaluation.sample_rate, int(evaluation.settings.get("channels") or 1)
+    folder = target.with_suffix(".clips")
+    clips = []
+    for number, excerpt in enumerate(excerpts, 1):
+        files = {"original": folder / f"{number}_original.flac", "decoded": folder / f"{number}.flac"}
+        try:
+            audio = read_audio(paths[excerpt.recording], rate, None, excerpt.start_s, excerpt.duration_s)
+            audio = audio if len(audio) <= 2 else match_channels(audio, 1)
+            for name, signal in (("original", audio), ("decoded", by_channel(render, channels, audio))):
+                with recorded_whole(files[name], rate, len(signal), "FLAC") as write:
+                    write(np.nan_to_num(signal, nan=0.0, posinf=1.0, neginf=-1.0))
+        except DataError:
+            continue
+        names = {name: path.relative_to(target.parent).as_posix() for name, path in files.items()}
+        clips.append(SavedClip.of({**excerpt.model_dump(), **names}))
+    return evaluation.model_copy(update={"clips": tuple(clips)})
+
+
+def by_channel(render: Render, channels: int, audio: Audio) -> Audio:
+    """Render audio by a codec of so many channels: a mono one channel by channel, another one from copies of one."""
+    if channels == 1:
+        return np.concatenate([render(channel[None]) for channel in audio])
+    found = render(match_channels(audio, channels))
+    return found if len(audio) == channels else found.mean(axis=0, keepdims=True)
 
 
 def saved_paths(folder: Path) -> list[Path]:
@@ -18,25 +74,22 @@ def saved_paths(folder: Path) -> list[Path]:
     return [folder / f"{kind}{suffix}" for kind in KINDS for suffix in (".scp", "")]
 
 
-def save_pairs(coded: Iterable[Coded], folder: Path, sample_rate: int) -> Iterator[Coded]:
+def save_pairs(coded: Iterable[Coded | Failure], folder: Path, sample_rate: int) -> Iterator[Coded | Failure]:
     """Pass recordings on, and write what they were and what was made of them while their pairs are taken.
 
-    After the last one reference.scp and decoded.scp name the files, a line "name path" for each recording, sorted by
-    name; those that failed are not among them.
+    They are WAV files of equal names. After the last one reference.scp and decoded.scp name the files, a line "name
+    path" for each recording, sorted by name, as Kaldi has it; those that failed are not among them.
 
     Args:
         coded: the recordings.
         folder: to write into.
         sample_rate: of the pairs, in Hz.
-
-    Raises:
-        DataError: a list cannot be written; taking pairs raises it where a recording cannot.
     """
     saved: set[str] = set()
     taken: set[str] = set()
     for item in coded:
-        name = _unique(item.source.name, taken)
-        item.pairs = _saved(item.pairs, folder, name, sample_rate, saved)
+        if isinstance(item, Coded):
+            item.pairs = _saved(item.pairs, folder, _unique(item.source.name, taken), sample_rate, saved)
         yield item
     for kind in KINDS:
         lines = (f"{name} {(folder / kind / name).resolve()}.wav\n" for name in sorted(saved))

@@ -1,31 +1,165 @@
-"""Which scores are to be computed of a pair of signals, and those that need torch; `perceptual.py` has the others."""
+"""What is measured of a codec: names, units, which way is better, what computes it; and which of it is asked for.
 
-import math
+A score is one entry of `SCORES`, from which tables, CSV columns, help texts and versions follow. Without torch, so that
+commands show their help and processes of `perceptual.py` start soon.
+"""
+
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import nn
-
 import discrete_ae
 from discrete_ae.errors import UsageError
-from discrete_ae.evaluation.perceptual import Scores, perceptual_version
-from discrete_ae.evaluation.quantities import (
-    ALL,
-    NAMES,
-    NUM_MELS,
-    ORIGINAL,
-    SCORES,
-    WINDOW_LENGTHS,
-    Score,
-)
-from discrete_ae.losses import MultiResolutionSTFT, MultiScaleMel
-from discrete_ae.metrics import si_sdr_db
 
-Audio = NDArray[np.float32]
+SEGMENT_S = 30.0
+"""Longer recordings are scored in segments of this length, unless another is asked for."""
+
+ALL = "all"
+"""Asks for every score."""
+ORIGINAL = "_original"
+"""Ends the name of what a reference-free score says of the recording itself."""
+MOS = "MOS"
+"""Mean opinion score: the unit of what foretells one."""
+
+WINDOW_LENGTHS = (32, 64, 128, 256, 512, 1024, 2048)
+NUM_MELS = (5, 10, 20, 40, 80, 160, 320)
+"""Those of the Descript Audio Codec (arXiv:2306.06546), in samples whatever the rate, as in loss=multi_scale_mel."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One column of every table."""
+
+    name: str
+    """In files: CSV columns, JSON keys."""
+    label: str
+    """In tables and plots."""
+    unit: str
+    """Empty for a pure number."""
+    higher_is_better: bool | None
+    """None where neither is."""
+    digits: int
+    """After the point, in tables."""
+    meaning: str
+    """One sentence for a person who has not met it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score(Quantity):
+    """A quantity that is computed from a recording and what was made of it.
+
+    By `scoring.SignalScores`; where there are packages, by the function of `perceptual.py` with the score's name.
+    """
+
+    packages: tuple[str, ...] = ()
+    """Distributions of the extra `quality` that compute it, the foremost first; () is this package alone."""
+    how: str
+    """What they are asked for. It is part of the version: change it when the score changes."""
+    by_default: bool = True
+    """Whether it is computed where no scores are asked for."""
+    rate: int = 16000
+    """In Hz; audio at another rate is resampled to it. Not of `SignalScores`."""
+    min_s: float = 0.0
+    """It is not defined for shorter audio."""
+    piece_s: float | None = None
+    """Longer audio is given to it in equal pieces of at most this length, whose scores are averaged."""
+    reference_free: bool = False
+    """Whether it is of what was made of the recording alone."""
+    is_of_original: bool = False
+    """Whether it is of the recording instead: what a reference-free score is held against."""
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether its packages are there."""
+        try:
+            return all(version(package) for package in self.packages)
+        except PackageNotFoundError:
+            return False
+
+    @property
+    def version(self) -> str:
+        """Its packages, and what they are asked for.
+
+        Raises:
+            PackageNotFoundError: one is not installed.
+        """
+        if not self.packages:
+            return self.how
+        packages = ", ".join(f"{package} {version(package)}" for package in self.packages)
+        pieces = f", pieces of at most {self.piece_s:g} s" if self.piece_s else ""
+        return f"{packages}, {self.rate} Hz, {self.how}{pieces}"
+
+
+_SCORES = (
+    Score("mel_distance", "mel distance", "", False, 3,
+          "mean |log10| difference of mel spectrograms at seven window lengths",
+          how=f"revision 1, windows {' '.join(map(str, WINDOW_LENGTHS))}, mel bands {' '.join(map(str, NUM_MELS))}"),
+    Score("stft_distance", "STFT distance", "", False, 3,
+          "spectral convergence plus log magnitude difference, mean of three window lengths",
+          how="revision 1, windows 512 1024 2048"),
+    Score("si_sdr_db", "SI-SDR", "dB", True, 2, "scale-invariant signal-to-distortion ratio of the waveform",
+          how="revision 1"),
+    Score("stoi", "STOI", "", True, 3, "short-time objective intelligibility of speech, 0 to 1",
+          packages=("pystoi",), how="not extended", min_s=0.4),  # 30 frames of 25.6 ms, overlapping by half
+    # PESQ is made for about 10 s, and its program has room for 50 utterances, each at least 0.4 s with its pause: of
+    # more it crashes, as of 30 s of a drum at 120 beats a minute.
+    Score("pesq", "PESQ", MOS, True, 2, "wideband perceptual evaluation of speech quality, 1 to 4.64",
+          packages=("pesq",), how="wideband", min_s=0.25, piece_s=15.0),
+    Score("visqol", "ViSQOL", MOS, True, 2, "virtual speech quality objective listener, 1 to 5, about 4.5 at best",
+          packages=("visqol-python", "ai-edge-litert"), how="speech, lattice", min_s=1.0),
+    Score("dnsmos_p808", "DNSMOS P.808", MOS, True, 2, "overall quality of speech without a reference, 1 to 5",
+          packages=("speechmos", "librosa", "onnxruntime", "requests"), how="1 thread", by_default=False,
+          reference_free=True),
+    Score("dnsmos_ovrl", "DNSMOS OVRL", MOS, True, 2, "P.835 overall quality of speech without a reference, 1 to 5",
+          packages=("speechmos", "librosa", "onnxruntime", "requests"), how="1 thread", by_default=False,
+          reference_free=True),
+    # It looks at 7.68 s, of longer audio at every second anew, all at once: 30 s would take 3 GB.
+    Score("distillmos", "DistillMOS", MOS, True, 2, "quality of speech without a reference, 1 to 5",
+          packages=("distillmos", "xls-r-sqa", "torch"), how="variant 7", by_default=False, piece_s=15.0,
+          reference_free=True),
+    Score("zimtohrli", "Zimtohrli", "", False, 4, "psychoacoustic distance near the just noticeable, 0 to 1",
+          packages=("zimtohrli",), how="distance", by_default=False, rate=48000, min_s=0.25),
+)  # fmt: skip
+
+
+def _with_originals(score: Score) -> list[Score]:
+    if not score.reference_free:
+        return [score]
+    label = f"{score.label} of the original"
+    return [
+        score,
+        replace(score, name=score.name + ORIGINAL, label=label, higher_is_better=None, is_of_original=True),
+    ]
+
+
+SCORES = {score.name: score for entry in _SCORES for score in _with_originals(entry)}
+"""All by name, in the order of tables; reference-free ones are followed by the same of the recordings themselves."""
+NAMES = tuple(name for name, score in SCORES.items() if not score.is_of_original)
+"""Of those that can be asked for; with a reference-free one comes that of the recordings."""
+
+PER_FILE = (
+    *SCORES.values(),
+    Quantity("bitrate_bps", "bitrate", "bps", None, 0, "bits of the entropy-coded payload for each second of audio"),
+)
+"""Of every recording by itself, and as a mean over recordings."""
+
+OVERALL = (
+    Quantity("usage", "usage", "", True, 3, "share of codebook entries used at least once over all recordings"),
+    Quantity("perplexity", "perplexity", "", True, 1, "exp of the entropy of the codes, mean over codebooks"),
+    Quantity("entropy_bits", "entropy", "bits/frame", None, 1, "entropy of the codes, summed over codebooks"),
+    Quantity("nominal_bitrate_bps", "nominal bitrate", "bps", None, 0,
+             "bits per frame times frame rate; of each channel where channels are coded alone"),
+    Quantity("entropy_coded_bitrate_bps", "entropy-coded bitrate", "bps", None, 0,
+             "bits of all entropy-coded payloads over all seconds of audio"),
+    Quantity("encode_rtf", "encode RTF", "", False, 4, "seconds of computing per second of audio, recording to codes"),
+    Quantity("decode_rtf", "decode RTF", "", False, 4, "seconds of computing per second of audio, codes to audio"),
+    Quantity("parameters", "parameters", "", None, 0, "numbers that training optimized"),
+    Quantity("macs_per_second", "MACs/s", "", None, 0, "multiply-accumulates for each second of audio"),
+)  # fmt: skip
+"""Of all recordings together, or of the model alone."""
+
+QUANTITIES = {quantity.name: quantity for quantity in (*PER_FILE, *OVERALL)}
 
 INSTALL = "pip install 'discrete-ae[quality]'"
 
@@ -54,9 +188,8 @@ class Choice(NamedTuple):
 
     def versions(self) -> dict[str, str]:
         """Of every score, and of what computes it."""
-        scores = [SCORES[name] for name in self.names]
-        found = {score.name: perceptual_version(score) if score.packages else score.how for score in scores}
-        return {"discrete-ae": discrete_ae.__version__, "torch": torch.__version__, **found}
+        scores = {name: SCORES[name].version for name in self.names}
+        return {"discrete-ae": discrete_ae.__version__, "torch": version("torch"), **scores}
 
 
 def choose(wanted: Sequence[str] | None = None) -> Choice:
@@ -76,49 +209,7 @@ def choose(wanted: Sequence[str] | None = None) -> Choice:
                 f"metrics: expected {ALL}, or some of {', '.join(NAMES)}, got {unknown[0] if unknown else 'none'}"
             )
         asked = [score for score in SCORES.values() if score.name.removesuffix(ORIGINAL) in wanted]
-        if absent := [score.name for score in asked if not _is_installed(score)]:
+        if absent := [score.name for score in asked if not score.is_installed]:
             raise UsageError(f"metrics: {absent[0]} needs a package that is not installed: {INSTALL}")
-    there = [score.name for score in asked if _is_installed(score)]
+    there = [score.name for score in asked if score.is_installed]
     return Choice(tuple(there), tuple(score.name for score in asked if score.name not in there))
-
-
-def _is_installed(score: Score) -> bool:
-    try:
-        return all(version(package) for package in score.packages)
-    except PackageNotFoundError:
-        return False
-
-
-class SignalScores:
-    """Scores of pairs on the CPU.
-
-    Args:
-        sample_rate: of the pairs, in Hz.
-        names: which; those that are not of this file are left to `perceptual.py`.
-    """
-
-    def __init__(self, sample_rate: int, names: Sequence[str]) -> None:
-        self._distances: dict[str, nn.Module] = {}
-        if "mel_distance" in names:
-            self._distances["mel_distance"] = MultiScaleMel(sample_rate, WINDOW_LENGTHS, NUM_MELS)
-        if "stft_distance" in names:
-            self._distances["stft_distance"] = MultiResolutionSTFT()
-        self._has_si_sdr = "si_sdr_db" in names
-
-    @torch.no_grad()
-    def __call__(self, reconstruction: Audio, original: Audio) -> Scores:
-        """`Scores` of a finite reconstruction (C, n) of `original` (C, n); any n >= 1.
-
-        SI-SDR and the STFT distance are not defined where the original, by which they divide, is silent; SI-SDR is the
-        mean over the channels that are not. Lost is what float32 does not hold, as the squares of samples of 1e20.
-        """
-        found, wanted = (torch.from_numpy(audio)[None] for audio in (reconstruction, original))
-        is_silent = not original.any()
-        scores: Scores = {}
-        scores |= {name: float(module(found, wanted)) for name, module in self._distances.items()}
-        if is_silent and "stft_distance" in scores:
-            scores["stft_distance"] = None
-        if self._has_si_sdr:
-            is_defined = not is_silent and original.shape[1] > 1  # one sample is always a multiple of another
-            scores["si_sdr_db"] = float(si_sdr_db(found, wanted).mean()) if is_defined else None
-        return {name: score if score is None or math.isfinite(score) else math.nan for name, score in scores.items()}

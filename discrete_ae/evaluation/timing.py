@@ -15,8 +15,8 @@ from torch import Tensor
 from discrete_ae.data.reading import read_audio
 from discrete_ae.errors import DataError
 from discrete_ae.evaluation.recordings import Source
-from discrete_ae.model import DiscreteAutoencoder, Runner
-from discrete_ae.model.windows import Cutter, Window
+from discrete_ae.inference import Cutter, Runner, Window, decoder_window, encoder_window, window_codes
+from discrete_ae.model import DiscreteAutoencoder
 
 Audio = NDArray[np.float32]
 
@@ -68,13 +68,13 @@ def time_model(model: DiscreteAutoencoder, audio: Audio, runner: Runner, num_cod
         return model.reconstruct(latents, latents.shape[-1] * hop)
 
     def codes(windows: Tensor) -> Tensor:
-        return model.window_codes(windows, num_codebooks)
+        return window_codes(model, windows, num_codebooks)
 
-    encoder, decoder = (codes, model.window_audio) if has_codes else (model.latents, decoded)
+    encoder, decoder = (codes, model.decode) if has_codes else (model.latents, decoded)
     frames = torch.from_numpy(audio)
     runner = runner._replace(jobs=1)
-    encode_s, coded = _fastest(lambda: _through(model, frames, model.encoder_window, hop, encoder, runner))
-    decode_s, _ = _fastest(lambda: _through(model, coded, model.decoder_window, 1, decoder, runner))
+    encode_s, coded = _fastest(lambda: _through(model, frames, encoder_window(model), hop, encoder, runner))
+    decode_s, _ = _fastest(lambda: _through(model, coded, decoder_window(model), 1, decoder, runner))
     audio_s = audio.shape[1] / model.sample_rate
     return Factors(encode_s / audio_s, decode_s / audio_s, audio_s)
 

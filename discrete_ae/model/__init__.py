@@ -3,7 +3,6 @@
 from discrete_ae.model.autoencoder import AutoencoderOutput, DiscreteAutoencoder
 from discrete_ae.model.base import Decoder, Encoder
 from discrete_ae.model.conv import ConvDecoder, ConvEncoder
-from discrete_ae.model.runner import Runner
 from discrete_ae.model.snake import Snake
 from discrete_ae.model.span import Span
 from discrete_ae.model.spectral import SpectralDecoder, SpectralEncoder
@@ -15,7 +14,6 @@ __all__ = [
     "Decoder",
     "DiscreteAutoencoder",
     "Encoder",
-    "Runner",
     "Snake",
     "Span",
     "SpectralDecoder",

@@ -1,9 +1,15 @@
-"""`discrete-ae encode` and `decode` from the command line to the files they leave."""
+"""`discrete-ae encode` and `decode` from the command line to the files they leave; each mistake is one line."""
 
+import functools
+import json
+import os
 import re
+import resource
+import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,50 +17,16 @@ import pytest
 import soundfile
 import torch
 
+import discrete_ae
 from discrete_ae.cli import main
-from discrete_ae.saving.checkpoint import KEY, STATE_PREFIX, describe_model
+from discrete_ae.cli.files import is_dash, piped, refuse_other_suffix
+from discrete_ae.codec import Codec
+from discrete_ae.codes import read_codes, read_npy
+from discrete_ae.errors import UsageError
+from tests.models import RESIDUAL, save_checkpoint
 
-SPECTRAL = {"channels": 1, "hop_length": 320, "dim": 16, "depth": 1}
-
-
-RESIDUAL = {
-    "_target_": "discrete_ae.quantizers.ResidualQuantizer",
-    "num_stages": 4,
-    "stage": {
-        "_target_": "discrete_ae.quantizers.VectorQuantizer",
-        "_partial_": True,
-        "codebook_size": 16,
-        "num_codebooks": 1,
-        "codebook_dim": 8,
-    },
-}
-
-
-def config(hop_length=320, sample_rate=16000, quantizer=None):
-    coder = SPECTRAL | {"hop_length": hop_length}
-    return {
-        "_target_": "discrete_ae.model.DiscreteAutoencoder",
-        "sample_rate": sample_rate,
-        "encoder": {"_target_": "discrete_ae.model.SpectralEncoder"} | coder,
-        "quantizer": quantizer
-        or {
-            "_target_": "discrete_ae.quantizers.ScalarQuantizer",
-            "levels": [4, 4, 4, 4],
-            "num_codebooks": 8,
-            "rounding": {"_target_": "discrete_ae.rounding.StraightThrough"},
-        },
-        "decoder": {"_target_": "discrete_ae.model.SpectralDecoder"} | coder,
-    }
-
-
-def save_checkpoint(path, seed=0, **settings):
-    from discrete_ae.build import build_model
-
-    torch.manual_seed(seed)
-    model = build_model(config(**settings))
-    state = {STATE_PREFIX + name: tensor for name, tensor in model.state_dict().items()}
-    torch.save({KEY: describe_model(model, config(**settings)), "state_dict": state}, path)
-    return path
+GOLDEN = Path(__file__).parents[1] / "golden"
+MAIN = [sys.executable, "-m", "discrete_ae.cli.main"]
 
 
 @pytest.fixture(scope="module")
@@ -67,24 +39,6 @@ def here(tmp_path, monkeypatch):
     """An empty folder, the current one, so that messages hold short paths."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def write(path, num_samples=4000, rate=16000, channels=1):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (num_samples, channels))
-    soundfile.write(path, noise, rate, subtype="PCM_16")
-    return path
-
-
-def plain(out):
-    """A summary without what depends on the machine, or on the format."""
-    return [re.sub(r" at [0-9.e+]+ x real time|, [0-9.]+ kbps measured", "", line) for line in out]
-
-
-def files(folder):
-    """Everything below a folder, temporary files too, but the manifest of codes."""
-    found = (path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.jsonl")
-    return sorted(path.relative_to(folder).as_posix() for path in found)
 
 
 @pytest.fixture
@@ -103,12 +57,32 @@ def command(capfd, checkpoint):
     return run
 
 
+def write(path, num_samples=4000, rate=16000, channels=1):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(num_samples).uniform(-0.5, 0.5, (num_samples, channels))
+    soundfile.write(path, noise, rate, subtype="PCM_16")
+    return path
+
+
+def plain(out):
+    """A summary without what depends on the machine, or on the format."""
+    return [re.sub(r" at [0-9.e+]+ x real time|, [0-9.]+ kbps measured", "", line) for line in out]
+
+
+def files(folder):
+    """Everything below a folder, temporary files too, but the manifest of codes."""
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.jsonl")
+    return sorted(path.relative_to(folder).as_posix() for path in found)
+
+
+# What is written ------------------------------------------------------------------------------------------------------
+
+
 def test_tree_there_and_back(here, command):
     write(here / "a/x.wav", 3001, 44100, 2)
     write(here / "a/b/y.flac", 1, 8000)
     write(here / "z.wav", 16000, 16000)
     (here / "a/notes.txt").write_text("no audio, not touched")
-    write(here / "a/.hidden.wav")
 
     status, out, err = command("encode", "a", "z.wav", "-o", "codes")
     assert (status, err) == (0, [])
@@ -127,16 +101,26 @@ def test_tree_there_and_back(here, command):
         assert info.subtype == "PCM_16"
 
 
-def test_codes_are_those_of_the_python_interface(here, command, checkpoint):
-    import discrete_ae
-
-    write(here / "x.wav")
-    command("encode", "x.wav", "-o", "codes")
-    audio, _ = soundfile.read(here / "x.wav", dtype="float32")
+@pytest.mark.parametrize("form", ["npz", "npy", "daec"])
+def test_every_format_holds_the_codes_and_decodes(here, command, ste_run, form):
+    checkpoint = ste_run / "checkpoints/last.ckpt"  # which has an entropy model
+    write(here / "in/x.wav", 30_001, 22050, 2)
+    status, out, err = command("encode", "in", "-o", "codes", "--format", form, model=checkpoint)
+    assert (status, err) == (0, [])
+    path = here / f"codes/x.{form}"
     model = discrete_ae.load(checkpoint)
-    with np.load(here / "codes/x.npz", allow_pickle=False) as opened:
-        assert np.array_equal(opened["codes"], model.encode(torch.from_numpy(audio)[None, None]))
-        assert opened["model_hash"].item() == model.model_hash
+    expected = Codec(model).encode_file(here / "in/x.wav").codes
+    found = read_npy(path) if form == "npy" else read_codes(path, model.entropy_model).codes
+    assert np.array_equal(found, expected)
+    assert f"{8 * path.stat().st_size / (30_001 / 22050) / 1000:.2f} kbps measured" in out[0]
+    assert command("encode", "in/x.wav", "-o", f"y.{form}", model=checkpoint)[0] == 0  # by the suffix
+    assert (here / f"y.{form}").read_bytes() == path.read_bytes()
+
+    assert command("decode", f"y.{form}", "-o", "y.flac", model=checkpoint)[0] == 0
+    info = soundfile.info(here / "y.flac")
+    # bare codes know neither the rate nor the length
+    length = (16000, 2, expected.shape[-1] * 320) if form == "npy" else (22050, 2, 30_001)
+    assert (info.format, info.samplerate, info.channels, info.frames) == ("FLAC", *length)
 
 
 def test_fewer_codebooks_of_a_residual_model_are_the_first_ones(here, command, tmp_path_factory):
@@ -156,136 +140,74 @@ def test_fewer_codebooks_of_a_residual_model_are_the_first_ones(here, command, t
         assert first["codebook_sizes"].tolist() == [16] * count
 
 
-@pytest.mark.parametrize("count", [0, 7, 9])
-def test_codebooks_that_do_not_decode_alone_are_a_usage_error(here, command, count):
-    write(here / "a.wav")
-    status, out, err = command("encode", "a.wav", "-o", "a.npz", "--codebooks", count)
-    assert (status, out) == (2, [])
-    (line,) = err
-    assert "--codebooks" in line
-    assert files(here) == ["a.wav"]
+def test_codes_do_not_depend_on_how_they_are_computed(here, command):
+    for name, length in (("a", 1), ("b", 400_000), ("c", 160_000), ("d", 8000)):
+        write(here / f"in/{name}.wav", length)
+    command("encode", "in", "-o", "plain")
+    ways = (["--jobs", 1], ["--jobs", 3, "--chunk-seconds", 0.1], ["--batch-seconds", 1, "--deterministic"])
+    for i, options in enumerate(ways):
+        assert command("encode", "in", "-o", f"way{i}", *options)[0] == 0
+        for name in "abcd":
+            assert (here / f"way{i}/{name}.npz").read_bytes() == (here / f"plain/{name}.npz").read_bytes()
 
 
-def test_tree_of_a_folder_given_alone_lies_in_out(here, command):
-    write(here / "corpus/a/x.wav")
-    assert command("encode", "corpus", "-o", "codes")[0] == 0
-    assert files(here / "codes") == ["a/x.npz"]
-    assert command("decode", "codes", "-o", "decoded")[0] == 0
-    assert files(here / "decoded") == ["a/x.wav"]
+def test_skip_existing_goes_on_where_it_stopped_and_force_overwrites(here, command):
+    for name in "abc":
+        write(here / f"in/{name}.wav")
+    command("encode", "in/b.wav", "-o", "codes")
+    stamp = (here / "codes/b.npz").stat().st_mtime_ns
+    status, out, err = command("encode", "in", "-o", "codes")
+    assert (status, out, len(err)) == (1, [], 1)
+    assert err[0].startswith("error: codes/b.npz: exists already")
+    for encoded, there in ((2, 1), (0, 3)):
+        status, out, err = command("encode", "in", "-o", "codes", "--skip-existing")
+        assert (status, err) == (0, [])
+        assert out[0].startswith(f"{encoded} files encoded, 0 failed, {there} there already")
+        assert (here / "codes/b.npz").stat().st_mtime_ns == stamp
+    assert command("encode", "in", "-o", "codes", "--force")[0] == 0
+    assert (here / "codes/b.npz").stat().st_mtime_ns != stamp
+    command("decode", "codes/a.npz", "-o", "decoded")
+    status, out, _ = command("decode", "codes", "-o", "decoded", "--skip-existing")
+    assert (status, out[0].split(":")[0]) == (0, "2 files decoded, 0 failed, 1 there already")
 
 
-def test_current_folder_among_others_keeps_its_name(here, command):
-    write(here / "x.wav")
-    write(here / "b/y.wav")
-    assert command("encode", ".", "b/y.wav", "-o", "codes")[0] == 0
-    assert files(here / "codes") == [f"{here.name}/b/y.npz", f"{here.name}/x.npz", "y.npz"]
+def test_new_files_have_the_usual_permissions(here, command):
+    command("encode", write(here / "x.wav"), "-o", "codes")
+    (here / "plain").touch()
+    assert stat.S_IMODE((here / "codes/x.npz").stat().st_mode) == stat.S_IMODE((here / "plain").stat().st_mode)
 
 
-def test_out_may_name_the_file(here, command):
-    write(here / "x.wav")
-    assert command("encode", "x.wav", "-o", "new/y.npz")[0] == 0
-    assert command("decode", "new/y.npz", "-o", "z.flac")[0] == 0
-    assert files(here) == ["new/y.npz", "x.wav", "z.flac"]
-    assert (soundfile.info("z.flac").format, soundfile.info("z.flac").frames) == ("FLAC", 4000)
-    (here / "folder.npz").mkdir()
-    assert command("encode", "x.wav", "-o", "folder.npz")[0] == 0
-    assert files(here / "folder.npz") == ["x.npz"]
-
-    status, _, err = command("encode", "x.wav", "x.wav", "-o", "y.npz")
-    assert (status, err) == (2, ["error: -o y.npz: one file, for several inputs or a folder; give a folder"])
-    status, _, err = command("decode", "new/y.npz", "-o", "z.flac", "--format", "wav")
-    assert (status, err) == (2, ["error: --format wav, but -o z.flac; make them agree"])
-
-
-def test_same_name_with_two_suffixes_keeps_both(here, command):
-    for name in ("x.wav", "x.flac", "y.wav", "b/x.wav"):
-        write(here / "a" / name)
-    assert command("encode", "a", "-o", "codes")[0] == 0
-    assert files(here / "codes") == ["b/x.npz", "x.flac.npz", "x.wav.npz", "y.npz"]
-    assert command("decode", "codes", "-o", "decoded", "--format", "flac")[0] == 0
-    assert files(here / "decoded") == ["b/x.flac", "x.flac.flac", "x.wav.flac", "y.flac"]
-
-
-def test_names_that_coincide_with_a_kept_suffix_are_kept_apart(here, command):
-    for name in ("x.wav", "x.flac", "x.wav.wav"):
-        write(here / "a" / name)
-    assert command("encode", "a", "-o", "codes")[0] == 0
-    assert files(here / "codes") == ["x.flac.npz", "x.wav.npz", "x.wav.wav.npz"]
-
-
-def test_outputs_that_coincide_are_refused_before_any_work(here, command):
-    write(here / "a/x.wav")
-    write(here / "b/x.wav")
-    status, out, err = command("encode", "a/x.wav", "b/x.wav", "-o", "codes")
-    assert (status, out) == (2, [])
-    assert err == [
-        "error: a/x.wav and b/x.wav would both become codes/x.wav.npz; "
-        "give the folder that holds them, or run twice with different outputs"
-    ]
-    assert not (here / "codes").exists()
-
-
-def test_an_input_given_twice_is_done_once(here, command):
-    write(here / "a/x.wav")
-    status, out, _ = command("encode", "a", "a", "-o", "codes")
-    assert (status, out[0].split(":")[0]) == (0, "1 file encoded, 0 failed")
-
-
-def test_existing_output_needs_force(here, command):
-    write(here / "a/x.wav")
-    write(here / "a/y.wav")
-    (here / "codes").mkdir(parents=True)
-    (here / "codes/x.npz").write_text("mine")
-    status, out, err = command("encode", "a", "-o", "codes")
-    assert (status, err) == (
-        1,
-        ["error: codes/x.npz: exists already; use --skip-existing to go on, or --force to overwrite it"],
-    )
-    assert plain(out) == ["1 file encoded, 1 failed: 0.2 s of audio, 3.20 kbps nominal"]
-    assert (here / "codes/x.npz").read_text() == "mine"
-    assert command("encode", "a", "-o", "codes", "--force")[0] == 0
-    assert np.load(here / "codes/x.npz")["codes"].shape == (1, 8, 13)
+# What cannot be done --------------------------------------------------------------------------------------------------
 
 
 def test_bad_inputs_do_not_stop_the_others(here, command):
     write(here / "a/good.wav")
     (here / "a/bad.wav").write_text("no audio")
     soundfile.write(here / "a/nan.wav", np.array([0.0, np.nan]), 16000, subtype="FLOAT")
+    os.mkfifo(here / "a/pipe.wav")
     (here / "empty").mkdir()
-    (here / "notes.txt").write_text("no audio")
-    status, out, err = command("encode", "a", "empty", "notes.txt", "nowhere", "-o", "codes")
+    status, out, err = command("encode", "a", "empty", "nowhere", "n" * 300, "-o", "codes")
     assert status == 1
-    assert err == [
-        "error: empty: no .wav, .flac, .ogg, .opus, .mp3 files in it or below; give another folder",
-        "error: nowhere: no such file or folder; check the name",
-        "error: a/bad.wav: not readable as audio; remove or replace it",
-        "error: a/nan.wav: holds NaN or infinite samples; repair or remove it",
-        "error: notes.txt: not readable as audio; remove or replace it",
+    assert [line.split(":")[1].strip() for line in err] == [
+        "empty",
+        "nowhere",
+        "n" * 300,
+        *(f"a/{name}.wav" for name in ("bad", "nan", "pipe")),
     ]
-    assert plain(out) == ["1 file encoded, 5 failed: 0.2 s of audio, 3.20 kbps nominal"]
+    assert plain(out) == ["1 file encoded, 6 failed: 0.2 s of audio, 3.20 kbps nominal"]
     assert files(here / "codes") == ["a/good.npz"]
 
     (here / "codes/a/cut.npz").write_bytes((here / "codes/a/good.npz").read_bytes()[:900])
     np.savez(here / "codes/a/foreign.npz", weights=np.zeros(3))
-    status, out, err = command("decode", "codes", "a", "-o", "decoded")
+    status, out, err = command("decode", "codes", "empty", "-o", "decoded")
     assert status == 1
-    assert [line.split(",")[0] for line in err] == [
-        "error: a: no .npz files in it or below; give another folder",
-        "error: codes/a/cut.npz: damaged",
-        "error: codes/a/foreign.npz: not a file of codes",
-    ]
+    assert [line.split(":")[1].strip() for line in err] == ["empty", "codes/a/cut.npz", "codes/a/foreign.npz"]
     assert plain(out) == ["1 file decoded, 3 failed: 0.2 s of audio, 3.20 kbps nominal"]
     assert files(here / "decoded") == ["codes/a/good.wav"]
 
 
-def test_nothing_done_says_so(here, command):
-    status, out, err = command("encode", "nowhere.wav", "-o", "codes")
-    assert (status, out, len(err)) == (1, ["0 files encoded, 1 failed"], 1)
-    assert files(here) == []
-
-
 def test_codes_of_another_model_need_force(here, command, tmp_path_factory):
-    write(here / "x.wav")
+    write(here / "x.wav", channels=9)
     command("encode", "x.wav", "-o", "codes")
     other = save_checkpoint(tmp_path_factory.mktemp("other") / "best.ckpt", seed=1)
     status, out, err = command("decode", "codes/x.npz", "-o", "decoded", model=other)
@@ -296,52 +218,103 @@ def test_codes_of_another_model_need_force(here, command, tmp_path_factory):
     assert (status, err) == (0, ["warning: codes/x.npz: codes of another model, decoded all the same"])
 
     unfit = save_checkpoint(tmp_path_factory.mktemp("other") / "best.ckpt", hop_length=160)
-    status, _, err = command("decode", "codes/x.npz", "-o", "decoded", "--force", model=unfit)
-    assert (status, len(err)) == (1, 1)
-    assert err[0].startswith("error: codes/x.npz: has 13 frames where")
+    for arguments, words in (
+        (["-o", "new", "--force", "-c", unfit], "codes/x.npz: has 13 frames where"),
+        (["-o", "y.flac", "-c", other, "--force"], "codes/x.npz: 9 channels at 16000 Hz cannot be written as flac"),
+    ):
+        status, _, err = command("decode", "codes/x.npz", *arguments, model=None)
+        assert (status, err[0].startswith(f"error: {words}"), len(err)) == (1, True, 1)
 
 
-@pytest.mark.parametrize("out", ["occupied", "occupied/below", "occupied/y.npz"])
-def test_unwritable_output_is_one_line(here, command, out):
-    write(here / "a/x.wav")
-    write(here / "a/y.wav")
-    (here / "occupied").write_text("a regular file")
-    status, stdout, err = command("encode", "a" if "." not in out else "a/x.wav", "-o", out)
-    assert (status, stdout, len(err)) == (1, [], 1)
-    assert err[0].startswith(f"error: {out}: cannot be written (")
-    assert err[0].endswith("occupied is not a folder); give another output with -o")
-
-
-def test_impossible_names_are_one_line_each(here, command):
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["encode", "x.wav", "-o", "occupied"], 1, "occupied: "),
+        (["encode", "x.wav", "-o", "occupied/below"], 1, "occupied/below: "),
+        (["encode", "x.wav", "-o", "occupied/y.npz"], 1, "occupied: "),
+        (["encode", "x.wav", "-o", "n" * 300], 1, "n: File name too long"),
+        (["encode", "x.wav", "-o", f"{'n' * 300}.npz"], 1, "n.npz: File name too long"),
+        (["encode", "x.wav", "-o", "y.npz", "--codebooks", "7"], 2, "--codebooks"),
+        (["encode", "x.wav", "-o", "y.npz", "--share", "1/2"], 2, "a share of the work needs a folder"),
+        (["encode", "x.wav", "-o", "y.npz", "--shards", "tar"], 2, "shards need a folder"),
+        (["encode", "x.wav", "-o", "z", "--share", "3/2"], 2, "--share 3/2"),
+        (["encode", "x.wav", "-o", "y.ogg"], 2, "encode writes .npz, .npy or .daec"),
+        (["decode", "x.npz", "-o", "z.mp3"], 2, "decode writes .wav or .flac"),
+        (["decode", "x.npz", "-o", "z.flac", "--format", "wav"], 2, "--format wav, but -o z.flac"),
+        (["encode", "x.wav", "x.wav", "-o", "y.npz"], 2, "one file, for several inputs"),
+        (["encode", "x.wav", "x.wav", "-o", "-"], 2, "one stream, for several inputs"),
+        (["encode", ".", "-o", "-"], 2, "one stream, for several inputs"),
+        (["encode"], 2, "Missing argument 'INPUT'; see discrete-ae encode --help"),
+        (["encode", "x", "-o", "y"], 2, "Missing option '--checkpoint' / '-c'; see discrete-ae encode --help"),
+        (["encde"], 2, "No such command 'encde'"),
+        (["encode", "--colour"], 2, "No such option: --colour"),
+        (["encode", "x", "-o", "y", "-c", "z", "--device", "tpu"], 2, "Invalid value for '--device'"),
+        (["encode", "x.wav", "-o", "y", "-c", "occupied"], 1, "occupied: "),
+        (["encode", "x.wav", "-o", "y", "-c", "nowhere"], 1, "nowhere: "),
+        (["encode", "x.wav", "-o", "y", "-c", "n" * 300], 1, "n: cannot be read (File name too long)"),
+        (["info", "n" * 300 + "=1"], 1, "n=1: cannot be read (File name too long)"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(here, command, checkpoint, arguments, status, words):
     write(here / "x.wav")
-    too_long = "n" * 300
-    for out in (too_long, f"{too_long}.npz", f"{too_long}/y.npz"):
-        status, _, err = command("encode", "x.wav", "-o", out)
-        assert status == 1
-        assert err == [f"error: {out}: cannot be written (File name too long); give another output with -o"]
-    status, _, err = command("encode", "x.wav", too_long, "-o", "codes")
-    assert (status, err) == (1, [f"error: {too_long}: cannot be read (File name too long); check the name"])
-    assert files(here / "codes") == ["x.npz"]
+    (here / "occupied").write_text("a regular file")
+    is_whole = "-o" in arguments and "-c" not in arguments and arguments != ["encode", "x", "-o", "y"]
+    found, out, err = command(*arguments, model=checkpoint if is_whole else None)
+    assert (found, out, len(err)) == (status, [], 1)
+    assert err[0].startswith("error: ")
+    assert words in err[0]
+    assert files(here) == ["occupied", "x.wav"]
 
+
+def test_suffixes_of_what_a_command_does_not_write_name_no_folders(here):
+    (here / "corpus.ogg").mkdir()
+    for out in ("corpus.ogg", "z.wav", "folder", "version1.2", "-"):
+        refuse_other_suffix(Path(out), "decode", [".wav", ".flac"])
+    for out in ("z.ogg", "z.MP3", "new/z.daec"):
+        with pytest.raises(UsageError, match=rf"-o {out}: decode writes \.wav or \.flac"):
+            refuse_other_suffix(Path(out), "decode", [".wav", ".flac"])
+
+
+def test_names_that_become_too_long_stop_no_other(here, command):
     # The longest name there is; beside its namesake it would have to keep its suffix, which makes it longer.
     for name in (f"{'n' * 251}.wav", f"{'n' * 250}.flac", f"{'n' * 250}.wav"):
         write(here / "a" / name)
     status, _, err = command("encode", "a", "-o", "codes")
     assert (status, len(err)) == (1, 2)
-    assert all(".npz: cannot be written (File name too long); give" in line for line in err)
-    assert files(here / "codes") == [f"{'n' * 251}.npz", "x.npz"]
+    assert all("File name too long" in line for line in err)
+    assert files(here / "codes") == [f"{'n' * 251}.npz"]
 
 
-def test_format_that_cannot_hold_the_channels_says_so(here, command):
-    write(here / "x.wav", channels=9)  # FLAC has 8 at most
-    command("encode", "x.wav", "-o", "codes")
-    status, _, err = command("decode", "codes/x.npz", "-o", "y.flac")
-    assert (status, err) == (
-        1,
-        ["error: codes/x.npz: 9 channels at 16000 Hz cannot be written as flac; use another --format"],
-    )
-    assert command("decode", "codes/x.npz", "-o", "y.wav")[0] == 0
-    assert files(here) == ["codes/x.npz", "x.wav", "y.wav"]
+def test_cuda_without_a_gpu_is_a_usage_error(here, command, monkeypatch, checkpoint):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    write(here / "x.wav")
+    status, _, err = command("encode", "x.wav", "-o", "codes", "-c", checkpoint, "--device", "cuda", model=None)
+    assert (status, err) == (2, ["error: --device cuda: PyTorch finds no GPU here; use --device auto or --device cpu"])
+
+
+@pytest.mark.parametrize("variables", [{"LOCAL_RANK": "3"}, {"SLURM_LOCALID": "3"}, {}])
+def test_each_process_of_a_machine_takes_its_own_gpu(monkeypatch, variables):
+    from discrete_ae.cli.options import Device, load_model
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr("discrete_ae.build.load", lambda checkpoint, device="cpu": device)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert load_model(Path("x"), Device.AUTO) == f"cuda:{1 if variables else 0}"  # 3 modulo 2
+    assert load_model(Path("x"), Device.CPU) == "cpu"
+
+
+def test_sample_rates_of_codes_that_would_take_all_memory(here, command):
+    with np.load(GOLDEN / "codes_v1.npz") as golden:
+        np.savez(here / "x.npz", **(dict(golden) | {"sample_rate": 2**31 - 1, "num_samples": 2**40}))
+    status, _, (line,) = command("decode", "x.npz", "-o", "out", model=GOLDEN / "bundle_v1")
+    assert status == 1
+    assert "sample_rate" in line
+    assert "2147483647" in line
+
+
+# What ends in the middle ----------------------------------------------------------------------------------------------
 
 
 def test_failed_write_leaves_nothing(here, command):
@@ -349,7 +322,7 @@ def test_failed_write_leaves_nothing(here, command):
     (here / "codes/x.npz/in_the_way").mkdir(parents=True)  # no file can replace a folder
     status, _, err = command("encode", "x.wav", "-o", "codes", "--force")
     assert (status, len(err)) == (1, 1)
-    assert err[0].startswith("error: codes/x.npz: cannot be written (Is a directory)")
+    assert err[0].startswith("error: codes/x.npz: Is a directory")
     assert files(here / "codes") == []
 
 
@@ -371,52 +344,178 @@ def test_interrupt_leaves_nothing_half_written(here, command, monkeypatch):
     assert files(here / "codes") == ["x.npz"]
 
 
-def test_new_files_have_the_usual_permissions(here, command):
+# Kills itself, with a signal that it cannot handle, before the third file gets its name.
+KILLED_AT_THE_THIRD = """
+import os, signal, sys
+from pathlib import Path
+from discrete_ae.cli.main import main
+
+replace, count = Path.replace, 0
+
+def counted(self, target):
+    global count
+    count += 1
+    if count == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return replace(self, target)
+
+Path.replace = counted
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_killed_run_leaves_whole_files_and_is_gone_on_with(here, command, checkpoint):
+    for i in range(6):
+        write(here / f"in/{i}.wav", 8000 + i)
+    assert command("encode", "in", "-o", "whole")[0] == 0
+    given = ["encode", "in", "-o", "out", "-c", str(checkpoint), "--device", "cpu", "--jobs", "1"]
+    done = subprocess.run([sys.executable, "-c", KILLED_AT_THE_THIRD, *given], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    left = files(here / "out")
+    assert [name for name in left if not name.startswith(".")] == ["0.npz", "1.npz"]
+    assert len(left) == 3  # the third, which has no name yet
+    status, out, err = command("encode", "in", "-o", "out", "--skip-existing")
+    assert (status, err) == (0, [])
+    assert out[0].startswith("4 files encoded, 0 failed, 2 there already")
+    assert all((here / "out" / n).read_bytes() == (here / "whole" / n).read_bytes() for n in files(here / "whole"))
+
+
+@pytest.mark.slow
+def test_interrupt_in_the_middle_of_a_recording_ends_cleanly(here, checkpoint):
+    write(here / "in/a.wav", 16000)
+    write(here / "in/long.wav", 16000 * 1800)
+    given = [*MAIN, "encode", "in", "-o", "out", "-c", str(checkpoint), "--device", "cpu", "--jobs", "1"]
+    # A process that a shell started in the background ignores it, and so would its children.
+    heeding = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(given, **pipes, preexec_fn=heeding) as process:
+        deadline = time.monotonic() + 60
+        while not (here / "out/a.npz").exists() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    # The file is there a moment before it is counted.
+    assert re.fullmatch(r"warning: interrupted after (0 files|1 file) encoded; .* --skip-existing goes on\n", err)
+    assert files(here / "out") == ["a.npz"]
+
+
+# Runs the commands that it is given as JSON; after each, its exit status and the peak of memory since the one before.
+ONE_AFTER_ANOTHER = """
+import json, sys
+from pathlib import Path
+from discrete_ae.cli.main import main
+
+for arguments in json.loads(sys.argv[1]):
+    Path("/proc/self/clear_refs").write_text("5")
+    try:
+        main(arguments)
+    except SystemExit as ended:
+        status = ended.code or 0
+    peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]
+    print("status and KiB:", status, peak)
+"""
+
+
+def one_after_another(commands, **options):
+    """Exit status and peak memory in MiB of each command, and all of stderr."""
+    given = [sys.executable, "-c", ONE_AFTER_ANOTHER, json.dumps(commands)]
+    done = subprocess.run(given, capture_output=True, text=True, check=True, **options)
+    found = re.findall(r"status and KiB: (\d+) (\d+)", done.stdout)
+    return [int(status) for status, _ in found], [int(peak) / 1024 for _, peak in found], done.stderr
+
+
+def limited():
+    """No file may grow beyond 100 bytes."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+
+
+@pytest.mark.slow
+def test_full_disk_leaves_the_old_file(here, checkpoint, command):
+    write(here / "x.wav", 60_000)
+    command("encode", "x.wav", "-o", "x.npz")
+    for name in ("out.wav", "out.npz"):
+        (here / name).write_bytes(b"old")
+    options = ["-c", str(checkpoint), "--device", "cpu", "--force"]
+    commands = [["decode", "x.npz", "-o", "out.wav", *options], ["encode", "x.wav", "-o", "out.npz", *options]]
+    statuses, _, err = one_after_another(commands, preexec_fn=limited)
+    assert statuses == [1, 1]
+    assert re.fullmatch(r"error: (x\.npz: )?out\.wav: .+\nerror: out\.npz: .+\n", err)
+    assert files(here) == ["out.npz", "out.wav", "x.npz", "x.wav"]
+    for name in ("out.wav", "out.npz"):
+        assert (here / name).read_bytes() == b"old"
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_recording(here, checkpoint):
+    """Peak memory of the process for 1 and for 8 minutes of stereo: 8 minutes alone are 170 MB as float32."""
+    minute = np.random.default_rng(0).uniform(-0.5, 0.5, (60 * 44100, 2))
+    commands = []
+    for minutes in (1, 8):
+        with soundfile.SoundFile(here / f"{minutes}.wav", "w", 44100, 2, subtype="PCM_16") as file:
+            for _ in range(minutes):
+                file.write(minute)
+        options = ["-c", str(checkpoint), "--device", "cpu", "--jobs", "2"]
+        commands += [
+            ["encode", f"{minutes}.wav", "-o", f"{minutes}.npz", *options],
+            ["decode", f"{minutes}.npz", "-o", f"{minutes}_decoded.wav", *options],
+        ]
+    statuses, peaks, _ = one_after_another(commands)
+    assert statuses == [0, 0, 0, 0]
+    assert max(peaks[2] - peaks[0], peaks[3] - peaks[1]) < 60
+
+
+# Standard streams -----------------------------------------------------------------------------------------------------
+
+
+def run(checkpoint, *arguments, **given):
+    command = [*MAIN, *arguments, "-c", str(checkpoint), "--device", "cpu"]
+    return subprocess.run(command, stderr=subprocess.PIPE, check=False, **given)
+
+
+def test_only_a_lone_dash_is_a_standard_stream(here):
+    assert [is_dash(path) for path in ("-", Path("-"), "./-", "a", "")] == [True, True, False, False, False]
+    with piped(["./-", "x.wav"], "./-", ".npz") as (inputs, out):
+        assert (inputs, out) == ([Path("./-"), Path("x.wav")], Path("./-"))
+
+
+@pytest.mark.slow
+def test_pipes_carry_recordings_and_codes(here, checkpoint):
+    path = write(here / "x.wav", 20_000, 44100)
+    pipes = {"stdout": subprocess.PIPE}
+    coded = run(checkpoint, "encode", "-", "-o", "-", input=path.read_bytes(), **pipes)
+    assert b"1 file encoded, 0 failed" in coded.stderr
+    (here / "x.npz").write_bytes(coded.stdout)
+    expected = Codec(discrete_ae.load(checkpoint)).encode_file(path)
+    assert np.array_equal(read_codes(here / "x.npz").codes, expected.codes)
+    decoded = run(checkpoint, "decode", "-", "-o", "-", input=coded.stdout, **pipes)
+    (here / "y.wav").write_bytes(decoded.stdout)
+    assert soundfile.info(here / "y.wav").frames == 20_000
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_streams_that_cannot_be_written_or_held(here, checkpoint):
     write(here / "x.wav")
-    command("encode", "x.wav", "-o", "codes")
-    (here / "plain").touch()
-    assert stat.S_IMODE((here / "codes/x.npz").stat().st_mode) == stat.S_IMODE((here / "plain").stat().st_mode)
+    reading, closed = os.pipe()
+    os.close(reading)
+    with Path("/dev/full").open("wb") as full, (here / "x.wav").open("rb") as recording:
+        to_full = run(checkpoint, "encode", "x.wav", "-o", "-", stdout=full)
+        to_nobody = run(checkpoint, "encode", "x.wav", "-o", "-", stdout=closed)
+        too_long = run(checkpoint, "encode", "-", "-o", "x.npz", stdin=recording, preexec_fn=limited)
+    os.close(closed)
+    assert [done.returncode for done in (to_full, to_nobody, too_long)] == [1, 1, 1]
+    assert to_full.stderr.decode().splitlines() == [
+        "error: -o -: No space left on device; make room, or give another place"
+    ]
+    assert to_nobody.stderr == b""  # a reader that stops is no error to speak of
+    (line,) = too_long.stderr.decode().splitlines()
+    assert re.match("error: .*stdin: File too large", line)
 
 
-def test_loud_audio_is_clipped_not_wrapped(here):
-    from discrete_ae.cli.decode import Format, write_audio
-
-    blocks = [np.array([[1.5, -1.5]], np.float32), np.array([[0.5]], np.float32)]
-    write_audio(here / "x.wav", blocks, 8000, 1, 3, Format.WAV)
-    samples, _ = soundfile.read("x.wav", dtype="int16")
-    assert samples.tolist() == [32767, -32768, 16384]
-
-
-def test_wrong_checkpoint_is_one_line(here, command):
-    write(here / "x.wav")
-    (here / "bad.ckpt").write_text("no checkpoint")
-    for model in ("bad.ckpt", "nowhere.ckpt"):
-        status, out, err = command("encode", "x.wav", "-o", "codes", model=model)
-        assert (status, out, len(err)) == (1, [], 1)
-        assert err[0].startswith(f"error: {model}: ")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["encode"], "error: Missing argument 'INPUT'; see discrete-ae encode --help"),
-        (["encode", "x", "-o", "y"], "error: Missing option '--checkpoint' / '-c'; see discrete-ae encode --help"),
-        (["encde"], "error: No such command 'encde'"),
-        (["encode", "--colour"], "error: No such option: --colour"),
-        (["encode", "x", "-o", "y", "-c", "z", "--device", "tpu"], "error: Invalid value for '--device'"),
-    ],
-)
-def test_usage_error_is_one_line(here, command, arguments, message):
-    status, out, err = command(*arguments, model=None)
-    assert (status, out, len(err)) == (2, [], 1)
-    assert err[0].startswith(message)
-
-
-def test_cuda_without_a_gpu_is_a_usage_error(here, command, monkeypatch, checkpoint):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    write(here / "x.wav")
-    status, _, err = command("encode", "x.wav", "-o", "codes", "-c", checkpoint, "--device", "cuda", model=None)
-    assert (status, err) == (2, ["error: --device cuda: PyTorch finds no GPU here; use --device auto or --device cpu"])
+# The command itself ---------------------------------------------------------------------------------------------------
 
 
 def test_train_gets_its_arguments_untouched(command, monkeypatch):
@@ -433,11 +532,11 @@ def test_train_gets_its_arguments_untouched(command, monkeypatch):
 def test_help_needs_no_torch():
     code = (
         "import sys; from discrete_ae.cli.main import main\n"
-        "try: main(sys.argv[1:])\n"
-        "except SystemExit as ended: status = ended.code or 0\n"
-        "sys.exit(status or 'torch' in sys.modules)"
+        "for arguments in ([], ['encode', '--help'], ['decode', '--help'], ['--version']):\n"
+        "    try: main(arguments)\n"
+        "    except SystemExit as ended: assert not ended.code\n"
+        "sys.exit('torch' in sys.modules)"
     )
-    for arguments in ([], ["encode", "--help"], ["decode", "--help"], ["--version"]):
-        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stderr) == (0, "")
-        assert "discrete-ae" in done.stdout
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("discrete-ae") >= 4

@@ -7,7 +7,8 @@ import pytest
 
 import discrete_ae
 from discrete_ae.cli import main
-from tests.cli.test_encode_decode import RESIDUAL, save_checkpoint, write
+from tests.cli.test_encode_decode import write
+from tests.models import RESIDUAL, save_checkpoint
 
 
 @pytest.fixture

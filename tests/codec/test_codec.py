@@ -8,13 +8,14 @@ import pytest
 import soundfile
 import torch
 
-from discrete_ae.codec import decode_file, decode_files, encode_file, encode_files
+from discrete_ae.codec import Codec, decode_files, encode_files
 from discrete_ae.codes import read_codes, write_codes
 from discrete_ae.data import read_audio, stream_audio
 from discrete_ae.data.files import probe
 from discrete_ae.data.level import measure_loudness
 from discrete_ae.errors import DataError
-from discrete_ae.model import DiscreteAutoencoder, Runner, SpectralDecoder, SpectralEncoder
+from discrete_ae.inference import Runner, encoder_window
+from discrete_ae.model import DiscreteAutoencoder, SpectralDecoder, SpectralEncoder
 from discrete_ae.quantizers import ScalarQuantizer
 from discrete_ae.rounding import StraightThrough
 
@@ -46,71 +47,71 @@ def write(path, num_samples, rate=16000, channels=1):
 @pytest.mark.parametrize("rate", RATES)
 def test_codes_are_the_models_and_the_length_comes_back(tmp_path, model, rate, channels):
     path = write(tmp_path / "x.wav", rate // 5 + 7, rate, channels)
-    coded = encode_file(model, path)
+    coded = Codec(model).encode_file(path)
     heard = torch.from_numpy(read_audio(path, 16000))
-    expected = torch.cat([model.encode(channel[None, None]) for channel in heard])
+    expected = torch.cat([Codec(model).encode(channel[None, None]) for channel in heard])
     assert np.array_equal(coded.codes, expected.numpy())
     assert (coded.sample_rate, coded.num_samples) == (rate, rate // 5 + 7)
     assert (coded.model_sample_rate, coded.num_model_samples) == (16000, heard.shape[-1])
     assert (coded.codebook_sizes, coded.model_hash) == ((256,) * 8, HASH)
-    decoded = decode_file(model, coded)
+    decoded = Codec(model).decode_file(coded)
     assert decoded.shape == (channels, rate // 5 + 7)
     assert decoded.dtype == np.float32
     if rate == 16000:
-        by_hand = model.decode(torch.from_numpy(coded.codes).long(), heard.shape[-1])[:, 0]
+        by_hand = Codec(model).decode(torch.from_numpy(coded.codes).long(), heard.shape[-1])[:, 0]
         assert np.allclose(decoded, by_hand, atol=1e-6)
 
 
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("num_samples", [1, 2, 3, 319, 320, 321])
 def test_short_recordings_keep_their_length(tmp_path, model, rate, num_samples):
-    coded = encode_file(model, write(tmp_path / "x.wav", num_samples, rate))
-    assert decode_file(model, coded).shape == (1, num_samples)
+    coded = Codec(model).encode_file(write(tmp_path / "x.wav", num_samples, rate))
+    assert Codec(model).decode_file(coded).shape == (1, num_samples)
 
 
 def test_a_channel_has_the_codes_of_its_mono_file(tmp_path, model):
     stereo, _ = soundfile.read(write(tmp_path / "x.wav", 4000, 44100, 2), dtype="float32")
     soundfile.write(tmp_path / "right.wav", stereo[:, 1], 44100, subtype="FLOAT")
-    both, right = encode_file(model, tmp_path / "x.wav"), encode_file(model, tmp_path / "right.wav")
+    both, right = Codec(model).encode_file(tmp_path / "x.wav"), Codec(model).encode_file(tmp_path / "right.wav")
     assert np.array_equal(both.codes[1:], right.codes)
-    assert np.array_equal(decode_file(model, both)[1:], decode_file(model, right))
+    assert np.array_equal(Codec(model).decode_file(both)[1:], Codec(model).decode_file(right))
 
 
 def test_stereo_model_codes_both_channels_together(tmp_path):
     model = make_model(channels=2)
     path = write(tmp_path / "x.wav", 4000, channels=2)
-    coded = encode_file(model, path)
-    assert np.array_equal(coded.codes, model.encode(torch.from_numpy(read_audio(path, 16000))[None]))
-    assert decode_file(model, coded).shape == (2, 4000)
+    coded = Codec(model).encode_file(path)
+    assert np.array_equal(coded.codes, Codec(model).encode(torch.from_numpy(read_audio(path, 16000))[None]))
+    assert Codec(model).decode_file(coded).shape == (2, 4000)
     mono = write(tmp_path / "mono.wav", 4000)
     twice = torch.from_numpy(read_audio(mono, 16000)).repeat(2, 1)  # as in training
-    assert np.array_equal(encode_file(model, mono).codes, model.encode(twice[None]))
+    assert np.array_equal(Codec(model).encode_file(mono).codes, Codec(model).encode(twice[None]))
     with pytest.raises(DataError, match=r"x\.wav: has 3 channels, the model takes 2; convert it to 2 channels"):
-        encode_file(model, write(tmp_path / "x.wav", 4000, channels=3))
+        Codec(model).encode_file(write(tmp_path / "x.wav", 4000, channels=3))
     one_by_one = replace(coded, codes=np.concatenate([coded.codes] * 2))
     with pytest.raises(DataError, match="codes of 2 channels one by one, the model takes 2 together"):
-        decode_file(model, one_by_one)
+        Codec(model).decode_file(one_by_one)
 
 
 def test_silence_is_coded(tmp_path, model):
     soundfile.write(tmp_path / "x.wav", np.zeros(5000), 22050)
-    coded = encode_file(model, tmp_path / "x.wav")
-    assert np.isfinite(decode_file(model, coded)).all()
+    coded = Codec(model).encode_file(tmp_path / "x.wav")
+    assert np.isfinite(Codec(model).decode_file(coded)).all()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_samples_that_are_no_numbers_are_refused(tmp_path, model, bad):
     soundfile.write(tmp_path / "x.wav", np.array([0.0, bad, 0.0]), 16000, subtype="FLOAT")
     with pytest.raises(DataError, match=r"x\.wav: holds NaN or infinite samples"):
-        encode_file(model, tmp_path / "x.wav")
+        Codec(model).encode_file(tmp_path / "x.wav")
 
 
 def test_codes_of_another_model_are_refused_unless_forced(tmp_path, model):
-    coded = encode_file(model, write(tmp_path / "x.wav", 4000))
+    coded = Codec(model).encode_file(write(tmp_path / "x.wav", 4000))
     other = replace(coded, model_hash="b" * 64)
     with pytest.raises(DataError, match=r"codes of another model \(b{12}\), this one is a{12}; decode with"):
-        decode_file(model, other)
-    assert np.array_equal(decode_file(model, other, force=True), decode_file(model, coded))
+        Codec(model).decode_file(other)
+    assert np.array_equal(Codec(model).decode_file(other, force=True), Codec(model).decode_file(coded))
 
 
 @pytest.mark.parametrize(
@@ -123,33 +124,33 @@ def test_codes_of_another_model_are_refused_unless_forced(tmp_path, model):
     ],
 )
 def test_codes_that_do_not_fit_are_refused_even_if_forced(tmp_path, model, other, message):
-    coded = encode_file(model, write(tmp_path / "x.wav", 4000))
+    coded = Codec(model).encode_file(write(tmp_path / "x.wav", 4000))
     with pytest.raises(DataError, match=message):
-        decode_file(other, coded, force=True)
+        Codec(other).decode_file(coded, force=True)
 
 
 def test_model_without_a_name_is_refused(tmp_path):
     nameless = make_model()
     nameless.model_hash = None
     with pytest.raises(ValueError, match=r"use discrete_ae\.load"):
-        encode_file(nameless, write(tmp_path / "x.wav", 4000))
+        Codec(nameless).encode_file(write(tmp_path / "x.wav", 4000))
 
 
 def test_model_that_decodes_to_nan_is_refused(tmp_path):
     broken = make_model()
-    coded = encode_file(broken, write(tmp_path / "x.wav", 4000))
+    coded = Codec(broken).encode_file(write(tmp_path / "x.wav", 4000))
     with torch.no_grad():
         broken.decoder.project.bias.fill_(np.nan)
     with pytest.raises(DataError, match="NaN or infinite samples of these codes"):
-        decode_file(broken, coded)
+        Codec(broken).decode_file(coded)
 
 
 def test_many_recordings_are_those_one_by_one(tmp_path, model):
     """Of all lengths and rates, whatever is read ahead, computed at a time, or between them."""
     lengths = {"a": (1, 16000), "b": (200_000, 44100), "c": (320, 16000), "d": (70_000, 8000), "e": (16001, 16000)}
     paths = [write(tmp_path / f"{name}.wav", n, rate, 1 + (name == "b")) for name, (n, rate) in lengths.items()]
-    one_by_one = [encode_file(model, path) for path in paths]
-    assert one_by_one[1].codes.shape[-1] > model.encoder_window.length / 3
+    one_by_one = [Codec(model).encode_file(path) for path in paths]
+    assert one_by_one[1].codes.shape[-1] > encoder_window(model).length / 3
     for jobs, chunk_seconds in ((1, 0.1), (3, 100.0)):
         runner = Runner(jobs)
         together = list(encode_files(model, paths, runner=runner, chunk_seconds=chunk_seconds))
@@ -160,20 +161,20 @@ def test_many_recordings_are_those_one_by_one(tmp_path, model):
         decoded = decode_files(model, one_by_one, runner=runner)
         for found, alone in zip(decoded, one_by_one, strict=True):
             assert found.code_file is alone
-            assert np.array_equal(np.concatenate(list(found.blocks), axis=1), decode_file(model, alone))
+            assert np.array_equal(np.concatenate(list(found.blocks), axis=1), Codec(model).decode_file(alone))
 
 
 def test_long_recording_is_coded_as_the_model_codes_it_whole(tmp_path, model):
     path = write(tmp_path / "x.flac.wav", 44100 * 40, 44100, 2)
     heard = torch.from_numpy(np.concatenate(list(stream_audio(probe(path), 16000)), axis=1))
-    assert heard.shape[-1] > 4 * model.encoder_window.length * model.hop_length
-    coded = encode_file(model, path)
-    assert np.array_equal(coded.codes, model.encode(heard[:, None]))
+    assert heard.shape[-1] > 4 * encoder_window(model).length * model.hop_length
+    coded = Codec(model).encode_file(path)
+    assert np.array_equal(coded.codes, Codec(model).encode(heard[:, None]))
     # The model's audio before it is resampled, against its whole forward
     with torch.no_grad():
         whole = model(heard[:, None])
     assert (torch.from_numpy(coded.codes) != whole.codes).float().mean() < 1e-4
-    audio = model.decode(whole.codes, heard.shape[-1])
+    audio = Codec(model).decode(whole.codes, heard.shape[-1])
     torch.testing.assert_close(audio, whole.reconstruction, rtol=0, atol=1e-5)
 
 
@@ -189,7 +190,7 @@ def test_a_recording_that_fails_in_the_middle_harms_no_other(tmp_path, model):
     assert [encoded.error is None for encoded in found] == [True, False, False, True, False, True]
     assert "was cut off" in str(found[2].error)
     assert "holds NaN" in str(found[4].error)
-    expected = encode_file(model, good).codes
+    expected = Codec(model).encode_file(good).codes
     assert all(np.array_equal(found[i].code_file.codes, expected) for i in (0, 3, 5))
 
 
@@ -206,9 +207,9 @@ def test_progress_adds_up_to_the_audio(tmp_path, model):
 
 
 def test_gain_is_taken_back(tmp_path, model):
-    coded = encode_file(model, write(tmp_path / "x.wav", 4000))
-    louder = decode_file(model, replace(coded, gain_db=-20.0))
-    assert np.allclose(louder, 10 * decode_file(model, coded), rtol=1e-6)
+    coded = Codec(model).encode_file(write(tmp_path / "x.wav", 4000))
+    louder = Codec(model).decode_file(replace(coded, gain_db=-20.0))
+    assert np.allclose(louder, 10 * Codec(model).decode_file(coded), rtol=1e-6)
 
 
 @pytest.mark.parametrize("rate", [16000, 44100])
@@ -217,24 +218,24 @@ def test_recordings_at_two_levels_have_the_same_codes_and_decode_to_their_levels
     paths = [write(tmp_path / "loud.wav", rate + 7, rate, 2), tmp_path / "soft.wav"]
     samples, _ = soundfile.read(paths[0], dtype="float32")
     soundfile.write(paths[1], samples / 8, rate, subtype="FLOAT")
-    loud, soft = (encode_file(model, path, loudness_lufs=-23) for path in paths)
+    loud, soft = (Codec(model).encode_file(path, loudness_lufs=-23) for path in paths)
     assert np.array_equal(loud.codes, soft.codes)
     assert soft.gain_db - loud.gain_db == pytest.approx(20 * np.log10(8))
     assert loud.gain_db == pytest.approx(-23 - measure_loudness(torch.from_numpy(samples.T), rate))
-    np.testing.assert_allclose(decode_file(model, loud), 8 * decode_file(model, soft), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(Codec(model).decode_file(loud), 8 * Codec(model).decode_file(soft), rtol=1e-5, atol=1e-7)
     # The same as the model hears of the amplified samples, and as it makes them, by hand
     factor = np.float32(10 ** (loud.gain_db / 20))
     heard = torch.from_numpy(read_audio(paths[0], 16000) * factor)
-    assert np.array_equal(loud.codes, model.encode(heard[:, None]))
-    plain = decode_file(model, replace(loud, gain_db=0.0))
-    np.testing.assert_allclose(decode_file(model, loud), plain / factor, rtol=0, atol=1e-5)
-    assert encode_file(model, paths[0]).gain_db == 0
+    assert np.array_equal(loud.codes, Codec(model).encode(heard[:, None]))
+    plain = Codec(model).decode_file(replace(loud, gain_db=0.0))
+    np.testing.assert_allclose(Codec(model).decode_file(loud), plain / factor, rtol=0, atol=1e-5)
+    assert Codec(model).encode_file(paths[0]).gain_db == 0
 
 
 def test_gain_is_written_and_limited(tmp_path, model):
     def gain(samples):
         soundfile.write(tmp_path / "x.wav", samples, 16000, subtype="FLOAT")
-        coded = encode_file(model, tmp_path / "x.wav", loudness_lufs=-16)
+        coded = Codec(model).encode_file(tmp_path / "x.wav", loudness_lufs=-16)
         found = []
         for file_format in ("npz", "daec"):
             write_codes(coded, tmp_path / f"x.{file_format}", file_format)
@@ -255,7 +256,7 @@ def test_gain_is_that_of_each_recording_and_independent_of_the_others(tmp_path, 
     paths = [write(tmp_path / f"{name}.wav", n, rate, 1 + (name == "b")) for name, (n, rate) in lengths.items()]
     together = list(encode_files(model, paths, runner=Runner(2), chunk_seconds=0.1, loudness_lufs=-30))
     for path, encoded in zip(paths, together, strict=True):
-        alone = encode_file(model, path, loudness_lufs=-30)
+        alone = Codec(model).encode_file(path, loudness_lufs=-30)
         assert encoded.code_file.gain_db == alone.gain_db != 0
         assert np.array_equal(encoded.code_file.codes, alone.codes)
 
@@ -264,7 +265,7 @@ def test_mono_is_measured_as_the_stereo_model_hears_it(tmp_path):
     model, mono = make_model(channels=2), write(tmp_path / "mono.wav", 16000)
     samples, _ = soundfile.read(mono, dtype="float32")
     soundfile.write(tmp_path / "both.wav", np.stack([samples] * 2, axis=1), 16000, subtype="FLOAT")
-    one, two = (encode_file(model, path, loudness_lufs=-23) for path in (mono, tmp_path / "both.wav"))
+    one, two = (Codec(model).encode_file(path, loudness_lufs=-23) for path in (mono, tmp_path / "both.wav"))
     assert one.gain_db == two.gain_db
     assert np.array_equal(one.codes, two.codes)
 
@@ -272,15 +273,15 @@ def test_mono_is_measured_as_the_stereo_model_hears_it(tmp_path):
 @pytest.mark.parametrize("loudness_lufs", [-70.1, 0.1, np.nan])
 def test_loudness_out_of_range_is_refused(tmp_path, model, loudness_lufs):
     with pytest.raises(ValueError, match="loudness_lufs: expected None or a number from -70 to 0"):
-        encode_file(model, write(tmp_path / "x.wav", 4000), loudness_lufs=loudness_lufs)
+        Codec(model).encode_file(write(tmp_path / "x.wav", 4000), loudness_lufs=loudness_lufs)
 
 
 @pytest.mark.parametrize(("channels", "rate"), [(6, 16000), (1, 3999)])
 def test_recording_without_a_defined_loudness_is_refused(tmp_path, model, channels, rate):
     path = write(tmp_path / "x.wav", 4000, rate, channels)
     with pytest.raises(DataError, match=rf"x\.wav: has {channels} channels at {rate} Hz, loudness is measured of at"):
-        encode_file(model, path, loudness_lufs=-23)
-    assert encode_file(model, path).num_samples == 4000
+        Codec(model).encode_file(path, loudness_lufs=-23)
+    assert Codec(model).encode_file(path).num_samples == 4000
 
 
 def test_leaving_early_stops_the_threads(tmp_path, model):
@@ -297,4 +298,4 @@ def test_model_that_makes_no_numbers_of_a_recording_says_so(tmp_path):
     with torch.no_grad():
         broken.to_latents.bias[3] = np.inf
     with pytest.raises(DataError, match=r"x\.wav: the model makes NaN or infinite latents"):
-        encode_file(broken, write(tmp_path / "x.wav", 4000))
+        Codec(broken).encode_file(write(tmp_path / "x.wav", 4000))

@@ -1,12 +1,10 @@
 """Comparisons of known numbers, for the tests beside this file."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-from discrete_ae.compare.comparison import BaselineScores, Comparison
+from discrete_ae.compare.comparison import Comparison
 from discrete_ae.compare.methods import group_runs, name_methods
-from discrete_ae.compare.runs import Run
-from discrete_ae.evaluation.results import Evaluation, FileScores
+from discrete_ae.evaluation.results import Evaluation, FileScores, Run
 
 Values = Sequence[float | None]
 
@@ -27,9 +25,14 @@ def make_config(lr=0.001, steps=100, seed=0, **others):
 
 
 def make_run(name, quantizer, seed=0, config=None):
-    folder = Path("/runs") / name
-    checkpoint = folder / "checkpoints/best.ckpt"
-    return Run(folder, name, quantizer, seed, config or make_config(seed=seed), checkpoint)
+    return Run(
+        name=name,
+        quantizer=quantizer,
+        seed=seed,
+        config=config or make_config(seed=seed),
+        folder=f"/runs/{name}",
+        checkpoint="checkpoints/best.ckpt",
+    )
 
 
 def make_evaluation(
@@ -38,18 +41,34 @@ def make_evaluation(
     nominal: float | None = 3200.0,
     counts=((4, 2, 1, 1),),
     paths=None,
+    **others,
 ):
     """Of files a.wav, b.wav, … of 1, 2, … s, with the scores by name."""
     count = len(next(iter(scores.values())))
     names = paths or [f"{'abcdefghijklmnopqrstuvwxyz'[i]}.wav" for i in range(count)]
     files = tuple(
-        FileScores(path, float(i + 1), {name: values[i] for name, values in scores.items()})
+        FileScores(
+            path=path,
+            duration_s=1.0 + "abcdefghijklmnopqrstuvwxyz".index(path[0]),
+            scores={name: values[i] for name, values in scores.items()},
+        )
         for i, path in enumerate(names)
     )
     overall = {"nominal_bitrate_bps": nominal, "entropy_coded_bitrate_bps": rate, "parameters": 2_000_000.0}
     if nominal is not None:
         overall |= {"usage": 1.0, "perplexity": 2 ** (1.75)}
-    return Evaluation("codec", files, overall, counts if nominal else (), 16000, "hash", {}, {"channels": 1})
+    about = {"codec": "codec", "sample_rate": 16000, "model_hash": "hash", "settings": {"channels": 1}}
+    return Evaluation(
+        **(about | {"files": files, "overall": overall, "code_counts": counts if nominal else ()} | others)
+    )
+
+
+def make_methods(evaluations):
+    """Of evaluations of runs."""
+    groups, repeated = group_runs([evaluation.run for evaluation in evaluations])
+    assert not repeated
+    by_name = {evaluation.run.name: evaluation for evaluation in evaluations}
+    return tuple(name_methods([[by_name[run.name] for run in runs] for runs in groups]))
 
 
 def make_comparison(
@@ -60,22 +79,15 @@ def make_comparison(
     identity=("identity",),
 ):
     """One quantity by quantizer, seed and file."""
-    runs, evaluations = [], {}
+    evaluations = []
     for quantizer, by_seed in scores.items():
         for seed, values in by_seed.items():
             config = make_config(seed=seed) | {"quantizer": {"_target_": quantizer}}
+            rate = None if quantizer in identity else (rates or {}).get(quantizer, 3200.0)
             run = make_run(f"{quantizer}-seed{seed}", quantizer, seed, config)
-            runs.append(run)
-            rate = (rates or {}).get(quantizer, 3200.0)
-            has_codes = quantizer not in identity
-            evaluations[run.name] = make_evaluation(
-                {name: values}, rate * 0.9 if has_codes else None, rate if has_codes else None
-            )
-    groups, repeated = group_runs(runs)
-    assert not repeated
-    nominal = [evaluations[runs[0].name].overall["nominal_bitrate_bps"] for runs in groups]
+            evaluations.append(make_evaluation({name: values}, rate and rate * 0.9, rate, run=run))
     beside = tuple(
-        BaselineScores(label, make_evaluation({name: values}, 6000.0, 6000.0, ()), not label.startswith("codec2"))
+        make_evaluation({name: values}, 6000.0, 6000.0, (), codec=label, keeps_waveform=not label.startswith("codec2"))
         for label, values in (baselines or {}).items()
     )
-    return Comparison(tuple(name_methods(groups, nominal)), evaluations, beside)
+    return Comparison(make_methods(evaluations), beside)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from discrete_ae.compare.anchors import anchors
-from discrete_ae.compare.clips import make_version
 from discrete_ae.compare.page.content import Cell, Clip, Column, Figure, Page, PairRow, Row
+from discrete_ae.compare.version import make_version
 
 RATE = 16000
 SLOPE = 500

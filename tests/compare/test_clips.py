@@ -1,4 +1,4 @@
-"""Pictures and files of clips against signals whose spectrum and samples are known; read back by other programs."""
+"""Clips that evaluations left, against signals whose spectrum and samples are known; read back by other programs."""
 
 import io
 
@@ -8,8 +8,11 @@ import soundfile
 from matplotlib import colormaps
 from matplotlib.image import imread
 
-from discrete_ae.compare.clips import SHADES, flac, make_version, spectrogram_png
+from discrete_ae.compare.clips import Heard, key_of, make_clips
+from discrete_ae.compare.version import SHADES, flac, spectrogram_png
+from discrete_ae.evaluation.results import SavedClip
 from discrete_ae.metrics.spectrogram import HEIGHT, LEVELS_DB, WIDTH
+from tests.compare.comparisons import make_evaluation
 from tests.metrics.sines import RATE, mel_band, sine
 
 
@@ -31,21 +34,6 @@ def test_samples_of_16_bits_come_back_exactly_and_louder_ones_are_clipped():
     assert loud.tolist() == [32767, 32767, -32768]
 
 
-def test_a_version_of_samples_that_are_no_numbers_is_silent_there():
-    audio = np.full((1, RATE), np.nan, dtype=np.float32)
-    version = make_version("ste", "ste", audio, RATE, "3.2 kbps")
-    read, _ = soundfile.read(io.BytesIO(version.flac), dtype="int16")
-    assert not read.any()
-    assert not pixels(version.spectrogram_png).any()
-    assert (version.key, version.label, version.note) == ("ste", "ste", "3.2 kbps")
-
-
-@pytest.mark.parametrize("shape", [(1, 0), (100,), (0, 100)])
-def test_a_version_needs_samples_of_channels(shape):
-    with pytest.raises(ValueError, match="C, N"):
-        make_version("a", "a", np.zeros(shape, dtype=np.float32), RATE)
-
-
 def test_the_picture_has_the_whole_duration_across_and_frequency_upwards():
     audio = np.concatenate([np.zeros(3 * RATE, dtype=np.float32), sine(2000)])
     shades = pixels(spectrogram_png(audio, RATE))
@@ -62,3 +50,45 @@ def test_a_level_has_the_shade_of_its_place_between_the_limits():
     low, high = LEVELS_DB
     shades = pixels(spectrogram_png(0.01 * sine(2000), RATE))[:, 160]
     assert shades.max() == pytest.approx((-40 - low) / (high - low) * SHADES, abs=1)
+
+
+def with_noise(audio):
+    """With noise of a hundredth of the energy that has nothing in common with it: an SI-SDR of 20 dB."""
+    noise = np.random.default_rng(1).standard_normal(audio.shape)
+    energy = np.square(audio).sum(1, keepdims=True)
+    noise -= (noise * audio).sum(1, keepdims=True) / energy * audio
+    return (audio + noise * np.sqrt(energy / np.square(noise).sum(1, keepdims=True)) / 10).astype(np.float32)
+
+
+def heard(folder, label, rate, decoded, original, note="", **about):
+    """With one clip of a second."""
+    folder.mkdir()
+    for name, audio in (("d.flac", decoded), ("o.flac", original)):
+        soundfile.write(folder / name, audio.T, rate)
+    clip = SavedClip(recording="a.wav", start_s=0.5, duration_s=1.0, decoded="d.flac", original="o.flac")
+    made = make_evaluation({"pesq": [1.0]}, clips=(clip,), sample_rate=rate, **about)
+    return Heard(label, note, made, folder)
+
+
+def test_clips_hold_every_version_at_one_rate_and_length(tmp_path):
+    original = (0.1 * np.random.default_rng(0).standard_normal((2, RATE))).astype(np.float32)
+    half = with_noise(original) / 2
+    first = heard(tmp_path / "a", "vq, 3.2 kbps", RATE, half, original, "3.2 kbps")
+    slow = heard(tmp_path / "b", "vq 3.2 kbps", RATE // 2, original[:, ::2], original[:, ::2], keeps_waveform=False)
+    (clip,) = make_clips([first, slow], RATE)
+    assert (clip.name, clip.duration_s) == ("a.wav", 1.0)
+    assert [version.key for version in clip.versions] == ["original", "vq_3_2_kbps", "vq_3_2_kbps_2"]
+    assert [version.note for version in clip.versions] == ["", "3.2 kbps, SI-SDR 20.0 dB", ""]
+    for version, expected in zip(clip.versions, (original, half, None), strict=True):
+        audio, rate = soundfile.read(io.BytesIO(version.flac), dtype="float32", always_2d=True)
+        assert (audio.shape, rate) == ((RATE, 2), RATE)
+        if expected is not None:
+            assert pytest.approx(expected, abs=2**-14) == audio.T
+    other = first._replace(evaluation=first.evaluation.model_copy(update={"clips": ()}))
+    assert make_clips([first, other], RATE) == []  # only what all have
+
+
+def test_keys_are_names_of_files():
+    assert key_of("../Opus 6 kbps", {"original"}) == "opus_6_kbps"
+    assert key_of("∆", {"original"}) == "method"
+    assert key_of("Original", {"original", "original_2"}) == "original_3"

@@ -1,12 +1,11 @@
 """Means, spreads and verdicts, against hand arithmetic and simulated chance."""
 
-import itertools
 import math
 
 import numpy as np
 import pytest
 
-from discrete_ae.compare.comparison import BaselineScores, Basis, Comparison, Verdict
+from discrete_ae.compare.comparison import Basis, Comparison, Verdict
 from tests.compare.comparisons import make_comparison, make_evaluation
 
 
@@ -23,8 +22,8 @@ def test_mean_and_spread_by_hand():
 
 def test_recordings_that_not_all_have_are_left_out_for_all():
     comparison = make_comparison({"ste": {0: [1.0, 2.0, 6.0]}, "vq": {0: [4.0, 4.0, 4.0]}})
-    short = make_evaluation({"mel_distance": [5.0, 7.0]}, paths=["b.wav", "d.wav"])
-    comparison = Comparison(comparison.methods, comparison.evaluations, (BaselineScores("opus", short),))
+    short = make_evaluation({"mel_distance": [5.0, 7.0]}, paths=["b.wav", "d.wav"], codec="opus")
+    comparison = Comparison(comparison.methods, (short,))
     assert comparison.paths == ("b.wav",)
     assert comparison.left_out == ("a.wav", "c.wav", "d.wav")
     assert [comparison.value(label, "mel_distance").mean for label in ("ste", "vq", "opus")] == [2.0, 4.0, 5.0]
@@ -120,13 +119,6 @@ def test_one_seed_is_held_against_the_mean_and_the_spread_of_several(last, verdi
     assert found.verdict is verdict
 
 
-def test_without_common_seeds_one_seed_is_held_against_the_mean_over_seeds():
-    found = difference({0: list(FILES), 1: list(FILES + 2)}, {2: list(FILES + 5)})
-    assert (found.mean, found.low, found.high, found.seeds) == (-4.0, -4.0, -4.0, ())
-    assert found.basis is Basis.CHECKPOINTS
-    assert not found.over_seeds
-
-
 @pytest.mark.parametrize("second", [(3, 4, 5), (2, 3, 4)])  # none in common, and one
 def test_seeds_of_their_own_are_drawn_apart_and_held_against_welch(second):
     offsets = {0: 0.0, 1: 0.1, 2: -0.1}
@@ -143,14 +135,6 @@ def test_seeds_of_their_own_are_drawn_apart_and_held_against_welch(second):
     assert found.verdict is Verdict.BETTER
 
 
-def test_the_spread_of_seeds_of_their_own_counts():
-    # Every recording says the same of the two means over seeds, which lie 1 apart, each from runs 2 apart.
-    found = difference({0: list(FILES), 1: list(FILES + 2)}, {2: list(FILES + 1), 3: list(FILES + 3)})
-    assert found.low < 0 < found.high
-    assert found.spread == pytest.approx(math.sqrt(2))
-    assert found.verdict is Verdict.NOT_TOLD_APART
-
-
 def test_one_recording_tells_nothing_apart():
     assert difference({0: [1.0], 1: [1.0]}, {0: [2.0], 1: [2.0]}).verdict is Verdict.NOT_TOLD_APART
 
@@ -160,10 +144,6 @@ def test_what_has_no_score_is_not_compared():
     (found,) = comparison.differences("mel_distance")
     assert found.verdict is Verdict.NOT_COMPARED
     assert math.isnan(found.mean)
-
-
-def test_what_is_neither_good_nor_bad_is_higher_or_lower():
-    assert difference({0: list(FILES)}, {0: list(FILES + 1)}, "bitrate_bps").verdict is Verdict.LOWER
 
 
 @pytest.mark.parametrize("second", [(0, 1, 2), (3, 4, 5)])
@@ -182,9 +162,3 @@ def test_equal_methods_are_rarely_told_apart(second):
         by_bootstrap += not found.low <= 0 <= found.high
     assert told <= 0.06 * 200
     assert by_bootstrap >= 0.15 * 200  # were this not so, the conditions beside it would not be needed
-
-
-def test_all_pairs_are_compared():
-    comparison = make_comparison({name: {0: list(FILES + i)} for i, name in enumerate("abcd")})
-    pairs = [(found.first, found.second) for found in comparison.differences("mel_distance")]
-    assert pairs == list(itertools.combinations("abcd", 2))

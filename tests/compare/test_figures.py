@@ -1,6 +1,7 @@
 """Plots: how they look in any surroundings, and that what they show is what was measured."""
 
 import math
+import random
 import re
 import xml.etree.ElementTree as ET
 
@@ -8,13 +9,21 @@ import numpy as np
 import pytest
 
 from discrete_ae.compare.curves import Curve, band
-from discrete_ae.compare.figures import COLORS, OUTSIDE, Plot, canvas, render, styles
-from discrete_ae.compare.figures_codes import codebook_usage, rank_frequencies
-from discrete_ae.compare.figures_gradients import gradient_agreement
-from discrete_ae.compare.figures_rate import rate_distortion
-from discrete_ae.compare.figures_training import gradient_norms, learning
-from discrete_ae.compare.gradients import Agreement
-from discrete_ae.compare.output import plots_of
+from discrete_ae.compare.figures import (
+    COLORS,
+    OUTSIDE,
+    OVER_STEPS,
+    Plot,
+    Point,
+    canvas,
+    over_steps,
+    pareto_front,
+    plots_of,
+    rank_frequencies,
+    rate_distortion,
+    render,
+    styles,
+)
 from tests.compare.comparisons import make_comparison, make_evaluation
 
 
@@ -34,15 +43,6 @@ def test_colors_are_seen_on_white_and_on_dark(color):
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
     for background in ("#ffffff", "#fbfaf8", "#141519", "#1c1e23"):  # those of compare/page/style.css
         assert contrast(color, background) >= 3
-
-
-def test_no_two_methods_look_alike():
-    labels = [f"q{i}" for i in range(100)]
-    found = styles([*labels, "identity"], ["identity"])
-    assert len(set(found.values())) == 101
-    assert found["identity"].color == OUTSIDE
-    assert all(found[label].color in COLORS for label in labels)
-    assert styles(labels[:3])["q2"] == found["q2"]
 
 
 def test_svg_takes_the_color_of_the_page():
@@ -68,7 +68,7 @@ def test_svg_takes_the_color_of_the_page():
 def test_labels_are_no_formulas():
     label = r"ste (a$b=1, c$b=\$2)"
     comparison = make_comparison({label: {0: [1.0, 3.0]}, "vq": {0: [2.0, 4.0]}})
-    for plot in plots_of(comparison, "mel_distance", {}, {label: [[Agreement(0.5, 1.0, 1.0, 0.5)]]}):
+    for plot in plots_of(comparison, "mel_distance", {}):
         assert label in "".join(ET.fromstring(render(plot).svg).itertext())
 
 
@@ -101,15 +101,6 @@ def test_rate_and_distortion_by_hand():
     assert heights == {(0.5, 0.5), (2.5,)}  # the bound, and the baseline
 
 
-def test_waveform_ratio_of_a_vocoder_is_not_drawn():
-    comparison = make_comparison(
-        {"ste": {0: [1.0, 3.0]}}, "si_sdr_db", baselines={"codec2 3200 bps": [-30.0, -20.0], "opus 6 kbps": [4.0, 4.0]}
-    )
-    plot = rate_distortion(comparison, "si_sdr_db", styles(["ste"]))
-    assert "codec2 3200 bps is left out" in plot.description
-    assert min(float(np.min(line.get_ydata())) for axes in plot.draw().axes for line in axes.lines) == 2.0
-
-
 def test_rank_frequencies_by_hand():
     even = make_evaluation({"pesq": [1.0]}, counts=((5, 5, 5, 5), (1, 1)))
     assert rank_frequencies(even) == pytest.approx(1)
@@ -131,35 +122,23 @@ def test_band_is_over_the_steps_that_all_have():
 def curves_of(comparison, tags):
     steps = np.array([0, 10, 20])
     return {
-        run.name: {tag: Curve(steps, np.array([9.0, 2.0, 1.0]) + run.seed) for tag in tags}
+        one.run.name: {tag: Curve(steps, np.array([9.0, 2.0, 1.0]) + one.run.seed) for tag in tags}
         for method in comparison.methods
-        for run in method.runs
+        for one in method.runs
     }
 
 
 def test_learning_curves_leave_out_the_first_validation_and_show_mean_and_band():
     comparison = make_comparison({"ste": {0: [1.0], 1: [2.0]}})
     curves = curves_of(comparison, ["val/reconstruction", "val/si_sdr_db"])
-    plot = learning(comparison, curves, styles(["ste"]))
+    plot = over_steps(OVER_STEPS[0], comparison, curves, styles(["ste"]))
     for axes in plot.draw().axes:
         (line,) = axes.lines
         assert line.get_xdata().tolist() == [10, 20]
         assert line.get_ydata().tolist() == [2.5, 1.5]
         corners = axes.collections[0].get_paths()[0].vertices
         assert (corners[:, 1].min(), corners[:, 1].max()) == (1.0, 3.0)
-    assert gradient_norms(comparison, curves, styles(["ste"])) is None  # not logged
-
-
-def test_gradient_agreement_by_hand():
-    def segment(cosine):
-        return Agreement(cosine, 1.0, 1.0, 0.5)
-
-    found = {"ste": [[segment(0.2), segment(0.4)], [segment(0.5), segment(math.nan)]], "sigmoid": [[segment(0.9)]]}
-    plot = gradient_agreement(found, styles(["ste", "sigmoid"]))
-    (axes,) = plot.draw().axes
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["sigmoid", "ste"]
-    assert [bar.get_width() for bar in axes.patches] == pytest.approx([0.9, 0.4])
-    assert gradient_agreement({}, {}) is None
+    assert over_steps(OVER_STEPS[2], comparison, curves, styles(["ste"])) is None  # not logged
 
 
 def test_all_plots_are_drawn_of_seventeen_methods_and_every_text_is_there():
@@ -168,20 +147,40 @@ def test_all_plots_are_drawn_of_seventeen_methods_and_every_text_is_there():
     )
     tags = ["val/reconstruction", "val/si_sdr_db", "val/soft_reconstruction", "val/codes/usage", "val/codes/perplexity"]
     curves = curves_of(comparison, [*tags, "train/gradient_norm"])
-    agreements = {"q0": [[Agreement(0.5, 1.0, 1.0, 0.5)]]}
-    plots = plots_of(comparison, "mel_distance", curves, agreements)
-    assert len({plot.name for plot in plots}) == len(plots) == 6
+    plots = plots_of(comparison, "mel_distance", curves)
+    assert len({plot.name for plot in plots}) == len(plots) == 5
     for plot in plots:
         assert plot.title
         assert plot.description.endswith(".")
         (legend,) = plot.draw().legends
         texts = {text.get_text() for text in legend.get_texts()}
-        expected = {"the slope alone"} if plot.name == "gradient_agreement" else {f"q{i}" for i in range(16)}
-        assert expected <= texts
+        assert {f"q{i}" for i in range(16)} <= texts
 
 
-def test_nothing_to_draw_is_left_out():
-    comparison = make_comparison({"identity": {0: [0.0, 1.0]}})
-    assert codebook_usage(comparison, styles(["identity"])) is None
-    assert [plot.name for plot in plots_of(comparison, "mel_distance", {}, {})] == ["rate_distortion"]
-    render(plots_of(comparison, "mel_distance", {}, {})[0])
+def test_pareto_front_by_brute_force():
+    numbers = random.Random(0)
+    for _ in range(200):
+        points = [Point(str(i), numbers.randrange(6), numbers.randrange(6)) for i in range(numbers.randrange(1, 9))]
+        for higher in (True, False):
+            front = pareto_front(points, higher_is_better=higher)
+            for point in points:
+                beaten = [
+                    other
+                    for other in points
+                    if (
+                        other.rate < point.rate
+                        and (other.value == point.value or (other.value > point.value) == higher)
+                    )
+                    or (
+                        other.rate == point.rate
+                        and other.value != point.value
+                        and (other.value > point.value) == higher
+                    )
+                ]
+                assert (point in front) == (not beaten)
+            assert [point.rate for point in front] == sorted(point.rate for point in front)
+
+
+def test_pareto_front_leaves_out_what_has_no_rate():
+    points = [Point("identity", math.nan, 9.0), Point("ste", 3.0, 4.0)]
+    assert pareto_front(points, higher_is_better=True) == points[1:]

@@ -1,29 +1,105 @@
 """Which runs are one method, and what the methods are called."""
 
-import pytest
+import copy
+import functools
+from pathlib import Path
 
-from discrete_ae.compare.methods import group_runs, name_methods, settings
-from tests.compare.comparisons import make_config, make_run
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from discrete_ae.compare.methods import DECIDING, group_runs
+from tests.compare.comparisons import make_config, make_evaluation, make_methods, make_run
 
 
 def named(runs, rates=None):
-    groups, _ = group_runs(runs)
-    return [method.label for method in name_methods(groups, rates or [3200.0] * len(groups))]
+    rates = rates or {}
+    made = [make_evaluation({"pesq": [1.0]}, None, rates.get(run.quantizer, 3200.0), run=run) for run in runs]
+    return [method.label for method in make_methods(made)]
 
 
-def test_runs_that_differ_in_seed_and_places_are_one_method():
-    runs = [make_run(f"ste-{seed}", "ste", seed, make_config(seed=seed)) for seed in (2, 0, 1)]
-    groups, repeated = group_runs(runs)
-    (method,) = name_methods(groups, [3200.0])
-    assert method.seeds == (0, 1, 2)
-    assert method.label == "ste"
-    assert repeated == []
+OPTIONS = Path(__file__).parents[2] / "conf"
+
+
+@functools.cache
+def composed(*overrides):
+    with initialize_config_dir(str(OPTIONS), version_base="1.3"):
+        config = compose("train", ["quantizer=ste", "+hydra.runtime.output_dir=/runs/a", *overrides])
+    OmegaConf.update(config, "run_dir", "/runs/a")
+    OmegaConf.update(config, "choices", {"quantizer": "ste", "model": "spectral/tiny"})
+    return OmegaConf.to_container(config, resolve=True)
+
+
+def grouped(*configs):
+    runs = [make_run(f"run{i}", "ste", config["seed"], config) for i, config in enumerate(configs)]
+    return [[run.name for run in runs] for runs in group_runs(runs)[0]]
+
+
+def test_seeds_are_one_method_whatever_else_differs_beside_the_training():
+    others = (
+        *("seed=1", "run_dir=/runs/b", "name=other", "ckpt_path=last.ckpt", "compile=true", "data.num_workers=3"),
+        *("data.prefetch_batches=9", "data.max_validation_segments=2", "trainer=gpu", "trainer.max_steps=1200"),
+        *("trainer.precision=auto", "trainer.devices=2", "trainer.val_check_interval=7", "~logger"),
+        *("callbacks.clips=null", "callbacks.ema=null", "callbacks.progress=null", "callbacks.collapse.min_share=0.1"),
+        *("callbacks.checkpoints.dirpath=/elsewhere", "+callbacks.mine._target_=my.Callback"),
+    )
+    assert grouped(composed(), composed(*others)) == [["run0", "run1"]]
+    started = [composed(f"init_from={seed}.ckpt", f"seed={seed}") for seed in (0, 1)]
+    assert grouped(*started) == [["run0", "run1"]]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("num_codebooks", 4),
+        ("decoded_codebooks", 4),  # of a residual quantizer; said by the evaluation
+        ("quantizer.rounding._target_", "discrete_ae.rounding.Linear"),
+        ("model.encoder.dim", 8),
+        ("loss.adversary", {"begin_step": 5}),
+        ("loss.weights.stft", 1.0),
+        ("optim.optimizer.lr", 1.0),
+        ("data.root", "/elsewhere"),
+        ("data.validation_root", "/elsewhere"),
+        ("data.crop_seconds", 2.0),
+        ("data.batch_size", 2),
+        ("data.mix", 0.2),
+        ("data.flip_polarity", True),
+        ("trainer.max_steps", 7),
+        ("trainer.accumulate_grad_batches", 2),
+        ("trainer.precision", "bf16-mixed"),
+        ("trainer.gradient_clip_val", 2.0),
+        ("callbacks.ema.decay", 0.9),
+        ("init_from", "a.ckpt"),
+    ],
+)
+def test_what_is_learned_by_other_means_is_another_method(key, value):
+    config = copy.deepcopy(composed()) | {"seed": 1}
+    *folders, name = key.split(".")
+    node = config
+    for folder in folders:
+        node = node[folder]
+    assert node.get(name) != value
+    node[name] = value
+    assert grouped(composed(), config) == [["run0"], ["run1"]]
+
+
+def test_every_setting_of_data_and_trainer_decides_or_is_known_not_to():
+    known = {
+        "data": {"_target_", "max_validation_segments", "num_workers", "prefetch_batches", "seed", "strict"},
+        "trainer": {
+            *("_target_", "accelerator", "devices", "max_epochs", "val_check_interval", "check_val_every_n_epoch"),
+            *("log_every_n_steps", "num_sanity_val_steps", "use_distributed_sampler", "enable_model_summary"),
+        },
+    }
+    for group, names in known.items():
+        deciding = {key.partition(".")[2] for key in DECIDING if key.startswith(f"{group}.")}
+        assert set(composed()[group]) == deciding | names
 
 
 def test_of_two_equal_runs_the_later_one_is_kept_and_the_other_named():
     groups, repeated = group_runs([make_run(name, "ste") for name in ("ste-2", "ste-1")])
     assert [[run.name for run in runs] for runs in groups] == [["ste-2"]]
-    assert [(one.path.name, one.reason) for one in repeated] == [
+    assert [tuple(one) for one in repeated] == [
         ("ste-1", "the same settings and seed as ste-2, which is compared instead")
     ]
 
@@ -35,9 +111,7 @@ def test_labels_name_the_settings_that_differ():
 
 def test_labels_name_the_rate_where_there_are_several():
     runs = [make_run(name, name, 0, make_config(lr)) for lr, name in enumerate(["ste", "identity", "vq"])]
-    groups, _ = group_runs(runs)
-    rates = {"ste": 3200.0, "identity": None, "vq": 6400.0}
-    assert named(runs, [rates[group[0].quantizer] for group in groups]) == [
+    assert named(runs, {"ste": 3200.0, "identity": None, "vq": 6400.0}) == [
         "identity",
         "ste (3.2 kbps)",
         "vq (6.4 kbps)",
@@ -63,6 +137,7 @@ def test_networks_go_by_the_option_that_was_chosen():
     runs = [make_run(f"ste-{i}", "ste", 0, config) for i, config in enumerate(configs)]
     assert named(runs) == ["ste (model=conv/base)", "ste (model=conv/tiny)"]
     configs[1]["choices"] = {"model": "conv/tiny"}  # and dim on the command line: the option does not say all
+    runs = [make_run(f"ste-{i}", "ste", 0, config) for i, config in enumerate(configs)]
     assert named(runs)[0].startswith("ste (encoder.dim=16, decoder.dim=16")
 
 
@@ -70,26 +145,8 @@ def test_networks_go_by_the_option_that_was_chosen():
 def test_labels_are_never_alike(count):
     # More keys differ than are shown, and those that are shown do not.
     keys = [f"key{i}" for i in range(6)]
-    configs = [make_config(extra={key: i if key == "key5" else j for j, key in enumerate(keys)}) for i in range(count)]
+    configs = [make_config(loss={key: i if key == "key5" else j for j, key in enumerate(keys)}) for i in range(count)]
     for i, config in enumerate(configs):
-        config["extra"] |= {"key0": i % 2, "key1": i % 2, "key2": i % 2}
+        config["loss"] |= {"key0": i % 2, "key1": i % 2, "key2": i % 2}
     labels = named([make_run(f"ste-{i}", "ste", 0, config) for i, config in enumerate(configs)])
     assert len(set(labels)) == count
-
-
-def test_settings_are_those_that_decide_on_what_is_learned():
-    config = make_config(
-        init_from="a.ckpt",
-        ckpt_path="b.ckpt",
-        choices={"quantizer": "ste"},
-        logger={"run_dir": "x"},
-        callbacks={"ema": {"decay": 0.9}, "progress": {"_target_": "p"}, "checkpoints": {"dirpath": "d"}},
-    )
-    found = settings(config)
-    assert found["callbacks.ema.decay"] == 0.9
-    assert found["init_from"] == "given"
-    assert found["quantizer.num_codebooks"] == 8
-    gone = ("seed", "name", "run_dir", "ckpt_path", "data.seed", "data.num_workers", "choices.quantizer")
-    gone += ("logger.run_dir", "callbacks.progress._target_", "callbacks.checkpoints.dirpath")
-    gone += ("model.quantizer.num_codebooks",)
-    assert not set(gone) & set(found)

@@ -1,5 +1,6 @@
 """What is measured is what the codec does, put together as arithmetic has it."""
 
+import hashlib
 import math
 
 import numpy as np
@@ -8,15 +9,17 @@ import soundfile
 import torch
 
 import discrete_ae
-from discrete_ae.codec import decode_file, encode_file
+from discrete_ae.codec import Codec
 from discrete_ae.codes import read_daec_header, write_daec
 from discrete_ae.data.reading import read_audio
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.coded import passed_through
-from discrete_ae.evaluation.evaluate import Plan, evaluate, reconstruct
+from discrete_ae.evaluation.evaluate import Plan, evaluate, evaluate_model, reconstruct
 from discrete_ae.evaluation.recordings import Source, find_sources
-from discrete_ae.evaluation.scores import SignalScores, choose
-from discrete_ae.model import Runner
+from discrete_ae.evaluation.results import Evaluation
+from discrete_ae.evaluation.scores import choose
+from discrete_ae.evaluation.scoring import SignalScores
+from discrete_ae.inference import Runner
 
 NAMES = ("mel_distance", "stft_distance", "si_sdr_db")
 PLAN = Plan(choose(NAMES), segment_seconds=1, jobs=2, timing=False)
@@ -45,13 +48,13 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def evaluation(model, corpus):
-    return evaluate(model, find_sources([corpus]).sources, "ste", PLAN)
+    return evaluate_model(model, find_sources([corpus]).sources, "ste", PLAN)
 
 
 def test_scores_are_means_over_segments_by_length(model, corpus, evaluation):
     assert [file.path for file in evaluation.files] == ["a.wav", "b/c.wav", "d.wav"]
     original = read_audio(corpus / "a.wav", 16000)
-    found = decode_file(model, encode_file(model, corpus / "a.wav"))
+    found = Codec(model).decode_file(Codec(model).encode_file(corpus / "a.wav"))
     score = SignalScores(16000, NAMES)
     # 2.5 s in segments of 1 s: what is left is shorter than a second, and goes to the one before.
     first, second = score(found[:, :16000], original[:, :16000]), score(found[:, 16000:], original[:, 16000:])
@@ -72,7 +75,7 @@ def test_channels_are_coded_alone_and_compared_at_the_rate_of_the_model(model, c
 def test_bits_are_those_of_the_payload(model, corpus, evaluation, tmp_path):
     total = 0
     for file in evaluation.files:
-        write_daec(encode_file(model, corpus / file.path), tmp_path / "x.daec", model.entropy_model)
+        write_daec(Codec(model).encode_file(corpus / file.path), tmp_path / "x.daec", model.entropy_model)
         bits = 8 * read_daec_header(tmp_path / "x.daec").payload_bytes
         assert file.scores["bitrate_bps"] == pytest.approx(bits / file.duration_s)
         total += bits
@@ -92,20 +95,14 @@ def test_a_recording_that_lost_a_segment_has_no_score(model, corpus, evaluation,
         return scores
 
     monkeypatch.setattr(SignalScores, "__call__", once)
-    found = evaluate(model, find_sources([corpus]).sources, "ste", PLAN)
+    found = evaluate_model(model, find_sources([corpus]).sources, "ste", PLAN)
     assert len(lost) == 1
     assert found.files[0].scores == {**evaluation.files[0].scores, "si_sdr_db": None}
     assert found.files[1:] == evaluation.files[1:]
 
 
-@pytest.mark.parametrize("seconds", [math.inf, math.nan])
-def test_segments_of_no_length_are_refused(model, corpus, seconds):
-    with pytest.raises(UsageError, match="segment_seconds"):
-        evaluate(model, find_sources([corpus]).sources, "ste", PLAN._replace(segment_seconds=seconds))
-
-
 def test_codes_are_counted(model, corpus, evaluation):
-    codes = [encode_file(model, corpus / file.path).codes for file in evaluation.files]
+    codes = [Codec(model).encode_file(corpus / file.path).codes for file in evaluation.files]
     joined = np.concatenate([np.concatenate(list(code), axis=-1) for code in codes], axis=-1)  # (K, all frames)
     sizes = model.quantizer.codebook_sizes
     counts = [np.bincount(row, minlength=size) for row, size in zip(joined, sizes, strict=True)]
@@ -127,23 +124,24 @@ def test_figures_of_the_model(model, evaluation):
 
 
 def test_nothing_depends_on_jobs_and_time_is_measured(model, corpus, evaluation):
-    seconds = []
-    plan = PLAN._replace(jobs=1, timing=True, progress=seconds.append)
-    again = evaluate(model, find_sources([corpus]).sources, "ste", plan)
+    told = []
+    plan = PLAN._replace(jobs=1, timing=True, progress=lambda *done: told.append(done))
+    again = evaluate_model(model, find_sources([corpus]).sources, "ste", plan)
     assert again.files == evaluation.files
     assert again.code_counts == evaluation.code_counts
-    assert sum(seconds) == pytest.approx(2.5 + 1.3 + 7 / 16000)
+    seconds = 2.5 + 1.3 + 7 / 16000
+    assert told[-1] == ("ste", pytest.approx(seconds), pytest.approx(seconds))
     assert 0 < again.overall["encode_rtf"] < 100
     assert 0 < again.overall["decode_rtf"] < 100
-    assert again.settings["rtf_audio_s"] == pytest.approx(2.5 + 1.3 + 7 / 16000)
+    assert again.settings["rtf_audio_s"] == pytest.approx(seconds)
 
 
 def test_a_model_without_codes_in_segments_is_that_of_the_whole(identity, corpus):
-    (found,) = evaluate(identity, [Source(corpus / "a.wav", "a")], "identity", PLAN).files
+    (found,) = evaluate_model(identity, [Source(corpus / "a.wav", "a")], "identity", PLAN).files
     audio = read_audio(corpus / "a.wav", 16000)
     with torch.no_grad():
         whole = identity(torch.from_numpy(audio)[None]).reconstruction[0].numpy()
-    (coded,) = passed_through(identity, [Source(corpus / "a.wav", "a")], Runner(1), 1, lambda *_: None)
+    (coded,) = passed_through(identity, [Source(corpus / "a.wav", "a")], Runner(1), 1)
     passed = np.concatenate([pair.reconstruction for pair in coded.pairs], axis=1)
     assert np.allclose(passed, whole, atol=1e-5)
     assert np.allclose(reconstruct(identity, audio), whole, atol=1e-5)
@@ -151,7 +149,7 @@ def test_a_model_without_codes_in_segments_is_that_of_the_whole(identity, corpus
 
 
 def test_a_model_without_codes_has_no_figures_of_codes(identity, corpus):
-    found = evaluate(identity, find_sources([corpus]).sources, "identity", PLAN._replace(timing=True))
+    found = evaluate_model(identity, find_sources([corpus]).sources, "identity", PLAN._replace(timing=True))
     for name in ("usage", "perplexity", "entropy_bits", "nominal_bitrate_bps", "entropy_coded_bitrate_bps"):
         assert found.overall[name] is None
     assert found.code_counts == ()
@@ -165,14 +163,13 @@ def test_what_cannot_be_read_is_told_and_the_rest_is_done(request, corpus, tmp_p
     (tmp_path / "damaged.wav").write_bytes(b"RIFF and nothing else")
     soundfile.write(tmp_path / "nan.wav", np.full(100, np.nan), 16000, subtype="FLOAT")
     sources = [Source(tmp_path / name, name) for name in ("damaged.wav", "nan.wav", "none.wav")]
-    told = []
-    plan = PLAN._replace(failed=lambda source, error: told.append((source.name, str(error))))
-    found = evaluate(codec, [*sources, Source(corpus / "a.wav", "a.wav")], which, plan)
+    found = evaluate_model(codec, [*sources, Source(corpus / "a.wav", "a.wav")], which, PLAN)
     assert [file.path for file in found.files] == ["a.wav"]
-    assert [name for name, _ in told] == ["damaged.wav", "nan.wav", "none.wav"]
-    assert all(line.startswith(str(tmp_path)) for _, line in told)
+    assert [one.path for one in found.failures] == ["damaged.wav", "nan.wav", "none.wav"]
+    assert all(one.reason.startswith(str(tmp_path)) for one in found.failures)
+    assert found.files[0].sha256 == hashlib.sha256((corpus / "a.wav").read_bytes()).hexdigest()
     with pytest.raises(DataError, match="not one recording"):
-        evaluate(codec, sources, which, plan._replace(timing=True))
+        evaluate_model(codec, sources, which, PLAN._replace(timing=True))
 
 
 def test_a_model_gone_wrong_is_told(ste_run, corpus):
@@ -180,9 +177,32 @@ def test_a_model_gone_wrong_is_told(ste_run, corpus):
     with torch.no_grad():
         for parameter in broken.from_latents.parameters():
             parameter.fill_(torch.nan)
-    told = []
-    plan = PLAN._replace(failed=lambda source, error: told.append(str(error)))
-    with pytest.raises(DataError, match="not one recording"):
-        evaluate(broken, [Source(corpus / "a.wav", "a.wav")], "broken", plan)
-    (line,) = told
-    assert line.startswith(f"{corpus / 'a.wav'}: the model makes NaN")
+    with pytest.raises(DataError, match=f"not one recording.*{corpus / 'a.wav'}: the model makes NaN"):
+        evaluate_model(broken, [Source(corpus / "a.wav", "a.wav")], "broken", PLAN)
+
+
+def test_a_checkpoint_and_a_folder_become_a_file_with_its_run_and_clips(ste_run, corpus, tmp_path):
+    path = ste_run / "checkpoints/last.ckpt"
+    found = evaluate(path, corpus, tmp_path / "x.json", metrics=["si_sdr_db"], clips=3, clip_seconds=0.5, device="cpu")
+    assert Evaluation.read_json(tmp_path / "x.json") == found
+    assert (found.codec, found.run.quantizer, found.run.seed) == (str(path), "ste", 0)
+    assert (found.run.folder, found.run.checkpoint) == (str(ste_run), "checkpoints/last.ckpt")
+    assert found.run.config["trainer"]["max_steps"] == 4
+    assert [(clip.recording, clip.duration_s) for clip in found.clips[:2]] == [("a.wav", 0.5), ("b/c.wav", 0.5)]
+    for clip, channels in zip(found.clips, (1, 2), strict=False):
+        original, decoded = (read_audio(tmp_path / name, 16000) for name in (clip.original, clip.decoded))
+        assert original.shape == decoded.shape == (channels, 8000)
+        expected = read_audio(corpus / clip.recording, 16000, None, clip.start_s, 0.5)
+        assert np.abs(original - expected).max() <= 2**-14
+        rendered = np.concatenate([reconstruct(discrete_ae.load(path), channel[None]) for channel in expected])
+        assert np.abs(decoded - rendered.clip(-1, 1)).max() <= 2**-14
+
+
+def test_what_cannot_be_evaluated_is_refused_before_the_work(model, corpus, tmp_path):
+    for arguments in ({"metrics": ["mel"]}, {"segment_seconds": math.inf}, {"num_codebooks": 1}):
+        with pytest.raises(UsageError):
+            evaluate(model, corpus, **arguments)
+    with pytest.raises(DataError, match="no such file"):
+        evaluate(model, tmp_path / "none")
+    found = evaluate(model, [tmp_path / "none", corpus / "d.wav"], metrics=["mel_distance"])
+    assert [one.path for one in found.failures] == [str(tmp_path / "none")]

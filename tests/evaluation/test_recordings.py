@@ -1,11 +1,24 @@
-"""Which recordings a data set has, and what they are called."""
+"""Recordings of a data set: their names, their segments, and which stretches are listened to."""
+
+import math
+import os
 
 import numpy as np
 import pytest
 import soundfile
 
-from discrete_ae.errors import DataError
-from discrete_ae.evaluation.recordings import find_sources, opened
+from discrete_ae.data.files import probe
+from discrete_ae.errors import DataError, UsageError
+from discrete_ae.evaluation.recordings import (
+    Source,
+    check_segment_seconds,
+    choose_excerpts,
+    cut,
+    find_sources,
+    loudest,
+    opened,
+    segment_lengths,
+)
 
 
 @pytest.fixture
@@ -61,3 +74,108 @@ def test_opened(corpus):
     (corpus / "long.wav").write_bytes((corpus / "long.wav").read_bytes()[:10_000])
     with pytest.raises(DataError, match="was cut off"):
         opened(corpus / "long.wav", 1)
+
+
+def test_names_are_text_of_any_bytes(tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.wav")
+    soundfile.write(os.fsencode(path), np.zeros(100), 16000)
+    assert names(tmp_path) == ["caf\\xe9.wav"]
+
+
+def test_a_recording_is_known_by_its_bytes(tmp_path):
+    source, other = (Source(tmp_path / name, name) for name in ("a", "b"))
+    assert source.sha256 is None
+    source.path.write_bytes(b"1234")
+    other.path.write_bytes(b"1234")
+    before = source.sha256
+    assert before == other.sha256
+    source.path.write_bytes(b"1235")
+    assert source.sha256 != before
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "lengths"),
+    [
+        (1, [1]),
+        (99, [99]),
+        (300, [300]),
+        (399, [399]),  # 0.99 s more than a segment
+        (400, [300, 100]),
+        (899, [300, 300, 299]),
+        (999, [300, 300, 399]),
+    ],
+)
+def test_lengths_of_segments_of_3_seconds_at_100_hz(num_samples, lengths):
+    assert segment_lengths(num_samples, 100, 3) == lengths
+
+
+def test_a_segment_may_be_longer_than_any_recording():
+    assert segment_lengths(100, 16000, 1e308) == [100]  # 1e308 s have more samples than a float can count
+
+
+@pytest.mark.parametrize("seconds", [math.inf, -math.inf, math.nan, 0.99, -1.0])
+def test_lengths_that_are_none(seconds):
+    with pytest.raises(UsageError, match=f"a finite number of at least 1, got {seconds}"):
+        check_segment_seconds(seconds)
+    check_segment_seconds(1.0)
+
+
+def test_cutting_does_not_depend_on_the_blocks():
+    random = np.random.default_rng(0)
+    signal = random.standard_normal((2, 1000)).astype(np.float32)
+    expected = np.split(signal, [300, 310, 700], axis=1)
+    for count in (0, 1, 5, 100):
+        blocks = np.split(signal, np.sort(random.integers(0, 1001, count)), axis=1)  # some of them empty
+        for found, wanted in zip(cut(blocks, [300, 10, 390, 300]), expected, strict=True):
+            assert np.array_equal(found, wanted)
+
+
+def test_a_signal_that_ends_early_shows():
+    blocks = [np.zeros((1, 250), np.float32)]
+    assert [part.shape for part in cut(blocks, [100, 100, 100])] == [(1, 100), (1, 100), (1, 50)]
+    assert [part.shape for part in cut(blocks, [100, 150])] == [(1, 100), (1, 150)]
+    assert list(cut([], [100])) == []
+
+
+RATE = 8000
+
+
+def write(path, seconds, loud_at=None, channels=1, rate=RATE):
+    """Quiet noise, with a second that is loud."""
+    audio = 0.01 * np.random.default_rng(0).standard_normal((int(seconds * rate), channels))
+    if loud_at is not None:
+        audio[int(loud_at * rate) : int((loud_at + 1) * rate)] *= 20
+    soundfile.write(path, audio, rate)
+    return Source(path, path.name)
+
+
+def test_the_loudest_stretch_holds_what_is_loud(tmp_path):
+    source = write(tmp_path / "a.wav", 10, loud_at=6)
+    start = loudest(probe(source.path), 0.0, 10.0, 2.0)
+    assert 5 <= start <= 6
+    # Within the first half there is nothing loud; the stretch stays in it.
+    assert 0 <= loudest(probe(source.path), 0.0, 5.0, 2.0) <= 3
+    assert loudest(probe(source.path), 3.0, 1.5, 2.0) == 3.0  # shorter than a stretch: all of it
+
+
+def test_excerpts_are_spread_over_the_recordings(tmp_path):
+    sources = [write(tmp_path / f"{i}.wav", 1) for i in range(9)]
+    found = choose_excerpts(sources, 3, 6.0)
+    assert [excerpt.place for excerpt in found] == [
+        ("1.wav", 0.0, 1.0),
+        ("4.wav", 0.0, 1.0),
+        ("7.wav", 0.0, 1.0),
+    ]
+    assert [excerpt.recording for excerpt in choose_excerpts(sources, 9, 6.0)] == [source.name for source in sources]
+
+
+def test_few_recordings_give_several_stretches_each_where_they_are_long_enough(tmp_path):
+    sources = [write(tmp_path / "long.wav", 12, loud_at=8), write(tmp_path / "short.wav", 2.5)]
+    found = choose_excerpts(sources, 6, 2.0)
+    assert [excerpt.recording for excerpt in found] == ["long.wav"] * 3 + ["short.wav"]
+    for i, excerpt in enumerate(found[:3]):
+        assert 4 * i <= excerpt.start_s <= 4 * i + 2  # within its third
+        assert excerpt.duration_s == 2.0
+    assert found == choose_excerpts(sources, 6, 2.0)
+    (tmp_path / "bad.wav").write_bytes(b"RIFF")
+    assert choose_excerpts([Source(tmp_path / "bad.wav", "bad.wav")], 6, 2.0) == []

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from discrete_ae.evaluation.perceptual import perceptual_score
-from discrete_ae.evaluation.scores import Choice, SignalScores, choose
-from discrete_ae.evaluation.scoring import Scorer
+from discrete_ae.evaluation.scores import Choice, choose
+from discrete_ae.evaluation.scoring import Scorer, SignalScores
 
 RATE = 16000
 

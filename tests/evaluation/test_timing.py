@@ -7,7 +7,7 @@ from torch import nn
 
 import discrete_ae
 from discrete_ae.evaluation.timing import time_model, timing_device
-from discrete_ae.model import Runner
+from discrete_ae.inference import Runner
 
 AUDIO = np.random.default_rng(0).uniform(-0.5, 0.5, (1, 8000)).astype(np.float32)
 

@@ -14,7 +14,7 @@ from discrete_ae.errors import DataError, UsageError
 from discrete_ae.export import write_onnx, write_torch_programs
 from discrete_ae.export.checking import NEAR, boundary_distances, check_programs, digits
 from discrete_ae.model import DiscreteAutoencoder
-from tests.cli.test_encode_decode import RESIDUAL, config
+from tests.models import RESIDUAL, config
 
 CONV = {"channels": 1, "width": 2, "strides": [2, 5], "dim": 4, "dilations": [1]}
 SPECTRAL = {"channels": 1, "hop_length": 12, "dim": 8, "depth": 1}

@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 
 import discrete_ae
-from discrete_ae.codec import decode_file, encode_file, encode_files
-from discrete_ae.codec.codec import decode_files
-from discrete_ae.model import Runner
+from discrete_ae.codec import Codec, decode_files, encode_files
+from discrete_ae.inference import Runner
 from tests.gpu.devices import on_each_device
 
 DETERMINISTIC = Runner(deterministic=True)
@@ -18,9 +17,11 @@ def test_codes_and_audio_are_nearly_those_of_a_cpu(device: str, ste_run: Path, r
     checkpoint = ste_run / "checkpoints" / "best.ckpt"
     expected, found = discrete_ae.load(checkpoint), discrete_ae.load(checkpoint, device)
     for path in sorted(recordings.glob("*.wav")):
-        code_file = encode_file(expected, path)
-        assert (encode_file(found, path).codes != code_file.codes).mean() <= 0.01
-        np.testing.assert_allclose(decode_file(found, code_file), decode_file(expected, code_file), atol=1e-4)
+        code_file = Codec(expected).encode_file(path)
+        assert (Codec(found).encode_file(path).codes != code_file.codes).mean() <= 0.01
+        np.testing.assert_allclose(
+            Codec(found).decode_file(code_file), Codec(expected).decode_file(code_file), atol=1e-4
+        )
 
 
 @on_each_device

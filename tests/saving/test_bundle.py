@@ -21,7 +21,7 @@ from discrete_ae.build import read_saved, restore
 from discrete_ae.codes.entropy import EntropyModel
 from discrete_ae.errors import DataError
 from discrete_ae.saving.bundle import write_bundle
-from tests.cli.test_encode_decode import config, save_checkpoint
+from tests.models import config, save_checkpoint
 from tests.test_build import DANGEROUS, PLACES, named_hash, read, replace_marker
 
 

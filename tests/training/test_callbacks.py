@@ -16,7 +16,7 @@ from discrete_ae.losses import WaveformL1, WeightedLoss
 from discrete_ae.training import AutoencoderModule
 from discrete_ae.training.callbacks import WarnOfCollapse
 from discrete_ae.training.learning_rate import warmup_cosine
-from tests.cli.test_encode_decode import config
+from tests.models import config
 
 
 def state_of(run: Path) -> dict:

@@ -1,5 +1,9 @@
 """How well each rounding's surrogate gradient agrees with the effect that rounding really has on the loss.
 
+    python benchmarks/gradients.py RUN/checkpoints/best.ckpt
+
+Writes benchmarks/results/gradients.md and gradients.png, of a trained model with a scalar quantizer.
+
 The reference for coordinate i is the exact gradient of the loss dithered in that coordinate, all others rounded hard:
     d/du_i E[L(round(u_i + U), others hard)] = L(floor(u_i) + 1) - L(floor(u_i)),   U ~ U(-1/2, 1/2),
 two values of the loss and no gradient. It is constant between two integers, so the flat slope has the least variance
@@ -10,15 +14,22 @@ cosine lacks beyond it is the loss's curvature, between the values at which it i
 Axes: B copies of one segment, C audio channels, N samples, D latent channels, T frames; n sampled coordinates.
 """
 
+import argparse
 import math
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from _common import RESULTS, publish, table
+from matplotlib.figure import Figure
 from torch import Tensor
 
-from discrete_ae.errors import UsageError
+import discrete_ae
+from discrete_ae.data import ValidationSegments, find_audio, recordings_root
+from discrete_ae.errors import UserError
 from discrete_ae.losses import LogSNR, MultiScaleMel, WaveformL1, WeightedLoss
 from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.quantizers import ScalarQuantizer
@@ -97,11 +108,11 @@ def prepare(model: DiscreteAutoencoder, audio: Tensor) -> tuple[Loss, Tensor, Te
     The loss is that of conf/loss/mel_l1_snr.yaml, between the audio and what is decoded of rounded values.
 
     Raises:
-        UsageError: the model's quantizer is not a ScalarQuantizer, so it has no rounding.
+        UserError: the model's quantizer is not a ScalarQuantizer, so it has no rounding.
     """
     quantizer = model.quantizer
     if not isinstance(quantizer, ScalarQuantizer):
-        raise UsageError(
+        raise UserError(
             f"the checkpoint's quantizer is a {type(quantizer).__name__}, which has no rounding; "
             "give a checkpoint of a ScalarQuantizer, such as that of a run with quantizer=ste"
         )
@@ -196,3 +207,126 @@ def compare(
         found[candidate.name] = agreement(estimate, reference)._replace(slope_cosine=shape)
     hard = estimated_gradient(loss, u, Candidate("", StraightThrough()), seed).flatten()[places]
     return {**found, BOUND: hard_bound(hard, reference)}
+
+
+class Spread(NamedTuple):
+    """Mean and standard deviation over the segments; both NaN where no segment has a value."""
+
+    mean: float
+    std: float
+
+    def __str__(self) -> str:
+        return "–" if math.isnan(self.mean) else f"{self.mean:.2f} ± {self.std:.2f}"
+
+
+class Summary(NamedTuple):
+    """A rounding's agreement over all segments; the fields are those of Agreement."""
+
+    name: str
+    cosine: Spread
+    norm_ratio: Spread
+    right_sign: Spread
+    slope_cosine: Spread
+
+
+HEADINGS = ("rounding", "cosine", "norm ratio", "right sign", "slope alone")
+
+
+def summarize(segments: Sequence[Mapping[str, Agreement]]) -> list[Summary]:
+    """Agreement over the segments, sorted by cosine; where that is not defined, last.
+
+    A segment where a rounding's gradient is 0 counts as cosine 0, unless that is so in all. A segment of reference 0 is
+    left out.
+
+    Args:
+        segments: what `compare` gave for each, at least one.
+    """
+    segments = [segment for segment in segments if not math.isnan(segment[BOUND].norm_ratio)] or segments
+    rows = []
+    for name in segments[0]:
+        columns = zip(*(segment[name] for segment in segments), strict=True)
+        rows.append(Summary(name, *(_spread(values) for values in columns)))
+    return sorted(rows, key=lambda row: -math.inf if math.isnan(row.cosine.mean) else row.cosine.mean, reverse=True)
+
+
+def cells(row: Summary) -> list[str]:
+    """The row as text under HEADINGS; a dash where there is no value."""
+    return [row.name, *(str(value) for value in row[1:])]
+
+
+def draw_gradients(rows: Sequence[Summary], title: str) -> Figure:
+    """Bars of the cosine with its spread over the segments, best on top; the norm ratio beside it."""
+    figure = Figure(figsize=(9.0, 0.32 * len(rows) + 1.7), layout="constrained")
+    figure.suptitle(title, fontsize="medium")
+    cosines, ratios = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
+    places = range(len(rows))
+    colors = ["0.75" if row.name == BOUND else "tab:blue" for row in rows]
+    line = {"ecolor": "0.25", "elinewidth": 1, "capsize": 2}
+
+    cosines.barh(places, [_or_0(row.cosine.mean) for row in rows], xerr=[_or_0(row.cosine.std) for row in rows],
+                 color=colors, error_kw=line)  # fmt: skip
+    cosines.plot([row.slope_cosine.mean for row in rows], places, "D", color="tab:orange", markeredgecolor="white",
+                 label="if dL/dq were exact: the slope alone")  # fmt: skip
+    cosines.set_yticks(places, [row.name for row in rows])
+    cosines.set(xlabel="cosine with the loss's steps", xlim=(None, 1.05), ylim=(len(rows) - 0.4, -0.6))
+    cosines.axvline(0, color="0.25", linewidth=0.8)
+    cosines.legend(loc="lower right", fontsize="small")
+
+    shown = [row.norm_ratio.mean for row in rows if row.norm_ratio.mean > 0]
+    low, high = math.floor(math.log2(min([*shown, 0.5]))) - 0.5, math.ceil(math.log2(max([*shown, 2.0]))) + 0.5
+    ratios.set_xscale("log", base=2)
+    ratios.set(xlabel="norm ratio |estimate| / |reference|", xlim=(2**low, 2**high))
+    ratios.xaxis.set_major_formatter("{x:g}")
+    ratios.axvline(1, color="0.6", linewidth=0.8, linestyle="--")
+    for place, row, color in zip(places, rows, colors, strict=True):
+        mean, std = row.norm_ratio
+        if mean > 0:
+            down = min(std, mean - 2**low / 2)  # a logarithmic axis has no place for 0 and below
+            ratios.errorbar(mean, place, xerr=[[down], [std]], fmt="o", color=color, **line)
+    for place, row in enumerate(rows):
+        if math.isnan(row.cosine.mean):
+            cosines.text(0.01, place, "no gradient at any coordinate", va="center", fontsize="small", color="0.4")
+    for axes in (cosines, ratios):
+        axes.grid(axis="x", color="0.9")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+    return figure
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    if all(math.isnan(value) for value in values):
+        return Spread(math.nan, math.nan)
+    known = torch.tensor(values, dtype=torch.float64).nan_to_num(0.0)
+    return Spread(float(known.mean()), float(known.std(correction=0)))
+
+
+def _or_0(value: float) -> float:
+    return 0.0 if math.isnan(value) else value
+
+
+def main() -> None:
+    """Measure and publish."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path, help="best.ckpt or last.ckpt of a run")
+    parser.add_argument("recordings", type=Path, nargs="?", default=recordings_root() / "validation", help="a folder")
+    parser.add_argument("--segments", type=int, default=32, help="of a second each")
+    parser.add_argument("--coordinates", type=int, default=64, help="rounded numbers compared in each segment")
+    given = parser.parse_args()
+    try:
+        model = discrete_ae.load(given.checkpoint).requires_grad_(False)
+        files = find_audio(given.recordings, strict=True).files
+        length = model.sample_rate
+        chosen = ValidationSegments(files, length, model.sample_rate, model.channels, given.segments, strict=True)
+        prepared = (prepare(model, chosen[i]) for i in range(len(chosen)))
+        rows = summarize([compare(*one, candidates(), given.coordinates, i) for i, one in enumerate(prepared)])
+    except UserError as error:
+        sys.exit(str(error))
+    title = f"Gradients of roundings against the loss's steps, {len(chosen)} segments of 1 s"
+    draw_gradients(rows, title).savefig(RESULTS / "gradients.png", dpi=160)
+    said = "`python benchmarks/gradients.py RUN/checkpoints/best.ckpt`; mean and standard deviation over the segments."
+    publish([f"# {title}", "", said, "", *table(HEADINGS, map(cells, rows))], "gradients")
+
+
+if __name__ == "__main__":
+    main()

@@ -8,16 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from discrete_ae.model import (
-    ConvDecoder,
-    ConvEncoder,
-    DiscreteAutoencoder,
-    Runner,
-    SpectralDecoder,
-    SpectralEncoder,
-    runner,
-)
-from discrete_ae.model.windows import Cutter, Window
+from discrete_ae import Codec
+from discrete_ae.inference import Cutter, Runner, Window, decoder_window, encoder_window, runner, window_codes
+from discrete_ae.model import ConvDecoder, ConvEncoder, DiscreteAutoencoder, SpectralDecoder, SpectralEncoder
 from discrete_ae.quantizers import GumbelSoftmaxQuantizer, ResidualQuantizer, ScalarQuantizer, VectorQuantizer
 from discrete_ae.rounding import StraightThrough
 
@@ -104,7 +97,7 @@ def test_windows_cover_every_frame_once_with_its_surroundings(length, before, af
 @every_family
 def test_codes_of_windows_are_those_of_the_whole(family):
     model = build(family)
-    window = model.encoder_window
+    window = encoder_window(model)
     assert window.length >= 40
     hop = model.hop_length
     lengths = [1, hop, window.length * hop, window.length * hop + 1, (window.length + 7) * hop, 5 * window.length * hop]
@@ -112,11 +105,11 @@ def test_codes_of_windows_are_those_of_the_whole(family):
         audio = noise(1, model.channels, n, seed=n)
         with torch.no_grad():
             whole = model(audio)
-        codes = model.encode(audio)
+        codes = Codec(model).encode(audio)
         assert codes.shape == whole.codes.shape
         # Another order of summation moves a latent by about 1e-7: a code may differ where one lies so near a boundary.
         assert (codes != whole.codes).sum() <= 1
-        decoded = model.decode(whole.codes, n)
+        decoded = Codec(model).decode(whole.codes, n)
         torch.testing.assert_close(decoded, whole.reconstruction, rtol=0, atol=1e-5)
 
 
@@ -124,14 +117,14 @@ def test_codes_of_windows_are_those_of_the_whole(family):
 def test_same_bits_in_parts_in_batches_and_on_threads(family):
     model = build(family)
     chance = random.Random(0)
-    lengths = [chance.randrange(1, 4 * model.encoder_window.length * model.hop_length) for _ in range(4)]
+    lengths = [chance.randrange(1, 4 * encoder_window(model).length * model.hop_length) for _ in range(4)]
     signals = [noise(model.channels, n, seed=n) for n in lengths]
-    alone = [model.encode(signal[None])[0] for signal in signals]
-    decoded = [model.decode(codes[None])[0] for codes in alone]
+    alone = [Codec(model).encode(signal[None])[0] for signal in signals]
+    decoded = [Codec(model).decode(codes[None])[0] for codes in alone]
 
     batch = torch.stack([signals[0], -signals[0], signals[0] / 2])
-    assert torch.equal(model.encode(batch)[0], alone[0])
-    assert torch.equal(model.decode(torch.stack([alone[0], alone[0].flip(-1)]))[0], decoded[0])
+    assert torch.equal(Codec(model).encode(batch)[0], alone[0])
+    assert torch.equal(Codec(model).decode(torch.stack([alone[0], alone[0].flip(-1)]))[0], decoded[0])
 
     def parts(unit, window, wholes):
         """Windows of all signals, which arrive in parts of random length."""
@@ -150,14 +143,12 @@ def test_same_bits_in_parts_in_batches_and_on_threads(family):
         for count, jobs in ((1, 1), (3, 2), (2, 5)):
             torch.set_num_threads(count)
             found = [[] for _ in signals]
-            windows = parts(model.hop_length, model.encoder_window, signals)
-            for (item, piece), codes in Runner(jobs).map(model, model.window_codes, windows):
+            windows = parts(model.hop_length, encoder_window(model), signals)
+            for (item, piece), codes in Runner(jobs).map(model, lambda audio: window_codes(model, audio), windows):
                 found[item].append(codes[..., piece.first : piece.stop])
             assert all(torch.equal(torch.cat(f, dim=-1), codes) for f, codes in zip(found, alone, strict=True))
             found = [[] for _ in signals]
-            for (item, piece), audio in Runner(jobs).map(
-                model, model.window_audio, parts(1, model.decoder_window, alone)
-            ):
+            for (item, piece), audio in Runner(jobs).map(model, model.decode, parts(1, decoder_window(model), alone)):
                 found[item].append(audio[..., piece.first * model.hop_length : piece.stop * model.hop_length])
             assert all(torch.equal(torch.cat(f, dim=-1), audio) for f, audio in zip(found, decoded, strict=True))
             assert torch.get_num_threads() == count
@@ -172,20 +163,20 @@ def test_encoding_leaves_the_model_as_it_was(family):
     modes = [module.training for module in model.modules()]
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     audio = noise(2, model.channels, 1000)
-    codes = model.encode(audio)
-    model.decode(codes)
+    codes = Codec(model).encode(audio)
+    Codec(model).decode(codes)
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
-    assert torch.equal(codes, model.eval().encode(audio))
+    assert torch.equal(codes, Codec(model.eval()).encode(audio))
 
 
 def test_codes_do_not_depend_on_autocast():
     model = build("conv")
     audio = noise(1, 1, 1000)
     with torch.autocast("cpu", torch.bfloat16):
-        codes = model.encode(audio)
-        audio_again = model.decode(codes)
-    assert torch.equal(codes, model.encode(audio))
+        codes = Codec(model).encode(audio)
+        audio_again = Codec(model).decode(codes)
+    assert torch.equal(codes, Codec(model).encode(audio))
     assert audio_again.dtype == torch.float32
 
 
@@ -235,7 +226,7 @@ def test_a_gpu_computes_in_full_float32(deterministic):
     try:
         cudnn.allow_tf32 = True
         torch.set_float32_matmul_precision("high")
-        with runner._ready(build("conv"), deterministic):
+        with runner._PROCESS.prepared(build("conv"), deterministic):
             assert not cudnn.allow_tf32
             assert not cudnn.benchmark
             assert cudnn.deterministic == deterministic
@@ -251,12 +242,12 @@ def test_encodings_at_a_time_do_not_disturb_one_another():
     """In threads, of one model in training mode: the bits are those of one alone, and all is as before at the end."""
     model = build("conv").train()
     signals = [noise(1, 1, 3000, seed=seed) for seed in range(12)]
-    alone = [model.encode(signal) for signal in signals]
+    alone = [Codec(model).encode(signal) for signal in signals]
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
         with ThreadPoolExecutor(4) as pool:
-            together = list(pool.map(model.encode, signals))
+            together = list(pool.map(Codec(model).encode, signals))
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)
@@ -269,4 +260,12 @@ def test_latents_that_are_no_numbers_have_no_code():
     with torch.no_grad():
         model.to_latents.bias[0] = torch.nan
     with pytest.raises(ValueError, match="NaN or infinite latents"):
-        model.encode(noise(1, 1, 1000))
+        Codec(model).encode(noise(1, 1, 1000))
+
+
+def test_deterministic_batches_as_on_a_gpu_have_the_bits_of_windows_alone():
+    model = build("conv")
+    items = [(i, noise(1, 120, seed=i)) for i in range(3)]
+    by_batch = Runner(deterministic=True)._in_batches(model.latents, items, torch.device("cpu"))
+    by_thread = Runner().map(model, model.latents, items)
+    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(by_batch, by_thread, strict=True))

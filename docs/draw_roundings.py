@@ -1,6 +1,13 @@
-"""The family of roundings in one figure: each method's soft staircase against the exact one, and its slope."""
+"""The family of roundings in one figure: each method's soft staircase against the exact one, and its slope.
+
+    python docs/draw_roundings.py [round|floor|ceil|trunc]
+
+writes docs/rounding.png, or rounding_OP.png for another operation.
+"""
 
 import math
+import sys
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -141,3 +148,9 @@ def _plot(axes: Axes, x: Tensor, y: Tensor, color: str, width: float, label: str
         jumps = np.flatnonzero(np.abs(np.diff(y_line)) > 0.05) + 1
         x_line, y_line = np.insert(x_line, jumps, np.nan), np.insert(y_line, jumps, np.nan)
     axes.plot(x_line, y_line, color=color, linewidth=width, label=label)
+
+
+if __name__ == "__main__":
+    operation = sys.argv[1] if len(sys.argv) > 1 else "round"
+    name = "rounding.png" if operation == "round" else f"rounding_{operation}.png"
+    draw_family(operation).savefig(Path(__file__).with_name(name), dpi=140)

@@ -1,4 +1,4 @@
-"""The figure of the family: nothing missing, and the lines are the formulas, written here a second time in numpy."""
+"""docs/draw_roundings.py: nothing missing, and the lines are the formulas, written here a second time in numpy."""
 
 import inspect
 from typing import get_args
@@ -6,12 +6,13 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from discrete_ae import rounding
-from discrete_ae.compare.rounding_figure import draw_family, family
+from tests.scripts import load_script
 
+script = load_script("docs/draw_roundings.py")
+draw_family, family = script.draw_family, script.family
 OPS = get_args(rounding.Op)
 EXACT = {"round": np.round, "floor": np.floor, "ceil": np.ceil, "trunc": np.trunc}
 
@@ -53,16 +54,6 @@ def test_every_public_rounding_has_a_panel():
     assert shown == public
 
 
-def test_every_panel_is_drawn_once_with_all_its_curves(figure):
-    titles = [axes.get_title().strip() for axes in figure.axes if axes.get_title()]
-    assert titles == [one.title for one in family("round")]
-    for one in family("round"):
-        curve, slope = panel(figure, one.title)
-        assert [text.get_text() for text in curve.get_legend().get_texts()] == list(one.curves)
-        for label in one.curves:
-            assert len(drawn(curve, label)[0]) == len(drawn(slope, label)[0]) > 1000
-
-
 def test_fejer_is_its_sum(figure):
     curve, slope = panel(figure, "Fourier, Fejér")
     for terms in (2, 5):
@@ -72,19 +63,6 @@ def test_fejer_is_its_sum(figure):
         np.testing.assert_allclose(s, x + (weights * np.sin(2 * np.pi * n * x) / n).sum(0) / np.pi, atol=1e-9)
         x, kernel = drawn(slope, f"$N$ = {terms}")
         np.testing.assert_allclose(kernel, 1 + 2 * (weights * np.cos(2 * np.pi * n * x)).sum(0), atol=1e-9)
-
-
-def test_sigmoid_is_its_formula_and_its_jumps_are_gaps(figure):
-    curve, _ = panel(figure, "Sigmoid")
-    x, s = drawn(curve, "$k$ = 4")
-    np.testing.assert_allclose(s, np.floor(x) + 1 / (1 + np.exp(-4 * (x - np.floor(x) - 0.5))), atol=1e-12)
-    # It jumps at -1, 0 and 1; the normalized one nowhere.
-    assert [gaps(panel(figure, title)[0], "$k$ = 4") for title in ("Sigmoid", "Sigmoid, normalized")] == [3, 0]
-
-
-def gaps(axes, label: str) -> int:
-    (line,) = (line for line in axes.lines if line.get_label() == label)
-    return int(np.isnan(line.get_ydata()).sum())
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -99,34 +77,3 @@ def test_staircase_is_the_operation_and_noise_has_its_spread(op):
     assert noise.std() == pytest.approx(12**-0.5, rel=0.2)
     _, integers = drawn(panel(figure, "Stochastic rounding")[0], "_samples")
     np.testing.assert_array_equal(integers, np.round(integers))
-
-
-def test_forward_is_named_as_it_is(figure):
-    said = {one.title: panel(figure, one.title)[0].texts[0].get_text() for one in family("round")}
-    assert said["Straight-through"] == said["Custom gradient"] == said["Finite difference"] == "forward: hard"
-    assert said["Sigmoid"] == said["Fourier, Dirichlet"] == "forward: soft"
-    assert said["Additive uniform noise"] == "forward: noisy"
-    assert said["Stochastic rounding"] == "forward: random integers"
-
-
-def test_the_figure_is_the_same_each_time_and_leaves_the_random_state(figure):
-    torch.manual_seed(3)
-    before = torch.get_rng_state()
-    again = draw_family("round")
-    assert torch.equal(torch.get_rng_state(), before)
-    samples = [drawn(panel(one, "Stochastic rounding")[0], "_samples")[1] for one in (figure, again)]
-    np.testing.assert_array_equal(*samples)
-
-
-def test_no_text_lies_on_another_text(figure):
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    figure.draw(renderer)
-    for axes in figure.axes:
-        if not axes.get_title():
-            continue
-        title, forward = axes.title.get_window_extent(renderer), axes.texts[0].get_window_extent(renderer)
-        own = axes.get_window_extent(renderer)
-        assert forward.y0 > own.y1
-        assert title.x0 > 0
-        assert title.width < own.width
-        assert axes.get_legend().get_window_extent(renderer).width < 0.7 * own.width

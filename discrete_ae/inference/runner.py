@@ -38,22 +38,22 @@ class Runner(NamedTuple):
     def map(
         self, network: nn.Module, function: Callable[[Tensor], Tensor], windows: Iterable[tuple[Tag, Tensor | None]]
     ) -> Iterator[tuple[Tag, Tensor | None]]:
-        """Apply a function of the network to windows, each with a tag of the caller's, in their order.
+        """Apply a function of the network to windows, each with a tag of the caller's, and yield results in order.
 
         Until the last result is taken, or the iterator closed, the network is in evaluation mode, and the process has
-        one thread for each operation and full float32 precision. Several may run at a time, in threads of the caller's;
-        other code should leave torch.set_num_threads alone meanwhile, which is not for one thread only.
+        one thread for each operation and full float32 precision, without autocast. Several may run at a time, in
+        threads of the caller's; other code should not call torch.set_num_threads meanwhile: it affects all threads.
 
         Args:
             network: whose parameters tell the device.
             function: windows (B, ...) of one shape to results (B, ...), on the network's device.
-            windows: tags and windows (...) on the CPU; what has no window passes through.
+            windows: tags and windows (...) on the CPU; a tag without a window passes through.
 
-        Returns:
+        Yields:
             The tags with the results (...), on the network's device, without gradient.
         """
         device = next(network.parameters()).device
-        with _ready(network, self.deterministic):
+        with _PROCESS.prepared(network, self.deterministic):
             if device.type == "cpu":
                 yield from self._on_threads(function, windows)
             else:
@@ -83,7 +83,7 @@ class Runner(NamedTuple):
         batch: list[Tensor] = []
 
         def computed() -> Iterator[tuple[Tag, Tensor | None]]:
-            with torch.no_grad():
+            with torch.no_grad(), torch.autocast(device.type, enabled=False):
                 results = iter(function(torch.stack(batch).to(device)) if batch else ())
             for tag, window in waiting:
                 yield tag, None if window is None else next(results)
@@ -100,7 +100,7 @@ class Runner(NamedTuple):
 
 
 def _on_one_thread(function: Callable[[Tensor], Tensor], window: Tensor) -> Tensor:
-    torch.set_num_threads(1)  # for the calling thread alone
+    torch.set_num_threads(1)  # for the calling thread alone, which has no autocast either
     with torch.no_grad():
         return function(window[None])[0]
 
@@ -110,7 +110,10 @@ def _finished(tag: Tag, result: Future[Tensor] | None) -> tuple[Tag, Tensor | No
 
 
 class _Process:
-    """What holds for the whole process while windows are computed: the first runner sets it, the last puts it back."""
+    """The switches of the whole process while windows are computed: the first runner sets them, the last resets them.
+
+    Runners may overlap in any order, since their results are taken by generators.
+    """
 
     def __init__(self) -> None:
         self.threads = torch.get_num_threads()
@@ -119,8 +122,9 @@ class _Process:
         self._users: Counter[nn.Module | None] = Counter()
         self._modes: dict[nn.Module, list[nn.Module]] = {}
 
-    def enter(self, network: nn.Module, deterministic: bool) -> None:
-        """Count a runner in, with its network."""
+    @contextmanager
+    def prepared(self, network: nn.Module, deterministic: bool) -> Iterator[None]:
+        """Set the network to evaluation mode, and the process to full float32 and one thread for each operation."""
         with self._lock:
             if not self._users[None]:
                 self._set(deterministic)
@@ -128,17 +132,17 @@ class _Process:
                 self._modes[network] = [module for module in network.modules() if module.training]
                 network.eval()
             self._users.update((None, network))
-
-    def leave(self, network: nn.Module) -> None:
-        """Count it out."""
-        with self._lock:
-            self._users.subtract((None, network))
-            if not self._users[network]:
-                del self._users[network]
-                for module in self._modes.pop(network):
-                    module.training = True  # not network.train(): a part may have been frozen in evaluation mode
-            if not self._users[None]:
-                self._stack.close()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users.subtract((None, network))
+                if not self._users[network]:
+                    del self._users[network]
+                    for module in self._modes.pop(network):
+                        module.training = True  # not network.train(): a part may have been frozen in evaluation mode
+                if not self._users[None]:
+                    self._stack.close()
 
     def _set(self, deterministic: bool) -> None:
         self._stack = ExitStack()
@@ -157,13 +161,3 @@ class _Process:
 
 
 _PROCESS = _Process()
-
-
-@contextmanager
-def _ready(network: nn.Module, deterministic: bool) -> Iterator[None]:
-    """In evaluation mode, in full float32, one thread a window."""
-    _PROCESS.enter(network, deterministic)
-    try:
-        yield
-    finally:
-        _PROCESS.leave(network)

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from discrete_ae.model import DiscreteAutoencoder, Span
+
 # Longer windows repeat less work at their ends, shorter ones stay in the caches: on a CPU encoders were fastest here.
 LEAST_SECONDS = 2.0
 LEAST_BY_OVERLAP = 16
@@ -35,11 +37,34 @@ class Window(NamedTuple):
         """S, from the beginning of one to that of the next."""
         return self.length - self.before - self.after
 
-    @staticmethod
-    def reaching(before: int, after: int, frame_rate_hz: float) -> "Window":
-        """Windows for a network whose frames depend on so many frames before and after their own."""
-        least = math.ceil(LEAST_SECONDS * frame_rate_hz)
-        return Window(max(least, LEAST_BY_OVERLAP * (before + after)), before, after)
+
+def encoder_window(model: DiscreteAutoencoder) -> Window:
+    """Return the windows in which a model encodes audio."""
+    hop = model.hop_length
+    span = model.encoder.input_span(Span(0, 0))
+    return _reaching(model, math.ceil(-span.first / hop), math.ceil((span.last + 1) / hop) - 1)
+
+
+def decoder_window(model: DiscreteAutoencoder) -> Window:
+    """Return the windows in which a model decodes codes."""
+    span = model.decoder.input_span(Span(0, model.hop_length - 1))
+    return _reaching(model, -span.first, span.last)
+
+
+def _reaching(model: DiscreteAutoencoder, before: int, after: int) -> Window:
+    """Windows for a network whose frames depend on so many frames before and after their own."""
+    least = math.ceil(LEAST_SECONDS * model.frame_rate_hz)
+    return Window(max(least, LEAST_BY_OVERLAP * (before + after)), before, after)
+
+
+def window_codes(model: DiscreteAutoencoder, audio: Tensor, num_codebooks: int | None = None) -> Tensor:
+    """Return codes (B, K, T) of windows of audio (B, C, T hop_length).
+
+    They are -1 in a frame whose latents are not finite: no code stands for it.
+    """
+    latents = model.latents(audio)
+    codes = model.quantizer.encode(latents, num_codebooks)
+    return codes.masked_fill(~latents.isfinite().all(dim=1, keepdim=True), -1)
 
 
 class Piece(NamedTuple):
@@ -71,7 +96,7 @@ class Cutter:
         self._done = 0  # frames that counted already
 
     def push(self, part: Tensor) -> Iterator[Piece]:
-        """Take the next part (..., n) of the signal; give the windows that are complete and not the last."""
+        """Take the next part (..., n) of the signal; yield the windows that are complete and not the last."""
         self._parts.append(part)
         self._available += part.shape[-1]
         # Only if there is more than this window is it known that it is not the last one.
@@ -82,7 +107,7 @@ class Cutter:
             self._next += self.window.step
 
     def finish(self) -> Iterator[Piece]:
-        """End the signal, the last frame filled up with zeros, and give the last window; none of an empty signal."""
+        """End the signal, the last frame filled up with zeros; yield the last window, none of an empty signal."""
         missing = -self._available % self.unit
         if missing:
             self._parts = [F.pad(self._joined(), (0, missing))]

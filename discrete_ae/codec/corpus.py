@@ -1,0 +1,396 @@
+"""Many recordings to files of codes, and back: one that fails stops no other, and several processes share the work.
+
+Each process does its own share and waits for none: which recordings are in it follows from the list of all of them. It
+appends what it has done to its own part of the manifest, which readers join. Of a process that is killed the others
+notice nothing; the same command with `existing="skip"` goes on.
+"""
+
+import errno
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from discrete_ae.codec.codec import Decoded, Encoded, decode_files, encode_files
+from discrete_ae.codec.fitting import bare_codes, check_fits
+from discrete_ae.codec.jobs import Job, Plan, Share, plan
+from discrete_ae.codes import CodeFile, read_codes, read_daec_header, read_npy, write_codes
+from discrete_ae.codes.container import FORMATS, Format
+from discrete_ae.codes.entry import ManifestEntry, describe
+from discrete_ae.codes.manifest import (
+    append_entries,
+    has_manifest,
+    manifest_part,
+    read_manifest,
+    update_manifest,
+)
+from discrete_ae.codes.shards import ShardKind, write_shards
+from discrete_ae.data.channels import Audio
+from discrete_ae.data.files import SUFFIXES, AudioFile, probe
+from discrete_ae.data.recording import recorded_whole
+from discrete_ae.errors import DataError, UsageError, from_system
+from discrete_ae.inference import Runner
+from discrete_ae.model import DiscreteAutoencoder
+from discrete_ae.paths import Kind, kind_of
+from discrete_ae.writing import written_whole
+
+CODE_SUFFIXES = tuple(f".{format}" for format in FORMATS)
+MAX_WAV_BYTES = 2**32 - 1
+"""The lengths in a WAV file have 32 bits."""
+WAV_HEADER_BYTES = 44
+
+Existing = Literal["refuse", "skip", "replace"]
+"""What to do where an output exists: raise before any work, leave it out, or write it again."""
+AudioFormat = Literal["wav", "flac"]
+
+
+class Outcome(NamedTuple):
+    """The file that was made of another, or found; or why there is none."""
+
+    source: Path
+    target: Path | None = None
+    error: str | None = None
+    """One line, None where it did not fail."""
+    was_there: bool = False
+    """Whether the output existed before and was left out of the work."""
+    duration_s: float = 0.0
+    """Of the recording."""
+    nominal_bits: float = 0.0
+    """Of all frames and streams of its codes."""
+    num_bytes: int = 0
+    """Of the file of codes."""
+    entry: ManifestEntry | None = None
+    """Of the manifest, where codes were written or found."""
+
+
+class Watch:
+    """Is told how the work goes on; a subclass shows it."""
+
+    def begin(self, sources: Sequence[Path], duration_s: Callable[[Path], float]) -> None:
+        """Take what is to be done, and what tells the seconds of audio of a source: DataError where it cannot."""
+
+    def advance(self, seconds: float) -> None:
+        """Take the seconds of audio that were done since the last call."""
+
+    def finished(self, outcome: Outcome) -> None:
+        """Take the outcome of one file."""
+
+    def warn(self, message: str) -> None:
+        """Take what a user should know."""
+
+
+def encode_corpus(
+    model: DiscreteAutoencoder,
+    inputs: Iterable[str | Path],
+    out: str | Path,
+    *,
+    format: Format = "npz",
+    num_codebooks: int | None = None,
+    loudness_lufs: float | None = None,
+    existing: Existing = "refuse",
+    share: Share | None = None,
+    shards: ShardKind | None = None,
+    runner: Runner | None = None,
+    chunk_seconds: float = 30.0,
+    watch: Watch | None = None,
+) -> list[Outcome]:
+    """Encode recordings and write a file of codes for each, and the manifest of the folder.
+
+    Args:
+        model: from `discrete_ae.load`.
+        inputs: recordings, folders of them, patterns; `jobs.plan` says what becomes of a folder's tree.
+        out: the folder; or, of one recording, a file with the suffix of the format, and no manifest.
+        format: of the files of codes.
+        num_codebooks: see `encode_files`.
+        loudness_lufs: see `encode_files`.
+        existing: what to do with files that exist. One that is kept must be what encoding would write, as far as its
+            header tells; otherwise it is a failure.
+        share: the part of the work that this process does, such as `Share.of_environment()` under torchrun or srun.
+            The manifest is then in parts, which `read_manifest` joins.
+        shards: also write all codes of the folder as a set to train on, into out/shards.
+        runner: how windows are computed.
+        chunk_seconds: so much of a recording is read ahead.
+        watch: is told of every outcome.
+
+    Returns:
+        An outcome for each recording of the share, and for each input of which there is none.
+
+    Raises:
+        UsageError: two recordings would become one file, or a share or shards are wanted of a single file.
+        DataError: a file exists; the model has no codes; manifest or shards cannot be read or written.
+        OSError: a file cannot be written.
+        ValueError: see `encode_files`.
+
+    Example:
+        >>> model = discrete_ae.load(checkpoint)
+        >>> outcomes = discrete_ae.encode_corpus(model, [recordings], folder, format="daec")
+        >>> [(outcome.source.name, outcome.target.name) for outcome in outcomes[:2]]
+        [('clip_0.wav', 'clip_0.daec'), ('clip_1.wav', 'clip_1.daec')]
+        >>> outcomes[0].entry.codebook_sizes
+        (256, 256)
+        >>> len(discrete_ae.codes.read_manifest(folder))
+        6
+        >>> again = discrete_ae.encode_corpus(model, [recordings], folder, format="daec", existing="skip")
+        >>> all(outcome.was_there for outcome in again)
+        True
+    """
+    watch, share = watch or Watch(), share or Share()
+    planned = plan(inputs, out, SUFFIXES, f".{format}")
+    folder = planned.folder
+    if planned.is_file and (share.count > 1 or shards):
+        raise UsageError(f"-o {out}: one file; {'shards need' if shards else 'a share of the work needs'} a folder")
+    if shards and share.count > 1:
+        raise UsageError(
+            f"--shards, and share {share.number} of {share.count}: put the codes together when all shares are done, "
+            "with --skip-existing --share 1/1"
+        )
+    if not planned.is_file and has_manifest(folder):
+        read_manifest(folder)  # before the work: it is to be added to
+    sizes = model.quantizer.codebook_sizes[:num_codebooks]
+
+    def kept(job: Job) -> Outcome:
+        return _existing(model, sizes, job, folder)
+
+    def made(todo: Sequence[Job]) -> Iterator[Outcome]:
+        results = encode_files(
+            model,
+            (job.source for job in todo),
+            num_codebooks,
+            runner=runner,
+            chunk_seconds=chunk_seconds,
+            loudness_lufs=loudness_lufs,
+            progress=watch.advance,
+        )
+        for job, result in zip(todo, results, strict=True):
+            yield _written(model, job, result, format, folder)
+
+    mine = planned._replace(jobs=share.of(planned.jobs), problems=planned.problems if share.number == 1 else [])
+    outcomes = []
+    for outcome in _done(mine, existing, watch, kept, made, lambda path: probe(path).duration_s):
+        if share.count > 1 and outcome.entry:
+            append_entries(manifest_part(folder, share.number, share.count), [outcome.entry])
+        outcomes.append(outcome)
+    entries = [outcome.entry for outcome in outcomes if outcome.entry]
+    if entries and not planned.is_file and share.count == 1:
+        if superseded := update_manifest(folder, entries):
+            first = superseded[0]
+            watch.warn(
+                f"{folder}: recordings under two names: {len(superseded)}, such as {first.entry.path} and {first.by}; "
+                "the manifest lists the latter, remove the former"
+            )
+        if shards:
+            listed = read_manifest(folder)
+            write_shards(shards, folder, folder / "shards", listed, overwrite=True, entropy_model=model.entropy_model)
+    return outcomes
+
+
+def decode_corpus(
+    model: DiscreteAutoencoder,
+    inputs: Iterable[str | Path],
+    out: str | Path,
+    *,
+    format: AudioFormat = "wav",
+    existing: Existing = "refuse",
+    force: bool = False,
+    runner: Runner | None = None,
+    watch: Watch | None = None,
+) -> list[Outcome]:
+    """Decode files of codes and write a recording for each, of its own sample rate, length and channels, in 16 bits.
+
+    Args:
+        model: the one that made the codes.
+        inputs: files of codes, folders of them, patterns.
+        out: the folder; or, of one file of codes, a file with the suffix of the format.
+        format: of the recordings.
+        existing: what to do with recordings that exist.
+        force: decode codes of another model too, with a warning, if they fit.
+        runner: how windows are computed.
+        watch: is told of every outcome.
+
+    Returns:
+        An outcome for each file of codes, and for each input of which there is none.
+
+    Raises:
+        UsageError: two files would become one recording.
+        DataError: a recording exists.
+        OSError: a recording cannot be written.
+    """
+    watch = watch or Watch()
+
+    def kept(job: Job) -> Outcome:
+        return Outcome(*job, was_there=True)
+
+    def made(todo: Sequence[Job]) -> Iterator[Outcome]:
+        waiting: deque[Job] = deque()
+        failed: list[Outcome] = []
+
+        def readable() -> Iterator[CodeFile]:
+            for job in todo:
+                try:
+                    code_file = _read(model, job.source)
+                    with _about(job.source):
+                        check_fits(model, code_file, force=force)
+                except (DataError, OSError) as error:
+                    failed.append(Outcome(*job, _line(error)))
+                    continue
+                waiting.append(job)
+                yield code_file
+
+        for decoded in decode_files(model, readable(), force=force, runner=runner, progress=watch.advance):
+            outcome = _recorded(model, waiting.popleft(), decoded, format)
+            if outcome.error is None and decoded.code_file.model_hash != model.model_hash:
+                watch.warn(f"{outcome.source}: codes of another model, decoded all the same")
+            yield outcome
+        yield from failed
+
+    planned = plan(inputs, out, CODE_SUFFIXES, f".{format}")
+    return list(_done(planned, existing, watch, kept, made, lambda path: _duration_s(model, path)))
+
+
+def write_audio(
+    target: Path, blocks: Iterable[Audio], sample_rate: int, channels: int, num_samples: int, format: AudioFormat
+) -> None:
+    """Write blocks (C, n) in 16 bits as they come, whole or not at all; what lies beyond full scale is clipped.
+
+    A WAV file that would be too long for its own header becomes RF64, WAV with lengths of 64 bits.
+
+    Raises:
+        DataError: the format cannot hold so many channels or such a sample rate, or the disk is full.
+    """
+    too_long = 2 * num_samples * channels + WAV_HEADER_BYTES > MAX_WAV_BYTES
+    name = "RF64" if format == "wav" and too_long else format.upper()
+    with recorded_whole(target, sample_rate, channels, name) as write:
+        for block in blocks:
+            write(block)
+
+
+def _done(
+    planned: Plan,
+    existing: Existing,
+    watch: Watch,
+    kept: Callable[[Job], Outcome],
+    made: Callable[[Sequence[Job]], Iterator[Outcome]],
+    duration_s: Callable[[Path], float],
+) -> Iterator[Outcome]:
+    """The outcomes of a plan, of which the watch is told: problems, outputs that exist and are kept, and new ones."""
+    todo: list[Job] = []
+    there: list[Job] = []
+    outcomes = [Outcome(path, None, str(error)) for path, error in planned.problems]
+    for job in planned.jobs:
+        try:
+            is_there = kind_of(job.target) is not Kind.NOTHING
+            (there if is_there and existing != "replace" else todo).append(job)
+        except DataError as error:
+            outcomes.append(Outcome(*job, str(error)))
+    if there and existing == "refuse":
+        more = f", and {len(there) - 1} others" if len(there) > 1 else ""
+        raise DataError(
+            f"{there[0].target}{more}: exists already; use --skip-existing to go on, or --force to overwrite "
+            '(existing="skip", existing="replace")'
+        )
+    watch.begin([job.source for job in todo], duration_s)
+    for outcome in chain(outcomes, map(kept, there), made(todo)):
+        watch.finished(outcome)
+        yield outcome
+
+
+def _line(error: Exception) -> str:
+    return str(from_system(error) if isinstance(error, OSError) else error)
+
+
+def _of_one_output(error: DataError | OSError) -> str:
+    """The line of an error that concerns one output; of any other, such as a full disk, no file would be spared."""
+    if isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG:
+        raise error
+    return _line(error)
+
+
+def _written(model: DiscreteAutoencoder, job: Job, result: Encoded, format: Format, folder: Path) -> Outcome:
+    """The outcome of a recording that is encoded, whose codes are written now."""
+    if result.code_file is None:
+        return Outcome(*job, str(result.error))
+    try:
+        with written_whole(job.target) as temporary:
+            write_codes(result.code_file, temporary, format, model.entropy_model)
+    except (DataError, OSError) as error:
+        return Outcome(*job, _of_one_output(error))
+    return _described(model, job, result.code_file, folder)
+
+
+def _recorded(model: DiscreteAutoencoder, job: Job, decoded: Decoded, format: AudioFormat) -> Outcome:
+    """The outcome of codes that are decoded, whose recording is written now."""
+    code_file = decoded.code_file
+    duration_s, channels = code_file.duration_s, len(code_file.codes) * model.channels
+    try:
+        with _about(job.source):
+            write_audio(job.target, decoded.blocks, code_file.sample_rate, channels, code_file.num_samples, format)
+    except (DataError, OSError) as error:
+        return Outcome(*job, _of_one_output(error))
+    bits = code_file.bits_per_frame * model.frame_rate_hz * duration_s
+    return Outcome(*job, None, False, duration_s, bits, job.source.stat().st_size)
+
+
+def _described(
+    model: DiscreteAutoencoder, job: Job, code_file: CodeFile, folder: Path, was_there: bool = False
+) -> Outcome:
+    entry = describe(code_file, job.target, folder, job.source)
+    bits = entry.bits_per_frame * model.frame_rate_hz * entry.duration_s
+    return Outcome(*job, None, was_there, entry.duration_s, bits, entry.bytes, entry)
+
+
+def _existing(model: DiscreteAutoencoder, sizes: tuple[int, ...], job: Job, folder: Path) -> Outcome:
+    """The outcome of a job whose file of codes is there: kept if it is what encoding would write.
+
+    Of the recording, rate and length are compared, and it is kept where the recording is gone or cannot be read. The
+    loudness is not compared: whether a gain is that of some loudness only measuring the recording would tell.
+    """
+    target, again = job.target, "encode it again with --force"
+    try:
+        recording = probe(job.source)
+    except DataError:
+        recording = None
+    try:
+        if recording is None and target.suffix == ".npy":
+            raise DataError(f"{job.source}: cannot be read, and {target} holds bare codes; {again}")
+        code_file = _read(model, target, recording)
+        if code_file.model_hash != model.model_hash:
+            raise DataError(f"{target}: codes of another model ({code_file.model_hash[:12]}); {again}")
+        if code_file.codebook_sizes != sizes:
+            found = len(code_file.codebook_sizes)
+            raise DataError(f"{target}: {found} codebooks, where {len(sizes)} are wanted; {again}")
+        length = (code_file.num_samples, code_file.sample_rate, code_file.codes.shape[2])
+        frames = -(-code_file.num_model_samples // model.hop_length)
+        if recording is not None and length != (recording.num_frames, recording.sample_rate, frames):
+            raise DataError(
+                f"{target}: codes of another recording than {job.source} is now: {length[2]} frames of {length[0]} "
+                f"samples at {length[1]} Hz; {again}"
+            )
+        return _described(model, job, code_file, folder, was_there=True)
+    except (DataError, OSError) as error:
+        return Outcome(*job, _line(error))
+
+
+def _read(model: DiscreteAutoencoder, path: Path, recording: AudioFile | None = None) -> CodeFile:
+    """Codes of any format; bare ones as those of the model and, where it is known, of a recording."""
+    if path.suffix.lower() != ".npy":
+        return read_codes(path, model.entropy_model)
+    codes = read_npy(path)
+    with _about(path):
+        of_recording = (recording.sample_rate, recording.num_frames) if recording else ()
+        return bare_codes(model, codes, *of_recording)
+
+
+def _duration_s(model: DiscreteAutoencoder, path: Path) -> float:
+    # Entropy decoding is most of the work of reading, and it would be done twice.
+    return (read_daec_header(path) if path.suffix.lower() == ".daec" else _read(model, path)).duration_s
+
+
+@contextmanager
+def _about(path: Path) -> Iterator[None]:
+    """Name the file in front of an error that does not."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error

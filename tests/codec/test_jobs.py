@@ -1,0 +1,121 @@
+"""Which file becomes which, and whose it is."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from discrete_ae.codec.jobs import Job, Share, plan
+from discrete_ae.errors import UsageError
+
+WAV = [".wav", ".flac"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def make(*names, size=1):
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(bytes(size))
+
+
+def targets(*inputs, out="out"):
+    return [job.target.relative_to(out).as_posix() for job in plan(inputs, out, WAV, ".npz").jobs]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        (["a"], ["b/y.npz", "x.npz"]),  # a folder alone keeps its tree
+        (["a", "z.wav"], ["a/b/y.npz", "a/x.npz", "z.npz"]),  # one of several its name too
+        ([".", "z.wav"], ["HERE/a/b/y.npz", "HERE/a/x.npz", "HERE/z.npz", "z.npz"]),
+        (["a", "a"], ["a/b/y.npz", "a/x.npz"]),  # given twice, done once
+        (["**/*.wav"], ["a/x.npz", "z.npz"]),
+        (["notes.txt"], ["notes.npz"]),  # a file is taken whatever its name
+    ],
+)
+def test_trees_are_kept(here, inputs, expected):
+    make("a/x.wav", "a/b/y.flac", "a/notes.txt", "a/.hidden.wav", "z.wav", "notes.txt")
+    assert targets(*inputs) == [name.replace("HERE", here.name) for name in expected]
+
+
+def test_same_name_with_two_suffixes_keeps_both(here):
+    make("a/x.wav", "a/x.flac", "a/y.wav", "a/b/x.wav", "a/x.wav.wav")
+    # x.wav.wav would become x.wav.npz, which is taken once x.wav keeps its suffix
+    assert targets("a") == ["b/x.npz", "x.flac.npz", "x.wav.npz", "x.wav.wav.npz", "y.npz"]
+
+
+def test_outputs_that_coincide_are_refused(here):
+    make("a/x.wav", "b/x.wav")
+    with pytest.raises(UsageError, match=r"a/x\.wav and b/x\.wav would both become out/x\.wav\.npz"):
+        targets("a/x.wav", "b/x.wav")
+
+
+def test_out_may_be_the_file(here):
+    make("x.wav")
+    assert plan(["x.wav"], "new/y.NPZ", WAV, ".npz").jobs == [Job(Path("x.wav"), Path("new/y.NPZ"))]
+    for inputs in (["x.wav", "x.wav"], ["."]):
+        with pytest.raises(UsageError, match="one file, for several inputs or a folder"):
+            plan(inputs, "y.npz", WAV, ".npz")
+    Path("y.npz").mkdir()
+    assert targets("x.wav", out="y.npz") == ["x.npz"]
+
+
+def test_what_cannot_be_read_is_a_problem_of_its_input(here, monkeypatch):
+    make("in/x.wav")
+    for folder in ("in/closed", "shut", "empty"):
+        Path(folder).mkdir()
+    scandir = os.scandir
+
+    def refusing(path):  # permissions would not stop root
+        if os.fspath(path).endswith(("closed", "shut")):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    planned = plan(["in", "shut", "empty", "none", "n" * 300, "*.ogg"], "out", WAV, ".npz")
+    assert planned.jobs == [Job(Path("in/x.wav"), Path("out/in/x.npz"))]
+    assert [str(path) for path, _ in planned.problems] == ["in", "shut", "empty", "none", "n" * 300, "*.ogg"]
+    words = ["in/closed: ", "shut: ", "no .wav, .flac", "no such file", "File name too long", "matches no file"]
+    assert all(word in str(error) for word, (_, error) in zip(words, planned.problems, strict=True))
+
+
+def jobs_of(*sizes):
+    for i, size in enumerate(sizes):
+        make(f"{i:05}.wav", size=size)
+    return [Job(Path(f"{i:05}.wav"), Path(f"{i:05}.npz")) for i in range(len(sizes))]
+
+
+def test_the_largest_goes_to_the_share_with_the_least(here):
+    jobs = jobs_of(1, 5, 3, 3, 2)
+    # 5 to share 1, 3 and 3 to share 2, 2 to share 1, and 1, at 7 to 6, to share 2; in the order of the jobs
+    assert [Share(number, 2).of(jobs) for number in (1, 2)] == [[jobs[1], jobs[4]], [jobs[0], jobs[2], jobs[3]]]
+    assert Share().of(jobs) == jobs
+    assert [len(Share(number, 3).of(jobs_of(*[0] * 7))) for number in (1, 2, 3)] == [3, 2, 2]
+    gone = [Job(Path("gone.wav"), Path("gone.npz"))]
+    assert [Share(number, 2).of(gone) for number in (1, 2)] == [gone, []]
+
+
+def test_shares_of_many_recordings_are_nearly_equal_and_hold_each_once(here):
+    sizes = np.random.default_rng(0).lognormal(5, 1, 500).astype(int)
+    jobs = jobs_of(*sizes)
+    shares = [Share(number, 8).of(jobs) for number in range(1, 9)]
+    assert sorted(job for share in shares for job in share) == jobs
+    loads = [sum(sizes[jobs.index(job)] for job in share) for share in shares]
+    assert max(loads) < 1.01 * sizes.sum() / 8
+
+
+def test_a_share_is_given_or_found_in_the_environment():
+    assert Share.parse("3/16") == Share(3, 16)
+    for text in ("0/2", "3/2", "3", "a/b", "-1/2", "1/2/3", "1/0"):
+        with pytest.raises(UsageError, match=f"--share {text}: expected"):
+            Share.parse(text)
+    assert Share.of_environment({}) == Share(1, 1)
+    assert Share.of_environment({"RANK": "0", "WORLD_SIZE": "4", "LOCAL_RANK": "0"}) == Share(1, 4)
+    assert Share.of_environment({"SLURM_PROCID": "3", "SLURM_NTASKS": "4"}) == Share(4, 4)
+    assert Share.of_environment({"SLURM_PROCID": "3"}) == Share(1, 1)
