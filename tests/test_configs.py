@@ -36,7 +36,6 @@ def option_of(file: Path) -> str:
 
 
 OPTIONS = [file for file in FILES if len(file.parts) > 1]
-every_option = pytest.mark.parametrize("file", OPTIONS, ids=lambda file: file.with_suffix("").as_posix())
 
 
 def options_of(group: str) -> Any:
@@ -101,13 +100,6 @@ def test_keys_that_other_things_rely_on_exist(composed: Callable[..., DictConfig
     assert config.ckpt_path is config.init_from is config.data.root is None
 
 
-@every_option
-def test_option_composes(file: Path) -> None:
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        config = compose(CONFIG_NAME, [f"{group_of(file)}={option_of(file)}"], return_hydra_config=True)
-    assert config.hydra.runtime.choices[group_of(file)] == option_of(file)
-
-
 def first_job(overrides: list[str]) -> list[str]:
     """Those of a multirun with the first of several values, without those that a sweeper draws from a range."""
     given = OverridesParser.create().parse_overrides(overrides)
@@ -148,15 +140,10 @@ def test_quantizer_builds_by_itself(option: str) -> None:
 
 
 @options_of("quantizer")
-def test_num_codebooks_moves_all_quantizers_together(option: str, composed: Callable[..., DictConfig]) -> None:
-    quantizer = instantiate_component(plain(composed(f"quantizer={option}", "num_codebooks=3").quantizer))
-    assert quantizer.num_codebooks == (0 if option == "identity" else 3)
-
-
-@options_of("quantizer")
-def test_quantizer_learns_in_the_default_model(option: str, composed: Callable[..., DictConfig]) -> None:
+def test_quantizer_learns_with_as_many_codebooks_as_told(option: str, composed: Callable[..., DictConfig]) -> None:
     torch.manual_seed(0)
-    model = build_model(plain(composed(f"quantizer={option}").model))
+    model = build_model(plain(composed(f"quantizer={option}", "num_codebooks=3").model))
+    assert model.quantizer.num_codebooks == (0 if option == "identity" else 3)
     audio = 0.1 * torch.randn(1, 1, 3200)
     output = model(audio)
     (output.reconstruction.square().mean() + sum(output.losses.values())).backward()
@@ -176,14 +163,14 @@ def test_model_builds(option: str, composed: Callable[..., DictConfig]) -> None:
     assert (model.sample_rate, model.frame_rate_hz, model.bitrate_bps) == (16000, 50, 3200)
 
 
-def test_sizes_of_a_family_are_in_order(composed: Callable[..., DictConfig]) -> None:
-    for family, sizes in {"conv": ("tiny", "small", "base"), "spectral": ("tiny", "small", "base", "large")}.items():
-        counts = []
-        for size in sizes:
-            with torch.device("meta"):
-                model = build_model(plain(composed(f"model={family}/{size}").model))
-            counts.append(sum(parameter.numel() for parameter in model.parameters()))
-        assert counts == sorted(set(counts))
+@pytest.mark.parametrize("family", ["conv", "spectral"])
+def test_sizes_of_a_family_are_in_order(family: str, composed: Callable[..., DictConfig]) -> None:
+    counts = []
+    for size in ("tiny", "small", "base"):
+        with torch.device("meta"):
+            model = build_model(plain(composed(f"model={family}/{size}").model))
+        counts.append(sum(parameter.numel() for parameter in model.parameters()))
+    assert counts == sorted(set(counts))
 
 
 @options_of("loss")
@@ -210,12 +197,12 @@ def test_every_term_of_the_default_loss_can_be_weighted(composed: Callable[..., 
 def test_data_builds(option: str, composed: Callable[..., DictConfig]) -> None:
     data = instantiate(composed(f"data={option}").data)
     assert isinstance(data, AudioDataModule)
-    assert (data.sample_rate, data.channels) == (16000, 1)
+    assert (data.settings.sample_rate, data.settings.channels) == (16000, 1)
 
 
 def test_data_follows_the_model(composed: Callable[..., DictConfig]) -> None:
     data = instantiate(composed("model.sample_rate=24000", "model.encoder.channels=2", "seed=7").data)
-    assert (data.sample_rate, data.channels, data.seed) == (24000, 2, 7)
+    assert (data.settings.sample_rate, data.settings.channels, data.settings.seed) == (24000, 2, 7)
     model = build_model(plain(composed("model.encoder.channels=2").model))
     assert model.channels == 2
 
@@ -245,8 +232,6 @@ def test_trainer_builds(option: str, composed: Callable[..., DictConfig]) -> Non
     [
         ("cpu", 1, 1, None),
         ("cpu", 1, 2, True),  # one process on each of two machines
-        ("cpu", 2, 1, True),
-        ("ddp", "auto", 1, True),
         ("ddp", 1, 1, True),  # one process, whose gradients go through DDP all the same
         ("cpu +trainer.strategy=ddp_find_unused_parameters_false", 2, 2, False),  # somebody's own choice
     ],
@@ -292,25 +277,21 @@ def test_debugging_lies_apart_from_real_runs(option: str, composed: Callable[...
 
 
 FRONT_ENDS = {
-    "spectral at 24 kHz": (["model.sample_rate=24000", "model.encoder.hop_length=480"], 24000, 50),
     "spectral at 44.1 kHz": (["model.sample_rate=44100", "model.encoder.hop_length=441"], 44100, 100),
-    "spectral at 48 kHz": (["model.sample_rate=48000", "model.encoder.hop_length=960"], 48000, 50),
     "spectral, STFT": (["model.encoder.front=stft", "model.decoder.head=istft"], 16000, 50),
     "spectral, lapped": (["model.encoder.front=lapped", "model.decoder.head=lapped"], 16000, 50),
     "spectral, causal": (["model.encoder.causal=true"], 16000, 50),
-    "conv at 24 kHz": (["model=conv/tiny", "model.sample_rate=24000"], 24000, 75),
     "conv at 44.1 kHz": (["model=conv/tiny", "model.sample_rate=44100", "model.encoder.strides=[3,3,7,7]"], 44100, 100),
     "conv at 48 kHz": (["model=conv/tiny", "model.sample_rate=48000", "model.encoder.strides=[4,5,6,8]"], 48000, 50),
     "conv, Snake": (["model=conv/tiny", "model.encoder.activation=snake", "model.encoder.norm=weight"], 16000, 50),
-    "conv, causal": (["model=conv/tiny", "model.encoder.causal=true"], 16000, 50),
 }
 
 
-@pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize(("overrides", "sample_rate", "frame_rate_hz"), FRONT_ENDS.values(), ids=FRONT_ENDS)
 def test_models_at_other_rates_mono_and_stereo(
-    composed: Callable[..., DictConfig], overrides: list[str], sample_rate: int, frame_rate_hz: float, channels: int
+    composed: Callable[..., DictConfig], overrides: list[str], sample_rate: int, frame_rate_hz: float
 ) -> None:
+    channels = 1 + (frame_rate_hz == 100)
     model = build_model(plain(composed(f"model.encoder.channels={channels}", *overrides).model))
     assert (model.sample_rate, model.channels) == (sample_rate, channels)
     assert model.frame_rate_hz == pytest.approx(frame_rate_hz)

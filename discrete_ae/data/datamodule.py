@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.accelerators import CPUAccelerator
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from torch import Tensor
 
 from discrete_ae.data.crops import Augmentation, TrainingCrops, ValidationSegments, folder_weights
@@ -31,6 +31,10 @@ def _within(least: float, most: float) -> AfterValidator:
         return pair
 
     return AfterValidator(check)
+
+
+# Hydra's lists are sequences of another type.
+Pair = Annotated[list[float], BeforeValidator(lambda pair: list(pair) if isinstance(pair, Sequence) else pair)]
 
 
 class DataSettings(Record):
@@ -64,7 +68,7 @@ class DataSettings(Record):
     """Whether a file that cannot be used ends the run instead of being skipped and named."""
     balance: Literal["duration", "folder"] = "duration"
     """What is trained on equally often: every second, or every folder right below `root`, as `folder_weights`."""
-    speed: Annotated[list[float], _within(0.5, 2)] | None = None
+    speed: Annotated[Pair, _within(0.5, 2)] | None = None
     """Lowest and highest random speed of a crop, as `Augmentation`; None for no change."""
     mix: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Probability that a second crop is added to a crop."""
@@ -72,7 +76,7 @@ class DataSettings(Record):
     """Greatest random gain of a band, up or down, as `equalize`; None for no equalizer."""
     loudness_lufs: Annotated[float, Field(ge=-70, le=0)] | None = None
     """To which every crop, segment and clip is brought, as `bring_to_loudness`; None leaves them as recorded."""
-    gain_db: Annotated[list[float], _within(-100, 100)] | None = None
+    gain_db: Annotated[Pair, _within(-100, 100)] | None = None
     """Lowest and highest random gain of a crop, as `Augmentation`; None for none."""
     flip_polarity: bool = False
     """Whether half of the crops are multiplied by -1."""
