@@ -1,121 +1,91 @@
-"""How small codes get and how fast: the codings of a `.daec` file on codes of a synthetic source.
+"""How small codes get: the codings of a `.daec` file on codes of recordings that neither model has seen.
 
-    python benchmarks/entropy_coding.py                              # about half a minute on one core
+    python benchmarks/entropy_coding.py CORPUS/train CORPUS/test NAME=CHECKPOINT...    # some minutes a checkpoint
 
-The source is a Markov chain of 8 codebooks of 256 at 50 frames per second: a code repeats that of the frame before in
-3 of 10 frames, and otherwise lies a little above 3 times that of the codebook before. The model is fitted on 10
-minutes, the files are of other seeds. Writes benchmarks/results/entropy_coding.md.
+CORPUS is that of benchmarks/corpus.py, and the checkpoints are of models that were trained on it. The entropy model is
+fitted to 200 seconds of the training folder, as a training run does it, and to all of it. Bytes are those of the
+payloads of all files of the test folder; a file has some 260 bytes beside. Writes benchmarks/results/entropy_coding.md.
 """
 
 import argparse
-import time
-import tracemalloc
-import zlib
+from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from _common import machine, publish, table, versions
 
+import discrete_ae
+from discrete_ae.codec import encode_files
+from discrete_ae.codes import CodeFile
 from discrete_ae.codes.entropy import BITS, PREDICTORS, RADIX, EntropyModel
+from discrete_ae.data import find_audio
 
-SIZES = (256,) * 8
-FRAME_RATE_HZ = 50
-Codes = npt.NDArray[np.uint8]
-
-
-def source(streams: int, frames: int, seed: int) -> Codes:
-    """(S, K, T)"""
-    random = np.random.default_rng(seed)
-    codes = np.zeros((streams, len(SIZES), frames), np.uint8)
-    repeats = random.random(codes.shape) < 0.3
-    ahead = random.geometric(0.05, codes.shape).astype(np.uint8)
-    for t in range(1, frames):
-        for k in range(len(SIZES)):
-            below = 3 * codes[:, k - 1, t] if k else np.zeros(streams, np.uint8)
-            codes[:, k, t] = np.where(repeats[:, k, t], codes[:, k, t - 1], below + ahead[:, k, t])
-    return codes
+FIT_SECONDS = (200.0, float("inf"))
 
 
-def sizes_row(name: str, codes: Codes, model: EntropyModel) -> list[str]:
-    """Bytes of the codings side by side."""
-    streams, _, frames = codes.shape
-    found = [packing.num_bytes(streams, frames, SIZES) for packing in (BITS, RADIX)]
-    found += [len(model.encode(codes, predictor)) for predictor in PREDICTORS]
-    found.append(len(zlib.compress(codes.tobytes(), 9)))
-    return [name, *(f"{size:,}" for size in found), f"{1 - found[3] / found[0]:.1%}"]
+def encoded(model: discrete_ae.DiscreteAutoencoder, folder: Path) -> list[CodeFile]:
+    """Codes of all recordings of a folder."""
+    results = encode_files(model, [file.path for file in find_audio(folder).files])
+    return [result.code_file for result in results if result.code_file is not None]
 
 
-def speed_rows(codes: Codes, model: EntropyModel) -> list[list[str]]:
-    """Seconds and bytes against the cross entropy, for each way."""
-    streams, _, frames = codes.shape
+def at_random(files: list[CodeFile], most_s: float) -> list[CodeFile]:
+    """Recordings drawn until they have so many seconds."""
+    found, seconds = [], 0.0
+    for i in np.random.default_rng(0).permutation(len(files)):
+        if seconds >= most_s:
+            break
+        found.append(files[i])
+        seconds += files[i].duration_s
+    return found
+
+
+def rows_of(name: str, checkpoint: str, train: Path, test: Path) -> list[list[str]]:
+    """A row for each fit of an entropy model to a checkpoint's codes."""
+    model = discrete_ae.load(checkpoint)
+    sizes = tuple(model.quantizer.codebook_sizes)
+    seen, files = encoded(model, train), encoded(model, test)
+    shapes = [(len(file.codes), file.codes.shape[2], sizes) for file in files]
+    packed = min(sum(packing.num_bytes(*shape) for shape in shapes) for packing in (BITS, RADIX))
     rows = []
-    for predictor in PREDICTORS:
-        start = time.perf_counter()
-        payload = model.encode(codes, predictor)
-        encoded = time.perf_counter()
-        decoded = model.decode(payload, streams, frames, predictor)
-        seconds = (encoded - start, time.perf_counter() - encoded)
-        assert np.array_equal(decoded, codes)
-        ideal = model.cross_entropy_bits(codes, predictor) / 8
-        rows.append(
-            [predictor, f"{len(payload):,}", f"{len(payload) / ideal - 1:+.4%}", *(f"{took:.2f}" for took in seconds)]
+    for most_s in FIT_SECONDS:
+        fit = at_random(seen, most_s)
+        entropy_model = EntropyModel.fit([file.codes for file in fit], sizes)
+        order0, context = (
+            sum(len(entropy_model.encode(file.codes, predictor)) for file in files) for predictor in PREDICTORS
         )
-    for name, packing in (("packed", BITS), ("radix", RADIX)):
-        start = time.perf_counter()
-        payload = packing.pack(codes, SIZES)
-        encoded = time.perf_counter()
-        assert np.array_equal(packing.unpack(payload, streams, frames, SIZES), codes)
-        seconds = (encoded - start, time.perf_counter() - encoded)
-        rows.append([name, f"{len(payload):,}", "", *(f"{took:.2f}" for took in seconds)])
+        rows.append(
+            [
+                f"{name}: {len(sizes)} codebooks of {max(sizes)}, {model.frame_rate_hz:g} Hz",
+                f"{sum(file.duration_s for file in fit):.0f} s",
+                *(f"{count:,}" for count in (packed, order0, context)),
+                f"{1 - order0 / packed:.1%}",
+                f"{1 - context / order0:.1%}",
+            ]
+        )
     return rows
 
 
-def peak_bytes(codes: Codes, model: EntropyModel) -> tuple[int, int]:
-    """Most memory of numpy's while encoding with context, and decoding."""
-    tracemalloc.start()
-    payload = model.encode(codes, "context")
-    encoding = tracemalloc.get_traced_memory()[1]
-    tracemalloc.reset_peak()
-    model.decode(payload, codes.shape[0], codes.shape[2], "context")
-    decoding = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    return encoding, decoding
-
-
 def main() -> None:
-    """Measure and write the tables."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    fit = [source(1, 60 * FRAME_RATE_HZ, seed) for seed in range(10)]
-    start = time.perf_counter()
-    model = EntropyModel.fit(fit, SIZES)
-    fitted = time.perf_counter() - start
-    kept = sum(array.nbytes for array in model.to_arrays().values())
-    long = source(2, 3 * 3600 * FRAME_RATE_HZ, 100)
-    speeds = speed_rows(long, model)
-    peaks = peak_bytes(long, model)
-    lengths = {"1 s, mono": (1, 1), "10 s, mono": (1, 10), "10 min, stereo": (2, 600)}
-    rows = [
-        sizes_row(name, source(streams, duration * FRAME_RATE_HZ, 200), model)
-        for name, (streams, duration) in lengths.items()
-    ]
-    rows.append(sizes_row("3 h, stereo", long, model))
+    """Measure and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("train", type=Path)
+    parser.add_argument("test", type=Path)
+    parser.add_argument("checkpoints", nargs="+", metavar="NAME=CHECKPOINT")
+    given = parser.parse_args()
+    rows = [row for named in given.checkpoints for row in rows_of(*named.split("=", 1), given.train, given.test)]
+    test = find_audio(given.test).files
+    names = " ".join(f"{named.partition('=')[0]}=CHECKPOINT" for named in given.checkpoints)
+    columns = ("model", "fitted to", "packed", "order0", "context")
+    savings = ("order0 saves of packed", "context saves of order0")
     lines = [
         "# Entropy coding of codes",
         "",
-        f"`python benchmarks/entropy_coding.py`; {machine('cpu', 1)}, {versions('numpy', 'constriction')}.",
+        f"`python benchmarks/entropy_coding.py CORPUS/train CORPUS/test {names}`; {machine('cpu', 1)}, "
+        f"{versions('numpy', 'constriction')}.",
         "",
-        "Codes of a synthetic Markov source, 8 codebooks of 256 at 50 frames per second. "
-        f"Fitting the model on 10 minutes took {fitted:.2f} s; its arrays are {kept / 1e6:.1f} MB.",
+        f"Bytes of the payloads of {len(test)} recordings, {sum(file.duration_s for file in test):.0f} s.",
         "",
-        "## Bytes of the payload",
-        "",
-        *table(("file", "packed", "radix", *PREDICTORS, "deflate", "saved by context"), rows),
-        "## A stereo file of 3 hours",
-        "",
-        *table(("coding", "bytes", "beyond the cross entropy", "encode, s", "decode, s"), speeds),
-        f"Most memory that numpy held with context, beside the {long.nbytes / 1e6:.1f} MB of codes: "
-        f"{peaks[0] / 1e6:.0f} MB to encode, {peaks[1] / 1e6:.0f} MB to decode.",
-        "",
+        *table((*columns, *savings), rows),
     ]
     publish(lines, "entropy_coding")
 

@@ -24,8 +24,7 @@ from discrete_ae.quantizers import Quantizer
 from discrete_ae.rounding import Rounding
 from discrete_ae.saving.bundle import read_bundle
 from discrete_ae.saving.checkpoint import check_resumable, read_checkpoint
-from discrete_ae.saving.claims import check_claims
-from discrete_ae.saving.saved import SavedModel, model_hash
+from discrete_ae.saving.saved import SavedModel, check_claims, model_hash
 from discrete_ae.schedules import Schedule, write_scheduled_numbers
 
 if TYPE_CHECKING:

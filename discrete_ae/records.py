@@ -71,5 +71,6 @@ def _line(error: ValidationError) -> str:
     """The first fault, in at most some 200 characters, since names of fields may be anyone's text."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ".".join(map(str, first["loc"]))
-    said = f"{place}: {first['msg']}" if place else first["msg"]
+    message = first["msg"].removeprefix("Value error, ")  # of our own validators
+    said = f"{place}: {message}" if place else message
     return " ".join(said.split())[:200]

@@ -55,13 +55,14 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
 }
 # The formats know no model.
 TORCHLESS = (
-    "codes/container.py",
-    "codes/code_file.py",
     "codes/arrays.py",
-    "codes/npz.py",
-    "codes/npy.py",
-    "codes/header.py",
+    "codes/code_file.py",
+    "codes/container.py",
     "codes/daec.py",
+    "codes/numpy_files.py",
+    "codes/entry.py",
+    "codes/manifest.py",
+    "codes/shards.py",
     "codes/entropy/",
 )
 

@@ -1,7 +1,6 @@
 """`discrete-ae info`: what a model or a file of codes is, in a table."""
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -11,11 +10,7 @@ from discrete_ae.errors import DataError, UsageError
 from discrete_ae.paths import Kind, kind_of
 
 if TYPE_CHECKING:
-    from discrete_ae.codes import CodeFile, DaecHeader
     from discrete_ae.model import DiscreteAutoencoder
-    from discrete_ae.model.summary import ModelSummary
-
-Rows = list[tuple[str, str]]
 
 
 def info(
@@ -43,6 +38,7 @@ def info(
     from rich.console import Console
     from rich.table import Table
 
+    from discrete_ae.codes.summary import describe_codes, holds_codes
     from discrete_ae.model.summary import summarize
 
     given = what or []
@@ -52,20 +48,12 @@ def info(
             f"{files[0]}: expected one file, or settings such as model=conv/base, got {len(given)} arguments"
         )
     costs = None
-    is_folder = bool(files) and kind_of(files[0]) is Kind.FOLDER
-    suffix = Path(files[0]).suffix.lower() if files and not is_folder else ""
-    if suffix == ".npz":
-        rows = _of_codes(_read_codes(files[0]))
-    elif suffix == ".npy":
-        rows = _of_bare_codes(files[0])
-    elif is_folder and _holds_codes(Path(files[0])):
-        rows = _of_folder(Path(files[0]))
-    elif suffix == ".daec":
-        rows = _of_daec(Path(files[0]))
+    if files and holds_codes(Path(files[0])):
+        rows = describe_codes(Path(files[0]))
     else:
         model = _load(files[0]) if files else model_of(given)
         summary = summarize(model)
-        rows, costs = _of_model(summary), _costs(summary)
+        rows, costs = summary.rows(), summary.cost_rows()
         if model.entropy_model is not None:
             rows.append(("entropy model", model.entropy_model.fingerprint))
 
@@ -116,122 +104,3 @@ def _load(name: str) -> "DiscreteAutoencoder":
             "model=conv/base"
         )
     return load(name)
-
-
-def _read_codes(name: str) -> "CodeFile":
-    from discrete_ae.codes import read_npz
-
-    return read_npz(name)
-
-
-def _of_model(summary: "ModelSummary") -> Rows:
-    has_codes = bool(summary.codebook_sizes)
-    rows = [
-        ("sample rate", f"{summary.sample_rate} Hz"),
-        ("channels", str(summary.channels)),
-        ("hop", f"{summary.hop_length} samples"),
-        ("frame rate", f"{summary.frame_rate_hz:g} Hz"),
-        ("codebooks", _codebooks(summary.codebook_sizes)),
-        ("bits per frame", f"{summary.bits_per_frame:g}" if has_codes else "no limit"),
-        ("nominal bitrate", f"{summary.bitrate_bps / 1000:.3g} kbps" if has_codes else "no limit"),
-        ("receptive field", f"{1000 * summary.receptive_field_s:.1f} ms"),
-        ("look-ahead", f"{1000 * summary.look_ahead_s:.1f} ms"),
-    ]
-    return rows + ([("model hash", summary.model_hash)] if summary.model_hash else [])
-
-
-def _costs(summary: "ModelSummary") -> list[tuple[str, str, str]]:
-    return [
-        (cost.part, f"{cost.parameters:,}", f"{cost.macs_per_second / 1e6:,.1f} M")
-        for cost in (*summary.costs, summary.total)
-    ]
-
-
-def _of_codes(file: "CodeFile") -> Rows:
-    return [
-        *_of_recording(file, file.codes.shape[0], file.codes.shape[2]),
-        ("model hash", file.model_hash),
-    ]
-
-
-def _of_bare_codes(name: str) -> Rows:
-    from discrete_ae.codes import read_npy
-
-    codes = read_npy(name)
-    streams, codebooks, frames = codes.shape
-    return [
-        ("streams", str(streams)),
-        ("frames", str(frames)),
-        ("codebooks", str(codebooks)),
-        ("range", f"{codes.min()} to {codes.max()}, as {codes.dtype}"),
-        ("model", "a .npy file names none, nor a sample rate"),
-    ]
-
-
-def _holds_codes(folder: Path) -> bool:
-    from discrete_ae.codes.manifest import MANIFEST_NAME
-
-    return kind_of(folder / MANIFEST_NAME) is Kind.FILE
-
-
-def _of_folder(folder: Path) -> Rows:
-    from discrete_ae.cli.batch import amount
-    from discrete_ae.codes.manifest import read_manifest
-
-    entries = read_manifest(folder)
-    if not entries:
-        raise DataError(f"{folder}: its manifest is empty; encode a folder of recordings first")
-    duration_s, size = sum(entry.duration_s for entry in entries), sum(entry.bytes for entry in entries)
-    return [
-        ("files of codes", f"{len(entries):,}"),
-        ("recordings", amount(duration_s)),
-        ("streams", _alternatives(str(entry.streams) for entry in entries)),
-        ("frames", f"{sum(entry.streams * entry.frames for entry in entries):,} in all streams"),
-        ("codebooks", _alternatives(_codebooks(entry.codebook_sizes) for entry in entries)),
-        ("bytes", f"{size:,}"),
-        ("measured bitrate", f"{8 * size / duration_s / 1000:.3g} kbps with the files' headers"),
-        ("model hash", _alternatives(entry.model_hash for entry in entries)),
-    ]
-
-
-def _alternatives(values: Iterable[str]) -> str:
-    """What all have, or the first few of what they have."""
-    found = list(dict.fromkeys(values))
-    return " or ".join(found[:4]) + (f", and {len(found) - 4} more" if len(found) > 4 else "")
-
-
-def _of_daec(path: Path) -> Rows:
-    from discrete_ae.codes import read_daec_header
-
-    header = read_daec_header(path)
-    duration_s, size = header.num_samples / header.sample_rate, path.stat().st_size
-    payload_kbps, file_kbps = (8 * count / duration_s / 1000 for count in (header.payload_bytes, size))
-    return [
-        *_of_recording(header, header.num_streams, header.num_frames),
-        ("coding", f"{header.coding}, {header.payload_bytes} bytes in a file of {size}"),
-        ("measured bitrate", f"{payload_kbps:.3g} kbps, {file_kbps:.3g} kbps with the file's header"),
-        *([("entropy model", header.entropy_model)] if header.entropy_model else []),
-        ("model hash", header.model_hash),
-    ]
-
-
-def _of_recording(file: "CodeFile | DaecHeader", streams: int, frames: int) -> Rows:
-    duration_s = file.num_samples / file.sample_rate
-    bits_per_frame = streams * sum(math.log2(size) for size in file.codebook_sizes)
-    return [
-        ("recording", f"{duration_s:.3f} s, {file.num_samples} samples at {file.sample_rate} Hz"),
-        ("coded at", f"{file.model_sample_rate} Hz"),
-        ("streams", str(streams)),
-        ("frames", str(frames)),
-        ("codebooks", _codebooks(file.codebook_sizes)),
-        ("bits per frame", f"{bits_per_frame:g}"),
-        ("nominal bitrate", f"{bits_per_frame * frames / duration_s / 1000:.3g} kbps"),
-    ]
-
-
-def _codebooks(sizes: Sequence[int]) -> str:
-    if not sizes:
-        return "none: latents are not quantized"
-    if len(set(sizes)) == 1:
-        return f"{len(sizes)} of {sizes[0]} entries"
-    return f"{len(sizes)} of {', '.join(map(str, sizes))} entries"

@@ -6,44 +6,31 @@ Names are imported when they are first used: the formats need numpy and the rang
 from importlib import import_module
 from typing import Any
 
-_EXPORTS = {
-    "CodesDataset": "discrete_ae.codes.dataset",
-    "read_manifest": "discrete_ae.codes.manifest",
-    "write_memory_map": "discrete_ae.codes.shards",
-    "write_tar_shards": "discrete_ae.codes.shards",
-    "CodeFile": "discrete_ae.codes.container",
-    "read_npz": "discrete_ae.codes.container",
-    "write_npz": "discrete_ae.codes.container",
-    "read_codes": "discrete_ae.codes.container",
-    "read_daec": "discrete_ae.codes.container",
-    "read_daec_header": "discrete_ae.codes.container",
-    "read_npy": "discrete_ae.codes.container",
-    "write_codes": "discrete_ae.codes.container",
-    "write_daec": "discrete_ae.codes.container",
-    "write_npy": "discrete_ae.codes.container",
-    "DaecHeader": "discrete_ae.codes.container",
+_MODULES = {
+    "container": (
+        "CodeFile",
+        "DaecHeader",
+        "read_codes",
+        "read_daec",
+        "read_daec_header",
+        "read_npy",
+        "read_npz",
+        "write_codes",
+        "write_daec",
+        "write_npy",
+        "write_npz",
+    ),
+    "dataset": ("CodesDataset",),
+    "entropy": ("EntropyModel",),
+    "manifest": ("read_manifest",),
+    "shards": ("write_memory_map", "write_tar_shards"),
 }
 
-__all__ = [
-    "CodeFile",
-    "CodesDataset",
-    "DaecHeader",
-    "read_codes",
-    "read_daec",
-    "read_daec_header",
-    "read_manifest",
-    "read_npy",
-    "read_npz",
-    "write_codes",
-    "write_daec",
-    "write_memory_map",
-    "write_npy",
-    "write_npz",
-    "write_tar_shards",
-]
+__all__ = sorted(name for names in _MODULES.values() for name in names)
 
 
 def __getattr__(name: str) -> Any:
-    if name in _EXPORTS:
-        return getattr(import_module(_EXPORTS[name]), name)
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

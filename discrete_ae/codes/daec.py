@@ -1,9 +1,9 @@
-"""The `.daec` file of codes: as small as it gets, and checked to the last bit.
+"""The `.daec` file of codes: as small as it gets, and checked to the last bit. No torch here.
 
     4 bytes   magic, "DAEC"
     1 byte    version, 1
     4 bytes   length of the header, little-endian
-    header    compact JSON in UTF-8, the fields of `DaecHeader`
+    header    compact JSON in UTF-8, the fields of `DaecHeader` by the names in `KEYS`
     payload   the codes in one of four codings
     4 bytes   CRC-32 of all bytes before, little-endian
 
@@ -12,16 +12,17 @@
 (codes/entropy/model.py), whose fingerprint is in the header.
 """
 
+import itertools
+import json
 import struct
 import zlib
-from pathlib import Path
-from typing import BinaryIO
+from typing import Annotated, Any, Literal, Self
 
-from discrete_ae.codes.arrays import read_content
-from discrete_ae.codes.code_file import CodeFile, Codes
-from discrete_ae.codes.entropy import BITS, PREDICTORS, RADIX, EntropyModel
-from discrete_ae.codes.entropy.arrays import MAX_CODEBOOKS
-from discrete_ae.codes.header import ENTROPY_CODINGS, DaecHeader
+from pydantic import Field, model_validator
+
+from discrete_ae.codes.arrays import Codes
+from discrete_ae.codes.code_file import CodebookSizes, CodeFile, FileInfo, parse_object
+from discrete_ae.codes.entropy import BITS, MAX_CODEBOOKS, PREDICTORS, RADIX, EntropyModel
 from discrete_ae.errors import DataError
 
 MAGIC = b"DAEC"
@@ -29,14 +30,77 @@ VERSION = 1
 
 FRONT = struct.Struct("<4sBI")
 CRC = struct.Struct("<I")
-_PACKINGS = {"packed": BITS, "radix": RADIX}
+PACKINGS = {"packed": BITS, "radix": RADIX}
+
+KEYS = {
+    "model": "model_hash",
+    "quantizer": "quantizer",
+    "coding": "coding",
+    "entropy_model": "entropy_model",
+    "sample_rate": "sample_rate",
+    "model_sample_rate": "model_sample_rate",
+    "samples": "num_samples",
+    "streams": "streams",
+    "frames": "frames",
+    "payload": "payload_bytes",
+    "codebooks": "codebook_sizes",
+    "gain_db": "gain_db",
+}
+"""Names in the file, in its order, of the fields of `DaecHeader`. Codebooks are [size, how often it comes] there."""
 
 
-def write_daec(file: CodeFile, target: str | Path | BinaryIO, entropy_model: EntropyModel | None = None) -> None:
-    """Write `file` to a path or a binary stream, in whichever coding is smallest.
+class DaecHeader(FileInfo):
+    """What a `.daec` file says of its codes."""
+
+    codebook_sizes: Annotated[CodebookSizes, Field(max_length=MAX_CODEBOOKS)]
+    coding: Literal["packed", "radix", "order0", "context"]
+    entropy_model: Annotated[str, Field(pattern="^([0-9a-f]{16})?$")] = ""
+    """Fingerprint of the entropy model that the payload was coded with, empty where none was."""
+    payload_bytes: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.coding in PREDICTORS) != bool(self.entropy_model):
+            raise ValueError(f"entropy_model: got {self.entropy_model!r} with coding {self.coding}")
+        self.check_room(self.payload_bytes + 8)  # a range coder holds back up to 8 bytes
+        return self
+
+    def to_json(self) -> bytes:
+        """Return compact JSON in UTF-8; fields that have their defaults are left out."""
+        said = {key: getattr(self, name) for key, name in KEYS.items()}
+        said["codebooks"] = [[size, len(list(run))] for size, run in itertools.groupby(self.codebook_sizes)]
+        said = {key: value for key, value in said.items() if value not in ("", 0.0)}
+        return json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> "DaecHeader":
+        """Return the header in what `to_json` returned.
+
+        Raises:
+            ValueError: it is none, or its fields do not fit one another.
+        """
+        said = parse_object(content)
+        if unknown := set(said) - set(KEYS):
+            raise ValueError(f"its header has the unknown entry {min(unknown)[:80]!r}")
+        fields = {KEYS[key]: value for key, value in said.items()}
+        return cls.of({**fields, "codebook_sizes": _sizes_of(said.get("codebooks"))})
+
+
+def daec_bytes(file: CodeFile, entropy_model: EntropyModel | None = None) -> bytes:
+    """Return the content of a `.daec` file of codes, in whichever coding is smallest; errors as `smallest_coding`."""
+    coding, payload = smallest_coding(file, entropy_model)
+    said = file.info.model_dump() | {"coding": coding, "payload_bytes": len(payload)}
+    if entropy_model and coding in PREDICTORS:
+        said["entropy_model"] = entropy_model.fingerprint
+    header = DaecHeader.of(said).to_json()
+    content = FRONT.pack(MAGIC, VERSION, len(header)) + header + payload
+    return content + CRC.pack(zlib.crc32(content))
+
+
+def smallest_coding(file: CodeFile, entropy_model: EntropyModel | None) -> tuple[str, bytes]:
+    """Return the name of the coding that makes the smallest payload, and the payload.
 
     Raises:
-        OSError: if the target cannot be written.
         DataError: there are more codebooks than the format allows.
         ValueError: the entropy model is one of other codebooks.
     """
@@ -44,130 +108,76 @@ def write_daec(file: CodeFile, target: str | Path | BinaryIO, entropy_model: Ent
         raise DataError(
             f"{len(file.codebook_sizes)} codebooks, a .daec file has at most {MAX_CODEBOOKS}; write .npz instead"
         )
-    coding, payload = _smallest(file, entropy_model)
-    header = DaecHeader(
-        model_hash=file.model_hash,
-        quantizer=file.quantizer,
-        sample_rate=file.sample_rate,
-        model_sample_rate=file.model_sample_rate,
-        num_samples=file.num_samples,
-        num_streams=file.codes.shape[0],
-        num_frames=file.codes.shape[2],
-        codebook_sizes=file.codebook_sizes,
-        gain_db=file.gain_db,
-        coding=coding,
-        entropy_model=entropy_model.fingerprint if entropy_model and coding in ENTROPY_CODINGS else "",
-        payload_bytes=len(payload),
-    ).to_json()
-    content = FRONT.pack(MAGIC, VERSION, len(header)) + header + payload
-    content += CRC.pack(zlib.crc32(content))
-    if isinstance(target, str | Path):
-        Path(target).write_bytes(content)
-    else:
-        target.write(content)
-
-
-def read_daec(path: str | Path, entropy_model: EntropyModel | None = None) -> CodeFile:
-    """Read what `write_daec` wrote, and check it; an entropy-coded file needs the model it was written with.
-
-    Raises:
-        DataError: the file is missing, damaged, not a `.daec` file, or entropy-coded with another model.
-    """
-    return parse_daec(read_content(path), path, entropy_model)
-
-
-def read_daec_header(path: str | Path) -> DaecHeader:
-    """What the file says of its codes; its checksum is held against all of it, the codes are not decoded.
-
-    Raises:
-        DataError: the file is missing, damaged, or not a `.daec` file.
-    """
-    header, _ = _parse_front(read_content(path), path)
-    return header
-
-
-def parse_daec(content: bytes, path: str | Path, entropy_model: EntropyModel | None = None) -> CodeFile:
-    """As `read_daec`, of content that was read from `path`."""
-    header, payload = _parse_front(content, path)
-    if header.coding in ENTROPY_CODINGS and (not entropy_model or entropy_model.fingerprint != header.entropy_model):
-        raise DataError(
-            f"{path}: needs the entropy model {header.entropy_model} of the model {header.model_hash[:12]}; "
-            "give the checkpoint that made it"
-        )
-    try:
-        return CodeFile(
-            codes=_decode(header, payload, entropy_model),
-            sample_rate=header.sample_rate,
-            num_samples=header.num_samples,
-            model_sample_rate=header.model_sample_rate,
-            codebook_sizes=header.codebook_sizes,
-            model_hash=header.model_hash,
-            gain_db=header.gain_db,
-            quantizer=header.quantizer,
-        )
-    except ValueError as error:
-        raise _invalid(path, error) from error
-
-
-def _smallest(file: CodeFile, entropy_model: EntropyModel | None) -> tuple[str, bytes]:
     streams, _, frames = file.codes.shape
     # The size of a packing is known before: the one that is not taken is not made.
-    coding = min(_PACKINGS, key=lambda name: _PACKINGS[name].num_bytes(streams, frames, file.codebook_sizes))
-    found = {coding: _PACKINGS[coding].pack(file.codes, file.codebook_sizes)}
+    coding = min(PACKINGS, key=lambda name: PACKINGS[name].num_bytes(streams, frames, file.codebook_sizes))
+    found = {coding: PACKINGS[coding].pack(file.codes, file.codebook_sizes)}
     if entropy_model is not None:
-        _check_codebooks(file.codebook_sizes, entropy_model)
+        entropy_model.check_codebooks(file.codebook_sizes)
         if entropy_model.available:
             found |= {predictor: entropy_model.encode(file.codes, predictor) for predictor in PREDICTORS}
     return min(found.items(), key=lambda item: len(item[1]))
 
 
-def _decode(header: DaecHeader, payload: bytes, entropy_model: EntropyModel | None) -> Codes:
-    if header.coding in _PACKINGS:
-        return _PACKINGS[header.coding].unpack(payload, header.num_streams, header.num_frames, header.codebook_sizes)
-    assert entropy_model is not None
-    _check_codebooks(header.codebook_sizes, entropy_model)
-    predictor = next(name for name in PREDICTORS if name == header.coding)
-    return entropy_model.decode(
-        payload, header.num_streams, header.num_frames, predictor, num_codebooks=len(header.codebook_sizes)
-    )
+def parse_daec(content: bytes, entropy_model: EntropyModel | None = None) -> CodeFile:
+    """Read and check what `daec_bytes` returned; entropy-coded content needs the model that it was coded with.
 
-
-def _check_codebooks(codebook_sizes: tuple[int, ...], entropy_model: EntropyModel) -> None:
-    if codebook_sizes != entropy_model.codebook_sizes[: len(codebook_sizes)]:
-        raise ValueError(
-            f"entropy model: expected one of codebooks of {_shown(codebook_sizes)} entries, "
-            f"got one of {_shown(entropy_model.codebook_sizes)}"
+    Raises:
+        DataError: it is damaged, no `.daec` file, or entropy-coded with another model.
+    """
+    header, payload = parse_front(content)
+    if header.coding in PREDICTORS and (not entropy_model or entropy_model.fingerprint != header.entropy_model):
+        raise DataError(
+            f"needs the entropy model {header.entropy_model} of the model {header.model_hash[:12]}; give the "
+            "checkpoint that made it, or in Python entropy_model=discrete_ae.load(CHECKPOINT).entropy_model"
         )
-
-
-def _shown(sizes: tuple[int, ...]) -> str:
-    return ", ".join(map(str, sizes[:16])) + (", …" if len(sizes) > 16 else "")
-
-
-def _parse_front(content: bytes, path: str | Path) -> tuple[DaecHeader, bytes]:
-    """The checked header, and the payload."""
-    if not content.startswith(MAGIC):
-        raise DataError(f"{path}: damaged, or not a .daec file; give one that discrete-ae encode wrote")
-    if len(content) < FRONT.size + CRC.size:
-        raise _damaged(path)
-    _, version, header_bytes = FRONT.unpack_from(content)
-    body = len(content) - CRC.size
-    intact = CRC.unpack_from(content, body)[0] == zlib.crc32(memoryview(content)[:body])
-    if intact and version != VERSION:
-        raise DataError(f"{path}: has format version {version}, this program reads {VERSION}; update discrete-ae")
-    start = FRONT.size + header_bytes
-    if not intact or start > body:
-        raise _damaged(path)
     try:
-        header = DaecHeader.from_json(content[FRONT.size : start], body - start)
+        return CodeFile.of(_decode(header, payload, entropy_model), header.model_dump())
     except ValueError as error:
-        raise _invalid(path, error) from error
+        raise DataError(f"not a valid file of codes: {error}; encode the recording again") from error
+
+
+def parse_front(content: bytes) -> tuple[DaecHeader, bytes]:
+    """Return the header of a `.daec` file, and the payload; its checksum is held against all of it.
+
+    Raises:
+        DataError: it is damaged, or no `.daec` file.
+    """
+    if not content.startswith(MAGIC):
+        raise DataError("damaged, or not a .daec file; give one that discrete-ae encode wrote")
+    damaged = DataError("damaged, or cut off; copy it again, or encode the recording again")
+    body = len(content) - CRC.size
+    if body < FRONT.size:
+        raise damaged
+    _, version, header_bytes = FRONT.unpack_from(content)
+    start = FRONT.size + header_bytes
+    if CRC.unpack_from(content, body)[0] != zlib.crc32(memoryview(content)[:body]):
+        raise damaged
+    if version != VERSION:
+        raise DataError(f"has format version {version}, this program reads {VERSION}; update discrete-ae")
+    try:
+        header = DaecHeader.from_json(content[FRONT.size : start])
+        if header.payload_bytes != body - start:
+            raise ValueError(f"{body - start} bytes of payload, where its header says {header.payload_bytes}")
+    except ValueError as error:
+        raise DataError(f"not a valid file of codes: {error}; encode the recording again") from error
     return header, content[start:body]
 
 
-def _damaged(path: str | Path) -> DataError:
-    return DataError(f"{path}: damaged, or cut off; copy it again, or encode the recording again")
+def _decode(header: DaecHeader, payload: bytes, entropy_model: EntropyModel | None) -> Codes:
+    if header.coding in PACKINGS:
+        return PACKINGS[header.coding].unpack(payload, header.streams, header.frames, header.codebook_sizes)
+    assert entropy_model is not None
+    entropy_model.check_codebooks(header.codebook_sizes)
+    return entropy_model.decode(payload, header.streams, header.frames, header.coding, header.codebooks)
 
 
-def _invalid(path: str | Path, error: ValueError) -> DataError:
-    return DataError(f"{path}: not a valid file of codes: {error}; encode the recording again")
+def _sizes_of(runs: Any) -> list[int]:
+    """[[size, count], ...] to the sizes, so few that a short text cannot ask for much memory."""
+    if not isinstance(runs, list) or not all(
+        isinstance(run, list) and len(run) == 2 and type(run[1]) is int and run[1] > 0 for run in runs
+    ):
+        raise ValueError("codebooks: expected pairs, a size and how often it comes")
+    if (number := sum(count for _, count in runs)) > MAX_CODEBOOKS:
+        raise ValueError(f"codebooks: expected at most {MAX_CODEBOOKS} of them, got {number}")
+    return [size for size, count in runs for _ in range(count)]

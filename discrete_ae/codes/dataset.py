@@ -1,10 +1,13 @@
-"""Codes to train on: a data set over what `discrete-ae encode` wrote, as files, tar shards or one array.
+"""Codes to train on: a data set over what `discrete-ae encode` wrote, as files or as one memory-mapped array.
 
-Axes: K codebooks, T frames.
+Tar shards are read with webdataset (README.md).
+
+Axes: S streams, K codebooks, T frames.
 """
 
 import logging
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +16,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from discrete_ae.codes.arrays import Codes
+from discrete_ae.codes.code_file import parse_object
 from discrete_ae.codes.entropy import EntropyModel
-from discrete_ae.codes.sources import open_source
+from discrete_ae.codes.entry import ManifestEntry, read_entry
+from discrete_ae.codes.manifest import one_set, read_manifest
+from discrete_ae.codes.shards import ARRAY_NAME, INDEX_NAME, RECORDINGS_NAME, ShardIndex, ShardKind, ShardRow, keys_of
 from discrete_ae.errors import DataError
 
 log = logging.getLogger("discrete_ae")
@@ -44,15 +51,16 @@ class CodesDataset(Dataset[CodesItem]):
     makes the crops of another one. The set may be handed to any number of loading processes, and keeps no file open.
 
     Args:
-        path: a folder of files of codes with their manifest.jsonl, or a folder of shards.
+        path: a folder of files of codes with their manifest, or a folder with the array of `write_memory_map`.
         frames: length of the crops; None takes whole streams.
         seed: of the crops, at least 0.
         padding: of the streams that are shorter than a crop, after their end; None leaves them out.
-        entropy_model: of files that are entropy-coded; shards and other files need none.
+        entropy_model: of files that are entropy-coded; the array needs none.
 
     Raises:
+        OSError: the folder has no manifest; or, from an item, its file cannot be read.
         DataError: the folder holds no codes, or those of different models; every stream is shorter than a crop; or,
-            from an item, its file is missing or damaged.
+            from an item, its file is damaged.
         ValueError: a number out of its range.
     """
 
@@ -72,22 +80,21 @@ class CodesDataset(Dataset[CodesItem]):
         self.frames = frames
         self.seed = seed
         self.padding = padding
-        self._source = open_source(path, entropy_model)
+        folder = Path(path)
+        is_array = (folder / INDEX_NAME).exists()
+        self._source: _Array | _Files = _Array(folder) if is_array else _Files(folder, entropy_model)
+        entries = self._source.entries
+        self.model_hash, self.codebook_sizes = one_set(entries, folder)
+        """The model that made the codes, and that decodes them; entries of each of the K codebooks."""
+        if sum(entry.streams * entry.frames for entry in entries) >= 2**63:
+            raise DataError(f"{folder}: damaged, it says that it holds 2^63 frames or more; encode again")
         # By recording, not by stream: how many streams there are is what a file says of itself.
-        self._stream_ends = np.cumsum(self._source.streams)
-        self._ends = np.cumsum(self._weights(Path(path)))
+        self._lengths = np.array([entry.frames for entry in entries], np.int64)
+        streams = np.array([entry.streams for entry in entries], np.int64)
+        self._stream_ends = np.cumsum(streams)
+        self._ends = np.cumsum(self._weights(folder, streams))
         # Shared, so that loading processes that outlive an epoch hear of the next one.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-
-    @property
-    def codebook_sizes(self) -> tuple[int, ...]:
-        """Entries of each of the K codebooks."""
-        return self._source.code_set.codebook_sizes
-
-    @property
-    def model_hash(self) -> str:
-        """The model that made the codes, and that decodes them."""
-        return self._source.code_set.model_hash
 
     @property
     def total_frames(self) -> int:
@@ -106,11 +113,11 @@ class CodesDataset(Dataset[CodesItem]):
             raise IndexError(f"item {index} of {len(self)}")
         if self.frames is None:
             recording, stream = _place(self._stream_ends, index)
-            return self._item(recording, stream, 0, int(self._source.frames[recording]))
+            return self._item(recording, stream, 0, int(self._lengths[recording]))
         seeds = np.random.SeedSequence((self.seed, int(self._epoch), index))
         random = np.random.Generator(np.random.Philox(seeds))
         recording, frame = _place(self._ends, int(random.integers(self.total_frames)))
-        length = int(self._source.frames[recording])
+        length = int(self._lengths[recording])
         start = int(random.integers(max(length - self.frames, 0) + 1))
         return self._item(recording, frame // length, start, min(start + self.frames, length))
 
@@ -120,26 +127,93 @@ class CodesDataset(Dataset[CodesItem]):
         codes[:, : stop - start] = read
         return CodesItem(torch.from_numpy(codes), stop - start, self._source.keys[recording], stream, start)
 
-    def _weights(self, path: Path) -> Any:
+    def _weights(self, folder: Path, streams: Any) -> Any:
         """Frames of all streams of each recording, 0 for one that is left out."""
-        streams, lengths = self._source.streams, self._source.frames
         if self.frames is None or self.padding is not None:
-            return streams * lengths
-        short = lengths < self.frames
+            return streams * self._lengths
+        short = self._lengths < self.frames
         if short.all():
             raise DataError(
-                f"{path}: the longest stream has {lengths.max()} frames, a crop has {self.frames}; take shorter "
-                "crops, or give padding"
+                f"{folder}: the longest stream has {self._lengths.max()} frames, a crop has {self.frames}; take "
+                "shorter crops, or give padding"
             )
         if short.any():
             log.warning(
                 "%s: %d of %d streams are shorter than %d frames and left out; give padding to have them",
-                path,
+                folder,
                 streams[short].sum(),
                 streams.sum(),
                 self.frames,
             )
-        return np.where(short, 0, streams * lengths)
+        return np.where(short, 0, streams * self._lengths)
+
+
+class _Files:
+    """The files of a folder with a manifest; each is read whole for any stretch of it."""
+
+    def __init__(self, folder: Path, entropy_model: EntropyModel | None) -> None:
+        self.entries: Sequence[ManifestEntry] = read_manifest(folder)
+        self.keys = keys_of(folder, (entry.path for entry in self.entries))
+        self._folder = folder
+        self._entropy_model = entropy_model
+        # That the entropy model is missing shows now, not in a loading process.
+        if first := next((entry for entry in self.entries if entry.path.endswith(".daec")), None):
+            read_entry(folder, first, entropy_model)
+
+    def read(self, recording: int, stream: int, start: int, stop: int) -> Codes:
+        """Codes (K, stop - start) of a stream of a recording, from frame `start` on; DataError if that fails."""
+        return read_entry(self._folder, self.entries[recording], self._entropy_model)[stream, :, start:stop]
+
+
+class _Array:
+    """One array with the codes of all recordings."""
+
+    def __init__(self, folder: Path) -> None:
+        index = ShardIndex.read(folder / INDEX_NAME, "write the shards again")
+        if index.kind is not ShardKind.MMAP:
+            raise DataError(f"{folder}: holds tar shards; read them with webdataset, or encode with --shards mmap")
+        rows = _rows(folder / RECORDINGS_NAME)
+        self.entries: Sequence[ManifestEntry] = rows
+        self.keys = [row.key for row in rows]
+        self._offsets = [row.offset for row in rows]
+        self._path = folder / ARRAY_NAME
+        self._sizes = np.array(one_set(rows, folder).codebook_sizes)[:, None]
+        shape = (len(self._sizes), rows[-1].offset + rows[-1].streams * rows[-1].frames)
+        try:
+            array = np.load(self._path, mmap_mode="r")
+        except Exception as error:  # nearly any, from what numpy makes of a damaged header
+            raise DataError(f"{self._path}: damaged or missing; copy it again, or write the shards again") from error
+        if array.shape != shape or array.dtype.kind != "u" or not array.flags.f_contiguous:
+            raise DataError(f"{self._path}: does not fit {RECORDINGS_NAME}; write the shards again")
+        self._dtype, self._start = array.dtype, array.offset
+
+    def read(self, recording: int, stream: int, start: int, stop: int) -> Codes:
+        """As that of `_Files`."""
+        first = self._offsets[recording] + stream * self.entries[recording].frames
+        # Opened each time: a mapping keeps its file open, and would be copied whole into a loading process.
+        place = self._start + (first + start) * len(self._sizes) * self._dtype.itemsize
+        codes: Codes = np.memmap(self._path, self._dtype, "r", place, (len(self._sizes), stop - start), "F")
+        if bool((codes >= self._sizes).any()):  # an embedding would be read beyond its end
+            raise DataError(
+                f"{self._path}: damaged, it holds codes that its codebooks do not have; write the shards again"
+            )
+        return codes
+
+
+def _rows(path: Path) -> list[ShardRow]:
+    rows: list[ShardRow] = []
+    end = 0
+    try:
+        for line in path.read_bytes().splitlines():
+            rows.append(row := ShardRow.of(parse_object(line)))
+            if row.offset != end:
+                raise ValueError(f"offset: expected {end}, where another recording ends, got {row.offset}")
+            end += row.streams * row.frames
+        if len({row.key for row in rows}) < max(len(rows), 1):
+            raise ValueError("two of its recordings have one key, or there are none")
+    except ValueError as error:
+        raise DataError(f"{path}: damaged ({error}); write the shards again") from error
+    return rows
 
 
 def _place(ends: Any, index: int) -> tuple[int, int]:

@@ -4,93 +4,63 @@ here.
 
 import hashlib
 import json
-import math
 import os
-import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any, Self
 
 import numpy as np
+from pydantic import AfterValidator, model_validator
 
-from discrete_ae.codes import fields
-from discrete_ae.codes.container import CodeFile, Codes, read_codes, read_npy
+from discrete_ae.codes.arrays import Codes
+from discrete_ae.codes.code_file import CodeFile, CodesInfo, Count, Sha256, parse_object
+from discrete_ae.codes.container import read_codes, read_npy
 from discrete_ae.codes.entropy import EntropyModel
 from discrete_ae.codes.entropy.tables import SYMBOLS_PER_BYTE
 from discrete_ae.errors import DataError
 
 
-@dataclass(frozen=True)
-class ManifestEntry:
-    """One file of codes.
+def _file_name(name: str) -> str:
+    if b"\0" in os.fsencode(name):  # UnicodeEncodeError, which is a ValueError, for a text that no name can be
+        raise ValueError("expected the name of a file")
+    return name
 
-    Raises:
-        ValueError: if a field is not what it should be.
-    """
 
-    path: str
+def _inside(path: str) -> str:
+    pure = PurePosixPath(path)
+    if not pure.parts or pure.is_absolute() or ".." in pure.parts:
+        raise ValueError("expected a path inside the manifest's folder")
+    return path
+
+
+FileName = Annotated[str, AfterValidator(_file_name)]
+
+
+class ManifestEntry(CodesInfo):
+    """One file of codes."""
+
+    path: Annotated[FileName, AfterValidator(_inside)]
     """The file of codes: a POSIX path relative to the manifest's folder, which it does not leave."""
-    source: str
+    source: FileName
     """The recording, as it was found."""
-    duration_s: float
-    """Of the recording."""
-    sample_rate: int
-    """Of the recording, in Hz."""
-    num_samples: int
-    """Of the recording, per channel."""
-    streams: int
-    """Coded one after the other: the channels of the recording for a mono model, otherwise 1."""
-    codebook_sizes: tuple[int, ...]
-    """Entries of each of the K codebooks in the file."""
-    frames: int
-    """Of one stream."""
-    model_hash: str
-    """The model that made the codes."""
-    bytes: int
+    bytes: Count
     """Length of the file of codes."""
-    sha256: str
-    """Of the file of codes, 64 hexadecimal digits."""
+    sha256: Sha256
+    """Of the file of codes."""
 
-    def __post_init__(self) -> None:
-        parts = PurePosixPath(self.path).parts
-        if not parts or PurePosixPath(self.path).is_absolute() or ".." in parts:
-            raise ValueError(f"path: expected one inside the manifest's folder, got {fields.shown(repr(self.path))}")
-        for name in ("path", "source"):
-            if not _can_be_a_name(getattr(self, name)):
-                raise ValueError(f"{name}: expected the name of a file, got {fields.shown(ascii(getattr(self, name)))}")
-        for name in ("sample_rate", "num_samples", "streams", "frames", "bytes"):
-            if not 1 <= getattr(self, name) <= fields.MAX_INTEGER:
-                shown = fields.shown(getattr(self, name))
-                raise ValueError(f"{name}: expected at least 1, and below 2^63, got {shown}")
-        if not (math.isfinite(self.duration_s) and self.duration_s > 0):
-            raise ValueError(f"duration_s: expected seconds above 0, got {self.duration_s}")
-        fields.check_sizes(self.codebook_sizes)
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         # Of a file that is not entropy-coded, a code is a byte or more.
-        most = (1 if PurePosixPath(self.path).suffix in (".npz", ".npy") else SYMBOLS_PER_BYTE) * self.bytes
-        if self.streams * self.codebooks * self.frames > most:
-            raise ValueError(
-                f"bytes: {self.bytes} cannot hold {self.frames} frames of {self.codebooks} codebooks and "
-                f"{self.streams} streams"
-            )
-        for name in ("model_hash", "sha256"):
-            if not re.fullmatch("[0-9a-f]{64}", getattr(self, name)):
-                shown = fields.shown(repr(getattr(self, name)))
-                raise ValueError(f"{name}: expected 64 hexadecimal digits, got {shown}")
+        self.check_room(self.bytes, 1 if self.path.endswith((".npz", ".npy")) else SYMBOLS_PER_BYTE)
+        return self
 
-    @property
-    def codebooks(self) -> int:
-        """K."""
-        return len(self.codebook_sizes)
-
-    @property
-    def bits_per_frame(self) -> float:
-        """Nominal, of all streams together."""
-        return self.streams * sum(math.log2(size) for size in self.codebook_sizes)
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of a line of a manifest, in their order."""
+        front = {"path": self.path, "source": self.source, "duration_s": self.duration_s}
+        return {**front, **self.model_dump()}
 
 
 def describe(code_file: CodeFile, path: Path, folder: Path, source: Path) -> ManifestEntry:
-    """The entry of a file of codes that was written.
+    """Return the entry of a file of codes that was written.
 
     Args:
         code_file: what it holds.
@@ -99,55 +69,32 @@ def describe(code_file: CodeFile, path: Path, folder: Path, source: Path) -> Man
         source: the recording.
 
     Raises:
-        DataError: the file cannot be read.
+        OSError: the file cannot be read.
     """
-    streams, _, frames = code_file.codes.shape
-    return ManifestEntry(
-        path=path.relative_to(folder).as_posix(),
-        source=source.as_posix(),
-        duration_s=code_file.duration_s,
-        sample_rate=code_file.sample_rate,
-        num_samples=code_file.num_samples,
-        streams=streams,
-        codebook_sizes=code_file.codebook_sizes,
-        frames=frames,
-        model_hash=code_file.model_hash,
-        **_fingerprint(path),
-    )
+    names = {"path": path.relative_to(folder).as_posix(), "source": source.as_posix()}
+    return ManifestEntry.of({**code_file.info.model_dump(), **names, **_fingerprint(path)})
 
 
 def entry_json(entry: ManifestEntry) -> str:
-    """One line of a manifest: ASCII, so that any name of a file, also one that is no valid text, is kept."""
-    return json.dumps(asdict(entry))
+    """Return one line of a manifest: ASCII, so that any name of a file, also one that is no valid text, is kept."""
+    return json.dumps(entry.fields())
 
 
 def parse_entry(line: str | bytes) -> ManifestEntry:
-    """The entry that `entry_json` wrote.
+    """Return the entry that `entry_json` wrote.
 
     Raises:
         ValueError: if it is none.
     """
-    return entry_of(fields.parse_object(line))
-
-
-def entry_of(found: Mapping[str, Any]) -> ManifestEntry:
-    """The entry of these fields; others are left out, so that later versions may have more of them.
-
-    Raises:
-        ValueError: if it is none.
-    """
-    texts = {name: fields.text(found, name) for name in ("path", "source", "model_hash", "sha256")}
-    counts = ("sample_rate", "num_samples", "streams", "frames", "bytes")
-    said: dict[str, Any] = {**texts, **{name: fields.integer(found, name) for name in counts}}
-    sizes = fields.integers(found, "codebook_sizes")
-    return ManifestEntry(duration_s=fields.number(found, "duration_s"), codebook_sizes=sizes, **said)
+    return ManifestEntry.of(parse_object(line))
 
 
 def verify(folder: Path, entry: ManifestEntry) -> None:
     """Check that the file of an entry is the one that was encoded, byte for byte.
 
     Raises:
-        DataError: it is missing, or another.
+        OSError: it cannot be read.
+        DataError: it is another.
     """
     if _fingerprint(folder / entry.path)["sha256"] != entry.sha256:
         raise DataError(
@@ -156,42 +103,26 @@ def verify(folder: Path, entry: ManifestEntry) -> None:
 
 
 def read_entry(folder: Path, entry: ManifestEntry, entropy_model: EntropyModel | None = None) -> Codes:
-    """Codes (S, K, T) of the file of an entry, of any format.
+    """Return codes (S, K, T) of the file of an entry, of any format.
 
     Raises:
-        DataError: the file is missing or damaged, does not hold what the entry says, or needs another entropy model.
+        OSError: the file cannot be read.
+        DataError: it is damaged, does not hold what the entry says, or needs another entropy model.
     """
     path = folder / entry.path
-    try:
-        if path.suffix == ".npy":  # which holds the codes alone
-            codes = read_npy(path)
-            fits = codes.shape[1] == entry.codebooks and bool((codes < np.array(entry.codebook_sizes)[:, None]).all())
-        else:
-            code_file = read_codes(path, entropy_model)
-            codes = code_file.codes
-            fits = (code_file.codebook_sizes, code_file.model_hash) == (entry.codebook_sizes, entry.model_hash)
-    except OSError as error:  # of a name that is too long, for one
-        raise _unreadable(path, error) from error
+    if path.suffix == ".npy":  # which holds the codes alone
+        codes = read_npy(path)
+        fits = codes.shape[1] == entry.codebooks and bool((codes < np.array(entry.codebook_sizes)[:, None]).all())
+    else:
+        code_file = read_codes(path, entropy_model)
+        codes = code_file.codes
+        fits = (code_file.codebook_sizes, code_file.model_hash) == (entry.codebook_sizes, entry.model_hash)
     if not fits or codes.shape != (entry.streams, entry.codebooks, entry.frames):
         raise DataError(f"{path}: does not hold what the manifest says; encode the recording again")
     return codes
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as stream:
-            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-            return {"bytes": stream.tell(), "sha256": sha256}
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: OSError) -> DataError:
-    return DataError(f"{path}: cannot be read ({error.strerror}); encode the recording again")
-
-
-def _can_be_a_name(name: str) -> bool:
-    try:
-        return b"\0" not in os.fsencode(name)
-    except UnicodeEncodeError:
-        return False
+    with path.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        return {"bytes": stream.tell(), "sha256": sha256}

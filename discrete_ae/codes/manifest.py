@@ -34,11 +34,7 @@ class CodeSet(NamedTuple):
 
 
 def write_manifest(folder: Path, entries: Iterable[ManifestEntry]) -> Path:
-    """Write the manifest of a folder, whole or not at all, and return its path.
-
-    Raises:
-        DataError: if it cannot be written.
-    """
+    """Write the manifest of a folder, whole or not at all, and return its path; OSError if that cannot be done."""
     ordered = sorted(entries, key=lambda entry: entry.path)
     target = folder / MANIFEST_NAME
     with written_whole(target) as temporary, temporary.open("w", encoding="ascii", newline="\n") as stream:
@@ -52,11 +48,7 @@ def manifest_part(folder: Path, share: int, shares: int) -> Path:
 
 
 def append_entries(path: Path, entries: Iterable[ManifestEntry]) -> None:
-    """Append entries to a part of a manifest; a last line that a killed process left unfinished goes.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Append entries to a part of a manifest; a last line that a killed process left unfinished goes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as stream:
         stream.seek(max(stream.tell() - 1, 0))
@@ -90,7 +82,8 @@ def update_manifest(folder: Path, entries: Sequence[ManifestEntry]) -> list[Supe
         The entries that went so.
 
     Raises:
-        DataError: if it cannot be written, or the one that is there cannot be read.
+        OSError: if it cannot be written, or the one that is there cannot be read.
+        DataError: the one that is there is damaged.
     """
     files = _files(folder)
     earlier = _newest(files).values()
@@ -135,7 +128,8 @@ def read_manifest(path: str | Path) -> list[ManifestEntry]:
         path: the file; or the folder in which it is `manifest.jsonl`, or parts of it are.
 
     Raises:
-        DataError: it is missing, or a line of it is no entry, but for a last one that a killed process cut short.
+        OSError: it cannot be read.
+        DataError: a line of it is no entry, but for a last one that a killed process cut short.
     """
     path = Path(path)
     files = _files(path) or [path / MANIFEST_NAME] if path.is_dir() else [path]
@@ -152,12 +146,7 @@ def _newest(files: Iterable[Path]) -> dict[str, ManifestEntry]:
     """The entries of several files by path; a later one takes the place of an earlier."""
     entries: dict[str, ManifestEntry] = {}
     for path in files:
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise DataError(
-                f"{path}: cannot be read ({error.strerror}); give the folder that discrete-ae encode wrote for a folder"
-            ) from error
+        content = path.read_bytes()
         lines = content.splitlines()
         for number, line in enumerate(lines, start=1):
             try:

@@ -1,7 +1,7 @@
 """A folder of codes as few large files, for training on codes: tar shards, or one array that is mapped into memory.
 
 Both are written from the manifest, one recording at a time, in the order of the keys; the same codes always give the
-same bytes. No torch here.
+same bytes. `index.json` says what the set holds. No torch here.
 
 Tar shards are those of WebDataset: `codes-000000.tar` with `<key>.npy`, the codes (S, K, T), and `<key>.json`, the
 recording's entry of the manifest. The array is `codes.mmap`, of shape (K, all frames) in Fortran order: the codes of a
@@ -14,29 +14,60 @@ Axes: S streams, K codebooks, T frames.
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
+from pydantic import Field
 
-from discrete_ae.codes.container import Codes, codes_dtype
+from discrete_ae.codes.arrays import Codes, codes_dtype, npy_bytes
+from discrete_ae.codes.code_file import CodebookSizes, Count, Sha256
 from discrete_ae.codes.entropy import EntropyModel
 from discrete_ae.codes.entry import ManifestEntry, entry_json, read_entry, verify
 from discrete_ae.codes.manifest import one_set, read_manifest
-from discrete_ae.codes.shard_index import (
-    ARRAY_NAME,
-    INDEX_NAME,
-    RECORDINGS_NAME,
-    ShardIndex,
-    ShardKind,
-    whole_set,
-    write_index,
-)
 from discrete_ae.errors import DataError
+from discrete_ae.records import Record
+from discrete_ae.writing import whole_folder
+
+INDEX_NAME = "index.json"
+ARRAY_NAME = "codes.mmap"
+RECORDINGS_NAME = "recordings.jsonl"
+OWN_FILES = (INDEX_NAME, ARRAY_NAME, RECORDINGS_NAME, "codes-*.tar")
 
 _BLOCK = 512  # of a tar: a header, and what contents are rounded up to
+
+
+class ShardKind(StrEnum):
+    """How the codes of a folder are put together."""
+
+    TAR = "tar"
+    MMAP = "mmap"
+
+
+class ShardIndex(Record):
+    """What `index.json` says of a set of shards."""
+
+    format: Literal["discrete-ae codes"] = "discrete-ae codes"
+    format_version: Literal[1] = 1
+    model_hash: Sha256
+    codebook_sizes: CodebookSizes
+    kind: ShardKind
+    recordings: Count
+    frames: Count
+    """Of all streams of all recordings."""
+    files: tuple[str, ...]
+    """The names of the tars in order, or of the array."""
+
+
+class ShardRow(ManifestEntry):
+    """A line of `recordings.jsonl`."""
+
+    key: str
+    offset: Annotated[int, Field(ge=0)]
+    """The first frame of its first stream in the array; the other streams follow."""
 
 
 def write_shards(
@@ -75,30 +106,29 @@ def write_tar_shards(
         entropy_model: of files that are entropy-coded.
 
     Raises:
+        OSError: a file cannot be read or written.
         DataError: codes of different models or codebooks, two files with one key, a file that is not the one of the
-            manifest, or an output that is there or cannot be written.
+            manifest, or an output that is there.
     """
     folder, out = Path(folder), Path(out)
     keyed = _keyed(folder, entries)
-    index = _index(ShardKind.TAR, folder, keyed)
     names: list[str] = []
-    with whole_set(out, overwrite) as staging:
-        samples = _samples(folder, keyed, entropy_model)
-        sample = next(samples, None)
-        while sample is not None:
-            names.append(f"codes-{len(names):06d}.tar")
-            count = 0
-            with tarfile.open(staging / names[-1], "w", format=tarfile.PAX_FORMAT) as archive:
-                # A tar ends with at most one record of zeros.
-                while sample is not None and (
-                    count == 0
-                    or (count != samples_per_shard and archive.offset + sample.size + tarfile.RECORDSIZE <= max_bytes)
-                ):
-                    for member, content in sample.members:
-                        archive.addfile(member, io.BytesIO(content))
-                    count += 1
-                    sample = next(samples, None)
-        write_index(staging, replace(index, files=tuple(names)))
+    with whole_folder(out, OWN_FILES, overwrite=overwrite) as staging, ExitStack() as opened:
+        archive, count = None, 0
+        for key, entry in keyed:
+            members = _members(key, entry, _checked(folder, entry, entropy_model))
+            size = sum(_size_in_tar(member) for member, _ in members)
+            # A tar ends with at most one record of zeros.
+            if archive is None or count == samples_per_shard or archive.offset + size + tarfile.RECORDSIZE > max_bytes:
+                opened.close()
+                names.append(f"codes-{len(names):06d}.tar")
+                archive = opened.enter_context(tarfile.open(staging / names[-1], "w", format=tarfile.PAX_FORMAT))
+                count = 0
+            for member, content in members:
+                archive.addfile(member, io.BytesIO(content))
+            count += 1
+        opened.close()
+        _write_index(staging, ShardKind.TAR, folder, keyed, names)
     return out / INDEX_NAME
 
 
@@ -116,15 +146,11 @@ def write_memory_map(
     """
     folder, out = Path(folder), Path(out)
     keyed = _keyed(folder, entries)
-    index = replace(_index(ShardKind.MMAP, folder, keyed), files=(ARRAY_NAME,))
-    sizes = index.code_set.codebook_sizes
-    dtype = codes_dtype(sizes)
-    header = {
-        "descr": np.lib.format.dtype_to_descr(dtype),
-        "fortran_order": True,
-        "shape": (len(sizes), index.frames),
-    }
-    with whole_set(out, overwrite) as staging:
+    with whole_folder(out, OWN_FILES, overwrite=overwrite) as staging:
+        index = _write_index(staging, ShardKind.MMAP, folder, keyed, [ARRAY_NAME])
+        dtype = codes_dtype(index.codebook_sizes)
+        shape = (len(index.codebook_sizes), index.frames)
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": True, "shape": shape}
         with (
             (staging / ARRAY_NAME).open("wb") as array,
             (staging / RECORDINGS_NAME).open("w", encoding="ascii", newline="\n") as recordings,
@@ -134,14 +160,13 @@ def write_memory_map(
             for key, entry in keyed:
                 codes = _checked(folder, entry, entropy_model)
                 array.write(np.ascontiguousarray(codes.transpose(0, 2, 1), dtype).tobytes())
-                recordings.write(json.dumps({"key": key, "offset": offset, **asdict(entry)}) + "\n")
+                recordings.write(json.dumps({"key": key, "offset": offset, **entry.fields()}) + "\n")
                 offset += entry.streams * entry.frames
-        write_index(staging, index)
     return out / INDEX_NAME
 
 
 def key_of(path: str) -> str:
-    """The WebDataset key of a file of codes: its path without the suffix.
+    """Return the WebDataset key of a file of codes: its path without the suffix.
 
     A key ends at the first dot of the file's name, so that further dots are written %2E, and % itself %25.
     """
@@ -150,7 +175,7 @@ def key_of(path: str) -> str:
 
 
 def keys_of(folder: Path, paths: Iterable[str]) -> list[str]:
-    """The keys of the files of codes of a folder.
+    """Return the keys of the files of codes of a folder.
 
     Raises:
         DataError: two files have one key.
@@ -173,28 +198,9 @@ class _Keyed(NamedTuple):
 
 def _keyed(folder: Path, entries: Sequence[ManifestEntry] | None) -> list[_Keyed]:
     given = read_manifest(folder) if entries is None else entries
+    one_set(given, folder)  # now, not after the work
     keys = keys_of(folder, (entry.path for entry in given))
     return sorted(map(_Keyed, keys, given), key=lambda keyed: keyed.key)
-
-
-class _Sample(NamedTuple):
-    members: list[tuple[tarfile.TarInfo, bytes]]
-    size: int
-    """In a tar, with headers and padding."""
-
-
-def _samples(folder: Path, keyed: Sequence[_Keyed], entropy_model: EntropyModel | None) -> Iterator[_Sample]:
-    for key, entry in keyed:
-        stream = io.BytesIO()
-        codes = np.ascontiguousarray(_checked(folder, entry, entropy_model), codes_dtype(entry.codebook_sizes))
-        np.lib.format.write_array(stream, codes, allow_pickle=False)
-        members = []
-        for suffix, content in (("npy", stream.getvalue()), ("json", entry_json(entry).encode())):
-            member = tarfile.TarInfo(f"{key}.{suffix}")  # by default of owner 0 and time 0: equal codes, equal bytes
-            member.size = len(content)
-            members.append((member, content))
-        size = sum(len(member.tobuf(tarfile.PAX_FORMAT)) + -(-member.size // _BLOCK) * _BLOCK for member, _ in members)
-        yield _Sample(members, size)
 
 
 def _checked(folder: Path, entry: ManifestEntry, entropy_model: EntropyModel | None) -> Codes:
@@ -203,7 +209,31 @@ def _checked(folder: Path, entry: ManifestEntry, entropy_model: EntropyModel | N
     return read_entry(folder, entry, entropy_model)
 
 
-def _index(kind: ShardKind, folder: Path, keyed: Sequence[_Keyed]) -> ShardIndex:
+def _members(key: str, entry: ManifestEntry, codes: Codes) -> list[tuple[tarfile.TarInfo, bytes]]:
+    array = np.ascontiguousarray(codes, codes_dtype(entry.codebook_sizes))
+    members = []
+    for suffix, content in (("npy", npy_bytes(array)), ("json", entry_json(entry).encode())):
+        member = tarfile.TarInfo(f"{key}.{suffix}")  # by default of owner 0 and time 0: equal codes, equal bytes
+        member.size = len(content)
+        members.append((member, content))
+    return members
+
+
+def _size_in_tar(member: tarfile.TarInfo) -> int:
+    """With header and padding."""
+    return len(member.tobuf(tarfile.PAX_FORMAT)) + -(-member.size // _BLOCK) * _BLOCK
+
+
+def _write_index(
+    staging: Path, kind: ShardKind, folder: Path, keyed: Sequence[_Keyed], files: Sequence[str]
+) -> ShardIndex:
     entries = [entry for _, entry in keyed]
-    frames = sum(entry.streams * entry.frames for entry in entries)
-    return ShardIndex(kind, one_set(entries, folder), len(entries), frames, files=())
+    index = ShardIndex(
+        **one_set(entries, folder)._asdict(),
+        kind=kind,
+        recordings=len(entries),
+        frames=sum(entry.streams * entry.frames for entry in entries),
+        files=tuple(files),
+    )
+    (staging / INDEX_NAME).write_text(json.dumps(index.model_dump(), indent=1) + "\n", encoding="ascii")
+    return index

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from io import BytesIO
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from discrete_ae.codec import decode_files, encode_files
 from discrete_ae.codes import CodeFile
-from discrete_ae.codes.daec import CRC, FRONT, write_daec
+from discrete_ae.codes.daec import smallest_coding
 from discrete_ae.codes.entropy import EntropyModel
 from discrete_ae.data.files import probe
 from discrete_ae.data.prefetching import Prefetched
@@ -123,11 +122,7 @@ def payload_bytes(code_file: CodeFile, entropy_model: EntropyModel | None) -> in
     Raises:
         DataError: more codebooks than such a file may have.
     """
-    target = BytesIO()
-    write_daec(code_file, target, entropy_model)
-    content = target.getvalue()
-    _, _, header_bytes = FRONT.unpack_from(content)
-    return len(content) - FRONT.size - header_bytes - CRC.size
+    return len(smallest_coding(code_file, entropy_model)[1])
 
 
 def _paired(model: DiscreteAutoencoder, source: Source, decoded: Iterator[Audio], lengths: list[int]) -> Iterator[Pair]:

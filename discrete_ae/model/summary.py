@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from discrete_ae.codes.summary import codebooks
 from discrete_ae.model.autoencoder import DiscreteAutoencoder
 
 Result = TypeVar("Result")
@@ -56,6 +57,29 @@ class ModelSummary(NamedTuple):
         return Cost(
             "total", sum(cost.parameters for cost in self.costs), sum(cost.macs_per_second for cost in self.costs)
         )
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return all but the costs as rows of a table for people."""
+        has_codes = bool(self.codebook_sizes)
+        rows = [
+            ("sample rate", f"{self.sample_rate} Hz"),
+            ("channels", str(self.channels)),
+            ("hop", f"{self.hop_length} samples"),
+            ("frame rate", f"{self.frame_rate_hz:g} Hz"),
+            ("codebooks", codebooks(self.codebook_sizes) if has_codes else "none: latents are not quantized"),
+            ("bits per frame", f"{self.bits_per_frame:g}" if has_codes else "no limit"),
+            ("nominal bitrate", f"{self.bitrate_bps / 1000:.3g} kbps" if has_codes else "no limit"),
+            ("receptive field", f"{1000 * self.receptive_field_s:.1f} ms"),
+            ("look-ahead", f"{1000 * self.look_ahead_s:.1f} ms"),
+        ]
+        return rows + ([("model hash", self.model_hash)] if self.model_hash else [])
+
+    def cost_rows(self) -> list[tuple[str, str, str]]:
+        """Return the costs of the parts and of the whole: name, parameters, multiply-accumulates a second."""
+        return [
+            (cost.part, f"{cost.parameters:,}", f"{cost.macs_per_second / 1e6:,.1f} M")
+            for cost in (*self.costs, self.total)
+        ]
 
 
 def summarize(model: DiscreteAutoencoder) -> ModelSummary:

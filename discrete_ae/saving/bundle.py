@@ -22,8 +22,8 @@ from torch import Tensor
 from discrete_ae.errors import DataError
 from discrete_ae.model.autoencoder import DiscreteAutoencoder
 from discrete_ae.saving.card import model_card
-from discrete_ae.saving.folder import whole_folder
-from discrete_ae.saving.saved import SCHEMA_VERSION, SavedModel, checked_model
+from discrete_ae.saving.saved import SCHEMA_VERSION, ModelRecord, SavedModel, saved_model
+from discrete_ae.writing import whole_folder
 
 CONFIG = "config.json"
 TENSORS = "model.safetensors"
@@ -34,6 +34,12 @@ LARGEST_CONFIG = 2**18  # bytes; those of the shipped models have some 2000
 
 Extra = Callable[[Path], str]
 """Writes more files into the folder that is being made, each named in PROGRAMS; returns a paragraph for the card."""
+
+
+class BundleConfig(ModelRecord):
+    """What is read of config.json."""
+
+    entropy_model: str | None = None
 
 
 def write_bundle(
@@ -56,7 +62,8 @@ def write_bundle(
         overwrite: whether a bundle at `target` is replaced; a folder with any other file in it never is.
 
     Raises:
-        DataError: if the folder exists already, or cannot be written; or what an extra raises.
+        OSError: the folder cannot be written.
+        DataError: the folder exists already; or what an extra raises.
     """
     about = describe(model)
     config = {
@@ -98,41 +105,25 @@ def read_bundle(folder: str | Path) -> SavedModel:
     """Read the model of a bundle without executing anything that it names.
 
     Raises:
-        DataError: if a file is missing or damaged, or is not one of this program or of a version it knows.
+        OSError: a file cannot be read.
+        DataError: a file is missing or damaged, or is not one of this program or of a version it knows.
     """
     folder = Path(folder)
-    try:
-        missing = [name for name in (CONFIG, TENSORS) if not (folder / name).is_file()]
-        if missing:
+    for name in (CONFIG, TENSORS):
+        if not (folder / name).is_file():
             raise DataError(
-                f"{folder}: is a folder without {missing[0]}; give best.ckpt or last.ckpt of a run, or a folder that "
+                f"{folder}: is a folder without {name}; give best.ckpt or last.ckpt of a run, or a folder that "
                 "discrete-ae export wrote"
             )
-        config = _read_config(folder / CONFIG)
-        state = _read_tensors(folder / TENSORS)
-        has_entropy_model = (folder / ENTROPY).exists()
-        arrays = _read_tensors(folder / ENTROPY) if has_entropy_model else None
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be read ({error.strerror}); check it, or use another copy") from error
-    foreign = f"{folder / CONFIG}: not the configuration of a discrete-ae bundle; export the model again"
-    saved = checked_model(folder, config, state, arrays, foreign)
-    fingerprint = saved.entropy_model.fingerprint if saved.entropy_model else None
-    if config.get("entropy_model") != fingerprint:
+    # Before it is read: it is text of anyone's making.
+    if (folder / CONFIG).stat().st_size > LARGEST_CONFIG:
+        raise DataError(f"{folder / CONFIG}: has more than {LARGEST_CONFIG} bytes; export the model again")
+    config = BundleConfig.read(folder / CONFIG, "export the model again, or update discrete-ae")
+    arrays = _read_tensors(folder / ENTROPY) if (folder / ENTROPY).exists() else None
+    saved = saved_model(folder, config, _read_tensors(folder / TENSORS), arrays)
+    if config.entropy_model != (saved.entropy_model.fingerprint if saved.entropy_model else None):
         raise DataError(f"{folder}: {ENTROPY} is missing, damaged or of another model; use another copy")
     return saved
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    # Before it is read: it is text of anyone's making.
-    if path.stat().st_size > LARGEST_CONFIG:
-        raise DataError(f"{path}: has more than {LARGEST_CONFIG} bytes, expected a model's configuration; export again")
-    try:
-        config = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:  # of UnicodeDecodeError and JSONDecodeError, the first is meant too
-        raise DataError(f"{path}: not a configuration in JSON; use another copy, or export the model again") from error
-    if not isinstance(config, dict):
-        raise DataError(f"{path}: expected a JSON object, got {type(config).__name__}; export the model again")
-    return config
 
 
 def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
@@ -143,11 +134,7 @@ def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise DataError(f"{path}: is no file; use another copy, or export the model again")
     try:
         return load_file(path)
-    except OSError:
-        raise
     except Exception as error:  # damaged bytes may end in nearly any error of safetensors or of PyTorch
         raise DataError(f"{path}: not a file of tensors, or damaged; use another copy, or export again") from error

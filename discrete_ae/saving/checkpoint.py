@@ -11,7 +11,7 @@ from torch import Tensor
 
 from discrete_ae.errors import DataError
 from discrete_ae.model.autoencoder import DiscreteAutoencoder
-from discrete_ae.saving.saved import SCHEMA_VERSION, SavedModel, checked_model, model_hash
+from discrete_ae.saving.saved import SCHEMA_VERSION, ModelRecord, SavedModel, model_hash, saved_model
 from discrete_ae.schedules import scheduled_numbers
 
 KEY = "discrete_ae"
@@ -56,8 +56,14 @@ def read_checkpoint(path: str | Path) -> SavedModel:
     """
     path = Path(path)
     content = _read(path)
-    about = content[KEY]
-    return checked_model(path, about, model_state(content["state_dict"]), about.get(ENTROPY_MODEL), _foreign(path))
+    try:
+        record = ModelRecord.of(content[KEY])
+    except ValueError as error:
+        raise DataError(
+            f"{path}: not a checkpoint of discrete-ae that this version reads ({error}); give the best.ckpt or "
+            "last.ckpt of a run, or update discrete-ae"
+        ) from error
+    return saved_model(path, record, model_state(content["state_dict"]), content[KEY].get(ENTROPY_MODEL))
 
 
 class TrainingState(NamedTuple):
@@ -103,23 +109,20 @@ def check_resumable(path: str | Path) -> None:
         )
 
 
-def _foreign(path: Path) -> str:
-    return f"{path}: not a checkpoint of discrete-ae; give the best.ckpt or last.ckpt of a run"
-
-
 def _read(path: Path) -> dict[str, Any]:
     """What a checkpoint holds, of which state_dict and KEY are certainly dicts."""
     if path.is_dir():
         raise DataError(f"{path}: is a folder; a run leaves checkpoints/best.ckpt and last.ckpt in its folder")
     if not path.is_file():
         raise DataError(f"{path}: no such checkpoint; a run leaves checkpoints/best.ckpt and last.ckpt in its folder")
+    foreign = f"{path}: not a checkpoint of discrete-ae; give the best.ckpt or last.ckpt of a run"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what PyTorch says of a foreign file
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes make the unpickler raise almost anything
-        raise DataError(_foreign(path)) from error  # PyTorch's own words advise what is unsafe
+        raise DataError(foreign) from error  # PyTorch's own words advise what is unsafe
     parts = (content.get(KEY), content.get("state_dict")) if isinstance(content, dict) else (None,)
     if not all(isinstance(part, dict) for part in parts):
-        raise DataError(_foreign(path))
+        raise DataError(foreign)
     return content

@@ -5,29 +5,52 @@ All of it may come from anyone: what is read here is checked, and nothing in it 
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.modules import module as registration
 
 from discrete_ae.codes.entropy import EntropyModel
 from discrete_ae.errors import DataError
+from discrete_ae.records import Record
 
 SCHEMA_VERSION = 1
 
+# The largest number that a model's configuration has is a sample rate.
+LARGEST_NUMBER = 2**20
+# Parts are modules, parameters and buffers as they are registered: the shipped models have 1 to 4 for each tensor.
+PARTS = 2000
+PARTS_PER_TENSOR = 16
+# Tables are what a model computes when it is built, such as the lapped transform's basis: 50 MB at a hop of 2048.
+TABLE_BYTES = 2**28
+TABLE_BYTES_PER_BYTE = 16
+
+
+class ModelRecord(Record):
+    """What a file says of its model beside the tensors."""
+
+    schema_version: Literal[1]
+    model: dict[str, Any]
+    """The configuration: nested plain data with `_target_`, to be built by `discrete_ae.build`."""
+    model_hash: str
+    scheduled: dict[str, float] = Field(default_factory=dict)
+    """Numbers that followed a schedule, by dotted name, as they were."""
+
 
 class SavedModel(NamedTuple):
-    """A model as a checkpoint or a bundle holds it."""
+    """A model as a checkpoint or a bundle holds it; for `config` and `scheduled` see `ModelRecord`."""
 
     config: dict[str, Any]
-    """Nested plain data with `_target_`, to be built by `discrete_ae.build`."""
     state: dict[str, Tensor]
     """Tensors by the model's own names."""
     model_hash: str
     scheduled: dict[str, float]
-    """Numbers that followed a schedule, by dotted name, as they were."""
     entropy_model: EntropyModel | None = None
     """Of the model's codes, where training has made one; the hash does not cover it."""
 
@@ -43,38 +66,74 @@ def model_hash(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def checked_model(
-    path: Path, about: Mapping[str, Any], state: dict[str, Tensor], entropy_arrays: object, foreign: str
-) -> SavedModel:
-    """A SavedModel of what was read at `path`.
+def saved_model(path: Path, record: ModelRecord, state: dict[str, Tensor], entropy_arrays: object) -> SavedModel:
+    """Return the model of what was read at `path`.
 
     Args:
         path: for the messages.
-        about: `schema_version`, `model`, `model_hash` and `scheduled`.
+        record: what it says of the model.
         state: the model's tensors.
         entropy_arrays: by name, the tensors of the entropy model; None where there is none.
-        foreign: what to say of a file that is none of ours.
 
     Raises:
-        DataError: for another schema version, a part that is missing or of another kind, or a damaged entropy model.
+        DataError: the entropy model is damaged.
     """
-    version = about.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise DataError(
-            f"{path}: has schema version {str(version)[:20]}, this program reads {SCHEMA_VERSION}; update discrete-ae"
-        )
-    config, named, scheduled = about.get("model"), about.get("model_hash"), about.get("scheduled", {})
-    if not isinstance(config, dict) or not isinstance(named, str) or not isinstance(scheduled, dict):
-        raise DataError(foreign)
-    return SavedModel(config, state, named, scheduled, _entropy_model(path, entropy_arrays))
+    entropy_model = None
+    if entropy_arrays is not None:
+        try:
+            if not isinstance(entropy_arrays, Mapping):
+                raise ValueError("expected tensors by name")
+            entropy_model = EntropyModel.from_arrays({n: a.cpu().numpy() for n, a in entropy_arrays.items()})
+        except (ValueError, TypeError, RuntimeError, OverflowError, AttributeError) as error:
+            raise DataError(f"{path}: its entropy model is damaged ({error}); use another copy") from error
+    return SavedModel(record.model, state, record.model_hash, record.scheduled, entropy_model)
 
 
-def _entropy_model(path: Path, arrays: object) -> EntropyModel | None:
-    if arrays is None:
-        return None
-    try:
-        if not isinstance(arrays, Mapping) or not all(isinstance(array, Tensor) for array in arrays.values()):
-            raise ValueError("expected tensors by name")
-        return EntropyModel.from_arrays({name: array.cpu().numpy() for name, array in arrays.items()})
-    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
-        raise DataError(f"{path}: its entropy model is damaged ({error}); use another copy") from error
+def check_claims(config: Mapping[str, Any], state: Mapping[str, Tensor], build: Callable[[Any], nn.Module]) -> None:
+    """Refuse a configuration that does not describe the tensors, before anything of its size is allocated.
+
+    A few bytes of configuration can ask for terabytes of weights or a billion layers. A model is therefore first built
+    without memory, on PyTorch's meta device, with a limit on the number of its parts, and compared with the tensors.
+
+    Args:
+        config: nested plain data with `_target_`, as it came.
+        state: the tensors that came with it.
+        build: makes a module of such data.
+
+    Raises:
+        DataError: a tensor is missing, superfluous or of another shape, or the model is far larger than its tensors.
+    """
+    for name, number in _numbers("configuration", config):
+        if not abs(number) <= LARGEST_NUMBER:
+            raise DataError(f"{name}: expected at most {LARGEST_NUMBER}, got {str(number)[:20]}")
+    most, parts = PARTS + PARTS_PER_TENSOR * len(state), count(1)
+
+    def limit(*registered: object) -> None:
+        if next(parts) > most:
+            raise DataError(f"its configuration asks for more than {most} parts, far more than its tensors fill")
+
+    with ExitStack() as hooks:
+        for register in (
+            registration.register_module_module_registration_hook,
+            registration.register_module_parameter_registration_hook,
+            registration.register_module_buffer_registration_hook,
+        ):
+            hooks.callback(register(limit).remove)
+        with torch.device("meta"):
+            outline = build(config)
+    expected, given = ({name: tuple(x.shape) for name, x in part.items()} for part in (outline.state_dict(), state))
+    for name in sorted(expected.keys() | given.keys()):
+        if (shape := expected.get(name)) != given.get(name):
+            raise DataError(f"tensor {name:.80}: expected shape {shape or 'none'}, got {given.get(name, 'none')}")
+    tables, held = (sum(x.nbytes for x in tensors) for tensors in (outline.buffers(), state.values()))
+    if tables > TABLE_BYTES + TABLE_BYTES_PER_BYTE * held:
+        raise DataError(f"its configuration asks for tables of {tables} bytes, beside tensors of {held}")
+
+
+def _numbers(name: str, value: object) -> Iterator[tuple[str, float]]:
+    """All numbers of a configuration, and the names that they have in it."""
+    if isinstance(value, Mapping | list | tuple):
+        for key, inner in value.items() if isinstance(value, Mapping) else ((name, inner) for inner in value):
+            yield from _numbers(str(key), inner)
+    elif isinstance(value, int | float):
+        yield name, value

@@ -110,8 +110,8 @@ def test_bare_codes(command, tmp_path):
     assert (status, err) == (0, [])
     assert rows == [
         ("streams", "1"),
-        ("frames", "3"),
         ("codebooks", "2"),
+        ("frames", "3"),
         ("range", "1 to 9, as uint8"),
         ("model", "a .npy file names none, nor a sample rate"),
     ]
@@ -131,7 +131,7 @@ def test_folder_of_codes(command, tmp_path):
     assert (status, err) == (0, [])
     assert rows == [
         ("files of codes", "2"),
-        ("recordings", "2700.0 s"),
+        ("recordings", "2,700.0 s"),
         ("streams", "1 or 2"),
         ("frames", "36,000 in all streams"),
         ("codebooks", "2 of 16 entries"),
@@ -174,7 +174,7 @@ def test_mistakes_are_one_line(command, tmp_path):
         ([text, "quantizer=ste"], 2, "expected one file"),
         ([text], 1, "not a checkpoint"),
         ([foreign], 1, "not a file of codes"),
-        ([tmp_path / "none.npz"], 1, "no such file"),
+        ([tmp_path / "none.npz"], 1, "none.npz"),
         ([tmp_path / "none.daec"], 1, "none.daec"),
         ([tmp_path], 1, "is a folder without config.json"),
     ):

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["discrete_ae.codec", "tarfile", "json"]):
+with atheris.instrument_imports(include=["discrete_ae.codes", "json"]):
     import numpy as np
 
     from discrete_ae.codes.container import CodeFile, write_codes
     from discrete_ae.codes.dataset import CodesDataset
     from discrete_ae.codes.entry import describe
     from discrete_ae.codes.manifest import update_manifest, write_manifest
-    from discrete_ae.codes.shards import write_memory_map, write_tar_shards
+    from discrete_ae.codes.shards import write_memory_map
     from discrete_ae.errors import DataError
 
 SIZES = (5, 300)
@@ -29,14 +29,12 @@ NAMES = (
     "mmap/index.json",
     "mmap/recordings.jsonl",
     "mmap/codes.mmap",
-    "tar/index.json",
-    "tar/codes-000000.tar",
 )
 MOST_ITEMS = 20
 
 
 def make_sets() -> None:
-    """The same two recordings, of 2 x 4 and 1 x 3 frames, as files, tar and array."""
+    """The same two recordings, of 2 x 4 and 1 x 3 frames, as files and array."""
     files = ROOT / "files"
     files.mkdir()
     entries = []
@@ -46,7 +44,6 @@ def make_sets() -> None:
         write_codes(file, files / name, name[-3:])
         entries.append(describe(file, files / name, files, Path("in") / name))
     write_manifest(files, entries)
-    write_tar_shards(files, ROOT / "tar")
     write_memory_map(files, ROOT / "mmap")
 
 

@@ -1,12 +1,10 @@
-"""The data set of codes: the same items from files, tars and the array, and crops that are where they say."""
+"""The data set of codes: the same items from files and the array, and crops that are where they say."""
 
-import io
 import json
 import logging
 import os
 import pickle
 import shutil
-import tarfile
 import tracemalloc
 from dataclasses import replace
 
@@ -16,16 +14,16 @@ import torch
 from torch.utils.data import DataLoader
 
 import discrete_ae.codes
-from discrete_ae.codes.container import FORMATS, CodeFile, read_npz, write_codes, write_npz
+from discrete_ae.codes.container import FORMATS, CodeFile, read_npz, write_codes, write_daec, write_npz
 from discrete_ae.codes.dataset import CodesDataset
 from discrete_ae.codes.entropy import EntropyModel
-from discrete_ae.codes.entry import describe
+from discrete_ae.codes.entry import ManifestEntry, describe
 from discrete_ae.codes.manifest import read_manifest, write_manifest
-from discrete_ae.codes.shards import write_memory_map, write_tar_shards
+from discrete_ae.codes.shards import write_memory_map
 from discrete_ae.errors import DataError
 
 HASH = "0123456789abcdef" * 4
-KINDS = ("files", "tar", "mmap")
+KINDS = ("files", "mmap")
 # Streams and frames of each recording: 3 * 1 + 40 * 2 + 17 * 1 = 100 frames in four streams.
 LENGTHS = {"a/x.npz": (1, 3), "b.npz": (2, 40), "c.npz": (1, 17)}
 
@@ -44,7 +42,6 @@ def folders(tmp_path_factory):
         codes[name.removesuffix(".npz")] = found
     files = root / "files"
     write_manifest(files, [describe(read_npz(files / name), files / name, files, files / name) for name in LENGTHS])
-    write_tar_shards(files, root / "tar", samples_per_shard=2)
     write_memory_map(files, root / "mmap")
     return root, codes
 
@@ -128,21 +125,21 @@ def test_every_frame_is_about_as_likely_as_any_other(folders):
 def test_streams_shorter_than_a_crop_are_left_out_and_counted(folders, caplog):
     root, _ = folders
     with caplog.at_level(logging.WARNING, logger="discrete_ae"):
-        dataset = CodesDataset(root / "tar", frames=20)
+        dataset = CodesDataset(root / "mmap", frames=20)
     assert "2 of 4 streams are shorter than 20 frames and left out" in caplog.text
     assert (dataset.total_frames, len(dataset)) == (80, 4)
     for epoch in range(20):
         dataset.set_epoch(epoch)
         assert {item.key for item in dataset} == {"b"}
     with pytest.raises(DataError, match="the longest stream has 40 frames, a crop has 41"):
-        CodesDataset(root / "tar", frames=41)
+        CodesDataset(root / "mmap", frames=41)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_loading_processes_that_stay_give_what_one_process_gives(folders, context):
     root, _ = folders
-    dataset = CodesDataset(root / "tar", frames=10, padding=0)
+    dataset = CodesDataset(root / "mmap", frames=10, padding=0)
     loader = DataLoader(dataset, batch_size=4, num_workers=2, persistent_workers=True, multiprocessing_context=context)
     for epoch in range(2):
         dataset.set_epoch(epoch)
@@ -157,7 +154,7 @@ def test_nothing_stays_open(folders):
     datasets = [CodesDataset(root / kind) for kind in KINDS]
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     items = [item for dataset in datasets for item in dataset]
-    assert len(items) == 12
+    assert len(items) == 8
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
 
@@ -195,67 +192,36 @@ def in_json(path, **changes):
     path.write_text("\n".join([json.dumps(json.loads(first) | changes), *rest]))
 
 
-def claim_negative_size(path):
-    """A member of size -512 in base 256, from which tarfile would go back to its own header."""
-    content = bytearray(path.read_bytes())
-    content[124:136] = (-512).to_bytes(12, "big", signed=True)
-    content[148:156] = b" " * 8
-    content[148:156] = b"%06o\0 " % sum(content[:512])
-    path.write_bytes(content)
-
-
 def with_large_codes(path):
     """The array with 65535 in place of each code, and the same header."""
     array = np.load(path)
     save(path, np.full_like(array, 65535))
 
 
-def rewrite_tar(path):
-    """A tar whose array has not the shape that its entry says."""
-    with tarfile.open(path) as archive:
-        members = [(member, archive.extractfile(member).read()) for member in archive]
-    with tarfile.open(path, "w") as archive:
-        for member, content in members:
-            changed = content.replace(b'"frames": 3', b'"frames": 2')
-            archive.addfile(member, io.BytesIO(changed))
-
-
 @pytest.mark.parametrize(
-    ("kind", "damage", "message"),
+    ("name", "damage", "message"),
     [
-        ("files", lambda folder: (folder / "manifest.jsonl").unlink(), "manifest.jsonl: cannot be read"),
-        ("tar", lambda folder: (folder / "index.json").write_text("{"), "index.json: damaged"),
-        ("tar", lambda folder: (folder / "index.json").write_text("{}"), "index.json: not the index of shards"),
-        ("tar", lambda folder: (folder / "codes-000001.tar").unlink(), "codes-000001.tar: missing"),
-        ("tar", lambda folder: (folder / "codes-000000.tar").write_bytes(b"no tar"), "codes-000000.tar: damaged"),
-        ("tar", lambda folder: (folder / "codes-000000.tar").write_bytes(bytes(10240)), "hold 1 recordings, the index"),
-        ("tar", lambda folder: rewrite_tar(folder / "codes-000000.tar"), "a/x does not have the shape"),
-        ("tar", lambda folder: cut(folder / "codes-000000.tar", 7200), "codes-000000.tar: damaged"),
-        ("tar", lambda folder: claim_negative_size(folder / "codes-000000.tar"), "codes-000000.tar: damaged"),
-        ("tar", lambda folder: (folder / "index.json").write_text("[" * 100000), "index.json: damaged"),
-        ("tar", lambda folder: in_json(folder / "index.json", recordings=float("inf")), "recordings: got inf"),
-        ("tar", lambda folder: in_json(folder / "index.json", codebook_sizes=[4, 300, 2**64]), "below 2^63"),
-        ("tar", lambda folder: in_json(folder / "index.json", codebook_sizes=[4, 300, 8]), "not those of its index"),
-        ("tar", lambda folder: in_json(folder / "index.json", files=[]), "files: expected one array, or at least one"),
-        ("tar", lambda folder: in_json(folder / "index.json", files=["../x.tar"]), "files: expected names of files"),
-        ("tar", lambda folder: in_json(folder / "index.json", files=["x" * 300]), "File name too long"),
-        ("tar", lambda folder: in_json(folder / "index.json", recordings=4, files=2 * ["codes-000000.tar"]), "one key"),
-        ("mmap", lambda folder: in_json(folder / "index.json", files=[]), "files: expected one array"),
-        ("mmap", lambda folder: in_json(folder / "recordings.jsonl", offset=-5), "offset: expected 0"),
-        ("mmap", lambda folder: in_json(folder / "recordings.jsonl", offset=10**30), "offset: expected 0"),
-        ("mmap", lambda folder: in_json(folder / "recordings.jsonl", key="b"), "two of its recordings have one key"),
-        ("mmap", lambda folder: cut(folder / "codes.mmap", 1), "codes.mmap: damaged, or no array of codes (cut short)"),
-        ("mmap", lambda folder: (folder / "codes.mmap").write_bytes(b"no array"), "codes.mmap: damaged, or no array"),
-        ("mmap", lambda folder: (folder / "recordings.jsonl").unlink(), "recordings.jsonl: damaged or missing"),
-        ("mmap", lambda folder: cut(folder / "recordings.jsonl", 9), "recordings.jsonl: damaged or missing"),
-        ("mmap", lambda folder: save(folder / "codes.mmap", np.ones((3, 9), np.uint8)), "does not fit recordings"),
-        ("mmap", lambda folder: save(folder / "codes.mmap", np.ones((3, 9))), "expected an unsigned type"),
+        ("index.json", lambda path: path.write_text("{"), "index.json"),
+        ("index.json", lambda path: path.write_text("{}"), "index.json"),
+        ("index.json", lambda path: in_json(path, format_version=2), "format_version"),
+        ("index.json", lambda path: in_json(path, kind="tar"), "read them with webdataset"),
+        ("recordings.jsonl", lambda path: in_json(path, offset=-5), "offset"),
+        ("recordings.jsonl", lambda path: in_json(path, offset=10**30), "offset: expected 0"),
+        ("recordings.jsonl", lambda path: in_json(path, key="b"), "one key"),
+        ("recordings.jsonl", lambda path: in_json(path, codebook_sizes=[4, 300, 8]), "codebooks"),
+        ("recordings.jsonl", lambda path: cut(path, 9), "recordings.jsonl: damaged"),
+        ("recordings.jsonl", lambda path: path.write_text(""), "recordings.jsonl: damaged"),
+        ("codes.mmap", lambda path: cut(path, 1), "codes.mmap: damaged"),
+        ("codes.mmap", lambda path: path.write_bytes(b"no array"), "codes.mmap: damaged"),
+        ("codes.mmap", lambda path: path.unlink(), "codes.mmap: damaged or missing"),
+        ("codes.mmap", lambda path: save(path, np.ones((3, 9), np.uint8)), "does not fit recordings"),
+        ("codes.mmap", lambda path: save(path, np.ones((3, 100))), "does not fit recordings"),
     ],
 )
-def test_damage_is_one_line_when_the_set_is_opened(copied, kind, damage, message):
-    damage(copied / kind)
+def test_damage_is_one_line_when_the_set_is_opened(copied, name, damage, message):
+    damage(copied / "mmap" / name)
     with pytest.raises(DataError) as raised:
-        CodesDataset(copied / kind)
+        CodesDataset(copied / "mmap")
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -271,10 +237,12 @@ def test_what_a_manifest_says_of_itself_takes_no_memory(copied):
     assert len(dataset) == 10**9 + 33  # 97 = 32 * 3 + 1
     with pytest.raises(DataError, match=r"a/x\.npz: does not hold what the manifest says"):
         dataset[0]
-    entries = [replace(entry, path=f"{entry.path}.daec", bytes=2**62) for entry in read_manifest(copied / "files")]
+    entry = read_manifest(copied / "files")[1]
+    write_daec(read_npz(copied / "files/b.npz"), copied / "files/b.daec")
     # 42 * 2^62 codes may be in so many bytes, 3 codebooks * 2^63 frames are among them
-    write_manifest(copied / "files", [replace(entries[0], streams=2**31, frames=2**32), *entries[1:]])
-    with pytest.raises(DataError, match="it says that it holds 2\\^63 frames or more"):
+    changes = ({"path": "b.daec"}, {"path": "x.daec", "bytes": 2**62, "streams": 2**31, "frames": 2**32})
+    write_manifest(copied / "files", [ManifestEntry.of({**entry.fields(), **change}) for change in changes])
+    with pytest.raises(DataError, match="says that it holds 2\\^63 frames or more"):
         CodesDataset(copied / "files")
 
 
@@ -286,7 +254,8 @@ def test_codes_beyond_their_codebook_are_refused(copied):
 
 def test_two_recordings_with_one_key_are_refused(copied):
     entries = read_manifest(copied / "files")
-    write_manifest(copied / "files", [*entries, replace(entries[1], path="b.daec")])
+    twin = ManifestEntry.of({**entries[1].fields(), "path": "b.daec"})
+    write_manifest(copied / "files", [*entries, twin])
     with pytest.raises(DataError, match=r"b\.daec and b\.npz have the same name but for the suffix, b; remove one"):
         CodesDataset(copied / "files")
 
@@ -294,48 +263,20 @@ def test_two_recordings_with_one_key_are_refused(copied):
 def test_entropy_coded_files_ask_for_their_model_when_the_set_is_opened(tmp_path):
     codes = np.zeros((1, 2, 400), np.int64)
     model, other = (EntropyModel.fit([codes + shift], (16, 16)) for shift in (0, 1))
-    entries = []
-    for name, given in (("a", None), ("b", model)):  # packed, then entropy-coded
-        file = CodeFile(codes, 16000, 320 * 400, 16000, (16, 16), HASH)
-        write_codes(file, tmp_path / f"{name}.daec", "daec", given)
-        entries.append(describe(file, tmp_path / f"{name}.daec", tmp_path, tmp_path / f"{name}.wav"))
-    # Packed, 800 codes of 4 bits are 400 bytes; all alike, they are a few.
-    assert entries[0].bytes - entries[1].bytes > 200
-    write_manifest(tmp_path, entries)
-    end = "give entropy_model=discrete_ae.load(CHECKPOINT).entropy_model"
-    for given, came in ((None, "none was given"), (other, "another was given")):
-        with pytest.raises(DataError) as raised:
+    file = CodeFile(codes, 16000, 320 * 400, 16000, (16, 16), HASH)
+    write_codes(file, tmp_path / "a.daec", "daec", model)
+    write_manifest(tmp_path, [describe(file, tmp_path / "a.daec", tmp_path, tmp_path / "a.wav")])
+    for given in (None, other):
+        with pytest.raises(DataError, match=rf"a\.daec: needs the entropy model {model.fingerprint} .*load\(CHECK"):
             CodesDataset(tmp_path, entropy_model=given)
-        begin = f"{tmp_path / 'b.daec'}: entropy-coded with the entropy model {model.fingerprint}"
-        assert str(raised.value) == f"{begin} and {came}; {end}"
-    assert [item.codes.sum() for item in CodesDataset(tmp_path, entropy_model=model)] == [0, 0]
-    write_manifest(tmp_path, entries[:1])
-    assert len(CodesDataset(tmp_path)) == 1
-    (tmp_path / "b.daec").write_bytes(b"DAEC")  # damage is met when it is read
-    write_manifest(tmp_path, entries)
-    assert len(CodesDataset(tmp_path)) == 2
+    assert [item.codes.sum() for item in CodesDataset(tmp_path, entropy_model=model)] == [0]
 
 
 def test_damage_that_comes_later_is_one_line_from_the_item(copied):
     (copied / "files/b.npz").write_bytes((copied / "files/c.npz").read_bytes())
     with pytest.raises(DataError, match=r"b\.npz: does not hold what the manifest says"):
         CodesDataset(copied / "files")[1]
-    for kind, name in (("tar", "codes-000000.tar"), ("mmap", "codes.mmap")):
-        dataset = CodesDataset(copied / kind)
-        (copied / kind / name).unlink()
-        with pytest.raises(DataError, match=rf"{name}: cannot be read"):
-            dataset[1]
-
-
-def test_shards_of_a_later_version_are_refused(copied):
-    path = copied / "mmap/index.json"
-    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 2'))
-    with pytest.raises(DataError, match="has format version 2, this program reads 1; update discrete-ae"):
-        CodesDataset(copied / "mmap")
-
-
-def test_codes_of_two_models_are_refused(copied):
-    entries = read_manifest(copied / "files")
-    write_manifest(copied / "files", [*entries[:2], replace(entries[2], model_hash="f" * 64)])
-    with pytest.raises(DataError, match="codes of different models"):
-        CodesDataset(copied / "files")
+    dataset = CodesDataset(copied / "mmap")
+    (copied / "mmap/codes.mmap").unlink()
+    with pytest.raises(FileNotFoundError):
+        dataset[1]

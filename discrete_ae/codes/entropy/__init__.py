@@ -3,7 +3,7 @@
 A leaf: numpy and the range coder of `constriction`, no torch.
 """
 
-from discrete_ae.codes.entropy.model import PREDICTORS, EntropyModel
+from discrete_ae.codes.entropy.model import MAX_CODEBOOKS, PREDICTORS, EntropyModel
 from discrete_ae.codes.entropy.packing import BITS, RADIX, Packing
 
-__all__ = ["BITS", "PREDICTORS", "RADIX", "EntropyModel", "Packing"]
+__all__ = ["BITS", "MAX_CODEBOOKS", "PREDICTORS", "RADIX", "EntropyModel", "Packing"]

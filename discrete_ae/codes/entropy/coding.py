@@ -1,60 +1,44 @@
-"""The order in which codes are coded, and who codes them: a writer, a reader, or a meter of bits.
-
-One function per predictor walks over the codes, the same for all three, so that they cannot disagree.
+"""The order in which codes are coded by a range coder, the same for writing and reading, so that they cannot disagree.
 
 Axes: S streams, K codebooks, T frames.
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from constriction import stream  # type: ignore[import-untyped]
 
-from discrete_ae.codes.entropy.contexts import ContextTable
-from discrete_ae.codes.entropy.tables import PRECISION, StaticTable, Weights
+from discrete_ae.codes.arrays import Codes
+from discrete_ae.codes.entropy.tables import ContextTable, StaticTable, Weights
 
 LANE_FRAMES = 64
 """Codes are cut into lanes of at most this many frames, coded side by side: a call of the coder then has a symbol of
 every lane. The first frame of a lane does without the frame before."""
 
-Codes = npt.NDArray[np.integer[Any]]
 Symbols = npt.NDArray[np.int32]
 
 _FAMILY = stream.model.Categorical(perfect=False)
 
 
-class Coder(Protocol):
-    """What is done with each symbol. Both take the symbols if they are known, and return them."""
-
-    def shared(self, table: StaticTable, symbols: Symbols) -> Symbols:
-        """(N,) symbols with one table."""
-        ...
-
-    def each(self, weights: Weights, symbols: Symbols) -> Symbols:
-        """(N,) symbols with a row of (N, n) weights each."""
-        ...
-
-
 class Writer:
-    """Symbols to bytes."""
+    """Symbols to bytes. A coder takes symbols (N,) if they are known, and returns them."""
 
     def __init__(self) -> None:
         self._encoder = stream.queue.RangeEncoder()
 
     def shared(self, table: StaticTable, symbols: Symbols) -> Symbols:
-        """See `Coder`."""
+        """Write symbols with one table."""
         self._encoder.encode(symbols, table.model)
         return symbols
 
     def each(self, weights: Weights, symbols: Symbols) -> Symbols:
-        """See `Coder`."""
+        """Write symbols with a row of (N, n) weights each."""
         self._encoder.encode(symbols, _FAMILY, weights)
         return symbols
 
     def payload(self) -> bytes:
-        """All that was written: little-endian words of 32 bits."""
+        """Return all that was written: little-endian words of 32 bits."""
         return bytes(self._encoder.get_compressed().astype("<u4").tobytes())
 
 
@@ -71,17 +55,17 @@ class Reader:
         self._decoder = stream.queue.RangeDecoder(np.frombuffer(payload, "<u4").astype(np.uint32))
 
     def shared(self, table: StaticTable, symbols: Symbols) -> Symbols:
-        """See `Coder`."""
+        """Read symbols with one table."""
         found: Symbols = self._decoder.decode(table.model, len(symbols))
         return found
 
     def each(self, weights: Weights, symbols: Symbols) -> Symbols:
-        """See `Coder`."""
+        """Read symbols with a row of (N, n) weights each."""
         found: Symbols = self._decoder.decode(_FAMILY, weights)
         return found
 
     def check_end(self) -> None:
-        """All bytes were needed.
+        """Check that all bytes were needed.
 
         Raises:
             ValueError: some are left.
@@ -90,34 +74,15 @@ class Reader:
             raise ValueError("payload: longer than the codes in it")
 
 
-class Meter:
-    """Adds up the bits of the symbols, -log2 of the frequencies that a writer would give to the coder."""
-
-    bits = 0.0
-
-    def shared(self, table: StaticTable, symbols: Symbols) -> Symbols:
-        """See `Coder`."""
-        self._add(table.weights[symbols])
-        return symbols
-
-    def each(self, weights: Weights, symbols: Symbols) -> Symbols:
-        """See `Coder`."""
-        self._add(np.take_along_axis(weights, symbols[:, None], 1))
-        return symbols
-
-    def _add(self, weights: Weights) -> None:
-        self.bits += float((PRECISION - np.log2(weights.astype(np.float64) + 1)).sum())
-
-
-def code_order0(tables: Sequence[StaticTable], codes: Codes, coder: Coder) -> None:
-    """Codebook by codebook; `codes` (S, K, T) are overwritten by what the coder returns."""
+def code_order0(tables: Sequence[StaticTable], codes: Codes, coder: Writer | Reader) -> None:
+    """Code codebook by codebook; `codes` (S, K, T) are overwritten by what the coder returns."""
     for k, table in enumerate(tables[: codes.shape[1]]):
         symbols = np.ascontiguousarray(codes[:, k], np.int32)
         codes[:, k] = coder.shared(table, symbols.ravel()).reshape(symbols.shape)
 
 
-def code_context(tables: Sequence[ContextTable | StaticTable], codes: Codes, coder: Coder) -> None:
-    """Frame by frame of all lanes, codebook by codebook; `codes` (S, K, T) are overwritten.
+def code_context(tables: Sequence[ContextTable | StaticTable], codes: Codes, coder: Writer | Reader) -> None:
+    """Code frame by frame of all lanes, codebook by codebook; `codes` (S, K, T) are overwritten.
 
     Raises:
         ValueError: a symbol came that the codebook does not have.
@@ -141,21 +106,14 @@ def code_context(tables: Sequence[ContextTable | StaticTable], codes: Codes, cod
             if isinstance(table, StaticTable):
                 symbols = coder.shared(table, symbols)
             else:
-                symbols = _code_in_steps(table, frame, book, symbols, coder)
+                given = table.given((frame, book))
+                groups, places = np.divmod(symbols, np.int32(table.width))
+                if table.width < table.size:
+                    groups = coder.each(given.groups(), groups)
+                symbols = groups * np.int32(table.width) + coder.each(given.places(groups.astype(np.int64)), places)
+                if int(symbols.max()) >= table.size:
+                    raise ValueError(f"payload: has code {symbols.max()} of a codebook of {table.size} entries")
             grid[step, k, :running] = symbols
             book = symbols.astype(np.int64)
     in_order = grid.reshape(length, num_codebooks, lanes, streams).transpose(3, 1, 2, 0)
     codes[:] = in_order.reshape(streams, num_codebooks, -1)[:, :, :frames]
-
-
-def _code_in_steps(
-    table: ContextTable, frame: npt.NDArray[np.int64], book: npt.NDArray[np.int64], symbols: Symbols, coder: Coder
-) -> Symbols:
-    given = table.given(frame, book)
-    groups, places = np.divmod(symbols, np.int32(table.width))
-    if table.width < table.size:
-        groups = coder.each(given.groups(), groups)
-    coded: Symbols = groups * np.int32(table.width) + coder.each(given.places(groups.astype(np.int64)), places)
-    if int(coded.max()) >= table.size:
-        raise ValueError(f"payload: has code {int(coded.max())} of a codebook of {table.size} entries")
-    return coded

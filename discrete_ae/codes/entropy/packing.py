@@ -15,12 +15,12 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Codes = npt.NDArray[np.integer[Any]]
+from discrete_ae.codes.arrays import Codes, codes_dtype
+
 Words = npt.NDArray[np.uint64]
 
 WORD_BITS = 64
@@ -36,17 +36,22 @@ class Packing:
 
     def num_bytes(self, num_streams: int, num_frames: int, codebook_sizes: Sequence[int]) -> int:
         """Exact size of the packed codes."""
-        parts = (part for size in codebook_sizes for part in self._parts(num_streams * num_frames, size))
-        return sum(_num_bytes(words, _bits(size, symbols)) for words, symbols, size in parts)
+        return sum(
+            _num_bytes(words, _bits(size, joined))
+            for size in codebook_sizes
+            for words, joined in self._parts(num_streams * num_frames, size)
+        )
 
     def pack(self, codes: Codes, codebook_sizes: Sequence[int]) -> bytes:
         """(S, K, T) codes, 0 <= codes[:, k] < codebook_sizes[k], to bytes."""
         packed = []
         for k, size in enumerate(codebook_sizes):
             symbols, start = codes[:, k].ravel(), 0
-            for words, joined, _ in self._parts(len(symbols), size):
+            for words, joined in self._parts(len(symbols), size):
                 part = symbols[start : start + words * joined].reshape(words, joined)
-                packed += [_to_bytes(_join(part[i : i + _CHUNK], size), _bits(size, joined)) for i in _chunks(words)]
+                packed += [
+                    _to_bytes(_join(part[i : i + _CHUNK], size), _bits(size, joined)) for i in range(0, words, _CHUNK)
+                ]
                 start += words * joined
         return b"".join(packed)
 
@@ -59,15 +64,13 @@ class Packing:
         expected = self.num_bytes(num_streams, num_frames, codebook_sizes)
         if len(payload) != expected:
             raise ValueError(f"payload: expected {expected} bytes, got {len(payload)}")
-        codes = np.empty(
-            (len(codebook_sizes), num_streams * num_frames), np.min_scalar_type(max(codebook_sizes, default=1) - 1)
-        )
+        codes = np.empty((len(codebook_sizes), num_streams * num_frames), codes_dtype(codebook_sizes))
         rest = memoryview(payload)
         for k, size in enumerate(codebook_sizes):
             start = 0
-            for words, joined, _ in self._parts(codes.shape[1], size):
+            for words, joined in self._parts(codes.shape[1], size):
                 bits = _bits(size, joined)
-                for i in _chunks(words):
+                for i in range(0, words, _CHUNK):
                     count = min(_CHUNK, words - i)
                     taken = _num_bytes(count, bits)
                     part, rest = rest[:taken], rest[taken:]
@@ -76,13 +79,13 @@ class Packing:
                     start += count * joined
         return codes.reshape(len(codebook_sizes), num_streams, num_frames).transpose(1, 0, 2)
 
-    def _parts(self, symbols: int, size: int) -> Iterator[tuple[int, int, int]]:
-        """Number of words, symbols in each, and the codebook's size: whole words, then the one of what is left."""
+    def _parts(self, symbols: int, size: int) -> Iterator[tuple[int, int]]:
+        """Number of words and symbols in each: whole words, then the one of what is left."""
         joined = _best_joined(size) if self.joins else 1
         if symbols >= joined:
-            yield symbols // joined, joined, size
+            yield symbols // joined, joined
         if symbols % joined:
-            yield 1, symbols % joined, size
+            yield 1, symbols % joined
 
 
 BITS = Packing(joins=False)
@@ -103,10 +106,6 @@ def _best_joined(size: int) -> int:
 
 def _num_bytes(words: int, bits: int) -> int:
     return -(-words * bits // 8)
-
-
-def _chunks(words: int) -> range:
-    return range(0, words, _CHUNK)
 
 
 def _join(digits: Codes, size: int) -> Words:

@@ -5,7 +5,7 @@ from constriction import stream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from discrete_ae.codes.entropy.coding import Meter, Reader, Writer
+from discrete_ae.codes.entropy.coding import Reader, Writer
 from discrete_ae.codes.entropy.tables import ONE, StaticTable, lift, to_weights
 
 
@@ -53,15 +53,6 @@ def test_bytes_of_the_coder_stay_as_they_are():
     encoder.encode(np.array([1, 0, 2], np.int32), stream.model.Categorical(perfect=False), weights)
     (word,) = encoder.get_compressed()
     assert 11 / 32 <= int(word) / 2**32 < 3 / 8
-
-
-def test_meter_adds_logarithms():
-    table = StaticTable.of(np.array([1, 2, 1]))
-    meter = Meter()
-    meter.shared(table, np.array([0, 1, 1, 2], np.int32))  # 2 + 1 + 1 + 2 bits
-    assert abs(meter.bits - 6) < 1e-4
-    meter.each(np.array([[2**23 - 1, 2**23 - 1]], np.float32), np.array([1], np.int32))
-    assert abs(meter.bits - 7) < 1e-4
 
 
 @given(st.integers(2, 70000), st.integers(1, 2**30), st.integers(1, 2**30))

@@ -47,31 +47,28 @@ def probability(model, codes, s, k, t, lane):
     return table[codes[s, k, t]] / table.sum()
 
 
-def test_bits_are_those_of_the_frequencies(model):
+def test_payload_is_as_long_as_its_bits(model):
     codes = correlated(99, streams=2, frames=300)  # five lanes of 60 frames
-    expected = -sum(math.log2(probability(model, codes, *at, lane=60)) for at in np.ndindex(codes.shape))
-    assert model.cross_entropy_bits(codes, "context") == pytest.approx(expected, rel=1e-4)
     base = np.split(model.to_arrays()["base"], np.cumsum(SIZES)[:-1])
-    expected = -sum(np.log2(base[k][codes[:, k]] / base[k].sum()).sum() for k in range(len(SIZES)))
-    assert model.cross_entropy_bits(codes, "order0") == pytest.approx(expected, rel=1e-4)
+    bits = {
+        "order0": -sum(np.log2(base[k][codes[:, k]] / base[k].sum()).sum() for k in range(len(SIZES))),
+        "context": -sum(math.log2(probability(model, codes, *at, lane=60)) for at in np.ndindex(codes.shape)),
+    }
+    # Contexts help where codes depend on one another.
+    assert bits["context"] < 0.8 * bits["order0"] < 0.8 * codes[:, 0].size * sum(map(math.log2, SIZES))
+    for predictor in PREDICTORS:
+        payload = model.encode(codes, predictor)
+        assert bits[predictor] - 1 < 8 * len(payload) < 1.001 * bits[predictor] + 64
+        for k in (1, 3):  # also of the first codebooks alone
+            fewer = model.decode(model.encode(codes[:, :k], predictor), 2, 300, predictor, num_codebooks=k)
+            assert fewer.dtype == np.uint8
+            assert np.array_equal(fewer, codes[:, :k])
 
 
-@pytest.mark.parametrize("predictor", PREDICTORS)
 @pytest.mark.parametrize("shape", [(1, 1), (1, 50), (2, 256), (3, 257), (2, 1025)])
-@pytest.mark.parametrize("num_codebooks", [1, 2, 3])
-def test_payload_is_as_long_as_its_bits(model, predictor, shape, num_codebooks):
-    codes = correlated(7, *shape)[:, :num_codebooks]
-    payload = model.encode(codes, predictor)
-    assert len(payload) <= 1.01 * model.cross_entropy_bits(codes, predictor) / 8 + 16
-    decoded = model.decode(payload, *shape, predictor, num_codebooks=num_codebooks)
-    assert decoded.dtype == np.uint8
-    assert np.array_equal(decoded, codes)
-
-
-def test_contexts_help_where_codes_depend_on_one_another(model):
-    codes = correlated(99)
-    bits = [model.cross_entropy_bits(codes, predictor) for predictor in ("order0", "context")]
-    assert bits[1] < 0.8 * bits[0] < 0.8 * codes.shape[2] * sum(map(math.log2, SIZES))
+def test_lanes_of_every_length(model, shape):
+    codes = correlated(7, *shape)
+    assert np.array_equal(model.decode(model.encode(codes, "context"), *shape, "context"), codes)
 
 
 def test_contexts_are_left_out_where_codes_are_independent():
@@ -83,7 +80,7 @@ def test_contexts_are_left_out_where_codes_are_independent():
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.lists(st.sampled_from([2, 3, 16, 17, 100, 1000, 1024, 1025, 5000]), min_size=1, max_size=4),
+    st.lists(st.sampled_from([2, 3, 16, 17, 100, 1000, 1024, 1025, 5000, 65536]), min_size=1, max_size=4),
     st.integers(1, 3),
     st.integers(1, 600),
     st.integers(0, 2**32),
@@ -99,7 +96,6 @@ def test_any_codes_make_the_round_trip(sizes, streams, frames, seed):
     for predictor in PREDICTORS:
         payload = model.encode(codes, predictor)
         assert codes.size <= 42 * (len(payload) + 8)
-        assert len(payload) <= 1.01 * model.cross_entropy_bits(codes, predictor) / 8 + 16
         assert np.array_equal(same.decode(payload, streams, frames, predictor), codes)
 
 
@@ -107,16 +103,8 @@ def test_constant_codes_cost_what_the_cap_makes_them_cost():
     codes = np.zeros((1, 2, 2000), np.int64)
     model = EntropyModel.fit([codes], (256, 2))
     for predictor in PREDICTORS:
-        bits = model.cross_entropy_bits(codes, predictor)
-        assert bits == pytest.approx(codes.size * math.log2(8 / 7), rel=1e-2)
-        assert codes.size <= 42 * len(model.encode(codes, predictor))
-
-
-def test_largest_codebook():
-    codes = np.random.default_rng(0).integers(0, 65536, (1, 1, 100))
-    model = EntropyModel.fit([codes], (65536,))
-    for predictor in PREDICTORS:
-        assert np.array_equal(model.decode(model.encode(codes, predictor), 1, 100, predictor), codes)
+        bits = 8 * len(model.encode(codes, predictor))
+        assert bits == pytest.approx(codes.size * math.log2(8 / 7), rel=5e-2)
 
 
 def test_codebooks_that_are_too_large_are_not_modelled():
@@ -136,13 +124,6 @@ def test_tables_together_stay_bounded():
     assert context_sizes((2000, 8)) == [(0, 0), (8, 0)]
 
 
-def test_fit_on_nothing_is_uniform():
-    model = EntropyModel.fit([], (4, 16))
-    codes = np.random.default_rng(0).integers(0, 4, (1, 2, 50))
-    for predictor in PREDICTORS:
-        assert model.cross_entropy_bits(codes, predictor) == pytest.approx(50 * (2 + 4), rel=1e-4)
-
-
 def test_claims_that_the_payload_cannot_hold_are_refused(model):
     payload = model.encode(correlated(1), "context")
     with pytest.raises(ValueError, match="hold at most"):
@@ -157,7 +138,7 @@ def test_claims_that_the_payload_cannot_hold_are_refused(model):
     [
         (np.zeros((2, 3), int), "of shape"),
         (np.zeros((1, 3, 4)), "float64"),
-        (np.zeros((1, 4, 4), int), "at most 3 codebooks"),
+        (np.zeros((1, 4, 4), int), "codebooks, got 4"),
         (np.full((1, 3, 4), 8), "code < 8 in codebook 0"),
         (np.full((1, 3, 4), -1), "from -1 to -1"),
     ],
@@ -195,28 +176,22 @@ def put(name, at, value):
 @pytest.mark.parametrize(
     ("apply", "message"),
     [
-        (lambda arrays: arrays.pop("base"), "expected the arrays"),
+        (lambda arrays: arrays.pop("base"), "cannot have the arrays"),
         (lambda arrays: arrays.pop("codebook_sizes"), "codebook_sizes missing"),
-        (lambda arrays: arrays.update(more=np.zeros(1, int)), "expected the arrays"),
+        (lambda arrays: arrays.update(more=np.zeros(1, int)), "cannot have the arrays"),
         (changed("codebook_sizes", lambda a: a[:0]), "1 to 1024 codebooks"),
-        (changed("codebook_sizes", lambda a: np.full(10**4, 2)), "1 to 1024 codebooks"),
         (put("codebook_sizes", 0, 1), "codebook_sizes: expected 2 to"),
         (put("codebook_sizes", 0, 9), "base: expected 295 numbers"),
-        (put("codebook_sizes", 0, 2**40), "expected the arrays codebook_sizes, got"),
+        (put("codebook_sizes", 0, 2**40), "cannot have the arrays"),
         (changed("base", lambda a: a.astype(float)), "base: expected a row of integers"),
         (changed("base", lambda a: a[None]), "base: expected a row of integers"),
-        (changed("base", lambda a: a.astype(object)), "base: expected a row of integers"),
         (put("base", 3, 0), "base: expected 1 to"),
-        (put("base", 3, 2**22 + 1), "base: expected 1 to"),
         (put("weights", 0, 3), "powers of two"),
-        (put("weights", 0, 2**15), "weights: expected 0 to"),
-        (put("weights", 1, 1), "book_counts: expected pairs where the weight is not 0"),
-        (put("weights", 0, 0), "frame_counts: expected pairs where the weight is not 0"),
+        (put("weights", 1, 1), "book_counts: expected pairs"),
+        (put("weights", 0, 0), "frame_counts: expected pairs"),
         (changed("weights", lambda a: a[:-1]), "powers of two"),
         (put("frame_cells", 0, 10), "frame_cells: expected ascending"),
-        (put("frame_cells", 0, -1), "frame_cells: expected 0 to"),
         (put("book_cells", -1, 30 * 256), "book_cells: expected ascending numbers below 7680 in codebook 2"),
-        (put("frame_counts", 0, 0), "frame_counts: expected 1 to"),
         (put("frame_counts", 0, 2**22), "frame_counts: expected at most 4194304 in a context"),
         (changed("frame_counts", lambda a: a[1:]), "frame_counts: expected"),
         (put("frame_lengths", 0, 2**19), "frame_cells: expected"),

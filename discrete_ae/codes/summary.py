@@ -1,0 +1,97 @@
+"""What files and folders of codes hold, as rows of a table for people. No torch here."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from discrete_ae.codes.code_file import FileInfo
+from discrete_ae.codes.container import FORMATS, read_codes, read_daec_header, read_npy
+from discrete_ae.codes.manifest import has_manifest, read_manifest
+from discrete_ae.errors import DataError
+
+Rows = list[tuple[str, str]]
+
+
+def holds_codes(path: Path) -> bool:
+    """Return whether a path names a file of codes, by its suffix, or a folder of them."""
+    return has_manifest(path) if path.is_dir() else path.suffix.lower().removeprefix(".") in FORMATS
+
+
+def describe_codes(path: Path) -> Rows:
+    """Return what a file of codes holds, or what the manifest of a folder lists.
+
+    Raises:
+        OSError: it cannot be read.
+        DataError: it is damaged, or holds no codes.
+    """
+    if path.is_dir():
+        return _of_folder(path)
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        return _of_bare_codes(path)
+    return _of_daec(path) if suffix == ".daec" else _of_file(read_codes(path).info)
+
+
+def codebooks(sizes: Sequence[int]) -> str:
+    """Return the sizes of codebooks in words."""
+    if len(set(sizes)) == 1:
+        return f"{len(sizes)} of {sizes[0]} entries"
+    return f"{len(sizes)} of {', '.join(map(str, sizes))} entries"
+
+
+def _of_file(info: FileInfo, more: Sequence[tuple[str, str]] = ()) -> Rows:
+    nominal_bps = info.bits_per_frame * info.frames / info.duration_s
+    return [
+        ("recording", f"{info.duration_s:.3f} s, {info.num_samples} samples at {info.sample_rate} Hz"),
+        ("coded at", f"{info.model_sample_rate} Hz"),
+        ("streams", str(info.streams)),
+        ("frames", str(info.frames)),
+        ("codebooks", codebooks(info.codebook_sizes)),
+        ("bits per frame", f"{info.bits_per_frame:g}"),
+        ("nominal bitrate", f"{nominal_bps / 1000:.3g} kbps"),
+        *more,
+        ("model hash", info.model_hash),
+    ]
+
+
+def _of_daec(path: Path) -> Rows:
+    header = read_daec_header(path)
+    size = path.stat().st_size
+    payload_kbps, file_kbps = (8 * count / header.duration_s / 1000 for count in (header.payload_bytes, size))
+    more = [
+        ("coding", f"{header.coding}, {header.payload_bytes} bytes in a file of {size}"),
+        ("measured bitrate", f"{payload_kbps:.3g} kbps, {file_kbps:.3g} kbps with the file's header"),
+    ]
+    return _of_file(header, [*more, *([("entropy model", header.entropy_model)] if header.entropy_model else [])])
+
+
+def _of_bare_codes(path: Path) -> Rows:
+    codes = read_npy(path)
+    names = ("streams", "codebooks", "frames")
+    return [
+        *((name, str(count)) for name, count in zip(names, codes.shape, strict=True)),
+        ("range", f"{codes.min()} to {codes.max()}, as {codes.dtype}"),
+        ("model", "a .npy file names none, nor a sample rate"),
+    ]
+
+
+def _of_folder(folder: Path) -> Rows:
+    entries = read_manifest(folder)
+    if not entries:
+        raise DataError(f"{folder}: its manifest is empty; encode a folder of recordings first")
+    duration_s, size = sum(entry.duration_s for entry in entries), sum(entry.bytes for entry in entries)
+    return [
+        ("files of codes", f"{len(entries):,}"),
+        ("recordings", f"{duration_s:,.1f} s"),
+        ("streams", _alternatives(str(entry.streams) for entry in entries)),
+        ("frames", f"{sum(entry.streams * entry.frames for entry in entries):,} in all streams"),
+        ("codebooks", _alternatives(codebooks(entry.codebook_sizes) for entry in entries)),
+        ("bytes", f"{size:,}"),
+        ("measured bitrate", f"{8 * size / duration_s / 1000:.3g} kbps with the files' headers"),
+        ("model hash", _alternatives(entry.model_hash for entry in entries)),
+    ]
+
+
+def _alternatives(values: Iterable[str]) -> str:
+    """What all have, or the first few of what they have."""
+    found = list(dict.fromkeys(values))
+    return " or ".join(found[:4]) + (f", and {len(found) - 4} more" if len(found) > 4 else "")
