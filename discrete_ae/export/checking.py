@@ -1,4 +1,4 @@
-"""Whether an exported program does what the model does, on random signals of random lengths.
+"""Checks that an exported program does what the model does, on random signals of random lengths.
 
 Runtimes sum in different orders, so latents differ in their last bits, and one that lies at a decision boundary may be
 rounded to either side. Any other difference of codes is an error.
@@ -6,7 +6,7 @@ rounded to either side. Any other difference of codes is an error.
 Axes: B batch, C audio channels, N samples, D latent channels, K codebooks, T frames.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from discrete_ae.errors import DataError
-from discrete_ae.export.programs import require_scalar
+from discrete_ae.export.programs import first_line, require_scalar
 from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.quantizers.scalar import BOUNDS
 
@@ -29,7 +29,7 @@ Program = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 
 
 class Agreement(NamedTuple):
-    """What a check found; every difference of codes lay within NEAR of a decision boundary."""
+    """The result of a check; every difference of codes lay within NEAR of a decision boundary."""
 
     lengths: int
     """Signals compared, each of another length."""
@@ -60,7 +60,12 @@ def check_programs(model: DiscreteAutoencoder, encode: Program, decode: Program,
     random = np.random.default_rng(seed)
     compared = differing = 0
     furthest = audio_difference = 0.0
-    lengths = list(_lengths(model.hop_length, random))
+    hop = model.hop_length
+    edges = dict.fromkeys((1, max(1, hop - 1), hop, hop + 1))  # less than a frame, one, and around it; then random ones
+    lengths = [
+        *edges,
+        *map(int, random.choice(np.arange(hop + 2, MOST_FRAMES * hop + 3), RANDOM_LENGTHS, replace=False)),
+    ]
     for num_samples in lengths:
         # From quiet to full scale.
         level = 10 ** random.uniform(-3, -0.3)
@@ -95,7 +100,7 @@ def check_programs(model: DiscreteAutoencoder, encode: Program, decode: Program,
 
 
 def boundary_distances(model: DiscreteAutoencoder, latents: Tensor) -> Tensor:
-    """Distances (B, K, d, T) of latents (B, K d, T) from the nearest decision boundary, in steps of the quantizer."""
+    """Return distances (B, K, d, T) of latents (B, K d, T) from the nearest decision boundary, in quantizer steps."""
     quantizer = require_scalar(model)
     steps = quantizer.steps.repeat(quantizer.num_codebooks)[:, None]
     scaled = BOUNDS[quantizer.bound](latents.double()) * steps
@@ -104,17 +109,9 @@ def boundary_distances(model: DiscreteAutoencoder, latents: Tensor) -> Tensor:
 
 
 def digits(model: DiscreteAutoencoder, codes: Tensor) -> Tensor:
-    """The integers (B, K, d, T) that make up codes (B, K, T), one of each channel of a codebook."""
+    """Return the integers (B, K, d, T) that make up codes (B, K, T), one of each channel of a codebook."""
     quantizer = require_scalar(model)
     return codes[:, :, None] // quantizer.radix[:, None] % (quantizer.steps[:, None] + 1)
-
-
-def _lengths(hop_length: int, random: np.random.Generator) -> Iterator[int]:
-    """Of less than a frame, of one, and around it; then random ones."""
-    edges = dict.fromkeys((1, max(1, hop_length - 1), hop_length, hop_length + 1))
-    yield from edges
-    drawn = random.choice(np.arange(hop_length + 2, MOST_FRAMES * hop_length + 3), RANDOM_LENGTHS, replace=False)
-    yield from map(int, drawn)
 
 
 def _ran(
@@ -123,9 +120,8 @@ def _ran(
     try:
         result = program(given.numpy())
     except Exception as error:  # a runtime that cannot run the program has an error of its own
-        reason = str(error).strip().partition("\n")[0][:200]
         raise DataError(
-            f"{what}: the exported program fails for {num_samples} samples ({reason}); nothing was written"
+            f"{what}: the exported program fails for {num_samples} samples ({first_line(error)}); nothing was written"
         ) from error
     if result.shape != shape or result.dtype != dtype:
         raise DataError(

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -49,15 +48,8 @@ class DecoderProgram(nn.Module):
         return self.model.decoder(self.model.from_latents(self.model.quantizer.dequantize(codes)))
 
 
-class Programs(NamedTuple):
-    """Both halves of a model."""
-
-    encoder: ExportedProgram
-    decoder: ExportedProgram
-
-
 def require_scalar(model: DiscreteAutoencoder) -> ScalarQuantizer:
-    """The model's quantizer.
+    """Return the model's quantizer.
 
     Raises:
         UsageError: if it is of another kind.
@@ -70,8 +62,8 @@ def require_scalar(model: DiscreteAutoencoder) -> ScalarQuantizer:
     return model.quantizer
 
 
-def trace(model: DiscreteAutoencoder) -> Programs:
-    """Trace a copy of the model on the CPU, in evaluation mode.
+def trace(model: DiscreteAutoencoder) -> tuple[ExportedProgram, ExportedProgram]:
+    """Trace encoder and decoder of a copy of the model on the CPU, in evaluation mode.
 
     Raises:
         UsageError: if its quantizer is not a scalar one, or the exporter does not manage it.
@@ -81,7 +73,7 @@ def trace(model: DiscreteAutoencoder) -> Programs:
     # More than one item and frame: what an exporter sees as 1 it takes for a constant.
     audio = torch.zeros(2, model.channels, 7 * model.hop_length + 1)
     codes = torch.zeros(2, quantizer.num_codebooks, 7, dtype=torch.int64)
-    return Programs(_trace(EncoderProgram(model), "audio", audio), _trace(DecoderProgram(model), "codes", codes))
+    return _trace(EncoderProgram(model), "audio", audio), _trace(DecoderProgram(model), "codes", codes)
 
 
 def _trace(program: nn.Module, name: str, example: Tensor) -> ExportedProgram:
@@ -92,17 +84,20 @@ def _trace(program: nn.Module, name: str, example: Tensor) -> ExportedProgram:
         with torch.no_grad(), quiet(), symbolic_shapes.patch(backed_size_oblivious=True):
             return torch.export.export(program, (example,), dynamic_shapes=dynamic, strict=False)
     except Exception as error:  # of PyTorch's exporter, which has many
-        reason = str(error).strip().partition("\n")[0][:200]
         raise UsageError(
-            f"PyTorch cannot export this {name} program: {reason}; leave out --onnx and --torch-export"
+            f"PyTorch cannot export this {name} program: {first_line(error)}; leave out --onnx and --torch-export"
         ) from error
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error of another package, which may have many."""
+    return str(error).strip().partition("\n")[0][:200]
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without what exporters say of packages that are not there and of their own internals."""
-    logger = logging.getLogger("torch")
-    loggers = [logger, logging.getLogger("torch.onnx"), logging.getLogger("onnxscript")]
+    loggers = [logging.getLogger(name) for name in ("torch", "torch.onnx", "onnxscript")]
     levels = [one.level for one in loggers]
     try:
         for one in loggers:

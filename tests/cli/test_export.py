@@ -93,9 +93,3 @@ def test_mistakes_are_one_line_and_leave_nothing(run):
         assert len(err) == 1
         assert words in err[0]
     assert sorted(Path().rglob("*")) == before
-
-
-def test_a_quantizer_that_is_not_scalar_is_exported_without_programs(run):
-    save_checkpoint(Path("rvq.ckpt"), quantizer=RESIDUAL)
-    assert run("export", "rvq.ckpt", "-o", "model")[0] == 0
-    assert discrete_ae.load("model").model_hash == discrete_ae.load("rvq.ckpt").model_hash
