@@ -43,14 +43,15 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path, help="best.ckpt or last.ckpt of a run")
     parser.add_argument("recordings", type=Path, help="a recording, or a folder of them")
     parser.add_argument("--name", default="speech_16k", help="of the file below benchmarks/results")
+    parser.add_argument("--about", default="", help="one more sentence on the model, such as what it began from")
     given = parser.parse_args()
     try:
-        measure(given.checkpoint, given.recordings, given.name)
+        measure(given.checkpoint, given.recordings, given.name, given.about)
     except (DataError, UsageError) as error:
         sys.exit(str(error))
 
 
-def measure(checkpoint: Path, recordings: Path, name: str) -> None:
+def measure(checkpoint: Path, recordings: Path, name: str, about: str) -> None:
     """Write the table.
 
     Raises:
@@ -85,9 +86,9 @@ def measure(checkpoint: Path, recordings: Path, name: str) -> None:
             "",
             f"`python benchmarks/rates.py {checkpoint.name} {'/'.join(recordings.parts[-2:])} --name {name}`; "
             f"{versions(*packages)}, {programs[0].version()}, {programs[-1].version()}. The model after {steps} steps "
-            f"of training, hash {(model.model_hash or '')[:12]}. Means over {len(found.sources)} recordings, with half "
-            "of the 95 % interval of a bootstrap over them. The second rate is that of the entropy-coded codes, for "
-            "Opus that of its packets.",
+            f"of training, hash {(model.model_hash or '')[:12]}. {f'{about} ' if about else ''}"
+            f"Means over {len(found.sources)} recordings, with half of the 95 % interval of a bootstrap over them. "
+            "The second rate is that of the entropy-coded codes, for Opus that of its packets.",
             "",
             *table(["", "nominal, kbps", "spent, kbps", *labels], rows),
         ],
