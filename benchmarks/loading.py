@@ -28,7 +28,7 @@ from _common import cpu_model, machine, publish, table, versions
 from _recordings import NUM_FILES, Recordings, write
 
 from discrete_ae.data import AudioFile, TrainingCrops
-from discrete_ae.data.augmentation import Augmentation
+from discrete_ae.data.crops import Augmentation
 from discrete_ae.data.loading import AudioLoader, TrainingBatches
 
 MODEL_RATE = 16000

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from discrete_ae.cli.info import model_of
 from discrete_ae.losses import MultiScaleMel
-from discrete_ae.training.memory import keep_freed_memory
+from discrete_ae.training.run import keep_freed_memory
 
 # The multi-scale mel loss of DAC (arXiv:2306.06546, section 3.4), as its published training configuration has it.
 MEL_WINDOWS = [32, 64, 128, 256, 512, 1024, 2048]

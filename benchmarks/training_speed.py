@@ -27,7 +27,7 @@ from peers import MEL_WEIGHT, PACKAGES, Codec, Dac, Encodec, MissingPeerError, O
 from torch import Tensor
 
 from discrete_ae.model.summary import multiply_accumulates
-from discrete_ae.training.memory import keep_freed_memory
+from discrete_ae.training.run import keep_freed_memory
 
 PAIRS: dict[str, dict[str, Callable[[], Codec]]] = {
     "DAC 16 kHz": {

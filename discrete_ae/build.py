@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 def component_class(target: object) -> type:
-    """The component class that a `_target_` names.
+    """Return the component class that a `_target_` names.
 
     Raises:
         UsageError: unless it is a class defined in this package that descends from one of its component bases.
@@ -76,11 +76,10 @@ def instantiate(config: Any) -> Any:
             return functools.partial(component, **arguments)
         try:
             return component(**arguments)
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"{component.__name__}: {error}") from error
-        except AttributeError as error:
+        except (TypeError, ValueError, AttributeError) as error:
+            advice = "; an argument is no component but plain data: give it its _target_"
             raise UsageError(
-                f"{component.__name__}: {error}; an argument is no component but plain data: give it its _target_"
+                f"{component.__name__}: {error}{advice if isinstance(error, AttributeError) else ''}"
             ) from error
     if isinstance(config, list | tuple):
         return [instantiate(value) for value in config]
@@ -88,7 +87,7 @@ def instantiate(config: Any) -> Any:
 
 
 def build_model(config: Mapping[str, Any]) -> DiscreteAutoencoder:
-    """The autoencoder of a model configuration (nested plain data).
+    """Build the autoencoder of a model configuration (nested plain data).
 
     Raises:
         UsageError: if the configuration is not that of an autoencoder.
@@ -113,7 +112,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> DiscreteAutoen
 
 
 def read_saved(path: str | Path) -> SavedModel:
-    """What a checkpoint file or a bundle folder says of its model.
+    """Read what a checkpoint file or a bundle folder says of its model.
 
     Raises:
         DataError: if it is missing, damaged, or neither of the two.
@@ -122,7 +121,7 @@ def read_saved(path: str | Path) -> SavedModel:
 
 
 def restore(path: str | Path, saved: SavedModel) -> DiscreteAutoencoder:
-    """The model of what was read at `path`, in evaluation mode.
+    """Build the model of what was read at `path`, in evaluation mode.
 
     Raises:
         DataError: if its parts do not fit one another, or it names anything but components of this package.
@@ -133,16 +132,7 @@ def restore(path: str | Path, saved: SavedModel) -> DiscreteAutoencoder:
         model.load_state_dict(saved.state)
         write_scheduled_numbers(model, saved.scheduled)
         named = model_hash(model.state_dict(), saved.config)
-    except (
-        UserError,
-        RuntimeError,
-        AttributeError,
-        TypeError,
-        ValueError,
-        ArithmeticError,
-        LookupError,
-        RecursionError,
-    ) as error:
+    except Exception as error:  # whatever components make of arguments from anyone's file
         raise DataError(f"{path}: cannot be loaded: {' '.join(str(error).split())[:500]}") from error
     if named != saved.model_hash:
         raise DataError(f"{path}: its tensors do not match its model hash; the file is damaged, use another copy")
@@ -156,7 +146,7 @@ def restore(path: str | Path, saved: SavedModel) -> DiscreteAutoencoder:
 
 
 def build_training(config: DictConfig, hyperparameters: Mapping[str, str | float | bool]) -> "TrainingRun":
-    """A training run of a composed configuration; `hyperparameters` go to TensorBoard beside those of the model.
+    """Build a training run of a composed configuration; `hyperparameters` are logged beside those of the model.
 
     Raises:
         UsageError: for values that do not fit.
@@ -165,21 +155,13 @@ def build_training(config: DictConfig, hyperparameters: Mapping[str, str | float
     # Lightning takes seconds to import, and encoding needs none of it.
     import lightning.pytorch as pl
 
-    from discrete_ae.training import AdversarialModule, AutoencoderModule, TrainingRun
+    from discrete_ae.training import AdversarialModule, AutoencoderModule, TrainingRun, checks
     from discrete_ae.training.callbacks import LogHyperparameters
-    from discrete_ae.training.checks import (
-        check_adversarial_run,
-        check_run,
-        check_scaled_loss,
-        on_gpu,
-        resolved_precision,
-        uses_cuda_graphs,
-    )
     from discrete_ae.training.compiled import compiler
 
-    check_run(config)
+    checks.check_run(config)
     pl.seed_everything(config.seed, verbose=False)
-    if on_gpu(config):
+    if checks.on_gpu(config):
         torch.set_float32_matmul_precision(config.float32_matmul_precision)
     model_config = cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True))
     model = build_model(model_config)
@@ -188,8 +170,7 @@ def build_training(config: DictConfig, hyperparameters: Mapping[str, str | float
     if old := config.ckpt_path or config.init_from:
         _take_weights(model, old, new_quantizer=not config.ckpt_path)
     loss, data = _instantiate(config, "loss"), _instantiate(config, "data")
-    names = [name for name, node in (config.get("callbacks") or {}).items() if node is not None]
-    named = {name: _instantiate(config, f"callbacks.{name}") for name in names}
+    callbacks, loggers = _named(config, "callbacks"), _named(config, "logger")
     parts = {
         "model": model,
         "model_config": model_config,
@@ -197,24 +178,23 @@ def build_training(config: DictConfig, hyperparameters: Mapping[str, str | float
         "optimizer": _instantiate(config, "optim.optimizer"),
         "scheduler": _instantiate(config, "optim.scheduler"),
         "seed": config.seed,
-        "compiled": compiler(cuda_graphs=uses_cuda_graphs(config)) if config.compile else None,
+        "compiled": compiler(cuda_graphs=checks.uses_cuda_graphs(config)) if config.compile else None,
     }
-    check_scaled_loss(config)
+    checks.check_optimization(config, adversarial=loss.adversary is not None)
     settings = {
-        "precision": resolved_precision(config),
-        "logger": _instantiate(config, "logger") if config.get("logger") is not None else False,
+        "precision": checks.resolved_precision(config),
+        "logger": list(loggers.values()),
         "callbacks": [
-            *named.values(),
+            *callbacks.values(),
             LogHyperparameters({**_model_hyperparameters(model, model_config), **hyperparameters}),
         ],
-        "enable_progress_bar": any(isinstance(callback, pl.callbacks.ProgressBar) for callback in named.values()),
+        "enable_progress_bar": any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks.values()),
         "default_root_dir": config.run_dir,
     }
     module: AutoencoderModule
     if loss.adversary is None:
         module = AutoencoderModule(**parts)
     else:
-        check_adversarial_run(config)
         module = AdversarialModule(
             **parts,
             discriminator_optimizer=_instantiate(config, "optim.discriminator_optimizer"),
@@ -225,33 +205,35 @@ def build_training(config: DictConfig, hyperparameters: Mapping[str, str | float
             # Each backward reaches one of the two networks, and DDP must not wait for gradients of the other.
             settings["strategy"] = "ddp_find_unused_parameters_true"
     trainer = _instantiate(config, "trainer", **settings)
-    return TrainingRun(module, data, trainer, Path(config.run_dir), config.ckpt_path, named.get("interrupt"))
+    return TrainingRun(module, data, trainer, Path(config.run_dir), config.ckpt_path, callbacks.get("interrupt"))
 
 
 def validation_recordings(config: Mapping[str, Any]) -> tuple[Path, list[Path]]:
-    """The folder and the files on which a run of this configuration (nested plain data) was validated.
+    """Find the folder and the files on which a run of this configuration (nested plain data) was validated.
 
     Raises:
         UsageError: it is not the configuration of this package's data module.
         DataError: they are no longer there, or cannot be read.
     """
-    from discrete_ae.data import AudioDataModule, recordings_root
+    from discrete_ae.data import AudioDataModule
 
     settings = dict(config)
     target = settings.pop("_target_", None)
     if target != f"{PACKAGE}.data.AudioDataModule":
         raise UsageError(f"data: expected the configuration of an AudioDataModule, got {target!r}")
-    try:
-        data = AudioDataModule(**settings)
-    except TypeError as error:
-        raise UsageError(f"data: {error}") from error
+    data = AudioDataModule(**settings)
     data.setup()
-    root = data.validation_root or data.root or recordings_root() / "validation"
-    return Path(root).expanduser(), [file.path for file in data.validation_files]
+    return data.validation_root, [file.path for file in data.validation_files]
+
+
+def _named(config: DictConfig, group: str) -> dict[str, Any]:
+    """Build the components of a group by Hydra, by name; those that are null are left out."""
+    names = [name for name, node in (config.get(group) or {}).items() if node is not None]
+    return {name: _instantiate(config, f"{group}.{name}") for name in names}
 
 
 def _instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:
-    """What Hydra makes of the configuration at a dotted key, with the error's own words where it refuses."""
+    """Build the component at a dotted key by Hydra, and tell its own words where it refuses."""
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     node = OmegaConf.select(config, key)
@@ -264,13 +246,15 @@ def _instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, UserError):
             raise cause from error
+        if isinstance(cause, ModuleNotFoundError):
+            raise UsageError(f"{key}: {cause}; see the extras of pip install 'discrete-ae[...]'") from error
         if isinstance(cause, TypeError | ValueError | MisconfigurationException):
             raise UsageError(f"{key}: {cause}") from error
         raise
 
 
 def _is_ddp(trainer: DictConfig) -> bool:
-    """Whether Lightning will train by plain DistributedDataParallel."""
+    """Return whether Lightning will train by plain DistributedDataParallel."""
     strategy = trainer.get("strategy", "auto")
     return strategy == "ddp" or (strategy == "auto" and (trainer.devices != 1 or trainer.get("num_nodes", 1) != 1))
 
@@ -294,7 +278,7 @@ def _take_weights(model: DiscreteAutoencoder, path: str, *, new_quantizer: bool)
 
 
 def _model_hyperparameters(model: DiscreteAutoencoder, config: Mapping[str, Any]) -> dict[str, str | float | bool]:
-    """The quantizer's own settings and the rate that follows, flat."""
+    """Collect the quantizer's own settings and the rate that follows, flat."""
     found: dict[str, str | float | bool] = {"bitrate_nominal_bps": model.bitrate_bps}
 
     def collect(prefix: str, value: Any) -> None:

@@ -10,25 +10,10 @@ import soundfile
 import torch
 
 from discrete_ae.cli.train import main as train
+from tests.runs import SMALL
 
 # One thread: the models are tiny, and threads that wait for one another on a busy machine are slow.
 torch.set_num_threads(1)
-
-SMALL = (
-    "trainer=cpu",
-    "model.encoder.dim=16",
-    "model.encoder.depth=1",
-    "model.decoder.dim=16",
-    "model.decoder.depth=1",
-    "num_codebooks=2",
-    "data.crop_seconds=0.2",
-    "data.batch_size=2",
-    "data.max_validation_segments=4",
-    "callbacks.progress=null",
-    "callbacks.entropy_model.max_seconds=2",
-    "callbacks.clips.count=0",  # drawing them is half of what a short run costs
-    "trainer.log_every_n_steps=1",
-)
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,6 @@ import hashlib
 import io
 import json
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,6 +106,7 @@ DANGEROUS = {
     "a list": {"_target_": ["os.system"]},
     "none": {"_target_": None},
 }
+BIAS = "model.to_latents.bias"
 PLACES: dict[str, Callable[[dict[str, Any], Any], Any]] = {
     "the model": lambda saved, wrong: wrong,
     "a part": lambda saved, wrong: saved | {"encoder": wrong},
@@ -124,8 +124,10 @@ def replace_marker(value: Any, marker: Path) -> Any:
     return value.replace("MARKER", str(marker)) if isinstance(value, str) else value
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("danger", DANGEROUS)
+@pytest.mark.parametrize(
+    ("danger", "place"),
+    [*((danger, "a part of a part") for danger in DANGEROUS), *(("os.system", place) for place in PLACES)],
+)
 def test_only_components_are_built(danger: str, place: str, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     wrong = PLACES[place](config(), replace_marker(DANGEROUS[danger], marker))
@@ -135,7 +137,7 @@ def test_only_components_are_built(danger: str, place: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("place", ["the model", "a part of a part"])
-@pytest.mark.parametrize("danger", ["os.system", "builtins.eval", "a module seen from the package", "a number"])
+@pytest.mark.parametrize("danger", ["os.system", "a module seen from the package"])
 def test_checkpoint_naming_something_else_is_refused(danger: str, place: str, checkpoint: Path, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     content = read(checkpoint)
@@ -211,12 +213,7 @@ def test_file_of_another_kind_is_refused(content: bytes, tmp_path: Path) -> None
     assert_refused(path, "not a checkpoint of discrete-ae")
 
 
-def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
-    assert_refused(tmp_path / "nowhere.ckpt", "no such checkpoint")
-    assert_refused(tmp_path, "is a folder")
-
-
-@pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
+@pytest.mark.parametrize("share", [0.01, 0.99])
 def test_truncated_file_is_refused(share: float, checkpoint: Path, tmp_path: Path) -> None:
     whole = checkpoint.read_bytes()
     path = tmp_path / "cut.ckpt"
@@ -242,51 +239,27 @@ def test_foreign_checkpoint_is_refused(content: Any, tmp_path: Path) -> None:
     assert_refused(save(content, tmp_path / "foreign.ckpt"), "not a checkpoint of discrete-ae")
 
 
-def change_version(content: dict[str, Any]) -> None:
-    content["discrete_ae"]["schema_version"] = 2
-
-
-def change_tensor(content: dict[str, Any]) -> None:
-    content["state_dict"]["model.to_latents.bias"][0] += 1e-3
-
-
-def change_configuration(content: dict[str, Any]) -> None:
-    content["discrete_ae"]["model"]["sample_rate"] = 8000  # builds, and fits all tensors
-
-
-def drop_tensor(content: dict[str, Any]) -> None:
-    del content["state_dict"]["model.to_latents.bias"]
-
-
-def add_tensor(content: dict[str, Any]) -> None:
-    content["state_dict"]["model.another"] = torch.ones(1)
-
-
-def reshape_tensor(content: dict[str, Any]) -> None:
-    content["state_dict"]["model.to_latents.bias"] = torch.ones(5)
-
-
-def replace_tensor(content: dict[str, Any]) -> None:
-    content["state_dict"]["model.to_latents.bias"] = "no tensor"
-
-
 @pytest.mark.parametrize(
-    ("change", "reason"),
+    ("changes", "reason"),
     [
-        (change_version, "schema_version"),
-        (change_tensor, "do not match its model hash"),
-        (change_configuration, "do not match its model hash"),
-        (drop_tensor, "cannot be loaded: "),
-        (add_tensor, "cannot be loaded: "),
-        (reshape_tensor, "cannot be loaded: "),
-        (replace_tensor, "cannot be loaded: "),
+        ({"schema_version": 2}, "schema_version"),
+        ({BIAS: lambda bias: bias + 1e-3}, "do not match its model hash"),
+        ({"sample_rate": 8000}, "do not match its model hash"),  # builds, and fits all tensors
+        ({BIAS: lambda bias: bias[:-1]}, "cannot be loaded: "),
+        ({BIAS: lambda bias: "no tensor"}, "cannot be loaded: "),
+        ({"model.another": lambda bias: torch.ones(1)}, "cannot be loaded: "),
     ],
+    ids=str,
 )
-def test_altered_checkpoint_is_refused(
-    change: Callable[[dict[str, Any]], None], reason: str, checkpoint: Path, tmp_path: Path
-) -> None:
+def test_altered_checkpoint_is_refused(changes: dict, reason: str, checkpoint: Path, tmp_path: Path) -> None:
     content = read(checkpoint)
-    change(content)
+    for name, value in changes.items():
+        if callable(value):
+            content["state_dict"][name] = value(content["state_dict"][BIAS])
+        elif name == "schema_version":
+            content["discrete_ae"][name] = value
+        else:
+            content["discrete_ae"]["model"][name] = value
     assert_refused(save(content, tmp_path / "altered.ckpt"), reason)
 
 
@@ -308,8 +281,3 @@ def test_what_an_optimizer_keeps_of_its_configuration_is_plain_data() -> None:
     torch.save(optimizer.state_dict(), stream)
     stream.seek(0)
     assert torch.load(stream, weights_only=True)["param_groups"][0]["betas"] == [0.8, 0.9]
-
-
-def test_moved_checkpoint_needs_nothing_of_its_run(ste_run: Path, tmp_path: Path) -> None:
-    shutil.copy(ste_run / "checkpoints" / "best.ckpt", tmp_path / "model")
-    assert discrete_ae.load(str(tmp_path / "model")).sample_rate == 16000

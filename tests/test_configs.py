@@ -10,17 +10,18 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from discrete_ae.build import build_model, build_training
 from discrete_ae.build import instantiate as instantiate_component
-from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, check_overrides
+from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, compose_config
 from discrete_ae.data import AudioDataModule
 from discrete_ae.losses import WeightedLoss
 from discrete_ae.quantizers import IdentityQuantizer, Quantizer
-from discrete_ae.training.logger import RunLogger
 
 FILES = sorted(path.relative_to(CONFIG_DIR) for path in CONFIG_DIR.rglob("*.yaml"))
 
@@ -61,9 +62,10 @@ BUILT = {
     "data": "test_data_builds",
     "optim": "test_optimizer_and_schedule_build",
     "trainer": "test_trainer_builds",
-    "logger": "test_logger_builds",
+    "logger": "test_logger_is_named_and_several_are_composed",
     "callbacks": "test_callbacks_build",
     "experiment": "test_experiment_is_what_its_name_says",
+    "debug": "test_debugging_lies_apart_from_real_runs",
 }
 
 
@@ -106,6 +108,18 @@ def test_option_composes(file: Path) -> None:
     assert config.hydra.runtime.choices[group_of(file)] == option_of(file)
 
 
+def first_job(overrides: list[str]) -> list[str]:
+    """Those of a multirun with the first of several values, without those that a sweeper draws from a range."""
+    given = OverridesParser.create().parse_overrides(overrides)
+    return [
+        f"{each.get_key_element()}={next(each.sweep_string_iterator())}"
+        if each.is_sweep_override()
+        else each.input_line
+        for each in given
+        if not each.is_sweep_override() or each.is_discrete_sweep()
+    ]
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.with_suffix("").as_posix())
 def test_yaml_starts_with_a_comment_and_its_commands_work(file: Path) -> None:
     comment = [
@@ -121,7 +135,7 @@ def test_yaml_starts_with_a_comment_and_its_commands_work(file: Path) -> None:
         if command.startswith(("--logdir", "--help")):
             continue
         overrides = [word for word in shlex.split(command) if not word.startswith("-")]
-        check_overrides(CONFIG_DIR, CONFIG_NAME, overrides, multirun="-m" in command)
+        compose_config(first_job(overrides) if "-m" in command else overrides)
 
 
 @options_of("quantizer")
@@ -248,10 +262,12 @@ def test_adversarial_run_lets_ddp_find_the_network_that_a_backward_does_not_reac
 
 
 @options_of("logger")
-def test_logger_builds(option: str, composed: Callable[..., DictConfig], tmp_path: Path) -> None:
-    logger = instantiate(composed(f"logger={option}").logger)
-    assert isinstance(logger, RunLogger)
-    assert Path(logger.log_dir) == tmp_path  # the run's folder itself
+def test_logger_is_named_and_several_are_composed(option: str, composed: Callable[..., DictConfig]) -> None:
+    several = composed(f"logger=[tensorboard,{option}]", "choices.quantizer=ste").logger
+    assert set(several) == {"tensorboard", option}
+    pytest.importorskip("wandb") if option == "wandb" else None
+    loggers = instantiate(several)
+    assert all(isinstance(logger, Logger) for logger in loggers.values())
 
 
 @options_of("callbacks")
@@ -265,6 +281,14 @@ def test_callbacks_build(option: str, composed: Callable[..., DictConfig], tmp_p
 @pytest.mark.parametrize("name", ["progress", "clips", "rounding_curve"])
 def test_callback_is_left_out_with_null(name: str, composed: Callable[..., DictConfig]) -> None:
     assert composed(f"callbacks.{name}=null").callbacks[name] is None
+
+
+@options_of("debug")
+def test_debugging_lies_apart_from_real_runs(option: str, composed: Callable[..., DictConfig]) -> None:
+    config = composed(f"debug={option}", "experiment=dac_like")
+    assert config.name == "debug"  # logs/debug
+    assert config.compile is (option in ("overfit", "profile"))  # that of the experiment
+    assert isinstance(instantiate(config.trainer, accelerator="cpu", precision="32-true", logger=False), pl.Trainer)
 
 
 FRONT_ENDS = {

@@ -90,21 +90,21 @@ def _step_of(given: Given, preset: Preset, batch_size: int, peak_rate: float, co
         )
         run = build_training(config, {})
         run.trainer.callbacks.append(meter)
-        audio = 0.1 * torch.randn(batch_size, run.data.channels, run.data.num_samples)
+        audio = 0.1 * torch.randn(batch_size, run.data.settings.channels, run.data.settings.num_samples)
         if given.device == "cuda":
             audio = audio.pin_memory()
         run.trainer.fit(run.module, Repeated(audio, meter.num_steps))
     for place, count in meter.places.most_common(8):
         given.note(f"{preset.name}: {place} waits for the GPU {count} times in {LOG_EVERY - 1} steps")
     summary = summarize(model_of(preset.overrides))
-    audio_s = batch_size * run.data.num_samples / run.data.sample_rate
+    audio_s = batch_size * run.data.settings.num_samples / run.data.settings.sample_rate
     flops = 6 * summary.total.macs_per_second * audio_s  # two for each multiply-accumulate, forward and twice back
     on_gpu = given.device == "cuda"
     found = meter.profiled
     return {
         "preset": preset.name,
         "parameters": f"{summary.total.parameters / 1e6:.1f} M",
-        "batch": f"{batch_size} x {run.data.num_samples / run.data.sample_rate:g} s",
+        "batch": f"{batch_size} x {run.data.settings.num_samples / run.data.settings.sample_rate:g} s",
         "precision": str(run.trainer.precision),
         "step ms": 1000 * meter.step_s,
         "audio s/s": audio_s / meter.step_s,

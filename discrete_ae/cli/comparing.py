@@ -15,8 +15,8 @@ from discrete_ae.compare.folder import fingerprint, kept_evaluation, state_of
 from discrete_ae.compare.listening_clips import Renderer, by_channel
 from discrete_ae.compare.methods import kbps
 from discrete_ae.compare.runs import Run, Skipped
-from discrete_ae.data.channels import Audio
 from discrete_ae.data.files import AudioFile, probe
+from discrete_ae.data.reading import Audio
 from discrete_ae.errors import DataError
 from discrete_ae.evaluation.baselines import BaselineCodec, evaluate_baseline
 from discrete_ae.evaluation.evaluate import Plan, evaluate, reconstruct

@@ -52,13 +52,13 @@ def say_once(text: str) -> None:
 
 
 def is_lost_connection(error: Exception) -> bool:
-    """Whether an error is that another process could not be reached."""
+    """Return whether an error is that another process could not be reached."""
     lost = dist.is_available() and isinstance(error, dist.DistError)
     return lost or (isinstance(error, RuntimeError) and "gloo" in str(error))
 
 
 def speaks_for_the_lost() -> bool:
-    """Whether this process is the one that tells of another which was killed, and cannot."""
+    """Return whether this process tells of another one that was killed and cannot."""
     group = _group()
     return group is None or group.rank() == 0
 

@@ -79,16 +79,13 @@ def model_of(overrides: Sequence[str]) -> "DiscreteAutoencoder":
         UsageError: for overrides that do not exist or do not fit.
     """
     # Here, not above: they take seconds to import, and --help needs none of them.
-    from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     from discrete_ae.build import build_model
-    from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, check_overrides
+    from discrete_ae.cli.overrides import compose_config
 
-    check_overrides(CONFIG_DIR, CONFIG_NAME, list(overrides), multirun=False)
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        config = compose(CONFIG_NAME, list(overrides))
+    config = compose_config(overrides)
     try:
         return build_model(cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True)))
     except OmegaConfBaseException as error:

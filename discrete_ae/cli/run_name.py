@@ -1,7 +1,6 @@
 """Names of run folders, which are the names of runs in TensorBoard: quantizer, rate, seed, and what else was varied."""
 
 import math
-from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -11,25 +10,10 @@ from omegaconf.errors import OmegaConfBaseException
 from discrete_ae.build import build_model
 from discrete_ae.errors import UserError
 
-NAMED = ("quantizer", "num_codebooks", "seed")
-"""What every name says in its own way."""
-
 
 def register() -> None:
     """Make `${run_name:}` known to configurations, and `${run_name:KEY,...}`, which adds values of keys and groups."""
     OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
-
-
-def subdir_of(varied: Sequence[str], *, numbered: bool) -> str:
-    """The interpolation that names the runs of a sweep.
-
-    Args:
-        varied: keys and groups of which the sweep has several values.
-        numbered: whether the number of the job is added, for values that may come twice.
-    """
-    keys = [key.lstrip("+") for key in varied]  # ++key=value adds what the default does not have
-    others = ",".join(key for key in keys if key not in NAMED)
-    return f"${{run_name:{others}}}" + ("-${hydra:job.num}" if numbered else "")
 
 
 def _run_name(*keys: str, _root_: DictConfig) -> str:
@@ -44,7 +28,7 @@ def _run_name(*keys: str, _root_: DictConfig) -> str:
 
 
 def _rate(config: DictConfig) -> str:
-    """The nominal bitrate, such as "3.2kbps"."""
+    """Return the nominal bitrate, such as "3.2kbps"."""
     try:
         with torch.device("meta"):
             model = build_model(cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True)))

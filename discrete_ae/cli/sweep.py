@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import yaml  # type: ignore[import-untyped]
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
@@ -20,6 +21,8 @@ from discrete_ae.saving.checkpoint import read_training_state
 
 _REFUSED_NAME = "refused.txt"
 """In the folder of a run that is another than the sweep asked for, and is left as it is: why, in one line."""
+_NAMED = ("quantizer", "num_codebooks", "seed")
+"""What every name of a run says in its own way."""
 _CLOCKS_DIFFER_S = 5.0
 
 
@@ -35,7 +38,7 @@ def note_failure(run_dir: Path, failure: UserError) -> None:
 
 
 def forget_failure(run_dir: Path) -> None:
-    """Of an earlier try in the same folder."""
+    """Remove what an earlier try in the same folder has written of its failure."""
     for name in (ERROR_NAME, _REFUSED_NAME):
         (run_dir / name).unlink(missing_ok=True)
 
@@ -50,7 +53,7 @@ class Earlier(NamedTuple):
 
 
 def earlier(config: DictConfig) -> Earlier | None:
-    """What an earlier sweep in the same folder made of the same run; None where it made no checkpoint.
+    """Find what an earlier sweep in the same folder made of the same run; None where it made no checkpoint.
 
     Raises:
         OtherRunError: the folder holds a run of another configuration.
@@ -73,7 +76,7 @@ def earlier(config: DictConfig) -> Earlier | None:
 
 
 def _differing(config: DictConfig, before: Any) -> list[str]:
-    """The top-level keys whose values differ, but for those that make no other run of it."""
+    """List the top-level keys whose values differ, but for those that make no other run of it."""
     one, other = (OmegaConf.to_container(each, resolve=True) for each in (config, before))
     assert isinstance(one, dict)
     assert isinstance(other, dict)
@@ -83,7 +86,7 @@ def _differing(config: DictConfig, before: Any) -> list[str]:
 
 
 class ReportSweep(Callback):
-    """Says at the end of a multirun how many runs there are, which ones failed, and how they are compared."""
+    """Names the runs of a multirun by what it varies; says at its end which failed, and how the others are compared."""
 
     failed: ClassVar[int] = 0
     """Runs of this process's sweep that failed."""
@@ -92,8 +95,17 @@ class ReportSweep(Callback):
         self._began = 0.0
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """See Callback."""
+        """See Callback; each job is composed later, from the overrides that stand here."""
         self._began = time.time() - _CLOCKS_DIFFER_S  # of machines that share the folder
+        given = config.hydra.overrides
+        if any(override.startswith("hydra.sweep.subdir=") for override in given.hydra):
+            return
+        swept = [each for each in OverridesParser.create().parse_overrides(given.task) if each.is_sweep_override()]
+        varied = dict.fromkeys([*(config.hydra.sweeper.get("params") or {}), *(each.key_or_group for each in swept)])
+        others = ",".join(key for key in varied if key not in _NAMED)
+        # A sweeper that chooses values may choose the same ones again.
+        number = "" if config.hydra.sweeper._target_.endswith("BasicSweeper") else "-${hydra:job.num}"
+        given.hydra.append(f"hydra.sweep.subdir='${{run_name:{others}}}{number}'")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """See Callback."""

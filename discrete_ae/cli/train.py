@@ -15,6 +15,7 @@ from typing import NoReturn
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -23,11 +24,11 @@ from discrete_ae.build import build_training
 from discrete_ae.cli import run_name
 from discrete_ae.cli.advice import command, shown
 from discrete_ae.cli.ending import end_with_parent, is_lost_connection, say_once, speaks_for_the_lost, take_along
-from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, check_overrides
+from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, explained
 from discrete_ae.cli.sweep import ReportSweep, earlier, forget_failure, note_failure
-from discrete_ae.errors import DataError, UsageError, UserError
+from discrete_ae.errors import DataError, UsageError, UserError, from_system
 from discrete_ae.training import TrainingRun
-from discrete_ae.training.callbacks.interrupt import INTERRUPTED_EXIT_STATUS
+from discrete_ae.training.callbacks import INTERRUPTED_EXIT_STATUS
 
 # Here, since a job in a process of its own imports this file and nothing else of it runs before its folder is named.
 run_name.register()
@@ -38,55 +39,35 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     if os.environ.get("LOCAL_RANK", "0") != "0":  # a process that another one of the run has started
         end_with_parent()
-    naming: list[str] = []
     try:
         given = _parsed(arguments)
-        if not (given.hydra_help or given.info):
-            sweep = check_overrides(CONFIG_DIR, CONFIG_NAME, given.overrides, multirun=given.multirun)
-            if not any(override.startswith("hydra.sweep.subdir=") for override in given.overrides):
-                subdir = run_name.subdir_of(sweep.varied, numbered=not sweep.is_grid)
-                naming.append(f"hydra.sweep.subdir='{subdir}'")
-    except UserError as error:
+    except UsageError as error:
         sys.exit(_report(error))
-
     statuses: list[int] = []
     ReportSweep.failed = 0
 
     @hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=CONFIG_NAME)
     def job(config: DictConfig) -> float:
-        """The least val/reconstruction, which a sweeper may search by; NaN for a run that failed."""
+        """Return the least val/reconstruction, which a sweeper may search by; NaN for a run that failed."""
         # A failure is noted, not raised: the other jobs of a multirun go on, and a user's slip has no traceback.
         is_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
-        run_dir = Path(HydraConfig.get().runtime.output_dir)
         try:
-            if is_sweep and (before := earlier(config)):
-                if before.is_finished:
-                    forget_failure(run_dir)
-                    print(f"finished already: {shown(run_dir)}")
-                    return before.objective
-                print(f"going on with: {shown(run_dir)}")
-                config.ckpt_path = str(before.checkpoint)
-            return _train(config)
-        except UserError as error:
-            failure: UserError = error
-        except OmegaConfBaseException as error:
-            failure = UsageError(" ".join(str(error).split()))
+            return train(config)
         except Exception as error:
-            if is_lost_connection(error):
-                failure = _lost(error)
-            else:
+            failure = _failure(error)
+            if failure is None:
                 say_once(traceback.format_exc().rstrip())
                 failure = DataError(f"{type(error).__name__}: {error}")
                 if not is_sweep:
                     sys.exit(failure.exit_status)
         if is_sweep:
-            note_failure(run_dir, failure)
+            note_failure(Path(HydraConfig.get().runtime.output_dir), failure)
         statuses.append(_report(failure))
         return math.nan
 
     # This file, so that the processes which ddp starts by sys.argv run the same, from whichever command it came.
     flags = [argument for argument in arguments if argument not in given.overrides]  # Hydra wants them first
-    sys.argv = [__file__, *flags, *given.overrides, *naming]
+    sys.argv = [__file__, *flags, *given.overrides]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's own way with an exception hides where it came from
     try:
         job()
@@ -96,10 +77,50 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         say_once("Interrupted")
         sys.exit(INTERRUPTED_EXIT_STATUS)
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
-        sys.exit(_report(DataError(f"{error.filename}: {error.strerror}; give another folder with hydra.run.dir=")))
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        sys.exit(_report(explained(error, multirun=given.multirun)))
+    except OSError as error:
+        sys.exit(_report(from_system(error)))
     # Jobs in processes of their own have told their folders only.
     sys.exit(max([*statuses, DataError.exit_status if ReportSweep.failed else 0]))
+
+
+def train(config: DictConfig) -> float:
+    """Make one run of a composed configuration, the whole of it, and return its least val/reconstruction.
+
+    Raises:
+        UserError: what the user can mend.
+        KeyboardInterrupt: Ctrl-C ended the run, so that no other job begins.
+    """
+    settings, run_dir = HydraConfig.get(), Path(config.run_dir)
+    if settings.mode == RunMode.MULTIRUN:
+        if before := earlier(config):
+            forget_failure(run_dir)
+            if before.is_finished:
+                print(f"finished already: {shown(run_dir)}")
+                return before.objective
+            print(f"going on with: {shown(run_dir)}")
+            config.ckpt_path = str(before.checkpoint)
+    elif varied := settings.sweeper.get("params"):
+        raise UsageError(f"this varies {', '.join(varied)}: add -m for one run each")
+
+    _quieten()
+    chosen = {group: settings.runtime.choices[group] for group in ("quantizer", "model")}
+    run = build_training(config, _hyperparameters(config, chosen))
+    run.data.setup("fit")
+    forget_failure(run_dir)
+    if run.trainer.is_global_zero:
+        OmegaConf.save(config, run_dir / "config.yaml", resolve=True)
+        _say_what_runs(run, chosen)
+    try:
+        run.execute()
+    finally:
+        take_along(run.trainer)
+    if run.trainer.is_global_zero:
+        _say_what_next(run)
+    if run.interrupted:
+        raise KeyboardInterrupt
+    return run.objective
 
 
 def _parsed(arguments: list[str]) -> Namespace:
@@ -118,41 +139,26 @@ def _report(error: UserError) -> int:
     return error.exit_status
 
 
-def _lost(error: Exception) -> DataError:
-    """What is said of a process that was killed; SystemExit where another process says it."""
+def _failure(error: Exception) -> UserError | None:
+    """Return what the user is told of an error; None of a bug. SystemExit where another process tells it."""
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, OmegaConfBaseException):
+        return UsageError(" ".join(str(error).split()))
+    if isinstance(error, OSError) and error.filename is not None:
+        return from_system(error)
+    if not is_lost_connection(error):
+        return None
     if not speaks_for_the_lost():
         sys.exit(DataError.exit_status)
-    reason = str(error).splitlines()[0]
     return DataError(
-        f"another process of this run was killed or cannot be reached ({reason}); go on from the run's last "
-        "checkpoint with ckpt_path="
+        f"another process of this run was killed or cannot be reached ({str(error).splitlines()[0]}); go on from the "
+        "run's last checkpoint with ckpt_path="
     )
 
 
-def _train(config: DictConfig) -> float:
-    """One run, to its least val/reconstruction; KeyboardInterrupt if Ctrl-C ended it, so that no other job begins."""
-    _quieten()
-    choices = HydraConfig.get().runtime.choices
-    chosen = {group: choices[group] for group in ("quantizer", "model")}
-    run = build_training(config, _hyperparameters(config, chosen))
-    run.data.setup("fit")
-    forget_failure(run.run_dir)
-    if run.trainer.is_global_zero:
-        OmegaConf.save(config, run.run_dir / "config.yaml", resolve=True)
-        _say_what_runs(run, chosen)
-    try:
-        run.execute()
-    finally:
-        take_along(run.trainer)
-    if run.trainer.is_global_zero:
-        _say_what_next(run)
-    if run.interrupted:
-        raise KeyboardInterrupt
-    return run.objective
-
-
 def _hyperparameters(config: DictConfig, chosen: Mapping[str, str]) -> dict[str, str | float | bool]:
-    """What was chosen, flat; TensorBoard sorts the names and shows the first few, so those are short."""
+    """Collect what was chosen, flat; TensorBoard sorts the names and shows the first few, so those are short."""
     numbers = {
         "lr": "optim.optimizer.lr",
         "num_codebooks": "num_codebooks",

@@ -27,9 +27,8 @@ from discrete_ae.codes.manifest import (
     update_manifest,
 )
 from discrete_ae.codes.shards import ShardKind, write_shards
-from discrete_ae.data.channels import Audio
 from discrete_ae.data.files import SUFFIXES, AudioFile, probe
-from discrete_ae.data.recording import recorded_whole
+from discrete_ae.data.reading import Audio, recorded_whole
 from discrete_ae.errors import DataError, UsageError, from_system
 from discrete_ae.inference import Runner
 from discrete_ae.model import DiscreteAutoencoder

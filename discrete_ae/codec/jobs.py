@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from discrete_ae.data.inputs import files_of
+from discrete_ae.data.files import files_of
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.paths import Kind, kind_of
 

@@ -8,13 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from discrete_ae.codes.code_file import MAX_GAIN_DB
-from discrete_ae.data.channels import Audio
-from discrete_ae.data.completeness import require_complete
-from discrete_ae.data.files import AudioFile, probe
-from discrete_ae.data.level import gain_for
-from discrete_ae.data.loudness import MAX_CHANNELS, MIN_SAMPLE_RATE, measure_stream
+from discrete_ae.data.files import AudioFile, probe, require_complete
+from discrete_ae.data.loudness import MAX_CHANNELS, MIN_SAMPLE_RATE, gain_for, measure_stream
 from discrete_ae.data.prefetching import Prefetched
-from discrete_ae.data.reading import BLOCK_FRAMES, stream_audio
+from discrete_ae.data.reading import BLOCK_FRAMES, Audio, stream_audio
 from discrete_ae.errors import DataError
 from discrete_ae.model import DiscreteAutoencoder
 

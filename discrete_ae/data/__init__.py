@@ -2,10 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from discrete_ae.data.channels import match_channels
 from discrete_ae.data.crops import TrainingCrops, ValidationSegments
 from discrete_ae.data.files import AudioFile, find_audio, recordings_root, split_by_hash
-from discrete_ae.data.reading import read_audio, stream_audio
+from discrete_ae.data.reading import match_channels, read_audio, stream_audio
 
 if TYPE_CHECKING:
     from discrete_ae.data.datamodule import AudioDataModule

@@ -3,27 +3,86 @@
 Legend: C channels, N samples per channel.
 """
 
+import functools
 import logging
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from discrete_ae.data.augmentation import Augmentation, Changes, equalize, mixture
 from discrete_ae.data.files import AudioFile
-from discrete_ae.data.level import bring_to_loudness
+from discrete_ae.data.loudness import amplify, bring_to_loudness, fft_size
 from discrete_ae.data.reading import read_audio
 from discrete_ae.errors import DataError
 
 log = logging.getLogger("discrete_ae")
 
+NUM_BANDS = 8
+MIX_DB = (-10.0, 0.0)
+"""The second crop of a mixture is lowered by a gain between these, uniform in dB."""
+
+# So many samples from an impulse, the equalizer's answer is 60 dB below its peak, even where its bands differ by 60 dB.
+_ANSWER_SAMPLES = 1024
+
 _MAX_ATTEMPTS = 100
+
+
+class Changes(NamedTuple):
+    """What was drawn for one crop; a None is a change that is not made."""
+
+    speed: float
+    """In hundredths; 1 is the recording's own."""
+    mix_db: float | None
+    """Gain of the crop that is added."""
+    band_gains_db: npt.NDArray[np.float64] | None
+    """The equalizer's, (`NUM_BANDS`,)."""
+    gain_db: float | None
+    flip: bool
+
+    def change_level(self, audio: Tensor) -> Tensor:
+        """Amplify by the gain, lowered where the peak would exceed 1, and flip the polarity."""
+        if self.gain_db is not None:
+            audio = amplify(audio, self.gain_db)
+        return -audio if self.flip else audio
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Which changes there are, and how large they may be.
+
+    All numbers are drawn whether they are used or not: switching one change on leaves the others' draws as they were.
+    """
+
+    gain_db: Sequence[float] | None = None
+    """The gain is uniform in dB between these; None for no gain."""
+    flip_polarity: bool = False
+    """Whether the audio is multiplied by -1 with probability 1/2."""
+    speed: Sequence[float] | None = None
+    """The logarithm of the speed is uniform between those of these; None for no change."""
+    equalizer_db: float | None = None
+    """The gain of every band is uniform between minus and plus this, as `equalize`; None for no equalizer."""
+    mix: float = 0.0
+    """Probability that another crop is added, as `mixture`, by a gain in `MIX_DB`."""
+
+    def draw(self, random: np.random.Generator) -> Changes:
+        """Draw the changes of one crop."""
+        gain, coin, speed, mixed, level, *bands = random.random(5 + NUM_BANDS)
+        return Changes(
+            round(self.speed[0] * (self.speed[1] / self.speed[0]) ** speed, 2) if self.speed else 1.0,
+            _between(MIX_DB, level) if mixed < self.mix else None,
+            None if self.equalizer_db is None else self.equalizer_db * (2 * np.array(bands) - 1),
+            _between(self.gain_db, gain) if self.gain_db is not None else None,
+            self.flip_polarity and bool(coin < 0.5),
+        )
 
 
 @dataclass(frozen=True)
@@ -50,7 +109,7 @@ class SegmentReader:
         return audio
 
     def last_start(self, file: AudioFile, speed: float = 1.0) -> int:
-        """The last frame of a file from which a part lies within it; 0 where there is none."""
+        """Return the last frame of a file from which a part lies within it; 0 where there is none."""
         num_frames = math.ceil(self.num_samples * file.sample_rate * speed / self.sample_rate)
         return max(file.num_frames - num_frames, 0)
 
@@ -189,3 +248,49 @@ class ValidationSegments(Dataset[Tensor]):
 
     def __getitem__(self, index: int) -> Tensor:
         return bring_to_loudness(self.read(*self.segments[index]), self.read.sample_rate, self.loudness_lufs)
+
+
+def folder_weights(files: Sequence[AudioFile], root: str | Path) -> list[float]:
+    """Weights by which every folder right below `root` is drawn equally often, and the files within it by duration.
+
+    Files at any depth belong to the folder right below `root`; those in `root` itself are one group more. The weights
+    of a group add up to 1.
+    """
+    root = Path(root).expanduser()
+    groups = [file.path.relative_to(root).parts[:-1][:1] for file in files]
+    durations_s: dict[tuple[str, ...], float] = defaultdict(float)
+    for file, group in zip(files, groups, strict=True):
+        durations_s[group] += file.duration_s
+    return [file.duration_s / durations_s[group] for file, group in zip(files, groups, strict=True)]
+
+
+def mixture(audio: Tensor, other: Tensor, other_db: float) -> Tensor:
+    """Add another crop, amplified by `other_db`; both are lowered alike where the peak would exceed 1."""
+    return amplify(audio + 10 ** (other_db / 20) * other, 0.0)
+
+
+def equalize(audio: Tensor, band_gains_db: npt.NDArray[np.float64]) -> Tensor:
+    """Filter by a smooth magnitude and no phase; the audio is lowered where the peak would exceed 1.
+
+    The gains hold at frequencies an octave apart, the last at half the sample rate. Between two of them the gain in dB
+    goes from one to the other by half a period of a cosine of the octave, so that it is never outside of the two; below
+    the first it stays.
+    """
+    num_samples = audio.shape[1]
+    size, bands = _bands(num_samples)
+    magnitude = 10 ** (band_gains_db.astype(np.float32) / 20 @ bands)
+    filtered = np.fft.irfft(np.fft.rfft(audio.numpy(), size) * magnitude, size)[:, :num_samples]
+    return amplify(torch.from_numpy(filtered.astype(np.float32, copy=False)), 0.0)
+
+
+def _between(ends: Sequence[float], place: float) -> float:
+    return ends[0] + (ends[1] - ends[0]) * place
+
+
+@functools.lru_cache(maxsize=4)
+def _bands(num_samples: int) -> tuple[int, npt.NDArray[np.float32]]:
+    """Return the size of an FFT in which the answer does not wrap around, and each band's share (bands, bins)."""
+    size = fft_size(num_samples + _ANSWER_SAMPLES)
+    octaves = np.log2(np.maximum(2 * np.fft.rfftfreq(size), 2.0 ** (1 - NUM_BANDS)))
+    distances = np.minimum(np.abs(octaves - np.arange(1 - NUM_BANDS, 1)[:, None]), 1)
+    return size, ((1 + np.cos(np.pi * distances)) / 2).astype(np.float32)

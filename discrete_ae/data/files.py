@@ -1,9 +1,12 @@
 """Which recordings are there: find audio files, read their headers, split them into training and validation."""
 
+import glob
 import hashlib
+import itertools
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +28,14 @@ SUFFIXES = frozenset(
     "." + name.lower() for name in (soundfile.available_formats().keys() - _NOT_SELF_DESCRIBING) | _ALIASES
 )
 """The lower-case suffixes, dot included, by which audio files are found."""
+
+# What libsndfile notes of the chunk of samples: its length by the header, and by the file.
+_LENGTHS = re.compile(r"^\s*(?:data|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
+# A program that writes to a pipe knows no length, and gives the largest, or nearly so.
+_UNKNOWN = 0x7FF00000
+# Some count the header too.
+_TOLERANCE_BYTES = 1024
+_OGG_PAGE, _OGG_LONGEST_PAGE, _OGG_HEADER, _OGG_LAST = b"OggS", 65307, 27, 0x04
 
 
 @dataclass(frozen=True)
@@ -86,6 +97,31 @@ def probe(path: Path) -> AudioFile:
     except ValueError as error:
         raise DataError(f"{path}: {error}; resample or remove it") from error
     return AudioFile(path, info.samplerate, info.channels, info.frames)
+
+
+def require_complete(path: Path) -> None:
+    """Refuse a recording that ends before its header says, or an Ogg stream without its last page.
+
+    MP3 and FLAC are found out when their end is read, and WAV in W64 or RF64 form is not.
+
+    Raises:
+        DataError: it was cut off.
+    """
+    try:
+        with path.open("rb") as file:
+            if file.read(4) == _OGG_PAGE:
+                file.seek(max(0, path.stat().st_size - _OGG_LONGEST_PAGE))
+                complete = _ends(file.read())
+            else:
+                notes = soundfile.info(os.fsencode(path), verbose=True).extra_info
+                lengths = [(int(promised), int(found)) for promised, found in _LENGTHS.findall(notes)]
+                complete = not any(found + _TOLERANCE_BYTES < promised < _UNKNOWN for promised, found in lengths)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise DataError(f"{path}: not readable as audio; remove or replace it") from error
+    if not complete:
+        raise DataError(
+            f"{path}: was cut off, it ends before its header or its format says; replace it, or save it anew"
+        )
 
 
 def find_audio(root: str | Path, *, strict: bool = False) -> Scan:
@@ -166,6 +202,41 @@ def split_by_hash(files: Sequence[AudioFile], root: str | Path, validation_fract
     )
 
 
+def files_of(
+    path: Path, suffixes: Collection[str], problems: list[DataError], *, alone: bool
+) -> list[tuple[Path, Path]]:
+    """List the files of an input, each with the folder that it keeps: where it lies in the tree of the input.
+
+    A pattern with wildcards is expanded, if the shell has not done so, and keeps the tree below its first wildcard. A
+    folder keeps its tree, and its own name where it is one of several inputs. A file keeps no folder.
+
+    Args:
+        path: a file, of any suffix, a folder, or a pattern such as corpus/**/*.wav.
+        suffixes: lower-case, dot included; which files of a folder are taken.
+        problems: what cannot be read of a folder is added to them.
+        alone: whether it is the only input.
+
+    Raises:
+        DataError: it is not there, or holds no such file.
+    """
+    kind = kind_of(path)
+    if kind is Kind.NOTHING:
+        if glob.has_magic(str(path)):
+            return _matches(path)
+        raise DataError(f"{path}: no such file or folder; check the name")
+    if kind is not Kind.FOLDER:
+        return [(path, Path())]
+    closed: list[OSError] = []
+    files = sorted(file for file in walk(path, closed.append) if file.suffix.lower() in suffixes)
+    problems += map(unreadable, closed)
+    if not files and not closed:
+        usual = [suffix for suffix in (".wav", ".flac", ".ogg", ".opus", ".mp3", ".npz") if suffix in suffixes]
+        raise DataError(f"{path}: no {', '.join(usual)} files in it or below; give another folder")
+    # abspath gives "." its name; resolve() would give the name that a link points to
+    name = "" if alone else Path(os.path.abspath(path)).name  # noqa: PTH100
+    return [(file, name / file.parent.relative_to(path)) for file in files]
+
+
 def _place(key: str) -> float:
     """Map a path to [0, 1), evenly."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:6]) / 2**48
@@ -190,7 +261,7 @@ def walk(root: Path, onerror: Callable[[OSError], None]) -> Iterator[Path]:
 
 
 def unreadable(error: OSError) -> DataError:
-    """The error of a folder that cannot be read."""
+    """Return the error of a folder that cannot be read."""
     return DataError(f"{error.filename}: cannot be read ({error.strerror}); see to its permissions")
 
 
@@ -199,3 +270,22 @@ def _probe_or_error(path: Path) -> AudioFile | DataError:
         return probe(path)
     except DataError as error:
         return error
+
+
+def _matches(pattern: Path) -> list[tuple[Path, Path]]:
+    fixed = itertools.takewhile(lambda part: not glob.has_magic(part), pattern.parts)
+    root = Path(*fixed)
+    found = (Path(name) for name in glob.glob(str(pattern), recursive=True))  # noqa: PTH207  Path.glob takes no absolute one
+    files = sorted(file for file in found if file.is_file())
+    if not files:
+        raise DataError(f"{pattern}: matches no file; check the pattern")
+    return [(file, file.parent.relative_to(root)) for file in files]
+
+
+def _ends(end: bytes) -> bool:
+    """Return whether the end of an Ogg file (RFC 3533, section 6) holds a whole last page."""
+    page = end[max(end.rfind(_OGG_PAGE), 0) :]
+    if len(page) < _OGG_HEADER:
+        return False
+    lengths = page[_OGG_HEADER : _OGG_HEADER + page[26]]
+    return bool(page[5] & _OGG_LAST) and len(page) >= _OGG_HEADER + page[26] + sum(lengths)

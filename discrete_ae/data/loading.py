@@ -1,8 +1,11 @@
-"""Which samples make which batch, and the loader that yields them: functions of the step, the rank and nothing else."""
+"""Which samples make which batch, by the step and the rank alone; the loader that yields them, and its processes."""
 
+import math
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +13,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from discrete_ae.errors import DataError
+
+MAX_WORKERS = 16
+"""More loading processes than this are only started where they are asked for."""
 
 
 @dataclass(frozen=True)
@@ -76,3 +82,48 @@ class AudioLoader(DataLoader[Tensor]):
             # An error that crosses from a worker process carries that process's traceback as its text.
             message = str(error).strip().splitlines()[-1]
             raise DataError(message.removeprefix("discrete_ae.errors.DataError: ")) from None
+
+
+def loading_workers(processes: int) -> int:
+    """Return how many loading processes each of a run's `processes` on this machine starts, 0 to `MAX_WORKERS`.
+
+    A process has its share of the usable cores, and keeps one of them for itself.
+    """
+    return min(max(usable_cores() // processes - 1, 0), MAX_WORKERS)
+
+
+def usable_cores(
+    own_groups: Path = Path("/proc/self/cgroup"), groups: Path = Path("/sys/fs/cgroup"), affinity: int | None = None
+) -> int:
+    """Count the processors that this process may keep busy: those of its affinity, fewer by a container's quota.
+
+    Args:
+        own_groups: the file in which Linux says to which control groups the process belongs.
+        groups: the folder at which they are mounted, version 2, or version 1 with its `cpu` below.
+        affinity: processors on which the process may run; None asks the system.
+    """
+    if affinity is None:
+        affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.floor(min([affinity, *_quotas(own_groups, groups)])))
+
+
+def _quotas(own_groups: Path, groups: Path) -> Iterator[float]:
+    """Yield how many processors each control group grants: the process's own, and all those above."""
+    for line in own_groups.read_text().splitlines() if own_groups.exists() else ():
+        _, controllers, name = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = groups / "cpu" if controllers else groups
+        group = root / name.lstrip("/")
+        for folder in (group, *group.parents[: len(group.parts) - len(root.parts)]):
+            yield from _quota(folder)
+
+
+def _quota(folder: Path) -> Iterator[float]:
+    for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+        try:
+            quota, period = " ".join((folder / name).read_text() for name in names).split()
+        except OSError:  # the other version's, or the root, which has no quota
+            continue
+        if quota not in ("max", "-1"):
+            yield int(quota) / int(period)

@@ -20,15 +20,19 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 from torchaudio.functional import highpass_biquad, treble_biquad
 
-from discrete_ae.data.channels import Audio
+from discrete_ae.data.reading import Audio
 
 BLOCK_SECONDS = 0.4
 """Loudness is that of blocks of this length."""
 
 MAX_CHANNELS = 5
 """The standard gives weights to so many."""
+
+MAX_GAIN_DB = 30.0
+"""No audio is raised by more: what is nearly silence stays nearly silent."""
 
 MIN_SAMPLE_RATE = 4000
 """In Hz. The filter for the treble has its corner at 1500 Hz; below twice of that it would be unstable."""
@@ -89,6 +93,42 @@ def measure_stream(blocks: Iterable[Audio], sample_rate: int) -> Level:
     return Level(_gated_loudness(np.array(energies), peak), peak)
 
 
+def amplify(audio: Tensor, gain_db: float, peak: float | None = None) -> Tensor:
+    """Multiply by a gain; by a lower one where the peak would exceed 1. `peak` is that of the audio, if it is known."""
+    if peak is None:
+        peak = audio.abs().max().item()
+    # Division by the peak itself gives exactly 1, multiplication by its inverse may give more.
+    return audio / max(peak, 10 ** (-gain_db / 20))
+
+
+def gain_for(level: Level, loudness_lufs: float) -> float:
+    """Return the gain in dB to a loudness: at most `MAX_GAIN_DB`, only as far as the peak allows, and 0 for silence."""
+    if level.loudness_lufs == -math.inf:
+        return 0.0
+    return min(loudness_lufs - level.loudness_lufs, MAX_GAIN_DB, -20 * math.log10(level.peak))
+
+
+def measure_loudness(audio: Tensor, sample_rate: int) -> float:
+    """Loudness in LUFS as `measure_stream` measures it, -inf for silence.
+
+    Raises:
+        ValueError: more than 5 channels, or too low a sample rate.
+    """
+    return measure_stream([audio.numpy()], sample_rate).loudness_lufs
+
+
+def bring_to_loudness(audio: Tensor, sample_rate: int, loudness_lufs: float | None) -> Tensor:
+    """Amplify to a loudness by `gain_for`; None and silence leave the audio as it is.
+
+    Raises:
+        ValueError: as `measure_loudness`.
+    """
+    if loudness_lufs is None:
+        return audio
+    level = measure_stream([audio.numpy()], sample_rate)
+    return audio if level.loudness_lufs == -math.inf else amplify(audio, gain_for(level, loudness_lufs), level.peak)
+
+
 def _windows(blocks: Iterable[Audio], context: int, length: int, advance: int) -> Iterator[Audio]:
     """Cut `context` of silence and the blocks after it into windows (C, length) that begin every `advance` samples.
 
@@ -112,12 +152,12 @@ def _windows(blocks: Iterable[Audio], context: int, length: int, advance: int) -
 
 
 def _peak(window: Audio) -> float:
-    """The greatest magnitude, without a copy."""
+    """Return the greatest magnitude, without a copy."""
     return max(float(window.max()), -float(window.min()))
 
 
 def _energies(window: Audio, sample_rate: int, context: int, length: int, step: int) -> npt.NDArray[np.float64]:
-    """The energy of each block after the context: mean squares, added up over the channels by their weights."""
+    """Return the energy of each block after the context: mean squares, added up over the channels by their weights."""
     size = fft_size(window.shape[1])
     response = _response(sample_rate, size)
 
@@ -134,7 +174,7 @@ def _energies(window: Audio, sample_rate: int, context: int, length: int, step: 
 
 
 def fft_size(num_samples: int) -> int:
-    """The next size with four binary digits before its zeros.
+    """Return the next size with four binary digits before its zeros.
 
     It is `num_samples` or up to an eighth more, has no prime factor above 13, and few sizes take their turns.
     """
@@ -144,7 +184,7 @@ def fft_size(num_samples: int) -> int:
 
 @functools.lru_cache(maxsize=8)
 def _response(sample_rate: int, size: int) -> npt.NDArray[np.complex128]:
-    """The filters' frequency response: the spectrum of what torchaudio's make of an impulse, far from clipping."""
+    """Return the filters' frequency response: the spectrum of torchaudio's answer to an impulse, far from clipping."""
     impulse = torch.zeros(size, dtype=torch.float64)
     impulse[0] = _MEASURED_PEAK
     answer = treble_biquad(impulse, sample_rate, 4.0, 1500.0, 1 / math.sqrt(2))

@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from discrete_ae.data.completeness import require_complete
-from discrete_ae.data.files import SUFFIXES, AudioFile, probe
-from discrete_ae.data.inputs import files_of
+from discrete_ae.data.files import SUFFIXES, AudioFile, files_of, probe, require_complete
 from discrete_ae.errors import DataError
 
 

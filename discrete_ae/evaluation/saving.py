@@ -6,7 +6,7 @@ from contextlib import closing
 from itertools import chain
 from pathlib import Path
 
-from discrete_ae.data.recording import recorded_whole
+from discrete_ae.data.reading import recorded_whole
 from discrete_ae.evaluation.coded import Coded, Pair
 from discrete_ae.writing import write_whole
 

@@ -9,7 +9,7 @@ LEVELS_DB = (-80.0, 0.0)
 
 
 def levels_db(audio: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
-    """The strongest sine in every mel band and stretch of time, (HEIGHT, WIDTH), the lowest band first.
+    """Find the strongest sine in every mel band and stretch of time, (HEIGHT, WIDTH), the lowest band first.
 
     The bands go up to half the sample rate, the stretches over the whole duration; a sine of full scale has 0 dB,
     silence -120 dB. The strongest one and not the sum, so that bands of few and of many frequencies compare.

@@ -45,7 +45,7 @@ class CompiledForward:
         self.reconstruct = compiled(model.reconstruct)
 
     def __call__(self, audio: Tensor) -> AutoencoderOutput:
-        """What DiscreteAutoencoder.forward gives for audio (B, C, N)."""
+        """Compute what DiscreteAutoencoder.forward does, of audio (B, C, N)."""
         torch.compiler.cudagraph_mark_step_begin()  # the last step's results may be overwritten
         latents = self.latents(audio)
         with exact_products():  # also while it is compiled
@@ -54,16 +54,13 @@ class CompiledForward:
         return AutoencoderOutput(reconstruction, quantized.codes, latents, quantized.losses)
 
 
-def require_compiler(variable: str, *names: str) -> None:
+def require_compiler(*, for_gpu: bool) -> None:
     """Look for what torch.compile calls: a C++ compiler for a CPU, a C compiler for a GPU.
-
-    Args:
-        variable: of the environment, which names another one.
-        names: of compilers, any of which will do.
 
     Raises:
         UsageError: where there is none.
     """
+    variable, names = ("CC", ("gcc", "cc", "clang")) if for_gpu else ("CXX", ("g++", "c++", "clang++"))
     wanted = (os.environ[variable],) if variable in os.environ else names
     if not any(shutil.which(name) for name in wanted):
         raise UsageError(

@@ -156,7 +156,7 @@ class AutoencoderModule(pl.LightningModule):
             )
 
     def _training_output(self, audio: Tensor, batch_idx: int) -> AutoencoderOutput:
-        """The forward that trains, with the noise and the scheduled numbers of this step."""
+        """Run the forward that trains, with the noise and the scheduled numbers of this step."""
         self._reseed("train", self.global_step, batch_idx)
         scheduled = self._follow_schedules()
         if self._is_logged:
@@ -182,12 +182,12 @@ class AutoencoderModule(pl.LightningModule):
 
     @property
     def _is_logged(self) -> bool:
-        """Whether the step that is being made is one of which Lightning logs."""
+        """Whether Lightning logs the step that is being made."""
         every = cast(Any, self.trainer).log_every_n_steps
         return bool(every) and (self.global_step + 1) % every == 0
 
     def _training_reconstruction(self, output: AutoencoderOutput, audio: Tensor, batch_idx: int) -> Tensor:
-        """What the decoder makes of the training-time forward."""
+        """Decode what the training-time forward emits."""
         self._reseed("validation", self.global_step, batch_idx)
         # A copy of it, since codebooks that are moving averages learn from a training forward.
         soft = copy.deepcopy(self.model.quantizer).train()(output.latents).latents

@@ -1,5 +1,7 @@
 """One training run, from its first validation to its last checkpoint."""
 
+import contextlib
+import ctypes
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +10,11 @@ import lightning.pytorch as pl
 
 from discrete_ae.data import AudioDataModule
 from discrete_ae.training.callbacks import StopOnInterrupt
-from discrete_ae.training.memory import keep_freed_memory
+from discrete_ae.training.loggers import finish
 from discrete_ae.training.module import AutoencoderModule
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
+NEVER = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -28,10 +33,13 @@ class TrainingRun:
     def execute(self) -> None:
         """Validate the untrained model, at step 0, then train; a continued run goes on where it was."""
         keep_freed_memory()
-        if self.ckpt_path is None:
-            self.trainer.validate(self.module, self.data, verbose=False)
-        # Checkpoints hold plain data only, and are read as such.
-        self.trainer.fit(self.module, self.data, ckpt_path=self.ckpt_path, weights_only=True)
+        try:
+            if self.ckpt_path is None:
+                self.trainer.validate(self.module, self.data, verbose=False)
+            # Checkpoints hold plain data only, and are read as such.
+            self.trainer.fit(self.module, self.data, ckpt_path=self.ckpt_path, weights_only=True)
+        finally:
+            finish(self.trainer.loggers)
         self.trainer.strategy.barrier()  # the first process to end would end those that it started
 
     @property
@@ -44,3 +52,16 @@ class TrainingRun:
     def interrupted(self) -> bool:
         """Whether Ctrl-C ended the run."""
         return self.interrupt is not None and self.interrupt.interrupted
+
+
+def keep_freed_memory() -> None:
+    """Let this process use freed memory again instead of giving every large block back to the system.
+
+    By default glibc maps each block of more than some MiB anew, and the system clears every page of it at the first
+    touch: an eighth to a fifth of a step of large convolutions, for 5 % less memory (benchmarks/NOTES.md). Nothing
+    happens where the C library is another.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, NEVER)

@@ -311,7 +311,6 @@ def test_sample_rates_of_codes_that_would_take_all_memory(here, command):
     status, _, (line,) = command("decode", "x.npz", "-o", "out", model=GOLDEN / "bundle_v1")
     assert status == 1
     assert "sample_rate" in line
-    assert "2147483647" in line
 
 
 # What ends in the middle ----------------------------------------------------------------------------------------------

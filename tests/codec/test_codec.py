@@ -12,7 +12,7 @@ from discrete_ae.codec import Codec, decode_files, encode_files
 from discrete_ae.codes import read_codes, write_codes
 from discrete_ae.data import read_audio, stream_audio
 from discrete_ae.data.files import probe
-from discrete_ae.data.level import measure_loudness
+from discrete_ae.data.loudness import measure_loudness
 from discrete_ae.errors import DataError
 from discrete_ae.inference import Runner, encoder_window
 from discrete_ae.model import DiscreteAutoencoder, SpectralDecoder, SpectralEncoder

@@ -8,7 +8,7 @@ import soundfile
 import torch
 
 from discrete_ae.data import AudioFile, TrainingCrops, find_audio
-from discrete_ae.data.balance import folder_weights
+from discrete_ae.data.crops import folder_weights
 
 RATE = 8000
 

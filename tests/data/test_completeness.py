@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from discrete_ae.data.completeness import require_complete
+from discrete_ae.data.files import require_complete
 from discrete_ae.errors import DataError
 
 FORMATS = {

@@ -9,8 +9,8 @@ import soundfile
 import torch
 
 from discrete_ae.data import AudioFile, TrainingCrops, ValidationSegments, find_audio
-from discrete_ae.data.augmentation import Augmentation
-from discrete_ae.data.level import measure_loudness
+from discrete_ae.data.crops import Augmentation
+from discrete_ae.data.loudness import measure_loudness
 from discrete_ae.errors import DataError
 
 RATE = 8000
@@ -78,7 +78,7 @@ def at_speed(files: list[AudioFile], speed: float, num_samples: int = 500, rate:
     return TrainingCrops(files, num_samples, rate, 1, augmentation=Augmentation(speed=(speed, speed)))
 
 
-@pytest.mark.parametrize("speed", [0.5, 0.8, 1.07, 1.25, 2.0])
+@pytest.mark.parametrize("speed", [0.5, 1.07, 2.0])
 def test_speed_reads_a_longer_or_shorter_run_of_the_same_place(files, speed):
     plain, changed = TrainingCrops(files, 500, RATE, 1), at_speed(files, speed)
     inner = slice(180, 320)  # at the ends of a file, the filter rings
@@ -95,11 +95,6 @@ def test_speed_reads_a_longer_or_shorter_run_of_the_same_place(files, speed):
         place = (original[0] - first) / (length - 500)
         start = first + place * (length - 500 * speed)
         np.testing.assert_allclose(crop[inner], start + speed * np.arange(180, 320), atol=1 + speed)
-
-
-def test_speed_of_one_changes_nothing(files):
-    for number in range(20):
-        assert torch.equal(at_speed(files, 1.0)[number], TrainingCrops(files, 500, RATE, 1)[number])
 
 
 def test_no_speed_reads_beyond_a_file(tmp_path):
@@ -166,18 +161,6 @@ def test_damaged_second_crop_is_replaced_and_leaves_the_first(tmp_path, files, c
         assert 0.3 < slope < 1.01
         torch.testing.assert_close(added.diff(), slope.expand(49), atol=0.01, rtol=0)
     assert len(caplog.records) == 2  # once for each set
-    strict = TrainingCrops(with_bad, 500, RATE, 1, augmentation=Augmentation(mix=1.0), strict=True)
-    first_is_good = [number for number in range(30) if not _is_bad(with_bad, number)]
-    with pytest.raises(DataError, match=r"bad\.wav: holds NaN"):
-        [strict[number] for number in first_is_good]
-
-
-def _is_bad(files: list[AudioFile], number: int) -> bool:
-    try:
-        TrainingCrops(files, 500, RATE, 1, strict=True)[number]
-    except DataError:
-        return True
-    return False
 
 
 @every_setting
@@ -192,14 +175,6 @@ def test_crop_is_a_function_of_seed_and_number(files, options):
     another_seed = TrainingCrops(files, 500, RATE, 1, seed=4, **options)
     assert sum(torch.equal(x, another_seed[k]) for k, x in enumerate(forwards)) <= 2
     assert crops[10**15].shape == (1, 500)
-
-
-@pytest.mark.parametrize("rate", [16000, 11025])
-def test_crops_of_other_rates_have_the_wanted_shape(files, rate):
-    crops = TrainingCrops(files, 777, rate, 2)
-    for number in range(20):
-        assert crops[number].shape == (2, 777)
-        assert torch.equal(crops[number][0], crops[number][1])
 
 
 def test_damaged_file_is_replaced_named_once_and_counted(tmp_path, files, caplog):

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import torch
 
-from discrete_ae.data import AudioFile, TrainingCrops, find_audio, handles, read_audio
+from discrete_ae.data import AudioFile, TrainingCrops, find_audio, read_audio, reading
 from discrete_ae.errors import DataError
 
 RATE = 8000
@@ -38,26 +38,11 @@ def left_open(folder: Path) -> list[str]:
 
 @needs_proc
 def test_only_so_many_are_kept_and_the_longest_unused_goes_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(handles, "MAX_OPEN", 2)
+    monkeypatch.setattr(reading, "MAX_OPEN", 2)
     a, b, c = (write(tmp_path / f"{name}.flac") for name in "abc")
     for file, kept in ((a, "a"), (b, "ab"), (a, "ab"), (c, "ac"), (c, "ac"), (b, "bc")):
         read(file)
         assert left_open(tmp_path) == [f"{name}.flac" for name in kept]
-
-
-def test_a_part_costs_one_seek(tmp_path, monkeypatch):
-    file, places = write(tmp_path / "a.flac"), []
-    seek = soundfile.SoundFile.seek
-    monkeypatch.setattr(soundfile.SoundFile, "seek", lambda self, *to: places.append(to) or seek(self, *to))
-    read(file)
-    assert places == [(RATE // 2,)]
-
-
-@needs_proc
-def test_nothing_is_kept_unless_asked_for(tmp_path):
-    file = write(tmp_path / "a.flac")
-    read_audio(file, RATE, 1)
-    assert left_open(tmp_path) == []
 
 
 @needs_proc
@@ -87,7 +72,7 @@ def test_deleted_file_is_a_data_error(tmp_path):
     file.path.unlink()
     with pytest.raises(DataError, match=r"a\.flac: not readable as audio; remove or replace it"):
         read(file)
-    assert file.path not in handles._idle
+    assert file.path not in reading._idle
 
 
 def test_file_that_was_written_anew_is_read_anew(tmp_path):
@@ -114,7 +99,7 @@ def test_file_that_fails_is_dropped_and_read_again_once_it_is_mended(tmp_path):
     for _ in range(2):
         with pytest.raises(DataError, match=r"a\.flac: "):
             read(file, 4.0)
-    assert file.path not in handles._idle
+    assert file.path not in reading._idle
     file.path.write_bytes(content)
     assert np.array_equal(read(file, 4.0), first)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from discrete_ae.data.inputs import files_of
+from discrete_ae.data.files import files_of
 from discrete_ae.errors import DataError
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torchaudio
 
-from discrete_ae.data.level import MAX_GAIN_DB, amplify, bring_to_loudness, measure_loudness
+from discrete_ae.data.loudness import MAX_GAIN_DB, amplify, bring_to_loudness, measure_loudness
 
 RATE = 16000
 
@@ -30,27 +30,12 @@ def test_gain_is_lowered_where_the_peak_would_exceed_one():
     assert amplify(0 * audio, 60.0).tolist() == [[0.0, 0.0]]
 
 
-def test_peak_is_never_above_one():
-    peaks = torch.rand(1000, generator=torch.Generator().manual_seed(0)).tolist()
-    assert all(amplify(torch.tensor([[peak]]), 100.0).item() == 1 for peak in peaks)
-
-
-@pytest.mark.parametrize("amplitude", [1.0, 0.1, 1e-5])
-def test_reference_tone_has_the_loudness_of_the_standard(amplitude):
-    # BS.1770-4, annex 1: a full-scale sine of 997 Hz in one of the front channels reads -3.01 LKFS.
-    expected = -3.01 + 20 * math.log10(amplitude)
-    assert measure_loudness(tone(1.0, amplitude), 48000) == pytest.approx(expected, abs=0.05)
-    both = tone(1.0, amplitude).repeat(2, 1)
-    assert measure_loudness(both, 48000) == pytest.approx(expected + 3.01, abs=0.05)
-
-
 def test_audio_shorter_than_a_block_counts_with_the_silence_after_it():
     # Half of the block of 0.4 s is silent: half of the energy, 3.01 dB less. The filters ring for a few milliseconds.
     assert measure_loudness(tone(0.2, 0.5), 48000) == pytest.approx(-3.01 - 6.02 - 3.01, abs=0.05)
 
 
-@pytest.mark.parametrize("target", [-40.0, -23.0, -16.0])
-@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize(("target", "channels"), [(-40.0, 1), (-16.0, 2)])
 def test_noise_is_brought_to_the_target(target, channels):
     raised = bring_to_loudness(noise(channels=channels), RATE, target)
     assert torchaudio.functional.loudness(raised, RATE).item() == pytest.approx(target, abs=0.1)

@@ -8,8 +8,7 @@ import pytest
 import torch
 import torchaudio
 
-from discrete_ae.data.level import MAX_GAIN_DB, bring_to_loudness, gain_for, measure_loudness
-from discrete_ae.data.loudness import Level, measure_stream
+from discrete_ae.data.loudness import MAX_GAIN_DB, Level, bring_to_loudness, gain_for, measure_loudness, measure_stream
 
 
 def music(seconds, rate=16000, channels=1, peak=0.1):
@@ -30,8 +29,8 @@ def cut(audio, lengths):
         start += length
 
 
-@pytest.mark.parametrize("rate", [4000, 8000, 11025, 16000, 44100, 48000, 192000])
-@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("rate", [4000, 16000, 44100, 192000])
+@pytest.mark.parametrize("channels", [1, 5])
 def test_is_torchaudios_where_that_does_not_clip(rate, channels):
     audio = music(2.03, rate, channels)
     expected = torchaudio.functional.loudness(torch.from_numpy(audio), rate).item()

@@ -12,9 +12,7 @@ import torch
 import discrete_ae
 from tests.gpu.devices import ON_DEVICE, on_each_device_every
 from tests.gpu.test_quantizers import NAMES
-from tests.training.test_adversarial import TINY
-from tests.training.test_ema import fail_at
-from tests.training.test_module import scalars
+from tests.runs import TINY, fail_at, scalars
 
 LOG_EVERY = 4
 PLAIN = ("callbacks.clips=null", "callbacks.rounding_curve=null")  # pictures take most of the time of a short run

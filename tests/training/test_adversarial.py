@@ -14,18 +14,8 @@ from torch import Tensor, nn
 import discrete_ae
 from discrete_ae.training import AdversarialModule
 from discrete_ae.training.learning_rate import warmup_cosine
-from tests.training.test_callbacks import errors
-from tests.training.test_ema import fail_at, same, state_of
-from tests.training.test_module import events_of, scalars
+from tests.runs import TINY, errors, events_of, fail_at, same, scalars, state_of
 
-TINY = (
-    "loss=adversarial",
-    "loss.adversary.begin_step=2",
-    "loss.adversary.discriminators.periods.periods=[2]",
-    "loss.adversary.discriminators.periods.width=2",
-    "loss.adversary.discriminators.bands.window_lengths=[256]",
-    "loss.adversary.discriminators.bands.width=2",
-)
 FIVE = ("trainer.max_steps=5", "trainer.val_check_interval=2")
 
 

@@ -15,10 +15,7 @@ from discrete_ae.build import build_model
 from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME
 from discrete_ae.quantizers import VectorQuantizer
 from discrete_ae.training.compiled import CompiledForward, compiler
-from tests.conftest import SMALL
-from tests.training.test_adversarial import TINY
-from tests.training.test_ema import state_of
-from tests.training.test_module import scalars
+from tests.runs import SMALL, TINY, scalars, state_of
 
 SCHEDULE = "_target_:discrete_ae.schedules.Schedule"
 SHARPENED = (

@@ -17,11 +17,7 @@ import torch
 from torch import Tensor
 
 from discrete_ae.errors import DataError
-from tests.conftest import SMALL
-from tests.training.test_adversarial import TINY
-from tests.training.test_callbacks import errors
-from tests.training.test_ema import same, state_of
-from tests.training.test_module import REPOSITORY, events_of, scalars
+from tests.runs import REPOSITORY, SMALL, TINY, errors, events_of, same, scalars, state_of
 
 pytestmark = pytest.mark.slow
 

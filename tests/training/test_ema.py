@@ -9,20 +9,11 @@ import torch
 from torch import Tensor
 
 import discrete_ae
-from discrete_ae.errors import DataError
 from discrete_ae.training import AutoencoderModule
 from discrete_ae.training.callbacks import LogClips, WeightEma
-from tests.training.test_module import events_of, scalars
+from tests.runs import events_of, fail_at, same, scalars, state_of
 
 FOUR = ("trainer.max_steps=4", "trainer.val_check_interval=2")
-
-
-def state_of(run: Path) -> dict:
-    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
-
-
-def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(tensor, b[name]) for name, tensor in a.items())
 
 
 def weights_of(module: AutoencoderModule) -> dict[str, Tensor]:
@@ -83,30 +74,6 @@ def test_all_of_a_validation_is_of_the_averaged_weights(
     assert scalars(again, "val/reconstruction")[0] == scalars(run, "val/reconstruction")[4]
 
 
-def test_average_does_not_depend_on_when_validation_looks(run_training: Callable[..., Path]) -> None:
-    often, seldom = (
-        state_of(run_training("callbacks.ema.decay=0.9", "trainer.max_steps=4", f"trainer.val_check_interval={every}"))
-        for every in (1, 4)
-    )
-    assert same(often["state_dict"], seldom["state_dict"])
-    assert same(often["raw_weights"], seldom["raw_weights"])
-
-
-def fail_at(patch: pytest.MonkeyPatch, name: str, step: int) -> list[AutoencoderModule]:
-    """Make a method of the module fail once, at a step; returns the modules that failed."""
-    method = getattr(AutoencoderModule, name)
-    failed: list[AutoencoderModule] = []
-
-    def failing(self: AutoencoderModule, *arguments: object) -> object:
-        if self.global_step == step:
-            failed.append(self)
-            raise DataError("as the test wants it")
-        return method(self, *arguments)
-
-    patch.setattr(AutoencoderModule, name, failing)
-    return failed
-
-
 def test_broken_and_resumed_equals_uninterrupted(
     run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,18 +123,6 @@ def test_a_run_that_no_longer_averages_goes_on_with_the_raw_weights(
     assert same(trained[0], raw)
     assert "raw_weights" not in state_of(new)
     assert "val/reconstruction" in events_of(new).Tags()["scalars"]
-
-
-def test_damaged_raw_weights_are_refused_in_a_line(
-    run_training: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    run = run_training("callbacks.ema.decay=0.9", "trainer.max_steps=2", "trainer.val_check_interval=2")
-    content = state_of(run)
-    content["raw_weights"].popitem()
-    torch.save(content, tmp_path / "x.ckpt")
-    capsys.readouterr()
-    run_training(f"ckpt_path={tmp_path}/x.ckpt", "trainer.max_steps=3", status=1)
-    assert "its raw weights do not fit the model; start anew with init_from=" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("decay", [1, -0.1, float("nan"), "0.9"])

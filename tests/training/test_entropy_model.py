@@ -15,12 +15,9 @@ from discrete_ae.errors import DataError
 from discrete_ae.saving.bundle import write_bundle
 from discrete_ae.saving.checkpoint import KEY
 from discrete_ae.training.callbacks import FitEntropyModel
+from tests.runs import state_of
 
 TWO = ("trainer.max_steps=2", "trainer.val_check_interval=2")
-
-
-def state_of(run: Path) -> dict:
-    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
 
 
 @pytest.mark.parametrize("averaged", [False, True], ids=["raw", "averaged"])
@@ -31,7 +28,9 @@ def test_it_is_fitted_to_the_codes_of_the_first_crops(
         *TWO, "callbacks.entropy_model.max_seconds=1", *(["callbacks.ema.decay=0.9"] if averaged else [])
     )
     model = discrete_ae.load(run / "checkpoints" / "last.ckpt")  # with averaged weights, where there are any
-    data = AudioDataModule(str(recordings), None, 16000, 1, crop_seconds=0.2, batch_size=2)
+    data = AudioDataModule(
+        root=str(recordings), validation_root=None, sample_rate=16000, channels=1, crop_seconds=0.2, batch_size=2
+    )
     data.setup()
     # A second is five crops of 0.2 s; one at a time, where the callback takes batches of two.
     crops = [data.training_crops[number][None] for number in range(5)]
@@ -58,16 +57,6 @@ def test_a_model_without_codes_has_none(run_training: Callable[..., Path]) -> No
     run = run_training(*TWO, "quantizer=identity")
     assert "entropy_model" not in state_of(run)[KEY]
     assert discrete_ae.load(run / "checkpoints" / "last.ckpt").entropy_model is None
-
-
-def test_older_checkpoint_loads_and_goes_on(ste_run: Path, run_training: Callable[..., Path], tmp_path: Path) -> None:
-    content = state_of(ste_run)
-    del content[KEY]["entropy_model"]
-    old = tmp_path / "old.ckpt"
-    torch.save(content, old)
-    assert discrete_ae.load(old).entropy_model is None
-    run = run_training(f"ckpt_path={old}", "trainer.max_steps=5", "trainer.val_check_interval=1")
-    assert discrete_ae.load(run / "checkpoints" / "last.ckpt").entropy_model is not None
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 import discrete_ae
 from discrete_ae.training import AutoencoderModule
+from tests.runs import state_of
 
 THREE = ("trainer.max_steps=3", "trainer.val_check_interval=1", "callbacks.clips.count=0")
-
-
-def state_of(run: Path, name: str) -> dict:
-    return torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
 
 
 def test_a_run_that_no_longer_improves_keeps_its_last_step_and_goes_on_from_it(

@@ -10,23 +10,15 @@ import soundfile
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
 import discrete_ae
 from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.quantizers import Quantizer, ScalarQuantizer
 from discrete_ae.training import AutoencoderModule
+from tests.runs import events_of, scalars
 
 REPOSITORY = Path(__file__).parents[2]
-
-
-def events_of(run: Path) -> EventAccumulator:
-    return EventAccumulator(str(run), size_guidance={"scalars": 0, "histograms": 0}).Reload()
-
-
-def scalars(run: Path, tag: str) -> dict[int, float]:
-    return {event.step: event.value for event in events_of(run).Scalars(tag)}
 
 
 def weights_of(run: Path) -> dict[str, Tensor]:
@@ -185,6 +177,23 @@ def test_nothing_is_logged_of_training_where_that_is_asked_for(run_training: Cal
     tags = events_of(run).Tags()["scalars"]
     assert "val/reconstruction" in tags
     assert not [tag for tag in tags if tag.startswith("train/")]
+
+
+def test_debug_overfit_has_the_same_batch_in_every_step(
+    run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = []
+    step = AutoencoderModule.training_step
+
+    def training_step(self: AutoencoderModule, audio: Tensor, batch_idx: int) -> Tensor | None:
+        batches.append(audio.clone())
+        return step(self, audio, batch_idx)
+
+    monkeypatch.setattr(AutoencoderModule, "training_step", training_step)
+    run = run_training("debug=overfit", "trainer.max_steps=4", "trainer.val_check_interval=2")
+    assert len(batches) == 4
+    assert all(torch.equal(batch, batches[0]) for batch in batches)
+    assert set(scalars(run, "val/reconstruction")) == {0, 2, 4}
 
 
 def test_identity_trains_without_codes(run_training: Callable[..., Path]) -> None:

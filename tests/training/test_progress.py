@@ -21,7 +21,7 @@ class Bar:
 
 @pytest.fixture
 def progress() -> TrainingProgress:
-    found: Any = TrainingProgress(refresh_seconds=0)
+    found: Any = TrainingProgress()
     found.bar, found.task = Bar(), 0
     return found
 
@@ -45,9 +45,3 @@ def test_nothing_logged_yet_and_no_logging_at_all(progress: TrainingProgress) ->
     assert shown_at(progress, 1) == ""
     assert shown_at(progress, 10, val__si_sdr_db=torch.tensor(3.0)).strip() == "SI-SDR 3.00 dB"
     assert shown_at(progress, 20, every=0, train__loss=torch.tensor(1.0)).strip() == "SI-SDR 3.00 dB"
-
-
-def test_looks_are_some_time_apart(progress: TrainingProgress) -> None:
-    progress.refresh_seconds = 1e9
-    progress._looked_at = 0.0
-    assert shown_at(progress, 10, train__loss=torch.tensor(1.0)) == ""

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import SMALL
-from tests.training.test_adversarial import TINY
+from tests.runs import SMALL, TINY, state_of
 
 # The process that trains kills itself in mid-run, with a signal that it cannot handle.
 KILLED_AT_8 = """
@@ -28,10 +27,6 @@ def training_output(self, *arguments):
 AutoencoderModule._training_output = training_output
 main(sys.argv[1:])
 """
-
-
-def state_of(run: Path) -> dict:
-    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
 
 
 @pytest.mark.slow
@@ -93,11 +88,3 @@ def test_init_from_a_run_with_another_quantizer_takes_all_but_that(
         source = fresh["state_dict"] if name.startswith("model.quantizer.") else taken
         assert torch.equal(tensor, source[name])
     assert {name for name in taken if not name.startswith("model.quantizer.")} <= run["state_dict"].keys()
-
-
-def test_init_from_another_model_is_refused(
-    ste_run: Path, run_training: Callable[..., Path], capsys: pytest.CaptureFixture
-) -> None:
-    old = ste_run / "checkpoints" / "last.ckpt"
-    run_training("num_codebooks=3", f"init_from={old}", "trainer.max_steps=1", status=1)
-    assert "weights do not fit this model" in capsys.readouterr().err

@@ -53,13 +53,6 @@ def test_a_checkpoint_holds_the_numbers_beside_the_weights(sharpened_run: Path) 
     assert rounding.hard == 1
 
 
-def test_a_checkpoint_from_before_there_were_schedules_is_read(ste_run: Path, tmp_path: Path) -> None:
-    content = torch.load(ste_run / "checkpoints" / "last.ckpt", weights_only=True)
-    del content["discrete_ae"]["scheduled"]
-    torch.save(content, tmp_path / "old.ckpt")
-    assert discrete_ae.load(tmp_path / "old.ckpt").model_hash == content["discrete_ae"]["model_hash"]
-
-
 def test_a_fraction_of_a_run_without_an_end_is_refused(
     run_training: Callable[..., Path], capsys: pytest.CaptureFixture
 ) -> None:

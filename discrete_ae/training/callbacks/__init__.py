@@ -1,18 +1,22 @@
 """What happens beside the training step."""
 
-from discrete_ae.training.callbacks.clips import LogClips
-from discrete_ae.training.callbacks.codes import LogCodeHistograms
-from discrete_ae.training.callbacks.collapse import WarnOfCollapse
-from discrete_ae.training.callbacks.ema import WeightEma
-from discrete_ae.training.callbacks.entropy import FitEntropyModel
-from discrete_ae.training.callbacks.hyperparameters import LogHyperparameters
-from discrete_ae.training.callbacks.interrupt import StopOnInterrupt
-from discrete_ae.training.callbacks.last_checkpoint import KeepLast
-from discrete_ae.training.callbacks.layout import LogLayout
-from discrete_ae.training.callbacks.progress import TrainingProgress
-from discrete_ae.training.callbacks.rounding_curve import LogRoundingCurve
+from discrete_ae.training.callbacks.checkpoints import FitEntropyModel, KeepLast, WeightEma
+from discrete_ae.training.callbacks.logs import (
+    LogClips,
+    LogCodeHistograms,
+    LogHyperparameters,
+    LogLayout,
+    LogRoundingCurve,
+)
+from discrete_ae.training.callbacks.terminal import (
+    INTERRUPTED_EXIT_STATUS,
+    StopOnInterrupt,
+    TrainingProgress,
+    WarnOfCollapse,
+)
 
 __all__ = [
+    "INTERRUPTED_EXIT_STATUS",
     "FitEntropyModel",
     "KeepLast",
     "LogClips",

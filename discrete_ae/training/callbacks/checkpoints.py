@@ -1,21 +1,71 @@
-"""Averaged weights: what is validated, kept and used to encode, while the raw weights train."""
+"""What training leaves in checkpoints: the last state, averaged weights, the entropy model of the codes."""
 
 import logging
-from collections.abc import Mapping
-from typing import Any
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from discrete_ae.errors import DataError
-from discrete_ae.saving.checkpoint import STATE_PREFIX
+from discrete_ae.checks import positive
+from discrete_ae.codes.entropy import EntropyModel
+from discrete_ae.data import AudioDataModule
+from discrete_ae.saving.checkpoint import ENTROPY_MODEL, KEY, STATE_PREFIX
 from discrete_ae.training.module import AutoencoderModule
+from discrete_ae.writing import written_whole
 
 RAW_WEIGHTS = "raw_weights"
 
 log = logging.getLogger("discrete_ae")
+
+
+class KeepLast(Checkpoint):
+    """Writes last.ckpt with every validation of training and at its end, whether or not it is the best one.
+
+    Not ModelCheckpoint's `save_last`, which writes it only where it has also written the best one (Lightning 2.6).
+    Where best.ckpt was just written, this is a copy of it: the same step need not be hashed and serialized again. A
+    copy and no link, since what writes best.ckpt may write it in place.
+
+    Args:
+        dirpath: folder of the checkpoints.
+    """
+
+    def __init__(self, dirpath: str) -> None:
+        self.path = Path(dirpath) / "last.ckpt"
+        self._best_before: object = None
+        self._step: int | None = None
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """See Callback."""
+        best = _best(trainer)
+        self._best_before = best.best_model_score if best else None
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """See Callback; Lightning calls those that write checkpoints last, in the order in which they are given."""
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
+        self._step = trainer.global_step
+        best = _best(trainer)
+        # By identity: an equal score is not a better one.
+        if best is None or best.best_model_score is self._best_before:
+            trainer.save_checkpoint(self.path)
+            return
+        if trainer.is_global_zero:
+            with written_whole(self.path) as temporary:
+                shutil.copyfile(best.best_model_path, temporary)
+        trainer.strategy.barrier()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """See Callback; a run without validations has this one alone."""
+        if self._step != trainer.global_step:
+            trainer.save_checkpoint(self.path)
 
 
 class WeightEma(pl.Callback):
@@ -58,8 +108,6 @@ class WeightEma(pl.Callback):
             return
         if self.decay is None:
             log.warning("the run averaged its weights and goes on without; callbacks.ema.decay=0.999 goes on averaging")
-        if not isinstance(raw, dict) or {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in raw.items()}:
-            raise DataError(f"{trainer.ckpt_path}: its raw weights do not fit the model; start anew with init_from=")
         _copy(raw, own)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -126,6 +174,61 @@ class WeightEma(pl.Callback):
         _copy(self.other, own)
         _copy(before, self.other)
         self.shown = averaged
+
+
+class FitEntropyModel(pl.Callback):
+    """At the end of every validation of training, counts the codes of the first training crops, for the checkpoint.
+
+    The model is then in evaluation mode and has the weights that the checkpoint gets. Nothing of it depends on what was
+    fitted before, so a continued run needs no state of it; nothing is drawn at random, so training goes on as without.
+    A model without codes has none; nor has a checkpoint written before the first validation of its run.
+
+    Args:
+        max_seconds: of audio that is encoded; the crops are those that training began with.
+
+    Raises:
+        ValueError: unless max_seconds is above 0.
+    """
+
+    def __init__(self, max_seconds: float = 200.0) -> None:
+        self.max_seconds = positive("max_seconds", max_seconds)
+        self._fitted: EntropyModel | None = None
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """See Callback."""
+        # The validation before the first step writes no checkpoint.
+        if trainer.state.fn != TrainerFn.FITTING or not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, AutoencoderModule)
+        sizes = pl_module.model.quantizer.codebook_sizes
+        if sizes:
+            data: AudioDataModule = cast(Any, trainer).datamodule
+            self._fitted = EntropyModel.fit(list(self._codes(pl_module, data)), sizes)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """See Callback; what the module adds comes after it."""
+        if self._fitted is not None:
+            arrays = self._fitted.to_arrays()
+            checkpoint.setdefault(KEY, {})[ENTROPY_MODEL] = {
+                name: torch.from_numpy(array) for name, array in arrays.items()
+            }
+
+    def _codes(self, module: AutoencoderModule, data: AudioDataModule) -> Iterator[np.ndarray]:
+        """(B, K, T) of one batch of crops after the other."""
+        count = max(1, int(self.max_seconds * data.settings.sample_rate / data.settings.num_samples))
+        for first in range(0, count, data.settings.batch_size):
+            numbers = range(first, min(first + data.settings.batch_size, count))
+            audio = torch.stack([data.training_crops[number] for number in numbers])
+            with torch.no_grad():
+                codes = module.model.quantizer.encode(module.model.latents(audio.to(module.device)))
+            yield codes.cpu().numpy()
+
+
+def _best(trainer: pl.Trainer) -> ModelCheckpoint | None:
+    found = trainer.checkpoint_callback
+    return found if isinstance(found, ModelCheckpoint) else None
 
 
 def _parameters(pl_module: pl.LightningModule) -> dict[str, Tensor]:

@@ -1,0 +1,245 @@
+"""What is logged beside scalars: clips, the use of codes, the rounding's curve, hyperparameters, the layout of charts.
+
+Axes: C audio channels, N samples.
+"""
+
+import copy
+import functools
+from collections.abc import Mapping
+from typing import Any, cast
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib import colormaps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+from discrete_ae.checks import positive, whole_number
+from discrete_ae.data import AudioDataModule
+from discrete_ae.metrics.spectrogram import HEIGHT, LEVELS_DB, WIDTH, levels_db, mel
+from discrete_ae.rounding import Rounding
+from discrete_ae.schedules import scheduled_numbers
+from discrete_ae.training.loggers import log_audio, log_counts, log_picture
+from discrete_ae.training.module import AutoencoderModule
+
+SHADES = 64  # of 1.25 dB; more take a PNG twice as long and show nothing more
+COLORS = (colormaps["magma"](np.linspace(0, 1, SHADES))[:, :3] * 255).round().astype(np.uint8)
+ACROSS, UP = 1, 2  # pixels of a level
+LEFT, RIGHT, TOP, BOTTOM = 60, 80, 10, 45  # pixels around the levels, for the axes
+TICKS_KHZ = (0.2, 0.5, 1, 2, 4, 8, 16)
+
+# The CUSTOM SCALARS tab: category, chart, tags; a tag is a pattern, hence the ends.
+LAYOUT = {
+    "1 Reconstruction": {
+        "reconstruction loss, hard codes": ["val/reconstruction$"],
+        "SI-SDR in dB": ["val/si_sdr_db$"],
+        "mel distance": ["val/mel$"],
+        "soft/hard gap of the loss": ["val/soft_hard_gap$"],
+    },
+    "2 Codes": {
+        "usage": ["val/codes/usage$"],
+        "perplexity": ["val/codes/perplexity$"],
+        "bitrate of the codes' entropy in bps": ["val/codes/bitrate_bps$"],
+    },
+    "3 Training": {
+        "loss that is optimized": ["train/loss$"],
+        "gradient norm before clipping": ["train/gradient_norm$"],
+        "learning rate": ["train/learning_rate$"],
+    },
+}
+
+
+class LogClips(pl.Callback):
+    """Logs the same few validation clips at every validation, as audio and as log-mel pictures; the originals once.
+
+    Args:
+        count: number of clips, 0 for none.
+        max_seconds: length to which a clip is cut.
+
+    Raises:
+        ValueError: for a number outside its range.
+    """
+
+    def __init__(self, count: int = 4, max_seconds: float = 5.0) -> None:
+        self.count = whole_number("count", count, 0)
+        self.max_seconds = positive("max_seconds", max_seconds)
+        self.clips: list[tuple[str, Tensor]] | None = None
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """See Callback."""
+        if not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, AutoencoderModule)
+        first = self.clips is None
+        if self.clips is None:
+            data: AudioDataModule = cast(Any, trainer).datamodule
+            self.clips = data.clips(self.count, self.max_seconds) if self.count else []
+        model = pl_module.model
+        for name, audio in self.clips:
+            with torch.no_grad():
+                reconstruction = model(audio[None].to(pl_module.device)).reconstruction[0].float().cpu()
+            if first:
+                _log_clip(trainer, f"original/{name}", audio, model.sample_rate)
+            _log_clip(trainer, f"reconstruction/{name}", reconstruction, model.sample_rate)
+
+
+class LogCodeHistograms(pl.Callback):
+    """Logs how often every entry of every codebook was used over the validation set, all ranks together."""
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """See Callback; runs on every rank, since the counts of all ranks are added."""
+        assert isinstance(pl_module, AutoencoderModule)
+        usage = pl_module.validation_usage
+        if usage is None:
+            return
+        with usage.sync_context(should_sync=trainer.world_size > 1):
+            counts = usage.counts.cpu().numpy()
+        if trainer.is_global_zero:
+            for k, size in enumerate(usage.codebook_sizes):
+                log_counts(trainer.loggers, f"val_codes/codebook_{k}", counts[k, :size], trainer.global_step)
+
+
+class LogRoundingCurve(pl.Callback):
+    """Logs what the quantizer's rounding emits in training and which slope its gradient has.
+
+    Once, or with every validation where a number of the rounding follows a schedule.
+    """
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """See Callback."""
+        assert isinstance(pl_module, AutoencoderModule)
+        roundings = [part for part in pl_module.model.quantizer.modules() if isinstance(part, Rounding)]
+        if not roundings or not trainer.loggers or not trainer.is_global_zero:
+            return
+        if trainer.global_step and not scheduled_numbers(roundings[0]):
+            return
+        pixels = _pixels(draw_rounding(roundings[0]))
+        log_picture(trainer.loggers, "rounding/curve_and_slope", pixels, trainer.global_step)
+
+
+class LogLayout(pl.Callback):
+    """Logs the layout of TensorBoard's charts once; where all runs have the same one, their curves share the charts."""
+
+    def __init__(self) -> None:
+        self.logged = False
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """See Callback."""
+        if self.logged or not trainer.is_global_zero:
+            return
+        self.logged = True
+        charts = {
+            category: {title: ["Multiline", tags] for title, tags in of_category.items()}
+            for category, of_category in LAYOUT.items()
+        }
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_custom_scalars(charts)
+
+
+class LogHyperparameters(pl.Callback):
+    """Logs the hyperparameters once; in TensorBoard with the first validation's metrics, and these again with each.
+
+    Its HPARAMS tab shows only metrics that came with the hyperparameters, so these wait for real values.
+
+    Args:
+        hyperparameters: flat: numbers, strings, booleans.
+    """
+
+    def __init__(self, hyperparameters: Mapping[str, str | float | bool]) -> None:
+        self.hyperparameters = dict(hyperparameters)
+        self.recorded = False
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """See Callback."""
+        found = trainer.callback_metrics
+        # The gap, which every quantizer with codes has, says the same.
+        shown = [tag for tag in found if tag.startswith("val/") and tag != "val/soft_reconstruction"]
+        # val/codes/usage is hparam/usage there.
+        metrics = {f"hparam/{tag.rpartition('/')[2]}": found[tag].item() for tag in shown}
+        for logger in trainer.loggers:
+            in_tensorboard = isinstance(logger, TensorBoardLogger)
+            if self.recorded and in_tensorboard:
+                logger.log_metrics(metrics, step=trainer.global_step)
+            elif not self.recorded:
+                further = {"metrics": metrics, "step": trainer.global_step} if in_tensorboard else {}
+                logger.log_hyperparams(self.hyperparameters, **further)
+        self.recorded = True
+
+
+def draw_log_mel(audio: Tensor, sample_rate: int) -> NDArray[np.uint8]:
+    """Draw the log-mel spectrogram of audio (N,), (height, width, 3), as on the page of a comparison, with axes.
+
+    Only the levels are drawn anew: what surrounds them is the same for all clips of one length.
+    """
+    low, high = LEVELS_DB
+    shares = (levels_db(audio.numpy(), sample_rate) - low) / (high - low)
+    shades = (shares * SHADES).clip(0, SHADES - 1).astype(np.uint8)
+    levels = COLORS[shades[::-1].repeat(UP, axis=0).repeat(ACROSS, axis=1)]
+    picture = _frame(len(audio), sample_rate).copy()
+    picture[TOP : TOP + levels.shape[0], LEFT : LEFT + levels.shape[1]] = levels
+    return picture
+
+
+def draw_rounding(rounding: Rounding) -> Figure:
+    """Draw a rounding over four integers: the soft staircase against the exact one, and the slope."""
+    rounding = copy.deepcopy(rounding).cpu()  # its scheduled numbers may lie on a GPU
+    x = torch.linspace(-1.5, 2.5, 2001, dtype=torch.float64)
+    value, slope, exact = (
+        function(x).detach().numpy() for function in (rounding.value, rounding.slope, rounding.exact)
+    )
+    figure = Figure(figsize=(6.4, 5.0))  # a layout that is computed would take as long as the picture
+    figure.subplots_adjust(left=0.12, right=0.97, bottom=0.1, top=0.93, hspace=0.08)
+    above, below = figure.subplots(2, 1, sharex=True)
+    above.plot(x, exact, color="0.6", label=rounding.op)
+    above.plot(x, value, color="tab:blue", label="soft value s(x)")
+    numbers = {name: number for name, number in scheduled_numbers(rounding).items() if not name.endswith("hard")}
+    listed = "".join(f", {name} {number:.3g}" for name, number in numbers.items())
+    emits_integers = ", exact forward" if float(rounding.hard) >= 0.5 else ""
+    above.set(ylabel="value", title=type(rounding).__name__ + listed + emits_integers)
+    above.legend()
+    below.plot(x, slope, color="tab:orange")
+    below.set(ylabel="slope s'(x)", xlabel="x")
+    below.set_ylim(bottom=min(0.0, 1.05 * float(slope.min())))
+    return figure
+
+
+def _pixels(figure: Figure) -> NDArray[np.uint8]:
+    """(height, width, 3)"""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _log_clip(trainer: pl.Trainer, name: str, audio: Tensor, sample_rate: int) -> None:
+    mono = audio.mean(dim=0)
+    log_audio(trainer.loggers, f"audio/{name}", mono, sample_rate, trainer.global_step)
+    log_picture(trainer.loggers, f"log_mel/{name}", draw_log_mel(mono, sample_rate), trainer.global_step)
+
+
+@functools.lru_cache(maxsize=16)
+def _frame(num_samples: int, sample_rate: int) -> NDArray[np.uint8]:
+    """Draw what surrounds the levels: the axes in s and kHz, and the scale of colors in dB."""
+    height, width = UP * HEIGHT, ACROSS * WIDTH
+    total_height, total_width = TOP + height + BOTTOM, LEFT + width + RIGHT
+
+    def rectangle(left: float, right: float) -> tuple[float, float, float, float]:
+        return left / total_width, BOTTOM / total_height, (right - left) / total_width, height / total_height
+
+    figure = Figure(figsize=(total_width / 100, total_height / 100), dpi=100)
+    axes = figure.add_axes(rectangle(LEFT, LEFT + width))
+    top_khz = sample_rate / 2000
+    ticks = [khz for khz in TICKS_KHZ if khz <= top_khz]
+    axes.set(
+        xlim=(0, num_samples / sample_rate), ylim=(0, mel(1000 * top_khz)), xlabel="time in s", ylabel="kHz, mel scale"
+    )
+    axes.set_yticks([mel(1000 * khz) for khz in ticks], [f"{khz:g}" for khz in ticks])
+    beside = figure.add_axes(rectangle(LEFT + width + 10, LEFT + width + 22))
+    figure.colorbar(ScalarMappable(Normalize(*LEVELS_DB), "magma"), cax=beside, label="dB full scale")
+    return _pixels(figure)

@@ -1,0 +1,113 @@
+"""Where a run is logged: its TensorBoard logger, and audio, pictures and histograms for whatever logger there is.
+
+TensorBoard and Weights & Biases take all three; for any other logger one line says that they are left out.
+"""
+
+import functools
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+MAX_WANDB_BINS = 512
+
+log = logging.getLogger("discrete_ae")
+
+
+class RunLogger(TensorBoardLogger):
+    """Writes events into the run folder itself, and only the documented tags.
+
+    Args:
+        run_dir: folder of the run.
+    """
+
+    def __init__(self, run_dir: str) -> None:
+        super().__init__(save_dir=run_dir, name=None, version="", flush_secs=5)
+
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """See Logger; the count of epochs, which Lightning adds, says nothing of a stream of crops."""
+        super().log_metrics({name: value for name, value in metrics.items() if name != "epoch"}, step)
+
+    def save(self) -> None:
+        """Flush; the run's configuration is in config.yaml, not in a second file."""
+        self.experiment.flush()
+
+
+def log_audio(loggers: Sequence[Logger], tag: str, audio: Tensor, sample_rate: int, step: int) -> None:
+    """Log audio (N,), clipped to full scale."""
+    audio = audio.clamp(-1, 1)
+    _log(
+        loggers,
+        lambda writer: writer.add_audio(tag, audio, step, sample_rate),
+        lambda wandb: wandb.log_audio(tag, [audio.numpy()], step, sample_rate=[sample_rate]),
+    )
+
+
+def log_picture(loggers: Sequence[Logger], tag: str, pixels: NDArray[np.uint8], step: int) -> None:
+    """Log a picture (height, width, 3)."""
+    _log(
+        loggers,
+        lambda writer: writer.add_image(tag, pixels, step, dataformats="HWC"),
+        lambda wandb: wandb.log_image(tag, [pixels], step),
+    )
+
+
+def log_counts(loggers: Sequence[Logger], tag: str, counts: NDArray[np.int64], step: int) -> None:
+    """Log how often each of the numbers from 0 on was counted, as a histogram with a bin for each."""
+    numbers = np.arange(len(counts))
+
+    def log_in_wandb(logger: WandbLogger) -> None:
+        import wandb
+
+        bins, ends = min(len(counts), MAX_WANDB_BINS), (-0.5, len(counts) - 0.5)
+        histogram = np.histogram(numbers, bins, ends, weights=counts)
+        logger.log_metrics(cast(Any, {tag: wandb.Histogram(np_histogram=histogram)}), step)
+
+    _log(
+        loggers,
+        lambda writer: writer.add_histogram_raw(
+            tag,
+            min=0,
+            max=len(counts) - 1,
+            num=int(counts.sum()),
+            sum=float((numbers * counts).sum()),
+            sum_squares=float((numbers**2 * counts).sum()),
+            bucket_limits=(numbers + 0.5).tolist(),
+            bucket_counts=counts.tolist(),
+            global_step=step,
+        ),
+        log_in_wandb,
+    )
+
+
+def finish(loggers: Sequence[Logger]) -> None:
+    """End what a logger would otherwise go on with in the next run of this process."""
+    if any(isinstance(logger, WandbLogger) for logger in loggers):
+        import wandb
+
+        wandb.finish()
+
+
+def _log(
+    loggers: Sequence[Logger],
+    in_tensorboard: Callable[[SummaryWriter], None],
+    in_wandb: Callable[[WandbLogger], None],
+) -> None:
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            in_tensorboard(logger.experiment)
+        elif isinstance(logger, WandbLogger):
+            in_wandb(logger)
+        else:
+            _say_what_is_left_out(logger)
+
+
+@functools.lru_cache(maxsize=16)
+def _say_what_is_left_out(logger: Logger) -> None:
+    """Say it once for each logger."""
+    log.warning("%s takes scalars alone: audio, pictures and histograms are left out", type(logger).__name__)
