@@ -2,11 +2,12 @@
 
 One JSON object a line, sorted by path, so that two runs over the same recordings write the same bytes. Where several
 processes share the work, each appends to a part of its own, `manifest-<share>-of-<shares>.jsonl`; whoever reads the
-manifest reads the parts too, and `join_manifest` makes one file of all. No torch here.
+manifest reads the parts too, and `update_manifest` makes one file of all. No torch here.
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,20 +64,12 @@ def has_manifest(folder: Path) -> bool:
     return bool(_files(folder))
 
 
-def join_manifest(folder: Path) -> list[Superseded]:
-    """Make one `manifest.jsonl` of a folder's manifest and its parts; no other process may be writing one of them.
-
-    Returns, raises: as `update_manifest`.
-    """
-    parts = [path for path in _files(folder) if path.name != MANIFEST_NAME]
-    return update_manifest(folder, list(_newest(parts).values()))
-
-
 def update_manifest(folder: Path, entries: Sequence[ManifestEntry]) -> list[Superseded]:
     """Write the manifest with these entries, and those of other files that are still there, those of earlier runs.
 
     A recording is in the manifest once: where one of these entries has the source of an earlier one, by another format
-    or another place in the folder, the earlier one goes. Its file stays. Parts of the manifest are joined to it.
+    or another place in the folder, the earlier one goes. Its file stays. Sources are compared as absolute paths; a
+    relative one is meant from the current folder, as when it was given. Parts of the manifest are joined to it.
 
     Returns:
         The entries that went so.
@@ -86,39 +79,27 @@ def update_manifest(folder: Path, entries: Sequence[ManifestEntry]) -> list[Supe
         DataError: the one that is there is damaged.
     """
     files = _files(folder)
-    earlier = _newest(files).values()
-    kept, superseded = settle(folder, earlier, {entry.path: entry.source for entry in entries})
+    real_path = cache(os.path.realpath)
+
+    def place(source: str) -> tuple[str, str]:
+        """Where a recording lies: links to folders are followed, and a file that is a link is one of its own."""
+        parent, name = os.path.split(source)
+        return real_path(parent), name
+
+    paths, by_place = {entry.path for entry in entries}, {place(entry.source): entry.path for entry in entries}
+    kept, superseded = [], []
+    for entry in _newest(files).values():
+        if entry.path in paths or not os.path.isfile(folder / entry.path):  # noqa: PTH113  of any name
+            continue
+        if by := by_place.get(place(entry.source)):
+            superseded.append(Superseded(entry, by))
+        else:
+            kept.append(entry)
     write_manifest(folder, [*kept, *entries])
     for path in files:
         if path.name != MANIFEST_NAME:
             path.unlink(missing_ok=True)
     return superseded
-
-
-def settle(
-    folder: Path, earlier: Iterable[ManifestEntry], sources: Mapping[str, str]
-) -> tuple[list[ManifestEntry], list[Superseded]]:
-    """Which entries of earlier runs stay beside new ones, and which the new ones replace under another name.
-
-    Sources are compared as absolute paths; a relative one is meant from the current folder, as when it was given.
-
-    Args:
-        folder: that of the manifest.
-        earlier: the entries of earlier runs; those whose file is gone are in neither list.
-        sources: of the new ones, by path.
-    """
-    place = _Places()
-    by_place = {place.of(source): path for path, source in sources.items()}
-    kept, superseded = [], []
-    for entry in earlier:
-        if entry.path in sources or not _is_file(folder / entry.path):
-            continue
-        by = by_place.get(place.of(entry.source))
-        if by is None:
-            kept.append(entry)
-        else:
-            superseded.append(Superseded(entry, by))
-    return kept, superseded
 
 
 def read_manifest(path: str | Path) -> list[ManifestEntry]:
@@ -162,7 +143,7 @@ def _newest(files: Iterable[Path]) -> dict[str, ManifestEntry]:
 
 
 def one_set(entries: Sequence[ManifestEntry], folder: Path) -> CodeSet:
-    """What all entries have in common.
+    """Return what all entries have in common.
 
     Raises:
         DataError: there are none, or their codes are of different models or codebooks: equal integers would mean
@@ -183,24 +164,3 @@ def one_set(entries: Sequence[ManifestEntry], folder: Path) -> CodeSet:
                 "other sizes; encode all recordings with the same number of codebooks"
             )
     return CodeSet(first.model_hash, first.codebook_sizes)
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # of a name that is too long, or a folder that is closed to us
-        return False
-
-
-class _Places:
-    """Where recordings lie, by whatever way they were named: links to folders are followed, and a file that is a link
-    is one of its own."""
-
-    def __init__(self) -> None:
-        self._folders: dict[str, str] = {}
-
-    def of(self, source: str) -> tuple[str, str]:
-        folder, name = os.path.split(source)
-        if folder not in self._folders:
-            self._folders[folder] = os.path.realpath(folder)
-        return self._folders[folder], name

@@ -31,8 +31,7 @@ def describe_codes(path: Path) -> Rows:
     return _of_daec(path) if suffix == ".daec" else _of_file(read_codes(path).info)
 
 
-def codebooks(sizes: Sequence[int]) -> str:
-    """Return the sizes of codebooks in words."""
+def _codebooks(sizes: Sequence[int]) -> str:
     if len(set(sizes)) == 1:
         return f"{len(sizes)} of {sizes[0]} entries"
     return f"{len(sizes)} of {', '.join(map(str, sizes))} entries"
@@ -45,7 +44,7 @@ def _of_file(info: FileInfo, more: Sequence[tuple[str, str]] = ()) -> Rows:
         ("coded at", f"{info.model_sample_rate} Hz"),
         ("streams", str(info.streams)),
         ("frames", str(info.frames)),
-        ("codebooks", codebooks(info.codebook_sizes)),
+        ("codebooks", _codebooks(info.codebook_sizes)),
         ("bits per frame", f"{info.bits_per_frame:g}"),
         ("nominal bitrate", f"{nominal_bps / 1000:.3g} kbps"),
         *more,
@@ -84,7 +83,7 @@ def _of_folder(folder: Path) -> Rows:
         ("recordings", f"{duration_s:,.1f} s"),
         ("streams", _alternatives(str(entry.streams) for entry in entries)),
         ("frames", f"{sum(entry.streams * entry.frames for entry in entries):,} in all streams"),
-        ("codebooks", _alternatives(codebooks(entry.codebook_sizes) for entry in entries)),
+        ("codebooks", _alternatives(_codebooks(entry.codebook_sizes) for entry in entries)),
         ("bytes", f"{size:,}"),
         ("measured bitrate", f"{8 * size / duration_s / 1000:.3g} kbps with the files' headers"),
         ("model hash", _alternatives(entry.model_hash for entry in entries)),

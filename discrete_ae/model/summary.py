@@ -10,7 +10,6 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from discrete_ae.codes.summary import codebooks
 from discrete_ae.model.autoencoder import DiscreteAutoencoder
 
 Result = TypeVar("Result")
@@ -61,12 +60,14 @@ class ModelSummary(NamedTuple):
     def rows(self) -> list[tuple[str, str]]:
         """Return all but the costs as rows of a table for people."""
         has_codes = bool(self.codebook_sizes)
+        sizes = ", ".join(map(str, dict.fromkeys(self.codebook_sizes)))
+        codebooks = f"{len(self.codebook_sizes)} of {sizes} entries"
         rows = [
             ("sample rate", f"{self.sample_rate} Hz"),
             ("channels", str(self.channels)),
             ("hop", f"{self.hop_length} samples"),
             ("frame rate", f"{self.frame_rate_hz:g} Hz"),
-            ("codebooks", codebooks(self.codebook_sizes) if has_codes else "none: latents are not quantized"),
+            ("codebooks", codebooks if has_codes else "none: latents are not quantized"),
             ("bits per frame", f"{self.bits_per_frame:g}" if has_codes else "no limit"),
             ("nominal bitrate", f"{self.bitrate_bps / 1000:.3g} kbps" if has_codes else "no limit"),
             ("receptive field", f"{1000 * self.receptive_field_s:.1f} ms"),

@@ -88,7 +88,7 @@ def write_bundle(
 
 
 def describe(model: DiscreteAutoencoder) -> dict[str, Any]:
-    """What `about` of config.json says; see the module."""
+    """Return what `about` of config.json says; see the module."""
     sizes = list(model.quantizer.codebook_sizes)
     return {
         "sample_rate": model.sample_rate,

@@ -22,7 +22,7 @@ STATE_OF_RUN = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "glob
 
 
 def model_state(state_dict: Mapping[Any, Any]) -> dict[str, Tensor]:
-    """The model's tensors in the state_dict of a checkpoint, by the model's own names."""
+    """Return the model's tensors in the state_dict of a checkpoint, by the model's own names."""
     return {
         name.removeprefix(STATE_PREFIX): tensor
         for name, tensor in state_dict.items()
@@ -33,7 +33,7 @@ def model_state(state_dict: Mapping[Any, Any]) -> dict[str, Tensor]:
 def describe_model(
     model: DiscreteAutoencoder, config: Mapping[str, Any], state: Mapping[str, Tensor] | None = None
 ) -> dict[str, Any]:
-    """What training adds to its checkpoint under KEY; the tensors are in its state_dict, under STATE_PREFIX.
+    """Return what training adds to its checkpoint under KEY; the tensors are in its state_dict, under STATE_PREFIX.
 
     Args:
         model: whose scheduled numbers are noted.
@@ -75,7 +75,7 @@ class TrainingState(NamedTuple):
 
 
 def read_training_state(path: Path) -> TrainingState:
-    """How far the run of a checkpoint had come.
+    """Return how far the run of a checkpoint had come.
 
     Raises:
         DataError: as `check_resumable`.

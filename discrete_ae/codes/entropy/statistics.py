@@ -49,9 +49,6 @@ class Statistics(NamedTuple):
     """The context is the entry of the codebook before in the same frame."""
 
 
-NO_PAIRS = Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), 0)
-
-
 def context_sizes(codebook_sizes: tuple[int, ...]) -> list[tuple[int, int]]:
     """For each codebook the entries of its two contexts, the frame before and the codebook before; 0 for none."""
     found, cells = [], 0
@@ -83,14 +80,15 @@ def collect(size: int, contexts: tuple[int, int], codes: Integers, frame: Intege
     if any(contexts) and len(tested):
         trial = base_frequencies(size, codes[seen], smoothing)
         mass = [
-            _conditional(count_pairs(size, n, given[seen], codes[seen]), size, given[tested], codes[tested])
+            _conditional(count_pairs(size, n, given[seen], codes[seen]), given[tested], codes[tested])
             for n, given in zip(contexts, (frame, book), strict=True)
         ]
         weights = _weights(trial[codes[tested]], int(trial.sum()), *mass)
     pairs = []
     for n, given, weight in zip(contexts, (frame, book), weights, strict=True):
-        cells, counts = count_pairs(size, n if weight else 0, given, codes)
-        pairs.append(Pairs(cells, counts, weight) if len(cells) else NO_PAIRS)
+        counted = count_pairs(size, n if weight else 0, given, codes).ravel()
+        cells = np.flatnonzero(counted)
+        pairs.append(Pairs(cells, counted[cells], weight if len(cells) else 0))
     return Statistics(base_frequencies(size, codes, smoothing), *pairs)
 
 
@@ -102,30 +100,18 @@ def base_frequencies(size: int, codes: Integers, smoothing: int) -> Integers:
     return counted * (total - size) // counted.sum() + 1
 
 
-def count_pairs(size: int, contexts: int, given: Integers, codes: Integers) -> tuple[Integers, Integers]:
-    """Cells and counts of the pairs that occur; none where there is no context."""
-    if contexts == 0:
-        return NO_PAIRS.cells, NO_PAIRS.counts
-    known = given >= 0
-    counted = np.bincount(given[known] * size + codes[known], minlength=contexts * size).astype(np.int64)
-    largest = int(counted.reshape(contexts, size).sum(1).max())
-    counted >>= max(0, (largest // MAX_ROW_TOTAL).bit_length())
-    cells = np.flatnonzero(counted).astype(np.int64)
-    return cells, counted[cells]
+def count_pairs(size: int, contexts: int, given: Integers, codes: Integers) -> Integers:
+    """(contexts, size) how often each entry came in each context; a row of zeros where there is no context."""
+    known = given >= 0 if contexts else np.zeros(len(given), bool)
+    rows = max(contexts, 1)
+    counted = np.bincount(given[known] * size + codes[known], minlength=rows * size).reshape(rows, size)
+    return counted >> max(0, (int(counted.sum(1).max()) // MAX_ROW_TOTAL).bit_length())
 
 
-def _conditional(pairs: tuple[Integers, Integers], size: int, given: Integers, codes: Integers) -> Integers:
+def _conditional(counted: Integers, given: Integers, codes: Integers) -> Integers:
     """(2, N) the count of each (given, code), and that of its context."""
-    cells, counts = pairs
-    if len(cells) == 0:
-        return np.zeros((2, len(codes)), np.int64)
-    found = np.zeros((2, len(codes)), np.int64)
-    wanted = np.where(given >= 0, given * size + codes, -1)
-    at = np.minimum(np.searchsorted(cells, wanted), len(cells) - 1)
-    found[0] = np.where(cells[at] == wanted, counts[at], 0)
-    totals = np.bincount(cells // size, weights=counts, minlength=int(given.max(initial=0)) + 1).astype(np.int64)
-    found[1] = np.where(given >= 0, totals[np.maximum(given, 0)], 0)
-    return found
+    own, known = np.minimum(given, len(counted) - 1), given >= 0
+    return np.stack([counted[own, codes], counted.sum(1)[own]]) * known
 
 
 def _smoothing(size: int, seen: Integers, tested: Integers) -> int:
