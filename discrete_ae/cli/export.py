@@ -37,6 +37,12 @@ def export(
             help="Of the weights, best as model hubs name it, such as cc0-1.0.",
         ),
     ] = None,
+    trained_on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT", show_default="not stated", help="The recordings that it learned from, for the card."
+        ),
+    ] = None,
     onnx: Annotated[
         bool, typer.Option("--onnx", help="Also encoder.onnx and decoder.onnx, checked with onnxruntime.")
     ] = False,
@@ -66,7 +72,7 @@ def export(
     model = restore(checkpoint, saved)
     lines: list[str] = []
     extras = _extras(model, onnx, torch_export, lines)
-    files = write_bundle(out, saved, model, licence, extras=extras, overwrite=force)
+    files = write_bundle(out, saved, model, licence, trained_on=trained_on, extras=extras, overwrite=force)
     typer.echo(f"{out}: {', '.join(files)}")
     for line in lines:
         typer.echo(line)

@@ -48,6 +48,7 @@ def write_bundle(
     model: DiscreteAutoencoder,
     licence: str | None = None,
     *,
+    trained_on: str | None = None,
     extras: Sequence[Extra] = (),
     overwrite: bool = False,
 ) -> list[str]:
@@ -58,6 +59,7 @@ def write_bundle(
         saved: what goes into it.
         model: the same, built.
         licence: of the weights, as the author names it.
+        trained_on: the recordings, for the card; None for "not stated".
         extras: write what else belongs in it.
         overwrite: whether a bundle at `target` is replaced; a folder with any other file in it never is.
 
@@ -82,7 +84,7 @@ def write_bundle(
             _write_tensors({name: torch.from_numpy(array) for name, array in arrays.items()}, folder / ENTROPY)
         (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         paragraphs = [write(folder) for write in extras]
-        card = model_card(saved, about, licence, paragraphs)
+        card = model_card(saved, about, licence, trained_on, paragraphs)
         (folder / CARD).write_text(card, encoding="utf-8")
         return sorted(path.name for path in folder.iterdir())
 

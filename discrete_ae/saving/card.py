@@ -1,6 +1,6 @@
 """The model card of a bundle: Markdown with the front matter that model hubs read, of facts alone.
 
-What the bundle does not know, such as what the model was trained on, is "not stated": its author writes it there.
+What nobody said is "not stated".
 """
 
 import json
@@ -12,13 +12,20 @@ from discrete_ae.saving.saved import SavedModel
 UNKNOWN = "not stated"
 
 
-def model_card(saved: SavedModel, about: Mapping[str, Any], licence: str | None, paragraphs: Sequence[str] = ()) -> str:
+def model_card(
+    saved: SavedModel,
+    about: Mapping[str, Any],
+    licence: str | None,
+    trained_on: str | None,
+    paragraphs: Sequence[str] = (),
+) -> str:
     """Render the card.
 
     Args:
         saved: the model's configuration and hash.
         about: as `bundle.describe` gives it.
         licence: of the weights; None for "not stated".
+        trained_on: the recordings; None for "not stated".
         paragraphs: of what else lies in the bundle.
     """
     # In quotes as JSON has them, which are YAML too, so that no licence can be read as anything but a text.
@@ -32,7 +39,7 @@ def model_card(saved: SavedModel, about: Mapping[str, Any], licence: str | None,
     lines += [
         "| | |",
         "| --- | --- |",
-        *(f"| {name} | {_cell(value)} |" for name, value in _facts(saved, about, licence)),
+        *(f"| {name} | {_cell(value)} |" for name, value in _facts(saved, about, licence, trained_on)),
     ]
     lines += ["", *_USE, "", *(line for paragraph in paragraphs for line in (paragraph, ""))]
     lines += ["## Configuration", "", "```json", json.dumps(saved.config, indent=2), "```"]
@@ -41,7 +48,7 @@ def model_card(saved: SavedModel, about: Mapping[str, Any], licence: str | None,
 
 _USE = """## Use
 
-`pip install discrete-ae`, and with this folder as `model`:
+With the package discrete-ae installed, and this folder as `model`:
 
 ```python
 import discrete_ae
@@ -58,7 +65,9 @@ discrete-ae decode codes -o decoded -c model
 ```""".splitlines()
 
 
-def _facts(saved: SavedModel, about: Mapping[str, Any], licence: str | None) -> list[tuple[str, str]]:
+def _facts(
+    saved: SavedModel, about: Mapping[str, Any], licence: str | None, trained_on: str | None
+) -> list[tuple[str, str]]:
     sizes = about["codebook_sizes"]
     bitrate = about["bitrate_bps"]
     return [
@@ -72,7 +81,7 @@ def _facts(saved: SavedModel, about: Mapping[str, Any], licence: str | None) -> 
         ("nominal bitrate", f"{bitrate / 1000:.3g} kbps" if bitrate is not None else "no limit"),
         ("parameters", f"{about['parameters']:,}"),
         ("entropy model", "in entropy.safetensors" if saved.entropy_model else "none"),
-        ("training data", UNKNOWN),
+        ("training data", trained_on or UNKNOWN),
         ("licence", licence or UNKNOWN),
         ("model hash", saved.model_hash),
     ]

@@ -31,11 +31,14 @@ def names():
 
 
 def test_exported_folder_does_what_the_checkpoint_does(run):
-    status, out, err = run("export", "best.ckpt", "-o", "model", "--licence", "mit")
+    status, out, err = run(
+        "export", "best.ckpt", "-o", "model", "--licence", "mit", "--trained-on", "two words | of Ann"
+    )
     assert (status, err) == (0, [])
     assert out == ["model: README.md, config.json, model.safetensors"]
     assert names() == ["README.md", "config.json", "model.safetensors"]
     assert json.loads(Path("model/config.json").read_text())["licence"] == "mit"
+    assert "| training data | two words \\| of Ann |" in Path("model/README.md").read_text()
 
     write(Path("x.wav"))
     for model in ("best.ckpt", "model"):
