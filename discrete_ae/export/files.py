@@ -28,9 +28,10 @@ def write_onnx(model: DiscreteAutoencoder, folder: Path) -> Agreement:
     for program, path, output in zip(trace(model), paths, ("codes", "audio"), strict=True):
         try:
             with quiet():
-                torch.onnx.export(
-                    program, (), path, output_names=[output], dynamo=True, external_data=False, verbose=False
-                )
+                # optimize=False: onnxscript takes a constant of at most 1e-8 for 0, and silence has no logarithm then.
+                # Whatever runs the file optimizes it anyway.
+                settings: dict[str, Any] = {"dynamo": True, "external_data": False, "optimize": False, "verbose": False}
+                torch.onnx.export(program, (), path, output_names=[output], **settings)
         except Exception as error:  # of the exporter, which has many
             raise UsageError(
                 f"--onnx: PyTorch cannot write {path.name}: {first_line(error)}; leave out --onnx"

@@ -27,6 +27,7 @@ MODELS: dict[str, tuple[str, dict, dict, dict]] = {
     ),
     "conv, causal, odd stride": ("Conv", *(2 * (CONV | {"strides": [3], "causal": True},)), {"bound": "clamp"}),
     "lapped": ("Spectral", SPECTRAL, SPECTRAL, {}),
+    "leveled": ("Spectral", SPECTRAL | {"front": "leveled"}, SPECTRAL | {"head": "envelope"}, {}),
     "stft, stereo": (
         "Spectral",
         SPECTRAL | {"channels": 2, "front": "stft"},
@@ -82,6 +83,11 @@ def test_onnx_gives_the_codes_of_the_model(name: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(decoded[..., :1234], reference.numpy(), atol=1e-4)
     assert found.lengths >= 10
     assert found.furthest <= NEAR
+    silence = torch.zeros(1, model.channels, 120)
+    with torch.no_grad():
+        np.testing.assert_array_equal(
+            encoder.run(["codes"], {"audio": silence.numpy()})[0], model.quantizer.encode(model.latents(silence))
+        )
 
 
 @pytest.mark.slow
