@@ -81,7 +81,7 @@ def _of_one_rate(comparison: Comparison, methods: Sequence[Method], quantity: Qu
     if not others:
         is_alone = comparison.methods[1:] and where
         return [f"{where} there is {best.label} alone, with a mean {quantity.label} of {mean}."] if is_alone else []
-    found = [f"{begin} has the best mean {quantity.label}, {mean} ({way} is better)."]
+    found = [f"{begin} has the best mean {quantity.label}{_among(comparison)}, {mean} ({way} is better)."]
     against_best = [comparison.difference(other, best, quantity.name) for other in others]
     alike = [difference.first for difference in against_best if difference.verdict == Verdict.NOT_TOLD_APART]
     if alike:
@@ -131,7 +131,13 @@ def _by_the_others(comparison: Comparison, coded: Sequence[Method], quantity: Qu
     if not best:
         return []
     parts = listed([f"{winner} by {listed(labels)}" for winner, labels in best.items()])
-    return [f"The best means by other quantities: {parts}; differences.csv says which of that is beyond chance."]
+    about = f"The best means{_among(comparison)} by other quantities"
+    return [f"{about}: {parts}; differences.csv says which of that is beyond chance."]
+
+
+def _among(comparison: Comparison) -> str:
+    """Say what "best" is chosen from, where the table also has codecs that do not compete."""
+    return " of the trained methods" if comparison.baselines else ""
 
 
 def _chance(comparison: Comparison, name: str) -> list[str]:

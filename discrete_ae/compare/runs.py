@@ -48,7 +48,7 @@ def find_given(paths: Sequence[Path], checkpoint: str = "best") -> Given:
     for path in paths:
         kind = kind_of(path)
         if kind is Kind.NOTHING:
-            raise DataError(f"{path}: no such folder or file; give the folder of a run of training, or of a sweep")
+            raise DataError(f"{path}: no such folder or file; give that of a run or a sweep, or a .json of evaluate")
         if kind is Kind.FOLDER:
             below, written = _below(path.resolve())
             if not below and not written:

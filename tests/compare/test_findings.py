@@ -37,6 +37,12 @@ def test_the_interval_of_a_negative_difference_is_turned_round():
     )
 
 
+def test_the_best_is_that_of_the_trained_methods_where_baselines_stand_beside_them():
+    values = {"fourier": seeds(0.5), "ste": seeds(0.505)}
+    best, *_ = findings(make_comparison(values, "si_sdr_db", baselines={"opus": seeds(0.9)[0]}), "si_sdr_db")
+    assert best.startswith("ste has the best mean SI-SDR of the trained methods")
+
+
 def test_words_of_three_methods():
     comparison = make_comparison({"fourier": seeds(0.5), "sigmoid": seeds(0.08), "ste": seeds(0.505)}, "si_sdr_db")
     best, alike, worse, against, *rest = findings(comparison, "si_sdr_db")
