@@ -7,6 +7,7 @@ component classes of this package and nothing else, so a checkpoint cannot name 
 import functools
 import inspect
 import logging
+import os
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -109,6 +110,23 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> DiscreteAutoen
         DataError: if the file is missing, damaged, or names anything but components of this package.
     """
     return restore(path, read_saved(path)).to(device)
+
+
+def pick_device(device: str) -> str:
+    """Return the device that "auto", "cpu" or "cuda" stands for: "auto" takes a GPU if there is one.
+
+    Of several GPUs, each process that torchrun or srun has started on this machine takes its own.
+
+    Raises:
+        UsageError: "cuda" where there is none.
+    """
+    has_gpu = torch.cuda.is_available()
+    if device == "cuda" and not has_gpu:
+        raise UsageError("--device cuda: PyTorch finds no GPU here; use --device auto or --device cpu")
+    if not has_gpu or device == "cpu":
+        return "cpu"
+    rank = int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
+    return f"cuda:{rank % torch.cuda.device_count()}"
 
 
 def read_saved(path: str | Path) -> SavedModel:

@@ -1,6 +1,5 @@
 """Options of several commands, and the model that they name."""
 
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -86,21 +85,11 @@ def check_codebooks(model: "DiscreteAutoencoder", codebooks: int | None) -> None
 def load_model(checkpoint: Path, device: Device) -> "DiscreteAutoencoder":
     """Load the model of a checkpoint or bundle onto the chosen device.
 
-    Of several GPUs, each process that torchrun or srun has started on this machine takes its own.
-
     Raises:
         UsageError: for cuda without a GPU.
         DataError: if the checkpoint cannot be loaded.
     """
     # Here, not above: PyTorch takes seconds to import, and --help needs none of it.
-    import torch
+    from discrete_ae.build import load, pick_device
 
-    from discrete_ae.build import load
-
-    has_gpu = torch.cuda.is_available()
-    if device is Device.CUDA and not has_gpu:
-        raise UsageError("--device cuda: PyTorch finds no GPU here; use --device auto or --device cpu")
-    if not has_gpu or device is Device.CPU:
-        return load(checkpoint)
-    rank = int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
-    return load(checkpoint, f"cuda:{rank % torch.cuda.device_count()}")
+    return load(checkpoint, pick_device(device.value))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import discrete_ae
-from discrete_ae.build import validation_recordings
+from discrete_ae.build import pick_device, validation_recordings
 from discrete_ae.compare.comparison import Comparison
 from discrete_ae.compare.contents import broken_off, columns_of, notes_of, pairs_of, rows_of, summary_of
 from discrete_ae.compare.curves import read_curves
@@ -20,7 +20,7 @@ from discrete_ae.compare.runs import find_given
 from discrete_ae.compare.tables import TABLES, as_csv
 from discrete_ae.data import recordings_root
 from discrete_ae.errors import DataError, UsageError
-from discrete_ae.evaluation.evaluate import Plan, Progress, pick_device
+from discrete_ae.evaluation.evaluate import Plan, Progress
 from discrete_ae.evaluation.recordings import Source, find_sources, named_sources
 from discrete_ae.evaluation.results import Run
 from discrete_ae.evaluation.runs import CHECKPOINTS

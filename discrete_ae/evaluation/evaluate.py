@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from discrete_ae.build import load
+from discrete_ae.build import load, pick_device
 from discrete_ae.codec import Codec
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.coded import Coded, coded_by_model, failed, passed_through
@@ -127,18 +127,6 @@ def evaluate(
         evaluation = with_clips(evaluation, Path(out), excerpts, found.sources, render)
         evaluation.write_json(Path(out))
     return evaluation
-
-
-def pick_device(device: str) -> str:
-    """Return "cpu" or "cuda" for what is asked for: "auto" takes a GPU if there is one.
-
-    Raises:
-        UsageError: "cuda" where there is none.
-    """
-    has_gpu = torch.cuda.is_available()
-    if device == "cuda" and not has_gpu:
-        raise UsageError("--device cuda: PyTorch finds no GPU here; use --device auto or --device cpu")
-    return "cuda" if has_gpu and device != "cpu" else "cpu"
 
 
 def evaluate_model(
