@@ -16,7 +16,7 @@ from _common import interleaved, machine, publish, table, versions
 from peers import MissingPeerError, quietly_imported
 from torch import Tensor, nn
 
-from discrete_ae.model.snake import Snake
+from discrete_ae.model.activations import Snake
 
 SHAPES = ((4, 64, 16000), (4, 512, 400))
 COLUMNS = ("Snake", "ns per element", "ours by it", "bytes kept per element")

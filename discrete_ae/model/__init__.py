@@ -1,10 +1,9 @@
 """The autoencoder and its families of encoders and decoders."""
 
+from discrete_ae.model.activations import Snake
 from discrete_ae.model.autoencoder import AutoencoderOutput, DiscreteAutoencoder
-from discrete_ae.model.base import Decoder, Encoder
+from discrete_ae.model.base import Decoder, Encoder, Span
 from discrete_ae.model.conv import ConvDecoder, ConvEncoder
-from discrete_ae.model.snake import Snake
-from discrete_ae.model.span import Span
 from discrete_ae.model.spectral import SpectralDecoder, SpectralEncoder
 
 __all__ = [

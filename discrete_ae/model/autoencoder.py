@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from discrete_ae import checks
-from discrete_ae.model.base import Decoder, Encoder
-from discrete_ae.model.span import Span
+from discrete_ae.model.base import Decoder, Encoder, Span
 from discrete_ae.quantizers import Quantizer
 
 
@@ -20,7 +19,7 @@ class AutoencoderOutput(NamedTuple):
     codes: Tensor
     """(B, K, T) int64."""
     latents: Tensor
-    """(B, D, T), what the quantizer was given."""
+    """(B, D, T), the input of the quantizer."""
     losses: dict[str, Tensor]
     """The quantizer's auxiliary scalars by name."""
 
@@ -31,18 +30,18 @@ class DiscreteAutoencoder(nn.Module):
     Args:
         sample_rate: in Hz.
         encoder: audio to hidden frames.
-        quantizer: latents to codes; the 1x1 convolutions to and from its `dim` channels are the autoencoder's.
+        quantizer: latents to codes; 1x1 convolutions map hidden frames to its `dim` channels and back.
         decoder: hidden frames to audio, with the encoder's channels and strides.
 
     Raises:
-        ValueError: for a sample rate out of range (see `checks.sample_rate`), or if encoder and decoder do not fit one
-            another.
+        ValueError: for a sample rate out of range (see `checks.sample_rate`), or if channels or strides of encoder and
+            decoder differ.
     """
 
     model_hash: str | None = None
-    """SHA-256 that names the trained model, where it was loaded from a file; code files carry it."""
+    """SHA-256 of the trained model if it was loaded from a file; files of codes carry it."""
     entropy_model: Any = None
-    """The `EntropyModel` of its codes, where it was loaded from a file that has one; code files are coded with it."""
+    """`EntropyModel` of its codes if it was loaded from a file that has one; files of codes are coded with it."""
 
     def __init__(self, sample_rate: int, encoder: Encoder, quantizer: Quantizer, decoder: Decoder) -> None:
         super().__init__()
@@ -83,20 +82,20 @@ class DiscreteAutoencoder(nn.Module):
         return self.quantizer.bits_per_frame * self.frame_rate_hz
 
     def input_span(self, outputs: Span) -> Span:
-        """The smallest interval of input samples that holds all that the outputs depend on, away from the ends."""
+        """Return the smallest interval of input samples on which output samples depend, in a signal without ends."""
         return self.encoder.input_span(self.decoder.input_span(outputs))
 
     @property
     def receptive_field_samples(self) -> int:
-        """The most input samples, first to last, on which one output sample depends."""
+        """Length in samples of the longest interval of input on which one output sample depends."""
         spans = [self.input_span(Span(n, n)) for n in range(self.hop_length)]
         return max(span.last - span.first + 1 for span in spans)
 
     @property
     def look_ahead_samples(self) -> int:
-        """How far an output sample may look into the future: the most samples after its own on which one depends.
+        """Number of later input samples on which an output sample depends, at most.
 
-        A whole frame is coded at once, so this is at least hop_length - 1, and exactly that of a causal model.
+        A whole frame is coded at once, so this is hop_length - 1 for a causal model, and no less for any other.
         """
         return max(self.input_span(Span(n, n)).last - n for n in range(self.hop_length))
 
@@ -115,17 +114,18 @@ class DiscreteAutoencoder(nn.Module):
     def encode(self, audio: Tensor, num_codebooks: int | None = None) -> Tensor:
         """Return codes (B, K, T) int64 of audio (B, C, N), T = ceil(N / hop_length), on the model's device.
 
-        The whole batch is computed at once, in the precision of autocast. The last bits of the latents then depend on
-        its shape and on the number of threads, and now and then a code does. `discrete_ae.Codec` gives codes that
-        never change.
+        The whole batch is computed at once, in the precision of autocast. The last bits of the latents therefore depend
+        on the batch's shape and the number of threads, and so, rarely, does a code. `discrete_ae.Codec` gives codes
+        that depend on neither.
 
         Args:
             audio: (B, C, N), any N >= 1.
-            num_codebooks: how many of the codebooks to use, where the quantizer is residual; None is all of them.
+            num_codebooks: number of codebooks to use, counted from the first, if the quantizer is residual; None for
+                all.
 
         Raises:
-            ValueError: for audio of another shape, or of which the model makes NaN or infinite latents, a quantizer
-                without codes, or a num_codebooks that it cannot decode.
+            ValueError: for audio of another shape, latents that are NaN or infinite, a quantizer without codes, or a
+                num_codebooks that it cannot decode.
         """
         self.quantizer.check_count(num_codebooks)
         latents = self.latents(audio.to(self.to_latents.weight.device))
@@ -144,10 +144,10 @@ class DiscreteAutoencoder(nn.Module):
         return self.reconstruct(self.quantizer.decode(codes.to(self.to_latents.weight.device)), num_samples)
 
     def check_num_samples(self, codes: Tensor, num_samples: int | None) -> int:
-        """Return how many samples to make of codes (B, K, T); None is all.
+        """Return the number of samples to decode from codes (B, K, T): num_samples, or all if it is None.
 
         Raises:
-            ValueError: there are not so many.
+            ValueError: for a num_samples that needs more frames.
         """
         available = codes.shape[-1] * self.hop_length
         if num_samples is not None and not 0 < num_samples <= available:
@@ -158,7 +158,7 @@ class DiscreteAutoencoder(nn.Module):
         return num_samples or available
 
     def latents(self, audio: Tensor) -> Tensor:
-        """Return latents (B, D, T) of audio (B, C, N), as the quantizer is given them.
+        """Return latents (B, D, T) of audio (B, C, N), the input of the quantizer.
 
         Raises:
             ValueError: for audio of another shape.
@@ -172,7 +172,7 @@ class DiscreteAutoencoder(nn.Module):
         return self.decoder(self.from_latents(latents))[..., :num_samples]
 
     def check_audio(self, audio: Tensor) -> None:
-        """ValueError unless audio is (B, C, N) with at least 1 sample."""
+        """Raise a ValueError unless audio is (B, C, N) with at least 1 sample."""
         if audio.ndim != 3 or audio.shape[1] != self.channels or audio.shape[2] < 1:
             raise ValueError(
                 f"audio: expected shape (batch, {self.channels}, samples) with at least 1 sample, "

@@ -1,4 +1,4 @@
-"""What an encoder and a decoder are to the autoencoder.
+"""Encoders and decoders as the autoencoder sees them, and the inputs that their outputs depend on.
 
 Axes: B batch, C audio channels, N samples, D hidden channels, T frames. Frame t has the samples [t H, (t + 1) H) of a
 hop of H samples.
@@ -7,10 +7,38 @@ hop of H samples.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from discrete_ae.model.span import Span
+
+class Span(NamedTuple):
+    """All indices from `first` to `last`, both included."""
+
+    first: int
+    last: int
+
+
+@runtime_checkable
+class MixesTime(Protocol):
+    """A layer whose output at one index depends on inputs at other indices."""
+
+    def input_span(self, outputs: Span) -> Span:
+        """Return the smallest interval of input indices on which `outputs` depend, in a signal without ends."""
+
+
+def input_span(layer: nn.Module, outputs: Span) -> Span:
+    """Return the inputs on which `outputs` of a layer depend; a sequence is traced from its last layer to its first.
+
+    A layer that is neither a sequence nor `MixesTime` is taken to work on each index alone.
+    tests/model/test_receptive_field.py perturbs single samples to verify that for every family.
+    """
+    if isinstance(layer, MixesTime):
+        return layer.input_span(outputs)
+    if isinstance(layer, nn.Sequential):
+        for part in reversed(layer):
+            outputs = input_span(part, outputs)
+    return outputs
 
 
 def _is_whole(value: float) -> bool:
@@ -19,7 +47,7 @@ def _is_whole(value: float) -> bool:
 
 
 class _Half(nn.Module, ABC):
-    """Common part of encoder and decoder.
+    """Common base of encoder and decoder.
 
     Args:
         channels: C, audio channels.
@@ -46,7 +74,7 @@ class _Half(nn.Module, ABC):
 
     @abstractmethod
     def input_span(self, outputs: Span) -> Span:
-        """The smallest interval that holds every input index on which the output indices depend, away from the ends.
+        """Return the smallest interval of input indices on which the output indices depend, in a signal without ends.
 
         An encoder's inputs are samples and its outputs frames, a decoder's the other way round.
         """

@@ -3,8 +3,8 @@
 
 Each stage of the encoder is a few dilated residual units and a strided convolution that doubles the channels; the
 decoder mirrors it with transposed convolutions. With the arguments of conf/experiment/dac_like.yaml it is DAC's network
-without the last tanh. EnCodec has a recurrent layer at the frame rate; in its place `frame_dilations` puts residual
-units there, whose receptive field is finite.
+without the last tanh. Where EnCodec has a recurrent layer at the frame rate, `frame_dilations` puts residual units,
+whose receptive field is finite.
 
 Axes: B batch, C audio channels, D hidden channels, N samples, T frames.
 """
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from discrete_ae.checks import true_or_false, whole_number
-from discrete_ae.model.base import Decoder, Encoder
+from discrete_ae.model.base import Decoder, Encoder, Span, input_span
 from discrete_ae.model.layers import (
     ACTIVATIONS,
     NORMS,
@@ -26,7 +26,6 @@ from discrete_ae.model.layers import (
     require_choice,
     residual_units,
 )
-from discrete_ae.model.span import Span, input_span
 
 
 def _check_units(

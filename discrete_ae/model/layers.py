@@ -1,7 +1,7 @@
-"""Convolutions over time that the `conv` family is built of. Axes: B batch, D channels, T time steps.
+"""Convolutions over time, the layers of the `conv` family. Axes: B batch, D channels, T time steps.
 
-Every layer is centred on its own time step, or `causal`: then an output sees nothing after its own step. Outside of the
-signal is silence, in every layer.
+Every layer is centred on its own time step, or `causal`: then an output depends on no later step. Each layer pads its
+input with zeros.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from discrete_ae.model.elu import ELU
-from discrete_ae.model.snake import Snake
-from discrete_ae.model.span import Span, input_span
+from discrete_ae.model.activations import ELU, Snake
+from discrete_ae.model.base import Span, input_span
 
 Activation = Literal["elu", "snake"]
 ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {"elu": lambda dim: ELU(), "snake": Snake}
@@ -23,7 +22,7 @@ NORMS: dict[str, Callable[[nn.Module], nn.Module]] = {"none": lambda layer: laye
 
 
 def require_choice(name: str, value: object, choices: Any) -> None:
-    """ValueError unless `value` is one of a Literal's."""
+    """Raise a ValueError unless `value` is one of a Literal's."""
     if value not in get_args(choices):
         raise ValueError(f"{name}: expected one of {', '.join(get_args(choices))}, got {value!r}")
 
@@ -36,7 +35,7 @@ class Conv(nn.Conv1d):
         dim_out: D'.
         kernel_size: time steps seen, odd unless causal.
         dilation: distance between them.
-        causal: whether they all lie before or at the own one.
+        causal: whether an output depends on no later time step.
         groups: as in torch.nn.Conv1d.
 
     Raises:
@@ -67,7 +66,7 @@ class Conv(nn.Conv1d):
 class Downsample(nn.Module):
     """Strided convolution of kernel 2 s: (B, D, T s) to (B, D', T).
 
-    Step t sees its own s inputs, and the s before them if causal, else half as many on either side.
+    Output t depends on its own s inputs, and on the s before them if causal, else on half as many on either side.
     """
 
     def __init__(self, dim_in: int, dim_out: int, stride: int, *, causal: bool = False, norm: Norm = "none") -> None:
@@ -78,7 +77,7 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Downsample by the stride."""
-        more = max(0, self.stride - 2 * self.before)  # the half of an odd stride: one is missing at the end
+        more = max(0, self.stride - 2 * self.before)  # half of an odd stride is rounded down: one more at the end
         return self.conv(F.pad(x, (0, more)) if more else x)[..., : x.shape[-1] // self.stride]
 
     def input_span(self, outputs: Span) -> Span:
@@ -90,7 +89,7 @@ class Downsample(nn.Module):
 class Upsample(nn.Module):
     """Transposed convolution of kernel 2 s: (B, D, T) to (B, D', T s).
 
-    Step t writes its own s outputs, and the s after them if causal, else half as many on either side.
+    Input t contributes to its own s outputs, and to the s after them if causal, else to half as many on either side.
     """
 
     def __init__(self, dim_in: int, dim_out: int, stride: int, *, causal: bool = False, norm: Norm = "none") -> None:
@@ -110,16 +109,16 @@ class Upsample(nn.Module):
 
 
 class ResidualUnit(nn.Module):
-    """Activation, a dilated convolution, activation, a pointwise convolution, added to the input (B, D, T).
+    """Residual unit on (B, D, T): activation, dilated convolution, activation, pointwise convolution.
 
     Args:
         dim: D.
         kernel_size: of the dilated convolution.
-        dilation: of it.
+        dilation: of the dilated convolution.
         compress: D / compress channels lie between the two convolutions.
         activation: "elu" or "snake".
         norm: "weight" or "none".
-        causal: see the module.
+        causal: whether an output depends on no later time step.
     """
 
     def __init__(
@@ -151,5 +150,5 @@ class ResidualUnit(nn.Module):
 
 
 def residual_units(dim: int, dilations: Sequence[int], **arguments: object) -> list[nn.Module]:
-    """One unit for each dilation."""
+    """Return one ResidualUnit for each dilation."""
     return [ResidualUnit(dim, dilation=dilation, **arguments) for dilation in dilations]  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What a model is and costs, without training it: rates, parameters, work per second of audio, how far it listens."""
+"""Summary of a model without training it: rates, parameters, work per second of audio, receptive field."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -11,24 +11,25 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from discrete_ae.model.autoencoder import DiscreteAutoencoder
+from discrete_ae.quantizers.base import in_evaluation
 
 Result = TypeVar("Result")
 
-COUNTED_S = 1.0  # of audio; what a model does once, whatever the length, is hardly seen in it
+COUNTED_S = 1.0  # seconds of audio, long enough that work done once, whatever the length, hardly counts
 
 
 class Cost(NamedTuple):
-    """Of a part of the model."""
+    """Cost of a part of the model."""
 
     part: str
     parameters: int
-    """What an optimizer would train."""
+    """Number of trainable parameters."""
     macs_per_second: float
     """Multiply-accumulates for a second of audio."""
 
 
 class ModelSummary(NamedTuple):
-    """What `discrete-ae info` prints of a model."""
+    """Rates, receptive field and costs of a model, as `discrete-ae info` prints them."""
 
     sample_rate: int
     """In Hz."""
@@ -44,7 +45,7 @@ class ModelSummary(NamedTuple):
     receptive_field_s: float
     """Seconds of audio that one sample of the reconstruction depends on."""
     look_ahead_s: float
-    """How much of that lies after the sample."""
+    """The part of the receptive field that lies after the sample."""
     model_hash: str | None
     """None unless the model was loaded from a file."""
     costs: tuple[Cost, ...]
@@ -52,7 +53,7 @@ class ModelSummary(NamedTuple):
 
     @property
     def total(self) -> Cost:
-        """Of the whole model."""
+        """Cost of the whole model."""
         return Cost(
             "total", sum(cost.parameters for cost in self.costs), sum(cost.macs_per_second for cost in self.costs)
         )
@@ -84,11 +85,11 @@ class ModelSummary(NamedTuple):
 
 
 def summarize(model: DiscreteAutoencoder) -> ModelSummary:
-    """Describe a model that lies on the CPU; it is left in the mode in which it came."""
+    """Summarize a model that lies on the CPU, and leave it in its mode."""
     num_samples = max(round(COUNTED_S * model.sample_rate), 1)
     duration_s = num_samples / model.sample_rate
     audio = torch.zeros(1, model.channels, num_samples)
-    with _evaluated(model):
+    with in_evaluation(model):
         latents, encoder_macs = multiply_accumulates(lambda: model.latents(audio))
         quantized, quantizer_macs = multiply_accumulates(lambda: model.quantizer(latents).latents)
         _, decoder_macs = multiply_accumulates(lambda: model.reconstruct(quantized, num_samples))
@@ -112,10 +113,10 @@ def summarize(model: DiscreteAutoencoder) -> ModelSummary:
 
 
 def multiply_accumulates(function: Callable[[], Result]) -> tuple[Result, int]:
-    """Run `function` on the CPU without gradient; its result, and its multiply-accumulates by PyTorch's counter.
+    """Run `function` on the CPU without gradient; return its result and its multiply-accumulates by PyTorch's counter.
 
-    Convolutions, transposed ones, matrix products, recurrent layers and attention are counted; elementwise work,
-    transforms of Fourier and table look-ups are not.
+    Convolutions, transposed ones too, matrix products, recurrent layers and attention are counted; elementwise work,
+    Fourier transforms and table look-ups are not.
     """
     with torch.no_grad(), _countable(), FlopCounterMode(display=False) as counter:
         result = function()
@@ -124,25 +125,14 @@ def multiply_accumulates(function: Callable[[], Result]) -> tuple[Result, int]:
 
 @contextmanager
 def _countable() -> Iterator[None]:
-    """Recurrent layers and attention as the matrix products that they consist of; their fused forms count as nothing.
+    """Run recurrent layers and attention as matrix products: PyTorch's counter has no formula for their fused forms.
 
-    Seen in torch 2.11: aten::mkldnn_rnn_layer and aten::_scaled_dot_product_flash_attention_for_cpu have no formula.
+    Seen in torch 2.11: aten::mkldnn_rnn_layer and aten::_scaled_dot_product_flash_attention_for_cpu.
     """
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "TF32 acceleration on top of oneDNN")  # leaving and entering both say it
+        warnings.filterwarnings("ignore", "TF32 acceleration on top of oneDNN")  # from entering and from leaving
         with torch.backends.mkldnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH):
             yield
-
-
-@contextmanager
-def _evaluated(model: nn.Module) -> Iterator[None]:
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 def _parameters(*parts: nn.Module) -> int:

@@ -1,8 +1,7 @@
 """Quantizers: continuous latents to integer codes and back, each with a gradient."""
 
-from discrete_ae.quantizers.base import Quantized, Quantizer
+from discrete_ae.quantizers.base import IdentityQuantizer, Quantized, Quantizer
 from discrete_ae.quantizers.gumbel import GumbelSoftmaxQuantizer
-from discrete_ae.quantizers.identity import IdentityQuantizer
 from discrete_ae.quantizers.residual import ResidualQuantizer
 from discrete_ae.quantizers.scalar import ScalarQuantizer
 from discrete_ae.quantizers.vector import LookupFreeQuantizer, SimVectorQuantizer, VectorQuantizer

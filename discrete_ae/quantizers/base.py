@@ -1,7 +1,8 @@
-"""The contract of every quantizer: what it must do alike, done once.
+"""The base class of all quantizers, which does what they have in common and states what each must do.
 
-A subclass hands `dim` and `codebook_sizes` to the base class and writes `quantize` and `dequantize`; checking,
-float32 arithmetic whatever autocast says, and the exact latents of evaluation are done here.
+A subclass hands `dim` and `codebook_sizes` to the base class and writes `quantize` and `dequantize`. The base class
+checks arguments, computes in float32 also under autocast, and emits the decoded codes exactly in evaluation.
+IdentityQuantizer, at the end, is the smallest subclass.
 
 Axes: B batch, D latent channels, K codebooks, T frames. Channels of one codebook lie next to one another: of D = K d
 channels, codebook k has [k d, (k + 1) d).
@@ -14,25 +15,25 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from discrete_ae.checks import whole_number
 from discrete_ae.schedules import Scheduled
 
 
 class Quantized(NamedTuple):
-    """What a quantizer makes of latents."""
+    """The result of quantizing latents."""
 
     latents: Tensor
-    """(B, D, T) what the decoder reads, in the caller's dtype."""
+    """(B, D, T), the decoder's input, in the dtype of the latents that were quantized."""
     codes: Tensor
-    """(B, K, T) int64, from the hard path always, 0 <= codes[:, k] < codebook_sizes[k]."""
+    """(B, K, T) int64, 0 <= codes[:, k] < codebook_sizes[k]; those of evaluation, in training too."""
     losses: dict[str, Tensor]
-    """Auxiliary scalars by name, {} if there are none; weighted in conf/loss."""
+    """Auxiliary scalars by name, weighted in conf/loss; {} in evaluation."""
 
 
 def straight_through(source: Tensor, value: Tensor) -> Tensor:
-    """`value` to the last bit; the gradient goes to `source` unchanged (Bengio et al. 2013, arXiv:1308.3432)."""
+    """Return `value` exactly, with the gradient passed to `source` unchanged (Bengio et al. 2013, arXiv:1308.3432)."""
     return _StraightThrough.apply(source, value)
 
 
@@ -48,9 +49,9 @@ class _StraightThrough(torch.autograd.Function):
 
 @contextmanager
 def exact_products() -> Iterator[None]:
-    """Matrix products in float32 proper, whatever torch.set_float32_matmul_precision says: TF32 changes codes.
+    """Compute matrix products in full float32: with TF32 (torch.set_float32_matmul_precision) codes would differ.
 
-    A graph that is being compiled is not reached; call it in this context.
+    torch.compile does not trace this: call a compiled function within the context.
     """
     if torch.compiler.is_compiling():
         yield
@@ -63,8 +64,29 @@ def exact_products() -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
+@contextmanager
+def in_evaluation(module: nn.Module) -> Iterator[None]:
+    """Put a module and its parts into evaluation mode, and afterwards each into the mode it had."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:  # not module.train(): a part may be frozen in evaluation mode
+            part.training = training
+
+
 class Quantizer(Scheduled, ABC):
     """Base class of the quantizers.
+
+    A subclass writes `quantize` and `dequantize` so that, as tests/quantizers/test_quantizer_contract.py checks:
+        - codes are the same in training and evaluation, of each frame by itself, without noise;
+        - codes are in range for any latents, NaN and infinite ones too (any code will do), and the codes of other
+          frames do not change: a run that diverges then ends with a message about its loss, not about an index;
+        - a gradient reaches every channel of the latents and every parameter, and can be differentiated again;
+        - losses are scalars, computed in training only, without those named in `left_out`; means and sums over the
+          batch are taken over all ranks (discrete_ae.ranks);
+        - latents without frames (T = 0) are quantized to codes without frames, and the input is not changed in place.
 
     Args:
         dim: D, latent channels, the same in and out.
@@ -75,7 +97,7 @@ class Quantizer(Scheduled, ABC):
     """
 
     left_out: frozenset[str]
-    """Names of losses that are not computed; see `leave_out`."""
+    """Names of losses not to compute; see `leave_out`."""
 
     def __init__(self, dim: int, codebook_sizes: Sequence[int]) -> None:
         super().__init__()
@@ -85,24 +107,24 @@ class Quantizer(Scheduled, ABC):
 
     @property
     def num_codebooks(self) -> int:
-        """K."""
+        """K, the number of codebooks."""
         return len(self.codebook_sizes)
 
     @property
     def bits_per_frame(self) -> float:
-        """Sum of log2(codebook_sizes): the nominal rate in bits per frame."""
+        """Nominal rate in bits per frame: the sum of log2(codebook_sizes)."""
         return sum(math.log2(size) for size in self.codebook_sizes)
 
     @property
     def matches_evaluation(self) -> bool:
-        """Whether the training forward gives the latents of evaluation, up to rounding errors.
+        """Whether the training forward emits the latents of evaluation, up to float rounding; False unless overridden.
 
-        It follows from the configuration, never from data, so that all ranks of a distributed run agree on it.
+        It must follow from the configuration, never from data, so that all ranks of a distributed run agree on it.
         """
         return False
 
     def leave_out(self, names: Iterable[str]) -> None:
-        """Compute no losses of these names in training, here and in all quantizers below; () leaves out none."""
+        """Compute no losses of these names from now on, here and in all quantizers below; () computes all."""
         left_out = frozenset(names)
         for module in self.modules():
             if isinstance(module, Quantizer):
@@ -116,7 +138,7 @@ class Quantizer(Scheduled, ABC):
         """
         self._check_latents(latents)
         with torch.autocast(latents.device.type, enabled=False), exact_products():
-            # Contiguous, so that no code depends on which vectorized path a strided tensor would take.
+            # Contiguous, since another kernel for a strided tensor might give other codes.
             quantized = self.quantize(latents.float().contiguous())
             if not self.training and self.num_codebooks:
                 exact = self.dequantize(quantized.codes)
@@ -126,34 +148,27 @@ class Quantizer(Scheduled, ABC):
 
     @property
     def decodable_counts(self) -> tuple[int, ...]:
-        """How many of the codebooks, counted from the first, decode by themselves; K alone unless it is residual."""
+        """Numbers n such that codes of the first n codebooks can be decoded: K alone unless it is residual."""
         return (self.num_codebooks,)
 
     def encode(self, latents: Tensor, num_codebooks: int | None = None) -> Tensor:
-        """Codes (B, K, T) int64 of latents (B, D, T), from the hard path, without gradient or noise.
+        """Return codes (B, K, T) int64 of latents (B, D, T), as in evaluation, without gradient.
 
         Args:
             latents: (B, D, T), of any floating-point dtype.
-            num_codebooks: how many of the codebooks to use, one of `decodable_counts`; None is all of them. Fewer are
-                the first of the codes that all would give.
+            num_codebooks: number of codebooks to use, counted from the first, one of `decodable_counts`; None for all.
 
         Raises:
-            ValueError: for latents of another shape or dtype, a count of codebooks that does not decode by itself, and
-                for a quantizer without codes.
+            ValueError: for latents of another shape or dtype, a num_codebooks that cannot be decoded, and for a
+                quantizer without codes.
         """
         self.check_count(num_codebooks)
         count = self.num_codebooks if num_codebooks is None else int(num_codebooks)
-        modes = [(module, module.training) for module in self.modules()]
-        self.eval()
-        try:
-            with torch.no_grad():
-                return self(latents).codes[:, :count]
-        finally:
-            for module, training in modes:  # not self.train(): a part may be frozen in evaluation mode
-                module.training = training
+        with in_evaluation(self), torch.no_grad():
+            return self(latents).codes[:, :count]
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Latents (B, D, T) float32 of codes (B, K, T) int64, or of fewer codebooks where `decodable_counts` has them.
+        """Return latents (B, D, T) float32 of codes (B, n, T) int64 of the first n codebooks, n in `decodable_counts`.
 
         Raises:
             ValueError: for codes of another shape or dtype, or out of range.
@@ -163,7 +178,7 @@ class Quantizer(Scheduled, ABC):
             return self.dequantize(codes)
 
     def check_count(self, num_codebooks: int | None) -> None:
-        """ValueError unless there are codes, and the first so many codebooks decode by themselves; None is all."""
+        """Raise a ValueError unless there are codes, and num_codebooks is one of `decodable_counts` or None."""
         if not self.num_codebooks:
             raise ValueError(f"{type(self).__name__} has no codes; choose another quantizer to encode")
         if num_codebooks is not None and num_codebooks not in self.decodable_counts:
@@ -171,11 +186,14 @@ class Quantizer(Scheduled, ABC):
 
     @abstractmethod
     def quantize(self, latents: Tensor) -> Quantized:
-        """Latents (B, D, T) float32, checked, to Quantized in float32."""
+        """Quantize latents (B, D, T), float32 and checked; the latents of the result are float32.
+
+        In evaluation the base class replaces their values by `dequantize(codes)`; their gradient remains.
+        """
 
     @abstractmethod
     def dequantize(self, codes: Tensor) -> Tensor:
-        """Codes (B, K, T) int64, checked, to latents (B, D, T) float32; K may be any of `decodable_counts`."""
+        """Return latents (B, D, T) float32 of codes (B, n, T) int64, checked, n one of `decodable_counts`."""
 
     def _check_latents(self, latents: Tensor) -> None:
         if latents.ndim != 3 or latents.shape[1] != self.dim:
@@ -187,7 +205,7 @@ class Quantizer(Scheduled, ABC):
             raise ValueError(f"latents: expected a floating-point tensor, got {latents.dtype}; use decode for codes")
 
     def check_codes(self, codes: Tensor) -> None:
-        """ValueError unless codes are (B, K, T) int64 in range, K one of `decodable_counts`."""
+        """Raise a ValueError unless codes are (B, n, T) int64 in range, n one of `decodable_counts`."""
         if codes.ndim != 3 or codes.shape[1] not in self.decodable_counts:
             raise ValueError(
                 f"codes: expected shape (batch, {self.num_codebooks}, frames), got {tuple(codes.shape)}; "
@@ -210,3 +228,32 @@ class Quantizer(Scheduled, ABC):
         if len(counts) == 1:
             return f"{counts[0]}, since only a residual quantizer decodes from fewer"
         return f"one of {', '.join(map(str, counts))}"
+
+
+class IdentityQuantizer(Quantizer):
+    """Pass latents on unchanged, the upper bound for every quantizer; without codes (K = 0), so it cannot encode.
+
+    Args:
+        dim: D, latent channels.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim, codebook_sizes=())
+
+    @property
+    def bits_per_frame(self) -> float:
+        """Infinite: the latents are not quantized."""
+        return math.inf
+
+    @property
+    def matches_evaluation(self) -> bool:
+        """True: latents pass unchanged."""
+        return True
+
+    def quantize(self, latents: Tensor) -> Quantized:
+        """See Quantizer."""
+        return Quantized(latents, latents.new_zeros((latents.shape[0], 0, latents.shape[2]), dtype=torch.int64), {})
+
+    def dequantize(self, codes: Tensor) -> Tensor:
+        """Raise a ValueError: there are no codes to decode."""
+        raise ValueError("IdentityQuantizer has no codes; choose another quantizer to decode")

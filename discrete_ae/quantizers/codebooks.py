@@ -1,8 +1,9 @@
-"""What vector quantizers are made of: the nearest entry, its gradient, and codebooks that follow what chooses them.
+"""Parts of vector quantizers: the search for the nearest entry, its gradient, and codebooks that learn by averaging.
 
-All K codebooks at once, without branches on data, so that a training step is one graph and never waits for a GPU.
+All K codebooks are computed at once, without branches on data, so that a training step is one graph and never waits for
+a GPU.
 
-Axes: K codebooks, S entries of each, N vectors that choose, d channels of one codebook.
+Axes: B batch, D latent channels, T frames, K codebooks, S entries of each, N = B T vectors, d channels of one codebook.
 """
 
 from typing import Any
@@ -10,18 +11,35 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from discrete_ae.checks import whole_number
+from discrete_ae.quantizers.base import Quantizer
 from discrete_ae.ranks import num_ranks, rank, sum_over_ranks
 
-_TINY = 1e-6  # the least length that a vector is divided by
-_SMOOTHING = 1e-5  # added to every count: the mean of what nothing has chosen
+_TINY = 1e-6  # vectors are divided by no smaller length
+_SMOOTHING = 1e-5  # added to every count, so that an entry without vectors has a mean
+
+
+class SideBySide(Quantizer):
+    """Base of quantizers with K codebooks of S entries, each for d = `codebook_dim` channels of its own: D = K d."""
+
+    def __init__(self, codebook_size: int, num_codebooks: int, codebook_dim: int) -> None:
+        codebook_size = whole_number("codebook_size", codebook_size, 2)
+        num_codebooks = whole_number("num_codebooks", num_codebooks, 1)
+        codebook_dim = whole_number("codebook_dim", codebook_dim, 1)
+        super().__init__(dim=num_codebooks * codebook_dim, codebook_sizes=[codebook_size] * num_codebooks)
+        self.codebook_dim = codebook_dim
+
+    def _split(self, latents: Tensor) -> Tensor:
+        """(B, K d, T) to (B, K, d, T)."""
+        return latents.unflatten(1, (self.num_codebooks, self.codebook_dim))
 
 
 @torch.library.custom_op("discrete_ae::snapshot", mutates_args=())
 def snapshot(x: Tensor) -> Tensor:
-    """A copy of x, to be read instead of x wherever the same forward overwrites x.
+    """Return a copy of x, for a forward that reads x and then overwrites it.
 
-    An operation that a compiler cannot look into: Inductor (of torch 2.11) may move a read of x behind the overwriting
-    of it, copies included. What is written here follows from what was read, and so cannot come first.
+    Inductor (torch 2.11) may move a read of x, also one by clone(), behind the write to x. It cannot look into a custom
+    operation; and where the values written to x are computed from this copy, the write must come after the read.
     """
     return x.clone()
 
@@ -32,24 +50,24 @@ snapshot.register_autograd(lambda ctx, gradient: gradient)
 
 @torch.no_grad()
 def nearest(vectors: Tensor, codebooks: Tensor) -> Tensor:
-    """Code (K, N) int64 of the entry nearest to each of the vectors (K, N, d), of codebooks (K, S, d).
+    """Return the codes (K, N) int64 of the entries of codebooks (K, S, d) that are nearest to vectors (K, N, d).
 
-    |z - e|^2 = |z|^2 - 2 (z e - |e|^2 / 2), whose first part is the same for every entry.
+    |z - e|^2 = |z|^2 - 2 (z e - |e|^2 / 2), whose first term is the same for every entry.
     """
     half_squares = codebooks.square().sum(dim=-1)[:, None] / 2
     return torch.baddbmm(half_squares, vectors, codebooks.mT, beta=-1).argmax(dim=-1)
 
 
 def look_up(codebooks: Tensor, codes: Tensor) -> Tensor:
-    """Entries (K, N, d) of codebooks (K, S, d) that codes (K, N) name."""
+    """Return the entries (K, N, d) of codebooks (K, S, d) for codes (K, N)."""
     return codebooks.gather(1, codes[..., None].expand(-1, -1, codebooks.shape[-1]))
 
 
 def rotated(source: Tensor, target: Tensor, dim: int) -> Tensor:
-    """`target`, with the gradient of the rotation trick to `source` (Fifty et al. 2024, arXiv:2410.06424, section 4.2).
+    """Return `target` with the gradient of the rotation trick for `source` (Fifty et al. 2024, arXiv:2410.06424, 4.2).
 
-    The gradient is that of source -> c R source, where R rotates the vector `source` along `dim` onto `target` and c is
-    the ratio of their lengths; both are constants to it, and it does not reach `target`.
+    The gradient is that of source -> c R source, with constants R, the rotation of the vectors `source` along `dim`
+    onto `target`, and c, the ratio of their lengths. `target` has no gradient.
     """
     return _Rotated.apply(source, target, dim)
 
@@ -76,10 +94,7 @@ class _Rotated(torch.autograd.Function):
 
 @torch.no_grad()
 def count_and_sum(vectors: Tensor, codes: Tensor, codebook_size: int) -> tuple[Tensor, Tensor]:
-    """How many of the vectors (K, N, d) chose each entry by codes (K, N), and their sum: (K, S) and (K, S, d).
-
-    Those of all ranks.
-    """
+    """Count and sum the vectors (K, N, d) of all ranks that chose each entry by codes (K, N): (K, S) and (K, S, d)."""
     rows = torch.cat([vectors, torch.ones_like(vectors[..., :1])], dim=-1)
     totals = rows.new_zeros((len(rows), codebook_size, rows.shape[-1]))
     totals = sum_over_ranks(totals.scatter_add(1, codes[..., None].expand_as(rows), rows))
@@ -87,7 +102,7 @@ def count_and_sum(vectors: Tensor, codes: Tensor, codebook_size: int) -> tuple[T
 
 
 def means(counts: Tensor, sums: Tensor) -> Tensor:
-    """Entries (K, S, d) as the means of counts (K, S) and sums (K, S, d), the counts smoothed after Laplace."""
+    """Return entries (K, S, d) as the means sums (K, S, d) / counts (K, S), with Laplace smoothing of the counts."""
     total = counts.sum(dim=-1, keepdim=True)
     smoothed = (counts + _SMOOTHING) / (total + counts.shape[-1] * _SMOOTHING) * total
     return sums / smoothed[..., None]
@@ -95,15 +110,15 @@ def means(counts: Tensor, sums: Tensor) -> Tensor:
 
 @torch.no_grad()
 def replacements(vectors: Tensor, dead: Tensor) -> tuple[Tensor, Tensor]:
-    """Random ones of the vectors (K, N, d) for dead entries (K, S), no vector for two of them.
+    """Draw vectors (K, N, d) to replace dead entries (K, S), each vector at most once.
 
-    Every rank draws from its own vectors; the r-th dead entry is given one of rank r mod R, so that `dead` the same on
-    all ranks gives replacements that are.
+    Every rank draws from its own vectors, and the r-th dead entry takes one of rank r mod R. All ranks must be given
+    the same `dead`, and then get the same replacements.
 
     Returns:
-        Values (K, S, d), and which entries are replaced (K, S): `dead`, less those for which no vector is left.
+        Values (K, S, d), and a mask (K, S) of the entries to replace: `dead` but for those left without a vector.
     """
-    place = dead.cumsum(dim=-1) - 1  # of an entry among the dead
+    place = dead.cumsum(dim=-1) - 1  # number of an entry among the dead
     turn, giver = place // num_ranks(), place % num_ranks()
     drawn = torch.rand(vectors.shape[:2], device=vectors.device)
     drawn = drawn.topk(min(vectors.shape[1], dead.shape[1]), dim=-1).indices

@@ -1,10 +1,10 @@
-"""Gumbel-softmax quantizer: a categorical choice among learned vectors, relaxed while training.
+"""Gumbel-softmax quantizer: a categorical choice among learned vectors, relaxed in training.
 
-An entry e of a codebook scores -precision |z - e|^2 for the channels z; training draws softmax((scores + g) / tau) with
-Gumbel noise g (Jang et al. 2017, arXiv:1611.01144; Maddison et al. 2017, arXiv:1611.00712), evaluation takes the arg
-max without noise, the nearest entry. Scoring by distance, with a learned precision, is the stochastic quantization of
-Takida et al. 2022 (arXiv:2205.07547), without its variational losses: what is emitted lies near what came in from the
-first step on. Scores by a linear map of their own, as in vq-wav2vec, stayed below -30 dB SI-SDR in our trials.
+The score of an entry e for the channels z is -precision |z - e|^2. Training emits softmax((scores + g) / tau) with
+Gumbel noise g (Jang et al. 2017, arXiv:1611.01144; Maddison et al. 2017, arXiv:1611.00712), evaluation the arg max
+without noise, which is the nearest entry. Scores by distance with a learned precision are the stochastic quantization
+of Takida et al. 2022 (arXiv:2205.07547), without its variational losses: from the first step on the output lies near
+the input. Scores by a linear map, as in vq-wav2vec, stayed below -30 dB SI-SDR in our trials.
 """
 
 import math
@@ -14,14 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from discrete_ae.checks import positive, whole_number
-from discrete_ae.quantizers.base import Quantized, Quantizer
+from discrete_ae.checks import positive
+from discrete_ae.quantizers.base import Quantized
+from discrete_ae.quantizers.codebooks import SideBySide
 from discrete_ae.quantizers.entropy import entropy_bits
 from discrete_ae.ranks import mean_over_ranks
 from discrete_ae.schedules import Schedule
 
 
-class GumbelSoftmaxQuantizer(Quantizer):
+class GumbelSoftmaxQuantizer(SideBySide):
     """Categorical quantizer with the Gumbel-softmax relaxation.
 
     Args:
@@ -31,14 +32,14 @@ class GumbelSoftmaxQuantizer(Quantizer):
         temperature: tau > 0 of the relaxation; may be a schedule.
         hard: whether the training forward emits one entry (straight-through) or the soft mixture; a schedule from 0 to
             1 changes from soft to hard at 1/2.
-        precision: first value of the learned factor of the squared distance, above 0.
-        kl_to_uniform: whether the loss `kl` is given.
+        precision: initial value, above 0, of the learned factor of the squared distance.
+        kl_to_uniform: whether to compute the loss `kl`.
 
     Losses:
-        kl: divergence in nats of a codebook's softmax(scores) from the uniform distribution, mean over frames and
-            codebooks (Ramesh et al. 2021, arXiv:2102.12092): holds frames back from choosing too clearly.
-        code_entropy: bits per frame, in training: entropy of the mean of softmax(scores) over the batch of all ranks,
-            summed over codebooks.
+        kl: divergence in nats of softmax(scores) from the uniform distribution, mean over frames and codebooks (Ramesh
+            et al. 2021, arXiv:2102.12092); keeps frames from choosing too clearly.
+        code_entropy: in bits per frame, entropy of the mean of softmax(scores) over the batch of all ranks, summed over
+            codebooks.
 
     Raises:
         ValueError: for a number outside these ranges.
@@ -57,10 +58,7 @@ class GumbelSoftmaxQuantizer(Quantizer):
         precision: float = 4.0,
         kl_to_uniform: bool = False,
     ) -> None:
-        codebook_size = whole_number("codebook_size", codebook_size, 2)
-        num_codebooks = whole_number("num_codebooks", num_codebooks, 1)
-        codebook_dim = whole_number("codebook_dim", codebook_dim, 1)
-        super().__init__(dim=num_codebooks * codebook_dim, codebook_sizes=[codebook_size] * num_codebooks)
+        super().__init__(codebook_size, num_codebooks, codebook_dim)
         self.set_number("temperature", temperature, positive)
         self.set_flag("hard", hard)
         self.kl_to_uniform = kl_to_uniform
@@ -69,18 +67,17 @@ class GumbelSoftmaxQuantizer(Quantizer):
         self.log_precision = nn.Parameter(torch.full((num_codebooks,), math.log(positive("precision", precision))))
 
     def logits(self, latents: Tensor) -> Tensor:
-        """Scores (B, K, T, codebook_size) of the entries for latents (B, D, T), up to a constant of each frame."""
-        by_codebook = latents.unflatten(1, (self.num_codebooks, -1))
-        # -|z - e|^2 = 2 z e - |e|^2 - |z|^2, whose last part is the same for every entry.
+        """Return scores (B, K, T, S) of the S entries for latents (B, D, T), up to a constant of each frame."""
+        # -|z - e|^2 = 2 z e - |e|^2 - |z|^2, whose last term is the same for every entry.
         precision = self.log_precision.exp()[:, None, None]
-        products = torch.einsum("bkdt,ksd->bkts", by_codebook, 2 * precision * self.codebooks)
+        products = torch.einsum("bkdt,ksd->bkts", self._split(latents), 2 * precision * self.codebooks)
         return products - (precision * self.codebooks.square()).sum(dim=-1)[:, None]
 
     def quantize(self, latents: Tensor) -> Quantized:
         """See Quantizer."""
         logits = self.logits(latents)
         codes = logits.argmax(dim=-1)
-        # In evaluation the mixture is there for its gradient; its value is replaced by dequantize(codes).
+        # In evaluation the mixture gives the gradient; the base class replaces its value by dequantize(codes).
         choice = self._draw(logits) if self.training else torch.softmax(logits / self.temperature, dim=-1)
         mixed = torch.einsum("bkts,ksd->bkdt", choice, self.codebooks)
         losses = self._losses(logits) if self.training and logits.numel() else {}
@@ -96,7 +93,7 @@ class GumbelSoftmaxQuantizer(Quantizer):
         return losses
 
     def _draw(self, logits: Tensor) -> Tensor:
-        """One entry of each codebook by Gumbel noise, as weights (B, K, T, codebook_size): soft, or one of them 1."""
+        """Draw weights (B, K, T, codebook_size) of the entries by Gumbel noise, soft or one-hot."""
         soft = F.gumbel_softmax(logits, tau=cast(float, self.temperature), dim=-1)
         if self.hard is False:
             return soft
@@ -113,6 +110,6 @@ class GumbelSoftmaxQuantizer(Quantizer):
 
 
 def _kl_to_uniform(logits: Tensor) -> Tensor:
-    """Mean of log(size) - entropy over all distributions softmax(logits)."""
+    """Return the mean of log(size) - entropy over all distributions softmax(logits)."""
     logs = torch.log_softmax(logits, dim=-1)
     return (logs.exp() * logs).sum(dim=-1).mean() + math.log(logits.shape[-1])

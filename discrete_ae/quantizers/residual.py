@@ -1,15 +1,16 @@
-"""Residual quantization of any quantizer: each stage codes what the stages before it left over.
+"""Residual quantization with any quantizer: each stage quantizes the residual of the stages before it.
 
 Zeghidour et al. 2021 (SoundStream, arXiv:2107.03312, section III.C). Ours differs in three points:
-- What is left over is counted from the exact, decoded values in training too, so that every stage learns on what it
-  will be given when codes are made; a stage whose training forward is soft or noisy still hands on a soft value.
-- The gradient of the latents is the mean of the stages' gradients. The literal chain rule multiplies that of a stage by
-  1 - s' of every stage before it, 0 for straight-through: no stage but the first would reach the encoder. A plain sum
-  would grow with the number of stages.
-- Dropout of stages (section III.C, quantizer dropout) leaves codes and losses whole; it only cuts what is decoded. The
-  gradient that comes back from an item decoded by n of N stages is the mean over those n. To keep the gradient of the
-  stages' own losses the mean over all N, it is multiplied by N / n behind a stage and divided by N before it, so that
-  a parameter within, such as an entry of a Gumbel stage, gets the N / n of it; losses come to parameters undivided.
+- In training too, the residual is taken from the exact decoded values of a stage, even if the stage emits a soft or
+  noisy value: so every stage is trained on the residuals that it will encode.
+- The gradient of the latents is the mean of the stages' gradients. The chain rule would multiply the gradient of a
+  stage by 1 - s' of every stage before it, which is 0 for straight-through: only the first stage would train the
+  encoder. The sum of the gradients would grow with the number of stages.
+- Dropout of stages (section III.C, quantizer dropout) decodes an item from its first n of N stages; all stages still
+  quantize it and have their losses. The gradient of the decoded value is then the mean over n stages, and that of the
+  losses the mean over all N: every gradient is divided by N at the input of a stage, and that of the decoded value
+  multiplied by N / n at its output. Parameters of a stage, such as entries of a Gumbel stage, thus get N / n times the
+  gradient of the decoded value, and the full gradient of the losses.
 """
 
 from collections.abc import Callable
@@ -23,26 +24,26 @@ from discrete_ae.quantizers.base import Quantized, Quantizer
 from discrete_ae.schedules import Schedule
 
 RATES = frozenset({"code_entropy"})
-"""Losses in bits per frame: those of the stages add up, where of any other the mean is taken."""
+"""Losses in bits per frame, which are summed over the stages; of other losses the mean is taken."""
 
 
 class ResidualQuantizer(Quantizer):
-    """Stages of one quantizer, each on the residual of those before; the first ones decode by themselves.
+    """Stages of quantizers of one kind, each on the residual of those before; the first n can be decoded alone.
 
     Args:
-        stage: makes the quantizer of one stage; called once for each.
-        num_stages: of the sum; a stage of K' codebooks contributes K'.
-        scale: the residual after k stages is multiplied by scale^k before it is quantized, its result divided by it;
-            L for a scalar quantizer of L levels, whose residual is about that much smaller than its range.
-        dropout: share of the items in training that are decoded from the first n stages, n uniform from 1 to all of
-            them; may be a schedule.
+        stage: function without arguments that returns a new quantizer; called once for each stage.
+        num_stages: N; the codebooks are those of all stages.
+        scale: the residual after k stages is multiplied by scale^k before it is quantized, and the result divided by
+            it. For a scalar quantizer of L levels use L, since its residual is about L times smaller than its range.
+        dropout: share of the items in training that are decoded from the first n stages only, n uniform from 1 to N;
+            may be a schedule.
 
     Losses:
-        Those of a stage, by the same names: their mean over the stages, or their sum if it is one of RATES. The
-        gradient that reaches the latents is the mean either way.
+        The losses of a stage: their mean over the stages, or their sum for those in RATES. Their gradient for the
+        latents is the mean in either case.
 
     Raises:
-        ValueError: for a number outside its range, or a stage that is no quantizer with codes.
+        ValueError: for a number outside its range, or a stage that is not a quantizer with codes.
     """
 
     dropout: float | Tensor
@@ -52,7 +53,7 @@ class ResidualQuantizer(Quantizer):
     ) -> None:
         num_stages = whole_number("num_stages", num_stages, 1)
         if isinstance(stage, Quantizer) or not callable(stage):
-            raise ValueError(f"stage: expected what makes a quantizer (in YAML, _partial_: true), got {stage!r}")
+            raise ValueError(f"stage: expected a function that makes one (in YAML, _partial_: true), got {stage!r}")
         stages = [stage() for _ in range(num_stages)]
         if not all(isinstance(made, Quantizer) and made.num_codebooks for made in stages):
             raise ValueError(f"stage: expected a quantizer that has codes, got {type(stages[0]).__name__}")
@@ -64,12 +65,12 @@ class ResidualQuantizer(Quantizer):
 
     @property
     def decodable_counts(self) -> tuple[int, ...]:
-        """Codebooks of the first stage, of the first two, and so on."""
+        """Numbers of codebooks of the first stage, of the first two, and so on."""
         return tuple(accumulate(stage.num_codebooks for stage in self._stages()))
 
     @property
     def matches_evaluation(self) -> bool:
-        """Whether that of every stage does, and no item is decoded from fewer stages."""
+        """Whether every stage matches evaluation and no item is decoded from fewer stages."""
         return not self._drops_stages and all(stage.matches_evaluation for stage in self._stages())
 
     def quantize(self, latents: Tensor) -> Quantized:
@@ -82,7 +83,8 @@ class ResidualQuantizer(Quantizer):
             out = stage(_with_gradient_times(residual * factor, 1 / len(self.stages)))
             decoded = _with_gradient_times(out.latents / factor, len(self.stages) / kept)
             total = total + torch.where(k < kept, decoded, 0.0)
-            # The latents of a stage that matches are exact, and a training forward may have moved its codebook since.
+            # If a stage matches evaluation, its latents are exact. Its forward may have updated its codebook since, so
+            # that decoding the codes would give other values.
             exact = out.latents.detach() if stage.matches_evaluation else stage.dequantize(out.codes).detach()
             residual = residual - exact / factor
             codes.append(out.codes)
@@ -107,7 +109,7 @@ class ResidualQuantizer(Quantizer):
         return "dropout" in self.schedules or float(self.dropout) != 0.0
 
     def _kept_stages(self, latents: Tensor) -> Tensor:
-        """How many stages decode each item: (B, 1, 1)."""
+        """Draw the number of stages (B, 1, 1) from which each item is decoded."""
         size = (latents.shape[0], 1, 1)
         everything = torch.full(size, len(self.stages), device=latents.device)
         if not self.training or not self._drops_stages:
@@ -117,12 +119,14 @@ class ResidualQuantizer(Quantizer):
 
 
 def _together(losses: list[dict[str, Tensor]], name: str) -> Tensor:
-    """Mean of a loss over the stages, or sum of a rate; with the gradient of the sum, whose share in the latents is
-    divided already."""
+    """Return the mean of a loss over the stages, or the sum of a rate, with the gradient of the sum.
+
+    The part of it that reaches the latents is divided by N at the input of each stage.
+    """
     total = torch.stack([loss[name] for loss in losses]).sum()
     return total if name in RATES else total.detach() / len(losses) + (total - total.detach())
 
 
 def _with_gradient_times(x: Tensor, factor: Tensor | float) -> Tensor:
-    """The values of x; the gradient that reaches it is multiplied by `factor`."""
+    """Return x with its gradient multiplied by `factor`."""
     return x.detach() + (x - x.detach()) * factor

@@ -1,9 +1,8 @@
 """Scalar quantizer: each latent channel is bounded and rounded by itself, to one of L integers.
 
-With u = (L - 1) b(z), b into [0, 1], the integer is round(u) and its dequantized value 2 round(u) / (L - 1) - 1.
-With the tanh bound and the straight-through estimator this is Finite Scalar Quantization (Mentzer et al. 2023,
-arXiv:2309.15505) in its symmetry-preserving form (Parker et al. 2024, arXiv:2411.19842, section 3); any other
-differentiable rounding takes the estimator's place.
+A bound b maps a latent z to [0, 1]. With u = (L - 1) b(z) the integer is round(u), and its dequantized value
+2 round(u) / (L - 1) - 1. With the tanh bound and straight-through rounding this is Finite Scalar Quantization (Mentzer
+et al. 2023, arXiv:2309.15505) in its symmetry-preserving form (Parker et al. 2024, arXiv:2411.19842, section 3).
 
 Several channels with levels L_1 ... L_d make one codebook of prod L_i entries; its code is the mixed-radix number,
 the first channel least significant.
@@ -26,7 +25,7 @@ Bound = Literal["tanh", "sigmoid", "clamp"]
 
 
 class _Clamp(torch.autograd.Function):
-    """(clamp(z, -1, 1) + 1) / 2 with the gradient 1/2 everywhere: a latent outside is not lost to training."""
+    """(clamp(z, -1, 1) + 1) / 2 with the gradient 1/2 everywhere, so that latents outside of [-1, 1] learn too."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor) -> Tensor:
@@ -50,13 +49,13 @@ class ScalarQuantizer(Quantizer):
     Args:
         levels: L_1 ... L_d of the channels of one codebook; its size is their product.
         num_codebooks: K; the quantizer has D = K d channels.
-        rounding: what rounds, with op="round".
-        bound: "tanh", "sigmoid" or "clamp" (to [-1, 1]; its gradient passes straight through outside).
+        rounding: any Rounding with op="round".
+        bound: "tanh", "sigmoid" or "clamp" (to [-1, 1]; the gradient passes unchanged outside, too).
 
     Losses:
-        code_entropy: bits per frame, in training: entropy of each channel's levels over the batch of all ranks, softly
-            counted before rounding, summed over channels. It bounds that of the codes from above, and equals it for
-            channels that are independent.
+        code_entropy: in bits per frame, entropy of each channel's levels over the batch of all ranks, softly counted
+            before rounding, summed over channels. It bounds the entropy of the codes from above, and equals it if the
+            channels are independent.
 
     Raises:
         ValueError: for fewer than 2 levels, an unknown bound, or a rounding that is not a Rounding with op="round".
@@ -84,7 +83,7 @@ class ScalarQuantizer(Quantizer):
 
     @property
     def matches_evaluation(self) -> bool:
-        """That of the rounding."""
+        """Whether the rounding matches evaluation."""
         return self.rounding.matches_evaluation
 
     def quantize(self, latents: Tensor) -> Quantized:
@@ -99,7 +98,7 @@ class ScalarQuantizer(Quantizer):
         return Quantized(_to_unit_range(rounded, steps), self._codes(scaled.detach()), losses)
 
     def _codes(self, scaled: Tensor) -> Tensor:
-        """The mixed-radix numbers (B, K, T) of the nearest integers, by Horner's rule; nan counts as 0."""
+        """Return the mixed-radix numbers (B, K, T) of the nearest integers, by Horner's rule; NaN counts as 0."""
         dtype = torch.int32 if self.codebook_sizes[0] < 2**31 else torch.int64
         digits = scaled.round().to(dtype).clamp_min_(0).unflatten(1, (self.num_codebooks, len(self.levels)))
         codes = digits[:, :, -1]

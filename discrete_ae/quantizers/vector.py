@@ -1,7 +1,7 @@
-"""Vector quantizers of the field: K codebooks side by side, each with channels of its own.
+"""Vector quantizers of the literature: K codebooks side by side, each for channels of its own.
 
-Their arithmetic is that of vector-quantize-pytorch, which the tests compare them with, except that what training emits
-is the entry to the last bit.
+Their arithmetic is that of vector-quantize-pytorch, with which the tests compare them, except that training emits the
+entries exactly.
 
 Axes: B batch, D latent channels, T frames, K codebooks, S entries of each, d channels of one codebook.
 """
@@ -13,50 +13,44 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from discrete_ae.checks import finite, in_unit_interval, whole_number
-from discrete_ae.quantizers.base import Quantized, Quantizer, straight_through
-from discrete_ae.quantizers.codebooks import count_and_sum, look_up, means, nearest, replacements, rotated, snapshot
+from discrete_ae.checks import in_unit_interval, not_negative, whole_number
+from discrete_ae.quantizers.base import Quantized, straight_through
+from discrete_ae.quantizers.codebooks import (
+    SideBySide,
+    count_and_sum,
+    look_up,
+    means,
+    nearest,
+    replacements,
+    rotated,
+    snapshot,
+)
 from discrete_ae.quantizers.entropy import entropy_bits
 from discrete_ae.ranks import mean_over_ranks
 
 
-class _SideBySide(Quantizer):
-    """K codebooks, each of `codebook_dim` channels."""
+class _NearestEntry(SideBySide):
+    """Base of quantizers whose code is that of the nearest entry, by Euclidean distance."""
 
-    def __init__(self, codebook_size: int, num_codebooks: int, codebook_dim: int) -> None:
-        codebook_size = whole_number("codebook_size", codebook_size, 2)
-        num_codebooks = whole_number("num_codebooks", num_codebooks, 1)
-        codebook_dim = whole_number("codebook_dim", codebook_dim, 1)
-        super().__init__(dim=num_codebooks * codebook_dim, codebook_sizes=[codebook_size] * num_codebooks)
-        self.codebook_dim = codebook_dim
+    def __init__(self, codebook_size: int, num_codebooks: int, codebook_dim: int, rotation_trick: bool) -> None:
+        super().__init__(codebook_size, num_codebooks, codebook_dim)
+        self.rotation_trick = rotation_trick
 
     @property
     def matches_evaluation(self) -> bool:
         """True: training emits the entries."""
         return True
 
-    def _split(self, latents: Tensor) -> Tensor:
-        """(B, K d, T) to (B, K, d, T)."""
-        return latents.unflatten(1, (self.num_codebooks, self.codebook_dim))
-
-
-class _NearestEntry(_SideBySide):
-    """The code is that of the nearest entry, by Euclidean distance."""
-
-    def __init__(self, codebook_size: int, num_codebooks: int, codebook_dim: int, rotation_trick: bool) -> None:
-        super().__init__(codebook_size, num_codebooks, codebook_dim)
-        self.rotation_trick = rotation_trick
-
     @abstractmethod
     def entries(self) -> Tensor:
-        """The codebooks (K, S, d)."""
+        """Return the codebooks (K, S, d)."""
 
     @abstractmethod
     def _commitment(self, latents: Tensor, chosen: Tensor) -> Tensor:
-        """The loss of that name, of latents (B, K, d, T) and the entries that they chose."""
+        """Return the loss `commitment` of latents and the entries that they chose, both (B, K, d, T)."""
 
     def _learn(self, entries: Tensor, vectors: Tensor, codes: Tensor) -> None:
-        """Move the codebooks (K, S, d) without a gradient, by vectors (K, B T, d) and their codes (K, B T)."""
+        """Update the codebooks (K, S, d) without a gradient, by vectors (K, B T, d) and their codes (K, B T)."""
 
     def quantize(self, latents: Tensor) -> Quantized:
         """See Quantizer."""
@@ -64,7 +58,7 @@ class _NearestEntry(_SideBySide):
         vectors = split.detach().permute(1, 0, 3, 2).flatten(1, 2)
         codes = nearest(vectors, entries.detach())
         by_item = codes.unflatten(1, (latents.shape[0], latents.shape[2])).transpose(0, 1)
-        if not self.training or not latents.numel():  # a mean over nothing would be nan
+        if not self.training or not latents.numel():  # the mean of no frames would be NaN
             return Quantized(latents, by_item, {})
         chosen = self._by_item(look_up(entries, codes), latents.shape[0])
         losses = {} if "commitment" in self.left_out else {"commitment": self._commitment(split, chosen)}
@@ -83,22 +77,22 @@ class _NearestEntry(_SideBySide):
 
 
 class VectorQuantizer(_NearestEntry):
-    """Vector quantization (van den Oord et al. 2017, arXiv:1711.00937), codebooks learned by gradient.
+    """Vector quantization (van den Oord et al. 2017, arXiv:1711.00937), codebooks learned by gradient or averaging.
 
     Args:
         codebook_size: entries of each codebook.
         num_codebooks: K; the quantizer has D = K codebook_dim channels.
         codebook_dim: d, channels of one codebook.
-        rotation_trick: gradient by rotating it from the entry to the latents (Fifty et al. 2024, arXiv:2410.06424)
-            rather than straight through.
-        ema_decay: None for codebooks learned by gradient; a share in [0, 1) for codebooks that follow the moving
-            average of the latents, which a training forward then changes (arXiv:1711.00937, appendix A.1).
-        dead_code_threshold: entries chosen less often than this in a step, by their moving average, are replaced by
-            latents; 0 replaces none. The averages start at 0, so that the first steps take the codebooks from latents.
+        rotation_trick: whether the gradient of an entry is rotated to the latents (Fifty et al. 2024, arXiv:2410.06424)
+            rather than passed straight through.
+        ema_decay: None for codebooks learned by gradient; a decay in [0, 1) for codebooks that are moving averages of
+            the latents, updated in every training forward (arXiv:1711.00937, appendix A.1).
+        dead_code_threshold: entries chosen less often than this per step, by a moving average, are replaced by latents;
+            0 replaces none. The averages start at 0, so the first steps fill the codebooks with latents.
 
     Losses:
-        commitment: mean squared distance from latents to their entries; its gradient moves both, or the latents alone
-            where the codebooks follow a moving average.
+        commitment: mean squared distance from latents to their entries. Its gradient moves both, or the latents alone
+            if the codebooks are moving averages.
 
     Raises:
         ValueError: for a number outside its range.
@@ -119,11 +113,9 @@ class VectorQuantizer(_NearestEntry):
     ) -> None:
         super().__init__(codebook_size, num_codebooks, codebook_dim, rotation_trick)
         if ema_decay is not None and not in_unit_interval("ema_decay", ema_decay) < 1:
-            raise ValueError(f"ema_decay: expected a share below 1, got {ema_decay!r}")
+            raise ValueError(f"ema_decay: expected a number below 1, got {ema_decay!r}")
         self.ema_decay = ema_decay
-        self.dead_code_threshold = finite("dead_code_threshold", dead_code_threshold)
-        if self.dead_code_threshold < 0:
-            raise ValueError(f"dead_code_threshold: expected 0 or more, got {dead_code_threshold!r}")
+        self.dead_code_threshold = not_negative("dead_code_threshold", dead_code_threshold)
         shape = (num_codebooks, codebook_size, codebook_dim)
         entries = torch.randn(shape) / math.sqrt(codebook_dim)
         counts = torch.zeros(shape[:2]) if dead_code_threshold else torch.ones(shape[:2])
@@ -137,11 +129,11 @@ class VectorQuantizer(_NearestEntry):
 
     @property
     def _moves(self) -> bool:
-        """Whether a training forward overwrites entries."""
+        """Whether a training forward overwrites the codebooks."""
         return self.ema_decay is not None or self.dead_code_threshold > 0
 
     def entries(self) -> Tensor:
-        """The codebooks (K, S, d); a copy where training moves them before the backward."""
+        """Return the codebooks (K, S, d); in training a copy if they are overwritten before the backward."""
         return snapshot(self.codebooks) if self.training and self._moves else self.codebooks
 
     def _commitment(self, latents: Tensor, chosen: Tensor) -> Tensor:
@@ -170,8 +162,9 @@ class VectorQuantizer(_NearestEntry):
 
 
 class SimVectorQuantizer(_NearestEntry):
-    """Vector quantization whose codebook is a learned linear map of fixed random entries (Zhu et al. 2024, SimVQ,
-    arXiv:2411.02038): a step moves all entries, so that none is left behind.
+    """SimVQ (Zhu et al. 2024, arXiv:2411.02038): the codebook is a learned linear map of fixed random vectors.
+
+    A training step therefore moves all entries, also those that were not chosen.
 
     Args:
         codebook_size: entries of each codebook.
@@ -180,8 +173,8 @@ class SimVectorQuantizer(_NearestEntry):
         rotation_trick: see VectorQuantizer.
 
     Losses:
-        commitment: mean squared distance from latents to their entries, 1 of it moving the entries and 1/4 the latents
-            (its value is 5/4 of the distance).
+        commitment: mean squared distance from latents to their entries, counted once with a gradient for the entries
+            alone, and with the weight 1/4 for the latents alone: its value is 5/4 of the distance.
 
     Raises:
         ValueError: for a number outside its range.
@@ -193,32 +186,33 @@ class SimVectorQuantizer(_NearestEntry):
         super().__init__(codebook_size, num_codebooks, codebook_dim, rotation_trick)
         spread = 1 / math.sqrt(codebook_dim)
         self.register_buffer("fixed", torch.randn(num_codebooks, codebook_size, codebook_dim) * spread)
-        # As the weights of nn.Linear are first.
+        # The initialization of nn.Linear.
         self.maps = nn.Parameter(torch.empty(num_codebooks, codebook_dim, codebook_dim).uniform_(-spread, spread))
 
     def entries(self) -> Tensor:
-        """The codebooks (K, S, d)."""
+        """Return the codebooks (K, S, d)."""
         return self.fixed @ self.maps.mT
 
     def _commitment(self, latents: Tensor, chosen: Tensor) -> Tensor:
         return F.mse_loss(latents.detach(), chosen) + F.mse_loss(latents, chosen.detach()) / 4
 
 
-class LookupFreeQuantizer(_SideBySide):
-    """Signs as codes: lookup-free quantization (Yu et al. 2023, LFQ, arXiv:2310.05737), or on the sphere (Zhao et al.
-    2024, BSQ, arXiv:2406.07548). A codebook of 2^d entries has d channels.
+class LookupFreeQuantizer(SideBySide):
+    """LFQ (Yu et al. 2023, arXiv:2310.05737) or, on the sphere, BSQ (Zhao et al. 2024, arXiv:2406.07548).
+
+    The code of a codebook is the signs of its d channels, of 2^d entries.
 
     Args:
         codebook_size: entries of each codebook, a power of 2.
         num_codebooks: K; the quantizer has D = K log2(codebook_size) channels.
         spherical: whether the channels of a codebook are first scaled to length 1 (BSQ).
-        inverse_temperature: of the soft assignment whose entropy is taken.
-        diversity: weight of the codebook's entropy against that of single frames.
-        commitment: factor of the loss of that name; 1 makes codebooks of plain LFQ collapse in the default run.
+        inverse_temperature: of the soft assignment in the loss `entropy`.
+        diversity: weight in the loss `entropy` of the mean assignment's entropy, against that of single frames.
+        commitment: factor of the loss `commitment`; with 1, codebooks of plain LFQ collapse in the default run.
 
     Losses:
-        entropy: entropy of a frame's soft assignment less `diversity` times that of their mean, in nats: low where
-            frames choose clearly and all entries are chosen.
+        entropy: mean entropy of the frames' soft assignments, less `diversity` times the entropy of their mean, in
+            nats: low if every frame is assigned clearly and all entries are used.
         commitment: `commitment` times the mean squared distance from latents to their signs.
 
     Raises:
@@ -239,8 +233,7 @@ class LookupFreeQuantizer(_SideBySide):
             raise ValueError(f"codebook_size: expected a power of 2, got {codebook_size}")
         factors = {"inverse_temperature": inverse_temperature, "diversity": diversity, "commitment": commitment}
         for name, value in factors.items():
-            if not isinstance(value, int | float) or not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name}: expected a finite number of at least 0, got {value!r}")
+            not_negative(name, value)
         super().__init__(codebook_size, num_codebooks, codebook_size.bit_length() - 1)
         self.spherical = spherical
         self.inverse_temperature = inverse_temperature
@@ -248,12 +241,17 @@ class LookupFreeQuantizer(_SideBySide):
         self.commitment = commitment
         self.magnitude = 1 / math.sqrt(self.codebook_dim) if spherical else 1.0
 
+    @property
+    def matches_evaluation(self) -> bool:
+        """True: training emits the signs."""
+        return True
+
     def quantize(self, latents: Tensor) -> Quantized:
         """See Quantizer."""
         split = self._split(latents)
         bits = split.detach() > 0
         codes = (bits * self._place_values(latents)).sum(dim=2)
-        if not self.training or not latents.numel():  # a mean over nothing would be nan
+        if not self.training or not latents.numel():  # the mean of no frames would be NaN
             return Quantized(latents, codes, {})
         bounded = F.normalize(split, dim=2) if self.spherical else split
         signs = self._signs(bits)
@@ -269,17 +267,17 @@ class LookupFreeQuantizer(_SideBySide):
         return self._signs(codes[:, :, None] & self._place_values(codes) != 0).flatten(1, 2)
 
     def _place_values(self, like: Tensor) -> Tensor:
-        """(d, 1) int64: what each bit of a code counts, the first channel most."""
+        """Return the value (d, 1) int64 of each bit of a code; the first channel is the most significant."""
         return 2 ** torch.arange(self.codebook_dim - 1, -1, -1, device=like.device)[:, None]
 
     def _signs(self, bits: Tensor) -> Tensor:
         return (2.0 * bits - 1) * self.magnitude
 
     def _entropy(self, latents: Tensor) -> Tensor:
-        """The loss of that name, of latents (B, K, d, T), mean over codebooks.
+        """Return the loss `entropy` of latents (B, K, d, T), mean over codebooks.
 
-        The soft assignment is softmax(2 inverse_temperature z e) over all vectors e of d signs. It is the product of
-        those of the first and the last channels over the vectors of their signs: of 2^(d/2) entries each, not 2^d.
+        The soft assignment is softmax(2 inverse_temperature z e) over all 2^d vectors e of d signs. It is the product
+        of the assignments of the first half of the channels and of the second, which have 2^(d/2) entries each.
         """
         vectors = 2 * self.inverse_temperature * latents.permute(1, 0, 3, 2).flatten(1, 2)
         half = (self.codebook_dim + 1) // 2
@@ -291,6 +289,6 @@ class LookupFreeQuantizer(_SideBySide):
         return of_frames - self.diversity * of_mean
 
     def _all_signs(self, part: Tensor) -> Tensor:
-        """(n, 2^n) for vectors (..., n): every vector of n signs, a column each."""
+        """Return all vectors of n signs as the columns of (n, 2^n), for vectors `part` (..., n)."""
         places = torch.arange(part.shape[-1], device=part.device)[:, None]
         return self._signs((torch.arange(2 ** part.shape[-1], device=part.device) >> places) & 1)

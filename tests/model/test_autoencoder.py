@@ -17,8 +17,8 @@ from discrete_ae.model import (
     SpectralDecoder,
     SpectralEncoder,
 )
-from discrete_ae.model.convnext import ConvNeXtBlock
 from discrete_ae.model.layers import Downsample, Upsample
+from discrete_ae.model.spectral import ConvNeXtBlock
 from discrete_ae.quantizers import GumbelSoftmaxQuantizer, IdentityQuantizer, Quantizer, ScalarQuantizer
 from discrete_ae.rounding import Sigmoid, StraightThrough
 

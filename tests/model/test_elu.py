@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from discrete_ae.model.elu import ELU
+from discrete_ae.model.activations import ELU
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])

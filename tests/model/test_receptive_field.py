@@ -18,8 +18,8 @@ from discrete_ae.model import (
     SpectralDecoder,
     SpectralEncoder,
 )
+from discrete_ae.model.base import MixesTime, Span, input_span
 from discrete_ae.model.layers import Conv, Downsample, ResidualUnit, Upsample
-from discrete_ae.model.span import MixesTime, Span, input_span
 from discrete_ae.quantizers import IdentityQuantizer
 
 CONV = {"channels": 2, "width": 4, "strides": (2, 3, 5), "dim": 6}

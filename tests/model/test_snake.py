@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from discrete_ae.model import snake
-from discrete_ae.model.snake import Snake
+from discrete_ae.model import activations
+from discrete_ae.model.activations import Snake
 
 
 def inputs(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
@@ -28,7 +28,7 @@ def plain(x: Tensor, alpha: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("piece", [1, 100, 10**6])  # one row at a time, some, all
 def test_value_and_gradients_are_those_of_the_formula(monkeypatch, piece):
-    monkeypatch.setattr(snake, "PIECE", piece)
+    monkeypatch.setattr(activations, "PIECE", piece)
     x, alpha, above = inputs()
     module, reference = of(alpha), alpha.clone().requires_grad_()
     y, expected = module(x), plain(x, reference)

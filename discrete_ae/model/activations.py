@@ -1,7 +1,4 @@
-"""Snake activation, x + sin(a x)^2 / a with one a for each channel (Ziyin et al. 2020, arXiv:2006.08195, equation 2).
-
-Ours differs in what it keeps for the backward: x alone, everything else is computed again. On a CPU it works piece by
-piece, so that intermediate results stay in the cache; a compiler fuses them by itself.
+"""Activations that keep one tensor for the backward: the exponential linear unit and Snake.
 
 Axes: B batch, D channels, T time steps; R rows, the channels of all items.
 """
@@ -15,6 +12,32 @@ from torch.autograd.function import once_differentiable
 
 PIECE = 2**17  # elements for each thread
 TINY = 1e-9  # keeps 1 / a finite at 0
+
+
+class _ELU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        y = nn.functional.elu(x)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        # Its slope is 1 where x > 0, and exp(x) = y + 1 elsewhere.
+        return torch.ops.aten.elu_backward(gradients[0], 1, 1, 1, True, y)
+
+
+class ELU(nn.Module):
+    """Exponential linear unit (Clevert et al. 2015, arXiv:1511.07289): x where x > 0, exp(x) - 1 elsewhere.
+
+    Its result is kept for the backward, as it is by the convolution after it; torch.nn.ELU keeps its input beside that.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape."""
+        return _ELU.apply(x)
 
 
 def _value(a: Tensor, x: Tensor) -> tuple[Tensor, ...]:
@@ -70,9 +93,11 @@ class _Snake(torch.autograd.Function):
 
 
 class Snake(nn.Module):
-    """Snake activation (B, D, T) with a learned for each of D channels, at first 1.
+    """Snake activation of (B, D, T), x + sin(a x)^2 / a with a learned a for each channel, at first 1.
 
-    The only activation saved for the backward is the input. Half precision comes back as it came, computed in float32.
+    Ziyin et al. 2020 (arXiv:2006.08195), equation 2. Ours differs in keeping x alone for the backward, which computes
+    everything else again. On a CPU it works piece by piece, so that intermediate results stay in the cache; a compiler
+    fuses them by itself. Half precision is computed in float32.
     """
 
     def __init__(self, dim: int) -> None:
