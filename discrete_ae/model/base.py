@@ -46,7 +46,7 @@ def _is_whole(value: float) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-class _Half(nn.Module, ABC):
+class Half(nn.Module, ABC):
     """Common base of encoder and decoder.
 
     Args:
@@ -80,7 +80,7 @@ class _Half(nn.Module, ABC):
         """
 
 
-class Encoder(_Half):
+class Encoder(Half):
     """Audio (B, C, T * hop_length) to hidden frames (B, D, T)."""
 
     @abstractmethod
@@ -88,7 +88,7 @@ class Encoder(_Half):
         """Encode whole frames of audio."""
 
 
-class Decoder(_Half):
+class Decoder(Half):
     """Hidden frames (B, D, T) to audio (B, C, T * hop_length)."""
 
     @abstractmethod

@@ -9,12 +9,14 @@ whose receptive field is finite.
 Axes: B batch, C audio channels, D hidden channels, N samples, T frames.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
 from discrete_ae.checks import true_or_false, whole_number
-from discrete_ae.model.base import Decoder, Encoder, Span, input_span
+from discrete_ae.model.base import Decoder, Encoder, Half, Span, input_span
 from discrete_ae.model.layers import (
     ACTIVATIONS,
     NORMS,
@@ -22,33 +24,69 @@ from discrete_ae.model.layers import (
     Conv,
     Downsample,
     Norm,
+    ResidualUnit,
     Upsample,
     require_choice,
-    residual_units,
 )
 
 
-def _check_units(
-    width: int,
-    dilations: Sequence[int],
-    kernel_size: int,
-    compress: int,
-    activation: Activation,
-    norm: Norm,
-    causal: bool,
-) -> None:
-    require_choice("activation", activation, Activation)
-    require_choice("norm", norm, Norm)
-    true_or_false("causal", causal)
-    for name, value in (("width", width), ("kernel_size", kernel_size), ("compress", compress)):
-        whole_number(name, value, 1)
-    for dilation in dilations:
-        whole_number("dilations", dilation, 1)
-    if compress > width:
-        raise ValueError(f"compress: expected at most width, {width}, got {compress}; units would have no channels")
+class _ConvHalf(Half):
+    """Base of ConvEncoder and ConvDecoder: their arguments, and the layers of both."""
+
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        strides: Sequence[int],
+        dim: int,
+        dilations: Sequence[int] = (1, 3),
+        kernel_size: int = 3,
+        compress: int = 2,
+        frame_dilations: Sequence[int] = (),
+        frame_kernel_size: int = 3,
+        activation: Activation = "elu",
+        norm: Norm = "none",
+        causal: bool = False,
+    ) -> None:
+        super().__init__(channels, dim, strides)
+        require_choice("activation", activation, Activation)
+        require_choice("norm", norm, Norm)
+        true_or_false("causal", causal)
+        for name, value in (("width", width), ("kernel_size", kernel_size), ("compress", compress)):
+            whole_number(name, value, 1)
+        for dilation in (*dilations, *frame_dilations):
+            whole_number("dilations", dilation, 1)
+        if compress > width:
+            raise ValueError(f"compress: expected at most width, {width}, got {compress}; units would have no channels")
+        self._common: dict[str, Any] = {"norm": norm, "causal": causal}
+        self._unit = {"kernel_size": kernel_size, "compress": compress, "activation": activation, **self._common}
+        self.layers = nn.Sequential(*self._build(width, dilations, frame_dilations, frame_kernel_size))
+
+    @abstractmethod
+    def _build(
+        self, width: int, dilations: Sequence[int], frame_dilations: Sequence[int], frame_kernel_size: int
+    ) -> list[nn.Module]:
+        """Return the layers, from the input to the output."""
+
+    def _units(self, dim: int, dilations: Sequence[int]) -> list[nn.Module]:
+        return [ResidualUnit(dim, dilation=dilation, **self._unit) for dilation in dilations]
+
+    def _activation(self, dim: int) -> nn.Module:
+        return ACTIVATIONS[self._unit["activation"]](dim)
+
+    def _conv(self, dim_in: int, dim_out: int, kernel_size: int) -> nn.Module:
+        return NORMS[self._common["norm"]](Conv(dim_in, dim_out, kernel_size, causal=self._common["causal"]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See Encoder and Decoder."""
+        return self.layers(x)
+
+    def input_span(self, outputs: Span) -> Span:
+        """See Encoder and Decoder."""
+        return input_span(self.layers, outputs)
 
 
-class ConvEncoder(Encoder):
+class ConvEncoder(_ConvHalf, Encoder):
     """Audio to frames by strided convolutions.
 
     Args:
@@ -69,97 +107,39 @@ class ConvEncoder(Encoder):
         ValueError: for an unknown activation or norm, an even kernel, a number below 1, or a compress above width.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        width: int,
-        strides: Sequence[int],
-        dim: int,
-        dilations: Sequence[int] = (1, 3),
-        kernel_size: int = 3,
-        compress: int = 2,
-        frame_dilations: Sequence[int] = (),
-        frame_kernel_size: int = 3,
-        activation: Activation = "elu",
-        norm: Norm = "none",
-        causal: bool = False,
-    ) -> None:
-        super().__init__(channels, dim, strides)
-        _check_units(width, (*dilations, *frame_dilations), kernel_size, compress, activation, norm, causal)
-        kind = {"kernel_size": kernel_size, "compress": compress, "activation": activation}
-        common = {"norm": norm, "causal": causal}
-        layers: list[nn.Module] = [NORMS[norm](Conv(channels, width, 7, causal=causal))]
-        for stride in strides:
-            layers += residual_units(width, dilations, **kind, **common)
-            layers += [ACTIVATIONS[activation](width), Downsample(width, 2 * width, stride, causal=causal, norm=norm)]
+    def _build(
+        self, width: int, dilations: Sequence[int], frame_dilations: Sequence[int], frame_kernel_size: int
+    ) -> list[nn.Module]:
+        layers = [self._conv(self.channels, width, 7)]
+        for stride in self.strides:
+            layers += self._units(width, dilations)
+            layers += [self._activation(width), Downsample(width, 2 * width, stride, **self._common)]
             width *= 2
-        layers += residual_units(width, frame_dilations, **kind, **common)
-        layers += [ACTIVATIONS[activation](width), NORMS[norm](Conv(width, dim, frame_kernel_size, causal=causal))]
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, audio: Tensor) -> Tensor:
-        """See Encoder."""
-        return self.layers(audio)
-
-    def input_span(self, outputs: Span) -> Span:
-        """See Encoder."""
-        return input_span(self.layers, outputs)
+        layers += self._units(width, frame_dilations)
+        return [*layers, self._activation(width), self._conv(width, self.dim, frame_kernel_size)]
 
 
-class ConvDecoder(Decoder):
+class ConvDecoder(_ConvHalf, Decoder):
     """Frames to audio by transposed convolutions, the mirror of ConvEncoder.
 
-    Args:
-        channels: C, audio channels.
+    Args, where they differ from those of ConvEncoder:
         width: channels after the last stride; each stride halves them.
         strides: the encoder's downsampling factors, in the encoder's order; they are undone from the last to the first.
-        dim: D, hidden channels at the frame rate.
-        dilations: of the residual units of each stage.
-        kernel_size: of their dilated convolutions, odd.
-        compress: a residual unit works on 1 / compress of its channels.
         frame_dilations: of residual units before the first stride is undone.
         frame_kernel_size: of the convolution from D channels, odd.
-        activation: "elu" or "snake".
-        norm: "weight" or "none".
         causal: whether a sample depends on no frame after its own.
 
     Raises:
-        ValueError: for an unknown activation or norm, an even kernel, a number below 1, or a compress above width.
+        ValueError: as for ConvEncoder.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        width: int,
-        strides: Sequence[int],
-        dim: int,
-        dilations: Sequence[int] = (1, 3),
-        kernel_size: int = 3,
-        compress: int = 2,
-        frame_dilations: Sequence[int] = (),
-        frame_kernel_size: int = 3,
-        activation: Activation = "elu",
-        norm: Norm = "none",
-        causal: bool = False,
-    ) -> None:
-        super().__init__(channels, dim, strides)
-        _check_units(width, (*dilations, *frame_dilations), kernel_size, compress, activation, norm, causal)
-        kind = {"kernel_size": kernel_size, "compress": compress, "activation": activation}
-        common = {"norm": norm, "causal": causal}
-        wide = width * 2 ** len(strides)
-        layers: list[nn.Module] = [NORMS[norm](Conv(dim, wide, frame_kernel_size, causal=causal))]
-        layers += residual_units(wide, frame_dilations, **kind, **common)
-        for stride in reversed(strides):
-            layers += [ACTIVATIONS[activation](wide), Upsample(wide, wide // 2, stride, causal=causal, norm=norm)]
-            wide //= 2
-            layers += residual_units(wide, dilations, **kind, **common)
-        layers += [ACTIVATIONS[activation](wide), NORMS[norm](Conv(wide, channels, 7, causal=causal))]
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """See Decoder."""
-        return self.layers(hidden)
-
-    def input_span(self, outputs: Span) -> Span:
-        """See Decoder."""
-        return input_span(self.layers, outputs)
+    def _build(
+        self, width: int, dilations: Sequence[int], frame_dilations: Sequence[int], frame_kernel_size: int
+    ) -> list[nn.Module]:
+        width *= 2 ** len(self.strides)
+        layers = [self._conv(self.dim, width, frame_kernel_size), *self._units(width, frame_dilations)]
+        for stride in reversed(self.strides):
+            layers += [self._activation(width), Upsample(width, width // 2, stride, **self._common)]
+            width //= 2
+            layers += self._units(width, dilations)
+        return [*layers, self._activation(width), self._conv(width, self.channels, 7)]

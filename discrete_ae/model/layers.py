@@ -4,7 +4,7 @@ Every layer is centred on its own time step, or `causal`: then an output depends
 input with zeros.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import torch.nn.functional as F
@@ -147,8 +147,3 @@ class ResidualUnit(nn.Module):
         """See MixesTime."""
         branch = input_span(self.dilated, outputs)
         return Span(min(branch.first, outputs.first), max(branch.last, outputs.last))
-
-
-def residual_units(dim: int, dilations: Sequence[int], **arguments: object) -> list[nn.Module]:
-    """Return one ResidualUnit for each dilation."""
-    return [ResidualUnit(dim, dilation=dilation, **arguments) for dilation in dilations]  # type: ignore[arg-type]

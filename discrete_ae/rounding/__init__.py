@@ -1,33 +1,51 @@
-"""Differentiable round, floor, ceil and trunc: one picture for every method.
+"""Differentiable round, floor, ceil and trunc, all methods in one form.
 
 The derivative of rounding is zero almost everywhere, so each method replaces it by the slope s'(x) of a soft
-staircase s(x) with s(x + 1) = s(x) + 1 and s(-x) = -s(x). That slope is a periodic kernel of the distance to the
-nearest decision boundary, f = x - floor(x) - 1/2 in [-1/2, 1/2). A method is a choice in two places: what the
-training forward emits (exact integers, s(x), or noise) and which slope the backward uses. Evaluation always emits
-torch.round (floor, ceil, trunc) itself, so that codes are exact; the gradient is slope(x) in both modes.
+staircase s(x) with s(x + 1) = s(x) + 1 and s(-x) = -s(x). The slope has period 1 and depends on f = x - floor(x) - 1/2,
+the signed distance of x from the boundary between its neighbours floor(x) and floor(x) + 1; f lies in [-1/2, 1/2). A
+method makes two choices: what the training forward emits (exact integers, s(x), or a noisy value), and which slope the
+backward uses. Evaluation always emits torch.round (floor, ceil, trunc) itself, so that codes are exact; the gradient
+is slope(x) in both modes.
 
-The other three operations are the same staircase shifted: soft floor is s(x - 1/2), soft ceil s(x + 1/2), soft
-trunc sign(x) s(|x| - 1/2) for |x| >= 1/2 and 0 in between, continuous at 0 where a literal shift would jump.
-Values such as 2.9999999 floor as their float representation says; there is no hidden epsilon.
+The other three operations shift the same staircase: soft floor is s(x - 1/2), soft ceil s(x + 1/2), soft trunc
+sign(x) s(|x| - 1/2) for |x| >= 1/2 and 0 for smaller |x|, so that it is continuous at 0. Values such as 2.9999999 are
+rounded as their floating-point representation says; there is no hidden epsilon.
 
     rounding = Fourier(terms=5, weights="fejer", hard=True)
     integers = rounding(x)          # torch.round(x); d integers / d x = rounding.slope(x)
 """
+
+from typing import Any
 
 from discrete_ae.rounding.base import Op, Rounding
 from discrete_ae.rounding.custom_gradient import CustomGradient
 from discrete_ae.rounding.flat import Stochastic, StraightThrough, UniformNoise
 from discrete_ae.rounding.fourier import Fourier, FourierWeights
 from discrete_ae.rounding.ramp import FiniteDifference, Linear
-from discrete_ae.rounding.sigmoid import Sigmoid, Softmax
-from discrete_ae.rounding.soft_round import (
+from discrete_ae.rounding.sigmoid import (
+    Sigmoid,
+    Softmax,
     noisy_soft_round,
     soft_round,
     soft_round_conditional_mean,
     soft_round_inverse,
 )
 
+EXAMPLES: tuple[tuple[type[Rounding], dict[str, Any]], ...] = (
+    (StraightThrough, {}),
+    (UniformNoise, {"share": 1.0}),
+    (Stochastic, {"share": 1.0}),
+    (CustomGradient, {"surrogate": Sigmoid(4.0, normalized=True)}),
+    *((Sigmoid, {"sharpness": k, "normalized": normalized}) for normalized in (False, True) for k in (4.0, 12.0)),
+    *((Softmax, {"beta": 2.0, "neighbours": neighbours}) for neighbours in (2, 4)),
+    *((Linear, {"sharpness": k}) for k in (4.0, 8.0)),
+    *((FiniteDifference, {"epsilon": epsilon}) for epsilon in (0.25, 0.1)),
+    *((Fourier, {"terms": n, "weights": weights}) for weights in ("dirichlet", "fejer", "lanczos") for n in (2, 5)),
+)
+"""Every method with typical arguments; the figure, the benchmarks and the tests are made from them."""
+
 __all__ = [
+    "EXAMPLES",
     "CustomGradient",
     "FiniteDifference",
     "Fourier",

@@ -1,4 +1,4 @@
-"""What every rounding has in common: the operations, the modes, and a gradient that is the slope."""
+"""The base class of all roundings: the four operations, the modes, and a gradient that is the slope."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -17,14 +17,14 @@ EXACT: dict[str, Callable[[Tensor], Tensor]] = {
     "ceil": torch.ceil,
     "trunc": torch.trunc,
 }
-PIECE = 2**15  # elements for each thread; PyTorch gives a thread no fewer
+PIECE = 2**15  # elements for each thread, the least that PyTorch gives to one
 SHIFT = {"round": 0.0, "floor": -0.5, "ceil": 0.5}
 
 
 class WithSlope(torch.autograd.Function):
-    """Emits value(x), whatever that is, and backpropagates slope(x) times the gradient (slope None: the flat 1).
+    """Return value(x) in the forward, and multiply the gradient by slope(x), or 1 if slope is None, in the backward.
 
-    The only tensor saved is x. The backward is made of differentiable operations, so second derivatives exist.
+    The only tensor saved is x. The backward consists of differentiable operations, so second derivatives exist.
     """
 
     @staticmethod
@@ -45,25 +45,26 @@ class WithSlope(torch.autograd.Function):
 
 
 def boundary_distance(x: Tensor) -> Tensor:
-    """Distance f from the nearest decision boundary of round, in [-1/2, 1/2]; zero at the half-integers.
+    """Return the signed distance f = x - floor(x) - 1/2 from the boundary n + 1/2 between n = floor(x) and n + 1.
 
-    The slopes of this package are even in f, and are written in |f| without comparisons: a compiler would keep the
-    comparison's booleans for the backward instead of x, and give up vectorization for them.
+    It lies in [-1/2, 1/2); floating-point rounding may make it 1/2. Slopes are functions of |f|, written without
+    comparisons such as |f| < c: a compiler would save their booleans for the backward instead of x, and could not
+    vectorize.
     """
     return x - x.floor() - 0.5
 
 
 def require_floating_point(x: Tensor) -> None:
-    """ValueError unless x has a real floating-point dtype."""
+    """Raise a ValueError unless x has a real floating-point dtype."""
     if not x.is_floating_point():
         raise ValueError(f"rounding: expected a floating-point tensor, got {x.dtype}; convert it with .float()")
 
 
 def elementwise(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """An elementwise function of x, in the dtype of x; what comes in half precision is computed in float32.
+    """Apply an elementwise function to x, in the dtype of x; half precision is computed in float32.
 
-    On a CPU and without a graph to be kept, x is done piece by piece: the intermediate results stay in the cache, where
-    whole ones would each be fetched from the system and given back. A compiler fuses them, and does without.
+    On a CPU, without gradients, x is processed in pieces, so that intermediate results stay in the cache and no large
+    ones are allocated. A compiled function needs no pieces, since the compiler fuses the operations.
 
     Raises:
         ValueError: for a tensor that is not floating-point.
@@ -81,12 +82,12 @@ def elementwise(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 class Rounding(Scheduled, ABC):
-    """Base of the family. A subclass writes the soft round and its slope; the operations and modes are done here.
+    """Base class of the roundings. A subclass writes the soft round s(x) and its slope; the rest is done here.
 
-    A subclass's numbers may each be a `Schedule` (see discrete_ae.schedules) where its arguments say so.
+    A number among a subclass's arguments may be a `Schedule` (see discrete_ae.schedules) if its description says so.
 
     Args:
-        op: the operation that is imitated: "round" (ties to even, as torch.round), "floor", "ceil" or "trunc".
+        op: the operation to approximate: "round" (ties to even, as torch.round), "floor", "ceil" or "trunc".
         hard: whether the training forward emits exact integers (True) or the soft value (False). A schedule that goes
             from 0 to 1 changes from soft to hard at 1/2: soft first, then hard (Guo et al. 2021, arXiv:2104.05168).
 
@@ -105,32 +106,32 @@ class Rounding(Scheduled, ABC):
 
     @abstractmethod
     def _soft_round(self, x: Tensor) -> Tensor:
-        """s(x), elementwise, in float32 or float64."""
+        """Return s(x), elementwise, for x in float32 or float64."""
 
     @abstractmethod
     def _soft_round_slope(self, x: Tensor) -> Tensor:
-        """s'(x), elementwise and finite everywhere."""
+        """Return s'(x), elementwise, for x in float32 or float64; finite everywhere."""
 
     def value(self, x: Tensor) -> Tensor:
-        """The soft staircase s(x) of the operation, elementwise, in the dtype of x."""
+        """Return the soft staircase of the operation, elementwise, in the dtype of x."""
         return elementwise(self._soft_trunc if self.op == "trunc" else self._shifted(self._soft_round), x)
 
     def slope(self, x: Tensor) -> Tensor:
-        """The derivative s'(x) in closed form, elementwise, finite also at integers and half-integers."""
+        """Return the derivative of `value` in closed form, elementwise, finite also at integers and half-integers."""
         return elementwise(self._soft_trunc_slope if self.op == "trunc" else self._shifted(self._soft_round_slope), x)
 
     def exact(self, x: Tensor) -> Tensor:
-        """What evaluation emits: torch.round, floor, ceil or trunc of x."""
+        """Return torch.round, floor, ceil or trunc of x, the values of evaluation."""
         require_floating_point(x)
         return EXACT[self.op](x)
 
     @property
     def matches_evaluation(self) -> bool:
-        """Whether the training forward always gives the integers of evaluation; it follows from the arguments alone."""
+        """Whether the training forward always emits the integers of evaluation; depends on the arguments alone."""
         return self.hard is True
 
     def forward(self, x: Tensor) -> Tensor:
-        """Round x elementwise; in training by `hard`, in evaluation exactly. The gradient is slope(x) in both."""
+        """Round x elementwise: as `hard` says in training, exactly in evaluation. The gradient is slope(x) in both."""
         return WithSlope.apply(x, self._training_value if self.training else self.exact, self.slope)
 
     def _training_value(self, x: Tensor) -> Tensor:
@@ -157,7 +158,7 @@ class Rounding(Scheduled, ABC):
         return torch.where(beyond < 0, 0.0, self._soft_round_slope(beyond))
 
     def extra_repr(self) -> str:
-        """The arguments, for print(module)."""
+        """Return the arguments, for print(module)."""
         own = {name: value for name, value in vars(self).items() if not name.startswith("_")}
         own = {name: value for name, value in own.items() if name not in ("training", "schedules")}
         return ", ".join(f"{name}={value!r}" for name, value in {**own, **self.schedules}.items())

@@ -11,7 +11,7 @@ from discrete_ae.schedules import Schedule
 
 
 class _Function(Rounding):
-    """A function given by the user as the soft round; its slope comes from automatic differentiation."""
+    """A user's function as the soft round, with its slope by automatic differentiation."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__(hard=False)
@@ -33,10 +33,10 @@ class CustomGradient(Rounding):
 
     Args:
         surrogate: the soft round whose slope is used: a Rounding with op="round", or an elementwise differentiable
-            function of a tensor. None is the identity with slope 1, the straight-through estimator.
+            function of a tensor; None for the identity, which gives the straight-through estimator.
 
     Raises:
-        ValueError: for a surrogate of another operation, or one that is not callable.
+        ValueError: for a surrogate with another op, or one that is not callable.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The flat kernel, slope 1: straight-through, and the two that add noise while training."""
+"""Roundings with slope 1: straight-through, and the two that add noise in training."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from discrete_ae.schedules import Schedule
 
 
 class _Flat(Rounding):
-    """The flat kernel: s(x) = x, slope 1."""
+    """Base of the roundings with s(x) = x and slope 1."""
 
     def _soft_round(self, x: Tensor) -> Tensor:
         return x
@@ -19,23 +19,24 @@ class _Flat(Rounding):
     def _soft_round_slope(self, x: Tensor) -> Tensor:
         return torch.ones_like(x)
 
-    # Shifting the identity by 1/2 on both sides of 0 would tear it apart there: the flat trunc stays x, with slope 1.
+    # The base class would shift s by 1/2 towards 0 on either side of it, which makes a flat part for |x| < 1/2. Here
+    # the soft trunc is x itself, so that its slope is 1 everywhere.
     _soft_trunc = _soft_round
     _soft_trunc_slope = _soft_round_slope
 
     def _elementwise(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """A function of the soft value, which is no more than a shift."""
+        """Apply a function to the soft value, which is x but for the shift of floor and ceil."""
         return elementwise(function if self.op == "trunc" else self._shifted(function), x)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Round x elementwise; the gradient passes unchanged."""
+        """Round x elementwise; the gradient is passed on unchanged."""
         return WithSlope.apply(x, self._training_value if self.training else self.exact, None)
 
 
 class StraightThrough(_Flat):
     """Straight-through estimator: exact integers forward, slope 1 backward (Bengio et al. 2013, arXiv:1308.3432).
 
-    Written as an autograd function rather than x + (round(x) - x).detach(): one pass over x, and nothing is saved.
+    An autograd function rather than x + (round(x) - x).detach(): it reads x once and saves nothing.
     """
 
     def __init__(self, *, op: Op = "round", hard: bool | Schedule = True) -> None:
@@ -65,7 +66,7 @@ class UniformNoise(_Flat):
 class Stochastic(_Flat):
     """Stochastic rounding in training: floor(x) + Bernoulli(x - floor(x)), unbiased (E = x); slope 1.
 
-    That is round(x + u), u ~ U(-1/2, 1/2); with a share of the noise, round(x + share u). The other operations round
+    This is round(x + u), u ~ U(-1/2, 1/2), or round(x + share u) for a share of the noise. The other operations round
     their soft value stochastically: x - 1/2 (floor), x + 1/2 (ceil), x (trunc). hard=False emits the soft value.
 
     Args:
@@ -83,7 +84,7 @@ class Stochastic(_Flat):
 
     @property
     def matches_evaluation(self) -> bool:
-        """False: the integer is drawn."""
+        """False: the integers of training are random."""
         return False
 
     def _hard_value(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Rounding as a Fourier series, cut after N terms, at a cost that does not grow with N."""
+"""Rounding as a truncated Fourier series of N terms, at a cost that does not grow with N."""
 
 import math
 from functools import partial
@@ -15,7 +15,7 @@ FourierWeights = Literal["dirichlet", "fejer", "lanczos"]
 
 
 def _sin_pi(x: Tensor) -> Tensor:
-    """sin(pi x); in float32 by a polynomial, which takes a third of the time of a library's sine."""
+    """Return sin(pi x); in float32 by a polynomial, in a third of the time of torch.sin."""
     if x.dtype == torch.float64:
         return torch.sin(math.pi * x)
     half_turns = torch.round(x)
@@ -29,17 +29,17 @@ def _sin_pi(x: Tensor) -> Tensor:
 
 
 class Fourier(Rounding):
-    """The sawtooth's Fourier series cut after N terms: x + (1/pi) sum_n w_n (-1)^n sin(2 pi n x) / n.
+    """Fourier series of round(x) with N terms: x + (1/pi) sum_n w_n (-1)^n sin(2 pi n x) / n.
 
-    Written in the distance f from the boundary the signs disappear: x + (1/pi) sum_n w_n sin(2 pi n f) / n, with
-    slope 1 + 2 sum_n w_n cos(2 pi n f). The weights tell how the series is cut:
+    In terms of the distance f from the boundary it is x + (1/pi) sum_n w_n sin(2 pi n f) / n, with the slope
+    1 + 2 sum_n w_n cos(2 pi n f). The weights say how the series is truncated:
         dirichlet: w_n = 1. Slope sin((2N+1) pi f) / sin(pi f); rings, and is negative in places.
         fejer: w_n = 1 - n/(N+1). Slope (sin((N+1) pi f) / sin(pi f))^2 / (N+1), never negative.
         lanczos: w_n = sinc(n/(N+1)). Little ringing, steeper than Fejér.
     The mean slope is 1 for each.
 
-    In float32 the curves are read from a table of one period, by linear interpolation: s(x) within 1e-4, s'(x) within
-    1e-4 of its peak, at a cost that does not depend on N. In float64, which is for checking, they are summed.
+    In float32 the curves are interpolated linearly in a table of one period, at a cost that does not depend on N; the
+    error of s(x) is below 1e-4, that of s'(x) below 1e-4 of its peak. In float64, for tests, the series is summed.
 
     Args:
         terms: N >= 1; may be a schedule, whose values are rounded to whole numbers.
@@ -81,7 +81,7 @@ class Fourier(Rounding):
         return round(value)
 
     def _coefficients(self) -> Tensor:
-        """The weights w_1 ... w_N, float64."""
+        """Return the weights w_1 ... w_N, float64."""
         terms = self._tabulated_terms
         n = torch.arange(1, terms + 1, dtype=torch.float64)
         if self.weights == "fejer":
@@ -89,7 +89,7 @@ class Fourier(Rounding):
         return torch.sinc(n / (terms + 1)) if self.weights == "lanczos" else torch.ones_like(n)
 
     def _sums(self, distance: Tensor) -> tuple[Tensor, Tensor]:
-        """(1/pi) sum_n w_n sin(2 pi n f) / n and 2 sum_n w_n cos(2 pi n f), by Clenshaw's recurrence."""
+        """Return (1/pi) sum_n w_n sin(2 pi n f) / n and 2 sum_n w_n cos(2 pi n f), by Clenshaw's recurrence."""
         sine, cosine = torch.sin(2 * math.pi * distance), torch.cos(2 * math.pi * distance)
         s1, s2, c1, c2 = (torch.zeros_like(distance) for _ in range(4))
         for n, weight in reversed(list(enumerate(self._coefficients().tolist(), start=1))):
@@ -98,9 +98,9 @@ class Fourier(Rounding):
         return sine * s1 / math.pi, 2 * (cosine * c1 - c2)
 
     def _fill_table(self, terms: int) -> None:
-        """Fill the rows: s(x) - x and s'(x) at the fractions 0, h, 2h ... of x, and of each the step to the next."""
-        self._tabulated_terms = terms  # a GPU would have to be waited for to read them from the buffer
-        if self._table.is_meta:  # of an outline without memory
+        """Fill the rows: s(x) - x and s'(x) at the fractions 0, h, 2h ... of x, and the steps from each to the next."""
+        self._tabulated_terms = terms  # also here, since reading the buffer would wait for the GPU
+        if self._table.is_meta:
             return
         fraction = torch.linspace(0, 1, self._table.shape[1] + 1, dtype=torch.float64)
         sine_sum, cosine_sum = self._sums(fraction - 0.5)
@@ -108,10 +108,10 @@ class Fourier(Rounding):
         self._table.copy_(torch.cat([rows[:, :-1], rows.diff()]))
 
     def _looked_up(self, row: int, x: Tensor) -> Tensor:
-        """A row of the table, linearly interpolated at the fraction of x."""
+        """Return a row of the table, linearly interpolated at the fraction of x."""
         entries = self._table.shape[1]
         place = (x - x.floor()) * entries
-        # Bounded on both sides: the place of inf or nan is no index, and the fraction of -1e-9 is 1 in float32.
+        # Clamped, since inf and NaN have no index, and the fraction of -1e-9 is 1 in float32.
         below = place.to(torch.int32).clamp(0, entries - 1).flatten()
         low, step = (self._table[i].index_select(0, below).view_as(x) for i in (row, row + 2))
         return torch.addcmul(low, place - below.view_as(x), step)
@@ -120,12 +120,12 @@ class Fourier(Rounding):
         return x + (self._sums(boundary_distance(x))[0] if x.dtype == torch.float64 else self._looked_up(0, x))
 
     def _soft_round_slope(self, x: Tensor) -> Tensor:
-        # A compiler fuses the closed form into less than two look-ups; done one by one, its operations take longer.
+        # Compiled, the closed form takes less time than two look-ups; uncompiled, more.
         if x.dtype != torch.float64 and (self.weights == "lanczos" or not torch.compiler.is_compiling()):
             return self._looked_up(1, x)
         if self.weights == "lanczos":
             return 1 + self._sums(boundary_distance(x))[1]
-        # 0/0 at the boundary itself, where the kernel is flat: a step aside of a few float spacings is its limit.
+        # At the boundary itself 0/0; a few float spacings aside the value is the limit, since the kernel is flat there.
         distance = boundary_distance(x).abs().clamp_min(8 * torch.finfo(x.dtype).eps)
         if self.weights == "dirichlet":
             return _sin_pi((2 * self.terms + 1) * distance) / _sin_pi(distance)

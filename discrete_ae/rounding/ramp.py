@@ -1,4 +1,4 @@
-"""Clipped ramps: the linear staircase, and the finite difference that has its slope."""
+"""Clipped ramps: the linear staircase, and the finite difference, whose slope is the same."""
 
 import torch
 from torch import Tensor
@@ -23,10 +23,10 @@ def _at_most_half(name: str, value: float) -> float:
 
 
 class _Ramp(Rounding):
-    """floor(x) + 1/2 + clip(k f, -1, 1) / 2, whose slope is k/2 within 1/k of a boundary and 0 elsewhere."""
+    """Base of floor(x) + 1/2 + clip(k f, -1, 1) / 2, whose slope is k/2 within 1/k of a boundary and 0 elsewhere."""
 
     def _steepness(self) -> float | Tensor:
-        """The k of the formula."""
+        """Return k."""
         raise NotImplementedError
 
     def _soft_round(self, x: Tensor) -> Tensor:
@@ -34,8 +34,7 @@ class _Ramp(Rounding):
 
     def _soft_round_slope(self, x: Tensor) -> Tensor:
         k = self._steepness()
-        # 1 where |k f| <= 1, else 0. Multiplied by k rather than compared with 1/k, so that the ramp of k = 2 reaches
-        # the integers exactly.
+        # 1 where |k f| <= 1, else 0; with |k f| rather than |f| <= 1/k, the ramp of k = 2 reaches the integers exactly.
         inside = (2 - torch.ceil((boundary_distance(x) * k).abs())).clamp(0, 1)
         return inside * (k / 2)
 
@@ -44,7 +43,7 @@ class Linear(_Ramp):
     """A ramp of slope k/2 around every boundary, flat elsewhere: floor(x) + 1/2 + clip(k f, -1, 1) / 2.
 
     Args:
-        sharpness: k >= 2; k = 2 is the identity. Below 2 the staircase would not be continuous. May be a schedule.
+        sharpness: k >= 2, since smaller ones are not continuous; k = 2 is the identity. May be a schedule.
 
     Raises:
         ValueError: for a sharpness below 2.

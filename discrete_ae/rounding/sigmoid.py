@@ -1,4 +1,12 @@
-"""Logistic steps: the sigmoid, plain and normalized, and the softmax over neighbouring integers."""
+"""Logistic steps: the sigmoid, plain and normalized, the softmax over neighbouring integers, and the soft round.
+
+The soft round of Agustsson & Theis 2020 (arXiv:2006.09952) is the curve of Sigmoid(k, normalized=True), here as
+functions with its inverse. In their notation s_alpha(x) = m + tanh(alpha (x - m)) / (2 tanh(alpha / 2)) with
+m = floor(x) + 1/2, and alpha = k / 2.
+
+For noisy values: a receiver that knows the dither u gets z = s(x) + u and decodes the conditional mean of x given z,
+s^-1(z - 1/2) + 1/2. For integers z that is z itself, since s^-1(n - 1/2) = n - 1/2.
+"""
 
 import math
 
@@ -6,14 +14,35 @@ import torch
 from torch import Tensor
 
 from discrete_ae.checks import positive
-from discrete_ae.rounding.base import Op, Rounding, boundary_distance
-from discrete_ae.rounding.soft_round import (
-    SMALLEST_SHARPNESS,
-    normalization,
-    sigmoid_staircase,
-    sigmoid_staircase_slope,
-)
+from discrete_ae.rounding.base import Op, Rounding, WithSlope, boundary_distance, elementwise
 from discrete_ae.schedules import Schedule
+
+# Below this k the curve differs from x by less than one part in 1e13, and k f would underflow.
+_SMALLEST_SHARPNESS = 1e-6
+
+
+def _normalization(sharpness: float | Tensor) -> float | Tensor:
+    """Return 1 / tanh(k/4), the scale at which the sigmoid does not jump at the integers."""
+    if isinstance(sharpness, Tensor):
+        return 1 / torch.tanh(sharpness / 4)
+    return 1 / math.tanh(sharpness / 4)
+
+
+def _staircase(x: Tensor, sharpness: float | Tensor, scale: float | Tensor) -> Tensor:
+    """floor(x) + 1/2 + scale (sigma(k f) - 1/2), for x in float32 or float64."""
+    distance = boundary_distance(x)
+    if isinstance(sharpness, Tensor) or sharpness < 1:
+        # The same by tanh, exact where k is small and sigma close to 1/2, but at several times the cost.
+        step = torch.tanh(distance * (sharpness / 2)) * 0.5
+    else:
+        step = torch.sigmoid(distance * sharpness) - 0.5
+    return x.floor() + 0.5 + step * scale
+
+
+def _staircase_slope(x: Tensor, sharpness: float | Tensor, scale: float | Tensor) -> Tensor:
+    """Return the derivative of the staircase, scale k sigma (1 - sigma)."""
+    step = torch.sigmoid(boundary_distance(x) * sharpness)
+    return step * (1 - step) * (sharpness * scale)
 
 
 class Sigmoid(Rounding):
@@ -25,7 +54,7 @@ class Sigmoid(Rounding):
 
     Args:
         sharpness: k > 0, the slope at a boundary is k/4 (plain); may be a schedule.
-        normalized: whether the jumps at the integers are scaled away.
+        normalized: whether the steps are scaled so that the curve is continuous at the integers.
 
     Raises:
         ValueError: for a sharpness that is not a finite number above 0.
@@ -46,29 +75,28 @@ class Sigmoid(Rounding):
         self.normalized = normalized
 
     def _curve(self) -> tuple[float | Tensor, float | Tensor]:
-        """k and the scale of the steps."""
+        """Return k and the scale of the steps."""
         if not self.normalized:
             return self.sharpness, 1.0
         k = self.sharpness
-        k = k.clamp_min(SMALLEST_SHARPNESS) if isinstance(k, Tensor) else max(k, SMALLEST_SHARPNESS)
-        return k, normalization(k)
+        k = k.clamp_min(_SMALLEST_SHARPNESS) if isinstance(k, Tensor) else max(k, _SMALLEST_SHARPNESS)
+        return k, _normalization(k)
 
     def _soft_round(self, x: Tensor) -> Tensor:
-        return sigmoid_staircase(x, *self._curve())
+        return _staircase(x, *self._curve())
 
     def _soft_round_slope(self, x: Tensor) -> Tensor:
-        return sigmoid_staircase_slope(x, *self._curve())
+        return _staircase_slope(x, *self._curve())
 
 
 class Softmax(Rounding):
-    """Soft assignment to the neighbouring integers by their squared distance d^2 (arXiv:1704.00648).
+    """Mean of the nearest integers, weighted by softmax(-beta d^2) of their distances d (arXiv:1704.00648).
 
-    With two neighbours the weights of floor(x) and floor(x) + 1 are softmax(-beta d^2), and the curve is the plain
-    sigmoid with k = 2 beta. With more, the nearest `neighbours` integers take part and it is a different one.
+    With two neighbours, floor(x) and floor(x) + 1, the curve is the plain sigmoid with k = 2 beta.
 
     Args:
         beta: inverse temperature, above 0; may be a schedule.
-        neighbours: how many of the nearest integers take part: an even number, at least 2.
+        neighbours: number of nearest integers, even and at least 2.
 
     Raises:
         ValueError: for a beta or a number of neighbours outside these ranges.
@@ -91,11 +119,11 @@ class Softmax(Rounding):
         self.neighbours = int(neighbours)
 
     def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and mean square of the neighbours' offsets from the boundary, towards the nearest one, by their weights.
+        """Return the weighted mean and mean square of the neighbours' offsets from the boundary.
 
-        The offsets are d = +-(j + 1/2). With a = |f| the exponents -beta (a - d)^2, less that of the nearest neighbour
-        at 1/2, are -beta j (j + 1 - 2a) on the side of x and -beta (j + 1) (j + 2a) on the other: two exponentials
-        and their powers, none of them above 1.
+        Offsets are positive on the side of x: d = +-(j + 1/2). With a = |f|, the exponents -beta (a - d)^2 minus that
+        of the nearest neighbour, at d = 1/2, are -beta j (j + 1 - 2a) on the side of x and -beta (j + 1) (j + 2a) on
+        the other: two exponentials and their powers, none of them above 1.
         """
         distance = boundary_distance(x).abs()
         other, beyond = torch.exp(distance * (-2 * self.beta)), torch.exp((1 - distance) * (-2 * self.beta))
@@ -110,15 +138,95 @@ class Softmax(Rounding):
 
     def _soft_round(self, x: Tensor) -> Tensor:
         if self.neighbours == 2:
-            return sigmoid_staircase(x, 2 * self.beta, 1.0)
+            return _staircase(x, 2 * self.beta, 1.0)
         return x.floor() + 0.5 + boundary_distance(x).sign() * self._moments(x)[0]
 
     def _soft_round_slope(self, x: Tensor) -> Tensor:
         if self.neighbours == 2:
-            return sigmoid_staircase_slope(x, 2 * self.beta, 1.0)
+            return _staircase_slope(x, 2 * self.beta, 1.0)
         mean, square = self._moments(x)
         return 2 * self.beta * (square - mean * mean)  # d/dx E[m] under softmax(-beta (x - m)^2) is 2 beta Var[m]
 
 
 def _exp(x: float | Tensor) -> float | Tensor:
     return torch.exp(x) if isinstance(x, Tensor) else math.exp(x)
+
+
+def soft_round(x: Tensor, sharpness: float) -> Tensor:
+    """Return the soft round s(x), elementwise; s(n) = n and s(n + 1/2) = n + 1/2 for integers n.
+
+    Args:
+        x: of any floating-point dtype.
+        sharpness: k > 0; s tends to x as k tends to 0, to round(x) as it grows.
+
+    Raises:
+        ValueError: for a sharpness that is not a finite number above 0, or a tensor that is not floating-point.
+    """
+    k = _checked(sharpness)
+    return elementwise(lambda x: _staircase(x, k, _normalization(k)), x)
+
+
+def soft_round_inverse(y: Tensor, sharpness: float) -> Tensor:
+    """Return the x with s(x) = y, elementwise; the gradient is 1 / s'(x).
+
+    Args:
+        y: of any floating-point dtype.
+        sharpness: k > 0.
+
+    Raises:
+        ValueError: as for soft_round.
+    """
+    k = _checked(sharpness)
+    return elementwise(lambda y: _inverse(y, k), y)
+
+
+def soft_round_conditional_mean(z: Tensor, sharpness: float) -> Tensor:
+    """Return E[x | s(x) + u = z] for u ~ U(-1/2, 1/2) and locally uniform x: s^-1(z - 1/2) + 1/2.
+
+    Integers are returned unchanged, so a decoder may apply it to rounded values, too.
+
+    Args:
+        z: noisy values, of any floating-point dtype.
+        sharpness: k > 0.
+
+    Raises:
+        ValueError: as for soft_round.
+    """
+    k = _checked(sharpness)
+    return elementwise(lambda z: _inverse(z - 0.5, k) + 0.5, z)
+
+
+def noisy_soft_round(x: Tensor, sharpness: float) -> Tensor:
+    """Return s(x) + u, u ~ U(-1/2, 1/2): soft rounding followed by dithered quantization, with the derivative s'(x).
+
+    Args:
+        x: of any floating-point dtype.
+        sharpness: k > 0.
+
+    Raises:
+        ValueError: as for soft_round.
+    """
+    return soft_round(x, sharpness) + torch.rand_like(x) - 0.5
+
+
+def _checked(sharpness: float) -> float:
+    return max(positive("sharpness", sharpness), _SMALLEST_SHARPNESS)
+
+
+def _inverse(y: Tensor, k: float) -> Tensor:
+    return WithSlope.apply(
+        y, lambda y: _inverse_value(y, k), lambda y: 1 / _staircase_slope(_inverse(y, k), k, _normalization(k))
+    )
+
+
+def _inverse_value(y: Tensor, k: float) -> Tensor:
+    """Return floor(y) + 1/2 + (2/k) atanh(t), t = 2 f tanh(k/4), by atanh(t) = (log(1 + t) - log(1 - t)) / 2."""
+    distance = boundary_distance(y)
+    doubled = 2 * distance.abs()
+    t = doubled * math.tanh(k / 4)
+    # tanh(k/4) is 1 in floating point from k = 36 (float32) on. 1 - t = (1 - 2|f|) + 2|f| (1 - tanh(k/4)) loses
+    # nothing: the last factor is 2 / (1 + exp(k/2)), taken as its logarithm.
+    log_rest = math.log(2) - (k / 2 + math.log1p(math.exp(-k / 2)))
+    steep = torch.logaddexp(torch.log1p(-doubled), torch.log(doubled) + log_rest)
+    log_below = torch.where(t < 0.5, torch.log1p(-t), steep)
+    return y.floor() + 0.5 + distance.sign() * (torch.log1p(t) - log_below) / k
