@@ -11,15 +11,12 @@ import torch
 from torch import Tensor
 
 from discrete_ae.rounding import (
+    EXAMPLES,
     CustomGradient,
-    FiniteDifference,
     Fourier,
-    Linear,
     Rounding,
     Sigmoid,
-    Softmax,
     Stochastic,
-    StraightThrough,
     UniformNoise,
     noisy_soft_round,
     soft_round,
@@ -33,19 +30,12 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.torch.jit.script.* is deprecated:DeprecationWarning"),
 ]
 
-HARD = [
-    StraightThrough(),
-    UniformNoise(hard=True),
-    CustomGradient(Sigmoid(5.0, normalized=True)),
-    Sigmoid(4.0, hard=True),
-    Sigmoid(12.0, normalized=True, hard=True),
-    *[Sigmoid(4.0, op=op, hard=True) for op in ("floor", "trunc")],
-    Linear(4.0, hard=True),
-    FiniteDifference(0.3),
-    Softmax(2.0, hard=True),
-    Softmax(2.0, neighbours=4, hard=True),
-    *[Fourier(5, weights, hard=True) for weights in ("dirichlet", "fejer", "lanczos")],
-]
+# The last example of each method and kind: what is compiled for another number is the same.
+KINDS = {(cls, *(arguments.get(name) for name in ("normalized", "neighbours", "weights"))): (cls, arguments)
+         for cls, arguments in EXAMPLES}  # fmt: skip
+HARD = [cls(**arguments, hard=True) for cls, arguments in KINDS.values()]
+HARD = [rounding for rounding in HARD if rounding.matches_evaluation]
+HARD += [Sigmoid(4.0, op=op, hard=True) for op in ("floor", "trunc")]
 SOFT_FOURIER = [Fourier(20), *[Fourier(5, weights) for weights in ("dirichlet", "fejer", "lanczos")]]
 
 
