@@ -136,7 +136,7 @@ def test_quantizer_builds_by_itself(option: str) -> None:
         quantizer = instantiate_component(plain(compose(f"quantizer/{option}").quantizer))
     assert isinstance(quantizer, Quantizer)
     if not isinstance(quantizer, IdentityQuantizer):
-        assert quantizer.bits_per_frame == 64  # for a fair comparison
+        assert quantizer.bits_per_frame == pytest.approx(64, rel=0.05)  # for a fair comparison
 
 
 @options_of("quantizer")

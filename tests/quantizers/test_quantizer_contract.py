@@ -1,4 +1,4 @@
-"""What every quantizer must do alike, tested on every YAML of conf/quantizer, found by glob."""
+"""The duties of every quantizer (discrete_ae/quantizers/base.py), tested on every YAML of conf/quantizer."""
 
 import copy
 import functools
@@ -13,14 +13,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from discrete_ae.quantizers import (
-    GumbelSoftmaxQuantizer,
-    IdentityQuantizer,
-    Quantized,
-    Quantizer,
-    ResidualQuantizer,
-)
-from discrete_ae.schedules import Schedule
+from discrete_ae.quantizers import IdentityQuantizer, Quantized, Quantizer, ResidualQuantizer
 
 CONF = Path(__file__).parents[2] / "conf"
 NAMES = sorted(path.stem for path in (CONF / "quantizer").glob("*.yaml"))
@@ -59,63 +52,48 @@ def seeded(quantizer: Quantizer, latents: Tensor) -> Quantized:
     return quantizer(latents)
 
 
-EXPECTED = {
-    *("ste", "custom_gradient", "sigmoid", "softmax", "linear", "finite_difference", "fourier", "uniform_noise"),
-    *("stochastic", "gumbel", "vq", "simvq", "lfq", "bsq", "rvq", "rvq_pretrained", "residual_fsq"),
-    "identity",
-}
-
-
-def test_every_method_of_the_field_is_there():
-    assert set(NAMES) >= EXPECTED
-
-
 @every_with_codes
-def test_same_rate_for_all_and_one_knob_moves_them(name):
-    # 8 codebooks of 256 entries: 8 * log2(256) = 64, exact in floating point
-    assert build(name).bits_per_frame == 64
-    assert build(name).num_codebooks == 8
-    half = build(name, "+num_codebooks=4")
-    assert half.bits_per_frame == 32
-    assert half.num_codebooks == len(half.codebook_sizes) == 4
+def test_about_the_same_rate_for_all_and_one_knob_moves_them(name):
+    # 64 bits a frame, so that quantizers compare; a codebook of 3^5 entries, say, cannot meet it exactly.
+    assert build(name).bits_per_frame == pytest.approx(64, rel=0.05)
+    four, eight = (build(name, f"+num_codebooks={number}") for number in (4, 8))
+    assert four.num_codebooks == len(four.codebook_sizes) == 4
+    assert four.bits_per_frame == pytest.approx(eight.bits_per_frame / 2)
 
 
 # Forward --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 @every_quantizer
-def test_shapes_dtypes_and_ranges(name, training, dtype):
+def test_shapes_dtypes_and_ranges(name, training):
     quantizer = build(name).train(training)
-    latents = some_latents(quantizer).to(dtype)
-    before = latents.clone()
-    out = quantizer(latents)
-    assert isinstance(out, Quantized)
-    assert out.latents.shape == latents.shape
-    assert out.latents.dtype == dtype
-    assert out.latents.isfinite().all()
-    assert out.codes.shape == (B, quantizer.num_codebooks, T)
-    assert out.codes.dtype == torch.int64
     sizes = torch.tensor(quantizer.codebook_sizes)[:, None]
-    assert ((out.codes >= 0) & (out.codes < sizes)).all()
-    assert all(loss.ndim == 0 and loss.isfinite() for loss in out.losses.values())
-    assert torch.equal(latents, before)
+    for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+        latents = some_latents(quantizer).to(dtype)
+        before = latents.clone()
+        out = quantizer(latents)
+        assert isinstance(out, Quantized)
+        assert out.latents.shape == latents.shape
+        assert out.latents.dtype == dtype
+        assert out.latents.isfinite().all()
+        assert out.codes.shape == (B, quantizer.num_codebooks, T)
+        assert out.codes.dtype == torch.int64
+        assert ((out.codes >= 0) & (out.codes < sizes)).all()
+        assert all(loss.ndim == 0 and loss.isfinite() for loss in out.losses.values())
+        assert torch.equal(latents, before)
+        if training:
+            continue
+        assert out.losses == {}
+        if quantizer.num_codebooks:  # the decoder reads exactly the decoded codes
+            decoded = quantizer.decode(out.codes)
+            assert decoded.dtype == torch.float32
+            assert torch.equal(out.latents, decoded.to(dtype))
+            assert torch.equal(quantizer.dequantize(out.codes), decoded)
 
 
 @every_with_codes
-def test_in_eval_the_decoder_reads_exactly_the_decoded_codes(name):
-    quantizer = build(name).eval()
-    for dtype in (torch.float32, torch.float64, torch.bfloat16):
-        out = quantizer(some_latents(quantizer).to(dtype).requires_grad_())
-        decoded = quantizer.decode(out.codes)
-        assert decoded.dtype == torch.float32
-        assert torch.equal(out.latents, decoded.to(dtype))
-        assert torch.equal(quantizer.dequantize(out.codes), decoded)
-
-
-@every_with_codes
-def test_codes_are_of_the_hard_path_also_in_training(name):
+def test_codes_are_those_of_evaluation_also_in_training(name):
     quantizer = build(name)
     latents = some_latents(quantizer)
     expected = quantizer.encode(latents)
@@ -123,33 +101,14 @@ def test_codes_are_of_the_hard_path_also_in_training(name):
     assert torch.equal(seeded(quantizer.train(), latents).codes, expected)
 
 
-MATCHING = {"ste", "custom_gradient", "finite_difference", "fourier", "vq", "simvq", "lfq", "bsq", "identity"}
-
-
 @every_quantizer
-def test_where_training_matches_evaluation_its_latents_do(name):
+def test_matches_evaluation_says_whether_training_emits_its_latents(name):
     quantizer = build(name)
-    assert quantizer.matches_evaluation == (name in MATCHING)
     latents = some_latents(quantizer, frames=200)
     found, expected = seeded(quantizer, latents).latents, quantizer.eval()(latents).latents
-    if name in MATCHING:
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
-    else:
-        assert not torch.allclose(found, expected, rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("dropout", [0.0, 0.5, Schedule("linear", 0.0, 0.5)], ids=str)
-@pytest.mark.parametrize("name", ["rvq", "residual_fsq"])
-def test_residual_matches_evaluation_without_dropout(name, dropout):
-    stage = hydra.utils.instantiate(composed(name).quantizer.stage)
-    quantizer = ResidualQuantizer(stage, 3, dropout=dropout)
-    assert quantizer.matches_evaluation == (dropout == 0.0)
-    latents = some_latents(quantizer)
-    if dropout == 0.0:
-        expected = quantizer.decode(quantizer.encode(latents))
-        torch.testing.assert_close(quantizer(latents).latents, expected, rtol=0, atol=1e-5)
-    soft = functools.partial(GumbelSoftmaxQuantizer, 8, 1, 4)
-    assert not ResidualQuantizer(soft, 3).matches_evaluation
+    found_to_match = torch.allclose(found, expected, rtol=0, atol=1e-5)
+    assert quantizer.matches_evaluation == found_to_match, "override matches_evaluation"
+    assert found_to_match == {"ste": True, "gumbel": False}.get(name, found_to_match)  # this test can tell
 
 
 @every_quantizer
@@ -157,8 +116,9 @@ def test_losses_that_are_left_out_are_not_there_and_the_rest_is_the_same(name):
     quantizer = build(name)
     latents = some_latents(quantizer)
     expected = seeded(quantizer, latents)
-    for gone in ({"code_entropy"}, set(expected.losses)):
+    for gone in (set(expected.losses), *({loss} for loss in expected.losses), set()):
         less = build(name)
+        less.leave_out({"code_entropy"})
         less.leave_out(gone)
         out = seeded(less, latents)
         assert set(out.losses) == set(expected.losses) - gone
@@ -194,47 +154,22 @@ def test_gradient_is_finite_and_reaches_every_channel_and_parameter(name):
             assert (by_stage.abs().flatten(1).amax(1) > 0).all()
 
 
-@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 @every_with_codes
-def test_gradient_reaches_the_input_of_every_codebook(name, training):
-    quantizer = build(name).train(training)
-    latents = some_latents(quantizer, frames=64).requires_grad_()
+def test_codebooks_learn_by_their_own_channels(name):
+    quantizer = build(name)
     if isinstance(quantizer, ResidualQuantizer):
-        quantizer.dropout = 0.0  # or no item may be decoded from the last stage
-        inputs = []
-        for stage in quantizer.stages:  # encode, which calls forward without a gradient, is not counted
-            stage.register_forward_pre_hook(lambda _, args: inputs.append(args[0]) if torch.is_grad_enabled() else None)
-        out = seeded(quantizer, latents).latents
-        # No stage is cut off from the latents, although each is given what is left over of exact values.
-        gradients = torch.autograd.grad(out, inputs, some_noise(out, seed=4), retain_graph=True)
-        assert len(gradients) == quantizer.num_codebooks
-        for given in inputs:
-            (reached,) = torch.autograd.grad(given, latents, torch.ones_like(given), retain_graph=True)
-            assert reached.isfinite().all()
-            assert (reached.abs().amax(dim=(0, 2)) > 1e-4).all()
-    else:
-        out = seeded(quantizer, latents).latents
-        gradients = []
-        for k, (part, upstream) in enumerate(
-            zip(by_codebook(quantizer, out), noise_by_codebook(quantizer, out), strict=True)
-        ):
-            (gradient,) = torch.autograd.grad(part, latents, upstream, retain_graph=True)
-            parts = by_codebook(quantizer, gradient)
-            # What codebook k emits depends on its own channels only.
-            assert all(torch.equal(other, 0 * other) for j, other in enumerate(parts) if j != k)
-            gradients.append(parts[k])
-    for gradient in gradients:
-        assert gradient.isfinite().all()
-        assert (gradient.abs().amax(dim=(0, 2)) > 1e-4).all()
-
-
-def by_codebook(quantizer: Quantizer, tensor: Tensor) -> tuple[Tensor, ...]:
-    """The adjacent channels of each codebook."""
-    return tensor.split(quantizer.dim // quantizer.num_codebooks, dim=1)
-
-
-def noise_by_codebook(quantizer: Quantizer, like: Tensor) -> tuple[Tensor, ...]:
-    return by_codebook(quantizer, some_noise(like, seed=4))
+        pytest.skip("each stage has all channels; see test_residual_quantizer.py")
+    channels = quantizer.dim // quantizer.num_codebooks
+    for training in (True, False):
+        latents = some_latents(quantizer, frames=64).requires_grad_()
+        out = seeded(quantizer.train(training), latents).latents
+        upstream = some_noise(out, seed=4)
+        for k in range(quantizer.num_codebooks):
+            own = slice(k * channels, (k + 1) * channels)  # adjacent
+            (gradient,) = torch.autograd.grad(out[:, own], latents, upstream[:, own], retain_graph=True)
+            assert (gradient[:, own].abs().amax(dim=(0, 2)) > 1e-4).all()
+            gradient[:, own] = 0
+            assert not gradient.any()
 
 
 @every_quantizer
@@ -248,19 +183,20 @@ def test_double_backward_is_there(name):
     assert second.abs().max() > 0
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @every_with_codes
-def test_codes_are_in_range_also_where_latents_are_no_numbers(name, value):
+def test_codes_are_in_range_also_for_latents_that_are_nan_or_infinite(name):
     # A run that diverges ends with a message about its loss, not with one about an index.
-    quantizer = build(name).eval()
-    latents = some_latents(quantizer)
-    expected = quantizer.encode(latents)
-    latents[1, 0, 3] = value
-    codes = quantizer.encode(latents)
-    assert ((codes >= 0) & (codes < torch.tensor(quantizer.codebook_sizes)[:, None])).all()
+    quantizer = build(name)
+    expected = quantizer.encode(some_latents(quantizer))
     others = torch.ones(B, 1, T, dtype=torch.bool)
     others[1, 0, 3] = False
-    assert torch.equal(codes.where(others, 0), expected.where(others, 0))
+    for value in (math.nan, math.inf, -math.inf):
+        latents = some_latents(quantizer)
+        latents[1, 0, 3] = value
+        codes = quantizer.encode(latents)
+        assert ((codes >= 0) & (codes < torch.tensor(quantizer.codebook_sizes)[:, None])).all()
+        assert torch.equal(codes.where(others, 0), expected.where(others, 0))
+        build(name)(latents)  # training raises nothing either
 
 
 # Fewer codebooks ------------------------------------------------------------------------------------------------------
@@ -269,8 +205,8 @@ def test_codes_are_in_range_also_where_latents_are_no_numbers(name, value):
 @every_with_codes
 def test_fewer_codebooks_are_the_first_of_all_and_decode(name):
     quantizer = build(name)
-    every = range(1, quantizer.num_codebooks + 1)
-    assert quantizer.decodable_counts == (tuple(every) if isinstance(quantizer, ResidualQuantizer) else (8,))
+    k = quantizer.num_codebooks
+    assert quantizer.decodable_counts == (tuple(range(1, k + 1)) if isinstance(quantizer, ResidualQuantizer) else (k,))
     latents = some_latents(quantizer)
     codes = quantizer.encode(latents)
     decoded = []
@@ -292,9 +228,8 @@ def test_a_count_of_codebooks_that_does_not_decode_is_refused(name):
     quantizer = build(name)
     k = quantizer.num_codebooks
     for wrong in (n for n in (-1, 0, 1, k - 1, k + 1, 1.5) if n not in quantizer.decodable_counts):
-        instructs = (
-            "one of 1, 2, 3, 4, 5, 6, 7, 8" if len(quantizer.decodable_counts) > 1 else "8, since only a residual"
-        )
+        residual = len(quantizer.decodable_counts) > 1
+        instructs = "one of 1, 2, 3" if residual else f"{k}, since only a residual"
         with pytest.raises(ValueError, match=rf"^num_codebooks: expected {instructs}.*got {wrong}"):
             quantizer.encode(some_latents(quantizer), wrong)
 
@@ -303,50 +238,34 @@ def test_a_count_of_codebooks_that_does_not_decode_is_refused(name):
 
 
 @every_quantizer
-def test_eval_is_deterministic_and_draws_nothing(name):
-    quantizer = build(name).eval()
-    latents = some_latents(quantizer)
-    state = torch.get_rng_state()
-    first, second = quantizer(latents), quantizer(latents)
-    assert torch.equal(first.latents, second.latents)
-    assert torch.equal(first.codes, second.codes)
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-@every_with_codes
-def test_no_item_depends_on_the_others_or_on_padding(name):
-    quantizer = build(name).eval()
-    latents = some_latents(quantizer, batch=5, frames=37)
-    whole = quantizer(latents)
-    alone = quantizer(latents[2:3])
-    assert torch.equal(alone.codes, whole.codes[2:3])
-    assert torch.equal(alone.latents, whole.latents[2:3])
-    padded = quantizer(torch.cat([latents, 1e3 * torch.ones(5, quantizer.dim, 11)], dim=2))
-    assert torch.equal(padded.codes[..., :37], whole.codes)
-    assert torch.equal(padded.latents[..., :37], whole.latents)
-    assert torch.equal(quantizer.encode(latents[..., 5:6]), whole.codes[..., 5:6])
-
-
-@every_with_codes
-def test_no_code_of_20000_frames_depends_on_the_batch(name):
-    # A distance by another kernel of the matrix product differs in the last bit, which decides near ties.
-    quantizer = build(name, "+num_codebooks=2").eval()
-    latents = some_latents(quantizer, batch=100, frames=200)
-    whole = quantizer.encode(latents)
-    assert torch.equal(torch.cat([quantizer.encode(item) for item in latents.split(1)]), whole)
-    end_to_end = quantizer.encode(latents.transpose(0, 1).flatten(1)[None])
-    assert torch.equal(end_to_end[0], whole.transpose(0, 1).flatten(1))
-    frames = [quantizer.encode(latents[:1, :, t : t + 1]) for t in range(100)]
-    assert torch.equal(torch.cat(frames, dim=2), whole[:1, :, :100])
-
-
-@every_with_codes
-def test_strides_in_memory_change_nothing(name):
+def test_eval_draws_nothing_and_depends_on_neither_strides_nor_the_copy(name):
     quantizer = build(name).eval()
     latents = some_latents(quantizer)
     strided = latents.transpose(1, 2).contiguous().transpose(1, 2)
     assert not strided.is_contiguous()
-    assert torch.equal(quantizer(strided).codes, quantizer(latents).codes)
+    state = torch.get_rng_state()
+    first = quantizer(latents)
+    for found in (quantizer(latents), quantizer(strided), copy.deepcopy(quantizer)(latents)):
+        assert torch.equal(found.latents, first.latents)
+        assert torch.equal(found.codes, first.codes)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@every_with_codes
+def test_no_code_depends_on_other_items_or_frames(name):
+    # A distance by another kernel of the matrix product differs in the last bit, which decides near ties.
+    quantizer = build(name, "+num_codebooks=2").eval()
+    latents = some_latents(quantizer, batch=100, frames=200)
+    whole = quantizer(latents)
+    assert torch.equal(quantizer(latents[2:3]).latents, whole.latents[2:3])
+    assert torch.equal(torch.cat([quantizer.encode(item) for item in latents.split(1)]), whole.codes)
+    end_to_end = quantizer.encode(latents.transpose(0, 1).flatten(1)[None])
+    assert torch.equal(end_to_end[0], whole.codes.transpose(0, 1).flatten(1))
+    frames = [quantizer.encode(latents[:1, :, t : t + 1]) for t in range(100)]
+    assert torch.equal(torch.cat(frames, dim=2), whole.codes[:1, :, :100])
+    padded = quantizer(torch.cat([latents, 1e3 * torch.ones(100, quantizer.dim, 11)], dim=2))
+    assert torch.equal(padded.codes[..., :200], whole.codes)
+    assert torch.equal(padded.latents[..., :200], whole.latents)
 
 
 @every_with_codes
@@ -372,6 +291,7 @@ def test_encode_leaves_modes_generator_and_graph_alone(name):
 
 @every_with_codes
 def test_float32_inside_under_bf16_autocast(name):
+    # Where bfloat16 creeps in, a part of the codebook is silently never used.
     for training in (True, False):
         quantizer, same = build(name).train(training), build(name).train(training)
         latents = some_latents(quantizer, frames=300).bfloat16()
@@ -386,20 +306,8 @@ def test_float32_inside_under_bf16_autocast(name):
         assert torch.equal(decoded, quantizer.decode(exact.codes))
         for key, loss in exact.losses.items():
             assert torch.equal(mixed.losses[key], loss)
-
-
-@every_with_codes
-def test_as_many_entries_are_used_under_bf16_autocast(name):
-    # Where bfloat16 creeps in, a part of the codebook is silently never used.
-    quantizer = build(name)
-    latents = some_latents(quantizer, batch=2, frames=1000)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = quantizer.encode(latents)
-    exact = quantizer.encode(latents)
-    for k, size in enumerate(quantizer.codebook_sizes):
-        used = torch.bincount(exact[:, k].flatten(), minlength=size)
-        assert torch.equal(torch.bincount(mixed[:, k].flatten(), minlength=size), used)
-        assert used.count_nonzero() > size / 8
+        for k, size in enumerate(quantizer.codebook_sizes):
+            assert codes[:, k].unique().numel() > size / 8
 
 
 class Probe(Quantizer):
@@ -448,10 +356,9 @@ def test_the_base_class_prepares_what_a_subclass_gets(tf32):
 # Sizes ----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("frames", [0, 1])
 @every_quantizer
-def test_no_frame_and_one_frame(name, frames):
-    for training in (True, False):
+def test_no_frame_and_one_frame(name):
+    for training, frames in itertools.product((True, False), (0, 1)):
         quantizer = build(name).train(training)
         latents = some_latents(quantizer, frames=frames).requires_grad_()
         codes = quantizer.encode(latents) if quantizer.num_codebooks else None
@@ -485,14 +392,6 @@ def test_state_dict_round_trip(name):
 
 def some_noise(like: Tensor, seed: int) -> Tensor:
     return torch.randn(like.shape, generator=torch.Generator().manual_seed(seed))
-
-
-@every_quantizer
-def test_deep_copies_stand_alone(name):
-    quantizer = build(name).eval()
-    clone = copy.deepcopy(quantizer)
-    latents = some_latents(quantizer)
-    assert torch.equal(clone(latents).latents, quantizer(latents).latents)
 
 
 # Errors ---------------------------------------------------------------------------------------------------------------
@@ -531,18 +430,14 @@ def test_wrong_codes_are_refused(name):
             quantizer.decode(wrong)
 
 
-@pytest.mark.parametrize("dim", [0, -1, 2.5, math.nan, "two"])
-def test_wrong_dim_is_refused(dim):
-    with pytest.raises(ValueError, match=rf"dim: expected .*at least 1, got .*{dim}"):
-        Probe(dim=dim)
-    with pytest.raises(ValueError, match=rf"dim: expected .*at least 1, got .*{dim}"):
-        IdentityQuantizer(dim)
-
-
-@pytest.mark.parametrize("size", [1, 0, -5, 2.5, math.nan, "many"])
-def test_wrong_codebook_sizes_are_refused(size):
-    with pytest.raises(ValueError, match=rf"codebook_sizes: expected .*at least 2, got .*{size}"):
-        Probe(codebook_sizes=(4, size))
+def test_wrong_sizes_are_refused():
+    for dim in (0, -1, 2.5, math.nan, "two"):
+        for cls in (Probe, IdentityQuantizer):
+            with pytest.raises(ValueError, match=rf"dim: expected .*at least 1, got .*{dim}"):
+                cls(dim)
+    for size in (1, 0, -5, 2.5, math.nan, "many"):
+        with pytest.raises(ValueError, match=rf"codebook_sizes: expected .*at least 2, got .*{size}"):
+            Probe(codebook_sizes=(4, size))
 
 
 # Identity -------------------------------------------------------------------------------------------------------------

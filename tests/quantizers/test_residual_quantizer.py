@@ -19,7 +19,6 @@ from discrete_ae.quantizers import (
 )
 from discrete_ae.rounding import Sigmoid, StraightThrough
 from discrete_ae.schedules import Schedule, follow_schedules
-from tests.names import without_addresses
 
 
 def binary(num_stages: int, channels: int = 1, dropout: float | Schedule = 0.0) -> ResidualQuantizer:
@@ -36,6 +35,11 @@ def vectors(num_stages: int, dropout: float = 0.0, **arguments) -> ResidualQuant
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def residuals(quantizer: ResidualQuantizer, latents: Tensor, codes: Tensor) -> list[Tensor]:
+    """What is left over before each stage, and after the last: latents less the decoded codes of those before."""
+    return [latents, *(latents - quantizer.decode(codes[:, :n]) for n in quantizer.decodable_counts)]
 
 
 def inputs_of_stages(quantizer: ResidualQuantizer) -> list[Tensor]:
@@ -94,13 +98,12 @@ def test_decoded_is_the_sum_of_the_stages_over_their_scales():
 def test_each_stage_is_given_what_the_exact_values_left_over(scale):
     stage = functools.partial(ScalarQuantizer, [3, 4], 1, Sigmoid(2.0, hard=False))
     quantizer = ResidualQuantizer(stage, 3, scale)
+    assert not quantizer.matches_evaluation
     inputs = inputs_of_stages(quantizer)
     latents = noise(2, 2, 20)
     codes = quantizer(latents).codes
-    left_over = latents
-    for k, (made, given) in enumerate(zip(quantizer.stages, inputs, strict=True)):
+    for k, (given, left_over) in enumerate(zip(inputs, residuals(quantizer, latents, codes), strict=False)):
         torch.testing.assert_close(given, left_over * scale**k, rtol=1e-5, atol=1e-6)
-        left_over = left_over - made.decode(codes[:, k : k + 1]) / scale**k  # the exact values, also of a soft stage
 
 
 @pytest.mark.parametrize(
@@ -113,14 +116,13 @@ def test_a_codebook_that_moves_in_the_forward_pass_is_harmless(arguments):
     entries = torch.arange(16).expand(1, 3, 16).contiguous()
     latents = noise(2, 3, 5)
     codes, before = quantizer.encode(latents), quantizer.decode(entries)
-    values = [quantizer.decode(codes[:, :n]) for n in (1, 2, 3)]
+    left_over = residuals(quantizer, latents, codes)
     inputs = inputs_of_stages(quantizer)
     out = quantizer(latents)
     assert torch.equal(quantizer.decode(entries), before) == (not arguments)
     assert torch.equal(out.codes, codes)
-    torch.testing.assert_close(out.latents, values[-1], rtol=0, atol=1e-5)
-    for given, value in zip(inputs, [torch.zeros_like(latents), *values[:2]], strict=True):
-        torch.testing.assert_close(given, latents - value, rtol=0, atol=1e-5)
+    for given, expected in zip([*inputs, latents - out.latents], left_over, strict=True):
+        torch.testing.assert_close(given, expected, rtol=0, atol=1e-5)
 
 
 def test_error_never_grows_where_a_stage_can_add_nothing():
@@ -129,8 +131,7 @@ def test_error_never_grows_where_a_stage_can_add_nothing():
         for stage in quantizer.stages:
             stage.codebooks[:, 0] = 0  # the nearest entry is never farther than that one
     latents = noise(2, 3, 500)
-    errors = [latents.norm(dim=1)]
-    errors += [(latents - quantizer.decode(quantizer.encode(latents, n))).norm(dim=1) for n in range(1, 9)]
+    errors = [left_over.norm(dim=1) for left_over in residuals(quantizer, latents, quantizer.encode(latents))]
     for more, fewer in zip(errors[1:], errors, strict=False):
         assert (more <= fewer + 1e-5).all()
     assert errors[-1].mean() < 0.5 * errors[1].mean()
@@ -140,13 +141,14 @@ def test_error_never_grows_where_a_stage_can_add_nothing():
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-@pytest.mark.parametrize("num_stages", [1, 2, 3, 8])
-def test_straight_through_stages_pass_the_gradient_whatever_their_number(num_stages, training):
-    quantizer = binary(num_stages, channels=3).train(training)
-    latents, upstream = noise(2, 3, 20).requires_grad_(), noise(2, 3, 20, seed=1)
-    (gradient,) = torch.autograd.grad(quantizer(latents).latents, latents, upstream)
-    # A stage's slope is 2/(L - 1) (L - 1) 1/2 = 1, also beyond the clamp; the mean of ones is 1.
-    torch.testing.assert_close(gradient, upstream, rtol=1e-6, atol=1e-7)
+def test_straight_through_stages_pass_the_gradient_whatever_their_number(training):
+    latents, upstream = noise(50, 3, 20).requires_grad_(), noise(50, 3, 20, seed=1)
+    for num_stages, dropout in ((1, 0.0), (2, 0.0), (3, 0.0), (8, 0.0), (4, 1.0)):
+        quantizer = binary(num_stages, channels=3, dropout=dropout).train(training)
+        (gradient,) = torch.autograd.grad(quantizer(latents).latents, latents, upstream)
+        # A stage's slope is 2/(L - 1) (L - 1) 1/2 = 1, also beyond the clamp; the mean of ones is 1, over those stages
+        # that an item is decoded from.
+        torch.testing.assert_close(gradient, upstream, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0])
@@ -177,17 +179,15 @@ def test_losses_are_the_mean_over_stages_and_reach_the_latents_as_such(num_stage
     out = quantizer(latents)
     entries = [next(stage.parameters()) for stage in quantizer.stages]
     gradient, *of_entries = torch.autograd.grad(out.losses["commitment"], [latents, *entries])
-    left_over, losses, gradients = latents.detach(), [], []
-    for n, (stage, of_stage) in enumerate(zip(quantizer.stages, of_entries, strict=True)):
-        code = out.codes[:, n]
-        left_over = left_over - stage.decode(code[:, None]).detach()
-        losses.append(left_over.square().mean())
-        gradients.append(2 * left_over / left_over.numel())  # of that mean, the entries held fast
+    left_over = torch.stack(residuals(quantizer, latents, out.codes)[1:]).detach()
+    torch.testing.assert_close(out.losses["commitment"].detach(), left_over.square().mean(), rtol=1e-5, atol=1e-7)
+    gradients = 2 * left_over / left_over[0].numel()  # of each stage's mean, the entries held fast
+    torch.testing.assert_close(gradient, gradients.mean(0), rtol=1e-4, atol=1e-7)
+    for n, of_stage in enumerate(of_entries):
         # Of the entries, the latents held fast: whole, not divided by the number of stages.
-        expected = torch.zeros(16, 3).index_add(0, code.flatten(), -gradients[-1].transpose(1, 2).flatten(0, 1))
+        code, by_frame = out.codes[:, n].flatten(), -gradients[n].transpose(1, 2).flatten(0, 1)
+        expected = torch.zeros(16, 3).index_add(0, code, by_frame)
         torch.testing.assert_close(of_stage.view(16, 3), expected, rtol=1e-4, atol=1e-7)
-    torch.testing.assert_close(out.losses["commitment"].detach(), torch.stack(losses).mean(), rtol=1e-5, atol=1e-7)
-    torch.testing.assert_close(gradient, torch.stack(gradients).mean(0), rtol=1e-4, atol=1e-7)
 
 
 def test_losses_reach_the_latents_from_every_stage_also_with_dropout():
@@ -288,34 +288,21 @@ def test_dropout_decodes_a_share_of_the_items_from_a_uniform_number_of_stages(dr
     assert ((frequency - p).abs() < 4.5 * (p * (1 - p) / count).sqrt()).all()
 
 
-def test_dropout_keeps_the_gradient_of_each_item():
-    quantizer = binary(K, dropout=1.0)
-    latents, upstream = noise(50, 1, 3).requires_grad_(), noise(50, 1, 3, seed=1)
-    (gradient,) = torch.autograd.grad(quantizer(latents).latents, latents, upstream)
-    # The mean over the stages that an item was decoded from: a mean of ones.
-    torch.testing.assert_close(gradient, upstream, rtol=1e-6, atol=1e-7)
-
-
-def test_dropout_is_not_in_evaluation():
-    quantizer, whole = binary(K, dropout=1.0).eval(), binary(K).eval()
+def test_evaluation_and_training_without_dropout_draw_nothing():
+    dropping, whole = binary(K, dropout=1.0).eval(), binary(K)
+    assert (dropping.matches_evaluation, whole.matches_evaluation) == (False, True)
     latents = noise(50, 1, 3)
     state = torch.get_rng_state()
-    assert torch.equal(quantizer(latents).latents, whole(latents).latents)
-    assert torch.equal(quantizer.train().encode(latents), whole.encode(latents))
+    out = whole(latents)
+    assert torch.equal(out.latents, whole.decode(out.codes))
+    assert torch.equal(dropping(latents).latents, out.latents)
+    assert torch.equal(dropping.train().encode(latents), out.codes)
     assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_no_dropout_draws_nothing():
-    quantizer = binary(K)
-    latents = noise(50, 1, 3)
-    state = torch.get_rng_state()
-    out = quantizer(latents)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(out.latents, quantizer.decode(out.codes))
 
 
 def test_dropout_may_follow_a_schedule():
     quantizer = binary(K, dropout=Schedule("linear", 0.0, 1.0))
+    assert not quantizer.matches_evaluation
     latents = noise(2000, 1, 3)
     for step, share in ((0, 0.0), (50, 0.5), (100, 1.0)):
         assert follow_schedules(quantizer, step, 100) == {"dropout": share}
@@ -344,13 +331,17 @@ def test_stages_of_two_codebooks(stage):
     assert quantizer.decodable_counts == (2, 4, 6)
     assert quantizer.dim == 6
     assert quantizer.codebook_sizes == stage().codebook_sizes * 3
+    assert len({id(stage) for stage in quantizer.stages}) == 3
     latents = noise(2, 6, 10).requires_grad_()
+    inputs = inputs_of_stages(quantizer)
     out = quantizer(latents)
-    out.latents.square().sum().backward()
-    assert latents.grad.isfinite().all()
-    assert (latents.grad.abs().amax(dim=(0, 2)) > 0).all()
     codes = quantizer.encode(latents)
     assert torch.equal(out.codes, codes)
+    # No stage is cut off from the latents, although each is given what is left over of exact values.
+    for given in (out.latents, *inputs):
+        (gradient,) = torch.autograd.grad(given.square().sum(), latents, retain_graph=True)
+        assert gradient.isfinite().all()
+        assert (gradient.abs().amax(dim=(0, 2)) > 0).all()
     for n in (2, 4, 6):
         assert torch.equal(quantizer.encode(latents, n), codes[:, :n])
         assert quantizer.decode(codes[:, :n]).shape == (2, 6, 10)
@@ -362,50 +353,31 @@ def test_stages_of_two_codebooks(stage):
             quantizer.decode(codes[:, :n])
 
 
-def test_each_stage_is_a_quantizer_of_its_own():
-    quantizer = vectors(3)
-    assert len({id(stage) for stage in quantizer.stages}) == 3
-    entries = [stage.codebooks for stage in quantizer.stages]
-    assert not torch.equal(entries[0], entries[1])
-
-
 # Wrong arguments ------------------------------------------------------------------------------------------------------
 
 
-class NoQuantizer(torch.nn.Module):
-    pass
+WRONG = {
+    "num_stages": (0, -1, 1.5, math.nan, "eight", None),
+    "scale": (0, -2.0, math.nan, math.inf, "half"),
+    "dropout": (-0.1, 1.1, math.nan, "some", Schedule("linear", 0.0, 1.5)),
+    "stage": (None, 3, torch.nn.Identity, lambda: IdentityQuantizer(4), dict),
+}
 
 
-@pytest.mark.parametrize(
-    ("changed", "named"),
-    [
-        *[({"num_stages": n}, "num_stages") for n in (0, -1, 1.5, math.nan, "eight", None)],
-        *[({"scale": scale}, "scale") for scale in (0, -2.0, math.nan, math.inf, "half")],
-        *[({"dropout": share}, "dropout") for share in (-0.1, 1.1, math.nan, "some", Schedule("linear", 0.0, 1.5))],
-        # An instance rather than what makes one: all stages would be the same.
-        ({"stage": ScalarQuantizer([2], 1, StraightThrough())}, "stage"),
-        *[({"stage": stage}, "stage") for stage in (None, 3, NoQuantizer, lambda: IdentityQuantizer(4), dict)],
-    ],
-    ids=without_addresses,
-)
-def test_wrong_arguments_are_refused_by_name(changed, named):
-    arguments = {"stage": functools.partial(ScalarQuantizer, [2], 1, StraightThrough()), "num_stages": 2} | changed
-    with pytest.raises(ValueError, match=f"^{named}: expected .*got"):
-        ResidualQuantizer(**arguments)
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_arguments_are_refused_by_name(name):
+    for value in WRONG[name]:
+        arguments = {"stage": functools.partial(ScalarQuantizer, [2], 1, StraightThrough()), "num_stages": 2}
+        with pytest.raises(ValueError, match=f"^{name}: expected .*got"):
+            ResidualQuantizer(**arguments | {name: value})
 
 
 def test_a_stage_given_as_an_instance_is_told_how():
-    with pytest.raises(ValueError, match="_partial_: true"):
+    # All stages would be the same.
+    with pytest.raises(ValueError, match=r"^stage: expected.*_partial_: true"):
         ResidualQuantizer(VectorQuantizer(4, 1, 2), 2)
 
 
 @pytest.mark.parametrize("count", [2.0, True])
-def test_a_count_of_codebooks_is_a_whole_number_like_any_other(count):
-    # Whole floats are whole numbers for the constructors; a count is taken alike, or refused, but does not crash.
-    quantizer: Quantizer = binary(4)
-    try:
-        codes = quantizer.encode(noise(1, 1, 3), count)
-    except ValueError as error:
-        assert "num_codebooks" in str(error)  # noqa: PT017
-    else:
-        assert codes.shape == (1, int(count), 3)
+def test_a_count_of_codebooks_may_be_any_whole_number(count):
+    assert binary(4).encode(noise(1, 1, 3), count).shape == (1, int(count), 3)
