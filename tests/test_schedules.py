@@ -1,9 +1,10 @@
 """Schedules against their formulas, and modules whose numbers follow them: written, stored, compiled once."""
 
 import copy
+import inspect
 import math
-import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from discrete_ae.checks import in_unit_interval, positive
 from discrete_ae.quantizers import GumbelSoftmaxQuantizer, ScalarQuantizer
 from discrete_ae.rounding import (
+    EXAMPLES,
     CustomGradient,
     FiniteDifference,
     Fourier,
@@ -21,7 +23,6 @@ from discrete_ae.rounding import (
     Sigmoid,
     Softmax,
     Stochastic,
-    StraightThrough,
     UniformNoise,
 )
 from discrete_ae.schedules import (
@@ -34,55 +35,35 @@ from discrete_ae.schedules import (
 
 NAN, INF = math.nan, math.inf
 HARDENING = Schedule("switch", 0, 1, end=0.5)
-# Every number of every rounding that may follow a schedule: a rounding, the number, and the rounding at a fixed value.
-SCHEDULED: dict[str, tuple[Callable[[], Rounding], str, Callable[[float], Rounding]]] = {
-    "sigmoid": (lambda: Sigmoid(Schedule("linear", 1, 12)), "sharpness", Sigmoid),
-    "normalized": (
-        lambda: Sigmoid(Schedule("exponential", 1e-8, 50), normalized=True),
-        "sharpness",
-        lambda k: Sigmoid(k, normalized=True),
-    ),
-    "sigmoid-trunc": (
-        lambda: Sigmoid(Schedule("cosine", 1, 9), op="trunc"),
-        "sharpness",
-        lambda k: Sigmoid(k, op="trunc"),
-    ),
-    "softmax": (lambda: Softmax(Schedule("cosine", 0.5, 8)), "beta", Softmax),
-    "softmax-4": (lambda: Softmax(Schedule("linear", 0.5, 8), 4), "beta", lambda beta: Softmax(beta, 4)),
-    "linear": (lambda: Linear(Schedule("exponential", 2, 20)), "sharpness", Linear),
-    "difference": (
-        lambda: FiniteDifference(Schedule("linear", 0.5, 0.05), hard=False),
-        "epsilon",
-        lambda epsilon: FiniteDifference(epsilon, hard=False),
-    ),
-    "custom": (
-        lambda: CustomGradient(Sigmoid(Schedule("linear", 1, 12)), hard=False),
-        "surrogate.sharpness",
-        lambda k: CustomGradient(Sigmoid(k), hard=False),
-    ),
-    **{
-        f"fourier-{weights}": (
-            lambda weights=weights: Fourier(Schedule("linear", 1, 20), weights),
-            "terms",
-            lambda terms, weights=weights: Fourier(terms, weights),
-        )
-        for weights in ("dirichlet", "fejer", "lanczos")
-    },
-}
-HARDENED: dict[str, Callable[[], Rounding]] = {
-    "straight-through": lambda: StraightThrough(hard=HARDENING),
-    "custom": lambda: CustomGradient(Linear(), hard=HARDENING),
-    "sigmoid": lambda: Sigmoid(hard=HARDENING),
-    "softmax": lambda: Softmax(hard=HARDENING),
-    "linear": lambda: Linear(hard=HARDENING),
-    "difference": lambda: FiniteDifference(hard=HARDENING),
-    "fourier": lambda: Fourier(3, "fejer", hard=HARDENING),
-}
-NOISY: dict[str, Callable[[], Rounding]] = {
-    "uniform": lambda: UniformNoise(Schedule("linear", 0, 1)),
-    "stochastic": lambda: Stochastic(Schedule("linear", 1, 0)),
-    "uniform-hardening": lambda: UniformNoise(Schedule("linear", 0, 1), hard=HARDENING),
-}
+
+
+class Example(NamedTuple):
+    """A rounding of which one number follows a schedule."""
+
+    number: str
+    build: Callable[[Any], Rounding]
+    """Of the number, or of a schedule for it."""
+    schedule: Schedule
+
+
+def examples() -> Iterator[tuple[str, Example]]:
+    """Every number of every example that may follow a schedule, by what the signature says."""
+    for cls, arguments in EXAMPLES:
+        for number, parameter in inspect.signature(cls).parameters.items():
+            if "Schedule" in str(parameter.annotation) and number in arguments:
+                last = arguments[number]
+                first = last // 2 or last / 2  # a whole number where it is one
+                build = lambda value, cls=cls, changed=arguments, number=number: cls(**changed | {number: value})  # noqa: E731
+                others = [str(value) for name, value in arguments.items() if name != number]
+                yield "-".join([cls.__name__, number, *others]), Example(number, build, Schedule("linear", first, last))
+    exponential, cosine = Schedule("exponential", 1e-8, 50), Schedule("cosine", 1, 9)
+    yield "from almost 0", Example("sharpness", lambda k: Sigmoid(k, normalized=True), exponential)
+    yield "trunc", Example("sharpness", lambda k: Sigmoid(k, op="trunc"), cosine)
+    yield "surrogate", Example("surrogate.sharpness", lambda k: CustomGradient(Sigmoid(k), hard=False), cosine)
+
+
+SCHEDULED = dict(examples())
+FAMILY = {cls.__name__: cls for cls, _ in EXAMPLES}
 every_scheduled = pytest.mark.parametrize("name", SCHEDULED)
 
 
@@ -90,6 +71,11 @@ def value_and_gradient(rounding: Callable[[Tensor], Tensor], x: Tensor) -> tuple
     x = x.detach().clone().requires_grad_()
     y = rounding(x)
     return y.detach(), torch.autograd.grad(y.sum(), x)[0]
+
+
+def gumbel(**arguments) -> GumbelSoftmaxQuantizer:
+    torch.default_generator.manual_seed(0)
+    return GumbelSoftmaxQuantizer(8, 2, 3, **arguments)
 
 
 # Shapes ---------------------------------------------------------------------------------------------------------------
@@ -103,11 +89,10 @@ FORMULAS = {
 }
 
 
-@pytest.mark.parametrize(("first", "last"), [(2.0, 12.0), (0.3, 0.1)])
 @pytest.mark.parametrize(("unit", "begin", "end"), [("steps", 40, 240), ("fraction", 0.1, 0.6), ("fraction", 0, 1)])
 @pytest.mark.parametrize("shape", FORMULAS)
-def test_every_shape_is_its_formula(shape, unit, begin, end, first, last):
-    last = first if shape == "constant" else last
+def test_every_shape_is_its_formula(shape, unit, begin, end):
+    first, last = 0.3, 0.3 if shape == "constant" else 0.1
     schedule = Schedule(shape, first, last, begin, end, unit)
     total = 400
     for step in range(0, total + 1, 10):
@@ -139,14 +124,6 @@ def test_steps_need_no_end_and_fractions_do():
     for total in (0, -1):
         with pytest.raises(ValueError, match=r"needs an end; set trainer.max_steps, or unit=steps"):
             Schedule("linear", 0, 1).at(5, total)
-
-
-def test_a_schedule_remembers_nothing():
-    schedule = Schedule("cosine", 1, 2)
-    steps = list(range(101))
-    forwards = [schedule.at(step, 100) for step in steps]
-    random.Random(0).shuffle(steps)
-    assert all(schedule.at(step, 100) == forwards[step] for step in steps)
 
 
 @pytest.mark.parametrize(
@@ -194,11 +171,11 @@ def test_numbers_follow_and_are_named_by_their_place():
     assert (module[2][0].rate, module[3].rate, module[3].flag) == (0.5, 2.0, True)
 
 
-@pytest.mark.parametrize("value", [0.5, 3.5, 1e12, float("nan"), float("inf"), "2", None, [2.0]])
-def test_stored_values_that_the_schedule_does_not_go_through_are_refused(value):
+def test_stored_values_that_the_schedule_does_not_go_through_are_refused():
     module = some_parts()  # whose 0.rate goes from 1 to 3
-    with pytest.raises(ValueError, match=r"0\.rate: expected a number from 1 to 3, got"):
-        write_scheduled_numbers(module, {"0.rate": value})
+    for value in (0.5, 3.5, 1e12, NAN, INF, "2", None, [2.0]):
+        with pytest.raises(ValueError, match=r"0\.rate: expected a number from 1 to 3, got"):
+            write_scheduled_numbers(module, {"0.rate": value})
     assert scheduled_numbers(module)["0.rate"] == 1
 
 
@@ -212,20 +189,15 @@ def test_stored_values_come_back():
     assert scheduled_numbers(other) == values
 
 
-def test_the_numbers_are_buffers_outside_the_state_dict_and_written_in_place():
+def test_the_numbers_are_buffers_outside_the_state_dict_written_in_place_and_copied():
     module = some_parts()
+    clone = copy.deepcopy(module)
     assert module.state_dict() == {}
     before = module[0].rate
     assert [name for name, _ in module.named_buffers()] == ["0.rate", "2.0.flag"]
     follow_schedules(module, 100, 100)
     assert module[0].rate is before
     assert before.shape == ()
-
-
-def test_copies_stand_alone():
-    module = some_parts()
-    clone = copy.deepcopy(module)
-    follow_schedules(module, 100, 100)
     assert scheduled_numbers(clone)["0.rate"] == 1
     assert follow_schedules(clone, 50, 100)["0.rate"] == 2
     assert scheduled_numbers(module)["0.rate"] == 3
@@ -242,25 +214,24 @@ def test_both_ends_of_a_schedule_are_checked():
 
 
 @pytest.mark.parametrize(
-    ("build", "named"),
+    ("cls", "name", "values"),
     [
-        (lambda: Sigmoid(Schedule("linear", 4, 0)), "sharpness"),
-        (lambda: Linear(Schedule("linear", 1, 4)), "sharpness"),
-        (lambda: FiniteDifference(Schedule("linear", 0.5, 0.6)), "epsilon"),
-        (lambda: Softmax(Schedule("linear", -1, 1)), "beta"),
-        (lambda: Fourier(Schedule("linear", 1, 2.5)), "terms"),
-        (lambda: Fourier(Schedule("linear", 0, 5)), "terms"),
-        *[(lambda share=share: UniformNoise(share), "share") for share in (-0.1, 1.1, NAN, "some")],
-        *[(lambda share=share: Stochastic(share), "share") for share in (-0.1, 1.1, NAN, "some")],
-        (lambda: Stochastic(Schedule("linear", 0, 1.5)), "share"),
-        *[(lambda hard=hard: Sigmoid(hard=hard), "hard") for hard in ("yes", None, 1)],
-        (lambda: GumbelSoftmaxQuantizer(4, 1, 1, temperature=Schedule("linear", 1, 0)), "temperature"),
-        (lambda: GumbelSoftmaxQuantizer(4, 1, 1, hard="yes"), "hard"),
+        (Sigmoid, "sharpness", [Schedule("linear", 4, 0)]),
+        (Linear, "sharpness", [Schedule("linear", 1, 4)]),
+        (FiniteDifference, "epsilon", [Schedule("linear", 0.5, 0.6)]),
+        (Softmax, "beta", [Schedule("linear", -1, 1)]),
+        (Fourier, "terms", [Schedule("linear", 1, 2.5), Schedule("linear", 0, 5)]),
+        (UniformNoise, "share", [-0.1, 1.1, NAN, "some"]),
+        (Stochastic, "share", [-0.1, 1.1, NAN, "some", Schedule("linear", 0, 1.5)]),
+        (Sigmoid, "hard", ["yes", None, 1]),
+        (gumbel, "temperature", [Schedule("linear", 1, 0)]),
+        (gumbel, "hard", ["yes"]),
     ],
 )
-def test_roundings_and_quantizers_check_their_schedules_by_name(build, named):
-    with pytest.raises(ValueError, match=f"^{named}: expected"):
-        build()
+def test_roundings_and_quantizers_check_their_schedules_by_name(cls, name, values):
+    for value in values:
+        with pytest.raises(ValueError, match=f"^{name}: expected"):
+            cls(**{name: value})
 
 
 # Roundings ------------------------------------------------------------------------------------------------------------
@@ -268,42 +239,39 @@ def test_roundings_and_quantizers_check_their_schedules_by_name(build, named):
 
 @every_scheduled
 def test_a_scheduled_rounding_is_the_one_of_the_present_value(name):
-    build, number, at = SCHEDULED[name]
-    scheduled = build()
-    (schedule,) = [s for part in scheduled.modules() if isinstance(part, Scheduled) for s in part.schedules.values()]
+    number, build, schedule = SCHEDULED[name]
+    scheduled = build(schedule)
     x = torch.linspace(-2.97, 3.03, 401)
     for step in (0, 3, 5, 10, 4):  # backwards too: a resumed run
         assert list(follow_schedules(scheduled, step, 10)) == [number]
         value = schedule.at(step, 10)
-        fixed = at(round(value) if number == "terms" else value)
-        for ours, expected in zip(value_and_gradient(scheduled, x), value_and_gradient(fixed, x), strict=True):
+        fixed = build(round(value) if number == "terms" else value)
+        torch.default_generator.manual_seed(step)
+        ours = value_and_gradient(scheduled, x)
+        torch.default_generator.manual_seed(step)
+        for found, expected in zip(ours, value_and_gradient(fixed, x), strict=True):
             if number == "terms":
-                assert torch.equal(ours, expected)  # the same table, refilled
+                assert torch.equal(found, expected)  # the same table, refilled
             else:
                 # The number is rounded to float32, a relative change of 6e-8 in k f and so in the slope's exponent.
-                torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
+                torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    for dtype in (torch.float64, torch.bfloat16, torch.float16):
+        assert {tensor.dtype for tensor in value_and_gradient(scheduled, x.to(dtype))} == {dtype}
     assert torch.equal(scheduled.eval()(x), scheduled.exact(x))
     assert scheduled.state_dict() == {}
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
-@every_scheduled
-def test_a_scheduled_number_does_not_change_the_dtype(name, dtype):
-    x = torch.linspace(-1.4, 1.3, 28).to(dtype)
-    value, gradient = value_and_gradient(SCHEDULED[name][0](), x)
-    assert (value.dtype, gradient.dtype) == (dtype, dtype)
-
-
-@pytest.mark.parametrize("name", HARDENED)
-def test_soft_before_the_switch_and_exact_after(name):
-    rounding = HARDENED[name]()
+@pytest.mark.parametrize("cls", FAMILY.values(), ids=FAMILY)
+def test_soft_before_the_switch_and_hard_after(cls):
+    rounding = cls(hard=HARDENING)
     x = torch.linspace(-2.3, 2.4, 48)
-    follow_schedules(rounding, 49, 100)
-    assert torch.equal(rounding(x), rounding.value(x))
-    follow_schedules(rounding, 50, 100)
-    value, gradient = value_and_gradient(rounding, x)
-    assert torch.equal(value, x.round())
-    assert torch.equal(gradient, rounding.slope(x))
+    for step, fixed in ((49, cls(hard=False)), (50, cls(hard=True))):
+        follow_schedules(rounding, step, 100)
+        torch.default_generator.manual_seed(0)
+        ours = value_and_gradient(rounding, x)
+        torch.default_generator.manual_seed(0)
+        for found, expected in zip(ours, value_and_gradient(fixed, x), strict=True):
+            assert torch.equal(found, expected)
 
 
 def test_noise_of_a_share():
@@ -335,23 +303,7 @@ def test_stochastic_rounding_of_a_share():
             assert mean == pytest.approx(above, abs=4.5 * math.sqrt(above * (1 - above) / count) + 1e-9)
 
 
-@pytest.mark.parametrize("cls", [UniformNoise, Stochastic])
-@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
-def test_a_share_that_is_fixed_draws_the_same(cls, share):
-    x = torch.linspace(-2, 2, 1001)
-    drawn = []
-    for rounding in (cls(share), cls(Schedule("constant", share))):
-        torch.default_generator.manual_seed(0)
-        drawn.append(rounding(x))
-    assert torch.equal(*drawn)
-
-
 # Quantizers -----------------------------------------------------------------------------------------------------------
-
-
-def gumbel(**arguments) -> GumbelSoftmaxQuantizer:
-    torch.default_generator.manual_seed(0)
-    return GumbelSoftmaxQuantizer(8, 2, 3, **arguments)
 
 
 def seeded(module: nn.Module, x: Tensor) -> Tensor:
@@ -399,7 +351,7 @@ class Counting:
 
 
 class Latents(nn.Module):
-    """What a decoder reads of a quantizer."""
+    """The latents of a quantizer, for the decoder."""
 
     def __init__(self, rounding: Rounding) -> None:
         super().__init__()
@@ -409,12 +361,12 @@ class Latents(nn.Module):
         return self.quantizer(x).latents
 
 
-IN_QUANTIZERS = {name: build for name, (build, _, _) in SCHEDULED.items() if "trunc" not in name} | NOISY
 COMPILED = {
-    **{f"number-{name}": build for name, (build, _, _) in SCHEDULED.items()},
-    **{f"hard-{name}": build for name, build in HARDENED.items()},
-    **{f"noise-{name}": build for name, build in NOISY.items()},
-    **{f"quantizer-{name}": lambda build=build: Latents(build()) for name, build in IN_QUANTIZERS.items()},
+    **{name: lambda given=given: given.build(given.schedule) for name, given in SCHEDULED.items()},
+    **{f"hard-{name}": lambda cls=cls: cls(hard=HARDENING) for name, cls in FAMILY.items()},
+    "quantizer-sigmoid": lambda: Latents(Sigmoid(Schedule("linear", 1, 12), hard=HARDENING)),
+    "quantizer-fourier": lambda: Latents(Fourier(Schedule("linear", 1, 20))),
+    "quantizer-noise": lambda: Latents(UniformNoise(Schedule("linear", 0, 1))),
 }
 
 
