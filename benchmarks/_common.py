@@ -15,6 +15,14 @@ REPOSITORY = Path(__file__).parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results"
 
 
+def example_name(cls: type, arguments: Mapping[str, Any]) -> str:
+    """Return the name of an entry of discrete_ae.rounding.EXAMPLES, such as "Sigmoid 4, normalized"."""
+    numbers = [f"{value:g}" for value in arguments.values() if type(value) in (int, float)]
+    given = [name if value is True else value for name, value in arguments.items()]
+    kinds = [word for word in given if isinstance(word, str)]
+    return ", ".join([" ".join([cls.__name__, *numbers]), *kinds])
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Lines of a Markdown table, an empty one last."""
     lines = ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from _common import RESULTS, publish, table
+from _common import RESULTS, example_name, publish, table
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -34,17 +34,7 @@ from discrete_ae.losses import LogSNR, MultiScaleMel, WaveformL1, WeightedLoss
 from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.quantizers import ScalarQuantizer
 from discrete_ae.quantizers.scalar import BOUNDS
-from discrete_ae.rounding import (
-    CustomGradient,
-    FiniteDifference,
-    Fourier,
-    Rounding,
-    Sigmoid,
-    Softmax,
-    Stochastic,
-    StraightThrough,
-    UniformNoise,
-)
+from discrete_ae.rounding import EXAMPLES, FiniteDifference, Rounding, StraightThrough
 
 Loss = Callable[[Tensor], Tensor]
 """Losses (B,) of rounded values (B, D, T)."""
@@ -68,25 +58,19 @@ class Candidate(NamedTuple):
 
 
 def candidates() -> list[Candidate]:
-    """The family, one or a few settings of each member."""
-    return [
-        Candidate("straight-through", StraightThrough()),
-        Candidate("sigmoid 4, hard", CustomGradient(Sigmoid(4.0, normalized=True))),
-        Candidate("sigmoid 4, soft", Sigmoid(4.0, normalized=True)),
-        Candidate("sigmoid 12, soft", Sigmoid(12.0, normalized=True)),
-        Candidate("finite diff. 0.25", FiniteDifference(0.25)),
-        Candidate("finite diff. 0.001", FiniteDifference(0.001)),
-        Candidate("softmax 2, soft", Softmax(2.0, neighbours=4)),
-        Candidate("fejér 3, hard", Fourier(3, "fejer", hard=True)),
-        Candidate("fejér 3, soft", Fourier(3, "fejer")),
-        Candidate("dirichlet 5, hard", Fourier(5, "dirichlet", hard=True)),
-        Candidate("dirichlet 5, soft", Fourier(5, "dirichlet")),
-        Candidate("lanczos 5, hard", Fourier(5, "lanczos", hard=True)),
-        Candidate("uniform noise", UniformNoise()),
-        Candidate(f"uniform noise, × {_NOISE_DRAWS}", UniformNoise(), _NOISE_DRAWS),
-        Candidate("stochastic", Stochastic()),
-        Candidate(f"stochastic, × {_NOISE_DRAWS}", Stochastic(), _NOISE_DRAWS),
-    ]
+    """Return every example of a rounding, hard and soft unless its slope is 1, and one with hardly any gradient."""
+    found = []
+    x = torch.linspace(-1.3, 1.4, 55)
+    for cls, arguments in (*EXAMPLES, (FiniteDifference, {"epsilon": 0.001})):
+        name, default = example_name(cls, arguments), cls(**arguments)
+        if (default.slope(x) == 1).all():
+            found.append(Candidate(name, default))
+            if not torch.equal(default(x), default(x)):
+                found.append(Candidate(f"{name}, × {_NOISE_DRAWS}", default, _NOISE_DRAWS))
+        else:
+            forwards = {"hard": True, "soft": False}
+            found += [Candidate(f"{name}, {word}", cls(**arguments, hard=hard)) for word, hard in forwards.items()]
+    return found
 
 
 class Agreement(NamedTuple):

@@ -16,23 +16,12 @@ from collections.abc import Callable
 
 import torch
 import vector_quantize_pytorch
-from _common import publish, table
+from _common import example_name, publish, table
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from discrete_ae.quantizers import ScalarQuantizer
-from discrete_ae.rounding import (
-    CustomGradient,
-    FiniteDifference,
-    Fourier,
-    Linear,
-    Rounding,
-    Sigmoid,
-    Softmax,
-    Stochastic,
-    StraightThrough,
-    UniformNoise,
-)
+from discrete_ae.rounding import EXAMPLES, Fourier, Rounding
 
 SHAPES = ((16, 64, 1000), (16, 64, 4000))
 RUNS = 41
@@ -51,32 +40,15 @@ def naive_fourier(terms: int) -> Step:
     return forward
 
 
-HARD: dict[str, Rounding] = {
-    "straight-through": StraightThrough(),
-    "sigmoid": Sigmoid(8.0, hard=True),
-    "sigmoid, normalized": Sigmoid(8.0, normalized=True, hard=True),
-    "custom gradient (normalized sigmoid)": CustomGradient(Sigmoid(8.0, normalized=True)),
-    "linear": Linear(hard=True),
-    "finite difference": FiniteDifference(),
-    "softmax, 2 neighbours": Softmax(hard=True),
-    "softmax, 4 neighbours": Softmax(neighbours=4, hard=True),
-    **{
-        f"Fourier {weights}, N = {terms}": Fourier(terms, weights, hard=True)
-        for weights in ("dirichlet", "fejer", "lanczos")
-        for terms in (5, 20, 100)
-    },
-}
-SOFT: dict[str, Rounding] = {
-    f"Fourier {weights}, N = {terms}": Fourier(terms, weights)
-    for weights in ("dirichlet", "fejer", "lanczos")
-    for terms in (5, 20, 100)
-}
-OTHERS: dict[str, Rounding] = {
-    "sigmoid, soft": Sigmoid(8.0),
-    "linear, soft": Linear(),
-    "uniform noise": UniformNoise(),
-    "stochastic": Stochastic(),
-}
+def family(hard: bool) -> dict[str, Rounding]:
+    """Return every example by its name, and Fourier series of more terms."""
+    long = [(Fourier, {"terms": n, "weights": w}) for w in ("dirichlet", "fejer", "lanczos") for n in (20, 100)]
+    return {example_name(cls, arguments): cls(**arguments, hard=hard) for cls, arguments in (*EXAMPLES, *long)}
+
+
+HARD = family(hard=True)
+SOFT = {name: rounding for name, rounding in family(hard=False).items() if isinstance(rounding, Fourier)}
+OTHERS = {name: rounding for name, rounding in family(hard=False).items() if name not in SOFT}
 
 
 class Bench:
@@ -183,7 +155,7 @@ def quantizers(device: torch.device) -> list[list[str]]:
     peer = vector_quantize_pytorch.FSQ(LEVELS, num_codebooks=CODEBOOKS, channel_first=True, preserve_symmetry=True)
     peer = peer.to(device)
     found: dict[str, Step] = {"vector_quantize_pytorch.FSQ": lambda x: peer(x)[0]}
-    family = {**HARD, **{f"{name}, soft": value for name, value in SOFT.items()}, **OTHERS}
+    family = {**HARD, **{f"{name}, soft": value for name, value in (SOFT | OTHERS).items()}}
     for name, function in family.items():
         quantizer = ScalarQuantizer(LEVELS, CODEBOOKS, function).to(device).train()
         found[name] = lambda x, quantizer=quantizer: quantizer(x).latents

@@ -16,20 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from discrete_ae.rounding import (
-    CustomGradient,
-    FiniteDifference,
-    Fourier,
-    Linear,
-    Op,
-    Rounding,
-    Sigmoid,
-    Softmax,
-    Stochastic,
-    StraightThrough,
-    UniformNoise,
-    soft_round,
-)
+from discrete_ae.rounding import EXAMPLES, Op, Rounding
 
 RANGE = 1.6
 STEP = 1 / 512  # a power of two, so that the integers and the boundaries are among the points
@@ -47,38 +34,20 @@ class Panel(NamedTuple):
     """By what tells them apart; of one class, and with the forward of its defaults."""
 
 
-def _cubic(x: Tensor) -> Tensor:
-    distance = x - x.floor() - 0.5
-    return x.floor() + 0.5 + 1.5 * distance - 2 * distance**3
-
-
-def _blend(x: Tensor) -> Tensor:
-    return 0.5 * soft_round(x, 12.0) + 0.5 * x
-
-
 def family(op: Op) -> list[Panel]:
-    """Every method of discrete_ae.rounding for one operation, in the order of the figure."""
-    return [
-        Panel("Straight-through", {"flat kernel": StraightThrough(op=op)}),
-        Panel("Additive uniform noise", {"flat kernel": UniformNoise(op=op)}),
-        Panel("Stochastic rounding", {"flat kernel": Stochastic(op=op)}),
-        Panel(
-            "Custom gradient",
-            {"a cubic": CustomGradient(_cubic, op=op), "½ soft round + ½ $x$": CustomGradient(_blend, op=op)},
-        ),
-        Panel("Sigmoid", {f"$k$ = {k}": Sigmoid(k, op=op) for k in (4, 12)}),
-        Panel("Sigmoid, normalized", {f"$k$ = {k}": Sigmoid(k, normalized=True, op=op) for k in (4, 12)}),
-        Panel("Softmax, β = 2", {f"{n} neighbours": Softmax(2, neighbours=n, op=op) for n in (2, 4)}),
-        Panel("Linear (clipped ramp)", {f"$k$ = {k}": Linear(k, op=op) for k in (4, 8)}),
-        Panel("Finite difference", {f"ε = {e}": FiniteDifference(e, op=op) for e in (0.25, 0.1)}),
-        Panel("Fourier, Dirichlet", {f"$N$ = {n}": Fourier(n, "dirichlet", op=op) for n in (2, 5)}),
-        Panel("Fourier, Fejér", {f"$N$ = {n}": Fourier(n, "fejer", op=op) for n in (2, 5)}),
-        Panel("Fourier, Lanczos", {f"$N$ = {n}": Fourier(n, "lanczos", op=op) for n in (2, 5)}),
-    ]
+    """Return a panel for every method of EXAMPLES, and for each of its kinds such as the weights of Fourier."""
+    panels: dict[str, dict[str, Rounding]] = {}
+    for cls, arguments in EXAMPLES:
+        given = [name if value is True else value for name, value in arguments.items()]
+        kinds = [word for word in given if isinstance(word, str)]
+        numbers = [f"{name} = {value:g}" for name, value in arguments.items() if type(value) in (int, float)]
+        curves = panels.setdefault(", ".join([cls.__name__, *kinds]), {})
+        curves[", ".join(numbers) or "default"] = cls(**arguments, op=op)
+    return [Panel(title, curves) for title, curves in panels.items()]
 
 
 def forward_of(rounding: Rounding, x: Tensor) -> str:
-    """What the training forward emits, found by calling it: "hard", "soft", "noisy" or "random integers"."""
+    """Return what the training forward emits, found by calling it: "hard", "soft", "noisy" or "random integers"."""
     emitted = rounding.train()(x)
     if torch.equal(emitted, rounding.exact(x)):
         return "hard"
@@ -88,7 +57,7 @@ def forward_of(rounding: Rounding, x: Tensor) -> str:
 
 
 def draw_family(op: Op) -> Figure:
-    """A panel per method: s(x) over the exact staircase, below it the slope s'(x) on the scale of its row."""
+    """Draw a panel per method: s(x) over the exact staircase, below it the slope s'(x) on the scale of its row."""
     panels = family(op)
     rows = math.ceil(len(panels) / COLUMNS)
     points = round(RANGE / STEP)
@@ -142,7 +111,7 @@ def _draw_panel(panel: Panel, x: Tensor, curve: Axes, slope: Axes) -> None:
 
 
 def _plot(axes: Axes, x: Tensor, y: Tensor, color: str, width: float, label: str, *, broken: bool = True) -> None:
-    """A line, broken where y jumps: steeper there than any slope of the family."""
+    """Plot a line, broken where y jumps: steeper there than any slope of the family."""
     x_line, y_line = x.numpy(), y.numpy()
     if broken:
         jumps = np.flatnonzero(np.abs(np.diff(y_line)) > 0.05) + 1
