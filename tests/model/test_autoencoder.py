@@ -20,7 +20,7 @@ from discrete_ae.model import (
 from discrete_ae.model.layers import Downsample, Upsample
 from discrete_ae.model.spectral import ConvNeXtBlock
 from discrete_ae.quantizers import GumbelSoftmaxQuantizer, IdentityQuantizer, Quantizer, ScalarQuantizer
-from discrete_ae.rounding import Sigmoid, StraightThrough
+from discrete_ae.rounding import StraightThrough
 
 
 def conv(channels: int, strides: tuple[int, ...] = (2, 3)) -> tuple[Encoder, Decoder]:
@@ -89,40 +89,31 @@ def test_any_length_comes_back_and_has_the_ceiling_of_frames(family, channels):
         frames = math.ceil(n / hop)
         assert out.reconstruction.shape == (2, channels, n)
         assert out.codes.shape == (2, 2, frames)
-        assert out.codes.dtype == torch.int64
         assert out.latents.shape == (2, model.quantizer.dim, frames)
         codes = model.encode(audio)
         assert torch.equal(codes, out.codes)
-        assert torch.equal(model.decode(codes, n), out.reconstruction)
+        assert torch.equal(model.decode(codes, n), out.reconstruction)  # the same network on the same batch
         whole = model.decode(codes)
         assert whole.shape == (2, channels, frames * hop)
         assert torch.equal(whole[..., :n], model.decode(codes, n))
 
 
-@pytest.mark.parametrize("quantizer", [GumbelSoftmaxQuantizer(5, 3, 2), ScalarQuantizer([5], 2, Sigmoid(3.0))])
-def test_encode_and_decode_agree_with_forward(quantizer):
-    model = build("conv", quantizer=quantizer).eval()
+@pytest.mark.parametrize("family", ["conv", "spectral"])
+def test_encode_is_the_same_in_training_and_leaves_mode_and_generator(family):
+    model = build(family, quantizer=GumbelSoftmaxQuantizer(5, 3, 2)).eval()
     audio = noise(3, 1, 131)
-    out = model(audio)
-    codes = model.encode(audio)
+    out, codes = model(audio), model.encode(audio)
     assert codes.unique().numel() > 2
     assert torch.equal(codes, out.codes)
-    assert torch.equal(model.decode(codes, 131), out.reconstruction)  # the same network on the same batch
+    assert torch.equal(model.decode(codes, 131), out.reconstruction)
     assert not model.decode(codes).requires_grad
-    # Codes are what a language model is trained on: an embedding keeps them for its backward pass.
-    torch.nn.Embedding(5, 2)(codes).sum().backward()
-
-
-@pytest.mark.parametrize("family", ["conv", "spectral"])
-def test_encode_is_the_same_in_training_and_leaves_the_mode(family):
-    model = build(family, quantizer=GumbelSoftmaxQuantizer(5, 3, 2))
-    audio = noise(2, 1, 50)
-    expected = model.eval().encode(audio)
     model.train()
     state = torch.get_rng_state()
-    assert torch.equal(model.encode(audio), expected)
+    assert torch.equal(model.encode(audio), codes)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(module.training for module in model.modules())
+    # Codes are what a language model is trained on: an embedding keeps them for its backward pass.
+    torch.nn.Embedding(5, 2)(codes).sum().backward()
 
 
 def test_latents_that_are_no_numbers_have_no_code():
@@ -147,11 +138,10 @@ def test_rates():
 # Learning and independence --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("channels", [1, 2])
 @every_family
-def test_every_parameter_learns(family, channels):
-    model = build(family, channels)
-    audio = noise(2, channels, 200)
+def test_every_parameter_learns(family):
+    model = build(family, channels=2)
+    audio = noise(2, 2, 200)
     (model(audio).reconstruction - audio).square().mean().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
@@ -218,7 +208,7 @@ WRONG: dict[str, list] = {
     "dim": [0, "many"],
     "strides": [[], [0], [2, -1], [2.5], [math.nan], ["two"]],
     "width": [-4],
-    "kernel_size": [0],
+    "kernel_size": [0, 4, -1],
     "compress": [0, 9],
     "dilations": [[0]],
     "frame_dilations": [[1, -2]],
@@ -234,34 +224,27 @@ def test_wrong_numbers_are_refused_by_name(cls):
     right = {"channels": 1, "dim": 8} | ({"width": 4, "strides": [2]} if is_conv else {"hop_length": 4, "depth": 1})
     takes = inspect.signature(cls).parameters
     for name, values in WRONG.items():
-        for value in [*values, *([4, -1] if name == "kernel_size" and not is_conv else [])]:
-            if name in takes:
-                named = (
-                    f"{name.removeprefix('frame_')}|strides" if name == "hop_length" else name.removeprefix("frame_")
-                )
-                with pytest.raises(ValueError, match=f"^({named}): expected .*got"):
-                    cls(**(right | {name: value}))
+        named = "strides" if name == "hop_length" else name.removeprefix("frame_")
+        for value in values if name in takes else ():
+            with pytest.raises(ValueError, match=f"^{named}: expected .*got"):
+                cls(**(right | {name: value}))
 
 
-@every_family
-def test_wrong_audio_is_refused(family):
-    model = build(family, channels=2)
+def test_wrong_audio_is_refused():
+    model = build("conv", channels=2)
     for shape in ((2, 50), (50,), (1, 1, 50), (1, 3, 50), (1, 2, 0), (1, 2, 50, 1)):
         for use in (model, model.encode):
             with pytest.raises(ValueError, match=r"audio: expected shape \(batch, 2, samples\).*got \("):
                 use(torch.zeros(shape))
 
 
-@every_family
-def test_wrong_numbers_of_samples_are_refused(family):
-    model = build(family)
+def test_wrong_codes_and_numbers_of_samples_are_refused():
+    model = build("conv")
     codes = torch.zeros(1, 2, 4, dtype=torch.int64)
     available = 4 * model.hop_length
     for n in (0, -1, available + 1):
         with pytest.raises(ValueError, match=rf"num_samples: expected 1 to {available} for 4 frames .*got {n}"):
             model.decode(codes, n)
-    for n in (1, available):
-        assert model.decode(codes, n).shape[-1] == n
     with pytest.raises(ValueError, match="codes: expected"):
         model.decode(codes + 12)
     with pytest.raises(ValueError, match="codes: expected shape"):
@@ -269,14 +252,6 @@ def test_wrong_numbers_of_samples_are_refused(family):
 
 
 # Layers ---------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("stride", [1, 2, 3, 8])
-def test_strided_layers_divide_and_multiply_exactly(stride):
-    x = noise(1, 2, 5 * stride)
-    down = Downsample(2, 3, stride)(x)
-    assert down.shape == (1, 3, 5)
-    assert Upsample(3, 2, stride)(down).shape == (1, 2, 5 * stride)
 
 
 def test_decoder_undoes_the_strides_from_the_last_to_the_first():

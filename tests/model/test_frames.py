@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from discrete_ae.model.frames import (
     FRONTS,
@@ -27,15 +27,7 @@ from discrete_ae.model.frames import (
 )
 from discrete_ae.model.spectral import SpectralDecoder, SpectralEncoder
 
-every_hop = pytest.mark.parametrize("hop", [1, 2, 5, 8, 64])
-
-
-def one_after_the_other(frames: np.ndarray, hop: int) -> np.ndarray:
-    """(T, 2 H) to ((T + 1) H,), one frame after the other."""
-    out = np.zeros((len(frames) + 1) * hop)
-    for t, frame in enumerate(frames):
-        out[t * hop : (t + 2) * hop] += frame
-    return out
+every_hop = pytest.mark.parametrize("hop", [1, 5, 64])
 
 
 @every_hop
@@ -59,29 +51,12 @@ def test_cosine_basis_is_orthonormal_within_and_between_frames(hop):
     torch.testing.assert_close(neighbours, torch.zeros(hop, hop, dtype=torch.float64), rtol=0, atol=1e-6)
 
 
-@every_hop
-def test_forward_and_inverse_reconstruct_the_interior(hop):
-    basis = lapped_basis(hop)[0].double().numpy()
-    signal = np.random.default_rng(0).standard_normal(12 * hop)
-    frames = np.stack([signal[t * hop : (t + 2) * hop] for t in range(11)])
-    rebuilt = one_after_the_other((frames @ basis) @ basis.T, hop)
-    # All but the first and the last hop lie in two frames, whose aliasing cancels; the basis is rounded to float32.
-    np.testing.assert_allclose(rebuilt[hop:-hop], signal[hop:-hop], rtol=0, atol=1e-5)
-    # The test would see a missing cancellation: one frame alone is far off.
-    assert np.abs((frames @ basis) @ basis.T - frames).max() > 0.1
-
-
-class _Nothing(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x
-
-
 def bare(hop: int, channels: int) -> tuple[SpectralEncoder, SpectralDecoder]:
     """The two halves with the learned part replaced: hidden frames are the cosine coefficients themselves."""
     dim = hop * channels
     encoder = SpectralEncoder(channels, hop, dim, depth=0, front="lapped")
     decoder = SpectralDecoder(channels, hop, dim, depth=0, head="lapped")
-    encoder.norm, decoder.norm = _Nothing(), _Nothing()
+    encoder.norm, decoder.norm = nn.Identity(), nn.Identity()
     with torch.no_grad():
         # Coefficients lie channel by channel: for each of them H cosines, then H sines.
         cosines = torch.eye(2 * dim).unflatten(0, (channels, 2, hop))[:, 0].flatten(0, 1)
@@ -93,7 +68,7 @@ def bare(hop: int, channels: int) -> tuple[SpectralEncoder, SpectralDecoder]:
 
 
 @pytest.mark.parametrize("channels", [1, 2])
-@pytest.mark.parametrize("hop", [2, 5, 8, 64])
+@pytest.mark.parametrize("hop", [5, 8])
 def test_encoder_and_decoder_frames_fit_one_another(hop, channels):
     encoder, decoder = bare(hop, channels)
     audio = torch.randn(2, channels, 9 * hop, generator=torch.Generator().manual_seed(0))
@@ -119,12 +94,9 @@ def test_the_leveled_front_has_coefficients_and_the_logarithms_of_magnitudes():
     cosine, sine = (windows.astype(np.float64) @ basis.double().numpy() for basis in lapped_basis(hop))
     expected = np.concatenate([10 * cosine, 10 * sine, np.log10(np.abs(cosine + 1j * sine)) + 2], axis=-1)
     np.testing.assert_allclose(LeveledFront(hop)(torch.from_numpy(windows)).numpy(), expected, rtol=1e-4, atol=1e-4)
-
-
-def test_silence_is_at_80_db_below_full_scale_to_the_leveled_front():
-    found = LeveledFront(16)(torch.zeros(1, 32))
-    assert found[0, :32].abs().max() == 0
-    torch.testing.assert_close(found[0, 32:], torch.full((16,), -2.0))  # log10 of 1e-4, and 2
+    silence = LeveledFront(hop)(torch.zeros(1, 2 * hop))[0]
+    assert not silence[: 2 * hop].any()
+    torch.testing.assert_close(silence[2 * hop :], torch.full((hop,), -2.0))  # 80 dB below 1: log10 of 1e-4, and 2
 
 
 def test_an_envelope_multiplies_its_coefficients():
@@ -155,7 +127,7 @@ def test_the_stft_is_numpys(hop):
     np.testing.assert_allclose(found, np.concatenate([expected.real, expected.imag], axis=-1), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("hop", [2, 5, 8, 64])
+@pytest.mark.parametrize("hop", [5, 8])
 def test_inverse_stft_of_the_stft_is_the_audio(hop):
     audio = torch.randn(2, 1, 12 * hop, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     before = 3 * hop // 2
@@ -165,12 +137,6 @@ def test_inverse_stft_of_the_stft_is_the_audio(hop):
     assert rebuilt.shape == audio.shape
     inside = slice(3 * hop, -3 * hop)  # what lies in four windows
     torch.testing.assert_close(rebuilt[..., inside], audio[..., inside], rtol=0, atol=1e-5)
-
-
-def test_patches_are_the_audio():
-    audio = torch.randn(2, 3, 20, generator=torch.Generator().manual_seed(0))
-    patch = Patch(5)
-    assert torch.equal(overlap_add(patch(patch(cut(audio, 5, 1, 0))), 5, 0), audio)
 
 
 def test_windows_are_cut_and_added_where_they_say():

@@ -22,7 +22,7 @@ from discrete_ae.model.base import MixesTime, Span, input_span
 from discrete_ae.model.layers import Conv, Downsample, ResidualUnit, Upsample
 from discrete_ae.quantizers import IdentityQuantizer
 
-CONV = {"channels": 2, "width": 4, "strides": (2, 3, 5), "dim": 6}
+CONV = {"channels": 2, "width": 4, "strides": (2, 3), "dim": 6}
 SPECTRAL = {"channels": 2, "hop_length": 6, "dim": 8, "depth": 2, "kernel_size": 3}
 PAIRS: dict[str, Callable[[bool], tuple[Encoder, Decoder]]] = {
     "conv": lambda causal: (ConvEncoder(**CONV, causal=causal), ConvDecoder(**CONV, causal=causal)),

@@ -1,11 +1,11 @@
-"""Snake against its formula and autograd, and what it keeps for the backward."""
+"""Snake and ELU against their formulas and autograd, and what they keep for the backward."""
 
 import pytest
 import torch
 from torch import Tensor
 
 from discrete_ae.model import activations
-from discrete_ae.model.activations import Snake
+from discrete_ae.model.activations import ELU, Snake
 
 
 def inputs(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
@@ -26,17 +26,23 @@ def plain(x: Tensor, alpha: Tensor) -> Tensor:
     return x + torch.sin(alpha[:, None] * x).square() / alpha[:, None]
 
 
+def value_and_gradients(function, x: Tensor, alpha: Tensor, above: Tensor) -> list[Tensor]:
+    y = function(x)
+    return [y.detach(), *torch.autograd.grad(y, (x, alpha), above)]
+
+
 @pytest.mark.parametrize("piece", [1, 100, 10**6])  # one row at a time, some, all
 def test_value_and_gradients_are_those_of_the_formula(monkeypatch, piece):
     monkeypatch.setattr(activations, "PIECE", piece)
     x, alpha, above = inputs()
     module, reference = of(alpha), alpha.clone().requires_grad_()
-    y, expected = module(x), plain(x, reference)
-    torch.testing.assert_close(y, expected, rtol=0, atol=1e-8)  # 1e-9 is added to alpha
-    found = torch.autograd.grad(y, (x, module.alpha), above)
-    wanted = torch.autograd.grad(expected, (x, reference), above)
-    for pair in zip(found, wanted, strict=True):
-        torch.testing.assert_close(*pair, rtol=1e-6, atol=1e-7)
+    found = value_and_gradients(module, x, module.alpha, above)
+    expected = value_and_gradients(lambda x: plain(x, reference), x, reference, above)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)  # 1e-9 is added to alpha
+    strided, apart = (torch.stack([t, t], dim=-1).detach()[..., 0] for t in (x, above))
+    assert not strided.is_contiguous()
+    again = value_and_gradients(module, strided.requires_grad_(), module.alpha, apart)
+    assert all(torch.equal(*pair) for pair in zip(again, found, strict=True))
 
 
 def test_alpha_of_zero_is_the_identity():
@@ -49,38 +55,25 @@ def test_alpha_of_zero_is_the_identity():
     assert torch.isfinite(of_alpha).all()
 
 
-def test_the_only_activation_kept_is_the_input():
+def test_one_activation_is_kept():
     x, alpha, _ = inputs(torch.float32)
-    module, kept = of(alpha.float()), []
+    snake, kept = of(alpha.float()), []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
-        module(x)
-    assert [tensor.data_ptr() for tensor in kept] == [x.data_ptr(), module.alpha.data_ptr()]
+        snake(x)
+        y = ELU()(x)
+    assert [tensor.data_ptr() for tensor in kept] == [x.data_ptr(), snake.alpha.data_ptr(), y.data_ptr()]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_computed_in_float32(dtype):
     x, alpha, above = inputs(dtype)
     module = of(alpha.float())
-    y = module(x)
+    found = value_and_gradients(module, x, module.alpha, above)
     single = x.detach().float().requires_grad_()
-    expected = module(single)
-    assert y.dtype == dtype
-    assert torch.equal(y, expected.to(dtype))
-    assert torch.equal(
-        torch.autograd.grad(y, x, above)[0], torch.autograd.grad(expected, single, above.float())[0].to(dtype)
-    )
-
-
-def test_what_is_not_contiguous_gives_the_same():
-    x, alpha, above = inputs()
-    module = of(alpha)
-    strided = torch.stack([x, x], dim=-1).detach()[..., 0].requires_grad_()
-    assert not strided.is_contiguous()
-    assert torch.equal(module(strided), module(x))
-    apart = torch.stack([above, above], dim=-1)[..., 0]
-    assert torch.equal(
-        torch.autograd.grad(module(strided), strided, apart)[0], torch.autograd.grad(module(x), x, above)[0]
-    )
+    expected = value_and_gradients(module, single, module.alpha, above.float())
+    assert found[0].dtype == dtype
+    for ours, theirs in zip(found[:2], expected[:2], strict=True):
+        assert torch.equal(ours, theirs.to(dtype))
 
 
 @pytest.mark.slow
@@ -92,8 +85,17 @@ def test_compiled_is_the_same_with_its_gradients(dtype):
     module = of(alpha.to(torch.promote_types(dtype, torch.float32)))
     compiled = torch.compile(module, fullgraph=True)
     tolerance = {torch.float32: 1e-5, torch.float64: 1e-12, torch.bfloat16: 2e-2}[dtype]
-    torch.testing.assert_close(compiled(x), module(x), rtol=tolerance, atol=tolerance)
-    found = torch.autograd.grad(compiled(x), (x, module.alpha), above)
-    wanted = torch.autograd.grad(module(x), (x, module.alpha), above)
-    for pair in zip(found, wanted, strict=True):
-        torch.testing.assert_close(*pair, rtol=tolerance, atol=10 * tolerance)
+    found, expected = (value_and_gradients(function, x, module.alpha, above) for function in (compiled, module))
+    torch.testing.assert_close(found[0], expected[0], rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=10 * tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_elu_is_pytorchs_with_its_gradient(dtype):
+    x = torch.linspace(-4, 4, 81, dtype=dtype, requires_grad=True)
+    above = torch.linspace(-1, 2, 81, dtype=dtype)
+    y, expected = ELU()(x), torch.nn.functional.elu(x)
+    assert torch.equal(y, expected)
+    found, wanted = (torch.autograd.grad(value, x, above)[0] for value in (y, expected))
+    # Theirs computes exp(x), ours y + 1.
+    torch.testing.assert_close(found, wanted, atol=5e-3 if dtype == torch.bfloat16 else 1e-6, rtol=0)
