@@ -300,7 +300,7 @@ def test_the_comparison_has_every_quantizer_and_three_seeds() -> None:
         params = [f"{key}={value}" for key, value in config.hydra.sweeper.params.items()]
         seeds, quantizers = parser.parse_overrides(params)
         assert list(seeds.sweep_string_iterator()) == ["1", "2", "3"]
-        assert set(quantizers.sweep_string_iterator()) == names
+        assert set(quantizers.sweep_string_iterator()) == names - {"rvq_pretrained"}
 
 
 @pytest.mark.slow
