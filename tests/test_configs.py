@@ -16,12 +16,13 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from discrete_ae.build import build_model, build_training
+from discrete_ae.build import build_model
 from discrete_ae.build import instantiate as instantiate_component
 from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, compose_config
 from discrete_ae.data import AudioDataModule
 from discrete_ae.losses import WeightedLoss
 from discrete_ae.quantizers import IdentityQuantizer, Quantizer
+from discrete_ae.training import build_training
 
 FILES = sorted(path.relative_to(CONFIG_DIR) for path in CONFIG_DIR.rglob("*.yaml"))
 
@@ -242,7 +243,7 @@ def test_adversarial_run_lets_ddp_find_the_network_that_a_backward_does_not_reac
     where = [f"trainer.devices={devices}", f"++trainer.num_nodes={num_nodes}", "trainer.accelerator=cpu"]
     small = [f"loss.adversary.discriminators.{name}.width=2" for name in ("periods", "bands")]
     config = composed(*f"trainer={trainer}".split(), *where, "loss=adversarial", *small)
-    strategy = build_training(config, {}).trainer.strategy
+    strategy = build_training(config).trainer.strategy
     assert getattr(strategy, "_ddp_kwargs", {}).get("find_unused_parameters") is found
 
 

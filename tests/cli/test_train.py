@@ -15,12 +15,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 from torch.testing import assert_close
 
-from discrete_ae.build import build_training
 from discrete_ae.cli import main as command
 from discrete_ae.cli.overrides import compose_config
 from discrete_ae.cli.train import main
 from discrete_ae.errors import UsageError
-from discrete_ae.training import AutoencoderModule, TrainingRun
+from discrete_ae.training import AutoencoderModule, TrainingRun, build_training
 from tests.runs import SMALL, errors
 
 REPOSITORY = Path(__file__).parents[2]
@@ -233,12 +232,12 @@ def test_an_error_nobody_foresaw_does_not_end_the_others_either(
     capsys: pytest.CaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def build(config: DictConfig, hyperparameters: dict) -> TrainingRun:
+    def build(config: DictConfig, chosen: dict) -> TrainingRun:
         if config.seed == 1:
             raise RuntimeError("out of\nmemory")
-        return build_training(config, hyperparameters)
+        return build_training(config, chosen)
 
-    monkeypatch.setattr("discrete_ae.cli.train.build_training", build)
+    monkeypatch.setattr("discrete_ae.training.run.build_training", build)
     run_training("-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}", *SHORT, status=1)
     captured = capsys.readouterr()
     assert "sweep: 1 run done, 1 failed" in captured.out
