@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import discrete_ae
 from discrete_ae.training import AdversarialModule
 from discrete_ae.training.learning_rate import warmup_cosine
-from tests.runs import TINY, errors, events_of, fail_at, same, scalars, state_of
+from tests.runs import TINY, errors, events_of, scalars, state_of
 
 FIVE = ("trainer.max_steps=5", "trainer.val_check_interval=2")
 
@@ -76,22 +76,6 @@ def test_steps_are_counted_once_and_everything_is_logged(run_training: Callable[
     assert list(rates.values()) == pytest.approx([2e-3 * (step + 1) / 50 for step in range(5)])
     assert not [tag for tag in events_of(run).Tags()["scalars"] if tag.startswith("val/adversarial")]
     assert discrete_ae.load(run / "checkpoints" / "last.ckpt").sample_rate == 16000
-
-
-def test_broken_and_resumed_equals_uninterrupted(
-    run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    overrides = (*TINY, "quantizer=gumbel", "callbacks.ema.decay=0.9", *FIVE)
-    whole = state_of(run_training(*overrides))
-    with monkeypatch.context() as patch:
-        fail_at(patch, "_training_output", 4)
-        broken = run_training(*overrides, "trainer.val_check_interval=3", status=1)
-    assert state_of(broken)["global_step"] == 3
-    resumed = state_of(run_training(*overrides, f"ckpt_path={broken}/checkpoints/last.ckpt"))
-    assert resumed["global_step"] == 5
-    assert [name for name in whole["state_dict"] if name.startswith("loss.adversary.")]
-    assert same(resumed["state_dict"], whole["state_dict"])
-    assert same(resumed["raw_weights"], whole["raw_weights"])
 
 
 def test_until_it_begins_it_is_the_run_without_an_adversary(run_training: Callable[..., Path]) -> None:

@@ -74,24 +74,6 @@ def test_all_of_a_validation_is_of_the_averaged_weights(
     assert scalars(again, "val/reconstruction")[0] == scalars(run, "val/reconstruction")[4]
 
 
-def test_broken_and_resumed_equals_uninterrupted(
-    run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    overrides = ("callbacks.ema.decay=0.9", "quantizer=vq", "quantizer.ema_decay=0.9", *FOUR)
-    whole = state_of(run_training(*overrides))
-    with monkeypatch.context() as patch:
-        fail_at(patch, "training_step", 3)
-        broken = run_training(*overrides, status=1)
-    assert state_of(broken)["global_step"] == 2
-    resumed = state_of(run_training(*overrides, f"ckpt_path={broken}/checkpoints/last.ckpt"))
-    assert resumed["global_step"] == 4
-    assert same(resumed["state_dict"], whole["state_dict"])
-    assert same(resumed["raw_weights"], whole["raw_weights"])
-    entropy_models = [state["discrete_ae"].pop("entropy_model") for state in (resumed, whole)]
-    assert same(*entropy_models)
-    assert resumed["discrete_ae"] == whole["discrete_ae"]
-
-
 def test_validation_that_fails_leaves_the_raw_weights(
     run_training: Callable[..., Path], trained: list[dict[str, Tensor]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
