@@ -21,7 +21,7 @@ from tests.runs import REPOSITORY, SMALL, TINY, errors, events_of, same, scalars
 pytestmark = pytest.mark.slow
 
 DDP = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
-PLAIN = ("callbacks.clips=null", "callbacks.rounding_curve=null", "callbacks.entropy_model=null")
+PLAIN = ("callbacks.clips=null", "callbacks.entropy_model=null")
 # Five segments: an odd number, which a sampler that pads would make six of.
 STEPS = ("trainer.max_steps=4", "trainer.val_check_interval=2", "data.max_validation_segments=5")
 # Gradients as they are: Adam and clipping would give the same for gradients that were added instead of averaged.
