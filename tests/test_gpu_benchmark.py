@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -155,30 +154,6 @@ def test_the_check_of_the_makefile_names_steps() -> None:
     chosen = re.findall(r"--only (\S+)", done.stdout)
     assert chosen
     assert set(chosen) <= set(STEPS)
-
-
-@pytest.mark.filterwarnings("ignore:CUDA is not available", "ignore:Warning. Profiler clears events")
-def test_waits_are_counted_between_logs_by_their_lines(meter: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    modes = []
-    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
-    found = meter.Meter(timed=20)
-    assert found.num_steps == 10 + 20 + 10 + meter.PROFILED
-    module = SimpleNamespace(device=torch.device("cuda"))
-    for step in range(found.num_steps):
-        found.on_train_batch_start(None, module, None, step)
-        if 30 <= step < 40:  # the ten that are watched; the last of them is logged
-            for _ in range(5 if step == 39 else step % 2):
-                warnings.warn(f"{meter.SYNCHRONIZING} (elsewhere)", UserWarning, stacklevel=1)
-            warnings.warn("of something else", UserWarning, stacklevel=1)
-        found.on_train_batch_end(None, module, None, None, step)
-    found.on_train_end(None, module)
-    assert found.synchronizations == [0, 1, 0, 1, 0, 1, 0, 1, 0, 5]
-    ((place, count),) = found.places.items()
-    assert re.fullmatch(r".*tests/test_gpu_benchmark\.py:\d+", place)
-    assert count == 4
-    assert modes == ["warn", "default"]
-    assert found.peak_bytes == 3 * 2**30
-    assert found.step_s > 0
 
 
 def test_kernels_launches_and_busy_time_of_a_profile(meter: ModuleType) -> None:

@@ -30,11 +30,6 @@ def assert_uniform(values: list[float], low: float, high: float) -> None:
     assert np.abs(counts - 1000 / 3).max() < 60
 
 
-def test_nothing_is_changed_by_default():
-    assert set(drawn()) == {Changes(1.0, None, None, None, False)}
-    assert torch.equal(drawn()[0].change_level(AUDIO), AUDIO)
-
-
 def test_draws_are_uniform_in_their_unit():
     changes = drawn(**ALL)
     assert_uniform([change.gain_db for change in changes], -12, 6)

@@ -144,25 +144,6 @@ def test_own_recordings_are_found_and_loaded():
     assert "35 files (2.7 min) to train on, 9 files (0.7 min) to validate on" in data.describe()
 
 
-def test_clips_come_from_different_files(folder):
-    data = make(None)
-    data.setup()
-    clips = dict(data.clips(4, max_seconds=2.0))
-    assert len(clips) == 4
-    assert len({name.split("_")[0] for name in clips}) == 4  # of different kinds
-    assert all(clip.shape[0] == 1 and 0 < clip.shape[1] <= 2 * RATE for clip in clips.values())
-    assert len(data.clips(1000)) == len(data.validation_files)
-
-
-def test_split_leaves_no_file_on_both_sides(folder):
-    data = make(folder)
-    data.setup()
-    train = {file.path for file in data.train_files}
-    validation = {file.path for file in data.validation_files}
-    assert train | validation == set(folder.iterdir())
-    assert not train & validation
-
-
 def test_validation_root_inside_root_is_held_out(folder):
     (folder / "held").mkdir()
     (folder / "0.wav").rename(folder / "held" / "0.wav")
@@ -269,14 +250,6 @@ def test_workers_on_a_gpu_are_a_share_of_the_cores(folder, monkeypatch):
     assert data.val_dataloader().num_workers == 1
     data.trainer.accelerator = CPUAccelerator()
     assert data.train_dataloader().num_workers == 0
-
-
-@pytest.mark.parametrize(("workers", "prefetched"), [(0, None), (2, 3)])
-def test_every_worker_prefetches(folder, workers, prefetched):
-    data = make(folder, num_workers=workers, prefetch_batches=3)
-    data.setup()
-    assert data.train_dataloader().prefetch_factor == prefetched
-    assert data.val_dataloader().prefetch_factor == prefetched
 
 
 @pytest.mark.parametrize(

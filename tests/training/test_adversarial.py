@@ -118,19 +118,6 @@ def test_what_two_optimizers_cannot_do_is_refused(
     assert told in line
 
 
-def test_divergence_of_the_discriminators_ends_the_run(
-    run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    judge = discrete_ae.losses.Adversary.discriminator_loss
-    monkeypatch.setattr(
-        discrete_ae.losses.Adversary, "discriminator_loss", lambda *arguments: judge(*arguments) * float("nan")
-    )
-    run = run_training(*TINY, *FIVE, status=1)
-    (line,) = errors(capsys.readouterr().err)
-    assert line.startswith("error: the loss is nan at step 2")
-    assert state_of(run)["global_step"] == 2
-
-
 def test_run_without_an_adversary_is_not_continued_but_begun_from(
     ste_run: Path, run_training: Callable[..., Path], capsys: pytest.CaptureFixture
 ) -> None:
