@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import discrete_ae
-from discrete_ae.data import ValidationSegments, find_audio, recordings_root
+from discrete_ae.data import CropSettings, ValidationSegments, find_audio, recordings_root
 from discrete_ae.errors import UserError
 from discrete_ae.losses import LogSNR, MultiScaleMel, WaveformL1, WeightedLoss
 from discrete_ae.model import DiscreteAutoencoder
@@ -300,8 +300,8 @@ def main() -> None:
     try:
         model = discrete_ae.load(given.checkpoint).requires_grad_(False)
         files = find_audio(given.recordings, strict=True).files
-        length = model.sample_rate
-        chosen = ValidationSegments(files, length, model.sample_rate, model.channels, given.segments, strict=True)
+        settings = {"sample_rate": model.sample_rate, "channels": model.channels, "crop_seconds": 1.0, "strict": True}
+        chosen = ValidationSegments(files, CropSettings.of(settings), given.segments)
         prepared = (prepare(model, chosen[i]) for i in range(len(chosen)))
         rows = summarize([compare(*one, candidates(), given.coordinates, i) for i, one in enumerate(prepared)])
     except UserError as error:

@@ -27,9 +27,8 @@ import torch
 from _common import cpu_model, machine, publish, table, versions
 from _recordings import NUM_FILES, Recordings, write
 
-from discrete_ae.data import AudioFile, TrainingCrops
-from discrete_ae.data.crops import Augmentation
-from discrete_ae.data.loading import AudioLoader, TrainingBatches
+from discrete_ae.data import AudioFile, CropSettings, TrainingCrops
+from discrete_ae.data.datamodule import AudioLoader, TrainingBatches
 
 MODEL_RATE = 16000
 LOUDNESS_LUFS = -23.0
@@ -116,8 +115,7 @@ def measure_loader(crop_seconds: float, counts: list[int], seconds: float, round
         speeds: dict[Any, list[Speed]] = {cell: [] for cell in cells}
         for _, cell in itertools.product(range(rounds), cells):
             kind, loudness, workers = cell
-            samples = round(crop_seconds * MODEL_RATE)
-            crops = TrainingCrops(files[kind], samples, MODEL_RATE, 1, loudness_lufs=loudness)
+            crops = TrainingCrops(files[kind], settings(crop_seconds=crop_seconds, loudness_lufs=loudness))
             speeds[cell].append(loader_speed(crops, crop_seconds, workers, seconds))
     return [
         {
@@ -165,27 +163,33 @@ def simple_load(files: list[AudioFile], *, whole: bool) -> Load:
     return load
 
 
+def settings(**changes: Any) -> CropSettings:
+    """Crops of a second of mono at the model's rate, but for the changes."""
+    return CropSettings.of({"sample_rate": MODEL_RATE, "channels": 1, "crop_seconds": 1.0, **changes})
+
+
 def ways(files: list[AudioFile]) -> dict[str, Load]:
     """What is measured; the first two are for comparison."""
-    shape = (MODEL_RATE, MODEL_RATE, 1)
+    level = {"gain_db": [-12.0, 6.0], "flip_polarity": True}
     changes = {
-        "gain and polarity": Augmentation(gain_db=(-12.0, 6.0), flip_polarity=True),
-        "speed": Augmentation(speed=(0.8, 1.25)),
-        "mixture, every crop": Augmentation(mix=1.0),
-        "equalizer": Augmentation(equalizer_db=6.0),
+        "`TrainingCrops`": {},
+        "with gain and polarity": level,
+        "with speed": {"speed": [0.8, 1.25]},
+        "with mixture, every crop": {"mix": 1.0},
+        "with equalizer": {"equalizer_db": 6.0},
+        "with loudness": {"loudness_lufs": LOUDNESS_LUFS},
+        "with all, a fifth mixed": {
+            **level,
+            "speed": [0.8, 1.25],
+            "mix": 0.2,
+            "equalizer_db": 6.0,
+            "loudness_lufs": LOUDNESS_LUFS,
+        },
     }
-    every = Augmentation((-12.0, 6.0), True, (0.8, 1.25), 6.0, 0.2)
-    loud = LOUDNESS_LUFS
     return {
         "decoding the whole file": simple_load(files, whole=True),
         "opening the file, seeking": simple_load(files, whole=False),
-        "`TrainingCrops`": TrainingCrops(files, *shape).__getitem__,
-        **{
-            f"with {name}": TrainingCrops(files, *shape, augmentation=change).__getitem__
-            for name, change in changes.items()
-        },
-        "with loudness": TrainingCrops(files, *shape, loudness_lufs=loud).__getitem__,
-        "with all, a fifth mixed": TrainingCrops(files, *shape, loudness_lufs=loud, augmentation=every).__getitem__,
+        **{name: TrainingCrops(files, settings(**change)).__getitem__ for name, change in changes.items()},
     }
 
 

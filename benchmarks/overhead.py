@@ -19,7 +19,8 @@ from hydra import compose, initialize_config_dir
 from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.utilities import disable_possible_user_warnings
 
-from discrete_ae.build import build_training
+from discrete_ae.training import build_training
+from discrete_ae.training.run import keep_freed_memory
 
 # What Lightning calls the actions that it times, by their end; the first that fits. All others are "other".
 STEP = {
@@ -93,7 +94,7 @@ def measure(overrides: list[str]) -> tuple[int, dict[str, float]]:
     own = OwnTime()
     with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
         chosen = ["choices=null", f"run_dir={folder}", "trainer=cpu", "trainer.max_steps=200"]
-        run = build_training(compose("train", [*chosen, *overrides]), {})
+        run = build_training(compose("train", [*chosen, *overrides]))
         run.data.setup("fit")
         run.trainer.profiler = own  # type: ignore[attr-defined]
         timed(own, run.module, "training_model", "forward")
@@ -102,7 +103,9 @@ def measure(overrides: list[str]) -> tuple[int, dict[str, float]]:
             timed(own, logger, "log_metrics", "log_metrics")
         own.lap()
         own.seconds.clear()
-        run.execute()
+        keep_freed_memory()
+        run.trainer.validate(run.module, run.data, verbose=False)
+        run.trainer.fit(run.module, run.data)
         own.lap()
         phases = dict.fromkeys([*STEP, *BESIDE, OTHER], 0.0)
         for action, spent in own.seconds.items():

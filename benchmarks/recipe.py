@@ -26,7 +26,7 @@ import torch
 import yaml
 from _common import REPOSITORY, composed, cpu_model, publish, table, versions
 
-from discrete_ae.build import build_training
+from discrete_ae.training import build_training
 
 SCORES = {
     "pesq": ("PESQ ↑", 2),
@@ -81,7 +81,7 @@ def step_seconds(overrides: list[str]) -> float:
     steps = watch.WARMUP + watch.STEPS
     fixed = ["+trainer.limit_val_batches=0", "+trainer.enable_checkpointing=false", f"trainer.max_steps={steps}"]
     with tempfile.TemporaryDirectory() as folder:
-        run = build_training(composed(*overrides, f"run_dir={folder}", *fixed), {})
+        run = build_training(composed(*overrides, f"run_dir={folder}", *fixed))
         run.trainer.callbacks.append(watch)
         run.trainer.fit(run.module, run.data)
     return watch.step_s

@@ -18,7 +18,7 @@ from _common import composed, finish, machine
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from discrete_ae.build import build_training
+from discrete_ae.training import build_training
 
 
 class Watch(pl.Callback):
@@ -61,7 +61,7 @@ def main() -> None:
     given, overrides = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as folder:
         fixed = ["+trainer.limit_val_batches=0", "+trainer.enable_checkpointing=false", f"run_dir={folder}"]
-        run = build_training(composed(*overrides, *fixed, f"trainer.max_steps={given.warmup + given.steps}"), {})
+        run = build_training(composed(*overrides, *fixed, f"trainer.max_steps={given.warmup + given.steps}"))
         watch = Watch(given.warmup)
         run.trainer.callbacks.append(watch)
         run.trainer.fit(run.module, run.data)

@@ -1,8 +1,10 @@
-"""What a path that a user gave names."""
+"""What a path that a user gave names, and how a path or a command is shown to one who types it again."""
 
 import errno
 import os
+import shutil
 import stat
+import sys
 from enum import Enum, auto
 from pathlib import Path
 
@@ -38,3 +40,14 @@ def kind_of(path: str | Path) -> Kind:
     if stat.S_ISREG(mode):
         return Kind.FILE
     return Kind.FOLDER if stat.S_ISDIR(mode) else Kind.OTHER
+
+
+def shown(path: Path) -> Path:
+    """Return the path as it is typed here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def command(name: str) -> str:
+    """Return how a command of this environment is typed: by name where the shell finds it, else by its path."""
+    path = Path(sys.executable).with_name(name)
+    return name if shutil.which(name) == str(path) else str(shown(path))

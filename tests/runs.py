@@ -23,7 +23,8 @@ SMALL = (
     "data.max_validation_segments=4",
     "callbacks.progress=null",
     "callbacks.entropy_model.max_seconds=2",
-    "callbacks.clips.count=0",  # drawing them is half of what a short run costs
+    "callbacks.clips.count=0",  # drawing takes long
+    "callbacks.rounding_curve=null",
     "trainer.log_every_n_steps=1",
 )
 """A very small model."""

@@ -14,9 +14,9 @@ import torch
 from omegaconf import OmegaConf
 
 import discrete_ae
-from discrete_ae.build import _instantiate, build_model
+from discrete_ae.build import build_model
 from discrete_ae.errors import DataError, UsageError
-from discrete_ae.training import TrainingRun
+from discrete_ae.training import TrainingRun, run
 from tests.models import config, save_checkpoint
 
 
@@ -48,8 +48,8 @@ def test_loaded_model_is_the_trained_one(
     run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     runs: list[TrainingRun] = []
-    execute = TrainingRun.execute
-    monkeypatch.setattr(TrainingRun, "execute", lambda run: (runs.append(run), execute(run)))
+    build = run.build_training
+    monkeypatch.setattr(run, "build_training", lambda *given: (runs.append(build(*given)), runs[-1])[1])
     folder = run_training("trainer.max_steps=2", "trainer.val_check_interval=2", "quantizer=gumbel")
     trained = runs[0].module.model.eval()
     audio = torch.randn(2, 1, 3333, generator=torch.Generator().manual_seed(0))
@@ -275,7 +275,8 @@ def test_flipped_byte_in_any_tensor_is_noticed(checkpoint: Path, tmp_path: Path)
 def test_what_an_optimizer_keeps_of_its_configuration_is_plain_data() -> None:
     # Adamax, and in older releases of PyTorch every Adam, keeps its betas as it is given them.
     node = {"_target_": "torch.optim.Adamax", "_partial_": True, "betas": [0.8, 0.9]}
-    optimizer = _instantiate(OmegaConf.create({"optimizer": node}), "optimizer")([torch.zeros(1, requires_grad=True)])
+    make_optimizer = run._instantiate(OmegaConf.create({"optimizer": node}), "optimizer")
+    optimizer = make_optimizer([torch.zeros(1, requires_grad=True)])
     stream = io.BytesIO()
     torch.save(optimizer.state_dict(), stream)
     stream.seek(0)

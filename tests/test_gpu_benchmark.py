@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -35,21 +34,39 @@ def meter(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("gpu_steps.meter")
 
 
-def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *map(str, arguments)],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def run(*arguments: object, code: str = "import gpu; gpu.main()") -> subprocess.CompletedProcess:
+    """Run benchmarks/gpu.py, or other code beside it."""
+    paths = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(SCRIPT.parent)]), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", f"import sys; sys.argv[0] = 'gpu.py'; {code}", *map(str, arguments)]
+    return subprocess.run(command, env=os.environ | paths, capture_output=True, text=True, check=False)
+
+
+# Steps in one process: each of its own would import all libraries again, which takes longer than what a step does here.
+IN_ONE_PROCESS = """
+import gpu, os, torch
+torch._dynamo.config.disable = True  # as TORCH_COMPILE_DISABLE
+main = gpu.main
+
+def in_process(command, log, limit_s, environment):
+    os.environ.update(environment)
+    given, sys.argv = sys.argv, command[1:]
+    try:
+        main()
+    except SystemExit as ended:
+        return (f"failed, exit status {ended.code}" if ended.code else "done"), []
+    finally:
+        sys.argv = given
+    return "done", []
+
+gpu.in_process = in_process
+main()
+"""
 
 
 @pytest.mark.slow
 def test_every_step_runs_from_end_to_end(tmp_path: Path) -> None:
-    done = run("--out", tmp_path, "--device", "cpu", "--minutes", 1)
-    log = (tmp_path / "gpu.log").read_text()
-    assert done.returncode == 0, f"{done.stdout}{done.stderr}{log[-3000:]}"
+    done = run("--out", tmp_path, "--device", "cpu", "--minutes", 1, code=IN_ONE_PROCESS)
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}"
     steps = json.loads((tmp_path / "gpu.json").read_text())["steps"]
     assert list(steps) == STEPS
     assert {step["status"] for step in steps.values()} == {"done"}
@@ -75,23 +92,26 @@ def test_every_step_runs_from_end_to_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_a_step_found_outlives_it_and_the_next_one_runs(tmp_path: Path) -> None:
+def test_what_a_step_found_outlives_it_and_the_next_one_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    gpu = importlib.import_module("gpu")
     steps = tmp_path / "gpu_steps"  # in place of the real ones
     steps.mkdir()
+    (steps / "__init__.py").touch()
     (steps / "results.py").symlink_to(SCRIPT.parent / "gpu_steps" / "results.py")
     for name in ("gpu.py", "_common.py"):
         (tmp_path / name).write_text((SCRIPT.parent / name).read_text())
+    monkeypatch.setattr(gpu, "__file__", str(tmp_path / "gpu.py"))
     found = "def measure(given):\n    given.add(found=1)\n"
     (steps / "coding.py").write_text(f"{found}    raise ValueError('what went wrong')\n")
     (steps / "ddp.py").write_text(f"{found}    given.summarize('well')\n")
-    out = tmp_path / "out"
-    command = [sys.executable, str(tmp_path / "gpu.py"), "--out", str(out), "--device", "cpu"]
     for only in (["--only", "coding", "--only", "ddp"], ["--only", "ddp"]):
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        done = subprocess.run([*command, *only], env=environment, capture_output=True, check=False)
-        assert done.returncode == (1 if "coding" in only else 0)
+        monkeypatch.setattr(sys, "argv", ["gpu.py", "--out", str(tmp_path / "out"), "--device", "cpu", *only])
+        with pytest.raises(SystemExit) as ended:
+            gpu.main()
+        assert ended.value.code == ("coding" in only)
         # A step that is made again replaces what there was of it, and nothing else.
-        steps = json.loads((out / "gpu.json").read_text())["steps"]
+        steps = json.loads((tmp_path / "out" / "gpu.json").read_text())["steps"]
         assert [(name, step["status"]) for name, step in steps.items()] == [
             ("coding", "failed, exit status 1"),
             ("ddp", "done"),
@@ -134,30 +154,6 @@ def test_the_check_of_the_makefile_names_steps() -> None:
     chosen = re.findall(r"--only (\S+)", done.stdout)
     assert chosen
     assert set(chosen) <= set(STEPS)
-
-
-@pytest.mark.filterwarnings("ignore:CUDA is not available", "ignore:Warning. Profiler clears events")
-def test_waits_are_counted_between_logs_by_their_lines(meter: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    modes = []
-    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
-    found = meter.Meter(timed=20)
-    assert found.num_steps == 10 + 20 + 10 + meter.PROFILED
-    module = SimpleNamespace(device=torch.device("cuda"))
-    for step in range(found.num_steps):
-        found.on_train_batch_start(None, module, None, step)
-        if 30 <= step < 40:  # the ten that are watched; the last of them is logged
-            for _ in range(5 if step == 39 else step % 2):
-                warnings.warn(f"{meter.SYNCHRONIZING} (elsewhere)", UserWarning, stacklevel=1)
-            warnings.warn("of something else", UserWarning, stacklevel=1)
-        found.on_train_batch_end(None, module, None, None, step)
-    found.on_train_end(None, module)
-    assert found.synchronizations == [0, 1, 0, 1, 0, 1, 0, 1, 0, 5]
-    ((place, count),) = found.places.items()
-    assert re.fullmatch(r".*tests/test_gpu_benchmark\.py:\d+", place)
-    assert count == 4
-    assert modes == ["warn", "default"]
-    assert found.peak_bytes == 3 * 2**30
-    assert found.step_s > 0
 
 
 def test_kernels_launches_and_busy_time_of_a_profile(meter: ModuleType) -> None:

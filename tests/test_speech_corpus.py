@@ -56,21 +56,6 @@ def test_a_text_is_on_one_side_whoever_says_it_and_a_held_out_voice_too(corpus, 
     assert [path.parts[-2:] for path in (tmp_path / "out").rglob("fr")] == [("other_voices", "fr")]
 
 
-def test_permissive_trains_on_no_other_licence_and_holds_out_the_same(corpus, tmp_path):
-    source, paths = corpus.Source("prompts-ru", "ru", "ru", "*", "GPL"), recordings(tmp_path / "ru", 400)
-    for licences in ("all", "permissive"):
-        corpus.lay_out(source, paths, tmp_path / licences, licences)
-    assert not (tmp_path / "permissive/train").exists()
-    held_out = [
-        sorted(
-            (path.relative_to(tmp_path / licences), path.read_bytes())
-            for path in (tmp_path / licences).rglob("te*/**/*.flac")
-        )
-        for licences in ("all", "permissive")
-    ]
-    assert held_out[0] == held_out[1] != []
-
-
 def test_short_recordings_are_joined_with_a_pause(corpus, tmp_path):
     paths = recordings(tmp_path / "it", 7)
     (first, second) = corpus.joined(paths, 2.5)

@@ -20,7 +20,7 @@ PRESETS = (  # in the order in which the time may run out
     Preset("spectral/small, large batch", ("model=spectral/small",), 256),
     Preset("dac_like", ("experiment=dac_like",), 16),
     Preset("adversarial", ("model=spectral/small", "loss=adversarial", "loss.adversary.begin_step=0"), 32),
-    Preset("speech_16k", ("experiment=speech_16k_3kbps",), 64),
+    Preset("speech_16k", ("experiment=speech_16k",), 64),
     Preset("spectral/small, rvq", ("model=spectral/small", "quantizer=rvq"), 32),
     Preset("encodec_like", ("experiment=encodec_like",), 32),
     Preset("the default run", (), 8),

@@ -9,9 +9,9 @@ import torch
 from _common import composed
 from torch import Tensor
 
-from discrete_ae.build import build_training
 from discrete_ae.cli.info import model_of
 from discrete_ae.model.summary import summarize
+from discrete_ae.training import build_training
 from gpu_steps.environment import matrix_rate
 from gpu_steps.meter import LOG_EVERY, Meter
 from gpu_steps.presets import PRESETS, TINY_PRESETS, Preset
@@ -88,7 +88,7 @@ def _step_of(given: Given, preset: Preset, batch_size: int, peak_rate: float, co
             "+trainer.enable_checkpointing=false",
             f"run_dir={folder}",
         )
-        run = build_training(config, {})
+        run = build_training(config)
         run.trainer.callbacks.append(meter)
         audio = 0.1 * torch.randn(batch_size, run.data.settings.channels, run.data.settings.num_samples)
         if given.device == "cuda":

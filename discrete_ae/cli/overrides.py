@@ -1,16 +1,23 @@
-"""Where the configuration lies, how it is composed, and how Hydra's refusals are told: in one line, with the mend."""
+"""Where the configuration lies, how it is composed, how Hydra's refusals are told, and how run folders are named.
+
+A run's name, which is its name in TensorBoard too, says quantizer, rate, seed, and what else was varied.
+"""
 
 import difflib
+import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, cast
 
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from discrete_ae.errors import UsageError
+from discrete_ae.build import build_model
+from discrete_ae.errors import UsageError, UserError
 
 PACKAGE_DIR = Path(__file__).parents[1]
 # Inside an installed package the configuration lies beside the modules, in a checkout beside the package.
@@ -51,6 +58,32 @@ def explained(error: Exception, *, multirun: bool = False) -> UsageError:
         if multirun:
             said += "; in a multirun write ++key=value where the default has no such key"
     return UsageError(said)
+
+
+def register_run_name() -> None:
+    """Make `${run_name:}` known to configurations, and `${run_name:KEY,...}`, which adds values of keys and groups."""
+    OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
+
+
+def _run_name(*keys: str, _root_: DictConfig) -> str:
+    choices = _root_.hydra.runtime.choices
+    parts = [choices.quantizer, _rate(_root_), f"seed{_root_.seed}"]
+    for key in keys:
+        value = choices[key] if key in choices else OmegaConf.select(_root_, key)
+        shown = f"{value:.6g}" if isinstance(value, float) else str(value)
+        # One folder, whatever the value is.
+        parts.append(f"{key.rpartition('.')[2]}={shown}".replace("/", "_"))
+    return "-".join(parts)
+
+
+def _rate(config: DictConfig) -> str:
+    """Return the nominal bitrate, such as "3.2kbps"."""
+    try:
+        with torch.device("meta"):
+            model = build_model(cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True)))
+    except (UserError, OmegaConfBaseException, RuntimeError):
+        return "invalid"  # which the run itself will say in full
+    return f"{model.bitrate_bps / 1000:.3g}kbps" if math.isfinite(model.bitrate_bps) else "unquantized"
 
 
 def _nearest(name: str, choices: list[str], place: str = "") -> str:

@@ -23,7 +23,7 @@ from torch import Tensor
 from discrete_ae.codec.fitting import check_fits
 from discrete_ae.codec.recordings import read_ahead
 from discrete_ae.codes.container import CodeFile, codes_dtype
-from discrete_ae.data.reading import Audio, Resampler
+from discrete_ae.data.resampling import Audio, Resampler
 from discrete_ae.errors import DataError
 from discrete_ae.inference import Cutter, Piece, Runner, Window, decoder_window, encoder_window, window_codes
 from discrete_ae.model import DiscreteAutoencoder

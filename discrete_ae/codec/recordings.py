@@ -10,8 +10,8 @@ import numpy as np
 from discrete_ae.codes.code_file import MAX_GAIN_DB
 from discrete_ae.data.files import AudioFile, probe, require_complete
 from discrete_ae.data.loudness import MAX_CHANNELS, MIN_SAMPLE_RATE, gain_for, measure_stream
-from discrete_ae.data.prefetching import Prefetched
-from discrete_ae.data.reading import BLOCK_FRAMES, Audio, stream_audio
+from discrete_ae.data.reading import Audio, Prefetched, stream_audio
+from discrete_ae.data.resampling import BLOCK_FRAMES
 from discrete_ae.errors import DataError
 from discrete_ae.model import DiscreteAutoencoder
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from discrete_ae.data.crops import TrainingCrops, ValidationSegments
+from discrete_ae.data.crops import CropSettings, TrainingCrops, ValidationSegments
 from discrete_ae.data.files import AudioFile, find_audio, recordings_root, split_by_hash
 from discrete_ae.data.reading import match_channels, read_audio, stream_audio
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AudioDataModule",
     "AudioFile",
+    "CropSettings",
     "TrainingCrops",
     "ValidationSegments",
     "find_audio",

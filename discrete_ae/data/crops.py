@@ -8,21 +8,29 @@ import logging
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from discrete_ae.data.files import AudioFile
-from discrete_ae.data.loudness import amplify, bring_to_loudness, fft_size
+from discrete_ae.data.loudness import (
+    BLOCK_SECONDS,
+    MAX_CHANNELS,
+    MIN_SAMPLE_RATE,
+    amplify,
+    bring_to_loudness,
+    fft_size,
+)
 from discrete_ae.data.reading import read_audio
 from discrete_ae.errors import DataError
+from discrete_ae.records import Record
 
 log = logging.getLogger("discrete_ae")
 
@@ -55,26 +63,73 @@ class Changes(NamedTuple):
         return -audio if self.flip else audio
 
 
-@dataclass(frozen=True)
-class Augmentation:
-    """Which changes there are, and how large they may be.
+def _within(least: float, most: float) -> AfterValidator:
+    """Refuse what is not two numbers in [least, most], the lower one first."""
 
-    All numbers are drawn whether they are used or not: switching one change on leaves the others' draws as they were.
-    """
+    def check(pair: list[float]) -> list[float]:
+        if not (len(pair) == 2 and least <= pair[0] <= pair[1] <= most):
+            raise ValueError(f"expected [low, high] in {least:g} to {most:g}, got {pair}")
+        return pair
 
-    gain_db: Sequence[float] | None = None
+    return AfterValidator(check)
+
+
+# Hydra's lists are sequences of another type.
+Pair = Annotated[list[float], BeforeValidator(lambda pair: list(pair) if isinstance(pair, Sequence) else pair)]
+
+
+class CropSettings(Record):
+    """How crops and segments are made; the changes of crops in the order in which they are made."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    sample_rate: Annotated[int, Field(ge=1)]
+    """In Hz; files of other rates are resampled."""
+    channels: Annotated[int, Field(ge=1)]
+    """Files are mixed down to mono or copied from it; others are an error."""
+    crop_seconds: Annotated[float, Field(gt=0)]
+    """Length of the crops and segments."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of the crops."""
+    strict: bool = False
+    """Whether a file that cannot be used ends the run instead of being skipped and named."""
+    speed: Annotated[Pair, _within(0.5, 2)] | None = None
+    """The logarithm of a crop's speed is uniform between those of these; None for no change."""
+    mix: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Probability that a second crop is added, as `mixture`, by a gain in `MIX_DB`."""
+    equalizer_db: Annotated[float, Field(ge=0, le=30)] | None = None
+    """The gain of every band is uniform between minus and plus this, as `equalize`; None for no equalizer."""
+    loudness_lufs: Annotated[float, Field(ge=-70, le=0)] | None = None
+    """To which every crop, segment and clip is brought, as `bring_to_loudness`; None leaves them as recorded."""
+    gain_db: Annotated[Pair, _within(-100, 100)] | None = None
     """The gain is uniform in dB between these; None for no gain."""
     flip_polarity: bool = False
-    """Whether the audio is multiplied by -1 with probability 1/2."""
-    speed: Sequence[float] | None = None
-    """The logarithm of the speed is uniform between those of these; None for no change."""
-    equalizer_db: float | None = None
-    """The gain of every band is uniform between minus and plus this, as `equalize`; None for no equalizer."""
-    mix: float = 0.0
-    """Probability that another crop is added, as `mixture`, by a gain in `MIX_DB`."""
+    """Whether half of the crops are multiplied by -1."""
+
+    @property
+    def num_samples(self) -> int:
+        """Length of the crops and segments."""
+        return round(self.crop_seconds * self.sample_rate)
+
+    @model_validator(mode="after")
+    def _fit_one_another(self) -> Self:
+        if self.num_samples < 1:
+            raise ValueError("crop_seconds: expected more than one sample")
+        if self.loudness_lufs is not None:
+            if self.crop_seconds < BLOCK_SECONDS:
+                shortest = f"at least {BLOCK_SECONDS}, the shortest audio that has a loudness"
+                raise ValueError(f"crop_seconds: expected {shortest}, or data.loudness_lufs=null")
+            if self.channels > MAX_CHANNELS:
+                raise ValueError(f"channels: expected at most {MAX_CHANNELS} with data.loudness_lufs")
+            if self.sample_rate < MIN_SAMPLE_RATE:
+                raise ValueError(f"sample_rate: expected at least {MIN_SAMPLE_RATE} with data.loudness_lufs")
+        return self
 
     def draw(self, random: np.random.Generator) -> Changes:
-        """Draw the changes of one crop."""
+        """Draw the changes of one crop.
+
+        All numbers are drawn whether they are used or not: one change does not move the draws of the others.
+        """
         gain, coin, speed, mixed, level, *bands = random.random(5 + NUM_BANDS)
         return Changes(
             round(self.speed[0] * (self.speed[1] / self.speed[0]) ** speed, 2) if self.speed else 1.0,
@@ -83,35 +138,6 @@ class Augmentation:
             _between(self.gain_db, gain) if self.gain_db is not None else None,
             self.flip_polarity and bool(coin < 0.5),
         )
-
-
-@dataclass(frozen=True)
-class SegmentReader:
-    """Reads parts of one length, brought to the sample rate and the channels."""
-
-    num_samples: int
-    sample_rate: int
-    channels: int
-
-    def __call__(self, file: AudioFile, start: int, speed: float = 1.0) -> Tensor:
-        """Return exactly (C, N) from the file's own frame `start` on, with zeros after the file's end.
-
-        At another speed it is a longer or shorter stretch of the file, as in `read_audio`.
-
-        Raises:
-            DataError: as `read_audio`.
-        """
-        start_s, duration_s = start / file.sample_rate, self.num_samples / self.sample_rate
-        read = read_audio(file, self.sample_rate, self.channels, start_s, duration_s, speed=speed, keep_open=True)
-        audio = torch.from_numpy(read)
-        if missing := self.num_samples - read.shape[1]:  # padding by nothing is a tenth of the time of a crop
-            audio = F.pad(audio, (0, missing))
-        return audio
-
-    def last_start(self, file: AudioFile, speed: float = 1.0) -> int:
-        """Return the last frame of a file from which a part lies within it; 0 where there is none."""
-        num_frames = math.ceil(self.num_samples * file.sample_rate * speed / self.sample_rate)
-        return max(file.num_frames - num_frames, 0)
 
 
 class TrainingCrops(Dataset[Tensor]):
@@ -127,38 +153,18 @@ class TrainingCrops(Dataset[Tensor]):
 
     Args:
         files: to draw from.
-        num_samples: length of a crop.
-        sample_rate: of the crops, in Hz.
-        channels: of the crops.
-        seed: at least 0.
-        strict: whether a damaged file ends the run.
+        settings: of the crops.
         weights: of the files in the draw; None takes their durations.
-        loudness_lufs: of every crop, as `bring_to_loudness`; None leaves it as it is.
-        augmentation: which changes there are; None for none.
 
     Raises:
-        DataError: from `__getitem__`, at a damaged file if `strict`, otherwise if nearly all of them are.
+        DataError: from `__getitem__`, at a damaged file if `settings.strict`, otherwise if nearly all of them are.
     """
 
     def __init__(
-        self,
-        files: Sequence[AudioFile],
-        num_samples: int,
-        sample_rate: int,
-        channels: int,
-        seed: int = 0,
-        *,
-        strict: bool = False,
-        weights: Sequence[float] | None = None,
-        loudness_lufs: float | None = None,
-        augmentation: Augmentation | None = None,
+        self, files: Sequence[AudioFile], settings: CropSettings, weights: Sequence[float] | None = None
     ) -> None:
         self.files = list(files)
-        self.read = SegmentReader(num_samples, sample_rate, channels)
-        self.loudness_lufs = loudness_lufs
-        self.augmentation = augmentation or Augmentation()
-        self.seed = seed
-        self.strict = strict
+        self.settings = settings
         self.damaged: set[Path] = set()
         """The damaged files met so far, in this process."""
         self._ends = np.cumsum([file.duration_s for file in self.files] if weights is None else weights)
@@ -169,16 +175,16 @@ class TrainingCrops(Dataset[Tensor]):
             crop = mixture(crop, self._crop(sample_number, second=True)[0], changes.mix_db)
         if changes.band_gains_db is not None:
             crop = equalize(crop, changes.band_gains_db)
-        return changes.change_level(bring_to_loudness(crop, self.read.sample_rate, self.loudness_lufs))
+        return changes.change_level(_leveled(crop, self.settings))
 
     def _crop(self, sample_number: int, *, second: bool = False) -> tuple[Tensor, Changes]:
         """Read a crop at its speed; what else is to be changed is returned beside it."""
         for attempt in range(_MAX_ATTEMPTS):
             file, start, changes = self._draw(sample_number, attempt, second)
             try:
-                return self.read(file, start, changes.speed), changes
+                return _read(file, start, self.settings, changes.speed), changes
             except DataError as error:
-                if self.strict:
+                if self.settings.strict:
                     raise
                 if file.path not in self.damaged:
                     self.damaged.add(file.path)
@@ -187,53 +193,43 @@ class TrainingCrops(Dataset[Tensor]):
 
     def _draw(self, sample_number: int, attempt: int, second: bool) -> tuple[AudioFile, int, Changes]:
         """Draw the file, the start and the changes, in this order, from Philox seeded by all that is given."""
-        seeds = np.random.SeedSequence((self.seed, sample_number, attempt), spawn_key=(1,) if second else ())
+        seeds = np.random.SeedSequence((self.settings.seed, sample_number, attempt), spawn_key=(1,) if second else ())
         random = np.random.Generator(np.random.Philox(seeds))
         file = self.files[np.searchsorted(self._ends, random.random() * self._ends[-1], side="right")]
-        last = self.read.last_start(file)
+        last = _last_start(file, self.settings)
         start = int(random.integers(last + 1))
-        changes = self.augmentation.draw(random)
+        changes = self.settings.draw(random)
         # The draw of the start is the same at every speed, and its place among the possible starts too.
-        return file, start * self.read.last_start(file, changes.speed) // max(last, 1), changes
+        return file, start * _last_start(file, self.settings, changes.speed) // max(last, 1), changes
 
 
 class ValidationSegments(Dataset[Tensor]):
     """Consecutive segments (C, N) of every file from its start, at most `max_segments`, spread evenly over all.
 
     What is left at the end of a file is dropped, except that a file shorter than one segment is padded with zeros.
-    Every chosen segment is read once when the set is made, so that a damaged file is met before the training.
-    With `loudness_lufs`, every segment is brought to that loudness, as the crops are.
+    Every chosen segment is read once when the set is made, so that a damaged file is met before the training. Of the
+    changes of crops only the loudness is made.
 
     Raises:
-        DataError: no segment can be read; with `strict`, one cannot.
+        DataError: no segment can be read; with `settings.strict`, one cannot.
     """
 
-    def __init__(
-        self,
-        files: Sequence[AudioFile],
-        num_samples: int,
-        sample_rate: int,
-        channels: int,
-        max_segments: int,
-        *,
-        strict: bool = False,
-        loudness_lufs: float | None = None,
-    ) -> None:
-        self.read = SegmentReader(num_samples, sample_rate, channels)
-        self.loudness_lufs = loudness_lufs
+    def __init__(self, files: Sequence[AudioFile], settings: CropSettings, max_segments: int) -> None:
+        self.settings = settings
         self.damaged: set[Path] = set()
+        num_samples, rate = settings.num_samples, settings.sample_rate
         segments = [
-            (file, round(k * num_samples * file.sample_rate / sample_rate))
+            (file, round(k * num_samples * file.sample_rate / rate))
             for file in files
-            for k in range(max(int(file.num_frames * sample_rate / (num_samples * file.sample_rate)), 1))
+            for k in range(max(int(file.num_frames * rate / (num_samples * file.sample_rate)), 1))
         ]
         count = min(len(segments), max_segments)
         self.segments: list[tuple[AudioFile, int]] = []
         for file, start in (segments[k * len(segments) // count] for k in range(count)):
             try:
-                self.read(file, start)
+                _read(file, start, settings)
             except DataError as error:
-                if strict:
+                if settings.strict:
                     raise
                 if file.path not in self.damaged:
                     self.damaged.add(file.path)
@@ -247,7 +243,7 @@ class ValidationSegments(Dataset[Tensor]):
         return len(self.segments)
 
     def __getitem__(self, index: int) -> Tensor:
-        return bring_to_loudness(self.read(*self.segments[index]), self.read.sample_rate, self.loudness_lufs)
+        return _leveled(_read(*self.segments[index], self.settings), self.settings)
 
 
 def folder_weights(files: Sequence[AudioFile], root: str | Path) -> list[float]:
@@ -281,6 +277,30 @@ def equalize(audio: Tensor, band_gains_db: npt.NDArray[np.float64]) -> Tensor:
     magnitude = 10 ** (band_gains_db.astype(np.float32) / 20 @ bands)
     filtered = np.fft.irfft(np.fft.rfft(audio.numpy(), size) * magnitude, size)[:, :num_samples]
     return amplify(torch.from_numpy(filtered.astype(np.float32, copy=False)), 0.0)
+
+
+def _read(file: AudioFile, start: int, settings: CropSettings, speed: float = 1.0) -> Tensor:
+    """Return exactly (C, N) from the file's own frame `start` on, with zeros after the file's end.
+
+    At another speed it is a longer or shorter stretch of the file, as in `read_audio`.
+    """
+    rate, num_samples = settings.sample_rate, settings.num_samples
+    start_s, duration_s = start / file.sample_rate, num_samples / rate
+    read = read_audio(file, rate, settings.channels, start_s, duration_s, speed=speed)
+    audio = torch.from_numpy(read)
+    if missing := num_samples - read.shape[1]:  # padding by nothing is a tenth of the time of a crop
+        audio = F.pad(audio, (0, missing))
+    return audio
+
+
+def _last_start(file: AudioFile, settings: CropSettings, speed: float = 1.0) -> int:
+    """Return the last frame of a file from which a crop lies within it; 0 where there is none."""
+    num_frames = math.ceil(settings.num_samples * file.sample_rate * speed / settings.sample_rate)
+    return max(file.num_frames - num_frames, 0)
+
+
+def _leveled(audio: Tensor, settings: CropSettings) -> Tensor:
+    return bring_to_loudness(audio, settings.sample_rate, settings.loudness_lufs)
 
 
 def _between(ends: Sequence[float], place: float) -> float:

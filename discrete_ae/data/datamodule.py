@@ -1,8 +1,10 @@
 """The recordings as Lightning wants them: found, checked and split at `setup`, then loaded in batches (B, C, N)."""
 
 import contextlib
-from collections.abc import Sequence
-from dataclasses import replace
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,48 +12,27 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.accelerators import CPUAccelerator
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
+from torch.utils.data import DataLoader
 
-from discrete_ae.data.crops import Augmentation, TrainingCrops, ValidationSegments, folder_weights
+from discrete_ae.data.crops import CropSettings, TrainingCrops, ValidationSegments, folder_weights
 from discrete_ae.data.files import AudioFile, Split, find_audio, recordings_root, split_by_hash, warn_skipped
-from discrete_ae.data.loading import AudioLoader, TrainingBatches, loading_workers, validation_batches
-from discrete_ae.data.loudness import BLOCK_SECONDS, MAX_CHANNELS, MIN_SAMPLE_RATE, bring_to_loudness
+from discrete_ae.data.loudness import bring_to_loudness
 from discrete_ae.data.reading import read_audio
 from discrete_ae.errors import DataError, UsageError
-from discrete_ae.records import Record
+
+MAX_WORKERS = 16
+"""More loading processes than this are only started where they are asked for."""
 
 
-def _within(least: float, most: float) -> AfterValidator:
-    """Refuse what is not two numbers in [least, most], the lower one first."""
-
-    def check(pair: list[float]) -> list[float]:
-        if not (len(pair) == 2 and least <= pair[0] <= pair[1] <= most):
-            raise ValueError(f"expected [low, high] in {least:g} to {most:g}, got {pair}")
-        return pair
-
-    return AfterValidator(check)
-
-
-# Hydra's lists are sequences of another type.
-Pair = Annotated[list[float], BeforeValidator(lambda pair: list(pair) if isinstance(pair, Sequence) else pair)]
-
-
-class DataSettings(Record):
-    """What AudioDataModule loads; its arguments, in the order in which crops are changed."""
-
-    model_config = ConfigDict(extra="forbid")
+class DataSettings(CropSettings):
+    """What AudioDataModule loads: its arguments."""
 
     root: str | None
     """Folder of the recordings; None takes the project's own, already split."""
     validation_root: str | None
     """Folder of the validation recordings; None splits `root` by file."""
-    sample_rate: Annotated[int, Field(ge=1)]
-    """Of the batches, in Hz; files of other rates are resampled."""
-    channels: Annotated[int, Field(ge=1)]
-    """Of the batches; files are mixed down to mono or copied from it, others are skipped."""
-    crop_seconds: Annotated[float, Field(gt=0)]
-    """Length of the crops and segments."""
     batch_size: Annotated[int, Field(ge=1)]
     """Crops per step and device."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -62,29 +43,74 @@ class DataSettings(Record):
     """Loading processes per device; None takes none on CPU, `loading_workers` otherwise."""
     prefetch_batches: Annotated[int, Field(ge=1)] = 4
     """Batches that each loading process keeps ready."""
-    seed: Annotated[int, Field(ge=0)] = 0
-    """Of the crops."""
-    strict: bool = False
-    """Whether a file that cannot be used ends the run instead of being skipped and named."""
     balance: Literal["duration", "folder"] = "duration"
     """What is trained on equally often: every second, or every folder right below `root`, as `folder_weights`."""
-    speed: Annotated[Pair, _within(0.5, 2)] | None = None
-    """Lowest and highest random speed of a crop, as `Augmentation`; None for no change."""
-    mix: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Probability that a second crop is added to a crop."""
-    equalizer_db: Annotated[float, Field(ge=0, le=30)] | None = None
-    """Greatest random gain of a band, up or down, as `equalize`; None for no equalizer."""
-    loudness_lufs: Annotated[float, Field(ge=-70, le=0)] | None = None
-    """To which every crop, segment and clip is brought, as `bring_to_loudness`; None leaves them as recorded."""
-    gain_db: Annotated[Pair, _within(-100, 100)] | None = None
-    """Lowest and highest random gain of a crop, as `Augmentation`; None for none."""
-    flip_polarity: bool = False
-    """Whether half of the crops are multiplied by -1."""
 
-    @property
-    def num_samples(self) -> int:
-        """Length of the crops and segments."""
-        return round(self.crop_seconds * self.sample_rate)
+
+@dataclass(frozen=True)
+class TrainingBatches:
+    """Batch sampler of one endless stream of sample numbers, shared out between the ranks.
+
+    Batch b of rank r of w holds the numbers from (b·w + r)·batch_size on. A resumed run begins at the batch `first`;
+    the length is that of the whole run, from batch 0, because Lightning counts a resumed run on from where it was.
+    """
+
+    batch_size: int
+    rank: int = 0
+    world_size: int = 1
+    first: int = 0
+    total: int = sys.maxsize
+
+    def __len__(self) -> int:
+        return self.total
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in range(self.first, self.total):
+            start = (batch * self.world_size + self.rank) * self.batch_size
+            yield list(range(start, start + self.batch_size))
+
+
+def validation_batches(num_segments: int, batch_size: int, rank: int, world_size: int) -> list[list[int]]:
+    """Share the segments r, r + w, r + 2w, … of rank r into batches: each segment once, as many batches on each rank.
+
+    Equal counts matter: a rank with one batch more would wait for the others in the first collective of that batch.
+    The batches of a rank differ in size by one at most; one may exceed `batch_size` only where that is 1.
+
+    Raises:
+        DataError: fewer segments than ranks.
+    """
+    if num_segments < world_size:
+        raise DataError(
+            f"{num_segments} validation segments are fewer than the {world_size} devices; "
+            "give more validation audio, a shorter data.crop_seconds, or fewer devices"
+        )
+    most = -(-num_segments // world_size)
+    num_batches = min(-(-most // batch_size), num_segments // world_size)
+    own = np.arange(rank, num_segments, world_size)
+    return [batch.tolist() for batch in np.array_split(own, num_batches)]
+
+
+class AudioLoader(DataLoader[Tensor]):
+    """DataLoader of batches (B, C, N) that can be resumed and whose workers fail in one line.
+
+    The place in the stream follows from the trainer's step, so there is no state to save; having the two methods
+    tells Lightning that resuming in the middle is safe.
+    """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: see the class."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take nothing: see the class."""
+
+    def __iter__(self) -> Iterator[Tensor]:  # type: ignore[override]
+        try:
+            yield from super().__iter__()
+        except DataError as error:
+            # An error that crosses from a worker process carries that process's traceback as its text.
+            message = str(error).strip().splitlines()[-1]
+            raise DataError(message.removeprefix("discrete_ae.errors.DataError: ")) from None
 
 
 class AudioDataModule(pl.LightningDataModule):
@@ -104,13 +130,6 @@ class AudioDataModule(pl.LightningDataModule):
             self.settings = DataSettings.of(settings)
         except ValueError as error:
             raise UsageError(f"data.{error}") from error
-        _require(self.settings.num_samples >= 1, "crop_seconds", "more than one sample")
-        if self.settings.loudness_lufs is not None:
-            shortest = f"at least {BLOCK_SECONDS}, the shortest audio that has a loudness, or data.loudness_lufs=null"
-            _require(self.settings.crop_seconds >= BLOCK_SECONDS, "crop_seconds", shortest)
-            most, least = f"at most {MAX_CHANNELS}", f"at least {MIN_SAMPLE_RATE}"
-            _require(self.settings.channels <= MAX_CHANNELS, "channels", f"{most} with data.loudness_lufs")
-            _require(self.settings.sample_rate >= MIN_SAMPLE_RATE, "sample_rate", f"{least} with data.loudness_lufs")
         self.train_files: list[AudioFile] = []
         self.validation_files: list[AudioFile] = []
         self.num_skipped = 0
@@ -121,14 +140,9 @@ class AudioDataModule(pl.LightningDataModule):
             return
         its = self.settings
         train_files, validation_files = self._find()
-        audio = (its.num_samples, its.sample_rate, its.channels)
-        common: dict[str, Any] = {"strict": its.strict, "loudness_lufs": its.loudness_lufs}
-        self.validation_segments = ValidationSegments(validation_files, *audio, its.max_validation_segments, **common)
+        self.validation_segments = ValidationSegments(validation_files, its, its.max_validation_segments)
         weights = folder_weights(train_files, self._train_root) if its.balance == "folder" else None
-        changes = Augmentation(its.gain_db, its.flip_polarity, its.speed, its.equalizer_db, its.mix)
-        self.training_crops = TrainingCrops(
-            train_files, *audio, its.seed, weights=weights, augmentation=changes, **common
-        )
+        self.training_crops = TrainingCrops(train_files, its, weights)
         damaged = self.validation_segments.damaged
         self.num_skipped += len(damaged)
         self.validation_files = [file for file in validation_files if file.path not in damaged]
@@ -231,6 +245,24 @@ def _amount(files: Sequence[AudioFile]) -> str:
     return f"{len(files)} {noun} ({sum(file.duration_s for file in files) / 60:.1f} min)"
 
 
-def _require(holds: bool, name: str, expected: str) -> None:
-    if not holds:
-        raise UsageError(f"data.{name}: expected {expected}")
+def loading_workers(processes: int) -> int:
+    """Return how many loading processes each of a run's `processes` on this machine starts, 0 to `MAX_WORKERS`.
+
+    A process has its share of the usable cores, and keeps one of them for itself.
+    """
+    return min(max(usable_cores() // processes - 1, 0), MAX_WORKERS)
+
+
+def usable_cores(groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Count the processors that this process may keep busy: those of its affinity, fewer by a container's quota.
+
+    Args:
+        groups: the folder in which a container finds its control group, version 2, or version 1 with its `cpu` below.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        with contextlib.suppress(OSError, ValueError):  # the other version's; "max"
+            quota, period = (int(number) for name in names for number in (groups / name).read_text().split())
+            if quota > 0:
+                cores = min(cores, quota // period)
+    return max(1, cores)

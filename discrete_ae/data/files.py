@@ -152,18 +152,14 @@ def find_audio(root: str | Path, *, strict: bool = False) -> Scan:
             f"{root}: no audio files (.wav, .flac, .ogg, .opus, .mp3, …) in it or below; give another folder"
         )
 
-    files: list[AudioFile] = []
-    skipped: list[str] = []
     # Opening a file waits for the disk, not for Python: on a network file system threads are worth a factor.
     with ThreadPoolExecutor(max_workers=16) as pool:
-        for path, found in zip(paths, pool.map(_probe_or_error, paths), strict=True):
-            if isinstance(found, AudioFile):
-                files.append(found)
-            elif strict:
-                pool.shutdown(cancel_futures=True)
-                raise found
-            else:
-                skipped.append(_key(path, root))
+        found = list(pool.map(_probe_or_error, paths))
+    files = [each for each in found if isinstance(each, AudioFile)]
+    errors = {_key(path, root): each for path, each in zip(paths, found, strict=True) if isinstance(each, DataError)}
+    if errors and strict:
+        raise next(iter(errors.values()))
+    skipped = list(errors)
     if not files:
         raise DataError(f"{root}: none of its {len(paths)} audio files can be read, e.g. {skipped[0]}; check the files")
     warn_skipped(skipped, root)

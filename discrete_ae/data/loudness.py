@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torchaudio.functional import highpass_biquad, treble_biquad
 
-from discrete_ae.data.reading import Audio
+from discrete_ae.data.resampling import Audio
 
 BLOCK_SECONDS = 0.4
 """Loudness is that of blocks of this length."""
@@ -108,20 +108,11 @@ def gain_for(level: Level, loudness_lufs: float) -> float:
     return min(loudness_lufs - level.loudness_lufs, MAX_GAIN_DB, -20 * math.log10(level.peak))
 
 
-def measure_loudness(audio: Tensor, sample_rate: int) -> float:
-    """Loudness in LUFS as `measure_stream` measures it, -inf for silence.
-
-    Raises:
-        ValueError: more than 5 channels, or too low a sample rate.
-    """
-    return measure_stream([audio.numpy()], sample_rate).loudness_lufs
-
-
 def bring_to_loudness(audio: Tensor, sample_rate: int, loudness_lufs: float | None) -> Tensor:
     """Amplify to a loudness by `gain_for`; None and silence leave the audio as it is.
 
     Raises:
-        ValueError: as `measure_loudness`.
+        ValueError: as `measure_stream`.
     """
     if loudness_lufs is None:
         return audio

@@ -18,8 +18,7 @@ from discrete_ae.codes import CodeFile
 from discrete_ae.codes.daec import smallest_coding
 from discrete_ae.codes.entropy import EntropyModel
 from discrete_ae.data.files import probe
-from discrete_ae.data.prefetching import Prefetched
-from discrete_ae.data.reading import read_audio, stream_audio
+from discrete_ae.data.reading import Prefetched, read_audio, stream_audio
 from discrete_ae.errors import DataError
 from discrete_ae.evaluation.recordings import Source, cut, in_utf8, opened, segment_lengths
 from discrete_ae.evaluation.results import Failure

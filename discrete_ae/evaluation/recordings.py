@@ -181,7 +181,7 @@ def loudest(file: AudioFile, start_s: float, duration_s: float, seconds: float) 
     if duration_s <= seconds:
         return start_s
     steps = int(duration_s / _STEP_S)
-    audio = (read_audio(file, file.sample_rate, None, start_s + i * _STEP_S, _STEP_S, keep_open=True)
+    audio = (read_audio(file, file.sample_rate, None, start_s + i * _STEP_S, _STEP_S)
              for i in range(steps))  # fmt: skip
     energies = np.array([float(np.square(part.astype(np.float64)).sum()) for part in audio])
     window = max(round(seconds / _STEP_S), 1)

@@ -1,46 +1,55 @@
-"""One training run, from its first validation to its last checkpoint."""
+"""A training run, from a composed configuration to its checkpoints. Beside cli/ the only code that knows Hydra."""
 
 import contextlib
 import ctypes
+import logging
 import math
+import shlex
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import lightning.pytorch as pl
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig, OmegaConf
 
+from discrete_ae.build import build_model, read_saved
 from discrete_ae.data import AudioDataModule
-from discrete_ae.training.callbacks import StopOnInterrupt
+from discrete_ae.errors import DataError, UsageError, UserError
+from discrete_ae.model import DiscreteAutoencoder
+from discrete_ae.paths import command, shown
+from discrete_ae.saving.checkpoint import check_resumable
+from discrete_ae.training import checks
+from discrete_ae.training.adversarial import AdversarialModule
+from discrete_ae.training.callbacks import LogHyperparameters, StopOnInterrupt
+from discrete_ae.training.compiled import compiler
+from discrete_ae.training.ending import take_along
 from discrete_ae.training.loggers import finish
 from discrete_ae.training.module import AutoencoderModule
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 NEVER = 2**31 - 1
 
+Hyperparameters = dict[str, str | float | bool]
+
+log = logging.getLogger("discrete_ae")
+
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """Everything of a run, ready to go."""
+    """The parts of a run."""
 
     module: AutoencoderModule
     data: AudioDataModule
     trainer: pl.Trainer
     run_dir: Path
-    ckpt_path: str | None
-    """Checkpoint of the run that is continued, or None for a new one."""
     interrupt: StopOnInterrupt | None
     """Told of Ctrl-C, where the configuration has it."""
-
-    def execute(self) -> None:
-        """Validate the untrained model, at step 0, then train; a continued run goes on where it was."""
-        keep_freed_memory()
-        try:
-            if self.ckpt_path is None:
-                self.trainer.validate(self.module, self.data, verbose=False)
-            # Checkpoints hold plain data only, and are read as such.
-            self.trainer.fit(self.module, self.data, ckpt_path=self.ckpt_path, weights_only=True)
-        finally:
-            finish(self.trainer.loggers)
-        self.trainer.strategy.barrier()  # the first process to end would end those that it started
 
     @property
     def objective(self) -> float:
@@ -54,6 +63,100 @@ class TrainingRun:
         return self.interrupt is not None and self.interrupt.interrupted
 
 
+def train(config: DictConfig) -> TrainingRun:
+    """Make one run of a composed configuration, the whole of it, and print where it lies.
+
+    A new run first validates the untrained model, at step 0; a continued one goes on where it was.
+
+    Args:
+        config: of conf/train.yaml, with its `run_dir` and `choices`.
+
+    Raises:
+        UsageError: for values that do not fit.
+        DataError: for recordings or a checkpoint that cannot be used, and where training diverges.
+    """
+    _quieten()
+    keep_freed_memory()
+    chosen = {str(group): str(option) for group, option in config.choices.items()}
+    run = build_training(config, chosen)
+    run.data.setup("fit")
+    if run.trainer.is_global_zero:
+        run.run_dir.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(config, run.run_dir / "config.yaml", resolve=True)
+        _say_what_runs(run, chosen)
+        if chosen["quantizer"] == "rvq_pretrained" and not (config.init_from or config.ckpt_path):
+            log.warning("quantizer=rvq_pretrained is for a trained network: give that of a run with init_from=")
+    try:
+        if not config.ckpt_path:
+            run.trainer.validate(run.module, run.data, verbose=False)
+        # Checkpoints hold plain data only, and are read as such.
+        run.trainer.fit(run.module, run.data, ckpt_path=config.ckpt_path, weights_only=True)
+        run.trainer.strategy.barrier()  # the first process to end would end those that it started
+    finally:
+        finish(run.trainer.loggers)
+        take_along(run.trainer)
+    if run.trainer.is_global_zero:
+        _say_what_next(run)
+    return run
+
+
+def build_training(config: DictConfig, chosen: Mapping[str, str] | None = None) -> TrainingRun:
+    """Build the parts of a run of a composed configuration.
+
+    Args:
+        config: of conf/train.yaml, with its `run_dir`.
+        chosen: options by group, which are logged as hyperparameters.
+
+    Raises:
+        UsageError: for values that do not fit.
+        DataError: for a checkpoint that cannot be read.
+    """
+    checks.check_run(config)
+    pl.seed_everything(config.seed, verbose=False)
+    if checks.on_gpu(config):
+        torch.set_float32_matmul_precision(config.float32_matmul_precision)
+    model_config = cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True))
+    model = build_model(model_config)
+    if config.ckpt_path:
+        check_resumable(config.ckpt_path)
+    if old := config.ckpt_path or config.init_from:
+        _take_weights(model, old, new_quantizer=not config.ckpt_path)
+    loss, data = _instantiate(config, "loss"), _instantiate(config, "data")
+    callbacks, loggers = _named(config, "callbacks"), _named(config, "logger")
+    parts = {
+        "model": model,
+        "model_config": model_config,
+        "loss": loss,
+        "optimizer": _instantiate(config, "optim.optimizer"),
+        "scheduler": _instantiate(config, "optim.scheduler"),
+        "seed": config.seed,
+        "compiled": compiler(cuda_graphs=checks.uses_cuda_graphs(config)) if config.compile else None,
+    }
+    checks.check_optimization(config, adversarial=loss.adversary is not None)
+    settings = {
+        "precision": checks.resolved_precision(config),
+        "logger": list(loggers.values()),
+        "callbacks": [*callbacks.values(), LogHyperparameters(_hyperparameters(config, model, chosen or {}))],
+        "enable_progress_bar": False,  # the callbacks have one
+        "default_root_dir": config.run_dir,
+    }
+    module: AutoencoderModule
+    if loss.adversary is None:
+        module = AutoencoderModule(**parts)
+    else:
+        module = AdversarialModule(
+            **parts,
+            discriminator_optimizer=_instantiate(config, "optim.discriminator_optimizer"),
+            gradient_clip_val=config.trainer.gradient_clip_val,
+        )
+        settings["gradient_clip_val"] = None  # where there are two optimizers, Lightning leaves it to the module
+        if _is_ddp(config.trainer):
+            # Each backward reaches one of the two networks, and DDP must not wait for gradients of the other.
+            settings["strategy"] = "ddp_find_unused_parameters_true"
+    trainer = _instantiate(config, "trainer", **settings)
+    return TrainingRun(module, data, trainer, Path(config.run_dir), callbacks.get("interrupt"))
+
+
 def keep_freed_memory() -> None:
     """Let this process use freed memory again instead of giving every large block back to the system.
 
@@ -65,3 +168,117 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, NEVER)
+
+
+def _named(config: DictConfig, group: str) -> dict[str, Any]:
+    """Build the components of a group by name; those that are null are left out."""
+    names = [name for name, node in (config.get(group) or {}).items() if node is not None]
+    return {name: _instantiate(config, f"{group}.{name}") for name in names}
+
+
+def _instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:
+    """Build the component at a dotted key by Hydra; where it refuses, raise its own words."""
+    node = OmegaConf.select(config, key)
+    if not isinstance(node, DictConfig) or "_target_" not in node:
+        raise UsageError(f"{key}: expected a component with its _target_, got {node}")
+    try:
+        # Lists of Python: an optimizer keeps its betas as they are given, and checkpoints hold plain data.
+        return instantiate(node, _convert_="all", **arguments)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            raise cause from error
+        if isinstance(cause, ModuleNotFoundError):
+            raise UsageError(f"{key}: {cause}; see the extras of pip install 'discrete-ae[...]'") from error
+        if isinstance(cause, TypeError | ValueError | MisconfigurationException):
+            raise UsageError(f"{key}: {cause}") from error
+        raise
+
+
+def _is_ddp(trainer: DictConfig) -> bool:
+    """Return whether Lightning will train by plain DistributedDataParallel."""
+    strategy = trainer.get("strategy", "auto")
+    return strategy == "ddp" or (strategy == "auto" and (trainer.devices != 1 or trainer.get("num_nodes", 1) != 1))
+
+
+def _take_weights(model: DiscreteAutoencoder, path: str, *, new_quantizer: bool) -> None:
+    """Load a checkpoint's weights; with `new_quantizer`, a quantizer whose tensors are others keeps its own."""
+    own = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("quantizer.")}
+    state = read_saved(path).state
+    saved = {name: tensor for name, tensor in state.items() if name.startswith("quantizer.")}
+    shapes, saved_shapes = ({name: tensor.shape for name, tensor in part.items()} for part in (own, saved))
+    anew = new_quantizer and shapes != saved_shapes
+    try:
+        model.load_state_dict({name: state[name] for name in state if name not in saved} | own if anew else state)
+    except RuntimeError as error:
+        raise DataError(
+            f"{path}: its weights do not fit this model; give the same model=, quantizer= and num_codebooks= as its "
+            "run; init_from= may change the quantizer, but not the number of its channels"
+        ) from error
+    if anew:
+        log.info("init_from: the quantizer starts anew, for %s was trained with another one", path)
+
+
+def _hyperparameters(config: DictConfig, model: DiscreteAutoencoder, chosen: Mapping[str, str]) -> Hyperparameters:
+    """Collect what was chosen, flat; TensorBoard sorts the names and shows the first few, so those are short."""
+    numbers = {
+        "lr": "optim.optimizer.lr",
+        "num_codebooks": "num_codebooks",
+        "seed": "seed",
+        "train.batch_size": "data.batch_size",
+        "train.crop_seconds": "data.crop_seconds",
+        "train.max_steps": "trainer.max_steps",
+    }
+    values = {name: OmegaConf.select(config, key) for name, key in numbers.items()}
+    found: Hyperparameters = {"bitrate_nominal_bps": model.bitrate_bps}
+
+    def collect(prefix: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for name, inner in value.items():
+                collect(f"{prefix}.{name}", inner)
+        elif prefix.endswith("._target_"):
+            found[prefix.removesuffix("._target_")] = str(value).rpartition(".")[2]
+        elif not prefix.endswith("._partial_"):
+            found[prefix] = value if isinstance(value, bool | int | float | str) else str(value)
+
+    collect("quantizer", OmegaConf.to_container(config.model.quantizer, resolve=True))
+    return {**found, **chosen, **{name: value for name, value in values.items() if value is not None}}
+
+
+def _say_what_runs(run: TrainingRun, chosen: Mapping[str, str]) -> None:
+    model = run.module.model
+    millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    rate = model.bitrate_bps / 1000
+    print(f"{chosen['quantizer']} · {chosen['model']} · {millions:.1f} M parameters · {rate:.2f} kbps")
+    print(f"recordings: {run.data.describe()}")
+    print(f"run folder: {run.run_dir}")
+    if run.module.compiled:
+        print("compiling at the first step, which takes a minute or so")
+
+
+def _say_what_next(run: TrainingRun) -> None:
+    # A run that ended before its first validation has only the last one.
+    best, last = (shown(run.run_dir / "checkpoints" / name) for name in ("best.ckpt", "last.ckpt"))
+    checkpoint = best if best.exists() else last
+    recordings = shown(run.data.validation_files[0].path.parent)
+    print(f"\ncheckpoint: {checkpoint}\nnext:")
+    if run.interrupted:
+        print(f"  the same command with ckpt_path={last} goes on with this run")
+    print(" ", shlex.join([command("tensorboard"), "--logdir", str(shown(run.run_dir).parent)]))
+    print(" ", shlex.join([command("discrete-ae"), "encode", str(recordings), "-o", "codes", "-c", str(checkpoint)]))
+
+
+def _quieten() -> None:
+    """Keep from the user what Lightning says of itself, and what is so by design."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",  # on CPU the cores belong to the model
+        ".*Checkpoint directory .* exists and is not empty.*",  # a continued run goes on in its own folder
+        ".*The dirpath has changed from.*",  # or in a new one
+        ".*smaller than the logging interval.*",
+        ".*It is recommended to use .self.log.*sync_dist.*",  # what is logged is that of all ranks already
+        ".*does not support code generation for complex operators.*",  # compile=true: FFTs stay as they are
+        ".*isinstance.treespec, LeafSpec.. is deprecated.*",  # Lightning 2.6 with torch from 2.11 on
+    ):
+        warnings.filterwarnings("ignore", message=message)

@@ -4,14 +4,23 @@ import numpy as np
 import pytest
 import torch
 
-from discrete_ae.data.crops import MIX_DB, NUM_BANDS, Augmentation, Changes, equalize, mixture
+from discrete_ae.data.crops import MIX_DB, NUM_BANDS, Changes, CropSettings, equalize, mixture
 
 AUDIO = torch.tensor([[0.1, -0.2, 0.05]])
-ALL = Augmentation((-12.0, 6.0), True, (0.8, 1.25), 6.0, 0.3)
+EACH = {
+    "gain_db": {"gain_db": (-12.0, 6.0)},
+    "flip": {"flip_polarity": True},
+    "speed": {"speed": (0.8, 1.25)},
+    "band_gains_db": {"equalizer_db": 6.0},
+    "mix_db": {"mix": 0.3},
+}
+"""Settings by the change that they make."""
+ALL = {name: value for settings in EACH.values() for name, value in settings.items()}
 
 
-def drawn(augmentation: Augmentation, count: int = 1000) -> list[Changes]:
-    return [augmentation.draw(np.random.default_rng((0, k))) for k in range(count)]
+def drawn(count: int = 1000, **changes: object) -> list[Changes]:
+    settings = CropSettings.of({"sample_rate": 8000, "channels": 1, "crop_seconds": 1.0, **changes})
+    return [settings.draw(np.random.default_rng((0, k))) for k in range(count)]
 
 
 def assert_uniform(values: list[float], low: float, high: float) -> None:
@@ -21,44 +30,26 @@ def assert_uniform(values: list[float], low: float, high: float) -> None:
     assert np.abs(counts - 1000 / 3).max() < 60
 
 
-def test_nothing_is_changed_by_default():
-    assert set(drawn(Augmentation())) == {Changes(1.0, None, None, None, False)}
-    assert torch.equal(drawn(Augmentation())[0].change_level(AUDIO), AUDIO)
-
-
 def test_draws_are_uniform_in_their_unit():
-    changes = drawn(ALL)
+    changes = drawn(**ALL)
     assert_uniform([change.gain_db for change in changes], -12, 6)
     assert_uniform([change.band_gains_db[3] for change in changes], -6, 6)
     # Speeds in hundredths: a third of the range's logarithm ends at 0.928 and at 1.077, between two of them.
     assert_uniform([np.log(change.speed) for change in changes], np.log(0.8), np.log(1.25))
-    assert_uniform([change.mix_db for change in drawn(Augmentation(mix=1.0))], *MIX_DB)
+    assert_uniform([change.mix_db for change in drawn(mix=1.0)], *MIX_DB)
 
 
 def test_coins_fall_as_often_as_they_should():
-    changes = drawn(ALL)
+    changes = drawn(**ALL)
     # Standard deviations of 15.8 and 14.5; four of them.
     assert abs(sum(change.flip for change in changes) - 500) < 64
     assert abs(sum(change.mix_db is not None for change in changes) - 300) < 58
 
 
-@pytest.mark.parametrize(
-    ("alone", "fields"),
-    [
-        (Augmentation(gain_db=(-12.0, 6.0)), ["gain_db"]),
-        (Augmentation(flip_polarity=True), ["flip"]),
-        (Augmentation(speed=(0.8, 1.25)), ["speed"]),
-        (Augmentation(equalizer_db=6.0), ["band_gains_db"]),
-        (Augmentation(mix=0.3), ["mix_db"]),
-    ],
-    ids=lambda value: value[0] if isinstance(value, list) else "",
-)
-def test_none_moves_another_ones_draws(alone, fields):
-    off = Augmentation().draw(np.random.default_rng(0))
-    for one, together in zip(drawn(alone, 100), drawn(ALL, 100), strict=True):
-        for field in Changes._fields:
-            expected = getattr(together if field in fields else off, field)
-            np.testing.assert_equal(getattr(one, field), expected)
+@pytest.mark.parametrize("change", EACH)
+def test_none_moves_another_ones_draws(change):
+    for off, one, together in zip(drawn(100), drawn(100, **EACH[change]), drawn(100, **ALL), strict=True):
+        np.testing.assert_equal(one, off._replace(**{change: getattr(together, change)}))
 
 
 def test_level_is_the_gain_and_the_sign():
@@ -68,7 +59,7 @@ def test_level_is_the_gain_and_the_sign():
 
 def test_peak_is_kept_by_lowering_the_gain():
     audio = 4 * AUDIO  # peak 0.8, which 6 dB would raise to 1.6
-    peaks = torch.stack([c.change_level(audio).abs().max() for c in drawn(Augmentation((0.0, 6.0), True), 200)])
+    peaks = torch.stack([c.change_level(audio).abs().max() for c in drawn(200, gain_db=(0.0, 6.0), flip_polarity=True)])
     assert peaks.max() == 1
     assert peaks.min() >= 0.8
 

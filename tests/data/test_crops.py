@@ -2,6 +2,7 @@
 
 import itertools
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,13 +10,13 @@ import soundfile
 import torch
 
 from discrete_ae.data import AudioFile, TrainingCrops, ValidationSegments, find_audio
-from discrete_ae.data.crops import Augmentation
-from discrete_ae.data.loudness import measure_loudness
+from discrete_ae.data.crops import CropSettings, folder_weights
+from discrete_ae.data.loudness import measure_stream
 from discrete_ae.errors import DataError
 
 RATE = 8000
-CHANGES = Augmentation((-6.0, 6.0), True, (0.8, 1.25), 6.0, 0.5)
-ALL = {"weights": [1.0, 1.0, 3.0], "loudness_lufs": -30.0, "augmentation": CHANGES}
+CHANGES = {"gain_db": (-6.0, 6.0), "flip_polarity": True, "speed": (0.8, 1.25), "equalizer_db": 6.0, "mix": 0.5}
+ALL = {"crop_seconds": 0.5, "weights": [1.0, 1.0, 3.0], "loudness_lufs": -30.0, **CHANGES}
 every_setting = pytest.mark.parametrize("options", [{}, ALL], ids=["default", "all options"])
 
 
@@ -27,12 +28,22 @@ def files(tmp_path) -> list[AudioFile]:
     return find_audio(tmp_path).files
 
 
+def crops_of(files, weights=None, **changes: object) -> TrainingCrops:
+    settings = {"sample_rate": RATE, "channels": 1, "crop_seconds": 500 / RATE, **changes}
+    return TrainingCrops(files, CropSettings.of(settings), weights)
+
+
+def segments_of(files, max_segments: int, **changes: object) -> ValidationSegments:
+    settings = {"sample_rate": RATE, "channels": 1, "crop_seconds": 1500 / RATE, **changes}
+    return ValidationSegments(files, CropSettings.of(settings), max_segments)
+
+
 def integers(audio: torch.Tensor) -> torch.Tensor:
     return (audio * 2**15).round().int()
 
 
 def test_crop_is_a_run_of_one_file(files):
-    crops = TrainingCrops(files, 500, RATE, 1)
+    crops = crops_of(files)
     for number in range(50):
         crop = integers(crops[number])
         assert crop.shape == (1, 500)
@@ -44,7 +55,7 @@ def test_crop_is_a_run_of_one_file(files):
 
 
 def test_files_are_drawn_by_duration_and_starts_evenly(files):
-    crops = TrainingCrops(files, 500, RATE, 1)
+    crops = crops_of(files)
     firsts = np.array([integers(crops[number])[0, 0].item() for number in range(600)])
     in_b = firsts[(firsts > 10000) & (firsts < 20000)] - 10001
     # b is 8000 of 12100 samples: 396.7 of 600 draws, standard deviation 11.6; four of them.
@@ -60,8 +71,8 @@ def test_draws_are_the_documented_ones(files, seed):
     """By slices of the written ramps: no option may move the draws of the file and of the start."""
     ramps = [np.arange(1, 4001), np.arange(10001, 18001), np.arange(20001, 20101)]
     durations_s = [len(ramp) / RATE for ramp in ramps]
-    crops = TrainingCrops(files, 500, RATE, 1, seed=seed)
-    changed = TrainingCrops(files, 500, RATE, 1, seed=seed, augmentation=Augmentation((-6.0, 6.0), True))
+    crops = crops_of(files, seed=seed)
+    changed = crops_of(files, seed=seed, gain_db=(-6.0, 6.0), flip_polarity=True)
     for number in range(100):
         random = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, number, 0))))
         place = random.random() * sum(durations_s)
@@ -74,13 +85,13 @@ def test_draws_are_the_documented_ones(files, seed):
         assert torch.allclose(changed[number], ratio * crops[number], rtol=1e-5)
 
 
-def at_speed(files: list[AudioFile], speed: float, num_samples: int = 500, rate: int = RATE) -> TrainingCrops:
-    return TrainingCrops(files, num_samples, rate, 1, augmentation=Augmentation(speed=(speed, speed)))
+def at_speed(files: list[AudioFile], speed: float, num_samples: int = 500) -> TrainingCrops:
+    return crops_of(files, crop_seconds=num_samples / RATE, speed=(speed, speed))
 
 
 @pytest.mark.parametrize("speed", [0.5, 1.07, 2.0])
 def test_speed_reads_a_longer_or_shorter_run_of_the_same_place(files, speed):
-    plain, changed = TrainingCrops(files, 500, RATE, 1), at_speed(files, speed)
+    plain, changed = crops_of(files), at_speed(files, speed)
     inner = slice(180, 320)  # at the ends of a file, the filter rings
     for number in range(50):
         crop, original = changed[number][0].double().numpy() * 2**15, integers(plain[number])[0].numpy()
@@ -130,9 +141,9 @@ def test_nothing_is_folded_back_from_above_half_the_rate(tmp_path):
 
 def test_mixture_adds_a_second_crop_to_the_same_first(files):
     """By ramps: what is added is a ramp too, of a slope in MIX_DB, and the same whenever it is added."""
-    plain = TrainingCrops(files[:2], 500, RATE, 1)
-    mixed = TrainingCrops(files[:2], 500, RATE, 1, augmentation=Augmentation(mix=1.0))
-    at_times = TrainingCrops(files[:2], 500, RATE, 1, augmentation=Augmentation(mix=0.3))
+    plain = crops_of(files[:2])
+    mixed = crops_of(files[:2], mix=1.0)
+    at_times = crops_of(files[:2], mix=0.3)
     differing, count = set(), 0
     for number in range(200):
         added = (mixed[number] - plain[number])[0].double() * 2**15
@@ -153,8 +164,8 @@ def test_mixture_adds_a_second_crop_to_the_same_first(files):
 def test_damaged_second_crop_is_replaced_and_leaves_the_first(tmp_path, files, caplog):
     soundfile.write(tmp_path / "bad.wav", np.full(8000, np.nan), RATE, subtype="FLOAT")
     with_bad = [*files, AudioFile(tmp_path / "bad.wav", RATE, 1, 8000)]
-    plain = TrainingCrops(with_bad, 500, RATE, 1)
-    mixed = TrainingCrops(with_bad, 500, RATE, 1, augmentation=Augmentation(mix=1.0))
+    plain = crops_of(with_bad)
+    mixed = crops_of(with_bad, mix=1.0)
     for number in range(30):
         added = (mixed[number] - plain[number])[0, :50] * 2**15  # all of the short file is longer
         slope = added.diff().mean()
@@ -165,33 +176,33 @@ def test_damaged_second_crop_is_replaced_and_leaves_the_first(tmp_path, files, c
 
 @every_setting
 def test_crop_is_a_function_of_seed_and_number(files, options):
-    crops = TrainingCrops(files, 500, RATE, 1, seed=3, **options)
+    crops = crops_of(files, seed=3, **options)
     forwards = [crops[number] for number in range(20)]
     other = pickle.loads(pickle.dumps(crops))
     backwards = [other[number] for number in reversed(range(20))]
     assert all(torch.equal(x, y) for x, y in zip(forwards, reversed(backwards), strict=True))
     loader = torch.utils.data.DataLoader(crops, batch_sampler=[[k] for k in range(20)], num_workers=2)
     assert all(torch.equal(x, y[0]) for x, y in zip(forwards, loader, strict=True))
-    another_seed = TrainingCrops(files, 500, RATE, 1, seed=4, **options)
+    another_seed = crops_of(files, seed=4, **options)
     assert sum(torch.equal(x, another_seed[k]) for k, x in enumerate(forwards)) <= 2
-    assert crops[10**15].shape == (1, 500)
+    assert crops[10**15].shape == forwards[0].shape
 
 
 def test_damaged_file_is_replaced_named_once_and_counted(tmp_path, files, caplog):
     soundfile.write(tmp_path / "bad.wav", np.full(8000, np.nan), RATE, subtype="FLOAT")
     with_bad = [*files, AudioFile(tmp_path / "bad.wav", RATE, 1, 8000)]
-    crops = TrainingCrops(with_bad, 500, RATE, 1)
+    crops = crops_of(with_bad)
     first = [crops[number] for number in range(20)]
     assert [record.getMessage() for record in caplog.records] == [
         f"Skipped in training (1 so far): {tmp_path / 'bad.wav'}: holds NaN or infinite samples; repair or remove it"
     ]
     assert crops.damaged == {tmp_path / "bad.wav"}
-    again = TrainingCrops(with_bad, 500, RATE, 1)
+    again = crops_of(with_bad)
     assert all(torch.equal(again[number], first[number]) for number in reversed(range(20)))
     with pytest.raises(DataError, match=r"bad\.wav: holds NaN"):
-        [TrainingCrops(with_bad, 500, RATE, 1, strict=True)[number] for number in range(20)]
+        [crops_of(with_bad, strict=True)[number] for number in range(20)]
     with pytest.raises(DataError, match="1 of 1 training files are damaged"):
-        TrainingCrops(with_bad[-1:], 500, RATE, 1)[0]
+        crops_of(with_bad[-1:])[0]
 
 
 def test_crops_and_segments_have_the_loudness_asked_for(tmp_path):
@@ -199,17 +210,17 @@ def test_crops_and_segments_have_the_loudness_asked_for(tmp_path):
     for name, level in (("loud", 0.5), ("quiet", 0.02)):
         soundfile.write(tmp_path / f"{name}.wav", level * random.uniform(-1, 1, 2 * RATE), RATE)
     files = find_audio(tmp_path).files
-    without_gain = Augmentation(flip_polarity=True, speed=(0.8, 1.25), equalizer_db=12.0, mix=0.5)
+    loud = {"crop_seconds": 1.0, "loudness_lufs": -23.0}
     for audio in (
-        TrainingCrops(files, RATE, RATE, 1, loudness_lufs=-23.0),
-        TrainingCrops(files, RATE, RATE, 1, loudness_lufs=-23.0, augmentation=without_gain),
-        ValidationSegments(files, RATE, RATE, 1, max_segments=4, loudness_lufs=-23.0),
+        crops_of(files, **loud, flip_polarity=True, speed=(0.8, 1.25), equalizer_db=12.0, mix=0.5),
+        segments_of(files, 4, **loud),
     ):
-        assert [measure_loudness(audio[k], RATE) for k in range(4)] == pytest.approx([-23.0] * 4, abs=0.01)
+        found = [measure_stream([audio[k].numpy()], RATE).loudness_lufs for k in range(4)]
+        assert found == pytest.approx([-23.0] * 4, abs=0.01)
 
 
 def test_segments_follow_one_another(files):
-    segments = ValidationSegments(files, 1500, RATE, 1, max_segments=100)
+    segments = segments_of(files, 100)
     firsts = [integers(segments[k])[0, 0].item() for k in range(len(segments))]
     # a: 2 whole segments of 4000 samples, the rest dropped; b: 5 of 8000; c: its 100 samples, padded.
     assert firsts == [1, 1501, 10001, 11501, 13001, 14501, 16001, 20001]
@@ -218,16 +229,40 @@ def test_segments_follow_one_another(files):
 
 
 def test_segments_are_thinned_evenly(files):
-    segments = ValidationSegments(files, 1500, RATE, 1, max_segments=4)
+    segments = segments_of(files, 4)
     assert [integers(segments[k])[0, 0].item() for k in range(len(segments))] == [1, 10001, 13001, 16001]
 
 
 def test_damaged_segments_are_met_when_the_set_is_made(tmp_path, files, caplog):
     soundfile.write(tmp_path / "bad.wav", np.full(8000, np.nan), RATE, subtype="FLOAT")
     bad = AudioFile(tmp_path / "bad.wav", RATE, 1, 8000)
-    assert len(ValidationSegments([*files, bad], 1500, RATE, 1, max_segments=100)) == 8
+    assert len(segments_of([*files, bad], 100)) == 8
     assert len(caplog.records) == 1
     with pytest.raises(DataError, match="holds NaN"):
-        ValidationSegments([*files, bad], 1500, RATE, 1, max_segments=100, strict=True)
+        segments_of([*files, bad], 100, strict=True)
     with pytest.raises(DataError, match="none of the validation files"):
-        ValidationSegments([bad], 1500, RATE, 1, max_segments=100)
+        segments_of([bad], 100)
+
+
+def test_weights_of_a_folder_add_up_to_one():
+    seconds = {"a/x.wav": 1, "a/deep/er/y.wav": 3, "b/x.wav": 10, "one.wav": 2, "two.wav": 2}
+    files = [AudioFile(Path("/data", name), RATE, 1, length * RATE) for name, length in seconds.items()]
+    assert folder_weights(files, "/data") == [0.25, 0.75, 1.0, 0.5, 0.5]
+
+
+def test_every_folder_is_drawn_equally_often(tmp_path):
+    # The samples tell the file: a has 1 s and 3 s, b 0.5 s, the root itself 10 s.
+    for name, seconds, value in (("a/x", 1, 1), ("a/deep/y", 3, 2), ("b/x", 0.5, 3), ("z", 10, 4)):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(tmp_path / f"{name}.wav", np.full(round(seconds * RATE), value, dtype=np.int16), RATE)
+    files = find_audio(tmp_path).files
+    crops = crops_of(files, folder_weights(files, tmp_path), crop_seconds=100 / RATE)
+    found = torch.stack([crops[number][0, 0] for number in range(1200)]) * 2**15
+    counts = torch.stack([(found == value).sum() for value in (1, 2, 3, 4)])
+    expected = torch.tensor([100.0, 300.0, 400.0, 400.0])
+    # Chi-square with 3 degrees of freedom exceeds 21.1 once in 10,000 seeds.
+    assert ((counts - expected).square() / expected).sum() < 21.1
+    # By duration it would be 82.8, 248.3, 41.4 and 827.6.
+    by_duration = crops_of(files, crop_seconds=100 / RATE)
+    in_root = sum(by_duration[number][0, 0].item() * 2**15 == 4 for number in range(1200))
+    assert in_root == pytest.approx(827.6, abs=4 * 16.1)

@@ -1,5 +1,6 @@
 """The batches that a real trainer sees: the stream, its resumption, the shares of the ranks, the errors of `setup`."""
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,9 +13,15 @@ from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from discrete_ae.data import AudioDataModule, loading, recordings_root
-from discrete_ae.data.loading import TrainingBatches, validation_batches
-from discrete_ae.data.loudness import measure_loudness
+from discrete_ae.data import AudioDataModule, datamodule, recordings_root
+from discrete_ae.data.datamodule import (
+    MAX_WORKERS,
+    TrainingBatches,
+    loading_workers,
+    usable_cores,
+    validation_batches,
+)
+from discrete_ae.data.loudness import measure_stream
 from discrete_ae.errors import DataError, UsageError
 
 # Lightning's advice on speed and on where checkpoints lie, and its own use of torch, are not the matter here.
@@ -137,25 +144,6 @@ def test_own_recordings_are_found_and_loaded():
     assert "35 files (2.7 min) to train on, 9 files (0.7 min) to validate on" in data.describe()
 
 
-def test_clips_come_from_different_files(folder):
-    data = make(None)
-    data.setup()
-    clips = dict(data.clips(4, max_seconds=2.0))
-    assert len(clips) == 4
-    assert len({name.split("_")[0] for name in clips}) == 4  # of different kinds
-    assert all(clip.shape[0] == 1 and 0 < clip.shape[1] <= 2 * RATE for clip in clips.values())
-    assert len(data.clips(1000)) == len(data.validation_files)
-
-
-def test_split_leaves_no_file_on_both_sides(folder):
-    data = make(folder)
-    data.setup()
-    train = {file.path for file in data.train_files}
-    validation = {file.path for file in data.validation_files}
-    assert train | validation == set(folder.iterdir())
-    assert not train & validation
-
-
 def test_validation_root_inside_root_is_held_out(folder):
     (folder / "held").mkdir()
     (folder / "0.wav").rename(folder / "held" / "0.wav")
@@ -229,6 +217,10 @@ def test_loudness_needs_what_it_is_defined_for(folder):
         make(folder, loudness_lufs=-23, crop_seconds=0.4, sample_rate=2000)
 
 
+def loudness(audio: Tensor) -> float:
+    return measure_stream([audio.numpy()], RATE).loudness_lufs
+
+
 def test_validation_and_clips_follow_the_loudness_and_not_the_augmentation(folder):
     changes = {"gain_db": [6, 6], "flip_polarity": True, "speed": [0.8, 1.25], "equalizer_db": 6, "mix": 1.0}
     plain, changed = make(folder, crop_seconds=0.5), make(folder, crop_seconds=0.5, **changes)
@@ -237,10 +229,10 @@ def test_validation_and_clips_follow_the_loudness_and_not_the_augmentation(folde
         data.setup()
     for k in range(len(plain.validation_segments)):
         assert torch.equal(plain.validation_segments[k], changed.validation_segments[k])
-        assert measure_loudness(loud.validation_segments[k], RATE) == pytest.approx(-20, abs=0.01)
+        assert loudness(loud.validation_segments[k]) == pytest.approx(-20, abs=0.01)
     for (_, same), (_, original), (_, raised) in zip(changed.clips(9), plain.clips(9), loud.clips(9), strict=True):
         assert torch.equal(same, original)
-        assert measure_loudness(raised, RATE) == pytest.approx(-20, abs=0.01)
+        assert loudness(raised) == pytest.approx(-20, abs=0.01)
     for name, value in changes.items():
         one = make(folder, crop_seconds=0.5, **{name: value})
         one.setup()
@@ -248,7 +240,7 @@ def test_validation_and_clips_follow_the_loudness_and_not_the_augmentation(folde
 
 
 def test_workers_on_a_gpu_are_a_share_of_the_cores(folder, monkeypatch):
-    monkeypatch.setattr(loading, "usable_cores", lambda: 4)
+    monkeypatch.setattr(datamodule, "usable_cores", lambda: 4)
     data = make(folder)
     data.setup()
     ranks = {"global_rank": 1, "world_size": 2, "num_devices": 2}
@@ -260,9 +252,29 @@ def test_workers_on_a_gpu_are_a_share_of_the_cores(folder, monkeypatch):
     assert data.train_dataloader().num_workers == 0
 
 
-@pytest.mark.parametrize(("workers", "prefetched"), [(0, None), (2, 3)])
-def test_every_worker_prefetches(folder, workers, prefetched):
-    data = make(folder, num_workers=workers, prefetch_batches=3)
-    data.setup()
-    assert data.train_dataloader().prefetch_factor == prefetched
-    assert data.val_dataloader().prefetch_factor == prefetched
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 16),
+        ({"cpu.max": "max 100000"}, 16),
+        ({"cpu.max": "6400000 100000"}, 16),  # 64 cores' time on 16 cores
+        ({"cpu.max": "250000 100000"}, 2),
+        ({"cpu.max": "50000 100000"}, 1),
+        ({"cpu/cpu.cfs_quota_us": "600000", "cpu/cpu.cfs_period_us": "100000"}, 6),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 16),
+    ],
+)
+def test_usable_cores_are_those_of_the_affinity_less_by_the_containers_quota(tmp_path, monkeypatch, files, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(16), raising=False)
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content + "\n")
+    assert usable_cores(tmp_path) == expected
+
+
+def test_processes_share_the_cores_and_each_keeps_one(monkeypatch):
+    found = {}
+    for usable, processes in ((16, 2), (16, 16), (1, 1), (96, 1)):
+        monkeypatch.setattr(datamodule, "usable_cores", lambda usable=usable: usable)
+        found[usable, processes] = loading_workers(processes)
+    assert found == {(16, 2): 7, (16, 16): 0, (1, 1): 0, (96, 1): MAX_WORKERS}

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from discrete_ae.data import AudioFile, find_audio, split_by_hash
-from discrete_ae.data.files import probe
+from discrete_ae.data.files import files_of, probe
 from discrete_ae.errors import DataError
 
 
@@ -81,15 +81,6 @@ def named(*names: str) -> list[AudioFile]:
     return [AudioFile(Path("/data", name), 8000, 1, 80) for name in sorted(names)]
 
 
-def test_split_does_not_change_when_files_are_added():
-    few = split_by_hash(named(*(f"{k}.wav" for k in range(200))), "/data", 0.2)
-    many = split_by_hash(named(*(f"{k}.wav" for k in range(1000))), "/data", 0.2)
-    assert set(few.train) < set(many.train)
-    assert set(few.validation) < set(many.validation)
-    # 1000 draws at 0.2: the standard deviation is 12.6 files, so that four of them leave 150 to 250.
-    assert 150 < len(many.validation) < 250
-
-
 def test_split_is_by_the_hash_of_the_relative_path():
     names = [f"speaker/{k}.wav" for k in range(20)]
     places = {name: hashlib.sha256(name.encode()).digest()[0] / 256 for name in names}  # to 8 bits
@@ -141,3 +132,48 @@ def test_folders_that_cannot_be_read_are_named(tmp_path, monkeypatch, caplog):
     assert f"Skipped: {tmp_path / 'closed'}: cannot be read (Permission denied); see to its" in caplog.text
     with pytest.raises(DataError, match=r"closed: cannot be read \(Permission denied\)"):
         find_audio(tmp_path, strict=True)
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    for name in ("corpus/a/x.wav", "corpus/a/x.txt", "corpus/b/c/y.WAV", "corpus/.hidden/z.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path / "corpus/b")
+    return tmp_path
+
+
+def kept(path, *, alone=True):
+    """Where the files of an input would lie below an output; nothing may be wrong with it."""
+    problems: list[DataError] = []
+    found = [(folder / file.name).as_posix() for file, folder in files_of(Path(path), {".wav"}, problems, alone=alone)]
+    assert problems == []
+    return found
+
+
+def test_folders_keep_their_tree_and_among_others_their_name(tree):
+    for path in ("..", tree / "corpus"):
+        assert kept(path) == ["a/x.wav", "b/c/y.WAV"]
+        assert kept(path, alone=False) == ["corpus/a/x.wav", "corpus/b/c/y.WAV"]
+    assert kept(".", alone=False) == ["b/c/y.WAV"]
+
+
+def test_patterns_keep_the_tree_below_their_first_wildcard(tree):
+    for alone in (True, False):
+        assert kept(tree / "corpus/**/*.*", alone=alone) == ["a/x.txt", "a/x.wav", "b/c/y.WAV"]
+        assert kept("../a/x.*", alone=alone) == ["x.txt", "x.wav"]
+
+
+def test_a_name_with_brackets_is_no_pattern_where_it_is_there(tree):
+    (tree / "take [1].wav").touch()
+    assert kept(tree / "take [1].wav") == ["take [1].wav"]
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("none", "no such file or folder"), ("*.flac", "matches no file"), ("d", "no .wav files in it")],
+)
+def test_what_holds_nothing_is_said(tree, path, words):
+    (tree / "corpus/b/d").mkdir()
+    with pytest.raises(DataError, match=words):
+        files_of(Path(path), {".wav"}, [], alone=True)

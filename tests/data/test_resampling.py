@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soxr
 
-from discrete_ae.data.reading import BLOCK_FRAMES, Resampler, block_frames, margin_frames
+from discrete_ae.data.resampling import BLOCK_FRAMES, Resampler, block_frames, margin_frames
 from discrete_ae.errors import DataError
 
 PAIRS = [(44100, 16000), (48000, 16000), (16000, 44100), (8000, 16000), (11025, 24000), (192000, 16000), (16000, 16000)]

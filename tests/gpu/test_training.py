@@ -15,7 +15,6 @@ from tests.gpu.test_quantizers import NAMES
 from tests.runs import TINY, fail_at, scalars
 
 LOG_EVERY = 4
-PLAIN = ("callbacks.clips=null", "callbacks.rounding_curve=null")  # pictures take most of the time of a short run
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype feature"),
     # As in tests/training/test_compiled.py.
@@ -57,7 +56,6 @@ def test_it_trains_and_waits_for_the_gpu_in_logged_steps_alone(
     run = run_training(
         *(TINY if name == "adversarial" else (f"quantizer={name}",)),
         *ON_DEVICE[device],
-        *PLAIN,
         f"trainer.log_every_n_steps={LOG_EVERY}",
         f"trainer.max_steps={3 * LOG_EVERY}",
         f"trainer.val_check_interval={3 * LOG_EVERY}",
@@ -73,7 +71,7 @@ def test_it_trains_and_waits_for_the_gpu_in_logged_steps_alone(
 def test_a_run_broken_off_goes_on_as_if_it_had_not(
     device: str, name: str, run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    overrides = (f"quantizer={name}", *ON_DEVICE[device], *PLAIN, "trainer.precision=32-true", "trainer.max_steps=8")
+    overrides = (f"quantizer={name}", *ON_DEVICE[device], "trainer.precision=32-true", "trainer.max_steps=8")
     whole = scalars(run_training(*overrides, "trainer.val_check_interval=8"), "train/loss")
     with monkeypatch.context() as patch:
         fail_at(patch, "_training_output", 6)
@@ -92,7 +90,6 @@ def test_compiled_and_eager_losses_agree(device: str, name: str, run_training: C
     overrides = (
         f"quantizer={name}",
         *ON_DEVICE[device],
-        *PLAIN,
         "trainer.precision=32-true",
         "float32_matmul_precision=highest",
         "trainer.max_steps=6",
@@ -108,6 +105,6 @@ def test_compiled_and_eager_losses_agree(device: str, name: str, run_training: C
 @on_each_device_every(["adversarial"], ())  # there it takes minutes to make
 def test_compiled_adversarial_training(device: str, name: str, run_training: Callable[..., Path]) -> None:
     steps = ("trainer.max_steps=5", "trainer.val_check_interval=5")
-    run = run_training(*TINY, *ON_DEVICE[device], *PLAIN, *steps, "compile=true")
+    run = run_training(*TINY, *ON_DEVICE[device], *steps, "compile=true")
     assert list(scalars(run, "train/discriminator")) == [2, 3, 4]
     assert all(math.isfinite(value) for value in scalars(run, "train/loss").values())

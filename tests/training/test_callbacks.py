@@ -78,16 +78,6 @@ def test_divergence_ends_the_run_and_leaves_the_last_good_checkpoint(
     assert signal.getsignal(signal.SIGINT) is handler
 
 
-def test_divergence_before_the_first_checkpoint_is_said_as_well(
-    run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    nan_loss(monkeypatch, 0)
-    run = run_training("trainer.max_steps=8", "trainer.val_check_interval=2", status=1)
-    (line,) = errors(capsys.readouterr().err)
-    assert line.startswith("error: the loss is nan at step 0")
-    assert not (run / "checkpoints").exists()
-
-
 class OnGpu(SimpleNamespace):
     """What the guard needs of a module; there need not be a GPU."""
 
@@ -159,12 +149,6 @@ def test_collapse_is_warned_of_below_the_share(
     assert [record.levelname for record in caplog.records] == ["WARNING"] * warned
     if warned:
         assert "perplexity 25.5 of 256 entries, below 25.6" in caplog.text
-
-
-@pytest.mark.parametrize("share", [-0.1, 1.1])
-def test_collapse_share_outside_of_its_range_is_refused(share: float) -> None:
-    with pytest.raises(ValueError, match="min_share: expected a number"):
-        WarnOfCollapse(min_share=share)
 
 
 def interrupt_at(patch: pytest.MonkeyPatch, name: str, place: int, times: int = 1) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 import discrete_ae
 from discrete_ae.training import AutoencoderModule
 from discrete_ae.training.callbacks import LogClips, WeightEma
-from tests.runs import events_of, fail_at, same, scalars, state_of
+from tests.runs import events_of, same, scalars, state_of
 
 FOUR = ("trainer.max_steps=4", "trainer.val_check_interval=2")
 
@@ -48,16 +48,6 @@ def test_average_is_the_one_computed_by_hand(
         np.testing.assert_allclose(found["state_dict"][f"model.{name}"], average, rtol=1e-5, atol=1e-7)
 
 
-def test_training_and_so_the_raw_weights_are_those_without_averaging(
-    run_training: Callable[..., Path], ste_run: Path
-) -> None:
-    found = state_of(run_training("quantizer=ste", "callbacks.ema.decay=0.9", *FOUR))
-    plain = state_of(ste_run)
-    assert "raw_weights" not in plain
-    assert all(torch.equal(tensor, plain["state_dict"][f"model.{n}"]) for n, tensor in found["raw_weights"].items())
-    assert not same(found["state_dict"], plain["state_dict"])
-
-
 def test_all_of_a_validation_is_of_the_averaged_weights(
     run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,34 +62,6 @@ def test_all_of_a_validation_is_of_the_averaged_weights(
     # A new run that starts from them first validates what it was given.
     again = run_training("trainer.max_steps=1", f"init_from={run}/checkpoints/last.ckpt")
     assert scalars(again, "val/reconstruction")[0] == scalars(run, "val/reconstruction")[4]
-
-
-def test_broken_and_resumed_equals_uninterrupted(
-    run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    overrides = ("callbacks.ema.decay=0.9", "quantizer=vq", "quantizer.ema_decay=0.9", *FOUR)
-    whole = state_of(run_training(*overrides))
-    with monkeypatch.context() as patch:
-        fail_at(patch, "training_step", 3)
-        broken = run_training(*overrides, status=1)
-    assert state_of(broken)["global_step"] == 2
-    resumed = state_of(run_training(*overrides, f"ckpt_path={broken}/checkpoints/last.ckpt"))
-    assert resumed["global_step"] == 4
-    assert same(resumed["state_dict"], whole["state_dict"])
-    assert same(resumed["raw_weights"], whole["raw_weights"])
-    entropy_models = [state["discrete_ae"].pop("entropy_model") for state in (resumed, whole)]
-    assert same(*entropy_models)
-    assert resumed["discrete_ae"] == whole["discrete_ae"]
-
-
-def test_validation_that_fails_leaves_the_raw_weights(
-    run_training: Callable[..., Path], trained: list[dict[str, Tensor]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = state_of(run_training("callbacks.ema.decay=0.9", "trainer.max_steps=4", "trainer.val_check_interval=2"))
-    assert whole["global_step"] == 4
-    failed = fail_at(monkeypatch, "validation_step", 2)
-    run_training("callbacks.ema.decay=0.9", "trainer.max_steps=4", "trainer.val_check_interval=2", status=1)
-    assert same(weights_of(failed[0]), trained[2])  # what the third step of the undisturbed run began with
 
 
 def test_older_checkpoint_is_averaged_from_its_weights_on(ste_run: Path, run_training: Callable[..., Path]) -> None:

@@ -14,7 +14,6 @@ from discrete_ae.data import AudioDataModule
 from discrete_ae.errors import DataError
 from discrete_ae.saving.bundle import write_bundle
 from discrete_ae.saving.checkpoint import KEY
-from discrete_ae.training.callbacks import FitEntropyModel
 from tests.runs import state_of
 
 TWO = ("trainer.max_steps=2", "trainer.val_check_interval=2")
@@ -53,12 +52,6 @@ def test_training_goes_on_as_without(ste_run: Path, run_training: Callable[..., 
     assert bare[KEY]["model_hash"] == whole[KEY]["model_hash"]  # which does not cover it
 
 
-def test_a_model_without_codes_has_none(run_training: Callable[..., Path]) -> None:
-    run = run_training(*TWO, "quantizer=identity")
-    assert "entropy_model" not in state_of(run)[KEY]
-    assert discrete_ae.load(run / "checkpoints" / "last.ckpt").entropy_model is None
-
-
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -85,12 +78,6 @@ def test_that_of_another_quantizer_is_refused(ste_run: Path, tmp_path: Path) -> 
     torch.save(content, tmp_path / "x.ckpt")
     with pytest.raises(DataError, match="its entropy model is not that of its quantizer"):
         discrete_ae.load(tmp_path / "x.ckpt")
-
-
-@pytest.mark.parametrize("seconds", [0, -1, float("nan"), "many"])
-def test_seconds_out_of_range_are_refused(seconds: object) -> None:
-    with pytest.raises(ValueError, match="max_seconds"):
-        FitEntropyModel(seconds)
 
 
 def test_a_run_starts_from_a_bundle_but_does_not_go_on_with_one(

@@ -3,10 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
-import discrete_ae
-from discrete_ae.training import AutoencoderModule
 from tests.runs import state_of
 
 THREE = ("trainer.max_steps=3", "trainer.val_check_interval=1", "callbacks.clips.count=0")
@@ -26,25 +22,6 @@ def test_a_run_that_no_longer_improves_keeps_its_last_step_and_goes_on_from_it(
     # The state of best.ckpt's own callback came with last.ckpt: an equal loss is no better one.
     assert state_of(run, "best")["global_step"] == 1
     assert state_of(run, "last")["global_step"] == 5
-
-
-def test_the_best_one_is_copied_and_written_once(
-    run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hashed = []
-    save = AutoencoderModule.on_save_checkpoint
-
-    def on_save_checkpoint(self: AutoencoderModule, checkpoint: dict) -> None:
-        hashed.append(self.global_step)
-        save(self, checkpoint)
-
-    monkeypatch.setattr(AutoencoderModule, "on_save_checkpoint", on_save_checkpoint)
-    run = run_training("trainer.max_steps=1", "trainer.val_check_interval=1", "callbacks.clips.count=0")
-    assert hashed == [1]
-    best, last = (run / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
-    assert best.read_bytes() == last.read_bytes()
-    assert not best.samefile(last)  # what writes one in place leaves the other
-    assert discrete_ae.load(last).model_hash == discrete_ae.load(best).model_hash
 
 
 def test_a_run_without_validations_is_kept_at_its_end(run_training: Callable[..., Path]) -> None:

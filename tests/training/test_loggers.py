@@ -76,6 +76,7 @@ def test_several_loggers_get_what_they_take(
         "logger=[csv,wandb]",
         "+logger.plain._target_=lightning.pytorch.loggers.TensorBoardLogger",  # Lightning's own, not the subclass
         f"+logger.plain.save_dir={tmp_path}",
+        "callbacks.rounding_curve={_target_: discrete_ae.training.callbacks.LogRoundingCurve}",
         "callbacks.clips.count=1",
         "callbacks.clips.max_seconds=0.5",
         "trainer.max_steps=2",

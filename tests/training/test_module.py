@@ -172,13 +172,6 @@ def test_codes_of_training_are_those_of_all_steps_since_the_last_log(
         assert value == pytest.approx(sum(perplexities) / len(perplexities), rel=1e-5)
 
 
-def test_nothing_is_logged_of_training_where_that_is_asked_for(run_training: Callable[..., Path]) -> None:
-    run = run_training("trainer.log_every_n_steps=0", "trainer.max_steps=2", "trainer.val_check_interval=2")
-    tags = events_of(run).Tags()["scalars"]
-    assert "val/reconstruction" in tags
-    assert not [tag for tag in tags if tag.startswith("train/")]
-
-
 def test_debug_overfit_has_the_same_batch_in_every_step(
     run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,10 +187,3 @@ def test_debug_overfit_has_the_same_batch_in_every_step(
     assert len(batches) == 4
     assert all(torch.equal(batch, batches[0]) for batch in batches)
     assert set(scalars(run, "val/reconstruction")) == {0, 2, 4}
-
-
-def test_identity_trains_without_codes(run_training: Callable[..., Path]) -> None:
-    run = run_training("quantizer=identity", "trainer.max_steps=2", "trainer.val_check_interval=2")
-    tags = events_of(run).Tags()["scalars"]
-    assert "val/reconstruction" in tags
-    assert not [tag for tag in tags if "codes" in tag or "soft" in tag]

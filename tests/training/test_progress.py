@@ -39,9 +39,3 @@ def test_only_logged_steps_are_looked_at(progress: TrainingProgress) -> None:
     for step in (11, 15, 19):
         assert shown_at(progress, step, train__loss=torch.tensor(7.0)).strip() == "loss 2.500"
     assert shown_at(progress, 20, train__loss=torch.tensor(7.0)).strip() == "loss 7.000"
-
-
-def test_nothing_logged_yet_and_no_logging_at_all(progress: TrainingProgress) -> None:
-    assert shown_at(progress, 1) == ""
-    assert shown_at(progress, 10, val__si_sdr_db=torch.tensor(3.0)).strip() == "SI-SDR 3.00 dB"
-    assert shown_at(progress, 20, every=0, train__loss=torch.tensor(1.0)).strip() == "SI-SDR 3.00 dB"

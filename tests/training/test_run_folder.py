@@ -14,7 +14,6 @@ from tests.runs import events_of
 
 REPOSITORY = Path(__file__).parents[2]
 TERMS = {"mel", "l1", "snr"}
-CODES = {"usage", "perplexity", "entropy_bits", "bitrate_bps"}
 
 
 @pytest.fixture(scope="module")
@@ -24,32 +23,21 @@ def fourier_run(run_training: Callable[..., Path]) -> Path:
     )
 
 
-def test_every_documented_scalar_is_logged(ste_run: Path) -> None:
-    expected = (
-        {f"train/{name}" for name in {"loss", "reconstruction", "gradient_norm", "learning_rate", *TERMS}}
-        | {f"val/{name}" for name in {"reconstruction", "si_sdr_db", "soft_hard_gap", *TERMS}}
-        | {f"{prefix}/codes/{name}" for prefix in ("train", "val") for name in CODES}
-        | {f"hparam/{name}" for name in {"reconstruction", "si_sdr_db", "soft_hard_gap", *TERMS, *CODES}}
-    )
-    assert set(events_of(ste_run).Tags()["scalars"]) == expected
-
-
-def test_every_logged_scalar_is_documented_in_the_readme(ste_run: Path, fourier_run: Path) -> None:
-    readme = (REPOSITORY / "README.md").read_text()
+def test_scalars_are_those_of_the_readme(ste_run: Path, fourier_run: Path) -> None:
     tags = {tag for run in (ste_run, fourier_run) for tag in events_of(run).Tags()["scalars"]}
-    documented = set(re.findall(r"`([\w/-]+)`", readme))
-    of_terms = {f"{prefix}/{term}" for prefix in ("train", "val") for term in TERMS}
-    assert {"train/<term>", "val/<term>", "schedule/<number>"} <= set(re.findall(r"`([\w/<>-]+)`", readme))
-    of_schedules = {tag for tag in tags if tag.startswith("schedule/quantizer.")}
-    assert of_schedules == {"schedule/quantizer.rounding.terms"}
-    of_terms |= {f"hparam/{term}" for term in TERMS}
-    assert "hparam/<term>" in re.findall(r"`([\w/<>-]+)`", readme)
-    assert tags - of_terms - of_schedules <= documented
+    assert {"train/loss", "train/mel", "train/gradient_norm", "val/mel", "val/si_sdr_db", "val/codes/usage"} <= tags
+    assert {tag for tag in tags if tag.startswith("schedule/")} == {"schedule/quantizer.rounding.terms"}
+    documented = set(re.findall(r"`([\w/<>-]+)`", (REPOSITORY / "README.md").read_text()))
+    assert {"train/<term>", "val/<term>", "hparam/<figure>", "schedule/<number>"} <= documented
+    documented |= {f"{prefix}/{term}" for prefix in ("train", "val") for term in TERMS}
+    assert {tag for tag in tags if not tag.startswith(("hparam/", "schedule/"))} <= documented
 
 
-def test_soft_reconstruction_is_logged_where_it_differs(ste_run: Path, fourier_run: Path) -> None:
-    assert "val/soft_reconstruction" not in events_of(ste_run).Tags()["scalars"]
-    assert "val/soft_reconstruction" in events_of(fourier_run).Tags()["scalars"]
+def test_every_figure_of_a_validation_is_in_hparams(ste_run: Path) -> None:
+    tags = events_of(ste_run).Tags()["scalars"]
+    assert "val/soft_reconstruction" not in tags  # what is emitted in training is what is emitted in evaluation
+    of_validation = {f"hparam/{tag.rpartition('/')[2]}" for tag in tags if tag.startswith("val/")}
+    assert {tag for tag in tags if tag.startswith("hparam/")} == of_validation
 
 
 def test_the_gap_is_what_is_lost_when_codes_become_hard(ste_run: Path, fourier_run: Path) -> None:
@@ -73,11 +61,6 @@ def test_layout_shows_tags_that_are_logged(ste_run: Path) -> None:
         (_,) = (logged for logged in events.Tags()["scalars"] if re.match(tag, logged))
 
 
-def test_validation_runs_before_the_first_step_and_at_every_interval(ste_run: Path) -> None:
-    assert [event.step for event in events_of(ste_run).Scalars("val/reconstruction")] == [0, 2, 4]
-    assert [event.step for event in events_of(ste_run).Scalars("val/codes/usage")] == [0, 2, 4]
-
-
 def test_run_ends_with_a_validation_wherever_its_last_step_falls(run_training: Callable[..., Path]) -> None:
     for steps, expected in ((1, [0, 1]), (3, [0, 2, 3])):
         run = run_training(f"trainer.max_steps={steps}", "trainer.val_check_interval=2")
@@ -97,16 +80,6 @@ def test_reconstruction_is_the_weighted_sum_of_the_terms(ste_run: Path) -> None:
             }
             # Sums of float32 means: equal to a few units in the last place.
             assert total == pytest.approx(sum(weights[term] * value for term, value in terms.items()), rel=1e-5)
-
-
-def test_entropy_gives_the_bitrate_and_bounds_it(ste_run: Path) -> None:
-    events = events_of(ste_run)
-    for prefix in ("train", "val"):
-        for bits, rate in zip(
-            events.Scalars(f"{prefix}/codes/entropy_bits"), events.Scalars(f"{prefix}/codes/bitrate_bps"), strict=True
-        ):
-            assert rate.value == pytest.approx(50 * bits.value)  # 50 frames per second
-            assert 0 <= bits.value <= 16  # 2 codebooks of 8 bits
 
 
 def test_hparams_hold_the_real_final_metrics(ste_run: Path) -> None:
@@ -134,21 +107,4 @@ def test_checkpoints_and_configuration_are_there(ste_run: Path) -> None:
     config = yaml.safe_load((ste_run / "config.yaml").read_text())
     assert config["quantizer"]["num_codebooks"] == 2
     assert "${" not in (ste_run / "config.yaml").read_text()
-    assert not {path.name for path in ste_run.iterdir() if not path.name.startswith("events")} - {
-        "config.yaml",
-        "checkpoints",
-    }
-
-
-def test_checkpoint_is_plain_data_and_names_only_components(ste_run: Path) -> None:
-    checkpoint = torch.load(ste_run / "checkpoints" / "last.ckpt", weights_only=True)
-    assert checkpoint["global_step"] == 4
-
-    def targets(node: object) -> list[str]:
-        if isinstance(node, dict):
-            own = [node["_target_"]] if "_target_" in node else []
-            return own + targets(list(node.values()))
-        return [t for value in node for t in targets(value)] if isinstance(node, list | tuple) else []
-
-    assert targets(checkpoint["discrete_ae"])
-    assert all(target.startswith("discrete_ae.") for target in targets(checkpoint))
+    assert {"config.yaml", "checkpoints"} <= {path.name for path in ste_run.iterdir()}

@@ -1,7 +1,6 @@
 """What training leaves in checkpoints: the last state, averaged weights, the entropy model of the codes."""
 
 import logging
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -9,7 +8,7 @@ from typing import Any, cast
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -19,7 +18,6 @@ from discrete_ae.codes.entropy import EntropyModel
 from discrete_ae.data import AudioDataModule
 from discrete_ae.saving.checkpoint import ENTROPY_MODEL, KEY, STATE_PREFIX
 from discrete_ae.training.module import AutoencoderModule
-from discrete_ae.writing import written_whole
 
 RAW_WEIGHTS = "raw_weights"
 
@@ -30,8 +28,6 @@ class KeepLast(Checkpoint):
     """Writes last.ckpt with every validation of training and at its end, whether or not it is the best one.
 
     Not ModelCheckpoint's `save_last`, which writes it only where it has also written the best one (Lightning 2.6).
-    Where best.ckpt was just written, this is a copy of it: the same step need not be hashed and serialized again. A
-    copy and no link, since what writes best.ckpt may write it in place.
 
     Args:
         dirpath: folder of the checkpoints.
@@ -39,28 +35,13 @@ class KeepLast(Checkpoint):
 
     def __init__(self, dirpath: str) -> None:
         self.path = Path(dirpath) / "last.ckpt"
-        self._best_before: object = None
         self._step: int | None = None
-
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """See Callback."""
-        best = _best(trainer)
-        self._best_before = best.best_model_score if best else None
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """See Callback; Lightning calls those that write checkpoints last, in the order in which they are given."""
-        if trainer.state.fn != TrainerFn.FITTING:
-            return
-        self._step = trainer.global_step
-        best = _best(trainer)
-        # By identity: an equal score is not a better one.
-        if best is None or best.best_model_score is self._best_before:
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._step = trainer.global_step
             trainer.save_checkpoint(self.path)
-            return
-        if trainer.is_global_zero:
-            with written_whole(self.path) as temporary:
-                shutil.copyfile(best.best_model_path, temporary)
-        trainer.strategy.barrier()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """See Callback; a run without validations has this one alone."""
@@ -224,11 +205,6 @@ class FitEntropyModel(pl.Callback):
             with torch.no_grad():
                 codes = module.model.quantizer.encode(module.model.latents(audio.to(module.device)))
             yield codes.cpu().numpy()
-
-
-def _best(trainer: pl.Trainer) -> ModelCheckpoint | None:
-    found = trainer.checkpoint_callback
-    return found if isinstance(found, ModelCheckpoint) else None
 
 
 def _parameters(pl_module: pl.LightningModule) -> dict[str, Tensor]:

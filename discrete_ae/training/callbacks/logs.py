@@ -4,7 +4,6 @@ Axes: C audio channels, N samples.
 """
 
 import copy
-import functools
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -12,26 +11,19 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
-from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
 from discrete_ae.checks import positive, whole_number
 from discrete_ae.data import AudioDataModule
-from discrete_ae.metrics.spectrogram import HEIGHT, LEVELS_DB, WIDTH, levels_db, mel
+from discrete_ae.metrics.spectrogram import LEVELS_DB, levels_db, mel
 from discrete_ae.rounding import Rounding
 from discrete_ae.schedules import scheduled_numbers
 from discrete_ae.training.loggers import log_audio, log_counts, log_picture
 from discrete_ae.training.module import AutoencoderModule
 
-SHADES = 64  # of 1.25 dB; more take a PNG twice as long and show nothing more
-COLORS = (colormaps["magma"](np.linspace(0, 1, SHADES))[:, :3] * 255).round().astype(np.uint8)
-ACROSS, UP = 1, 2  # pixels of a level
-LEFT, RIGHT, TOP, BOTTOM = 60, 80, 10, 45  # pixels around the levels, for the axes
 TICKS_KHZ = (0.2, 0.5, 1, 2, 4, 8, 16)
 
 # The CUSTOM SCALARS tab: category, chart, tags; a tag is a pattern, hence the ends.
@@ -174,17 +166,25 @@ class LogHyperparameters(pl.Callback):
 
 
 def draw_log_mel(audio: Tensor, sample_rate: int) -> NDArray[np.uint8]:
-    """Draw the log-mel spectrogram of audio (N,), (height, width, 3), as on the page of a comparison, with axes.
-
-    Only the levels are drawn anew: what surrounds them is the same for all clips of one length.
-    """
-    low, high = LEVELS_DB
-    shares = (levels_db(audio.numpy(), sample_rate) - low) / (high - low)
-    shades = (shares * SHADES).clip(0, SHADES - 1).astype(np.uint8)
-    levels = COLORS[shades[::-1].repeat(UP, axis=0).repeat(ACROSS, axis=1)]
-    picture = _frame(len(audio), sample_rate).copy()
-    picture[TOP : TOP + levels.shape[0], LEFT : LEFT + levels.shape[1]] = levels
-    return picture
+    """Draw the log-mel spectrogram of audio (N,), (height, width, 3), as on the page of a comparison, with axes."""
+    top_khz = sample_rate / 2000
+    figure = Figure(figsize=(5.2, 3.0))
+    figure.subplots_adjust(left=0.12, right=1.0, bottom=0.17, top=0.96)
+    axes = figure.subplots()
+    image = axes.imshow(
+        levels_db(audio.numpy(), sample_rate),
+        cmap="magma",
+        clim=LEVELS_DB,
+        origin="lower",
+        extent=(0, len(audio) / sample_rate, 0, mel(1000 * top_khz)),
+        aspect="auto",
+        interpolation="nearest",
+    )
+    ticks = [khz for khz in TICKS_KHZ if khz <= top_khz]
+    axes.set_yticks([mel(1000 * khz) for khz in ticks], [f"{khz:g}" for khz in ticks])
+    axes.set(xlabel="time in s", ylabel="kHz, mel scale")
+    figure.colorbar(image, label="dB full scale")
+    return _pixels(figure)
 
 
 def draw_rounding(rounding: Rounding) -> Figure:
@@ -221,25 +221,3 @@ def _log_clip(trainer: pl.Trainer, name: str, audio: Tensor, sample_rate: int) -
     mono = audio.mean(dim=0)
     log_audio(trainer.loggers, f"audio/{name}", mono, sample_rate, trainer.global_step)
     log_picture(trainer.loggers, f"log_mel/{name}", draw_log_mel(mono, sample_rate), trainer.global_step)
-
-
-@functools.lru_cache(maxsize=16)
-def _frame(num_samples: int, sample_rate: int) -> NDArray[np.uint8]:
-    """Draw what surrounds the levels: the axes in s and kHz, and the scale of colors in dB."""
-    height, width = UP * HEIGHT, ACROSS * WIDTH
-    total_height, total_width = TOP + height + BOTTOM, LEFT + width + RIGHT
-
-    def rectangle(left: float, right: float) -> tuple[float, float, float, float]:
-        return left / total_width, BOTTOM / total_height, (right - left) / total_width, height / total_height
-
-    figure = Figure(figsize=(total_width / 100, total_height / 100), dpi=100)
-    axes = figure.add_axes(rectangle(LEFT, LEFT + width))
-    top_khz = sample_rate / 2000
-    ticks = [khz for khz in TICKS_KHZ if khz <= top_khz]
-    axes.set(
-        xlim=(0, num_samples / sample_rate), ylim=(0, mel(1000 * top_khz)), xlabel="time in s", ylabel="kHz, mel scale"
-    )
-    axes.set_yticks([mel(1000 * khz) for khz in ticks], [f"{khz:g}" for khz in ticks])
-    beside = figure.add_axes(rectangle(LEFT + width + 10, LEFT + width + 22))
-    figure.colorbar(ScalarMappable(Normalize(*LEVELS_DB), "magma"), cax=beside, label="dB full scale")
-    return _pixels(figure)

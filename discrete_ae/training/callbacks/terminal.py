@@ -19,30 +19,20 @@ INTERRUPTED_EXIT_STATUS = 128 + signal.SIGINT
 log = logging.getLogger(__name__)
 
 
-class TrainingProgress(pl.callbacks.ProgressBar):
+class TrainingProgress(pl.Callback):
     """Shows a bar with loss, SI-SDR and code usage on a terminal, and prints a line for every validation.
 
     The loss is looked at in logged steps alone: a look waits for the device, and so does the log.
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self.console = Console(soft_wrap=True)
-        self.enabled = True
         self.bar: Progress | None = None
         self._figures = ""
 
-    def disable(self) -> None:
-        """See ProgressBar."""
-        self.enabled = False
-
-    def enable(self) -> None:
-        """See ProgressBar."""
-        self.enabled = True
-
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """See Callback."""
-        if not (self.enabled and self.console.is_terminal):
+        if not (trainer.is_global_zero and self.console.is_terminal):
             return
         self.bar = Progress(
             BarColumn(bar_width=8),  # all of it fits into 80 columns
@@ -71,7 +61,7 @@ class TrainingProgress(pl.callbacks.ProgressBar):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """See Callback."""
-        if not self.enabled or not trainer.is_global_zero:
+        if not trainer.is_global_zero:
             return
         found = trainer.callback_metrics
         self.console.print(

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import torch.distributed as dist
 
+from discrete_ae.errors import DataError
+
 if TYPE_CHECKING:
     import lightning.pytorch as pl
 
@@ -51,18 +53,24 @@ def say_once(text: str) -> None:
             store.wait(["said"], _PATIENCE)
 
 
-def is_lost_connection(error: Exception) -> bool:
-    """Return whether an error is that another process could not be reached."""
+def lost_process(error: Exception) -> DataError | None:
+    """Return what to say of an error where it is that another process could not be reached, else None.
+
+    Raises:
+        SystemExit: another process says it.
+    """
     lost = dist.is_available() and isinstance(error, dist.DistError)
-    return lost or (isinstance(error, RuntimeError) and "gloo" in str(error))
-
-
-def speaks_for_the_lost() -> bool:
-    """Return whether this process tells of another one that was killed and cannot."""
+    if not (lost or (isinstance(error, RuntimeError) and "gloo" in str(error))):
+        return None
     group = _group()
-    return group is None or group.rank() == 0
+    if group is not None and group.rank() != 0:
+        sys.exit(DataError.exit_status)
+    return DataError(
+        f"another process of this run was killed or cannot be reached ({str(error).splitlines()[0]}); go on from the "
+        "run's last checkpoint with ckpt_path="
+    )
 
 
 def _group() -> "dist.ProcessGroup | None":
-    """All processes of the run; None where it is one that does not know of others."""
+    """Return all processes of the run; None where it is one that does not know of others."""
     return dist.group.WORLD if dist.is_available() and dist.is_initialized() else None
