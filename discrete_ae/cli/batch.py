@@ -24,8 +24,8 @@ class Tally(Watch):
     failed: int = 0
     skipped: int = 0
     duration_s: float = 0.0
-    nominal_bits: float = 0.0
-    measured_bits: float = 0.0
+    code_bits: float = 0.0
+    file_bits: float = 0.0
     started: float = field(default_factory=time.perf_counter)
     _bar: Progress | None = None
 
@@ -51,8 +51,8 @@ class Tally(Watch):
         else:
             self.done += 1
             self.duration_s += outcome.duration_s
-            self.nominal_bits += outcome.nominal_bits
-            self.measured_bits += 8 * outcome.num_bytes
+            self.code_bits += outcome.code_bits
+            self.file_bits += 8 * outcome.num_bytes
 
     def fail(self, error: object) -> None:
         """Count a failure and say what it is."""
@@ -71,10 +71,10 @@ class Tally(Watch):
         if not self.done:
             return counts
         speed = self.duration_s / max(time.perf_counter() - self.started, 1e-9)
-        nominal, measured = (bits / self.duration_s / 1000 for bits in (self.nominal_bits, self.measured_bits))
+        codes_kbps, files_kbps = (bits / self.duration_s / 1000 for bits in (self.code_bits, self.file_bits))
         return (
-            f"{counts}: {amount(self.duration_s)} of audio at {speed:.3g} x real time, "
-            f"{nominal:.2f} kbps nominal, {measured:.2f} kbps measured"
+            f"{counts}: {amount(self.duration_s)} of audio at {speed:.3g} x real time; codes of all channels "
+            f"{codes_kbps:.2f} kbps, as files {files_kbps:.2f} kbps"
         )
 
     @contextmanager

@@ -8,8 +8,8 @@
     4 bytes   CRC-32 of all bytes before, little-endian
 
 "packed" has the same number of bits for each code of a codebook, "radix" joins codes where that is shorter
-(codes/entropy/packing.py); "order0" and "context" are range-coded with the entropy model of the checkpoint
-(codes/entropy/model.py), whose fingerprint is in the header.
+(packing.py); "order0" and "context" are range-coded with the entropy model of the checkpoint (entropy.py), whose
+fingerprint is in the header.
 """
 
 import itertools
@@ -20,9 +20,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from discrete_ae.codes.arrays import Codes
-from discrete_ae.codes.code_file import CodebookSizes, CodeFile, FileInfo, parse_object
-from discrete_ae.codes.entropy import BITS, MAX_CODEBOOKS, PREDICTORS, RADIX, EntropyModel
+from discrete_ae.codes.code_file import CodebookSizes, CodeFile, Codes, FileInfo, parse_object
+from discrete_ae.codes.entropy import MAX_CODEBOOKS, PREDICTORS, EntropyModel
+from discrete_ae.codes.packing import BITS, RADIX
 from discrete_ae.errors import DataError
 
 MAGIC = b"DAEC"
@@ -89,7 +89,7 @@ class DaecHeader(FileInfo):
 def daec_bytes(file: CodeFile, entropy_model: EntropyModel | None = None) -> bytes:
     """Return the content of a `.daec` file of codes, in whichever coding is smallest; errors as `smallest_coding`."""
     coding, payload = smallest_coding(file, entropy_model)
-    said = file.info.model_dump() | {"coding": coding, "payload_bytes": len(payload)}
+    said = file.info | {"coding": coding, "payload_bytes": len(payload)}
     if entropy_model and coding in PREDICTORS:
         said["entropy_model"] = entropy_model.fingerprint
     header = DaecHeader.of(said).to_json()
@@ -132,7 +132,7 @@ def parse_daec(content: bytes, entropy_model: EntropyModel | None = None) -> Cod
             "checkpoint that made it, or in Python entropy_model=discrete_ae.load(CHECKPOINT).entropy_model"
         )
     try:
-        return CodeFile.of(_decode(header, payload, entropy_model), header.model_dump())
+        return CodeFile.of({**header.model_dump(), "codes": _decode(header, payload, entropy_model)})
     except ValueError as error:
         raise DataError(f"not a valid file of codes: {error}; encode the recording again") from error
 

@@ -28,7 +28,7 @@ def describe_codes(path: Path) -> Rows:
     suffix = path.suffix.lower()
     if suffix == ".npy":
         return _of_bare_codes(path)
-    return _of_daec(path) if suffix == ".daec" else _of_file(read_codes(path).info)
+    return _of_daec(path) if suffix == ".daec" else _of_file(read_codes(path))
 
 
 def _codebooks(sizes: Sequence[int]) -> str:

@@ -9,10 +9,9 @@ import pytest
 from discrete_ae.build import load
 from discrete_ae.cli import main
 from discrete_ae.cli.info import model_of
-from discrete_ae.codes import CodeFile, write_daec, write_npz
-from discrete_ae.codes.entry import describe
-from discrete_ae.codes.manifest import write_manifest
+from discrete_ae.codes import write_codes
 from discrete_ae.errors import UsageError
+from tests.codes.made import HASH, code_file, drawn, write_set
 
 
 @pytest.fixture
@@ -75,8 +74,8 @@ def test_checkpoint(command, ste_run):
 
 
 def test_file_of_codes(command, tmp_path):
-    codes = np.zeros((2, 3, 50), np.int64)
-    write_npz(CodeFile(codes, 8000, 8000, 16000, (16, 16, 8), "0" * 64), tmp_path / "x.npz")
+    file = code_file(np.zeros((2, 3, 50), int), (16, 16, 8), sample_rate=8000, num_samples=8000)
+    write_codes(file, tmp_path / "x.npz", "npz")
     status, rows, err = command(tmp_path / "x.npz")
     assert (status, err) == (0, [])
     assert ("recording", "1.000 s, 8000 samples at 8000 Hz") in rows
@@ -85,23 +84,22 @@ def test_file_of_codes(command, tmp_path):
     assert ("codebooks", "3 of 16, 16, 8 entries") in rows
     assert ("bits per frame", "22") in rows  # two streams of 4 + 4 + 3
     assert ("nominal bitrate", "1.1 kbps") in rows  # in 50 frames per second
-    assert ("model hash", "0" * 64) in rows
+    assert ("model hash", HASH) in rows
 
 
 def test_daec_file(command, tmp_path):
     # 16 entries take 4 bits: 3 codebooks of 50 frames are 75 bytes in one second, 0.6 kbps.
-    codes = np.random.default_rng(0).integers(0, 16, (1, 3, 50))
     path = tmp_path / "x.daec"
-    write_daec(CodeFile(codes, 8000, 8000, 16000, (16, 16, 16), "0" * 64), path)
+    write_codes(code_file(drawn((16,) * 3, 1, 50), (16,) * 3), path, "daec")
     size = path.stat().st_size
     status, rows, err = command(path)
     assert (status, err) == (0, [])
-    assert ("recording", "1.000 s, 8000 samples at 8000 Hz") in rows
+    assert ("recording", "1.000 s, 16000 samples at 16000 Hz") in rows
     assert ("codebooks", "3 of 16 entries") in rows
     assert ("nominal bitrate", "0.6 kbps") in rows
     assert ("coding", f"packed, 75 bytes in a file of {size}") in rows
     assert ("measured bitrate", f"0.6 kbps, {8 * size / 1000:.3g} kbps with the file's header") in rows
-    assert ("model hash", "0" * 64) in rows
+    assert ("model hash", HASH) in rows
 
 
 def test_bare_codes(command, tmp_path):
@@ -119,14 +117,11 @@ def test_bare_codes(command, tmp_path):
 
 def test_folder_of_codes(command, tmp_path):
     # 16 entries take 4 bits: half an hour of one stream, and a quarter of two, which are as many frames.
-    entries, sizes = [], []
+    files = {}
     for name, seconds, streams in (("a.daec", 1800, 1), ("b.daec", 900, 2)):
-        codes = np.random.default_rng(0).integers(0, 16, (streams, 2, seconds * 10))
-        code_file = CodeFile(codes, 8000, 8000 * seconds, 16000, (16, 16), "0" * 64)
-        write_daec(code_file, tmp_path / name)
-        entries.append(describe(code_file, tmp_path / name, tmp_path, Path(f"in/{name}.wav")))
-        sizes.append((tmp_path / name).stat().st_size)
-    write_manifest(tmp_path, entries)
+        said = {"sample_rate": 8000, "num_samples": 8000 * seconds}
+        files[name] = code_file(drawn((16, 16), streams, seconds * 10), (16, 16), **said)
+    size = sum(entry.bytes for entry in write_set(tmp_path, files))
     status, rows, err = command(tmp_path)
     assert (status, err) == (0, [])
     assert rows == [
@@ -135,9 +130,9 @@ def test_folder_of_codes(command, tmp_path):
         ("streams", "1 or 2"),
         ("frames", "36,000 in all streams"),
         ("codebooks", "2 of 16 entries"),
-        ("bytes", f"{sum(sizes):,}"),
-        ("measured bitrate", f"{8 * sum(sizes) / 2700 / 1000:.3g} kbps with the files' headers"),
-        ("model hash", "0" * 64),
+        ("bytes", f"{size:,}"),
+        ("measured bitrate", f"{8 * size / 2700 / 1000:.3g} kbps with the files' headers"),
+        ("model hash", HASH),
     ]
     (tmp_path / "manifest.jsonl").write_text("")
     assert command(tmp_path)[2] == [f"error: {tmp_path}: its manifest is empty; encode a folder of recordings first"]
@@ -156,7 +151,7 @@ def test_bundle(command):
 
 
 def test_a_file_with_an_equals_sign_in_its_name(command, tmp_path):
-    write_npz(CodeFile(np.zeros((1, 1, 1), np.int64), 8000, 1, 8000, (2,), "0" * 64), tmp_path / "quantizer=ste.npz")
+    write_set(tmp_path, {"quantizer=ste.npz": code_file([[[0]]], (2,))})
     assert command(tmp_path / "quantizer=ste.npz")[0] == 0
 
 

@@ -99,7 +99,7 @@ def test_processes_of_torchrun_leave_what_one_leaves(corpus, single, options):
 def test_of_a_killed_process_its_own_recordings_are_lost_and_the_same_command_goes_on(corpus, single, options):
     def ranks(*numbers):
         command = [*ENCODE, "-o", "srun", *options, "--skip-existing", "--jobs", "1"]
-        return [start(corpus, *command, SLURM_PROCID=str(number), SLURM_NTASKS="2") for number in numbers]
+        return [start(corpus, *command, SLURM_PROCID=str(number), SLURM_STEP_NUM_TASKS="2") for number in numbers]
 
     first, second = ranks(0, 1)
     part = corpus / "srun/manifest-2-of-2.jsonl"

@@ -117,5 +117,6 @@ def test_a_share_is_given_or_found_in_the_environment():
             Share.parse(text)
     assert Share.of_environment({}) == Share(1, 1)
     assert Share.of_environment({"RANK": "0", "WORLD_SIZE": "4", "LOCAL_RANK": "0"}) == Share(1, 4)
-    assert Share.of_environment({"SLURM_PROCID": "3", "SLURM_NTASKS": "4"}) == Share(4, 4)
-    assert Share.of_environment({"SLURM_PROCID": "3"}) == Share(1, 1)
+    batch_script = {"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}  # which runs once; srun starts its steps
+    assert Share.of_environment(batch_script) == Share(1, 1)
+    assert Share.of_environment(batch_script | {"SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "4"}) == Share(4, 4)

@@ -21,6 +21,7 @@ with atheris.instrument_imports(include=["discrete_ae", "zipfile", "json"]):
     from discrete_ae.codes import container
     from discrete_ae.codes.entropy import EntropyModel
     from discrete_ae.errors import DataError
+    from tests.codes.made import code_file
 
 SIZES = (5, 20, 300)
 MODEL = EntropyModel.fit([np.arange(600).reshape(1, 3, 200) % 5], SIZES)
@@ -29,7 +30,6 @@ READERS = (
     lambda: container.read_codes(PATH, MODEL),
     lambda: container.read_codes(PATH),
     lambda: container.read_daec_header(PATH),
-    lambda: container.read_npz(PATH),
     lambda: container.read_npy(PATH),
 )
 
@@ -38,7 +38,7 @@ def samples() -> list[bytes]:
     """A valid file of each format and coding."""
     found = []
     for codes, model in ((np.arange(60) % 5, None), (np.zeros(60, int), MODEL), (np.arange(60) // 12, MODEL)):
-        file = container.CodeFile(codes.reshape(1, 3, 20), 8000, 6400, 8000, SIZES, "0123456789abcdef" * 4, 1.5, "Q")
+        file = code_file(codes.reshape(1, 3, 20), SIZES, gain_db=1.5, quantizer="Q")
         for name in container.FORMATS:
             stream = io.BytesIO()
             container.write_codes(file, stream, name, model)

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from discrete_ae.codes.entropy import PREDICTORS, EntropyModel
-from discrete_ae.codes.entropy.statistics import context_sizes
+from discrete_ae.codes.entropy import PREDICTORS, EntropyModel, context_sizes
 
 SIZES = (8, 30, 256)
 
