@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from discrete_ae import Codec
-from discrete_ae.inference import Cutter, Runner, Window, decoder_window, encoder_window, runner, window_codes
+from discrete_ae import Codec, inference
+from discrete_ae.inference import Cutter, Runner, Window, decoder_window, encoder_window, window_codes
 from discrete_ae.model import ConvDecoder, ConvEncoder, DiscreteAutoencoder, SpectralDecoder, SpectralEncoder
 from discrete_ae.quantizers import GumbelSoftmaxQuantizer, ResidualQuantizer, ScalarQuantizer, VectorQuantizer
 from discrete_ae.rounding import StraightThrough
@@ -221,11 +221,11 @@ def test_batches_as_on_a_gpu_keep_order_and_shapes(batch_size, deterministic):
 def test_a_gpu_computes_in_full_float32(deterministic):
     """The switches that a GPU obeys; they can be set without one."""
     cudnn, before = torch.backends.cudnn, (torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision())
-    assert not runner._PROCESS._users[None]  # no test before has left one running
+    assert not inference._PROCESS._users[None]  # no test before has left one running
     try:
         cudnn.allow_tf32 = True
         torch.set_float32_matmul_precision("high")
-        with runner._PROCESS.prepared(build("conv"), deterministic):
+        with inference._PROCESS.prepared(build("conv"), deterministic):
             assert not cudnn.allow_tf32
             assert not cudnn.benchmark
             assert cudnn.deterministic == deterministic
