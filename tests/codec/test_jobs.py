@@ -3,7 +3,6 @@
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from discrete_ae.codec.jobs import Job, Share, plan
@@ -99,15 +98,6 @@ def test_the_largest_goes_to_the_share_with_the_least(here):
     assert [len(Share(number, 3).of(jobs_of(*[0] * 7))) for number in (1, 2, 3)] == [3, 2, 2]
     gone = [Job(Path("gone.wav"), Path("gone.npz"))]
     assert [Share(number, 2).of(gone) for number in (1, 2)] == [gone, []]
-
-
-def test_shares_of_many_recordings_are_nearly_equal_and_hold_each_once(here):
-    sizes = np.random.default_rng(0).lognormal(5, 1, 500).astype(int)
-    jobs = jobs_of(*sizes)
-    shares = [Share(number, 8).of(jobs) for number in range(1, 9)]
-    assert sorted(job for share in shares for job in share) == jobs
-    loads = [sum(sizes[jobs.index(job)] for job in share) for share in shares]
-    assert max(loads) < 1.01 * sizes.sum() / 8
 
 
 def test_a_share_is_given_or_found_in_the_environment():

@@ -179,29 +179,17 @@ def in_json(path, **changes):
     path.write_text("\n".join([json.dumps(json.loads(first) | changes), *rest]))
 
 
-def with_large_codes(path):
-    """The array with 65535 in place of each code, and the same header."""
-    array = np.load(path)
-    save(path, np.full_like(array, 65535))
-
-
 @pytest.mark.parametrize(
     ("name", "damage", "message"),
     [
         ("index.json", lambda path: path.write_text("{"), "index.json"),
-        ("index.json", lambda path: path.write_text("{}"), "index.json"),
         ("index.json", lambda path: in_json(path, format_version=2), "format_version"),
         ("index.json", lambda path: in_json(path, kind="tar"), "read them with webdataset"),
-        ("recordings.jsonl", lambda path: in_json(path, offset=-5), "offset"),
         ("recordings.jsonl", lambda path: in_json(path, offset=10**30), "offset: expected 0"),
         ("recordings.jsonl", lambda path: in_json(path, key="b"), "one key"),
-        ("recordings.jsonl", lambda path: in_json(path, codebook_sizes=[4, 300, 8]), "codebooks"),
-        ("recordings.jsonl", lambda path: cut(path, 9), "recordings.jsonl: damaged"),
         ("recordings.jsonl", lambda path: path.write_text(""), "recordings.jsonl: damaged"),
         ("codes.mmap", lambda path: cut(path, 1), "codes.mmap: damaged"),
-        ("codes.mmap", lambda path: path.write_bytes(b"no array"), "codes.mmap: damaged"),
         ("codes.mmap", lambda path: path.unlink(), "codes.mmap: damaged or missing"),
-        ("codes.mmap", lambda path: save(path, np.ones((3, 9), np.uint8)), "does not fit recordings"),
         ("codes.mmap", lambda path: save(path, np.ones((3, 100))), "does not fit recordings"),
     ],
 )
@@ -234,17 +222,10 @@ def test_what_a_manifest_says_of_itself_takes_no_memory(copied):
 
 
 def test_codes_beyond_their_codebook_are_refused(copied):
-    with_large_codes(copied / "mmap/codes.mmap")
+    path = copied / "mmap/codes.mmap"
+    save(path, np.full_like(np.load(path), 65535))  # under the same header
     with pytest.raises(DataError, match=r"codes\.mmap: damaged, it holds codes that its codebooks do not have"):
         CodesDataset(copied / "mmap")[0]
-
-
-def test_two_recordings_with_one_key_are_refused(copied):
-    entries = read_manifest(copied / "files")
-    twin = ManifestEntry.of({**vars(entries[1]), "path": "b.daec"})
-    write_manifest(copied / "files", [*entries, twin])
-    with pytest.raises(DataError, match=r"b\.daec and b\.npz have the same name but for the suffix, b; remove one"):
-        CodesDataset(copied / "files")
 
 
 def test_entropy_coded_files_ask_for_their_model_when_the_set_is_opened(tmp_path):

@@ -68,10 +68,6 @@ def test_numpy_opens_what_is_written(tmp_path):
         }
 
 
-def test_what_numpy_writes_is_read(tmp_path):
-    assert_equal(read_codes(save(tmp_path / "x.npz", golden_file())), golden_file())
-
-
 @pytest.mark.parametrize(
     ("size", "dtype"),
     [(256, "uint8"), (257, "uint16"), (65536, "uint16"), (65537, "uint32"), (2**32 + 1, "uint64")],
@@ -170,21 +166,16 @@ def test_codebooks_that_a_daec_file_cannot_have_coded_or_at_all(tmp_path):
         ({"codes": np.full((2, 3, 5), 8)}, "in codebook 0, got values from 8 to 8"),
         ({"codes": np.full((2, 3, 5), -1)}, "got values from -1 to -1"),
         ({"codes": np.zeros((3, 5), int)}, r"of shape \(3, 5\)"),
-        ({"codes": np.zeros((2, 3, 0), int)}, "none of them 0"),
         ({"codes": np.zeros((2, 3, 5))}, "float64"),
         ({"codes": np.zeros((2, 1, 5), int)}, "expected 3 codebooks, got 1"),
         ({"codebook_sizes": (8, 32, 1)}, "codebook_sizes.2"),
-        ({"codebook_sizes": 4}, "codebook_sizes"),
         ({"codebook_sizes": (8.0, 32.0, 64.0)}, "codebook_sizes.0"),
         ({"sample_rate": 99}, "sample_rate"),
-        ({"model_sample_rate": 2**40}, "model_sample_rate"),
         ({"num_samples": 0}, "num_samples"),
-        ({"num_samples": 2**63}, "num_samples"),
         ({"num_samples": True}, "num_samples"),
         ({"model_hash": HASH[1:]}, "model_hash"),
         ({"gain_db": 201.0}, "gain_db"),
         ({"gain_db": float("nan")}, "gain_db"),
-        ({"gain_db": "loud"}, "gain_db"),
         ({"quantizer": "x" * 101}, "quantizer"),
         ({"quantizer": "a\nb"}, "printable"),
     ],
@@ -200,19 +191,15 @@ def test_what_no_file_can_say_is_refused(tmp_path, changes, named):
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"samples": True}, "num_samples"),
         ({"sample_rate": None}, "sample_rate"),
         ({"frames": 2**50}, "cannot hold"),
         ({"frames": 41}, "payload: expected"),
         ({"streams": ...}, "streams"),
         ({"codebooks": []}, "codebook_sizes"),
         ({"codebooks": [[5, 10**12]]}, "expected at most 1024 of them"),
-        ({"codebooks": [[5, 1000], [6, 25]]}, "expected at most 1024 of them, got 1025"),
         ({"codebooks": [[1, 3]]}, "codebook_sizes"),
-        ({"codebooks": 5}, "expected pairs"),
         ({"coding": "zip"}, "coding"),
         ({"coding": "order0"}, "entropy_model"),
-        ({"entropy_model": "0" * 16}, "entropy_model"),
         ({"payload": 3}, "where its header says 3"),
         ({"more": 1}, "unknown entry 'more'"),
     ],
@@ -232,11 +219,9 @@ def test_header_that_cannot_be_is_refused(tmp_path, change, named):
     ("content", "named"),
     [
         (b"", "not a file of codes"),
-        (b"RIFF", "not a file of codes"),
         (b"DAEC", "cut off"),
         (crc(b"DAEC\x02\0\0\0\0"), "has format version 2, this program reads 1; update"),
         (crc(b"DAEC\x01\xff\xff\xff\xff"), "not JSON"),
-        (crc(b"DAEC\x01\x02\0\0\0[]"), "JSON object"),
         (crc(b"DAEC\x01" + struct.pack("<I", 50000) + b"[" * 50000), "not JSON"),
         (to_bytes(golden_file(), "npz")[:-1], "damaged"),
         (to_bytes(golden_file(), "npy"), "holds bare codes, but neither sample rate nor length"),
@@ -275,11 +260,6 @@ def test_bare_codes(tmp_path):
         np.save(tmp_path / "wrong.npy", wrong)
         with pytest.raises(DataError, match=r"wrong\.npy: .*expected"):
             read_npy(tmp_path / "wrong.npy")
-
-
-def test_format_must_be_known(tmp_path):
-    with pytest.raises(ValueError, match="format: expected one of npz, npy, daec, got 'zip'"):
-        write_codes(golden_file(), tmp_path / "x", "zip")
 
 
 GOLDEN_FILES = {

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discrete_ae.codes import container
-from discrete_ae.codes.container import FORMATS, read_codes, read_daec_header, read_npy, write_codes
+from discrete_ae.codes.container import read_codes, read_daec_header, read_npy, write_codes
 from discrete_ae.codes.entropy import EntropyModel
 from discrete_ae.errors import DataError
 from tests.codes.made import HASH, code_file
@@ -165,7 +165,3 @@ def test_a_compressed_bomb_takes_no_memory(savez):
     peak, found = peak_of(stream.getvalue(), read_codes)
     assert found is None
     assert peak < 4 * len(stream.getvalue()) + 1_000_000
-
-
-def test_formats_have_samples():
-    assert {name.split(",")[0] for name in SAMPLES} == set(FORMATS)

@@ -120,17 +120,6 @@ def test_a_last_line_that_was_cut_short_is_left_out(tmp_path):
     assert read_manifest(tmp_path) == [ENTRY, later]
 
 
-def test_a_relative_source_is_the_absolute_one(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    x, y, z = (replace(ENTRY, path=f"{name}.npz", source=f"in/{name}.wav") for name in "xyz")
-    for entry in (x, y):
-        (tmp_path / entry.path).touch()
-    write_manifest(tmp_path, [x, y])
-    again = replace(x, path="x.daec", source=f"{tmp_path}/in/x.wav")
-    assert update_manifest(tmp_path, [again, z]) == [(x, "x.daec")]
-    assert read_manifest(tmp_path) == [again, y, z]
-
-
 def test_bytes_hold_a_code_each_or_42_where_entropy_coded():
     # 2 streams, 2 codebooks, 13 frames: 52 codes, in at least ceil(52 / 42) = 2 bytes
     for path, fewest in (("x.npz", 52), ("x.npy", 52), ("x.daec", 2)):
@@ -142,24 +131,16 @@ def test_bytes_hold_a_code_each_or_42_where_entropy_coded():
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"path": None}, "path"),
         ({"path": "/etc/x.npz"}, "path: expected a path inside"),
         ({"path": "../x.npz"}, "path: expected a path inside"),
-        ({"path": ""}, "path: expected a path inside"),
         ({"path": "a\0.npz"}, "path: expected the name of a file"),
         ({"source": "\ud800.wav"}, "source"),
         ({"frames": 0}, "frames"),
-        ({"frames": 10**30}, "frames"),
         ({"frames": 27}, "52 bytes cannot hold 27 frames"),
         ({"streams": 10**9}, "52 bytes cannot hold 13 frames of 2 codebooks and 1000000000 streams"),
-        ({"bytes": 2**63}, "bytes"),
-        ({"frames": True}, "frames"),
-        ({"codebook_sizes": []}, "codebook_sizes"),
         ({"codebook_sizes": [4, "4"]}, "codebook_sizes.1"),
-        ({"sha256": "ab"}, "sha256"),
         ("[1]", "expected a JSON object"),
         ("[" * 100000, "not JSON"),
-        ("", "not JSON"),
         ("ä".encode("latin-1"), "not JSON"),
     ],
 )

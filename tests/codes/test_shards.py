@@ -145,15 +145,3 @@ def test_a_file_that_is_not_the_one_of_the_manifest_leaves_nothing(tmp_path, cor
     entries = [replace(entry, frames=99) for entry in read_manifest(tmp_path / "codes")]
     with pytest.raises(DataError, match="does not hold what the manifest says"):
         write(tmp_path / "codes", tmp_path / "shards", entries[-1:])
-
-
-def test_a_set_is_replaced_whole_and_only_when_asked(tmp_path, corpus):
-    write_tar_shards(tmp_path / "codes", tmp_path / "shards")
-    (tmp_path / "shards/notes.txt").write_text("mine")
-    for overwrite, words in ((False, "exists already; use --force"), (True, "holds notes.txt")):
-        with pytest.raises(DataError, match=words):
-            write_memory_map(tmp_path / "codes", tmp_path / "shards", overwrite=overwrite)
-    (tmp_path / "shards/notes.txt").unlink()
-    write_memory_map(tmp_path / "codes", tmp_path / "shards", overwrite=True)
-    found = sorted(path.name for path in (tmp_path / "shards").iterdir())
-    assert found == ["codes.mmap", "index.json", "recordings.jsonl"]
