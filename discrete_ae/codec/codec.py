@@ -13,7 +13,6 @@ from torch import Tensor
 from discrete_ae.codec.files import decode_files, encode_files
 from discrete_ae.codes import CodeFile
 from discrete_ae.data.reading import Audio
-from discrete_ae.errors import DataError
 from discrete_ae.inference import Cutter, Runner, Window, decoder_window, encoder_window, window_codes
 from discrete_ae.model import DiscreteAutoencoder
 
@@ -84,7 +83,8 @@ class Codec:
             self.model, [Path(path)], num_codebooks, runner=self.runner, loudness_lufs=loudness_lufs
         )
         if code_file is None:
-            raise error or DataError(f"{path}: cannot be coded")
+            assert error
+            raise error
         return code_file
 
     def decode_file(self, code_file: CodeFile, *, force: bool = False) -> Audio:

@@ -173,10 +173,10 @@ def encode_corpus(
     entries = [outcome.entry for outcome in found if outcome.entry]
     if entries and alone and not planned.is_file:
         if superseded := update_manifest(folder, entries):
-            first = superseded[0]
+            entry, by = superseded[0]
             watch.warn(
-                f"{folder}: recordings under two names: {len(superseded)}, such as {first.entry.path} and {first.by}; "
-                "the manifest lists the latter, remove the former"
+                f"{folder}: recordings under two names: {len(superseded)}, such as {entry.path} and {by}; the manifest "
+                "lists the latter, remove the former"
             )
         if shards:
             write = {"tar": write_tar_shards, "mmap": write_memory_map}[shards]

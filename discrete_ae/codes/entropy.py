@@ -53,16 +53,13 @@ MAX_BASE = 1 << 22
 WEIGHTS = (0, *(1 << shift for shift in range(15)))
 
 _KINDS = ("frame", "book")
-_TYPES = {
-    "codebook_sizes": np.int64,
-    "base": np.int32,
-    "weights": np.int32,
-    "frame_cells": np.int32,
-    "frame_counts": np.int32,
-    "frame_lengths": np.int64,
-    "book_cells": np.int32,
-    "book_counts": np.int32,
-    "book_lengths": np.int64,
+# Of each array its type, and the least and the largest that it can hold.
+_PAIRS = {"cells": (np.int32, 0, 1 << 20), "counts": (np.int32, 1, MAX_ROW_TOTAL), "lengths": (np.int64, 0, 1 << 20)}
+_ARRAYS = {
+    "codebook_sizes": (np.int64, 2, (1 << 63) - 1),
+    "base": (np.int32, 1, MAX_BASE),
+    "weights": (np.int32, 0, max(WEIGHTS)),
+    **{f"{kind}_{part}": said for kind in _KINDS for part, said in _PAIRS.items()},
 }
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -78,7 +75,7 @@ class EntropyModel:
     """Entries of each of the K codebooks."""
 
     def __init__(self, arrays: Arrays) -> None:
-        self._arrays = {name: array.astype(_TYPES[name]) for name, array in arrays.items()}
+        self._arrays = {name: array.astype(_ARRAYS[name][0]) for name, array in arrays.items()}
         self.codebook_sizes = tuple(self._arrays["codebook_sizes"].tolist())
 
     @classmethod
@@ -95,7 +92,7 @@ class EntropyModel:
             check_codes(recording, sizes)
         if max(sizes) > MAX_SIZE:
             return cls({"codebook_sizes": np.array(sizes)})
-        found: dict[str, list[Integers]] = {name: [] for name in _TYPES}
+        found: dict[str, list[Integers]] = {name: [] for name in _ARRAYS}
         none = np.zeros(0, np.int64)
         before = np.full(sum(recording[:, 0].size for recording in codes), -1)
         for k, contexts in enumerate(context_sizes(sizes)):
@@ -143,25 +140,25 @@ class EntropyModel:
         Raises:
             ValueError: an array is missing or superfluous, or holds what `to_arrays` cannot have given.
         """
-        if "codebook_sizes" not in arrays:
-            raise ValueError("entropy model: codebook_sizes missing")
-        sizes = tuple(_integers(arrays, "codebook_sizes", 2, (1 << 63) - 1).tolist())
+        if unknown := set(arrays) - set(_ARRAYS):
+            raise ValueError(f"entropy model: it cannot have the array {min(unknown)[:80]}")
+        found = {name: _integers(name, np.asarray(array)) for name, array in arrays.items()}
+        sizes = tuple(found.get("codebook_sizes", np.zeros(0, int)).tolist())
         if not 1 <= len(sizes) <= MAX_CODEBOOKS:
             raise ValueError(f"codebook_sizes: expected 1 to {MAX_CODEBOOKS} codebooks, got {len(sizes)}")
-        modelled = max(sizes) <= MAX_SIZE
-        if set(arrays) != (set(_TYPES) if modelled else {"codebook_sizes"}):
-            raise ValueError(f"entropy model: it cannot have the arrays {', '.join(sorted(arrays))[:500]}")
-        if modelled:
-            _split(arrays, "base", 1, MAX_BASE, sizes)
-            weights = _integers(arrays, "weights", 0, max(WEIGHTS))
+        expected = set(_ARRAYS) if max(sizes) <= MAX_SIZE else {"codebook_sizes"}
+        if set(found) != expected:
+            raise ValueError(f"entropy model: expected the arrays {', '.join(sorted(expected))}")
+        if len(expected) > 1:
+            _split(found, "base", sizes)
+            weights = found["weights"]
             if len(weights) != 2 * len(sizes) or not np.isin(weights, WEIGHTS).all():
                 raise ValueError(
                     f"weights: expected {2 * len(sizes)} powers of two or zeros, got {len(weights)} numbers"
                 )
-            contexts = context_sizes(sizes)
             for i, kind in enumerate(_KINDS):
-                _check_pairs(arrays, kind, sizes, [of[i] for of in contexts], weights[i::2])
-        return cls(arrays)
+                _check_pairs(found, kind, sizes, [contexts[i] for contexts in context_sizes(sizes)], weights[i::2])
+        return cls(found)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -320,8 +317,8 @@ def _shown(sizes: Sequence[int]) -> str:
     return ", ".join(map(str, sizes[:16])) + (", …" if len(sizes) > 16 else "")
 
 
-def _integers(arrays: Arrays, name: str, low: int, high: int) -> Integers:
-    array = np.asarray(arrays[name])
+def _integers(name: str, array: npt.NDArray[Any]) -> Integers:
+    _, low, high = _ARRAYS[name]
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
         raise ValueError(f"{name}: expected a row of integers, got {array.dtype} of shape {array.shape}")
     if len(array) and not (low <= int(array.min()) and int(array.max()) <= high):
@@ -329,28 +326,27 @@ def _integers(arrays: Arrays, name: str, low: int, high: int) -> Integers:
     return array.astype(np.int64)
 
 
-def _split(arrays: Arrays, name: str, low: int, high: int, lengths: Sequence[int]) -> list[Integers]:
+def _split(arrays: Arrays, name: str, lengths: Sequence[int]) -> list[Integers]:
     """The numbers of each codebook."""
-    array = _integers(arrays, name, low, high)
-    if sum(lengths) != len(array):
-        raise ValueError(f"{name}: expected {sum(lengths)} numbers, got {len(array)}")
-    return np.split(array, np.cumsum(lengths)[:-1])
+    if sum(lengths) != len(arrays[name]):
+        raise ValueError(f"{name}: expected {sum(lengths)} numbers, got {len(arrays[name])}")
+    return np.split(arrays[name], np.cumsum(lengths)[:-1])
 
 
 def _check_pairs(arrays: Arrays, kind: str, sizes: Sequence[int], contexts: Sequence[int], weights: Integers) -> None:
-    lengths = _integers(arrays, f"{kind}_lengths", 0, 1 << 20).tolist()
+    lengths = arrays[f"{kind}_lengths"].tolist()
     if len(lengths) != len(sizes):
         raise ValueError(f"{kind}_lengths: expected {len(sizes)} numbers, got {len(lengths)}")
-    cells = _split(arrays, f"{kind}_cells", 0, 1 << 20, lengths)
-    counts = _split(arrays, f"{kind}_counts", 1, MAX_ROW_TOTAL, lengths)
-    for k, (size, n) in enumerate(zip(sizes, contexts, strict=True)):
-        if bool(weights[k]) != bool(len(cells[k])):
+    parts = (_split(arrays, f"{kind}_{part}", lengths) for part in ("cells", "counts"))
+    for k, (cells, counts) in enumerate(zip(*parts, strict=True)):
+        if bool(weights[k]) != bool(len(cells)):
             raise ValueError(
                 f"{kind}_counts: expected pairs only where the weight is not 0, and there, in codebook {k}"
             )
-        if not len(cells[k]):
+        if not len(cells):
             continue
-        if int(cells[k][-1]) >= n * size or (np.diff(cells[k]) <= 0).any():
-            raise ValueError(f"{kind}_cells: expected ascending numbers below {n * size} in codebook {k}")
-        if np.bincount(cells[k] // size, counts[k]).max() > MAX_ROW_TOTAL:
+        most = contexts[k] * sizes[k]
+        if int(cells[-1]) >= most or (np.diff(cells) <= 0).any():
+            raise ValueError(f"{kind}_cells: expected ascending numbers below {most} in codebook {k}")
+        if np.bincount(cells // sizes[k], counts).max() > MAX_ROW_TOTAL:
             raise ValueError(f"{kind}_counts: expected at most {MAX_ROW_TOTAL} in a context of codebook {k}")

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 from pydantic import AfterValidator, model_validator
@@ -66,14 +66,6 @@ class ManifestEntry(CodesInfo):
         return json.dumps({**more, **front, **self.model_dump()})
 
 
-class Superseded(NamedTuple):
-    """An entry that left the manifest, since its recording was encoded again to another file."""
-
-    entry: ManifestEntry
-    by: str
-    """The path of the other."""
-
-
 def describe(code_file: CodeFile, path: Path, folder: Path, source: Path) -> ManifestEntry:
     """Return the entry of a file of codes that was written.
 
@@ -91,27 +83,24 @@ def describe(code_file: CodeFile, path: Path, folder: Path, source: Path) -> Man
     return ManifestEntry.of({**code_file.info, **names, "bytes": size, "sha256": sha256})
 
 
-def verify(folder: Path, entry: ManifestEntry) -> None:
-    """Check that the file of an entry is the one that was encoded, byte for byte.
-
-    Raises:
-        OSError: it cannot be read.
-        DataError: it is another.
-    """
-    if _fingerprint(folder / entry.path)[1] != entry.sha256:
-        raise DataError(
-            f"{folder / entry.path}: not the file of the manifest (its SHA-256 differs); encode the recording again"
-        )
-
-
-def read_entry(folder: Path, entry: ManifestEntry, entropy_model: EntropyModel | None = None) -> Codes:
+def read_entry(
+    folder: Path, entry: ManifestEntry, entropy_model: EntropyModel | None = None, *, verify: bool = False
+) -> Codes:
     """Return codes (S, K, T) of the file of an entry, of any format.
+
+    Args:
+        folder: that of the manifest.
+        entry: which file.
+        entropy_model: of files that are entropy-coded.
+        verify: whether the file must be the one that was encoded, byte for byte.
 
     Raises:
         OSError: the file cannot be read.
         DataError: it is damaged, does not hold what the entry says, or needs another entropy model.
     """
     path = folder / entry.path
+    if verify and _fingerprint(path)[1] != entry.sha256:
+        raise DataError(f"{path}: not the file of the manifest (its SHA-256 differs); encode the recording again")
     if path.suffix == ".npy":  # which holds the codes alone
         codes = read_npy(path)
         fits = codes.shape[1] == entry.codebooks and bool((codes < np.array(entry.codebook_sizes)[:, None]).all())
@@ -151,7 +140,7 @@ def has_manifest(folder: Path) -> bool:
     return bool(_files(folder))
 
 
-def update_manifest(folder: Path, entries: Sequence[ManifestEntry]) -> list[Superseded]:
+def update_manifest(folder: Path, entries: Sequence[ManifestEntry]) -> list[tuple[ManifestEntry, str]]:
     """Write the manifest with these entries, and those of other files that are still there, those of earlier runs.
 
     A recording is in the manifest once: where one of these entries has the source of an earlier one, by another format
@@ -159,7 +148,7 @@ def update_manifest(folder: Path, entries: Sequence[ManifestEntry]) -> list[Supe
     relative one is meant from the current folder, as when it was given. Parts of the manifest are joined to it.
 
     Returns:
-        The entries that went so.
+        The entries that went so, each with the path of the file that its recording is in now.
 
     Raises:
         OSError: if it cannot be written, or the one that is there cannot be read.
@@ -179,7 +168,7 @@ def update_manifest(folder: Path, entries: Sequence[ManifestEntry]) -> list[Supe
         if entry.path in paths or not os.path.isfile(folder / entry.path):  # noqa: PTH113  of any name
             continue
         if by := by_place.get(place(entry.source)):
-            superseded.append(Superseded(entry, by))
+            superseded.append((entry, by))
         else:
             kept.append(entry)
     write_manifest(folder, [*kept, *entries])

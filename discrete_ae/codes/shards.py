@@ -17,7 +17,7 @@ import tarfile
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -26,7 +26,7 @@ from discrete_ae.codes import ShardKind
 from discrete_ae.codes.code_file import CodebookSizes, Codes, Count, Sha256, codes_dtype
 from discrete_ae.codes.container import in_smallest_type, npy_bytes
 from discrete_ae.codes.entropy import EntropyModel
-from discrete_ae.codes.manifest import ManifestEntry, one_set, read_entry, read_manifest, verify
+from discrete_ae.codes.manifest import ManifestEntry, one_set, read_entry, read_manifest
 from discrete_ae.errors import DataError
 from discrete_ae.records import Record
 from discrete_ae.writing import whole_folder
@@ -91,7 +91,7 @@ def write_tar_shards(
     with whole_folder(Path(out), OWN_FILES, overwrite=overwrite) as staging, ExitStack() as opened:
         archive = None
         for key, entry in keyed:
-            members = _members(key, entry, _checked(Path(folder), entry, entropy_model))
+            members = _members(key, entry, read_entry(Path(folder), entry, entropy_model, verify=True))
             size = sum(_size_in_tar(member) for member, _ in members)
             # A tar ends with at most one record of zeros.
             if archive is None or archive.offset + size + tarfile.RECORDSIZE > max_bytes:
@@ -132,7 +132,7 @@ def write_memory_map(
             np.lib.format.write_array_header_1_0(array, header)
             offset = 0
             for key, entry in keyed:
-                codes = _checked(Path(folder), entry, entropy_model)
+                codes = read_entry(Path(folder), entry, entropy_model, verify=True)
                 array.write(in_smallest_type(codes.transpose(0, 2, 1), index.codebook_sizes).tobytes())
                 recordings.write(entry.to_json(key=key, offset=offset) + "\n")
                 offset += entry.streams * entry.frames
@@ -159,22 +159,11 @@ def keys_of(folder: Path, paths: Iterable[str]) -> list[str]:
     return list(found)
 
 
-class _Keyed(NamedTuple):
-    key: str
-    entry: ManifestEntry
-
-
-def _keyed(folder: Path, entries: Sequence[ManifestEntry] | None) -> list[_Keyed]:
+def _keyed(folder: Path, entries: Sequence[ManifestEntry] | None) -> list[tuple[str, ManifestEntry]]:
     entries = read_manifest(folder) if entries is None else entries
     one_set(entries, folder)  # now, not after the work
     keys = keys_of(folder, (entry.path for entry in entries))
-    return sorted(map(_Keyed, keys, entries), key=lambda keyed: keyed.key)
-
-
-def _checked(folder: Path, entry: ManifestEntry, entropy_model: EntropyModel | None) -> Codes:
-    """Codes of an entry, from a file that is the one of the manifest to the byte."""
-    verify(folder, entry)
-    return read_entry(folder, entry, entropy_model)
+    return sorted(zip(keys, entries, strict=True), key=lambda keyed: keyed[0])
 
 
 def _members(key: str, entry: ManifestEntry, codes: Codes) -> list[tuple[tarfile.TarInfo, bytes]]:
@@ -192,10 +181,12 @@ def _size_in_tar(member: tarfile.TarInfo) -> int:
     return len(member.tobuf(tarfile.PAX_FORMAT)) + -(-member.size // _BLOCK) * _BLOCK
 
 
-def _write_index(staging: Path, kind: ShardKind, keyed: Sequence[_Keyed], files: Sequence[str]) -> ShardIndex:
+def _write_index(
+    staging: Path, kind: ShardKind, keyed: Sequence[tuple[str, ManifestEntry]], files: Sequence[str]
+) -> ShardIndex:
     index = ShardIndex(
-        model_hash=keyed[0].entry.model_hash,
-        codebook_sizes=keyed[0].entry.codebook_sizes,
+        model_hash=keyed[0][1].model_hash,
+        codebook_sizes=keyed[0][1].codebook_sizes,
         kind=kind,
         recordings=len(keyed),
         frames=sum(entry.streams * entry.frames for _, entry in keyed),

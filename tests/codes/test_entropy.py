@@ -159,8 +159,8 @@ def put(name, at, value):
 @pytest.mark.parametrize(
     ("apply", "message"),
     [
-        (lambda arrays: arrays.pop("base"), "cannot have the arrays"),
-        (lambda arrays: arrays.pop("codebook_sizes"), "codebook_sizes missing"),
+        (lambda arrays: arrays.pop("base"), "expected the arrays base, "),
+        (lambda arrays: arrays.pop("codebook_sizes"), "1 to 1024 codebooks, got 0"),
         (put("codebook_sizes", 0, 9), "base: expected 295 numbers"),
         (put("base", 3, 0), "base: expected 1 to"),
         (lambda arrays: arrays.update(base=arrays["base"].astype(float)), "base: expected a row of integers"),
