@@ -56,16 +56,15 @@ def decode(
     model, and become whole frames at the model's own sample rate. A file that
     cannot be decoded is named, the others are done, and the exit status is 1.
     """
-    from discrete_ae.cli.batch import Tally
+    from discrete_ae.cli.batch import shown
     from discrete_ae.cli.files import format_of, is_dash, piped
     from discrete_ae.codec import decode_corpus
 
     audio_format = format_of(Path(out), format, get_args(Format), "decode")
     with piped(inputs, out, f".{audio_format}") as (sources, target):
         model = load_model(checkpoint, device)
-        tally = Tally()
-        with tally.shown("decoding", "decoded"):
-            decode_corpus(
+        line, failed = shown(
+            lambda watch: decode_corpus(
                 model,
                 sources,
                 target,
@@ -73,7 +72,9 @@ def decode(
                 existing="replace" if force else "skip" if skip_existing else "refuse",
                 force=force,
                 runner=runner_of(model, jobs, batch_seconds, deterministic),
-                watch=tally,
-            )
-    typer.echo(tally.summary("decoded"), err=is_dash(out))
-    raise typer.Exit(1 if tally.failed else 0)
+                watch=watch,
+            ),
+            "decoded",
+        )
+    typer.echo(line, err=is_dash(out))
+    raise typer.Exit(1 if failed else 0)

@@ -93,7 +93,7 @@ def encode(
     Started by torchrun or srun, each process encodes its share of the
     recordings, by file size, on its own GPU, and waits for no other.
     """
-    from discrete_ae.cli.batch import Tally
+    from discrete_ae.cli.batch import shown
     from discrete_ae.cli.files import format_of, is_dash, piped
     from discrete_ae.codec import Share, encode_corpus
 
@@ -102,9 +102,8 @@ def encode(
     with piped(inputs, out, f".{code_format}") as (sources, target):
         model = load_model(checkpoint, device)
         check_codebooks(model, codebooks)
-        tally = Tally()
-        with tally.shown("encoding", "encoded"):
-            encode_corpus(
+        line, failed = shown(
+            lambda watch: encode_corpus(
                 model,
                 sources,
                 target,
@@ -115,9 +114,10 @@ def encode(
                 share=part,
                 shards=shards,
                 runner=runner_of(model, jobs, batch_seconds, deterministic),
-                watch=tally,
-            )
-    said = f"share {part.number} of {part.count}: " if part.count > 1 else ""
-    typer.echo(said + tally.summary("encoded"), err=is_dash(out))
+                watch=watch,
+            ),
+            "encoded",
+        )
+    typer.echo(f"share {part.number} of {part.count}: {line}" if part.count > 1 else line, err=is_dash(out))
     # torchrun ends all processes when one of them ends with another status.
-    raise typer.Exit(1 if tally.failed and "TORCHELASTIC_RUN_ID" not in os.environ else 0)
+    raise typer.Exit(1 if failed and "TORCHELASTIC_RUN_ID" not in os.environ else 0)
