@@ -119,31 +119,34 @@ def test_same_bits_in_parts_in_batches_and_on_threads(family):
     assert torch.equal(Codec(model).encode(batch)[0], alone[0])
     assert torch.equal(Codec(model).decode(torch.stack([alone[0], alone[0].flip(-1)]))[0], decoded[0])
 
-    def parts(unit, window, wholes):
-        """Windows of all signals, which arrive in parts of random length."""
-        for item, signal in enumerate(wholes):
-            cutter, start = Cutter(window, unit), 0
-            while start < signal.shape[-1]:
-                stop = start + chance.randrange(1, 2 * window.length * unit)
-                for piece in cutter.push(signal[..., start:stop]):
-                    yield (item, piece), piece.signal
-                start = stop
-            for piece in cutter.finish():
-                yield (item, piece), piece.signal
+    def in_parts(runner, function, window, unit, unit_out, wholes):
+        """Results of all signals, which arrive in parts of random length."""
+        found = [[] for _ in wholes]
 
-    threads = torch.get_num_threads()
+        def windows():
+            for item, signal in enumerate(wholes):
+                cutter, start = Cutter(window, unit), 0
+                while start < signal.shape[-1]:
+                    stop = start + chance.randrange(1, 2 * window.length * unit)
+                    for piece in cutter.push(signal[..., start:stop]):
+                        yield (item, piece), piece.signal
+                    start = stop
+                for piece in cutter.finish():
+                    yield (item, piece), piece.signal
+
+        for (item, piece), result in runner.map(model, function, windows()):
+            found[item].append(result[..., piece.first * unit_out : piece.stop * unit_out])
+        return [torch.cat(parts, dim=-1) for parts in found]
+
+    hop, threads = model.hop_length, torch.get_num_threads()
     try:
         for count, jobs in ((1, 1), (3, 2), (2, 5)):
             torch.set_num_threads(count)
-            found = [[] for _ in signals]
-            windows = parts(model.hop_length, encoder_window(model), signals)
-            for (item, piece), codes in Runner(jobs).map(model, lambda audio: window_codes(model, audio), windows):
-                found[item].append(codes[..., piece.first : piece.stop])
-            assert all(torch.equal(torch.cat(f, dim=-1), codes) for f, codes in zip(found, alone, strict=True))
-            found = [[] for _ in signals]
-            for (item, piece), audio in Runner(jobs).map(model, model.decode, parts(1, decoder_window(model), alone)):
-                found[item].append(audio[..., piece.first * model.hop_length : piece.stop * model.hop_length])
-            assert all(torch.equal(torch.cat(f, dim=-1), audio) for f, audio in zip(found, decoded, strict=True))
+            encode = lambda audio: window_codes(model, audio)  # noqa: E731
+            codes = in_parts(Runner(jobs), encode, encoder_window(model), hop, 1, signals)
+            audio = in_parts(Runner(jobs), model.decode, decoder_window(model), 1, hop, alone)
+            assert all(map(torch.equal, codes, alone))
+            assert all(map(torch.equal, audio, decoded))
             assert torch.get_num_threads() == count
     finally:
         torch.set_num_threads(threads)

@@ -303,40 +303,6 @@ def test_interrupt_leaves_nothing_half_written(here, command, monkeypatch):
     assert line.startswith("warning: interrupted after 1 file encoded; ")
 
 
-# Kills itself, with a signal that it cannot handle, before the third file gets its name.
-KILLED_AT_THE_THIRD = """
-import os, signal, sys
-from pathlib import Path
-from discrete_ae.cli.main import main
-
-replace, count = Path.replace, 0
-
-def counted(self, target):
-    global count
-    count += 1
-    if count == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return replace(self, target)
-
-Path.replace = counted
-main(sys.argv[1:])
-"""
-
-
-@pytest.mark.slow
-def test_killed_run_leaves_whole_files_and_is_gone_on_with(here, command, checkpoint):
-    for i in range(6):
-        write(here / f"in/{i}.wav", 8000 + i)
-    given = ["encode", "in", "-o", "out", "-c", str(checkpoint), "--device", "cpu", "--jobs", "1"]
-    done = subprocess.run([sys.executable, "-c", KILLED_AT_THE_THIRD, *given], capture_output=True, check=False)
-    assert done.returncode == -signal.SIGKILL
-    left = files(here / "out")
-    assert [name for name in left if not name.startswith(".")] == ["0.npz", "1.npz"]
-    assert len(left) == 3  # the third, which has no name yet
-    status, out, _ = command("encode", "in", "-o", "out", "--skip-existing")
-    assert (status, out[0].split(":")[0]) == (0, "4 files encoded, 0 failed, 2 there already")
-
-
 # Runs the commands that it is given as JSON; after each, its exit status and the peak of memory since the one before.
 ONE_AFTER_ANOTHER = """
 import json, sys

@@ -8,7 +8,7 @@ import soundfile
 import torch
 
 from discrete_ae.codec import Codec, decode_files, encode_files
-from discrete_ae.codes import CodeFile, read_codes, write_codes
+from discrete_ae.codes import CodeFile
 from discrete_ae.data import read_audio, stream_audio
 from discrete_ae.data.files import probe
 from discrete_ae.data.loudness import measure_loudness
@@ -213,16 +213,10 @@ def test_recordings_at_two_levels_have_the_same_codes_and_decode_to_their_levels
     assert Codec(model).encode_file(paths[0]).gain_db == 0
 
 
-def test_gain_is_written_and_limited(tmp_path, model):
+def test_gain_is_limited(tmp_path, model):
     def gain(samples):
         soundfile.write(tmp_path / "x.wav", samples, 16000, subtype="FLOAT")
-        coded = Codec(model).encode_file(tmp_path / "x.wav", loudness_lufs=-16)
-        found = []
-        for file_format in ("npz", "daec"):
-            write_codes(coded, tmp_path / f"x.{file_format}", file_format)
-            found.append(read_codes(tmp_path / f"x.{file_format}").gain_db)
-        assert found == [coded.gain_db] * 2
-        return coded.gain_db
+        return Codec(model).encode_file(tmp_path / "x.wav", loudness_lufs=-16).gain_db
 
     assert gain(np.zeros(16000)) == 0
     noise = np.random.default_rng(0).uniform(-1, 1, 16000)

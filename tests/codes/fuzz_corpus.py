@@ -6,7 +6,6 @@
 """
 
 import itertools
-import sys
 import tempfile
 from pathlib import Path
 
@@ -20,6 +19,8 @@ with atheris.instrument_imports(include=["discrete_ae.codes", "json"]):
     from discrete_ae.codes.shards import write_memory_map
     from discrete_ae.errors import DataError
     from tests.codes.made import code_file, write_set
+
+from tests.fuzzing import check_line, fuzz
 
 SIZES = (5, 300)
 ROOT = Path(tempfile.mkdtemp(prefix="fuzz_corpus_"))
@@ -62,26 +63,13 @@ def one_input(data: bytes) -> None:
         if path.name == "manifest.jsonl":
             update_manifest(path.parent, [])
     except DataError as error:
-        message = str(error)
-        assert message.startswith(str(path.parent)), message
-        assert "\n" not in message, message
-        assert len(message) < 2000, message
+        check_line(error, path.parent)
     finally:
         path.write_bytes(ORIGINALS[path])
-
-
-def main() -> None:
-    """Fuzz, from the valid files on."""
-    corpus = ROOT / "corpus"
-    corpus.mkdir()
-    for i, content in enumerate(ORIGINALS.values()):
-        (corpus / str(i)).write_bytes(bytes([i]) + content)
-    atheris.Setup([*sys.argv, str(corpus), "-max_len=12000", "-len_control=0"], one_input)
-    atheris.Fuzz()
 
 
 make_sets()
 ORIGINALS = {ROOT / name: (ROOT / name).read_bytes() for name in NAMES}
 
 if __name__ == "__main__":
-    main()
+    fuzz(one_input, (bytes([i]) + content for i, content in enumerate(ORIGINALS.values())), 12000)

@@ -8,7 +8,6 @@ reached.
 
 import io
 import struct
-import sys
 import tempfile
 import zlib
 from pathlib import Path
@@ -22,6 +21,8 @@ with atheris.instrument_imports(include=["discrete_ae", "zipfile", "json"]):
     from discrete_ae.codes.entropy import EntropyModel
     from discrete_ae.errors import DataError
     from tests.codes.made import code_file
+
+from tests.fuzzing import check_line, fuzz
 
 SIZES = (5, 20, 300)
 MODEL = EntropyModel.fit([np.arange(600).reshape(1, 3, 200) % 5], SIZES)
@@ -55,21 +56,8 @@ def one_input(data: bytes) -> None:
         try:
             reader()
         except DataError as error:
-            message = str(error)
-            assert message.startswith(f"{PATH}: "), message
-            assert "\n" not in message, message
-            assert len(message) < 2000, message
-
-
-def main() -> None:
-    """Fuzz, from the valid files on."""
-    corpus = PATH.parent / "corpus"
-    corpus.mkdir()
-    for i, content in enumerate(samples()):
-        (corpus / str(i)).write_bytes(content)
-    atheris.Setup([*sys.argv, str(corpus), "-max_len=4096"], one_input)
-    atheris.Fuzz()
+            check_line(error, PATH)
 
 
 if __name__ == "__main__":
-    main()
+    fuzz(one_input, samples(), 4096)
