@@ -127,15 +127,6 @@ def test_fewer_codebooks_of_a_residual_model_are_the_first_ones(here, command, t
     assert first.codebook_sizes == (16,) * 3
 
 
-def test_codes_do_not_depend_on_how_they_are_computed(here, command):
-    for name, length in (("a", 1), ("b", 400_000), ("c", 8000)):
-        write(here / f"in/{name}.wav", length)
-    for i, options in enumerate(([], ["--jobs", 3], ["--batch-seconds", 1, "--deterministic"])):
-        command("encode", "in", "-o", f"way{i}", *options)
-        for name in "abc":
-            assert (here / f"way{i}/{name}.npz").read_bytes() == (here / f"way0/{name}.npz").read_bytes()
-
-
 def test_skip_existing_goes_on_where_it_stopped_and_force_overwrites(here, command):
     for name in "abc":
         write(here / f"in/{name}.wav")
@@ -275,15 +266,6 @@ def test_each_process_of_a_machine_takes_its_own_gpu(monkeypatch, variables):
 
 
 # What ends in the middle ----------------------------------------------------------------------------------------------
-
-
-def test_failed_write_leaves_nothing(here, command):
-    write(here / "x.wav")
-    (here / "codes/x.npz/in_the_way").mkdir(parents=True)  # no file can replace a folder
-    status, _, err = command("encode", "x.wav", "-o", "codes", "--force")
-    assert (status, len(err)) == (1, 1)
-    assert err[0].startswith("error: codes/x.npz: Is a directory")
-    assert files(here / "codes") == []
 
 
 def test_interrupt_leaves_nothing_half_written(here, command, monkeypatch):

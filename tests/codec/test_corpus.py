@@ -10,9 +10,9 @@ import soundfile
 import torch
 
 import discrete_ae
-from discrete_ae.codec import Codec, Share, codec, corpus, decode_corpus, encode_corpus
+from discrete_ae.codec import Codec, Share, codec, corpus, encode_corpus
 from discrete_ae.codec.corpus import Watch, write_audio
-from discrete_ae.codes.container import FORMATS, read_daec_header, write_codes
+from discrete_ae.codes.container import FORMATS, write_codes
 from discrete_ae.codes.manifest import describe, read_manifest
 from discrete_ae.errors import DataError, UsageError
 
@@ -129,15 +129,3 @@ def test_audio_is_clipped_and_long_wav_files_have_lengths_of_64_bits(tmp_path, m
     assert samples.tolist() == [32767, -32768, 16384]
     with pytest.raises(DataError, match="9 channels at 8000 Hz cannot be written as flac"):
         write_audio(tmp_path / "d.flac", [np.zeros((9, 1), np.float32)], 8000, 9, 1, "flac")
-
-
-def test_durations_need_no_entropy_decoding(tmp_path, monkeypatch):
-    class Total(Watch):
-        def begin(self, sources, duration_s):
-            monkeypatch.setattr(corpus, "read_codes", None)
-            self.total = sum(map(duration_s, sources))
-            monkeypatch.undo()
-
-    watch, path = Total(), GOLDEN / "codes_context_v1.daec"
-    decode_corpus(discrete_ae.load(GOLDEN / "bundle_v1"), [path], tmp_path, watch=watch)
-    assert watch.total == read_daec_header(path).duration_s > 0

@@ -123,11 +123,10 @@ def test_streams_shorter_than_a_crop_are_left_out_and_counted(folders, caplog):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("context", ["fork", "spawn"])
-def test_loading_processes_that_stay_give_what_one_process_gives(folders, context):
+def test_loading_processes_that_stay_give_what_one_process_gives(folders):
     root, _ = folders
     dataset = CodesDataset(root / "mmap", frames=10, padding=0)
-    loader = DataLoader(dataset, batch_size=4, num_workers=2, persistent_workers=True, multiprocessing_context=context)
+    loader = DataLoader(dataset, batch_size=4, num_workers=2, persistent_workers=True, multiprocessing_context="fork")
     for epoch in range(2):
         dataset.set_epoch(epoch)
         batches = list(loader)
