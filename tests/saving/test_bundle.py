@@ -176,17 +176,12 @@ def sparse(bundle: Path) -> None:
 
 ALTERED: dict[str, tuple[Callable[[Path], object], str]] = {
     "no config": (lambda bundle: (bundle / "config.json").unlink(), "is a folder without config.json"),
-    "no tensors": (lambda bundle: (bundle / "model.safetensors").unlink(), "is a folder without model.safetensors"),
     "no entropy model": (lambda bundle: (bundle / "entropy.safetensors").unlink(), "entropy.safetensors is missing"),
     "another entropy model": (alter("entropy_model", "0" * 16), "damaged or of another model"),
     "empty": (text(""), "config.json: Invalid JSON"),
-    "nested": (text('{"model":' * 20_000 + "1" + "}" * 20_000), "config.json: Invalid JSON"),
     "gigabytes": (sparse, "has more than 262144 bytes"),
-    "long number": (text('{"schema_version": 1' + "0" * 10_000 + "}"), "config.json: Invalid JSON"),
     "version": (alter("schema_version", 2), "schema_version"),
     "another hash": (alter("model_hash", "0" * 64), "do not match its model hash"),
-    "scheduled of another kind": (alter("scheduled", []), "scheduled: "),
-    "another rate": (alter_model("sample_rate", 8000), "do not match its model hash"),
     "deep": (alter_model("encoder.depth", 10**6), "parts, far more than its tensors fill"),
     "levels": (alter_model("quantizer.levels", [2] * 50_000), "cannot be loaded"),
     "stages": (
@@ -204,18 +199,9 @@ ALTERED: dict[str, tuple[Callable[[Path], object], str]] = {
         alter_model("quantizer.rounding", {"_target_": "discrete_ae.rounding.Fourier", "terms": 10**9}),
         "terms: expected at most",
     ),
-    "not finite": (alter_model("encoder.depth", float("inf")), "cannot be loaded"),
-    "missing tensor": (
-        alter_tensors(lambda tensors: tensors.pop("to_latents.bias")),
-        "to_latents.bias: expected shape (32,), got none",
-    ),
     "reshaped tensor": (
         alter_tensors(lambda tensors: tensors.update({"to_latents.bias": torch.ones(5)})),
         "tensor to_latents.bias: expected shape (32,), got (5,)",
-    ),
-    "complex tensor": (
-        alter_tensors(lambda tensors: tensors.update({"to_latents.bias": torch.ones(32, dtype=torch.complex64)})),
-        "",
     ),
     "changed tensor": (
         alter_tensors(lambda tensors: tensors["to_latents.bias"].add_(1e-3)),
@@ -223,7 +209,6 @@ ALTERED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "header longer than memory": (header(b"{}", 99_999_999), "not a file of tensors"),
     "tensor of terabytes": (huge_tensor([2**40], 2**42), "not a file of tensors"),
-    "empty tensor of many": (huge_tensor([0, 2**62], 0), ""),
 }
 
 
