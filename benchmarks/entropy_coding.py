@@ -16,7 +16,8 @@ from _common import machine, publish, table, versions
 import discrete_ae
 from discrete_ae.codec import encode_files
 from discrete_ae.codes import CodeFile
-from discrete_ae.codes.entropy import BITS, PREDICTORS, RADIX, EntropyModel
+from discrete_ae.codes.entropy import PREDICTORS, EntropyModel
+from discrete_ae.codes.packing import BITS, RADIX
 from discrete_ae.data import find_audio
 
 FIT_SECONDS = (200.0, float("inf"))

@@ -1,12 +1,14 @@
 """What a file says, as one typed record each: what is read from anyone's file is checked here, and told in one line."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from discrete_ae.errors import DataError
+
+Found = TypeVar("Found")
 
 
 class Record(BaseModel):
@@ -27,31 +29,21 @@ class Record(BaseModel):
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Self:
-        """The record with these fields, as Python objects.
+        """Return the record with these fields, as Python objects.
 
         Raises:
             ValueError: in one line, what is wrong with the first of them.
         """
-        try:
-            return cls.model_validate(dict(fields))
-        except ValidationError as error:
-            raise ValueError(_line(error)) from None
+        return _in_one_line(cls.model_validate, dict(fields))
 
     @classmethod
     def parse(cls, content: str | bytes) -> Self:
-        """The record in a text of JSON.
-
-        Raises:
-            ValueError: in one line, what is wrong with it.
-        """
-        try:
-            return cls.model_validate_json(content)
-        except ValidationError as error:
-            raise ValueError(_line(error)) from None
+        """Return the record in a text of JSON; errors as `of`."""
+        return _in_one_line(cls.model_validate_json, content)
 
     @classmethod
     def read(cls, path: str | Path, advice: str) -> Self:
-        """The record in a file of JSON.
+        """Return the record in a file of JSON.
 
         Args:
             path: of the file.
@@ -67,10 +59,13 @@ class Record(BaseModel):
             raise DataError(f"{path}: {error}; {advice}") from error
 
 
-def _line(error: ValidationError) -> str:
-    """The first fault, in at most some 200 characters, since names of fields may be anyone's text."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+def _in_one_line(validate: Callable[[Any], Found], given: Any) -> Found:
+    """What pydantic makes of it; its first fault in at most some 200 characters, since names may be anyone's text."""
+    try:
+        return validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ".".join(map(str, first["loc"]))
     message = first["msg"].removeprefix("Value error, ")  # of our own validators
     said = f"{place}: {message}" if place else message
-    return " ".join(said.split())[:200]
+    raise ValueError(" ".join(said.split())[:200])

@@ -55,15 +55,14 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
 }
 # The formats know no model.
 TORCHLESS = (
-    "codes/arrays.py",
     "codes/code_file.py",
     "codes/container.py",
     "codes/daec.py",
-    "codes/numpy_files.py",
-    "codes/entry.py",
+    "codes/entropy.py",
     "codes/manifest.py",
+    "codes/packing.py",
+    "codes/range_coder.py",
     "codes/shards.py",
-    "codes/entropy/",
 )
 
 
@@ -180,9 +179,9 @@ FORBIDDEN = {
     "matplotlib in training": ("discrete_ae/training/module.py", "from matplotlib import pyplot"),
     "matplotlib in rounding": ("discrete_ae/rounding/base.py", "def plot():\n    import matplotlib.pyplot as plt"),
     "torch in the format": ("discrete_ae/codes/container.py", "import torch.nn"),
-    "torch in entropy coding": ("discrete_ae/codes/entropy/tables.py", "import torch"),
+    "torch in entropy coding": ("discrete_ae/codes/range_coder.py", "import torch"),
     "entropy coding knows no quantizer": (
-        "discrete_ae/codes/entropy/model.py",
+        "discrete_ae/codes/entropy.py",
         "from discrete_ae.quantizers import Quantizer",
     ),
     "a unit without a rule": ("discrete_ae/utils.py", "import os"),

@@ -14,7 +14,7 @@ from discrete_ae import DiscreteAutoencoder
 from discrete_ae.cli.info import model_of
 from discrete_ae.cli.options import runner_of
 from discrete_ae.codec import decode_files, encode_files
-from discrete_ae.codes.container import CodeFile
+from discrete_ae.codes import CodeFile
 from gpu_steps.presets import SMALLEST
 from gpu_steps.results import Given
 

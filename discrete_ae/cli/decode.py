@@ -1,8 +1,7 @@
 """`discrete-ae decode`: files of codes to recordings."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 import typer
 
@@ -12,39 +11,20 @@ from discrete_ae.cli.options import (
     DeterministicOption,
     Device,
     DeviceOption,
+    InputsArgument,
     JobsOption,
+    OutOption,
     SkipExistingOption,
     load_model,
     runner_of,
 )
 
-
-class Format(StrEnum):
-    """Formats of the recordings, both with samples of 16 bits."""
-
-    WAV = "wav"
-    FLAC = "flac"
+Format = Literal["wav", "flac"]
 
 
 def decode(
-    inputs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="INPUT",
-            show_default=False,
-            help="Files of codes (.npz, .npy, .daec), folders of them, patterns, or - for stdin.",
-        ),
-    ],
-    out: Annotated[
-        str,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="OUT",
-            show_default=False,
-            help="The folder for the recordings; of one also a .wav or .flac file, or - for stdout.",
-        ),
-    ],
+    inputs: InputsArgument,
+    out: OutOption,
     checkpoint: CheckpointOption,
     format: Annotated[
         Format | None,
@@ -76,24 +56,25 @@ def decode(
     model, and become whole frames at the model's own sample rate. A file that
     cannot be decoded is named, the others are done, and the exit status is 1.
     """
-    from discrete_ae.cli.batch import Tally
+    from discrete_ae.cli.batch import shown
     from discrete_ae.cli.files import format_of, is_dash, piped
-    from discrete_ae.codec.corpus import decode_corpus
+    from discrete_ae.codec import decode_corpus
 
-    audio_format = format_of(Path(out), format, Format.WAV, "decode")
+    audio_format = format_of(Path(out), format, get_args(Format), "decode")
     with piped(inputs, out, f".{audio_format}") as (sources, target):
         model = load_model(checkpoint, device)
-        tally = Tally()
-        with tally.shown("decoding", "decoded"):
-            decode_corpus(
+        line, failed = shown(
+            lambda watch: decode_corpus(
                 model,
                 sources,
                 target,
-                format=audio_format.value,
+                format=audio_format,
                 existing="replace" if force else "skip" if skip_existing else "refuse",
                 force=force,
                 runner=runner_of(model, jobs, batch_seconds, deterministic),
-                watch=tally,
-            )
-    typer.echo(tally.summary("decoded"), err=is_dash(out))
-    raise typer.Exit(1 if tally.failed else 0)
+                watch=watch,
+            ),
+            "decoded",
+        )
+    typer.echo(line, err=is_dash(out))
+    raise typer.Exit(1 if failed else 0)

@@ -1,9 +1,8 @@
 """`discrete-ae encode`: recordings to files of codes."""
 
 import os
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -13,48 +12,20 @@ from discrete_ae.cli.options import (
     DeterministicOption,
     Device,
     DeviceOption,
+    InputsArgument,
     JobsOption,
+    OutOption,
     SkipExistingOption,
     check_codebooks,
     load_model,
     runner_of,
 )
-
-
-class Format(StrEnum):
-    """Formats of files of codes."""
-
-    NPZ = "npz"
-    NPY = "npy"
-    DAEC = "daec"
-
-
-class Shards(StrEnum):
-    """Forms of a set of codes to train on."""
-
-    TAR = "tar"
-    MMAP = "mmap"
+from discrete_ae.codes import Format, ShardKind
 
 
 def encode(
-    inputs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="INPUT",
-            show_default=False,
-            help="Recordings, folders of them, patterns such as 'corpus/**/*.wav', or - for stdin.",
-        ),
-    ],
-    out: Annotated[
-        str,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="OUT",
-            show_default=False,
-            help="The folder for the codes; of one recording also a .npz, .npy or .daec file, or - for stdout.",
-        ),
-    ],
+    inputs: InputsArgument,
+    out: OutOption,
     checkpoint: CheckpointOption,
     format: Annotated[
         Format | None,
@@ -76,9 +47,6 @@ def encode(
     device: DeviceOption = Device.AUTO,
     jobs: JobsOption = None,
     batch_seconds: BatchSecondsOption = 120.0,
-    chunk_seconds: Annotated[
-        float, typer.Option(min=0.1, help="So much of a recording is read ahead; the codes do not depend on it.")
-    ] = 30.0,
     deterministic: DeterministicOption = False,
     loudness_lufs: Annotated[
         float | None,
@@ -90,7 +58,7 @@ def encode(
         ),
     ] = None,
     shards: Annotated[
-        Shards | None,
+        ShardKind | None,
         typer.Option(
             show_default="none",
             help="Put all codes of OUT together in OUT/shards, for training on them: WebDataset [bold]tar[/] files, or "
@@ -125,34 +93,31 @@ def encode(
     Started by torchrun or srun, each process encodes its share of the
     recordings, by file size, on its own GPU, and waits for no other.
     """
-    from discrete_ae.cli.batch import Tally
+    from discrete_ae.cli.batch import shown
     from discrete_ae.cli.files import format_of, is_dash, piped
-    from discrete_ae.codec.corpus import encode_corpus
-    from discrete_ae.codec.jobs import Share
-    from discrete_ae.codes.shards import ShardKind
+    from discrete_ae.codec import Share, encode_corpus
 
-    code_format = format_of(Path(out), format, Format.NPZ, "encode")
+    code_format = format_of(Path(out), format, get_args(Format), "encode")
     part = Share.parse(share) if share else Share.of_environment()
     with piped(inputs, out, f".{code_format}") as (sources, target):
         model = load_model(checkpoint, device)
         check_codebooks(model, codebooks)
-        tally = Tally()
-        with tally.shown("encoding", "encoded"):
-            encode_corpus(
+        line, failed = shown(
+            lambda watch: encode_corpus(
                 model,
                 sources,
                 target,
-                format=code_format.value,
+                format=code_format,
                 num_codebooks=codebooks,
                 loudness_lufs=loudness_lufs,
                 existing="replace" if force else "skip" if skip_existing else "refuse",
                 share=part,
-                shards=ShardKind(shards) if shards else None,
+                shards=shards,
                 runner=runner_of(model, jobs, batch_seconds, deterministic),
-                chunk_seconds=chunk_seconds,
-                watch=tally,
-            )
-    said = f"share {part.number} of {part.count}: " if part.count > 1 else ""
-    typer.echo(said + tally.summary("encoded"), err=is_dash(out))
+                watch=watch,
+            ),
+            "encoded",
+        )
+    typer.echo(f"share {part.number} of {part.count}: {line}" if part.count > 1 else line, err=is_dash(out))
     # torchrun ends all processes when one of them ends with another status.
-    raise typer.Exit(1 if tally.failed and "TORCHELASTIC_RUN_ID" not in os.environ else 0)
+    raise typer.Exit(1 if failed and "TORCHELASTIC_RUN_ID" not in os.environ else 0)

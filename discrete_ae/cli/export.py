@@ -1,6 +1,7 @@
 """`discrete-ae export`: a checkpoint as a folder for others, and as programs for other runtimes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -71,52 +72,33 @@ def export(
     saved = read_saved(checkpoint)
     model = restore(checkpoint, saved)
     lines: list[str] = []
-    extras = _extras(model, onnx, torch_export, lines)
+    extras = list(_extras(model, onnx, torch_export, lines)) if onnx or torch_export else []
     files = write_bundle(out, saved, model, licence, trained_on=trained_on, extras=extras, overwrite=force)
     typer.echo(f"{out}: {', '.join(files)}")
     for line in lines:
         typer.echo(line)
 
 
-def _extras(model: "DiscreteAutoencoder", onnx: bool, torch_export: bool, lines: list[str]) -> "list[Extra]":
+def _extras(model: "DiscreteAutoencoder", onnx: bool, torch_export: bool, lines: list[str]) -> "Iterator[Extra]":
     """What writes the programs asked for; each adds what it found to `lines`."""
-    if not (onnx or torch_export):
-        return []
     from discrete_ae.export import write_onnx, write_torch_programs
-
-    def writes(write: "Writer", title: str, described: str) -> "Extra":
-        def extra(folder: Path) -> str:
-            found = _in_words(write(model, folder))
-            lines.append(f"{title}: {found}")
-            return f"## {title}\n\n{described}\n\nCompared with the model when they were written: {found}."
-
-        return extra
 
     interface = (
         f"from audio (batch, {model.channels}, samples) float32 at {model.sample_rate} Hz, of any length, to codes "
         f"(batch, {model.quantizer.num_codebooks}, frames) int64, and from codes to audio of frames times "
         f"{model.hop_length} samples; zeros fill the last frame, the range of codes is not checked"
     )
-    single = "a signal of a single frame needs `.module(check_guards=False)`"
-    extras = []
+
+    def extra(write: "Writer", title: str, names: str, folder: Path) -> str:
+        found = write(model, folder)
+        lines.append(f"{title}: {found}")
+        return f"## {title}\n\n{names}: {interface}.\n\nCompared with the model when they were written: {found}."
+
     if onnx:
-        extras.append(writes(write_onnx, "ONNX", f"`encoder.onnx` and `decoder.onnx`: {interface}."))
+        yield partial(extra, write_onnx, "ONNX", "`encoder.onnx` and `decoder.onnx`")
     if torch_export:
-        described = f"`encoder.pt2` and `decoder.pt2`, for `torch.export.load`: {interface}; {single}."
-        extras.append(writes(write_torch_programs, "torch.export", described))
-    return extras
-
-
-def _in_words(found: "Agreement") -> str:
-    from discrete_ae.export.checking import NEAR
-
-    differing = (
-        f"{found.differing} differ, each where a latent lies within {NEAR:g} of a decision boundary "
-        f"({found.furthest:.1e} at most)"
-        if found.differing
-        else "all equal"
-    )
-    return (
-        f"{found.codes} codes of {found.lengths} lengths, {differing}; decoded samples differ by at most "
-        f"{found.audio_difference:.1e}"
-    )
+        names = (
+            "`encoder.pt2` and `decoder.pt2`, for `torch.export.load` (a signal of a single frame needs "
+            "`.module(check_guards=False)`)"
+        )
+        yield partial(extra, write_torch_programs, "torch.export", names)

@@ -6,7 +6,6 @@ import sys
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +15,7 @@ from discrete_ae.writing import unwritable, written_whole
 
 _MADE = {".npz", ".npy", ".daec", ".wav", ".flac", ".ogg", ".opus", ".mp3"}
 
-Format = TypeVar("Format", bound=StrEnum)
+Format = TypeVar("Format", bound=str)
 
 
 def is_dash(path: str | Path) -> bool:
@@ -58,17 +57,17 @@ def piped(inputs: Sequence[str], out: str, suffix: str) -> Iterator[tuple[list[P
                 raise
 
 
-def format_of(out: Path, chosen: Format | None, default: Format, command: str) -> Format:
-    """Return the format that the suffix of OUT names, or the one chosen.
+def format_of(out: Path, chosen: Format | None, formats: Sequence[Format], command: str) -> Format:
+    """Return the format that the suffix of OUT names, or the one chosen, or the first of them.
 
     Raises:
-        UsageError: they disagree, or OUT has the suffix of files that the command does not write.
+        UsageError: suffix and choice disagree, or OUT has the suffix of files that the command does not write.
     """
-    formats = type(default)
-    refuse_other_suffix(out, command, [f".{known}" for known in formats])
-    if not names_file(out, [f".{known}" for known in formats]):
-        return chosen or default
-    named = formats(out.suffix.lower()[1:])
+    suffixes = {f".{known}": known for known in formats}
+    refuse_other_suffix(out, command, list(suffixes))
+    if not names_file(out, suffixes):
+        return chosen or formats[0]
+    named = suffixes[out.suffix.lower()]
     if chosen not in (None, named):
         raise UsageError(f"--format {chosen}, but -o {out}; make them agree")
     return named

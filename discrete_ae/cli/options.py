@@ -21,6 +21,24 @@ class Device(StrEnum):
     CUDA = "cuda"
 
 
+InputsArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUT",
+        show_default=False,
+        help="Files, folders of them, patterns such as 'corpus/**/*.wav', or - for stdin.",
+    ),
+]
+OutOption = Annotated[
+    str,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="OUT",
+        show_default=False,
+        help="The folder to be filled; of one input also a file, by its suffix, or - for stdout.",
+    ),
+]
 CheckpointOption = Annotated[
     Path,
     typer.Option(

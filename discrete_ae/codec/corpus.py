@@ -8,27 +8,25 @@ notice nothing; the same command with `existing="skip"` goes on.
 import errno
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from discrete_ae.codec.codec import Decoded, Encoded, decode_files, encode_files
-from discrete_ae.codec.fitting import bare_codes, check_fits
+from discrete_ae.codec.files import Decoded, Encoded, bare_codes, check_fits, decode_files, encode_files
 from discrete_ae.codec.jobs import Job, Plan, Share, plan
-from discrete_ae.codes import CodeFile, read_codes, read_daec_header, read_npy, write_codes
+from discrete_ae.codes import CodeFile, Format, ShardKind, read_codes, read_daec_header, read_npy, write_codes
 from discrete_ae.codes.container import FORMATS
-from discrete_ae.codes.entry import ManifestEntry, describe
 from discrete_ae.codes.manifest import (
-    append_entries,
+    ManifestEntry,
+    append_entry,
+    describe,
     has_manifest,
-    manifest_part,
     read_manifest,
     update_manifest,
 )
-from discrete_ae.codes.shards import ShardKind, write_shards
+from discrete_ae.codes.shards import write_memory_map, write_tar_shards
 from discrete_ae.data.files import SUFFIXES, AudioFile, probe
-from discrete_ae.data.reading import Audio, recorded_whole
+from discrete_ae.data.reading import recorded_whole
+from discrete_ae.data.resampling import Audio
 from discrete_ae.errors import DataError, UsageError, from_system
 from discrete_ae.inference import Runner
 from discrete_ae.model import DiscreteAutoencoder
@@ -56,8 +54,8 @@ class Outcome(NamedTuple):
     """Whether the output existed before and was left out of the work."""
     duration_s: float = 0.0
     """Of the recording."""
-    nominal_bits: float = 0.0
-    """Of all frames and streams of its codes."""
+    code_bits: float = 0.0
+    """Of the codes of all streams, by the model's frame rate, where every code takes log2(size) bits."""
     num_bytes: int = 0
     """Of the file of codes."""
     entry: ManifestEntry | None = None
@@ -85,7 +83,7 @@ def encode_corpus(
     inputs: Iterable[str | Path],
     out: str | Path,
     *,
-    format: str = "npz",
+    format: Format = "npz",
     num_codebooks: int | None = None,
     loudness_lufs: float | None = None,
     existing: Existing = "refuse",
@@ -137,22 +135,24 @@ def encode_corpus(
     """
     watch, share = watch or Watch(), share or Share()
     planned = plan(inputs, out, SUFFIXES, f".{format}")
-    folder = planned.folder
-    if planned.is_file and (share.count > 1 or shards):
+    folder, alone = planned.folder, share.count == 1
+    if planned.is_file and (shards or not alone):
         raise UsageError(f"-o {out}: one file; {'shards need' if shards else 'a share of the work needs'} a folder")
-    if shards and share.count > 1:
+    if shards and not alone:
         raise UsageError(
             f"--shards, and share {share.number} of {share.count}: put the codes together when all shares are done, "
             "with --skip-existing --share 1/1"
         )
-    if not planned.is_file and has_manifest(folder):
+    if has_manifest(folder) and not planned.is_file:
         read_manifest(folder)  # before the work: it is to be added to
     sizes = model.quantizer.codebook_sizes[:num_codebooks]
+    failed, there, todo = _sorted_out(planned, share, existing)
+    watch.begin([job.source for job in todo], lambda path: probe(path).duration_s)
 
-    def kept(job: Job) -> Outcome:
-        return _existing(model, sizes, job, folder)
-
-    def made(todo: Sequence[Job]) -> Iterator[Outcome]:
+    def outcomes() -> Iterator[Outcome]:
+        yield from failed
+        for job in there:
+            yield _kept(model, sizes, job, folder)
         results = encode_files(
             model,
             (job.source for job in todo),
@@ -165,24 +165,24 @@ def encode_corpus(
         for job, result in zip(todo, results, strict=True):
             yield _written(model, job, result, format, folder)
 
-    mine = planned._replace(jobs=share.of(planned.jobs), problems=planned.problems if share.number == 1 else [])
-    outcomes = []
-    for outcome in _done(mine, existing, watch, kept, made, lambda path: probe(path).duration_s):
-        if share.count > 1 and outcome.entry:
-            append_entries(manifest_part(folder, share.number, share.count), [outcome.entry])
-        outcomes.append(outcome)
-    entries = [outcome.entry for outcome in outcomes if outcome.entry]
-    if entries and not planned.is_file and share.count == 1:
+    found = []
+    for outcome in outcomes():
+        watch.finished(outcome)
+        if outcome.entry and not alone:
+            append_entry(folder, share.number, share.count, outcome.entry)
+        found.append(outcome)
+    entries = [outcome.entry for outcome in found if outcome.entry]
+    if entries and alone and not planned.is_file:
         if superseded := update_manifest(folder, entries):
-            first = superseded[0]
+            entry, by = superseded[0]
             watch.warn(
-                f"{folder}: recordings under two names: {len(superseded)}, such as {first.entry.path} and {first.by}; "
-                "the manifest lists the latter, remove the former"
+                f"{folder}: recordings under two names: {len(superseded)}, such as {entry.path} and {by}; the manifest "
+                "lists the latter, remove the former"
             )
         if shards:
-            listed = read_manifest(folder)
-            write_shards(shards, folder, folder / "shards", listed, overwrite=True, entropy_model=model.entropy_model)
-    return outcomes
+            write = {"tar": write_tar_shards, "mmap": write_memory_map}[shards]
+            write(folder, folder / "shards", overwrite=True, entropy_model=model.entropy_model)
+    return found
 
 
 def decode_corpus(
@@ -217,35 +217,34 @@ def decode_corpus(
         OSError: a recording cannot be written.
     """
     watch = watch or Watch()
+    failed, there, todo = _sorted_out(plan(inputs, out, CODE_SUFFIXES, f".{format}"), Share(), existing)
+    watch.begin([job.source for job in todo], lambda path: _duration_s(model, path))
+    waiting: deque[Job] = deque()  # whose codes are being decoded
+    found: list[Outcome] = []
 
-    def kept(job: Job) -> Outcome:
-        return Outcome(*job, was_there=True)
+    def finish(outcome: Outcome) -> None:
+        found.append(outcome)
+        watch.finished(outcome)
 
-    def made(todo: Sequence[Job]) -> Iterator[Outcome]:
-        waiting: deque[Job] = deque()
-        failed: list[Outcome] = []
+    def readable() -> Iterator[CodeFile]:
+        for job in todo:
+            try:
+                code_file = _read(model, job.source)
+                check_fits(model, code_file, force=force)
+            except (DataError, OSError) as error:
+                finish(Outcome(*job, _line(error, job.source)))
+                continue
+            waiting.append(job)
+            yield code_file
 
-        def readable() -> Iterator[CodeFile]:
-            for job in todo:
-                try:
-                    code_file = _read(model, job.source)
-                    with _about(job.source):
-                        check_fits(model, code_file, force=force)
-                except (DataError, OSError) as error:
-                    failed.append(Outcome(*job, _line(error)))
-                    continue
-                waiting.append(job)
-                yield code_file
-
-        for decoded in decode_files(model, readable(), force=force, runner=runner, progress=watch.advance):
-            outcome = _recorded(model, waiting.popleft(), decoded, format)
-            if outcome.error is None and decoded.code_file.model_hash != model.model_hash:
-                watch.warn(f"{outcome.source}: codes of another model, decoded all the same")
-            yield outcome
-        yield from failed
-
-    planned = plan(inputs, out, CODE_SUFFIXES, f".{format}")
-    return list(_done(planned, existing, watch, kept, made, lambda path: _duration_s(model, path)))
+    for outcome in (*failed, *(Outcome(*job, was_there=True) for job in there)):
+        finish(outcome)
+    for decoded in decode_files(model, readable(), force=force, runner=runner, progress=watch.advance):
+        outcome = _recorded(model, waiting.popleft(), decoded, format)
+        finish(outcome)
+        if outcome.error is None and decoded.code_file.model_hash != model.model_hash:
+            watch.warn(f"{outcome.source}: codes of another model, decoded all the same")
+    return found
 
 
 def write_audio(
@@ -265,81 +264,29 @@ def write_audio(
             write(block)
 
 
-def _done(
-    planned: Plan,
-    existing: Existing,
-    watch: Watch,
-    kept: Callable[[Job], Outcome],
-    made: Callable[[Sequence[Job]], Iterator[Outcome]],
-    duration_s: Callable[[Path], float],
-) -> Iterator[Outcome]:
-    """The outcomes of a plan, of which the watch is told: problems, outputs that exist and are kept, and new ones."""
-    todo: list[Job] = []
+def _sorted_out(planned: Plan, share: Share, existing: Existing) -> tuple[list[Outcome], list[Job], list[Job]]:
+    """The failures that show before the work, the jobs whose outputs exist and are kept, and those to be done."""
+    failed: list[Outcome] = []
+    if share.number == 1:
+        failed += [Outcome(path, None, str(error)) for path, error in planned.problems]
     there: list[Job] = []
-    outcomes = [Outcome(path, None, str(error)) for path, error in planned.problems]
-    for job in planned.jobs:
+    todo: list[Job] = []
+    for job in share.of(planned.jobs):
         try:
             is_there = kind_of(job.target) is not Kind.NOTHING
             (there if is_there and existing != "replace" else todo).append(job)
         except DataError as error:
-            outcomes.append(Outcome(*job, str(error)))
+            failed.append(Outcome(*job, str(error)))
     if there and existing == "refuse":
         more = f", and {len(there) - 1} others" if len(there) > 1 else ""
         raise DataError(
             f"{there[0].target}{more}: exists already; use --skip-existing to go on, or --force to overwrite "
             '(existing="skip", existing="replace")'
         )
-    watch.begin([job.source for job in todo], duration_s)
-    for outcome in chain(outcomes, map(kept, there), made(todo)):
-        watch.finished(outcome)
-        yield outcome
+    return failed, there, todo
 
 
-def _line(error: Exception) -> str:
-    return str(from_system(error) if isinstance(error, OSError) else error)
-
-
-def _of_one_output(error: DataError | OSError) -> str:
-    """The line of an error that concerns one output; of any other, such as a full disk, no file would be spared."""
-    if isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG:
-        raise error
-    return _line(error)
-
-
-def _written(model: DiscreteAutoencoder, job: Job, result: Encoded, format: str, folder: Path) -> Outcome:
-    """The outcome of a recording that is encoded, whose codes are written now."""
-    if result.code_file is None:
-        return Outcome(*job, str(result.error))
-    try:
-        with written_whole(job.target) as temporary:
-            write_codes(result.code_file, temporary, format, model.entropy_model)
-    except (DataError, OSError) as error:
-        return Outcome(*job, _of_one_output(error))
-    return _described(model, job, result.code_file, folder)
-
-
-def _recorded(model: DiscreteAutoencoder, job: Job, decoded: Decoded, format: AudioFormat) -> Outcome:
-    """The outcome of codes that are decoded, whose recording is written now."""
-    code_file = decoded.code_file
-    duration_s, channels = code_file.duration_s, len(code_file.codes) * model.channels
-    try:
-        with _about(job.source):
-            write_audio(job.target, decoded.blocks, code_file.sample_rate, channels, code_file.num_samples, format)
-    except (DataError, OSError) as error:
-        return Outcome(*job, _of_one_output(error))
-    bits = code_file.bits_per_frame * model.frame_rate_hz * duration_s
-    return Outcome(*job, None, False, duration_s, bits, job.source.stat().st_size)
-
-
-def _described(
-    model: DiscreteAutoencoder, job: Job, code_file: CodeFile, folder: Path, was_there: bool = False
-) -> Outcome:
-    entry = describe(code_file, job.target, folder, job.source)
-    bits = entry.bits_per_frame * model.frame_rate_hz * entry.duration_s
-    return Outcome(*job, None, was_there, entry.duration_s, bits, entry.bytes, entry)
-
-
-def _existing(model: DiscreteAutoencoder, sizes: tuple[int, ...], job: Job, folder: Path) -> Outcome:
+def _kept(model: DiscreteAutoencoder, sizes: tuple[int, ...], job: Job, folder: Path) -> Outcome:
     """The outcome of a job whose file of codes is there: kept if it is what encoding would write.
 
     Of the recording, rate and length are compared, and it is kept where the recording is gone or cannot be read. The
@@ -352,14 +299,13 @@ def _existing(model: DiscreteAutoencoder, sizes: tuple[int, ...], job: Job, fold
         recording = None
     try:
         if recording is None and target.suffix == ".npy":
-            raise DataError(f"{job.source}: cannot be read, and {target} holds bare codes; {again}")
+            raise DataError(f"{target}: holds bare codes, and {job.source} cannot be read; {again}")
         code_file = _read(model, target, recording)
         if code_file.model_hash != model.model_hash:
             raise DataError(f"{target}: codes of another model ({code_file.model_hash[:12]}); {again}")
         if code_file.codebook_sizes != sizes:
-            found = len(code_file.codebook_sizes)
-            raise DataError(f"{target}: {found} codebooks, where {len(sizes)} are wanted; {again}")
-        length = (code_file.num_samples, code_file.sample_rate, code_file.codes.shape[2])
+            raise DataError(f"{target}: {code_file.codebooks} codebooks, where {len(sizes)} are wanted; {again}")
+        length = (code_file.num_samples, code_file.sample_rate, code_file.frames)
         frames = -(-code_file.num_model_samples // model.hop_length)
         if recording is not None and length != (recording.num_frames, recording.sample_rate, frames):
             raise DataError(
@@ -368,28 +314,62 @@ def _existing(model: DiscreteAutoencoder, sizes: tuple[int, ...], job: Job, fold
             )
         return _described(model, job, code_file, folder, was_there=True)
     except (DataError, OSError) as error:
-        return Outcome(*job, _line(error))
+        return Outcome(*job, _line(error, target))
+
+
+def _written(model: DiscreteAutoencoder, job: Job, result: Encoded, format: Format, folder: Path) -> Outcome:
+    """The outcome of a recording that is encoded, whose codes are written now."""
+    if result.code_file is None:
+        return Outcome(*job, str(result.error))
+    try:
+        with written_whole(job.target) as temporary:
+            write_codes(result.code_file, temporary, format, model.entropy_model)
+    except (DataError, OSError) as error:
+        return Outcome(*job, _of_one_output(error, job.target))
+    return _described(model, job, result.code_file, folder)
+
+
+def _recorded(model: DiscreteAutoencoder, job: Job, decoded: Decoded, format: AudioFormat) -> Outcome:
+    """The outcome of codes that are decoded, whose recording is written now."""
+    codes = decoded.code_file
+    channels = codes.streams * model.channels
+    try:
+        write_audio(job.target, decoded.blocks, codes.sample_rate, channels, codes.num_samples, format)
+    except (DataError, OSError) as error:
+        return Outcome(*job, _of_one_output(error, job.source))
+    bits = codes.bits_per_frame * model.frame_rate_hz * codes.duration_s
+    return Outcome(*job, None, False, codes.duration_s, bits, job.source.stat().st_size)
+
+
+def _described(
+    model: DiscreteAutoencoder, job: Job, code_file: CodeFile, folder: Path, was_there: bool = False
+) -> Outcome:
+    entry = describe(code_file, job.target, folder, job.source)
+    bits = entry.bits_per_frame * model.frame_rate_hz * entry.duration_s
+    return Outcome(*job, None, was_there, entry.duration_s, bits, entry.bytes, entry)
+
+
+def _line(error: DataError | OSError, path: Path) -> str:
+    """The line of an error, which names the file."""
+    line = str(from_system(error) if isinstance(error, OSError) else error)
+    return line if line.startswith(str(path)) else f"{path}: {line}"
+
+
+def _of_one_output(error: DataError | OSError, path: Path) -> str:
+    """The line of an error that concerns one output; of any other, such as a full disk, no file would be spared."""
+    if isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG:
+        raise error
+    return _line(error, path)
 
 
 def _read(model: DiscreteAutoencoder, path: Path, recording: AudioFile | None = None) -> CodeFile:
     """Codes of any format; bare ones as those of the model and, where it is known, of a recording."""
     if path.suffix.lower() != ".npy":
         return read_codes(path, model.entropy_model)
-    codes = read_npy(path)
-    with _about(path):
-        of_recording = (recording.sample_rate, recording.num_frames) if recording else ()
-        return bare_codes(model, codes, *of_recording)
+    of_recording = (recording.sample_rate, recording.num_frames) if recording else ()
+    return bare_codes(model, read_npy(path), *of_recording)
 
 
 def _duration_s(model: DiscreteAutoencoder, path: Path) -> float:
     # Entropy decoding is most of the work of reading, and it would be done twice.
     return (read_daec_header(path) if path.suffix.lower() == ".daec" else _read(model, path)).duration_s
-
-
-@contextmanager
-def _about(path: Path) -> Iterator[None]:
-    """Name the file in front of an error that does not."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error

@@ -13,7 +13,8 @@ from discrete_ae.data.files import files_of
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.paths import Kind, kind_of
 
-_VARIABLES = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))  # of torchrun, of srun
+# Of torchrun, and of a step that srun starts. A batch script has SLURM_PROCID and SLURM_NTASKS too, but runs once.
+_VARIABLES = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"))
 
 
 class Job(NamedTuple):

@@ -4,33 +4,30 @@ Names are imported when they are first used: the formats need numpy and the rang
 """
 
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
+
+Format = Literal["npz", "npy", "daec"]
+"""The formats of files of codes (container.py)."""
+ShardKind = Literal["tar", "mmap"]
+"""How the codes of a folder are put together (shards.py)."""
 
 _MODULES = {
-    "container": (
-        "CodeFile",
-        "DaecHeader",
-        "read_codes",
-        "read_daec",
-        "read_daec_header",
-        "read_npy",
-        "read_npz",
-        "write_codes",
-        "write_daec",
-        "write_npy",
-        "write_npz",
-    ),
-    "dataset": ("CodesDataset",),
-    "entropy": ("EntropyModel",),
-    "manifest": ("read_manifest",),
-    "shards": ("write_memory_map", "write_tar_shards"),
+    "CodeFile": "code_file",
+    "CodesDataset": "dataset",
+    "EntropyModel": "entropy",
+    "read_codes": "container",
+    "read_daec_header": "container",
+    "read_manifest": "manifest",
+    "read_npy": "container",
+    "write_codes": "container",
+    "write_memory_map": "shards",
+    "write_tar_shards": "shards",
 }
 
-__all__ = sorted(name for names in _MODULES.values() for name in names)
+__all__ = ["Format", "ShardKind", *sorted(_MODULES)]
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
+    if name in _MODULES:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""What a file of codes says, as one checked record, and the codes themselves.
+"""What a file of codes says, as one checked record, and the codes themselves. No torch here.
 
 Axes: S streams (what the model coded one after the other: the channels of the recording for a mono model, otherwise
 the whole recording), K codebooks, T frames.
@@ -6,20 +6,24 @@ the whole recording), K codebooks, T frames.
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field
+import numpy as np
+import numpy.typing as npt
+from pydantic import AfterValidator, Field, GetPydanticSchema, model_validator
+from pydantic_core import core_schema
 
 from discrete_ae.checks import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
-from discrete_ae.codes.arrays import Codes, check_codes, checked_shape
-from discrete_ae.codes.entropy.tables import SYMBOLS_PER_BYTE
 from discrete_ae.records import Record
 
 MAX_GAIN_DB = 200.0
 MAX_QUANTIZER_LENGTH = 100
+SYMBOLS_PER_BYTE = 42
+"""No byte of a range coder holds more: no entry has more than 7/8 of the frequency (but for 2^-20 of rounding), so that
+each costs at least 0.1926 bits."""
+
+Codes = npt.NDArray[np.integer[Any]]
 
 
 def _printable(text: str) -> str:
@@ -66,7 +70,7 @@ class CodesInfo(Record):
 
     @property
     def bits_per_frame(self) -> float:
-        """Nominal, of all streams together."""
+        """Of all streams together, where every code takes log2(size) bits."""
         return self.streams * sum(math.log2(size) for size in self.codebook_sizes)
 
     def check_room(self, num_bytes: int, symbols_per_byte: int = SYMBOLS_PER_BYTE) -> None:
@@ -92,64 +96,71 @@ class FileInfo(CodesInfo):
     quantizer: Annotated[str, Field(max_length=MAX_QUANTIZER_LENGTH), AfterValidator(_printable)] = ""
     """The class of the quantizer that made the codes, for people."""
 
-
-@dataclass(frozen=True, eq=False)
-class CodeFile:
-    """The codes of one recording, and what is needed to make audio of them again: the fields of `FileInfo`.
-
-    Raises:
-        ValueError: if the fields do not fit one another.
-    """
-
-    codes: Codes
-    """(S, K, T) integers, 0 <= codes[:, k] < codebook_sizes[k]."""
-    sample_rate: int
-    num_samples: int
-    model_sample_rate: int
-    codebook_sizes: tuple[int, ...]
-    model_hash: str
-    gain_db: float = 0.0
-    quantizer: str = ""
-
-    def __post_init__(self) -> None:
-        check_codes(self.codes, self.info.codebook_sizes)
-
-    @classmethod
-    def of(cls, codes: Codes, said: Mapping[str, Any]) -> Self:
-        """Return codes with what a file says of them, of whatever types.
-
-        Raises:
-            ValueError: as `CodeFile`, and for a field that is missing.
-        """
-        streams, _, frames = checked_shape(codes)
-        info = FileInfo.of({**said, "streams": streams, "frames": frames})
-        return cls(codes, **info.model_dump(exclude={"streams", "frames"}))
-
-    @cached_property
-    def info(self) -> FileInfo:
-        """All fields but the codes, and their shape."""
-        streams, _, frames = checked_shape(self.codes)
-        return FileInfo.of({**vars(self), "streams": streams, "frames": frames})
-
     @property
     def num_model_samples(self) -> int:
-        """Length in samples per channel at the model's rate, at least 1."""
-        return num_model_samples(self.num_samples, self.sample_rate, self.model_sample_rate)
+        """Length in samples per channel at the model's rate: rounded up, so at least 1."""
+        return -(-self.num_samples * self.model_sample_rate // self.sample_rate)
+
+
+class CodeFile(FileInfo):
+    """The codes of one recording, and what is needed to make audio of them again.
+
+    `streams` and `frames` are those of the codes. Made by `CodeFile.of({"codes": ..., ...})`.
+    """
+
+    codes: Annotated[Codes, GetPydanticSchema(lambda _source, _handler: core_schema.any_schema())]
+    """(S, K, T) integers, 0 <= codes[:, k] < codebook_sizes[k]."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shape(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
+        streams, _, frames = checked_shape(fields["codes"])
+        return {**fields, "streams": streams, "frames": frames}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_codes(self.codes, self.codebook_sizes)
+        return self
 
     @property
-    def duration_s(self) -> float:
-        """Length of the recording in seconds."""
-        return self.info.duration_s
-
-    @property
-    def bits_per_frame(self) -> float:
-        """Nominal, of all streams together."""
-        return self.info.bits_per_frame
+    def info(self) -> dict[str, Any]:
+        """All fields but the codes."""
+        return self.model_dump(exclude={"codes"})
 
 
-def num_model_samples(num_samples: int, sample_rate: int, model_sample_rate: int) -> int:
-    """Return how many samples at the model's rate cover `num_samples` at `sample_rate`: rounded up, so never 0 of 1."""
-    return -(-num_samples * model_sample_rate // sample_rate)
+def codes_dtype(codebook_sizes: Sequence[int]) -> np.dtype[Any]:
+    """Return the smallest unsigned type that holds every code: one byte up to 256 entries, two up to 65536."""
+    return np.min_scalar_type(max(codebook_sizes) - 1)
+
+
+def checked_shape(codes: Codes) -> tuple[int, int, int]:
+    """Return the shape (S, K, T) of codes.
+
+    Raises:
+        ValueError: they are no integers of three axes, or there are none.
+    """
+    if codes.ndim != 3 or 0 in codes.shape or not np.issubdtype(codes.dtype, np.integer):
+        raise ValueError(
+            "codes: expected integers of shape (streams, codebooks, frames), none of them 0, "
+            f"got {codes.dtype} of shape {codes.shape}"
+        )
+    streams, codebooks, frames = codes.shape
+    return streams, codebooks, frames
+
+
+def check_codes(codes: Codes, codebook_sizes: Sequence[int]) -> None:
+    """Check the shape (S, K, T) of codes, and that each is an entry of its codebook.
+
+    Raises:
+        ValueError: they are none of these codebooks.
+    """
+    _, codebooks, _ = checked_shape(codes)
+    if codebooks != len(codebook_sizes):
+        raise ValueError(f"codes: expected {len(codebook_sizes)} codebooks, got {codebooks}")
+    for k, size in enumerate(codebook_sizes):
+        low, high = int(codes[:, k].min()), int(codes[:, k].max())
+        if low < 0 or high >= size:
+            raise ValueError(f"codes: expected 0 <= code < {size} in codebook {k}, got values from {low} to {high}")
 
 
 def parse_object(content: str | bytes) -> dict[str, Any]:

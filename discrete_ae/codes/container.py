@@ -1,73 +1,39 @@
 """The files of codes by their format: integers to bytes and back. No torch here.
 
-- `.npz`: opens in numpy, the largest (numpy_files.py);
+- `.npz`: opens in numpy, the largest: an ordinary zip of `.npy` arrays, for `numpy.load(path, allow_pickle=False)`.
+  Its keys are the fields of `CodeFile` and `format_version`; version 2 has `gain_db`, which is left out where it is 0,
+  as `quantizer` is where it is empty. The same codes always give the same bytes;
 - `.daec`: packed or entropy-coded, the smallest (daec.py);
-- `.npy`: the codes alone, for other programs (numpy_files.py).
+- `.npy`: the codes alone, for other programs.
 
 A new format is an entry of `FORMATS`, and its name one of `Format`.
 """
 
+import io
+import math
+import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
-from discrete_ae.codes.arrays import Codes, codes_dtype, npy_bytes
-from discrete_ae.codes.code_file import CodeFile, num_model_samples
+from discrete_ae.codes import Format
+from discrete_ae.codes.code_file import CodeFile, Codes, FileInfo, checked_shape, codes_dtype
 from discrete_ae.codes.daec import MAGIC, DaecHeader, daec_bytes, parse_daec, parse_front
 from discrete_ae.codes.entropy import EntropyModel
-from discrete_ae.codes.numpy_files import npz_bytes, parse_npy_codes, parse_npz
 from discrete_ae.errors import DataError
 
-__all__ = [
-    "FORMATS",
-    "CodeFile",
-    "Codes",
-    "DaecHeader",
-    "Format",
-    "codes_dtype",
-    "num_model_samples",
-    "read_codes",
-    "read_daec",
-    "read_daec_header",
-    "read_npy",
-    "read_npz",
-    "write_codes",
-    "write_daec",
-    "write_npy",
-    "write_npz",
-]
-
-Format = Literal["npz", "daec", "npy"]
 Found = TypeVar("Found")
 
+NPZ_VERSION = 2
+"""The newest that is read. Without gain, version 1 is written: it says the same, and earlier programs read it."""
+MAX_MEMBERS = 64
 
-class FileFormat(NamedTuple):
-    """How a kind of file of codes is written and read."""
-
-    magic: bytes
-    """Its first bytes."""
-    write: Callable[[CodeFile, EntropyModel | None], bytes]
-    read: Callable[[bytes, EntropyModel | None], CodeFile]
-    """Raises DataError."""
-
-
-def _bare(content: bytes, entropy_model: EntropyModel | None) -> CodeFile:
-    raise DataError(
-        "holds bare codes, but neither sample rate nor length; give the .npz or .daec file of discrete-ae encode"
-    )
-
-
-FORMATS: dict[Format, FileFormat] = {
-    "npz": FileFormat(b"PK", lambda file, _: npz_bytes(file), lambda content, _: parse_npz(content)),
-    "daec": FileFormat(MAGIC, daec_bytes, parse_daec),
-    "npy": FileFormat(
-        b"\x93NUMPY",
-        lambda file, _: npy_bytes(np.ascontiguousarray(file.codes, codes_dtype(file.codebook_sizes))),
-        _bare,
-    ),
-}
+# Not the clock: equal codes are equal files. It is the first date that a zip can hold.
+_DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def write_codes(
@@ -106,39 +72,150 @@ def read_codes(path: str | Path, entropy_model: EntropyModel | None = None) -> C
     return _read(path, parse)
 
 
-def write_npz(file: CodeFile, target: str | Path | BinaryIO) -> None:
-    """Write a `.npz` file, as `write_codes`."""
-    write_codes(file, target, "npz")
-
-
-def write_daec(file: CodeFile, target: str | Path | BinaryIO, entropy_model: EntropyModel | None = None) -> None:
-    """Write a `.daec` file in whichever coding is smallest, as `write_codes`."""
-    write_codes(file, target, "daec", entropy_model)
-
-
-def write_npy(file: CodeFile, target: str | Path | BinaryIO) -> None:
-    """Write the codes (S, K, T) alone in the smallest unsigned type, as `write_codes`."""
-    write_codes(file, target, "npy")
-
-
-def read_npz(path: str | Path) -> CodeFile:
-    """Read a `.npz` file; DataError where it is none, or damaged."""
-    return _read(path, parse_npz)
-
-
-def read_daec(path: str | Path, entropy_model: EntropyModel | None = None) -> CodeFile:
-    """Read a `.daec` file; DataError where it is none, damaged, or entropy-coded with another model."""
-    return _read(path, lambda content: parse_daec(content, entropy_model))
-
-
 def read_daec_header(path: str | Path) -> DaecHeader:
     """Read what a `.daec` file says of its codes, without decoding them; DataError where it is none, or damaged."""
     return _read(path, lambda content: parse_front(content)[0])
 
 
 def read_npy(path: str | Path) -> Codes:
-    """Read codes (S, K, T) from a `.npy` file, by whatever program; DataError where it holds none."""
-    return _read(path, parse_npy_codes)
+    """Read codes (S, K, T) from a `.npy` file, by whatever program; (K, T) is taken as one stream.
+
+    Raises:
+        OSError: the file cannot be read.
+        DataError: it is damaged, or does not hold such integers.
+    """
+    return _read(path, _parse_npy_codes)
+
+
+def npy_bytes(array: npt.ArrayLike) -> bytes:
+    """Return the bytes of a `.npy` file."""
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, np.asarray(array), allow_pickle=False)
+    return stream.getvalue()
+
+
+def in_smallest_type(codes: Codes, codebook_sizes: tuple[int, ...]) -> Codes:
+    """Return codes in the order and type in which they are stored."""
+    return np.ascontiguousarray(codes, codes_dtype(codebook_sizes))
+
+
+class _FileFormat(NamedTuple):
+    """How a kind of file of codes is written and read."""
+
+    magic: bytes
+    """Its first bytes."""
+    write: Callable[[CodeFile, EntropyModel | None], bytes]
+    read: Callable[[bytes, EntropyModel | None], CodeFile]
+    """Raises DataError."""
+
+
+def _npz_bytes(file: CodeFile, _: EntropyModel | None) -> bytes:
+    arrays: dict[str, npt.ArrayLike] = {
+        "format_version": np.int64(2 if file.gain_db else 1),
+        "codes": in_smallest_type(file.codes, file.codebook_sizes),
+        "sample_rate": np.int64(file.sample_rate),
+        "num_samples": np.int64(file.num_samples),
+        "model_sample_rate": np.int64(file.model_sample_rate),
+        "codebook_sizes": np.array(file.codebook_sizes, np.int64),
+        "model_hash": file.model_hash,
+    }
+    if file.gain_db:
+        arrays["gain_db"] = np.float64(file.gain_db)
+    if file.quantizer:
+        arrays["quantizer"] = file.quantizer
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy", _DATE), "w", force_zip64=True) as member:
+                member.write(npy_bytes(array))
+    return stream.getvalue()
+
+
+def _parse_npz(content: bytes, _: EntropyModel | None) -> CodeFile:
+    # A damaged zip raises nearly anything, from struct.error to NotImplementedError: all of it means the same here,
+    # since nothing but numpy and zipfile runs.
+    try:
+        found = _members(content)
+    except Exception as error:
+        raise DataError("damaged, or not a .npz file of codes; copy it again, or encode the recording again") from error
+    if missing := {"format_version", "codes"} - set(found):
+        raise DataError(f"not a file of codes, {min(missing)} missing; give one of discrete-ae encode")
+    version = found["format_version"]
+    if version.ndim or version not in range(1, NPZ_VERSION + 1):
+        shown = " ".join(str(version).split())[:80]
+        raise DataError(f"has format version {shown}, this program reads 1 to {NPZ_VERSION}; update discrete-ae")
+    try:
+        said = {name: found[name].tolist() for name in FileInfo.model_fields if name in found}
+        return CodeFile.of({**said, "codes": found["codes"]})
+    except ValueError as error:
+        raise DataError(f"not a valid file of codes: {error}; encode the recording again") from error
+
+
+def _members(content: bytes) -> dict[str, npt.NDArray[Any]]:
+    """Every member as an array; nothing is allocated that is not in the file."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        infos = archive.infolist()
+        if len(infos) > MAX_MEMBERS or len({info.filename for info in infos}) < len(infos):
+            raise ValueError(f"expected at most {MAX_MEMBERS} members, all of different names")
+        # A few compressed bytes could claim to be gigabytes, and so could members that lie upon one another.
+        if any(info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size for info in infos):
+            raise ValueError("expected members that are not compressed")
+        if sum(info.file_size for info in infos) > len(content):
+            raise ValueError("members larger than the file")
+        # `read` holds the content against the member's checksum.
+        return {info.filename.removesuffix(".npy"): _parse_npy(archive.read(info)) for info in infos}
+
+
+def _parse_npy(content: bytes) -> npt.NDArray[Any]:
+    """The numbers or characters of a `.npy` file, copied from it; ValueError where it is none, or damaged.
+
+    `numpy.lib.format.read_array` allocates what the header claims before it reads; here the claim is first held against
+    what is there.
+    """
+    stream = io.BytesIO(content)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Python's parser, over the literals in a damaged header
+            if np.lib.format.read_magic(stream) == (1, 0):
+                shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
+            else:
+                shape, fortran_order, dtype = np.lib.format.read_array_header_2_0(stream)
+        start = stream.tell()
+        if dtype.kind not in "biufU" or dtype.itemsize == 0:
+            raise ValueError(f"expected numbers or characters, got {dtype}")
+        if any(n < 0 for n in shape) or math.prod(shape) * dtype.itemsize != len(content) - start:
+            raise ValueError(f"expected {dtype} of shape {shape}, got {len(content) - start} bytes")
+        flat = np.frombuffer(content, dtype, offset=start) if math.prod(shape) else np.zeros(0, dtype)
+        return flat.reshape(shape, order="F" if fortran_order else "C").astype(dtype.newbyteorder("="))
+    except Exception as error:  # nearly any, from what numpy makes of a damaged header
+        raise ValueError("damaged, or no array of .npy") from error
+
+
+def _parse_npy_codes(content: bytes) -> Codes:
+    try:
+        codes = _parse_npy(content)
+        codes = codes[None] if codes.ndim == 2 else codes
+        checked_shape(codes)
+        if int(codes.min()) < 0:
+            raise ValueError(f"codes: expected at least 0, got {codes.min()}")
+    except ValueError as error:
+        raise DataError(f"damaged, or no .npy file of codes: {error}; save (streams, codebooks, frames)") from error
+    return codes
+
+
+def _refuse_npy(content: bytes, _: EntropyModel | None) -> CodeFile:
+    raise DataError(
+        "holds bare codes, but neither sample rate nor length; give the .npz or .daec file of discrete-ae encode"
+    )
+
+
+FORMATS: dict[Format, _FileFormat] = {
+    "npz": _FileFormat(b"PK", _npz_bytes, _parse_npz),
+    "npy": _FileFormat(
+        b"\x93NUMPY", lambda file, _: npy_bytes(in_smallest_type(file.codes, file.codebook_sizes)), _refuse_npy
+    ),
+    "daec": _FileFormat(MAGIC, daec_bytes, parse_daec),
+}
 
 
 def _read(path: str | Path, parse: Callable[[bytes], Found]) -> Found:

@@ -8,8 +8,8 @@
     4 bytes   CRC-32 of all bytes before, little-endian
 
 "packed" has the same number of bits for each code of a codebook, "radix" joins codes where that is shorter
-(codes/entropy/packing.py); "order0" and "context" are range-coded with the entropy model of the checkpoint
-(codes/entropy/model.py), whose fingerprint is in the header.
+(packing.py); "order0" and "context" are range-coded with the entropy model of the checkpoint (entropy.py), whose
+fingerprint is in the header.
 """
 
 import itertools
@@ -20,9 +20,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from discrete_ae.codes.arrays import Codes
 from discrete_ae.codes.code_file import CodebookSizes, CodeFile, FileInfo, parse_object
-from discrete_ae.codes.entropy import BITS, MAX_CODEBOOKS, PREDICTORS, RADIX, EntropyModel
+from discrete_ae.codes.entropy import MAX_CODEBOOKS, PREDICTORS, EntropyModel
+from discrete_ae.codes.packing import BITS, RADIX
 from discrete_ae.errors import DataError
 
 MAGIC = b"DAEC"
@@ -89,7 +89,7 @@ class DaecHeader(FileInfo):
 def daec_bytes(file: CodeFile, entropy_model: EntropyModel | None = None) -> bytes:
     """Return the content of a `.daec` file of codes, in whichever coding is smallest; errors as `smallest_coding`."""
     coding, payload = smallest_coding(file, entropy_model)
-    said = file.info.model_dump() | {"coding": coding, "payload_bytes": len(payload)}
+    said = file.info | {"coding": coding, "payload_bytes": len(payload)}
     if entropy_model and coding in PREDICTORS:
         said["entropy_model"] = entropy_model.fingerprint
     header = DaecHeader.of(said).to_json()
@@ -126,13 +126,19 @@ def parse_daec(content: bytes, entropy_model: EntropyModel | None = None) -> Cod
         DataError: it is damaged, no `.daec` file, or entropy-coded with another model.
     """
     header, payload = parse_front(content)
-    if header.coding in PREDICTORS and (not entropy_model or entropy_model.fingerprint != header.entropy_model):
+    if header.entropy_model not in ("", entropy_model and entropy_model.fingerprint):
         raise DataError(
             f"needs the entropy model {header.entropy_model} of the model {header.model_hash[:12]}; give the "
             "checkpoint that made it, or in Python entropy_model=discrete_ae.load(CHECKPOINT).entropy_model"
         )
+    shape = header.streams, header.frames
     try:
-        return CodeFile.of(_decode(header, payload, entropy_model), header.model_dump())
+        if entropy_model and header.entropy_model:
+            entropy_model.check_codebooks(header.codebook_sizes)
+            codes = entropy_model.decode(payload, *shape, header.coding, header.codebooks)
+        else:
+            codes = PACKINGS[header.coding].unpack(payload, *shape, header.codebook_sizes)
+        return CodeFile.of({**header.model_dump(), "codes": codes})
     except ValueError as error:
         raise DataError(f"not a valid file of codes: {error}; encode the recording again") from error
 
@@ -162,14 +168,6 @@ def parse_front(content: bytes) -> tuple[DaecHeader, bytes]:
     except ValueError as error:
         raise DataError(f"not a valid file of codes: {error}; encode the recording again") from error
     return header, content[start:body]
-
-
-def _decode(header: DaecHeader, payload: bytes, entropy_model: EntropyModel | None) -> Codes:
-    if header.coding in PACKINGS:
-        return PACKINGS[header.coding].unpack(payload, header.streams, header.frames, header.codebook_sizes)
-    assert entropy_model is not None
-    entropy_model.check_codebooks(header.codebook_sizes)
-    return entropy_model.decode(payload, header.streams, header.frames, header.coding, header.codebooks)
 
 
 def _sizes_of(runs: Any) -> list[int]:

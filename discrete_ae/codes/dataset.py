@@ -16,12 +16,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from discrete_ae.codes.arrays import Codes
-from discrete_ae.codes.code_file import parse_object
+from discrete_ae.codes.code_file import Codes, parse_object
 from discrete_ae.codes.entropy import EntropyModel
-from discrete_ae.codes.entry import ManifestEntry, read_entry
-from discrete_ae.codes.manifest import one_set, read_manifest
-from discrete_ae.codes.shards import ARRAY_NAME, INDEX_NAME, RECORDINGS_NAME, ShardIndex, ShardKind, ShardRow, keys_of
+from discrete_ae.codes.manifest import ManifestEntry, one_set, read_entry, read_manifest
+from discrete_ae.codes.shards import ARRAY_NAME, INDEX_NAME, RECORDINGS_NAME, ShardIndex, ShardRow, keys_of
 from discrete_ae.errors import DataError
 
 log = logging.getLogger("discrete_ae")
@@ -84,8 +82,11 @@ class CodesDataset(Dataset[CodesItem]):
         is_array = (folder / INDEX_NAME).exists()
         self._source: _Array | _Files = _Array(folder) if is_array else _Files(folder, entropy_model)
         entries = self._source.entries
-        self.model_hash, self.codebook_sizes = one_set(entries, folder)
-        """The model that made the codes, and that decodes them; entries of each of the K codebooks."""
+        common = one_set(entries, folder)
+        self.model_hash = common.model_hash
+        """The model that made the codes, and that decodes them."""
+        self.codebook_sizes = common.codebook_sizes
+        """Entries of each of the K codebooks."""
         if sum(entry.streams * entry.frames for entry in entries) >= 2**63:
             raise DataError(f"{folder}: damaged, it says that it holds 2^63 frames or more; encode again")
         # By recording, not by stream: how many streams there are is what a file says of itself.
@@ -170,7 +171,7 @@ class _Array:
 
     def __init__(self, folder: Path) -> None:
         index = ShardIndex.read(folder / INDEX_NAME, "write the shards again")
-        if index.kind is not ShardKind.MMAP:
+        if index.kind != "mmap":
             raise DataError(f"{folder}: holds tar shards; read them with webdataset, or encode with --shards mmap")
         rows = _rows(folder / RECORDINGS_NAME)
         self.entries: Sequence[ManifestEntry] = rows
@@ -189,15 +190,17 @@ class _Array:
 
     def read(self, recording: int, stream: int, start: int, stop: int) -> Codes:
         """As that of `_Files`."""
-        first = self._offsets[recording] + stream * self.entries[recording].frames
+        first = self._offsets[recording] + stream * self.entries[recording].frames + start
         # Opened each time: a mapping keeps its file open, and would be copied whole into a loading process.
-        place = self._start + (first + start) * len(self._sizes) * self._dtype.itemsize
-        codes: Codes = np.memmap(self._path, self._dtype, "r", place, (len(self._sizes), stop - start), "F")
-        if bool((codes >= self._sizes).any()):  # an embedding would be read beyond its end
+        count, rows = (stop - start) * len(self._sizes), len(self._sizes)
+        codes = np.fromfile(self._path, self._dtype, count, offset=self._start + first * rows * self._dtype.itemsize)
+        found: Codes = codes[: len(codes) // rows * rows].reshape(rows, -1, order="F")
+        if len(codes) < count or bool((found >= self._sizes).any()):  # an embedding would be read beyond its end
             raise DataError(
-                f"{self._path}: damaged, it holds codes that its codebooks do not have; write the shards again"
+                f"{self._path}: damaged, it holds codes that its codebooks do not have, or too few; write the shards "
+                "again"
             )
-        return codes
+        return found
 
 
 def _rows(path: Path) -> list[ShardRow]:

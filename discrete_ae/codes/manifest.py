@@ -5,13 +5,20 @@ processes share the work, each appends to a part of its own, `manifest-<share>-o
 manifest reads the parts too, and `update_manifest` makes one file of all. No torch here.
 """
 
+import hashlib
+import json
 import os
 from collections.abc import Iterable, Sequence
 from functools import cache
-from pathlib import Path
-from typing import NamedTuple
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Self
 
-from discrete_ae.codes.entry import ManifestEntry, entry_json, parse_entry
+import numpy as np
+from pydantic import AfterValidator, model_validator
+
+from discrete_ae.codes.code_file import SYMBOLS_PER_BYTE, CodeFile, Codes, CodesInfo, Count, Sha256, parse_object
+from discrete_ae.codes.container import read_codes, read_npy
+from discrete_ae.codes.entropy import EntropyModel
 from discrete_ae.errors import DataError
 from discrete_ae.writing import written_whole
 
@@ -19,44 +26,113 @@ MANIFEST_NAME = "manifest.jsonl"
 PART_PATTERN = "manifest-*-of-*.jsonl"
 
 
-class Superseded(NamedTuple):
-    """An entry that left the manifest, since its recording was encoded again to another file."""
-
-    entry: ManifestEntry
-    by: str
-    """The path of the other."""
+def _file_name(name: str) -> str:
+    if b"\0" in os.fsencode(name):  # UnicodeEncodeError, which is a ValueError, for a text that no name can be
+        raise ValueError("expected the name of a file")
+    return name
 
 
-class CodeSet(NamedTuple):
-    """What the codes of one set have in common: an embedding, or a language model, needs no more."""
+def _inside(path: str) -> str:
+    pure = PurePosixPath(path)
+    if not pure.parts or pure.is_absolute() or ".." in pure.parts:
+        raise ValueError("expected a path inside the manifest's folder")
+    return path
 
-    model_hash: str
-    codebook_sizes: tuple[int, ...]
+
+FileName = Annotated[str, AfterValidator(_file_name)]
 
 
-def write_manifest(folder: Path, entries: Iterable[ManifestEntry]) -> Path:
-    """Write the manifest of a folder, whole or not at all, and return its path; OSError if that cannot be done."""
+class ManifestEntry(CodesInfo):
+    """One file of codes."""
+
+    path: Annotated[FileName, AfterValidator(_inside)]
+    """The file of codes: a POSIX path relative to the manifest's folder, which it does not leave."""
+    source: FileName
+    """The recording, as it was found."""
+    bytes: Count
+    """Length of the file of codes."""
+    sha256: Sha256
+    """Of the file of codes."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        # Of a file that is not entropy-coded, a code is a byte or more.
+        self.check_room(self.bytes, 1 if self.path.endswith((".npz", ".npy")) else SYMBOLS_PER_BYTE)
+        return self
+
+    def to_json(self, **more: Any) -> str:
+        """Return one line, after `more`: ASCII, so that any name of a file, also one that is no valid text, is kept."""
+        front = {"path": self.path, "source": self.source, "duration_s": self.duration_s}
+        return json.dumps({**more, **front, **self.model_dump()})
+
+
+def describe(code_file: CodeFile, path: Path, folder: Path, source: Path) -> ManifestEntry:
+    """Return the entry of a file of codes that was written.
+
+    Args:
+        code_file: what it holds.
+        path: where it lies, below `folder`.
+        folder: that of the manifest.
+        source: the recording.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    size, sha256 = _fingerprint(path)
+    names = {"path": path.relative_to(folder).as_posix(), "source": source.as_posix()}
+    return ManifestEntry.of({**code_file.info, **names, "bytes": size, "sha256": sha256})
+
+
+def read_entry(
+    folder: Path, entry: ManifestEntry, entropy_model: EntropyModel | None = None, *, verify: bool = False
+) -> Codes:
+    """Return codes (S, K, T) of the file of an entry, of any format.
+
+    Args:
+        folder: that of the manifest.
+        entry: which file.
+        entropy_model: of files that are entropy-coded.
+        verify: whether the file must be the one that was encoded, byte for byte.
+
+    Raises:
+        OSError: the file cannot be read.
+        DataError: it is damaged, does not hold what the entry says, or needs another entropy model.
+    """
+    path = folder / entry.path
+    if verify and _fingerprint(path)[1] != entry.sha256:
+        raise DataError(f"{path}: not the file of the manifest (its SHA-256 differs); encode the recording again")
+    if path.suffix == ".npy":  # which holds the codes alone
+        codes = read_npy(path)
+        fits = codes.shape[1] == entry.codebooks and bool((codes < np.array(entry.codebook_sizes)[:, None]).all())
+    else:
+        code_file = read_codes(path, entropy_model)
+        codes = code_file.codes
+        fits = (code_file.codebook_sizes, code_file.model_hash) == (entry.codebook_sizes, entry.model_hash)
+    if not fits or codes.shape != (entry.streams, entry.codebooks, entry.frames):
+        raise DataError(f"{path}: does not hold what the manifest says; encode the recording again")
+    return codes
+
+
+def write_manifest(folder: Path, entries: Iterable[ManifestEntry]) -> None:
+    """Write the manifest of a folder, whole or not at all; OSError if that cannot be done."""
     ordered = sorted(entries, key=lambda entry: entry.path)
-    target = folder / MANIFEST_NAME
-    with written_whole(target) as temporary, temporary.open("w", encoding="ascii", newline="\n") as stream:
-        stream.writelines(f"{entry_json(entry)}\n" for entry in ordered)
-    return target
+    with written_whole(folder / MANIFEST_NAME) as path, path.open("w", encoding="ascii", newline="\n") as stream:
+        stream.writelines(f"{entry.to_json()}\n" for entry in ordered)
 
 
-def manifest_part(folder: Path, share: int, shares: int) -> Path:
-    """Return the path of the part of a manifest that one of several processes writes, `share` from 1 to `shares`."""
-    return folder / f"manifest-{share}-of-{shares}.jsonl"
+def append_entry(folder: Path, share: int, shares: int, entry: ManifestEntry) -> None:
+    """Append to the part of a manifest that one of several processes writes, `share` from 1 to `shares`.
 
-
-def append_entries(path: Path, entries: Iterable[ManifestEntry]) -> None:
-    """Append entries to a part of a manifest; a last line that a killed process left unfinished goes."""
+    A last line that a killed process left unfinished goes.
+    """
+    path = folder / f"manifest-{share}-of-{shares}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as stream:
         stream.seek(max(stream.tell() - 1, 0))
         if stream.read(1) not in (b"", b"\n"):
             stream.seek(0)
             stream.truncate(stream.read().rfind(b"\n") + 1)
-        stream.write("".join(f"{entry_json(entry)}\n" for entry in entries).encode("ascii"))
+        stream.write(f"{entry.to_json()}\n".encode("ascii"))
 
 
 def has_manifest(folder: Path) -> bool:
@@ -64,7 +140,7 @@ def has_manifest(folder: Path) -> bool:
     return bool(_files(folder))
 
 
-def update_manifest(folder: Path, entries: Sequence[ManifestEntry]) -> list[Superseded]:
+def update_manifest(folder: Path, entries: Sequence[ManifestEntry]) -> list[tuple[ManifestEntry, str]]:
     """Write the manifest with these entries, and those of other files that are still there, those of earlier runs.
 
     A recording is in the manifest once: where one of these entries has the source of an earlier one, by another format
@@ -72,7 +148,7 @@ def update_manifest(folder: Path, entries: Sequence[ManifestEntry]) -> list[Supe
     relative one is meant from the current folder, as when it was given. Parts of the manifest are joined to it.
 
     Returns:
-        The entries that went so.
+        The entries that went so, each with the path of the file that its recording is in now.
 
     Raises:
         OSError: if it cannot be written, or the one that is there cannot be read.
@@ -92,7 +168,7 @@ def update_manifest(folder: Path, entries: Sequence[ManifestEntry]) -> list[Supe
         if entry.path in paths or not os.path.isfile(folder / entry.path):  # noqa: PTH113  of any name
             continue
         if by := by_place.get(place(entry.source)):
-            superseded.append(Superseded(entry, by))
+            superseded.append((entry, by))
         else:
             kept.append(entry)
     write_manifest(folder, [*kept, *entries])
@@ -117,33 +193,8 @@ def read_manifest(path: str | Path) -> list[ManifestEntry]:
     return list(_newest(files).values())
 
 
-def _files(folder: Path) -> list[Path]:
-    """The manifest of a folder and its parts, the one that was written last at the end."""
-    found = [path for pattern in (MANIFEST_NAME, PART_PATTERN) for path in folder.glob(pattern)]
-    return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
-
-
-def _newest(files: Iterable[Path]) -> dict[str, ManifestEntry]:
-    """The entries of several files by path; a later one takes the place of an earlier."""
-    entries: dict[str, ManifestEntry] = {}
-    for path in files:
-        content = path.read_bytes()
-        lines = content.splitlines()
-        for number, line in enumerate(lines, start=1):
-            try:
-                entry = parse_entry(line)
-            except ValueError as error:
-                if number == len(lines) and not content.endswith(b"\n"):
-                    break
-                raise DataError(
-                    f"{path}, line {number}: not an entry of a manifest: {error}; encode the folder again"
-                ) from error
-            entries[entry.path] = entry
-    return entries
-
-
-def one_set(entries: Sequence[ManifestEntry], folder: Path) -> CodeSet:
-    """Return what all entries have in common.
+def one_set(entries: Sequence[ManifestEntry], folder: Path) -> ManifestEntry:
+    """Return an entry whose model and codebooks are those of all: an embedding, or a language model, needs no more.
 
     Raises:
         DataError: there are none, or their codes are of different models or codebooks: equal integers would mean
@@ -163,4 +214,36 @@ def one_set(entries: Sequence[ManifestEntry], folder: Path) -> CodeSet:
                 f"{folder}: {first.path} has {first.codebooks} codebooks and {entry.path} {entry.codebooks}, or of "
                 "other sizes; encode all recordings with the same number of codebooks"
             )
-    return CodeSet(first.model_hash, first.codebook_sizes)
+    return first
+
+
+def _files(folder: Path) -> list[Path]:
+    """The manifest of a folder and its parts, the one that was written last at the end."""
+    found = [path for pattern in (MANIFEST_NAME, PART_PATTERN) for path in folder.glob(pattern)]
+    return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
+
+
+def _newest(files: Iterable[Path]) -> dict[str, ManifestEntry]:
+    """The entries of several files by path; a later one takes the place of an earlier."""
+    entries: dict[str, ManifestEntry] = {}
+    for path in files:
+        content = path.read_bytes()
+        lines = content.splitlines()
+        for number, line in enumerate(lines, start=1):
+            try:
+                entry = ManifestEntry.of(parse_object(line))
+            except ValueError as error:
+                if number == len(lines) and not content.endswith(b"\n"):
+                    break
+                raise DataError(
+                    f"{path}, line {number}: not an entry of a manifest: {error}; encode the folder again"
+                ) from error
+            entries[entry.path] = entry
+    return entries
+
+
+def _fingerprint(path: Path) -> tuple[int, str]:
+    """Length and SHA-256."""
+    with path.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        return stream.tell(), sha256

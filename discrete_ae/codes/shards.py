@@ -16,18 +16,17 @@ import json
 import tarfile
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
-from discrete_ae.codes.arrays import Codes, codes_dtype, npy_bytes
-from discrete_ae.codes.code_file import CodebookSizes, Count, Sha256
+from discrete_ae.codes import ShardKind
+from discrete_ae.codes.code_file import CodebookSizes, Codes, Count, Sha256, codes_dtype
+from discrete_ae.codes.container import in_smallest_type, npy_bytes
 from discrete_ae.codes.entropy import EntropyModel
-from discrete_ae.codes.entry import ManifestEntry, entry_json, read_entry, verify
-from discrete_ae.codes.manifest import one_set, read_manifest
+from discrete_ae.codes.manifest import ManifestEntry, one_set, read_entry, read_manifest
 from discrete_ae.errors import DataError
 from discrete_ae.records import Record
 from discrete_ae.writing import whole_folder
@@ -38,13 +37,6 @@ RECORDINGS_NAME = "recordings.jsonl"
 OWN_FILES = (INDEX_NAME, ARRAY_NAME, RECORDINGS_NAME, "codes-*.tar")
 
 _BLOCK = 512  # of a tar: a header, and what contents are rounded up to
-
-
-class ShardKind(StrEnum):
-    """How the codes of a folder are put together."""
-
-    TAR = "tar"
-    MMAP = "mmap"
 
 
 class ShardIndex(Record):
@@ -70,38 +62,22 @@ class ShardRow(ManifestEntry):
     """The first frame of its first stream in the array; the other streams follow."""
 
 
-def write_shards(
-    kind: ShardKind,
-    folder: str | Path,
-    out: str | Path,
-    entries: Sequence[ManifestEntry] | None = None,
-    *,
-    overwrite: bool = False,
-    entropy_model: EntropyModel | None = None,
-) -> Path:
-    """Put the codes of a folder together, as `write_tar_shards` or `write_memory_map` with their defaults."""
-    write = {ShardKind.TAR: write_tar_shards, ShardKind.MMAP: write_memory_map}[kind]
-    return write(folder, out, entries, overwrite=overwrite, entropy_model=entropy_model)
-
-
 def write_tar_shards(
     folder: str | Path,
     out: str | Path,
     entries: Sequence[ManifestEntry] | None = None,
     *,
     max_bytes: int = 2**30,
-    samples_per_shard: int | None = None,
     overwrite: bool = False,
     entropy_model: EntropyModel | None = None,
 ) -> Path:
-    """Write WebDataset shards and return the path of their index.
+    """Write WebDataset shards of the codes of a folder, and return the path of their index.
 
     Args:
         folder: the files of codes.
         out: the folder for the shards.
-        entries: which files; None takes those of the folder's manifest.
+        entries: which files; None takes all of the folder's manifest.
         max_bytes: no shard is larger, unless a single recording makes it so.
-        samples_per_shard: recordings in a shard, at most.
         overwrite: whether a set that is there is replaced.
         entropy_model: of files that are entropy-coded.
 
@@ -110,26 +86,23 @@ def write_tar_shards(
         DataError: codes of different models or codebooks, two files with one key, a file that is not the one of the
             manifest, or an output that is there.
     """
-    folder, out = Path(folder), Path(out)
-    keyed = _keyed(folder, entries)
+    keyed = _keyed(Path(folder), entries)
     names: list[str] = []
-    with whole_folder(out, OWN_FILES, overwrite=overwrite) as staging, ExitStack() as opened:
-        archive, count = None, 0
+    with whole_folder(Path(out), OWN_FILES, overwrite=overwrite) as staging, ExitStack() as opened:
+        archive = None
         for key, entry in keyed:
-            members = _members(key, entry, _checked(folder, entry, entropy_model))
+            members = _members(key, entry, read_entry(Path(folder), entry, entropy_model, verify=True))
             size = sum(_size_in_tar(member) for member, _ in members)
             # A tar ends with at most one record of zeros.
-            if archive is None or count == samples_per_shard or archive.offset + size + tarfile.RECORDSIZE > max_bytes:
+            if archive is None or archive.offset + size + tarfile.RECORDSIZE > max_bytes:
                 opened.close()
                 names.append(f"codes-{len(names):06d}.tar")
                 archive = opened.enter_context(tarfile.open(staging / names[-1], "w", format=tarfile.PAX_FORMAT))
-                count = 0
             for member, content in members:
                 archive.addfile(member, io.BytesIO(content))
-            count += 1
         opened.close()
-        _write_index(staging, ShardKind.TAR, folder, keyed, names)
-    return out / INDEX_NAME
+        _write_index(staging, "tar", keyed, names)
+    return Path(out, INDEX_NAME)
 
 
 def write_memory_map(
@@ -144,13 +117,14 @@ def write_memory_map(
 
     Arguments and errors are those of `write_tar_shards`.
     """
-    folder, out = Path(folder), Path(out)
-    keyed = _keyed(folder, entries)
-    with whole_folder(out, OWN_FILES, overwrite=overwrite) as staging:
-        index = _write_index(staging, ShardKind.MMAP, folder, keyed, [ARRAY_NAME])
-        dtype = codes_dtype(index.codebook_sizes)
-        shape = (len(index.codebook_sizes), index.frames)
-        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": True, "shape": shape}
+    keyed = _keyed(Path(folder), entries)
+    with whole_folder(Path(out), OWN_FILES, overwrite=overwrite) as staging:
+        index = _write_index(staging, "mmap", keyed, [ARRAY_NAME])
+        header = {
+            "descr": np.lib.format.dtype_to_descr(codes_dtype(index.codebook_sizes)),
+            "fortran_order": True,
+            "shape": (len(index.codebook_sizes), index.frames),
+        }
         with (
             (staging / ARRAY_NAME).open("wb") as array,
             (staging / RECORDINGS_NAME).open("w", encoding="ascii", newline="\n") as recordings,
@@ -158,32 +132,26 @@ def write_memory_map(
             np.lib.format.write_array_header_1_0(array, header)
             offset = 0
             for key, entry in keyed:
-                codes = _checked(folder, entry, entropy_model)
-                array.write(np.ascontiguousarray(codes.transpose(0, 2, 1), dtype).tobytes())
-                recordings.write(json.dumps({"key": key, "offset": offset, **entry.fields()}) + "\n")
+                codes = read_entry(Path(folder), entry, entropy_model, verify=True)
+                array.write(in_smallest_type(codes.transpose(0, 2, 1), index.codebook_sizes).tobytes())
+                recordings.write(entry.to_json(key=key, offset=offset) + "\n")
                 offset += entry.streams * entry.frames
-    return out / INDEX_NAME
-
-
-def key_of(path: str) -> str:
-    """Return the WebDataset key of a file of codes: its path without the suffix.
-
-    A key ends at the first dot of the file's name, so that further dots are written %2E, and % itself %25.
-    """
-    pure = PurePosixPath(path)
-    return pure.with_name(pure.stem.replace("%", "%25").replace(".", "%2E")).as_posix()
+    return Path(out, INDEX_NAME)
 
 
 def keys_of(folder: Path, paths: Iterable[str]) -> list[str]:
-    """Return the keys of the files of codes of a folder.
+    """Return the WebDataset keys of the files of codes of a folder: their paths without the suffix.
+
+    A key ends at the first dot of the file's name, so that further dots are written %2E, and % itself %25.
 
     Raises:
         DataError: two files have one key.
     """
     found: dict[str, str] = {}
     for path in paths:
-        first = found.setdefault(key := key_of(path), path)
-        if first != path:
+        pure = PurePosixPath(path)
+        key = pure.with_name(pure.stem.replace("%", "%25").replace(".", "%2E")).as_posix()
+        if (first := found.setdefault(key, path)) != path:
             raise DataError(
                 f"{folder}: {first} and {path} have the same name but for the suffix, {key}; remove one of them and "
                 "its line in the manifest, or encode to another folder"
@@ -191,28 +159,17 @@ def keys_of(folder: Path, paths: Iterable[str]) -> list[str]:
     return list(found)
 
 
-class _Keyed(NamedTuple):
-    key: str
-    entry: ManifestEntry
-
-
-def _keyed(folder: Path, entries: Sequence[ManifestEntry] | None) -> list[_Keyed]:
-    given = read_manifest(folder) if entries is None else entries
-    one_set(given, folder)  # now, not after the work
-    keys = keys_of(folder, (entry.path for entry in given))
-    return sorted(map(_Keyed, keys, given), key=lambda keyed: keyed.key)
-
-
-def _checked(folder: Path, entry: ManifestEntry, entropy_model: EntropyModel | None) -> Codes:
-    """Codes of an entry, from a file that is the one of the manifest to the byte."""
-    verify(folder, entry)
-    return read_entry(folder, entry, entropy_model)
+def _keyed(folder: Path, entries: Sequence[ManifestEntry] | None) -> list[tuple[str, ManifestEntry]]:
+    entries = read_manifest(folder) if entries is None else entries
+    one_set(entries, folder)  # now, not after the work
+    keys = keys_of(folder, (entry.path for entry in entries))
+    return sorted(zip(keys, entries, strict=True), key=lambda keyed: keyed[0])
 
 
 def _members(key: str, entry: ManifestEntry, codes: Codes) -> list[tuple[tarfile.TarInfo, bytes]]:
-    array = np.ascontiguousarray(codes, codes_dtype(entry.codebook_sizes))
+    array = in_smallest_type(codes, entry.codebook_sizes)
     members = []
-    for suffix, content in (("npy", npy_bytes(array)), ("json", entry_json(entry).encode())):
+    for suffix, content in (("npy", npy_bytes(array)), ("json", entry.to_json().encode())):
         member = tarfile.TarInfo(f"{key}.{suffix}")  # by default of owner 0 and time 0: equal codes, equal bytes
         member.size = len(content)
         members.append((member, content))
@@ -225,14 +182,14 @@ def _size_in_tar(member: tarfile.TarInfo) -> int:
 
 
 def _write_index(
-    staging: Path, kind: ShardKind, folder: Path, keyed: Sequence[_Keyed], files: Sequence[str]
+    staging: Path, kind: ShardKind, keyed: Sequence[tuple[str, ManifestEntry]], files: Sequence[str]
 ) -> ShardIndex:
-    entries = [entry for _, entry in keyed]
     index = ShardIndex(
-        **one_set(entries, folder)._asdict(),
+        model_hash=keyed[0][1].model_hash,
+        codebook_sizes=keyed[0][1].codebook_sizes,
         kind=kind,
-        recordings=len(entries),
-        frames=sum(entry.streams * entry.frames for entry in entries),
+        recordings=len(keyed),
+        frames=sum(entry.streams * entry.frames for _, entry in keyed),
         files=tuple(files),
     )
     (staging / INDEX_NAME).write_text(json.dumps(index.model_dump(), indent=1) + "\n", encoding="ascii")

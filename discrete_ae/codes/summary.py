@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from discrete_ae.codes.code_file import FileInfo
 from discrete_ae.codes.container import FORMATS, read_codes, read_daec_header, read_npy
 from discrete_ae.codes.manifest import has_manifest, read_manifest
 from discrete_ae.errors import DataError
@@ -26,19 +25,22 @@ def describe_codes(path: Path) -> Rows:
     if path.is_dir():
         return _of_folder(path)
     suffix = path.suffix.lower()
-    if suffix == ".npy":
-        return _of_bare_codes(path)
-    return _of_daec(path) if suffix == ".daec" else _of_file(read_codes(path).info)
+    return _of_bare_codes(path) if suffix == ".npy" else _of_file(path, is_daec=suffix == ".daec")
 
 
-def _codebooks(sizes: Sequence[int]) -> str:
-    if len(set(sizes)) == 1:
-        return f"{len(sizes)} of {sizes[0]} entries"
-    return f"{len(sizes)} of {', '.join(map(str, sizes))} entries"
-
-
-def _of_file(info: FileInfo, more: Sequence[tuple[str, str]] = ()) -> Rows:
-    nominal_bps = info.bits_per_frame * info.frames / info.duration_s
+def _of_file(path: Path, *, is_daec: bool) -> Rows:
+    header = read_daec_header(path) if is_daec else None
+    info = header or read_codes(path)
+    coding: Rows = []
+    if header:
+        size = path.stat().st_size
+        payload_kbps, file_kbps = (8 * count / info.duration_s / 1000 for count in (header.payload_bytes, size))
+        coding = [
+            ("coding", f"{header.coding}, {header.payload_bytes} bytes in a file of {size}"),
+            ("measured bitrate", f"{payload_kbps:.3g} kbps, {file_kbps:.3g} kbps with the file's header"),
+        ]
+        if header.entropy_model:
+            coding.append(("entropy model", header.entropy_model))
     return [
         ("recording", f"{info.duration_s:.3f} s, {info.num_samples} samples at {info.sample_rate} Hz"),
         ("coded at", f"{info.model_sample_rate} Hz"),
@@ -46,28 +48,16 @@ def _of_file(info: FileInfo, more: Sequence[tuple[str, str]] = ()) -> Rows:
         ("frames", str(info.frames)),
         ("codebooks", _codebooks(info.codebook_sizes)),
         ("bits per frame", f"{info.bits_per_frame:g}"),
-        ("nominal bitrate", f"{nominal_bps / 1000:.3g} kbps"),
-        *more,
+        ("nominal bitrate", f"{info.bits_per_frame * info.frames / info.duration_s / 1000:.3g} kbps"),
+        *coding,
         ("model hash", info.model_hash),
     ]
 
 
-def _of_daec(path: Path) -> Rows:
-    header = read_daec_header(path)
-    size = path.stat().st_size
-    payload_kbps, file_kbps = (8 * count / header.duration_s / 1000 for count in (header.payload_bytes, size))
-    more = [
-        ("coding", f"{header.coding}, {header.payload_bytes} bytes in a file of {size}"),
-        ("measured bitrate", f"{payload_kbps:.3g} kbps, {file_kbps:.3g} kbps with the file's header"),
-    ]
-    return _of_file(header, [*more, *([("entropy model", header.entropy_model)] if header.entropy_model else [])])
-
-
 def _of_bare_codes(path: Path) -> Rows:
     codes = read_npy(path)
-    names = ("streams", "codebooks", "frames")
     return [
-        *((name, str(count)) for name, count in zip(names, codes.shape, strict=True)),
+        *zip(("streams", "codebooks", "frames"), map(str, codes.shape), strict=True),
         ("range", f"{codes.min()} to {codes.max()}, as {codes.dtype}"),
         ("model", "a .npy file names none, nor a sample rate"),
     ]
@@ -88,6 +78,10 @@ def _of_folder(folder: Path) -> Rows:
         ("measured bitrate", f"{8 * size / duration_s / 1000:.3g} kbps with the files' headers"),
         ("model hash", _alternatives(entry.model_hash for entry in entries)),
     ]
+
+
+def _codebooks(sizes: Sequence[int]) -> str:
+    return f"{len(sizes)} of {', '.join(map(str, sizes if len(set(sizes)) > 1 else sizes[:1]))} entries"
 
 
 def _alternatives(values: Iterable[str]) -> str:

@@ -6,7 +6,7 @@ Axes: C channels of a recording, n samples.
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -79,9 +79,8 @@ def coded_by_model(
                 continue
             waiting.append((source, result.code_file))
             # As if it had been recorded at the model's rate, at which it is to be compared.
-            yield replace(
-                result.code_file, sample_rate=model.sample_rate, num_samples=result.code_file.num_model_samples
-            )
+            at_model_rate = {"sample_rate": model.sample_rate, "num_samples": result.code_file.num_model_samples}
+            yield result.code_file.model_copy(update=at_model_rate)
 
     for decoded in decode_files(model, code_files(), runner=runner):
         source, code_file = waiting.popleft()

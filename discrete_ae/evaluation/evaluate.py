@@ -29,8 +29,7 @@ from discrete_ae.evaluation.saving import Render, save_pairs, with_clips
 from discrete_ae.evaluation.scores import OVERALL, SEGMENT_S, Choice, choose
 from discrete_ae.evaluation.scoring import Scorer
 from discrete_ae.evaluation.timing import time_model, timed_audio, timing_device
-from discrete_ae.inference import Runner, encoder_window
-from discrete_ae.inference.runner import MAX_JOBS
+from discrete_ae.inference import MAX_JOBS, Runner, encoder_window
 from discrete_ae.metrics import CodeUsage
 from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.model.summary import summarize

@@ -14,9 +14,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from discrete_ae.errors import DataError
-from discrete_ae.export.programs import first_line, require_scalar
+from discrete_ae.errors import DataError, UsageError
 from discrete_ae.model import DiscreteAutoencoder
+from discrete_ae.quantizers import ScalarQuantizer
 from discrete_ae.quantizers.scalar import BOUNDS
 
 NEAR = 1e-4
@@ -41,6 +41,19 @@ class Agreement(NamedTuple):
     """Largest distance of a latent behind a differing code from the decision boundary, in steps; 0 without any."""
     audio_difference: float
     """Largest difference of a decoded sample."""
+
+    def __str__(self) -> str:
+        """Say so in words."""
+        differing = (
+            f"{self.differing} differ, each where a latent lies within {NEAR:g} of a decision boundary "
+            f"({self.furthest:.1e} at most)"
+            if self.differing
+            else "all equal"
+        )
+        return (
+            f"{self.codes} codes of {self.lengths} lengths, {differing}; decoded samples differ by at most "
+            f"{self.audio_difference:.1e}"
+        )
 
 
 def check_programs(model: DiscreteAutoencoder, encode: Program, decode: Program, what: str, seed: int = 0) -> Agreement:
@@ -99,6 +112,20 @@ def check_programs(model: DiscreteAutoencoder, encode: Program, decode: Program,
     return Agreement(len(lengths), compared, differing, furthest, audio_difference)
 
 
+def require_scalar(model: DiscreteAutoencoder) -> ScalarQuantizer:
+    """Return the model's quantizer.
+
+    Raises:
+        UsageError: if it is of another kind.
+    """
+    if not isinstance(model.quantizer, ScalarQuantizer):
+        raise UsageError(
+            f"a {type(model.quantizer).__name__} cannot be exported as a program, only scalar quantizers can, such as "
+            "those of quantizer=ste or quantizer=fourier; leave out --onnx and --torch-export"
+        )
+    return model.quantizer
+
+
 def boundary_distances(model: DiscreteAutoencoder, latents: Tensor) -> Tensor:
     """Return distances (B, K, d, T) of latents (B, K d, T) from the nearest decision boundary, in quantizer steps."""
     quantizer = require_scalar(model)
@@ -112,6 +139,11 @@ def digits(model: DiscreteAutoencoder, codes: Tensor) -> Tensor:
     """Return the integers (B, K, d, T) that make up codes (B, K, T), one of each channel of a codebook."""
     quantizer = require_scalar(model)
     return codes[:, :, None] // quantizer.radix[:, None] % (quantizer.steps[:, None] + 1)
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error of another package, which may have many."""
+    return str(error).strip().partition("\n")[0][:200]
 
 
 def _ran(

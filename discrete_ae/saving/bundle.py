@@ -21,7 +21,7 @@ from torch import Tensor
 
 from discrete_ae.errors import DataError
 from discrete_ae.model.autoencoder import DiscreteAutoencoder
-from discrete_ae.saving.card import model_card
+from discrete_ae.model.summary import summarize
 from discrete_ae.saving.saved import SCHEMA_VERSION, ModelRecord, SavedModel, saved_model
 from discrete_ae.writing import whole_folder
 
@@ -30,6 +30,7 @@ TENSORS = "model.safetensors"
 ENTROPY = "entropy.safetensors"
 CARD = "README.md"
 PROGRAMS = ("encoder.onnx", "decoder.onnx", "encoder.pt2", "decoder.pt2")
+UNKNOWN = "not stated"
 LARGEST_CONFIG = 2**18  # bytes; those of the shipped models have some 2000
 
 Extra = Callable[[Path], str]
@@ -57,7 +58,7 @@ def write_bundle(
     Args:
         target: the folder to be made.
         saved: what goes into it.
-        model: the same, built.
+        model: the same, built, on the CPU.
         licence: of the weights, as the author names it.
         trained_on: the recordings, for the card; None for "not stated".
         extras: write what else belongs in it.
@@ -67,12 +68,11 @@ def write_bundle(
         OSError: the folder cannot be written.
         DataError: the folder exists already; or what an extra raises.
     """
-    about = describe(model)
     config = {
         "schema_version": SCHEMA_VERSION,
         "model_hash": saved.model_hash,
         "licence": licence,
-        "about": about,
+        "about": _about(model),
         "model": saved.config,
         "scheduled": saved.scheduled,
         "entropy_model": saved.entropy_model.fingerprint if saved.entropy_model else None,
@@ -84,23 +84,8 @@ def write_bundle(
             _write_tensors({name: torch.from_numpy(array) for name, array in arrays.items()}, folder / ENTROPY)
         (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         paragraphs = [write(folder) for write in extras]
-        card = model_card(saved, about, licence, trained_on, paragraphs)
-        (folder / CARD).write_text(card, encoding="utf-8")
+        (folder / CARD).write_text(_card(saved, model, licence, trained_on, paragraphs), encoding="utf-8")
         return sorted(path.name for path in folder.iterdir())
-
-
-def describe(model: DiscreteAutoencoder) -> dict[str, Any]:
-    """Return what `about` of config.json says; see the module."""
-    sizes = list(model.quantizer.codebook_sizes)
-    return {
-        "sample_rate": model.sample_rate,
-        "channels": model.channels,
-        "hop_length": model.hop_length,
-        "frame_rate_hz": model.frame_rate_hz,
-        "codebook_sizes": sizes,
-        "bitrate_bps": model.bitrate_bps if sizes else None,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-    }
 
 
 def read_bundle(folder: str | Path) -> SavedModel:
@@ -140,3 +125,79 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except Exception as error:  # damaged bytes may end in nearly any error of safetensors or of PyTorch
         raise DataError(f"{path}: not a file of tensors, or damaged; use another copy, or export again") from error
+
+
+def _about(model: DiscreteAutoencoder) -> dict[str, Any]:
+    sizes = list(model.quantizer.codebook_sizes)
+    return {
+        "sample_rate": model.sample_rate,
+        "channels": model.channels,
+        "hop_length": model.hop_length,
+        "frame_rate_hz": model.frame_rate_hz,
+        "codebook_sizes": sizes,
+        "bitrate_bps": model.bitrate_bps if sizes else None,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }
+
+
+_USE = """## Use
+
+With the package discrete-ae installed, and this folder as `model`:
+
+```python
+import discrete_ae
+
+model = discrete_ae.load("model")
+codes = model.encode(audio)  # (batch, channels, samples) at the model's sample rate, to (batch, codebooks, frames)
+audio = model.decode(codes)
+```
+
+```
+discrete-ae info model
+discrete-ae encode recordings -o codes -c model
+discrete-ae decode codes -o decoded -c model
+```"""
+
+
+def _card(
+    saved: SavedModel,
+    model: DiscreteAutoencoder,
+    licence: str | None,
+    trained_on: str | None,
+    paragraphs: Sequence[str],
+) -> str:
+    """The model card: Markdown with the front matter that model hubs read, of facts alone."""
+    # In quotes as JSON has them, which are YAML too, so that no licence can be read as anything but a text.
+    front = {
+        "license": licence or "unknown",  # a name that hubs know
+        "library_name": "discrete-ae",
+        "tags": ["audio", "neural-codec", "discrete-ae"],
+    }
+    summary = summarize(model)
+    facts = [
+        *(
+            (part, str(saved.config[part]["_target_"]).rpartition(".")[2])
+            for part in ("encoder", "quantizer", "decoder")
+        ),
+        *summary.rows(),
+        ("parameters", f"{summary.total.parameters:,}"),
+        ("entropy model", f"in {ENTROPY}" if saved.entropy_model else "none"),
+        ("training data", trained_on or UNKNOWN),
+        ("licence", licence or UNKNOWN),
+    ]
+    table = ["| | |", "| --- | --- |", *(f"| {name} | {_cell(value)} |" for name, value in facts)]
+    parts = [
+        "\n".join(["---", *(f"{key}: {json.dumps(said, ensure_ascii=False)}" for key, said in front.items()), "---"]),
+        "# Discrete audio autoencoder",
+        "Turns audio into integer codes, and codes into audio.",
+        "\n".join(table),
+        _USE,
+        *paragraphs,
+        "## Configuration",
+        f"```json\n{json.dumps(saved.config, indent=2)}\n```",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())

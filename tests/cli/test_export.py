@@ -31,11 +31,8 @@ def names():
 
 
 def test_exported_folder_does_what_the_checkpoint_does(run):
-    status, out, err = run(
-        "export", "best.ckpt", "-o", "model", "--licence", "mit", "--trained-on", "two words | of Ann"
-    )
-    assert (status, err) == (0, [])
-    assert out == ["model: README.md, config.json, model.safetensors"]
+    said = ("--licence", "mit", "--trained-on", "two words | of Ann")
+    assert run("export", "best.ckpt", "-o", "model", *said) == (0, ["model: " + ", ".join(names())], [])
     assert names() == ["README.md", "config.json", "model.safetensors"]
     assert json.loads(Path("model/config.json").read_text())["licence"] == "mit"
     assert "| training data | two words \\| of Ann |" in Path("model/README.md").read_text()
@@ -44,17 +41,8 @@ def test_exported_folder_does_what_the_checkpoint_does(run):
     for model in ("best.ckpt", "model"):
         assert run("encode", "x.wav", "-o", f"{model}.npz", "-c", model, "--device", "cpu")[0] == 0
     assert Path("best.ckpt.npz").read_bytes() == Path("model.npz").read_bytes()
-    assert run("decode", "best.ckpt.npz", "-o", "y.wav", "-c", "model", "--device", "cpu")[0] == 0
-
-    status, of_folder, _ = run("info", "model")
-    assert status == 0
-    assert of_folder == run("info", "best.ckpt")[1]
-    assert any(discrete_ae.load("model").model_hash in line for line in of_folder)
-
-
-def test_a_bundle_can_be_exported_again(run):
-    assert run("export", "best.ckpt", "-o", "model")[0] == 0
-    before = discrete_ae.load("model").model_hash
+    assert run("info", "model") == run("info", "best.ckpt")
+    before = discrete_ae.load("best.ckpt").model_hash
     assert run("export", "model", "-o", "again")[0] == 0
     assert run("export", "model", "-o", "model", "--force", "--licence", "new")[0] == 0  # onto itself
     assert discrete_ae.load("again").model_hash == discrete_ae.load("model").model_hash == before
@@ -83,13 +71,9 @@ def test_mistakes_are_one_line_and_leave_nothing(run):
     before = sorted(Path().rglob("*"))
     for arguments, expected, words in (
         (["none.ckpt", "-o", "model"], 1, "no such checkpoint"),
-        (["notes", "-o", "model"], 1, "is a folder without config.json"),
-        (["best.ckpt"], 2, "-o"),
         (["best.ckpt", "-o", "notes"], 1, "exists already"),
         (["best.ckpt", "-o", "notes", "--force"], 1, "holds x.txt"),
-        (["best.ckpt", "-o", "notes/x.txt/model"], 1, "notes/x.txt"),
         (["rvq.ckpt", "-o", "model", "--onnx"], 2, "only scalar quantizers can"),
-        (["rvq.ckpt", "-o", "model", "--torch-export"], 2, "only scalar quantizers can"),
     ):
         status, out, err = run("export", *arguments)
         assert (status, out) == (expected, []), err

@@ -99,7 +99,7 @@ def test_processes_of_torchrun_leave_what_one_leaves(corpus, single, options):
 def test_of_a_killed_process_its_own_recordings_are_lost_and_the_same_command_goes_on(corpus, single, options):
     def ranks(*numbers):
         command = [*ENCODE, "-o", "srun", *options, "--skip-existing", "--jobs", "1"]
-        return [start(corpus, *command, SLURM_PROCID=str(number), SLURM_NTASKS="2") for number in numbers]
+        return [start(corpus, *command, SLURM_PROCID=str(number), SLURM_STEP_NUM_TASKS="2") for number in numbers]
 
     first, second = ranks(0, 1)
     part = corpus / "srun/manifest-2-of-2.jsonl"
@@ -115,11 +115,3 @@ def test_of_a_killed_process_its_own_recordings_are_lost_and_the_same_command_go
     assert {name: left[name] for name in left if name in single}.items() < single.items()  # each file is whole
     end(*ranks(1))
     assert joined(corpus, "srun", options) == single
-
-
-def test_shares_by_hand_leave_what_one_leaves(corpus, single, options, capfd):
-    statuses = [encode(corpus, "-o", "hand", *options, "--share", f"{k}/3") for k in (3, 1, 2)]
-    out, err = capfd.readouterr()
-    assert (sorted(statuses), err.splitlines()) == ([0, 0, 1], [BROKEN])
-    assert [line[:14] for line in out.splitlines()] == [f"share {k} of 3: " for k in (3, 1, 2)]
-    assert joined(corpus, "hand", options) == single

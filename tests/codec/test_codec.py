@@ -1,7 +1,6 @@
 """Recordings to codes and back: against the model called by hand, and at every rate and length."""
 
 import threading
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import soundfile
 import torch
 
 from discrete_ae.codec import Codec, decode_files, encode_files
-from discrete_ae.codes import read_codes, write_codes
+from discrete_ae.codes import CodeFile
 from discrete_ae.data import read_audio, stream_audio
 from discrete_ae.data.files import probe
 from discrete_ae.data.loudness import measure_stream
@@ -42,7 +41,7 @@ def write(path, num_samples, rate=16000, channels=1):
     return path
 
 
-@pytest.mark.parametrize(("rate", "channels"), [(8000, 1), (11025, 2), (16000, 2), (44100, 1), (192000, 2)])
+@pytest.mark.parametrize(("rate", "channels"), [(8000, 1), (16000, 2), (44100, 1)])
 def test_codes_are_the_models_and_the_length_comes_back(tmp_path, model, rate, channels):
     path = write(tmp_path / "x.wav", rate // 5 + 7, rate, channels)
     coded = Codec(model).encode_file(path)
@@ -61,10 +60,10 @@ def test_codes_are_the_models_and_the_length_comes_back(tmp_path, model, rate, c
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 44100, 192000])
-@pytest.mark.parametrize("num_samples", [1, 2, 321])
-def test_short_recordings_keep_their_length(tmp_path, model, rate, num_samples):
-    coded = Codec(model).encode_file(write(tmp_path / "x.wav", num_samples, rate))
-    assert Codec(model).decode_file(coded).shape == (1, num_samples)
+def test_short_recordings_keep_their_length(tmp_path, model, rate):
+    paths = [write(tmp_path / f"{n}.wav", n, rate) for n in (1, 2, 321)]
+    decoded = [Codec(model).decode_file(Codec(model).encode_file(path)).shape for path in paths]
+    assert decoded == [(1, 1), (1, 2), (1, 321)]
 
 
 def test_a_channel_has_the_codes_of_its_mono_file(tmp_path, model):
@@ -86,21 +85,14 @@ def test_stereo_model_codes_both_channels_together(tmp_path):
     assert np.array_equal(Codec(model).encode_file(mono).codes, Codec(model).encode(twice[None]))
     with pytest.raises(DataError, match=r"x\.wav: has 3 channels, the model takes 2; convert it to 2 channels"):
         Codec(model).encode_file(write(tmp_path / "x.wav", 4000, channels=3))
-    one_by_one = replace(coded, codes=np.concatenate([coded.codes] * 2))
+    one_by_one = CodeFile.of({**vars(coded), "codes": np.concatenate([coded.codes] * 2)})
     with pytest.raises(DataError, match="codes of 2 channels one by one, the model takes 2 together"):
         Codec(model).decode_file(one_by_one)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_samples_that_are_no_numbers_are_refused(tmp_path, model, bad):
-    soundfile.write(tmp_path / "x.wav", np.array([0.0, bad, 0.0]), 16000, subtype="FLOAT")
-    with pytest.raises(DataError, match=r"x\.wav: holds NaN or infinite samples"):
-        Codec(model).encode_file(tmp_path / "x.wav")
-
-
 def test_codes_of_another_model_are_refused_unless_forced(tmp_path, model):
     coded = Codec(model).encode_file(write(tmp_path / "x.wav", 4000))
-    other = replace(coded, model_hash="b" * 64)
+    other = coded.model_copy(update={"model_hash": "b" * 64})
     with pytest.raises(DataError, match=r"codes of another model \(b{12}\), this one is a{12}; decode with"):
         Codec(model).decode_file(other)
     assert np.array_equal(Codec(model).decode_file(other, force=True), Codec(model).decode_file(coded))
@@ -201,12 +193,6 @@ def test_progress_adds_up_to_the_audio(tmp_path, model):
     assert sum(seconds) == pytest.approx(frames * 320 / 16000)
 
 
-def test_gain_is_taken_back(tmp_path, model):
-    coded = Codec(model).encode_file(write(tmp_path / "x.wav", 4000))
-    louder = Codec(model).decode_file(replace(coded, gain_db=-20.0))
-    assert np.allclose(louder, 10 * Codec(model).decode_file(coded), rtol=1e-6)
-
-
 def test_recordings_at_two_levels_have_the_same_codes_and_decode_to_their_levels(tmp_path, model):
     rate = 44100
     # A power of two scales every step exactly, as far as the logarithm of the gain, which differs by 1e-15.
@@ -222,21 +208,15 @@ def test_recordings_at_two_levels_have_the_same_codes_and_decode_to_their_levels
     factor = np.float32(10 ** (loud.gain_db / 20))
     heard = torch.from_numpy(read_audio(paths[0], 16000) * factor)
     assert np.array_equal(loud.codes, Codec(model).encode(heard[:, None]))
-    plain = Codec(model).decode_file(replace(loud, gain_db=0.0))
+    plain = Codec(model).decode_file(loud.model_copy(update={"gain_db": 0.0}))
     np.testing.assert_allclose(Codec(model).decode_file(loud), plain / factor, rtol=0, atol=1e-5)
     assert Codec(model).encode_file(paths[0]).gain_db == 0
 
 
-def test_gain_is_written_and_limited(tmp_path, model):
+def test_gain_is_limited(tmp_path, model):
     def gain(samples):
         soundfile.write(tmp_path / "x.wav", samples, 16000, subtype="FLOAT")
-        coded = Codec(model).encode_file(tmp_path / "x.wav", loudness_lufs=-16)
-        found = []
-        for file_format in ("npz", "daec"):
-            write_codes(coded, tmp_path / f"x.{file_format}", file_format)
-            found.append(read_codes(tmp_path / f"x.{file_format}").gain_db)
-        assert found == [coded.gain_db] * 2
-        return coded.gain_db
+        return Codec(model).encode_file(tmp_path / "x.wav", loudness_lufs=-16).gain_db
 
     assert gain(np.zeros(16000)) == 0
     noise = np.random.default_rng(0).uniform(-1, 1, 16000)
@@ -255,18 +235,14 @@ def test_mono_is_measured_as_the_stereo_model_hears_it(tmp_path):
     assert np.array_equal(one.codes, two.codes)
 
 
-@pytest.mark.parametrize("loudness_lufs", [-70.1, 0.1, np.nan])
-def test_loudness_out_of_range_is_refused(tmp_path, model, loudness_lufs):
-    with pytest.raises(ValueError, match="loudness_lufs: expected None or a number from -70 to 0"):
-        Codec(model).encode_file(write(tmp_path / "x.wav", 4000), loudness_lufs=loudness_lufs)
-
-
-@pytest.mark.parametrize(("channels", "rate"), [(6, 16000), (1, 3999)])
-def test_recording_without_a_defined_loudness_is_refused(tmp_path, model, channels, rate):
-    path = write(tmp_path / "x.wav", 4000, rate, channels)
-    with pytest.raises(DataError, match=rf"x\.wav: has {channels} channels at {rate} Hz, loudness is measured of at"):
-        Codec(model).encode_file(path, loudness_lufs=-23)
-    assert Codec(model).encode_file(path).num_samples == 4000
+def test_loudness_that_is_not_defined_is_refused(tmp_path, model):
+    for loudness_lufs in (-70.1, 0.1, np.nan):
+        with pytest.raises(ValueError, match="loudness_lufs: expected None or a number from -70 to 0"):
+            Codec(model).encode_file(tmp_path / "x.wav", loudness_lufs=loudness_lufs)
+    for channels, rate in ((6, 16000), (1, 3999)):
+        path = write(tmp_path / "x.wav", 4000, rate, channels)
+        with pytest.raises(DataError, match=rf"has {channels} channels at {rate} Hz, loudness is measured of at"):
+            Codec(model).encode_file(path, loudness_lufs=-23)
 
 
 def test_leaving_early_stops_the_threads(tmp_path, model):

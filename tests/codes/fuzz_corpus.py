@@ -6,7 +6,6 @@
 """
 
 import itertools
-import sys
 import tempfile
 from pathlib import Path
 
@@ -15,12 +14,13 @@ import atheris
 with atheris.instrument_imports(include=["discrete_ae.codes", "json"]):
     import numpy as np
 
-    from discrete_ae.codes.container import CodeFile, write_codes
     from discrete_ae.codes.dataset import CodesDataset
-    from discrete_ae.codes.entry import describe
-    from discrete_ae.codes.manifest import update_manifest, write_manifest
+    from discrete_ae.codes.manifest import update_manifest
     from discrete_ae.codes.shards import write_memory_map
     from discrete_ae.errors import DataError
+    from tests.codes.made import code_file, write_set
+
+from tests.fuzzing import check_line, fuzz
 
 SIZES = (5, 300)
 ROOT = Path(tempfile.mkdtemp(prefix="fuzz_corpus_"))
@@ -35,16 +35,11 @@ MOST_ITEMS = 20
 
 def make_sets() -> None:
     """The same two recordings, of 2 x 4 and 1 x 3 frames, as files and array."""
-    files = ROOT / "files"
-    files.mkdir()
-    entries = []
+    files = {}
     for name, streams, frames in (("a.npz", 2, 4), ("b.npy", 1, 3)):
-        codes = np.arange(streams * 2 * frames).reshape(streams, 2, frames) % 5
-        file = CodeFile(codes, 8000, 320 * frames, 8000, SIZES, "0123456789abcdef" * 4)
-        write_codes(file, files / name, name[-3:])
-        entries.append(describe(file, files / name, files, Path("in") / name))
-    write_manifest(files, entries)
-    write_memory_map(files, ROOT / "mmap")
+        files[name] = code_file(np.arange(streams * 2 * frames).reshape(streams, 2, frames) % 5, SIZES)
+    write_set(ROOT / "files", files)
+    write_memory_map(ROOT / "files", ROOT / "mmap")
 
 
 def check(folder: Path) -> None:
@@ -68,26 +63,13 @@ def one_input(data: bytes) -> None:
         if path.name == "manifest.jsonl":
             update_manifest(path.parent, [])
     except DataError as error:
-        message = str(error)
-        assert message.startswith(str(path.parent)), message
-        assert "\n" not in message, message
-        assert len(message) < 2000, message
+        check_line(error, path.parent)
     finally:
         path.write_bytes(ORIGINALS[path])
-
-
-def main() -> None:
-    """Fuzz, from the valid files on."""
-    corpus = ROOT / "corpus"
-    corpus.mkdir()
-    for i, content in enumerate(ORIGINALS.values()):
-        (corpus / str(i)).write_bytes(bytes([i]) + content)
-    atheris.Setup([*sys.argv, str(corpus), "-max_len=12000", "-len_control=0"], one_input)
-    atheris.Fuzz()
 
 
 make_sets()
 ORIGINALS = {ROOT / name: (ROOT / name).read_bytes() for name in NAMES}
 
 if __name__ == "__main__":
-    main()
+    fuzz(one_input, (bytes([i]) + content for i, content in enumerate(ORIGINALS.values())), 12000)

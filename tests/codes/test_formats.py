@@ -5,28 +5,16 @@ import json
 import struct
 import zipfile
 import zlib
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from discrete_ae.codes import (
-    CodeFile,
-    read_codes,
-    read_daec,
-    read_daec_header,
-    read_npy,
-    read_npz,
-    write_codes,
-    write_daec,
-    write_npz,
-)
-from discrete_ae.codes.container import codes_dtype, num_model_samples
-from discrete_ae.codes.entropy import EntropyModel
+from discrete_ae.codes import CodeFile, EntropyModel, read_codes, read_daec_header, read_npy, write_codes
+from discrete_ae.codes.code_file import codes_dtype
 from discrete_ae.errors import DataError
+from tests.codes.made import HASH, code_file
 
-HASH = "0123456789abcdef" * 4
 GOLDEN = Path(__file__).parents[1] / "golden"
 GOLDEN_SIZES = (8, 32, 64)
 GOLDEN_RADIX_SIZES = (5, 20, 20)
@@ -38,8 +26,8 @@ def golden_codes(sizes=GOLDEN_SIZES) -> np.ndarray:
     return (7 * k + 3 * t + s) % np.array(sizes)[:, None]
 
 
-def golden_file(sizes=GOLDEN_SIZES) -> CodeFile:
-    return CodeFile(golden_codes(sizes), 44100, 35280, 16000, sizes, HASH)
+def golden_file(sizes=GOLDEN_SIZES, **said) -> CodeFile:
+    return code_file(golden_codes(sizes), sizes, **{"sample_rate": 44100, "num_samples": 35280, **said})
 
 
 def crc(content):
@@ -52,26 +40,21 @@ def to_bytes(file, format, model=None):
     return stream.getvalue()
 
 
-def fields_of(file):
-    names = ("sample_rate", "num_samples", "model_sample_rate", "codebook_sizes", "model_hash", "gain_db", "quantizer")
-    return {name: getattr(file, name) for name in names}
-
-
 def save(path, file, without=(), **changes):
     """Write the arrays of `file` by numpy's own means, some of them changed or left out."""
-    arrays = {"format_version": 1, **fields_of(file), "codes": file.codes.astype(np.uint16)} | changes
+    arrays = {"format_version": 1, **file.info, "codes": file.codes.astype(np.uint16)} | changes
     np.savez(path, **{name: value for name, value in arrays.items() if name not in without})
     return path
 
 
 def assert_equal(found, file):
     assert np.array_equal(found.codes, file.codes)
-    assert fields_of(found) == fields_of(file)
+    assert found.info == file.info
 
 
 def test_numpy_opens_what_is_written(tmp_path):
     file = golden_file((8, 32, 300))
-    write_npz(file, tmp_path / "x.npz")
+    write_codes(file, tmp_path / "x.npz", "npz")
     with np.load(tmp_path / "x.npz", allow_pickle=False) as opened:
         assert opened["codes"].dtype == np.uint16  # the largest codebook has 300 entries
         assert np.array_equal(opened["codes"], file.codes)
@@ -83,40 +66,26 @@ def test_numpy_opens_what_is_written(tmp_path):
             "codebook_sizes": [8, 32, 300],
             "model_hash": HASH,
         }
-    assert_equal(read_npz(tmp_path / "x.npz"), file)
-
-
-def test_what_numpy_writes_is_read(tmp_path):
-    assert_equal(read_npz(save(tmp_path / "x.npz", golden_file())), golden_file())
-
-
-def test_equal_codes_are_equal_bytes(tmp_path):
-    write_npz(replace(golden_file(), codes=golden_codes().astype(np.int16)), tmp_path / "x.npz")
-    assert (tmp_path / "x.npz").read_bytes() == to_bytes(golden_file(), "npz")
 
 
 @pytest.mark.parametrize(
     ("size", "dtype"),
-    [(2, "uint8"), (256, "uint8"), (257, "uint16"), (65536, "uint16"), (65537, "uint32"), (2**32 + 1, "uint64")],
+    [(256, "uint8"), (257, "uint16"), (65536, "uint16"), (65537, "uint32"), (2**32 + 1, "uint64")],
 )
 def test_codes_take_the_smallest_type(tmp_path, size, dtype):
     assert codes_dtype((2, size)) == dtype
-    file = CodeFile(np.array([[[0, size - 1]]]), 8000, 640, 8000, (size,), HASH)
-    for format in ("npz", "npy"):
-        write_codes(file, tmp_path / f"x.{format}", format)
-        opened = np.load(tmp_path / f"x.{format}", allow_pickle=False)
-        codes = opened["codes"] if format == "npz" else opened
-        assert (codes.dtype, codes.tolist()) == (dtype, file.codes.tolist())
+    write_codes(code_file([[[0, size - 1]]], (size,)), tmp_path / "x.npy", "npy")
+    codes = np.load(tmp_path / "x.npy", allow_pickle=False)
+    assert (codes.dtype, codes.tolist()) == (dtype, [[[0, size - 1]]])
 
 
 def test_length_at_the_models_rate_is_rounded_up():
     # 441 samples at 44.1 kHz are 10 ms, exactly 160 at 16 kHz; a further one begins the 161st.
-    assert [num_model_samples(n, 44100, 16000) for n in (1, 2, 3, 441, 442)] == [1, 1, 2, 160, 161]
-    assert num_model_samples(1, 8000, 16000) == 2
+    lengths = [golden_file(num_samples=n).num_model_samples for n in (1, 2, 3, 441, 442)]
+    assert lengths == [1, 1, 2, 160, 161]
 
 
 def test_bytes_of_a_daec_are_as_described():
-    codes = np.array([[[1, 2, 3, 0]]])
     header = {
         "model": HASH,
         "quantizer": "Ternär",
@@ -132,13 +101,14 @@ def test_bytes_of_a_daec_are_as_described():
     }
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     expected = crc(b"DAEC\x01" + struct.pack("<I", len(text)) + text + bytes([0b00_11_10_01]))
-    assert to_bytes(CodeFile(codes, 8000, 1280, 16000, (4,), HASH, -6.5, "Ternär"), "daec") == expected
+    said = {"sample_rate": 8000, "num_samples": 1280, "gain_db": -6.5, "quantizer": "Ternär"}
+    assert to_bytes(code_file([[[1, 2, 3, 0]]], (4,), **said), "daec") == expected
 
 
 @pytest.mark.parametrize("format", ["npz", "daec"])
 @pytest.mark.parametrize("gain_db", [0.0, -3.25])
 def test_round_trip_of_every_field(tmp_path, format, gain_db):
-    file = replace(golden_file(), gain_db=gain_db, quantizer="ScalarQuantizer")
+    file = golden_file(gain_db=gain_db, quantizer="ScalarQuantizer")
     write_codes(file, tmp_path / "x", format)
     assert_equal(read_codes(tmp_path / "x"), file)
 
@@ -157,42 +127,37 @@ def test_smallest_coding_is_taken(tmp_path):
         (random.integers(0, 64, (1, 1, frames)), 64, model, "packed"),
     ]
     for codes, size, entropy_model, coding in expected:
-        file = CodeFile(codes, 16000, frames * 320, 16000, (size,), HASH)
-        write_daec(file, tmp_path / "x.daec", entropy_model)
+        write_codes(code_file(codes, (size,)), tmp_path / "x.daec", "daec", entropy_model)
         header = read_daec_header(tmp_path / "x.daec")
         coded = entropy_model is not None and coding in ("order0", "context")
         assert (header.coding, header.entropy_model) == (coding, entropy_model.fingerprint if coded else "")
         assert (header.frames, header.codebook_sizes, header.duration_s) == (frames, (size,), frames / 50)
-        assert header.bits_per_frame == file.bits_per_frame
         assert np.array_equal(read_codes(tmp_path / "x.daec", entropy_model).codes, codes)
 
 
 def test_entropy_coded_file_wants_its_model(tmp_path):
     model = EntropyModel.fit([np.zeros((1, 3, 40), int)], GOLDEN_SIZES)
     # Fewer codebooks than the model has: the first two.
-    file = CodeFile(np.zeros((2, 2, 600), int), 8000, 8000, 8000, GOLDEN_SIZES[:2], HASH)
-    write_daec(file, tmp_path / "x.daec", model)
+    file = code_file(np.zeros((2, 2, 600), int), GOLDEN_SIZES[:2])
+    write_codes(file, tmp_path / "x.daec", "daec", model)
     assert read_daec_header(tmp_path / "x.daec").coding in ("order0", "context")
-    assert np.array_equal(read_daec(tmp_path / "x.daec", model).codes, file.codes)
+    assert np.array_equal(read_codes(tmp_path / "x.daec", model).codes, file.codes)
     for other in (None, EntropyModel.fit([golden_codes()], GOLDEN_SIZES)):
         with pytest.raises(DataError, match=rf"x\.daec: needs the entropy model {model.fingerprint}"):
             read_codes(tmp_path / "x.daec", other)
     with pytest.raises(ValueError, match="one of codebooks of 8, 32, 64 entries, got one of 4"):
-        write_daec(golden_file(), tmp_path / "x.daec", EntropyModel.fit([], (4,)))
+        write_codes(golden_file(), tmp_path / "x.daec", "daec", EntropyModel.fit([], (4,)))
 
 
-def test_codebooks_too_large_for_the_entropy_model(tmp_path):
-    file = CodeFile(np.array([[[0, 2**40]]]), 8000, 640, 8000, (2**41,), HASH)
-    write_daec(file, tmp_path / "x.daec", EntropyModel.fit([], (2**41,)))
-    assert np.array_equal(read_codes(tmp_path / "x.daec").codes, file.codes)
-
-
-def test_more_codebooks_than_a_daec_file_has_are_refused(tmp_path):
-    most, more = (CodeFile(np.zeros((1, n, 1), np.uint8), 8000, 1, 8000, (2,) * n, HASH) for n in (1024, 1025))
-    write_daec(most, tmp_path / "x.daec")
-    assert np.array_equal(read_daec(tmp_path / "x.daec").codes, most.codes)
+def test_codebooks_that_a_daec_file_cannot_have_coded_or_at_all(tmp_path):
+    large = code_file([[[0, 2**40]]], (2**41,))  # too large for the entropy model
+    write_codes(large, tmp_path / "x.daec", "daec", EntropyModel.fit([], (2**41,)))
+    assert np.array_equal(read_codes(tmp_path / "x.daec").codes, large.codes)
+    most, more = (code_file(np.zeros((1, n, 1), np.uint8), (2,) * n) for n in (1024, 1025))
+    write_codes(most, tmp_path / "x.daec", "daec")
+    assert np.array_equal(read_codes(tmp_path / "x.daec").codes, most.codes)
     with pytest.raises(DataError, match="at most 1024; write"):
-        write_daec(more, tmp_path / "y.daec")
+        write_codes(more, tmp_path / "y.daec", "daec")
 
 
 @pytest.mark.parametrize(
@@ -201,54 +166,40 @@ def test_more_codebooks_than_a_daec_file_has_are_refused(tmp_path):
         ({"codes": np.full((2, 3, 5), 8)}, "in codebook 0, got values from 8 to 8"),
         ({"codes": np.full((2, 3, 5), -1)}, "got values from -1 to -1"),
         ({"codes": np.zeros((3, 5), int)}, r"of shape \(3, 5\)"),
-        ({"codes": np.zeros((2, 3, 0), int)}, "none of them 0"),
         ({"codes": np.zeros((2, 3, 5))}, "float64"),
         ({"codes": np.zeros((2, 1, 5), int)}, "expected 3 codebooks, got 1"),
         ({"codebook_sizes": (8, 32, 1)}, "codebook_sizes.2"),
-        ({"codebook_sizes": 4}, "codebook_sizes"),
         ({"codebook_sizes": (8.0, 32.0, 64.0)}, "codebook_sizes.0"),
         ({"sample_rate": 99}, "sample_rate"),
-        ({"model_sample_rate": 2**40}, "model_sample_rate"),
-        ({"model_sample_rate": 16000.0}, "model_sample_rate"),
         ({"num_samples": 0}, "num_samples"),
-        ({"num_samples": 2**63}, "num_samples"),
         ({"num_samples": True}, "num_samples"),
         ({"model_hash": HASH[1:]}, "model_hash"),
-        ({"model_hash": 3}, "model_hash"),
         ({"gain_db": 201.0}, "gain_db"),
         ({"gain_db": float("nan")}, "gain_db"),
-        ({"gain_db": "loud"}, "gain_db"),
         ({"quantizer": "x" * 101}, "quantizer"),
         ({"quantizer": "a\nb"}, "printable"),
     ],
 )
 def test_what_no_file_can_say_is_refused(tmp_path, changes, named):
     with pytest.raises(ValueError, match=named) as caught:
-        replace(golden_file(), **changes)
+        CodeFile.of({**vars(golden_file()), **changes})
     assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match=rf"x\.npz: not a valid file of codes: .*{named}"):
-        read_npz(save(tmp_path / "x.npz", golden_file(), **changes))
+        read_codes(save(tmp_path / "x.npz", golden_file(), **changes))
 
 
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"model": "abc"}, "model_hash"),
-        ({"samples": True}, "num_samples"),
-        ({"samples": 2**63}, "num_samples"),
         ({"sample_rate": None}, "sample_rate"),
         ({"frames": 2**50}, "cannot hold"),
         ({"frames": 41}, "payload: expected"),
-        ({"streams": -1}, "streams"),
         ({"streams": ...}, "streams"),
         ({"codebooks": []}, "codebook_sizes"),
         ({"codebooks": [[5, 10**12]]}, "expected at most 1024 of them"),
-        ({"codebooks": [[5, 1000], [6, 25]]}, "expected at most 1024 of them, got 1025"),
         ({"codebooks": [[1, 3]]}, "codebook_sizes"),
-        ({"codebooks": 5}, "expected pairs"),
         ({"coding": "zip"}, "coding"),
         ({"coding": "order0"}, "entropy_model"),
-        ({"entropy_model": "0" * 16}, "entropy_model"),
         ({"payload": 3}, "where its header says 3"),
         ({"more": 1}, "unknown entry 'more'"),
     ],
@@ -268,11 +219,9 @@ def test_header_that_cannot_be_is_refused(tmp_path, change, named):
     ("content", "named"),
     [
         (b"", "not a file of codes"),
-        (b"RIFF", "not a file of codes"),
         (b"DAEC", "cut off"),
         (crc(b"DAEC\x02\0\0\0\0"), "has format version 2, this program reads 1; update"),
         (crc(b"DAEC\x01\xff\xff\xff\xff"), "not JSON"),
-        (crc(b"DAEC\x01\x02\0\0\0[]"), "JSON object"),
         (crc(b"DAEC\x01" + struct.pack("<I", 50000) + b"[" * 50000), "not JSON"),
         (to_bytes(golden_file(), "npz")[:-1], "damaged"),
         (to_bytes(golden_file(), "npy"), "holds bare codes, but neither sample rate nor length"),
@@ -287,8 +236,6 @@ def test_other_content_is_refused(tmp_path, content, named):
 def test_foreign_zips_are_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "zip.npz", "w") as archive:
         archive.writestr("codes.npy", "no array")
-    with (tmp_path / "single.npz").open("wb") as stream:
-        np.save(stream, np.zeros((1, 2, 3)))
     np.savez(tmp_path / "pickle.npz", codes=np.array([{}], dtype=object), allow_pickle=True)
     np.savez(tmp_path / "other.npz", weights=np.zeros(3))
     save(tmp_path / "bare.npz", golden_file(), without=["model_hash"])
@@ -296,7 +243,6 @@ def test_foreign_zips_are_refused(tmp_path):
     save(tmp_path / "odd.npz", golden_file(), format_version=np.array([1]))
     for name, words in (
         ("zip", "damaged, or not"),
-        ("single", "damaged, or not"),
         ("pickle", "damaged, or not"),
         ("other", "codes missing"),
         ("bare", "model_hash"),
@@ -304,7 +250,7 @@ def test_foreign_zips_are_refused(tmp_path):
         ("odd", "has format version"),
     ):
         with pytest.raises(DataError, match=rf"{name}\.npz: .*{words}"):
-            read_npz(tmp_path / f"{name}.npz")
+            read_codes(tmp_path / f"{name}.npz")
 
 
 def test_bare_codes(tmp_path):
@@ -314,11 +260,6 @@ def test_bare_codes(tmp_path):
         np.save(tmp_path / "wrong.npy", wrong)
         with pytest.raises(DataError, match=r"wrong\.npy: .*expected"):
             read_npy(tmp_path / "wrong.npy")
-
-
-def test_format_must_be_known(tmp_path):
-    with pytest.raises(ValueError, match="format: expected one of npz, daec, npy, got 'zip'"):
-        write_codes(golden_file(), tmp_path / "x", "zip")
 
 
 GOLDEN_FILES = {
@@ -343,9 +284,10 @@ def test_golden_files_are_of_every_coding():
     assert found == {"packed", "radix", "order0", "context"}
 
 
-def test_version_1_is_still_written_without_gain(tmp_path):
-    assert to_bytes(golden_file(), "npz") == (GOLDEN / "codes_v1.npz").read_bytes()
+def test_equal_codes_are_the_bytes_of_version_1(tmp_path):
+    other_type = CodeFile.of({**vars(golden_file()), "codes": golden_codes().astype(np.int16)})
+    assert to_bytes(other_type, "npz") == (GOLDEN / "codes_v1.npz").read_bytes()
     assert to_bytes(golden_file(GOLDEN_RADIX_SIZES), "daec") == (GOLDEN / "codes_radix_v1.daec").read_bytes()
-    write_npz(replace(golden_file(), gain_db=2.5), tmp_path / "x.npz")
+    write_codes(golden_file(gain_db=2.5), tmp_path / "x.npz", "npz")
     with np.load(tmp_path / "x.npz", allow_pickle=False) as arrays:
         assert (arrays["format_version"].item(), arrays["gain_db"].item()) == (2, 2.5)

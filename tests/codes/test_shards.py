@@ -9,31 +9,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from discrete_ae.codes.container import CodeFile, read_npz, write_npz
-from discrete_ae.codes.entry import ManifestEntry, describe
-from discrete_ae.codes.manifest import read_manifest, write_manifest
-from discrete_ae.codes.shards import ShardKind, key_of, write_memory_map, write_shards, write_tar_shards
+from discrete_ae.codes.manifest import ManifestEntry, read_manifest
+from discrete_ae.codes.shards import keys_of, write_memory_map, write_tar_shards
 from discrete_ae.errors import DataError
+from tests.codes.made import HASH, code_file, drawn, write_set
 
-HASH = "0123456789abcdef" * 4
 NAMES = ("b/y.v2.npz", "a/x.npz", "a/x%.npz", "a/x.wav.npz", "z ä.npz", "n" * 150 + ".npz")
 
 
+WRITERS = (write_tar_shards, write_memory_map)
+
+
 def replace(entry, **changes):
-    return ManifestEntry.of({**entry.fields(), **changes})
+    return ManifestEntry.of({**vars(entry), **changes})
 
 
 def make_corpus(folder, names=NAMES, sizes=(4, 300)):
     """Code files of one and two streams, and of 5, 6, 7, … frames, with their manifest; the codes by path."""
-    random = np.random.default_rng(0)
-    codes = {}
-    for i, name in enumerate(names):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        codes[name] = random.integers(0, [[[size] for size in sizes]], (1 + i % 2, len(sizes), 5 + i))
-        write_npz(CodeFile(codes[name], 16000, 320 * (5 + i), 16000, sizes, HASH), folder / name)
-    write_manifest(
-        folder, [describe(read_npz(folder / name), folder / name, folder, Path("in") / name) for name in names]
-    )
+    codes = {name: drawn(sizes, 1 + i % 2, 5 + i, seed=i) for i, name in enumerate(names)}
+    write_set(folder, {name: code_file(found, sizes) for name, found in codes.items()})
     return codes
 
 
@@ -43,10 +37,8 @@ def corpus(tmp_path):
 
 
 def test_keys_are_those_that_webdataset_sees():
-    assert key_of("a.b/x.npz") == "a.b/x"
-    assert key_of("a/x.wav.npz") == "a/x%2Ewav"
-    assert key_of("x%2E.daec") == "x%252E"
-    assert key_of("a/.hidden.npz") == "a/%2Ehidden"
+    paths = ("a.b/x.npz", "a/x.wav.npz", "x%2E.daec", "a/.hidden.npz")
+    assert keys_of(Path(), paths) == ["a.b/x", "a/x%2Ewav", "x%252E", "a/%2Ehidden"]
 
 
 # In a process of its own: webdataset leaves files open.
@@ -58,7 +50,7 @@ for sample in webdataset.WebDataset(sys.argv[1:], shardshuffle=False, empty_chec
 
 
 def test_webdataset_reads_the_shards(tmp_path, corpus):
-    write_tar_shards(tmp_path / "codes", tmp_path / "shards", samples_per_shard=4)
+    write_tar_shards(tmp_path / "codes", tmp_path / "shards", max_bytes=22_000)
     shards = sorted((tmp_path / "shards").glob("codes-*.tar"))
     assert [shard.name for shard in shards] == ["codes-000000.tar", "codes-000001.tar"]
     assert json.loads((tmp_path / "shards/index.json").read_text()) == {
@@ -74,10 +66,10 @@ def test_webdataset_reads_the_shards(tmp_path, corpus):
     command = [sys.executable, "-c", READ_WITH_WEBDATASET, *map(str, shards)]
     read = subprocess.run(command, capture_output=True, text=True, check=True)
     found = [json.loads(line) for line in read.stdout.splitlines()]
-    assert [key for key, *_ in found] == sorted(key_of(name) for name in NAMES)
+    assert [key for key, *_ in found] == sorted(keys_of(Path(), NAMES))
     entries = {entry.path: entry for entry in read_manifest(tmp_path / "codes")}
     for key, row, codes, dtype in found:
-        assert key_of(row["path"]) == key
+        assert keys_of(Path(), [row["path"]]) == [key]
         assert row["sha256"] == entries[row["path"]].sha256
         assert codes == corpus[row["path"]].tolist()
         assert dtype == "uint16"  # the smallest for 300 entries
@@ -115,7 +107,7 @@ def test_the_array_opens_with_numpy_alone(tmp_path, corpus):
     array = np.load(tmp_path / "shards/codes.mmap", mmap_mode="r")
     assert (array.dtype, array.flags.f_contiguous) == (np.uint16, True)
     rows = [json.loads(line) for line in (tmp_path / "shards/recordings.jsonl").read_text().splitlines()]
-    assert [row["key"] for row in rows] == sorted(key_of(name) for name in NAMES)
+    assert [row["key"] for row in rows] == sorted(keys_of(Path(), NAMES))
     end = 0
     for row in rows:
         assert row["offset"] == end
@@ -130,38 +122,26 @@ def test_the_array_opens_with_numpy_alone(tmp_path, corpus):
     assert (index["model_hash"], index["codebook_sizes"]) == (HASH, [4, 300])
 
 
-@pytest.mark.parametrize("kind", ShardKind)
-def test_codes_that_do_not_belong_together_are_refused_before_any_work(tmp_path, corpus, kind):
+@pytest.mark.parametrize("write", WRITERS)
+def test_codes_that_do_not_belong_together_are_refused_before_any_work(tmp_path, corpus, write):
     entries = read_manifest(tmp_path / "codes")
     for other in (replace(entries[1], model_hash="f" * 64), replace(entries[1], codebook_sizes=(4, 4))):
         with pytest.raises(DataError, match="encode all recordings with"):
-            write_shards(kind, tmp_path / "codes", tmp_path / "shards", [entries[0], other])
+            write(tmp_path / "codes", tmp_path / "shards", [entries[0], other])
     twin = replace(entries[0], path=entries[0].path.replace(".npz", ".daec"))
     message = r"a/x%.npz and a/x%.daec have the same name but for the suffix, a/x%25; remove one of them"
     with pytest.raises(DataError, match=message):
-        write_shards(kind, tmp_path / "codes", tmp_path / "shards", [*entries, twin])
+        write(tmp_path / "codes", tmp_path / "shards", [*entries, twin])
     assert not (tmp_path / "shards").exists()
 
 
-@pytest.mark.parametrize("kind", ShardKind)
-def test_a_file_that_is_not_the_one_of_the_manifest_leaves_nothing(tmp_path, corpus, kind):
+@pytest.mark.parametrize("write", WRITERS)
+def test_a_file_that_is_not_the_one_of_the_manifest_leaves_nothing(tmp_path, corpus, write):
     (tmp_path / "codes/a/x.npz").write_bytes((tmp_path / "codes/z ä.npz").read_bytes())
     with pytest.raises(DataError, match=r"a/x\.npz: not the file of the manifest"):
-        write_shards(kind, tmp_path / "codes", tmp_path / "shards")
+        write(tmp_path / "codes", tmp_path / "shards")
     assert not (tmp_path / "shards").exists()
     # A manifest that contradicts the file, though the file is the right one.
     entries = [replace(entry, frames=99) for entry in read_manifest(tmp_path / "codes")]
     with pytest.raises(DataError, match="does not hold what the manifest says"):
-        write_shards(kind, tmp_path / "codes", tmp_path / "shards", entries[-1:])
-
-
-def test_a_set_is_replaced_whole_and_only_when_asked(tmp_path, corpus):
-    write_tar_shards(tmp_path / "codes", tmp_path / "shards", samples_per_shard=1)
-    (tmp_path / "shards/notes.txt").write_text("mine")
-    for overwrite, words in ((False, "exists already; use --force"), (True, "holds notes.txt")):
-        with pytest.raises(DataError, match=words):
-            write_memory_map(tmp_path / "codes", tmp_path / "shards", overwrite=overwrite)
-    (tmp_path / "shards/notes.txt").unlink()
-    write_memory_map(tmp_path / "codes", tmp_path / "shards", overwrite=True)
-    found = sorted(path.name for path in (tmp_path / "shards").iterdir())
-    assert found == ["codes.mmap", "index.json", "recordings.jsonl"]
+        write(tmp_path / "codes", tmp_path / "shards", entries[-1:])

@@ -10,7 +10,7 @@ import torch
 
 import discrete_ae
 from discrete_ae.codec import Codec
-from discrete_ae.codes import read_daec_header, write_daec
+from discrete_ae.codes import read_daec_header, write_codes
 from discrete_ae.data.reading import read_audio
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.coded import passed_through
@@ -75,7 +75,8 @@ def test_channels_are_coded_alone_and_compared_at_the_rate_of_the_model(model, c
 def test_bits_are_those_of_the_payload(model, corpus, evaluation, tmp_path):
     total = 0
     for file in evaluation.files:
-        write_daec(Codec(model).encode_file(corpus / file.path), tmp_path / "x.daec", model.entropy_model)
+        code_file = Codec(model).encode_file(corpus / file.path)
+        write_codes(code_file, tmp_path / "x.daec", "daec", model.entropy_model)
         bits = 8 * read_daec_header(tmp_path / "x.daec").payload_bytes
         assert file.scores["bitrate_bps"] == pytest.approx(bits / file.duration_s)
         total += bits

@@ -7,7 +7,6 @@ runs it briefly.
 """
 
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
@@ -18,12 +17,12 @@ with atheris.instrument_imports(include=["discrete_ae", "json"]):
     from discrete_ae.errors import DataError
     from discrete_ae.saving.bundle import CONFIG, ENTROPY, TENSORS
 
+from tests.fuzzing import check_line, fuzz
+
 VALID = Path(__file__).parents[1] / "golden" / "bundle_v1"
 FILES = (CONFIG, TENSORS, ENTROPY)
 FOLDER = Path(tempfile.mkdtemp(prefix="fuzz_bundle_"))
 BUNDLE = FOLDER / "bundle"
-
-
 HASH = load(VALID).model_hash
 
 
@@ -38,24 +37,11 @@ def one_input(data: bytes) -> None:
         # What no part of the model depends on, such as the licence, may differ.
         assert found.model_hash == HASH
     except DataError as error:
-        message = str(error)
-        assert message.startswith(f"{BUNDLE}"), message
-        assert "\n" not in message, message
-        assert len(message) < 2000, message
+        check_line(error, BUNDLE)
     finally:
         shutil.copyfile(VALID / name, BUNDLE / name)
 
 
-def main() -> None:
-    """Fuzz, from the valid files on."""
-    shutil.copytree(VALID, BUNDLE)
-    corpus = FOLDER / "corpus"
-    corpus.mkdir()
-    for i, name in enumerate(FILES):
-        (corpus / name).write_bytes(bytes([i]) + (VALID / name).read_bytes())
-    atheris.Setup([*sys.argv, str(corpus), "-max_len=16384", "-len_control=0"], one_input)
-    atheris.Fuzz()
-
-
 if __name__ == "__main__":
-    main()
+    shutil.copytree(VALID, BUNDLE)
+    fuzz(one_input, (bytes([i]) + (VALID / name).read_bytes() for i, name in enumerate(FILES)), 16384)

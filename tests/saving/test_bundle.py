@@ -1,7 +1,6 @@
 """Model to bundle and back: the same model comes back, and nothing that is not one is executed or believed."""
 
 import json
-import os
 import shutil
 import struct
 import tracemalloc
@@ -113,18 +112,13 @@ def test_config_says_what_other_readers_want(whole: Path) -> None:
 def test_model_card_states_facts(checkpoint: Path, whole: Path, tmp_path: Path) -> None:
     card = (whole / "README.md").read_text()
     front = card.split("---\n")[1].splitlines()
-    assert front == [
-        'license: "mit"',
-        'library_name: "discrete-ae"',
-        'tags: ["audio", "neural-codec", "discrete-ae"]',
-    ]
+    assert front == ['license: "mit"', 'library_name: "discrete-ae"', 'tags: ["audio", "neural-codec", "discrete-ae"]']
     for words in ("| 16000 Hz |", "3.2 kbps", "SpectralEncoder", str(discrete_ae.load(whole).model_hash)):
         assert words in card
-    unsaid = export(checkpoint, tmp_path / "unsaid")
-    assert "| licence | not stated |" in (unsaid / "README.md").read_text()
     # A licence is a text, whatever is in it.
-    odd = export(checkpoint, tmp_path / "odd", licence='x: "y"\ntags: [z] | q')
-    assert 'license: "x: \\"y\\"\\ntags: [z] | q"' in (odd / "README.md").read_text()
+    odd = (export(checkpoint, tmp_path / "odd", licence='x: "y"\ntags: [z] | q') / "README.md").read_text()
+    assert 'license: "x: \\"y\\"\\ntags: [z] | q"' in odd
+    assert "| training data | not stated |" in odd
 
 
 def test_an_existing_folder_is_replaced_only_where_that_loses_nothing(checkpoint: Path, bundle: Path) -> None:
@@ -134,40 +128,8 @@ def test_an_existing_folder_is_replaced_only_where_that_loses_nothing(checkpoint
     assert json.loads((bundle / "config.json").read_text())["licence"] == "new"
     (bundle / "thesis.txt").write_text("mine")
     with pytest.raises(DataError, match=r"holds thesis\.txt"):
-        export(checkpoint, bundle, licence="newer", overwrite=True)
-    assert (bundle / "thesis.txt").read_text() == "mine"
-    assert json.loads((bundle / "config.json").read_text())["licence"] == "new"
-    (bundle / "thesis.txt").unlink()
-    (bundle / "README.md").unlink()
-    (bundle / "README.md").mkdir()
-    with pytest.raises(DataError, match=r"holds README\.md"):
         export(checkpoint, bundle, overwrite=True)
-    file = bundle.with_name("file")
-    file.write_text("mine")
-    with pytest.raises(DataError, match="is a file"):
-        export(checkpoint, file, overwrite=True)
-    assert file.read_text() == "mine"
-    assert sorted(path.name for path in bundle.parent.iterdir()) == ["file", "model"]
-
-
-def test_nothing_is_left_of_a_bundle_that_fails(checkpoint: Path, bundle: Path) -> None:
-    def failing(folder: Path) -> str:
-        (folder / "encoder.onnx").write_bytes(b"half")
-        raise DataError("as the test wants it")
-
-    before = {path.name: path.read_bytes() for path in bundle.iterdir()}
-    for target, overwrite in ((bundle, True), (bundle.with_name("new"), False)):
-        with pytest.raises(DataError, match="as the test wants it"):
-            export(checkpoint, target, extras=[failing], overwrite=overwrite)
-    assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
-    assert [path.name for path in bundle.parent.iterdir()] == ["model"]
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_where_nothing_can_be_written_is_said(checkpoint: Path, tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(DataError, match="cannot be written"):
-        export(checkpoint, tmp_path / "model")
+    assert (bundle / "thesis.txt").read_text() == "mine"
 
 
 def alter(name: str, value: Any) -> Callable[[Path], None]:
@@ -214,29 +176,13 @@ def sparse(bundle: Path) -> None:
 
 ALTERED: dict[str, tuple[Callable[[Path], object], str]] = {
     "no config": (lambda bundle: (bundle / "config.json").unlink(), "is a folder without config.json"),
-    "no tensors": (lambda bundle: (bundle / "model.safetensors").unlink(), "is a folder without model.safetensors"),
     "no entropy model": (lambda bundle: (bundle / "entropy.safetensors").unlink(), "entropy.safetensors is missing"),
-    "entropy model is a folder": (
-        lambda bundle: ((bundle / "entropy.safetensors").unlink(), (bundle / "entropy.safetensors").mkdir()),
-        "entropy.safetensors: not a file",
-    ),
     "another entropy model": (alter("entropy_model", "0" * 16), "damaged or of another model"),
     "empty": (text(""), "config.json: Invalid JSON"),
-    "list": (text("[]"), "should be an object"),
-    "nested": (text('{"model":' * 20_000 + "1" + "}" * 20_000), "config.json: Invalid JSON"),
     "gigabytes": (sparse, "has more than 262144 bytes"),
-    "long number": (text('{"schema_version": 1' + "0" * 10_000 + "}"), "config.json: Invalid JSON"),
-    "latin-1": (lambda bundle: (bundle / "config.json").write_bytes(b'{"a": "\xe9"}'), "config.json: Invalid JSON"),
     "version": (alter("schema_version", 2), "schema_version"),
-    "version of another kind": (alter("schema_version", ["x" * 10_000]), "schema_version"),
-    "no model": (alter("model", None), "model: "),
-    "hash of another kind": (alter("model_hash", 3), "model_hash: "),
     "another hash": (alter("model_hash", "0" * 64), "do not match its model hash"),
-    "scheduled of another kind": (alter("scheduled", []), "scheduled: "),
-    "another rate": (alter_model("sample_rate", 8000), "do not match its model hash"),
-    "wide": (alter_model("encoder.dim", 10**9), "cannot be loaded"),
     "deep": (alter_model("encoder.depth", 10**6), "parts, far more than its tensors fill"),
-    "codebooks": (alter_model("quantizer.num_codebooks", 10**9), "num_codebooks: expected at most"),
     "levels": (alter_model("quantizer.levels", [2] * 50_000), "cannot be loaded"),
     "stages": (
         alter_model(
@@ -253,29 +199,16 @@ ALTERED: dict[str, tuple[Callable[[Path], object], str]] = {
         alter_model("quantizer.rounding", {"_target_": "discrete_ae.rounding.Fourier", "terms": 10**9}),
         "terms: expected at most",
     ),
-    "not finite": (alter_model("encoder.depth", float("inf")), "cannot be loaded"),
-    "missing tensor": (
-        alter_tensors(lambda tensors: tensors.pop("to_latents.bias")),
-        "to_latents.bias: expected shape (32,), got none",
-    ),
-    "extra tensor": (alter_tensors(lambda tensors: tensors.update(x=torch.ones(1))), "tensor x: expected shape none"),
     "reshaped tensor": (
         alter_tensors(lambda tensors: tensors.update({"to_latents.bias": torch.ones(5)})),
         "tensor to_latents.bias: expected shape (32,), got (5,)",
-    ),
-    "complex tensor": (
-        alter_tensors(lambda tensors: tensors.update({"to_latents.bias": torch.ones(32, dtype=torch.complex64)})),
-        "",
     ),
     "changed tensor": (
         alter_tensors(lambda tensors: tensors["to_latents.bias"].add_(1e-3)),
         "do not match its model hash",
     ),
-    "header longer than the file": (header(b"{}", 2**63), "not a file of tensors"),
     "header longer than memory": (header(b"{}", 99_999_999), "not a file of tensors"),
     "tensor of terabytes": (huge_tensor([2**40], 2**42), "not a file of tensors"),
-    "empty tensor of many": (huge_tensor([0, 2**62], 0), ""),
-    "deep header": (header(b'{"x":' * 100_000), "not a file of tensors"),
 }
 
 
@@ -330,18 +263,13 @@ def test_tables_far_larger_than_the_tensors_are_refused(bundle: Path) -> None:
 def test_any_value_anywhere_in_the_configuration_gives_one_line(
     value: object, where: int, whole: Path, tmp_path: Path
 ) -> None:
-    bundle = tmp_path / "model"
-    shutil.copytree(whole, bundle, dirs_exist_ok=True)
+    bundle = Path(shutil.copytree(whole, tmp_path / "model", dirs_exist_ok=True))
     content = json.loads((bundle / "config.json").read_text())
-    places: list[tuple[Any, Any]] = []
-
-    def collect(node: Any) -> None:
-        for key, inner in node.items() if isinstance(node, dict) else enumerate(node):
-            places.append((node, key))
-            if isinstance(inner, dict | list):
-                collect(inner)
-
-    collect(content)
+    nodes, places = [content], []
+    for node in nodes:
+        keys = list(node) if isinstance(node, dict) else range(len(node))
+        places += [(node, key) for key in keys]
+        nodes += [node[key] for key in keys if isinstance(node[key], dict | list)]
     node, key = places[where % len(places)]
     node[key] = value
     (bundle / "config.json").write_text(json.dumps(content))
@@ -350,4 +278,4 @@ def test_any_value_anywhere_in_the_configuration_gives_one_line(
         discrete_ae.load(bundle)
     except DataError as error:
         message = str(error)
-    assert len(message.splitlines()) <= 1
+    assert "\n" not in message

@@ -7,13 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from discrete_ae.codes.entropy import BITS, RADIX
+from discrete_ae.codes.packing import BITS, RADIX
+from tests.codes.made import drawn
 
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 300), st.lists(st.integers(2, 70000), min_size=1, max_size=4))
-
-
-def draw(streams, frames, sizes, seed=0):
-    return np.random.default_rng(seed).integers(0, np.array(sizes)[None, :, None], (streams, len(sizes), frames))
 
 
 def number(symbols, bits):
@@ -22,16 +19,16 @@ def number(symbols, bits):
     return value.to_bytes(-(-len(symbols) * bits // 8), "little")
 
 
-@pytest.mark.parametrize("size", [2, 3, 8, 125, 256, 257, 1000, 65536, 2**32 + 1, 2**63 - 1])
+@pytest.mark.parametrize("size", [2, 3, 256, 257, 65536, 2**32 + 1, 2**63 - 1])
 def test_bits_are_one_long_number(size):
-    codes = draw(2, 13, (size,))
+    codes = drawn((size,), 2, 13)
     codes[0, 0, 0], codes[1, 0, -1] = size - 1, size - 1
     assert BITS.pack(codes, (size,)) == number(codes[:, 0].ravel(), math.ceil(math.log2(size)))
 
 
 def test_radix_is_one_long_number_of_digits():
     # 5^3 is just below 2^7: three digits a word. The last of 25 symbols is left over, in 3 bits.
-    codes = draw(1, 25, (5,))
+    codes = drawn((5,), 1, 25)
     digits = codes[0, 0].tolist()
     words = [sum(d * 5**i for i, d in enumerate(digits[start : start + 3])) for start in range(0, 24, 3)]
     assert RADIX.pack(codes, (5,)) == number(words, 7) + number(digits[24:], 3)
@@ -41,17 +38,11 @@ def test_radix_is_one_long_number_of_digits():
 @given(SHAPES, st.integers(0, 2**32))
 def test_round_trip(shape, seed):
     streams, frames, sizes = shape
-    codes = draw(streams, frames, sizes, seed)
+    codes = drawn(sizes, streams, frames, seed)
     for packing in (BITS, RADIX):
         packed = packing.pack(codes, sizes)
         assert len(packed) == packing.num_bytes(streams, frames, sizes)
         assert np.array_equal(packing.unpack(packed, streams, frames, sizes), codes)
-
-
-def test_round_trip_over_several_chunks():
-    codes = draw(1, 200_003, (3, 300))
-    for packing in (BITS, RADIX):
-        assert np.array_equal(packing.unpack(packing.pack(codes, (3, 300)), 1, 200_003, (3, 300)), codes)
 
 
 def test_radix_comes_close_to_the_logarithm():

@@ -1,0 +1,352 @@
+"""A static integer model of codes, kept with the checkpoint that makes them, by which they are range-coded.
+
+Two predictors: "order0" knows how often each entry of a codebook occurs; "context" also which entry the codebook had in
+the frame before, and the codebook before it in the same frame. The frequency of entry c is `base[c] + frame_weight *
+n(previous frame's entry, c) + book_weight * n(entry of the codebook before, c)`: counts of pairs, smoothed towards the
+frequencies without context, as by a Dirichlet prior whose strength, sum(base) / weight pseudo-counts, is the weight to
+choose. All are integers, so that a file is decoded to the same codes on every machine (range_coder.py).
+
+A checkpoint holds the model as arrays, all of one dimension and of type int32 or int64, those of all codebooks one
+after the other:
+
+- `codebook_sizes` (K,); without the others where the codes cannot be modelled
+- `base` (sum of sizes,)
+- `weights` (2 * K,): of the frame before and of the codebook before
+- `frame_cells`, `frame_counts`, `frame_lengths` (K,): the pairs that were seen, as context * size + entry, ascending;
+  how often; and how many there are in each codebook
+- `book_cells`, `book_counts`, `book_lengths`
+
+Axes: S streams, K codebooks, T frames.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from discrete_ae.codes.code_file import SYMBOLS_PER_BYTE, Codes, check_codes, checked_shape, codes_dtype
+from discrete_ae.codes.range_coder import (
+    ContextTable,
+    Integers,
+    Reader,
+    StaticTable,
+    Writer,
+    code_in_context,
+    code_one_by_one,
+)
+
+PREDICTORS = ("order0", "context")
+MAX_CODEBOOKS = 1 << 10
+MAX_SIZE = 1 << 16
+"""Entries of the largest codebook that is modelled at all."""
+MAX_CONTEXT_SIZE = 1 << 10
+"""Entries of the largest codebook with contexts; above it, a fit sees too few of the pairs."""
+MAX_CELLS = 1 << 25
+"""Pairs that can be told apart in all tables of a model; the later codebooks do without contexts."""
+MAX_ROW_TOTAL = 1 << 22
+"""Sum of the counts of one context. With the limits of the weights and of the base, no frequency table's total reaches
+2^38, so that its product with 2^24 is an exact int64."""
+MAX_BASE = 1 << 22
+WEIGHTS = (0, *(1 << shift for shift in range(15)))
+
+_KINDS = ("frame", "book")
+# Of each array its type, and the least and the largest that it can hold.
+_PAIRS = {"cells": (np.int32, 0, 1 << 20), "counts": (np.int32, 1, MAX_ROW_TOTAL), "lengths": (np.int64, 0, 1 << 20)}
+_ARRAYS = {
+    "codebook_sizes": (np.int64, 2, (1 << 63) - 1),
+    "base": (np.int32, 1, MAX_BASE),
+    "weights": (np.int32, 0, max(WEIGHTS)),
+    **{f"{kind}_{part}": said for kind in _KINDS for part, said in _PAIRS.items()},
+}
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+class EntropyModel:
+    """Made by `fit` or `from_arrays`; never altered afterwards.
+
+    Codes of fewer codebooks than the model's, the first n, as a residual quantizer gives them, are coded as well.
+    """
+
+    codebook_sizes: tuple[int, ...]
+    """Entries of each of the K codebooks."""
+
+    def __init__(self, arrays: Arrays) -> None:
+        self._arrays = {name: array.astype(_ARRAYS[name][0]) for name, array in arrays.items()}
+        self.codebook_sizes = tuple(self._arrays["codebook_sizes"].tolist())
+
+    @classmethod
+    def fit(cls, codes: Sequence[Codes], codebook_sizes: Sequence[int]) -> "EntropyModel":
+        """Count in the codes of recordings, each (S, K, T); without any, all entries are equally frequent.
+
+        Raises:
+            ValueError: codes of another shape, or outside of their codebooks.
+        """
+        sizes = tuple(int(size) for size in codebook_sizes)
+        if not sizes or min(sizes) < 2:
+            raise ValueError(f"codebook_sizes: expected at least one codebook of at least 2 entries, got {sizes}")
+        for recording in codes:
+            check_codes(recording, sizes)
+        if max(sizes) > MAX_SIZE:
+            return cls({"codebook_sizes": np.array(sizes)})
+        found: dict[str, list[Integers]] = {name: [] for name in _ARRAYS}
+        none = np.zeros(0, np.int64)
+        before = np.full(sum(recording[:, 0].size for recording in codes), -1)
+        for k, contexts in enumerate(context_sizes(sizes)):
+            books = [recording[:, k].astype(np.int64) for recording in codes]
+            # Along each stream, with -1 in front of its first frame.
+            frames = [np.pad(book[:, :-1], ((0, 0), (1, 0)), constant_values=-1) for book in books]
+            own, frame = (np.concatenate([none, *(a.ravel() for a in part)]) for part in (books, frames))
+            base, weights, counted = _fitted(sizes[k], contexts, own, [frame, before])
+            found["base"].append(base)
+            for kind, weight, pairs in zip(_KINDS, weights, counted, strict=True):
+                cells = np.flatnonzero(pairs)
+                found["weights"].append(np.array([weight if len(cells) else 0]))
+                found[f"{kind}_cells"].append(cells)
+                found[f"{kind}_counts"].append(pairs.ravel()[cells])
+                found[f"{kind}_lengths"].append(np.array([len(cells)]))
+            before = own
+        found["codebook_sizes"] = [np.array(sizes)]
+        return cls({name: np.concatenate(parts) for name, parts in found.items()})
+
+    @property
+    def available(self) -> bool:
+        """Whether it can code: not where a codebook has more than 65536 entries."""
+        return max(self.codebook_sizes) <= MAX_SIZE
+
+    def check_codebooks(self, codebook_sizes: Sequence[int]) -> None:
+        """Check that it is a model of codes of these codebooks.
+
+        Raises:
+            ValueError: it is not.
+        """
+        if tuple(codebook_sizes) != self.codebook_sizes[: len(codebook_sizes)]:
+            raise ValueError(
+                f"entropy model: expected one of codebooks of {_shown(codebook_sizes)} entries, "
+                f"got one of {_shown(self.codebook_sizes)}"
+            )
+
+    def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return its integers by name, for a checkpoint; see the module."""
+        return {name: array.copy() for name, array in self._arrays.items()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> "EntropyModel":
+        """Return the model of what `to_arrays` gave, from a source that need not be trusted.
+
+        Raises:
+            ValueError: an array is missing or superfluous, or holds what `to_arrays` cannot have given.
+        """
+        if unknown := set(arrays) - set(_ARRAYS):
+            raise ValueError(f"entropy model: it cannot have the array {min(unknown)[:80]}")
+        found = {name: _integers(name, np.asarray(array)) for name, array in arrays.items()}
+        sizes = tuple(found.get("codebook_sizes", np.zeros(0, int)).tolist())
+        if not 1 <= len(sizes) <= MAX_CODEBOOKS:
+            raise ValueError(f"codebook_sizes: expected 1 to {MAX_CODEBOOKS} codebooks, got {len(sizes)}")
+        expected = set(_ARRAYS) if max(sizes) <= MAX_SIZE else {"codebook_sizes"}
+        if set(found) != expected:
+            raise ValueError(f"entropy model: expected the arrays {', '.join(sorted(expected))}")
+        if len(expected) > 1:
+            _split(found, "base", sizes)
+            weights = found["weights"]
+            if len(weights) != 2 * len(sizes) or not np.isin(weights, WEIGHTS).all():
+                raise ValueError(
+                    f"weights: expected {2 * len(sizes)} powers of two or zeros, got {len(weights)} numbers"
+                )
+            for i, kind in enumerate(_KINDS):
+                _check_pairs(found, kind, sizes, [contexts[i] for contexts in context_sizes(sizes)], weights[i::2])
+        return cls(found)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The first 16 hexadecimal digits of the SHA-256 of its names and integers, whatever their types."""
+        digest = hashlib.sha256()
+        for name, array in sorted(self._arrays.items()):
+            digest.update(f"{name} {len(array)}\n".encode())
+            digest.update(array.astype("<i8").tobytes())
+        return digest.hexdigest()[:16]
+
+    def encode(self, codes: Codes, predictor: str) -> bytes:
+        """Return (S, K, T) codes as bytes; of fewer codebooks than the model's, the first ones.
+
+        Raises:
+            ValueError: codes of another shape or outside of their codebooks, or the model is not `available`.
+        """
+        _, codebooks, _ = checked_shape(codes)
+        check_codes(codes, self.codebook_sizes[:codebooks])
+        writer = Writer()
+        self._code(codes.copy(), predictor, writer)
+        return writer.payload()
+
+    def decode(
+        self, payload: bytes, num_streams: int, num_frames: int, predictor: str, num_codebooks: int | None = None
+    ) -> Codes:
+        """Return bytes of `encode` as codes (S, K, T) in the smallest unsigned type, by default of all codebooks.
+
+        Raises:
+            ValueError: the payload cannot hold so many codes, or does not hold codes of this model, or the model is not
+                `available`.
+        """
+        num_codebooks = len(self.codebook_sizes) if num_codebooks is None else num_codebooks
+        # The coder holds back up to 8 bytes. Before anything is allocated.
+        most = SYMBOLS_PER_BYTE * (len(payload) + 8)
+        if num_streams * num_codebooks * num_frames > most:
+            raise ValueError(
+                f"payload: {len(payload)} bytes hold at most {most} codes, "
+                f"not {num_streams} x {num_codebooks} x {num_frames}"
+            )
+        codes = np.zeros((num_streams, num_codebooks, num_frames), codes_dtype(self.codebook_sizes[:num_codebooks]))
+        reader = Reader(payload)
+        self._code(codes, predictor, reader)
+        reader.check_end()
+        return codes
+
+    def _code(self, codes: Codes, predictor: str, coder: Reader | Writer) -> None:
+        if not self.available:
+            raise ValueError(f"expected codebooks of at most {MAX_SIZE} entries, got {self.codebook_sizes}")
+        if predictor == "order0":
+            code_one_by_one(self._order0, codes, coder)
+        elif predictor == "context":
+            code_in_context(self._context, codes, coder)
+        else:
+            raise ValueError(f"predictor: expected one of {', '.join(PREDICTORS)}, got {predictor!r}")
+
+    @cached_property
+    def _order0(self) -> list[StaticTable]:
+        ends = np.cumsum(self.codebook_sizes)[:-1]
+        return [StaticTable(base) for base in np.split(self._arrays["base"].astype(np.int64), ends)]
+
+    @cached_property
+    def _context(self) -> list[ContextTable | StaticTable]:
+        def added(kind: str, k: int, weight: int) -> tuple[Integers, Integers]:
+            """The contexts that were seen, and the frequencies that each adds."""
+            size, end = self.codebook_sizes[k], np.cumsum(self._arrays[f"{kind}_lengths"])[k]
+            part = slice(end - self._arrays[f"{kind}_lengths"][k], end)
+            context, entry = np.divmod(self._arrays[f"{kind}_cells"][part].astype(np.int64), size)
+            seen, row = np.unique(context, return_inverse=True)
+            rows = np.zeros((len(seen), size), np.int64)
+            rows[row, entry] = self._arrays[f"{kind}_counts"][part].astype(np.int64) * weight
+            return seen, rows
+
+        weights = self._arrays["weights"].reshape(-1, 2).tolist()
+        return [
+            ContextTable(static.base, [added(kind, k, weight) for kind, weight in zip(_KINDS, weights[k], strict=True)])
+            if any(weights[k])
+            else static
+            for k, static in enumerate(self._order0)
+        ]
+
+
+def context_sizes(codebook_sizes: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Return for each codebook the entries of its contexts, the frame before and the codebook before; 0 for none."""
+    found, cells = [], 0
+    for k, size in enumerate(codebook_sizes):
+        before = codebook_sizes[k - 1] if k > 0 else 0
+        cells += size * (size + before)
+        small = size <= MAX_CONTEXT_SIZE and cells <= MAX_CELLS
+        found.append((size, before if before <= MAX_CONTEXT_SIZE else 0) if small else (0, 0))
+    return found
+
+
+def _fitted(
+    size: int, contexts: tuple[int, int], codes: Integers, given: Sequence[Integers]
+) -> tuple[Integers, Sequence[int], Sequence[Integers]]:
+    """Count, and choose the smoothing and the weights that code a held-out quarter in the fewest bits.
+
+    Args:
+        size: entries of the codebook.
+        contexts: as `context_sizes` gives them.
+        codes: (N,) entries, in any order that keeps neighbours together.
+        given: of each kind of context, (N,) the entry, -1 where there is none.
+
+    Returns:
+        The frequencies without context (size,), the weights, and the counts of pairs (contexts, size).
+    """
+    # Whole stretches are held out: single frames would resemble their neighbours in the counts too much.
+    stretch = max(1, min(64, len(codes) // 8))
+    held_out = np.arange(len(codes)) // stretch % 4 == 3
+    seen, tested = ~held_out, np.flatnonzero(held_out)[: 1 << 14]
+
+    counts = np.bincount(codes[seen], minlength=size)
+    smoothed = [(counts << shift) + 1 for shift in range(9)]
+    smoothing = int(np.argmin([-np.log2(each[codes[tested]] / each.sum()).sum() for each in smoothed]))
+    weights: Sequence[int] = (0, 0)
+    if any(contexts) and len(tested):
+        trial = _base(size, codes[seen], smoothing)
+        evidence = []
+        for n, entries in zip(contexts, given, strict=True):
+            pairs, own = _pairs(size, n, entries[seen], codes[seen]), np.minimum(entries[tested], max(n, 1) - 1)
+            evidence.append(np.stack([pairs[own, codes[tested]], pairs.sum(1)[own]]) * (entries[tested] >= 0))
+        weights = _weights(np.stack([trial[codes[tested]], np.full(len(tested), trial.sum())]), *evidence)
+    counted = [_pairs(size, n if w else 0, own, codes) for n, own, w in zip(contexts, given, weights, strict=True)]
+    return _base(size, codes, smoothing), weights, counted
+
+
+def _base(size: int, codes: Integers, smoothing: int) -> Integers:
+    """(size,) frequencies of at least 1: a count weighs 2^smoothing times an entry that was never seen."""
+    counted = (np.bincount(codes, minlength=size).astype(np.int64) << smoothing) + 1
+    # Enough resolution for rare entries, and small beside the weight of a count where contexts are to matter.
+    total = 1 << 16 if size <= MAX_CONTEXT_SIZE else MAX_BASE
+    return counted * (total - size) // counted.sum() + 1
+
+
+def _pairs(size: int, contexts: int, given: Integers, codes: Integers) -> Integers:
+    """(contexts, size) how often each entry came in each context; a row of zeros where there is no context."""
+    known = given >= 0 if contexts else np.zeros(len(given), bool)
+    rows = max(contexts, 1)
+    counted = np.bincount(given[known] * size + codes[known], minlength=rows * size).reshape(rows, size)
+    return counted >> max(0, (int(counted.sum(1).max()) // MAX_ROW_TOTAL).bit_length())
+
+
+def _weights(base: Integers, frame: Integers, book: Integers) -> list[int]:
+    """The weights that take the fewest bits, by (2, N) frequencies of the entries that came, and of all entries."""
+    best, chosen = np.inf, [0, 0]
+    for by_frame in WEIGHTS if frame.any() else (0,):
+        for by_book in WEIGHTS if book.any() else (0,):
+            own, total = base + by_frame * frame + by_book * book
+            bits = -np.log2(own / total).sum()
+            if bits < best:
+                best, chosen = bits, [by_frame, by_book]
+    return chosen
+
+
+def _shown(sizes: Sequence[int]) -> str:
+    return ", ".join(map(str, sizes[:16])) + (", …" if len(sizes) > 16 else "")
+
+
+def _integers(name: str, array: npt.NDArray[Any]) -> Integers:
+    _, low, high = _ARRAYS[name]
+    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(f"{name}: expected a row of integers, got {array.dtype} of shape {array.shape}")
+    if len(array) and not (low <= int(array.min()) and int(array.max()) <= high):
+        raise ValueError(f"{name}: expected {low} to {high}, got values from {array.min()} to {array.max()}")
+    return array.astype(np.int64)
+
+
+def _split(arrays: Arrays, name: str, lengths: Sequence[int]) -> list[Integers]:
+    """The numbers of each codebook."""
+    if sum(lengths) != len(arrays[name]):
+        raise ValueError(f"{name}: expected {sum(lengths)} numbers, got {len(arrays[name])}")
+    return np.split(arrays[name], np.cumsum(lengths)[:-1])
+
+
+def _check_pairs(arrays: Arrays, kind: str, sizes: Sequence[int], contexts: Sequence[int], weights: Integers) -> None:
+    lengths = arrays[f"{kind}_lengths"].tolist()
+    if len(lengths) != len(sizes):
+        raise ValueError(f"{kind}_lengths: expected {len(sizes)} numbers, got {len(lengths)}")
+    parts = (_split(arrays, f"{kind}_{part}", lengths) for part in ("cells", "counts"))
+    for k, (cells, counts) in enumerate(zip(*parts, strict=True)):
+        if bool(weights[k]) != bool(len(cells)):
+            raise ValueError(
+                f"{kind}_counts: expected pairs only where the weight is not 0, and there, in codebook {k}"
+            )
+        if not len(cells):
+            continue
+        most = contexts[k] * sizes[k]
+        if int(cells[-1]) >= most or (np.diff(cells) <= 0).any():
+            raise ValueError(f"{kind}_cells: expected ascending numbers below {most} in codebook {k}")
+        if np.bincount(cells // sizes[k], counts).max() > MAX_ROW_TOTAL:
+            raise ValueError(f"{kind}_counts: expected at most {MAX_ROW_TOTAL} in a context of codebook {k}")

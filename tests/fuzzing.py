@@ -1,0 +1,25 @@
+"""What every coverage-guided harness (fuzz_*.py) does: inputs from valid files on, and what an error may be."""
+
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import atheris
+
+
+def check_line(error: Exception, place: Path) -> None:
+    """Check that an error is one short line which names the place."""
+    message = str(error)
+    assert message.startswith(str(place)), message
+    assert "\n" not in message, message
+    assert len(message) < 2000, message
+
+
+def fuzz(one_input: Callable[[bytes], None], valid: Iterable[bytes], most_bytes: int) -> None:
+    """Fuzz, from valid inputs on, with the options of the command line."""
+    corpus = Path(tempfile.mkdtemp(prefix="fuzz_valid_"))
+    for i, content in enumerate(valid):
+        (corpus / str(i)).write_bytes(content)
+    atheris.Setup([*sys.argv, str(corpus), f"-max_len={most_bytes}", "-len_control=0"], one_input)
+    atheris.Fuzz()
