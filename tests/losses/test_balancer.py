@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from discrete_ae.losses import LossBalancer
-from discrete_ae.losses.given_gradient import with_gradient
+from discrete_ae.losses.balancer import with_gradient
 
 
 def of_norms(*norms: float) -> Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from discrete_ae.losses.frames import FramedDFT
+from discrete_ae.losses.stft import FramedDFT
 
 WINDOWS = (4, 5, 7, 32, 63, 64, 128, 130)  # also such as have an odd length or are no multiple of four hops
 LENGTHS = (1, 3, 64, 65, 200)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from discrete_ae.metrics.spectrogram import HEIGHT, WIDTH, levels_db
+from discrete_ae.metrics import HEIGHT, WIDTH, levels_db
 from tests.metrics.sines import RATE, mel_band, sine
 
 
