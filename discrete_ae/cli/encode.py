@@ -15,7 +15,6 @@ from discrete_ae.cli.options import (
     DeviceOption,
     JobsOption,
     SkipExistingOption,
-    check_codebooks,
     load_model,
     runner_of,
 )
@@ -128,6 +127,7 @@ def encode(
     from discrete_ae.cli.batch import Tally
     from discrete_ae.cli.files import format_of, is_dash, piped
     from discrete_ae.codec.corpus import encode_corpus
+    from discrete_ae.codec.fitting import check_codebooks
     from discrete_ae.codec.jobs import Share
     from discrete_ae.codes.shards import ShardKind
 

@@ -12,23 +12,20 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import soundfile
-import soxr
-from numpy.typing import NDArray
 
-from discrete_ae.data.reading import stream_audio
+from discrete_ae.data.reading import Audio, stream_audio
 from discrete_ae.errors import DataError
-from discrete_ae.evaluation.coded import Coded, Pair, failed
+from discrete_ae.evaluation.coded import Coded, Pair, failed, real_time_factors
 from discrete_ae.evaluation.evaluate import Figures, Plan, Settings, evaluation_of
+from discrete_ae.evaluation.perceptual import resampled
 from discrete_ae.evaluation.recordings import Source, cut, opened, segment_lengths
 from discrete_ae.evaluation.results import Evaluation, Failure
-from discrete_ae.evaluation.timing import timed_audio
-
-Audio = NDArray[np.float32]
 
 OPUS_RATE = 48000
 OPUS_BPS = (6000.0, 256000.0)
@@ -206,10 +203,11 @@ def evaluate_baseline(
     plan = plan or Plan()
     figures: Figures = {"nominal_bitrate_bps": program.bitrate_bps}
     settings: Settings = {"channels": channels, "segment_seconds": plan.segment_seconds}
-    if plan.timing and (audio := timed_audio(sources, sample_rate, channels)).shape[1]:
-        passed, audio_s = through(program, audio, sample_rate, channels), audio.shape[1] / sample_rate
-        figures |= {"encode_rtf": passed.encode_s / audio_s, "decode_rtf": passed.decode_s / audio_s}
-        settings |= {"rtf_device": "cpu, a program started and given a file", "rtf_audio_s": audio_s}
+    if plan.timing:
+        timed = partial(through, program, sample_rate=sample_rate, channels=channels)
+        factors = real_time_factors(sources, sample_rate, channels, lambda audio: timed(audio)[2:])
+        figures |= factors
+        settings |= {"rtf_device": "cpu, a program started and given a file", "rtf_audio_s": factors.get("rtf_audio_s")}
     coded = _coded(program, sources, sample_rate, channels, plan.segment_seconds)
     found = evaluation_of(coded, program.name, sample_rate, plan, sources, figures, settings)
     versions = found.versions | {program.name: program.version()}
@@ -244,7 +242,8 @@ def _pairs(program: Program, coded: Coded, sample_rate: int, channels: int, segm
 
 
 def _stream(program: Program, audio: Audio, sample_rate: int) -> Passed:
-    given = _resampled(audio, sample_rate, program.sample_rate)
+    length = -(-audio.shape[1] * program.sample_rate // sample_rate)
+    given = _of_length(resampled(audio, sample_rate, program.sample_rate), length)
     try:
         with tempfile.TemporaryDirectory(prefix="discrete-ae-") as folder:
             start = time.perf_counter()
@@ -254,7 +253,7 @@ def _stream(program: Program, audio: Audio, sample_rate: int) -> Passed:
             end = time.perf_counter()
     except (OSError, soundfile.SoundFileError) as error:
         raise DataError(f"{program.name}: its temporary files failed ({error}); see to the disk") from error
-    found = _of_length(_resampled(found, program.sample_rate, sample_rate), audio.shape[1])
+    found = _of_length(resampled(found, program.sample_rate, sample_rate), audio.shape[1])
     return Passed(found, bits, between - start, end - between)
 
 
@@ -284,13 +283,6 @@ def _run(command: Sequence[object]) -> None:
         said = (done.stderr or done.stdout).strip().splitlines()
         reason = said[-1] if said else f"status {done.returncode}"
         raise DataError(f"{command[0]}: failed ({reason}); try it by hand, or leave the baselines out")
-
-
-def _resampled(audio: Audio, source_rate: int, target_rate: int) -> Audio:
-    if source_rate == target_rate:
-        return audio
-    length = -(-audio.shape[1] * target_rate // source_rate)
-    return _of_length(soxr.resample(np.ascontiguousarray(audio.T), source_rate, target_rate, quality="HQ").T, length)
 
 
 def _of_length(audio: Audio, num_samples: int) -> Audio:

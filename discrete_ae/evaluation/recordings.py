@@ -8,8 +8,6 @@ Axes: C channels, n samples.
 
 import functools
 import hashlib
-import math
-import os
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,14 +15,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from discrete_ae.data.files import SUFFIXES, AudioFile, files_of, probe, require_complete
-from discrete_ae.data.reading import read_audio
-from discrete_ae.errors import DataError, UsageError
-from discrete_ae.evaluation.results import Excerpt
-
-Audio = NDArray[np.float32]
+from discrete_ae.data.reading import Audio, read_audio
+from discrete_ae.errors import DataError
+from discrete_ae.evaluation.results import Excerpt, in_utf8
 
 MIN_SEGMENT_S = 1.0
 """What is left at the end and is shorter belongs to the segment before."""
@@ -90,11 +85,6 @@ def named_sources(names: dict[Path, str]) -> list[Source]:
     return sorted(sources, key=lambda source: source.name)
 
 
-def in_utf8(name: str) -> str:
-    """A name of a file as text that JSON can hold: bytes that are not UTF-8 become \\xNN."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
 def opened(path: Path, channels: int) -> AudioFile:
     """Header of a recording that is whole, and fits a codec of so many channels: 1 codes each channel alone.
 
@@ -108,17 +98,6 @@ def opened(path: Path, channels: int) -> AudioFile:
             f"{path}: has {file.channels} channels, the model takes {channels}; convert it to {channels} channels"
         )
     return file
-
-
-def check_segment_seconds(segment_seconds: float) -> None:
-    """Refuse the length of a segment unless it is finite and at least `MIN_SEGMENT_S`.
-
-    Raises:
-        UsageError: it is not.
-    """
-    if not math.isfinite(segment_seconds) or segment_seconds < MIN_SEGMENT_S:
-        wanted = f"a finite number of at least {MIN_SEGMENT_S:g}"
-        raise UsageError(f"segment_seconds: expected {wanted}, got {segment_seconds}; give another, or leave it out")
 
 
 def segment_lengths(num_samples: int, sample_rate: int, segment_seconds: float) -> list[int]:

@@ -1,16 +1,20 @@
 """What an evaluation found: a JSON file of everything, which `compare` reads, and CSV of one row a recording.
 
-docs/evaluation.md tells of the file, for codecs that are not of this package too.
+docs/evaluation.md tells of the file, for codecs that are not of this package too. The run that a model comes from is
+read from its folder.
 """
 
 import csv
 import io
 import json
 import math
+import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import yaml  # type: ignore[import-untyped]
 from pydantic import Field
 
 from discrete_ae.errors import DataError
@@ -19,6 +23,12 @@ from discrete_ae.records import Record
 from discrete_ae.statistics import Interval, mean_interval
 from discrete_ae.writing import write_whole
 
+CONFIG_NAME = "config.yaml"
+ERROR_NAME = "error.txt"
+"""In the folder of a run that failed: why, in one line."""
+CHECKPOINTS = ("best", "last")
+# A folder is called <quantizer>-3.2kbps-seed0; sweeps append what else they vary.
+_AFTER_QUANTIZER = re.compile(r"-(?:seed\d|[\d.]+(?:e\+?\d+)?kbps|unquantized|invalid).*$")
 FORMAT = "discrete-ae evaluation"
 _LONG = ("code_counts", "files")
 
@@ -166,3 +176,52 @@ def _json(value: Any, on_lines: bool) -> str:
     if not on_lines:
         return json.dumps(value, allow_nan=False)
     return "[" + ",".join("\n" + json.dumps(item, allow_nan=False) for item in value) + "\n]"
+
+
+def read_run(folder: Path, checkpoint: str = "best") -> Run:
+    """Read what a run's folder says, with the checkpoint that is wanted, or the other one where that is missing.
+
+    Raises:
+        DataError: it is no run, it failed, or it has no checkpoint; said without naming the folder.
+    """
+    try:
+        if (error := folder / ERROR_NAME).exists():
+            raise DataError(f"failed: {' '.join(error.read_text(encoding='utf-8', errors='replace').split())}")
+        config = yaml.safe_load((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"its {CONFIG_NAME} cannot be read ({' '.join(str(error).split())[:200]})") from error
+    if not isinstance(config, dict) or not all(
+        isinstance(config.get(key), dict) for key in ("model", "data", "trainer")
+    ):
+        raise DataError(f"its {CONFIG_NAME} is not one of discrete-ae train")
+    names = [f"checkpoints/{name}.ckpt" for name in sorted(CHECKPOINTS, key=lambda name: name != checkpoint)]
+    there = [name for name in names if (folder / name).is_file()]
+    if not there:
+        raise DataError("no checkpoint; it was broken off before its first validation, or still runs")
+    choices = config.get("choices")
+    chosen = choices.get("quantizer") if isinstance(choices, dict) else None
+    return Run(
+        name=in_utf8(folder.name),
+        quantizer=str(chosen) if chosen else in_utf8(_AFTER_QUANTIZER.sub("", folder.name)),
+        seed=config["seed"] if isinstance(config.get("seed"), int) else 0,
+        config=config,
+        folder=in_utf8(str(folder)),
+        checkpoint=there[0],
+    )
+
+
+def run_of(checkpoint: Path) -> Run | None:
+    """Return the run in whose folder a checkpoint lies, None where it lies in none."""
+    folder = checkpoint.absolute().parent.parent
+    if not (folder / CONFIG_NAME).is_file():
+        return None
+    try:
+        run = read_run(folder, checkpoint.stem)
+    except DataError:
+        return None
+    return run.model_copy(update={"checkpoint": checkpoint.absolute().relative_to(folder).as_posix()})
+
+
+def in_utf8(name: str) -> str:
+    """Return a file's name as text that JSON can hold: bytes that are not UTF-8 become \\xNN."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

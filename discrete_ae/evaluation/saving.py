@@ -10,17 +10,15 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from discrete_ae.data import match_channels, read_audio
-from discrete_ae.data.reading import recorded_whole
+from discrete_ae.data.reading import Audio, recorded_whole
 from discrete_ae.errors import DataError
 from discrete_ae.evaluation.coded import Coded, Pair
 from discrete_ae.evaluation.recordings import Source
 from discrete_ae.evaluation.results import Evaluation, Excerpt, Failure, SavedClip
 from discrete_ae.writing import write_whole
 
-Audio = NDArray[np.float32]
 Render = Callable[[Audio], Audio]
 """A clip (C, N) at a codec's sample rate, of its number of channels, to one of the same shape."""
 

@@ -88,7 +88,7 @@ def test_mistakes_are_one_line(command, recordings, tmp_path):
         ((recordings, "--codebooks", 1), 2, "--codebooks: expected 2, since only a residual"),
         ((recordings, "-o", tmp_path / "x.wav"), 2, "evaluate writes .json or .csv"),
         ((recordings, "-o", tmp_path / "file"), 1, "not a folder"),
-        ((recordings, "--segment-seconds", "inf"), 2, "segment_seconds: expected a finite number of at least 1, got i"),
+        ((recordings, "--segment-seconds", "inf"), 2, "segment_seconds: expected"),
         ((tmp_path / "none",), 1, "no such file or folder"),
     ):
         status, _, err = command("evaluate", *arguments)
@@ -113,15 +113,13 @@ def test_absent_packages_are_one_line_and_a_dash(command, recordings, monkeypatc
 
     monkeypatch.setattr(scores, "version", version)
     status, out, err = command("evaluate", recordings / "clip_0.wav", "-o", tmp_path / "x.json")
-    assert (status, err) == (0, ["STOI, PESQ and ViSQOL are left out: pip install 'discrete-ae[quality]'"])
+    packaged = [score for score in SCORES.values() if score.packages and score.by_default]
+    assert (status, len(err)) == (0, 1)
+    assert all(score.label in err[0] for score in packaged)
     (row,) = [line for line in out.splitlines() if "ViSQOL" in line]
     assert row.split("│")[2].strip() == "-"
-    assert set(Evaluation.read_json(tmp_path / "x.json").files[0].scores) == {
-        "mel_distance",
-        "stft_distance",
-        "si_sdr_db",
-        "bitrate_bps",
-    }
+    own = {score.name for score in SCORES.values() if not score.packages}
+    assert set(Evaluation.read_json(tmp_path / "x.json").files[0].scores) == {*own, "bitrate_bps"}
     status, _, (line,) = command("evaluate", recordings, "--metrics", "pesq")
     assert status == 2
     assert line.endswith("pip install 'discrete-ae[quality]'")

@@ -13,8 +13,8 @@ from discrete_ae.codec import Codec
 from discrete_ae.codes import read_daec_header, write_daec
 from discrete_ae.data.reading import read_audio
 from discrete_ae.errors import DataError, UsageError
-from discrete_ae.evaluation.coded import passed_through
-from discrete_ae.evaluation.evaluate import Plan, evaluate, evaluate_model, reconstruct
+from discrete_ae.evaluation.coded import passed_through, reconstruct, time_model, timing_device
+from discrete_ae.evaluation.evaluate import Plan, evaluate, evaluate_model
 from discrete_ae.evaluation.recordings import Source, find_sources
 from discrete_ae.evaluation.results import Evaluation
 from discrete_ae.evaluation.scores import choose
@@ -199,10 +199,30 @@ def test_a_checkpoint_and_a_folder_become_a_file_with_its_run_and_clips(ste_run,
 
 
 def test_what_cannot_be_evaluated_is_refused_before_the_work(model, corpus, tmp_path):
-    for arguments in ({"metrics": ["mel"]}, {"segment_seconds": math.inf}, {"num_codebooks": 1}):
+    wrong = [{"metrics": ["mel"]}, {"num_codebooks": 1}, {"segment_seconds": 0.99}, {"segment_seconds": math.nan}]
+    for arguments in (*wrong, {"segment_seconds": math.inf}):
         with pytest.raises(UsageError):
             evaluate(model, corpus, **arguments)
     with pytest.raises(DataError, match="no such file"):
         evaluate(model, tmp_path / "none")
     found = evaluate(model, [tmp_path / "none", corpus / "d.wav"], metrics=["mel_distance"])
     assert [one.path for one in found.failures] == [str(tmp_path / "none")]
+
+
+def test_what_is_timed_is_the_exact_codec(model, monkeypatch):
+    audio = np.random.default_rng(0).uniform(-0.5, 0.5, (1, 8000)).astype(np.float32)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: pytest.fail("a GPU was started"))
+    seen = []
+    for name in ("encode", "decode"):
+        function = getattr(Codec, name)
+        monkeypatch.setattr(
+            Codec, name, lambda *given, of=name, by=function, **more: seen.append(of) or by(*given, **more)
+        )
+    assert min(time_model(model, audio, Runner(4), 2)) > 0
+    assert seen == ["encode"] * 3 + ["decode"] * 3
+
+
+def test_threads_are_said_of_a_cpu_alone():
+    assert timing_device(torch.nn.Linear(1, 1)) == "cpu, 1 thread"
+    assert timing_device(torch.nn.Linear(1, 1, device="meta")) == "meta"  # stands for what is neither CPU nor CUDA
