@@ -29,7 +29,7 @@ from discrete_ae.evaluation.coded import (
 from discrete_ae.evaluation.perceptual import weighted_mean
 from discrete_ae.evaluation.recordings import MIN_SEGMENT_S, Source, choose_excerpts, find_sources
 from discrete_ae.evaluation.results import Evaluation, Failure, FileScores, Run, in_utf8, run_of
-from discrete_ae.evaluation.saving import save_pairs, with_clips
+from discrete_ae.evaluation.saving import result_paths, save_pairs, with_clips
 from discrete_ae.evaluation.scores import OVERALL, SEGMENT_S, Choice, Scores, choose
 from discrete_ae.evaluation.scoring import Scorer
 from discrete_ae.inference import Runner, encoder_window
@@ -97,11 +97,12 @@ def evaluate(
     Args:
         model: best.ckpt or last.ckpt of a run, an exported bundle, or what `discrete_ae.load` made of it.
         data: recordings, folders of them, or patterns such as "corpus/**/*.wav".
-        out: a .json file to write, which `compare` reads; its clips lie beside it.
+        out: a .json file to write, which `compare` reads, its clips beside it; a .csv file of a row a recording; or a
+            folder for both.
         metrics: names of `scores.NAMES`; None is all by default, as far as their packages are installed.
         num_codebooks: how many of the codebooks to use, one of `model.quantizer.decodable_counts`; None is all.
         segment_seconds: longer recordings are scored in segments of this length, of which their score is the mean.
-        clips: so many stretches of the recordings are written to listen to; needs `out`.
+        clips: so many stretches of the recordings are written to listen to, beside the .json file.
         clip_seconds: their length.
         device: "cpu", "cuda", or "auto" for a GPU if there is one; of a model that is loaded already, its own.
         jobs: segments scored at a time, and windows on a CPU; None is one a core, at most 16.
@@ -125,11 +126,14 @@ def evaluate(
     evaluation = evaluate_model(loaded, found.sources, name, plan, num_codebooks, run)
     absent = tuple(Failure(path=reason.partition(":")[0], reason=reason) for reason in map(str, found.problems))
     evaluation = evaluation.model_copy(update={"failures": (*absent, *evaluation.failures)})
-    if out is not None:
+    for path in result_paths(None if out is None else Path(out)):
+        if path.suffix.lower() == ".csv":
+            evaluation.write_csv(path)
+            continue
         excerpts = choose_excerpts(found.sources, clips, clip_seconds)
         render = partial(reconstruct, loaded, num_codebooks=num_codebooks)
-        evaluation = with_clips(evaluation, Path(out), excerpts, found.sources, render)
-        evaluation.write_json(Path(out))
+        evaluation = with_clips(evaluation, path, excerpts, found.sources, render)
+        evaluation.write_json(path)
     return evaluation
 
 

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,7 +19,7 @@ import yaml  # type: ignore[import-untyped]
 from pydantic import Field
 
 from discrete_ae.errors import DataError
-from discrete_ae.evaluation.scores import PER_FILE
+from discrete_ae.evaluation.scores import PER_FILE, QUANTITIES
 from discrete_ae.records import Record
 from discrete_ae.statistics import Interval, mean_interval
 from discrete_ae.writing import write_whole
@@ -121,6 +122,20 @@ class Evaluation(Record):
     files: tuple[FileScores, ...]
     """Recordings that could not be coded are not among them."""
 
+    @property
+    def title(self) -> str:
+        """One line that names the codec and says on what it was evaluated."""
+        count, seconds = len(self.files), math.fsum(file.duration_s for file in self.files)
+        recordings, duration = "1 recording" if count == 1 else f"{count} recordings", f"{seconds:,.1f} s"
+        alone = ", each channel alone" if self.settings.get("channels") == 1 else ""
+        used, there = self.settings.get("codebooks"), self.settings.get("codebooks_of_model")
+        fewer = "" if used == there else f", {used} of {there} codebooks"
+        return f"{self.codec}: {recordings}, {duration}, compared at {self.sample_rate} Hz{alone}{fewer}"
+
+    def count(self, name: str) -> int:
+        """Return of how many recordings there is a score."""
+        return int(np.count_nonzero(~np.isnan(self.values(name))))
+
     def values(self, name: str) -> np.ndarray:
         """A score of every recording (F,), in the order of `files`; NaN where there is none."""
         found = [file.scores.get(name) for file in self.files]
@@ -131,11 +146,26 @@ class Evaluation(Record):
         names = [quantity.name for quantity in PER_FILE if any(quantity.name in file.scores for file in self.files)]
         return {name: mean_interval(self.values(name)) for name in names}
 
+    def rows(self, missing: Sequence[str] = ()) -> list[tuple[str, ...]]:
+        """Return a table: of every score label, mean, interval, number of recordings, unit and which way is better.
+
+        Args:
+            missing: names of further scores, which nothing is known of.
+        """
+        means = self.means()
+        found: list[tuple[str, ...]] = []
+        for quantity in (QUANTITIES[name] for name in (*means, *missing)):
+            mean, low, high = map(quantity.shown, means.get(quantity.name, (None, None, None)))
+            interval = "-" if low == "-" else f"{low} to {high}"
+            better = {True: "higher", False: "lower", None: ""}[quantity.higher_is_better]
+            found.append((quantity.label, mean, interval, str(self.count(quantity.name)), quantity.unit, better))
+        return found
+
     def write_json(self, path: Path) -> None:
         """Write everything; see `read_json`. The means with their intervals are in it for people, and not read back."""
         means = {
             name: {
-                "recordings": int(np.count_nonzero(~np.isnan(self.values(name)))),
+                "recordings": self.count(name),
                 **{key: None if math.isnan(value) else value for key, value in interval._asdict().items()},
             }
             for name, interval in self.means().items()

@@ -22,7 +22,16 @@ from discrete_ae.writing import write_whole
 Render = Callable[[Audio], Audio]
 """A clip (C, N) at a codec's sample rate, of its number of channels, to one of the same shape."""
 
+SUFFIXES = (".json", ".csv")
 KINDS = ("reference", "decoded")
+
+
+def result_paths(out: Path | None) -> list[Path]:
+    """Return the files that are written for `out`: itself, or in a folder one of each kind."""
+    if out is None:
+        return []
+    is_file = out.suffix.lower() in SUFFIXES and not out.is_dir()
+    return [out] if is_file else [out / f"evaluation{suffix}" for suffix in SUFFIXES]
 
 
 def with_clips(
@@ -67,9 +76,9 @@ def by_channel(render: Render, channels: int, audio: Audio) -> Audio:
     return found if len(audio) == channels else found.mean(axis=0, keepdims=True)
 
 
-def saved_paths(folder: Path) -> list[Path]:
-    """What `save_pairs` writes into a folder: a list and a folder of recordings of each kind."""
-    return [folder / f"{kind}{suffix}" for kind in KINDS for suffix in (".scp", "")]
+def saved_paths(folder: Path | None) -> list[Path]:
+    """Return what `save_pairs` writes into a folder: a list and a folder of recordings of each kind."""
+    return [folder / f"{kind}{suffix}" for kind in KINDS for suffix in (".scp", "")] if folder else []
 
 
 def save_pairs(coded: Iterable[Coded | Failure], folder: Path, sample_rate: int) -> Iterator[Coded | Failure]:

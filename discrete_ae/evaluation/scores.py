@@ -59,6 +59,10 @@ class Quantity:
     meaning: str
     """One sentence for a person who has not met it."""
 
+    def shown(self, value: float | None) -> str:
+        """Return a value with its digits, as in tables; a dash for None or NaN."""
+        return "-" if value is None or value != value else f"{value:,.{self.digits}f}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Score(Quantity):
