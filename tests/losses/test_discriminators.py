@@ -62,7 +62,7 @@ def test_maps_of_bands_have_half_the_bins_layer_by_layer(num_samples: int) -> No
 def test_every_bin_is_in_a_band_once() -> None:
     for part in MultiBandSTFTDiscriminator(width=1).parts:
         covered = [n for first, end in part.edges for n in range(first, end)]
-        assert covered == list(range(part.spectrogram.window_length // 2 + 1))
+        assert covered == list(range(part.spectra.window_length // 2 + 1))
 
 
 @both
