@@ -11,21 +11,20 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import soundfile
 
-from discrete_ae.data.reading import Audio, stream_audio
+from discrete_ae.data.reading import Audio
 from discrete_ae.errors import DataError
-from discrete_ae.evaluation.coded import Coded, Pair, failed, real_time_factors
+from discrete_ae.evaluation.coded import passed_through, real_time_factors
 from discrete_ae.evaluation.evaluate import Figures, Plan, Settings, evaluation_of
 from discrete_ae.evaluation.perceptual import resampled
-from discrete_ae.evaluation.recordings import Source, cut, opened, segment_lengths
-from discrete_ae.evaluation.results import Evaluation, Failure
+from discrete_ae.evaluation.recordings import Source
+from discrete_ae.evaluation.results import Evaluation
 
 OPUS_RATE = 48000
 OPUS_BPS = (6000.0, 256000.0)
@@ -94,7 +93,7 @@ class Codec2(NamedTuple):
         return f"codec2 {self.bitrate_bps:g} bps"
 
     def version(self) -> str:
-        """It does not say which it is."""
+        """What c2enc says of itself, which is nothing."""
         return "c2enc, which names no version"
 
     @property
@@ -204,41 +203,22 @@ def evaluate_baseline(
     figures: Figures = {"nominal_bitrate_bps": program.bitrate_bps}
     settings: Settings = {"channels": channels, "segment_seconds": plan.segment_seconds}
     if plan.timing:
-        timed = partial(through, program, sample_rate=sample_rate, channels=channels)
-        factors = real_time_factors(sources, sample_rate, channels, lambda audio: timed(audio)[2:])
+        factors = real_time_factors(
+            sources, sample_rate, channels, lambda audio: through(program, audio, sample_rate, channels)[2:]
+        )
         figures |= factors
         settings |= {"rtf_device": "cpu, a program started and given a file", "rtf_audio_s": factors.get("rtf_audio_s")}
-    coded = _coded(program, sources, sample_rate, channels, plan.segment_seconds)
+    coded = passed_through(
+        sources,
+        sample_rate,
+        channels,
+        plan.segment_seconds,
+        lambda audio: through(program, audio, sample_rate, channels)[:2],
+        piece_s=PIECE_S,
+    )
     found = evaluation_of(coded, program.name, sample_rate, plan, sources, figures, settings)
     versions = found.versions | {program.name: program.version()}
     return found.model_copy(update={"keeps_waveform": program.keeps_waveform, "versions": versions})
-
-
-def _coded(
-    program: Program, sources: Sequence[Source], sample_rate: int, channels: int, segment_seconds: float
-) -> Iterator[Coded | Failure]:
-    for source in sources:
-        try:
-            coded = Coded(source, opened(source.path, channels).duration_s, iter(()), 0.0)
-        except DataError as error:
-            yield failed(source, error)
-            continue
-        coded.pairs = _pairs(program, coded, sample_rate, channels, segment_seconds)
-        yield coded
-
-
-def _pairs(program: Program, coded: Coded, sample_rate: int, channels: int, segment_seconds: float) -> Iterator[Pair]:
-    file = opened(coded.source.path, channels)
-    lengths = segment_lengths(-(-file.num_frames * sample_rate // file.sample_rate), sample_rate, segment_seconds)
-    count = max(1, int(PIECE_S // segment_seconds))
-    pieces = [lengths[start : start + count] for start in range(0, len(lengths), count)]
-    blocks = stream_audio(file, sample_rate, channels if file.channels == 1 else None)
-    bits = 0.0
-    for segments, original in zip(pieces, cut(blocks, map(sum, pieces)), strict=True):
-        passed = through(program, original, sample_rate, channels)
-        bits += passed.bits
-        yield from map(Pair, cut([passed.audio], segments), cut([original], segments))
-    coded.bits = bits
 
 
 def _stream(program: Program, audio: Audio, sample_rate: int) -> Passed:

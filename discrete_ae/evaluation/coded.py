@@ -18,7 +18,7 @@ from torch import Tensor
 from discrete_ae.codec import Codec, decode_files, encode_files
 from discrete_ae.codes import CodeFile
 from discrete_ae.codes.daec import smallest_coding
-from discrete_ae.data.files import probe
+from discrete_ae.data.files import AudioFile, probe
 from discrete_ae.data.prefetching import Prefetched
 from discrete_ae.data.reading import Audio, read_audio, stream_audio
 from discrete_ae.errors import DataError
@@ -102,19 +102,57 @@ def coded_by_model(
 
 
 def passed_through(
-    model: DiscreteAutoencoder, sources: Sequence[Source], runner: Runner, segment_seconds: float
+    sources: Sequence[Source],
+    sample_rate: int,
+    channels: int,
+    segment_seconds: float,
+    through: Callable[[Audio], tuple[Audio, float | None]],
+    *,
+    piece_s: float = 0.0,
+    around: tuple[int, int] = (0, 0),
+    hop: int = 1,
 ) -> Iterator[Coded | Failure]:
-    """Yield recordings through a model without codes; otherwise as `coded_by_model`.
+    """Yield recordings that pass piece by piece through something without files of codes; else as `coded_by_model`.
 
-    Every segment is computed with as much around it as the model listens to, so that it is that of the whole recording.
+    Args:
+        sources: the recordings.
+        sample_rate: of pieces, in Hz.
+        channels: that are coded together; 1 takes recordings of any number, others those and mono.
+        segment_seconds: length of the pairs.
+        through: returns what becomes of a piece (C, n), and the bits of its codes.
+        piece_s: as many segments as fit are passed at once, at least one.
+        around: as many samples before and after a piece are passed with it, and cut off again.
+        hop: a piece begins at a multiple of so many samples.
     """
     for source in sources:
         try:
-            file = opened(source.path, model.channels)
+            file = opened(source.path, channels)
         except DataError as error:
             yield failed(source, error)
             continue
-        yield Coded(source, file.duration_s, _passed(model, source, runner, segment_seconds))
+        coded = Coded(source, file.duration_s, iter(()))
+
+        def pairs(coded: Coded = coded, file: AudioFile = file) -> Iterator[Pair]:
+            lengths = segment_lengths(
+                -(-file.num_frames * sample_rate // file.sample_rate), sample_rate, segment_seconds
+            )
+            count, start = max(1, int(piece_s // segment_seconds)), 0
+            for segments in (lengths[i : i + count] for i in range(0, len(lengths), count)):
+                first, stop = max(0, start - around[0]) // hop * hop, start + sum(segments)
+                duration_s = (stop + around[1] - first) / sample_rate
+                taken = channels if file.channels == 1 else None
+                audio = read_audio(file, sample_rate, taken, first / sample_rate, duration_s)
+                found, bits = through(audio)
+                if not np.isfinite(found).all():
+                    raise DataError(f"{file.path}: comes back with NaN or infinite samples; use another checkpoint")
+                both = (signal[:, start - first : stop - first] for signal in (found, audio))
+                yield from map(Pair, *(cut([signal], segments) for signal in both))
+                if bits is not None:
+                    coded.bits = (coded.bits or 0.0) + bits
+                start = stop
+
+        coded.pairs = pairs()
+        yield coded
 
 
 def failed(source: Source, error: Exception | None) -> Failure:
@@ -133,37 +171,18 @@ def _paired(model: DiscreteAutoencoder, source: Source, decoded: Iterator[Audio]
             yield Pair(reconstruction, original)
 
 
-def _passed(model: DiscreteAutoencoder, source: Source, runner: Runner, segment_seconds: float) -> Iterator[Pair]:
-    file = probe(source.path)
-    channels = model.channels if file.channels == 1 else None
-    rate, hop = model.sample_rate, model.hop_length
-    num_samples = -(-file.num_frames * rate // file.sample_rate)
-    start = 0
-    for length in segment_lengths(num_samples, rate, segment_seconds):
-        first = max(0, start - model.receptive_field_samples) // hop * hop  # frames stay where they are in the whole
-        stop = start + length + model.look_ahead_samples
-        audio = read_audio(file, rate, channels, first / rate, (stop - first) / rate)
-        streams = np.split(audio, len(audio) // model.channels)
-        inside = slice(start - first, start - first + length)
-        found = np.concatenate([reconstruct(model, stream, runner=runner) for stream in streams])[:, inside]
-        if not np.isfinite(found).all():
-            raise DataError(f"{source.path}: the model makes NaN or infinite samples of it; use another checkpoint")
-        yield Pair(found, audio[:, inside])
-        start += length
-
-
 def reconstruct(
     model: DiscreteAutoencoder, audio: Audio, num_codebooks: int | None = None, runner: Runner | None = None
 ) -> Audio:
-    """Return what the model makes of a short clip (C, n) at its own rate and with its channels, by hard codes if any.
+    """Return what the model makes of a short clip (S C, n) at its own rate, C channels at a time, by hard codes if any.
 
     Raises:
         ValueError: audio of another shape, or see `Codec.encode`.
     """
     encode, decode = _coder(model, runner or Runner(), num_codebooks)
-    signal = torch.from_numpy(np.ascontiguousarray(audio, np.float32))[None]
-    found: Audio = decode(encode(signal))[0, :, : signal.shape[-1]].cpu().numpy()
-    return found
+    streams = torch.from_numpy(np.ascontiguousarray(audio, np.float32)).split(model.channels)
+    found = [decode(encode(stream[None]))[0, :, : audio.shape[1]].cpu().numpy() for stream in streams]
+    return np.concatenate(found)
 
 
 Coder = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]

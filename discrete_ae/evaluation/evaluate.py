@@ -166,7 +166,15 @@ def evaluate_model(
     if sizes:
         coded = coded_by_model(model, sources, num_codebooks, runner, plan.segment_seconds)
     else:
-        coded = passed_through(model, sources, runner, plan.segment_seconds)
+        coded = passed_through(
+            sources,
+            model.sample_rate,
+            model.channels,
+            plan.segment_seconds,
+            lambda audio: (reconstruct(model, audio, runner=runner), None),
+            around=(model.receptive_field_samples, model.look_ahead_samples),
+            hop=model.hop_length,  # frames stay where they are in the whole
+        )
     usage = CodeUsage(sizes) if sizes else None
     found = evaluation_of(coded, codec, model.sample_rate, plan, sources, figures, settings, usage)
     return found.model_copy(update={"model_hash": model.model_hash, "run": run})

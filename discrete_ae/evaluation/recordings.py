@@ -6,11 +6,11 @@ for short ones.
 Axes: C channels, n samples.
 """
 
-import functools
 import hashlib
-import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,21 +26,24 @@ MIN_SEGMENT_S = 1.0
 _STEP_S = 0.25  # at which the loudness is looked at
 
 
-class Source(NamedTuple):
+@dataclass(frozen=True)
+class Source:
     """One recording."""
 
     path: Path
     name: str
     """Below the data folder, with slashes; no two have the same. What is not UTF-8 in it is escaped."""
 
-    @property
+    @cached_property
     def sha256(self) -> str | None:
         """Of its bytes; None where they cannot be read."""
         try:
-            status = self.path.stat()
-            return _sha256(self.path, status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
+            if self.path.is_file():
+                with self.path.open("rb") as file:
+                    return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError:
-            return None
+            pass
+        return None
 
     @property
     def duration_s(self) -> float:
@@ -166,9 +169,3 @@ def loudest(file: AudioFile, start_s: float, duration_s: float, seconds: float) 
     window = max(round(seconds / _STEP_S), 1)
     sums = np.convolve(energies, np.ones(window), mode="valid") if window <= steps else energies[:1]
     return min(start_s + int(sums.argmax()) * _STEP_S, start_s + duration_s - seconds)
-
-
-@functools.lru_cache(2**16)
-def _sha256(path: Path, size: int, changed_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

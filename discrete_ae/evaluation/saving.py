@@ -20,7 +20,7 @@ from discrete_ae.evaluation.results import Evaluation, Excerpt, Failure, SavedCl
 from discrete_ae.writing import write_whole
 
 Render = Callable[[Audio], Audio]
-"""A clip (C, N) at a codec's sample rate, of its number of channels, to one of the same shape."""
+"""A clip (C, N) at a codec's sample rate to one of the same shape; C is its number of channels, of a mono one any."""
 
 SUFFIXES = (".json", ".csv")
 KINDS = ("reference", "decoded")
@@ -58,7 +58,9 @@ def with_clips(
         try:
             audio = read_audio(paths[excerpt.recording], rate, None, excerpt.start_s, excerpt.duration_s)
             audio = audio if len(audio) <= 2 else match_channels(audio, 1)
-            for name, signal in (("original", audio), ("decoded", by_channel(render, channels, audio))):
+            found = render(audio if channels in (1, len(audio)) else match_channels(audio, channels))
+            found = found if len(found) == len(audio) else found.mean(axis=0, keepdims=True)
+            for name, signal in (("original", audio), ("decoded", found)):
                 with recorded_whole(files[name], rate, len(signal), "FLAC") as write:
                     write(np.nan_to_num(signal, nan=0.0, posinf=1.0, neginf=-1.0))
         except DataError:
@@ -66,14 +68,6 @@ def with_clips(
         names = {name: path.relative_to(target.parent).as_posix() for name, path in files.items()}
         clips.append(SavedClip.of({**excerpt.model_dump(), **names}))
     return evaluation.model_copy(update={"clips": tuple(clips)})
-
-
-def by_channel(render: Render, channels: int, audio: Audio) -> Audio:
-    """Render audio by a codec of so many channels: a mono one channel by channel, another one from copies of one."""
-    if channels == 1:
-        return np.concatenate([render(channel[None]) for channel in audio])
-    found = render(match_channels(audio, channels))
-    return found if len(audio) == channels else found.mean(axis=0, keepdims=True)
 
 
 def saved_paths(folder: Path | None) -> list[Path]:

@@ -81,14 +81,11 @@ def test_names_are_text_of_any_bytes(tmp_path):
 
 
 def test_a_recording_is_known_by_its_bytes(tmp_path):
-    source, other = (Source(tmp_path / name, name) for name in ("a", "b"))
-    assert source.sha256 is None
-    source.path.write_bytes(b"1234")
-    other.path.write_bytes(b"1234")
-    before = source.sha256
-    assert before == other.sha256
-    source.path.write_bytes(b"1235")
-    assert source.sha256 != before
+    for name, content in (("a", b"1234"), ("b", b"1234"), ("c", b"1235")):
+        (tmp_path / name).write_bytes(content)
+    a, b, c, none = (Source(tmp_path / name, name).sha256 for name in ("a", "b", "c", "none"))
+    assert a == b != c is not None
+    assert none is None
 
 
 @pytest.mark.parametrize(
