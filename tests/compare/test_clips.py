@@ -13,7 +13,7 @@ from discrete_ae.compare.version import SHADES, flac, spectrogram_png
 from discrete_ae.evaluation.results import SavedClip
 from discrete_ae.metrics import HEIGHT, LEVELS_DB, WIDTH
 from tests.compare.comparisons import make_evaluation
-from tests.metrics.sines import RATE, mel_band, sine
+from tests.sines import RATE, mel_band, sine
 
 
 def pixels(png: bytes) -> np.ndarray:

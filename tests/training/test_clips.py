@@ -6,7 +6,7 @@ import torch
 from matplotlib import colormaps
 
 from discrete_ae.training.callbacks.logs import ACROSS, BOTTOM, LEFT, RIGHT, TOP, UP, draw_log_mel
-from tests.metrics.sines import RATE, mel_band, sine
+from tests.sines import RATE, mel_band, sine
 
 HEIGHT, WIDTH = 192, 320
 
