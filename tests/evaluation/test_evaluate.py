@@ -226,3 +226,26 @@ def test_what_is_timed_is_the_exact_codec(model, monkeypatch):
 def test_threads_are_said_of_a_cpu_alone():
     assert timing_device(torch.nn.Linear(1, 1)) == "cpu, 1 thread"
     assert timing_device(torch.nn.Linear(1, 1, device="meta")) == "meta"  # stands for what is neither CPU nor CUDA
+
+
+def test_saved_audio_is_what_was_compared_under_names_of_its_own(model, recordings, tmp_path):
+    (tmp_path / "in/a").mkdir(parents=True)
+    clip = (recordings / "clip_0.wav").read_bytes()
+    for name in ("a/x y.wav", "a_x_y.wav", "A_x_y.wav", "b.v2.wav"):
+        (tmp_path / "in" / name).write_bytes(clip)
+    (tmp_path / "in/damaged.wav").write_bytes(clip[:100])
+    out = tmp_path / "pairs"
+    found = evaluate(model, tmp_path / "in", metrics=["si_sdr_db"], segment_seconds=1, save_audio=out)
+    lists = {}
+    for kind in ("reference", "decoded"):
+        lines = (out / f"{kind}.scp").read_text().splitlines()
+        assert lines == sorted(lines)
+        lists[kind] = dict(line.split(maxsplit=1) for line in lines)  # as VERSA and Kaldi read it
+        assert {str(path) for path in (out / kind).iterdir()} == set(lists[kind].values())
+    assert set(lists["reference"]) == set(lists["decoded"]) == {"A_x_y", "a_x_y-2", "a_x_y-3", "b.v2"}
+    for name in lists["reference"]:
+        reference, decoded = (read_audio(lists[kind][name], 16000) for kind in lists)
+        assert np.abs(reference - read_audio(recordings / "clip_0.wav", 16000)).max() <= 2**-15
+        # 16 bits are 90 dB below full scale, the codec's error a few.
+        score = SignalScores(16000, ["si_sdr_db"])(decoded, reference)["si_sdr_db"]
+        assert score == pytest.approx(found.files[0].scores["si_sdr_db"], abs=0.01)
