@@ -202,19 +202,16 @@ def evaluate_baseline(
     plan = plan or Plan()
     figures: Figures = {"nominal_bitrate_bps": program.bitrate_bps}
     settings: Settings = {"channels": channels, "segment_seconds": plan.segment_seconds}
+
+    def passed(audio: Audio) -> Passed:
+        return through(program, audio, sample_rate, channels)
+
     if plan.timing:
-        factors = real_time_factors(
-            sources, sample_rate, channels, lambda audio: through(program, audio, sample_rate, channels)[2:]
-        )
+        factors = real_time_factors(sources, sample_rate, channels, lambda audio: passed(audio)[2:])
         figures |= factors
         settings |= {"rtf_device": "cpu, a program started and given a file", "rtf_audio_s": factors.get("rtf_audio_s")}
     coded = passed_through(
-        sources,
-        sample_rate,
-        channels,
-        plan.segment_seconds,
-        lambda audio: through(program, audio, sample_rate, channels)[:2],
-        piece_s=PIECE_S,
+        sources, sample_rate, channels, plan.segment_seconds, lambda audio: passed(audio)[:2], piece_s=PIECE_S
     )
     found = evaluation_of(coded, program.name, sample_rate, plan, sources, figures, settings)
     versions = found.versions | {program.name: program.version()}

@@ -122,7 +122,7 @@ def passed_through(
         through: returns what becomes of a piece (C, n), and the bits of its codes.
         piece_s: as many segments as fit are passed at once, at least one.
         around: as many samples before and after a piece are passed with it, and cut off again.
-        hop: a piece begins at a multiple of so many samples.
+        hop: a piece begins at a multiple of so many samples, so that frames stay where they are in the whole.
     """
     for source in sources:
         try:
@@ -212,13 +212,7 @@ def real_time_factors(
     """Return encode_rtf and decode_rtf, seconds of computing per second of audio, and rtf_audio_s, of how much audio.
 
     It is timed by itself, before anything else runs, on the first `TIMED_S` of the recordings that can be read; the
-    result is empty if none can.
-
-    Args:
-        sources: the recordings.
-        sample_rate: in Hz.
-        channels: how many; C of the audio.
-        timed: returns the seconds that encoding and decoding audio (C, n) take.
+    result is empty if none can. `timed` returns the seconds that encoding and decoding audio (channels, n) take.
     """
     parts = [np.zeros((channels, 0), np.float32)]
     missing = round(TIMED_S * sample_rate)
@@ -244,12 +238,17 @@ def time_model(
     """Return the seconds that encoding and decoding audio (C, n), n >= 1, take: on a CPU on one thread.
 
     Reading, resampling and entropy coding are not in it. A model without codes is timed on the whole of it.
+
+    Raises:
+        DataError: the model makes latents of it that are no numbers.
     """
     encode, decode = _coder(model, runner._replace(jobs=1), num_codebooks)
     signal = torch.from_numpy(audio)[None]
-    encode_s, coded = _fastest(lambda: encode(signal).cpu())  # which waits until a GPU is done
-    decode_s, _ = _fastest(lambda: decode(coded).cpu())
-    return encode_s, decode_s
+    try:
+        encode_s, coded = _fastest(lambda: encode(signal).cpu())  # which waits until a GPU is done
+    except ValueError as error:
+        raise DataError(f"the model cannot code: {error}; use another checkpoint") from error
+    return encode_s, _fastest(lambda: decode(coded).cpu())[0]
 
 
 def timing_device(model: DiscreteAutoencoder) -> str:

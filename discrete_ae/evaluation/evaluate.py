@@ -149,7 +149,7 @@ def evaluate_model(
     plan = plan or Plan()
     check_codebooks(model, num_codebooks)
     sizes = model.quantizer.codebook_sizes[:num_codebooks]
-    if run and num_codebooks and num_codebooks < model.quantizer.num_codebooks:  # another rate of the same training
+    if run and len(sizes) < model.quantizer.num_codebooks:  # another rate of the same training
         config = {**run.config, "decoded_codebooks": num_codebooks}
         run = run.model_copy(update={"name": f"{run.name}-{num_codebooks}codebooks", "config": config})
     batch = max(1, round(_GPU_BATCH_S * model.frame_rate_hz / encoder_window(model).length))
@@ -157,24 +157,17 @@ def evaluate_model(
     figures, settings = _figures_of(model, num_codebooks), settings_of(model, plan, num_codebooks)
     if plan.timing:
         timed = partial(time_model, model, runner=runner, num_codebooks=num_codebooks)
-        try:
-            factors = real_time_factors(sources, model.sample_rate, model.channels, timed)
-        except ValueError as error:  # codes that do not decode: those of latents that are no numbers
-            raise DataError(f"{codec}: cannot code: {error}; use another checkpoint") from error
+        factors = real_time_factors(sources, model.sample_rate, model.channels, timed)
         figures |= factors
         settings |= {"rtf_device": timing_device(model), "rtf_audio_s": factors.get("rtf_audio_s")}
     if sizes:
         coded = coded_by_model(model, sources, num_codebooks, runner, plan.segment_seconds)
     else:
         coded = passed_through(
-            sources,
-            model.sample_rate,
-            model.channels,
-            plan.segment_seconds,
+            sources, model.sample_rate, model.channels, plan.segment_seconds,
             lambda audio: (reconstruct(model, audio, runner=runner), None),
-            around=(model.receptive_field_samples, model.look_ahead_samples),
-            hop=model.hop_length,  # frames stay where they are in the whole
-        )
+            around=(model.receptive_field_samples, model.look_ahead_samples), hop=model.hop_length,
+        )  # fmt: skip
     usage = CodeUsage(sizes) if sizes else None
     found = evaluation_of(coded, codec, model.sample_rate, plan, sources, figures, settings, usage)
     return found.model_copy(update={"model_hash": model.model_hash, "run": run})
