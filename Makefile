@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # A second environment: the newest torch, with what torch brings, and the rest of constraints.txt; and what to test there.
 NEWEST := .venv-newest
-NEAR_TORCH := $(addprefix tests/,rounding quantizers losses metrics model training gpu)
+NEAR_TORCH := $(addprefix tests/,rounding quantizers losses test_metrics.py model training gpu)
 OF_TORCH := ^(torch|torchaudio|triton|nvidia-.*|cuda-.*)==
 # Hydra overrides for `make train`, such as ARGS="quantizer=fourier seed=1"
 ARGS ?=

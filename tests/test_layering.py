@@ -174,7 +174,7 @@ FORBIDDEN = {
     "hydra in build": ("discrete_ae/build.py", "import hydra"),
     "omegaconf in training": ("discrete_ae/training/module.py", "from omegaconf import DictConfig"),
     "lightning in data": ("discrete_ae/data/crops.py", "import lightning.pytorch as pl"),
-    "lightning in metrics": ("discrete_ae/metrics/code_usage.py", "from lightning import Trainer"),
+    "lightning in metrics": ("discrete_ae/metrics.py", "from lightning import Trainer"),
     "lightning's old name": ("discrete_ae/training/module.py", "import pytorch_lightning"),
     "matplotlib in training": ("discrete_ae/training/module.py", "from matplotlib import pyplot"),
     "matplotlib in rounding": ("discrete_ae/rounding/base.py", "def plot():\n    import matplotlib.pyplot as plt"),

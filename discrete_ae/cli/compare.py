@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from discrete_ae.cli.evaluate import (
+from discrete_ae.cli.options import Device, DeviceOption
+from discrete_ae.cli.ratings import summarize_ratings
+from discrete_ae.cli.shared import (
     ClipSecondsOption,
     MetricsOption,
     ScoringJobsOption,
@@ -14,8 +16,6 @@ from discrete_ae.cli.evaluate import (
     split_names,
     wide_console,
 )
-from discrete_ae.cli.options import Device, DeviceOption
-from discrete_ae.cli.ratings import summarize_ratings
 from discrete_ae.errors import UsageError
 from discrete_ae.evaluation.scores import NAMES
 

@@ -16,7 +16,6 @@ from discrete_ae.cli.options import (
     JobsOption,
     OutOption,
     SkipExistingOption,
-    check_codebooks,
     load_model,
     runner_of,
 )
@@ -96,6 +95,7 @@ def encode(
     from discrete_ae.cli.batch import shown
     from discrete_ae.cli.files import format_of, is_dash, piped
     from discrete_ae.codec import Share, encode_corpus
+    from discrete_ae.codec.files import check_codebooks
 
     code_format = format_of(Path(out), format, get_args(Format), "encode")
     part = Share.parse(share) if share else Share.of_environment()

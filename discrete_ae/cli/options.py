@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from discrete_ae.errors import UsageError
-
 if TYPE_CHECKING:
     from discrete_ae.inference import Runner
     from discrete_ae.model import DiscreteAutoencoder
@@ -84,20 +82,6 @@ def runner_of(model: "DiscreteAutoencoder", jobs: int | None, batch_seconds: flo
 
     batch_size = max(1, round(batch_seconds * model.frame_rate_hz / encoder_window(model).length))
     return Runner(jobs, batch_size, deterministic)
-
-
-def check_codebooks(model: "DiscreteAutoencoder", codebooks: int | None) -> None:
-    """Refuse a number of codebooks from which a model does not decode; None, all of them, always will do.
-
-    Raises:
-        UsageError: it does not.
-    """
-    if codebooks is None:
-        return
-    try:
-        model.quantizer.check_count(codebooks)
-    except ValueError as error:
-        raise UsageError(f"--codebooks: {str(error).removeprefix('num_codebooks: ')}") from error
 
 
 def load_model(checkpoint: Path, device: Device) -> "DiscreteAutoencoder":

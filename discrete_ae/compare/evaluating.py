@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,8 @@ from discrete_ae.compare.page.content import Clip
 from discrete_ae.compare.runs import Skipped, evaluations_in
 from discrete_ae.errors import DataError
 from discrete_ae.evaluation.baselines import Program, evaluate_baseline, installed, through
-from discrete_ae.evaluation.evaluate import Plan, evaluate_model, rendering, settings_of
+from discrete_ae.evaluation.coded import reconstruct
+from discrete_ae.evaluation.evaluate import Plan, evaluate_model, settings_of
 from discrete_ae.evaluation.recordings import Source, choose_excerpts
 from discrete_ae.evaluation.results import Evaluation, Excerpt, Run
 from discrete_ae.evaluation.saving import Render, with_clips
@@ -128,7 +130,7 @@ class Evaluator:
             raise DataError(f"{Path(run.checkpoint).name} holds NaN or infinite weights; its training diverged")
 
         def render() -> Render:  # the models need not be in memory together
-            return rendering(load(Path(run.folder) / run.checkpoint, self.device))
+            return partial(reconstruct, load(Path(run.folder) / run.checkpoint, self.device))
 
         path = self.folder / f"{run.name}.json"
         wanted = {"model_hash": model.model_hash, **settings_of(model, self.plan)}

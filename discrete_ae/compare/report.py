@@ -22,8 +22,7 @@ from discrete_ae.data import recordings_root
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.evaluate import Plan, Progress
 from discrete_ae.evaluation.recordings import Source, find_sources, named_sources
-from discrete_ae.evaluation.results import Run
-from discrete_ae.evaluation.runs import CHECKPOINTS
+from discrete_ae.evaluation.results import CHECKPOINTS, Run
 from discrete_ae.evaluation.scores import QUANTITIES, SCORES, choose
 
 PAGE = "index.html"

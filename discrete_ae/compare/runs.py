@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from discrete_ae.errors import DataError
-from discrete_ae.evaluation.results import FORMAT, Evaluation, Run
-from discrete_ae.evaluation.runs import CONFIG_NAME, ERROR_NAME, read_run
+from discrete_ae.evaluation.results import CONFIG_NAME, ERROR_NAME, FORMAT, Evaluation, Run, read_run
 from discrete_ae.paths import Kind, kind_of
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from discrete_ae.compare.page.content import Version
-from discrete_ae.metrics.spectrogram import LEVELS_DB, levels_db
+from discrete_ae.metrics import LEVELS_DB, levels_db
 
 SHADES = 64  # of 1.25 dB; more would make the file larger and nothing clearer
 

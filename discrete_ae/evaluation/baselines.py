@@ -11,24 +11,20 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import soundfile
-import soxr
-from numpy.typing import NDArray
 
-from discrete_ae.data.reading import stream_audio
+from discrete_ae.data.reading import Audio
 from discrete_ae.errors import DataError
-from discrete_ae.evaluation.coded import Coded, Pair, failed
+from discrete_ae.evaluation.coded import passed_through, real_time_factors
 from discrete_ae.evaluation.evaluate import Figures, Plan, Settings, evaluation_of
-from discrete_ae.evaluation.recordings import Source, cut, opened, segment_lengths
-from discrete_ae.evaluation.results import Evaluation, Failure
-from discrete_ae.evaluation.timing import timed_audio
-
-Audio = NDArray[np.float32]
+from discrete_ae.evaluation.perceptual import resampled
+from discrete_ae.evaluation.recordings import Source
+from discrete_ae.evaluation.results import Evaluation
 
 OPUS_RATE = 48000
 OPUS_BPS = (6000.0, 256000.0)
@@ -97,7 +93,7 @@ class Codec2(NamedTuple):
         return f"codec2 {self.bitrate_bps:g} bps"
 
     def version(self) -> str:
-        """It does not say which it is."""
+        """What c2enc says of itself, which is nothing."""
         return "c2enc, which names no version"
 
     @property
@@ -206,45 +202,25 @@ def evaluate_baseline(
     plan = plan or Plan()
     figures: Figures = {"nominal_bitrate_bps": program.bitrate_bps}
     settings: Settings = {"channels": channels, "segment_seconds": plan.segment_seconds}
-    if plan.timing and (audio := timed_audio(sources, sample_rate, channels)).shape[1]:
-        passed, audio_s = through(program, audio, sample_rate, channels), audio.shape[1] / sample_rate
-        figures |= {"encode_rtf": passed.encode_s / audio_s, "decode_rtf": passed.decode_s / audio_s}
-        settings |= {"rtf_device": "cpu, a program started and given a file", "rtf_audio_s": audio_s}
-    coded = _coded(program, sources, sample_rate, channels, plan.segment_seconds)
+
+    def passed(audio: Audio) -> Passed:
+        return through(program, audio, sample_rate, channels)
+
+    if plan.timing:
+        factors = real_time_factors(sources, sample_rate, channels, lambda audio: passed(audio)[2:])
+        figures |= factors
+        settings |= {"rtf_device": "cpu, a program started and given a file", "rtf_audio_s": factors.get("rtf_audio_s")}
+    coded = passed_through(
+        sources, sample_rate, channels, plan.segment_seconds, lambda audio: passed(audio)[:2], piece_s=PIECE_S
+    )
     found = evaluation_of(coded, program.name, sample_rate, plan, sources, figures, settings)
     versions = found.versions | {program.name: program.version()}
     return found.model_copy(update={"keeps_waveform": program.keeps_waveform, "versions": versions})
 
 
-def _coded(
-    program: Program, sources: Sequence[Source], sample_rate: int, channels: int, segment_seconds: float
-) -> Iterator[Coded | Failure]:
-    for source in sources:
-        try:
-            coded = Coded(source, opened(source.path, channels).duration_s, iter(()), 0.0)
-        except DataError as error:
-            yield failed(source, error)
-            continue
-        coded.pairs = _pairs(program, coded, sample_rate, channels, segment_seconds)
-        yield coded
-
-
-def _pairs(program: Program, coded: Coded, sample_rate: int, channels: int, segment_seconds: float) -> Iterator[Pair]:
-    file = opened(coded.source.path, channels)
-    lengths = segment_lengths(-(-file.num_frames * sample_rate // file.sample_rate), sample_rate, segment_seconds)
-    count = max(1, int(PIECE_S // segment_seconds))
-    pieces = [lengths[start : start + count] for start in range(0, len(lengths), count)]
-    blocks = stream_audio(file, sample_rate, channels if file.channels == 1 else None)
-    bits = 0.0
-    for segments, original in zip(pieces, cut(blocks, map(sum, pieces)), strict=True):
-        passed = through(program, original, sample_rate, channels)
-        bits += passed.bits
-        yield from map(Pair, cut([passed.audio], segments), cut([original], segments))
-    coded.bits = bits
-
-
 def _stream(program: Program, audio: Audio, sample_rate: int) -> Passed:
-    given = _resampled(audio, sample_rate, program.sample_rate)
+    length = -(-audio.shape[1] * program.sample_rate // sample_rate)
+    given = _of_length(resampled(audio, sample_rate, program.sample_rate), length)
     try:
         with tempfile.TemporaryDirectory(prefix="discrete-ae-") as folder:
             start = time.perf_counter()
@@ -254,7 +230,7 @@ def _stream(program: Program, audio: Audio, sample_rate: int) -> Passed:
             end = time.perf_counter()
     except (OSError, soundfile.SoundFileError) as error:
         raise DataError(f"{program.name}: its temporary files failed ({error}); see to the disk") from error
-    found = _of_length(_resampled(found, program.sample_rate, sample_rate), audio.shape[1])
+    found = _of_length(resampled(found, program.sample_rate, sample_rate), audio.shape[1])
     return Passed(found, bits, between - start, end - between)
 
 
@@ -284,13 +260,6 @@ def _run(command: Sequence[object]) -> None:
         said = (done.stderr or done.stdout).strip().splitlines()
         reason = said[-1] if said else f"status {done.returncode}"
         raise DataError(f"{command[0]}: failed ({reason}); try it by hand, or leave the baselines out")
-
-
-def _resampled(audio: Audio, source_rate: int, target_rate: int) -> Audio:
-    if source_rate == target_rate:
-        return audio
-    length = -(-audio.shape[1] * target_rate // source_rate)
-    return _of_length(soxr.resample(np.ascontiguousarray(audio.T), source_rate, target_rate, quality="HQ").T, length)
 
 
 def _of_length(audio: Audio, num_samples: int) -> Audio:

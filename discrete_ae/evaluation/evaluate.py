@@ -1,40 +1,42 @@
-"""A codec over a data set of recordings: what it does to them, what it costs, and at which rate.
-
-Axes: C channels, N samples, F recordings.
-"""
+"""A codec over a data set of recordings: what it does to them, what it costs, and at which rate."""
 
 import copy
 import math
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from discrete_ae.build import load, pick_device
-from discrete_ae.codec import Codec
+from discrete_ae.codec.files import check_codebooks
 from discrete_ae.errors import DataError, UsageError
-from discrete_ae.evaluation.coded import Coded, coded_by_model, failed, passed_through
-from discrete_ae.evaluation.perceptual import Scores, weighted_mean
-from discrete_ae.evaluation.recordings import Source, check_segment_seconds, choose_excerpts, find_sources, in_utf8
-from discrete_ae.evaluation.results import Evaluation, Failure, FileScores, Run
-from discrete_ae.evaluation.runs import run_of
-from discrete_ae.evaluation.saving import Render, save_pairs, with_clips
-from discrete_ae.evaluation.scores import OVERALL, SEGMENT_S, Choice, choose
+from discrete_ae.evaluation.coded import (
+    Coded,
+    coded_by_model,
+    failed,
+    passed_through,
+    real_time_factors,
+    reconstruct,
+    time_model,
+    timing_device,
+)
+from discrete_ae.evaluation.perceptual import weighted_mean
+from discrete_ae.evaluation.recordings import MIN_SEGMENT_S, Source, choose_excerpts, find_sources
+from discrete_ae.evaluation.results import Evaluation, Failure, FileScores, Run, in_utf8, run_of
+from discrete_ae.evaluation.saving import result_paths, save_pairs, with_clips
+from discrete_ae.evaluation.scores import OVERALL, SEGMENT_S, Choice, Scores, choose
 from discrete_ae.evaluation.scoring import Scorer
-from discrete_ae.evaluation.timing import time_model, timed_audio, timing_device
 from discrete_ae.inference import MAX_JOBS, Runner, encoder_window
 from discrete_ae.metrics import CodeUsage
 from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.model.summary import summarize
 
-Audio = NDArray[np.float32]
 Figures = dict[str, float | None]
 Settings = dict[str, str | int | float | None]
 Progress = Callable[[str, float, float], None]
@@ -94,11 +96,12 @@ def evaluate(
     Args:
         model: best.ckpt or last.ckpt of a run, an exported bundle, or what `discrete_ae.load` made of it.
         data: recordings, folders of them, or patterns such as "corpus/**/*.wav".
-        out: a .json file to write, which `compare` reads; its clips lie beside it.
+        out: a .json file to write, which `compare` reads, its clips beside it; a .csv file of a row a recording; or a
+            folder for both.
         metrics: names of `scores.NAMES`; None is all by default, as far as their packages are installed.
         num_codebooks: how many of the codebooks to use, one of `model.quantizer.decodable_counts`; None is all.
         segment_seconds: longer recordings are scored in segments of this length, of which their score is the mean.
-        clips: so many stretches of the recordings are written to listen to; needs `out`.
+        clips: so many stretches of the recordings are written to listen to, beside the .json file.
         clip_seconds: their length.
         device: "cpu", "cuda", or "auto" for a GPU if there is one; of a model that is loaded already, its own.
         jobs: segments scored at a time, and windows on a CPU; None is one a core, at most 16.
@@ -110,21 +113,26 @@ def evaluate(
         UsageError: a score is not known or not installed, num_codebooks does not decode, or segments are too short.
     """
     plan = Plan(choose(metrics), segment_seconds, jobs, progress, save_audio)
-    check_segment_seconds(segment_seconds)
+    if not MIN_SEGMENT_S <= segment_seconds < math.inf:
+        raise UsageError(f"segment_seconds: expected {MIN_SEGMENT_S:g} or more, finite, got {segment_seconds}")
     found = find_sources([data] if isinstance(data, str | Path) else data)
-    name = "model" if isinstance(model, DiscreteAutoencoder) else in_utf8(str(model))
-    run = None if isinstance(model, DiscreteAutoencoder) else run_of(Path(model))
-    loaded = model if isinstance(model, DiscreteAutoencoder) else load(model, pick_device(device))
+    if isinstance(model, DiscreteAutoencoder):
+        name, run, loaded = "model", None, model
+    else:
+        name, run, loaded = in_utf8(str(model)), run_of(Path(model)), load(model, pick_device(device))
     if not found.sources:
         raise found.problems[0]
     evaluation = evaluate_model(loaded, found.sources, name, plan, num_codebooks, run)
     absent = tuple(Failure(path=reason.partition(":")[0], reason=reason) for reason in map(str, found.problems))
     evaluation = evaluation.model_copy(update={"failures": (*absent, *evaluation.failures)})
-    if out is not None:
+    for path in result_paths(None if out is None else Path(out)):
+        if path.suffix.lower() == ".csv":
+            evaluation.write_csv(path)
+            continue
         excerpts = choose_excerpts(found.sources, clips, clip_seconds)
-        render = rendering(loaded, num_codebooks)
-        evaluation = with_clips(evaluation, Path(out), excerpts, found.sources, render)
-        evaluation.write_json(Path(out))
+        render = partial(reconstruct, loaded, num_codebooks=num_codebooks)
+        evaluation = with_clips(evaluation, path, excerpts, found.sources, render)
+        evaluation.write_json(path)
     return evaluation
 
 
@@ -138,29 +146,27 @@ def evaluate_model(
 ) -> Evaluation:
     """Evaluate a loaded model on recordings, as `evaluate`; the result calls it `codec`, of the training `run`."""
     plan = plan or Plan()
-    if num_codebooks is not None:
-        try:
-            model.quantizer.check_count(num_codebooks)
-        except ValueError as error:
-            raise UsageError(f"--codebooks: {str(error).removeprefix('num_codebooks: ')}") from error
-        if run and num_codebooks < model.quantizer.num_codebooks:  # another rate of the same training
-            config = {**run.config, "decoded_codebooks": num_codebooks}
-            run = run.model_copy(update={"name": f"{run.name}-{num_codebooks}codebooks", "config": config})
+    check_codebooks(model, num_codebooks)
+    sizes = model.quantizer.codebook_sizes[:num_codebooks]
+    if run and len(sizes) < model.quantizer.num_codebooks:  # another rate of the same training
+        config = {**run.config, "decoded_codebooks": num_codebooks}
+        run = run.model_copy(update={"name": f"{run.name}-{num_codebooks}codebooks", "config": config})
     batch = max(1, round(_GPU_BATCH_S * model.frame_rate_hz / encoder_window(model).length))
     runner = Runner(plan.num_jobs, batch)
     figures, settings = _figures_of(model, num_codebooks), settings_of(model, plan, num_codebooks)
-    if plan.timing and (audio := timed_audio(sources, model.sample_rate, model.channels)).shape[1]:
-        try:
-            factors = time_model(model, audio, runner, num_codebooks)
-        except ValueError as error:  # codes that do not decode: those of latents that are no numbers
-            raise DataError(f"{codec}: cannot code: {error}; use another checkpoint") from error
-        figures |= {"encode_rtf": factors.encode, "decode_rtf": factors.decode}
-        settings |= {"rtf_device": timing_device(model), "rtf_audio_s": factors.audio_s}
-    if model.quantizer.num_codebooks:
+    if plan.timing:
+        timed = partial(time_model, model, runner=runner, num_codebooks=num_codebooks)
+        factors = real_time_factors(sources, model.sample_rate, model.channels, timed)
+        figures |= factors
+        settings |= {"rtf_device": timing_device(model), "rtf_audio_s": factors.get("rtf_audio_s")}
+    if sizes:
         coded = coded_by_model(model, sources, num_codebooks, runner, plan.segment_seconds)
     else:
-        coded = passed_through(model, sources, runner, plan.segment_seconds)
-    sizes = model.quantizer.codebook_sizes[:num_codebooks]
+        coded = passed_through(
+            sources, model.sample_rate, model.channels, plan.segment_seconds,
+            lambda audio: (reconstruct(model, audio, runner=runner), None),
+            around=(model.receptive_field_samples, model.look_ahead_samples), hop=model.hop_length,
+        )  # fmt: skip
     usage = CodeUsage(sizes) if sizes else None
     found = evaluation_of(coded, codec, model.sample_rate, plan, sources, figures, settings, usage)
     return found.model_copy(update={"model_hash": model.model_hash, "run": run})
@@ -175,6 +181,18 @@ def settings_of(model: DiscreteAutoencoder, plan: Plan, num_codebooks: int | Non
         "entropy_model": model.entropy_model.fingerprint if model.entropy_model and codebooks else None,
         "channels": model.channels,
         "segment_seconds": plan.segment_seconds,
+    }
+
+
+def _figures_of(model: DiscreteAutoencoder, num_codebooks: int | None) -> Figures:
+    """Figures that need no recording."""
+    on_cpu = model if next(model.parameters()).device.type == "cpu" else copy.deepcopy(model).cpu()
+    total = summarize(on_cpu).total
+    sizes = model.quantizer.codebook_sizes[:num_codebooks]
+    return {
+        "nominal_bitrate_bps": math.fsum(map(math.log2, sizes)) * model.frame_rate_hz if sizes else None,
+        "parameters": total.parameters,
+        "macs_per_second": total.macs_per_second,
     }
 
 
@@ -196,126 +214,63 @@ def evaluation_of(
     choice = plan.choice or choose()
     if plan.save_audio is not None:
         coded = save_pairs(coded, plan.save_audio, sample_rate)
+    scored: list[tuple[Coded, _Segments]] = []
+    failures: list[Failure] = []
+    total_s = math.fsum(source.duration_s for source in sources) if plan.progress else 0.0
+    done_s = 0.0
     with Scorer(sample_rate, choice, plan.num_jobs) as scorer:
-        files, bits, failures = _scored(coded, scorer, plan, usage, sources, codec)
+        for item in coded:
+            if isinstance(item, Failure):
+                failures.append(item)
+                continue
+            segments: _Segments = []
+            try:
+                with closing(item.pairs):  # type: ignore[type-var]
+                    for pair in item.pairs:
+                        length = pair.original.shape[1]
+                        segments.append((length, scorer.submit(pair.reconstruction, pair.original)))
+                        done_s += length / sample_rate
+                        if plan.progress:
+                            plan.progress(codec, done_s, total_s)
+            except DataError as error:
+                failures.append(failed(item.source, error))
+                continue
+            if item.code_file is not None and usage is not None:
+                usage.update(torch.from_numpy(item.code_file.codes.astype(np.int64)))
+            item.code_file = None
+            scored.append((item, segments))
+        files = [_file_scores(*each) for each in scored]
     if not files:
         reason = f"; of the first: {failures[0].reason}" if failures else ""
         raise DataError(f"{codec}: not one recording could be evaluated{reason}")
-    known = [count for count in bits if count is not None]
-    total_s = math.fsum(file.duration_s for file in files)
-    figures = {**figures, "entropy_coded_bitrate_bps": sum(known) / total_s if known else None}
-    counts: list[list[int]] = []
+    known = [item.bits for item, _ in scored if item.bits is not None]
+    seconds = math.fsum(file.duration_s for file in files)
+    figures = {**figures, "entropy_coded_bitrate_bps": sum(known) / seconds if known else None}
+    counts: list[tuple[int, ...]] = []
     if usage is not None:
         figures |= {name: float(value) for name, value in usage.compute().items()}
-        counts = [row[:size] for row, size in zip(usage.counts.tolist(), usage.codebook_sizes, strict=True)]
+        counts = [tuple(row[:size]) for row, size in zip(usage.counts.tolist(), usage.codebook_sizes, strict=True)]
     return Evaluation(
         codec=codec,
         files=tuple(sorted(files, key=lambda file: file.path)),
         failures=tuple(failures),
         overall={quantity.name: figures.get(quantity.name) for quantity in OVERALL},
-        code_counts=tuple(map(tuple, counts)),
+        code_counts=tuple(counts),
         sample_rate=sample_rate,
         versions=choice.versions(),
         settings=settings,
     )
 
 
-def rendering(model: DiscreteAutoencoder, num_codebooks: int | None = None) -> Render:
-    """Return what `reconstruct` makes of clips, without gradients."""
-
-    def render(audio: Audio) -> Audio:
-        with torch.inference_mode():
-            return reconstruct(model, audio, num_codebooks)
-
-    return render
+_Segments = list[tuple[int, Future[Scores]]]
 
 
-def reconstruct(model: DiscreteAutoencoder, audio: Audio, num_codebooks: int | None = None) -> Audio:
-    """What the model makes of a short clip (C, N) at its own rate and with its channels, through hard codes if any.
-
-    Raises:
-        ValueError: audio of another shape, or see `Codec.encode`.
+def _file_scores(item: Coded, segments: _Segments) -> FileScores:
+    """Means over the segments of a recording. None where one was lost: codecs are compared on the same recordings, and
+    not on other parts of one.
     """
-    signal = torch.from_numpy(np.ascontiguousarray(audio, np.float32))[None].to(next(model.parameters()).device)
-    if model.quantizer.num_codebooks:
-        codec = Codec(model)
-        found = codec.decode(codec.encode(signal, num_codebooks), signal.shape[-1])
-    else:
-        ((_, result),) = Runner().map(model, lambda window: model(window).reconstruction, [(None, signal[0].cpu())])
-        assert result is not None
-        found = result[None]
-    reconstruction: Audio = found[0].cpu().numpy()
-    return reconstruction
-
-
-def _figures_of(model: DiscreteAutoencoder, num_codebooks: int | None) -> Figures:
-    """Figures that need no recording."""
-    on_cpu = model if next(model.parameters()).device.type == "cpu" else copy.deepcopy(model).cpu()
-    total = summarize(on_cpu).total
-    sizes = model.quantizer.codebook_sizes[:num_codebooks]
-    return {
-        "nominal_bitrate_bps": math.fsum(map(math.log2, sizes)) * model.frame_rate_hz if sizes else None,
-        "parameters": total.parameters,
-        "macs_per_second": total.macs_per_second,
-    }
-
-
-def _scored(
-    coded: Iterable[Coded | Failure],
-    scorer: Scorer,
-    plan: Plan,
-    usage: CodeUsage | None,
-    sources: Sequence[Source],
-    codec: str,
-) -> tuple[list[FileScores], list[float | None], list[Failure]]:
-    """Every recording that could be coded, the bits of its codes, and the recordings that could not."""
-    files: list[FileScores] = []
-    bits: list[float | None] = []
-    failures: list[Failure] = []
-    waiting: deque[tuple[Coded, list[tuple[int, Future[Scores]]]]] = deque()
-    done_s, total_s = 0.0, 0.0
-    if plan.progress is not None:
-        with ThreadPoolExecutor(16) as pool:  # opening a file waits for the disk
-            total_s = math.fsum(pool.map(lambda source: source.duration_s, sources))
-
-    def finish() -> None:
-        item, segments = waiting.popleft()
-        found = [(length, future.result()) for length, future in segments]
-        scores = {name: _score([(length, each[name]) for length, each in found]) for name in found[0][1]}
-        scores["bitrate_bps"] = None if item.bits is None else item.bits / item.duration_s
-        source = item.source
-        files.append(FileScores(path=source.name, duration_s=item.duration_s, scores=scores, sha256=source.sha256))
-        bits.append(item.bits)
-
-    for item in coded:
-        if isinstance(item, Failure):
-            failures.append(item)
-            continue
-        segments: list[tuple[int, Future[Scores]]] = []
-        try:
-            with closing(item.pairs):  # type: ignore[type-var]
-                for pair in item.pairs:
-                    length = pair.original.shape[1]
-                    segments.append((length, scorer.submit(pair.reconstruction, pair.original)))
-                    done_s += length / scorer.sample_rate
-                    if plan.progress is not None:
-                        plan.progress(codec, done_s, total_s)
-        except DataError as error:
-            failures.append(failed(item.source, error))
-            continue
-        if item.code_file is not None and usage is not None:
-            usage.update(torch.from_numpy(item.code_file.codes.astype(np.int64)))
-        waiting.append((item, segments))
-        while waiting and all(future.done() for _, future in waiting[0][1]):
-            finish()
-    while waiting:
-        finish()
-    return files, bits, failures
-
-
-def _score(segments: Sequence[tuple[int, float | None]]) -> float | None:
-    """Of a recording, from lengths and scores of its segments. None where one was lost: codecs are compared on the same
-    recordings, and not on other parts of one.
-    """
-    mean = weighted_mean(segments)
-    return None if mean is None or math.isnan(mean) else mean
+    found = [(length, future.result()) for length, future in segments]
+    means = {name: weighted_mean([(length, scores[name]) for length, scores in found]) for name in found[0][1]}
+    scores = {name: None if mean is None or math.isnan(mean) else mean for name, mean in means.items()}
+    scores["bitrate_bps"] = None if item.bits is None else item.bits / item.duration_s
+    return FileScores(path=item.source.name, duration_s=item.duration_s, scores=scores, sha256=item.source.sha256)

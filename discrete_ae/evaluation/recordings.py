@@ -6,46 +6,44 @@ for short ones.
 Axes: C channels, n samples.
 """
 
-import functools
 import hashlib
-import math
-import os
-import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from discrete_ae.data.files import SUFFIXES, AudioFile, files_of, probe, require_complete
-from discrete_ae.data.reading import read_audio
-from discrete_ae.errors import DataError, UsageError
-from discrete_ae.evaluation.results import Excerpt
-
-Audio = NDArray[np.float32]
+from discrete_ae.data.reading import Audio, read_audio
+from discrete_ae.errors import DataError
+from discrete_ae.evaluation.results import Excerpt, in_utf8
 
 MIN_SEGMENT_S = 1.0
 """What is left at the end and is shorter belongs to the segment before."""
 _STEP_S = 0.25  # at which the loudness is looked at
 
 
-class Source(NamedTuple):
+@dataclass(frozen=True)
+class Source:
     """One recording."""
 
     path: Path
     name: str
     """Below the data folder, with slashes; no two have the same. What is not UTF-8 in it is escaped."""
 
-    @property
+    @cached_property
     def sha256(self) -> str | None:
         """Of its bytes; None where they cannot be read."""
         try:
-            status = self.path.stat()
-            return _sha256(self.path, status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
+            if self.path.is_file():
+                with self.path.open("rb") as file:
+                    return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError:
-            return None
+            pass
+        return None
 
     @property
     def duration_s(self) -> float:
@@ -90,11 +88,6 @@ def named_sources(names: dict[Path, str]) -> list[Source]:
     return sorted(sources, key=lambda source: source.name)
 
 
-def in_utf8(name: str) -> str:
-    """A name of a file as text that JSON can hold: bytes that are not UTF-8 become \\xNN."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
 def opened(path: Path, channels: int) -> AudioFile:
     """Header of a recording that is whole, and fits a codec of so many channels: 1 codes each channel alone.
 
@@ -108,17 +101,6 @@ def opened(path: Path, channels: int) -> AudioFile:
             f"{path}: has {file.channels} channels, the model takes {channels}; convert it to {channels} channels"
         )
     return file
-
-
-def check_segment_seconds(segment_seconds: float) -> None:
-    """Refuse the length of a segment unless it is finite and at least `MIN_SEGMENT_S`.
-
-    Raises:
-        UsageError: it is not.
-    """
-    if not math.isfinite(segment_seconds) or segment_seconds < MIN_SEGMENT_S:
-        wanted = f"a finite number of at least {MIN_SEGMENT_S:g}"
-        raise UsageError(f"segment_seconds: expected {wanted}, got {segment_seconds}; give another, or leave it out")
 
 
 def segment_lengths(num_samples: int, sample_rate: int, segment_seconds: float) -> list[int]:
@@ -187,9 +169,3 @@ def loudest(file: AudioFile, start_s: float, duration_s: float, seconds: float) 
     window = max(round(seconds / _STEP_S), 1)
     sums = np.convolve(energies, np.ones(window), mode="valid") if window <= steps else energies[:1]
     return min(start_s + int(sums.argmax()) * _STEP_S, start_s + duration_s - seconds)
-
-
-@functools.lru_cache(2**16)
-def _sha256(path: Path, size: int, changed_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,24 +1,35 @@
 """What an evaluation found: a JSON file of everything, which `compare` reads, and CSV of one row a recording.
 
-docs/evaluation.md tells of the file, for codecs that are not of this package too.
+docs/evaluation.md tells of the file, for codecs that are not of this package too. The run that a model comes from is
+read from its folder.
 """
 
 import csv
 import io
 import json
 import math
+import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import yaml  # type: ignore[import-untyped]
 from pydantic import Field
 
 from discrete_ae.errors import DataError
-from discrete_ae.evaluation.scores import PER_FILE
+from discrete_ae.evaluation.scores import PER_FILE, QUANTITIES
 from discrete_ae.records import Record
 from discrete_ae.statistics import Interval, mean_interval
 from discrete_ae.writing import write_whole
 
+CONFIG_NAME = "config.yaml"
+ERROR_NAME = "error.txt"
+"""In the folder of a run that failed: why, in one line."""
+CHECKPOINTS = ("best", "last")
+# A folder is called <quantizer>-3.2kbps-seed0; sweeps append what else they vary.
+_AFTER_QUANTIZER = re.compile(r"-(?:seed\d|[\d.]+(?:e\+?\d+)?kbps|unquantized|invalid).*$")
 FORMAT = "discrete-ae evaluation"
 _LONG = ("code_counts", "files")
 
@@ -111,6 +122,20 @@ class Evaluation(Record):
     files: tuple[FileScores, ...]
     """Recordings that could not be coded are not among them."""
 
+    @property
+    def title(self) -> str:
+        """One line that names the codec and says on what it was evaluated."""
+        count, seconds = len(self.files), math.fsum(file.duration_s for file in self.files)
+        recordings, duration = "1 recording" if count == 1 else f"{count} recordings", f"{seconds:,.1f} s"
+        alone = ", each channel alone" if self.settings.get("channels") == 1 else ""
+        used, there = self.settings.get("codebooks"), self.settings.get("codebooks_of_model")
+        fewer = "" if used == there else f", {used} of {there} codebooks"
+        return f"{self.codec}: {recordings}, {duration}, compared at {self.sample_rate} Hz{alone}{fewer}"
+
+    def count(self, name: str) -> int:
+        """Return of how many recordings there is a score."""
+        return int(np.count_nonzero(~np.isnan(self.values(name))))
+
     def values(self, name: str) -> np.ndarray:
         """A score of every recording (F,), in the order of `files`; NaN where there is none."""
         found = [file.scores.get(name) for file in self.files]
@@ -121,11 +146,26 @@ class Evaluation(Record):
         names = [quantity.name for quantity in PER_FILE if any(quantity.name in file.scores for file in self.files)]
         return {name: mean_interval(self.values(name)) for name in names}
 
+    def rows(self, missing: Sequence[str] = ()) -> list[tuple[str, ...]]:
+        """Return a table: of every score label, mean, interval, number of recordings, unit and which way is better.
+
+        Args:
+            missing: names of further scores, which nothing is known of.
+        """
+        means = self.means()
+        found: list[tuple[str, ...]] = []
+        for quantity in (QUANTITIES[name] for name in (*means, *missing)):
+            mean, low, high = map(quantity.shown, means.get(quantity.name, (None, None, None)))
+            interval = "-" if low == "-" else f"{low} to {high}"
+            better = {True: "higher", False: "lower", None: ""}[quantity.higher_is_better]
+            found.append((quantity.label, mean, interval, str(self.count(quantity.name)), quantity.unit, better))
+        return found
+
     def write_json(self, path: Path) -> None:
         """Write everything; see `read_json`. The means with their intervals are in it for people, and not read back."""
         means = {
             name: {
-                "recordings": int(np.count_nonzero(~np.isnan(self.values(name)))),
+                "recordings": self.count(name),
                 **{key: None if math.isnan(value) else value for key, value in interval._asdict().items()},
             }
             for name, interval in self.means().items()
@@ -166,3 +206,52 @@ def _json(value: Any, on_lines: bool) -> str:
     if not on_lines:
         return json.dumps(value, allow_nan=False)
     return "[" + ",".join("\n" + json.dumps(item, allow_nan=False) for item in value) + "\n]"
+
+
+def read_run(folder: Path, checkpoint: str = "best") -> Run:
+    """Read what a run's folder says, with the checkpoint that is wanted, or the other one where that is missing.
+
+    Raises:
+        DataError: it is no run, it failed, or it has no checkpoint; said without naming the folder.
+    """
+    try:
+        if (error := folder / ERROR_NAME).exists():
+            raise DataError(f"failed: {' '.join(error.read_text(encoding='utf-8', errors='replace').split())}")
+        config = yaml.safe_load((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"its {CONFIG_NAME} cannot be read ({' '.join(str(error).split())[:200]})") from error
+    if not isinstance(config, dict) or not all(
+        isinstance(config.get(key), dict) for key in ("model", "data", "trainer")
+    ):
+        raise DataError(f"its {CONFIG_NAME} is not one of discrete-ae train")
+    names = [f"checkpoints/{name}.ckpt" for name in sorted(CHECKPOINTS, key=lambda name: name != checkpoint)]
+    there = [name for name in names if (folder / name).is_file()]
+    if not there:
+        raise DataError("no checkpoint; it was broken off before its first validation, or still runs")
+    choices = config.get("choices")
+    chosen = choices.get("quantizer") if isinstance(choices, dict) else None
+    return Run(
+        name=in_utf8(folder.name),
+        quantizer=str(chosen) if chosen else in_utf8(_AFTER_QUANTIZER.sub("", folder.name)),
+        seed=config["seed"] if isinstance(config.get("seed"), int) else 0,
+        config=config,
+        folder=in_utf8(str(folder)),
+        checkpoint=there[0],
+    )
+
+
+def run_of(checkpoint: Path) -> Run | None:
+    """Return the run in whose folder a checkpoint lies, None where it lies in none."""
+    folder = checkpoint.absolute().parent.parent
+    if not (folder / CONFIG_NAME).is_file():
+        return None
+    try:
+        run = read_run(folder, checkpoint.stem)
+    except DataError:
+        return None
+    return run.model_copy(update={"checkpoint": checkpoint.absolute().relative_to(folder).as_posix()})
+
+
+def in_utf8(name: str) -> str:
+    """Return a file's name as text that JSON can hold: bytes that are not UTF-8 become \\xNN."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

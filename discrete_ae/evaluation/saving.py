@@ -10,21 +10,28 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from discrete_ae.data import match_channels, read_audio
-from discrete_ae.data.reading import recorded_whole
+from discrete_ae.data.reading import Audio, recorded_whole
 from discrete_ae.errors import DataError
 from discrete_ae.evaluation.coded import Coded, Pair
 from discrete_ae.evaluation.recordings import Source
 from discrete_ae.evaluation.results import Evaluation, Excerpt, Failure, SavedClip
 from discrete_ae.writing import write_whole
 
-Audio = NDArray[np.float32]
 Render = Callable[[Audio], Audio]
-"""A clip (C, N) at a codec's sample rate, of its number of channels, to one of the same shape."""
+"""A clip (C, N) at a codec's sample rate to one of the same shape; C is its number of channels, of a mono one any."""
 
+SUFFIXES = (".json", ".csv")
 KINDS = ("reference", "decoded")
+
+
+def result_paths(out: Path | None) -> list[Path]:
+    """Return the files that are written for `out`: itself, or in a folder one of each kind."""
+    if out is None:
+        return []
+    is_file = out.suffix.lower() in SUFFIXES and not out.is_dir()
+    return [out] if is_file else [out / f"evaluation{suffix}" for suffix in SUFFIXES]
 
 
 def with_clips(
@@ -51,7 +58,9 @@ def with_clips(
         try:
             audio = read_audio(paths[excerpt.recording], rate, None, excerpt.start_s, excerpt.duration_s)
             audio = audio if len(audio) <= 2 else match_channels(audio, 1)
-            for name, signal in (("original", audio), ("decoded", by_channel(render, channels, audio))):
+            found = render(audio if channels in (1, len(audio)) else match_channels(audio, channels))
+            found = found if len(found) == len(audio) else found.mean(axis=0, keepdims=True)
+            for name, signal in (("original", audio), ("decoded", found)):
                 with recorded_whole(files[name], rate, len(signal), "FLAC") as write:
                     write(np.nan_to_num(signal, nan=0.0, posinf=1.0, neginf=-1.0))
         except DataError:
@@ -61,17 +70,9 @@ def with_clips(
     return evaluation.model_copy(update={"clips": tuple(clips)})
 
 
-def by_channel(render: Render, channels: int, audio: Audio) -> Audio:
-    """Render audio by a codec of so many channels: a mono one channel by channel, another one from copies of one."""
-    if channels == 1:
-        return np.concatenate([render(channel[None]) for channel in audio])
-    found = render(match_channels(audio, channels))
-    return found if len(audio) == channels else found.mean(axis=0, keepdims=True)
-
-
-def saved_paths(folder: Path) -> list[Path]:
-    """What `save_pairs` writes into a folder: a list and a folder of recordings of each kind."""
-    return [folder / f"{kind}{suffix}" for kind in KINDS for suffix in (".scp", "")]
+def saved_paths(folder: Path | None) -> list[Path]:
+    """Return what `save_pairs` writes into a folder: a list and a folder of recordings of each kind."""
+    return [folder / f"{kind}{suffix}" for kind in KINDS for suffix in (".scp", "")] if folder else []
 
 
 def save_pairs(coded: Iterable[Coded | Failure], folder: Path, sample_rate: int) -> Iterator[Coded | Failure]:

@@ -5,23 +5,15 @@ a process of its own for them; where one fails or crashes, which foreign code ma
 """
 
 import logging
-import math
 import signal
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import nn
 
-from discrete_ae.evaluation.perceptual import PerceptualProcess, Scores
-from discrete_ae.evaluation.scores import NUM_MELS, SCORES, WINDOW_LENGTHS, Choice
-from discrete_ae.losses import MultiResolutionSTFT, MultiScaleMel
-from discrete_ae.metrics import si_sdr_db
-
-Audio = NDArray[np.float32]
+from discrete_ae.evaluation.perceptual import PerceptualProcess
+from discrete_ae.evaluation.scores import SCORES, Audio, Choice, Scores
 
 log = logging.getLogger("discrete_ae")
 
@@ -29,38 +21,23 @@ _LONGEST_REASON = 200
 
 
 class SignalScores:
-    """Scores of pairs on the CPU.
+    """Scores of pairs that this package computes itself.
 
     Args:
         sample_rate: of the pairs, in Hz.
-        names: which; those that are not of this file are left to `perceptual.py`.
+        names: which; those of packages are left to `perceptual.py`.
     """
 
     def __init__(self, sample_rate: int, names: Sequence[str]) -> None:
-        self._distances: dict[str, nn.Module] = {}
-        if "mel_distance" in names:
-            self._distances["mel_distance"] = MultiScaleMel(sample_rate, WINDOW_LENGTHS, NUM_MELS)
-        if "stft_distance" in names:
-            self._distances["stft_distance"] = MultiResolutionSTFT()
-        self._has_si_sdr = "si_sdr_db" in names
+        self._sample_rate = sample_rate
+        self._scores = [SCORES[name] for name in names if not SCORES[name].packages]
 
-    @torch.no_grad()
     def __call__(self, reconstruction: Audio, original: Audio) -> Scores:
-        """`Scores` of a finite reconstruction (C, n) of `original` (C, n); any n >= 1.
+        """Return `Scores` of a finite reconstruction (C, n) of `original` (C, n); any n >= 1.
 
-        SI-SDR and the STFT distance are not defined where the original, by which they divide, is silent; SI-SDR is the
-        mean over the channels that are not. Lost is what float32 does not hold, as the squares of samples of 1e20.
+        Lost is what float32 does not hold, as the squares of samples of 1e20.
         """
-        found, wanted = (torch.from_numpy(audio)[None] for audio in (reconstruction, original))
-        is_silent = not original.any()
-        scores: Scores = {}
-        scores |= {name: float(module(found, wanted)) for name, module in self._distances.items()}
-        if is_silent and "stft_distance" in scores:
-            scores["stft_distance"] = None
-        if self._has_si_sdr:
-            is_defined = not is_silent and original.shape[1] > 1  # one sample is always a multiple of another
-            scores["si_sdr_db"] = float(si_sdr_db(found, wanted).mean()) if is_defined else None
-        return {name: score if score is None or math.isfinite(score) else math.nan for name, score in scores.items()}
+        return {score.name: score.of(reconstruction, original, self._sample_rate) for score in self._scores}
 
 
 class Scorer:
@@ -74,7 +51,7 @@ class Scorer:
 
     def __init__(self, sample_rate: int, choice: Choice, jobs: int) -> None:
         self.sample_rate = sample_rate
-        self._perceptual = choice.perceptual
+        self._perceptual = [name for name in choice.names if SCORES[name].packages]
         self._signal_scores = SignalScores(sample_rate, choice.names)
         self._room = threading.Semaphore(2 * jobs)
         self._own = threading.local()

@@ -1,8 +1,7 @@
 """Reconstruction losses, adversarial ones, and their weighted sum by name."""
 
-from discrete_ae.losses.adversarial import Adversary
+from discrete_ae.losses.adversarial import Adversary, MultiBandSTFTDiscriminator, MultiPeriodDiscriminator
 from discrete_ae.losses.balancer import LossBalancer
-from discrete_ae.losses.discriminators import MultiBandSTFTDiscriminator, MultiPeriodDiscriminator
 from discrete_ae.losses.mel import MultiScaleMel
 from discrete_ae.losses.stft import ComplexSTFT, CompressedSTFT, MultiResolutionSTFT
 from discrete_ae.losses.waveform import LogSNR, NegativeSISDR, WaveformL1

@@ -1,20 +1,28 @@
-"""What discriminators make of a reconstruction: their own loss, and the two terms that the autoencoder gets of them.
+"""Adversarial training: discriminators of audio, their own loss, and the two terms that the autoencoder gets of them.
 
 The least-squares game (Mao et al. 2016, arXiv:1611.04076) with feature matching, as neural codecs play it: HiFi-GAN
 (arXiv:2010.05646, section 2.3), with the features' distance relative to their size as in EnCodec (arXiv:2210.13438,
 equation 2). Ours differs in this: every sum over discriminators and layers is a mean, so that a weight means the same
 when discriminators are added.
 
-Axes: B batch, C audio channels, N samples.
+A discriminator maps audio (B, C, N) of any length to a list with an entry for each of its parts: a list of feature
+maps, the last of which is the score, of any shape. Channels are judged one by one, as items of their own. Nothing joins
+the items of a batch, so a batch may be judged in pieces.
+
+Axes: B batch, C audio channels, N samples, T frames, F bins.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.utils.parametrizations import weight_norm
 
 from discrete_ae.checks import positive, whole_number
+from discrete_ae.losses.stft import FramedDFT
 
 TERMS = ("adversarial", "feature_matching")
 _FLOOR = 1e-5  # of the size of features, which a layer of zeros would divide by
@@ -23,8 +31,7 @@ _FLOOR = 1e-5  # of the size of features, which a layer of zeros would divide by
 class Adversary(nn.Module):
     """Discriminators and the losses of both sides.
 
-    Networks run under the caller's autocast, losses are float32. A discriminator maps audio (B, C, N) to a list with an
-    entry for each of its parts: a list of feature maps, the last of which is the score.
+    Networks run under the caller's autocast, losses are float32.
 
     Args:
         discriminators: modules by name; None is left out.
@@ -91,3 +98,128 @@ class _Discriminators(nn.ModuleDict):
 def _relative_distance(found: Tensor, wanted: Tensor) -> Tensor:
     found, wanted = found.float(), wanted.float()
     return (found - wanted).abs().mean() / wanted.abs().mean().clamp_min(_FLOOR)
+
+
+class MultiPeriodDiscriminator(nn.Module):
+    """The waveform in rows of `period` samples, convolved along columns: samples a period apart meet first.
+
+    Kong et al. 2020 (HiFi-GAN, arXiv:2010.05646, section 2.3 and appendix A.2); the last row is filled up with silence.
+
+    Args:
+        periods: in samples, one part for each.
+        width: channels of the first layer; the others have 4, 16, 32 and 32 times as many.
+
+    Raises:
+        ValueError: for no period, or a number below 1.
+    """
+
+    def __init__(self, periods: Sequence[int] = (2, 3, 5, 7, 11), width: int = 32) -> None:
+        super().__init__()
+        if not periods:
+            raise ValueError("periods: expected at least one")
+        width = whole_number("width", width, 1)
+        self.parts = nn.ModuleList(_RowsOfOnePeriod(whole_number("periods", period, 1), width) for period in periods)
+
+    def forward(self, audio: Tensor) -> list[list[Tensor]]:
+        """Feature maps (B C, channels, rows, period) of each period, the score's with 1 channel, of audio (B, C, N)."""
+        items = audio.flatten(0, 1)
+        return [part(items) for part in self.parts]
+
+
+class _RowsOfOnePeriod(nn.Module):
+    """Layers for the waveform in rows of one length."""
+
+    def __init__(self, period: int, width: int) -> None:
+        super().__init__()
+        self.period = period
+        channels = [1, width, 4 * width, 16 * width, 32 * width]
+        strided = [_conv(*pair, (5, 1), (3, 1)) for pair in pairwise(channels)]
+        self.layers = nn.ModuleList([*strided, _conv(channels[-1], channels[-1], (5, 1))])
+        self.score = _conv(channels[-1], 1, (3, 1))
+
+    def forward(self, items: Tensor) -> list[Tensor]:
+        rows = F.pad(items, (0, -items.shape[-1] % self.period)).unflatten(-1, (-1, self.period))
+        maps = _features(self.layers, rows[:, None], slope=0.1)
+        return [*maps, self.score(maps[-1])]
+
+
+class MultiBandSTFTDiscriminator(nn.Module):
+    """Complex spectrograms at several window lengths, each band of frequencies with layers of its own.
+
+    Kumar et al. 2023 (DAC, arXiv:2306.06546, section 3.4): real and imaginary parts are two channels; the bands' maps
+    are joined again for the score.
+
+    Args:
+        window_lengths: in samples, one part for each; shorter audio is filled up with silence.
+        bands: (from, to) as shares of half the sample rate.
+        width: channels of every layer.
+
+    Raises:
+        ValueError: for no window length, a band outside [0, 1] or without a bin, or a width below 1.
+    """
+
+    def __init__(
+        self,
+        window_lengths: Sequence[int] = (2048, 1024, 512),
+        bands: Sequence[Sequence[float]] = ((0.0, 0.1), (0.1, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0)),
+        width: int = 32,
+    ) -> None:
+        super().__init__()
+        if not window_lengths:
+            raise ValueError("window_lengths: expected at least one")
+        width = whole_number("width", width, 1)
+        self.parts = nn.ModuleList(_BandsOfOneWindow(length, bands, width) for length in window_lengths)
+
+    def forward(self, audio: Tensor) -> list[list[Tensor]]:
+        """Feature maps (B C, width, T, bins) of the layers of all bands and a score (B C, 1, T, bins), for each window
+        length, of audio (B, C, N)."""
+        items = audio.flatten(0, 1)
+        return [part(items) for part in self.parts]
+
+
+class _BandsOfOneWindow(nn.Module):
+    """Layers for each band of one spectrogram."""
+
+    def __init__(self, window_length: int, bands: Sequence[Sequence[float]], width: int) -> None:
+        super().__init__()
+        self.spectra = FramedDFT(window_length, is_normalized=True)
+        num_bins = window_length // 2 + 1
+        self.edges = [(round(low * num_bins), round(high * num_bins)) for low, high in bands]
+        for band, (first, end) in zip(bands, self.edges, strict=True):
+            if not 0 <= first < end <= num_bins:
+                raise ValueError(
+                    f"bands: expected shares 0 <= from < to <= 1 that hold a bin, got {list(band)} "
+                    f"for the {num_bins} bins of window length {window_length}"
+                )
+        self.bands = nn.ModuleList(nn.ModuleList(_band_layers(width)) for _ in self.edges)
+        self.score = _conv(width, 1, (3, 3))
+
+    def forward(self, items: Tensor) -> list[Tensor]:
+        with torch.autocast(items.device.type, enabled=False):
+            channels = torch.view_as_real(self.spectra(items.float())).permute(0, 3, 1, 2)  # (B C, 2, T, F)
+        maps, last = [], []
+        for (first, end), layers in zip(self.edges, self.bands, strict=True):
+            of_band = _features(layers.children(), channels[..., first:end], slope=0.2)
+            maps += of_band
+            last.append(of_band[-1])
+        return [*maps, self.score(torch.cat(last, dim=-1))]
+
+
+def _band_layers(width: int) -> list[nn.Module]:
+    strided = [_conv(width, width, (3, 9), (1, 2)) for _ in range(3)]
+    return [_conv(2, width, (3, 9)), *strided, _conv(width, width, (3, 3))]
+
+
+def _features(layers: Iterable[nn.Module], x: Tensor, slope: float) -> list[Tensor]:
+    """What each of the layers makes of x, activated."""
+    maps = []
+    for layer in layers:
+        x = F.leaky_relu(layer(x), slope)
+        maps.append(x)
+    return maps
+
+
+def _conv(channels_in: int, channels_out: int, kernel: tuple[int, int], stride: tuple[int, int] = (1, 1)) -> nn.Module:
+    """A convolution with a normalized weight, of odd kernels and as many outputs as inputs for each step of stride."""
+    padding = (kernel[0] // 2, kernel[1] // 2)
+    return weight_norm(nn.Conv2d(channels_in, channels_out, kernel, stride, padding))

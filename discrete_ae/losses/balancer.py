@@ -8,9 +8,12 @@ Axes: B batch, C audio channels, N samples.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from discrete_ae.checks import in_unit_interval, positive
 from discrete_ae.ranks import mean_over_ranks
@@ -65,3 +68,24 @@ class LossBalancer(nn.Module):
             sums.lerp_(torch.stack([norm, torch.ones_like(norm)]).to(sums), 1 - self.ema_decay)
             averages[name] = (sums[0] / sums[1]).clamp_min(_TINY)
         return averages
+
+
+def with_gradient(value: Tensor, source: Tensor, gradient: Tensor) -> Tensor:
+    """Return `value`, a scalar, with `gradient` as its gradient with respect to `source`.
+
+    The gradient is all that is kept for the backward pass, and cannot be differentiated again.
+    """
+    return _WithGradient.apply(source, value.detach(), gradient.detach())
+
+
+class _WithGradient(Function):
+    @staticmethod
+    def forward(ctx: Any, source: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+        ctx.save_for_backward(gradient)
+        return value.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradients[0] * gradient, None, None

@@ -18,8 +18,8 @@ import torch
 import torchaudio.functional as audio_functional
 from torch import Tensor, nn
 
-from discrete_ae.losses.frames import FramedDFT
-from discrete_ae.losses.given_gradient import with_gradient
+from discrete_ae.losses.balancer import with_gradient
+from discrete_ae.losses.stft import FramedDFT
 
 _TINY = 1e-25  # the least magnitude that is divided by: at 0 the quotient must stay finite
 

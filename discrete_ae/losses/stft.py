@@ -1,6 +1,8 @@
-"""Distances of short-time spectra at several window lengths, Hann windows and hops of a quarter window.
+"""Short-time spectra with Hann windows and hops of a quarter window, and distances of them at several window lengths.
 
-Each takes (reconstruction, target), both (B, C, N), and gives a scalar.
+Each distance takes (reconstruction, target), both (B, C, N), and gives a scalar.
+
+Axes: M signals, N samples, T frames, W window length, F = W // 2 + 1 bins.
 """
 
 from collections.abc import Sequence
@@ -9,36 +11,68 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from discrete_ae.losses.frames import at_least_4_samples, filled_up
 
+class FramedDFT(nn.Module):
+    """Linear map of signals (..., N) to spectra (..., T, F) complex, and its adjoint, written out.
 
-class Spectrogram(nn.Module):
-    """Spectrogram (..., F, T) of audio (..., N), with half a window mirrored at both ends; differentiable by autograd.
+    It reflects half a window at both ends, cuts frames, weights them by the window and takes the real DFT. Bins lie
+    along the last axis, where the FFT and the products with a mel bank run over adjacent numbers. A signal shorter than
+    a window is filled up with silence first; of length N' then, it has 1 + N' // (W // 4) frames. Autograd goes through
+    the map; the adjoint carries a gradient of the spectra back to the samples without a recorded graph.
 
     Args:
-        window_length: in samples, at least 4; shorter audio is filled up with silence to that length.
-        power: 1 for magnitudes, None for complex bins, divided by the window's norm: white noise of power 1 then has
-            bins of power 1, whatever the window.
+        window_length: W in samples, at least 4.
+        is_normalized: divides bins by the window's norm: white noise of power 1 has bins of power 1, whatever the
+            window.
 
     Raises:
-        ValueError: for a window below 4 samples.
+        ValueError: for a window below 4 samples, of which there is no quarter.
     """
 
     window: Tensor
 
-    def __init__(self, window_length: int, power: int | None = 1) -> None:
+    def __init__(self, window_length: int, is_normalized: bool = False) -> None:
         super().__init__()
-        self.window_length = at_least_4_samples(window_length)
-        self.power = power
-        self.register_buffer("window", torch.hann_window(window_length), persistent=False)
+        if window_length < 4:
+            raise ValueError(f"window_lengths: expected at least 4 samples, got {window_length}")
+        self.window_length = window_length
+        self.hop = window_length // 4
+        self.margin = window_length // 2
+        window = torch.hann_window(window_length)
+        self.register_buffer("window", window / window.norm() if is_normalized else window, persistent=False)
 
-    def forward(self, audio: Tensor) -> Tensor:
-        """See the class."""
-        signals = filled_up(audio, self.window_length).flatten(0, -2)
-        hop = self.window_length // 4
-        spectra = torch.stft(signals, self.window_length, hop, window=self.window, return_complex=True)
-        spectra = spectra.unflatten(0, audio.shape[:-1])
-        return spectra.abs() if self.power == 1 else spectra / torch.linalg.vector_norm(self.window)
+    def forward(self, signals: Tensor) -> Tensor:
+        """Return spectra (..., T, F) of signals (M, N) or (B, C, N), in their precision."""
+        missing = max(0, self.window_length - signals.shape[-1])  # half a window of less cannot be mirrored
+        padded = F.pad(F.pad(signals, (0, missing)), (self.margin, self.margin), mode="reflect")
+        frames = padded.unfold(-1, self.window_length, self.hop)
+        return torch.fft.rfft(frames * self.window.to(frames.dtype))
+
+    def adjoint(self, gradient: Tensor, num_samples: int) -> Tensor:
+        """Gradient (M, num_samples) of the signals, for a gradient (M, T, F) of the spectra, which is overwritten.
+
+        A complex gradient is that of the real part plus i times that of the imaginary part.
+        """
+        # irfft counts a bin twice if it stands for its mirror image too: all but the first and an even window's last.
+        torch.view_as_real(gradient)[..., 1 : (self.window_length + 1) // 2, :].mul_(0.5)
+        frames = torch.fft.irfft(gradient, n=self.window_length, norm="forward")
+        frames *= self.window.to(frames.dtype)
+        length, margin = max(num_samples, self.window_length), self.margin
+        padded = self._overlap_add(frames, length + 2 * margin)
+        signals = padded[:, margin : margin + length]
+        signals[:, 1 : margin + 1].add_(padded[:, :margin].flip(-1))
+        signals[:, -margin - 1 : -1].add_(padded[:, -margin:].flip(-1))
+        return signals[:, :num_samples]
+
+    def _overlap_add(self, frames: Tensor, length: int) -> Tensor:
+        """Sum (M, length) of frames (M, T, W) at their places, a hop's share of all of them at a time."""
+        count, shifts = frames.shape[1], -(-self.window_length // self.hop)
+        hops = max(count + shifts, -(-length // self.hop))
+        sums = frames.new_zeros((len(frames), hops, self.hop))
+        for shift in range(shifts):
+            share = frames[..., shift * self.hop : (shift + 1) * self.hop]
+            sums[:, shift : shift + count, : share.shape[-1]].add_(share)
+        return sums.flatten(1)[:, :length]
 
 
 class MultiResolutionSTFT(nn.Module):
@@ -55,13 +89,13 @@ class MultiResolutionSTFT(nn.Module):
     def __init__(self, window_lengths: Sequence[int] = (512, 1024, 2048), floor: float = 1e-5) -> None:
         super().__init__()
         self.floor = floor
-        self.spectrograms = _spectrograms(window_lengths, power=1)
+        self.spectra = _spectra(window_lengths)
 
     def forward(self, reconstruction: Tensor, target: Tensor) -> Tensor:
         """See the module."""
         distances = []
-        for spectrogram in self.spectrograms:
-            found, wanted = spectrogram(reconstruction), spectrogram(target)
+        for spectra in self.spectra:
+            found, wanted = spectra(reconstruction).abs(), spectra(target).abs()
             missed = torch.linalg.vector_norm(found - wanted, dim=(1, 2, 3))
             convergence = missed / torch.linalg.vector_norm(wanted, dim=(1, 2, 3)).clamp_min(self.floor)
             log_distance = F.l1_loss(found.clamp_min(self.floor).log(), wanted.clamp_min(self.floor).log())
@@ -84,12 +118,12 @@ class ComplexSTFT(nn.Module):
 
     def __init__(self, window_lengths: Sequence[int] = (512, 1024, 2048)) -> None:
         super().__init__()
-        self.spectrograms = _spectrograms(window_lengths, power=None)
+        self.spectra = _spectra(window_lengths, is_normalized=True)
 
     def forward(self, reconstruction: Tensor, target: Tensor) -> Tensor:
         """See the module."""
         difference = reconstruction - target  # the transform is linear
-        distances = [torch.view_as_real(spectrogram(difference)).abs().mean() for spectrogram in self.spectrograms]
+        distances = [torch.view_as_real(spectra(difference)).abs().mean() for spectra in self.spectra]
         return torch.stack(distances).mean()
 
 
@@ -127,14 +161,14 @@ class CompressedSTFT(nn.Module):
         self.exponent = exponent
         self.complex_share = complex_share
         self.floor = floor
-        self.spectrograms = _spectrograms(window_lengths, power=None)
+        self.spectra = _spectra(window_lengths, is_normalized=True)
 
     def forward(self, reconstruction: Tensor, target: Tensor) -> Tensor:
         """See the module."""
         distances = []
-        for spectrogram in self.spectrograms:
-            found, found_size = self._compressed(spectrogram(reconstruction))
-            wanted, wanted_size = self._compressed(spectrogram(target))
+        for spectra in self.spectra:
+            found, found_size = self._compressed(spectra(reconstruction))
+            wanted, wanted_size = self._compressed(spectra(target))
             # Both parts of a bin are in the last axis: their squares add up, the mean halves them.
             of_bins = 2 * F.mse_loss(found, wanted)
             distances.append(
@@ -150,7 +184,7 @@ class CompressedSTFT(nn.Module):
         return parts * gain[..., None], (power + self.floor**2) ** (self.exponent / 2)
 
 
-def _spectrograms(window_lengths: Sequence[int], power: int | None) -> nn.ModuleList:
+def _spectra(window_lengths: Sequence[int], is_normalized: bool = False) -> nn.ModuleList:
     if not window_lengths:
         raise ValueError("window_lengths: expected at least one")
-    return nn.ModuleList(Spectrogram(length, power) for length in window_lengths)
+    return nn.ModuleList(FramedDFT(length, is_normalized) for length in window_lengths)

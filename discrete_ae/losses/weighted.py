@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from discrete_ae.checks import finite
 from discrete_ae.losses.adversarial import Adversary
-from discrete_ae.losses.balancer import LossBalancer
-from discrete_ae.losses.given_gradient import with_gradient
+from discrete_ae.losses.balancer import LossBalancer, with_gradient
 
 
 class LossValues(NamedTuple):

@@ -11,9 +11,9 @@ from matplotlib.image import imread
 from discrete_ae.compare.clips import Heard, key_of, make_clips
 from discrete_ae.compare.version import SHADES, flac, spectrogram_png
 from discrete_ae.evaluation.results import SavedClip
-from discrete_ae.metrics.spectrogram import HEIGHT, LEVELS_DB, WIDTH
+from discrete_ae.metrics import HEIGHT, LEVELS_DB, WIDTH
 from tests.compare.comparisons import make_evaluation
-from tests.metrics.sines import RATE, mel_band, sine
+from tests.sines import RATE, mel_band, sine
 
 
 def pixels(png: bytes) -> np.ndarray:

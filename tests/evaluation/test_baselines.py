@@ -13,7 +13,6 @@ from discrete_ae.data.reading import read_audio
 from discrete_ae.errors import DataError
 from discrete_ae.evaluation.baselines import (
     CODEC2_BITS,
-    PIECE_S,
     Codec2,
     Opus,
     evaluate_baseline,
@@ -152,12 +151,9 @@ def test_evaluation_of_a_baseline(tmp_path, speech, monkeypatch):
     assert found.overall["nominal_bitrate_bps"] == 24000
     assert found.overall["encode_rtf"] > 0
     assert found.versions["opus 24 kbps"] == opus.version()
-    assert [(one.path, one.reason.split(":")[0]) for one in found.failures] == [
-        ("damaged.wav", str(tmp_path / "damaged.wav"))
-    ]
+    assert [one.path for one in found.failures] == ["damaged.wav"]
     # Scores are of segments of 1 s, the last of which is longer, weighted by their lengths.
-    starts = [*range(0, speech.shape[1] - 2 * 16000 + 1, 16000)]
-    bounds = [*starts, starts[-1] + 16000, speech.shape[1]]
+    bounds = [*range(0, speech.shape[1] - 16000, 16000), speech.shape[1]]
     parts = [slice(*bound) for bound in itertools.pairwise(bounds)]
     score = SignalScores(16000, ["si_sdr_db"])
     scores = [score(passed.audio[:, part], speech[:, part])["si_sdr_db"] for part in parts]
@@ -166,7 +162,6 @@ def test_evaluation_of_a_baseline(tmp_path, speech, monkeypatch):
 
     # In pieces, each of which is coded by itself.
     monkeypatch.setattr("discrete_ae.evaluation.baselines.PIECE_S", 2.0)
-    assert PIECE_S > 2
     pieces = evaluate_baseline(opus, sources[:1], 16000, 1, plan._replace(timing=False))
     bits = sum(through(opus, speech[:, i : i + 32000], 16000).bits for i in (0, 32000))
     bits += through(opus, speech[:, 64000:], 16000).bits

@@ -13,8 +13,8 @@ from discrete_ae.codec import Codec
 from discrete_ae.codes import read_daec_header, write_codes
 from discrete_ae.data.reading import read_audio
 from discrete_ae.errors import DataError, UsageError
-from discrete_ae.evaluation.coded import passed_through
-from discrete_ae.evaluation.evaluate import Plan, evaluate, evaluate_model, reconstruct
+from discrete_ae.evaluation.coded import reconstruct, time_model, timing_device
+from discrete_ae.evaluation.evaluate import Plan, evaluate, evaluate_model
 from discrete_ae.evaluation.recordings import Source, find_sources
 from discrete_ae.evaluation.results import Evaluation
 from discrete_ae.evaluation.scores import choose
@@ -137,25 +137,21 @@ def test_nothing_depends_on_jobs_and_time_is_measured(model, corpus, evaluation)
     assert again.settings["rtf_audio_s"] == pytest.approx(seconds)
 
 
-def test_a_model_without_codes_in_segments_is_that_of_the_whole(identity, corpus):
-    (found,) = evaluate_model(identity, [Source(corpus / "a.wav", "a")], "identity", PLAN).files
+def test_a_model_without_codes_is_that_of_the_whole_in_segments_and_has_no_figures_of_codes(identity, corpus):
+    found = evaluate_model(identity, find_sources([corpus]).sources, "identity", PLAN._replace(timing=True))
+    assert [file.path for file in found.files] == ["a.wav", "b/c.wav", "d.wav"]
     audio = read_audio(corpus / "a.wav", 16000)
     with torch.no_grad():
         whole = identity(torch.from_numpy(audio)[None]).reconstruction[0].numpy()
-    (coded,) = passed_through(identity, [Source(corpus / "a.wav", "a")], Runner(1), 1)
-    passed = np.concatenate([pair.reconstruction for pair in coded.pairs], axis=1)
-    assert np.allclose(passed, whole, atol=1e-5)
     assert np.allclose(reconstruct(identity, audio), whole, atol=1e-5)
-    assert found.scores["bitrate_bps"] is None
-
-
-def test_a_model_without_codes_has_no_figures_of_codes(identity, corpus):
-    found = evaluate_model(identity, find_sources([corpus]).sources, "identity", PLAN._replace(timing=True))
+    score = SignalScores(16000, ["mel_distance"])  # of segments of 1 s, as above
+    parts = [score(whole[:, part], audio[:, part])["mel_distance"] for part in (slice(16000), slice(16000, None))]
+    assert found.files[0].scores["mel_distance"] == pytest.approx((parts[0] * 2 + parts[1] * 3) / 5, rel=1e-4)
+    assert found.files[0].scores["bitrate_bps"] is None
     for name in ("usage", "perplexity", "entropy_bits", "nominal_bitrate_bps", "entropy_coded_bitrate_bps"):
         assert found.overall[name] is None
     assert found.code_counts == ()
     assert found.overall["encode_rtf"] > 0
-    assert [file.path for file in found.files] == ["a.wav", "b/c.wav", "d.wav"]
 
 
 @pytest.mark.parametrize("which", ["model", "identity"])
@@ -200,10 +196,53 @@ def test_a_checkpoint_and_a_folder_become_a_file_with_its_run_and_clips(ste_run,
 
 
 def test_what_cannot_be_evaluated_is_refused_before_the_work(model, corpus, tmp_path):
-    for arguments in ({"metrics": ["mel"]}, {"segment_seconds": math.inf}, {"num_codebooks": 1}):
+    wrong = [{"metrics": ["mel"]}, {"num_codebooks": 1}, {"segment_seconds": 0.99}, {"segment_seconds": math.nan}]
+    for arguments in (*wrong, {"segment_seconds": math.inf}):
         with pytest.raises(UsageError):
             evaluate(model, corpus, **arguments)
     with pytest.raises(DataError, match="no such file"):
         evaluate(model, tmp_path / "none")
     found = evaluate(model, [tmp_path / "none", corpus / "d.wav"], metrics=["mel_distance"])
     assert [one.path for one in found.failures] == [str(tmp_path / "none")]
+
+
+def test_what_is_timed_is_the_exact_codec(model, monkeypatch):
+    audio = np.random.default_rng(0).uniform(-0.5, 0.5, (1, 8000)).astype(np.float32)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: pytest.fail("a GPU was started"))
+    seen = []
+    for name in ("encode", "decode"):
+        function = getattr(Codec, name)
+        monkeypatch.setattr(
+            Codec, name, lambda *given, of=name, by=function, **more: seen.append(of) or by(*given, **more)
+        )
+    assert min(time_model(model, audio, Runner(4), 2)) > 0
+    assert seen == ["encode"] * 3 + ["decode"] * 3
+
+
+def test_threads_are_said_of_a_cpu_alone():
+    assert timing_device(torch.nn.Linear(1, 1)) == "cpu, 1 thread"
+    assert timing_device(torch.nn.Linear(1, 1, device="meta")) == "meta"  # stands for what is neither CPU nor CUDA
+
+
+def test_saved_audio_is_what_was_compared_under_names_of_its_own(model, recordings, tmp_path):
+    (tmp_path / "in/a").mkdir(parents=True)
+    clip = (recordings / "clip_0.wav").read_bytes()
+    for name in ("a/x y.wav", "a_x_y.wav", "A_x_y.wav", "b.v2.wav"):
+        (tmp_path / "in" / name).write_bytes(clip)
+    (tmp_path / "in/damaged.wav").write_bytes(clip[:100])
+    out = tmp_path / "pairs"
+    found = evaluate(model, tmp_path / "in", metrics=["si_sdr_db"], segment_seconds=1, save_audio=out)
+    lists = {}
+    for kind in ("reference", "decoded"):
+        lines = (out / f"{kind}.scp").read_text().splitlines()
+        assert lines == sorted(lines)
+        lists[kind] = dict(line.split(maxsplit=1) for line in lines)  # as VERSA and Kaldi read it
+        assert {str(path) for path in (out / kind).iterdir()} == set(lists[kind].values())
+    assert set(lists["reference"]) == set(lists["decoded"]) == {"A_x_y", "a_x_y-2", "a_x_y-3", "b.v2"}
+    for name in lists["reference"]:
+        reference, decoded = (read_audio(lists[kind][name], 16000) for kind in lists)
+        assert np.abs(reference - read_audio(recordings / "clip_0.wav", 16000)).max() <= 2**-15
+        # 16 bits are 90 dB below full scale, the codec's error a few.
+        score = SignalScores(16000, ["si_sdr_db"])(decoded, reference)["si_sdr_db"]
+        assert score == pytest.approx(found.files[0].scores["si_sdr_db"], abs=0.01)

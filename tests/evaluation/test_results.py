@@ -76,43 +76,27 @@ def test_values_are_in_the_order_of_the_files():
     assert np.isnan(EVALUATION.values("stoi")).all()  # which was not asked for
 
 
+FRONT = b'{"format": "discrete-ae evaluation", "version": '
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "JSON"),
         (b"\xff\xfe", "JSON"),
         (b"[" * 100_000, "JSON"),
         (b"[]", "dictionary|object"),
-        (b'{"format": "discrete-ae evaluation", "version": 2}', "version"),
+        (FRONT + b"2}", "version"),
         (b'{"format": "discrete-ae comparison", "version": 1}', "format"),
-        (b'{"format": "discrete-ae evaluation", "version": 1}', "codec"),
+        (FRONT + b"1}", "codec"),
+        (FRONT + b'1, "codec": "x", "sample_rate": NaN, "files": []}', "sample_rate"),
+        (FRONT + b'1, "codec": "x", "sample_rate": "16000", "files": []}', "sample_rate"),
+        (FRONT + b'1, "codec": "x", "sample_rate": 8000, "files": [], "code_counts": [[3, true]]}', "code_counts"),
     ],
 )
 def test_what_is_no_evaluation_is_refused(tmp_path, content, words):
     (tmp_path / "x.json").write_bytes(content)
-    with pytest.raises(DataError, match=words):
+    with pytest.raises(DataError, match=f"({words}).*docs/evaluation"):
         Evaluation.read_json(tmp_path / "x.json")
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ('"sample_rate": 16000', '"sample_rate": "16000"'),
-        ('"sample_rate": 16000', '"sample_rate": NaN'),
-        ('"duration_s": 7.0', '"duration_s": [7.0]'),
-        ("[3, 0]", "[3, true]"),
-        ('"si_sdr_db": -100.0', '"si_sdr_db": "low"'),
-        ('{"pesq": "1"}', '["pesq"]'),
-    ],
-)
-def test_fields_of_another_type_are_refused(tmp_path, old, new):
-    path = tmp_path / "x.json"
-    EVALUATION.write_json(path)
-    content = path.read_text()
-    assert old in content
-    path.write_text(content.replace(old, new))
-    with pytest.raises(DataError, match=r"docs/evaluation\.md"):
-        Evaluation.read_json(path)
 
 
 @pytest.mark.parametrize("name", ["../secret.wav", "/etc/secret.wav"])

@@ -9,13 +9,10 @@ import torchaudio
 from torch import Tensor
 
 from discrete_ae.losses import MultiScaleMel
+from tests.losses.noise import noise
 
 RATE, WINDOWS, MELS = 16000, (2048, 512, 128), (80, 40, 10)
 DAC_WINDOWS, DAC_MELS = (32, 64, 128, 256, 512, 1024, 2048), (5, 10, 20, 40, 80, 160, 320)
-
-
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * 0.1
 
 
 def mel() -> MultiScaleMel:
@@ -45,24 +42,9 @@ def plain_distance(
     return torch.stack(distances).mean()
 
 
-@pytest.mark.parametrize("shape", [(2, 1, 5000), (1, 2, 4097)])
-def test_distance_equals_that_of_torchaudios_transform(shape: tuple[int, ...]) -> None:
-    reconstruction, target = noise(*shape), noise(*shape, seed=1)
-    target[..., 3000:] = 0  # some values lie below the floor
-    expected = plain_distance(reconstruction, target).item()
-    assert mel()(reconstruction, target).item() == pytest.approx(expected, rel=1e-5)
-
-
-def test_distance_fills_up_a_short_signal_with_silence() -> None:
-    reconstruction, target = noise(1, 1, 300), noise(1, 1, 300, seed=1)
-
-    def expected(window: int) -> float:
-        missing = max(0, window - 300)
-        loss = MultiScaleMel(RATE, [window], [20])
-        return loss(F.pad(reconstruction, (0, missing)), F.pad(target, (0, missing))).item()
-
-    for window in (256, 512):
-        assert MultiScaleMel(RATE, [window], [20])(reconstruction, target).item() == expected(window)
+def test_a_factor_of_ten_is_one() -> None:
+    target = noise(1, 1, 4000)
+    assert mel()(10 * target, target).item() == pytest.approx(1, rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -140,21 +122,20 @@ def test_gradient_has_no_gradient() -> None:
         gradient.sum().backward()
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
-    reconstruction, target = noise(1, 1, 3000).to(dtype).requires_grad_(), noise(1, 1, 3000, seed=1)
+def test_half_precision_is_computed_in_float32() -> None:
+    reconstruction, target = noise(1, 1, 3000).bfloat16().requires_grad_(), noise(1, 1, 3000, seed=1)
     with torch.autocast("cpu", torch.bfloat16):
         loss = mel()(reconstruction, target)
     assert loss.dtype == torch.float32
     assert loss == mel()(reconstruction.float(), target)
     loss.backward()
-    assert reconstruction.grad.dtype == dtype
+    assert reconstruction.grad.dtype == torch.bfloat16
 
 
-def test_window_and_band_mismatches_are_refused() -> None:
-    with pytest.raises(ValueError, match="one num_mels for each of window_lengths"):
-        MultiScaleMel(RATE, [512, 128], [40])
-    with pytest.raises(ValueError, match="one num_mels"):
-        MultiScaleMel(RATE, [], [])
-    with pytest.raises(ValueError, match="at least 4 samples, got 3"):
-        MultiScaleMel(RATE, [3], [1])
+@pytest.mark.parametrize(
+    ("windows", "bands", "message"),
+    [([512, 128], [40], "one num_mels"), ([], [], "one num_mels"), ([3], [1], "at least 4 samples, got 3")],
+)
+def test_window_and_band_mismatches_are_refused(windows: list[int], bands: list[int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MultiScaleMel(RATE, windows, bands)

@@ -6,7 +6,7 @@ import torch
 from matplotlib import colormaps
 
 from discrete_ae.training.callbacks.logs import draw_log_mel
-from tests.metrics.sines import RATE, sine
+from tests.sines import RATE, sine
 
 
 def color(db: float) -> np.ndarray:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from discrete_ae.checks import positive, whole_number
 from discrete_ae.data import AudioDataModule
-from discrete_ae.metrics.spectrogram import LEVELS_DB, levels_db, mel
+from discrete_ae.metrics import LEVELS_DB, levels_db, mel
 from discrete_ae.rounding import Rounding
 from discrete_ae.schedules import scheduled_numbers
 from discrete_ae.training.loggers import log_audio, log_counts, log_picture

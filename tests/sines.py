@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from discrete_ae.metrics.spectrogram import HEIGHT
+from discrete_ae.metrics import HEIGHT
 
 RATE = 16000
 

@@ -1,0 +1,113 @@
+"""Measurements of codes and of audio: use of codebooks, SI-SDR, levels over time and frequency.
+
+Axes: B batch, C audio channels, N samples, K codebooks, T frames.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+from torchmetrics import Metric
+
+_LIMIT = 1e-10  # of either power, relative to the reconstruction's: 100 dB
+WIDTH, HEIGHT = 320, 96
+"""Of a picture of levels."""
+LEVELS_DB = (-80.0, 0.0)
+"""From dark to bright: one scale, so that pictures compare."""
+
+
+class CodeUsage(Metric):
+    """Counts codes; gives usage, perplexity and entropy.
+
+    `compute` returns scalars: "usage", the fraction of entries used at least once, mean over codebooks, in [0, 1];
+    "perplexity", exp of the entropy of the code distribution, mean over codebooks; "entropy_bits", bits per frame,
+    summed over codebooks. All are 0 before the first update.
+
+    Args:
+        codebook_sizes: entries of each of the K >= 1 codebooks.
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    counts: Tensor
+
+    def __init__(self, codebook_sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.codebook_sizes = tuple(codebook_sizes)
+        shape = (len(self.codebook_sizes), max(self.codebook_sizes))
+        self.add_state("counts", torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, codes: Tensor) -> None:
+        """Count codes (B, K, T) int64."""
+        num_codebooks, size = self.counts.shape
+        offsets = torch.arange(num_codebooks, device=codes.device)[:, None] * size
+        flat = (codes + offsets).flatten()
+        self.counts.view(-1).index_add_(0, flat, torch.ones_like(flat))  # bincount makes a GPU wait in every step
+
+    def compute(self) -> dict[str, Tensor]:
+        """Usage, perplexity and entropy_bits, as the class says."""
+        counts = self.counts.cpu().double()  # not every accelerator has float64
+        shares = counts / counts.sum(dim=1, keepdim=True).clamp_min(1)
+        entropy_nats = torch.special.entr(shares).sum(dim=1)
+        seen = counts.any(dim=1)
+        return {
+            "usage": ((counts > 0).sum(dim=1) / torch.tensor(self.codebook_sizes)).mean(),
+            "perplexity": (entropy_nats.exp() * seen).mean().float(),
+            "entropy_bits": (entropy_nats.sum() / math.log(2)).float(),
+        }
+
+
+def si_sdr_db(reconstruction: Tensor, target: Tensor) -> Tensor:
+    """Scale-invariant signal-to-distortion ratio (Le Roux et al. 2019, arXiv:1811.02508) in dB, higher is better.
+
+    Args:
+        reconstruction: (B, C, N).
+        target: (B, C, N).
+
+    Returns:
+        (M,) the ratio of every channel that is not silent in the target, for which alone it is defined; M <= B C. It
+        is kept within 100 dB of 0, where a perfect or a silent reconstruction would have an infinite one.
+    """
+    audible = target.abs().amax(dim=-1) > 0
+    # Both of unit length, so that the level makes no difference. torchmetrics adds a constant to each power instead,
+    # which weighs on quiet audio and gives a silent reconstruction 0 dB.
+    found, wanted = (F.normalize(audio[audible].float(), dim=-1) for audio in (reconstruction, target))
+    share = (found * wanted).sum(dim=-1, keepdim=True)
+    distortion = (found - share * wanted).square().sum(dim=-1)
+    silent = found.abs().amax(dim=-1) == 0
+    signal = share.squeeze(-1).square()
+    return 10 * torch.log10((signal + _LIMIT) / (torch.where(silent, 1.0, distortion) + _LIMIT))
+
+
+def levels_db(audio: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
+    """Find the strongest sine in every mel band and stretch of time, (HEIGHT, WIDTH), the lowest band first.
+
+    The bands go up to half the sample rate, the stretches over the whole duration; a sine of full scale has 0 dB,
+    silence -120 dB. The strongest one and not the sum, so that bands of few and of many frequencies compare.
+
+    Args:
+        audio: (N,), N >= 1.
+        sample_rate: in Hz.
+    """
+    stretch = len(audio) / WIDTH
+    # At least 32 ms, to tell harmonics of speech apart; in long clips so long that no time is passed over.
+    length = max(round(0.032 * sample_rate), int(2 * stretch), 2)
+    points = 4 << (length - 1).bit_length()
+    starts = ((np.arange(WIDTH) + 0.5) * stretch).astype(int)
+    padded = np.pad(audio, (length // 2, length))
+    window = np.hanning(length + 1)[:-1]
+    frames = padded[starts[:, None] + np.arange(length)] * window
+    amplitude = np.abs(np.fft.rfft(frames, points)) / (window.sum() / 2)
+
+    edges_hz = 700 * (10 ** (np.linspace(0, mel(sample_rate / 2), HEIGHT + 1) / 2595) - 1)
+    edges = (edges_hz / sample_rate * points).astype(int)
+    return 20 * np.log10(np.maximum.reduceat(amplitude, edges[:-1], axis=1).T + 1e-6)
+
+
+def mel(hz: float) -> float:
+    """Where a frequency lies on the mel scale of `levels_db` (O'Shaughnessy 1987)."""
+    return float(2595 * np.log10(1 + hz / 700))
