@@ -1,6 +1,8 @@
 """`discrete-ae compare`: runs of training side by side, as tables, words, plots, and a page to listen on."""
 
 import shlex
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +17,6 @@ from discrete_ae.cli.evaluate import (
     wide_console,
 )
 from discrete_ae.cli.options import Device, DeviceOption
-from discrete_ae.cli.ratings import summarize_ratings
 from discrete_ae.errors import UsageError
 from discrete_ae.evaluation.scores import NAMES
 
@@ -26,7 +27,6 @@ _SHOWN = (*NAMES, "usage", "entropy_coded_bitrate_bps")
 
 
 def compare(
-    context: typer.Context,
     inputs: Annotated[
         list[Path],
         typer.Argument(
@@ -85,7 +85,7 @@ def compare(
     recording that cannot be read is named, too, and the exit status is 1.
     """
     if ratings:
-        return summarize_ratings(inputs, out)
+        return _summarize_ratings(inputs, out)
     if out is None:
         raise UsageError("missing --out, the folder for the report")
     from rich.console import Console
@@ -98,7 +98,7 @@ def compare(
             report = compare_runs(
                 inputs, out, data, metrics=split_names(metrics), sort_by=sort_by, clips=clips,
                 clip_seconds=clip_seconds, baselines=baselines, checkpoint=checkpoint, device=device.value, jobs=jobs,
-                title=title, command=_command(context), force=force, progress=progress,
+                title=title, command=shlex.join(["discrete-ae", *sys.argv[1:]]), force=force, progress=progress,
             )  # fmt: skip
     except KeyboardInterrupt:
         errors.print("interrupted; the same command goes on from what was evaluated")
@@ -108,37 +108,44 @@ def compare(
     raise typer.Exit(1 if report.problems else 0)
 
 
-def _command(context: typer.Context) -> str:
-    """What the page says that it was made by: the options that are not as they are by default."""
-    words = ["discrete-ae", "compare", *map(str, context.params["inputs"]), "-o", str(context.params["out"])]
-    for parameter in context.command.params:
-        name, value = str(parameter.name), context.params.get(str(parameter.name))
-        default = parameter.get_default(context)
-        if name in ("inputs", "out", "device", "jobs", "force") or value == default or not (value or value == 0):
-            continue
-        option = f"--{name.replace('_', '-')}"
-        for each in value if isinstance(value, list | tuple) else [value]:
-            words += [f"--no-{name}" if each is False else option] + ([] if isinstance(each, bool) else [str(each)])
-    return shlex.join(words)
-
-
 def print_report(report: "Report") -> None:
     """Print the table and the findings."""
+    from discrete_ae.compare.tables import columns_of, rows_of
+
+    shown = columns_of(report.comparison, report.sorted_by)
+    columns = [column for column in shown if column.name in (*_SHOWN, report.sorted_by)]
+    arrows = {True: " ↑", False: " ↓", None: ""}
+    heads = [", ".join(filter(None, [one.label, one.unit])) + arrows[one.higher_is_better] for one in columns]
+    rows = rows_of(report.comparison, report.sorted_by)
+    cells = [[row.label, *(row.cells[column.name].text for column in columns)] for row in rows]
+    _print_table("", ["method", *heads], cells, report.findings)
+
+
+def _summarize_ratings(paths: list[Path], out: Path | None) -> None:
+    """Print the means of ratings that the page of a report saved, and write them to a CSV file."""
+    from discrete_ae.compare.ratings import HEADINGS, as_table, cells, read_ratings, remarks, summarize
+    from discrete_ae.compare.tables import as_csv
+    from discrete_ae.writing import write_whole
+
+    summary = summarize(read_ratings(paths))
+    rows = [cells(condition) for condition in summary.conditions]
+    _print_table("Ratings, from 0 (bad) to 100 (excellent)", HEADINGS, rows, [f"- {line}" for line in remarks(summary)])
+    if out:
+        write_whole(out, as_csv(as_table(summary)))
+        typer.echo(f"wrote {out}")
+
+
+def _print_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], lines: Iterable[str]) -> None:
+    """Print a table whose first column are names, and sentences below it."""
     from rich.table import Table
     from rich.text import Text
 
-    from discrete_ae.compare.contents import columns_of, rows_of
-
-    shown = columns_of(report.comparison, report.sorted_by)
-    columns = [column for column in shown if column.key in (*_SHOWN, report.sorted_by)]
-    table = Table("method")
-    for column in columns:
-        arrow = {True: " ↑", False: " ↓", None: ""}[column.higher_is_better]
-        unit = f", {column.unit}" if column.unit else ""
-        table.add_column(f"{column.label}{unit}{arrow}", justify="right")
-    for row in rows_of(report.comparison, report.sorted_by):
-        table.add_row(Text(row.label), *(row.cells[column.key].text for column in columns))
+    table = Table(title=title)
+    for number, head in enumerate(heads):
+        table.add_column(head, justify="right" if number else "left", overflow="ellipsis" if number else "fold")
+    for row in rows:
+        table.add_row(*map(Text, row))  # a label may hold brackets
     console = wide_console()
     console.print(table)
-    for finding in report.findings:
-        console.print(finding, markup=False, highlight=False)
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -15,8 +15,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from discrete_ae.cli.advice import command, shown
-from discrete_ae.compare.runs import CONFIG_NAME, ERROR_NAME
 from discrete_ae.errors import DataError, UserError
+from discrete_ae.evaluation.runs import CONFIG_NAME, ERROR_NAME
 from discrete_ae.saving.checkpoint import read_training_state
 
 _REFUSED_NAME = "refused.txt"

@@ -1,39 +1,18 @@
 """Which runs are one method, and what the methods are called: in what they differ."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from discrete_ae.compare.runs import Skipped
 from discrete_ae.evaluation.results import Evaluation, Run
 
 DECIDING = (
-    "quantizer",
-    "num_codebooks",
-    "decoded_codebooks",
-    "model",
-    "init_from",
-    "loss",
-    "optim",
-    "data.root",
-    "data.validation_root",
-    "data.validation_fraction",
-    "data.sample_rate",
-    "data.channels",
-    "data.crop_seconds",
-    "data.batch_size",
-    "data.balance",
-    "data.loudness_lufs",
-    "data.speed",
-    "data.mix",
-    "data.equalizer_db",
-    "data.gain_db",
-    "data.flip_polarity",
-    "trainer.max_steps",
-    "trainer.precision",
-    "trainer.accumulate_grad_batches",
-    "trainer.gradient_clip_val",
+    *("quantizer", "num_codebooks", "decoded_codebooks", "model", "init_from", "loss", "optim"),
+    *("data.root", "data.validation_root", "data.validation_fraction", "data.sample_rate", "data.channels"),
+    *("data.crop_seconds", "data.batch_size", "data.balance", "data.loudness_lufs", "data.speed", "data.mix"),
+    *("data.equalizer_db", "data.gain_db", "data.flip_polarity"),
+    *("trainer.max_steps", "trainer.precision", "trainer.accumulate_grad_batches", "trainer.gradient_clip_val"),
     "callbacks.ema.decay",
 )
 """Keys of a configuration, with all below them, that decide on what is learned: runs alike in these are one method."""
@@ -46,19 +25,35 @@ class Method:
     """One way of training, by one or several seeds."""
 
     label: str
-    quantizer: str
     runs: tuple[Evaluation, ...]
     """Evaluations of its runs, by seed, each once."""
 
     @property
+    def trainings(self) -> tuple[Run, ...]:
+        """Its runs of training, as `runs`."""
+        return tuple(one.run for one in self.runs if one.run)
+
+    @property
+    def quantizer(self) -> str:
+        """The option that was chosen, or whatever else names the method."""
+        return self.trainings[0].quantizer
+
+    @property
     def seeds(self) -> tuple[int, ...]:
         """Of the runs, increasing."""
-        return tuple(run_of(evaluation).seed for evaluation in self.runs)
+        return tuple(run.seed for run in self.trainings)
 
     @property
     def config(self) -> Mapping[str, Any]:
         """Of the first run."""
-        return run_of(self.runs[0]).config
+        return self.trainings[0].config
+
+    @property
+    def steps(self) -> int:
+        """Of training; 0 if unknown."""
+        trainer = self.config.get("trainer")
+        steps = trainer.get("max_steps") if isinstance(trainer, Mapping) else None
+        return steps if isinstance(steps, int) else 0
 
     @property
     def nominal_bitrate_bps(self) -> float | None:
@@ -66,39 +61,30 @@ class Method:
         return self.runs[0].overall.get("nominal_bitrate_bps")
 
 
-def run_of(evaluation: Evaluation) -> Run:
-    """Return the run that an evaluation is of; those of methods have one."""
-    assert evaluation.run is not None
-    return evaluation.run
-
-
-def group_runs(runs: Sequence[Run]) -> tuple[list[list[Run]], list[Skipped]]:
-    """Group the runs by method and sort them by seed; of equal ones the last by folder and name is kept.
-
-    Returns:
-        The runs of each method, and those that repeat another one.
-    """
-    groups: dict[str, dict[int, Run]] = {}
-    repeated = []
-    for run in sorted(runs, key=lambda run: (run.folder, run.name)):
-        by_seed = groups.setdefault(json.dumps([run.quantizer, settings(run.config)], sort_keys=True, default=str), {})
-        if older := by_seed.get(run.seed):
-            reason = f"the same settings and seed as {run.name}, which is compared instead"
-            repeated.append(Skipped(older.name, reason))
-        by_seed[run.seed] = run
-    return [[by_seed[seed] for seed in sorted(by_seed)] for by_seed in groups.values()], repeated
-
-
-def name_methods(groups: Sequence[Sequence[Evaluation]]) -> list[Method]:
-    """Name the methods and sort them by label.
+def group_runs(evaluations: Iterable[Evaluation]) -> tuple[list[Method], list[str]]:
+    """Group evaluations of runs into methods, and name these in what they differ.
 
     A label is the quantizer, with its nominal rate where there are several rates, and with the settings in which
     methods of one such label differ: "ste (3.2 kbps, lr=0.001)".
 
-    Args:
-        groups: evaluations of the runs of each, by seed.
+    Returns:
+        The methods, sorted by label; and a line on each run that has the settings and the seed of another one: of such
+        runs the last by folder and name is kept.
     """
-    methods = [Method("", run_of(runs[0]).quantizer, tuple(runs)) for runs in groups]
+    groups: dict[str, dict[int, Evaluation]] = {}
+    repeated = []
+    given = [(one.run.folder, one.run.name, one.run, one) for one in evaluations if one.run]
+    for _, name, run, one in sorted(given, key=lambda of: of[:2]):
+        by_seed = groups.setdefault(json.dumps([run.quantizer, settings(run.config)], sort_keys=True, default=str), {})
+        if (older := by_seed.get(run.seed)) and older.run:
+            reason = f"the same settings and seed as {name}, which is compared instead"
+            repeated.append(f"Not compared: {older.run.name}: {reason}")
+        by_seed[run.seed] = one
+    methods = [Method("", tuple(by_seed[seed] for seed in sorted(by_seed))) for by_seed in groups.values()]
+    return _labelled(methods), repeated
+
+
+def _labelled(methods: Sequence[Method]) -> list[Method]:
     rates = [method.nominal_bitrate_bps for method in methods]
     several = len({kbps(rate) for rate in rates if rate is not None}) > 1
     said = [[f"{kbps(rate)} kbps"] if several and rate is not None else [] for rate in rates]
@@ -116,12 +102,12 @@ def name_methods(groups: Sequence[Sequence[Evaluation]]) -> list[Method]:
 
 
 def kbps(bits_per_second: float) -> str:
-    """In kbps with as few digits as it needs, up to three."""
+    """Return the rate in kbps with as few digits as it needs, up to three."""
     return f"{bits_per_second / 1000:.3g}"
 
 
 def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested plain data by dotted key; lists are values."""
+    """Return nested plain data by dotted key; lists are values."""
     flat: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
@@ -145,7 +131,7 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _differences(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """For each configuration, the settings in which they differ, shortly and none as another's."""
+    """Return the settings in which configurations differ, shortly, for each; no two texts are alike."""
     flats = _with_model_names([settings(config) for config in configs], configs)
     keys = [key for key in dict.fromkeys(key for flat in flats for key in flat) if _differ(flats, key)]
     short = {key: _short(key, keys) for key in keys}
@@ -159,7 +145,7 @@ def _differences(configs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _with_model_names(flats: list[dict[str, Any]], configs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """With the model's option in place of all that it stands for, where it says everything."""
+    """Return settings with the model's option in place of all that it stands for, where it says everything."""
     chosen = [config.get("choices") for config in configs]
     names = [str(choice.get("model")) if isinstance(choice, Mapping) else "" for choice in chosen]
     networks = [json.dumps([(k, v) for k, v in flat.items() if _of_network(k)], default=str) for flat in flats]
@@ -180,7 +166,7 @@ def _differ(flats: Sequence[Mapping[str, Any]], key: str) -> bool:
 
 
 def _short(key: str, keys: Sequence[str]) -> str:
-    """The last parts of a dotted key, as many as tell it from the others; a class goes by what it is the class of."""
+    """Return as many last parts of a dotted key as tell it from the others; a class goes by what it is the class of."""
     parts = _named(key).split(".")
     for count in range(1, len(parts)):
         short = ".".join(parts[-count:])

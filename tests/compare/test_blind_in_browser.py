@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from discrete_ae.compare.page.render import material
+from discrete_ae.compare.page import material
 from discrete_ae.compare.ratings import read_ratings, summarize
 from tests.compare.pages import BASE_HZ, clip, wait
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from discrete_ae.compare.page.render import render
+from discrete_ae.compare.page import render
 from tests.compare.pages import BASE_HZ, ROWS, SECONDS, SLOPE, button, clip, page, row, wait
 
 pytestmark = pytest.mark.slow
@@ -181,7 +181,7 @@ def test_on_a_phone_nothing_is_cut_off_and_on_paper_nothing_is_missing(visit):
     many = [v._replace(key=f"{v.key}{i}", label=f"{v.label} of_{i}") for i in range(6) for v in long.versions]
     clips = [long._replace(name="a_long_name_of_a_recording_" + "x" * 40, versions=tuple(many))]
     rows = [*ROWS, row("a_method_of_a_very_long_name_" + "y" * 40, 1.0, 2.0, 3.0)]
-    content = page(title="Comparison_" + "z" * 60, clips=clips, rows=rows, findings=["word" * 30], commands=["c" * 200])
+    content = page(title="Comparison_" + "z" * 60, clips=clips, rows=rows, findings=["word" * 30], command="c" * 200)
     site = visit(render(content), viewport={"width": 360, "height": 800}, has_touch=True, is_mobile=True)
     pictures = site.locator(".spectrogram:visible")
     site.locator("[role=grid] button").nth(4).tap()

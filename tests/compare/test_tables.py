@@ -1,4 +1,4 @@
-"""The CSV files, and that files.csv alone gives the others."""
+"""The table of the page, and the CSV files, of which files.csv alone gives the others."""
 
 import csv
 import io
@@ -7,8 +7,17 @@ import statistics
 
 import pytest
 
-from discrete_ae.compare.comparison import NAMES, Comparison
-from discrete_ae.compare.tables import as_csv, differences_table, files_table, methods_table, runs_table
+from discrete_ae.compare.comparison import PER_RECORDING, Comparison
+from discrete_ae.compare.tables import (
+    as_csv,
+    columns_of,
+    differences_table,
+    files_table,
+    methods_table,
+    pairs_of,
+    rows_of,
+    runs_table,
+)
 from discrete_ae.evaluation.scores import QUANTITIES
 from tests.compare.comparisons import make_comparison, make_evaluation, make_methods
 
@@ -38,7 +47,7 @@ def test_files_csv_gives_methods_csv_by_plain_means(comparison):
     for row in files:
         rows.setdefault((row["method"], row["run"]), []).append(row)
     assert len(files) == 3 * 5
-    for name in NAMES:
+    for name in PER_RECORDING:
         # The recordings on which nothing lacks the quantity that has it at all.
         having = [of_run for of_run in rows.values() if any(row[name] for row in of_run)]
         counted = {row["path"] for of_run in having for row in of_run}
@@ -91,3 +100,36 @@ def test_runs_csv_has_a_row_for_every_run_and_baseline(comparison):
     assert rows[3]["pesq"] == ""
     assert rows[4]["quantizer"] == "baseline"
     assert set(QUANTITIES) <= set(rows[0])
+
+
+def test_the_table_comes_best_first_with_means_and_spreads_and_marks_the_best():
+    scores = {"ste": {0: [1.0, 2.0], 1: [2.0, 3.0]}, "vq": {0: [4.0, 4.0]}, "identity": {0: [0.5, 0.5]}}
+    comparison = make_comparison(scores, baselines={"opus 6 kbps": [1.0, 1.0]})
+    columns = {column.name: column for column in columns_of(comparison, "mel_distance")}
+    assert "pesq" not in columns
+    assert columns["entropy_coded_bitrate_bps"].unit == "kbps"
+    rows = rows_of(comparison, "mel_distance")
+    assert all(row.cells.keys() == columns.keys() for row in rows)
+    assert [(row.label, row.remark, row.note) for row in rows] == [
+        ("identity", "upper bound", "1 seed"),
+        ("opus 6 kbps", "baseline", ""),
+        ("ste", "", "2 seeds"),
+        ("vq", "", "1 seed"),
+    ]
+    cells = rows[2].cells
+    assert cells["mel_distance"] == (2.0, "2.000 ± 0.707", True)
+    assert cells["entropy_coded_bitrate_bps"] == (2880.0, "2.88 ± 0.00", False)  # of rates none is better
+    assert cells["parameters"].text == "2.0 M"
+    assert rows[0].cells["usage"] == (None, "–", False)
+    assert [row.cells["usage"].is_best for row in rows] == [False, False, True, True]  # both use all
+    assert [row.cells["mel_distance"].is_best for row in rows] == [False, False, True, False]
+    ((pair, *_),) = pairs_of(comparison).values()
+    assert pair[:2] == ("identity", "ste")
+
+
+def test_methods_that_cannot_be_told_apart_from_the_best_are_marked_with_it():
+    files = [1.0, 2.0, 4.0, 3.0]
+    offsets = {"a": 0.0, "b": 0.001, "c": 5.0}
+    scores = {name: {s: [f + o + 0.1 * s for f in files] for s in range(3)} for name, o in offsets.items()}
+    rows = rows_of(make_comparison(scores), "mel_distance")
+    assert [row.cells["mel_distance"].is_best for row in rows] == [True, True, False]
