@@ -9,7 +9,7 @@ Axes: S seeds, F files.
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -150,17 +150,13 @@ class Comparison:
     @cached_property
     def _tables(self) -> dict[str, dict[str, NDArray[np.float64]]]:
         """Return scores (S, F) by quantity of PER_FILE and label, of the recordings that are counted in it."""
-        rows: dict[str, dict[str, list[NDArray[np.float64]]]] = {name: {} for name in PER_RECORDING}
-        for label, evaluation in self.everything():
-            by_path = {file.path: file.scores for file in evaluation.files}
-            for name in PER_RECORDING:
-                rows[name].setdefault(label, []).append(_numbers(by_path[path].get(name) for path in self.paths))
+        runs = [(label, {file.path: file.scores for file in one.files}) for label, one in self.everything()]
         tables = {}
-        for name, by_label in rows.items():
-            every = np.concatenate(list(map(np.array, by_label.values())))
+        for name in PER_RECORDING:
+            every = np.array([[scores[path].get(name) for path in self.paths] for _, scores in runs], np.float64)
             unknown = np.isnan(every)
             counted = ~unknown[~unknown.all(1)].any(0)
-            tables[name] = {label: np.array(of_one)[:, counted] for label, of_one in by_label.items()}
+            tables[name] = {label: every[[of == label for of, _ in runs]][:, counted] for label in self.labels}
         return tables
 
     def scores(self, label: str, name: str) -> NDArray[np.float64]:
@@ -172,7 +168,7 @@ class Comparison:
         if name in PER_RECORDING:
             scores = self.scores(label, name)
             return scores.mean(1) if scores.shape[1] else np.full(len(scores), math.nan)
-        return _numbers(evaluation.overall.get(name) for evaluation in self.of_label(label))
+        return np.array([evaluation.overall.get(name) for evaluation in self.of_label(label)], np.float64)
 
     def value(self, label: str, name: str) -> Value:
         """Return mean and spread of any quantity, of a method or baseline."""
@@ -241,10 +237,6 @@ class Comparison:
         if basis is Basis.CHECKPOINTS:
             return scores.mean(0, keepdims=True)
         return scores[[method.seeds.index(seed) for seed in common]]
-
-
-def _numbers(values: Iterable[float | None]) -> NDArray[np.float64]:
-    return np.array([math.nan if value is None else value for value in values], np.float64)
 
 
 def _verdict(difference: float, higher_is_better: bool | None) -> Verdict:

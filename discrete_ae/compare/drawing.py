@@ -7,6 +7,8 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from matplotlib import rc_context
@@ -50,7 +52,8 @@ class Style(NamedTuple):
     """As matplotlib names it."""
 
 
-class Plot(NamedTuple):
+@dataclass(frozen=True)
+class Plot:
     """A plot with what is said of it."""
 
     name: str
@@ -59,6 +62,25 @@ class Plot(NamedTuple):
     description: str
     """In words, for those who do not see it, and below it for all."""
     figure: Figure
+
+    @cached_property
+    def svg(self) -> str:
+        """From `<svg` on; what is ink in it is `currentColor`, its background transparent."""
+        file = io.StringIO()
+        # The salt keeps names inside the picture the same from one drawing to the next.
+        with rc_context({**_RC, "svg.hashsalt": self.name}):
+            self.figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        text = file.getvalue()
+        text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+        return text.replace(_INK, "currentColor")
+
+    @cached_property
+    def png(self) -> bytes:
+        """On white."""
+        file = io.BytesIO()
+        with rc_context(_RC):
+            self.figure.savefig(file, format="png", dpi=160, facecolor="white")
+        return file.getvalue()
 
 
 def styles(labels: Sequence[str], without_codes: Sequence[str] = ()) -> dict[str, Style]:
@@ -93,15 +115,3 @@ def add_legend(figure: Figure, of: Mapping[str, Style], others: Sequence[Line2D]
         for label, style in of.items()
     ]
     figure.legend(handles=[*entries, *others], loc="outside right upper")
-
-
-def render(plot: Plot) -> tuple[str, bytes]:
-    """Return the plot as SVG, from `<svg` on, to stand in a page of any color, and as PNG, on white."""
-    svg, png = io.StringIO(), io.BytesIO()
-    # The salt keeps names inside the picture the same from one drawing to the next.
-    with rc_context({**_RC, "svg.hashsalt": plot.name}):
-        plot.figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-        plot.figure.savefig(png, format="png", dpi=160, facecolor="white")
-    text = svg.getvalue()
-    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    return text.replace(_INK, "currentColor"), png.getvalue()

@@ -119,13 +119,10 @@ class Evaluator:
             log.warning("%s; what is in this folder is evaluated again", error)
             return None
         for path, found in there:
-            said = {**found.settings, **{key: getattr(found, key) for key in ("codec", "sample_rate", "model_hash")}}
+            said = found.settings | {key: getattr(found, key) for key in ("codec", "sample_rate", "model_hash")}
             files = {one.path: one.sha256 for one in found.files} | {one.path: one.sha256 for one in found.failures}
-            if (
-                files == recordings
-                and wanted.items() <= said.items()
-                and self.versions.items() <= found.versions.items()
-            ):
+            is_alike = wanted.items() <= said.items() and self.versions.items() <= found.versions.items()
+            if is_alike and files == recordings:
                 return Placed(path, found)
         return None
 

@@ -100,7 +100,7 @@ def _draw_method(axes: Axes, comparison: Comparison, label: str, name: str, styl
     axes.plot(rates, values, style.marker, color=style.color, markersize=4, alpha=0.45)
     rate, value = comparison.value(label, RATE), comparison.value(label, name)
     axes.errorbar(
-        rate.mean / 1000, value.mean, xerr=_or_0(rate.spread / 1000), yerr=_or_0(value.spread), fmt=style.marker,
+        rate.mean / 1000, value.mean, xerr=rate.spread / 1000, yerr=value.spread, fmt=style.marker,
         color=style.color, markersize=8, elinewidth=1.2, capsize=2, zorder=3,
     )  # fmt: skip
 
@@ -163,7 +163,3 @@ def rank_frequencies(evaluation: Evaluation) -> NDArray[np.float64]:
             ranks = ((np.arange(_POINTS) + 0.5) * len(ordered) / _POINTS).astype(np.int64)
             curves.append(ordered[ranks] / total * len(ordered))
     return np.mean(curves, axis=0) if curves else np.full(_POINTS, math.nan)
-
-
-def _or_0(value: float) -> float:
-    return 0.0 if math.isnan(value) else value

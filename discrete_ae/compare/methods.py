@@ -1,6 +1,7 @@
 """Which runs are one method, and what the methods are called: in what they differ."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -85,20 +86,19 @@ def group_runs(evaluations: Iterable[Evaluation]) -> tuple[list[Method], list[st
 
 
 def _labelled(methods: Sequence[Method]) -> list[Method]:
-    rates = [method.nominal_bitrate_bps for method in methods]
-    several = len({kbps(rate) for rate in rates if rate is not None}) > 1
-    said = [[f"{kbps(rate)} kbps"] if several and rate is not None else [] for rate in rates]
-    names = [(method.quantizer, *parts) for method, parts in zip(methods, said, strict=True)]
-    for name in set(names):
-        same = [i for i, other in enumerate(names) if other == name]
-        if len(same) > 1:
-            for i, rest in zip(same, _differences([methods[i].config for i in same]), strict=True):
-                said[i].append(rest)
-    labelled = [
-        replace(method, label=f"{method.quantizer} ({', '.join(parts)})" if parts else method.quantizer)
-        for method, parts in zip(methods, said, strict=True)
-    ]
-    return sorted(labelled, key=lambda method: (method.quantizer, method.nominal_bitrate_bps or 0.0, method.label))
+    several = len({kbps(rate) for method in methods if (rate := method.nominal_bitrate_bps) is not None}) > 1
+    groups: dict[tuple[str, str], list[Method]] = {}
+    for method in methods:
+        rate = method.nominal_bitrate_bps
+        name = method.quantizer, f"{kbps(rate)} kbps" if several and rate is not None else ""
+        groups.setdefault(name, []).append(method)
+    found = []
+    for (quantizer, at_rate), same in groups.items():
+        rests = _differences([method.config for method in same]) if len(same) > 1 else [""]
+        for method, rest in zip(same, rests, strict=True):
+            said = ", ".join(filter(None, [at_rate, rest]))
+            found.append(replace(method, label=f"{quantizer} ({said})" if said else quantizer))
+    return sorted(found, key=lambda method: (method.quantizer, method.nominal_bitrate_bps or 0.0, method.label))
 
 
 def kbps(bits_per_second: float) -> str:
@@ -132,51 +132,24 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _differences(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the settings in which configurations differ, shortly, for each; no two texts are alike."""
-    flats = _with_model_names([settings(config) for config in configs], configs)
-    keys = [key for key in dict.fromkeys(key for flat in flats for key in flat) if _differ(flats, key)]
-    short = {key: _short(key, keys) for key in keys}
-    texts = []
-    for flat in flats:
-        parts = [f"{short[key]}={_text(key, flat.get(key, _ABSENT))}" for key in keys]
-        texts.append(", ".join(parts[:_SHOWN]) + (", …" if len(parts) > _SHOWN else ""))
-    return [
-        text if texts.count(text) == 1 else f"{text} ({texts[: i + 1].count(text)})" for i, text in enumerate(texts)
-    ]
-
-
-def _with_model_names(flats: list[dict[str, Any]], configs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return settings with the model's option in place of all that it stands for, where it says everything."""
-    chosen = [config.get("choices") for config in configs]
-    names = [str(choice.get("model")) if isinstance(choice, Mapping) else "" for choice in chosen]
-    networks = [json.dumps([(k, v) for k, v in flat.items() if _of_network(k)], default=str) for flat in flats]
-    if not all(names) or len(set(zip(names, networks, strict=True))) > len(set(names)):
-        return flats
-    return [
-        {"model": name} | {key: value for key, value in flat.items() if not _of_network(key)}
-        for name, flat in zip(names, flats, strict=True)
-    ]
-
-
-def _of_network(key: str) -> bool:
-    return key.startswith("model.") and not key.startswith("model.quantizer.")
-
-
-def _differ(flats: Sequence[Mapping[str, Any]], key: str) -> bool:
-    return len({json.dumps(flat.get(key, _ABSENT), sort_keys=True, default=str) for flat in flats}) > 1
-
-
-def _short(key: str, keys: Sequence[str]) -> str:
-    """Return as many last parts of a dotted key as tell it from the others; a class goes by what it is the class of."""
-    parts = _named(key).split(".")
-    for count in range(1, len(parts)):
-        short = ".".join(parts[-count:])
-        if sum(f".{_named(other)}".endswith(f".{short}") for other in keys) == 1:
-            return short
-    return _named(key)
-
-
-def _named(key: str) -> str:
-    return key.removesuffix("._target_")
+    flats = [settings(config) for config in configs]
+    models = [str(flatten(config).get("choices.model") or "") for config in configs]
+    networks = [{key: flat[key] for key in flat if re.match(r"model\.(?!quantizer\.)", key)} for flat in flats]
+    if all(models) and len(set(zip(models, map(str, networks), strict=True))) == len(set(models)):
+        # The model's option stands for all of the network.
+        flats = [
+            {"model": model} | {key: value for key, value in flat.items() if key not in network}
+            for model, network, flat in zip(models, networks, flats, strict=True)
+        ]
+    texts = [{key: _text(key, value) for key, value in flat.items()} for flat in flats]
+    every = dict.fromkeys(key for flat in flats for key in flat)
+    keys = [key for key in every if len({text.get(key) for text in texts}) > 1]
+    names = [key.removesuffix("._target_") for key in keys]  # a class goes by what it is the class of
+    ends = [name.rpartition(".")[2] for name in names]
+    short = [end if ends.count(end) == 1 else name for name, end in zip(names, ends, strict=True)]
+    said = [", ".join(f"{name}={text.get(key, _ABSENT)}" for name, key in zip(short[:_SHOWN], keys, strict=False))
+            + (", …" if len(keys) > _SHOWN else "") for text in texts]  # fmt: skip
+    return [one if said.count(one) == 1 else f"{one} ({said[: i + 1].count(one)})" for i, one in enumerate(said)]
 
 
 def _text(key: str, value: Any) -> str:

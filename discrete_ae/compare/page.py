@@ -15,6 +15,7 @@ from typing import NamedTuple
 import jinja2
 from markupsafe import Markup, escape
 
+from discrete_ae.compare.drawing import Plot
 from discrete_ae.compare.ratings import MAX_CONDITIONS
 from discrete_ae.evaluation.scores import Quantity
 
@@ -53,16 +54,6 @@ class Row(NamedTuple):
     """What it is if it is not a method: it does not compete."""
     note: str = ""
     """Such as "3 seeds"."""
-
-
-class Figure(NamedTuple):
-    """A plot."""
-
-    title: str
-    svg: str
-    """From `<svg` on; what is drawn in black of text and axes is `currentColor`, its background transparent."""
-    description: str
-    """In words, for those who do not see it, and below it for all."""
 
 
 class Version(NamedTuple):
@@ -105,7 +96,7 @@ class Page:
     """The best first, in the column `sorted_by`."""
     sorted_by: str
     """Name of a column."""
-    figures: list[Figure]
+    figures: list[Plot]
     clips: list[Clip]
     notes: list[str]
     """Sentences: what the figures do and do not show, what was skipped, runs that failed."""

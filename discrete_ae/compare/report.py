@@ -11,12 +11,10 @@ from discrete_ae.build import pick_device
 from discrete_ae.compare.clips import clip_files, heard_of, make_clips
 from discrete_ae.compare.comparison import Comparison
 from discrete_ae.compare.curves import Curves, read_curves
-from discrete_ae.compare.drawing import render as render_plot
 from discrete_ae.compare.evaluating import Evaluator, at_fault
 from discrete_ae.compare.figures import plots_of
 from discrete_ae.compare.methods import group_runs
-from discrete_ae.compare.page import Figure, Page
-from discrete_ae.compare.page import render as render_page
+from discrete_ae.compare.page import Page, render
 from discrete_ae.compare.runs import find_given, recordings_of, trained_on
 from discrete_ae.compare.tables import MINOR, TABLES, as_csv, columns_of, pairs_of, rows_of
 from discrete_ae.compare.words import findings, notes_of, summary_of
@@ -32,7 +30,6 @@ log = logging.getLogger("discrete_ae")
 PAGE = "index.html"
 MARKER = "report.json"
 TITLE = "Discrete audio autoencoders compared"
-CLIPS, CLIP_SECONDS = 6, 6.0
 
 
 class Report(NamedTuple):
@@ -55,8 +52,8 @@ def compare_runs(
     *,
     metrics: Sequence[str] | None = None,
     sort_by: str | None = None,
-    clips: int = CLIPS,
-    clip_seconds: float = CLIP_SECONDS,
+    clips: int = 6,
+    clip_seconds: float = 6.0,
     baselines: bool = True,
     checkpoint: str = "best",
     device: str = "auto",
@@ -153,7 +150,7 @@ def compare_runs(
     curves = {run.name: read_curves(Path(run.folder)) for method in methods for run in method.trainings if run.folder}
     for line in broken_off(comparison, curves):
         say(line)
-    plots = [(plot, *render_plot(plot)) for plot in plots_of(comparison, worded, curves)]
+    plots = plots_of(comparison, worded, curves)
     heard, shown = heard_of(comparison, {one.name: one for one in placed}), []
     if clips:
         excerpts = choose_excerpts([one for one in sources if one.name in comparison.paths], clips, clip_seconds)
@@ -169,17 +166,17 @@ def compare_runs(
         minor=MINOR,
         rows=rows_of(comparison, sorted_by),
         sorted_by=sorted_by,
-        figures=[Figure(plot.title, svg, plot.description) for plot, svg, _ in plots],
+        figures=plots,
         clips=shown,
         notes=notes_of(comparison, lines),
         command=command,
         version=discrete_ae.__version__,
     )
     files = {name: as_csv(table(comparison)) for name, table in TABLES.items()}
-    files |= {f"figures/{plot.name}.svg": svg.encode() for plot, svg, _ in plots}
-    files |= {f"figures/{plot.name}.png": png for plot, _, png in plots}
+    files |= {f"figures/{plot.name}.svg": plot.svg.encode() for plot in plots}
+    files |= {f"figures/{plot.name}.png": plot.png for plot in plots}
     files |= {f"clips/{name}": content for name, content in clip_files(shown, title).items()}
-    files[PAGE] = render_page(page).encode(errors="replace")
+    files[PAGE] = render(page).encode(errors="replace")
     write_report(out, title, files)
     return Report(comparison, sorted_by, words, problems, out / PAGE)
 

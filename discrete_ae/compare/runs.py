@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -123,19 +122,13 @@ def _told_apart(placed: Sequence[Placed], runs: Sequence[Run]) -> list[Placed]:
 
 
 def _short_names(paths: Sequence[Path]) -> list[str]:
-    """Return the last part of each path, and of those that coincide as many more as tell them apart.
-
-    No part is that of the root, which joined to a folder would lead out of it.
-    """
-    every = [tuple(filter(None, (re.sub(r"\W+", "", path.drive), *path.parts[1:]))) or ("root",) for path in paths]
-    lengths = [1] * len(paths)
-    while True:
-        names = ["/".join(parts[-length:]) for parts, length in zip(every, lengths, strict=True)]
-        clashing = [i for i, name in enumerate(names) if names.count(name) > 1]
-        if not clashing:
-            return names
-        for i in clashing:
-            lengths[i] += 1
+    """Return the last part of each path; where several have the same one, the path below the folder of all."""
+    names = [path.name or "root" for path in paths]
+    root = os.path.commonpath(paths) if len(set(names)) < len(names) else ""
+    return [
+        name if names.count(name) == 1 else path.relative_to(root).as_posix()
+        for name, path in zip(names, paths, strict=True)
+    ]
 
 
 def recordings_of(data: Sequence[str | Path] | None, runs: Sequence[Run]) -> tuple[list[Source], str]:
@@ -150,16 +143,15 @@ def recordings_of(data: Sequence[str | Path] | None, runs: Sequence[Run]) -> tup
         if recordings.problems:
             raise recordings.problems[0]
         return recordings.sources, ", ".join(map(str, data))
-    found: dict[str, tuple[Run, Path, list[Path]]] = {}
-    for run in runs:
-        if _split(run) not in found:
-            try:
-                found[_split(run)] = run, *validation_recordings(run.config["data"])
-            except (DataError, UsageError) as error:
-                raise type(error)(f"{error}; or give the recordings with --data (run {run.name})") from error
+    found: list[tuple[Run, Path, list[Path]]] = []
+    for run in {_split(run): run for run in runs[::-1]}.values():
+        try:
+            found.append((run, *validation_recordings(run.config["data"])))
+        except (DataError, UsageError) as error:
+            raise type(error)(f"{error}; or give the recordings with --data (run {run.name})") from error
     if not found:
         return [], "the recordings that the evaluations have in common"
-    (first, root, paths), *others = found.values()
+    (first, root, paths), *others = found
     for other, _, different in others:
         if {path.resolve() for path in different} != {path.resolve() for path in paths}:
             raise UsageError(

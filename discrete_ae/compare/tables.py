@@ -42,13 +42,9 @@ def rows_of(comparison: Comparison, sorted_by: str) -> list[Row]:
     best = {column.name: _best(comparison, column) for column in columns}
     methods = {method.label: method for method in comparison.methods}
     sign = -1.0 if QUANTITIES[sorted_by].higher_is_better else 1.0
-
-    def place(label: str) -> tuple[bool, float]:
-        mean = comparison.value(label, sorted_by).mean
-        return math.isnan(mean), 0.0 if math.isnan(mean) else sign * mean
-
+    means = {label: comparison.value(label, sorted_by).mean for label in comparison.labels}
     found = []
-    for label in sorted(comparison.labels, key=place):
+    for label in sorted(means, key=lambda label: (math.isnan(means[label]), sign * means[label])):
         values = {column: comparison.value(label, column.name) for column in columns}
         cells = {of.name: _cell(value, of)._replace(is_best=label in best[of.name]) for of, value in values.items()}
         if method := methods.get(label):
@@ -60,19 +56,13 @@ def rows_of(comparison: Comparison, sorted_by: str) -> list[Row]:
 
 
 def _best(comparison: Comparison, column: Quantity) -> set[str]:
-    """Return the best of the methods with codes: in a score with those that cannot be told apart from it."""
-    if column.higher_is_better is None:
+    """Return, of a score, the best of the methods with codes and those that cannot be told apart from it."""
+    if column.name not in PER_RECORDING or column.higher_is_better is None:
         return set()
     order = ranked(comparison, comparison.coded, column.name)
-    if column.name in PER_RECORDING:
-        alike = [
-            other
-            for other in order[1:]
-            if comparison.difference(other, order[0], column.name).verdict is Verdict.NOT_TOLD_APART
-        ]
-        return {method.label for method in [*order[:1], *alike]}
-    means = {method.label: comparison.value(method.label, column.name).mean for method in order}
-    return {label for label, mean in means.items() if len(means) > 1 and mean == means[order[0].label]}
+    against_best = [comparison.difference(other, order[0], column.name) for other in order[1:]]
+    alike = [difference.first for difference in against_best if difference.verdict is Verdict.NOT_TOLD_APART]
+    return {*(method.label for method in order[:1]), *alike}
 
 
 def _cell(value: Value, column: Quantity) -> Cell:

@@ -8,8 +8,6 @@ from discrete_ae.compare.methods import Method, flatten, kbps
 from discrete_ae.evaluation.scores import MOS, PER_FILE, QUANTITIES, Quantity
 from discrete_ae.statistics import RESAMPLES
 
-REFERENCE = "ste"
-"""The quantizer against which all others are held beside the best one, where it is there."""
 _FEW_FILES, _FEW_STEPS = 10, 5000
 # What must be the same for a comparison of quantizers to be one: its name, and what None stands for.
 _CONDITIONS = {
@@ -22,7 +20,7 @@ _CONDITIONS = {
     "model.sample_rate": ("sample rates, at which each is compared with the recording,", "none"),
     "init_from": ("initial weights", "drawn anew"),
 }
-_TOLD = (Verdict.BETTER, Verdict.WORSE, Verdict.HIGHER, Verdict.LOWER)
+_TOLD = (Verdict.BETTER, Verdict.WORSE)
 
 
 def summary_of(comparison: Comparison, data: str) -> list[str]:
@@ -115,7 +113,7 @@ def _on_seeds(comparison: Comparison) -> list[str]:
 def findings(comparison: Comparison, name: str) -> list[str]:
     """Return sentences on a quantity of PER_FILE that has a better and a worse, on each nominal bitrate by itself.
 
-    Every method is held against the best one of its bitrate and against REFERENCE; all pairs are in differences.csv.
+    Every method is held against the best one of its bitrate; all pairs are in differences.csv.
     """
     quantity = QUANTITIES[name]
     coded = comparison.coded
@@ -145,12 +143,11 @@ def sentence(difference: Difference) -> str:
 
 def amount(difference: Difference) -> str:
     """Say how large a difference is, without its sign: "0.42 dB SI-SDR (95 % interval 0.31 to 0.53, all 3 seeds)"."""
-    quantity = QUANTITIES[difference.quantity]
-    low, high = difference.low, difference.high
-    if difference.mean < 0:
-        low, high = -high, -low
-    size, low_text, high_text = (_number(value, quantity) for value in (abs(difference.mean), low, high))
-    return f"{_with_unit(size, quantity)} (95 % interval {low_text} to {high_text}, {seeds_of(difference)})"
+    quantity, sign = QUANTITIES[difference.quantity], math.copysign(1.0, difference.mean)
+    low, high = (_number(value, quantity) for value in sorted((sign * difference.low, sign * difference.high)))
+    unit = "" if quantity.unit == MOS else quantity.unit
+    size = " ".join(filter(None, [_number(abs(difference.mean), quantity), unit, quantity.label]))
+    return f"{size} (95 % interval {low} to {high}, {seeds_of(difference)})"
 
 
 def seeds_of(difference: Difference) -> str:
@@ -190,25 +187,9 @@ def _of_one_rate(comparison: Comparison, methods: Sequence[Method], quantity: Qu
     against_best = [comparison.difference(other, best, quantity.name) for other in others]
     alike = [difference.first for difference in against_best if difference.verdict == Verdict.NOT_TOLD_APART]
     if alike:
-        found.append(f"{listed(alike)} cannot be told apart from {best.label}{_how_sure(against_best)}.")
-    found += [sentence(difference) for difference in against_best if difference.verdict in _TOLD]
-    return found + _against_reference(comparison, methods, quantity)
-
-
-def _against_reference(comparison: Comparison, methods: Sequence[Method], quantity: Quantity) -> list[str]:
-    reference = next((method for method in methods[1:] if method.quantizer == REFERENCE), None)
-    if reference is None or len(methods) < 3:
-        return []
-    found = [comparison.difference(method, reference, quantity.name) for method in methods if method is not reference]
-    parts = []
-    for verdict in (Verdict.BETTER, Verdict.WORSE):
-        told = [f"{difference.first} (by {_size(difference)})" for difference in found if difference.verdict == verdict]
-        if told:
-            parts.append(f"{listed(told)} {'is' if len(told) == 1 else 'are'} {verdict}")
-    alike = [difference.first for difference in found if difference.verdict == Verdict.NOT_TOLD_APART]
-    if alike:
-        parts.append(f"{listed(alike)} cannot be told apart from it")
-    return [f"Held against {reference.label}: {'; '.join(parts)}."]
+        sure = "" if all(difference.over_seeds for difference in against_best) else " on these recordings"
+        found.append(f"{listed(alike)} cannot be told apart from {best.label}{sure}.")
+    return found + [sentence(difference) for difference in against_best if difference.verdict in _TOLD]
 
 
 def _upper_bound(comparison: Comparison, coded: Sequence[Method], quantity: Quantity) -> list[str]:
@@ -225,7 +206,7 @@ def _upper_bound(comparison: Comparison, coded: Sequence[Method], quantity: Quan
 
 
 def _by_the_others(comparison: Comparison, coded: Sequence[Method], quantity: Quantity) -> list[str]:
-    """Who is best by the other quantities."""
+    """Say who is best by the other quantities."""
     if len(coded) < 2:
         return []
     best: dict[str, list[str]] = {}
@@ -246,7 +227,7 @@ def _among(comparison: Comparison) -> str:
 
 
 def _chance(comparison: Comparison, name: str) -> list[str]:
-    """How many pairs were compared, by what, and how often that is mistaken.
+    """Say how many pairs were compared, by what, and how often that is mistaken.
 
     By simulation of 3 seeds and 9 recordings, the noise of seeds twice that of recordings: 4 % of equal pairs are told
     apart, and in 8, 29 and 73 % of comparisons of 4, 8 and 17 equal methods one is called worse than the best.
@@ -276,20 +257,5 @@ def _chance(comparison: Comparison, name: str) -> list[str]:
     return [" ".join(text)]
 
 
-def _how_sure(differences: Sequence[Difference]) -> str:
-    return "" if all(difference.over_seeds for difference in differences) else " on these recordings"
-
-
-def _size(difference: Difference) -> str:
-    quantity = QUANTITIES[difference.quantity]
-    return f"{_number(abs(difference.mean), quantity)} {quantity.unit}".rstrip()
-
-
 def _number(value: float, quantity: Quantity) -> str:
     return f"{value:.{quantity.digits}f}"
-
-
-def _with_unit(text: str, quantity: Quantity) -> str:
-    """With what it is of: "0.42 dB SI-SDR", "0.031 mel distance"."""
-    unit = "" if quantity.unit == MOS else quantity.unit
-    return " ".join(filter(None, [text, unit, quantity.label]))

@@ -2,12 +2,13 @@
 version is heard and at what position.
 """
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from discrete_ae.compare.clips import anchors, make_version
-from discrete_ae.compare.page import Cell, Clip, Figure, Page, Row
+from discrete_ae.compare.page import Cell, Clip, Page, Row
 from discrete_ae.evaluation.scores import Quantity
 
 RATE = 16000
@@ -70,7 +71,10 @@ def page(**changes: object) -> Page:
         "rows": ROWS,
         "sorted_by": "mel",
         "findings": ["fourier is better than ste."],
-        "figures": [Figure("Rate", SVG, "How it falls."), Figure("Curves", SVG, "How it learns.")],
+        "figures": [
+            SimpleNamespace(title="Rate", description="How it falls.", svg=SVG),
+            SimpleNamespace(title="Curves", description="How it learns.", svg=SVG),
+        ],
         "clips": [clip("long"), clip("short")],
         "notes": ["Two clips are few."],
         "minor": ["rate"],

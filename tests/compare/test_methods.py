@@ -107,8 +107,8 @@ def test_labels_name_the_settings_that_differ_by_keys_as_long_as_they_need_to_be
     configs = [make_config(loss={"mel": {"weight": a}, "snr": {"weight": b}}) for a, b in ((1, 1), (1, 2))]
     configs[1]["loss"]["mel"]["weight"] = 3
     assert labels([make_run(f"ste-{i}", "ste", 0, config) for i, config in enumerate(configs)]) == [
-        "ste (mel.weight=1, snr.weight=1)",
-        "ste (mel.weight=3, snr.weight=2)",
+        "ste (loss.mel.weight=1, loss.snr.weight=1)",
+        "ste (loss.mel.weight=3, loss.snr.weight=2)",
     ]
 
 
@@ -122,7 +122,7 @@ def test_networks_go_by_the_option_that_was_chosen():
     assert labels(runs) == ["ste (model=conv/base)", "ste (model=conv/tiny)"]
     configs[1]["choices"] = {"model": "conv/tiny"}  # and dim on the command line: the option does not say all
     runs = [make_run(f"ste-{i}", "ste", 0, config) for i, config in enumerate(configs)]
-    assert labels(runs)[0].startswith("ste (encoder.dim=16, decoder.dim=16")
+    assert labels(runs)[0].startswith("ste (model.encoder.dim=16, model.decoder.dim=16")
 
 
 def test_labels_are_never_alike():
