@@ -24,9 +24,6 @@ def test_a_difference_in_words():
     first, second = comparison.methods
     back = comparison.difference(second, first, "si_sdr_db")
     assert sentence(back) == said.replace("fourier is better than sigmoid", "sigmoid is worse than fourier")
-
-
-def test_the_interval_of_a_negative_difference_is_turned_round():
     values = {"fourier": {0: [1.0, 2.0, 4.0, 3.0]}, "sigmoid": {0: [1.3, 2.1, 4.6, 3.9]}}
     (found,) = make_comparison(values).differences("mel_distance")
     assert found.low < found.high < 0
