@@ -39,23 +39,7 @@ def test_resampled_means_of_two_values_are_binomial():
 
 def test_the_same_seed_gives_the_same_interval():
     values = np.random.default_rng(2).exponential(size=30)
-    assert mean_interval(values, seed=3) == mean_interval(values, seed=3)
-    assert mean_interval(values, seed=3) != mean_interval(values, seed=4)
-
-
-def test_nothing_and_a_single_value():
-    for nothing in (np.array([]), np.array([np.nan, np.nan])):
-        assert all(map(math.isnan, mean_interval(nothing)))
-    mean, low, high = mean_interval(np.array([np.nan, 7.0]))
-    assert mean == 7.0
-    assert math.isnan(low)
-    assert math.isnan(high)
-
-
-def test_constant_difference_has_no_width():
-    second = np.random.default_rng(3).standard_normal((3, 20))
-    mean, low, high = paired_difference(second + 0.25, second)
-    assert (mean, low, high) == pytest.approx((0.25, 0.25, 0.25))
+    assert mean_interval(values, seed=3) == mean_interval(values, seed=3) != mean_interval(values, seed=4)
 
 
 def test_what_is_paired_cancels():
@@ -82,18 +66,10 @@ def test_variance_over_seeds_and_files_is_the_sum_of_its_parts():
 
 
 def test_seeds_that_are_not_paired_are_drawn_apart():
-    # Of the two means the variances add up: var / S each, where all the chance is in the seeds.
-    random = np.random.default_rng(8)
-    first, second = random.normal(size=(3, 1)) + np.zeros((3, 5)), 2 * random.normal(size=(4, 1)) + np.zeros((4, 5))
-    mean, low, high = unpaired_difference(first, second)
-    assert mean == pytest.approx(first.mean() - second.mean())
     # The resampled means of 0, 1 and of 10, 20 take the values 0, 1/2, 1 and 10, 15, 20, whose differences are all
     # different: nine values, those at the ends once in sixteen, beyond the 2.5 percentiles.
     ends = unpaired_difference(np.array([[0.0], [1.0]]), np.array([[10.0], [20.0]]))
     assert ends == (-14.5, -20.0, -9.0)
-    assert low < mean < high
-    swapped = unpaired_difference(second, first)
-    assert (-swapped.mean, -swapped.high, -swapped.low) == pytest.approx((mean, low, high), abs=0.1 * (high - low))
 
 
 def test_files_are_drawn_together_for_seeds_that_are_not_paired():
@@ -131,7 +107,8 @@ def test_interval_is_over_rows_and_columns():
 
 
 def test_intervals_of_what_was_not_rated():
-    assert all(math.isnan(value) for value in crossed_interval(np.full((2, 3), np.nan)))
+    for nothing in (np.full((2, 3), np.nan), np.zeros((1, 0))):
+        assert all(math.isnan(value) for value in crossed_interval(nothing))
     values = np.array([[np.nan, np.nan, np.nan], [70.0, np.nan, np.nan]])
     assert crossed_interval(values).mean == 70
     assert math.isnan(crossed_interval(values).low)

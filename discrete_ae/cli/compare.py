@@ -1,39 +1,31 @@
 """`discrete-ae compare`: runs of training side by side, as tables, words, plots, and a page to listen on."""
 
 import shlex
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from discrete_ae.cli.options import Device, DeviceOption
-from discrete_ae.cli.ratings import summarize_ratings
 from discrete_ae.cli.shared import (
     ClipSecondsOption,
     MetricsOption,
     ScoringJobsOption,
     progress_bar,
     split_names,
-    wide_console,
 )
 from discrete_ae.errors import UsageError
-from discrete_ae.evaluation.scores import NAMES
 
 if TYPE_CHECKING:
     from discrete_ae.compare.report import Report
 
-_SHOWN = (*NAMES, "usage", "entropy_coded_bitrate_bps")
-
 
 def compare(
-    context: typer.Context,
     inputs: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="RUN",
-            show_default=False,
-            help="Folders of runs, or of several, as of a sweep; .json files of [bold]evaluate[/], or folders of them.",
-        ),
+        typer.Argument(metavar="RUN", show_default=False, help="Folders of runs or sweeps; .json files of evaluate."),
     ],
     out: Annotated[
         Path | None,
@@ -45,11 +37,7 @@ def compare(
     ] = None,
     sort_by: Annotated[
         str | None,
-        typer.Option(
-            metavar="METRIC",
-            show_default="mel_distance",
-            help="What the table is sorted by; a score decides on the words and on the plot of the rate, too.",
-        ),
+        typer.Option(metavar="METRIC", show_default="mel_distance", help="Sorts the table; a score is told of, too."),
     ] = None,
     metrics: MetricsOption = None,
     clips: Annotated[int, typer.Option(min=0, help="Clips to listen to.")] = 6,
@@ -72,20 +60,16 @@ def compare(
     """Compare runs of training, and say which differences are beyond chance.
 
     Runs that differ in their seed alone are one method: its figures are means
-    with their spread over seeds. A difference is called one where its 95 %
-    intervals, by a bootstrap over recordings and seeds and by Student's t over
-    seeds, exclude 0, and it is larger than that spread; with one seed, where the
-    interval over recordings excludes 0.
+    with their spread over seeds. REPORT/index.html is one page with everything,
+    to listen too, that works from disk; tables, plots and clips lie beside it.
 
-    REPORT/index.html is one page with everything, to listen too, that works from
-    disk; tables, plots and clips lie beside it. A run is evaluated unless it was:
-    evaluations are kept in REPORT/evaluations, from which the same command goes
-    on where it was broken off, and they can be given in place of the runs, here
-    or on another machine. A run that fails is named, the others are compared; a
-    recording that cannot be read is named, too, and the exit status is 1.
+    Evaluations are kept in REPORT/evaluations: the same command goes on where it
+    was broken off, and they can be given in place of the runs. A run that fails is
+    named, the others are compared; a recording that cannot be read is named, too,
+    and the exit status is 1.
     """
     if ratings:
-        return summarize_ratings(inputs, out)
+        return _summarize_ratings(inputs, out)
     if out is None:
         raise UsageError("missing --out, the folder for the report")
     from rich.console import Console
@@ -93,52 +77,56 @@ def compare(
     from discrete_ae.compare.report import compare_runs
 
     errors = Console(stderr=True)
-    try:
-        with progress_bar(errors) as progress:
-            report = compare_runs(
-                inputs, out, data, metrics=split_names(metrics), sort_by=sort_by, clips=clips,
-                clip_seconds=clip_seconds, baselines=baselines, checkpoint=checkpoint, device=device.value, jobs=jobs,
-                title=title, command=_command(context), force=force, progress=progress,
-            )  # fmt: skip
-    except KeyboardInterrupt:
-        errors.print("interrupted; the same command goes on from what was evaluated")
-        raise
+    with progress_bar(errors) as progress:
+        report = compare_runs(
+            inputs, out, data, metrics=split_names(metrics), sort_by=sort_by, clips=clips, clip_seconds=clip_seconds,
+            baselines=baselines, checkpoint=checkpoint, device=device.value, jobs=jobs, title=title,
+            command=shlex.join(["discrete-ae", *sys.argv[1:]]), force=force, progress=progress,
+        )  # fmt: skip
     print_report(report)
     typer.echo(f"\nopen {shlex.quote(str(report.page))}")
     raise typer.Exit(1 if report.problems else 0)
 
 
-def _command(context: typer.Context) -> str:
-    """What the page says that it was made by: the options that are not as they are by default."""
-    words = ["discrete-ae", "compare", *map(str, context.params["inputs"]), "-o", str(context.params["out"])]
-    for parameter in context.command.params:
-        name, value = str(parameter.name), context.params.get(str(parameter.name))
-        default = parameter.get_default(context)
-        if name in ("inputs", "out", "device", "jobs", "force") or value == default or not (value or value == 0):
-            continue
-        option = f"--{name.replace('_', '-')}"
-        for each in value if isinstance(value, list | tuple) else [value]:
-            words += [f"--no-{name}" if each is False else option] + ([] if isinstance(each, bool) else [str(each)])
-    return shlex.join(words)
-
-
 def print_report(report: "Report") -> None:
     """Print the table and the findings."""
+    from discrete_ae.compare.tables import MINOR, columns_of, rows_of
+
+    sorted_by, shown = report.sorted_by, columns_of(report.comparison, report.sorted_by)
+    columns = [one for one in shown if one.name not in (*MINOR, "perplexity") or one.name == sorted_by]
+    arrows = {True: " ↑", False: " ↓", None: ""}
+    heads = [", ".join(filter(None, [one.label, one.unit])) + arrows[one.higher_is_better] for one in columns]
+    rows = rows_of(report.comparison, sorted_by)
+    texts = [[row.label, *(row.cells[one.name].text for one in columns)] for row in rows]
+    _print_table("", ["method", *heads], texts, report.findings)
+
+
+def _summarize_ratings(paths: list[Path], out: Path | None) -> None:
+    """Print the means of ratings that the page of a report saved, and write them to a CSV file."""
+    from discrete_ae.compare.ratings import HEADINGS, as_table, cells, read_ratings, remarks, summarize
+    from discrete_ae.compare.tables import as_csv
+    from discrete_ae.writing import write_whole
+
+    summary = summarize(read_ratings(paths))
+    rows = [cells(condition) for condition in summary.conditions]
+    _print_table("Ratings, from 0 (bad) to 100 (excellent)", HEADINGS, rows, [f"- {line}" for line in remarks(summary)])
+    if out:
+        write_whole(out, as_csv(as_table(summary)))
+        typer.echo(f"wrote {out}")
+
+
+def _print_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], lines: Iterable[str]) -> None:
+    """Print a table whose first column are names, and sentences below it."""
     from rich.table import Table
     from rich.text import Text
 
-    from discrete_ae.compare.contents import columns_of, rows_of
-
-    shown = columns_of(report.comparison, report.sorted_by)
-    columns = [column for column in shown if column.key in (*_SHOWN, report.sorted_by)]
-    table = Table("method")
-    for column in columns:
-        arrow = {True: " ↑", False: " ↓", None: ""}[column.higher_is_better]
-        unit = f", {column.unit}" if column.unit else ""
-        table.add_column(f"{column.label}{unit}{arrow}", justify="right")
-    for row in rows_of(report.comparison, report.sorted_by):
-        table.add_row(Text(row.label), *(row.cells[column.key].text for column in columns))
+    table = Table(*heads, title=title)
+    table.columns[0].overflow = "fold"
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in rows:
+        table.add_row(*map(Text, row))  # a label may hold brackets
     console = wide_console()
     console.print(table)
-    for finding in report.findings:
-        console.print(finding, markup=False, highlight=False)
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

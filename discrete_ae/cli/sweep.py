@@ -14,8 +14,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from discrete_ae.compare.runs import CONFIG_NAME, ERROR_NAME
 from discrete_ae.errors import DataError, UserError
+from discrete_ae.evaluation.results import CONFIG_NAME, ERROR_NAME
 from discrete_ae.paths import command, shown
 from discrete_ae.saving.checkpoint import read_training_state
 

@@ -1,23 +1,40 @@
-"""Clips that evaluations left beside them, as versions to listen to and to look at.
+"""Clips that evaluations left beside them, as versions to listen to and to look at, with the anchors of the blind test.
 
 Axes: C audio channels, N samples.
 """
 
+import io
+import json
 import re
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import soundfile
 import torch
+from matplotlib import colormaps
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import signal
 
-from discrete_ae.compare.anchors import anchors
-from discrete_ae.compare.page.content import ORIGINAL, Clip
+from discrete_ae.compare.comparison import Comparison
+from discrete_ae.compare.methods import kbps
+from discrete_ae.compare.page import ORIGINAL, Clip, Version
 from discrete_ae.compare.ratings import ANCHORS, REFERENCE
-from discrete_ae.compare.version import make_version
+from discrete_ae.compare.runs import Placed
 from discrete_ae.data import read_audio
-from discrete_ae.evaluation.results import Evaluation, SavedClip
-from discrete_ae.metrics import si_sdr_db
+from discrete_ae.evaluation.results import SavedClip
+from discrete_ae.metrics import LEVELS_DB, levels_db, si_sdr_db
+
+Audio = NDArray[np.float32]
+
+SHADES = 64  # of 1.25 dB; more would make the file larger and nothing clearer
+
+# An anchor that keeps more of the band than this is the reference to most ears: at 16 kHz the mid anchor would lack no
+# more than what lies from 7 to 8 kHz, and a grade above 90 would be no mistake of the listener's.
+_MOST_OF_BAND = 0.7
+_TRANSITION_HZ = 500.0
+_ATTENUATION_DB = 65.0
 
 
 class Heard(NamedTuple):
@@ -26,40 +43,74 @@ class Heard(NamedTuple):
     label: str
     note: str
     """Such as "3.2 kbps"; may be empty."""
-    evaluation: Evaluation
-    folder: Path
-    """In which the paths of its clips begin."""
+    placed: Placed
 
 
-def make_clips(heard: Sequence[Heard], sample_rate: int) -> list[Clip]:
-    """Read the clips that all have, the original first, all at one sample rate in Hz.
+def heard_of(comparison: Comparison, placed: Mapping[str, Placed]) -> list[Heard]:
+    """Return what is heard: every method by the first seed that all have, or its own first, and the baselines."""
+    seeds = set.intersection(*(set(method.seeds) for method in comparison.methods))
+    found = []
+    for method in comparison.methods:
+        run = next((run for run in method.trainings if run.seed == min(seeds, default=None)), method.trainings[0])
+        note = f"{kbps(method.nominal_bitrate_bps)} kbps" if method.nominal_bitrate_bps else ""
+        found.append(Heard(method.label, note, placed[run.name]))
+    return found + [Heard(one.codec, "", placed[one.codec]) for one in comparison.baselines]
+
+
+def make_clips(heard: Sequence[Heard], count: int, say: Callable[[str], None]) -> list[Clip]:
+    """Read at most `count` clips that all have, the original first, all at the highest sample rate; others are said.
 
     Raises:
         DataError: a file cannot be read.
     """
+    if silent := [one.label for one in heard if not one.placed.evaluation.clips]:
+        heard = [one for one in heard if one.label not in silent]
+        if heard:
+            say(f"Not to be heard, since there are no clips of it: {', '.join(silent)}.")
     if not heard:
         return []
+    best = max(heard, key=lambda one: one.placed.evaluation.sample_rate)
+    rate = best.placed.evaluation.sample_rate
+    if any(one.placed.evaluation.sample_rate != rate for one in heard):
+        say(f"Sample rates differ; all clips are at the highest, {rate} Hz.")
     keys: list[str] = []
     for one in heard:
         keys.append(key_of(one.label, {ORIGINAL, REFERENCE, *ANCHORS, *keys}))
-    by_place = [{clip.place: clip for clip in one.evaluation.clips} for one in heard]
-    common = [place for place in by_place[0] if all(place in clips for clips in by_place)]
-    best = max(range(len(heard)), key=lambda i: heard[i].evaluation.sample_rate)
+    by_place = {one.label: {clip.place: clip for clip in one.placed.evaluation.clips} for one in heard}
+    common = [place for place in by_place[heard[0].label] if all(place in clips for clips in by_place.values())]
     found = []
-    for recording, start_s, duration_s in common:
-        saved = [clips[recording, start_s, duration_s] for clips in by_place]
-        original = read_audio(heard[best].folder / saved[best].original, sample_rate)
-        versions = [make_version(ORIGINAL, ORIGINAL, original, sample_rate)]
-        for key, one, clip in zip(keys, heard, saved, strict=True):
-            audio = read_audio(one.folder / clip.decoded, sample_rate)[:, : original.shape[1]]
+    for place in common[:count]:
+        original = read_audio(best.placed.path.parent / by_place[best.label][place].original, rate)
+        versions = [make_version(ORIGINAL, ORIGINAL, original, rate)]
+        for key, one in zip(keys, heard, strict=True):
+            clip = by_place[one.label][place]
+            audio = read_audio(one.placed.path.parent / clip.decoded, rate)[:, : original.shape[1]]
             audio = np.pad(audio, ((0, 0), (0, original.shape[1] - audio.shape[1])))
-            note = ", ".join(filter(None, [one.note, _si_sdr(one, clip)]))
-            versions.append(make_version(key, one.label, audio, sample_rate, note))
-        several = sum(place[0] == recording for place in common) > 1
+            note = ", ".join(filter(None, [one.note, _si_sdr(one.placed, clip)]))
+            versions.append(make_version(key, one.label, audio, rate, note))
+        recording, start_s, _ = place
+        several = sum(other[0] == recording for other in common) > 1
         name = f"{recording}, from {start_s:.1f} s" if several else recording
-        seconds = original.shape[1] / sample_rate
-        found.append(Clip(name, seconds, tuple(versions), anchors(original, sample_rate)))
+        found.append(Clip(name, original.shape[1] / rate, tuple(versions), anchors(original, rate)))
+    if not found:
+        say("Nothing is to be heard: the clips are of different stretches of the recordings.")
     return found
+
+
+def clip_files(clips: Sequence[Clip], title: str) -> dict[str, bytes]:
+    """Return every version as FLAC, and clips.json, which says what they are, by path below the folder of clips."""
+    files: dict[str, bytes] = {}
+    described = []
+    for number, clip in enumerate(clips, 1):
+        names = {version.key: f"clip{number}/{version.key}.flac" for version in clip.versions}
+        files |= {names[version.key]: version.flac for version in clip.versions}
+        versions = [{"key": one.key, "label": one.label, "file": names[one.key]} for one in clip.versions]
+        described.append({"name": clip.name, "duration_s": clip.duration_s, "versions": versions})
+    if not clips:
+        return {}
+    rate = soundfile.info(io.BytesIO(clips[0].versions[0].flac)).samplerate
+    content = {"title": title, "sample_rate": rate, "clips": described}
+    return {**files, "clips.json": (json.dumps(content, indent=1) + "\n").encode()}
 
 
 def key_of(label: str, taken: set[str]) -> str:
@@ -68,12 +119,64 @@ def key_of(label: str, taken: set[str]) -> str:
     return next(name for name in (key, *(f"{key}_{i}" for i in range(2, len(taken) + 3))) if name not in taken)
 
 
-def _si_sdr(one: Heard, clip: SavedClip) -> str:
+def _si_sdr(placed: Placed, clip: SavedClip) -> str:
     """At the rate of the codec."""
-    rate = one.evaluation.sample_rate
+    evaluation, folder = placed.evaluation, placed.path.parent
     decoded, original = (
-        torch.from_numpy(read_audio(one.folder / name, rate)) for name in (clip.decoded, clip.original)
+        torch.from_numpy(read_audio(folder / name, evaluation.sample_rate)) for name in (clip.decoded, clip.original)
     )
-    if not one.evaluation.keeps_waveform or decoded.shape != original.shape or not bool(original.any()):
+    if not evaluation.keeps_waveform or decoded.shape != original.shape or not bool(original.any()):
         return ""
-    return f"SI-SDR {float(si_sdr_db(decoded[None], original[None]).mean()):.1f} dB"
+    return f"SI-SDR {float(si_sdr_db(decoded[None], original[None]).mean()):z.1f} dB"
+
+
+def make_version(key: str, label: str, audio: Audio, sample_rate: int, note: str = "") -> Version:
+    """Return a version as it stands on a page: 16-bit FLAC and a picture of audio (C, N) between -1 and 1, N >= 1."""
+    return Version(key, label, flac(audio, sample_rate), spectrogram_png(audio.mean(axis=0), sample_rate), note)
+
+
+def flac(audio: Audio, sample_rate: int) -> bytes:
+    """Return 16-bit FLAC of audio (C, N). Samples that come from 16 bits are kept exactly, louder ones are clipped."""
+    # Scaled here, by the factor by which they were read: given floats, libsndfile would scale by 32767.
+    samples = np.clip(np.round(audio.astype(np.float64) * 32768), -32768, 32767).astype(np.int16)
+    file = io.BytesIO()
+    soundfile.write(file, samples.T, sample_rate, format="FLAC", subtype="PCM_16")
+    return file.getvalue()
+
+
+def spectrogram_png(audio: Audio, sample_rate: int) -> bytes:
+    """Return a picture of the `levels_db` of audio (N,), a pixel each, without axes: LEVELS_DB from dark to bright."""
+    low, high = LEVELS_DB
+    shades = (levels_db(audio, sample_rate) - low) / (high - low) * SHADES
+    picture = Image.fromarray(np.clip(shades, 0, SHADES - 1).astype(np.uint8)[::-1])
+    picture.putpalette((colormaps["magma"](np.linspace(0, 1, SHADES))[:, :3] * 255).round().astype(np.uint8).tobytes())
+    file = io.BytesIO()
+    picture.save(file, format="PNG", optimize=True)
+    return file.getvalue()
+
+
+def anchors(original: Audio, sample_rate: int) -> tuple[Version, ...]:
+    """Return the anchors of BS.1534-3 §5.1 that tell something at a rate: the low one from 10 kHz, the mid from 20."""
+    return tuple(
+        Version(
+            key,
+            f"{key.replace('_', ' ')} ({cutoff_hz / 1000:g} kHz)",
+            flac(low_pass(original, cutoff_hz, sample_rate), sample_rate),
+            spectrogram_png=b"",
+            note="",
+        )
+        for key, cutoff_hz in ANCHORS.items()
+        if cutoff_hz <= _MOST_OF_BAND * sample_rate / 2
+    )
+
+
+def low_pass(audio: Audio, cutoff_hz: float, sample_rate: int) -> Audio:
+    """Return audio (C, N) without what lies above a frequency, neither delayed nor longer.
+
+    The low anchor of BS.1534-3 §5.1 has ±0.1 dB up to 3.5 kHz, at least 25 dB less at 4 kHz and 50 dB at 4.5 kHz. This
+    filter has 65 dB less from 500 Hz above the cutoff on.
+    """
+    length, beta = signal.kaiserord(_ATTENUATION_DB, _TRANSITION_HZ / (sample_rate / 2))
+    middle_hz = cutoff_hz + _TRANSITION_HZ / 2
+    taps = signal.firwin(length | 1, middle_hz, window=("kaiser", beta), fs=sample_rate)
+    return signal.fftconvolve(audio, taps[None], mode="same", axes=1).astype(np.float32)

@@ -24,11 +24,11 @@ from discrete_ae.evaluation.results import Evaluation, FileScores
 from discrete_ae.evaluation.scores import PER_FILE, QUANTITIES
 from discrete_ae.statistics import half_width, paired_difference, unpaired_difference, welch_half_width
 
-NAMES = tuple(quantity.name for quantity in PER_FILE)
+PER_RECORDING = tuple(quantity.name for quantity in PER_FILE)
 
 
 class Value(NamedTuple):
-    """Of a method."""
+    """A quantity of a method or a baseline."""
 
     mean: float
     """NaN where there is none."""
@@ -37,7 +37,7 @@ class Value(NamedTuple):
 
 
 class Verdict(StrEnum):
-    """Of the first of two methods against the second."""
+    """What is said of the first of two methods against the second."""
 
     BETTER = "better"
     WORSE = "worse"
@@ -93,15 +93,15 @@ class Difference(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """Of all methods and baselines."""
+    """All methods and baselines, and the scores and differences that follow."""
 
     methods: tuple[Method, ...]
     baselines: tuple[Evaluation, ...] = ()
-    """Of codecs that were not trained here; they go by the name of the codec."""
+    """Evaluations of codecs that were not trained here; they go by the name of the codec."""
 
     @cached_property
     def paths(self) -> tuple[str, ...]:
-        """Of the recordings on which everything was measured, sorted.
+        """Return the recordings on which everything was measured, sorted.
 
         Raises:
             DataError: recordings of one name are not the same.
@@ -123,7 +123,7 @@ class Comparison:
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Recordings on which only a part was measured, sorted."""
+        """Return the recordings on which only a part was measured, sorted."""
         every = {file.path for _, evaluation in self.everything() for file in evaluation.files}
         return tuple(sorted(every - set(self.paths)))
 
@@ -133,39 +133,46 @@ class Comparison:
             yield from ((method.label, evaluation) for evaluation in method.runs)
         yield from ((baseline.codec, baseline) for baseline in self.baselines)
 
+    @property
+    def labels(self) -> list[str]:
+        """Of the methods and the baselines."""
+        return list(dict.fromkeys(label for label, _ in self.everything()))
+
+    @property
+    def coded(self) -> list[Method]:
+        """The methods that quantize."""
+        return [method for method in self.methods if method.nominal_bitrate_bps is not None]
+
     def of_label(self, label: str) -> list[Evaluation]:
-        """Evaluations of a method by seed, or of a baseline."""
+        """Return the evaluations of a method by seed, or of a baseline."""
         return [evaluation for other, evaluation in self.everything() if other == label]
 
     @cached_property
     def _tables(self) -> dict[str, dict[str, NDArray[np.float64]]]:
-        """Scores (S, F) by quantity of PER_FILE and label, of the recordings that are counted in it."""
-        rows: dict[str, dict[str, list[list[float]]]] = {name: {} for name in NAMES}
-        for label, evaluation in self.everything():
-            by_path = {file.path: file.scores for file in evaluation.files}
-            for name in NAMES:
-                found = [by_path[path].get(name) for path in self.paths]
-                rows[name].setdefault(label, []).append([math.nan if value is None else value for value in found])
+        """Return scores (S, F) by quantity of PER_FILE and label, of the recordings that are counted in it."""
+        runs = [(label, {file.path: file.scores for file in one.files}) for label, one in self.everything()]
         tables = {}
-        for name, by_label in rows.items():
-            every = np.array([row for rows_of_one in by_label.values() for row in rows_of_one])
+        for name in PER_RECORDING:
+            every = np.array([[scores[path].get(name) for path in self.paths] for _, scores in runs], np.float64)
             unknown = np.isnan(every)
             counted = ~unknown[~unknown.all(1)].any(0)
-            tables[name] = {label: np.array(of_one)[:, counted] for label, of_one in by_label.items()}
+            tables[name] = {label: every[[of == label for of, _ in runs]][:, counted] for label in self.labels}
         return tables
 
     def scores(self, label: str, name: str) -> NDArray[np.float64]:
-        """Of a method by seed, or of a baseline: (S, F), of the recordings that are counted; NaN where it has none."""
+        """Return scores (S, F) of a method by seed, or of a baseline, of the recordings that count; NaN for none."""
         return self._tables[name][label]
 
-    def value(self, label: str, name: str) -> Value:
-        """Mean and spread of any quantity, of a method or baseline."""
-        if name in NAMES:
+    def of_runs(self, label: str, name: str) -> NDArray[np.float64]:
+        """Return any quantity of the runs of a method (S,), or of a baseline; NaN where one has none."""
+        if name in PER_RECORDING:
             scores = self.scores(label, name)
-            runs = scores.mean(1) if scores.shape[1] else np.full(len(scores), math.nan)
-        else:
-            found = [evaluation.overall.get(name) for evaluation in self.of_label(label)]
-            runs = np.array([math.nan if value is None else value for value in found])
+            return scores.mean(1) if scores.shape[1] else np.full(len(scores), math.nan)
+        return np.array([evaluation.overall.get(name) for evaluation in self.of_label(label)], np.float64)
+
+    def value(self, label: str, name: str) -> Value:
+        """Return mean and spread of any quantity, of a method or baseline."""
+        runs = self.of_runs(label, name)
         return Value(float(runs.mean()), float(runs.std(ddof=1)) if len(runs) > 1 else math.nan)
 
     @cached_property
@@ -187,7 +194,7 @@ class Comparison:
         return self._differences[key]
 
     def differences(self, name: str) -> list[Difference]:
-        """Of all pairs of methods, in a quantity of PER_FILE."""
+        """Compare all pairs of methods in a quantity of PER_FILE."""
         return [self.difference(first, second, name) for first, second in itertools.combinations(self.methods, 2)]
 
     def _compare(self, first: Method, second: Method, name: str) -> Difference:
@@ -204,18 +211,16 @@ class Comparison:
             return Difference(*labels, nan, nan, nan, basis, common, counts, 0, 0, nan, nan, Verdict.NOT_COMPARED)
         interval = (unpaired_difference if basis is Basis.APART else paired_difference)(one, other)
         runs, other_runs = one.mean(1), other.mean(1)
-        agreeing = 0
-        spread = student = math.nan
-        if basis is Basis.CHECKPOINTS:
-            known = [self.value(method.label, name).spread for method in (first, second) if len(method.seeds) > 1]
-            spread = known[0] if known else math.nan
-        else:
-            spread = math.sqrt((runs.var(ddof=1) + other_runs.var(ddof=1)) / 2)
+        agreeing, student = 0, math.nan
         if basis is Basis.PAIRED:
             agreeing = int((np.sign(runs - other_runs) == np.sign(interval.mean)).sum())
             student = half_width(runs - other_runs)
         elif basis is Basis.APART:
             student = welch_half_width(runs, other_runs)
+        spreads = [self.value(method.label, name).spread for method in (first, second) if len(method.seeds) > 1]
+        if basis is not Basis.CHECKPOINTS:
+            spreads = [float(of_one.std(ddof=1)) for of_one in (runs, other_runs)]
+        spread = float(np.sqrt(np.square(spreads).mean())) if spreads else math.nan
         told = (
             one.shape[1] > 1  # the interval over one recording is a point
             and (interval.low > 0 or interval.high < 0)

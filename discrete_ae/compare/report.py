@@ -1,34 +1,35 @@
-"""A comparison from runs of training and evaluations to a report: a page, tables, plots and clips."""
+"""A comparison from runs of training and evaluations to a report: a page, tables, plots and clips in a folder."""
 
+import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import discrete_ae
-from discrete_ae.build import pick_device, validation_recordings
+from discrete_ae.build import pick_device
+from discrete_ae.compare.clips import clip_files, heard_of, make_clips
 from discrete_ae.compare.comparison import Comparison
-from discrete_ae.compare.contents import broken_off, columns_of, notes_of, pairs_of, rows_of, summary_of
-from discrete_ae.compare.curves import read_curves
-from discrete_ae.compare.evaluating import Evaluator, Placed
-from discrete_ae.compare.figures import plots_of, render_all
-from discrete_ae.compare.findings import findings
-from discrete_ae.compare.folder import claim, clip_files, write_files
-from discrete_ae.compare.methods import group_runs, name_methods, run_of
-from discrete_ae.compare.page.content import Page
-from discrete_ae.compare.page.render import render
-from discrete_ae.compare.runs import find_given
-from discrete_ae.compare.tables import TABLES, as_csv
-from discrete_ae.data import recordings_root
+from discrete_ae.compare.curves import Curves, read_curves
+from discrete_ae.compare.evaluating import Evaluator, at_fault
+from discrete_ae.compare.figures import plots_of
+from discrete_ae.compare.methods import group_runs
+from discrete_ae.compare.page import Page, render
+from discrete_ae.compare.runs import find_given, recordings_of, trained_on
+from discrete_ae.compare.tables import MINOR, TABLES, as_csv, columns_of, pairs_of, rows_of
+from discrete_ae.compare.words import findings, notes_of, summary_of
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.evaluate import Plan, Progress
-from discrete_ae.evaluation.recordings import Source, find_sources, named_sources
-from discrete_ae.evaluation.results import CHECKPOINTS, Run
+from discrete_ae.evaluation.recordings import choose_excerpts
+from discrete_ae.evaluation.results import CHECKPOINTS
 from discrete_ae.evaluation.scores import QUANTITIES, SCORES, choose
+from discrete_ae.writing import write_whole
+
+log = logging.getLogger("discrete_ae")
 
 PAGE = "index.html"
+MARKER = "report.json"
 TITLE = "Discrete audio autoencoders compared"
-CLIPS, CLIP_SECONDS = 6, 6.0
-_SPLIT = ("root", "validation_root", "validation_fraction", "channels")  # which files train and which validate
 
 
 class Report(NamedTuple):
@@ -51,8 +52,8 @@ def compare_runs(
     *,
     metrics: Sequence[str] | None = None,
     sort_by: str | None = None,
-    clips: int = CLIPS,
-    clip_seconds: float = CLIP_SECONDS,
+    clips: int = 6,
+    clip_seconds: float = 6.0,
     baselines: bool = True,
     checkpoint: str = "best",
     device: str = "auto",
@@ -93,84 +94,90 @@ def compare_runs(
         progress: told of what is done.
 
     Raises:
-        DataError: nothing can be compared, or something cannot be written.
+        DataError: nothing can be compared.
         UsageError: a score is not known or not measured, or it is not clear on what to compare.
     """
     if checkpoint not in CHECKPOINTS:
         raise UsageError(f"--checkpoint {checkpoint}: expected {' or '.join(CHECKPOINTS)}")
-    choice = choose(metrics)
-    given = find_given(list(map(Path, inputs)), checkpoint)
-    measured = {name for _, one in given.evaluations for file in one.files for name in file.scores}
-    sorted_by, worded = quantities(sort_by, [n for n in SCORES if n in measured or (given.runs and n in choice.names)])
-    groups, repeated = group_runs([*given.runs, *(one.run for _, one in given.evaluations if one.run)])
-    kept = {run.name for runs in groups for run in runs}
-    runs = [run for run in given.runs if run.name in kept]
-    sources, what = _recordings(data, runs)
-    out = Path(out)
-    claim(out, title, force=force)
+    choice, out, lines = choose(metrics), Path(out), list[str]()
 
-    plan = Plan(choice, jobs=jobs, progress=progress)
-    evaluator = Evaluator(out / "evaluations", sources, choice, plan, pick_device(device), force)
-    if runs and choice.said:
-        evaluator.say(f"{choice.said}.")
-    for one in (*given.skipped, *repeated):
-        evaluator.skip(*one)
+    def say(line: str) -> None:
+        log.warning("%s", line)
+        lines.append(line.removeprefix("error: ").removeprefix("warning: "))
+
+    # What is given, and on which recordings to compare it.
+    given = find_given(list(map(Path, inputs)), checkpoint)
+    measured = {name for one in given.evaluations for file in one.evaluation.files for name in file.scores}
+    sorted_by, worded = quantities(sort_by, [n for n in SCORES if n in measured or (given.runs and n in choice.names)])
+    sources, where = recordings_of(data, given.runs)
+    claim(out, title, force=force)
+    for line in ([f"{choice.said}."] if given.runs and choice.said else []) + given.lines:
+        say(line)
     if data and (count := len(trained_on(given.runs, sources))):
-        evaluator.say(
+        say(
             f"warning: {count} of the {len(sources)} recordings were trained on by a run, and say little of others; "
             "give with --data such as lie outside its data.root."
         )
-    evaluator.placed |= {
-        one.run.name if one.run else one.codec: Placed(path, one)
-        for path, one in given.evaluations
-        if not one.run or one.run.name in kept
-    }
-    evaluator.add_runs(runs)
-    placed = {name: one.evaluation for name, one in evaluator.placed.items()}
-    there = [[placed[run.name] for run in group if run.name in placed] for group in groups]
-    methods = name_methods([group for group in there if group])
+
+    # Evaluations: those that are there, and of each run that has none.
+    plan = Plan(choice, jobs=jobs, progress=progress)
+    evaluator = Evaluator(out / "evaluations", sources, plan, choice.versions(), pick_device(device), force, say)
+    placed = [*given.evaluations, *evaluator.of_runs(given.runs)]
+    faults = at_fault(placed)
+    placed = [one for one in placed if one.name not in faults]
+    for name, reason in faults.items():
+        say(f"Not compared: {name}: {reason}")
+
+    # Seeds of one method are one; beside the methods stand other codecs.
+    methods, repeated = group_runs(one.evaluation for one in placed)
+    for line in repeated:
+        say(line)
     if not methods:
-        if evaluator.skipped:
-            raise DataError(f"{evaluator.skipped[0].name}: no run can be compared; see what is said of each")
-        raise DataError(f'{inputs[0]}: is of no method; say by "run" in the file what it is (docs/evaluation.md)')
+        advice = "see what is said of each" if lines else 'say by "run" in the file what it is (docs/evaluation.md)'
+        raise DataError(f"{inputs[0]}: no run can be compared, and nothing is of a method; {advice}")
     if baselines and sources:
-        evaluator.add_baselines(methods)
-    beside = tuple(one.evaluation for one in evaluator.placed.values() if not one.evaluation.run)
+        placed += evaluator.of_baselines(methods, [one.name for one in placed])
+    beside = tuple(one.evaluation for one in placed if not one.evaluation.run)
     comparison = Comparison(tuple(methods), beside)
     if not comparison.paths:
-        raise DataError(f"{what}: no recording was measured with everything; see what is said of each")
-    failures = {one.path: one.reason for evaluation in placed.values() for one in evaluation.failures if evaluation.run}
+        raise DataError(f"{where}: no recording was measured with everything; see what is said of each")
+    failures = {one.path: one.reason for method in methods for run in method.runs for one in run.failures}
     problems = [line for path, line in failures.items() if path not in comparison.paths]
     for line in problems:
-        evaluator.say(f"error: {line}")
+        say(f"error: {line}")
 
-    folders = {run.name: Path(run.folder) for method in methods for run in map(run_of, method.runs) if run.folder}
-    curves = {name: read_curves(folder) for name, folder in folders.items()}
-    evaluator.lines += [line for method in methods for line in broken_off(method, curves)]
-    shown, rate = evaluator.clips(comparison, clips, clip_seconds)
-    figures, plots = render_all(plots_of(comparison, worded, curves))
+    # What there is to see and to hear of it.
+    curves = {run.name: read_curves(Path(run.folder)) for method in methods for run in method.trainings if run.folder}
+    for line in broken_off(comparison, curves):
+        say(line)
+    plots = plots_of(comparison, worded, curves)
+    heard, shown = heard_of(comparison, {one.name: one for one in placed}), []
+    if clips:
+        excerpts = choose_excerpts([one for one in sources if one.name in comparison.paths], clips, clip_seconds)
+        heard = [one._replace(placed=evaluator.with_clips(one.placed, excerpts)) for one in heard]
+        shown = make_clips(heard, clips, say)
     words = findings(comparison, worded)
     page = Page(
         title=title,
-        summary=summary_of(comparison, what),
+        summary=summary_of(comparison, where),
+        findings=words,
+        pairs=pairs_of(comparison),
         columns=columns_of(comparison, sorted_by),
+        minor=MINOR,
         rows=rows_of(comparison, sorted_by),
         sorted_by=sorted_by,
-        findings=words,
-        figures=figures,
+        figures=plots,
         clips=shown,
-        notes=notes_of(comparison, evaluator.skipped, evaluator.lines),
-        commands=[command] if command else [],
-        pairs=pairs_of(comparison),
+        notes=notes_of(comparison, lines),
+        command=command,
         version=discrete_ae.__version__,
     )
-    files = {
-        **{name: as_csv(table(comparison)) for name, table in TABLES.items()},
-        **{f"figures/{name}": content for name, content in plots.items()},
-        **{f"clips/{name}": content for name, content in clip_files(shown, title, rate).items()},
-        PAGE: render(page).encode(errors="replace"),
-    }
-    write_files(out, title, files)
+    files = {name: as_csv(table(comparison)) for name, table in TABLES.items()}
+    files |= {f"figures/{plot.name}.svg": plot.svg.encode() for plot in plots}
+    files |= {f"figures/{plot.name}.png": plot.png for plot in plots}
+    files |= {f"clips/{name}": content for name, content in clip_files(shown, title).items()}
+    files[PAGE] = render(page).encode(errors="replace")
+    write_report(out, title, files)
     return Report(comparison, sorted_by, words, problems, out / PAGE)
 
 
@@ -191,53 +198,36 @@ def quantities(sort_by: str | None, chosen: Sequence[str]) -> tuple[str, str]:
     return sort_by, sort_by if sort_by in chosen and has_a_better else default
 
 
-def trained_on(runs: Sequence[Run], sources: Sequence[Source]) -> set[Path]:
-    """Return the recordings that one of the runs was trained on.
+def broken_off(comparison: Comparison, curves: Curves) -> list[str]:
+    """Return lines on the runs whose last validation was before their last step."""
+    lines = []
+    for run, steps in ((run, method.steps) for method in comparison.methods for run in method.trainings):
+        validations = curves.get(run.name, {}).get("val/reconstruction")
+        if validations is not None and len(validations.steps) and 0 < validations.steps[-1] < steps:
+            lines.append(f"{run.name} was last validated at step {validations.steps[-1]} of {steps}.")
+    return lines
+
+
+def claim(folder: Path, title: str, *, force: bool) -> None:
+    """Make the folder, or take one that an earlier comparison was written into; what is in it stays.
 
     Raises:
-        DataError: the recordings of a run are below the same folder, and can no longer be read.
+        OSError: it cannot be written.
+        DataError: without `force`, it holds something else.
     """
-    found: set[Path] = set()
-    places = {source.path: source.path.resolve() for source in sources}
-    for data in {_split(run): run.config["data"] for run in runs}.values():
-        root = Path(data["root"]).expanduser() if data.get("root") else recordings_root() / "train"
-        below = {path for path, place in places.items() if place.is_relative_to(root.resolve())}
-        if below and data.get("root") and not data.get("validation_root"):
-            validated = {path.resolve() for path in validation_recordings(data)[1]}
-            below = {path for path in below if places[path] not in validated}
-        found |= below
-    return found
+    if not force and folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).exists():
+        raise DataError(
+            f"{folder}: holds something other than a comparison; give another folder, or --force to add to it"
+        )
+    write_report(folder, title, {})
 
 
-def _recordings(data: Sequence[str | Path] | None, runs: Sequence[Run]) -> tuple[list[Source], str]:
-    """The recordings to compare on, and what they are, in words: what is given, or what all runs were validated on."""
-    if data:
-        recordings = find_sources(data)
-        if recordings.problems:
-            raise recordings.problems[0]
-        return recordings.sources, ", ".join(map(str, data))
-    found: dict[str, tuple[Run, Path, list[Path]]] = {}
-    for run in runs:
-        if _split(run) not in found:
-            try:
-                found[_split(run)] = run, *validation_recordings(run.config["data"])
-            except (DataError, UsageError) as error:
-                raise type(error)(f"{error}; or give the recordings with --data (run {run.name})") from error
-    if not found:
-        return [], "the recordings that the evaluations have in common"
-    (first, root, paths), *others = found.values()
-    for other, _, different in others:
-        if {path.resolve() for path in different} != {path.resolve() for path in paths}:
-            raise UsageError(
-                f"{first.name} and {other.name} were validated on different recordings; say with --data on what to "
-                "compare"
-            )
-    is_own = root.resolve().is_relative_to(recordings_root().resolve())
-    said = "the project's own validation recordings" if is_own else f"the runs' validation recordings, {root.name}"
-    return named_sources({path: path.relative_to(root).as_posix() for path in paths}), said
+def write_report(folder: Path, title: str, files: Mapping[str, bytes]) -> None:
+    """Write what a comparison consists of, by path below its folder, and the list of it.
 
-
-def _split(run: Run) -> str:
-    """What decides on which files train and which validate; the rest of it decides on crops and segments."""
-    data: Mapping[str, Any] = run.config["data"]
-    return repr([data.get(key) for key in _SPLIT])
+    Other files in the folder are left alone, those of an earlier comparison too, which the list no longer has.
+    """
+    for name, content in files.items():
+        write_whole(folder / name, content)
+    said = {"format": "discrete-ae comparison", "version": 1, "title": title, "files": sorted(files)}
+    write_whole(folder / MARKER, (json.dumps(said, indent=1) + "\n").encode())

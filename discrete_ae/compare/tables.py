@@ -1,4 +1,4 @@
-"""A comparison as CSV: rows for runs, methods, recordings and differences.
+"""A comparison as tables: that of the page and the terminal, and CSV of runs, methods, recordings and differences.
 
 files.csv is enough to compute the rest again: a mean of a run is over the recordings on which no run or baseline lacks
 the quantity, unless it lacks it on all; the mean and the sample standard deviation of a method are over those of its
@@ -8,70 +8,132 @@ runs.
 import csv
 import io
 import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from discrete_ae.compare.comparison import NAMES, Comparison
-from discrete_ae.evaluation.scores import OVERALL, PER_FILE, QUANTITIES
+from discrete_ae.compare.comparison import PER_RECORDING, Comparison, Value, Verdict
+from discrete_ae.compare.page import Cell, Row
+from discrete_ae.compare.words import counted, ranked
+from discrete_ae.evaluation.results import Evaluation
+from discrete_ae.evaluation.scores import PER_FILE, QUANTITIES, SCORES, Quantity
 
+MINOR = ("nominal_bitrate_bps", "encode_rtf", "decode_rtf", "parameters", "macs_per_second")
+"""Columns that are shown on demand."""
+COLUMNS = (*SCORES, "entropy_coded_bitrate_bps", "usage", "perplexity", *MINOR)
 BASELINE = "baseline"
+_SPREAD = {"usage", "perplexity", "entropy_coded_bitrate_bps", *PER_RECORDING}
+_LARGE = 10_000
 Rows = list[list[str]]
 
 
+def columns_of(comparison: Comparison, sorted_by: str) -> list[Quantity]:
+    """Return the columns of the page's table: those in which anything has a value, and that by which it is sorted."""
+    found = []
+    for name in dict.fromkeys((*COLUMNS, sorted_by)):
+        if any(not math.isnan(comparison.value(label, name).mean) for label in comparison.labels):
+            quantity = QUANTITIES[name]
+            found.append(replace(quantity, unit="kbps", digits=2) if quantity.unit == "bps" else quantity)
+    return found
+
+
+def rows_of(comparison: Comparison, sorted_by: str) -> list[Row]:
+    """Return the rows of the page's table, best first, those without a value last."""
+    columns = columns_of(comparison, sorted_by)
+    best = {column.name: _best(comparison, column) for column in columns}
+    methods = {method.label: method for method in comparison.methods}
+    sign = -1.0 if QUANTITIES[sorted_by].higher_is_better else 1.0
+    means = {label: comparison.value(label, sorted_by).mean for label in comparison.labels}
+    found = []
+    for label in sorted(means, key=lambda label: (math.isnan(means[label]), sign * means[label])):
+        values = {column: comparison.value(label, column.name) for column in columns}
+        cells = {of.name: _cell(value, of)._replace(is_best=label in best[of.name]) for of, value in values.items()}
+        if method := methods.get(label):
+            remark = "upper bound" if method.nominal_bitrate_bps is None else ""
+            found.append(Row(label, cells, remark, counted(len(method.runs), "seed")))
+        else:
+            found.append(Row(label, cells, BASELINE))
+    return found
+
+
+def _best(comparison: Comparison, column: Quantity) -> set[str]:
+    """Return, of a score, the best of the methods with codes and those that cannot be told apart from it."""
+    if column.name not in PER_RECORDING or column.higher_is_better is None:
+        return set()
+    order = ranked(comparison, comparison.coded, column.name)
+    against_best = [comparison.difference(other, order[0], column.name) for other in order[1:]]
+    alike = [difference.first for difference in against_best if difference.verdict is Verdict.NOT_TOLD_APART]
+    return {*(method.label for method in order[:1]), *alike}
+
+
+def _cell(value: Value, column: Quantity) -> Cell:
+    if math.isnan(value.mean):
+        return Cell(None, "–")
+    if value.mean >= _LARGE and column.unit == "":
+        return Cell(value.mean, f"{value.mean / 1e6:.1f} M")
+    scale = 1000 if column.unit == "kbps" else 1
+    text = f"{value.mean / scale:.{column.digits}f}"
+    if column.name in _SPREAD and not math.isnan(value.spread):
+        text += f" ± {value.spread / scale:.{column.digits}f}"
+    return Cell(value.mean, text)
+
+
+def pairs_of(comparison: Comparison) -> dict[str, list[tuple[str, ...]]]:
+    """Return, by label of a score that has a better, both methods, difference, interval and verdict of every pair."""
+    found: dict[str, list[tuple[str, ...]]] = {}
+    for quantity in PER_FILE:
+        for pair in comparison.differences(quantity.name) if quantity.higher_is_better is not None else ():
+            if pair.verdict is not Verdict.NOT_COMPARED:
+                mean, low, high = (f"{value:.{quantity.digits}f}" for value in (pair.mean, pair.low, pair.high))
+                interval = "–" if math.isnan(pair.low) else f"{low} to {high}"
+                row = pair.first, pair.second, f"{mean} {quantity.unit}".rstrip(), interval, str(pair.verdict)
+                found.setdefault(quantity.label, []).append(row)
+    return found
+
+
 def runs_table(comparison: Comparison) -> Rows:
-    """One row a run or baseline: means over recordings, and what is of all recordings together."""
+    """Return one row a run or baseline: means over recordings, and what is of all recordings together."""
     rows = [["run", "method", "quantizer", "seed", "path", "checkpoint", "model_hash", *QUANTITIES]]
-    seen: Counter[str] = Counter()
-    for label, evaluation in comparison.everything():
-        run = evaluation.run
-        about = [run.name, label, run.quantizer, str(run.seed)] if run else ["", label, BASELINE, ""]
-        about += [run.folder, run.checkpoint, evaluation.model_hash or ""] if run else ["", "", ""]
-        means = (_mean(comparison.scores(label, name)[seen[label]]) for name in NAMES)
-        overall = (evaluation.overall.get(quantity.name) for quantity in OVERALL)
-        rows.append([*about, *map(_text, (*means, *overall))])
-        seen[label] += 1
+    for label in comparison.labels:
+        values = zip(*(comparison.of_runs(label, name) for name in QUANTITIES), strict=True)
+        for evaluation, of_run in zip(comparison.of_label(label), values, strict=True):
+            run = evaluation.run
+            place = [run.folder, run.checkpoint, evaluation.model_hash or ""] if run else ["", "", ""]
+            rows.append([*_about(label, evaluation), *place, *map(_text, of_run)])
     return rows
 
 
 def methods_table(comparison: Comparison) -> Rows:
-    """One row a method or baseline: mean over its runs, and their sample standard deviation."""
-    columns = [column for name in QUANTITIES for column in (name, f"{name}_std")]
-    rows = [["method", "quantizer", "runs", "seeds", *columns]]
-    for label, quantizer, seeds in (
-        *((method.label, method.quantizer, method.seeds) for method in comparison.methods),
-        *((baseline.codec, BASELINE, ()) for baseline in comparison.baselines),
-    ):
+    """Return one row a method or baseline: mean over its runs, and their sample standard deviation."""
+    rows = [["method", "quantizer", "runs", "seeds", *(f"{name}{end}" for name in QUANTITIES for end in ("", "_std"))]]
+    for label in comparison.labels:
+        runs = comparison.of_label(label)
+        seeds = " ".join(str(one.run.seed) for one in runs if one.run)
         values = (value for name in QUANTITIES for value in comparison.value(label, name))
-        count = str(len(comparison.of_label(label)))
-        rows.append([label, quantizer, count, " ".join(map(str, seeds)), *map(_text, values)])
+        rows.append([label, _about(label, runs[0])[2], str(len(runs)), seeds, *map(_text, values)])
     return rows
 
 
 def files_table(comparison: Comparison) -> Rows:
-    """One row for each recording of each run and baseline, of the recordings on which everything was measured."""
-    rows = [["run", "method", "quantizer", "seed", "path", "duration_s", *NAMES]]
+    """Return one row for each recording of each run and baseline, of those on which everything was measured."""
+    rows = [["run", "method", "quantizer", "seed", "path", "duration_s", *PER_RECORDING]]
     wanted = set(comparison.paths)
     for label, evaluation in comparison.everything():
-        run = evaluation.run
-        about = [run.name, label, run.quantizer, str(run.seed)] if run else ["", label, BASELINE, ""]
         for file in evaluation.files:
             if file.path in wanted:
-                scores = (file.scores.get(name) for name in NAMES)
-                rows.append([*about, file.path, _text(file.duration_s), *map(_text, scores)])
+                numbers = (file.duration_s, *(file.scores.get(name) for name in PER_RECORDING))
+                rows.append([*_about(label, evaluation), file.path, *map(_text, numbers)])
     return rows
 
 
 def differences_table(comparison: Comparison) -> Rows:
-    """One row a pair of methods and quantity: first less second, its 95 % interval, and what it rests on."""
+    """Return one row a pair of methods and quantity: first less second, its 95 % interval, and what it rests on."""
     head = ["quantity", "first", "second", "difference", "low", "high", "spread_over_seeds", "student_half_width"]
     rows = [[*head, "basis", "seeds_in_common", "seeds_agreeing", "recordings", "verdict"]]
-    for quantity in PER_FILE:
-        for found in comparison.differences(quantity.name):
-            about = [quantity.name, found.first, found.second]
-            numbers = (found.mean, found.low, found.high, found.spread, found.student)
-            seeds = " ".join(map(str, found.seeds))
-            rests_on = [str(found.basis), seeds, str(found.agreeing), str(found.files), str(found.verdict)]
-            rows.append([*about, *map(_text, numbers), *rests_on])
+    for found in (pair for name in PER_RECORDING for pair in comparison.differences(name)):
+        numbers = (found.mean, found.low, found.high, found.spread, found.student)
+        seeds = " ".join(map(str, found.seeds))
+        rests_on = [str(found.basis), seeds, str(found.agreeing), str(found.files), str(found.verdict)]
+        rows.append([found.quantity, found.first, found.second, *map(_text, numbers), *rests_on])
     return rows
 
 
@@ -82,13 +144,14 @@ def as_csv(rows: Iterable[Sequence[str]]) -> bytes:
     return text.getvalue().encode()
 
 
-def _mean(scores: Iterable[float]) -> float:
-    found = list(scores)
-    return sum(found) / len(found) if found else math.nan
+def _about(label: str, evaluation: Evaluation) -> list[str]:
+    """Return run, method, quantizer and seed."""
+    run = evaluation.run
+    return [run.name, label, run.quantizer, str(run.seed)] if run else ["", label, BASELINE, ""]
 
 
 def _text(value: float | None) -> str:
-    """Exactly, or empty where there is no value."""
+    """Return a number exactly, or nothing where there is none."""
     return "" if value is None or math.isnan(value) else repr(float(value))
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from discrete_ae.compare.comparison import Comparison
-from discrete_ae.compare.methods import group_runs, name_methods
+from discrete_ae.compare.methods import group_runs
 from discrete_ae.evaluation.results import Evaluation, FileScores, Run
 
 Values = Sequence[float | None]
@@ -65,10 +65,9 @@ def make_evaluation(
 
 def make_methods(evaluations):
     """Of evaluations of runs."""
-    groups, repeated = group_runs([evaluation.run for evaluation in evaluations])
+    methods, repeated = group_runs(evaluations)
     assert not repeated
-    by_name = {evaluation.run.name: evaluation for evaluation in evaluations}
-    return tuple(name_methods([[by_name[run.name] for run in runs] for runs in groups]))
+    return tuple(methods)
 
 
 def make_comparison(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from discrete_ae.compare.page.render import render
+from discrete_ae.compare.page import render
 from tests.compare.pages import page
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

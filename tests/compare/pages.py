@@ -2,13 +2,14 @@
 version is heard and at what position.
 """
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from discrete_ae.compare.anchors import anchors
-from discrete_ae.compare.page.content import Cell, Clip, Column, Figure, Page, PairRow, Row
-from discrete_ae.compare.version import make_version
+from discrete_ae.compare.clips import anchors, make_version
+from discrete_ae.compare.page import Cell, Clip, Page, Row
+from discrete_ae.evaluation.scores import Quantity
 
 RATE = 16000
 SLOPE = 500
@@ -23,9 +24,9 @@ SVG = """<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/
 <clipPath id="p1"><rect width="533" height="475"/></clipPath>
 <g clip-path="url(#p1)"><use xlink:href="#m1" x="3" y="3"/><text x="450" y="20">rate</text></g></svg>"""
 COLUMNS = [
-    Column("mel", "mel distance", "", False, "lower for what sounds alike"),
-    Column("sdr", "SI-SDR", "dB", True, "higher for what is alike"),
-    Column("rate", "bitrate", "bps", None, "bits for each second", is_minor=True),
+    Quantity("mel", "mel distance", "", False, 3, "lower for what sounds alike"),
+    Quantity("sdr", "SI-SDR", "dB", True, 2, "higher for what is alike"),
+    Quantity("rate", "bitrate", "bps", None, 0, "bits for each second"),
 ]
 
 
@@ -42,22 +43,22 @@ def clip(name: str) -> Clip:
     return Clip(name, SECONDS[name], tuple(versions), anchors(sounds["original"], RATE))
 
 
-def row(label: str, *values: float | None, is_baseline: bool = False, is_bound: bool = False) -> Row:
+def row(label: str, *values: float | None, remark: str = "") -> Row:
     cells = {
-        column.key: Cell(value, "–" if value is None else f"{value:g}")
+        column.name: Cell(value, "–" if value is None else f"{value:g}")
         for column, value in zip(COLUMNS, values, strict=True)
     }
-    return Row(label, cells, is_baseline, "", is_bound)
+    return Row(label, cells, remark)
 
 
 # Sorted by mel distance. As text 10.5 would come before 9.5.
 ROWS = [
-    row("bound", 0.1, 20.0, None, is_bound=True),
+    row("bound", 0.1, 20.0, None, remark="upper bound"),
     row("fourier", 0.5, 9.5, 3000.0),
     row("ste", 0.6, 10.5, 900.0),
     row("gumbel", 0.7, -3.0, 10000.0),
-    row("Codec 2", 0.8, None, 3200.0, is_baseline=True),
-    row("Opus", 0.9, 12.0, 6000.0, is_baseline=True),
+    row("Codec 2", 0.8, None, 3200.0, remark="baseline"),
+    row("Opus", 0.9, 12.0, 6000.0, remark="baseline"),
 ]
 
 
@@ -70,12 +71,16 @@ def page(**changes: object) -> Page:
         "rows": ROWS,
         "sorted_by": "mel",
         "findings": ["fourier is better than ste."],
-        "figures": [Figure("Rate", SVG, "How it falls."), Figure("Curves", SVG, "How it learns.")],
+        "figures": [
+            SimpleNamespace(title="Rate", description="How it falls.", svg=SVG),
+            SimpleNamespace(title="Curves", description="How it learns.", svg=SVG),
+        ],
         "clips": [clip("long"), clip("short")],
         "notes": ["Two clips are few."],
-        "commands": ["discrete-ae compare runs -o report"],
+        "minor": ["rate"],
+        "command": "discrete-ae compare runs -o report",
         "version": "0.1.0",
-        "pairs": [PairRow("fourier", "ste", f"q{i % 2}", f"−{i} dB", f"−{i}.5 to 0", f"verdict {i}") for i in range(3)],
+        "pairs": {f"q{i}": [("fourier", "ste", f"−{i} dB", f"−{i}.5 to 0", f"verdict {i}")] for i in range(2)},
     }
     return Page(**(content | changes))
 

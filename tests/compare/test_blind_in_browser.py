@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from discrete_ae.compare.page.render import material
+from discrete_ae.compare.page import material
 from discrete_ae.compare.ratings import read_ratings, summarize
 from tests.compare.pages import BASE_HZ, clip, wait
 
@@ -54,20 +54,16 @@ def test_two_recordings_are_rated_with_a_reload_amid_them(visit, html, tmp_path)
     begin(site, " Ann  Ü")
     site.get_by_role("heading", name="Recording 1 of 2").wait_for()
 
-    site.get_by_role("button", name="Reference").click()
-    wait(site, "player.playing && player.current === 0")
     following, sliders = site.get_by_role("button", name="Next recording"), site.get_by_role("slider", name="Rating")
     assert [slider.is_enabled() for slider in sliders.all()] == [False] * 4  # what is not heard cannot be rated
     sliders.nth(1).locator("..").click()  # the press plays it
     assert [slider.is_enabled() for slider in sliders.all()] == [False, True, False, False]
-    assert sliders.nth(1).get_attribute("aria-valuetext") == "not rated"
     rate(site, conditions[:3])
     assert following.is_disabled()
     site.get_by_label("Comment").press_sequentially('hiss, r 1 n "3"')  # in a text the keys are letters
     labels = [*(key.upper() for key in BASE_HZ["long"]), "hidden reference", "anchor", first, "Three quantizers"]
-    assert not re.search(
-        "|".join(rf">[^<]*{label}|=\"[^\"]*{label}" for label in labels), site.locator("body").inner_html()
-    )
+    named = "|".join(rf">[^<]*{label}|=\"[^\"]*{label}" for label in labels)
+    assert not re.search(named, site.locator("body").inner_html())
     site.reload()
     begin(site, "Ann Ü")
     assert site.locator(".grade").all_text_contents() == [*(str(GRADES[key]) for key in conditions[:3]), "–"]
@@ -79,10 +75,7 @@ def test_two_recordings_are_rated_with_a_reload_amid_them(visit, html, tmp_path)
     following.click()
 
     site.get_by_role("heading", name="Recording 2 of 2").wait_for()
-    site.keyboard.press("n")  # too early
     rate(site, others)
-    site.keyboard.press("Space")
-    assert not site.evaluate("player.playing")
     site.keyboard.press("n")
     own = site.locator("td")
     assert own.count() == 0
@@ -95,8 +88,7 @@ def test_two_recordings_are_rated_with_a_reload_amid_them(visit, html, tmp_path)
     site.get_by_role("link", name="To the report").click()
     assert site.get_by_role("heading", name="Three quantizers").is_visible()
 
-    with (tmp_path / "ratings.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = list(csv.DictReader((tmp_path / "ratings.csv").read_text("utf-8").splitlines()))
     assert [(row["clip"], row["condition"]) for row in rows] == [(name, key) for name, keys in plan for key in keys]
     assert [(row["trial"], row["position"]) for row in rows] == [(t, p) for t in "12" for p in "1234"]
     assert [row["comment"] for row in rows] == ['hiss, r 1 n "3"'] * 4 + [""] * 4

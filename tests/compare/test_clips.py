@@ -1,6 +1,7 @@
 """Clips that evaluations left, against signals whose spectrum and samples are known; read back by other programs."""
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -8,8 +9,18 @@ import soundfile
 from matplotlib import colormaps
 from matplotlib.image import imread
 
-from discrete_ae.compare.clips import Heard, key_of, make_clips
-from discrete_ae.compare.version import SHADES, flac, spectrogram_png
+from discrete_ae.compare.clips import (
+    SHADES,
+    Heard,
+    anchors,
+    clip_files,
+    flac,
+    key_of,
+    low_pass,
+    make_clips,
+    spectrogram_png,
+)
+from discrete_ae.compare.runs import Placed
 from discrete_ae.evaluation.results import SavedClip
 from discrete_ae.metrics import HEIGHT, LEVELS_DB, WIDTH
 from tests.compare.comparisons import make_evaluation
@@ -67,7 +78,7 @@ def heard(folder, label, rate, decoded, original, note="", **about):
         soundfile.write(folder / name, audio.T, rate)
     clip = SavedClip(recording="a.wav", start_s=0.5, duration_s=1.0, decoded="d.flac", original="o.flac")
     made = make_evaluation({"pesq": [1.0]}, clips=(clip,), sample_rate=rate, **about)
-    return Heard(label, note, made, folder)
+    return Heard(label, note, Placed(folder / "x.json", made))
 
 
 def test_clips_hold_every_version_at_one_rate_and_length(tmp_path):
@@ -75,7 +86,9 @@ def test_clips_hold_every_version_at_one_rate_and_length(tmp_path):
     half = with_noise(original) / 2
     first = heard(tmp_path / "a", "vq, 3.2 kbps", RATE, half, original, "3.2 kbps")
     slow = heard(tmp_path / "b", "vq 3.2 kbps", RATE // 2, original[:, ::2], original[:, ::2], keeps_waveform=False)
-    (clip,) = make_clips([first, slow], RATE)
+    said: list[str] = []
+    (clip,) = make_clips([first, slow], 5, said.append)
+    assert [f"{RATE} Hz" in line for line in said] == [True]
     assert (clip.name, clip.duration_s) == ("a.wav", 1.0)
     assert [version.key for version in clip.versions] == ["original", "vq_3_2_kbps", "vq_3_2_kbps_2"]
     assert [version.note for version in clip.versions] == ["", "3.2 kbps, SI-SDR 20.0 dB", ""]
@@ -84,11 +97,48 @@ def test_clips_hold_every_version_at_one_rate_and_length(tmp_path):
         assert (audio.shape, rate) == ((RATE, 2), RATE)
         if expected is not None:
             assert pytest.approx(expected, abs=2**-14) == audio.T
-    other = first._replace(evaluation=first.evaluation.model_copy(update={"clips": ()}))
-    assert make_clips([first, other], RATE) == []  # only what all have
+    files = clip_files([clip], "a title")
+    described = json.loads(files.pop("clips.json"))
+    assert (described["title"], described["sample_rate"]) == ("a title", RATE)
+    versions = described["clips"][0]["versions"]
+    assert [version["label"] for version in versions] == ["original", "vq, 3.2 kbps", "vq 3.2 kbps"]
+    assert {version["file"]: one.flac for version, one in zip(versions, clip.versions, strict=True)} == files
+    evaluation = first.placed.evaluation
+    none = first._replace(label="none", placed=Placed(tmp_path, evaluation.model_copy(update={"clips": ()})))
+    assert len(make_clips([first, none], 5, said.append)[0].versions) == 2
+    assert said[-1].endswith(": none.")
+    moved = (evaluation.clips[0].model_copy(update={"start_s": 0.0}),)
+    other = Placed(first.placed.path, evaluation.model_copy(update={"clips": moved}))
+    assert make_clips([first, first._replace(label="other", placed=other)], 5, said.append) == []  # only what all have
+    assert "different stretches" in said[-1]
 
 
 def test_keys_are_names_of_files():
     assert key_of("../Opus 6 kbps", {"original"}) == "opus_6_kbps"
     assert key_of("∆", {"original"}) == "method"
     assert key_of("Original", {"original", "original_2"}) == "original_3"
+
+
+@pytest.mark.parametrize(("cutoff_hz", "rate"), [(3500, 10000), (3500, 22050), (3500, 192000), (7000, 24000)])
+def test_anchors_have_the_response_that_bs1534_asks_for(cutoff_hz, rate):
+    """§5.1, measured by the response to one sample, by a Fourier sum that is written out here."""
+    impulse = np.zeros((2, 8001), np.float32)
+    impulse[:, 4000] = 1
+    response = low_pass(impulse, cutoff_hz, rate)
+    assert response.shape == impulse.shape
+    np.testing.assert_allclose(response, response[:, ::-1], atol=1e-7)  # neither delayed, nor any frequency later
+
+    def gain_db(low_hz, high_hz):
+        frequencies = np.linspace(low_hz, high_hz, 200)
+        sums = np.exp(-2j * np.pi * np.outer(frequencies, np.arange(-4000, 4001)) / rate) @ response[0]
+        return 20 * np.log10(np.abs(sums) + 1e-12)
+
+    assert np.abs(gain_db(0, cutoff_hz)).max() <= 0.1
+    assert gain_db(cutoff_hz + 500, rate / 2).max() <= -25
+    if cutoff_hz + 1000 < rate / 2:
+        assert gain_db(cutoff_hz + 1000, rate / 2).max() <= -50
+
+
+def test_which_anchors_tell_something():
+    made = [[anchor.key for anchor in anchors(np.zeros((1, 9), np.float32), rate)] for rate in (8000, 16000, 24000)]
+    assert made == [[], ["low_anchor"], ["low_anchor", "mid_anchor"]]

@@ -7,69 +7,33 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+from torch.utils.tensorboard import SummaryWriter
 
-from discrete_ae.compare.curves import Curve, band
-from discrete_ae.compare.figures import (
-    COLORS,
-    OUTSIDE,
-    OVER_STEPS,
-    Plot,
-    Point,
-    canvas,
-    over_steps,
-    pareto_front,
-    plots_of,
-    rank_frequencies,
-    rate_distortion,
-    render,
-    styles,
-)
+from discrete_ae.compare.curves import OVER_STEPS, Curve, over_steps, read_curves
+from discrete_ae.compare.drawing import COLORS, Plot, canvas, look, styles
+from discrete_ae.compare.figures import Point, pareto_front, plots_of, rank_frequencies, rate_distortion
 from tests.compare.comparisons import make_comparison, make_evaluation
 
 
-def luminance(color):
-    channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def contrast(one, other):
-    dark, light = sorted((luminance(one), luminance(other)))
-    return (light + 0.05) / (dark + 0.05)
-
-
-@pytest.mark.parametrize("color", [*COLORS, OUTSIDE])
-def test_colors_are_seen_on_white_and_on_dark(color):
-    assert contrast("#000000", "#ffffff") == pytest.approx(21)
-    for background in ("#ffffff", "#fbfaf8", "#141519", "#1c1e23"):  # those of compare/page/style.css
-        assert contrast(color, background) >= 3
-
-
 def test_svg_takes_the_color_of_the_page():
-    def draw():
-        figure, (axes,) = canvas(2.0)
-        axes.plot([0, 1], [0, 1], color=COLORS[0])
-        axes.set_title("a title")
-        return figure
+    def drawn():
+        with look():
+            figure, (axes,) = canvas(2.0)
+            axes.plot([0, 1], [0, 1], color=COLORS[0])
+            axes.set_title("a title")
+        return Plot("name", "", "", figure)
 
-    picture = render(Plot("name", "", "", draw))
-    root = ET.fromstring(picture.svg)  # and is well-formed
+    plot = drawn()
+    svg = plot.svg
+    root = ET.fromstring(svg)  # and is well-formed
     assert root.tag.endswith("svg")
-    assert picture.svg.startswith("<svg")
+    assert svg.startswith("<svg")
     text = next(node for node in root.iter("{http://www.w3.org/2000/svg}text") if "a title" in "".join(node.itertext()))
     assert "currentColor" in text.get("style", "") + text.get("fill", "")
-    assert COLORS[0] in picture.svg
     # No other color than the line's: no white background, no black ink.
-    assert set(re.findall(r"#[0-9a-f]{6}\b", picture.svg)) == {COLORS[0]}
-    assert render(Plot("name", "", "", draw)).svg == picture.svg
-    assert picture.png.startswith(b"\x89PNG")
-
-
-def test_labels_are_no_formulas():
-    label = r"ste (a$b=1, c$b=\$2)"
-    comparison = make_comparison({label: {0: [1.0, 3.0]}, "vq": {0: [2.0, 4.0]}})
-    for plot in plots_of(comparison, "mel_distance", {}):
-        assert label in "".join(ET.fromstring(render(plot).svg).itertext())
+    assert set(re.findall(r"#[0-9a-f]{6}\b", svg)) == {COLORS[0]}
+    assert drawn().svg == svg
+    assert plot.png.startswith(b"\x89PNG")
 
 
 def test_rate_and_distortion_by_hand():
@@ -85,20 +49,21 @@ def test_rate_and_distortion_by_hand():
     )
     labels = [method.label for method in comparison.methods]
     plot = rate_distortion(comparison, "mel_distance", styles(labels, ["identity"]))
-    assert "On the Pareto front of the methods: ste (2 kbps) and rvq (8 kbps)." in plot.description
-    above, below = plot.draw().axes
-    points = {
-        (round(line.get_xdata()[0], 6), float(line.get_ydata()[0]))
-        for line in above.lines
-        if len(line.get_xdata()) == 1
-    }
+    assert "Pareto front of the methods: ste (2 kbps) and rvq (8 kbps)." in plot.description
+    above, below = plot.figure.axes
+    lines = [line for line in above.lines if line.get_drawstyle() == "default"]
+    points = {(round(float(x), 6), float(y)) for line in lines for x, y in zip(*line.get_data(), strict=True)}
     ends = {(1.8, 3 - math.sqrt(2)), (1.8, 3 + math.sqrt(2))}  # of the bar: the standard deviation of 2 and 4
+    points = {point for point in points if not any(map(math.isnan, point))}  # of one run there are no bars
     assert points == ends | {(1.8, 2.0), (1.8, 4.0), (1.8, 3.0), (3.6, 5.0), (7.2, 1.0)}  # rates are 0.9 nominal
-    step = next(line for line in above.lines if len(line.get_xdata()) == 2 and line.get_drawstyle() == "steps-post")
+    (step,) = (line for line in above.lines if line.get_drawstyle() == "steps-post")
     assert step.get_xdata().tolist() == pytest.approx([1.8, 7.2])
     assert step.get_ydata().tolist() == [3.0, 1.0]
-    heights = {tuple(line.get_ydata()) for line in below.lines} - {tuple(line.get_ydata()) for line in above.lines}
-    assert heights == {(0.5, 0.5), (2.5,)}  # the bound, and the baseline
+    heights, methods = ({tuple(line.get_ydata()) for line in axes.lines} for axes in (below, above))
+    assert {of for of in heights - methods if not np.isnan(of).any()} == {
+        (0.5, 0.5),
+        (2.5,),
+    }  # the bound, and the baseline
 
 
 def test_rank_frequencies_by_hand():
@@ -107,54 +72,46 @@ def test_rank_frequencies_by_hand():
     found = rank_frequencies(make_evaluation({"pesq": [1.0]}, counts=((0, 6, 2, 0),)))
     # Frequencies 3/4, 1/4, 0, 0 of 4 entries, each over a quarter of the ranks.
     assert found == pytest.approx(np.repeat([3.0, 1.0, 0.0, 0.0], 64))
-    assert np.isnan(rank_frequencies(make_evaluation({"pesq": [1.0]}, counts=()))).all()
-
-
-def test_band_is_over_the_steps_that_all_have():
-    curves = [
-        Curve(np.array([0, 10, 20]), np.array([3.0, 2.0, 1.0])),
-        Curve(np.array([10, 20, 30]), np.array([4.0, 5.0, 6.0])),
-    ]
-    steps, mean, low, high = band(curves)
-    assert (steps.tolist(), mean.tolist(), low.tolist(), high.tolist()) == ([10, 20], [3, 3], [2, 1], [4, 5])
+    assert np.isnan(rank_frequencies(make_evaluation({"pesq": [1.0]}, counts=((0, 0),)))).all()
 
 
 def curves_of(comparison, tags):
     steps = np.array([0, 10, 20])
     return {
-        one.run.name: {tag: Curve(steps, np.array([9.0, 2.0, 1.0]) + one.run.seed) for tag in tags}
+        run.name: {tag: Curve(steps, np.array([9.0, 2.0, 1.0]) + run.seed) for tag in tags}
         for method in comparison.methods
-        for one in method.runs
+        for run in method.trainings
     }
 
 
 def test_learning_curves_leave_out_the_first_validation_and_show_mean_and_band():
     comparison = make_comparison({"ste": {0: [1.0], 1: [2.0]}})
     curves = curves_of(comparison, ["val/reconstruction", "val/si_sdr_db"])
+    for tag, (steps, values) in curves["ste-seed1"].items():  # went on for longer
+        curves["ste-seed1"][tag] = Curve(np.append(steps, 30), np.append(values, 0.0))
     plot = over_steps(OVER_STEPS[0], comparison, curves, styles(["ste"]))
-    for axes in plot.draw().axes:
+    for axes in plot.figure.axes:
         (line,) = axes.lines
         assert line.get_xdata().tolist() == [10, 20]
         assert line.get_ydata().tolist() == [2.5, 1.5]
         corners = axes.collections[0].get_paths()[0].vertices
         assert (corners[:, 1].min(), corners[:, 1].max()) == (1.0, 3.0)
+        assert all(float(tick).is_integer() for tick in axes.get_xticks())
     assert over_steps(OVER_STEPS[2], comparison, curves, styles(["ste"])) is None  # not logged
 
 
 def test_all_plots_are_drawn_of_seventeen_methods_and_every_text_is_there():
-    comparison = make_comparison(
-        {f"q{i}": {s: [i + s, 2.0] for s in range(2)} for i in range(16)} | {"identity": {0: [0, 0]}}
-    )
-    tags = ["val/reconstruction", "val/si_sdr_db", "val/soft_reconstruction", "val/codes/usage", "val/codes/perplexity"]
-    curves = curves_of(comparison, [*tags, "train/gradient_norm"])
-    plots = plots_of(comparison, "mel_distance", curves)
+    formula = r"ste (a$b=1, c$b=\$2)"  # no formula of matplotlib's
+    labels = [formula, *(f"q{i}" for i in range(15)), "identity"]
+    comparison = make_comparison({label: {s: [i + s, 2.0] for s in range(2)} for i, label in enumerate(labels)})
+    tags = [tag for plot in OVER_STEPS for panel in plot.panels for tag in (panel.tag, panel.soft) if tag]
+    plots = plots_of(comparison, "mel_distance", curves_of(comparison, tags))
     assert len({plot.name for plot in plots}) == len(plots) == 5
     for plot in plots:
-        assert plot.title
         assert plot.description.endswith(".")
-        (legend,) = plot.draw().legends
-        texts = {text.get_text() for text in legend.get_texts()}
-        assert {f"q{i}" for i in range(16)} <= texts
+        (legend,) = plot.figure.legends
+        assert {text.get_text() for text in legend.get_texts()} >= set(labels[:-1])
+    assert formula in "".join(ET.fromstring(plots[0].svg).itertext())
 
 
 def test_pareto_front_by_brute_force():
@@ -162,17 +119,14 @@ def test_pareto_front_by_brute_force():
     for _ in range(200):
         points = [Point(str(i), numbers.randrange(6), numbers.randrange(6)) for i in range(numbers.randrange(1, 9))]
         for higher in (True, False):
-            front = pareto_front(points, higher_is_better=higher)
+            front = pareto_front([*points, Point("identity", math.nan, 9.0)], higher_is_better=higher)
             for point in points:
                 beaten = [
                     other
                     for other in points
-                    if (
-                        other.rate < point.rate
-                        and (other.value == point.value or (other.value > point.value) == higher)
-                    )
+                    if (other.rate < point.rate and other.value == point.value)
                     or (
-                        other.rate == point.rate
+                        other.rate <= point.rate
                         and other.value != point.value
                         and (other.value > point.value) == higher
                     )
@@ -181,6 +135,19 @@ def test_pareto_front_by_brute_force():
             assert [point.rate for point in front] == sorted(point.rate for point in front)
 
 
-def test_pareto_front_leaves_out_what_has_no_rate():
-    points = [Point("identity", math.nan, 9.0), Point("ste", 3.0, 4.0)]
-    assert pareto_front(points, higher_is_better=True) == points[1:]
+def test_scalars_come_back_whole_and_in_order_and_what_a_continued_run_logged_last_counts(tmp_path):
+    # More than the 1000 that TensorBoard keeps of a scalar unless told otherwise.
+    for part, value in enumerate((1.0, 2.0)):
+        with SummaryWriter(str(tmp_path), filename_suffix=f".{part}") as writer:
+            for step in (range(1200), range(1000, 1500))[part]:
+                writer.add_scalar("val/reconstruction", value, step)
+            writer.add_scalar("val/other", 1.0, 0)
+        # Of one second, the order of their names is that of a counter of this process, as text.
+        (written,) = tmp_path.glob(f"events.*.{part}")
+        written.rename(tmp_path / f"events.out.tfevents.{part}")
+    curves = read_curves(tmp_path)
+    assert curves.keys() == {"val/reconstruction"}
+    steps, values = curves["val/reconstruction"]
+    assert np.array_equal(steps, np.arange(1500))
+    assert np.array_equal(values, np.where(np.arange(1500) < 1000, 1.0, 2.0))
+    assert read_curves(tmp_path / "none") == {}

@@ -1,13 +1,11 @@
-"""Ratings of the blind test: who is left out, and the figures, against arithmetic by hand; and the anchors' filter."""
+"""Ratings of the blind test: who is left out, and the figures, against arithmetic by hand."""
 
 import csv
 import math
 
-import numpy as np
 import pytest
 
 from discrete_ae.cli import main
-from discrete_ae.compare.anchors import anchors, low_pass
 from discrete_ae.compare.ratings import Rating, as_table, cells, read_ratings, remarks, summarize
 from discrete_ae.errors import DataError
 
@@ -115,28 +113,3 @@ def test_what_are_no_ratings_is_one_line(tmp_path, content, words):
         read_ratings([path])
     assert str(error.value).startswith(f"{path}: ")
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(("cutoff_hz", "rate"), [(3500, 10000), (3500, 22050), (3500, 192000), (7000, 24000)])
-def test_anchors_have_the_response_that_bs1534_asks_for(cutoff_hz, rate):
-    """§5.1, measured by the response to one sample, by a Fourier sum that is written out here."""
-    impulse = np.zeros((2, 8001), np.float32)
-    impulse[:, 4000] = 1
-    response = low_pass(impulse, cutoff_hz, rate)
-    assert response.shape == impulse.shape
-    np.testing.assert_allclose(response, response[:, ::-1], atol=1e-7)  # neither delayed, nor any frequency later
-
-    def gain_db(low_hz, high_hz):
-        frequencies = np.linspace(low_hz, high_hz, 200)
-        sums = np.exp(-2j * np.pi * np.outer(frequencies, np.arange(-4000, 4001)) / rate) @ response[0]
-        return 20 * np.log10(np.abs(sums) + 1e-12)
-
-    assert np.abs(gain_db(0, cutoff_hz)).max() <= 0.1
-    assert gain_db(cutoff_hz + 500, rate / 2).max() <= -25
-    if cutoff_hz + 1000 < rate / 2:
-        assert gain_db(cutoff_hz + 1000, rate / 2).max() <= -50
-
-
-def test_which_anchors_tell_something():
-    made = [[anchor.key for anchor in anchors(np.zeros((1, 9), np.float32), rate)] for rate in (8000, 16000, 24000)]
-    assert made == [[], [LOW], [LOW, MID]]

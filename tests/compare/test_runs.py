@@ -1,12 +1,14 @@
-"""What is given: which folders are runs, which checkpoint, which files are evaluations, and what is said of others."""
+"""What is given: which folders are runs, which files are evaluations, what is said of others, and who is at fault."""
 
 from pathlib import Path
 
 import pytest
 import yaml
 
-from discrete_ae.compare.runs import _short_names, find_given
+from discrete_ae.compare.evaluating import at_fault
+from discrete_ae.compare.runs import Placed, find_given
 from discrete_ae.errors import DataError
+from discrete_ae.evaluation.results import Failure
 from tests.compare.comparisons import make_config, make_evaluation, make_run
 
 
@@ -19,88 +21,68 @@ def make_folder(folder, *, checkpoints=("best", "last"), **config):
 
 
 def test_runs_are_found_below_a_sweep_and_by_themselves_each_once(tmp_path):
-    first = make_folder(tmp_path / "sweep/a/ste-seed0", choices={"quantizer": "fsq"})
+    first = make_folder(tmp_path / "sweep/a/ste-seed0", choices={"quantizer": "fsq"}, checkpoints=["last"])
     second = make_folder(tmp_path / "sweep/b/rvq-3.2kbps-seed1-lr=0.001", seed=1)
     found = find_given([tmp_path / "sweep", first, tmp_path / "sweep/../sweep/b"])
-    assert [run.folder for run in found.runs] == [str(first), str(second)]
-    assert [run.quantizer for run in found.runs] == ["fsq", "rvq"]
-    assert [run.seed for run in found.runs] == [0, 1]
-    assert found.skipped == []
+    about = [(run.folder, run.quantizer, run.seed, Path(run.checkpoint).stem) for run in found.runs]
+    assert about == [(str(first), "fsq", 0, "last"), (str(second), "rvq", 1, "best")]
+    assert found.lines == []
+    assert Path(find_given([second], "last").runs[0].checkpoint).stem == "last"
 
 
-@pytest.mark.parametrize(
-    ("name", "quantizer"),
-    [
-        ("custom_gradient-seed0-20261121-160323", "custom_gradient"),
-        ("identity-unquantized-seed2", "identity"),
-        ("residual_fsq-12.8kbps-seed3-dim=16", "residual_fsq"),
-        ("mine", "mine"),
-    ],
-)
-def test_older_runs_are_named_by_their_folder(tmp_path, name, quantizer):
-    assert find_given([make_folder(tmp_path / name)]).runs[0].quantizer == quantizer
-
-
-def test_the_wanted_checkpoint_is_taken_and_the_other_one_where_it_is_missing(tmp_path):
-    both, last = make_folder(tmp_path / "both"), make_folder(tmp_path / "last", checkpoints=["last"])
-    for wanted, expected in (("best", ["best", "last"]), ("last", ["last", "last"])):
-        assert [Path(run.checkpoint).stem for run in find_given([both, last], wanted).runs] == expected
+def test_older_runs_are_named_by_their_folder(tmp_path):
+    names = ("custom_gradient-seed0-20261121-160323", "identity-unquantized-seed2", "mine", "rvq-12.8kbps-seed3-dim=16")
+    for name in names:
+        make_folder(tmp_path / name)
+    assert [run.quantizer for run in find_given([tmp_path]).runs] == ["custom_gradient", "identity", "mine", "rvq"]
 
 
 def test_runs_of_one_name_are_told_apart_by_the_folders_above(tmp_path):
     for path in ("x/day1/ste", "x/day2/ste", "x/day2/rvq", "y/day2/ste"):
         make_folder(tmp_path / path)
-    assert [run.name for run in find_given([tmp_path]).runs] == ["day1/ste", "rvq", "x/day2/ste", "y/day2/ste"]
-
-
-def test_no_name_leads_out_of_the_folder_that_it_is_joined_to(tmp_path):
-    names = _short_names([Path("/ste"), Path("/old/ste"), Path("/"), Path("/older/old/ste")])
-    assert names == ["ste", "old/ste", "root", "older/old/ste"]
-    assert all((tmp_path / name).is_relative_to(tmp_path) for name in names)
+    assert [run.name for run in find_given([tmp_path]).runs] == ["x/day1/ste", "rvq", "x/day2/ste", "y/day2/ste"]
 
 
 def test_what_cannot_be_compared_is_named_with_its_reason(tmp_path):
     make_folder(tmp_path / "good")
     make_folder(tmp_path / "unfinished", checkpoints=())
-    failed = make_folder(tmp_path / "failed")
-    (failed / "error.txt").write_text("loss is\nnot finite\n")
+    (make_folder(tmp_path / "failed") / "error.txt").write_text("loss is\nnot finite\n")
     (tmp_path / "early").mkdir()
     (tmp_path / "early/error.txt").write_text("no such quantizer")  # before its configuration was written
     (make_folder(tmp_path / "damaged") / "config.yaml").write_bytes(b"a: [\xff")
     (make_folder(tmp_path / "foreign") / "config.yaml").write_text("version: 2")
+    hostile = f"model: !!python/object/apply:pathlib.Path.touch [{tmp_path / 'made'}]"
+    (make_folder(tmp_path / "hostile") / "config.yaml").write_text(hostile)
     make_folder(tmp_path / ".hidden/run")
     found = find_given([tmp_path])
     assert [run.name for run in found.runs] == ["good"]
-    reasons = dict(found.skipped)
-    assert reasons.keys() == {"unfinished", "failed", "early", "damaged", "foreign"}
-    assert "no checkpoint" in reasons["unfinished"]
-    assert reasons["failed"] == "failed: loss is not finite"
-    assert reasons["early"] == "failed: no such quantizer"
-    assert "cannot be read" in reasons["damaged"]
-    assert "not one of discrete-ae train" in reasons["foreign"]
-    assert not any("\n" in reason for reason in reasons.values())
+    for line, (name, words) in zip(
+        found.lines,
+        {
+            "damaged": "cannot be read",
+            "early": "failed: no such quantizer",
+            "failed": "failed: loss is not finite",
+            "foreign": "not one of discrete-ae train",
+            "hostile": "cannot be read",
+            "unfinished": "no checkpoint",
+        }.items(),
+        strict=True,
+    ):
+        assert line.startswith(f"Not compared: {name}: ")
+        assert words in line
+        assert "\n" not in line
+    assert not (tmp_path / "made").exists()
 
 
 def test_folders_without_runs_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
     make_folder(tmp_path / "runs/unfinished", checkpoints=())
-    for name, words in (
-        ("none", "no such folder"),
-        ("file", "docs/evaluation.md"),
-        ("empty", "no run of training"),
-        ("runs", "unfinished: no checkpoint"),
-    ):
+    for name, words in (("file", "docs/evaluation.md"), ("empty", "no run of training"), ("runs", "no checkpoint")):
         with pytest.raises(DataError, match=words):
             find_given([tmp_path / name])
-
-
-def test_config_yaml_cannot_make_anything(tmp_path):
-    folder = make_folder(tmp_path / "run")
-    (folder / "config.yaml").write_text(f"model: !!python/object/apply:pathlib.Path.touch [{tmp_path / 'made'}]")
-    with pytest.raises(DataError, match="cannot be read"):
-        find_given([folder])
-    assert not (tmp_path / "made").exists()
+    with pytest.raises(FileNotFoundError):
+        find_given([tmp_path / "none"])
 
 
 def test_evaluations_are_found_beside_runs_and_told_apart(tmp_path):
@@ -114,9 +96,21 @@ def test_evaluations_are_found_beside_runs_and_told_apart(tmp_path):
     (tmp_path / "other/report.json").write_text('{"format": "discrete-ae comparison"}')
     found = find_given([tmp_path / "runs", tmp_path / "other", tmp_path / "b.json", tmp_path / "c.json"])
     assert [run.name for run in found.runs] == ["ste-seed0"]
-    names = [one.run.name if one.run else one.codec for _, one in found.evaluations]
+    names = [one.name for one in found.evaluations]
     assert names == ["ste-seed0 (2)", "opus", "opus (2)", "ste (2)"]  # the last would be the label of a method
-    damaged = tmp_path / "other/d.json"
-    damaged.write_text((tmp_path / "b.json").read_text()[:-30])
+    (tmp_path / "other/d.json").write_text((tmp_path / "b.json").read_text()[:-30])
     with pytest.raises(DataError, match=r"d\.json"):
         find_given([tmp_path / "other"])
+
+
+def test_who_fails_on_what_others_can_do_is_at_fault():
+    def placed(name, done, *failed):
+        failures = tuple(Failure(path=path, reason=f"{path}: codes are NaN") for path in failed)
+        made = make_evaluation({"pesq": [1.0] * len(done)}, paths=done, failures=failures, run=make_run(name, "ste"))
+        return Placed(Path(name), made)
+
+    whole, part = placed("whole", ["a.wav", "b.wav"], "bad.wav"), placed("part", ["a.wav"], "b.wav", "bad.wav")
+    assert at_fault([whole, whole]) == {}  # a recording that nobody can do is its own fault
+    (reason,) = at_fault([whole, part]).values()
+    assert reason.startswith("could not do 1 of 2 recordings")
+    assert at_fault([part, placed("other", ["b.wav"], "a.wav")]) == {}  # then what both can do is all there is

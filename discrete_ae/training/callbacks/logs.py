@@ -190,7 +190,7 @@ def draw_log_mel(audio: Tensor, sample_rate: int) -> NDArray[np.uint8]:
 def draw_rounding(rounding: Rounding) -> Figure:
     """Draw a rounding over four integers: the soft staircase against the exact one, and the slope."""
     rounding = copy.deepcopy(rounding).cpu()  # its scheduled numbers may lie on a GPU
-    x = torch.linspace(-1.5, 2.5, 2001, dtype=torch.float64)
+    x = torch.linspace(-1.499, 2.499, 2001, dtype=torch.float64)  # -1.5 itself would be rounded to -2
     value, slope, exact = (
         function(x).detach().numpy() for function in (rounding.value, rounding.slope, rounding.exact)
     )
