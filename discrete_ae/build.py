@@ -93,6 +93,10 @@ def build_model(config: Mapping[str, Any]) -> DiscreteAutoencoder:
 def load(path: str | Path, device: str | torch.device = "cpu") -> DiscreteAutoencoder:
     """Read the model of a training checkpoint or of an exported bundle, in evaluation mode; its `model_hash` names it.
 
+    >>> model = discrete_ae.load(checkpoint)
+    >>> model.sample_rate, model.quantizer.codebook_sizes
+    (16000, (256, 256))
+
     Args:
         path: best.ckpt or last.ckpt of a run, or a folder that `discrete-ae export` wrote.
         device: where the model goes.

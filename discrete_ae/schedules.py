@@ -21,6 +21,10 @@ Unit = Literal["fraction", "steps"]
 class Schedule:
     """A number that goes from `first` to `last` while training goes from `begin` to `end`, and stays there.
 
+    >>> schedule = Schedule("linear", first=1, last=5, end=0.5)
+    >>> [schedule.at(step, total_steps=1000) for step in (0, 250, 500, 1000)]
+    [1.0, 3.0, 5.0, 5.0]
+
     Args:
         shape: "linear"; "cosine" (half a cosine, flat at both ends); "exponential" (equal factors in equal times);
             "switch" (`first` before `end`, then `last`); or "constant" (`first` throughout).

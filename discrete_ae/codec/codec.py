@@ -23,20 +23,19 @@ class Codec:
     A signal in parts has the codes of the whole, and a file those of its samples. It costs nothing in speed on a CPU;
     a training loop, or a GPU that is to be kept busy with large batches, takes `model.encode` and `model.decode`.
 
+    >>> codec = Codec(discrete_ae.load(checkpoint))
+    >>> audio = torch.zeros(1, 1, 32000)
+    >>> codes = codec.encode(audio)
+    >>> torch.equal(codec.encode(audio.repeat(3, 1, 1))[2], codes[0])
+    True
+    >>> codec.decode(codes, num_samples=32000).shape
+    torch.Size([1, 1, 32000])
+    >>> codec.decode_file(codec.encode_file(recording)).shape  # at its own sample rate
+    (1, 16000)
+
     Args:
         model: from `discrete_ae.load`; its mode of training or evaluation is left as it is.
         runner: how windows are computed.
-
-    Example:
-        >>> codec = Codec(discrete_ae.load(checkpoint))
-        >>> audio = torch.zeros(1, 1, 32000)
-        >>> codes = codec.encode(audio)
-        >>> torch.equal(codec.encode(audio.repeat(3, 1, 1))[2], codes[0])
-        True
-        >>> codec.decode(codes, num_samples=32000).shape
-        torch.Size([1, 1, 32000])
-        >>> codec.decode_file(codec.encode_file(recording)).shape  # at its own sample rate
-        (1, 16000)
     """
 
     def __init__(self, model: DiscreteAutoencoder, runner: Runner | None = None) -> None:

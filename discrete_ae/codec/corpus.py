@@ -95,6 +95,14 @@ def encode_corpus(
 ) -> list[Outcome]:
     """Encode recordings and write a file of codes for each, and the manifest of the folder.
 
+    >>> model = discrete_ae.load(checkpoint)
+    >>> outcomes = discrete_ae.encode_corpus(model, [recordings], out, format="daec")
+    >>> [(outcome.source.name, outcome.target.name) for outcome in outcomes]
+    [('clip_0.wav', 'clip_0.daec'), ('clip_1.wav', 'clip_1.daec')]
+    >>> again = discrete_ae.encode_corpus(model, [recordings], out, format="daec", existing="skip")
+    >>> all(outcome.was_there for outcome in again)
+    True
+
     Args:
         model: from `discrete_ae.load`.
         inputs: recordings, folders of them, patterns; `jobs.plan` says what becomes of a folder's tree.
@@ -119,19 +127,6 @@ def encode_corpus(
         DataError: a file exists; the model has no codes; manifest or shards cannot be read or written.
         OSError: a file cannot be written.
         ValueError: see `encode_files`.
-
-    Example:
-        >>> model = discrete_ae.load(checkpoint)
-        >>> outcomes = discrete_ae.encode_corpus(model, [recordings], folder, format="daec")
-        >>> [(outcome.source.name, outcome.target.name) for outcome in outcomes[:2]]
-        [('clip_0.wav', 'clip_0.daec'), ('clip_1.wav', 'clip_1.daec')]
-        >>> outcomes[0].entry.codebook_sizes
-        (256, 256)
-        >>> len(discrete_ae.codes.read_manifest(folder))
-        6
-        >>> again = discrete_ae.encode_corpus(model, [recordings], folder, format="daec", existing="skip")
-        >>> all(outcome.was_there for outcome in again)
-        True
     """
     watch, share = watch or Watch(), share or Share()
     planned = plan(inputs, out, SUFFIXES, f".{format}")

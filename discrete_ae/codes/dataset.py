@@ -48,6 +48,10 @@ class CodesDataset(Dataset[CodesItem]):
     frame is about as likely as any other; the length of the set is that of one pass over all frames, and `set_epoch`
     makes the crops of another one. The set may be handed to any number of loading processes, and keeps no file open.
 
+    >>> dataset = CodesDataset(codes, frames=20)
+    >>> dataset[0].codes.shape
+    torch.Size([2, 20])
+
     Args:
         path: a folder of files of codes with their manifest, or a folder with the array of `write_memory_map`.
         frames: length of the crops; None takes whole streams.

@@ -69,7 +69,6 @@ def compare_runs(
     recordings and scores lies in its folder or in the report's; evaluations without a run are baselines. What is said
     while it is done goes to the logger "discrete_ae".
 
-    >>> import discrete_ae
     >>> report = discrete_ae.compare_runs([run], out, [recordings], metrics=["mel_distance"], baselines=False)
     >>> report.findings
     ['There is one method alone, and nothing to compare it with.']

@@ -86,7 +86,6 @@ def evaluate(
     Of a model without codes its reconstruction is compared, and what is said of codes is None. A recording that cannot
     be coded is among the result's `failures`, and the others are done.
 
-    >>> import discrete_ae
     >>> found = discrete_ae.evaluate(checkpoint, recordings, metrics=["si_sdr_db"])
     >>> [file.path for file in found.files]
     ['clip_0.wav', 'clip_1.wav']

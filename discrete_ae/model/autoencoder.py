@@ -118,6 +118,10 @@ class DiscreteAutoencoder(nn.Module):
         on the batch's shape and the number of threads, and so, rarely, does a code. `discrete_ae.Codec` gives codes
         that depend on neither.
 
+        >>> model = discrete_ae.load(checkpoint)
+        >>> model.encode(torch.zeros(3, 1, 16000)).shape  # of two codebooks, and 50 frames per second
+        torch.Size([3, 2, 50])
+
         Args:
             audio: (B, C, N), any N >= 1.
             num_codebooks: number of codebooks to use, counted from the first, if the quantizer is residual; None for

@@ -46,6 +46,11 @@ BOUNDS: dict[str, Callable[[Tensor], Tensor]] = {
 class ScalarQuantizer(Quantizer):
     """Bounded scalar quantization with any differentiable rounding.
 
+    >>> quantizer = ScalarQuantizer([4, 4, 4, 4], num_codebooks=8, rounding=rounding.StraightThrough())
+    >>> quantized = quantizer(torch.randn(1, 32, 50))  # latents (B, D, T)
+    >>> quantized.codes.shape, quantized.latents.shape, quantizer.codebook_sizes[0], quantizer.bits_per_frame
+    (torch.Size([1, 8, 50]), torch.Size([1, 32, 50]), 256, 64.0)
+
     Args:
         levels: L_1 ... L_d of the channels of one codebook; its size is their product.
         num_codebooks: K; the quantizer has D = K d channels.

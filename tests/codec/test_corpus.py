@@ -1,16 +1,14 @@
 """Many recordings to files of codes and back: what is kept, what is listed, and what a share of the work leaves."""
 
-import doctest
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-import torch
 
 import discrete_ae
-from discrete_ae.codec import Codec, Share, codec, corpus, encode_corpus
+from discrete_ae.codec import Codec, Share, corpus, encode_corpus
 from discrete_ae.codec.corpus import Watch, write_audio
 from discrete_ae.codes.container import FORMATS, write_codes
 from discrete_ae.codes.manifest import describe, read_manifest
@@ -22,21 +20,6 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 @pytest.fixture(scope="module")
 def model(ste_run):
     return discrete_ae.load(ste_run / "checkpoints/best.ckpt")
-
-
-@pytest.mark.parametrize("documented", [codec.Codec, corpus.encode_corpus])
-def test_examples_run(documented, ste_run, recordings, tmp_path):
-    names = {
-        "checkpoint": ste_run / "checkpoints/best.ckpt",
-        "recordings": recordings,
-        "recording": recordings / "clip_0.wav",
-        "folder": tmp_path / "codes",
-        "discrete_ae": discrete_ae,
-        "torch": torch,
-        "Codec": Codec,
-    }
-    (example,) = doctest.DocTestFinder(recurse=False).find(documented, documented.__name__, globs=names)
-    assert doctest.DocTestRunner().run(example) == (0, len(example.examples))
 
 
 @pytest.mark.parametrize("format", FORMATS)
