@@ -111,10 +111,9 @@ def _summarize_ratings(paths: list[Path], out: Path | None) -> None:
 
 def _print_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], lines: Iterable[str]) -> None:
     """Print a table whose first column are names, and sentences below it."""
+    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
-
-    from discrete_ae.cli.evaluate import wide_console
 
     table = Table(*heads, title=title)
     table.columns[0].overflow = "fold"
@@ -122,7 +121,7 @@ def _print_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]
         column.justify = "right"
     for row in rows:
         table.add_row(*map(Text, row))  # a label may hold brackets
-    console = wide_console()
+    console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table)
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
