@@ -20,15 +20,6 @@ from discrete_ae.statistics import (
 OF_VARIANCE = 0.06
 
 
-def test_interval_of_many_values_is_the_normal_one():
-    values = np.random.default_rng(1).standard_normal(2000) * 3 + 5
-    mean, low, high = mean_interval(values)
-    error = values.std() / math.sqrt(len(values))
-    assert mean == pytest.approx(values.mean())
-    assert low == pytest.approx(values.mean() - 1.96 * error, abs=0.1 * error)
-    assert high == pytest.approx(values.mean() + 1.96 * error, abs=0.1 * error)
-
-
 def test_resampled_means_of_two_values_are_binomial():
     # Of the values 0 and 1, two drawn with replacement have the mean 0, 1/2, 1 with probabilities 1/4, 1/2, 1/4.
     drawn = resampled([np.array([[[0.0, 1.0]]])])

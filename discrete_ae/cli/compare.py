@@ -118,6 +118,7 @@ def _summarize_ratings(paths: list[Path], out: Path | None) -> None:
 
 def _print_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], lines: Iterable[str]) -> None:
     """Print a table whose first column are names, and sentences below it."""
+    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -127,7 +128,7 @@ def _print_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]
         column.justify = "right"
     for row in rows:
         table.add_row(*map(Text, row))  # a label may hold brackets
-    console = wide_console()
+    console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table)
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -127,7 +127,7 @@ def _si_sdr(placed: Placed, clip: SavedClip) -> str:
     )
     if not evaluation.keeps_waveform or decoded.shape != original.shape or not bool(original.any()):
         return ""
-    return f"SI-SDR {float(si_sdr_db(decoded[None], original[None]).mean()):z.1f} dB"
+    return f"SI-SDR {float(si_sdr_db(decoded[None], original[None]).mean()):z.1f}\xa0dB"
 
 
 def make_version(key: str, label: str, audio: Audio, sample_rate: int, note: str = "") -> Version:

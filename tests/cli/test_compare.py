@@ -164,19 +164,8 @@ def test_validation_recordings_are_taken_by_default_and_baselines_stand_beside(s
     assert "opus 6 kbps" in [version["label"] for version in clip["versions"]]
 
 
-@pytest.fixture
-def failing_opus(tmp_path, monkeypatch):
-    """No programs but an opusenc that says what it is and does nothing else."""
-    folder = tmp_path / "programs"
-    folder.mkdir()
-    for name in ("opusenc", "opusdec"):
-        (folder / name).write_text('#!/bin/sh\n[ "$1" = --version ] || [ "$1" = -V ] || exit 3\necho "it is $0 1.0"\n')
-        (folder / name).chmod(0o755)
-    monkeypatch.setenv("PATH", str(folder))
-
-
 @slow
-def test_what_fails_is_named_and_the_others_are_compared(sweep, recordings, failing_opus, tmp_path, monkeypatch):
+def test_what_fails_is_named_and_the_others_are_compared(sweep, recordings, tmp_path, monkeypatch):
     def load(path, device):
         model = discrete_ae.load(path, device)
         if "nan-seed1" in str(path):  # its weights came to nothing in training
@@ -184,6 +173,7 @@ def test_what_fails_is_named_and_the_others_are_compared(sweep, recordings, fail
         return model
 
     monkeypatch.setattr(evaluating, "load", load)
+    monkeypatch.setenv("PATH", str(tmp_path))  # neither opusenc nor c2enc
     runs, data, out = tmp_path / "runs", tmp_path / "data", tmp_path / "report"
     for name in ("ste-seed0", "identity-seed0"):
         shutil.copytree(sweep / name, runs / name)
@@ -194,16 +184,10 @@ def test_what_fails_is_named_and_the_others_are_compared(sweep, recordings, fail
     (data / "bad.wav").write_bytes(b"RIFF and nothing else")
     status, _, err = run_command(runs, "-o", out, "--data", data, "--clips", 0, *QUICK)
     assert status == 1  # for the recording
-    wanted = (
-        "nan-seed1: best.ckpt holds NaN",
-        "vq-seed0: ",
-        "Codec 2 is left out",
-        "opus 6 kbps is left out",
-        "/bad.wav: ",
-    )
-    assert len(err) == 5, err
     page = (out / "index.html").read_text()
-    for line, words in zip(err, wanted, strict=True):
+    for line, words in zip(
+        err, ("nan-seed1: best.ckpt holds NaN", "vq-seed0: ", "Opus ", "Codec 2 ", "/bad.wav: "), strict=True
+    ):
         assert words in line
         assert words in page
     rows = read(out / "files.csv")
@@ -234,17 +218,16 @@ def test_the_words_are_on_a_score_that_has_a_better():
 
 
 @slow
-def test_mistakes_are_one_line_and_cost_nothing(sweep, tmp_path):
+def test_mistakes_are_one_line_and_cost_nothing(sweep, recordings, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.tex").write_text("all of it")
-    other = tmp_path / "other-seed0"
-    shutil.copytree(sweep / "ste-seed0", other)
-    config = other / "config.yaml"
-    config.write_text(config.read_text().replace("validation_root: null", "validation_root: data/validation"))
-    away = tmp_path / "away-seed0"
-    shutil.copytree(sweep / "ste-seed0", away)
-    config = away / "config.yaml"
-    config.write_text(config.read_text().replace("validation_root: null", "validation_root: /gone"))
+    (tmp_path / "held_out").mkdir()
+    shutil.copy(recordings / "clip_0.wav", tmp_path / "held_out")
+    other, away = tmp_path / "other-seed0", tmp_path / "away-seed0"
+    for run, root in ((other, tmp_path / "held_out"), (away, "/gone")):
+        shutil.copytree(sweep / "ste-seed0", run)
+        config = (run / "config.yaml").read_text()
+        (run / "config.yaml").write_text(config.replace("validation_root: null", f"validation_root: {root}"))
     out = ("-o", tmp_path / "report")
     for arguments, expected, words in (
         ((tmp_path / "none", *out), 1, "none: "),

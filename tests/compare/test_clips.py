@@ -91,7 +91,7 @@ def test_clips_hold_every_version_at_one_rate_and_length(tmp_path):
     assert [f"{RATE} Hz" in line for line in said] == [True]
     assert (clip.name, clip.duration_s) == ("a.wav", 1.0)
     assert [version.key for version in clip.versions] == ["original", "vq_3_2_kbps", "vq_3_2_kbps_2"]
-    assert [version.note for version in clip.versions] == ["", "3.2 kbps, SI-SDR 20.0 dB", ""]
+    assert [version.note for version in clip.versions] == ["", "3.2 kbps, SI-SDR 20.0\xa0dB", ""]
     for version, expected in zip(clip.versions, (original, half, None), strict=True):
         audio, rate = soundfile.read(io.BytesIO(version.flac), dtype="float32", always_2d=True)
         assert (audio.shape, rate) == ((RATE, 2), RATE)

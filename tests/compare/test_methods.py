@@ -95,21 +95,19 @@ def test_of_two_equal_runs_the_later_one_is_kept_and_the_other_named():
     assert "ste-1: the same settings and seed as ste-2" in line
 
 
-def test_labels_name_the_rate_where_there_are_several():
+def test_labels_name_what_differs():
     runs = [make_run(name, name, 0, make_config(lr)) for lr, name in enumerate(["ste", "identity", "vq"])]
     rates = {"ste": 3200.0, "identity": None, "vq": 6400.0}
     assert labels(runs, rates) == ["identity", "ste (3.2 kbps)", "vq (6.4 kbps)"]
-
-
-def test_labels_name_the_settings_that_differ_by_keys_as_long_as_they_need_to_be():
     runs = [make_run(f"ste-{lr}", "ste", 0, make_config(lr)) for lr in (0.001, 0.002)]
     assert labels([*runs, make_run("rvq", "rvq")]) == ["rvq", "ste (lr=0.001)", "ste (lr=0.002)"]
-    configs = [make_config(loss={"mel": {"weight": a}, "snr": {"weight": b}}) for a, b in ((1, 1), (1, 2))]
-    configs[1]["loss"]["mel"]["weight"] = 3
-    assert labels([make_run(f"ste-{i}", "ste", 0, config) for i, config in enumerate(configs)]) == [
-        "ste (loss.mel.weight=1, loss.snr.weight=1)",
-        "ste (loss.mel.weight=3, loss.snr.weight=2)",
-    ]
+    losses = [{"mel": {"weight": weight}, "snr": {"weight": weight + 1}} for weight in (1, 3)]  # two keys end alike
+    runs = [make_run(f"ste-{i}", "ste", 0, make_config(loss=loss)) for i, loss in enumerate(losses)]
+    assert labels(runs)[0] == "ste (loss.mel.weight=1, loss.snr.weight=2)"
+    # More keys differ than are shown, and those that are shown do not.
+    losses = [{"key5": i, **{f"key{j}": i % 2 for j in range(5)}} for i in range(5)]
+    runs = [make_run(f"ste-{i}", "ste", 0, make_config(loss=loss)) for i, loss in enumerate(losses)]
+    assert len(set(labels(runs))) == 5
 
 
 def test_networks_go_by_the_option_that_was_chosen():
@@ -123,10 +121,3 @@ def test_networks_go_by_the_option_that_was_chosen():
     configs[1]["choices"] = {"model": "conv/tiny"}  # and dim on the command line: the option does not say all
     runs = [make_run(f"ste-{i}", "ste", 0, config) for i, config in enumerate(configs)]
     assert labels(runs)[0].startswith("ste (model.encoder.dim=16, model.decoder.dim=16")
-
-
-def test_labels_are_never_alike():
-    # More keys differ than are shown, and those that are shown do not.
-    configs = [make_config(loss={"key5": i, **{f"key{j}": i % 2 for j in range(5)}}) for i in range(5)]
-    found = labels([make_run(f"ste-{i}", "ste", 0, config) for i, config in enumerate(configs)])
-    assert len(set(found)) == 5
