@@ -98,7 +98,8 @@ class Score(Quantity):
         """Return `compute` as one of `Scores`: None where it is not defined, NaN where it was lost."""
         if wanted.shape[-1] < self.min_s * rate or not (self.of_silence or wanted.any()):
             return None
-        value = self.compute(found, wanted, rate)
+        with np.errstate(all="ignore"):  # what float32 does not hold is lost, and not warned of
+            value = self.compute(found, wanted, rate)
         return value if value is None or math.isfinite(value) else math.nan
 
     @property
