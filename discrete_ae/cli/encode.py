@@ -124,10 +124,10 @@ def encode(
     Started by torchrun or srun, each process encodes its share of the
     recordings, by file size, on its own GPU, and waits for no other.
     """
+    from discrete_ae.build import check_codebooks
     from discrete_ae.cli.batch import Tally
     from discrete_ae.cli.files import format_of, is_dash, piped
     from discrete_ae.codec.corpus import encode_corpus
-    from discrete_ae.codec.fitting import check_codebooks
     from discrete_ae.codec.jobs import Share
     from discrete_ae.codes.shards import ShardKind
 

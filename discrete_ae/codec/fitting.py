@@ -6,21 +6,8 @@ Axes: S streams, K codebooks, T frames.
 import math
 
 from discrete_ae.codes.container import CodeFile, Codes
-from discrete_ae.errors import DataError, UsageError
+from discrete_ae.errors import DataError
 from discrete_ae.model import DiscreteAutoencoder
-
-
-def check_codebooks(model: DiscreteAutoencoder, num_codebooks: int | None) -> None:
-    """Refuse a number of codebooks from which a model does not decode; None, all of them, always will do.
-
-    Raises:
-        UsageError: it does not.
-    """
-    if num_codebooks is not None:
-        try:
-            model.quantizer.check_count(num_codebooks)
-        except ValueError as error:
-            raise UsageError(f"--codebooks: {str(error).removeprefix('num_codebooks: ')}") from error
 
 
 def check_fits(model: DiscreteAutoencoder, code_file: CodeFile, *, force: bool = False) -> None:

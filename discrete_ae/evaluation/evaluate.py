@@ -13,8 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from discrete_ae.build import load, pick_device
-from discrete_ae.codec.fitting import check_codebooks
+from discrete_ae.build import check_codebooks, load, pick_device
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.coded import (
     Coded,
