@@ -107,6 +107,19 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> DiscreteAutoen
     return restore(path, read_saved(path)).to(device)
 
 
+def check_codebooks(model: DiscreteAutoencoder, num_codebooks: int | None) -> None:
+    """Refuse a number of codebooks from which a model does not decode; None, all of them, always will do.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if num_codebooks is not None:
+        try:
+            model.quantizer.check_count(num_codebooks)
+        except ValueError as error:
+            raise UsageError(f"--codebooks: {str(error).removeprefix('num_codebooks: ')}") from error
+
+
 def pick_device(device: str) -> str:
     """Return the device that "auto", "cpu" or "cuda" stands for: "auto" takes a GPU if there is one.
 

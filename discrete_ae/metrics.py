@@ -15,7 +15,7 @@ from torchmetrics import Metric
 
 _LIMIT = 1e-10  # of either power, relative to the reconstruction's: 100 dB
 WIDTH, HEIGHT = 320, 96
-"""Of a picture of levels."""
+"""Of a picture of levels, in pixels."""
 LEVELS_DB = (-80.0, 0.0)
 """From dark to bright: one scale, so that pictures compare."""
 
@@ -49,7 +49,7 @@ class CodeUsage(Metric):
         self.counts.view(-1).index_add_(0, flat, torch.ones_like(flat))  # bincount makes a GPU wait in every step
 
     def compute(self) -> dict[str, Tensor]:
-        """Usage, perplexity and entropy_bits, as the class says."""
+        """Return usage, perplexity and entropy_bits, as the class says."""
         counts = self.counts.cpu().double()  # not every accelerator has float64
         shares = counts / counts.sum(dim=1, keepdim=True).clamp_min(1)
         entropy_nats = torch.special.entr(shares).sum(dim=1)
@@ -62,7 +62,7 @@ class CodeUsage(Metric):
 
 
 def si_sdr_db(reconstruction: Tensor, target: Tensor) -> Tensor:
-    """Scale-invariant signal-to-distortion ratio (Le Roux et al. 2019, arXiv:1811.02508) in dB, higher is better.
+    """Compute the scale-invariant signal-to-distortion ratio (Le Roux et al. 2019, arXiv:1811.02508) in dB.
 
     Args:
         reconstruction: (B, C, N).
@@ -109,5 +109,5 @@ def levels_db(audio: NDArray[np.float32], sample_rate: int) -> NDArray[np.float6
 
 
 def mel(hz: float) -> float:
-    """Where a frequency lies on the mel scale of `levels_db` (O'Shaughnessy 1987)."""
+    """Return where a frequency lies on the mel scale of `levels_db` (O'Shaughnessy 1987)."""
     return float(2595 * np.log10(1 + hz / 700))

@@ -51,16 +51,6 @@ def test_codes_are_counted_over_all_batches_not_in_each() -> None:
     assert found["entropy_bits"] == pytest.approx(0.75 * math.log2(4 / 3) + 0.25 * 2)
 
 
-def test_counts_of_ranks_are_added_before_anything_is_computed() -> None:
-    # Two ranks with one code each, as above; the real thing over processes is in tests/training/test_module.py.
-    ranks = [CodeUsage((2,)) for _ in range(2)]
-    for code, rank in enumerate(ranks):
-        rank.update(torch.full((1, 1, 8), code))
-    ranks[0].merge_state(ranks[1])
-    assert ranks[0].counts.tolist() == [[8, 8]]
-    assert ranks[0].compute()["perplexity"] == 2
-
-
 def test_many_counts_keep_their_precision() -> None:
     # 2^24 + 1 is the first whole number that float32 cannot hold.
     usage = CodeUsage((2,))

@@ -92,10 +92,10 @@ def encode(
     Started by torchrun or srun, each process encodes its share of the
     recordings, by file size, on its own GPU, and waits for no other.
     """
+    from discrete_ae.build import check_codebooks
     from discrete_ae.cli.batch import shown
     from discrete_ae.cli.files import format_of, is_dash, piped
     from discrete_ae.codec import Share, encode_corpus
-    from discrete_ae.codec.files import check_codebooks
 
     code_format = format_of(Path(out), format, get_args(Format), "encode")
     part = Share.parse(share) if share else Share.of_environment()

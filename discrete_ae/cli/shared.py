@@ -1,4 +1,4 @@
-"""What `evaluate` and `compare` have in common: options, a bar with warnings above it, a console for tables."""
+"""Options of `evaluate` and `compare`, their bar with warnings above it, and the console for their tables."""
 
 import logging
 from collections.abc import Iterator

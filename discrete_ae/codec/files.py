@@ -28,7 +28,7 @@ from discrete_ae.data.files import AudioFile, probe, require_complete
 from discrete_ae.data.loudness import MAX_CHANNELS, MIN_SAMPLE_RATE, gain_for, measure_stream
 from discrete_ae.data.reading import Prefetched, stream_audio
 from discrete_ae.data.resampling import BLOCK_FRAMES, Audio, Resampler
-from discrete_ae.errors import DataError, UsageError
+from discrete_ae.errors import DataError
 from discrete_ae.inference import Cutter, Piece, Runner, decoder_window, encoder_window, window_codes
 from discrete_ae.model import DiscreteAutoencoder
 
@@ -174,19 +174,6 @@ def decode_files(
     results = (runner or Runner()).map(model, model.decode, windows())
     for source, parts in groupby(results, key=lambda result: result[0].source):
         yield Decoded(source.code_file, _decoded_blocks(model, source.code_file, parts, progress))
-
-
-def check_codebooks(model: DiscreteAutoencoder, num_codebooks: int | None) -> None:
-    """Refuse a number of codebooks from which a model does not decode; None, all of them, always will do.
-
-    Raises:
-        UsageError: it does not.
-    """
-    if num_codebooks is not None:
-        try:
-            model.quantizer.check_count(num_codebooks)
-        except ValueError as error:
-            raise UsageError(f"--codebooks: {str(error).removeprefix('num_codebooks: ')}") from error
 
 
 def check_fits(model: DiscreteAutoencoder, code_file: CodeFile, *, force: bool = False) -> None:

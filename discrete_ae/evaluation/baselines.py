@@ -1,4 +1,4 @@
-"""What people would use instead, as baselines of a comparison, where its program is installed.
+"""Codecs that people use, as baselines of a comparison, where their programs are installed.
 
 Audio goes through files and back: Opus (RFC 6716) by opusenc and opusdec; Codec 2, a vocoder for the speech of radio
 amateurs, by c2enc and c2dec.
@@ -43,7 +43,7 @@ PIECE_S = 300.0
 
 
 class Opus(NamedTuple):
-    """At a target bitrate, otherwise as opusenc chooses: variable bitrate, frames of 20 ms."""
+    """Opus at a target bitrate, otherwise as opusenc chooses: variable bitrate, frames of 20 ms."""
 
     bitrate_bps: float
     sample_rate: int = OPUS_RATE
@@ -56,7 +56,7 @@ class Opus(NamedTuple):
         return f"opus {self.bitrate_bps / 1000:g} kbps"
 
     def version(self) -> str:
-        """What opusenc says of itself."""
+        """Return the version that opusenc prints."""
         said = subprocess.run(["opusenc", "--version"], capture_output=True, text=True, check=False).stdout
         return (said.splitlines() or ["opusenc"])[0]
 
@@ -80,7 +80,7 @@ class Opus(NamedTuple):
 
 
 class Codec2(NamedTuple):
-    """In one of its modes."""
+    """Codec 2 in one of its modes."""
 
     mode: str
     sample_rate: int = CODEC2_RATE
@@ -93,12 +93,12 @@ class Codec2(NamedTuple):
         return f"codec2 {self.bitrate_bps:g} bps"
 
     def version(self) -> str:
-        """What c2enc says of itself, which is nothing."""
+        """Return that c2enc prints no version."""
         return "c2enc, which names no version"
 
     @property
     def bitrate_bps(self) -> float:
-        """Of the mode."""
+        """The bitrate of the mode."""
         bits, frame_ms = CODEC2_BITS[self.mode]
         return 1000 * bits / frame_ms
 
@@ -130,7 +130,7 @@ Program = Opus | Codec2
 
 
 class Passed(NamedTuple):
-    """What a program made of audio."""
+    """Audio that passed through a program."""
 
     audio: Audio
     """(C, N), the shape that it had, aligned with it."""
@@ -235,7 +235,7 @@ def _stream(program: Program, audio: Audio, sample_rate: int) -> Passed:
 
 
 def opus_packet_bytes(content: bytes) -> int:
-    """Bytes of all audio packets of an Ogg Opus file (RFC 3533, RFC 7845), without its first two, which are headers.
+    """Count the bytes of the audio packets of an Ogg Opus file (RFC 3533, RFC 7845): all but the first two.
 
     Raises:
         DataError: it is not whole.
@@ -254,7 +254,7 @@ def opus_packet_bytes(content: bytes) -> int:
 
 
 def _run(command: Sequence[object]) -> None:
-    """DataError, with the last line of what the program said, where it fails."""
+    """Run a program; where it fails, raise a DataError with the last line that it printed."""
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines()
@@ -263,6 +263,6 @@ def _run(command: Sequence[object]) -> None:
 
 
 def _of_length(audio: Audio, num_samples: int) -> Audio:
-    """Cut off, or filled up with silence."""
+    """Cut audio off, or fill it up with silence."""
     missing = max(0, num_samples - audio.shape[1])
     return np.ascontiguousarray(np.pad(audio[:, :num_samples], ((0, 0), (0, missing))))

@@ -155,7 +155,7 @@ def passed_through(
 
 
 def failed(source: Source, error: Exception | None) -> Failure:
-    """Return what is said of a recording that could not be coded."""
+    """Return the failure of a recording that could not be coded, with a line that names it."""
     line = in_utf8(" ".join(str(error).split()))
     named = line if line.startswith(in_utf8(str(source.path))) else f"{in_utf8(str(source.path))}: {line}"
     return Failure(path=source.name, reason=named, sha256=source.sha256)
@@ -251,7 +251,7 @@ def time_model(
 
 
 def timing_device(model: DiscreteAutoencoder) -> str:
-    """Return on what `time_model` measures."""
+    """Return the name of the device that `time_model` measures."""
     device = next(model.parameters()).device
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -259,7 +259,7 @@ def timing_device(model: DiscreteAutoencoder) -> str:
 
 
 def _fastest(function: Callable[[], Tensor]) -> tuple[float, Tensor]:
-    """Seconds of the fastest pass, and what it gave; the first one, which warms up, counts where it is slow."""
+    """Return the seconds of the fastest pass and its result. The first, which warms up, counts where it is slow."""
     taken: list[float] = []
     while len(taken) < _PASSES and sum(taken) < _ENOUGH_S:
         start = time.perf_counter()

@@ -13,8 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from discrete_ae.build import load, pick_device
-from discrete_ae.codec.files import check_codebooks
+from discrete_ae.build import check_codebooks, load, pick_device
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.coded import (
     Coded,
@@ -62,7 +61,7 @@ class Plan(NamedTuple):
 
     @property
     def num_jobs(self) -> int:
-        """As many as there are."""
+        """`jobs`, or one a core, at most 16."""
         return self.jobs or min(os.cpu_count() or 1, MAX_JOBS)
 
 
@@ -172,7 +171,7 @@ def evaluate_model(
 
 
 def settings_of(model: DiscreteAutoencoder, plan: Plan, num_codebooks: int | None = None) -> Settings:
-    """Return what besides weights, recordings and scores decides on an evaluation."""
+    """Return the settings on which an evaluation depends, besides weights, recordings and scores."""
     codebooks = len(model.quantizer.codebook_sizes[:num_codebooks])
     return {
         "codebooks": codebooks,
@@ -184,7 +183,7 @@ def settings_of(model: DiscreteAutoencoder, plan: Plan, num_codebooks: int | Non
 
 
 def _figures_of(model: DiscreteAutoencoder, num_codebooks: int | None) -> Figures:
-    """Figures that need no recording."""
+    """Return the figures that need no recording."""
     on_cpu = model if next(model.parameters()).device.type == "cpu" else copy.deepcopy(model).cpu()
     total = summarize(on_cpu).total
     sizes = model.quantizer.codebook_sizes[:num_codebooks]
@@ -265,8 +264,8 @@ _Segments = list[tuple[int, Future[Scores]]]
 
 
 def _file_scores(item: Coded, segments: _Segments) -> FileScores:
-    """Means over the segments of a recording. None where one was lost: codecs are compared on the same recordings, and
-    not on other parts of one.
+    """Return means over the segments of a recording. None where one was lost: codecs are compared on the same
+    recordings, and not on other parts of one.
     """
     found = [(length, future.result()) for length, future in segments]
     means = {name: weighted_mean([(length, scores[name]) for length, scores in found]) for name in found[0][1]}

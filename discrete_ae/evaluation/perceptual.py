@@ -65,7 +65,7 @@ class Answer(NamedTuple):
 
 
 class PerceptualProcess:
-    """Computes `perceptual_score`; started anew after a crash. It ends by itself when its other side is gone."""
+    """A process that computes `perceptual_score`, started anew after a crash; it ends when this process does."""
 
     def __init__(self) -> None:
         self._killed = False

@@ -36,7 +36,7 @@ class Source:
 
     @cached_property
     def sha256(self) -> str | None:
-        """Of its bytes; None where they cannot be read."""
+        """The hash of its bytes; None where they cannot be read."""
         try:
             if self.path.is_file():
                 with self.path.open("rb") as file:
@@ -47,7 +47,7 @@ class Source:
 
     @property
     def duration_s(self) -> float:
-        """By its header; 0 where that cannot be read."""
+        """The duration in its header; 0 where that cannot be read."""
         try:
             return probe(self.path).duration_s
         except DataError:
@@ -55,7 +55,7 @@ class Source:
 
 
 class Found(NamedTuple):
-    """What was found."""
+    """Recordings of inputs."""
 
     sources: list[Source]
     """Sorted by name."""
@@ -82,14 +82,14 @@ def find_sources(inputs: Sequence[str | Path]) -> Found:
 
 
 def named_sources(names: dict[Path, str]) -> list[Source]:
-    """Sources, sorted, of recordings by the names that they should have."""
+    """Return recordings, sorted, by the names that they should have."""
     counts = Counter(names.values())
     sources = [Source(path, in_utf8(path.as_posix() if counts[name] > 1 else name)) for path, name in names.items()]
     return sorted(sources, key=lambda source: source.name)
 
 
 def opened(path: Path, channels: int) -> AudioFile:
-    """Header of a recording that is whole, and fits a codec of so many channels: 1 codes each channel alone.
+    """Return the header of a recording that is whole, and fits a codec of so many channels: 1 codes each channel alone.
 
     Raises:
         DataError: it cannot be read, was cut off, or has another number of channels.
@@ -104,7 +104,7 @@ def opened(path: Path, channels: int) -> AudioFile:
 
 
 def segment_lengths(num_samples: int, sample_rate: int, segment_seconds: float) -> list[int]:
-    """Samples of the segments of a recording of `num_samples` >= 1, together that number."""
+    """Return the numbers of samples of the segments of a recording, which sum up to `num_samples` >= 1."""
     length = max(1, round(min(segment_seconds * sample_rate, num_samples)))
     count, rest = divmod(num_samples, length)
     lengths = [length] * count
@@ -116,7 +116,7 @@ def segment_lengths(num_samples: int, sample_rate: int, segment_seconds: float) 
 
 
 def cut(blocks: Iterable[Audio], lengths: Iterable[int]) -> Iterator[Audio]:
-    """Blocks (C, n), put together and cut into segments of these lengths; fewer or shorter ones where they end."""
+    """Yield blocks (C, n) cut anew into segments of these lengths; fewer or shorter ones where the blocks end."""
     parts: list[Audio] = []
     missing = iter(lengths)
     wanted, there = next(missing, 0), 0
@@ -155,7 +155,7 @@ def choose_excerpts(sources: Sequence[Source], count: int, seconds: float) -> li
 
 
 def loudest(file: AudioFile, start_s: float, duration_s: float, seconds: float) -> float:
-    """Where, in seconds from the beginning, the stretch of most energy within a part of a recording begins.
+    """Return the second at which the stretch of most energy within a part of a recording begins.
 
     Raises:
         DataError: it cannot be read.

@@ -1,4 +1,4 @@
-"""What an evaluation found: a JSON file of everything, which `compare` reads, and CSV of one row a recording.
+"""Results of an evaluation: a JSON file of everything, which `compare` reads, and CSV of one row a recording.
 
 docs/evaluation.md tells of the file, for codecs that are not of this package too. The run that a model comes from is
 read from its folder.
@@ -54,7 +54,7 @@ class Run(Record):
 
 
 class FileScores(Record):
-    """Of one recording."""
+    """The scores of one recording."""
 
     path: str
     """Below the data folder, with slashes."""
@@ -83,12 +83,12 @@ class Excerpt(Record):
 
     @property
     def place(self) -> tuple[str, float, float]:
-        """By which it is known, whatever a codec made of it."""
+        """The recording, start and duration: the same for every codec."""
         return self.recording, self.start_s, self.duration_s
 
 
 class SavedClip(Excerpt):
-    """What a codec made of it, at the codec's sample rate."""
+    """An excerpt as a codec decoded it, at the codec's sample rate."""
 
     decoded: str
     """Audio file, below the folder of the JSON file."""
@@ -97,7 +97,7 @@ class SavedClip(Excerpt):
 
 
 class Evaluation(Record):
-    """Of one codec over one data set."""
+    """The evaluation of one codec over one data set."""
 
     format: Literal["discrete-ae evaluation"] = "discrete-ae evaluation"
     version: Literal[1] = 1
@@ -133,16 +133,16 @@ class Evaluation(Record):
         return f"{self.codec}: {recordings}, {duration}, compared at {self.sample_rate} Hz{alone}{fewer}"
 
     def count(self, name: str) -> int:
-        """Return of how many recordings there is a score."""
+        """Return the number of recordings that have a score."""
         return int(np.count_nonzero(~np.isnan(self.values(name))))
 
     def values(self, name: str) -> np.ndarray:
-        """A score of every recording (F,), in the order of `files`; NaN where there is none."""
+        """Return a score of every recording (F,), in the order of `files`; NaN where there is none."""
         found = [file.scores.get(name) for file in self.files]
         return np.array([math.nan if value is None else value for value in found], dtype=np.float64)
 
     def means(self) -> dict[str, Interval]:
-        """Mean over recordings, each counting alike, of every score that was asked for, with its 95 % interval."""
+        """Return the means over recordings, each counting alike, of every score, with their 95 % intervals."""
         names = [quantity.name for quantity in PER_FILE if any(quantity.name in file.scores for file in self.files)]
         return {name: mean_interval(self.values(name)) for name in names}
 
@@ -150,7 +150,7 @@ class Evaluation(Record):
         """Return a table: of every score label, mean, interval, number of recordings, unit and which way is better.
 
         Args:
-            missing: names of further scores, which nothing is known of.
+            missing: names of scores that were not computed, as rows of dashes.
         """
         means = self.means()
         found: list[tuple[str, ...]] = []
@@ -177,7 +177,7 @@ class Evaluation(Record):
 
     @classmethod
     def read_json(cls, path: Path) -> "Evaluation":
-        """Read what `write_json` or another program wrote.
+        """Read an evaluation that `write_json` or another program wrote.
 
         Raises:
             OSError: the file cannot be read.
@@ -202,14 +202,14 @@ class Evaluation(Record):
 
 
 def _json(value: Any, on_lines: bool) -> str:
-    """On one line, or one line an item."""
+    """Return JSON on one line, or with one line an item."""
     if not on_lines:
         return json.dumps(value, allow_nan=False)
     return "[" + ",".join("\n" + json.dumps(item, allow_nan=False) for item in value) + "\n]"
 
 
 def read_run(folder: Path, checkpoint: str = "best") -> Run:
-    """Read what a run's folder says, with the checkpoint that is wanted, or the other one where that is missing.
+    """Read the run in a folder, with the checkpoint that is wanted, or the other one where that is missing.
 
     Raises:
         DataError: it is no run, it failed, or it has no checkpoint; said without naming the folder.

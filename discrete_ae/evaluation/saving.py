@@ -1,4 +1,4 @@
-"""What was compared as audio files: clips that a report plays, and whole recordings for other programs of scores.
+"""Audio files of an evaluation: clips that a report plays, and whole recordings for other programs of scores.
 
 Axes: C channels, N samples.
 """
@@ -37,7 +37,7 @@ def result_paths(out: Path | None) -> list[Path]:
 def with_clips(
     evaluation: Evaluation, target: Path, excerpts: Sequence[Excerpt], sources: Iterable[Source], render: Render
 ) -> Evaluation:
-    """Write what a codec makes of excerpts as FLAC files into a folder beside `target`, and return where they are.
+    """Write excerpts as a codec decodes them as FLAC files into a folder beside `target`, and return where they are.
 
     The level is left as it is. A recording of more than two channels is mixed down; a mono codec renders each channel
     by itself. An excerpt that cannot be rendered is left out.
@@ -71,12 +71,12 @@ def with_clips(
 
 
 def saved_paths(folder: Path | None) -> list[Path]:
-    """Return what `save_pairs` writes into a folder: a list and a folder of recordings of each kind."""
+    """Return the paths that `save_pairs` writes in a folder: a list and a folder of recordings of each kind."""
     return [folder / f"{kind}{suffix}" for kind in KINDS for suffix in (".scp", "")] if folder else []
 
 
 def save_pairs(coded: Iterable[Coded | Failure], folder: Path, sample_rate: int) -> Iterator[Coded | Failure]:
-    """Pass recordings on, and write what they were and what was made of them while their pairs are taken.
+    """Pass recordings on, and write originals and reconstructions while their pairs are taken.
 
     They are WAV files of equal names. After the last one reference.scp and decoded.scp name the files, a line "name
     path" for each recording, sorted by name, as Kaldi has it; those that failed are not among them.
@@ -98,7 +98,7 @@ def save_pairs(coded: Iterable[Coded | Failure], folder: Path, sample_rate: int)
 
 
 def _unique(name: str, taken: set[str]) -> str:
-    """A name without blanks and slashes, that no other recording has."""
+    """Return a name without blanks and slashes that no other recording has."""
     plain = re.sub(r"[^\w.-]+", "_", str(Path(name).with_suffix("")))
     found, count = plain, 1
     while found.lower() in taken:  # some file systems do not tell cases apart

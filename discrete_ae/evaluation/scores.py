@@ -1,4 +1,4 @@
-"""What is measured of a codec: names, units, which way is better, how it is computed; and which of it is asked for.
+"""The scores and figures of a codec: names, units, which way is better, how they are computed; and the choice of them.
 
 A score is one entry of `_SCORES` with its function, from which tables, CSV columns, help texts and versions follow.
 torch and the packages of the extra `quality` are imported where they are used, so that commands show their help and
@@ -31,7 +31,7 @@ SEGMENT_S = 30.0
 """Longer recordings are scored in segments of this length, unless another is asked for."""
 
 ALL = "all"
-"""Asks for every score."""
+"""As a choice of scores: every one."""
 ORIGINAL = "_original"
 """Ends the name of what a reference-free score says of the recording itself."""
 MOS = "MOS"
@@ -73,8 +73,8 @@ class Score(Quantity):
     """
 
     compute: Callable[[Audio, Audio, int], float | None]
-    """Of what was made, the original, and the rate of both in Hz: (C, N) without packages, (N,) with them. None where
-    the score is not defined for the original."""
+    """Returns the score of a reconstruction, its original, and the rate of both in Hz: (C, N) without packages, (N,)
+    with them. None where it is not defined for the original."""
     packages: tuple[str, ...] = ()
     """Distributions of the extra `quality` that compute it, the foremost first; () is this package alone."""
     how: str
@@ -90,15 +90,16 @@ class Score(Quantity):
     piece_s: float | None = None
     """With packages, longer audio is scored in equal pieces of at most this length, whose scores are averaged."""
     reference_free: bool = False
-    """Whether it is of what was made of the recording alone."""
+    """Whether it is computed from the reconstruction alone."""
     is_of_original: bool = False
-    """Whether it is of the recording instead: what a reference-free score is held against."""
+    """Whether a reference-free score is that of the original, for comparison with that of the reconstruction."""
 
     def of(self, found: Audio, wanted: Audio, rate: int) -> float | None:
         """Return `compute` as one of `Scores`: None where it is not defined, NaN where it was lost."""
         if wanted.shape[-1] < self.min_s * rate or not (self.of_silence or wanted.any()):
             return None
-        value = self.compute(found, wanted, rate)
+        with np.errstate(all="ignore"):  # what float32 does not hold is lost, and not warned of
+            value = self.compute(found, wanted, rate)
         return value if value is None or math.isfinite(value) else math.nan
 
     @property

@@ -17,8 +17,6 @@ from discrete_ae.evaluation.scores import SCORES, Audio, Choice, Scores
 
 log = logging.getLogger("discrete_ae")
 
-_LONGEST_REASON = 200
-
 
 class SignalScores:
     """Scores of pairs that this package computes itself.
@@ -74,13 +72,9 @@ class Scorer:
         torch.set_num_threads(self._threads)
 
     def submit(self, reconstruction: Audio, original: Audio) -> Future[Scores]:
-        """`Scores` of a finite reconstruction (C, n) of `original` (C, n); waits while there are many before."""
+        """Return future `Scores` of a finite reconstruction (C, n) of `original` (C, n); wait while many are before."""
         self._room.acquire()
-        try:
-            future = self._pool.submit(self._scores, reconstruction, original)
-        except BaseException:
-            self._room.release()
-            raise
+        future = self._pool.submit(self._scores, reconstruction, original)
         future.add_done_callback(lambda _: self._room.release())
         return future
 
@@ -91,7 +85,7 @@ class Scorer:
             scores[name] = answer.score
             if answer.reason and name not in self._failing:
                 self._failing.add(name)  # one line a score, however many recordings go without
-                reason = " ".join(answer.reason.split())[:_LONGEST_REASON]
+                reason = " ".join(answer.reason.split())[:200]
                 log.warning("%s failed, and what it failed on goes without: %s", SCORES[name].label, reason)
         return scores
 

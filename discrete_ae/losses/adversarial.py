@@ -56,7 +56,7 @@ class Adversary(nn.Module):
         self.begin_step = whole_number("begin_step", begin_step, 0)
 
     def discriminator_loss(self, reconstruction: Tensor, target: Tensor) -> Tensor:
-        """Mean over discriminators of mean (1 - score of target)^2 + mean (score of reconstruction)^2.
+        """Return the mean over discriminators of mean (1 - score of target)^2 + mean (score of reconstruction)^2.
 
         Scores of 1 are real, of 0 reconstructed; the loss is 0 for a perfect discriminator, 1/2 at chance. Its gradient
         goes to the discriminators, never to the reconstruction (B, C, N).
@@ -67,7 +67,7 @@ class Adversary(nn.Module):
         return torch.stack(losses).mean()
 
     def generator_terms(self, reconstruction: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """The terms `adversarial` and `feature_matching`, scalars of at least 0.
+        """Return the terms `adversarial` and `feature_matching`, scalars of at least 0.
 
         adversarial: mean over discriminators of mean (1 - score of reconstruction)^2.
         feature_matching: mean over discriminators and their layers, scores left out, of the mean absolute difference
@@ -91,7 +91,7 @@ class _Discriminators(nn.ModuleDict):
     """Discriminators by name, all of which judge the same audio."""
 
     def forward(self, audio: Tensor) -> list[list[Tensor]]:
-        """Feature maps of every part of every discriminator for audio (B, C, N)."""
+        """Return the feature maps of every part of every discriminator for audio (B, C, N)."""
         return [maps for discriminator in self.values() for maps in discriminator(audio)]
 
 
@@ -121,7 +121,7 @@ class MultiPeriodDiscriminator(nn.Module):
         self.parts = nn.ModuleList(_RowsOfOnePeriod(whole_number("periods", period, 1), width) for period in periods)
 
     def forward(self, audio: Tensor) -> list[list[Tensor]]:
-        """Feature maps (B C, channels, rows, period) of each period, the score's with 1 channel, of audio (B, C, N)."""
+        """Return feature maps (B C, channels, rows, period) of audio (B, C, N) by period; the score has 1 channel."""
         items = audio.flatten(0, 1)
         return [part(items) for part in self.parts]
 
@@ -171,8 +171,8 @@ class MultiBandSTFTDiscriminator(nn.Module):
         self.parts = nn.ModuleList(_BandsOfOneWindow(length, bands, width) for length in window_lengths)
 
     def forward(self, audio: Tensor) -> list[list[Tensor]]:
-        """Feature maps (B C, width, T, bins) of the layers of all bands and a score (B C, 1, T, bins), for each window
-        length, of audio (B, C, N)."""
+        """Return feature maps (B C, width, T, bins) of the layers of all bands and a score (B C, 1, T, bins), for each
+        window length, of audio (B, C, N)."""
         items = audio.flatten(0, 1)
         return [part(items) for part in self.parts]
 
@@ -211,7 +211,7 @@ def _band_layers(width: int) -> list[nn.Module]:
 
 
 def _features(layers: Iterable[nn.Module], x: Tensor, slope: float) -> list[Tensor]:
-    """What each of the layers makes of x, activated."""
+    """Return the activated output of every layer, each given that of the one before."""
     maps = []
     for layer in layers:
         x = F.leaky_relu(layer(x), slope)

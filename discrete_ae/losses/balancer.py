@@ -44,7 +44,7 @@ class LossBalancer(nn.Module):
             self.register_buffer(f"norm_of_{name}", torch.zeros(2))
 
     def forward(self, gradients: Mapping[str, Tensor]) -> Tensor:
-        """The balanced sum (B, C, N) of gradients (B, C, N); counts their norms into the averages.
+        """Return the balanced sum (B, C, N) of gradients (B, C, N); counts their norms into the averages.
 
         Names may be missing where a term has not begun; the others then share all of total_norm.
 
@@ -60,7 +60,7 @@ class LossBalancer(nn.Module):
 
     @torch.no_grad()
     def _average(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The moving averages of the norms, these included."""
+        """Return the moving averages of the norms, these included."""
         norms = torch.stack([gradient.flatten(1).norm(dim=1).mean() for gradient in gradients.values()])
         averages = {}
         for name, norm in zip(gradients, mean_over_ranks(norms), strict=True):

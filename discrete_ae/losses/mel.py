@@ -53,7 +53,7 @@ class MultiScaleMel(nn.Module):
         )
 
     def forward(self, reconstruction: Tensor, target: Tensor) -> Tensor:
-        """Distance, a scalar of at least 0, of a reconstruction (B, C, N) from target (B, C, N).
+        """Return the distance, a scalar of at least 0, of a reconstruction (B, C, N) from target (B, C, N).
 
         In float32 whatever autocast says, in float64 for a reconstruction in float64.
         """
@@ -84,7 +84,7 @@ class _MelScale(nn.Module):
         self.register_buffer("bank", bank, persistent=False)  # (F, num_mels)
 
     def forward(self, found: Tensor, wanted: Tensor, wants_gradient: bool) -> tuple[Tensor, Tensor | None]:
-        """Distance of signals (M, N), and its gradient (M, N) with respect to `found`."""
+        """Return the distance of signals (M, N), and its gradient (M, N) with respect to `found`."""
         bank = self.bank.to(found.dtype)
         spectra, magnitudes, mels, goal = self._analyzed(found, wanted, bank)
         held, goal = mels.clamp_min(self.floor), goal.clamp_min(self.floor)
@@ -99,7 +99,7 @@ class _MelScale(nn.Module):
         return distance, self.dft.adjoint(spectra, found.shape[-1])
 
     def _analyzed(self, found: Tensor, wanted: Tensor, bank: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Spectra, magnitudes and mels of `found`, and the mels of `wanted`."""
+        """Return spectra, magnitudes and mels of `found`, and the mels of `wanted`."""
         if found.device.type == "cpu":  # one after the other stays in the cache
             goal = _magnitudes(self.dft(wanted)) @ bank
             spectra = self.dft(found)

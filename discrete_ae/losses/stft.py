@@ -49,7 +49,7 @@ class FramedDFT(nn.Module):
         return torch.fft.rfft(frames * self.window.to(frames.dtype))
 
     def adjoint(self, gradient: Tensor, num_samples: int) -> Tensor:
-        """Gradient (M, num_samples) of the signals, for a gradient (M, T, F) of the spectra, which is overwritten.
+        """Return the gradient (M, num_samples) of the signals for one (M, T, F) of the spectra, which is overwritten.
 
         A complex gradient is that of the real part plus i times that of the imaginary part.
         """
@@ -65,7 +65,7 @@ class FramedDFT(nn.Module):
         return signals[:, :num_samples]
 
     def _overlap_add(self, frames: Tensor, length: int) -> Tensor:
-        """Sum (M, length) of frames (M, T, W) at their places, a hop's share of all of them at a time."""
+        """Return the sum (M, length) of frames (M, T, W) at their places, a hop's share of all of them at a time."""
         count, shifts = frames.shape[1], -(-self.window_length // self.hop)
         hops = max(count + shifts, -(-length // self.hop))
         sums = frames.new_zeros((len(frames), hops, self.hop))
@@ -92,7 +92,7 @@ class MultiResolutionSTFT(nn.Module):
         self.spectra = _spectra(window_lengths)
 
     def forward(self, reconstruction: Tensor, target: Tensor) -> Tensor:
-        """See the module."""
+        """Return the distance, a scalar."""
         distances = []
         for spectra in self.spectra:
             found, wanted = spectra(reconstruction).abs(), spectra(target).abs()
@@ -121,7 +121,7 @@ class ComplexSTFT(nn.Module):
         self.spectra = _spectra(window_lengths, is_normalized=True)
 
     def forward(self, reconstruction: Tensor, target: Tensor) -> Tensor:
-        """See the module."""
+        """Return the distance, a scalar."""
         difference = reconstruction - target  # the transform is linear
         distances = [torch.view_as_real(spectra(difference)).abs().mean() for spectra in self.spectra]
         return torch.stack(distances).mean()
@@ -164,7 +164,7 @@ class CompressedSTFT(nn.Module):
         self.spectra = _spectra(window_lengths, is_normalized=True)
 
     def forward(self, reconstruction: Tensor, target: Tensor) -> Tensor:
-        """See the module."""
+        """Return the distance, a scalar."""
         distances = []
         for spectra in self.spectra:
             found, found_size = self._compressed(spectra(reconstruction))
@@ -177,7 +177,7 @@ class CompressedSTFT(nn.Module):
         return torch.stack(distances).mean()
 
     def _compressed(self, spectra: Tensor) -> tuple[Tensor, Tensor]:
-        """Real and imaginary parts (..., 2) of compressed bins, and their magnitudes (...)."""
+        """Return real and imaginary parts (..., 2) of compressed bins, and their magnitudes (...)."""
         parts = torch.view_as_real(spectra)
         power = parts.square().sum(dim=-1)
         gain = (power + self.floor**2) ** ((self.exponent - 1) / 2)

@@ -14,7 +14,7 @@ class WaveformL1(nn.Module):
     """Mean absolute difference of the samples."""
 
     def forward(self, reconstruction: Tensor, target: Tensor) -> Tensor:
-        """See the module."""
+        """Return the loss, a scalar."""
         return F.l1_loss(reconstruction, target)
 
 
@@ -47,13 +47,13 @@ class LogSNR(nn.Module):
         self.floor = 10 ** (floor_db / 10)
 
     def forward(self, reconstruction: Tensor, target: Tensor) -> Tensor:
-        """See the module."""
+        """Return the loss, a scalar."""
         signal = self._power(target).clamp_min(self.floor)
         noise = self._power(reconstruction - target)
         return torch.log1p(noise / signal).mean()
 
     def _power(self, audio: Tensor) -> Tensor:
-        """Mean square (B) of audio (B, C, N) as the low-pass leaves it."""
+        """Return the mean square (B) of audio (B, C, N) as the low-pass leaves it."""
         if self.cutoff_hz is not None and self.sample_rate is not None:
             hertz = torch.fft.rfftfreq(audio.shape[-1], 1 / self.sample_rate, device=audio.device)
             amplitude = (1 + (hertz / self.cutoff_hz) ** 4).rsqrt()
@@ -77,7 +77,7 @@ class NegativeSISDR(nn.Module):
         self.floor = 10 ** (floor_db / 10)
 
     def forward(self, reconstruction: Tensor, target: Tensor) -> Tensor:
-        """See the module."""
+        """Return the loss, a scalar."""
         power = reconstruction.square().mean(dim=-1, keepdim=True)
         counted = power.clamp_min(self.floor)
         found = reconstruction / (counted * target.shape[-1]).sqrt()  # of unit length, shorter below the floor

@@ -15,11 +15,11 @@ class LossValues(NamedTuple):
     """The losses of one batch, scalars."""
 
     total: Tensor
-    """What is optimized: the weighted terms, the weighted adversarial terms, and those of the quantizer."""
+    """The loss that is optimized: the weighted terms, the weighted adversarial terms, and those of the quantizer."""
     reconstruction: Tensor
     """The weighted sum of the reconstruction terms; with a balancer a value without a gradient."""
     terms: dict[str, Tensor]
-    """Each that has a weight, unweighted, by name; with a balancer, values without a gradient, save the quantizer's."""
+    """The terms that have a weight, by name, unweighted. With a balancer only the quantizer's have a gradient."""
 
 
 class WeightedLoss(nn.Module):
@@ -30,8 +30,8 @@ class WeightedLoss(nn.Module):
         weights: of the terms, by the same names; a term of weight 0 is not computed.
         quantizer_weights: of the quantizer's auxiliary losses by name, such as commitment; 1 where it is not named. One
             of weight 0 is neither computed (Quantizer.leave_out) nor logged; one below 0 is driven up.
-        balancer: makes one of the weights of all terms but the quantizer's; gradients are then shared out by it. The
-            values stay the weighted sums, so that curves of runs with and without compare.
+        balancer: builds a balancer from the weights of all terms except the quantizer's. It shares out the gradients;
+            the values stay weighted sums, so that curves of runs with and without a balancer can be compared.
         adversary: discriminators, whose terms are added where forward is asked to.
 
     Raises:
@@ -65,7 +65,7 @@ class WeightedLoss(nn.Module):
 
     @property
     def adversarial_weights(self) -> dict[str, float]:
-        """Of the adversary's terms by name; {} without one."""
+        """The weights of the adversary's terms by name; {} without an adversary."""
         return dict(self.adversary.weights) if self.adversary else {}
 
     def forward(
@@ -76,7 +76,7 @@ class WeightedLoss(nn.Module):
         *,
         adversarial: bool = False,
     ) -> LossValues:
-        """Losses of a reconstruction (B, C, N) of target (B, C, N), in float32 whatever autocast says.
+        """Return the losses of a reconstruction (B, C, N) of target (B, C, N), in float32 whatever autocast says.
 
         Args:
             reconstruction: (B, C, N).

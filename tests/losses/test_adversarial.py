@@ -1,5 +1,6 @@
 """The least-squares game by hand, with discriminators of known scores; shapes and reach of the real ones."""
 
+import functools
 from itertools import pairwise
 
 import pytest
@@ -80,13 +81,6 @@ def test_discriminators_learn_by_their_loss_alone_and_the_autoencoder_by_the_ter
     assert all(parameter.grad.abs().max() > 0 for parameter in adversary.parameters())
 
 
-def test_what_did_not_learn_before_does_not_after() -> None:
-    adversary = small()
-    first = next(adversary.parameters()).requires_grad_(False)
-    adversary.generator_terms(noise(1, 1, 300), noise(1, 1, 300, seed=1))
-    assert [parameter for parameter in adversary.parameters() if not parameter.requires_grad] == [first]
-
-
 def test_the_autoencoder_may_go_back_after_the_discriminators_step() -> None:
     adversary, target = small(), noise(2, 1, 700, seed=1)
     reconstruction = noise(2, 1, 700).requires_grad_()
@@ -111,17 +105,9 @@ def test_losses_are_float32_under_autocast() -> None:
     torch.testing.assert_close(values, exact, rtol=0.05, atol=0.01)  # bfloat16 has 3 digits
 
 
-def periods() -> MultiPeriodDiscriminator:
-    torch.default_generator.manual_seed(0)
-    return MultiPeriodDiscriminator(PERIODS, width=2)
-
-
-def bands() -> MultiBandSTFTDiscriminator:
-    torch.default_generator.manual_seed(0)
-    return MultiBandSTFTDiscriminator(WINDOWS, width=2)
-
-
-both = pytest.mark.parametrize("make", [periods, bands])
+periods = functools.partial(MultiPeriodDiscriminator, PERIODS, width=2)
+bands = functools.partial(MultiBandSTFTDiscriminator, WINDOWS, width=2)
+both = pytest.mark.parametrize("make", [periods, bands], ids=["periods", "bands"])
 
 
 @pytest.mark.parametrize("num_samples", [1, 2, 10, 11, 12, 511, 4000])
@@ -187,11 +173,8 @@ def test_layers_of_a_period_look_at_samples_a_period_apart() -> None:
 
 
 @both
-def test_weights_are_normalized_and_the_state_is_restored(make) -> None:
-    network, other = make(), make()
-    for parameter in other.parameters():
-        nn.init.normal_(parameter)
-    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+def test_weights_are_normalized(make) -> None:
+    convolutions = [module for module in make().modules() if isinstance(module, nn.Conv2d)]
     assert convolutions
     for convolution in convolutions:
         gain = convolution.parametrizations.weight.original0
@@ -199,10 +182,6 @@ def test_weights_are_normalized_and_the_state_is_restored(make) -> None:
         with torch.no_grad():
             convolution.parametrizations.weight.original1.mul_(7)
         torch.testing.assert_close(convolution.weight.flatten(1).norm(dim=1), gain.flatten().abs())
-    other.load_state_dict(network.state_dict())
-    audio = noise(1, 1, 600)
-    for found, expected in zip(other(audio), network(audio), strict=True):
-        assert torch.equal(found[-1], expected[-1])
 
 
 def adversary(**changed) -> Adversary:
