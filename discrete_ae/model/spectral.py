@@ -84,6 +84,7 @@ class SpectralEncoder(Encoder):
         causal: bool = False,
     ) -> None:
         super().__init__(channels, dim, [hop_length])
+        channels, dim, hop_length = self.channels, self.dim, self.hop_length
         require_choice("front", front, Front)
         true_or_false("causal", causal)
         self.front = FRONTS[front](hop_length)
@@ -133,6 +134,7 @@ class SpectralDecoder(Decoder):
         causal: bool = False,
     ) -> None:
         super().__init__(channels, dim, [hop_length])
+        channels, dim, hop_length = self.channels, self.dim, self.hop_length
         true_or_false("causal", causal)
         if head is not None:
             require_choice("head", head, Head)
