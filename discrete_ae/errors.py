@@ -1,8 +1,8 @@
-"""Errors that a user can cause and mend.
+"""Errors that a user can cause and fix.
 
 The commands print such an error as one line and exit with its `exit_status`; every other exception is a bug
-of ours and keeps its traceback. The message says what was expected, what came, and what to do. An OSError that names a
-file counts as one: `from_system` puts it into these words.
+of ours and keeps its traceback. The message says what was expected, what was found, and what to do. An OSError that
+names a file is one too: `from_system` turns it into such a message.
 """
 
 import errno
@@ -38,10 +38,10 @@ _ADVICE = {
 
 
 def from_system(error: OSError) -> DataError:
-    """Return an OSError as one line: the file, what the system said, what to do.
+    """Return a DataError for an OSError: the file, what the system said, what to do.
 
     Raises:
-        OSError: the same, if it names no file: a bug of ours.
+        OSError: the same error, if it names no file: a bug of ours.
     """
     if error.filename is None:
         raise error

@@ -1,4 +1,4 @@
-"""What a path that a user gave names, and how a path or a command is shown to one who types it again."""
+"""The kind of thing that a path names; and a path or a command as one types it again."""
 
 import errno
 import os
@@ -12,22 +12,22 @@ from discrete_ae.errors import DataError
 
 
 class Kind(Enum):
-    """What there is."""
+    """The kinds of things that a path may name."""
 
     NOTHING = auto()
     FILE = auto()
     FOLDER = auto()
     OTHER = auto()
-    """A pipe, a device, a socket: what cannot be read from any place."""
+    """A pipe, a device or a socket, which cannot be read from any position."""
 
 
 def kind_of(path: str | Path) -> Kind:
-    """What a path names, links followed.
+    """Return the kind of thing that a path names, following links.
 
-    `Path.exists` and its like let the errors of impossible names through, or hide them, by the version of Python.
+    For impossible names, `Path.exists` and the like raise errors in some versions of Python and hide them in others.
 
     Raises:
-        DataError: the name is impossible, or its folder must not be read.
+        DataError: the name is impossible, or its folder is not readable.
     """
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116  a text too

@@ -1,7 +1,7 @@
-"""Sums and means over the processes (ranks) of a distributed run; of a single process, what it gives itself.
+"""Sums and means over the processes (ranks) of a distributed run; with a single process, its own values.
 
-Whether there are several is asked at every call: modules are built before the process group is. Every rank must make
-the same calls in the same order.
+The process group is looked up at every call, since modules are built before it. Every rank must make the same calls in
+the same order.
 """
 
 import torch
@@ -9,17 +9,17 @@ from torch import Tensor
 
 
 def num_ranks() -> int:
-    """Processes of the default group; 1 where there is none."""
+    """Return the number of processes in the default group, or 1 if there is none."""
     return torch.distributed.get_world_size() if _is_distributed() else 1
 
 
 def rank() -> int:
-    """Number of this process in the default group, from 0."""
+    """Return the index of this process in the default group, from 0."""
     return torch.distributed.get_rank() if _is_distributed() else 0
 
 
 def sum_over_ranks(x: Tensor) -> Tensor:
-    """Sum of x over the ranks, to the last bit the same on each, without a gradient; shapes must be the same."""
+    """Return the sum of x over the ranks, the same bits on each, without a gradient; shapes must be equal."""
     total = x.detach()
     if num_ranks() > 1:
         total = total.clone()
@@ -28,7 +28,7 @@ def sum_over_ranks(x: Tensor) -> Tensor:
 
 
 def mean_over_ranks(x: Tensor) -> Tensor:
-    """Mean of x over the ranks; the gradient goes to this rank's x, undivided.
+    """Return the mean of x over the ranks; its gradient goes to this rank's x, undivided.
 
     That is right where gradients are averaged over the ranks, as DDP does. Let L depend on the mean m of x_1 ... x_R.
     The gradient of L with respect to a weight is dL/dm times the mean over the ranks of dx_r/dw: rank r gives dL/dm

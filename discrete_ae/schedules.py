@@ -1,8 +1,9 @@
 """Numbers that follow the course of training: annealed sharpness, temperature, share of noise, number of terms.
 
-A schedule is a pure function of the step, so a resumed run goes on exactly. A number that follows one is held in a
-zero-dimensional buffer that is written in place: a compiled graph reads its new value and is not compiled again. The
-buffers stand outside the state_dict, since no code depends on them; a training checkpoint names their values beside it.
+A schedule is a pure function of the step, so a resumed run continues exactly. A number that follows a schedule is kept
+in a zero-dimensional buffer and written in place, so that a compiled graph reads the new value without being compiled
+again. The buffers are not part of the state_dict, since codes do not depend on them; a training checkpoint stores their
+values beside it.
 """
 
 import math
@@ -19,7 +20,7 @@ Unit = Literal["fraction", "steps"]
 
 
 class Schedule:
-    """A number that goes from `first` to `last` while training goes from `begin` to `end`, and stays there.
+    """A number that changes from `first` to `last` between `begin` and `end` of the training.
 
     >>> schedule = Schedule("linear", first=1, last=5, end=0.5)
     >>> [schedule.at(step, total_steps=1000) for step in (0, 250, 500, 1000)]
@@ -30,9 +31,9 @@ class Schedule:
             "switch" (`first` before `end`, then `last`); or "constant" (`first` throughout).
         first: value up to `begin`.
         last: value from `end` on; None where the shape is "constant".
-        begin: where the change begins.
-        end: where it has ended.
-        unit: of `begin` and `end`: "fraction" of the run, in [0, 1], or optimizer "steps".
+        begin: start of the change.
+        end: end of the change.
+        unit: unit of `begin` and `end`: "fraction" of the run, in [0, 1], or optimizer "steps".
 
     Raises:
         ValueError: for an unknown shape or unit, values that are not finite, an exponential through 0, or a begin and
@@ -67,7 +68,7 @@ class Schedule:
         self.begin, self.end, self.unit = float(begin), float(end), unit
 
     def at(self, step: int, total_steps: int) -> float:
-        """The value after `step` optimizer steps of a run of `total_steps`.
+        """Return the value after `step` optimizer steps of a run of `total_steps`.
 
         Raises:
             ValueError: for a schedule by fraction in a run without an end (total_steps below 1).
@@ -96,19 +97,19 @@ class Schedule:
 
 
 class Scheduled(nn.Module):
-    """A module of which some numbers may follow a schedule."""
+    """Base class of modules with numbers that may follow a schedule."""
 
     def __init__(self) -> None:
         super().__init__()
         self.schedules: dict[str, Schedule] = {}
 
     def set_number(self, name: str, value: float | Schedule, check: Callable[[str, float], float]) -> None:
-        """Keep a number as the attribute `name`: as it is, or as a buffer that follows a schedule.
+        """Set the attribute `name` to a number, or to a buffer that follows a schedule.
 
         Args:
-            name: of the attribute and of the argument that it came from.
-            value: a number, or a schedule whose first and last value are both numbers that `check` lets pass.
-            check: (name, number) to the number, or ValueError.
+            name: name of the attribute, and in errors of the argument.
+            value: a number, or a schedule whose first and last value both pass `check`.
+            check: returns the number, given (name, number), or raises a ValueError.
         """
         if isinstance(value, Schedule):
             check(name, value.last)
@@ -118,7 +119,7 @@ class Scheduled(nn.Module):
             setattr(self, name, check(name, value))
 
     def set_flag(self, name: str, value: bool | Schedule) -> None:
-        """Keep a flag as the attribute `name`; one that follows a schedule is on while its number is at least 1/2."""
+        """Set the attribute `name` to a flag, or to a buffer that follows a schedule; it is on from 1/2."""
         if isinstance(value, Schedule):
             self.set_number(name, value, in_unit_interval)
         elif isinstance(value, bool):
@@ -127,21 +128,21 @@ class Scheduled(nn.Module):
             raise ValueError(f"{name}: expected true, false or a schedule from 0 to 1, got {value!r}")
 
     def write_number(self, name: str, value: float) -> float:
-        """Write the present value of a scheduled number and return it; a subclass adds what follows from it."""
+        """Write the current value of a scheduled number and return it; a subclass may update what depends on it."""
         getattr(self, name).fill_(value)
         return value
 
 
 def scheduled_numbers(module: nn.Module) -> dict[str, float]:
-    """The present value of every scheduled number below `module`, by its dotted name."""
+    """Return the current value of every scheduled number in `module` and below, by its dotted name."""
     return {name: float(getattr(part, number)) for name, part, number in _numbers(module)}
 
 
 def write_scheduled_numbers(module: nn.Module, values: Mapping[str, float]) -> None:
-    """Write values that `scheduled_numbers` gave; names that the module does not have are left out.
+    """Write values as returned by `scheduled_numbers`; names that the module does not have are ignored.
 
     Raises:
-        ValueError: for a value that its schedule does not go through.
+        ValueError: for a value outside the range of its schedule.
     """
     for name, part, number in _numbers(module):
         if name in values:
@@ -153,7 +154,7 @@ def write_scheduled_numbers(module: nn.Module, values: Mapping[str, float]) -> N
 
 
 def follow_schedules(module: nn.Module, step: int, total_steps: int) -> dict[str, float]:
-    """Write what every schedule below `module` says for this step; returns the values by dotted name.
+    """Write the value at this step of every schedule in `module` and below; return the values by dotted name.
 
     Raises:
         ValueError: for a schedule by fraction in a run without an end.

@@ -12,7 +12,6 @@ from tests.scripts import load_script
 script = load_script("benchmarks/gradients.py")
 BOUND, Candidate = script.BOUND, script.Candidate
 agreement, compare, reference_gradient = script.agreement, script.compare, script.reference_gradient
-Agreement, sample_coordinates = script.Agreement, script.sample_coordinates
 
 HIGHEST = torch.tensor([[3.0], [7.0]])
 WEIGHTS = torch.tensor([[1.0, -2.0, 0.5], [3.0, -0.25, -1.0]])
@@ -75,20 +74,3 @@ def test_bound_of_hard_forwards():
     assert bound[:3] == pytest.approx((5 / math.sqrt(29), 5 / math.sqrt(29), 2 / 3))
     slopes = torch.rand(1000, 3, generator=torch.Generator().manual_seed(0))
     assert max(agreement(slope * gradient, reference).cosine for slope in slopes) <= bound.cosine
-
-
-def test_summary_by_hand():
-    def segment(cosine: float, other: float) -> dict[str, Agreement]:
-        return {
-            "a": Agreement(cosine, 1.0, 1.0),
-            "b": Agreement(other, 2.0, 0.5),
-            BOUND: Agreement(1.0, 1.0, 1.0),
-        }
-
-    # Of b one segment has no gradient, cosine 0; the third segment has no reference and is left out.
-    silent = dict.fromkeys(("a", "b", BOUND), Agreement(math.nan, math.nan, math.nan))
-    bound, b, a = script.summarize([segment(0.2, math.nan), segment(0.4, 0.8), silent])
-    assert (bound.name, b.name, a.name) == (BOUND, "b", "a")
-    assert a.cosine == pytest.approx(script.Spread(0.3, 0.1))
-    assert b.cosine == pytest.approx(script.Spread(0.4, 0.4))
-    assert str(a.cosine) == "0.30 ± 0.10"

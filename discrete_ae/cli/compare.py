@@ -15,7 +15,6 @@ from discrete_ae.cli.shared import (
     ScoringJobsOption,
     progress_bar,
     split_names,
-    wide_console,
 )
 from discrete_ae.errors import UsageError
 

@@ -36,18 +36,18 @@ class ELU(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape."""
+        """Apply the unit to a tensor of any shape."""
         return _ELU.apply(x)
 
 
 def _value(a: Tensor, x: Tensor) -> tuple[Tensor, ...]:
-    """Snake of x (R, T), a (R, 1)."""
+    """Return Snake of x (R, T) for a (R, 1)."""
     sine = (a * x).sin_()
     return (torch.addcmul(x, sine, sine / (a + TINY)),)
 
 
 def _gradients(a: Tensor, x: Tensor, above: Tensor) -> tuple[Tensor, ...]:
-    """Gradients of x (R, T) and of a (R,), by the gradient of the value.
+    """Return the gradients of x (R, T) and a (R,), given the gradient `above` of the value.
 
     With s and c the sine and cosine of a x: dy/dx = 1 + 2 s c, dy/da = (2 s c x - s^2 / a) / a.
     """
@@ -59,7 +59,7 @@ def _gradients(a: Tensor, x: Tensor, above: Tensor) -> tuple[Tensor, ...]:
 
 
 def _by_rows(function: Callable[..., tuple[Tensor, ...]], a: Tensor, *tensors: Tensor) -> list[Tensor]:
-    """A function of rows, with a and (B, D, T) tensors as rows, in at least float32."""
+    """Apply a function of rows to a and tensors (B, D, T), in at least float32; its results have rows, too."""
     a = a.repeat(tensors[0].shape[0])[:, None]  # len() would fix the batch of an exported program
     rows = [tensor.flatten(0, 1) for tensor in tensors]
     rows = [part.float() if part.dtype in (torch.float16, torch.bfloat16) else part for part in rows]
@@ -105,5 +105,5 @@ class Snake(nn.Module):
         self.alpha = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, D, T) to (B, D, T)."""
+        """Apply Snake to (B, D, T)."""
         return _Snake.apply(x, self.alpha)

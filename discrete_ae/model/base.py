@@ -11,6 +11,8 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from discrete_ae.checks import whole_number
+
 
 class Span(NamedTuple):
     """All indices from `first` to `last`, both included."""
@@ -41,11 +43,6 @@ def input_span(layer: nn.Module, outputs: Span) -> Span:
     return outputs
 
 
-def _is_whole(value: float) -> bool:
-    # 320.0 would make lengths of audio floats too, which PyTorch refuses only in the middle of the work.
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
 class Half(nn.Module, ABC):
     """Common base of encoder and decoder.
 
@@ -60,12 +57,11 @@ class Half(nn.Module, ABC):
 
     def __init__(self, channels: int, dim: int, strides: Sequence[int]) -> None:
         super().__init__()
-        for name, values in (("channels", [channels]), ("dim", [dim]), ("strides", strides)):
-            if not values or not all(_is_whole(value) for value in values):
-                raise ValueError(f"{name}: expected whole numbers of at least 1, got {list(values)}")
-        self.channels = channels
-        self.dim = dim
-        self.strides = tuple(strides)
+        self.channels = whole_number("channels", channels, 1)
+        self.dim = whole_number("dim", dim, 1)
+        self.strides = tuple(whole_number("strides", stride, 1) for stride in strides)
+        if not self.strides:
+            raise ValueError("strides: expected whole numbers of at least 1, got none")
 
     @property
     def hop_length(self) -> int:

@@ -54,8 +54,9 @@ class _ConvHalf(Half):
         true_or_false("causal", causal)
         for name, value in (("width", width), ("kernel_size", kernel_size), ("compress", compress)):
             whole_number(name, value, 1)
-        for dilation in (*dilations, *frame_dilations):
-            whole_number("dilations", dilation, 1)
+        for name, values in (("dilations", dilations), ("frame_dilations", frame_dilations)):
+            for dilation in values:
+                whole_number(name, dilation, 1)
         if compress > width:
             raise ValueError(f"compress: expected at most width, {width}, got {compress}; units would have no channels")
         self._common: dict[str, Any] = {"norm": norm, "causal": causal}

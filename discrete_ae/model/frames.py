@@ -1,12 +1,12 @@
-"""Between audio and frames: fixed transforms of windows of one, two or four hops.
+"""Fixed transforms between audio and frames, of windows of one, two or four hops.
 
 - lapped: the modulated complex lapped transform (Malvar 1999) of two hops, cosine and sine projections under a sine
   window. Its cosine part alone is the modified discrete cosine transform (Princen & Bradley 1986), whose overlap-add is
   orthonormal: an error in the coefficients is the same error in the waveform.
-- leveled: the lapped front with the logarithms of its magnitudes beside it. Of linear coefficients alone a network sees
-  little but the loudest; of logarithms alone, little of the waveform.
-- envelope: the lapped head with each coefficient a value times the exponential of another: the level of a spectrum and
-  its fine structure come from two outputs.
+- leveled: the lapped front with the logarithms of its magnitudes beside it. In linear coefficients alone a network sees
+  little but the loudest; in logarithms alone, little of the waveform.
+- envelope: the lapped head with each coefficient the product of one output and the exponential of another, so that the
+  level of a spectrum and its fine structure come from two outputs.
 - stft, istft: the Fourier transform of four hops under a Hann window; on the way back from log magnitude and phase,
   as in Vocos (Siuzdak 2023, arXiv:2306.00814, section 3.1).
 - patch: the samples of one hop as they are.
@@ -22,13 +22,13 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 HANN_OVERLAP = 1.5  # sum of the squares of Hann windows that lie a quarter of their length apart
-LOUDEST = 5.0  # of a log magnitude
-QUIETEST = 1e-4  # magnitude that is added, so that silence has a logarithm
-MIDDLE = -2.0  # of the logarithms of speech, to the base of 10
+LOUDEST = 5.0  # the highest log magnitude
+QUIETEST = 1e-4  # added to magnitudes, so that silence has a finite logarithm
+MIDDLE = -2.0  # a typical log10 magnitude of speech
 
 
 def lapped_basis(hop_length: int) -> tuple[Tensor, Tensor]:
-    """Cosine and sine bases (2 H, H) of the lapped transform, with the sine window; the cosine basis is orthonormal."""
+    """Return the cosine and sine bases (2 H, H), sine window included; the cosine basis is orthonormal."""
     n = torch.arange(2 * hop_length, dtype=torch.float64)[:, None] + 0.5
     k = torch.arange(hop_length, dtype=torch.float64)[None] + 0.5
     window = torch.sin(math.pi * n / (2 * hop_length)) * math.sqrt(2 / hop_length)
@@ -37,18 +37,18 @@ def lapped_basis(hop_length: int) -> tuple[Tensor, Tensor]:
 
 
 def hann_window(length: int) -> Tensor:
-    """Hann window with its zeros half a sample outside, so that every sample counts."""
+    """Return a Hann window whose zeros lie half a sample outside, so that every sample counts."""
     return torch.sin(math.pi * (torch.arange(length, dtype=torch.float64) + 0.5) / length).square().float()
 
 
 def cut(audio: Tensor, hop_length: int, hops: int, before: int) -> Tensor:
-    """Windows (B, C, T, hops H) of audio (B, C, T H); that of frame t begins `before` samples before sample t H."""
+    """Return windows (B, C, T, hops H) of audio (B, C, T H); window t begins `before` samples before sample t H."""
     after = (hops - 1) * hop_length - before
     return pad(audio, (before, after)).unfold(-1, hops * hop_length, hop_length)
 
 
 def overlap_add(windows: Tensor, hop_length: int, before: int) -> Tensor:
-    """Audio (B, C, T H), the sum of windows (B, C, T, W); that of frame t begins `before` samples before sample t H."""
+    """Return audio (B, C, T H), the sum of windows (B, C, T, W); window t begins `before` samples before sample t H."""
     frames = windows.shape[-2]
     first, *others = windows.unflatten(-1, (-1, hop_length)).unbind(-2)
     total = pad(first, (0, 0, 0, len(others)))
@@ -58,12 +58,12 @@ def overlap_add(windows: Tensor, hop_length: int, before: int) -> Tensor:
 
 
 def _single(x: Tensor) -> Tensor:
-    """At least float32: half precision has not the range of a spectrum, whose quiet end would drown in its loud one."""
+    """Return x in at least float32: rounded to half precision, the quiet part of a spectrum would be lost."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _full_precision(x: Tensor) -> AbstractContextManager[object]:
-    """No autocast where x lies; the meta device has none."""
+    """Disable autocast on the device of x; the meta device has none."""
     return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
@@ -84,7 +84,7 @@ class Transform(nn.Module):
         self.hop_length = hop_length
 
     def start_quietly(self, project: nn.Linear) -> None:
-        """Scale the linear map to the features: in the first reconstruction, louder noise is worse than silence."""
+        """Scale the linear map to the features down, so that the first reconstructions are quiet, not loud noise."""
         with torch.no_grad():
             project.weight.mul_(0.1)
 
@@ -131,7 +131,7 @@ class LeveledFront(LappedFront):
         self.num_features = 3 * hop_length
 
     def forward(self, windows: Tensor) -> Tensor:
-        """See Transform; both kinds of features vary by about as much in speech of the usual level."""
+        """See Transform; scaled so that both kinds of features vary about equally in speech of the usual level."""
         with _full_precision(windows):
             coefficients = super().forward(windows)
             cosines, sines = coefficients.chunk(2, dim=-1)
@@ -183,7 +183,7 @@ class ISTFTHead(Transform):
         super().__init__(hop_length)
         self.num_features = 4 * hop_length + 2
         self.register_buffer("window", hann_window(4 * hop_length) / HANN_OVERLAP, persistent=False)
-        # The lowest and the highest bin are real; what an inverse transform makes of another value depends on it.
+        # The lowest and the highest bin are real; implementations of the inverse differ in how they treat other values.
         self.register_buffer("inner", pad(torch.ones(2 * hop_length - 1), (1, 1)), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from discrete_ae.checks import true_or_false
+from discrete_ae.checks import true_or_false, whole_number
 from discrete_ae.model.base import Decoder, Encoder, Span, input_span
 from discrete_ae.model.frames import FRONTS, HEADS, cut, overlap_add
 from discrete_ae.model.layers import Conv, require_choice
@@ -83,7 +83,8 @@ class SpectralEncoder(Encoder):
         front: Front = "lapped",
         causal: bool = False,
     ) -> None:
-        super().__init__(channels, dim, [hop_length])
+        super().__init__(channels, dim, [whole_number("hop_length", hop_length, 1)])
+        channels, dim, hop_length = self.channels, self.dim, self.hop_length
         require_choice("front", front, Front)
         true_or_false("causal", causal)
         self.front = FRONTS[front](hop_length)
@@ -132,7 +133,8 @@ class SpectralDecoder(Decoder):
         head: Head | None = None,
         causal: bool = False,
     ) -> None:
-        super().__init__(channels, dim, [hop_length])
+        super().__init__(channels, dim, [whole_number("hop_length", hop_length, 1)])
+        channels, dim, hop_length = self.channels, self.dim, self.hop_length
         true_or_false("causal", causal)
         if head is not None:
             require_choice("head", head, Head)

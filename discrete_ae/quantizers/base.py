@@ -80,13 +80,15 @@ class Quantizer(Scheduled, ABC):
     """Base class of the quantizers.
 
     A subclass writes `quantize` and `dequantize` so that, as tests/quantizers/test_quantizer_contract.py checks:
-        - codes are the same in training and evaluation, of each frame by itself, without noise;
+        - the codes of a frame depend on that frame alone, and are the same in training and evaluation, without noise;
         - codes are in range for any latents, NaN and infinite ones too (any code will do), and the codes of other
           frames do not change: a run that diverges then ends with a message about its loss, not about an index;
         - a gradient reaches every channel of the latents and every parameter, and can be differentiated again;
-        - losses are scalars, computed in training only, without those named in `left_out`; means and sums over the
-          batch are taken over all ranks (discrete_ae.ranks);
+        - losses are scalars, computed in training only, without those named in `left_out`;
         - latents without frames (T = 0) are quantized to codes without frames, and the input is not changed in place.
+
+    Means and sums over the batch must be taken over all ranks (discrete_ae.ranks); a quantizer that has any is added to
+    CASES in tests/test_ranks.py.
 
     Args:
         dim: D, latent channels, the same in and out.

@@ -29,7 +29,7 @@ def _normalization(sharpness: float | Tensor) -> float | Tensor:
 
 
 def _staircase(x: Tensor, sharpness: float | Tensor, scale: float | Tensor) -> Tensor:
-    """floor(x) + 1/2 + scale (sigma(k f) - 1/2), for x in float32 or float64."""
+    """Return floor(x) + 1/2 + scale (sigma(k f) - 1/2), for x in float32 or float64."""
     distance = boundary_distance(x)
     if isinstance(sharpness, Tensor) or sharpness < 1:
         # The same by tanh, exact where k is small and sigma close to 1/2, but at several times the cost.

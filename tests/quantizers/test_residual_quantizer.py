@@ -19,6 +19,7 @@ from discrete_ae.quantizers import (
 )
 from discrete_ae.rounding import Sigmoid, StraightThrough
 from discrete_ae.schedules import Schedule, follow_schedules
+from tests.refusals import assert_refused
 
 
 def binary(num_stages: int, channels: int = 1, dropout: float | Schedule = 0.0) -> ResidualQuantizer:
@@ -125,18 +126,6 @@ def test_a_codebook_that_moves_in_the_forward_pass_is_harmless(arguments):
         torch.testing.assert_close(given, expected, rtol=0, atol=1e-5)
 
 
-def test_error_never_grows_where_a_stage_can_add_nothing():
-    quantizer = vectors(8)
-    with torch.no_grad():
-        for stage in quantizer.stages:
-            stage.codebooks[:, 0] = 0  # the nearest entry is never farther than that one
-    latents = noise(2, 3, 500)
-    errors = [left_over.norm(dim=1) for left_over in residuals(quantizer, latents, quantizer.encode(latents))]
-    for more, fewer in zip(errors[1:], errors, strict=False):
-        assert (more <= fewer + 1e-5).all()
-    assert errors[-1].mean() < 0.5 * errors[1].mean()
-
-
 # Gradients ------------------------------------------------------------------------------------------------------------
 
 
@@ -188,22 +177,6 @@ def test_losses_are_the_mean_over_stages_and_reach_the_latents_as_such(num_stage
         code, by_frame = out.codes[:, n].flatten(), -gradients[n].transpose(1, 2).flatten(0, 1)
         expected = torch.zeros(16, 3).index_add(0, code, by_frame)
         torch.testing.assert_close(of_stage.view(16, 3), expected, rtol=1e-4, atol=1e-7)
-
-
-def test_losses_reach_the_latents_from_every_stage_also_with_dropout():
-    quantizer, latents = vectors(4, dropout=1.0), noise(20, 3, 20).requires_grad_()
-    inputs = inputs_of_stages(quantizer)
-    out = quantizer(latents)
-    whole = vectors(4)(latents)
-    torch.testing.assert_close(out.losses["commitment"], whole.losses["commitment"], rtol=1e-6, atol=0)
-    assert len(inputs) == 4
-    for of_input in torch.autograd.grad(out.losses["commitment"], inputs, retain_graph=True):
-        assert of_input.isfinite().all()
-        assert (of_input.abs().amax(dim=(1, 2)) > 0).all()  # also in the items that the stage does not decode
-    for given in (*inputs, out.losses["commitment"]):
-        (gradient,) = torch.autograd.grad(given.sum(), latents, retain_graph=True)
-        assert gradient.isfinite().all()
-        assert (gradient.abs().amax(dim=(1, 2)) > 0).all()
 
 
 class Recorder(Quantizer):
@@ -364,12 +337,9 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("name", WRONG)
-def test_wrong_arguments_are_refused_by_name(name):
-    for value in WRONG[name]:
-        arguments = {"stage": functools.partial(ScalarQuantizer, [2], 1, StraightThrough()), "num_stages": 2}
-        with pytest.raises(ValueError, match=f"^{name}: expected .*got"):
-            ResidualQuantizer(**arguments | {name: value})
+def test_wrong_arguments_are_refused_by_name():
+    stage = functools.partial(ScalarQuantizer, [2], 1, StraightThrough())
+    assert_refused(ResidualQuantizer, WRONG, stage=stage, num_stages=2)
 
 
 def test_a_stage_given_as_an_instance_is_told_how():

@@ -10,6 +10,7 @@ from vector_quantize_pytorch import FSQ
 
 from discrete_ae.quantizers import ScalarQuantizer
 from discrete_ae.rounding import EXAMPLES, Sigmoid, StraightThrough
+from tests.refusals import assert_refused
 
 BOUNDS = ("tanh", "sigmoid", "clamp")
 NUMPY_BOUNDS = {
@@ -91,13 +92,13 @@ def test_dequantized_values_are_the_mixed_radix_digits(levels):
 
 
 @pytest.mark.parametrize("bound", BOUNDS)
-@pytest.mark.parametrize("levels", [[2], [4, 4, 4, 4], [8, 5, 5]])
-def test_encode_is_the_inverse_of_decode_behind_the_bound(levels, bound):
+def test_encode_is_the_inverse_of_decode_behind_the_bound(bound):
     # Latents lie after the bound, encode's input before it: the fixed point is encode(b^-1(decode(codes))) == codes.
     # At the ends b^-1 is +-inf for tanh and sigmoid, which both send to exactly 0 or 1.
-    quantizer = ste(levels, 2, bound)
-    codes = all_codes(quantizer)
-    assert torch.equal(quantizer.encode(INVERSES[bound](quantizer.decode(codes))), codes)
+    for levels in ([2], [4, 4, 4, 4], [8, 5, 5]):
+        quantizer = ste(levels, 2, bound)
+        codes = all_codes(quantizer)
+        assert torch.equal(quantizer.encode(INVERSES[bound](quantizer.decode(codes))), codes)
 
 
 def test_symmetry():
@@ -252,13 +253,6 @@ def test_straight_through_with_tanh_is_fsq(levels, num_codebooks):
     torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("levels", [[4, 4, 4, 4], [8, 5, 5, 5], [2, 3, 7]])
-def test_dequantize_is_fsqs_codebook(levels):
-    fsq = FSQ(levels=levels, preserve_symmetry=True)
-    codebook = ste(levels).decode(all_codes(ste(levels)))[0].T
-    torch.testing.assert_close(codebook, fsq.implicit_codebook, rtol=0, atol=2e-7)
-
-
 # Wrong arguments ------------------------------------------------------------------------------------------------------
 
 
@@ -270,12 +264,8 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("name", WRONG)
-def test_wrong_arguments_are_refused_by_name(name):
-    for value in WRONG[name]:
-        arguments = {"levels": [4, 4], "num_codebooks": 2, "rounding": StraightThrough(), "bound": "tanh"}
-        with pytest.raises(ValueError, match=f"^{name}: expected .*got"):
-            ScalarQuantizer(**arguments | {name: value})
+def test_wrong_arguments_are_refused_by_name():
+    assert_refused(ScalarQuantizer, WRONG, levels=[4, 4], num_codebooks=2, rounding=StraightThrough(), bound="tanh")
 
 
 def test_whole_floats_are_whole_numbers():
