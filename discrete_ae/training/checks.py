@@ -1,15 +1,26 @@
 """What the configuration of a run must hold, said before anything is made of it."""
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 
 from discrete_ae.errors import UsageError
+from discrete_ae.records import Record
 from discrete_ae.training.compiled import require_compiler
 
-MATMUL_PRECISIONS = ("highest", "high", "medium")
-PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
-PRECISION_ALIASES = ("32", "bf16", "16")  # Lightning's; as numbers too
+
+class _Root(Record):
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    compile: bool
+    float32_matmul_precision: Literal["highest", "high", "medium"]
+
+
+class _Trainer(Record):
+    # Not Lightning's times either: each process has its own clock, so processes would not validate at the same step.
+    val_check_interval: Annotated[int, Field(ge=1)]
+    # Those in which weights and quantizer are in float32, with Lightning's other names for them.
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16", 32, 16]
 
 
 def check_run(config: Any) -> None:
@@ -18,27 +29,15 @@ def check_run(config: Any) -> None:
     Raises:
         UsageError: for values that do not fit.
     """
+    for record, part, prefix in ((_Root, config, ""), (_Trainer, config.trainer, "trainer.")):
+        try:
+            record.of({name: part[name] for name in record.model_fields})
+        except ValueError as error:
+            raise UsageError(f"{prefix}{error}") from error
     if config.ckpt_path and config.init_from:
         raise UsageError("ckpt_path goes on with a run, init_from starts a new one: give one of them")
     if config.trainer.accelerator in ("gpu", "cuda") and not torch.accelerator.is_available():
         raise UsageError("trainer: PyTorch finds no GPU here; use trainer=auto or trainer=cpu")
-    if not (isinstance(config.seed, int) and 0 <= config.seed < 2**32):
-        raise UsageError(f"seed: expected a whole number from 0 to {2**32 - 1}, got {config.seed!r}")
-    # Not Lightning's times either: each process has its own clock, so processes would not validate at the same step.
-    if type(interval := config.trainer.val_check_interval) is not int or interval < 1:
-        raise UsageError(f"trainer.val_check_interval: expected a number of steps, at least 1, got {interval!r}")
-    if str(precision := config.trainer.precision) not in PRECISIONS + PRECISION_ALIASES:
-        raise UsageError(
-            f"trainer.precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}; weights and quantizer are "
-            "in float32 always"
-        )
-    if config.float32_matmul_precision not in MATMUL_PRECISIONS:
-        raise UsageError(
-            f"float32_matmul_precision: expected one of {', '.join(MATMUL_PRECISIONS)}, got "
-            f"{config.float32_matmul_precision!r}"
-        )
-    if not isinstance(config.compile, bool):
-        raise UsageError(f"compile: expected true or false, got {config.compile!r}")
     if config.compile:
         require_compiler(for_gpu=on_gpu(config))
 
