@@ -117,10 +117,10 @@ def build_training(config: DictConfig, chosen: Mapping[str, str] | None = None) 
         torch.set_float32_matmul_precision(config.float32_matmul_precision)
     model_config = cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True))
     model = build_model(model_config)
-    if config.ckpt_path:
-        check_resumable(config.ckpt_path)
     if old := config.ckpt_path or config.init_from:
         _take_weights(model, old, new_quantizer=not config.ckpt_path)
+    if config.ckpt_path:
+        check_resumable(config.ckpt_path)
     loss, data = _instantiate(config, "loss"), _instantiate(config, "data")
     callbacks, loggers = _named(config, "callbacks"), _named(config, "logger")
     parts = {
