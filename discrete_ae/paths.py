@@ -1,4 +1,4 @@
-"""What a path that a user gave names, and how a path or a command is shown to one who types it again."""
+"""Paths as users give them, and paths and commands as users type them."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ class Kind(Enum):
 
 
 def kind_of(path: str | Path) -> Kind:
-    """What a path names, links followed.
+    """Return what a path names, links followed.
 
     `Path.exists` and its like let the errors of impossible names through, or hide them, by the version of Python.
 
