@@ -5,7 +5,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from discrete_ae.errors import UsageError
-from discrete_ae.training.checks import check_run, resolved_precision
+from discrete_ae.training.run import check_run, resolved_precision
 
 
 def config(seed: object = 0, **trainer: object) -> DictConfig:
