@@ -144,7 +144,7 @@ def read_saved(path: str | Path) -> SavedModel:
         DataError: if it is missing, damaged, or neither of the two.
     """
     if Path(path, "checkpoints").is_dir():
-        raise DataError(f"{path}: is the folder of a run; give {Path(path, 'checkpoints', 'best.ckpt')}")
+        raise DataError(f"{path}: is the folder of a run; give checkpoints/best.ckpt or checkpoints/last.ckpt in it")
     return read_bundle(path) if kind_of(path) is Kind.FOLDER else read_checkpoint(path)
 
 

@@ -1,4 +1,4 @@
-"""The kind of thing that a path names; and a path or a command as one types it again."""
+"""Paths as users give them, and paths and commands as users type them."""
 
 import errno
 import os

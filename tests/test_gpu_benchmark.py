@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,16 +22,6 @@ ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "benchmarks" / "gpu.py"
 STEPS = ["environment", "tests", "training", "peers", "compiled", "loading", "operations", "coding", "ddp", "run"]
 MAY_BE_EMPTY = {"tests", "peers"}  # of which all are skipped on a CPU; which are not installed
-
-
-@pytest.fixture
-def meter(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """benchmarks/gpu_steps/meter.py, with a GPU that does nothing."""
-    monkeypatch.syspath_prepend(SCRIPT.parent)
-    for name in ("synchronize", "reset_peak_memory_stats"):
-        monkeypatch.setattr(torch.cuda, name, lambda: None)
-    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 3 * 2**30)
-    return importlib.import_module("gpu_steps.meter")
 
 
 def run(*arguments: object, code: str = "import gpu; gpu.main()") -> subprocess.CompletedProcess:
@@ -156,7 +146,10 @@ def test_the_check_of_the_makefile_names_steps() -> None:
     assert set(chosen) <= set(STEPS)
 
 
-def test_kernels_launches_and_busy_time_of_a_profile(meter: ModuleType) -> None:
+def test_kernels_launches_and_busy_time_of_a_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    meter = importlib.import_module("gpu_steps.meter")
+
     def event(name: str, kind: DeviceType, microseconds: float = 0.0, note: bool = False) -> SimpleNamespace:
         return SimpleNamespace(
             name=name, device_type=kind, self_device_time_total=microseconds, is_user_annotation=note

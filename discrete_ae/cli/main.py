@@ -56,28 +56,16 @@ def train(overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VA
     train_main(overrides or [])
 
 
-_EXAMPLE_CHECKPOINT = "-c logs/default/RUN/checkpoints/best.ckpt"
-app.command(
-    rich_help_panel="Compare",
-    epilog=_example("compare logs/compare/TIME -o report", "compare RUN RUN -o report --data recordings"),
-)(compare)
-app.command(rich_help_panel="Compare", epilog=_example(f"evaluate recordings -o result.json {_EXAMPLE_CHECKPOINT}"))(
-    evaluate
-)
-app.command(rich_help_panel="Encode and decode", epilog=_example(f"encode recordings -o codes {_EXAMPLE_CHECKPOINT}"))(
-    encode
-)
-app.command(rich_help_panel="Encode and decode", epilog=_example(f"decode codes -o decoded {_EXAMPLE_CHECKPOINT}"))(
-    decode
-)
-app.command(
-    rich_help_panel="Hand on",
-    epilog=_example(f"export {_EXAMPLE_CHECKPOINT[3:]} -o model --licence cc0-1.0 --onnx"),
-)(export)
-app.command(
-    rich_help_panel="Understand",
-    epilog=_example("info model=conv/base quantizer=rvq", "info logs/default/RUN/checkpoints/best.ckpt"),
-)(info)
+_CHECKPOINT = "logs/default/RUN/checkpoints/best.ckpt"
+for _command, _panel, *_examples in (
+    (compare, "Compare", "compare logs/compare/TIME -o report", "compare RUN RUN -o report --data recordings"),
+    (evaluate, "Compare", f"evaluate recordings -o result.json -c {_CHECKPOINT}"),
+    (encode, "Encode and decode", f"encode recordings -o codes -c {_CHECKPOINT}"),
+    (decode, "Encode and decode", f"decode codes -o decoded -c {_CHECKPOINT}"),
+    (export, "Hand on", f"export {_CHECKPOINT} -o model --licence cc0-1.0 --onnx"),
+    (info, "Understand", "info model=conv/base quantizer=rvq", f"info {_CHECKPOINT}"),
+):
+    app.command(rich_help_panel=_panel, epilog=_example(*_examples))(_command)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

@@ -114,7 +114,7 @@ def _report(error: UserError) -> int:
 
 
 def _failure(error: Exception) -> UserError | None:
-    """Return what the user is told of an error; None of a bug."""
+    """Return the error as the user is told of it; None for a bug."""
     if isinstance(error, UserError):
         return error
     if isinstance(error, OmegaConfBaseException):

@@ -1,4 +1,4 @@
-"""Which recordings are there: find audio files, read their headers, split them into training and validation."""
+"""Find audio files, read their headers, split them into training and validation."""
 
 import glob
 import hashlib

@@ -1,4 +1,4 @@
-"""Where a run is logged: its TensorBoard logger, and audio, pictures and histograms for whatever logger there is.
+"""Log a run: its TensorBoard logger, and audio, pictures and histograms for whatever logger there is.
 
 TensorBoard and Weights & Biases take all three; for any other logger one line says that they are left out.
 """

@@ -70,7 +70,7 @@ class AutoencoderModule(pl.LightningModule):
         """Loss of a batch of crops (B, C, N)."""
         output = self._training_output(audio, batch_idx)
         values = self.training_loss(output.reconstruction, audio, output.losses)
-        # Before its gradient reaches the weights, and before codes of what is no number are counted.
+        # A loss of NaN must change neither the weights nor the counts of codes.
         self._watch(values.total)
         self._log_training(values, output.codes)
         return values.total
@@ -142,10 +142,13 @@ class AutoencoderModule(pl.LightningModule):
             self._log_codes("val", self.validation_usage)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what is needed to build the model again, of the tensors that callbacks have left in the checkpoint."""
+        """Add what builds the model again, and its hash.
+
+        Callbacks come before and may have replaced tensors, as WeightEma does: the hash is that of what is saved.
+        """
         self._require_finite()
         about = describe_model(self.model, self.model_config, model_state(checkpoint["state_dict"]))
-        checkpoint[KEY] = checkpoint.get(KEY, {}) | about  # callbacks have come before
+        checkpoint[KEY] = checkpoint.get(KEY, {}) | about
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the state of a run of another kind in a line, where PyTorch does so in a page."""
@@ -214,18 +217,18 @@ class AutoencoderModule(pl.LightningModule):
         self.log_dict({f"{prefix}/codes/{name}": value for name, value in scalars.items()})
 
     def _reseed(self, *where: object) -> None:
-        """Make the noise that follows a function of seed, place and rank, so that a resumed run draws the same."""
+        """Seed the generator by seed, place and rank alone, so that a resumed run draws the same noise."""
         key = repr((self.seed, *where, self.global_rank)).encode()
         torch.manual_seed(int.from_bytes(hashlib.sha256(key).digest()[:8], "little") % 2**63)
 
     def _watch(self, loss: Tensor) -> None:
-        """Look at every loss on a CPU; on a GPU, which a look makes wait, at the sum of those since the last log."""
+        """Check that a loss is finite: at once on a CPU, with the next log on a GPU, where reading a value waits."""
         self._watched = self._watched + loss.detach()  # what is not finite stays so in a sum
         if self.device.type == "cpu" or self._is_logged:
             self._require_finite()
 
     def _require_finite(self) -> None:
-        """End the run if a watched loss was no finite number: always before a checkpoint is written."""
+        """End the run if a watched loss was not finite; called before every checkpoint."""
         if not isinstance(self._watched, Tensor):
             return
         # Of all ranks, since one that stops alone leaves the others waiting for it.

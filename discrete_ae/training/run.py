@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import lightning.pytorch as pl
 import torch
@@ -17,17 +17,18 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
+from pydantic import Field
 
 from discrete_ae.build import build_model, read_saved
 from discrete_ae.data import AudioDataModule
 from discrete_ae.errors import DataError, UsageError, UserError
 from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.paths import command, shown
+from discrete_ae.records import Record
 from discrete_ae.saving.checkpoint import check_resumable
-from discrete_ae.training import checks
 from discrete_ae.training.adversarial import AdversarialModule
 from discrete_ae.training.callbacks import LogHyperparameters, StopOnInterrupt
-from discrete_ae.training.compiled import compiler
+from discrete_ae.training.compiled import compiler, require_compiler
 from discrete_ae.training.ending import take_along
 from discrete_ae.training.loggers import finish
 from discrete_ae.training.module import AutoencoderModule
@@ -38,6 +39,19 @@ NEVER = 2**31 - 1
 Hyperparameters = dict[str, str | float | bool]
 
 log = logging.getLogger("discrete_ae")
+
+
+class _Root(Record):
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    compile: bool
+    float32_matmul_precision: Literal["highest", "high", "medium"]
+
+
+class _Trainer(Record):
+    # Not Lightning's times either: each process has its own clock, so processes would not validate at the same step.
+    val_check_interval: Annotated[int, Field(ge=1)]
+    # Those in which weights and quantizer are in float32, with Lightning's other names for them.
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16", 32, 16]
 
 
 @dataclass(frozen=True)
@@ -111,16 +125,16 @@ def build_training(config: DictConfig, chosen: Mapping[str, str] | None = None) 
         UsageError: for values that do not fit.
         DataError: for a checkpoint that cannot be read.
     """
-    checks.check_run(config)
+    check_run(config)
     pl.seed_everything(config.seed, verbose=False)
-    if checks.on_gpu(config):
+    if on_gpu(config):
         torch.set_float32_matmul_precision(config.float32_matmul_precision)
     model_config = cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True))
     model = build_model(model_config)
-    if config.ckpt_path:
-        check_resumable(config.ckpt_path)
     if old := config.ckpt_path or config.init_from:
         _take_weights(model, old, new_quantizer=not config.ckpt_path)
+    if config.ckpt_path:
+        check_resumable(config.ckpt_path)
     loss, data = _instantiate(config, "loss"), _instantiate(config, "data")
     callbacks, loggers = _named(config, "callbacks"), _named(config, "logger")
     parts = {
@@ -130,11 +144,11 @@ def build_training(config: DictConfig, chosen: Mapping[str, str] | None = None) 
         "optimizer": _instantiate(config, "optim.optimizer"),
         "scheduler": _instantiate(config, "optim.scheduler"),
         "seed": config.seed,
-        "compiled": compiler(cuda_graphs=checks.uses_cuda_graphs(config)) if config.compile else None,
+        "compiled": compiler(cuda_graphs=uses_cuda_graphs(config)) if config.compile else None,
     }
-    checks.check_optimization(config, adversarial=loss.adversary is not None)
+    check_optimization(config, adversarial=loss.adversary is not None)
     settings = {
-        "precision": checks.resolved_precision(config),
+        "precision": resolved_precision(config),
         "logger": list(loggers.values()),
         "callbacks": [*callbacks.values(), LogHyperparameters(_hyperparameters(config, model, chosen or {}))],
         "enable_progress_bar": False,  # the callbacks have one
@@ -155,6 +169,73 @@ def build_training(config: DictConfig, chosen: Mapping[str, str] | None = None) 
             settings["strategy"] = "ddp_find_unused_parameters_true"
     trainer = _instantiate(config, "trainer", **settings)
     return TrainingRun(module, data, trainer, Path(config.run_dir), callbacks.get("interrupt"))
+
+
+def check_run(config: Any) -> None:
+    """Look at the root and at the trainer of a composed configuration.
+
+    Raises:
+        UsageError: for values that do not fit.
+    """
+    for record, part, prefix in ((_Root, config, ""), (_Trainer, config.trainer, "trainer.")):
+        try:
+            record.of({name: part[name] for name in record.model_fields})
+        except ValueError as error:
+            raise UsageError(f"{prefix}{error}") from error
+    if config.ckpt_path and config.init_from:
+        raise UsageError("ckpt_path goes on with a run, init_from starts a new one: give one of them")
+    if config.trainer.accelerator in ("gpu", "cuda") and not torch.accelerator.is_available():
+        raise UsageError("trainer: PyTorch finds no GPU here; use trainer=auto or trainer=cpu")
+    if config.compile:
+        require_compiler(for_gpu=on_gpu(config))
+
+
+def check_optimization(config: Any, *, adversarial: bool) -> None:
+    """Look for what the loss and the optimizer do not do together.
+
+    Raises:
+        UsageError: for a fused optimizer where the precision scales the loss; with two optimizers, for what Lightning
+            does for one alone: a precision that scales the loss, and accumulated gradients.
+    """
+    scales_loss = str(config.trainer.precision) in ("16", "16-mixed")
+    if scales_loss and config.optim.optimizer.get("fused"):
+        raise UsageError(
+            "trainer.precision=16-mixed scales the loss, and a fused optimizer undoes that only after the gradient is "
+            "clipped; use trainer.precision=bf16-mixed, or optim.optimizer.fused=false"
+        )
+    if adversarial and scales_loss:
+        raise UsageError(
+            "trainer.precision: expected 32-true or bf16-mixed with an adversarial loss, got "
+            f"{config.trainer.precision}"
+        )
+    if adversarial and (count := config.trainer.get("accumulate_grad_batches", 1)) != 1:
+        raise UsageError(
+            f"trainer.accumulate_grad_batches: expected 1 with an adversarial loss, got {count}; make data.batch_size "
+            "larger instead"
+        )
+
+
+def on_gpu(config: Any) -> bool:
+    """Return whether the run will use an NVIDIA GPU."""
+    return config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+
+
+def uses_cuda_graphs(config: Any) -> bool:
+    """Return whether compile=true may give a GPU its work as CUDA graphs.
+
+    One GPU alone: how the gradients that a graph leaves in its own memory go with those that DDP sums is untried. And
+    no accumulated gradients: a graph overwrites those of the batch before.
+    """
+    trainer = config.trainer
+    is_single = trainer.devices in (1, "1") and trainer.get("num_nodes", 1) == 1
+    return on_gpu(config) and is_single and trainer.get("accumulate_grad_batches", 1) == 1
+
+
+def resolved_precision(config: Any) -> str:
+    """Resolve the trainer's precision: "auto" is bf16 where a GPU will be used that has it."""
+    if config.trainer.precision != "auto":
+        return config.trainer.precision
+    return "bf16-mixed" if on_gpu(config) and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
 
 
 def keep_freed_memory() -> None:

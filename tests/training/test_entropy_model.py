@@ -101,9 +101,10 @@ def test_a_run_starts_from_a_bundle_but_does_not_go_on_with_one(
         ("bare.ckpt", "without the state of its run (optimizer_states is missing)"),
         ("weights.ckpt", "without the state of its run (optimizer_states is missing)"),
         ("none.ckpt", "no such checkpoint"),
+        (ste_run, "give checkpoints/best.ckpt or checkpoints/last.ckpt in it"),
     ):
         capsys.readouterr()
-        run_training(f"ckpt_path={tmp_path}/{name}", "trainer.max_steps=5", status=1)
+        run_training(f"ckpt_path={tmp_path / name}", "trainer.max_steps=5", status=1)
         errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
         assert len(errors) == 1
         assert words in errors[0]

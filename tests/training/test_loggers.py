@@ -91,7 +91,7 @@ def test_several_loggers_get_what_they_take(
     events = EventAccumulator(str(folder), size_guidance={"audio": 0, "histograms": 0}).Reload()
     tags = events.Tags()
     assert {tag.split("/")[1] for tag in tags["audio"]} == {"original", "reconstruction"}
-    assert {tag.split("/")[0] for tag in tags["images"]} == {"log_mel", "rounding"}
+    assert {tag.split("/")[0] for tag in tags["images"]} >= {"log_mel", "rounding"}
     assert tags["histograms"] == ["val_codes/codebook_0", "val_codes/codebook_1"]
     assert {"_hparams_/session_start_info", "custom_scalars__config__"} <= set(events.summary_metadata)
     assert "hparam/usage" in tags["scalars"]
@@ -137,4 +137,5 @@ def test_a_logger_that_is_not_installed_is_a_usage_error(run_training: Callable[
 
 def test_a_run_without_a_logger_trains(run_training: Callable[..., Path]) -> None:
     run = run_training("~logger", "trainer.max_steps=1", "trainer.val_check_interval=1")
-    assert {path.name for path in run.iterdir()} == {"checkpoints", "config.yaml"}
+    assert (run / "checkpoints" / "last.ckpt").exists()
+    assert not list(run.rglob("events.*"))

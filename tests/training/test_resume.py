@@ -103,3 +103,13 @@ def test_init_from_a_run_with_another_quantizer_takes_all_but_that(
         source = fresh["state_dict"] if name.startswith("model.quantizer.") else taken
         assert torch.equal(tensor, source[name])
     assert {name for name in taken if not name.startswith("model.quantizer.")} <= run["state_dict"].keys()
+
+
+def test_what_is_for_a_trained_network_says_so(
+    ste_run: Path, run_training: Callable[..., Path], capsys: pytest.CaptureFixture
+) -> None:
+    one_step = ("trainer.max_steps=1", "trainer.val_check_interval=1", "quantizer=rvq_pretrained")
+    run_training(*one_step, "data.max_validation_segments=1")
+    assert "init_from=" in capsys.readouterr().err
+    run_training(*one_step, f"init_from={ste_run}/checkpoints/last.ckpt", status=1)  # whose latents have 8 channels
+    assert [line[:5] for line in capsys.readouterr().err.splitlines()] == ["error"]

@@ -1,4 +1,4 @@
-"""What happens beside the training step."""
+"""Callbacks: all that happens beside the training step."""
 
 from discrete_ae.training.callbacks.checkpoints import FitEntropyModel, KeepLast, WeightEma
 from discrete_ae.training.callbacks.logs import (

@@ -1,4 +1,4 @@
-"""What training leaves in checkpoints: the last state, averaged weights, the entropy model of the codes."""
+"""Callbacks for what checkpoints hold: the last state, averaged weights, the entropy model of the codes."""
 
 import logging
 from collections.abc import Iterator, Mapping

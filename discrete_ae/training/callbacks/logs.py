@@ -1,4 +1,4 @@
-"""What is logged beside scalars: clips, the use of codes, the rounding's curve, hyperparameters, the layout of charts.
+"""Callbacks that log more than scalars: clips, the use of codes, the rounding's curve, hyperparameters, charts' layout.
 
 Axes: C audio channels, N samples.
 """

@@ -1,4 +1,4 @@
-"""What a person at the terminal sees and does: progress, a warning of collapsed codes, Ctrl-C."""
+"""Callbacks for a person at the terminal: progress, a warning of collapsed codes, Ctrl-C."""
 
 import logging
 import signal
