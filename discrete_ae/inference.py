@@ -149,7 +149,7 @@ class Cutter:
 
 
 class Runner(NamedTuple):
-    """How windows are computed.
+    """Computes windows, several at a time.
 
     Args:
         jobs: windows computed at a time on a CPU, each on a thread of its own; None is as many as PyTorch has threads,

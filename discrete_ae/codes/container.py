@@ -100,7 +100,7 @@ def in_smallest_type(codes: Codes, codebook_sizes: tuple[int, ...]) -> Codes:
 
 
 class _FileFormat(NamedTuple):
-    """How a kind of file of codes is written and read."""
+    """Writer and reader of a kind of file of codes."""
 
     magic: bytes
     """Its first bytes."""
