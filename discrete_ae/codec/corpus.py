@@ -316,17 +316,17 @@ def _recorded(model: DiscreteAutoencoder, job: Job, decoded: Decoded, format: Au
     codes = decoded.code_file
     channels = codes.streams * model.channels
     try:
-        _write_audio(job.target, decoded.blocks, codes.sample_rate, channels, codes.num_samples, format)
+        write_audio(job.target, decoded.blocks, codes.sample_rate, channels, codes.num_samples, format)
     except (DataError, OSError) as error:
         return Outcome(*job, _of_one_output(error, job.source))
     bits = codes.bits_per_frame * model.frame_rate_hz * codes.duration_s
     return Outcome(*job, None, False, codes.duration_s, bits, job.source.stat().st_size)
 
 
-def _write_audio(
+def write_audio(
     target: Path, blocks: Iterable[Audio], sample_rate: int, channels: int, num_samples: int, format: AudioFormat
 ) -> None:
-    # A WAV file that would be too long for its own header becomes RF64, WAV with lengths of 64 bits.
+    """Write blocks (C, n) in 16 bits; a WAV too long for its own header becomes RF64, with lengths of 64 bits."""
     too_long = 2 * num_samples * channels + WAV_HEADER_BYTES > MAX_WAV_BYTES
     name = "RF64" if format == "wav" and too_long else format.upper()
     with recorded_whole(target, sample_rate, channels, name) as write:

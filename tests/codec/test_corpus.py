@@ -11,7 +11,7 @@ import torch
 
 import discrete_ae
 from discrete_ae.codec import Codec, Share, codec, corpus, encode_corpus
-from discrete_ae.codec.corpus import Watch, _write_audio
+from discrete_ae.codec.corpus import Watch, write_audio
 from discrete_ae.codes.container import FORMATS, write_codes
 from discrete_ae.codes.manifest import describe, read_manifest
 from discrete_ae.errors import DataError, UsageError
@@ -121,11 +121,11 @@ def test_a_recording_under_two_names_is_said(tmp_path, recordings, model):
 def test_audio_is_clipped_and_long_wav_files_have_lengths_of_64_bits(tmp_path, monkeypatch):
     block = np.array([[1.5, -1.5]], np.float32)
     monkeypatch.setattr(corpus, "MAX_WAV_BYTES", 44 + 4)  # two samples of 16 bits
-    _write_audio(tmp_path / "a.wav", [block], 8000, 1, 2, "wav")
-    _write_audio(tmp_path / "b.wav", [block, block[:, :1] / 3], 8000, 1, 3, "wav")
-    _write_audio(tmp_path / "c.flac", [block, block[:, :1]], 8000, 1, 3, "flac")
+    write_audio(tmp_path / "a.wav", [block], 8000, 1, 2, "wav")
+    write_audio(tmp_path / "b.wav", [block, block[:, :1] / 3], 8000, 1, 3, "wav")
+    write_audio(tmp_path / "c.flac", [block, block[:, :1]], 8000, 1, 3, "flac")
     assert [soundfile.info(path).format for path in sorted(tmp_path.iterdir())] == ["WAV", "RF64", "FLAC"]
     samples, _ = soundfile.read(tmp_path / "b.wav", dtype="int16")
     assert samples.tolist() == [32767, -32768, 16384]
     with pytest.raises(DataError, match="9 channels at 8000 Hz cannot be written as flac"):
-        _write_audio(tmp_path / "d.flac", [np.zeros((9, 1), np.float32)], 8000, 9, 1, "flac")
+        write_audio(tmp_path / "d.flac", [np.zeros((9, 1), np.float32)], 8000, 9, 1, "flac")
