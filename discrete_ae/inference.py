@@ -101,55 +101,43 @@ class Cutter:
     def __init__(self, window: Window, unit: int) -> None:
         self.window = window
         self.unit = unit
-        self._parts: list[Tensor] = []
-        self._available = 0  # indices in the parts
-        self._begin = 0  # frame of the signal where the parts begin
+        self._rest: Tensor | None = None  # of the signal, from frame `_begin` on
+        self._begin = 0
         self._next = 0  # frame where the next window begins
         self._done = 0  # frames that counted already
 
     def push(self, part: Tensor) -> Iterator[Piece]:
         """Take the next part (..., n) of the signal; yield the windows that are complete and not the last."""
-        self._parts.append(part)
-        self._available += part.shape[-1]
+        rest = part if self._rest is None else torch.cat([self._rest, part], dim=-1)
         # Only if there is more than this window is it known that it is not the last one.
-        while self._available > (self._next - self._begin + self.window.length) * self.unit:
+        while rest.shape[-1] > (self._next - self._begin + self.window.length) * self.unit:
             stop = self._next + self.window.length - self.window.after
-            yield self._piece(self._next, self.window.length, stop)
-            self._forget(self._next)  # the last window may begin before the next one, but not before this one
+            yield self._piece(rest, self._next, self.window.length, stop)
+            # The last window may begin before the next one, but not before this one.
+            rest = rest[..., (self._next - self._begin) * self.unit :]
+            self._begin = self._next
             self._next += self.window.step
+        self._rest = rest
 
     def finish(self) -> Iterator[Piece]:
         """End the signal, the last frame filled up with zeros; yield the last window, none of an empty signal."""
-        missing = -self._available % self.unit
-        if missing:
-            self._parts = [F.pad(self._joined(), (0, missing))]
-            self._available += missing
-        end = self._begin + self._available // self.unit
+        if self._rest is None:
+            return
+        rest = F.pad(self._rest, (0, -self._rest.shape[-1] % self.unit))
+        end = self._begin + rest.shape[-1] // self.unit
         if end > self._done:
             first = max(0, end - self.window.length)
-            yield self._piece(first, end - first, end)
+            yield self._piece(rest, first, end - first, end)
 
-    def _piece(self, first: int, length: int, stop: int) -> Piece:
+    def _piece(self, rest: Tensor, first: int, length: int, stop: int) -> Piece:
         start = (first - self._begin) * self.unit
-        piece = Piece(self._joined()[..., start : start + length * self.unit].clone(), self._done - first, stop - first)
+        piece = Piece(rest[..., start : start + length * self.unit].clone(), self._done - first, stop - first)
         self._done = stop
         return piece
 
-    def _joined(self) -> Tensor:
-        if len(self._parts) > 1:
-            self._parts = [torch.cat(self._parts, dim=-1)]
-        return self._parts[0]
-
-    def _forget(self, frame: int) -> None:
-        """Drop what lies before a frame."""
-        drop = (frame - self._begin) * self.unit
-        self._parts = [self._joined()[..., drop:]]
-        self._available -= drop
-        self._begin = frame
-
 
 class Runner(NamedTuple):
-    """How windows are computed.
+    """Computes windows, several at a time.
 
     Args:
         jobs: windows computed at a time on a CPU, each on a thread of its own; None is as many as PyTorch has threads,

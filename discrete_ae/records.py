@@ -1,4 +1,4 @@
-"""What a file says, as one typed record each: what is read from anyone's file is checked here, and told in one line."""
+"""Typed records of what files say: fields of anyone's file are checked here, and a fault is told in one line."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -60,7 +60,7 @@ class Record(BaseModel):
 
 
 def _in_one_line(validate: Callable[[Any], Found], given: Any) -> Found:
-    """What pydantic makes of it; its first fault in at most some 200 characters, since names may be anyone's text."""
+    """Validate by pydantic; raise its first fault in at most some 200 characters, since names may be anyone's text."""
     try:
         return validate(given)
     except ValidationError as error:

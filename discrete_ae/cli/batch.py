@@ -1,4 +1,4 @@
-"""How work on many files is told: a line for each failure, a bar on a terminal, a line about the whole at the end."""
+"""Work on many files, shown: a line for each failure, a bar on a terminal, a line about the whole at the end."""
 
 import time
 from collections.abc import Callable, Sequence

@@ -80,7 +80,7 @@ def export(
 
 
 def _extras(model: "DiscreteAutoencoder", onnx: bool, torch_export: bool, lines: list[str]) -> "Iterator[Extra]":
-    """What writes the programs asked for; each adds what it found to `lines`."""
+    """Yield the writers of the programs asked for; each adds what it found to `lines`."""
     from discrete_ae.export import write_onnx, write_torch_programs
 
     interface = (

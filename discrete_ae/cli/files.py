@@ -19,7 +19,7 @@ Format = TypeVar("Format", bound=str)
 
 
 def is_dash(path: str | Path) -> bool:
-    """Whether a path, as it was given, stands for a standard stream: a `Path` cannot tell `-` from a file `./-`."""
+    """Return whether a path, as it was given, is a standard stream: a `Path` cannot tell `-` from a file `./-`."""
     return str(path) == "-"
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from discrete_ae.errors import DataError, UsageError
+from discrete_ae.errors import UsageError
 from discrete_ae.paths import Kind, kind_of
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def info(
     from rich.console import Console
     from rich.table import Table
 
+    from discrete_ae.build import load
     from discrete_ae.codes.summary import describe_codes, holds_codes
     from discrete_ae.model.summary import summarize
 
@@ -51,7 +52,7 @@ def info(
     if files and holds_codes(Path(files[0])):
         rows = describe_codes(Path(files[0]))
     else:
-        model = _load(files[0]) if files else model_of(given)
+        model = load(files[0]) if files else model_of(given)
         summary = summarize(model)
         rows, costs = summary.rows(), summary.cost_rows()
         if model.entropy_model is not None:
@@ -90,14 +91,3 @@ def model_of(overrides: Sequence[str]) -> "DiscreteAutoencoder":
         return build_model(cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True)))
     except OmegaConfBaseException as error:
         raise UsageError(" ".join(str(error).split())) from error
-
-
-def _load(name: str) -> "DiscreteAutoencoder":
-    from discrete_ae.build import load
-
-    if kind_of(name) is Kind.NOTHING:
-        raise DataError(
-            f"{name}: no such file; give a checkpoint, an exported folder, a file of codes, or settings such as "
-            "model=conv/base"
-        )
-    return load(name)

@@ -242,23 +242,6 @@ def decode_corpus(
     return found
 
 
-def write_audio(
-    target: Path, blocks: Iterable[Audio], sample_rate: int, channels: int, num_samples: int, format: AudioFormat
-) -> None:
-    """Write blocks (C, n) in 16 bits as they come, whole or not at all; what lies beyond full scale is clipped.
-
-    A WAV file that would be too long for its own header becomes RF64, WAV with lengths of 64 bits.
-
-    Raises:
-        DataError: the format cannot hold so many channels or such a sample rate, or the disk is full.
-    """
-    too_long = 2 * num_samples * channels + WAV_HEADER_BYTES > MAX_WAV_BYTES
-    name = "RF64" if format == "wav" and too_long else format.upper()
-    with recorded_whole(target, sample_rate, channels, name) as write:
-        for block in blocks:
-            write(block)
-
-
 def _sorted_out(planned: Plan, share: Share, existing: Existing) -> tuple[list[Outcome], list[Job], list[Job]]:
     """The failures that show before the work, the jobs whose outputs exist and are kept, and those to be done."""
     failed: list[Outcome] = []
@@ -334,6 +317,17 @@ def _recorded(model: DiscreteAutoencoder, job: Job, decoded: Decoded, format: Au
         return Outcome(*job, _of_one_output(error, job.source))
     bits = codes.bits_per_frame * model.frame_rate_hz * codes.duration_s
     return Outcome(*job, None, False, codes.duration_s, bits, job.source.stat().st_size)
+
+
+def write_audio(
+    target: Path, blocks: Iterable[Audio], sample_rate: int, channels: int, num_samples: int, format: AudioFormat
+) -> None:
+    """Write blocks (C, n) in 16 bits; a WAV too long for its own header becomes RF64, with lengths of 64 bits."""
+    too_long = 2 * num_samples * channels + WAV_HEADER_BYTES > MAX_WAV_BYTES
+    name = "RF64" if format == "wav" and too_long else format.upper()
+    with recorded_whole(target, sample_rate, channels, name) as write:
+        for block in blocks:
+            write(block)
 
 
 def _described(

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -98,19 +98,22 @@ def encode_files(
     window = encoder_window(model)
 
     def windows() -> Iterator[tuple[_Part, Tensor | None]]:
-        for recording in _read_ahead(model, paths, chunk_seconds, loudness_lufs):
+        for number, recording in enumerate(_read_ahead(model, paths, chunk_seconds, loudness_lufs)):
+            begun.append(recording)
             cutter = Cutter(window, model.hop_length)
             try:
                 for block in recording.blocks:
                     signals = torch.from_numpy(block).unflatten(0, (-1, model.channels))  # (S C, n) to (S, C, n)
-                    yield from _parts(recording, cutter.push(signals))
-                yield from _parts(recording, cutter.finish())
+                    yield from _parts(number, cutter.push(signals))
+                yield from _parts(number, cutter.finish())
             except DataError as error:
                 recording.error = error
-            yield _Part(recording), None
+            yield _Part(number), None
 
+    begun: deque[_Recording] = deque()
     results = (runner or Runner()).map(model, lambda audio: window_codes(model, audio, num_codebooks), windows())
-    for recording, parts in groupby(results, key=lambda result: result[0].source):
+    for _, parts in groupby(results, key=lambda result: result[0].number):
+        recording = begun.popleft()
         codes: list[list[np.ndarray]] = []
         for part, found in parts:
             if found is None:
@@ -163,17 +166,19 @@ def decode_files(
     """
 
     def windows() -> Iterator[tuple[_Part, Tensor | None]]:
-        for code_file in code_files:
+        for number, code_file in enumerate(code_files):
             check_fits(model, code_file, force=force)
-            source = _Source(code_file)  # one of its own, also where the same codes come twice
+            begun.append(code_file)
             cutter = Cutter(decoder_window(model), 1)
-            yield from _parts(source, cutter.push(torch.from_numpy(code_file.codes.astype(np.int64))))
-            yield from _parts(source, cutter.finish())
-            yield _Part(source), None
+            yield from _parts(number, cutter.push(torch.from_numpy(code_file.codes.astype(np.int64))))
+            yield from _parts(number, cutter.finish())
+            yield _Part(number), None
 
+    begun: deque[CodeFile] = deque()
     results = (runner or Runner()).map(model, model.decode, windows())
-    for source, parts in groupby(results, key=lambda result: result[0].source):
-        yield Decoded(source.code_file, _decoded_blocks(model, source.code_file, parts, progress))
+    for _, parts in groupby(results, key=lambda result: result[0].number):
+        code_file = begun.popleft()
+        yield Decoded(code_file, _decoded_blocks(model, code_file, parts, progress))
 
 
 def check_fits(model: DiscreteAutoencoder, code_file: CodeFile, *, force: bool = False) -> None:
@@ -245,13 +250,6 @@ def bare_codes(
 
 
 @dataclass(eq=False)
-class _Source:
-    """Codes that are being decoded."""
-
-    code_file: CodeFile
-
-
-@dataclass(eq=False)
 class _Recording:
     """A recording that is being read."""
 
@@ -268,7 +266,8 @@ class _Recording:
 class _Part(NamedTuple):
     """The frames of one stream that a window gives; the last of a recording gives none."""
 
-    source: Any
+    number: int
+    """Of the recording, from 0."""
     stream: int = 0
     first: int = 0
     stop: int = 0
@@ -325,11 +324,11 @@ def _opened(model: DiscreteAutoencoder, path: Path, chunk_seconds: float, loudne
     return recording
 
 
-def _parts(source: Any, pieces: Iterable[Piece]) -> Iterator[tuple[_Part, Tensor]]:
+def _parts(number: int, pieces: Iterable[Piece]) -> Iterator[tuple[_Part, Tensor]]:
     """The windows (S, ...) of all streams, one by one."""
     for piece in pieces:
         for stream, signal in enumerate(piece.signal):
-            yield _Part(source, stream, piece.first, piece.stop), signal
+            yield _Part(number, stream, piece.first, piece.stop), signal
 
 
 def _decoded_blocks(

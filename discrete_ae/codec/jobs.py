@@ -1,4 +1,4 @@
-"""Which file becomes which: inputs and OUT to pairs of paths, and this process's share of them, before any work."""
+"""Pairs of a file and the one to be made of it, from inputs and OUT, and the share of them that a process takes."""
 
 import heapq
 import os
@@ -25,7 +25,7 @@ class Job(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What is to be done, and what cannot be."""
+    """The jobs, and the inputs that make none."""
 
     jobs: list[Job]
     """In the order of the inputs, those of a folder sorted by path; no two with the same target."""

@@ -1,4 +1,4 @@
-"""What a file of codes says, as one checked record, and the codes themselves. No torch here.
+"""The record of a file of codes, checked, and the codes themselves. No torch here.
 
 Axes: S streams (what the model coded one after the other: the channels of the recording for a mono model, otherwise
 the whole recording), K codebooks, T frames.
@@ -43,7 +43,7 @@ CodebookSizes = Annotated[
 
 
 class CodesInfo(Record):
-    """What every file and every list of codes says of the codes (S, K, T) of a recording."""
+    """Fields that every file and every list has of the codes (S, K, T) of a recording."""
 
     sample_rate: Hz
     """Of the recording; decoding restores it."""
@@ -70,7 +70,7 @@ class CodesInfo(Record):
 
     @property
     def bits_per_frame(self) -> float:
-        """Of all streams together, where every code takes log2(size) bits."""
+        """Return the bits of all streams together, where every code takes log2(size) bits."""
         return self.streams * sum(math.log2(size) for size in self.codebook_sizes)
 
     def check_room(self, num_bytes: int, symbols_per_byte: int = SYMBOLS_PER_BYTE) -> None:
@@ -87,7 +87,7 @@ class CodesInfo(Record):
 
 
 class FileInfo(CodesInfo):
-    """What a file of codes says beside its codes."""
+    """Fields of a file of codes beside the codes."""
 
     model_sample_rate: Hz
     """The rate at which the model heard the recording."""

@@ -15,7 +15,7 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -36,23 +36,17 @@ MAX_MEMBERS = 64
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
-def write_codes(
-    file: CodeFile, target: str | Path | BinaryIO, format: Format, entropy_model: EntropyModel | None = None
-) -> None:
-    """Write `file` to a path or a binary stream; the entropy model makes "daec" smaller, the others ignore it.
+def write_codes(file: CodeFile, path: str | Path, format: Format, entropy_model: EntropyModel | None = None) -> None:
+    """Write a file of codes; the entropy model makes "daec" smaller, the others ignore it.
 
     Raises:
-        OSError: if the target cannot be written.
+        OSError: if it cannot be written.
         DataError: there are more codebooks than the format allows.
         ValueError: there is no such format, or the entropy model is one of other codebooks.
     """
     if format not in FORMATS:
         raise ValueError(f"format: expected one of {', '.join(FORMATS)}, got {format!r}")
-    content = FORMATS[format].write(file, entropy_model)
-    if isinstance(target, str | Path):
-        Path(target).write_bytes(content)
-    else:
-        target.write(content)
+    Path(path).write_bytes(FORMATS[format].write(file, entropy_model))
 
 
 def read_codes(path: str | Path, entropy_model: EntropyModel | None = None) -> CodeFile:
@@ -100,7 +94,7 @@ def in_smallest_type(codes: Codes, codebook_sizes: tuple[int, ...]) -> Codes:
 
 
 class _FileFormat(NamedTuple):
-    """How a kind of file of codes is written and read."""
+    """Writer and reader of a kind of file of codes."""
 
     magic: bytes
     """Its first bytes."""

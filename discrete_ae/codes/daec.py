@@ -50,7 +50,7 @@ KEYS = {
 
 
 class DaecHeader(FileInfo):
-    """What a `.daec` file says of its codes."""
+    """The header of a `.daec` file."""
 
     codebook_sizes: Annotated[CodebookSizes, Field(max_length=MAX_CODEBOOKS)]
     coding: Literal["packed", "radix", "order0", "context"]

@@ -103,7 +103,7 @@ class CodesDataset(Dataset[CodesItem]):
 
     @property
     def total_frames(self) -> int:
-        """Of all streams that items are taken from."""
+        """Frames of all streams that items are taken from."""
         return int(self._ends[-1])
 
     def set_epoch(self, epoch: int) -> None:

@@ -92,7 +92,7 @@ class EntropyModel:
             check_codes(recording, sizes)
         if max(sizes) > MAX_SIZE:
             return cls({"codebook_sizes": np.array(sizes)})
-        found: dict[str, list[Integers]] = {name: [] for name in _ARRAYS}
+        found: list[dict[str, Integers]] = []
         none = np.zeros(0, np.int64)
         before = np.full(sum(recording[:, 0].size for recording in codes), -1)
         for k, contexts in enumerate(context_sizes(sizes)):
@@ -100,17 +100,9 @@ class EntropyModel:
             # Along each stream, with -1 in front of its first frame.
             frames = [np.pad(book[:, :-1], ((0, 0), (1, 0)), constant_values=-1) for book in books]
             own, frame = (np.concatenate([none, *(a.ravel() for a in part)]) for part in (books, frames))
-            base, weights, counted = _fitted(sizes[k], contexts, own, [frame, before])
-            found["base"].append(base)
-            for kind, weight, pairs in zip(_KINDS, weights, counted, strict=True):
-                cells = np.flatnonzero(pairs)
-                found["weights"].append(np.array([weight if len(cells) else 0]))
-                found[f"{kind}_cells"].append(cells)
-                found[f"{kind}_counts"].append(pairs.ravel()[cells])
-                found[f"{kind}_lengths"].append(np.array([len(cells)]))
+            found.append(_fitted(sizes[k], contexts, own, [frame, before]))
             before = own
-        found["codebook_sizes"] = [np.array(sizes)]
-        return cls({name: np.concatenate(parts) for name, parts in found.items()})
+        return cls({name: np.concatenate([one[name] for one in found]) for name in _ARRAYS})
 
     @property
     def available(self) -> bool:
@@ -251,19 +243,14 @@ def context_sizes(codebook_sizes: tuple[int, ...]) -> list[tuple[int, int]]:
     return found
 
 
-def _fitted(
-    size: int, contexts: tuple[int, int], codes: Integers, given: Sequence[Integers]
-) -> tuple[Integers, Sequence[int], Sequence[Integers]]:
-    """Count, and choose the smoothing and the weights that code a held-out quarter in the fewest bits.
+def _fitted(size: int, contexts: tuple[int, int], codes: Integers, given: Sequence[Integers]) -> dict[str, Integers]:
+    """Count, choose the smoothing and the weights that code a held-out quarter in the fewest bits, and give the arrays.
 
     Args:
         size: entries of the codebook.
         contexts: as `context_sizes` gives them.
         codes: (N,) entries, in any order that keeps neighbours together.
         given: of each kind of context, (N,) the entry, -1 where there is none.
-
-    Returns:
-        The frequencies without context (size,), the weights, and the counts of pairs (contexts, size).
     """
     # Whole stretches are held out: single frames would resemble their neighbours in the counts too much.
     stretch = max(1, min(64, len(codes) // 8))
@@ -281,8 +268,13 @@ def _fitted(
             pairs, own = _pairs(size, n, entries[seen], codes[seen]), np.minimum(entries[tested], max(n, 1) - 1)
             evidence.append(np.stack([pairs[own, codes[tested]], pairs.sum(1)[own]]) * (entries[tested] >= 0))
         weights = _weights(np.stack([trial[codes[tested]], np.full(len(tested), trial.sum())]), *evidence)
-    counted = [_pairs(size, n if w else 0, own, codes) for n, own, w in zip(contexts, given, weights, strict=True)]
-    return _base(size, codes, smoothing), weights, counted
+    arrays = {"codebook_sizes": np.array([size]), "base": _base(size, codes, smoothing), "weights": np.array(weights)}
+    for i, kind in enumerate(_KINDS):
+        counted = _pairs(size, contexts[i] if weights[i] else 0, given[i], codes).ravel()
+        cells = np.flatnonzero(counted)
+        arrays["weights"][i] *= bool(len(cells))
+        arrays |= {f"{kind}_cells": cells, f"{kind}_counts": counted[cells], f"{kind}_lengths": np.array([len(cells)])}
+    return arrays
 
 
 def _base(size: int, codes: Integers, smoothing: int) -> Integers:

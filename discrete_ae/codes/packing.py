@@ -110,7 +110,7 @@ def _powers(size: int, joined: int) -> Words:
 
 @cache
 def _best_joined(size: int) -> int:
-    """How many symbols share a word: of what fits, the fewest with the least bits for each."""
+    """The number of symbols that share a word: of what fits, the fewest with the least bits for each."""
     most = max(1, int(WORD_BITS / math.log2(size)))
     fitting = [joined for joined in range(1, most + 1) if _bits(size, joined) <= WORD_BITS]
     return min(fitting, key=lambda joined: _bits(size, joined) / joined)

@@ -40,7 +40,7 @@ _BLOCK = 512  # of a tar: a header, and what contents are rounded up to
 
 
 class ShardIndex(Record):
-    """What `index.json` says of a set of shards."""
+    """The content of `index.json`."""
 
     format: Literal["discrete-ae codes"] = "discrete-ae codes"
     format_version: Literal[1] = 1

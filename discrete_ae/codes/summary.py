@@ -1,4 +1,4 @@
-"""What files and folders of codes hold, as rows of a table for people. No torch here."""
+"""Files and folders of codes as rows of a table for people. No torch here."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -85,6 +85,6 @@ def _codebooks(sizes: Sequence[int]) -> str:
 
 
 def _alternatives(values: Iterable[str]) -> str:
-    """What all have, or the first few of what they have."""
+    """The value that all have, or the first few of several."""
     found = list(dict.fromkeys(values))
     return " or ".join(found[:4]) + (f", and {len(found) - 4} more" if len(found) > 4 else "")

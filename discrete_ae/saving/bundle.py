@@ -38,7 +38,7 @@ Extra = Callable[[Path], str]
 
 
 class BundleConfig(ModelRecord):
-    """What is read of config.json."""
+    """The fields of config.json that are read."""
 
     entropy_model: str | None = None
 

@@ -67,7 +67,7 @@ def read_checkpoint(path: str | Path) -> SavedModel:
 
 
 class TrainingState(NamedTuple):
-    """How far the run of a checkpoint had come."""
+    """The place in its run at which a checkpoint was written."""
 
     global_step: int
     best_score: float
@@ -110,7 +110,7 @@ def check_resumable(path: str | Path) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What a checkpoint holds, of which state_dict and KEY are certainly dicts."""
+    """Read a checkpoint, of which state_dict and KEY are certainly dicts."""
     if path.is_dir():
         raise DataError(f"{path}: is a folder; a run leaves checkpoints/best.ckpt and last.ckpt in its folder")
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""What a checkpoint and a bundle both say of a model: plain data that any version can read, and the hash that names it.
+"""The model in a checkpoint or a bundle: plain data that any version can read, and the hash that names it.
 
 All of it may come from anyone: what is read here is checked, and nothing in it is executed.
 """
@@ -33,7 +33,7 @@ TABLE_BYTES_PER_BYTE = 16
 
 
 class ModelRecord(Record):
-    """What a file says of its model beside the tensors."""
+    """Fields that a file has of its model beside the tensors."""
 
     schema_version: Literal[1]
     model: dict[str, Any]

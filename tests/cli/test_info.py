@@ -126,7 +126,7 @@ def test_mistakes_are_one_line(command, tmp_path):
         (["quantiser=ste"], 2, "quantiser"),
         (["quantizer=ste,gumbel"], 2, "--multirun"),
         (["model.encoder.channels=0"], 2, "channels"),
-        (["conv/base"], 1, "conv/base: no such file"),
+        (["conv/base"], 1, "conv/base: no such checkpoint"),
         ([text, "quantizer=ste"], 2, "expected one file"),
         ([text], 1, "not a checkpoint"),
         ([foreign], 1, "not a file of codes"),

@@ -6,7 +6,6 @@
 reached.
 """
 
-import io
 import struct
 import tempfile
 import zlib
@@ -40,10 +39,7 @@ def samples() -> list[bytes]:
     found = []
     for codes, model in ((np.arange(60) % 5, None), (np.zeros(60, int), MODEL), (np.arange(60) // 12, MODEL)):
         file = code_file(codes.reshape(1, 3, 20), SIZES, gain_db=1.5, quantizer="Q")
-        for name in container.FORMATS:
-            stream = io.BytesIO()
-            container.write_codes(file, stream, name, model)
-            found.append(stream.getvalue())
+        found += [format.write(file, model) for format in container.FORMATS.values()]
     return found
 
 

@@ -1,6 +1,5 @@
 """Files of codes against numpy and their descriptions, files of earlier versions, and how such a file can be wrong."""
 
-import io
 import json
 import struct
 import zipfile
@@ -12,6 +11,7 @@ import pytest
 
 from discrete_ae.codes import CodeFile, EntropyModel, read_codes, read_daec_header, read_npy, write_codes
 from discrete_ae.codes.code_file import codes_dtype
+from discrete_ae.codes.container import FORMATS
 from discrete_ae.errors import DataError
 from tests.codes.made import HASH, code_file
 
@@ -35,9 +35,7 @@ def crc(content):
 
 
 def to_bytes(file, format, model=None):
-    stream = io.BytesIO()
-    write_codes(file, stream, format, model)
-    return stream.getvalue()
+    return FORMATS[format].write(file, model)
 
 
 def save(path, file, without=(), **changes):

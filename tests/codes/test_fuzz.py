@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discrete_ae.codes import container
-from discrete_ae.codes.container import read_codes, read_daec_header, read_npy, write_codes
+from discrete_ae.codes.container import FORMATS, read_codes, read_daec_header, read_npy
 from discrete_ae.codes.entropy import EntropyModel
 from discrete_ae.errors import DataError
 from tests.codes.made import HASH, code_file
@@ -28,17 +28,11 @@ MODEL = EntropyModel.fit([CODES], SIZES)
 FILE = code_file(CODES, SIZES)
 
 
-def written(format, model=None):
-    stream = io.BytesIO()
-    write_codes(FILE, stream, format, model)
-    return stream.getvalue()
-
-
 SAMPLES = {
-    "npz": written("npz"),
-    "daec": written("daec"),
-    "daec, entropy": written("daec", MODEL),
-    "npy": written("npy"),
+    "npz": FORMATS["npz"].write(FILE, None),
+    "daec": FORMATS["daec"].write(FILE, None),
+    "daec, entropy": FORMATS["daec"].write(FILE, MODEL),
+    "npy": FORMATS["npy"].write(FILE, None),
 }
 READERS = {"npz": read_codes, "daec": lambda path: read_codes(path, MODEL), "npy": read_npy}
 

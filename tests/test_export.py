@@ -11,8 +11,15 @@ import torch
 
 from discrete_ae.build import build_model
 from discrete_ae.errors import DataError, UsageError
-from discrete_ae.export import Agreement, write_onnx, write_torch_programs
-from discrete_ae.export.checking import NEAR, boundary_distances, check_programs, digits
+from discrete_ae.export import (
+    NEAR,
+    Agreement,
+    boundary_distances,
+    check_programs,
+    digits,
+    write_onnx,
+    write_torch_programs,
+)
 from discrete_ae.model import DiscreteAutoencoder
 from tests.models import RESIDUAL, config
 

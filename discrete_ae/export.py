@@ -1,0 +1,292 @@
+"""A model as programs for other runtimes: ONNX, and PyTorch's own exported programs. Scalar quantizers only.
+
+Encoder and decoder are traced for any length and batch size, written as files, and compared with the model on random
+signals of random lengths. Runtimes sum in different orders, so latents differ in their last bits, and one that lies at
+a decision boundary may be rounded to either side. Any other difference of codes is an error.
+
+Axes: B batch, C audio channels, N samples, D latent channels, K codebooks, T frames.
+"""
+
+import copy
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from discrete_ae.errors import DataError, UsageError
+from discrete_ae.model import DiscreteAutoencoder
+from discrete_ae.quantizers import ScalarQuantizer
+from discrete_ae.quantizers.scalar import BOUNDS
+
+NEAR = 1e-4
+"""Of a decision boundary, in steps of the quantizer; and of a decoded sample, in full scale."""
+RANDOM_LENGTHS = 8
+MOST_FRAMES = 40
+
+Program = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
+"""Runs an exported program."""
+
+
+class Agreement(NamedTuple):
+    """The result of a check; every difference of codes lay within NEAR of a decision boundary."""
+
+    lengths: int
+    """Signals compared, each of another length."""
+    codes: int
+    """Codes compared."""
+    differing: int
+    """How many of them differ."""
+    furthest: float
+    """Largest distance of a latent behind a differing code from the decision boundary, in steps; 0 without any."""
+    audio_difference: float
+    """Largest difference of a decoded sample."""
+
+    def __str__(self) -> str:
+        """Say so in words."""
+        differing = (
+            f"{self.differing} differ, each where a latent lies within {NEAR:g} of a decision boundary "
+            f"({self.furthest:.1e} at most)"
+            if self.differing
+            else "all equal"
+        )
+        return (
+            f"{self.codes} codes of {self.lengths} lengths, {differing}; decoded samples differ by at most "
+            f"{self.audio_difference:.1e}"
+        )
+
+
+def write_onnx(model: DiscreteAutoencoder, folder: Path) -> Agreement:
+    """Write encoder.onnx and decoder.onnx, and compare them with the model by onnxruntime.
+
+    Raises:
+        UsageError: for another than a scalar quantizer, or where the onnx packages are not installed.
+        DataError: if what onnxruntime makes of the files differs from the model.
+    """
+    require_scalar(model)
+    try:
+        runtime = [import_module(name) for name in ("onnx", "onnxscript", "onnxruntime")][-1]
+    except ImportError as error:
+        raise UsageError(f"--onnx: needs the package {error.name}; pip install 'discrete-ae[onnx]'") from error
+    paths = [folder / "encoder.onnx", folder / "decoder.onnx"]
+    # optimize=False: onnxscript takes a constant of at most 1e-8 for 0, and silence has no logarithm then. Whatever
+    # runs the file optimizes it anyway.
+    settings: Any = {"dynamo": True, "external_data": False, "optimize": False, "verbose": False}
+    for program, path, output in zip(_traced(model), paths, ("codes", "audio"), strict=True):
+        try:
+            with _quiet():
+                torch.onnx.export(program, (), path, output_names=[output], **settings)
+        except Exception as error:  # of the exporter, which has many
+            raise UsageError(
+                f"--onnx: PyTorch cannot write {path.name}: {_first_line(error)}; leave out --onnx"
+            ) from error
+
+    def loaded(path: Path) -> Program:
+        options: Any = runtime.SessionOptions()
+        options.log_severity_level = 3  # errors
+        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        name = session.get_inputs()[0].name
+        return lambda given: session.run(None, {name: given})[0]
+
+    return check_programs(model, loaded(paths[0]), loaded(paths[1]), "ONNX")
+
+
+def write_torch_programs(model: DiscreteAutoencoder, folder: Path) -> Agreement:
+    """Write encoder.pt2 and decoder.pt2, and compare what is read back with the model.
+
+    Raises:
+        UsageError: for another than a scalar quantizer.
+        DataError: if the programs differ from the model.
+    """
+    paths = [folder / "encoder.pt2", folder / "decoder.pt2"]
+    for program, path in zip(_traced(model), paths, strict=True):
+        with _quiet():
+            torch.export.save(program, path)
+
+    def loaded(path: Path) -> Program:
+        with _quiet():
+            program = torch.export.load(path)
+            # The guards refuse a single frame, which the program itself can do; PyTorch 2.8 has none.
+            module = program.module() if torch.__version__ < "2.9" else program.module(check_guards=False)
+        return lambda given: module(torch.from_numpy(given)).numpy()
+
+    return check_programs(model, loaded(paths[0]), loaded(paths[1]), "torch.export")
+
+
+def check_programs(model: DiscreteAutoencoder, encode: Program, decode: Program, what: str, seed: int = 0) -> Agreement:
+    """Compare programs with the model on the CPU: the codes of random audio, the audio of random codes.
+
+    Args:
+        model: in evaluation mode, with a scalar quantizer.
+        encode: audio (B, C, N) float32 to codes (B, K, T) int64.
+        decode: codes to audio (B, C, T * hop_length) float32.
+        what: names the programs in messages.
+        seed: of the signals.
+
+    Raises:
+        DataError: for codes that differ though no latent lies near a decision boundary, or audio that differs.
+    """
+    quantizer = require_scalar(model)
+    random = np.random.default_rng(seed)
+    compared = differing = 0
+    furthest = audio_difference = 0.0
+    hop = model.hop_length
+    edges = dict.fromkeys((1, max(1, hop - 1), hop, hop + 1))  # less than a frame, one, and around it; then random ones
+    lengths = [
+        *edges,
+        *map(int, random.choice(np.arange(hop + 2, MOST_FRAMES * hop + 3), RANDOM_LENGTHS, replace=False)),
+    ]
+    for num_samples in lengths:
+        # From quiet to full scale.
+        level = 10 ** random.uniform(-3, -0.3)
+        audio = torch.from_numpy(level * random.standard_normal((1, model.channels, num_samples))).float()
+        with torch.no_grad():
+            latents = model.latents(audio)
+            expected = quantizer.encode(latents)
+            codes = torch.from_numpy(_ran(encode, audio, tuple(expected.shape), np.int64, what, num_samples))
+            distances = boundary_distances(model, latents)
+        wrong = digits(model, codes) != digits(model, expected)
+        far = float(distances[wrong].max()) if wrong.any() else 0.0
+        if far > NEAR or bool(((codes < 0) | (codes >= quantizer.codebook_sizes[0])).any()):
+            raise DataError(
+                f"{what}: the exported encoder gives other codes than the model for {num_samples} samples, and not "
+                f"only within {NEAR:g} of a decision boundary ({far:.1e}); nothing was written, please report it"
+            )
+        compared += codes.numel()
+        differing += int((codes != expected).sum())
+        furthest = max(furthest, far)
+        with torch.no_grad():
+            drawn = torch.from_numpy(random.integers(0, quantizer.codebook_sizes[0], tuple(expected.shape)))
+            reference = model.reconstruct(quantizer.decode(drawn), drawn.shape[-1] * model.hop_length)
+        decoded = _ran(decode, drawn, tuple(reference.shape), np.float32, what, num_samples)
+        difference = float((torch.from_numpy(decoded) - reference).abs().max())
+        if not difference <= NEAR * max(1.0, float(reference.abs().max())):
+            raise DataError(
+                f"{what}: the exported decoder differs from the model by {difference:.1e} for {drawn.shape[-1]} "
+                "frames; nothing was written, please report it"
+            )
+        audio_difference = max(audio_difference, difference)
+    return Agreement(len(lengths), compared, differing, furthest, audio_difference)
+
+
+def require_scalar(model: DiscreteAutoencoder) -> ScalarQuantizer:
+    """Return the model's quantizer.
+
+    Raises:
+        UsageError: if it is of another kind.
+    """
+    if not isinstance(model.quantizer, ScalarQuantizer):
+        raise UsageError(
+            f"a {type(model.quantizer).__name__} cannot be exported as a program, only scalar quantizers can, such as "
+            "those of quantizer=ste or quantizer=fourier; leave out --onnx and --torch-export"
+        )
+    return model.quantizer
+
+
+def boundary_distances(model: DiscreteAutoencoder, latents: Tensor) -> Tensor:
+    """Return distances (B, K, d, T) of latents (B, K d, T) from the nearest decision boundary, in quantizer steps."""
+    quantizer = require_scalar(model)
+    steps = quantizer.steps.repeat(quantizer.num_codebooks)[:, None]
+    scaled = BOUNDS[quantizer.bound](latents.double()) * steps
+    nearest = (scaled.floor() + 0.5).clamp(min=torch.tensor(0.5), max=steps - 0.5)  # none below 0 or above the last
+    return (scaled - nearest).abs().unflatten(1, (quantizer.num_codebooks, -1))
+
+
+def digits(model: DiscreteAutoencoder, codes: Tensor) -> Tensor:
+    """Return the integers (B, K, d, T) that make up codes (B, K, T), one of each channel of a codebook."""
+    quantizer = require_scalar(model)
+    return codes[:, :, None] // quantizer.radix[:, None] % (quantizer.steps[:, None] + 1)
+
+
+def _ran(
+    program: Program, given: Tensor, shape: tuple[int, ...], dtype: type, what: str, num_samples: int
+) -> npt.NDArray[Any]:
+    try:
+        result = program(given.numpy())
+    except Exception as error:  # a runtime that cannot run the program has an error of its own
+        raise DataError(
+            f"{what}: the exported program fails for {num_samples} samples ({_first_line(error)}); nothing was written"
+        ) from error
+    if result.shape != shape or result.dtype != dtype:
+        raise DataError(
+            f"{what}: the exported program gives {result.dtype} of shape {result.shape} for {num_samples} samples, "
+            f"expected {np.dtype(dtype)} of shape {shape}; nothing was written"
+        )
+    return result
+
+
+class _Encoder(nn.Module):
+    """Audio (B, C, N) float32, any N >= 1, to codes (B, K, T) int64, T = ceil(N / hop_length)."""
+
+    def __init__(self, model: DiscreteAutoencoder) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, audio: Tensor) -> Tensor:
+        # What model.latents and quantizer.encode do, without their checks, which read values and fix shapes.
+        hop_length, num_samples = self.model.hop_length, audio.shape[-1]
+        num_frames = (num_samples + hop_length - 1) // hop_length
+        hidden = self.model.encoder(F.pad(audio, (0, num_frames * hop_length - num_samples)))
+        return self.model.quantizer.quantize(self.model.to_latents(hidden).contiguous()).codes
+
+
+class _Decoder(nn.Module):
+    """Codes (B, K, T) int64, of whose range nothing is checked, to audio (B, C, T * hop_length) float32."""
+
+    def __init__(self, model: DiscreteAutoencoder) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, codes: Tensor) -> Tensor:
+        return self.model.decoder(self.model.from_latents(self.model.quantizer.dequantize(codes)))
+
+
+def _traced(model: DiscreteAutoencoder) -> Iterator[ExportedProgram]:
+    """Encoder and decoder of a copy of the model on the CPU, in evaluation mode."""
+    quantizer = require_scalar(model)
+    model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
+    # More than one item and frame: what an exporter sees as 1 it takes for a constant.
+    audio = torch.zeros(2, model.channels, 7 * model.hop_length + 1)
+    codes = torch.zeros(2, quantizer.num_codebooks, 7, dtype=torch.int64)
+    # Makes a length of 1 one like others. There is no public name for it in torch 2.11.
+    symbolic_shapes = import_module("torch.fx.experimental._config")
+    for program, name, example in ((_Encoder(model), "audio", audio), (_Decoder(model), "codes", codes)):
+        dynamic = {name: {0: Dim.DYNAMIC, 2: Dim.DYNAMIC}}
+        try:
+            with torch.no_grad(), _quiet(), symbolic_shapes.patch(backed_size_oblivious=True):
+                traced = torch.export.export(program, (example,), dynamic_shapes=dynamic, strict=False)
+        except Exception as error:  # of PyTorch's exporter, which has many
+            raise UsageError(
+                f"PyTorch cannot export this {name} program: {_first_line(error)}; leave out --onnx and --torch-export"
+            ) from error
+        yield traced
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what exporters say of packages that are not there and of their own internals."""
+    loggers = [logging.getLogger(name) for name in ("torch", "torch.onnx", "onnxscript")]
+    levels = [one.level for one in loggers]
+    try:
+        for one in loggers:
+            one.setLevel(logging.CRITICAL)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for one, level in zip(loggers, levels, strict=True):
+            one.setLevel(level)
+
+
+def _first_line(error: Exception) -> str:
+    """The first line of an error of another package, which may have many."""
+    return str(error).strip().partition("\n")[0][:200]
