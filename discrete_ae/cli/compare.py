@@ -15,6 +15,7 @@ from discrete_ae.cli.shared import (
     ScoringJobsOption,
     progress_bar,
     split_names,
+    wide_console,
 )
 from discrete_ae.errors import UsageError
 
@@ -117,7 +118,6 @@ def _summarize_ratings(paths: list[Path], out: Path | None) -> None:
 
 def _print_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], lines: Iterable[str]) -> None:
     """Print a table whose first column are names, and sentences below it."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -127,7 +127,7 @@ def _print_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]
         column.justify = "right"
     for row in rows:
         table.add_row(*map(Text, row))  # a label may hold brackets
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = wide_console()
     console.print(table)
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -42,7 +42,7 @@ def wide_console() -> "Console":
     """Return a console on stdout that is wide enough for tables where it is no terminal."""
     from rich.console import Console
 
-    return Console() if Console().is_terminal else Console(width=120)
+    return Console() if Console().is_terminal else Console(width=160)
 
 
 def print_line(console: "Console", line: str) -> None:
