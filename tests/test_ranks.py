@@ -36,6 +36,7 @@ CASES: dict[str, Callable[[], Quantizer]] = {
     "scalar": functools.partial(ScalarQuantizer, [S], K * D, StraightThrough()),
     "gumbel": functools.partial(GumbelSoftmaxQuantizer, S, K, D),
 }
+COMPILED = ("vq-ema", "lfq", "scalar")
 DEAD = {
     "dead": functools.partial(VectorQuantizer, S, K, D, dead_code_threshold=1),
     "dead-ema": functools.partial(MOVING, dead_code_threshold=4),
@@ -64,10 +65,10 @@ def batch(step: int) -> Tensor:
 
 
 def trained(name: str, compiled: bool = False) -> dict[str, Any]:
-    """State, loss and gradient after some steps of gradient descent, with noise that differs from rank to rank."""
+    """State, losses and gradients of some steps of gradient descent, with noise that differs from rank to rank."""
     torch.manual_seed(0)
     module: nn.Module = Scaled((CASES | DEAD)[name]())
-    states = module.state_dict()
+    state = module.state_dict()
     if num_ranks() > 1:
         module = DistributedDataParallel(module, broadcast_buffers=False)
     forward = torch.compile(module.module.forward, backend="aot_eager", fullgraph=True) if compiled else module
@@ -83,8 +84,8 @@ def trained(name: str, compiled: bool = False) -> dict[str, Any]:
                 parameter.grad = mean_over_ranks(parameter.grad)
         optimizer.step()
         losses.append(sum_over_ranks(loss) / num_ranks())
-    gradients = {name: parameter.grad for name, parameter in module.named_parameters()}
-    return {"state": states, "losses": torch.stack(losses), "gradients": list(gradients.values())}
+    gradients = [parameter.grad for parameter in module.parameters()]
+    return {"state": state, "losses": torch.stack(losses), "gradients": gradients}
 
 
 def balanced() -> Tensor:
@@ -99,7 +100,7 @@ def few_vectors() -> Tensor:
 
 def results() -> dict[str, Any]:
     return {name: trained(name) for name in CASES | DEAD} | {
-        "compiled": {name: trained(name, compiled=True) for name in ("vq-ema", "lfq", "scalar")},
+        "compiled": {name: trained(name, compiled=True) for name in COMPILED},
         "replacements": replacements(few_vectors(), torch.ones(K, S, dtype=torch.bool)),
         "balancer": balanced(),
         "sum": sum_over_ranks(torch.tensor([1.0, 2.0]) + rank()),
@@ -123,36 +124,27 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", CASES | DEAD)
 def test_two_ranks_train_as_one_process_of_the_whole_batch(name: str, two: list[dict[str, Any]]) -> None:
     first, second = (found[name] for found in two)
     torch.testing.assert_close(first, second, rtol=0, atol=0)
-    torch.testing.assert_close(first, trained(name), rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["vq-ema", "lfq", "scalar"])
-def test_compiled_ranks_train_as_uncompiled_ones(name: str, two: list[dict[str, Any]]) -> None:
-    for found in two:
-        torch.testing.assert_close(found["compiled"][name], found[name], rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", DEAD)
-def test_dead_entries_are_replaced_alike_on_all_ranks(name: str, two: list[dict[str, Any]]) -> None:
-    torch.testing.assert_close(*(found[name]["state"] for found in two), rtol=0, atol=0)
+    if name in CASES:  # each rank replaces dead entries by latents of its own
+        torch.testing.assert_close(first, trained(name), rtol=1e-4, atol=1e-5)
+    if name in COMPILED:
+        for found in two:
+            torch.testing.assert_close(found["compiled"][name], first, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow
 def test_replacements_are_latents_of_all_ranks_each_taken_once(two: list[dict[str, Any]]) -> None:
     values, replaced = two[0]["replacements"]
     torch.testing.assert_close(two[0]["replacements"], two[1]["replacements"], rtol=0, atol=0)
-    # All are dead, and the ranks have 2 x 3 vectors.
+    # All are dead, and the ranks have 2 x 3 vectors, which they give in turn.
     assert replaced.sum(dim=1).tolist() == [6] * K
-    for k in range(K):
-        found, given = values[k, replaced[k]], few_vectors().unflatten(1, (2, -1))[k]
-        assert {tuple(value.tolist()) for value in found[::2]} == {tuple(value.tolist()) for value in given[0]}
-        assert {tuple(value.tolist()) for value in found[1::2]} == {tuple(value.tolist()) for value in given[1]}
+    for k, given in enumerate(few_vectors().unflatten(1, (2, -1))):
+        for giver in range(2):
+            found = values[k, replaced[k]][giver::2]
+            assert sorted(found.tolist()) == sorted(given[giver].tolist())
 
 
 @pytest.mark.slow

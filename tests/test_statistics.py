@@ -28,17 +28,13 @@ def test_resampled_means_of_two_values_are_binomial():
         assert np.mean(drawn == value) == pytest.approx(share, abs=4 * math.sqrt(share / RESAMPLES))
 
 
-def test_the_same_seed_gives_the_same_interval():
-    values = np.random.default_rng(2).exponential(size=30)
-    assert mean_interval(values, seed=3) == mean_interval(values, seed=3) != mean_interval(values, seed=4)
-
-
-def test_what_is_paired_cancels():
+def test_what_is_paired_cancels_and_a_seed_repeats():
     random = np.random.default_rng(4)
     hard = 100 * random.standard_normal(50)  # how hard a recording is, for both
     first, second = (hard + shift + random.standard_normal((1, 50)) for shift in (0.5, 0.0))
     _, low, high = paired_difference(first, second)
     assert high - low == pytest.approx(2 * 1.96 * (first - second).std() / math.sqrt(50), rel=0.1)
+    assert mean_interval(hard, seed=3) == mean_interval(hard, seed=3) != mean_interval(hard, seed=4)
 
 
 def test_variance_over_seeds_and_files_is_the_sum_of_its_parts():
@@ -73,17 +69,18 @@ def test_files_are_drawn_together_for_seeds_that_are_not_paired():
     assert all(map(math.isnan, unpaired_difference(first[:, :0], first[:, :0])))
 
 
-def test_welch_by_hand():
-    # Of two samples alike in size and variance it is the two-sample t: sqrt(v / n + v / n), 2 n - 2 degrees of freedom.
+def test_students_and_welchs_intervals_by_hand():
+    # Mean 3, standard deviation sqrt(7), of three values.
     first, second = np.array([1.0, 2.0, 6.0]), np.array([11.0, 12.0, 16.0])
+    assert half_width(first) == pytest.approx(4.302653 * math.sqrt(7) / math.sqrt(3), rel=1e-6)
+    # Of two samples alike in size and variance it is the two-sample t: sqrt(v / n + v / n), 2 n - 2 degrees of freedom.
     assert welch_half_width(first, second) == pytest.approx(2.776445 * math.sqrt(2 * 7 / 3), rel=1e-6)
     # Where one does not vary, the other is all there is.
     assert welch_half_width(first, np.zeros(5)) == pytest.approx(half_width(first))
     assert welch_half_width(np.ones(2), np.zeros(2)) == 0
     # Variances 1 and 4 of two: v = 0.5 + 2, freedom 2.5^2 / (0.5^2 + 2^2) = 1.47, rounded down to 1.
-    root = math.sqrt(0.5)
-    found = welch_half_width(np.array([-root, root]), np.array([-2 * root, 2 * root]))
-    assert found == pytest.approx(12.7062 * math.sqrt(2.5), rel=1e-5)
+    few = np.array([-math.sqrt(0.5), math.sqrt(0.5)])
+    assert welch_half_width(few, 2 * few) == pytest.approx(12.7062 * math.sqrt(2.5), rel=1e-5)
 
 
 def test_interval_is_over_rows_and_columns():
@@ -106,8 +103,3 @@ def test_intervals_of_what_was_not_rated():
     holes = np.array([[10.0, np.nan], [np.nan, 30.0]])
     mean, low, high = crossed_interval(holes)
     assert (mean, low, high) == (20, 10, 30)  # three kinds of resamples have a rating: only one, only the other, both
-
-
-def test_half_width_by_hand():
-    # Mean 3, standard deviation sqrt(7), of three values.
-    assert half_width(np.array([1.0, 2.0, 6.0])) == pytest.approx(4.302653 * math.sqrt(7) / math.sqrt(3), rel=1e-6)

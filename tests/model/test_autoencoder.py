@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-import discrete_ae
 from discrete_ae.model import (
     ConvDecoder,
     ConvEncoder,
@@ -66,13 +65,12 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 def test_every_encoder_and_decoder_is_seen_here():
     def concrete(cls):
-        return {
-            c for child in cls.__subclasses__() for c in {child} | concrete(child) if c.__module__[:11] == "discrete_ae"
-        }
+        own = [child for child in cls.__subclasses__() if child.__module__.startswith("discrete_ae")]
+        return set(own).union(*map(concrete, own))
 
-    built = [FAMILIES[family](1) for family in FAMILIES]
-    assert {type(encoder) for encoder, _ in built} == concrete(Encoder)
-    assert {type(decoder) for _, decoder in built} == concrete(Decoder)
+    encoders, decoders = zip(*(build(1) for build in FAMILIES.values()), strict=True)
+    assert {type(encoder) for encoder in encoders} == concrete(Encoder)
+    assert {type(decoder) for decoder in decoders} == concrete(Decoder)
 
 
 # Lengths and shapes ---------------------------------------------------------------------------------------------------
@@ -83,30 +81,24 @@ def test_every_encoder_and_decoder_is_seen_here():
 def test_any_length_comes_back_and_has_the_ceiling_of_frames(family, channels):
     model = build(family, channels).eval()
     hop = model.hop_length
-    lengths = sorted({1, 2, hop - 1, hop, hop + 1, 2 * hop, 2 * hop + 1, 101} - {0})
-    for n in lengths:
-        audio = noise(2, channels, n)
-        out = model(audio)
-        frames = math.ceil(n / hop)
+    for n in sorted({1, 2, hop - 1, hop, hop + 1, 2 * hop, 2 * hop + 1, 101} - {0}):
+        audio, frames = noise(2, channels, n), math.ceil(n / hop)
+        out, codes = model(audio), model.encode(audio)
         assert out.reconstruction.shape == (2, channels, n)
-        assert out.codes.shape == (2, 2, frames)
         assert out.latents.shape == (2, model.quantizer.dim, frames)
-        codes = model.encode(audio)
+        assert codes.shape == (2, 2, frames)
         assert torch.equal(codes, out.codes)
         assert torch.equal(model.decode(codes, n), out.reconstruction)  # the same network on the same batch
         whole = model.decode(codes)
         assert whole.shape == (2, channels, frames * hop)
-        assert torch.equal(whole[..., :n], model.decode(codes, n))
+        assert torch.equal(whole[..., :n], out.reconstruction)
 
 
-@pytest.mark.parametrize("family", ["conv", "spectral"])
-def test_encode_is_the_same_in_training_and_leaves_mode_and_generator(family):
-    model = build(family, quantizer=GumbelSoftmaxQuantizer(5, 3, 2)).eval()
+def test_encode_is_the_same_in_training_and_leaves_mode_and_generator():
+    model = build("conv", quantizer=GumbelSoftmaxQuantizer(5, 3, 2)).eval()
     audio = noise(3, 1, 131)
-    out, codes = model(audio), model.encode(audio)
+    codes = model.encode(audio)
     assert codes.unique().numel() > 2
-    assert torch.equal(codes, out.codes)
-    assert torch.equal(model.decode(codes, 131), out.reconstruction)
     assert not model.decode(codes).requires_grad
     model.train()
     state = torch.get_rng_state()
@@ -123,17 +115,6 @@ def test_latents_that_are_no_numbers_have_no_code():
         model.to_latents.bias[0] = torch.nan
     with pytest.raises(ValueError, match="NaN or infinite latents"):
         model.encode(noise(1, 1, 100))
-
-
-def test_rates():
-    encoder, decoder = conv(1, (4, 8, 10))
-    model = DiscreteAutoencoder(16000, encoder, ste(), decoder)
-    assert model.hop_length == 320
-    assert model.frame_rate_hz == 50
-    # 2 codebooks of 12 entries, 50 times a second
-    assert model.bitrate_bps == pytest.approx(50 * 2 * math.log2(12), rel=1e-12)
-    assert build("conv", quantizer=IdentityQuantizer(3)).bitrate_bps == math.inf
-    assert discrete_ae.DiscreteAutoencoder is DiscreteAutoencoder
 
 
 # Learning and independence --------------------------------------------------------------------------------------------
@@ -158,24 +139,6 @@ def test_no_item_depends_on_the_others_in_its_batch(family):
     # The same shapes, so that the same kernels run: only the neighbours' contents differ.
     assert torch.equal(model(mixed).reconstruction[1], model(first).reconstruction[1])
     assert torch.equal(model(mixed).latents[1], model(first).latents[1])
-
-
-@every_family
-def test_frames_stand_where_their_audio_is(family):
-    model = build(family).eval()
-    hop = model.hop_length
-    audio = torch.zeros(1, 1, 60 * hop)
-    click = audio.clone()
-    click[..., 30 * hop + hop // 2] = 1.0
-    changed = (model.latents(click) - model.latents(audio)).abs().amax(dim=(0, 1)).nonzero().flatten().double()
-    # The receptive field of every encoder is centred on its frame, to within one.
-    assert (changed.min() + changed.max()).item() / 2 == pytest.approx(30, abs=1)
-    latents = model.latents(audio)
-    touched = latents.clone()
-    touched[..., 30] += 1
-    difference = (model.reconstruct(touched, 60 * hop) - model.reconstruct(latents, 60 * hop)).abs()[0, 0]
-    samples = difference.nonzero().flatten().double()
-    assert (samples.min() + samples.max()).item() / 2 == pytest.approx((30 + 0.5) * hop, abs=max(hop, 2))
 
 
 def test_identity_reconstructs_from_its_latents():
@@ -264,5 +227,3 @@ def test_block_starts_as_the_identity_plus_a_share():
     with torch.no_grad():
         block.scale.zero_()
     assert torch.equal(block(x), x)
-    with pytest.raises(ValueError, match="kernel_size: expected an odd number of time steps, at least 1, got 4"):
-        ConvNeXtBlock(6, 4, depth=1)

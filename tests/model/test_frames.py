@@ -12,7 +12,6 @@ from torch import nn
 
 from discrete_ae.model.frames import (
     FRONTS,
-    HANN_OVERLAP,
     HEADS,
     EnvelopeHead,
     ISTFTHead,
@@ -21,7 +20,6 @@ from discrete_ae.model.frames import (
     Patch,
     STFTFront,
     cut,
-    hann_window,
     lapped_basis,
     overlap_add,
 )
@@ -39,16 +37,6 @@ def test_basis_is_the_definition(hop):
     phase = np.pi / hop * (n + 0.5 + hop / 2) * (k + 0.5)
     np.testing.assert_allclose(cosine.numpy(), window * math.sqrt(2 / hop) * np.cos(phase), rtol=0, atol=1e-7)
     np.testing.assert_allclose(sine.numpy(), window * math.sqrt(2 / hop) * np.sin(phase), rtol=0, atol=1e-7)
-
-
-@every_hop
-def test_cosine_basis_is_orthonormal_within_and_between_frames(hop):
-    basis = lapped_basis(hop)[0].double()
-    gram = basis.T @ basis
-    torch.testing.assert_close(gram, torch.eye(hop, dtype=torch.float64), rtol=0, atol=1e-6)
-    # The second half of a frame is orthogonal to the first half of the next: no energy is counted twice.
-    neighbours = basis[hop:].T @ basis[:hop]
-    torch.testing.assert_close(neighbours, torch.zeros(hop, hop, dtype=torch.float64), rtol=0, atol=1e-6)
 
 
 def bare(hop: int, channels: int) -> tuple[SpectralEncoder, SpectralDecoder]:
@@ -79,15 +67,6 @@ def test_encoder_and_decoder_frames_fit_one_another(hop, channels):
     torch.testing.assert_close(rebuilt[..., inside], audio[..., inside], rtol=0, atol=2e-5)
 
 
-def test_an_error_in_the_coefficients_is_the_same_error_in_the_waveform():
-    hop = 16
-    _, decoder = bare(hop, 1)
-    error = torch.zeros(1, hop, 9)
-    error[0, :, 3:6] = torch.randn(hop, 3, generator=torch.Generator().manual_seed(1))
-    # An orthonormal transform keeps the energy (Parseval).
-    assert decoder(error).square().sum().item() == pytest.approx(error.square().sum().item(), rel=1e-5)
-
-
 def test_the_leveled_front_has_coefficients_and_the_logarithms_of_magnitudes():
     hop = 16
     windows = np.random.default_rng(0).standard_normal((3, 2 * hop)).astype(np.float32)
@@ -107,15 +86,6 @@ def test_an_envelope_multiplies_its_coefficients():
 
 
 # Fourier transform and patches ----------------------------------------------------------------------------------------
-
-
-def test_hann_windows_a_quarter_apart_square_to_a_constant():
-    window = hann_window(32).double()
-    # sin^4 = 3/8 - cos(2 .)/2 + cos(4 .)/8, and over four shifts of a quarter the cosines cancel.
-    total = window.square().view(4, 8).sum(dim=0)
-    torch.testing.assert_close(total, torch.full_like(total, HANN_OVERLAP), rtol=0, atol=1e-6)
-    assert (window > 0).all()
-    torch.testing.assert_close(window, window.flip(0), rtol=0, atol=1e-7)
 
 
 @every_hop

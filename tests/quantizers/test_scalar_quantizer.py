@@ -9,7 +9,7 @@ from torch import Tensor
 from vector_quantize_pytorch import FSQ
 
 from discrete_ae.quantizers import ScalarQuantizer
-from discrete_ae.rounding import EXAMPLES, Sigmoid, StraightThrough
+from discrete_ae.rounding import Sigmoid, StraightThrough
 from tests.refusals import assert_refused
 
 BOUNDS = ("tanh", "sigmoid", "clamp")
@@ -101,71 +101,23 @@ def test_encode_is_the_inverse_of_decode_behind_the_bound(bound):
         assert torch.equal(quantizer.encode(INVERSES[bound](quantizer.decode(codes))), codes)
 
 
-def test_symmetry():
-    quantizer = ste([4, 5, 8])
-    latents = random_latents(1, 3, 1000)
-    # b(-z) = 1 - b(z): every digit c becomes L - 1 - c, the code its complement.
-    assert torch.equal(quantizer.encode(-latents), 4 * 5 * 8 - 1 - quantizer.encode(latents))
-
-
 @pytest.mark.parametrize("bound", BOUNDS)
-@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-def test_gradient_by_the_chain_rule(training, bound):
+def test_soft_values_and_their_gradient_by_the_chain_rule(bound):
     k = 6.0
     latents = random_latents(2, 3, 50).requires_grad_()
     upstream = random_latents(2, 3, 50, scale=1.0).flip(0)
-    quantizer = ScalarQuantizer([4, 7, 2], 1, Sigmoid(k, normalized=True), bound).train(training)
-    (gradient,) = torch.autograd.grad(quantizer(latents).latents, latents, upstream)
+    out = ScalarQuantizer([4, 7, 2], 1, Sigmoid(k, normalized=True, hard=False), bound)(latents).latents
+    (gradient,) = torch.autograd.grad(out, latents, upstream)
     z = latents.detach().double().numpy()
     steps = np.array([3, 6, 1])[:, None]
     u = steps * NUMPY_BOUNDS[bound](z)
-    slope = (k / 4) * (1 - np.tanh(k * (u - np.floor(u) - 0.5) / 2) ** 2) / np.tanh(k / 4)
+    tanh = np.tanh(k * (u - np.floor(u) - 0.5) / 2)
+    soft = np.floor(u) + 0.5 + tanh / np.tanh(k / 4) / 2
+    np.testing.assert_allclose(out.detach().numpy(), 2 * soft / steps - 1, rtol=0, atol=1e-5)
+    slope = (k / 4) * (1 - tanh**2) / np.tanh(k / 4)
     # d latents / d z = 2 / (L - 1) * s'(u) * (L - 1) * b'(z)
     expected = upstream.numpy() * 2 * slope * NUMPY_SLOPES[bound](z)
     np.testing.assert_allclose(gradient.numpy(), expected, rtol=1e-4, atol=1e-5)
-
-
-def test_a_latent_beyond_the_clamp_still_learns():
-    latents = torch.tensor([[[-7.0, -1.0, 0.3, 1.0, 50.0]]], requires_grad=True)
-    out = ste([5], bound="clamp")(latents).latents
-    assert out[0, 0, 0] == -1
-    assert out[0, 0, -1] == 1
-    out.sum().backward()
-    # 2 / (L - 1) * 1 * (L - 1) / 2, by powers of two
-    assert torch.equal(latents.grad, torch.ones_like(latents))
-
-
-def test_soft_forward_emits_the_soft_staircase_in_training_only():
-    quantizer = ScalarQuantizer([6], 1, Sigmoid(5.0, hard=False))
-    latents = random_latents(1, 1, 200)
-    u = 5 * NUMPY_BOUNDS["tanh"](latents.double().numpy())
-    soft = np.floor(u) + 1 / (1 + np.exp(-5 * (u - np.floor(u) - 0.5)))
-    np.testing.assert_allclose(quantizer(latents).latents.numpy(), 2 * soft / 5 - 1, rtol=0, atol=1e-5)
-    levels = quantizer.decode(all_codes(quantizer)).flatten()
-    assert torch.isin(quantizer.eval()(latents).latents, levels).all()
-
-
-@pytest.mark.parametrize("cls", {cls: None for cls, _ in EXAMPLES}, ids=lambda cls: cls.__name__)
-def test_every_rounding_serves(cls):
-    for hard in (True, False):
-        quantizer = ScalarQuantizer([2, 5], 2, cls(hard=hard))
-        latents = random_latents(2, 4, 400, scale=3.0).requires_grad_()
-        torch.default_generator.manual_seed(0)
-        out = quantizer(latents)
-        # Codes never come from noise, so they are never out of range.
-        assert torch.equal(out.codes, ste([2, 5], 2).encode(latents.detach()))
-        out.latents.square().sum().backward()
-        assert latents.grad.isfinite().all()
-        assert (latents.grad.abs().amax(dim=(0, 2)) > 1e-3).all()
-
-
-def test_every_entry_is_used_under_bf16_autocast():
-    # In bfloat16 arithmetic half of such a codebook is never reached.
-    quantizer = ste([8, 8, 8])
-    value = torch.rand(1, 3, 30_000, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        codes = quantizer(torch.atanh(value)).codes
-    assert codes.unique().numel() == 512
 
 
 # Entropy of the codes -------------------------------------------------------------------------------------------------
@@ -176,31 +128,11 @@ def test_code_entropy_by_hand():
     # u = (z + 1) (L - 1) / 2. Channel 0: 0, 1/2, 1/2, 2, so that levels count 2, 1, 1 of 4: 1.5 bits.
     # Channel 1: 1, 1, 3, 3, so that two levels count a half each: 1 bit.
     latents = torch.tensor([[[-1.0, -0.5, -0.5, 1.0], [-0.5, -0.5, 0.5, 0.5]]])
-    assert quantizer(latents).losses["code_entropy"].item() == pytest.approx(1.5 + 1.0, rel=1e-6)
-    # The same over a batch of two halves.
-    halves = torch.cat(latents.split(2, dim=2))
-    assert quantizer(halves).losses["code_entropy"].item() == pytest.approx(1.5 + 1.0, rel=1e-6)
-
-
-def test_code_entropy_of_what_lies_on_the_levels_is_that_of_their_counts():
-    quantizer = ste([4, 4], 2, bound="clamp")
-    codes = torch.randint(16, (3, 2, 100), generator=torch.Generator().manual_seed(0))
-    digits = torch.stack([codes % 4, codes // 4], dim=2).flatten(1, 2).numpy()
-    expected = 0.0
-    for channel in range(4):
-        p = np.bincount(digits[:, channel].ravel(), minlength=4) / 300
-        expected -= (p * np.log2(p)).sum()
-    found = quantizer(quantizer.decode(codes)).losses["code_entropy"].item()
-    assert found == pytest.approx(expected, rel=1e-5)
-
-
-def test_code_entropy_is_between_none_and_the_nominal_rate():
-    quantizer = ste([8, 5, 2], 2, bound="clamp")
-    assert quantizer(torch.ones(2, 6, 50)).losses["code_entropy"].item() == pytest.approx(0, abs=1e-5)
-    every = all_codes(ste([8, 5, 2], 2))
-    assert quantizer(quantizer.decode(every)).losses["code_entropy"].item() == pytest.approx(
-        quantizer.bits_per_frame, rel=1e-5
-    )
+    for batch in (latents, torch.cat(latents.split(2, dim=2))):  # the same over two items
+        assert quantizer(batch).losses["code_entropy"].item() == pytest.approx(1.5 + 1.0, rel=1e-6)
+    quantizer = ste([8, 5, 2], 2, bound="clamp")  # one level alone has none, every code once the nominal rate
+    for values, expected in ((torch.ones(2, 6, 50), 0), (quantizer.decode(all_codes(quantizer)), 2 * math.log2(80))):
+        assert quantizer(values).losses["code_entropy"].item() == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
 @pytest.mark.parametrize("bound", BOUNDS[:2])
@@ -218,11 +150,6 @@ def test_code_entropy_has_a_finite_gradient_where_levels_are_never_used():
     ste([5], bound="clamp")(clamped).losses["code_entropy"].backward()
     assert clamped.grad.isfinite().all()
     assert (clamped.grad < 0).all()  # away from the highest level there would be more entropy
-
-
-def test_latents_that_are_no_numbers_do_not_end_in_an_index_error():
-    out = ste([4], 2)(torch.tensor([[[math.nan, 0.0], [math.inf, -math.inf]]]))
-    assert out.losses["code_entropy"].isnan()
 
 
 # Finite Scalar Quantization of vector-quantize-pytorch ----------------------------------------------------------------
@@ -266,12 +193,3 @@ WRONG = {
 
 def test_wrong_arguments_are_refused_by_name():
     assert_refused(ScalarQuantizer, WRONG, levels=[4, 4], num_codebooks=2, rounding=StraightThrough(), bound="tanh")
-
-
-def test_whole_floats_are_whole_numbers():
-    quantizer = ScalarQuantizer([4.0, 5.0], 2.0, StraightThrough())
-    assert quantizer.codebook_sizes == (20, 20)
-    latents = random_latents(1, 4, 10)
-    codes = quantizer.eval()(latents).codes
-    assert codes.dtype == torch.int64
-    assert torch.equal(codes, ste([4, 5], 2).encode(latents))
