@@ -1,5 +1,6 @@
 """Short training runs in tests: their overrides, what they leave, how they are made to fail."""
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,13 @@ TINY = (
     "loss.adversary.discriminators.bands.width=2",
 )
 """Small discriminators too."""
+SCHEDULE = "_target_:discrete_ae.schedules.Schedule"
+SHARPENED = (
+    "quantizer=sigmoid",
+    f"quantizer.rounding.sharpness={{{SCHEDULE},shape:linear,first:4,last:12}}",
+    f"quantizer.rounding.hard={{{SCHEDULE},shape:switch,first:0,last:1,end:0.5}}",
+)
+"""A rounding that follows schedules."""
 
 
 def state_of(run: Path, name: str = "last") -> dict:
@@ -49,6 +57,7 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(tensor, b[name]) for name, tensor in a.items())
 
 
+@functools.cache
 def events_of(run: Path) -> EventAccumulator:
     """Everything that a run has logged to TensorBoard."""
     sizes = {"scalars": 0, "images": 0, "audio": 0, "histograms": 0}
