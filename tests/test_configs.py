@@ -142,48 +142,41 @@ def test_model_builds(option: str, composed: Callable[..., DictConfig]) -> None:
     assert (model.sample_rate, model.frame_rate_hz, model.bitrate_bps) == (16000, 50, 3200)
 
 
-@options_of("loss")
-def test_loss_builds_and_computes(option: str, composed: Callable[..., DictConfig]) -> None:
-    config = composed(f"loss={option}")
-    loss = instantiate(config.loss)
-    assert isinstance(loss, WeightedLoss)
+# On a CPU, which every machine has; trainer=gpu without one is in tests/cli/test_train.py.
+ON_CPU = {"accelerator": "cpu", "devices": 1, "precision": "32-true", "logger": False}
+
+
+def assert_trains_towards(loss: WeightedLoss) -> None:
     audio = 0.1 * torch.randn(2, 1, 8000, generator=torch.Generator().manual_seed(0))
-    assert loss(audio, audio, {}).total == 0
-    assert loss(torch.zeros_like(audio), audio, {}).total > 0
+    assert loss(audio, audio, {}).total == 0 < loss(torch.zeros_like(audio), audio, {}).total
 
 
-@options_of("data")
-def test_data_builds(option: str, composed: Callable[..., DictConfig]) -> None:
-    data = instantiate(composed(f"data={option}").data)
-    assert isinstance(data, AudioDataModule)
-    assert (data.settings.sample_rate, data.settings.channels) == (16000, 1)
+# How the options of a group are built, and what of it is looked at.
+BUILDERS: dict[str, Callable[[DictConfig], Any]] = {
+    "loss": lambda config: assert_trains_towards(instantiate(config.loss)),
+    "data": lambda config: instantiate(config.data).settings,
+    "optim": lambda config: (
+        made := instantiate(config.optim),
+        made.scheduler(made.optimizer(nn.Linear(2, 2).parameters()), total_steps=100).step,
+    ),
+    "trainer": lambda config: instantiate(config.trainer, **ON_CPU).fit,
+    "callbacks": lambda config: [instantiate(callback).on_validation_end for callback in config.callbacks.values()],
+}
+BUILT.update(BUILDERS)
 
 
-def test_data_follows_the_model(composed: Callable[..., DictConfig]) -> None:
-    data = instantiate(composed("model.sample_rate=24000", "model.encoder.channels=2", "seed=7").data)
-    assert (data.settings.sample_rate, data.settings.channels, data.settings.seed) == (24000, 2, 7)
-    model = build_model(plain(composed("model.encoder.channels=2").model))
-    assert model.channels == 2
+@pytest.mark.parametrize("file", [file for file in OPTIONS if group_of(file) in BUILDERS], ids=option_of)
+def test_option_builds(file: Path, composed: Callable[..., DictConfig]) -> None:
+    BUILDERS[group_of(file)](composed(f"{group_of(file)}={option_of(file)}"))
 
 
-@options_of("optim")
-def test_optimizer_and_schedule_build(option: str, composed: Callable[..., DictConfig]) -> None:
-    made = instantiate(composed(f"optim={option}").optim)
-    optimizer = made.optimizer(nn.Linear(2, 2).parameters())
-    scheduler = made.scheduler(optimizer, total_steps=100)
-    assert isinstance(optimizer, torch.optim.Optimizer)
-    assert isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler)
-
-
-@options_of("trainer")
-def test_trainer_builds(option: str, composed: Callable[..., DictConfig]) -> None:
-    config = composed(f"trainer={option}").trainer
-    # On a CPU, which every machine has; trainer=gpu without one is in tests/cli/test_train.py.
-    trainer = instantiate(config, accelerator="cpu", devices=1, precision="32-true", logger=False)
-    assert isinstance(trainer, pl.Trainer)
-    assert trainer.max_steps == (100_000 if option in ("gpu", "ddp") else 1200)
-    assert {"cpu": "cpu", "gpu": "gpu"}.get(option, "auto") == config.accelerator
-    assert config.get("strategy") == ("ddp" if option == "ddp" else None)
+def test_choices_follow_one_another_and_the_run(composed: Callable[..., DictConfig], tmp_path: Path) -> None:
+    config = composed("model.sample_rate=24000", "model.encoder.channels=2", "seed=7", "trainer=ddp")
+    settings = instantiate(config.data).settings
+    assert (settings.sample_rate, settings.channels, settings.seed) == (24000, 2, 7)
+    assert build_model(plain(config.model)).channels == 2
+    assert Path(config.callbacks.checkpoints.dirpath) == tmp_path / "checkpoints"
+    assert (config.trainer.accelerator, config.trainer.strategy) == ("auto", "ddp")
 
 
 @pytest.mark.parametrize(
@@ -212,20 +205,12 @@ def test_logger_is_named_and_several_are_composed(option: str, composed: Callabl
     assert all(isinstance(logger, Logger) for logger in loggers.values())
 
 
-@options_of("callbacks")
-def test_callbacks_build(option: str, composed: Callable[..., DictConfig], tmp_path: Path) -> None:
-    config = composed(f"callbacks={option}").callbacks
-    named = {name: instantiate(config[name]) for name in config}
-    assert all(isinstance(callback, pl.Callback) for callback in named.values())
-    assert Path(named["checkpoints"].dirpath) == tmp_path / "checkpoints"
-
-
 @options_of("debug")
 def test_debugging_lies_apart_from_real_runs(option: str, composed: Callable[..., DictConfig]) -> None:
     config = composed(f"debug={option}", "experiment=dac_like")
     assert config.name == "debug"  # logs/debug
     assert config.compile is (option in ("overfit", "profile"))  # that of the experiment
-    assert isinstance(instantiate(config.trainer, accelerator="cpu", precision="32-true", logger=False), pl.Trainer)
+    assert isinstance(instantiate(config.trainer, **ON_CPU), pl.Trainer)
 
 
 # Sample rate in Hz, audio channels, frames per second, nominal kbps, M parameters of the networks.
