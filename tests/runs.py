@@ -1,7 +1,9 @@
 """Short training runs in tests: their overrides, what they leave, how they are made to fail."""
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -87,3 +89,16 @@ def fail_at(patch: pytest.MonkeyPatch, name: str, step: int) -> list[Autoencoder
 
     patch.setattr(AutoencoderModule, name, failing)
     return failed
+
+
+def watch(patch: pytest.MonkeyPatch, owner: type, name: str, note: Callable[..., Any]) -> list[Any]:
+    """Keep what `note` makes of the arguments of each call of a method, before it."""
+    method = getattr(owner, name)
+    found: list[Any] = []
+
+    def watched(*arguments: Any) -> Any:
+        found.append(note(*arguments))
+        return method(*arguments)
+
+    patch.setattr(owner, name, watched)
+    return found

@@ -14,28 +14,18 @@ from torch import Tensor, nn
 import discrete_ae
 from discrete_ae.training import AdversarialModule
 from discrete_ae.training.learning_rate import warmup_cosine
-from tests.runs import TINY, errors, events_of, same, scalars, state_of
+from tests.runs import TINY, errors, events_of, same, scalars, state_of, watch
 
 FIVE = ("trainer.max_steps=5", "trainer.val_check_interval=2")
 
 
-@pytest.fixture
-def begun(monkeypatch: pytest.MonkeyPatch) -> list[tuple[AdversarialModule, Tensor]]:
-    """A copy of the module before the first step, and the batch of every step."""
-    found: list[tuple[AdversarialModule, Tensor]] = []
-    step = AdversarialModule.training_step
-
-    def training_step(self: AdversarialModule, audio: Tensor, batch_idx: int) -> None:
-        found.append((copy.deepcopy((self.model, self.loss)) if not found else found[0][0], audio.clone()))
-        step(self, audio, batch_idx)
-
-    monkeypatch.setattr(AdversarialModule, "training_step", training_step)
-    return found
-
-
-def test_steps_are_those_written_by_hand(
-    run_training: Callable[..., Path], begun: list[tuple[AdversarialModule, Tensor]]
-) -> None:
+def test_steps_are_those_written_by_hand(run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = watch(
+        monkeypatch,
+        AdversarialModule,
+        "training_step",
+        lambda module, audio, index: (copy.deepcopy((module.model, module.loss)), audio.clone()),
+    )
     saved = state_of(run_training(*TINY, *FIVE, "trainer.gradient_clip_val=0.01"))["state_dict"]
     model, loss = begun[0][0]
     adversary: nn.Module = loss.adversary

@@ -16,7 +16,7 @@ import discrete_ae
 from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.quantizers import Quantizer, ScalarQuantizer
 from discrete_ae.training import AutoencoderModule
-from tests.runs import events_of, same, scalars, state_of
+from tests.runs import events_of, same, scalars, state_of, watch
 
 
 def weights_of(run: Path) -> dict[str, Tensor]:
@@ -117,24 +117,13 @@ def test_noise_is_a_function_of_seed_and_step(run_training: Callable[..., Path],
 def test_mixed_precision_trains_and_the_quantizer_sees_float32(
     run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given, seen = set(), set()
-    forward, quantize = Quantizer.forward, ScalarQuantizer.quantize
-    monkeypatch.setattr(
-        Quantizer, "forward", lambda self, latents: (given.add(latents.dtype), forward(self, latents))[1]
-    )
-    monkeypatch.setattr(
-        ScalarQuantizer,
-        "quantize",
-        lambda self, latents: (
-            seen.add((latents.dtype, torch.is_autocast_enabled("cpu"))),
-            quantize(self, latents),
-        )[1],
-    )
+    given = watch(monkeypatch, Quantizer, "forward", lambda _, latents: latents.dtype)
+    seen = watch(monkeypatch, ScalarQuantizer, "quantize", lambda _, x: (x.dtype, torch.is_autocast_enabled("cpu")))
     # Codes are counted after the validation, outside autocast.
     steps = ("trainer.max_steps=4", "trainer.val_check_interval=4", "callbacks.entropy_model=null")
     run = run_training("trainer.precision=bf16-mixed", *steps)
-    assert given == {torch.bfloat16}  # the network does compute in half precision
-    assert seen == {(torch.float32, False)}
+    assert set(given) == {torch.bfloat16}  # the network does compute in half precision
+    assert set(seen) == {(torch.float32, False)}
     assert all(math.isfinite(value) for value in scalars(run, "train/loss").values())
     assert all(tensor.dtype == torch.float32 for tensor in weights_of(run).values() if tensor.is_floating_point())
 
@@ -173,14 +162,7 @@ def test_codes_of_training_are_those_of_all_steps_since_the_last_log(
 def test_debug_overfit_has_the_same_batch_in_every_step(
     run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batches = []
-    step = AutoencoderModule.training_step
-
-    def training_step(self: AutoencoderModule, audio: Tensor, batch_idx: int) -> Tensor | None:
-        batches.append(audio.clone())
-        return step(self, audio, batch_idx)
-
-    monkeypatch.setattr(AutoencoderModule, "training_step", training_step)
+    batches = watch(monkeypatch, AutoencoderModule, "training_step", lambda _, audio, index: audio.clone())
     run = run_training("debug=overfit", "trainer.max_steps=4", "trainer.val_check_interval=2")
     assert len(batches) == 4
     assert all(torch.equal(batch, batches[0]) for batch in batches)
