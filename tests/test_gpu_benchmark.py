@@ -127,15 +127,6 @@ def test_a_step_that_does_not_end_is_stopped_with_all_that_it_started(
     assert gpu.in_process(["true"], log, 60.0, dict(os.environ)) == ("done", [])
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
-def test_without_a_gpu_one_line_says_so(tmp_path: Path) -> None:
-    done = run("--out", tmp_path / "out")
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert re.fullmatch(r"no GPU: torch \S+ finds no CUDA device; see that .* --device cpu .*\n", done.stderr)
-    assert not (tmp_path / "out").exists()
-
-
 def test_the_check_of_the_makefile_names_steps() -> None:
     done = subprocess.run(["make", "--dry-run", "gpu-check"], cwd=ROOT, capture_output=True, text=True, check=True)
     chosen = re.findall(r"--only (\S+)", done.stdout)

@@ -13,7 +13,6 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 import discrete_ae
-from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.quantizers import Quantizer, ScalarQuantizer
 from discrete_ae.training import AutoencoderModule
 from tests.runs import events_of, same, scalars, state_of, watch
@@ -131,16 +130,7 @@ def test_mixed_precision_trains_and_the_quantizer_sees_float32(
 def test_codes_of_training_are_those_of_all_steps_since_the_last_log(
     run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward = DiscreteAutoencoder.forward
-    emitted: list[Tensor] = []
-
-    def recorded(self: DiscreteAutoencoder, audio: Tensor) -> object:
-        output = forward(self, audio)
-        if self.training:
-            emitted.append(output.codes)
-        return output
-
-    monkeypatch.setattr(DiscreteAutoencoder, "forward", recorded)
+    emitted = watch(monkeypatch, AutoencoderModule, "_log_training", lambda _, values, codes: codes)
     run = run_training(
         "trainer.accumulate_grad_batches=2",
         "trainer.log_every_n_steps=2",
