@@ -1,6 +1,9 @@
 """Short training runs in tests: their overrides, what they leave, how they are made to fail."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -37,6 +40,13 @@ TINY = (
     "loss.adversary.discriminators.bands.width=2",
 )
 """Small discriminators too."""
+SCHEDULE = "_target_:discrete_ae.schedules.Schedule"
+SHARPENED = (
+    "quantizer=sigmoid",
+    f"quantizer.rounding.sharpness={{{SCHEDULE},shape:linear,first:4,last:12}}",
+    f"quantizer.rounding.hard={{{SCHEDULE},shape:switch,first:0,last:1,end:0.5}}",
+)
+"""A rounding that follows schedules."""
 
 
 def state_of(run: Path, name: str = "last") -> dict:
@@ -49,6 +59,7 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(tensor, b[name]) for name, tensor in a.items())
 
 
+@functools.cache
 def events_of(run: Path) -> EventAccumulator:
     """Everything that a run has logged to TensorBoard."""
     sizes = {"scalars": 0, "images": 0, "audio": 0, "histograms": 0}
@@ -78,3 +89,16 @@ def fail_at(patch: pytest.MonkeyPatch, name: str, step: int) -> list[Autoencoder
 
     patch.setattr(AutoencoderModule, name, failing)
     return failed
+
+
+def watch(patch: pytest.MonkeyPatch, owner: type, name: str, note: Callable[..., Any]) -> list[Any]:
+    """Keep what `note` makes of the arguments of each call of a method, before it."""
+    method = getattr(owner, name)
+    found: list[Any] = []
+
+    def watched(*arguments: Any) -> Any:
+        found.append(note(*arguments))
+        return method(*arguments)
+
+    patch.setattr(owner, name, watched)
+    return found

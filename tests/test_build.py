@@ -31,14 +31,9 @@ def read(path: Path) -> dict[str, Any]:
 
 def named_hash(content: dict[str, Any]) -> str:
     """The model hash as model_hash documents it, from the file alone."""
-    tensors = {
-        name.removeprefix("model."): tensor
-        for name, tensor in content["state_dict"].items()
-        if name.startswith("model.")
-    }
+    tensors = {name: tensor for name, tensor in content["state_dict"].items() if name.startswith("model.")}
     told = hashlib.sha256()
-    for name in sorted(tensors):
-        values = tensors[name].float().numpy()
+    for name, values in sorted((name.removeprefix("model."), t.float().numpy()) for name, t in tensors.items()):
         told.update(f"{name} {values.shape}\n".encode() + values.astype("<f4").tobytes())
     told.update(json.dumps(content["discrete_ae"]["model"], sort_keys=True, separators=(",", ":")).encode())
     return told.hexdigest()
@@ -65,19 +60,17 @@ def test_loaded_model_is_the_trained_one(
     assert torch.equal(loaded.decode(loaded.encode(audio), 3333), expected.reconstruction)
 
 
-def test_loaded_model_has_the_hash_that_design_defines(ste_run: Path) -> None:
+def test_hash_is_the_one_that_design_defines_and_depends_on_weights_and_configuration(
+    ste_run: Path, tmp_path: Path
+) -> None:
     path = ste_run / "checkpoints" / "last.ckpt"
-    expected = named_hash(read(path))
-    assert discrete_ae.load(path).model_hash == expected == read(path)["discrete_ae"]["model_hash"]
-
-
-def test_hash_depends_on_weights_and_on_configuration(tmp_path: Path) -> None:
-    loaded = [
-        discrete_ae.load(save_checkpoint(tmp_path / f"{i}.ckpt", **settings)).model_hash
-        for i, settings in enumerate([{}, {}, {"seed": 1}, {"sample_rate": 8000}])
+    assert discrete_ae.load(path).model_hash == named_hash(read(path)) == read(path)["discrete_ae"]["model_hash"]
+    hashes = [
+        discrete_ae.load(save_checkpoint(tmp_path / "x.ckpt", **settings)).model_hash
+        for settings in ({}, {}, {"seed": 1}, {"sample_rate": 8000})
     ]
-    assert loaded[0] == loaded[1]
-    assert len(set(loaded)) == 3
+    assert hashes[0] == hashes[1]
+    assert len(set(hashes)) == 3
 
 
 # What each refused target would do if it were called: make the file MARKER.
@@ -137,31 +130,22 @@ def test_only_components_are_built(danger: str, place: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("place", ["the model", "a part of a part"])
-@pytest.mark.parametrize("danger", ["os.system", "a module seen from the package"])
-def test_checkpoint_naming_something_else_is_refused(danger: str, place: str, checkpoint: Path, tmp_path: Path) -> None:
+def test_checkpoint_naming_something_else_is_refused(place: str, checkpoint: Path, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     content = read(checkpoint)
-    content["discrete_ae"]["model"] = PLACES[place](config(), replace_marker(DANGEROUS[danger], marker))
+    content["discrete_ae"]["model"] = PLACES[place](config(), replace_marker(DANGEROUS["os.system"], marker))
     content["discrete_ae"]["model_hash"] = named_hash(content)  # so that nothing else is wrong with it
     assert_refused(save(content, tmp_path / "evil.ckpt"), "is refused")
     assert not marker.exists()
 
 
-def test_what_makes_a_component_is_no_component() -> None:
-    for place in (lambda c: c, lambda c: c["quantizer"], lambda c: c["quantizer"]["rounding"]):
-        wrong = copy.deepcopy(config())
-        place(wrong)["_partial_"] = True
-        with pytest.raises(UsageError):
-            build_model(wrong)
-
-
-@pytest.mark.parametrize("key", ["_args_", "_convert_", "_recursive_", "unknown", "__class__"])
+@pytest.mark.parametrize("key", ["_partial_", "_args_", "_convert_", "unknown", "__class__"])
 def test_arguments_that_a_component_does_not_take_are_refused(key: str) -> None:
     # Hydra gives some of these keys a meaning; here they are arguments that no component has.
     for place in (lambda c: c, lambda c: c["quantizer"], lambda c: c["quantizer"]["rounding"]):
         wrong = copy.deepcopy(config())
         place(wrong)[key] = True
-        with pytest.raises(UsageError, match=f"unexpected keyword argument '{key}'"):
+        with pytest.raises(UsageError):
             build_model(wrong)
 
 
@@ -202,41 +186,27 @@ def assert_refused(path: Path, reason: str) -> None:
     assert len(str(refused.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"no checkpoint", b"\0" * 100, b"PK\3\4 no archive", bytes(range(256)), b".", b"0."],
-    ids=["empty", "text", "zeros", "zip", "bytes", "stop", "pop"],
-)
-def test_file_of_another_kind_is_refused(content: bytes, tmp_path: Path) -> None:
+NO_CHECKPOINTS = [
+    *(b"", b"no checkpoint", b"\0" * 100, b"PK\3\4 no archive", bytes(range(256)), b".", b"0."),
+    *(3, [], {}, {"state_dict": {"weight": torch.ones(3)}}, {"state_dict": {}, "discrete_ae": None}),
+    {"state_dict": {}, "discrete_ae": {"schema_version": 1}},
+    {"state_dict": {}, "discrete_ae": {"schema_version": 1, "model": {}}},
+    {"state_dict": {}, "discrete_ae": {"schema_version": 1, "model": [], "model_hash": "0"}},
+]
+
+
+@pytest.mark.parametrize("content", NO_CHECKPOINTS, ids=lambda content: str(content)[:40])
+def test_file_of_another_kind_is_refused(content: Any, tmp_path: Path) -> None:
     path = tmp_path / "x.ckpt"
-    path.write_bytes(content)
+    path.write_bytes(content) if isinstance(content, bytes) else save(content, path)
     assert_refused(path, "not a checkpoint of discrete-ae")
 
 
-@pytest.mark.parametrize("share", [0.01, 0.99])
-def test_truncated_file_is_refused(share: float, checkpoint: Path, tmp_path: Path) -> None:
-    whole = checkpoint.read_bytes()
-    path = tmp_path / "cut.ckpt"
-    path.write_bytes(whole[: int(share * len(whole))])
-    assert_refused(path, "not a checkpoint of discrete-ae")
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        3,
-        [],
-        {},
-        {"state_dict": {"weight": torch.ones(3)}},
-        {"state_dict": {}, "discrete_ae": None},
-        {"state_dict": {}, "discrete_ae": {"schema_version": 1}},
-        {"state_dict": {}, "discrete_ae": {"schema_version": 1, "model": {}}},
-        {"state_dict": {}, "discrete_ae": {"schema_version": 1, "model": [], "model_hash": "0"}},
-    ],
-    ids=str,
-)
-def test_foreign_checkpoint_is_refused(content: Any, tmp_path: Path) -> None:
-    assert_refused(save(content, tmp_path / "foreign.ckpt"), "not a checkpoint of discrete-ae")
+def test_truncated_file_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    whole, path = checkpoint.read_bytes(), tmp_path / "cut.ckpt"
+    for share in (0.01, 0.99):
+        path.write_bytes(whole[: int(share * len(whole))])
+        assert_refused(path, "not a checkpoint of discrete-ae")
 
 
 @pytest.mark.parametrize(
@@ -264,12 +234,13 @@ def test_altered_checkpoint_is_refused(changes: dict, reason: str, checkpoint: P
 
 def test_flipped_byte_in_any_tensor_is_noticed(checkpoint: Path, tmp_path: Path) -> None:
     # Without the archive's own checksums, which a rewritten file would have right.
-    names = [name for name in read(checkpoint)["state_dict"] if name.startswith("model.")]
-    for name in names:
-        content = read(checkpoint)
-        tensor = content["state_dict"][name].view(-1)
-        tensor[-1] = torch.nextafter(tensor[-1], torch.tensor(torch.inf))
+    content = read(checkpoint)
+    for tensor in (tensor for name, tensor in content["state_dict"].items() if name.startswith("model.")):
+        last = tensor.view(-1)[-1:]
+        before = last.clone()
+        last.copy_(torch.nextafter(last, torch.tensor([torch.inf])))
         assert_refused(save(content, tmp_path / "altered.ckpt"), "do not match its model hash")
+        last.copy_(before)
 
 
 def test_what_an_optimizer_keeps_of_its_configuration_is_plain_data() -> None:

@@ -1,6 +1,7 @@
 """Arguments: what passes, unchanged, and what is refused by name."""
 
 import math
+import re
 
 import pytest
 
@@ -44,11 +45,8 @@ def test_a_whole_float_becomes_an_int():
     ],
 )
 def test_the_rest_is_refused_by_name(check, value, expected):
-    with pytest.raises(ValueError, match=rf"^count: expected .*{expected}, got "):
+    with pytest.raises(ValueError, match=rf"^count: expected .*{expected}, got {re.escape(repr(value))}$"):
         check("count", value)
-    with pytest.raises(ValueError) as error:
-        check("count", value)
-    assert str(error.value).endswith(f"got {value!r}")
 
 
 def test_sample_rates_are_whole_hertz_in_range():

@@ -1,5 +1,6 @@
 """Every YAML of conf/, found by itself: it composes, builds, and says how it is used."""
 
+import functools
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -23,6 +24,8 @@ from discrete_ae.data import AudioDataModule
 from discrete_ae.losses import WeightedLoss
 from discrete_ae.quantizers import IdentityQuantizer, Quantizer
 from discrete_ae.training import build_training
+from tests import models
+from tests.runs import TINY
 
 FILES = sorted(path.relative_to(CONFIG_DIR) for path in CONFIG_DIR.rglob("*.yaml"))
 
@@ -39,7 +42,12 @@ def option_of(file: Path) -> str:
 OPTIONS = [file for file in FILES if len(file.parts) > 1]
 
 
+BUILT: set[str] = set()
+"""The groups whose options a test below builds."""
+
+
 def options_of(group: str) -> Any:
+    BUILT.add(group)
     return pytest.mark.parametrize("option", [option_of(file) for file in OPTIONS if group_of(file) == group])
 
 
@@ -54,27 +62,11 @@ def plain(config: DictConfig) -> Any:
     return OmegaConf.to_container(config, resolve=True)
 
 
-# Which test below builds the options of a group.
-BUILT = {
-    "quantizer": "test_quantizer_builds_by_itself",
-    "model": "test_model_builds",
-    "loss": "test_loss_builds_and_computes",
-    "data": "test_data_builds",
-    "optim": "test_optimizer_and_schedule_build",
-    "trainer": "test_trainer_builds",
-    "logger": "test_logger_is_named_and_several_are_composed",
-    "callbacks": "test_callbacks_build",
-    "experiment": "test_experiment_is_what_its_name_says",
-    "debug": "test_debugging_lies_apart_from_real_runs",
-}
-
-
 def test_nothing_is_missed() -> None:
     assert len(FILES) > 20
     assert [file for file in FILES if len(file.parts) == 1] == [Path("train.yaml")]
-    groups = {group_of(file) for file in OPTIONS}
-    assert {group for group in groups if not group.startswith("hydra")} == set(BUILT)
-    assert all(callable(globals()[name]) for name in BUILT.values())
+    groups = {group_of(file) for file in OPTIONS if file.parts[0] != "hydra"}
+    assert groups == BUILT
 
 
 def test_train_yaml_is_the_table_of_contents(composed: Callable[..., DictConfig]) -> None:
@@ -85,11 +77,10 @@ def test_train_yaml_is_the_table_of_contents(composed: Callable[..., DictConfig]
         if re.match(r"  - (?!_self_|override)", line):
             assert "  # " in line, f"without a comment: {line}"
     # Every option stands in the comment of its group; quantizers may be added without an edit there.
-    for group in ("trainer",):
-        (entry,) = (part for part in re.split(r"\n(?=  - )", text) if part.startswith(f"  - {group}:"))
-        for file in OPTIONS:
-            if group_of(file) == group:
-                assert re.search(rf"\b{option_of(file)}\b", entry)
+    (entry,) = (part for part in re.split(r"\n(?=  - )", text) if part.startswith("  - trainer:"))
+    for file in OPTIONS:
+        if group_of(file) == "trainer":
+            assert re.search(rf"\b{option_of(file)}\b", entry)
 
 
 def first_job(overrides: list[str]) -> list[str]:
@@ -104,44 +95,40 @@ def first_job(overrides: list[str]) -> list[str]:
     ]
 
 
+@functools.cache
+def compose_once(command: str) -> None:
+    overrides = [word for word in shlex.split(command) if not word.startswith("-")]
+    compose_config(first_job(overrides) if "-m" in command else overrides)
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.with_suffix("").as_posix())
 def test_yaml_starts_with_a_comment_and_its_commands_work(file: Path) -> None:
-    comment = [
-        line
-        for line in (CONFIG_DIR / file).read_text().split("\n\n")[0].splitlines()
-        if line.startswith("#") and len(line) > 4
-    ]
-    assert (CONFIG_DIR / file).read_text().startswith("# ")
+    text = (CONFIG_DIR / file).read_text()
+    assert text.startswith("# ")
+    comment = [line for line in text.split("\n\n")[0].splitlines() if line.startswith("#")]
     commands = [found for line in comment for found in re.findall(r"(?:python train\.py|tensorboard) ?([^;`]*)", line)]
     if file.parts[0] != "hydra":  # Hydra's own settings are not chosen by anybody
         assert commands, f"no command in the comment of {file}"
     for command in commands:
-        if command.startswith(("--logdir", "--help")):
-            continue
-        overrides = [word for word in shlex.split(command) if not word.startswith("-")]
-        compose_config(first_job(overrides) if "-m" in command else overrides)
+        if not command.startswith(("--logdir", "--help")):
+            compose_once(command.strip())
 
 
 @options_of("quantizer")
-def test_quantizer_builds_by_itself(option: str) -> None:
+def test_quantizer_builds_by_itself_and_learns_with_as_many_codebooks_as_told(option: str) -> None:
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        quantizer = instantiate_component(plain(compose(f"quantizer/{option}").quantizer))
+        usual, three = (plain(compose(f"quantizer/{option}", told).quantizer) for told in ([], ["+num_codebooks=3"]))
+    quantizer = instantiate_component(usual)
     assert isinstance(quantizer, Quantizer)
     if not isinstance(quantizer, IdentityQuantizer):
         assert quantizer.bits_per_frame == pytest.approx(64, rel=0.05)  # for a fair comparison
-
-
-@options_of("quantizer")
-def test_quantizer_learns_with_as_many_codebooks_as_told(option: str, composed: Callable[..., DictConfig]) -> None:
     torch.manual_seed(0)
-    model = build_model(plain(composed(f"quantizer={option}", "num_codebooks=3").model))
+    model = build_model(models.config(quantizer=three))
     assert model.quantizer.num_codebooks == (0 if option == "identity" else 3)
-    audio = 0.1 * torch.randn(1, 1, 3200)
-    output = model(audio)
+    output = model(0.1 * torch.randn(1, 1, 3200))
     (output.reconstruction.square().mean() + sum(output.losses.values())).backward()
-    without = [name for name, parameter in model.named_parameters() if parameter.grad is None]
-    assert not without
-    assert model.encoder.get_parameter(next(iter(dict(model.encoder.named_parameters())))).grad.abs().max() > 0
+    assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    assert next(model.encoder.parameters()).grad.abs().max() > 0
 
 
 @options_of("model")
@@ -155,65 +142,56 @@ def test_model_builds(option: str, composed: Callable[..., DictConfig]) -> None:
     assert (model.sample_rate, model.frame_rate_hz, model.bitrate_bps) == (16000, 50, 3200)
 
 
-@options_of("loss")
-def test_loss_builds_and_computes(option: str, composed: Callable[..., DictConfig]) -> None:
-    config = composed(f"loss={option}")
-    loss = instantiate(config.loss)
-    assert isinstance(loss, WeightedLoss)
+# On a CPU, which every machine has; trainer=gpu without one is in tests/cli/test_train.py.
+ON_CPU = {"accelerator": "cpu", "devices": 1, "precision": "32-true", "logger": False}
+
+
+def assert_trains_towards(loss: WeightedLoss) -> None:
     audio = 0.1 * torch.randn(2, 1, 8000, generator=torch.Generator().manual_seed(0))
-    assert loss(audio, audio, {}).total == 0
-    assert loss(torch.zeros_like(audio), audio, {}).total > 0
+    assert loss(audio, audio, {}).total == 0 < loss(torch.zeros_like(audio), audio, {}).total
 
 
-@options_of("data")
-def test_data_builds(option: str, composed: Callable[..., DictConfig]) -> None:
-    data = instantiate(composed(f"data={option}").data)
-    assert isinstance(data, AudioDataModule)
-    assert (data.settings.sample_rate, data.settings.channels) == (16000, 1)
+# How the options of a group are built, and what of it is looked at.
+BUILDERS: dict[str, Callable[[DictConfig], Any]] = {
+    "loss": lambda config: assert_trains_towards(instantiate(config.loss)),
+    "data": lambda config: instantiate(config.data).settings,
+    "optim": lambda config: (
+        made := instantiate(config.optim),
+        made.scheduler(made.optimizer(nn.Linear(2, 2).parameters()), total_steps=100).step,
+    ),
+    "trainer": lambda config: instantiate(config.trainer, **ON_CPU).fit,
+    "callbacks": lambda config: [instantiate(callback).on_validation_end for callback in config.callbacks.values()],
+}
+BUILT.update(BUILDERS)
 
 
-def test_data_follows_the_model(composed: Callable[..., DictConfig]) -> None:
-    data = instantiate(composed("model.sample_rate=24000", "model.encoder.channels=2", "seed=7").data)
-    assert (data.settings.sample_rate, data.settings.channels, data.settings.seed) == (24000, 2, 7)
-    model = build_model(plain(composed("model.encoder.channels=2").model))
-    assert model.channels == 2
+@pytest.mark.parametrize("file", [file for file in OPTIONS if group_of(file) in BUILDERS], ids=option_of)
+def test_option_builds(file: Path, composed: Callable[..., DictConfig]) -> None:
+    BUILDERS[group_of(file)](composed(f"{group_of(file)}={option_of(file)}"))
 
 
-@options_of("optim")
-def test_optimizer_and_schedule_build(option: str, composed: Callable[..., DictConfig]) -> None:
-    made = instantiate(composed(f"optim={option}").optim)
-    optimizer = made.optimizer(nn.Linear(2, 2).parameters())
-    scheduler = made.scheduler(optimizer, total_steps=100)
-    assert isinstance(optimizer, torch.optim.Optimizer)
-    assert isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler)
-
-
-@options_of("trainer")
-def test_trainer_builds(option: str, composed: Callable[..., DictConfig]) -> None:
-    config = composed(f"trainer={option}").trainer
-    # On a CPU, which every machine has; trainer=gpu without one is in tests/cli/test_train.py.
-    trainer = instantiate(config, accelerator="cpu", devices=1, precision="32-true", logger=False)
-    assert isinstance(trainer, pl.Trainer)
-    assert trainer.max_steps == (100_000 if option in ("gpu", "ddp") else 1200)
-    assert {"cpu": "cpu", "gpu": "gpu"}.get(option, "auto") == config.accelerator
-    assert config.get("strategy") == ("ddp" if option == "ddp" else None)
+def test_choices_follow_one_another_and_the_run(composed: Callable[..., DictConfig], tmp_path: Path) -> None:
+    config = composed("model.sample_rate=24000", "model.encoder.channels=2", "seed=7", "trainer=ddp")
+    settings = instantiate(config.data).settings
+    assert (settings.sample_rate, settings.channels, settings.seed) == (24000, 2, 7)
+    assert build_model(plain(config.model)).channels == 2
+    assert Path(config.callbacks.checkpoints.dirpath) == tmp_path / "checkpoints"
+    assert (config.trainer.accelerator, config.trainer.strategy) == ("auto", "ddp")
 
 
 @pytest.mark.parametrize(
-    ("trainer", "devices", "num_nodes", "found"),
+    ("trainer", "found"),
     [
-        ("cpu", 1, 1, None),
-        ("cpu", 1, 2, True),  # one process on each of two machines
-        ("ddp", 1, 1, True),  # one process, whose gradients go through DDP all the same
-        ("cpu +trainer.strategy=ddp_find_unused_parameters_false", 2, 2, False),  # somebody's own choice
+        ("cpu", None),
+        ("cpu ++trainer.num_nodes=2", True),  # one process on each of two machines
+        ("ddp trainer.devices=1", True),  # one process, whose gradients go through DDP all the same
+        ("cpu +trainer.strategy=ddp_find_unused_parameters_false trainer.devices=2", False),  # somebody's own choice
     ],
 )
 def test_adversarial_run_lets_ddp_find_the_network_that_a_backward_does_not_reach(
-    trainer: str, devices: int | str, num_nodes: int, found: bool | None, composed: Callable[..., DictConfig]
+    trainer: str, found: bool | None, composed: Callable[..., DictConfig]
 ) -> None:
-    where = [f"trainer.devices={devices}", f"++trainer.num_nodes={num_nodes}", "trainer.accelerator=cpu"]
-    small = [f"loss.adversary.discriminators.{name}.width=2" for name in ("periods", "bands")]
-    config = composed(*f"trainer={trainer}".split(), *where, "loss=adversarial", *small)
+    config = composed(*f"trainer={trainer}".split(), "trainer.accelerator=cpu", *TINY)
     strategy = build_training(config).trainer.strategy
     assert getattr(strategy, "_ddp_kwargs", {}).get("find_unused_parameters") is found
 
@@ -227,20 +205,12 @@ def test_logger_is_named_and_several_are_composed(option: str, composed: Callabl
     assert all(isinstance(logger, Logger) for logger in loggers.values())
 
 
-@options_of("callbacks")
-def test_callbacks_build(option: str, composed: Callable[..., DictConfig], tmp_path: Path) -> None:
-    config = composed(f"callbacks={option}").callbacks
-    named = {name: instantiate(config[name]) for name in config}
-    assert all(isinstance(callback, pl.Callback) for callback in named.values())
-    assert Path(named["checkpoints"].dirpath) == tmp_path / "checkpoints"
-
-
 @options_of("debug")
 def test_debugging_lies_apart_from_real_runs(option: str, composed: Callable[..., DictConfig]) -> None:
     config = composed(f"debug={option}", "experiment=dac_like")
     assert config.name == "debug"  # logs/debug
     assert config.compile is (option in ("overfit", "profile"))  # that of the experiment
-    assert isinstance(instantiate(config.trainer, accelerator="cpu", precision="32-true", logger=False), pl.Trainer)
+    assert isinstance(instantiate(config.trainer, **ON_CPU), pl.Trainer)
 
 
 # Sample rate in Hz, audio channels, frames per second, nominal kbps, M parameters of the networks.

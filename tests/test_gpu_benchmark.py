@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,8 +20,8 @@ import discrete_ae
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "benchmarks" / "gpu.py"
-STEPS = ["environment", "tests", "training", "peers", "compiled", "loading", "operations", "coding", "ddp", "run"]
-MAY_BE_EMPTY = {"tests", "peers"}  # of which all are skipped on a CPU; which are not installed
+STEPS = ["environment", "training", "peers", "compiled", "loading", "operations", "coding", "ddp", "run"]
+"""All but the tests that want a GPU."""
 
 
 def run(*arguments: object, code: str = "import gpu; gpu.main()") -> subprocess.CompletedProcess:
@@ -55,13 +55,14 @@ main()
 
 @pytest.mark.slow
 def test_every_step_runs_from_end_to_end(tmp_path: Path) -> None:
-    done = run("--out", tmp_path, "--device", "cpu", "--minutes", 1, code=IN_ONE_PROCESS)
+    chosen = [f"--only={step}" for step in STEPS]
+    done = run("--out", tmp_path, "--device", "cpu", "--minutes", 1, *chosen, code=IN_ONE_PROCESS)
     assert done.returncode == 0, f"{done.stdout}{done.stderr}"
     steps = json.loads((tmp_path / "gpu.json").read_text())["steps"]
     assert list(steps) == STEPS
     assert {step["status"] for step in steps.values()} == {"done"}
     assert all(step["summary"] for step in steps.values())
-    assert all(step["rows"] for name, step in steps.items() if name not in MAY_BE_EMPTY)
+    assert all(step["rows"] for name, step in steps.items() if name != "peers")  # which are not installed
     text = (tmp_path / "gpu.md").read_text()
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == STEPS
     assert steps["ddp"]["rows"][0]["weights"] == "equal"
@@ -81,20 +82,21 @@ def test_every_step_runs_from_end_to_end(tmp_path: Path) -> None:
     assert set(process) == {1, 2}
 
 
-@pytest.mark.slow
-def test_what_a_step_found_outlives_it_and_the_next_one_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(SCRIPT.parent)
-    gpu = importlib.import_module("gpu")
-    steps = tmp_path / "gpu_steps"  # in place of the real ones
-    steps.mkdir()
-    (steps / "__init__.py").touch()
-    (steps / "results.py").symlink_to(SCRIPT.parent / "gpu_steps" / "results.py")
-    for name in ("gpu.py", "_common.py"):
-        (tmp_path / name).write_text((SCRIPT.parent / name).read_text())
-    monkeypatch.setattr(gpu, "__file__", str(tmp_path / "gpu.py"))
-    found = "def measure(given):\n    given.add(found=1)\n"
-    (steps / "coding.py").write_text(f"{found}    raise ValueError('what went wrong')\n")
-    (steps / "ddp.py").write_text(f"{found}    given.summarize('well')\n")
+    return importlib.import_module("gpu")
+
+
+def test_what_a_step_found_outlives_it_and_the_next_one_runs(
+    gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def in_process(command: list[str], *_: object) -> tuple[str, list[str]]:
+        step = command[command.index("--step") + 1]
+        gpu.Results(tmp_path / "out").add(step, "rows", {"found": 1})
+        return ("failed, exit status 1", ["ValueError: what went wrong"]) if step == "coding" else ("done", [])
+
+    monkeypatch.setattr(gpu, "in_process", in_process)
     for only in (["--only", "coding", "--only", "ddp"], ["--only", "ddp"]):
         monkeypatch.setattr(sys, "argv", ["gpu.py", "--out", str(tmp_path / "out"), "--device", "cpu", *only])
         with pytest.raises(SystemExit) as ended:
@@ -102,19 +104,14 @@ def test_what_a_step_found_outlives_it_and_the_next_one_runs(tmp_path: Path, mon
         assert ended.value.code == ("coding" in only)
         # A step that is made again replaces what there was of it, and nothing else.
         steps = json.loads((tmp_path / "out" / "gpu.json").read_text())["steps"]
-        assert [(name, step["status"]) for name, step in steps.items()] == [
-            ("coding", "failed, exit status 1"),
-            ("ddp", "done"),
-        ]
+        assert [step["status"] for step in steps.values()] == ["failed, exit status 1", "done"]
         assert [step["rows"] for step in steps.values()] == [[{"found": 1}]] * 2
-        assert steps["coding"]["last_lines"][-1] == "ValueError: what went wrong"
+        assert steps["coding"]["last_lines"] == ["ValueError: what went wrong"]
 
 
 def test_a_step_that_does_not_end_is_stopped_with_all_that_it_started(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(SCRIPT.parent)
-    gpu = importlib.import_module("gpu")
     log = tmp_path / "log"
     log.touch()
     # The shell's child would hold the pipe open for as long as it lives.
@@ -128,26 +125,19 @@ def test_a_step_that_does_not_end_is_stopped_with_all_that_it_started(
     assert os.read(reading, 1) == b""  # an error while the pipe is open elsewhere
     os.close(reading)
     assert gpu.in_process(["true"], log, 60.0, dict(os.environ)) == ("done", [])
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
-def test_without_a_gpu_one_line_says_so(tmp_path: Path) -> None:
-    done = run("--out", tmp_path / "out")
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert re.fullmatch(r"no GPU: torch \S+ finds no CUDA device; see that .* --device cpu .*\n", done.stderr)
-    assert not (tmp_path / "out").exists()
+    failing = ["sh", "-c", "echo wrong; exit 3"]
+    assert gpu.in_process(failing, log, 60.0, dict(os.environ)) == ("failed, exit status 3", ["wrong"])
 
 
 def test_the_check_of_the_makefile_names_steps() -> None:
     done = subprocess.run(["make", "--dry-run", "gpu-check"], cwd=ROOT, capture_output=True, text=True, check=True)
     chosen = re.findall(r"--only (\S+)", done.stdout)
     assert chosen
-    assert set(chosen) <= set(STEPS)
+    assert set(chosen) <= {*STEPS, "tests"}
 
 
-def test_kernels_launches_and_busy_time_of_a_profile(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(SCRIPT.parent)
+@pytest.mark.usefixtures("gpu")
+def test_kernels_launches_and_busy_time_of_a_profile() -> None:
     meter = importlib.import_module("gpu_steps.meter")
 
     def event(name: str, kind: DeviceType, microseconds: float = 0.0, note: bool = False) -> SimpleNamespace:

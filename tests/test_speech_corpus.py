@@ -1,7 +1,5 @@
-"""benchmarks/speech_corpus.py: what is apart, what is left out, what is said of a missing package."""
+"""benchmarks/speech_corpus.py: what is apart, what is left out."""
 
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -10,8 +8,6 @@ import pytest
 import soundfile
 
 from tests.scripts import load_script
-
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "speech_corpus.py"
 
 
 @pytest.fixture(scope="module")
@@ -56,13 +52,3 @@ def test_short_recordings_are_joined_with_a_pause(corpus, tmp_path):
     (first, second) = corpus.joined(paths, 2.5)
     # Two recordings are 2 s and a pause, three are enough; the seventh is left over.
     assert len(first) == len(second) == round((3 + 2 * corpus.PAUSE_S) * 16000)
-
-
-def test_missing_packages_are_named_with_what_to_type(tmp_path):
-    ended = subprocess.run(
-        [sys.executable, SCRIPT, tmp_path, tmp_path / "out"], capture_output=True, text=True, check=False
-    )
-    assert ended.returncode == 1
-    (line,) = ended.stderr.splitlines()
-    assert "apt-get download asterisk-core-sounds-en-g722" in line
-    assert "dpkg -x" in line

@@ -42,41 +42,17 @@ def integers(audio: torch.Tensor) -> torch.Tensor:
     return (audio * 2**15).round().int()
 
 
-def test_crop_is_a_run_of_one_file(files):
-    crops = crops_of(files)
-    for number in range(50):
-        crop = integers(crops[number])
-        assert crop.shape == (1, 500)
-        first = crop[0, 0].item()
-        if first == 20001:  # the short file, padded
-            assert crop[0].tolist() == [*range(20001, 20101), *[0] * 400]
-        else:
-            assert crop[0].tolist() == list(range(first, first + 500))
-
-
-def test_files_are_drawn_by_duration_and_starts_evenly(files):
-    crops = crops_of(files)
-    firsts = np.array([integers(crops[number])[0, 0].item() for number in range(600)])
-    in_b = firsts[(firsts > 10000) & (firsts < 20000)] - 10001
-    # b is 8000 of 12100 samples: 396.7 of 600 draws, standard deviation 11.6; four of them.
-    assert abs(len(in_b) - 396.7) < 47
-    assert 0 <= in_b.min() < 200
-    assert 7300 < in_b.max() <= 7500
-    # Uniform on 0 … 7500: mean 3750, standard deviation 2165 / sqrt(397) = 109; four of them.
-    assert abs(in_b.mean() - 3750) < 440
-
-
-@pytest.mark.parametrize("seed", [0, 7])
-def test_draws_are_the_documented_ones(files, seed):
+@pytest.mark.parametrize(("seed", "weights"), [(0, None), (7, [1.0, 1.0, 3.0])])
+def test_draws_are_the_documented_ones(files, seed, weights):
     """By slices of the written ramps: no option may move the draws of the file and of the start."""
     ramps = [np.arange(1, 4001), np.arange(10001, 18001), np.arange(20001, 20101)]
-    durations_s = [len(ramp) / RATE for ramp in ramps]
-    crops = crops_of(files, seed=seed)
-    changed = crops_of(files, seed=seed, gain_db=(-6.0, 6.0), flip_polarity=True)
+    shares = weights or [len(ramp) / RATE for ramp in ramps]
+    crops = crops_of(files, weights, seed=seed)
+    changed = crops_of(files, weights, seed=seed, gain_db=(-6.0, 6.0), flip_polarity=True)
     for number in range(100):
         random = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, number, 0))))
-        place = random.random() * sum(durations_s)
-        ramp = ramps[sum(place >= end for end in itertools.accumulate(durations_s))]
+        place = random.random() * sum(shares)
+        ramp = ramps[sum(place >= end for end in itertools.accumulate(shares))]
         start = random.integers(max(len(ramp) - 500, 0) + 1)
         expected = np.zeros(500)
         expected[: len(ramp) - start] = ramp[start : start + 500]
@@ -87,6 +63,12 @@ def test_draws_are_the_documented_ones(files, seed):
 
 def at_speed(files: list[AudioFile], speed: float, num_samples: int = 500) -> TrainingCrops:
     return crops_of(files, crop_seconds=num_samples / RATE, speed=(speed, speed))
+
+
+def sine_file(folder: Path, hz: float, rate: int) -> list[AudioFile]:
+    """Three seconds of a sine of half of full scale."""
+    soundfile.write(folder / "a.wav", 0.5 * np.sin(2 * np.pi * hz * np.arange(3 * rate) / rate), rate, subtype="FLOAT")
+    return find_audio(folder).files
 
 
 @pytest.mark.parametrize("speed", [0.5, 1.07, 2.0])
@@ -118,9 +100,7 @@ def test_no_speed_reads_beyond_a_file(tmp_path):
 
 @pytest.mark.parametrize("file_rate", [8000, 11025])
 def test_sine_at_a_speed_is_a_sine_of_that_frequency(tmp_path, file_rate):
-    times = np.arange(3 * file_rate) / file_rate
-    soundfile.write(tmp_path / "a.wav", 0.5 * np.sin(2 * np.pi * 1000 * times), file_rate, subtype="FLOAT")
-    files = find_audio(tmp_path).files
+    files = sine_file(tmp_path, 1000, file_rate)
     for speed in (0.8, 0.93, 1.25):
         crop = at_speed(files, speed, RATE)[3][0].double().numpy()[50:-50]
         angles = 2 * np.pi * 1000 * speed * np.arange(50, RATE - 50) / RATE
@@ -131,12 +111,8 @@ def test_sine_at_a_speed_is_a_sine_of_that_frequency(tmp_path, file_rate):
 
 
 def test_nothing_is_folded_back_from_above_half_the_rate(tmp_path):
-    times = np.arange(3 * RATE) / RATE
-    soundfile.write(tmp_path / "a.wav", 0.5 * np.sin(2 * np.pi * 3600 * times), RATE, subtype="FLOAT")
-    files = find_audio(tmp_path).files
     # 3600 Hz become 4500 Hz, of which 4000 Hz are left; 80 dB below the sine.
-    assert at_speed(files, 1.25, RATE)[3][0, 50:-50].abs().max() < 5e-5
-    assert at_speed(files, 1.0, RATE)[3][0, 50:-50].abs().max() > 0.49
+    assert at_speed(sine_file(tmp_path, 3600, RATE), 1.25, RATE)[3][0, 50:-50].abs().max() < 5e-5
 
 
 def test_mixture_adds_a_second_crop_to_the_same_first(files):
@@ -161,11 +137,14 @@ def test_mixture_adds_a_second_crop_to_the_same_first(files):
     assert abs(count - 60) < 26  # standard deviation 6.5; four of them
 
 
-def test_damaged_second_crop_is_replaced_and_leaves_the_first(tmp_path, files, caplog):
+@pytest.fixture
+def bad(tmp_path) -> AudioFile:
     soundfile.write(tmp_path / "bad.wav", np.full(8000, np.nan), RATE, subtype="FLOAT")
-    with_bad = [*files, AudioFile(tmp_path / "bad.wav", RATE, 1, 8000)]
-    plain = crops_of(with_bad)
-    mixed = crops_of(with_bad, mix=1.0)
+    return AudioFile(tmp_path / "bad.wav", RATE, 1, 8000)
+
+
+def test_damaged_second_crop_is_replaced_and_leaves_the_first(files, bad, caplog):
+    plain, mixed = crops_of([*files, bad]), crops_of([*files, bad], mix=1.0)
     for number in range(30):
         added = (mixed[number] - plain[number])[0, :50] * 2**15  # all of the short file is longer
         slope = added.diff().mean()
@@ -188,21 +167,17 @@ def test_crop_is_a_function_of_seed_and_number(files, options):
     assert crops[10**15].shape == forwards[0].shape
 
 
-def test_damaged_file_is_replaced_named_once_and_counted(tmp_path, files, caplog):
-    soundfile.write(tmp_path / "bad.wav", np.full(8000, np.nan), RATE, subtype="FLOAT")
-    with_bad = [*files, AudioFile(tmp_path / "bad.wav", RATE, 1, 8000)]
-    crops = crops_of(with_bad)
+def test_damaged_file_is_replaced_named_once_and_counted(files, bad, caplog):
+    crops, again = crops_of([*files, bad]), crops_of([*files, bad])
     first = [crops[number] for number in range(20)]
-    assert [record.getMessage() for record in caplog.records] == [
-        f"Skipped in training (1 so far): {tmp_path / 'bad.wav'}: holds NaN or infinite samples; repair or remove it"
-    ]
-    assert crops.damaged == {tmp_path / "bad.wav"}
-    again = crops_of(with_bad)
+    (record,) = caplog.records
+    assert f"(1 so far): {bad.path}: holds NaN" in record.getMessage()
+    assert crops.damaged == {bad.path}
     assert all(torch.equal(again[number], first[number]) for number in reversed(range(20)))
     with pytest.raises(DataError, match=r"bad\.wav: holds NaN"):
-        [crops_of(with_bad, strict=True)[number] for number in range(20)]
+        [crops_of([*files, bad], strict=True)[number] for number in range(20)]
     with pytest.raises(DataError, match="1 of 1 training files are damaged"):
-        crops_of(with_bad[-1:])[0]
+        crops_of([bad])[0]
 
 
 def test_crops_and_segments_have_the_loudness_asked_for(tmp_path):
@@ -233,9 +208,7 @@ def test_segments_are_thinned_evenly(files):
     assert [integers(segments[k])[0, 0].item() for k in range(len(segments))] == [1, 10001, 13001, 16001]
 
 
-def test_damaged_segments_are_met_when_the_set_is_made(tmp_path, files, caplog):
-    soundfile.write(tmp_path / "bad.wav", np.full(8000, np.nan), RATE, subtype="FLOAT")
-    bad = AudioFile(tmp_path / "bad.wav", RATE, 1, 8000)
+def test_damaged_segments_are_met_when_the_set_is_made(files, bad, caplog):
     assert len(segments_of([*files, bad], 100)) == 8
     assert len(caplog.records) == 1
     with pytest.raises(DataError, match="holds NaN"):
@@ -248,21 +221,3 @@ def test_weights_of_a_folder_add_up_to_one():
     seconds = {"a/x.wav": 1, "a/deep/er/y.wav": 3, "b/x.wav": 10, "one.wav": 2, "two.wav": 2}
     files = [AudioFile(Path("/data", name), RATE, 1, length * RATE) for name, length in seconds.items()]
     assert folder_weights(files, "/data") == [0.25, 0.75, 1.0, 0.5, 0.5]
-
-
-def test_every_folder_is_drawn_equally_often(tmp_path):
-    # The samples tell the file: a has 1 s and 3 s, b 0.5 s, the root itself 10 s.
-    for name, seconds, value in (("a/x", 1, 1), ("a/deep/y", 3, 2), ("b/x", 0.5, 3), ("z", 10, 4)):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(tmp_path / f"{name}.wav", np.full(round(seconds * RATE), value, dtype=np.int16), RATE)
-    files = find_audio(tmp_path).files
-    crops = crops_of(files, folder_weights(files, tmp_path), crop_seconds=100 / RATE)
-    found = torch.stack([crops[number][0, 0] for number in range(1200)]) * 2**15
-    counts = torch.stack([(found == value).sum() for value in (1, 2, 3, 4)])
-    expected = torch.tensor([100.0, 300.0, 400.0, 400.0])
-    # Chi-square with 3 degrees of freedom exceeds 21.1 once in 10,000 seeds.
-    assert ((counts - expected).square() / expected).sum() < 21.1
-    # By duration it would be 82.8, 248.3, 41.4 and 827.6.
-    by_duration = crops_of(files, crop_seconds=100 / RATE)
-    in_root = sum(by_duration[number][0, 0].item() * 2**15 == 4 for number in range(1200))
-    assert in_root == pytest.approx(827.6, abs=4 * 16.1)

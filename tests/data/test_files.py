@@ -43,7 +43,8 @@ def test_bad_files_are_skipped_and_named_in_one_warning(tmp_path, caplog):
     assert [file.path.name for file in scan.files] == ["good.wav"]
     assert scan.skipped == ["empty.flac", "none.wav", "text.wav"]
     (message,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert message == f"{tmp_path}: skipped 3 file(s), unreadable or empty: empty.flac, none.wav, text.wav"
+    assert message.startswith(f"{tmp_path}: ")
+    assert message.endswith(": empty.flac, none.wav, text.wav")
 
 
 @pytest.mark.parametrize(
@@ -53,28 +54,26 @@ def test_bad_files_are_skipped_and_named_in_one_warning(tmp_path, caplog):
 def test_strict_stops_at_the_first_bad_file(tmp_path, name, content, reason):
     write(tmp_path / "good.wav")
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(DataError, match=f"{name}: {reason}; remove or replace it"):
+    with pytest.raises(DataError, match=f"{name}: {reason}"):
         find_audio(tmp_path, strict=True)
 
 
-def test_folders_without_audio_are_refused_in_one_line(tmp_path):
-    file = tmp_path / "one" / "a.wav"
-    write(file)
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    broken = tmp_path / "broken"
-    broken.mkdir()
-    (broken / "a.wav").touch()
-    for root, message in {
-        tmp_path / "nowhere": "no such folder; give",
-        file: "is a file, expected a folder; give",
-        empty: "no audio files .* give another folder",
-        broken: "none of its 1 audio files can be read, e.g. a.wav; check",
-    }.items():
-        with pytest.raises(DataError, match=message) as caught:
-            find_audio(root)
-        assert str(caught.value).startswith(f"{root}: ")
-        assert "\n" not in str(caught.value)
+@pytest.mark.parametrize(
+    ("root", "message"),
+    [
+        ("nowhere", "no such folder"),
+        ("file.wav", "is a file, expected a folder"),
+        ("empty", "no audio files"),
+        ("broken", "none of its 1 audio files can be read, e.g. a.wav"),
+    ],
+)
+def test_folders_without_audio_are_refused(tmp_path, root, message):
+    write(tmp_path / "file.wav")
+    for name in ("empty", "broken"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "broken" / "a.wav").touch()
+    with pytest.raises(DataError, match=f"^{tmp_path / root}: {message}"):
+        find_audio(tmp_path / root)
 
 
 def named(*names: str) -> list[AudioFile]:
@@ -90,30 +89,26 @@ def test_split_is_by_the_hash_of_the_relative_path():
 
 @pytest.mark.parametrize("fraction", [1e-9, 1 - 1e-9])
 def test_no_side_is_left_empty(fraction):
-    for count in (2, 3, 10):
+    for count in (2, 10):
         files = named(*(f"{k}.wav" for k in range(count)))
         split = split_by_hash(files, "/data", fraction)
         assert min(len(split.train), len(split.validation)) == 1
         assert sorted([*split.train, *split.validation], key=lambda file: file.path) == files
-
-
-def test_one_file_cannot_be_split():
     with pytest.raises(DataError, match=r"/data: only 1 audio file, .* data\.validation_root"):
-        split_by_hash(named("a.wav"), "/data", 0.1)
+        split_by_hash(named("a.wav"), "/data", fraction)
 
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "x.wav")
-    with pytest.raises(DataError, match=r"x\.wav: a pipe or device, expected a file; give -"):
+    with pytest.raises(DataError, match=r"x\.wav: a pipe or device"):
         probe(tmp_path / "x.wav")
     write(tmp_path / "y.wav")
     assert find_audio(tmp_path).skipped == ["x.wav"]
 
 
-@pytest.mark.parametrize("sample_rate", [99, 768_001])
-def test_sample_rates_that_would_take_all_memory_are_refused(tmp_path, sample_rate):
-    write(tmp_path / "x.wav", sample_rate=sample_rate)
-    with pytest.raises(DataError, match=rf"x\.wav: sample rate: expected .* got {sample_rate}; resample or remove"):
+def test_sample_rates_that_would_take_all_memory_are_refused(tmp_path):
+    write(tmp_path / "x.wav", sample_rate=768_001)
+    with pytest.raises(DataError, match=r"x\.wav: sample rate: expected .* got 768001"):
         probe(tmp_path / "x.wav")
 
 
@@ -129,7 +124,7 @@ def test_folders_that_cannot_be_read_are_named(tmp_path, monkeypatch, caplog):
 
     monkeypatch.setattr(os, "scandir", refusing)
     assert [file.path.name for file in find_audio(tmp_path).files] == ["x.wav"]
-    assert f"Skipped: {tmp_path / 'closed'}: cannot be read (Permission denied); see to its" in caplog.text
+    assert f"Skipped: {tmp_path / 'closed'}: cannot be read (Permission denied)" in caplog.text
     with pytest.raises(DataError, match=r"closed: cannot be read \(Permission denied\)"):
         find_audio(tmp_path, strict=True)
 

@@ -39,7 +39,7 @@ def test_is_torchaudios_where_that_does_not_clip(rate, channels):
     assert level.peak == np.float32(0.1)
 
 
-@pytest.mark.parametrize("seconds", [0.00007, 0.1, 0.39, 0.4, 0.41, 0.499, 0.5, 6.4, 6.65, 6.7, 7.1, 14.0, 20.0])
+@pytest.mark.parametrize("seconds", [0.00007, 0.39, 0.4, 0.41, 0.5, 6.4, 6.65, 7.1, 20.0])
 def test_any_cutting_gives_the_same_bits(seconds):
     """Also where the length is that of a window, which advances by 6.4 s, and a little more or less."""
     audio = music(seconds, channels=2)
@@ -99,24 +99,19 @@ def test_silence_has_no_loudness():
 
 
 def test_memory_does_not_grow_with_the_length():
-    block = music(4.0)
-
-    def peak_memory(count):
+    block, peaks = music(4.0), []
+    for count in (1, 10, 100):  # 1: what is imported or cached at the first call
         tracemalloc.start()
         measure_stream((block + 0 for _ in range(count)), 16000)
-        found = tracemalloc.get_traced_memory()[1]
+        peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-        return found
-
-    peak_memory(1)  # what is imported or cached at the first call
-    assert peak_memory(100) < peak_memory(10) + 200_000  # 400 s are 25.6 MB
+    assert peaks[2] < peaks[1] + 200_000  # 400 s are 25.6 MB
 
 
 def test_what_has_no_loudness_is_refused():
-    with pytest.raises(ValueError, match="expected at most 5 channels to measure loudness, got 6"):
-        measure_stream([np.zeros((6, 100), np.float32)], 16000)
-    with pytest.raises(ValueError, match="sample_rate: expected at least 4000 Hz to measure loudness, got 3999"):
-        measure_stream([np.zeros((1, 100), np.float32)], 3999)
+    for channels, rate, words in ((6, 16000, "at most 5 channels .* got 6"), (1, 3999, "at least 4000 Hz .* got 3999")):
+        with pytest.raises(ValueError, match=words):
+            measure_stream([np.zeros((channels, 100), np.float32)], rate)
 
 
 def test_gain_by_hand():
@@ -132,7 +127,6 @@ def test_gain_is_lowered_where_the_peak_would_exceed_one():
     audio = torch.tensor([[0.25, -0.5]])
     assert amplify(audio, 20 * math.log10(1.5)).tolist() == [pytest.approx([0.375, -0.75])]
     assert amplify(audio, 60.0).tolist() == [[0.5, -1.0]]
-    assert amplify(2 * audio, 0.0).tolist() == [[0.5, -1.0]]
     assert amplify(4 * audio, 0.0).tolist() == [[0.5, -1.0]]  # a resampled crop may exceed full scale
     assert amplify(0 * audio, 60.0).tolist() == [[0.0, 0.0]]
 
@@ -143,23 +137,9 @@ def test_audio_shorter_than_a_block_counts_with_the_silence_after_it():
     assert measure_stream([tone], 48000).loudness_lufs == pytest.approx(-3.01 - 6.02 - 3.01, abs=0.05)
 
 
-def test_no_more_than_the_greatest_gain():
-    faint = 1e-3 * torch.from_numpy(music(1.0))
-    raised = bring_to_loudness(faint, 16000, -16.0)
-    assert torch.allclose(raised, 10 ** (MAX_GAIN_DB / 20) * faint, rtol=1e-5, atol=0)
-
-
-def test_peak_limits_the_loudness():
-    clicks = torch.zeros(1, 16000)
+def test_audio_is_brought_to_a_loudness_as_far_as_it_goes_and_silence_stays():
+    faint, clicks, silence = 1e-3 * torch.from_numpy(music(1.0)), torch.zeros(1, 16000), torch.zeros(2, 16000)
     clicks[0, ::800] = 0.5
-    raised = bring_to_loudness(clicks, 16000, 0.0)
-    assert torch.equal(raised, 2 * clicks)
-
-
-def test_silence_stays_silence():
-    silence = torch.zeros(2, 16000)
+    torch.testing.assert_close(bring_to_loudness(faint, 16000, -16.0), 10 ** (MAX_GAIN_DB / 20) * faint)
+    assert torch.equal(bring_to_loudness(clicks, 16000, 0.0), 2 * clicks)
     assert torch.equal(bring_to_loudness(silence, 16000, -23.0), silence)
-    # Blocks of 0.4 s begin every 0.1 s: the last 10 ms of 0.51 s lie in none.
-    late = torch.zeros(1, round(0.51 * 16000))
-    late[0, -100:] = 0.1
-    assert torch.equal(bring_to_loudness(late, 16000, -23.0), late)

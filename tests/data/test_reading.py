@@ -1,4 +1,7 @@
-"""Samples of a part of a file, against the same part of the whole file and against formulas."""
+"""Samples of a part of a file, against the same part of the whole file and against formulas; files cut off."""
+
+import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,7 +9,7 @@ import soundfile
 import soxr
 
 from discrete_ae.data import match_channels, read_audio, stream_audio
-from discrete_ae.data.files import probe
+from discrete_ae.data.files import probe, require_complete
 from discrete_ae.data.resampling import BLOCK_FRAMES
 from discrete_ae.errors import DataError
 
@@ -70,44 +73,73 @@ def test_channels_are_mixed_or_copied():
         match_channels(stereo, 6)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_samples_that_are_no_numbers_are_refused(tmp_path, bad):
-    audio = np.zeros(8000)
-    audio[5000] = bad
-    soundfile.write(tmp_path / "a.wav", audio, 8000, subtype="FLOAT")
-    assert read_audio(tmp_path / "a.wav", 8000, duration_s=0.5).shape == (1, 4000)  # before it, all is well
-    with pytest.raises(DataError, match=r"a\.wav: holds NaN or infinite samples; repair or remove it"):
-        read_audio(tmp_path / "a.wav", 8000)
-    with pytest.raises(DataError, match=r"a\.wav: holds NaN or infinite samples; repair or remove it"):
-        list(stream_audio(probe(tmp_path / "a.wav"), 8000))
+def test_samples_that_are_no_numbers_are_refused(tmp_path):
+    for bad in (np.nan, -np.inf):
+        audio = np.zeros(8000)
+        audio[5000] = bad
+        soundfile.write(tmp_path / "a.wav", audio, 8000, subtype="FLOAT")
+        assert read_audio(tmp_path / "a.wav", 8000, duration_s=0.5).shape == (1, 4000)  # before it, all is well
+        for read in READERS:
+            with pytest.raises(DataError, match=r"a\.wav: holds NaN or infinite samples"):
+                read(tmp_path / "a.wav")
 
 
-@pytest.mark.parametrize("suffix", ["flac", "mp3"])
-def test_cut_off_file_is_refused(tmp_path, suffix):
-    path = tmp_path / f"a.{suffix}"
-    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 88200), 44100)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(DataError, match=rf"a\.{suffix}: "):
-        read_audio(path, 44100)
-    with pytest.raises(DataError, match=rf"a\.{suffix}: "):
-        list(stream_audio(probe(path), 44100))
+READERS = (lambda path: read_audio(path, 8000), lambda path: list(stream_audio(probe(path), 8000)))
+TOLD_BY_HEADER = {
+    "wav": {"subtype": "PCM_16"},
+    "float.wav": {"subtype": "FLOAT"},
+    "aiff": {"subtype": "PCM_24"},
+    "au": {"subtype": "PCM_16"},
+    "ogg": {"format": "OGG", "subtype": "VORBIS"},
+    "opus": {"format": "OGG", "subtype": "OPUS"},
+}
+TOLD_BY_READING = {"flac": {}, "mp3": {}}
+FORMATS = TOLD_BY_HEADER | TOLD_BY_READING | {"w64": {"subtype": "PCM_16"}, "caf": {"subtype": "PCM_16"}}
+
+
+def noise(path: Path, suffix: str) -> Path:
+    """Write 60,000 frames of stereo noise."""
+    path = path / f"x.{suffix}"
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, (60_000, 2)), 48000, **FORMATS[suffix])
+    return path
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_recordings_that_are_cut_off_are_refused_and_whole_ones_taken(tmp_path, suffix):
+    path = noise(tmp_path, suffix)
+    require_complete(path)
+    content = path.read_bytes()
+    for share in (0.3, 0.6) if suffix == "mp3" else (0.3, 0.6, 0.95):  # whose decoder bridges a short gap
+        path.write_bytes(content[: int(share * len(content))])
+        for read in (require_complete,) if suffix in TOLD_BY_HEADER else READERS if suffix in TOLD_BY_READING else ():
+            with pytest.raises(DataError, match=rf"x\.{suffix}: "):
+                read(path)
+
+
+@pytest.mark.parametrize("length", [0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000, 0])
+def test_lengths_that_a_pipe_could_not_know_are_taken(tmp_path, length):
+    path = noise(tmp_path, "wav")
+    content = path.read_bytes()
+    at = content.index(b"data") + 4
+    path.write_bytes(content[:at] + struct.pack("<I", length) + content[at + 4 :])
+    require_complete(path)
 
 
 def test_what_is_no_audio_is_refused(tmp_path):
     (tmp_path / "a.wav").write_text("this is no audio")
-    for path in (tmp_path / "a.wav", tmp_path / "nowhere.wav", tmp_path):
-        with pytest.raises(DataError, match="not readable as audio"):
-            read_audio(path, 8000)
+    for read in (require_complete, READERS[0]):
+        for path in (tmp_path / "a.wav", tmp_path / "nowhere.wav", tmp_path):
+            with pytest.raises(DataError, match="not readable as audio"):
+                read(path)
 
 
-@pytest.mark.parametrize("changes", [{"channels": 2}, {"seconds": 0.2}, {"seconds": 3.0}])
-def test_file_that_is_no_longer_the_same_recording_is_a_data_error(tmp_path, changes):
+def test_file_that_is_no_longer_the_same_recording_is_a_data_error(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(8000), 8000)
     file = probe(tmp_path / "a.wav")
-    audio = np.zeros((round(8000 * changes.get("seconds", 1.0)), changes.get("channels", 1)))
-    soundfile.write(tmp_path / "a.wav", audio, 8000)
-    with pytest.raises(DataError, match=r"a\.wav: was replaced by another recording meanwhile; start again"):
-        read_audio(file, 8000)
+    for shape in ((8000, 2), (1600, 1), (24000, 1)):
+        soundfile.write(tmp_path / "a.wav", np.zeros(shape), 8000)
+        with pytest.raises(DataError, match=r"a\.wav: was replaced by another recording"):
+            read_audio(file, 8000)
 
 
 @pytest.mark.parametrize("suffix", ["flac", "mp3", "ogg"])

@@ -49,7 +49,7 @@ def _waiting_is_allowed_again() -> Iterator[None]:
     allow_waiting()
 
 
-@on_each_device_every([*NAMES, "adversarial"], ("ste", "adversarial"))
+@on_each_device_every([*NAMES, "adversarial"], ("ste",))
 def test_it_trains_and_waits_for_the_gpu_in_logged_steps_alone(
     device: str, name: str, run_training: Callable[..., Path]
 ) -> None:

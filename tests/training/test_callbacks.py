@@ -1,33 +1,43 @@
-"""What guards a run: divergence, collapse, Ctrl-C; and the schedule of the learning rate."""
+"""What guards a run and what it shows: divergence, collapse, Ctrl-C, last and best checkpoint, bar, pictures."""
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from matplotlib import colormaps
 from torch import Tensor, nn
 
 from discrete_ae.build import build_model
 from discrete_ae.errors import DataError
 from discrete_ae.losses import WaveformL1, WeightedLoss
 from discrete_ae.training import AutoencoderModule
-from discrete_ae.training.callbacks import WarnOfCollapse
+from discrete_ae.training.callbacks import TrainingProgress, WarnOfCollapse
+from discrete_ae.training.callbacks.logs import draw_log_mel
 from discrete_ae.training.learning_rate import warmup_cosine
 from tests.models import config
-from tests.runs import errors, state_of
+from tests.runs import errors, same, state_of
+from tests.sines import RATE, sine
+
+BOTH = {"best.ckpt", "last.ckpt"}
 
 
-@pytest.fixture(scope="module")
-def good_run(run_training: Callable[..., Path]) -> Path:
-    """The folder of a run of two steps that nothing disturbed."""
-    return run_training("trainer.max_steps=2", "trainer.val_check_interval=2")
+def module() -> AutoencoderModule:
+    loss = WeightedLoss({"l1": WaveformL1()}, {"l1": 1.0})
+    return AutoencoderModule(build_model(config()), config(), loss, torch.optim.SGD, warmup_cosine, seed=0)
 
 
-def nan_loss(patch: pytest.MonkeyPatch, bad_step: int) -> None:
-    """A term that is NaN in one training step."""
+def checkpoints_of(run: Path) -> set[str]:
+    return {path.name for path in (run / "checkpoints").iterdir()}
+
+
+def nan_loss(patch: pytest.MonkeyPatch) -> None:
+    """A term that is NaN in the step after the second."""
     forward, step = WaveformL1.forward, AutoencoderModule.training_step
     current = [0]
 
@@ -37,45 +47,41 @@ def nan_loss(patch: pytest.MonkeyPatch, bad_step: int) -> None:
 
     def bad_forward(self: nn.Module, reconstruction: Tensor, target: Tensor) -> Tensor:
         loss = forward(self, reconstruction, target)
-        return loss * float("nan") if reconstruction.requires_grad and current[0] == bad_step else loss
+        return loss * float("nan") if reconstruction.requires_grad and current[0] == 2 else loss
 
     patch.setattr(AutoencoderModule, "training_step", training_step)
     patch.setattr(WaveformL1, "forward", bad_forward)
 
 
-def nan_gradient(patch: pytest.MonkeyPatch, bad_step: int) -> None:
-    """A finite loss with a gradient that is not, so that the weights are NaN from the next step on."""
+def nan_gradient(patch: pytest.MonkeyPatch) -> None:
+    """A finite loss with a gradient that is not, in the fourth step, so that the weights are NaN in the validation."""
 
     def before_step(self: AutoencoderModule, optimizer: object) -> None:
-        if self.global_step == bad_step:
+        if self.global_step == 3:
             for parameter in self.model.parameters():
                 parameter.grad.fill_(float("nan"))
 
     patch.setattr(AutoencoderModule, "on_before_optimizer_step", before_step)
 
 
-# Validations, and so checkpoints, are after 2 and 4 steps: a fault at 2 shows in the next step, one at 3 in validation.
-@pytest.mark.parametrize(("fault", "bad_step"), [(nan_loss, 2), (nan_gradient, 3)])
 def test_divergence_ends_the_run_and_leaves_the_last_good_checkpoint(
-    fault: Callable[[pytest.MonkeyPatch, int], None],
-    bad_step: int,
-    good_run: Path,
-    run_training: Callable[..., Path],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture,
+    run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     handler = signal.getsignal(signal.SIGINT)
-    fault(monkeypatch, bad_step)
-    run = run_training("trainer.max_steps=8", "trainer.val_check_interval=2", status=1)
-    (line,) = errors(capsys.readouterr().err)
-    assert line.startswith("error: the loss is nan at step ")
-    assert "optim.optimizer.lr" in line
-    found, expected = state_of(run), state_of(good_run)
-    assert found["global_step"] == 2
-    # While the learning rate warms up it does not depend on the length of the run.
-    assert all(torch.equal(tensor, found["state_dict"][name]) for name, tensor in expected["state_dict"].items())
-    assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
-    assert signal.getsignal(signal.SIGINT) is handler
+    expected = state_of(run_training("trainer.max_steps=2", "trainer.val_check_interval=2"))
+    for fault in (nan_loss, nan_gradient):
+        capsys.readouterr()
+        with monkeypatch.context() as patch:
+            fault(patch)
+            run = run_training("trainer.max_steps=8", "trainer.val_check_interval=2", status=1)
+        (line,) = errors(capsys.readouterr().err)
+        assert line.startswith("error: the loss is nan at step ")
+        found = state_of(run)
+        assert found["global_step"] == 2
+        # While the learning rate warms up it does not depend on the length of the run.
+        assert same(found["state_dict"], expected["state_dict"])
+        assert checkpoints_of(run) == BOTH
+        assert signal.getsignal(signal.SIGINT) is handler
 
 
 class OnGpu(SimpleNamespace):
@@ -105,31 +111,6 @@ def test_on_a_gpu_a_bad_loss_is_kept_until_something_is_logged_or_saved(bad: flo
 
 
 @pytest.mark.parametrize(
-    ("bound", "algorithm", "expected"),
-    [
-        (1.0, None, [0.6, 0.8]),  # of (3, 4), whose norm is 5
-        (1.0, "norm", [0.6, 0.8]),
-        (10.0, "norm", [3, 4]),
-        (3.5, "value", [3, 3.5]),
-        (0.0, "norm", [3, 4]),
-        (None, "norm", [3, 4]),
-    ],
-)
-def test_gradient_is_clipped(bound: float | None, algorithm: str | None, expected: list[float]) -> None:
-    weight = nn.Parameter(torch.zeros(2))
-    weight.grad = torch.tensor([3.0, 4.0])
-    found = module(config()["quantizer"])
-    found.configure_gradient_clipping(torch.optim.SGD([weight]), bound, algorithm)
-    assert weight.grad.tolist() == pytest.approx(expected, rel=1e-5)
-
-
-def module(quantizer: dict) -> AutoencoderModule:
-    model_config = config() | {"quantizer": quantizer}
-    loss = WeightedLoss({"l1": WaveformL1()}, {"l1": 1.0})
-    return AutoencoderModule(build_model(model_config), model_config, loss, torch.optim.SGD, warmup_cosine, seed=0)
-
-
-@pytest.mark.parametrize(
     ("perplexity", "step", "global_zero", "warned"),
     [
         (25.5, 100, True, True),  # a tenth of 256 entries is 25.6
@@ -145,10 +126,8 @@ def test_collapse_is_warned_of_below_the_share(
     metrics = {} if perplexity is None else {"val/codes/perplexity": torch.tensor(perplexity)}
     trainer = SimpleNamespace(callback_metrics=metrics, global_step=step, is_global_zero=global_zero)
     with caplog.at_level("WARNING"):
-        WarnOfCollapse(min_share=0.1, after_steps=100).on_validation_end(trainer, module(config()["quantizer"]))
-    assert [record.levelname for record in caplog.records] == ["WARNING"] * warned
-    if warned:
-        assert "perplexity 25.5 of 256 entries, below 25.6" in caplog.text
+        WarnOfCollapse(min_share=0.1, after_steps=100).on_validation_end(trainer, module())
+    assert ["perplexity 25.5 of 256" in record.getMessage() for record in caplog.records] == [True] * warned
 
 
 def interrupt_at(patch: pytest.MonkeyPatch, name: str, place: int, times: int = 1) -> None:
@@ -167,17 +146,18 @@ def interrupt_at(patch: pytest.MonkeyPatch, name: str, place: int, times: int = 
 
 
 @pytest.fixture
-def default_interrupt() -> None:
+def _default_interrupt() -> Iterator[None]:
     """The handler that a terminal's process has, and back to it whatever a test does."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     signal.signal(signal.SIGINT, before)
 
 
 LONG = ("trainer.max_steps=1000", "trainer.val_check_interval=500")
 
 
-@pytest.mark.usefixtures("default_interrupt")
+@pytest.mark.usefixtures("_default_interrupt")
 def test_interrupt_ends_after_the_step_with_a_checkpoint_that_resumes(
     run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
@@ -185,18 +165,16 @@ def test_interrupt_ends_after_the_step_with_a_checkpoint_that_resumes(
         interrupt_at(patch, "training_step", 3)
         run = run_training(*LONG, status=130)
     out, err = capsys.readouterr()
-    assert "Interrupted: ending with a checkpoint" in out
     assert f"{run}/checkpoints/" in out
     assert errors(err) == ["Interrupted"]
     assert state_of(run)["global_step"] == 4
-    assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert checkpoints_of(run) == BOTH
     last = run / "checkpoints" / "last.ckpt"
     again = run_training("trainer.max_steps=6", "trainer.val_check_interval=6", f"ckpt_path={last}")
     assert state_of(again)["global_step"] == 6
 
 
-@pytest.mark.usefixtures("default_interrupt")
+@pytest.mark.usefixtures("_default_interrupt")
 @pytest.mark.parametrize(("name", "times"), [("validation_step", 1), ("training_step", 2)])
 def test_interrupt_before_the_first_step_or_a_second_one_ends_at_once(
     name: str,
@@ -209,40 +187,55 @@ def test_interrupt_before_the_first_step_or_a_second_one_ends_at_once(
     run = run_training(*LONG, status=130)
     assert errors(capsys.readouterr().err) == ["Interrupted"]
     assert not (run / "checkpoints").exists()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def rates(steps: int, **settings: float) -> list[float]:
-    """The learning rate of each step, for a peak of 2."""
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
-    scheduler = warmup_cosine(optimizer, **settings)
-    found = []
-    for _ in range(steps):
-        found.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step()
-    return found
+def test_a_run_that_no_longer_improves_keeps_its_last_step_and_goes_on_from_it(
+    run_training: Callable[..., Path],
+) -> None:
+    # Without a learning rate every validation has the same loss, and none after the first is better.
+    still = ("optim.optimizer.lr=0", "trainer.val_check_interval=1")
+    run = run_training(*still, "trainer.max_steps=2")
+    assert [state_of(run, name)["global_step"] for name in ("best", "last")] == [1, 2]
+    run_training(*still, "trainer.max_steps=3", f"ckpt_path={run}/checkpoints/last.ckpt", run_dir=run)
+    # The state of best.ckpt's own callback came with last.ckpt: an equal loss is no better one.
+    assert [state_of(run, name)["global_step"] for name in ("best", "last")] == [1, 3]
+    assert checkpoints_of(run) == BOTH
 
 
-def test_schedule_by_hand() -> None:
-    # A quarter more in each of 4 steps, then half a cosine over 8: at its start, middle and end 1, 1/2 and 0 of the way
-    # from a fifth of the peak to the peak; a quarter of the way in cos(pi / 4) = sqrt(1/2).
-    found = rates(15, total_steps=12, warmup_steps=4, final_share=0.2)
-    assert found[:5] == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.0])
-    assert found[6] == pytest.approx(2 * (0.2 + 0.8 * (1 + 0.5**0.5) / 2))
-    assert found[8] == pytest.approx(2 * (0.2 + 0.8 / 2))
-    assert found[12:] == pytest.approx([0.4, 0.4, 0.4])
+def test_a_run_without_validations_is_kept_at_its_end(run_training: Callable[..., Path]) -> None:
+    run = run_training("trainer.max_steps=2", "trainer.val_check_interval=1", "+trainer.limit_val_batches=0")
+    assert state_of(run)["global_step"] == 2
+    assert checkpoints_of(run) == {"last.ckpt"}
 
 
-def test_schedule_without_an_end_or_a_warmup() -> None:
-    assert rates(4, total_steps=-1, warmup_steps=2) == pytest.approx([1, 2, 2, 2])
-    assert rates(3, total_steps=2, warmup_steps=0) == pytest.approx([2, 1, 0], abs=1e-12)
-    assert rates(4, total_steps=2, warmup_steps=4) == pytest.approx([0.5, 1, 1.5, 2])  # ends before its peak
+def test_the_bar_looks_at_the_loss_for_which_a_gpu_waits_only_where_it_was_logged() -> None:
+    shown: list[str] = []
+    progress: Any = TrainingProgress()
+    progress.bar = SimpleNamespace(update=lambda task, completed, figures: shown.append(figures.strip()))
+    progress.task = 0
+    for step, loss in ((10, 2.5), (11, 7.0), (19, 7.0), (20, 7.0)):
+        metrics = {"train/loss": torch.tensor(loss)}
+        trainer = SimpleNamespace(global_step=step, log_every_n_steps=10, callback_metrics=metrics)
+        progress.on_train_batch_end(trainer, None, None, None, 0)
+    assert shown == ["loss 2.500"] * 3 + ["loss 7.000"]
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"warmup_steps": -1}, {"final_share": -0.1}, {"final_share": 1.1}, {"final_share": "foo"}]
-)
-def test_schedule_refuses_what_it_cannot_do(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=f"scheduler.{next(iter(wrong))}: expected a .*got"):
-        rates(1, **{"total_steps": 10, "warmup_steps": 1, **wrong})
+def rows_of(picture: np.ndarray, db: float) -> np.ndarray:
+    """The rows in which a fifth of the picture has the color of a level; magma changes by 8 in 1.25 dB."""
+    color = 255 * np.array(colormaps["magma"]((db + 80) / 80)[:3])  # from -80 to 0 dB
+    return np.flatnonzero((np.abs(picture - color).max(axis=2) < 8).mean(axis=1) > 0.2)
+
+
+def test_in_a_picture_sines_stand_above_one_another_with_their_level_s_color_and_silence_is_dark() -> None:
+    heights = []
+    for hz in (300, 1000, 6000):
+        picture = draw_log_mel(torch.from_numpy(0.1 * sine(hz, 0.5)), RATE).astype(float)
+        rows = rows_of(picture, -20)  # a tenth of full scale
+        assert 0 < len(rows) < 0.1 * len(picture)
+        heights.append(len(picture) - rows.mean())
+    # On the mel scale of O'Shaughnessy, 2595 log10(1 + f / 700).
+    low, middle, high = (2595 * np.log10(1 + hz / 700) for hz in (300, 1000, 6000))
+    ratio = (heights[1] - heights[0]) / (heights[2] - heights[0])
+    assert ratio == pytest.approx((middle - low) / (high - low), abs=0.03)
+    silence = draw_log_mel(torch.zeros(RATE), RATE).astype(float)
+    assert len(rows_of(silence, -80)) > 0.7 * len(silence)

@@ -16,14 +16,8 @@ from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME
 from discrete_ae.quantizers import VectorQuantizer
 from discrete_ae.training.compiled import CompiledForward, compiler
 from tests import models
-from tests.runs import TINY, scalars, state_of
+from tests.runs import SHARPENED, TINY, scalars, state_of
 
-SCHEDULE = "_target_:discrete_ae.schedules.Schedule"
-SHARPENED = (
-    "quantizer=sigmoid",
-    f"quantizer.rounding.sharpness={{{SCHEDULE},shape:linear,first:4,last:12}}",
-    f"quantizer.rounding.hard={{{SCHEDULE},shape:switch,first:0,last:1,end:0.5}}",
-)
 ONE_SCALE = ("loss.terms.mel.window_lengths=[512]", "loss.terms.mel.num_mels=[20]")  # compiled in a third of the time
 SIX = ("trainer.max_steps=6", "trainer.val_check_interval=2")
 
@@ -89,8 +83,6 @@ def test_entries_are_emitted_before_they_are_replaced(ema_decay: float | None) -
 
 
 QUANTIZERS = sorted(path.stem for path in (CONFIG_DIR / "quantizer").glob("*.yaml"))
-
-
 MOVING = ("vq quantizer.ema_decay=0.9 quantizer.dead_code_threshold=2", "vq quantizer.dead_code_threshold=2")
 
 

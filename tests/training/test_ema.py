@@ -11,7 +11,7 @@ from torch import Tensor
 import discrete_ae
 from discrete_ae.training import AutoencoderModule
 from discrete_ae.training.callbacks import LogClips, WeightEma
-from tests.runs import events_of, same, scalars, state_of
+from tests.runs import events_of, same, scalars, state_of, watch
 
 FOUR = ("trainer.max_steps=4", "trainer.val_check_interval=2")
 
@@ -23,15 +23,7 @@ def weights_of(module: AutoencoderModule) -> dict[str, Tensor]:
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Tensor]]:
     """The weights that each training step began with, in the runs of a test."""
-    found: list[dict[str, Tensor]] = []
-    step = AutoencoderModule.training_step
-
-    def training_step(self: AutoencoderModule, *arguments: object) -> Tensor | None:
-        found.append(weights_of(self))
-        return step(self, *arguments)
-
-    monkeypatch.setattr(AutoencoderModule, "training_step", training_step)
-    return found
+    return watch(monkeypatch, AutoencoderModule, "training_step", lambda module, *_: weights_of(module))
 
 
 def test_average_is_the_one_computed_by_hand(
@@ -51,11 +43,7 @@ def test_average_is_the_one_computed_by_hand(
 def test_all_of_a_validation_is_of_the_averaged_weights(
     run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown: list[dict[str, Tensor]] = []
-    draw = LogClips.on_validation_end
-    monkeypatch.setattr(
-        LogClips, "on_validation_end", lambda self, t, module: (shown.append(weights_of(module)), draw(self, t, module))
-    )
+    shown = watch(monkeypatch, LogClips, "on_validation_end", lambda _, trainer, module: weights_of(module))
     run = run_training("callbacks.ema.decay=0.9", *FOUR)
     saved = discrete_ae.load(run / "checkpoints" / "last.ckpt")  # whose hash is that of the averaged weights
     assert same(shown[-1], {name: parameter.detach() for name, parameter in saved.named_parameters()})

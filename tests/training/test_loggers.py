@@ -13,6 +13,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from discrete_ae.errors import UsageError
+from discrete_ae.training.loggers import log_counts
 
 
 class Medium(NamedTuple):
@@ -31,13 +32,8 @@ class Wandb(ModuleType):
         self.logged: list[dict] = []
         self.config: dict = {}
         self.finished = 0
-        self.sdk = ModuleType("wandb.sdk")
-        self.sdk.lib = SimpleNamespace(RunDisabled=dict)
-        self.wandb_run = SimpleNamespace(Run=dict)
         self.Audio = self.Image = lambda data, **settings: Medium(data, settings)
-
-    def Histogram(self, np_histogram: tuple) -> Medium:  # noqa: N802  the package's name
-        return Medium(np_histogram, {})
+        self.Histogram = lambda np_histogram: Medium(np_histogram, {})
 
     def init(self, **settings: object) -> SimpleNamespace:
         update = lambda values, **_: self.config.update(values)  # noqa: E731
@@ -56,13 +52,11 @@ class Wandb(ModuleType):
 @pytest.fixture
 def wandb(monkeypatch: pytest.MonkeyPatch) -> Wandb:
     module = Wandb()
-    for name, part in {
-        "": module,
-        ".sdk": module.sdk,
-        ".sdk.lib": module.sdk.lib,
-        ".wandb_run": module.wandb_run,
-    }.items():
-        monkeypatch.setitem(sys.modules, f"wandb{name}", part)
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    for name, found in (("sdk", {}), ("sdk.lib", {"RunDisabled": dict}), ("wandb_run", {"Run": dict})):
+        part = ModuleType(f"wandb.{name}")
+        vars(part).update(found)
+        monkeypatch.setitem(sys.modules, part.__name__, part)
     monkeypatch.setattr(wandb_logger, "_WANDB_AVAILABLE", True)
     monkeypatch.setenv("WANDB_MODE", "")  # the logger sets it
     return module
@@ -118,8 +112,6 @@ def test_several_loggers_get_what_they_take(
 
 @pytest.mark.parametrize(("size", "bins"), [(4, 4), (1024, 512)])
 def test_a_histogram_in_wandb_has_no_more_bins_than_it_takes(size: int, bins: int, wandb: Wandb) -> None:
-    from discrete_ae.training.loggers import log_counts
-
     counts = np.arange(size)
     log_counts([wandb_logger.WandbLogger(offline=True)], "codes", counts, 7)
     ((step, (heights, edges)),) = [(step, medium.data) for step, medium in wandb.of("codes")]

@@ -13,16 +13,13 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 import discrete_ae
-from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.quantizers import Quantizer, ScalarQuantizer
 from discrete_ae.training import AutoencoderModule
-from tests.runs import events_of, scalars
-
-REPOSITORY = Path(__file__).parents[2]
+from tests.runs import events_of, same, scalars, state_of, watch
 
 
 def weights_of(run: Path) -> dict[str, Tensor]:
-    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    return state_of(run)["state_dict"]
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +76,8 @@ def test_validation_does_not_disturb_training_nor_training_validation(
     quantizer: str, run_training: Callable[..., Path]
 ) -> None:
     given = (*f"quantizer={quantizer}".split(), "trainer.max_steps=4", "callbacks.clips.count=1")
-    often, seldom = (run_training(*given, f"trainer.val_check_interval={interval}") for interval in (1, 4))
-    assert all(torch.equal(tensor, weights_of(seldom)[name]) for name, tensor in weights_of(often).items())
+    often, seldom = (run_training(*given, f"trainer.val_check_interval={interval}") for interval in (2, 4))
+    assert same(weights_of(often), weights_of(seldom))
     tags = {"val/reconstruction", "val/soft_reconstruction", "val/si_sdr_db", "val/codes/perplexity"}
     for tag in tags & set(events_of(seldom).Tags()["scalars"]):
         expected = scalars(seldom, tag)
@@ -111,7 +108,7 @@ def test_noise_is_a_function_of_seed_and_step(run_training: Callable[..., Path],
     second = run_training(*steps, "seed=1")
     assert seeds[5:] == of_first
     assert scalars(first, "train/loss") == scalars(second, "train/loss")
-    assert all(torch.equal(tensor, weights_of(second)[name]) for name, tensor in weights_of(first).items())
+    assert same(weights_of(first), weights_of(second))
     run_training(*steps, "seed=2")
     assert len({*of_first, *seeds[7:]}) == 4  # no two alike among the steps of two seeds
 
@@ -119,24 +116,13 @@ def test_noise_is_a_function_of_seed_and_step(run_training: Callable[..., Path],
 def test_mixed_precision_trains_and_the_quantizer_sees_float32(
     run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given, seen = set(), set()
-    forward, quantize = Quantizer.forward, ScalarQuantizer.quantize
-    monkeypatch.setattr(
-        Quantizer, "forward", lambda self, latents: (given.add(latents.dtype), forward(self, latents))[1]
-    )
-    monkeypatch.setattr(
-        ScalarQuantizer,
-        "quantize",
-        lambda self, latents: (
-            seen.add((latents.dtype, torch.is_autocast_enabled("cpu"))),
-            quantize(self, latents),
-        )[1],
-    )
+    given = watch(monkeypatch, Quantizer, "forward", lambda _, latents: latents.dtype)
+    seen = watch(monkeypatch, ScalarQuantizer, "quantize", lambda _, x: (x.dtype, torch.is_autocast_enabled("cpu")))
     # Codes are counted after the validation, outside autocast.
     steps = ("trainer.max_steps=4", "trainer.val_check_interval=4", "callbacks.entropy_model=null")
     run = run_training("trainer.precision=bf16-mixed", *steps)
-    assert given == {torch.bfloat16}  # the network does compute in half precision
-    assert seen == {(torch.float32, False)}
+    assert set(given) == {torch.bfloat16}  # the network does compute in half precision
+    assert set(seen) == {(torch.float32, False)}
     assert all(math.isfinite(value) for value in scalars(run, "train/loss").values())
     assert all(tensor.dtype == torch.float32 for tensor in weights_of(run).values() if tensor.is_floating_point())
 
@@ -144,16 +130,7 @@ def test_mixed_precision_trains_and_the_quantizer_sees_float32(
 def test_codes_of_training_are_those_of_all_steps_since_the_last_log(
     run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward = DiscreteAutoencoder.forward
-    emitted: list[Tensor] = []
-
-    def recorded(self: DiscreteAutoencoder, audio: Tensor) -> object:
-        output = forward(self, audio)
-        if self.training:
-            emitted.append(output.codes)
-        return output
-
-    monkeypatch.setattr(DiscreteAutoencoder, "forward", recorded)
+    emitted = watch(monkeypatch, AutoencoderModule, "_log_training", lambda _, values, codes: codes)
     run = run_training(
         "trainer.accumulate_grad_batches=2",
         "trainer.log_every_n_steps=2",
@@ -175,14 +152,7 @@ def test_codes_of_training_are_those_of_all_steps_since_the_last_log(
 def test_debug_overfit_has_the_same_batch_in_every_step(
     run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batches = []
-    step = AutoencoderModule.training_step
-
-    def training_step(self: AutoencoderModule, audio: Tensor, batch_idx: int) -> Tensor | None:
-        batches.append(audio.clone())
-        return step(self, audio, batch_idx)
-
-    monkeypatch.setattr(AutoencoderModule, "training_step", training_step)
+    batches = watch(monkeypatch, AutoencoderModule, "training_step", lambda _, audio, index: audio.clone())
     run = run_training("debug=overfit", "trainer.max_steps=4", "trainer.val_check_interval=2")
     assert len(batches) == 4
     assert all(torch.equal(batch, batches[0]) for batch in batches)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.runs import SMALL, TINY, fail_at, same, state_of
+from tests.runs import SHARPENED, SMALL, TINY, fail_at, same, state_of
 
 # The process that trains kills itself in mid-run, with a signal that it cannot handle.
 KILLED_AT_8 = """
@@ -40,20 +40,18 @@ def compare(whole: Path, resumed: Path, steps: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "quantizer",
+    "given",
     [
-        "ste",
-        "gumbel",
-        "vq quantizer.ema_decay=0.9 callbacks.ema.decay=0.9",
-        "gumbel callbacks.ema.decay=0.9 " + " ".join(TINY),
-        "sigmoid quantizer.rounding.sharpness={_target_:discrete_ae.schedules.Schedule,shape:cosine,first:4,last:12}",
+        ("quantizer=vq", "quantizer.ema_decay=0.9", "callbacks.ema.decay=0.9"),
+        ("quantizer=gumbel", "callbacks.ema.decay=0.9", *TINY),
+        SHARPENED,
     ],
-    ids=lambda value: " ".join(value.split()[:2]),
+    ids=["moving codebook", "noise, adversarial", "schedules"],
 )
 def test_broken_and_resumed_equals_uninterrupted(
-    quantizer: str, run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    given: tuple[str, ...], run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    overrides = (*f"quantizer={quantizer}".split(), "trainer.max_steps=5", "trainer.val_check_interval=3")
+    overrides = (*given, "trainer.max_steps=5", "trainer.val_check_interval=3")
     whole = run_training(*overrides)
     with monkeypatch.context() as patch:
         fail_at(patch, "_training_output", 4)
@@ -79,37 +77,22 @@ def test_killed_and_resumed_equals_uninterrupted(
     compare(run_training(*overrides), run_training(*overrides, f"ckpt_path={broken}/checkpoints/last.ckpt"), 12)
 
 
-def test_init_from_starts_a_new_run_from_old_weights(ste_run: Path, run_training: Callable[..., Path]) -> None:
-    old = ste_run / "checkpoints" / "last.ckpt"
-    # A learning rate of 0 (and no decay) leaves the weights as they were read.
-    run = run_training(
-        "trainer.max_steps=1", "optim.optimizer.lr=0", f"init_from={old}", "trainer.val_check_interval=1"
-    )
-    assert state_of(run)["global_step"] == 1
-    expected = torch.load(old, weights_only=True)["state_dict"]
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in state_of(run)["state_dict"].items())
-
-
 def test_init_from_a_run_with_another_quantizer_takes_all_but_that(
-    ste_run: Path, run_training: Callable[..., Path]
-) -> None:
-    old = ste_run / "checkpoints" / "last.ckpt"
-    channels = torch.load(old, weights_only=True)["state_dict"]["model.to_latents.weight"].shape[0]
-    frozen = ("trainer.max_steps=1", "optim.optimizer.lr=0", "trainer.val_check_interval=1")
-    overrides = ("quantizer=vq", f"quantizer.codebook_dim={channels}", "quantizer.num_codebooks=1", *frozen)
-    fresh, run = (state_of(run_training(*overrides, *more)) for more in ((), (f"init_from={old}",)))
-    taken = torch.load(old, weights_only=True)["state_dict"]
-    for name, tensor in run["state_dict"].items():
-        source = fresh["state_dict"] if name.startswith("model.quantizer.") else taken
-        assert torch.equal(tensor, source[name])
-    assert {name for name in taken if not name.startswith("model.quantizer.")} <= run["state_dict"].keys()
-
-
-def test_what_is_for_a_trained_network_says_so(
     ste_run: Path, run_training: Callable[..., Path], capsys: pytest.CaptureFixture
 ) -> None:
-    one_step = ("trainer.max_steps=1", "trainer.val_check_interval=1", "quantizer=rvq_pretrained")
-    run_training(*one_step, "data.max_validation_segments=1")
-    assert "init_from=" in capsys.readouterr().err
-    run_training(*one_step, f"init_from={ste_run}/checkpoints/last.ckpt", status=1)  # whose latents have 8 channels
-    assert [line[:5] for line in capsys.readouterr().err.splitlines()] == ["error"]
+    taken = state_of(ste_run)["state_dict"]
+    channels = taken["model.to_latents.weight"].shape[0]
+    # A learning rate of 0 (and no decay) leaves the weights as they were read.
+    frozen = ("trainer.max_steps=1", "optim.optimizer.lr=0", "trainer.val_check_interval=1")
+    given = (
+        *("quantizer=rvq_pretrained", "quantizer.num_stages=1", f"quantizer.stage.codebook_dim={channels}"),
+        *("quantizer.stage.ema_decay=null", "quantizer.stage.dead_code_threshold=0"),  # entries that stay
+    )
+    fresh = state_of(run_training(*given, *frozen))["state_dict"]
+    assert "init_from=" in capsys.readouterr().err  # that quantizer is for a trained network
+    run = state_of(run_training(*given, *frozen, f"init_from={ste_run}/checkpoints/last.ckpt"))
+    assert run["global_step"] == 1
+    for name, tensor in run["state_dict"].items():
+        source = fresh if name.startswith("model.quantizer.") else taken
+        assert torch.equal(tensor, source[name])
+    assert {name for name in taken if not name.startswith("model.quantizer.")} <= run["state_dict"].keys()

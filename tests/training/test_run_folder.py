@@ -1,59 +1,58 @@
-"""What a run leaves behind: events, configuration, checkpoints."""
+"""What a run leaves behind: events, configuration, checkpoints; numbers that follow a schedule."""
 
-import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 from tensorboard.plugins.custom_scalar import layout_pb2
 
-from tests.runs import events_of
+import discrete_ae
+from tests.runs import REPOSITORY, SHARPENED, events_of, scalars, state_of
 
-REPOSITORY = Path(__file__).parents[2]
 TERMS = {"mel", "l1", "snr"}
 
 
 @pytest.fixture(scope="module")
-def fourier_run(run_training: Callable[..., Path]) -> Path:
-    return run_training(
-        "quantizer=fourier", "quantizer.rounding.hard=false", "trainer.max_steps=2", "trainer.val_check_interval=2"
-    )
+def sharpened_run(run_training: Callable[..., Path]) -> Path:
+    return run_training(*SHARPENED, "trainer.max_steps=4", "trainer.val_check_interval=2")
 
 
-def test_scalars_are_those_of_the_readme(ste_run: Path, fourier_run: Path) -> None:
-    tags = {tag for run in (ste_run, fourier_run) for tag in events_of(run).Tags()["scalars"]}
+def test_scalars_are_those_of_the_readme(ste_run: Path, sharpened_run: Path) -> None:
+    tags = {tag for run in (ste_run, sharpened_run) for tag in events_of(run).Tags()["scalars"]}
     assert {"train/loss", "train/mel", "train/gradient_norm", "val/mel", "val/si_sdr_db", "val/codes/usage"} <= tags
-    assert {tag for tag in tags if tag.startswith("schedule/")} == {"schedule/quantizer.rounding.terms"}
     documented = set(re.findall(r"`([\w/<>-]+)`", (REPOSITORY / "README.md").read_text()))
     assert {"train/<term>", "val/<term>", "hparam/<figure>", "schedule/<number>"} <= documented
     documented |= {f"{prefix}/{term}" for prefix in ("train", "val") for term in TERMS}
     assert {tag for tag in tags if not tag.startswith(("hparam/", "schedule/"))} <= documented
 
 
-def test_every_figure_of_a_validation_is_in_hparams(ste_run: Path) -> None:
-    tags = events_of(ste_run).Tags()["scalars"]
-    assert "val/soft_reconstruction" not in tags  # what is emitted in training is what is emitted in evaluation
-    of_validation = {f"hparam/{tag.rpartition('/')[2]}" for tag in tags if tag.startswith("val/")}
-    assert {tag for tag in tags if tag.startswith("hparam/")} == of_validation
+def test_every_step_logs_the_scheduled_numbers_that_it_used(sharpened_run: Path) -> None:
+    # Step s of 4 stands at s / 4 of the run: 4 + 8 s / 4, and hard from 1/2 on.
+    assert list(scalars(sharpened_run, "schedule/quantizer.rounding.sharpness").values()) == [4, 6, 8, 10]
+    assert list(scalars(sharpened_run, "schedule/quantizer.rounding.hard").values()) == [0, 0, 1, 1]
 
 
-def test_the_gap_is_what_is_lost_when_codes_become_hard(ste_run: Path, fourier_run: Path) -> None:
-    assert {event.value for event in events_of(ste_run).Scalars("val/soft_hard_gap")} == {0.0}
-    events = events_of(fourier_run)
+def test_the_gap_is_what_is_lost_when_codes_become_hard(ste_run: Path, sharpened_run: Path) -> None:
+    # What ste emits in training is what it emits in evaluation.
+    assert "val/soft_reconstruction" not in events_of(ste_run).Tags()["scalars"]
+    assert set(scalars(ste_run, "val/soft_hard_gap").values()) == {0.0}
     hard, soft, gap = (
-        [event.value for event in events.Scalars(f"val/{name}")]
+        list(scalars(sharpened_run, f"val/{name}").values())
         for name in ("reconstruction", "soft_reconstruction", "soft_hard_gap")
     )
     assert gap == pytest.approx([one - other for one, other in zip(hard, soft, strict=True)], abs=1e-6)
+    # Validations at 0, 2 and 4 of 4 steps: soft in the first alone, the exact forward from 1/2 on.
+    assert abs(gap[0]) > 1e-3
+    assert soft[1:] == pytest.approx(hard[1:], rel=1e-6)
 
 
 def test_layout_shows_tags_that_are_logged(ste_run: Path) -> None:
     events = events_of(ste_run)
-    plugin = events.summary_metadata["custom_scalars__config__"].plugin_data
-    assert plugin.plugin_name == "custom_scalars"
+    assert events.summary_metadata["custom_scalars__config__"].plugin_data.plugin_name == "custom_scalars"
     layout = layout_pb2.Layout.FromString(events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
     tags = [tag for category in layout.category for chart in category.chart for tag in chart.multiline.tag]
     assert len(tags) == 10
@@ -62,34 +61,28 @@ def test_layout_shows_tags_that_are_logged(ste_run: Path) -> None:
 
 
 def test_run_ends_with_a_validation_wherever_its_last_step_falls(run_training: Callable[..., Path]) -> None:
-    for steps, expected in ((1, [0, 1]), (3, [0, 2, 3])):
-        run = run_training(f"trainer.max_steps={steps}", "trainer.val_check_interval=2")
-        assert [event.step for event in events_of(run).Scalars("val/reconstruction")] == expected
-        assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == steps
+    run = run_training("trainer.max_steps=3", "trainer.val_check_interval=2")
+    assert list(scalars(run, "val/reconstruction")) == [0, 2, 3]
+    assert state_of(run)["global_step"] == 3
 
 
 def test_reconstruction_is_the_weighted_sum_of_the_terms(ste_run: Path) -> None:
-    events = events_of(ste_run)
     weights = yaml.safe_load((ste_run / "config.yaml").read_text())["loss"]["weights"]
     for prefix in ("train", "val"):
-        by_step = {event.step: event.value for event in events.Scalars(f"{prefix}/reconstruction")}
-        for step, total in by_step.items():
-            terms = {
-                term: next(event.value for event in events.Scalars(f"{prefix}/{term}") if event.step == step)
-                for term in TERMS
-            }
+        terms = {term: scalars(ste_run, f"{prefix}/{term}") for term in TERMS}
+        for step, total in scalars(ste_run, f"{prefix}/reconstruction").items():
             # Sums of float32 means: equal to a few units in the last place.
-            assert total == pytest.approx(sum(weights[term] * value for term, value in terms.items()), rel=1e-5)
+            assert total == pytest.approx(sum(weights[term] * terms[term][step] for term in TERMS), rel=1e-5)
 
 
-def test_hparams_hold_the_real_final_metrics(ste_run: Path) -> None:
+def test_hparams_hold_every_figure_of_the_validations(ste_run: Path) -> None:
     events = events_of(ste_run)
-    for tag, source in (("hparam/reconstruction", "val/reconstruction"), ("hparam/usage", "val/codes/usage")):
-        assert [(event.step, event.value) for event in events.Scalars(tag)] == [
-            (event.step, event.value) for event in events.Scalars(source)
-        ]
-    plugin = events.summary_metadata["_hparams_/experiment"].plugin_data
-    assert plugin.plugin_name == "hparams"
+    tags = events.Tags()["scalars"]
+    sources = {f"hparam/{tag.rpartition('/')[2]}": tag for tag in tags if tag.startswith("val/")}
+    assert {tag for tag in tags if tag.startswith("hparam/")} == sources.keys()
+    for tag, source in sources.items():
+        assert scalars(ste_run, tag) == scalars(ste_run, source)
+    assert events.summary_metadata["_hparams_/experiment"].plugin_data.plugin_name == "hparams"
     session = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     assert b"StraightThrough" in session
     assert b"bitrate_nominal_bps" in session
@@ -98,13 +91,42 @@ def test_hparams_hold_the_real_final_metrics(ste_run: Path) -> None:
 def test_histogram_counts_every_validation_frame(ste_run: Path) -> None:
     # 4 segments of 0.2 s are 3200 samples, 10 frames of 320, each.
     for event in events_of(ste_run).Histograms("val_codes/codebook_0"):
-        assert event.histogram_value.num == 40
-        assert math.isclose(sum(event.histogram_value.bucket), 40)
+        assert event.histogram_value.num == sum(event.histogram_value.bucket) == 40
 
 
-def test_checkpoints_and_configuration_are_there(ste_run: Path) -> None:
-    assert {path.name for path in (ste_run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
-    config = yaml.safe_load((ste_run / "config.yaml").read_text())
-    assert config["quantizer"]["num_codebooks"] == 2
-    assert "${" not in (ste_run / "config.yaml").read_text()
-    assert {"config.yaml", "checkpoints"} <= {path.name for path in ste_run.iterdir()}
+def leaves(value: Any, name: object = "") -> Iterator[tuple[object, Any]]:
+    """Everything within dicts and lists, with the key of the dict that it is in."""
+    if isinstance(value, dict | list | tuple):
+        inner = value.items() if isinstance(value, dict) else ((name, part) for part in value)
+        for key, part in inner:
+            yield from leaves(part, key)
+    else:
+        yield name, value
+
+
+def test_a_checkpoint_is_plain_data_that_names_components_of_this_package_alone(
+    ste_run: Path, sharpened_run: Path
+) -> None:
+    for run in (ste_run, sharpened_run):
+        found = list(leaves(state_of(run)))  # read as weights only
+        assert {type(value) for _, value in found} <= {torch.Tensor, str, int, float, bool, type(None)}
+        targets = {str(value) for name, value in found if name == "_target_"}
+        assert len(targets) >= 5
+        assert all(target.startswith("discrete_ae.") for target in targets)
+        assert not [
+            value for _, value in found if isinstance(value, str) and value.startswith(("lightning.", "hydra."))
+        ]
+
+
+def test_a_checkpoint_holds_the_scheduled_numbers_beside_the_weights(sharpened_run: Path) -> None:
+    content = state_of(sharpened_run)
+    assert content["discrete_ae"]["scheduled"] == {"quantizer.rounding.hard": 1, "quantizer.rounding.sharpness": 12}
+    assert not [name for name in content["state_dict"] if "sharpness" in name]
+    rounding = discrete_ae.load(sharpened_run / "checkpoints" / "last.ckpt").quantizer.rounding
+    assert (rounding.sharpness, rounding.hard) == (12, 1)
+
+
+def test_the_configuration_beside_it_is_resolved(ste_run: Path) -> None:
+    text = (ste_run / "config.yaml").read_text()
+    assert yaml.safe_load(text)["quantizer"]["num_codebooks"] == 2
+    assert "${" not in text
