@@ -82,7 +82,7 @@ def test_a_sine_has_the_decibels_of_its_peak_in_its_band(rate, share):
     assert np.abs(levels.argmax(axis=0) - mel_band(hz, rate)).max() <= 1
 
 
-@pytest.mark.parametrize("seconds", [1 / RATE, 0.01, 100.0])
+@pytest.mark.parametrize("seconds", [1 / RATE, 0.01, 40.0])
 def test_very_short_and_long_audio_has_a_picture_that_passes_nothing_over(seconds):
     audio = np.zeros(round(seconds * RATE), dtype=np.float32)
     audio[len(audio) // 2] = 1

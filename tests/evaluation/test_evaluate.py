@@ -104,8 +104,7 @@ def test_nothing_depends_on_jobs_and_time_is_measured(model, corpus, evaluation)
     assert again.code_counts == evaluation.code_counts
     seconds = 2.5 + 1.3 + 7 / 16000
     assert told[-1] == ("ste", pytest.approx(seconds), pytest.approx(seconds))
-    assert 0 < again.overall["encode_rtf"] < 100
-    assert 0 < again.overall["decode_rtf"] < 100
+    assert min(again.overall["encode_rtf"], again.overall["decode_rtf"]) > 0
     assert again.settings["rtf_audio_s"] == pytest.approx(seconds)
 
 
