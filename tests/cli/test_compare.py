@@ -67,6 +67,11 @@ def read(path):
     return list(csv.DictReader(io.StringIO(path.read_text())))
 
 
+def methods_in(out):
+    """The first column of the table."""
+    return [line.split("│")[1].strip() for line in out.splitlines() if line.startswith("│")]
+
+
 @slow
 def test_everything_is_there_and_what_is_not_compared_is_named(report, recordings):
     folder, (status, out, err) = report
@@ -83,21 +88,16 @@ def test_everything_is_there_and_what_is_not_compared_is_named(report, recording
     for row in read(folder / "files.csv"):
         scores.setdefault((row["method"], row["seed"]), []).append(float(row["mel_distance"]))
     assert {key: len(values) for key, values in scores.items()} == {(q, str(seed)): 6 for q, seed in RUNS}
-    for method in ("ste", "identity"):
-        means = [statistics.mean(values) for (of, _), values in scores.items() if of == method]
-        text = f"{statistics.mean(means):.3f}" + (f" ± {statistics.stdev(means):.3f}" if len(means) > 1 else "")
-        (line,) = [line for line in out.splitlines() if line.startswith(f"│ {method} ")]
-        assert f" {text} " in line
-        assert text in (folder / "index.html").read_text()
+    means = [statistics.mean(scores["ste", seed]) for seed in "01"]
+    text = f"{statistics.mean(means):.3f} ± {statistics.stdev(means):.3f}"
+    assert any(line.startswith("│ ste ") and f" {text} " in line for line in out.splitlines())
+    assert text in (folder / "index.html").read_text()
     described = json.loads((folder / "clips/clips.json").read_text())["clips"]
     assert [clip["name"] for clip in described] == ["clip_1.wav", "clip_4.wav"]
-    audio = {}
-    for version in described[0]["versions"]:
-        audio[version["label"]], rate = soundfile.read(folder / "clips" / version["file"])
-        assert (audio[version["label"]].shape, rate) == ((16000, 2), 16000)
-    assert list(audio) == ["original", "identity", "ste"]
-    assert np.abs(audio["original"] - soundfile.read(recordings / "clip_1.wav")[0]).max() <= 2**-15
-    assert np.abs(audio["ste"] - audio["original"]).max() > 0.01
+    assert [version["label"] for version in described[0]["versions"]] == ["original", "identity", "ste"]
+    original, _, ste = (soundfile.read(folder / "clips" / version["file"])[0] for version in described[0]["versions"])
+    assert np.abs(original - soundfile.read(recordings / "clip_1.wav")[0]).max() <= 2**-15
+    assert np.abs(ste - original).max() > 0.01
 
 
 @slow
@@ -107,14 +107,15 @@ def test_another_order_is_made_of_what_was_evaluated(report, sweep, recordings):
     assert len(kept) == len(RUNS)
     (folder / "ratings.csv").write_text("of a listening test")
     before = (folder / "files.csv").read_bytes()
-    status, out, _ = run_command(sweep, "-o", folder, "--data", recordings, *FAST, "--sort-by", "si_sdr_db")
+    status, out, _ = run_command(
+        sweep, "-o", folder, "--data", recordings, *FAST, "--clips", 0, "--sort-by", "si_sdr_db"
+    )
     assert status == 0
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert (folder / "files.csv").read_bytes() == before
     assert (folder / "ratings.csv").exists()
-    rows = [line.split("│")[1].strip() for line in out.splitlines() if line.startswith("│")]
     means = {row["method"]: float(row["si_sdr_db"]) for row in read(folder / "methods.csv")}
-    assert rows == sorted(means, key=means.get, reverse=True)
+    assert methods_in(out) == sorted(means, key=means.get, reverse=True)
 
 
 @slow
@@ -127,22 +128,20 @@ def test_evaluations_are_enough_on_another_machine_and_beside_another_codec(repo
     scores = [{"path": row["path"], "duration_s": 1.0, "scores": {"mel_distance": 9.5}} for row in rows]
     foreign = {"format": "discrete-ae evaluation", "version": 1, "codec": "Mimi", "sample_rate": 24000, "files": scores}
     (tmp_path / "mimi.json").write_text(json.dumps(foreign))
-    second = foreign | {"run": {"name": "dac", "quantizer": "dac"}, "codec": "DAC"}
-    (tmp_path / "dac.json").write_text(json.dumps(second))
+    (tmp_path / "dac.json").write_text(json.dumps(foreign | {"run": {"name": "dac", "quantizer": "dac"}}))
     given = (tmp_path / "copied", tmp_path / "mimi.json", tmp_path / "dac.json")
     status, again, err = run_command(*given, "-o", tmp_path / "report")
     assert status == 0
     assert [line.partition(": ")[2] for line in err] == ["dac, Mimi."]  # not to be heard
-    tables = [[line for line in text.splitlines() if line.startswith("│")] for text in (out, again)]
-    assert [cells.split()[1] for cells in tables[1]] == [*(cells.split()[1] for cells in tables[0]), "dac", "Mimi"]
+    assert methods_in(again) == [*methods_in(out), "dac", "Mimi"]
     columns = ("run", "seed", "path", "mel_distance", "si_sdr_db")
     old, new = ([[row[name] for name in columns] for row in read(of / "files.csv") if "seed" in row["run"]]
                 for of in (folder, tmp_path / "report"))  # fmt: skip
     assert old == new
-    pairs = {(row["first"], row["second"]) for row in read(tmp_path / "report/differences.csv")}
-    assert ("dac", "ste") in pairs
-    clips = {path.name: path.read_bytes() for path in (folder / "clips").rglob("*.flac")}
-    assert {path.name: path.read_bytes() for path in (tmp_path / "report/clips").rglob("*.flac")} == clips
+    assert ("dac", "ste") in {(row["first"], row["second"]) for row in read(tmp_path / "report/differences.csv")}
+    clips, same = ({path.name: path.read_bytes() for path in (of / "clips").rglob("*.flac")}
+                   for of in (folder, tmp_path / "report"))  # fmt: skip
+    assert clips == same
     scores[0]["duration_s"] = 2.0
     (tmp_path / "mimi.json").write_text(json.dumps(foreign))
     status, _, (line,) = run_command(tmp_path / "copied", tmp_path / "mimi.json", "-o", tmp_path / "report")
@@ -160,8 +159,7 @@ def test_validation_recordings_are_taken_by_default_and_baselines_stand_beside(s
     root, held_out = validation_recordings(find_given([sweep]).runs[0].config["data"])
     assert [root / row["path"] for row in rows if row["run"]] == held_out
     assert ("opus 6 kbps", "baseline") in {(row["method"], row["quantizer"]) for row in rows}
-    (clip,) = json.loads((tmp_path / "report/clips/clips.json").read_text())["clips"]
-    assert "opus 6 kbps" in [version["label"] for version in clip["versions"]]
+    assert "opus 6 kbps" in (tmp_path / "report/clips/clips.json").read_text()
 
 
 @slow
@@ -175,10 +173,8 @@ def test_what_fails_is_named_and_the_others_are_compared(sweep, recordings, tmp_
     monkeypatch.setattr(evaluating, "load", load)
     monkeypatch.setenv("PATH", str(tmp_path))  # neither opusenc nor c2enc
     runs, data, out = tmp_path / "runs", tmp_path / "data", tmp_path / "report"
-    for name in ("ste-seed0", "identity-seed0"):
-        shutil.copytree(sweep / name, runs / name)
-    shutil.copytree(sweep / "ste-seed1", runs / "nan-seed1")
-    shutil.copytree(sweep / "identity-seed0", runs / "vq-seed0")
+    for name, made_of in (("ste-seed0", "ste-seed0"), ("nan-seed1", "ste-seed1"), ("vq-seed0", "identity-seed0")):
+        shutil.copytree(sweep / made_of, runs / name)
     (runs / "vq-seed0/checkpoints/best.ckpt").write_bytes(b"no checkpoint")
     shutil.copytree(recordings, data)
     (data / "bad.wav").write_bytes(b"RIFF and nothing else")
@@ -190,12 +186,27 @@ def test_what_fails_is_named_and_the_others_are_compared(sweep, recordings, tmp_
     ):
         assert words in line
         assert words in page
-    rows = read(out / "files.csv")
-    assert {row["run"] for row in rows} == {"ste-seed0", "identity-seed0"}
-    assert len(rows) == 12
+    assert [row["run"] for row in read(out / "files.csv")] == ["ste-seed0"] * 6
     status, _, err = run_command(runs / "vq-seed0", "-o", tmp_path / "none", "--data", data, *QUICK)
     assert status == 1
     assert "no run can be compared" in err[-1]
+
+
+@slow
+def test_an_interruption_keeps_what_is_evaluated(sweep, recordings, tmp_path, monkeypatch):
+    evaluate = evaluating.evaluate_model
+
+    def interrupted(model, sources, name, *others, **more):
+        if name == "ste-seed1":
+            raise KeyboardInterrupt
+        return evaluate(model, sources, name, *others, **more)
+
+    monkeypatch.setattr(evaluating, "evaluate_model", interrupted)
+    (tmp_path / "data").mkdir()
+    shutil.copy(recordings / "clip_0.wav", tmp_path / "data")
+    runs = (sweep / "ste-seed0", sweep / "ste-seed1")
+    assert run_command(*runs, "-o", tmp_path / "report", "--data", tmp_path / "data", *QUICK)[0] == 130
+    assert [path.stem for path in (tmp_path / "report/evaluations").iterdir()] == ["ste-seed0"]
 
 
 def test_a_label_is_no_markup(capsys):
@@ -228,25 +239,20 @@ def test_mistakes_are_one_line_and_cost_nothing(sweep, recordings, tmp_path):
         shutil.copytree(sweep / "ste-seed0", run)
         config = (run / "config.yaml").read_text()
         (run / "config.yaml").write_text(config.replace("validation_root: null", f"validation_root: {root}"))
-    out = ("-o", tmp_path / "report")
+    out, ste = ("-o", tmp_path / "report"), sweep / "ste-seed0"
     for arguments, expected, words in (
         ((tmp_path / "none", *out), 1, "none: "),
-        ((sweep / "vq-seed0", *out), 1, "no checkpoint"),
-        ((sweep / "ste-seed0", "-o", tmp_path / "mine"), 1, "holds something other than a comparison"),
-        ((sweep / "ste-seed0", "-o", tmp_path / "mine/thesis.tex"), 1, "thesis.tex"),
-        ((sweep / "ste-seed0", *out, "--data", tmp_path / "none"), 1, "no such file or folder"),
+        ((ste, "-o", tmp_path / "mine"), 1, "holds something other than a comparison"),
+        ((ste, "-o", tmp_path / "mine/thesis.tex"), 1, "thesis.tex"),
+        ((ste, *out, "--data", tmp_path / "none"), 1, "no such file or folder"),
         ((away, *out), 1, "or give the recordings with --data"),
-        ((sweep / "ste-seed0", other, *out), 2, "validated on different recordings"),
-        ((sweep, *out, "--sort-by", "loudness"), 2, "expected one of mel_distance"),
-        ((sweep, *out, "--metrics", "loudness"), 2, "loudness"),
-        ((sweep, *out, "--checkpoint", "middle"), 2, "expected best or last"),
-        ((sweep,), 2, "--out"),
+        ((ste, other, *out), 2, "validated on different recordings"),
+        ((ste, *out, "--sort-by", "loudness"), 2, "expected one of mel_distance"),
+        ((ste, *out, "--checkpoint", "middle"), 2, "expected best or last"),
+        ((ste,), 2, "--out"),
     ):
-        status, _, err = run_command(*arguments)
-        assert len(err) == 1, (arguments, err)
-        assert err[0].startswith("error: ")
-        assert words in err[0], err
-        assert status == expected
+        status, _, (line,) = run_command(*arguments)
+        assert (status, line.startswith("error: "), words in line) == (expected, True, True), line
         assert not (tmp_path / "report").exists()
     assert (tmp_path / "mine/thesis.tex").read_text() == "all of it"
 

@@ -2,6 +2,7 @@
 version is heard and at what position.
 """
 
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -37,6 +38,7 @@ def chirp(base_hz: float, seconds: float) -> np.ndarray:
     return (0.3 * np.sin(phase)).astype(np.float32)[None]
 
 
+@cache
 def clip(name: str) -> Clip:
     sounds = {key: chirp(hz, SECONDS[name]) for key, hz in BASE_HZ[name].items()}
     versions = [make_version(key, key.upper(), sound, RATE, f"note of {key}") for key, sound in sounds.items()]
@@ -83,16 +85,3 @@ def page(**changes: object) -> Page:
         "pairs": {f"q{i}": [("fourier", "ste", f"−{i} dB", f"−{i}.5 to 0", f"verdict {i}")] for i in range(2)},
     }
     return Page(**(content | changes))
-
-
-def button(site: Any, clip: str, version: str) -> Any:
-    return site.get_by_role("button", name=f"Play {clip}: {version.upper()}", exact=True)
-
-
-def wait(site: Any, condition: str) -> None:
-    """Until a condition in JavaScript holds, for 10 s at most; Playwright's own way to wait is against the policy."""
-    for _ in range(500):
-        if site.evaluate(condition):
-            return
-        site.wait_for_timeout(20)
-    raise AssertionError(condition)

@@ -38,6 +38,14 @@ def test_a_score_counts_on_the_recordings_where_all_that_have_it_have_it():
     assert math.isnan(comparison.value("identity", "mel_distance").mean)  # and takes no recording from the others
 
 
+FILES = np.array([1.0, 2.0, 4.0, 3.0])
+
+
+def shifted(*by, seeds=None):
+    """Scores of seeds, each shifted by so much."""
+    return {seed: list(FILES + shift) for seed, shift in zip(seeds or range(len(by)), by, strict=True)}
+
+
 def difference(first, second, name="mel_distance"):
     comparison = make_comparison({"first": first, "second": second}, name)
     methods = {method.label: method for method in comparison.methods}
@@ -51,32 +59,32 @@ def difference(first, second, name="mel_distance"):
     return found
 
 
-FILES = np.array([1.0, 2.0, 4.0, 3.0])
-
-
-def test_a_constant_difference_beyond_the_spread_is_told():
-    seeds = (0.0, 0.1, -0.1)
-    found = difference(
-        {seed: list(FILES + seeds[seed]) for seed in range(3)},
-        {seed: list(FILES + 0.5 + seeds[seed]) for seed in range(3)},
-    )
-    assert (found.mean, found.low, found.high) == pytest.approx((-0.5, -0.5, -0.5))
+@pytest.mark.parametrize("second", [(0, 1, 2), (3, 4, 5), (2, 3, 4)])  # all in common, none, and one
+def test_a_constant_difference_beyond_the_spread_is_told(second):
+    offsets = (0.0, 0.1, -0.1)
+    found = difference(shifted(*offsets), shifted(*(0.5 + offset for offset in offsets), seeds=second))
+    assert found.mean == pytest.approx(-0.5)
     assert found.spread == pytest.approx(0.1)  # of 0, 0.1, -0.1, in both
-    assert found.student == pytest.approx(0.0, abs=1e-12)  # all seeds have the same difference
-    assert (found.seeds, found.agreeing, found.files) == ((0, 1, 2), 3, 4)
     assert found.verdict is Verdict.BETTER  # a distance: lower is better
     assert found.over_seeds
+    if second == (0, 1, 2):
+        assert (found.low, found.high) == pytest.approx((-0.5, -0.5))
+        assert found.student == pytest.approx(0.0, abs=1e-12)  # all seeds have the same difference
+        assert (found.seeds, found.agreeing, found.files) == ((0, 1, 2), 3, 4)
+    else:  # drawn apart, and held against Welch
+        assert found.low < -0.5 < found.high < 0
+        assert (found.basis, found.counts, found.agreeing) == (Basis.APART, (3, 3), 0)
+        assert found.student == pytest.approx(2.776445 * math.sqrt(2 * 0.01 / 3), rel=1e-6)  # 4 degrees of freedom
 
 
 def test_what_is_not_told_apart():
-    many = {0: list(FILES), 1: list(FILES), 2: list(FILES)}
     # Differences 1, 2 and 6: mean 3, standard deviation sqrt(7), and t 4.303 for 2 degrees of freedom.
-    found = difference(many, {s: list(FILES + d) for s, d in enumerate((1.0, 2.0, 6.0))})
+    found = difference(shifted(0, 0, 0), shifted(1, 2, 6))
     assert abs(found.mean) < found.student == pytest.approx(4.302653 * math.sqrt(7 / 3))
     assert (found.high < 0, found.agreeing) == (True, 3)
     assert abs(found.mean) > found.spread == pytest.approx(math.sqrt(7 / 2))
     # Every seed and every recording says 0.5, but seeds of one method differ by more.
-    within = difference({0: list(FILES), 1: list(FILES + 2)}, {0: list(FILES + 0.5), 1: list(FILES + 2.5)})
+    within = difference(shifted(0, 2), shifted(0.5, 2.5))
     assert within.low == within.high == pytest.approx(-0.5)
     assert within.spread == pytest.approx(math.sqrt(2))
     # The interval over recordings holds 0.
@@ -88,35 +96,13 @@ def test_what_is_not_told_apart():
     assert (nothing.verdict, math.isnan(nothing.mean)) == (Verdict.NOT_COMPARED, True)
 
 
-def test_one_seed_is_a_verdict_on_checkpoints():
-    found = difference({0: list(FILES)}, {0: list(FILES + 1)}, "si_sdr_db")
-    assert (found.mean, found.seeds, found.over_seeds) == (-1.0, (0,), False)
-    assert math.isnan(found.spread)
-    assert found.verdict is Verdict.WORSE  # a ratio: higher is better
-
-
-@pytest.mark.parametrize(("last", "verdict"), [(9.0, Verdict.NOT_TOLD_APART), (2.0, Verdict.WORSE)])
-def test_one_seed_is_held_against_the_mean_and_the_spread_of_several(last, verdict):
-    found = difference({0: list(FILES)}, {0: list(FILES + 1), 1: list(FILES + last)}, "si_sdr_db")
-    assert (found.mean, found.counts, found.over_seeds) == (-(1 + last) / 2, (1, 2), False)
-    assert found.spread == pytest.approx((last - 1) / math.sqrt(2))  # 5.7 of a difference of 5, 0.7 of one of 1.5
-    assert found.verdict is verdict
-
-
-@pytest.mark.parametrize("second", [(3, 4, 5), (2, 3, 4)])  # none in common, and one
-def test_seeds_of_their_own_are_drawn_apart_and_held_against_welch(second):
-    offsets = {0: 0.0, 1: 0.1, 2: -0.1}
-    found = difference(
-        {seed: list(FILES + offset) for seed, offset in offsets.items()},
-        {seed: list(FILES + 0.5 + offset) for seed, offset in zip(second, offsets.values(), strict=True)},
-    )
-    assert (found.basis, found.counts, found.agreeing) == (Basis.APART, (3, 3), 0)
-    assert found.over_seeds
-    assert found.mean == pytest.approx(-0.5)
-    assert found.spread == pytest.approx(0.1)
-    assert found.student == pytest.approx(2.776445 * math.sqrt(2 * 0.01 / 3), rel=1e-6)  # 4 degrees of freedom
-    assert found.low < -0.5 < found.high < 0
-    assert found.verdict is Verdict.BETTER
+@pytest.mark.parametrize(("shifts", "verdict"), [((1,), "WORSE"), ((1, 9), "NOT_TOLD_APART"), ((1, 2), "WORSE")])
+def test_one_seed_is_held_against_one_or_the_mean_and_the_spread_of_several(shifts, verdict):
+    found = difference(shifted(0), shifted(*shifts), "si_sdr_db")  # a ratio: higher is better
+    assert (found.mean, found.counts, found.over_seeds) == (-np.mean(shifts), (1, len(shifts)), False)
+    spread = np.std(shifts, ddof=1) if len(shifts) > 1 else math.nan  # 5.7 of a difference of 5, 0.7 of one of 1.5
+    assert found.spread == pytest.approx(spread, nan_ok=True)
+    assert found.verdict is Verdict[verdict]
 
 
 @pytest.mark.parametrize("second", [(0, 1, 2), (3, 4, 5)])

@@ -1,6 +1,5 @@
 """Which runs are one method, and what the methods are called."""
 
-import copy
 import functools
 from pathlib import Path
 
@@ -66,27 +65,26 @@ def test_seeds_are_one_method_whatever_else_differs_beside_the_training():
     ],
 )
 def test_what_is_learned_by_other_means_is_another_method(key, value):
-    config = copy.deepcopy(composed()) | {"seed": 1}
-    *folders, name = key.split(".")
-    node = config
-    for folder in folders:
-        node = node[folder]
-    assert node.get(name) != value
-    node[name] = value
-    assert len(names(composed(), config)) == 2
+    config = OmegaConf.create(composed() | {"seed": 1})
+    assert OmegaConf.select(config, key) != value
+    OmegaConf.update(config, key, value)
+    assert len(names(composed(), OmegaConf.to_container(config))) == 2
 
 
-def test_every_setting_of_data_and_trainer_decides_or_is_known_not_to():
-    known = {
-        "data": {"_target_", "max_validation_segments", "num_workers", "prefetch_batches", "seed", "strict"},
-        "trainer": {
-            *("_target_", "accelerator", "devices", "max_epochs", "val_check_interval", "check_val_every_n_epoch"),
-            *("log_every_n_steps", "num_sanity_val_steps", "use_distributed_sampler", "enable_model_summary"),
-        },
-    }
-    for group, others in known.items():
-        deciding = {key.partition(".")[2] for key in DECIDING if key.startswith(f"{group}.")}
-        assert set(composed()[group]) == deciding | others
+@pytest.mark.parametrize(
+    ("group", "others"),
+    [
+        ("data", "_target_ max_validation_segments num_workers prefetch_batches seed strict"),
+        (
+            "trainer",
+            "_target_ accelerator devices max_epochs val_check_interval check_val_every_n_epoch log_every_n_steps "
+            "num_sanity_val_steps use_distributed_sampler enable_model_summary",
+        ),
+    ],
+)
+def test_every_setting_decides_or_is_known_not_to(group, others):
+    deciding = {key.partition(".")[2] for key in DECIDING if key.startswith(f"{group}.")}
+    assert set(composed()[group]) == deciding | set(others.split())
 
 
 def test_of_two_equal_runs_the_later_one_is_kept_and_the_other_named():
@@ -95,29 +93,29 @@ def test_of_two_equal_runs_the_later_one_is_kept_and_the_other_named():
     assert "ste-1: the same settings and seed as ste-2" in line
 
 
+def differing(key, *values):
+    """Runs of ste whose configurations differ in one entry alone."""
+    return [make_run(f"ste-{i}", "ste", 0, make_config(**{key: value})) for i, value in enumerate(values)]
+
+
 def test_labels_name_what_differs():
     runs = [make_run(name, name, 0, make_config(lr)) for lr, name in enumerate(["ste", "identity", "vq"])]
     rates = {"ste": 3200.0, "identity": None, "vq": 6400.0}
     assert labels(runs, rates) == ["identity", "ste (3.2 kbps)", "vq (6.4 kbps)"]
-    runs = [make_run(f"ste-{lr}", "ste", 0, make_config(lr)) for lr in (0.001, 0.002)]
-    assert labels([*runs, make_run("rvq", "rvq")]) == ["rvq", "ste (lr=0.001)", "ste (lr=0.002)"]
+    runs = [*differing("lr", 0.001, 0.002), make_run("rvq", "rvq")]
+    assert labels(runs) == ["rvq", "ste (lr=0.001)", "ste (lr=0.002)"]
     losses = [{"mel": {"weight": weight}, "snr": {"weight": weight + 1}} for weight in (1, 3)]  # two keys end alike
-    runs = [make_run(f"ste-{i}", "ste", 0, make_config(loss=loss)) for i, loss in enumerate(losses)]
-    assert labels(runs)[0] == "ste (loss.mel.weight=1, loss.snr.weight=2)"
+    assert labels(differing("loss", *losses))[0] == "ste (loss.mel.weight=1, loss.snr.weight=2)"
     # More keys differ than are shown, and those that are shown do not.
     losses = [{"key5": i, **{f"key{j}": i % 2 for j in range(5)}} for i in range(5)]
-    runs = [make_run(f"ste-{i}", "ste", 0, make_config(loss=loss)) for i, loss in enumerate(losses)]
-    assert len(set(labels(runs))) == 5
+    assert len(set(labels(differing("loss", *losses)))) == 5
 
 
 def test_networks_go_by_the_option_that_was_chosen():
-    configs = []
-    for name, dim in (("conv/tiny", 16), ("conv/base", 64)):
-        config = make_config(choices={"model": name})
-        config["model"] = {**config["model"], "encoder": {"dim": dim}, "decoder": {"dim": dim, "depth": dim}}
-        configs.append(config)
-    runs = [make_run(f"ste-{i}", "ste", 0, config) for i, config in enumerate(configs)]
+    models = [{"encoder": {"dim": dim}, "decoder": {"dim": dim, "depth": dim}} for dim in (16, 64)]
+    runs = differing("model", *models)
+    for run, name in zip(runs, ("conv/tiny", "conv/base"), strict=True):
+        run.config["choices"] = {"model": name}
     assert labels(runs) == ["ste (model=conv/base)", "ste (model=conv/tiny)"]
-    configs[1]["choices"] = {"model": "conv/tiny"}  # and dim on the command line: the option does not say all
-    runs = [make_run(f"ste-{i}", "ste", 0, config) for i, config in enumerate(configs)]
+    runs[1].config["choices"] = {"model": "conv/tiny"}  # and dim on the command line: the option does not say all
     assert labels(runs)[0].startswith("ste (model.encoder.dim=16, model.decoder.dim=16")

@@ -2,14 +2,11 @@
 
 import base64
 import hashlib
-import re
 from html.parser import HTMLParser
 
-import numpy as np
 import pytest
 
-from discrete_ae.compare.drawing import COLORS, OUTSIDE
-from discrete_ae.compare.page import SECTIONS, WEB, Clip, material, render
+from discrete_ae.compare.page import SECTIONS, Clip, material, render
 from tests.compare.pages import COLUMNS, clip, page, row
 
 VOID = {"meta", "link", "img", "input", "path", "rect", "use", "wbr"}
@@ -51,7 +48,7 @@ def whole() -> Reader:
     return Reader(render(page()))
 
 
-def test_everything_given_is_on_the_page(whole):
+def test_everything_given_is_on_the_page_recordings_and_pictures_to_the_byte(whole):
     text = " ".join("".join(texts) for _, _, texts in whole.elements)
     content = page()
     for given in (
@@ -63,20 +60,16 @@ def test_everything_given_is_on_the_page(whole):
         *(text for pairs in content.pairs.values() for pair in pairs for text in pair),
     ):
         assert given in text
-
-
-def test_recordings_and_pictures_are_in_it_to_the_byte(whole):
     sounds = {(a["data-of"], a["data-key"]): text for a, text in whole.of("script") if a.get("type")}
     expected = {
         (str(i), version.key): version.flac
-        for i, entry in enumerate(page().clips)
+        for i, entry in enumerate(content.clips)
         for version in (*entry.versions, *entry.anchors)
     }
     assert len(expected) == 2 * 4  # at 16 kHz there is one anchor
     assert {place: base64.b64decode(text, validate=True) for place, text in sounds.items()} == expected
-    pictures = [a["src"].removeprefix("data:image/png;base64,") for a, _ in whole.of("img")]
-    versions = [version for entry in page().clips for version in entry.versions]
-    assert [base64.b64decode(picture) for picture in pictures] == [version.spectrogram_png for version in versions]
+    pictures = [base64.b64decode(a["src"].removeprefix("data:image/png;base64,")) for a, _ in whole.of("img")]
+    assert pictures == [version.spectrogram_png for entry in content.clips for version in entry.versions]
 
 
 def test_the_policy_names_its_own_programs_alone(whole):
@@ -140,10 +133,8 @@ def named(name: str) -> Reader:
     )
 
 
-@pytest.mark.parametrize(
-    "name", ["</script><script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }} &amp; 'it'</td>"]
-)
-def test_texts_from_outside_stay_texts(name):
+def test_texts_from_outside_stay_texts():
+    name = """</script><script>alert(1)</script>"><img src=x onerror=alert(1)>{{ 7 * 7 }} &amp; 'it'</td>"""
     hostile, harmless = named(name), named("harmless")
     assert [text for _, text in hostile.of("title") + hostile.of("h1")] == [name, name, "Blind listening"]
 
@@ -157,24 +148,3 @@ def test_material_is_of_what_is_heard():
     long, short = clip("long"), clip("short")
     spoilt = short._replace(versions=(*short.versions[:2], short.versions[2]._replace(flac=short.versions[1].flac)))
     assert len({material(clips) for clips in ([long, short], [short, long], [long], [long, spoilt])}) == 4
-    assert material([clip("long"), clip("short")]) == material([long, short])
-
-
-def luminance(color: str) -> float:
-    channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return float(np.dot([0.2126, 0.7152, 0.0722], linear))
-
-
-def test_texts_and_plots_are_legible_on_light_and_on_dark():
-    """WCAG 2.2 asks for a contrast of 4.5 between a text and what is behind it, and of 3 for graphics."""
-    colors = dict(re.findall(r"--([\w-]+): light-dark\((.+?)\);", (WEB / "style.css").read_text()))
-    grounds = ("background", "surface", "raised")
-    texts = [(text, behind, 4.5) for text in ("text", "muted", "accent") for behind in grounds]
-    plots = [(color, behind, 3.0) for color in (*COLORS, OUTSIDE) for behind in grounds[:2]]
-    for scheme in (0, 1):
-        of = {name: pair.split(", ")[scheme] for name, pair in colors.items() if pair.count("#") == 2}
-        others = [("warning", "background", 4.5), ("on-accent", "accent", 4.5)]
-        for color, behind, wanted in [*texts, *others, *plots]:
-            dark, light = sorted((luminance(of.get(color, color)), luminance(of[behind])))
-            assert (light + 0.05) / (dark + 0.05) >= wanted, (color, behind)

@@ -25,16 +25,19 @@ def test_hidden_reference_below_90_in_more_than_15_percent():
     assert found == [{}, {"ann": "rated the hidden reference below 90 in 4 of 20 clips"}]
 
 
-def test_mid_anchor_above_90_in_more_than_15_percent():
-    fine = ratings("bob", MID, [50] * 20) + ratings("cat", MID, [90] * 20) + ratings("dan", MID, [20] * 20)
-    high = ratings("ann", MID, [91] * 4 + [60] * 16)
-    # One of four is a quarter, and not more: the clips count.
-    assert summarize(fine + high).excluded == {"ann": "rated the mid anchor above 90 in 4 of 20 clips"}
-    assert summarize(fine + ratings("ann", MID, [91] * 3 + [60] * 17)).excluded == {}
-    # One of three is more than a quarter: on these clips the anchor was hardly changed.
-    assert summarize([rating for rating in fine if rating.listener != "dan"] + high).excluded == {}
+@pytest.mark.parametrize(
+    ("grades", "others", "is_excluded"),
+    [
+        ([91] * 4 + [60] * 16, "bob cat dan", True),  # one of four is a quarter, and not more: the clips count
+        ([91] * 3 + [60] * 17, "bob cat dan", False),
+        ([91] * 4 + [60] * 16, "bob cat", False),  # one of three is more: on these clips the anchor was hardly changed
+    ],
+)
+def test_mid_anchor_above_90_in_more_than_15_percent(grades, others, is_excluded):
+    fine = [rating for name in others.split() for rating in ratings(name, MID, [90] * 20)]
     # The low anchor is no criterion.
-    assert summarize(fine + ratings("ann", LOW, [100] * 20)).excluded == {}
+    found = summarize(fine + ratings("ann", MID, grades) + ratings("ann", LOW, [100] * 20)).excluded
+    assert found == ({"ann": "rated the mid anchor above 90 in 4 of 20 clips"} if is_excluded else {})
 
 
 def test_figures_of_three_listeners_of_whom_one_is_left_out():

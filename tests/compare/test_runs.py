@@ -56,18 +56,15 @@ def test_what_cannot_be_compared_is_named_with_its_reason(tmp_path):
     make_folder(tmp_path / ".hidden/run")
     found = find_given([tmp_path])
     assert [run.name for run in found.runs] == ["good"]
-    for line, (name, words) in zip(
-        found.lines,
-        {
-            "damaged": "cannot be read",
-            "early": "failed: no such quantizer",
-            "failed": "failed: loss is not finite",
-            "foreign": "not one of discrete-ae train",
-            "hostile": "cannot be read",
-            "unfinished": "no checkpoint",
-        }.items(),
-        strict=True,
-    ):
+    expected = {
+        "damaged": "cannot be read",
+        "early": "failed: no such quantizer",
+        "failed": "failed: loss is not finite",
+        "foreign": "not one of discrete-ae train",
+        "hostile": "cannot be read",
+        "unfinished": "no checkpoint",
+    }
+    for line, (name, words) in zip(found.lines, expected.items(), strict=True):
         assert line.startswith(f"Not compared: {name}: ")
         assert words in line
         assert "\n" not in line

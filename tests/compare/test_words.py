@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pytest
 
 from discrete_ae.compare.comparison import Comparison
 from discrete_ae.compare.words import amount, findings, notes_of, sentence, summary_of
@@ -18,12 +19,11 @@ def seeds(offset, count=3, scatter=0.01):
 
 def test_a_difference_in_words():
     comparison = make_comparison({"fourier": seeds(0.5), "sigmoid": seeds(0.08)}, "si_sdr_db")
-    (found,) = comparison.differences("si_sdr_db")
-    said = "fourier is better than sigmoid by 0.42 dB SI-SDR (95 % interval 0.42 to 0.42, all 3 seeds)."
-    assert sentence(found) == said
     first, second = comparison.methods
-    back = comparison.difference(second, first, "si_sdr_db")
-    assert sentence(back) == said.replace("fourier is better than sigmoid", "sigmoid is worse than fourier")
+    words = "by 0.42 dB SI-SDR (95 % interval 0.42 to 0.42, all 3 seeds)."
+    for one, other, verdict in ((first, second, "better"), (second, first, "worse")):
+        said = f"{one.label} is {verdict} than {other.label} {words}"
+        assert sentence(comparison.difference(one, other, "si_sdr_db")) == said
     values = {"fourier": {0: [1.0, 2.0, 4.0, 3.0]}, "sigmoid": {0: [1.3, 2.1, 4.6, 3.9]}}
     (found,) = make_comparison(values).differences("mel_distance")
     assert found.low < found.high < 0
@@ -33,12 +33,10 @@ def test_a_difference_in_words():
 def test_words_of_three_methods():
     scores = {"fourier": seeds(0.5), "sigmoid": seeds(0.08), "ste": seeds(0.505)}
     best, alike, worse, chance = findings(make_comparison(scores, "si_sdr_db"), "si_sdr_db")
-    assert best == "ste has the best mean SI-SDR, 3.01 ± 0.01 dB (higher is better)."
+    assert best.startswith("ste has the best mean SI-SDR, 3.01 ± 0.01 dB")
     assert alike == "fourier cannot be told apart from ste."
     assert worse.startswith("sigmoid is worse than ste by 0.42 dB")
     assert chance.startswith("3 pairs were compared.")
-    best, *_ = findings(make_comparison(scores, "si_sdr_db", baselines={"opus": seeds(0.9)[0]}), "si_sdr_db")
-    assert best.startswith("ste has the best mean SI-SDR of the trained methods")
 
 
 def test_what_does_not_quantize_is_the_bound_and_not_the_best():
@@ -59,25 +57,27 @@ def test_rates_are_compared_each_by_themselves():
     assert not any("rvq" in line and "ste" in line for line in words)
 
 
-def test_what_chance_may_do_is_said_by_the_number_of_seeds():
-    several, one = {"ste": seeds(0), "vq": seeds(1)}, {"rvq": seeds(0.0, 1), "lfq": seeds(0, 1)}
-    pair, checkpoints, mixed = (findings(make_comparison(s), "mel_distance") for s in (several, one, several | one))
-    assert "one in twenty" in pair[-1]
-    assert "one seed" not in pair[-1]
-    assert checkpoints[1] == "rvq cannot be told apart from lfq on these recordings."  # the means are equal: by label
-    assert "another training of the same method might turn it round" in checkpoints[-1]
-    assert "in twenty" not in checkpoints[-1]  # by how many checkpoints differ by chance is not known
-    assert "best mean was chosen by the same data" in mixed[-1]
-    assert "Where a method has one seed" in mixed[-1]
-    (alone,) = findings(make_comparison({"ste": seeds(0)}), "mel_distance")
-    assert "one method alone" in alone
+@pytest.mark.parametrize(
+    ("names", "said", "unsaid"),
+    [
+        ("ste vq", ["one in twenty"], ["one seed"]),
+        # By how many checkpoints differ by chance is not known.
+        ("rvq lfq", ["rvq cannot be told apart from lfq on these", "another training of the same"], ["in twenty"]),
+        ("ste vq rvq lfq", ["best mean was chosen by the same data", "Where a method has one seed"], []),
+        ("ste", ["one method alone"], []),
+    ],
+)
+def test_what_chance_may_do_is_said_by_the_number_of_seeds(names, said, unsaid):
+    scores = {"ste": seeds(0), "vq": seeds(1), "rvq": seeds(0, 1), "lfq": seeds(0, 1)}
+    words = " ".join(findings(make_comparison({name: scores[name] for name in names.split()}), "mel_distance"))
+    assert [line for line in said if line not in words] == []
+    assert [line for line in unsaid if line in words] == []
 
 
 def test_winners_by_other_quantities_are_named():
-    runs = []
-    for name, (a, b, c, d) in {"ste": (1, 2, 3, 4), "vq": (2, 3, 4, 5)}.items():
-        scores = {"mel_distance": [a] * 3, "si_sdr_db": [b] * 3, "pesq": [c] * 3, "stft_distance": [d] * 3}
-        runs.append(make_evaluation(scores, run=make_run(name, name)))
+    names = ("mel_distance", "si_sdr_db", "pesq", "stft_distance")
+    scores = {label: {name: [i + k] * 3 for i, name in enumerate(names)} for k, label in enumerate(("ste", "vq"))}
+    runs = [make_evaluation(of_run, run=make_run(label, label)) for label, of_run in scores.items()]
     (line,) = (one for one in findings(Comparison(make_methods(runs)), "mel_distance") if "other quantities" in one)
     assert "ste by STFT distance and vq by SI-SDR and PESQ;" in line
 

@@ -1,7 +1,6 @@
 """What is measured is what the codec does, put together as arithmetic has it."""
 
 import hashlib
-import math
 
 import numpy as np
 import pytest
@@ -12,14 +11,13 @@ import discrete_ae
 from discrete_ae.codec import Codec
 from discrete_ae.codes import read_daec_header, write_codes
 from discrete_ae.data.reading import read_audio
-from discrete_ae.errors import DataError, UsageError
-from discrete_ae.evaluation.coded import reconstruct, time_model, timing_device
+from discrete_ae.errors import DataError
+from discrete_ae.evaluation.coded import reconstruct
 from discrete_ae.evaluation.evaluate import Plan, evaluate, evaluate_model
 from discrete_ae.evaluation.recordings import Source, find_sources
 from discrete_ae.evaluation.results import Evaluation
 from discrete_ae.evaluation.scores import choose
 from discrete_ae.evaluation.scoring import SignalScores
-from discrete_ae.inference import Runner
 
 NAMES = ("mel_distance", "stft_distance", "si_sdr_db")
 PLAN = Plan(choose(NAMES), segment_seconds=1, jobs=2, timing=False)
@@ -72,50 +70,24 @@ def test_channels_are_coded_alone_and_compared_at_the_rate_of_the_model(model, c
         assert evaluation.files[1].scores[name] == pytest.approx(expected[name], rel=1e-5)
 
 
-def test_bits_are_those_of_the_payload(model, corpus, evaluation, tmp_path):
+def test_bits_and_codes_are_those_of_the_files(model, corpus, evaluation, tmp_path):
+    code_files = [Codec(model).encode_file(corpus / file.path) for file in evaluation.files]
     total = 0
-    for file in evaluation.files:
-        code_file = Codec(model).encode_file(corpus / file.path)
+    for code_file, file in zip(code_files, evaluation.files, strict=True):
         write_codes(code_file, tmp_path / "x.daec", "daec", model.entropy_model)
         bits = 8 * read_daec_header(tmp_path / "x.daec").payload_bytes
         assert file.scores["bitrate_bps"] == pytest.approx(bits / file.duration_s)
         total += bits
-    assert evaluation.overall["entropy_coded_bitrate_bps"] == pytest.approx(total / (2.5 + 1.3 + 7 / 16000))
-
-
-def test_a_recording_that_lost_a_segment_has_no_score(model, corpus, evaluation, monkeypatch):
-    """Else it would be compared with others by another part of the recording than theirs."""
-    of_segment = SignalScores.__call__
-    lost = []
-
-    def once(self, found, original):
-        scores = of_segment(self, found, original)
-        if len(original) == 1 and original.shape[1] == 16000:  # the first of the two segments of a.wav
-            lost.append(scores["si_sdr_db"])
-            scores["si_sdr_db"] = math.nan
-        return scores
-
-    monkeypatch.setattr(SignalScores, "__call__", once)
-    found = evaluate_model(model, find_sources([corpus]).sources, "ste", PLAN)
-    assert len(lost) == 1
-    assert found.files[0].scores == {**evaluation.files[0].scores, "si_sdr_db": None}
-    assert found.files[1:] == evaluation.files[1:]
-
-
-def test_codes_are_counted(model, corpus, evaluation):
-    codes = [Codec(model).encode_file(corpus / file.path).codes for file in evaluation.files]
-    joined = np.concatenate([np.concatenate(list(code), axis=-1) for code in codes], axis=-1)  # (K, all frames)
+    joined = np.concatenate([frames for code_file in code_files for frames in code_file.codes], axis=-1)
     sizes = model.quantizer.codebook_sizes
     counts = [np.bincount(row, minlength=size) for row, size in zip(joined, sizes, strict=True)]
     assert evaluation.code_counts == tuple(tuple(row.tolist()) for row in counts)
     shares = [row[row > 0] / row.sum() for row in counts]
     entropy = -sum(float((share * np.log2(share)).sum()) for share in shares)
-    assert evaluation.overall["entropy_bits"] == pytest.approx(entropy, rel=1e-5)
-    assert evaluation.overall["usage"] == pytest.approx(np.mean([(row > 0).mean() for row in counts]))
-
-
-def test_figures_of_the_model(model, evaluation):
     overall = evaluation.overall
+    assert overall["entropy_bits"] == pytest.approx(entropy, rel=1e-5)
+    assert overall["usage"] == pytest.approx(np.mean([(row > 0).mean() for row in counts]))
+    assert overall["entropy_coded_bitrate_bps"] == pytest.approx(total / (2.5 + 1.3 + 7 / 16000))
     assert overall["nominal_bitrate_bps"] == 2 * 8 * 50  # two codebooks of 256 entries, 50 frames per second
     assert overall["parameters"] == sum(parameter.numel() for parameter in model.parameters())
     assert overall["macs_per_second"] > 0
@@ -132,8 +104,7 @@ def test_nothing_depends_on_jobs_and_time_is_measured(model, corpus, evaluation)
     assert again.code_counts == evaluation.code_counts
     seconds = 2.5 + 1.3 + 7 / 16000
     assert told[-1] == ("ste", pytest.approx(seconds), pytest.approx(seconds))
-    assert 0 < again.overall["encode_rtf"] < 100
-    assert 0 < again.overall["decode_rtf"] < 100
+    assert min(again.overall["encode_rtf"], again.overall["decode_rtf"]) > 0
     assert again.settings["rtf_audio_s"] == pytest.approx(seconds)
 
 
@@ -148,8 +119,8 @@ def test_a_model_without_codes_is_that_of_the_whole_in_segments_and_has_no_figur
     parts = [score(whole[:, part], audio[:, part])["mel_distance"] for part in (slice(16000), slice(16000, None))]
     assert found.files[0].scores["mel_distance"] == pytest.approx((parts[0] * 2 + parts[1] * 3) / 5, rel=1e-4)
     assert found.files[0].scores["bitrate_bps"] is None
-    for name in ("usage", "perplexity", "entropy_bits", "nominal_bitrate_bps", "entropy_coded_bitrate_bps"):
-        assert found.overall[name] is None
+    of_codes = ("usage", "perplexity", "entropy_bits", "nominal_bitrate_bps", "entropy_coded_bitrate_bps")
+    assert [found.overall[name] for name in of_codes] == [None] * 5
     assert found.code_counts == ()
     assert found.overall["encode_rtf"] > 0
 
@@ -193,36 +164,6 @@ def test_a_checkpoint_and_a_folder_become_a_file_with_its_run_and_clips(ste_run,
         assert np.abs(original - expected).max() <= 2**-14
         rendered = np.concatenate([reconstruct(discrete_ae.load(path), channel[None]) for channel in expected])
         assert np.abs(decoded - rendered.clip(-1, 1)).max() <= 2**-14
-
-
-def test_what_cannot_be_evaluated_is_refused_before_the_work(model, corpus, tmp_path):
-    wrong = [{"metrics": ["mel"]}, {"num_codebooks": 1}, {"segment_seconds": 0.99}, {"segment_seconds": math.nan}]
-    for arguments in (*wrong, {"segment_seconds": math.inf}):
-        with pytest.raises(UsageError):
-            evaluate(model, corpus, **arguments)
-    with pytest.raises(DataError, match="no such file"):
-        evaluate(model, tmp_path / "none")
-    found = evaluate(model, [tmp_path / "none", corpus / "d.wav"], metrics=["mel_distance"])
-    assert [one.path for one in found.failures] == [str(tmp_path / "none")]
-
-
-def test_what_is_timed_is_the_exact_codec(model, monkeypatch):
-    audio = np.random.default_rng(0).uniform(-0.5, 0.5, (1, 8000)).astype(np.float32)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: pytest.fail("a GPU was started"))
-    seen = []
-    for name in ("encode", "decode"):
-        function = getattr(Codec, name)
-        monkeypatch.setattr(
-            Codec, name, lambda *given, of=name, by=function, **more: seen.append(of) or by(*given, **more)
-        )
-    assert min(time_model(model, audio, Runner(4), 2)) > 0
-    assert seen == ["encode"] * 3 + ["decode"] * 3
-
-
-def test_threads_are_said_of_a_cpu_alone():
-    assert timing_device(torch.nn.Linear(1, 1)) == "cpu, 1 thread"
-    assert timing_device(torch.nn.Linear(1, 1, device="meta")) == "meta"  # stands for what is neither CPU nor CUDA
 
 
 def test_saved_audio_is_what_was_compared_under_names_of_its_own(model, recordings, tmp_path):

@@ -18,13 +18,15 @@ from discrete_ae.evaluation.recordings import (
     segment_lengths,
 )
 
+RATE = 8000
+
 
 @pytest.fixture
 def corpus(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("a/x.wav", "a/sub/x.flac", "a/.hidden.wav", "b/x.wav"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(tmp_path / name, np.zeros((100, 2)), 16000)
+        soundfile.write(tmp_path / name, np.zeros((100, 2)), RATE)
     (tmp_path / "a/notes.txt").write_text("")
     return tmp_path
 
@@ -33,56 +35,55 @@ def names(*inputs):
     return [source.name for source in find_sources(inputs).sources]
 
 
-def test_names(corpus, monkeypatch):
-    assert names("a") == ["sub/x.flac", "x.wav"]
-    assert names(corpus / "a") == ["sub/x.flac", "x.wav"]
-    assert names("a", "b") == ["a/sub/x.flac", "a/x.wav", "b/x.wav"]
-    assert names("a/x.wav", "b") == ["b/x.wav", "x.wav"]
-    assert names("a/x.wav", "a/x.wav") == ["x.wav"]
-    assert names("a/x.wav", "b/x.wav") == ["a/x.wav", "b/x.wav"]  # of one name, so with their folders
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        ("a", "sub/x.flac x.wav"),
+        ("a b", "a/sub/x.flac a/x.wav b/x.wav"),
+        ("a/x.wav b", "b/x.wav x.wav"),
+        ("a/x.wav a/x.wav", "x.wav"),
+        ("a/x.wav b/x.wav", "a/x.wav b/x.wav"),  # of one name, so with their folders
+        ("a/**/x.*", "sub/x.flac x.wav"),
+        ("*/x.wav a/sub", "a/x.wav b/x.wav sub/x.flac"),
+    ],
+)
+def test_names_are_paths_below_the_folder_or_the_first_wildcard(corpus, inputs, expected):
+    assert names(*inputs.split()) == expected.split()
+    assert names(corpus / "a/**/x.*") == names(corpus / "a") == ["sub/x.flac", "x.wav"]
+
+
+def test_names_of_dots_are_those_of_the_folders(corpus, monkeypatch):
     monkeypatch.chdir("a")
     assert names(".") == ["sub/x.flac", "x.wav"]
     assert names(".", "../b") == ["a/sub/x.flac", "a/x.wav", "b/x.wav"]
 
 
-def test_patterns_keep_the_tree_below_the_first_wildcard(corpus):
-    assert names("a/**/x.*") == ["sub/x.flac", "x.wav"]
-    assert names(corpus / "a/**/x.*") == ["sub/x.flac", "x.wav"]
-    assert names("*/x.wav") == ["a/x.wav", "b/x.wav"]
-    assert names("*/x.wav", "a/sub") == ["a/x.wav", "b/x.wav", "sub/x.flac"]
-    (problem,) = find_sources(["*/y.wav"]).problems
-    assert str(problem) == "*/y.wav: matches no file; check the pattern"
-
-
 def test_problems_do_not_hide_what_is_there(corpus):
     (corpus / "empty").mkdir()
-    found = find_sources(["none", "empty", "b"])
+    found = find_sources(["none", "empty", "*/y.wav", "b"])
     assert [source.name for source in found.sources] == ["b/x.wav"]
-    assert [str(problem).split(":")[0] for problem in found.problems] == ["none", "empty"]
+    assert [str(problem).split(":")[0] for problem in found.problems] == ["none", "empty", "*/y.wav"]
 
 
-def test_opened(corpus):
+def test_what_does_not_fit_or_was_cut_off_is_not_opened(corpus):
     path = corpus / "a/x.wav"
     assert opened(path, 1).channels == opened(path, 2).channels == 2
     with pytest.raises(DataError, match="has 2 channels, the model takes 3"):
         opened(path, 3)
-    soundfile.write(corpus / "long.wav", np.zeros(10_000), 16000)
-    (corpus / "long.wav").write_bytes((corpus / "long.wav").read_bytes()[:10_000])
+    soundfile.write(path, np.zeros(10_000), RATE)
+    path.write_bytes(path.read_bytes()[:10_000])
     with pytest.raises(DataError, match="was cut off"):
-        opened(corpus / "long.wav", 1)
+        opened(path, 1)
 
 
-def test_names_are_text_of_any_bytes(tmp_path):
-    path = tmp_path / os.fsdecode(b"caf\xe9.wav")
-    soundfile.write(os.fsencode(path), np.zeros(100), 16000)
+def test_a_recording_has_a_name_in_utf8_and_is_known_by_its_bytes(tmp_path):
+    (tmp_path / os.fsdecode(b"caf\xe9.wav")).write_bytes(b"1234")
     assert names(tmp_path) == ["caf\\xe9.wav"]
-
-
-def test_a_recording_is_known_by_its_bytes(tmp_path):
-    for name, content in (("a", b"1234"), ("b", b"1234"), ("c", b"1235")):
+    for name, content in (("a", b"1234"), ("c", b"1235")):
         (tmp_path / name).write_bytes(content)
-    a, b, c, none = (Source(tmp_path / name, name).sha256 for name in ("a", "b", "c", "none"))
-    assert a == b != c is not None
+    (source,) = find_sources([tmp_path]).sources
+    a, c, none = (Source(tmp_path / name, name).sha256 for name in ("a", "c", "none"))
+    assert source.sha256 == a != c is not None
     assert none is None
 
 
@@ -99,49 +100,39 @@ def test_a_segment_may_be_longer_than_any_recording():
     assert segment_lengths(100, 16000, 1e308) == [100]  # 1e308 s have more samples than a float can count
 
 
-def test_cutting_does_not_depend_on_the_blocks():
+def test_cutting_does_not_depend_on_the_blocks_and_shows_an_early_end():
     random = np.random.default_rng(0)
     signal = random.standard_normal((2, 1000)).astype(np.float32)
     expected = np.split(signal, [300, 310, 700], axis=1)
     for count in (0, 1, 5, 100):
         blocks = np.split(signal, np.sort(random.integers(0, 1001, count)), axis=1)  # some of them empty
-        for found, wanted in zip(cut(blocks, [300, 10, 390, 300]), expected, strict=True):
-            assert np.array_equal(found, wanted)
+        for lengths in ([300, 10, 390, 300], [300, 10, 390, 900, 5]):
+            for found, wanted in zip(cut(blocks, lengths), expected, strict=True):
+                assert np.array_equal(found, wanted)
+    assert [part.shape for part in cut([signal[:1, :250]], [100, 150, 100])] == [(1, 100), (1, 150)]
 
 
-def test_a_signal_that_ends_early_shows():
-    blocks = [np.zeros((1, 250), np.float32)]
-    assert [part.shape for part in cut(blocks, [100, 100, 100])] == [(1, 100), (1, 100), (1, 50)]
-    assert [part.shape for part in cut(blocks, [100, 150])] == [(1, 100), (1, 150)]
-    assert list(cut([], [100])) == []
-
-
-RATE = 8000
-
-
-def write(path, seconds, loud_at=None, channels=1, rate=RATE):
+def write(path, seconds, loud_at=None):
     """Quiet noise, with a second that is loud."""
-    audio = 0.01 * np.random.default_rng(0).standard_normal((int(seconds * rate), channels))
+    audio = 0.01 * np.random.default_rng(0).standard_normal(int(seconds * RATE))
     if loud_at is not None:
-        audio[int(loud_at * rate) : int((loud_at + 1) * rate)] *= 20
-    soundfile.write(path, audio, rate)
+        audio[int(loud_at * RATE) : int((loud_at + 1) * RATE)] *= 20
+    soundfile.write(path, audio, RATE)
     return Source(path, path.name)
 
 
 def test_the_loudest_stretch_holds_what_is_loud(tmp_path):
-    source = write(tmp_path / "a.wav", 10, loud_at=6)
-    start = loudest(probe(source.path), 0.0, 10.0, 2.0)
-    assert 5 <= start <= 6
+    file = probe(write(tmp_path / "a.wav", 10, loud_at=6).path)
+    assert 5 <= loudest(file, 0.0, 10.0, 2.0) <= 6
     # Within the first half there is nothing loud; the stretch stays in it.
-    assert 0 <= loudest(probe(source.path), 0.0, 5.0, 2.0) <= 3
-    assert loudest(probe(source.path), 3.0, 1.5, 2.0) == 3.0  # shorter than a stretch: all of it
+    assert 0 <= loudest(file, 0.0, 5.0, 2.0) <= 3
+    assert loudest(file, 3.0, 1.5, 2.0) == 3.0  # shorter than a stretch: all of it
 
 
 def test_excerpts_are_spread_over_the_recordings(tmp_path):
     sources = [write(tmp_path / f"{i}.wav", 1) for i in range(9)]
     found = choose_excerpts(sources, 3, 6.0)
     assert [excerpt.place for excerpt in found] == [(f"{i}.wav", 0.0, 1.0) for i in (1, 4, 7)]
-    assert [excerpt.recording for excerpt in choose_excerpts(sources, 9, 6.0)] == [source.name for source in sources]
 
 
 def test_few_recordings_give_several_stretches_each_where_they_are_long_enough(tmp_path):
@@ -151,6 +142,5 @@ def test_few_recordings_give_several_stretches_each_where_they_are_long_enough(t
     for i, excerpt in enumerate(found[:3]):
         assert 4 * i <= excerpt.start_s <= 4 * i + 2  # within its third
         assert excerpt.duration_s == 2.0
-    assert found == choose_excerpts(sources, 6, 2.0)
     (tmp_path / "bad.wav").write_bytes(b"RIFF")
     assert choose_excerpts([Source(tmp_path / "bad.wav", "bad.wav")], 6, 2.0) == []

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import math
 import re
 from pathlib import Path
 
@@ -36,26 +35,16 @@ EVALUATION = Evaluation(
 )
 
 
-def test_json_gives_back_every_bit(tmp_path):
-    EVALUATION.write_json(tmp_path / "x.json")
-    assert Evaluation.read_json(tmp_path / "x.json") == EVALUATION
+def test_json_gives_back_every_bit_with_the_means_and_no_nan(tmp_path):
     nothing = EVALUATION.model_copy(update={"files": (), "code_counts": (), "model_hash": None})
-    nothing.write_json(tmp_path / "y.json")
-    assert Evaluation.read_json(tmp_path / "y.json") == nothing
-
-
-def test_json_has_the_means_and_no_nan(tmp_path):
-    EVALUATION.write_json(tmp_path / "x.json")
-
-    def refuse(constant):
-        raise AssertionError(constant)
-
-    means = json.loads((tmp_path / "x.json").read_text(), parse_constant=refuse)["means"]
+    for evaluation in (nothing, EVALUATION):
+        evaluation.write_json(tmp_path / "x.json")
+        assert Evaluation.read_json(tmp_path / "x.json") == evaluation
+    read = json.loads((tmp_path / "x.json").read_text(), parse_constant=pytest.fail)
+    means = read["means"]
     assert means["si_sdr_db"]["mean"] == pytest.approx((1 / 3 - 100 + 4.5) / 3)
     assert means["si_sdr_db"]["low"] < means["si_sdr_db"]["mean"] < means["si_sdr_db"]["high"]
     assert means["pesq"] == {"recordings": 1, "mean": 1.25, "low": None, "high": None}
-    with pytest.raises(ValueError):
-        Evaluation.of(EVALUATION.model_dump() | {"overall": {"usage": math.nan}})
 
 
 def test_csv_is_read_by_others(tmp_path):
@@ -95,13 +84,12 @@ def test_what_is_no_evaluation_is_refused(tmp_path, content, words):
         Evaluation.read_json(tmp_path / "x.json")
 
 
-@pytest.mark.parametrize("name", ["../secret.wav", "/etc/secret.wav"])
-def test_clips_of_others_do_not_lead_out_of_their_folder(tmp_path, name):
-    path = tmp_path / "x.json"
-    EVALUATION.write_json(path)
-    path.write_text(path.read_text().replace("x.clips/1.flac", name))
-    with pytest.raises(DataError, match="outside its folder"):
-        Evaluation.read_json(path)
+def test_clips_of_others_do_not_lead_out_of_their_folder(tmp_path):
+    for name in ("../secret.wav", "/etc/secret.wav"):
+        EVALUATION.write_json(tmp_path / "x.json")
+        (tmp_path / "x.json").write_text((tmp_path / "x.json").read_text().replace("x.clips/1.flac", name))
+        with pytest.raises(DataError, match="outside its folder"):
+            Evaluation.read_json(tmp_path / "x.json")
 
 
 def test_a_file_by_hand_is_read(tmp_path):
@@ -112,5 +100,4 @@ def test_a_file_by_hand_is_read(tmp_path):
     found = Evaluation.read_json(tmp_path / "x.json")
     assert found.means()["mel_distance"].mean == pytest.approx(0.525)
     assert found.overall["nominal_bitrate_bps"] == 1100
-    fields = {name for name in Evaluation.model_fields if f"`{name}`" not in page}
-    assert fields == set()
+    assert [name for name in Evaluation.model_fields if f"`{name}`" not in page] == []

@@ -1,4 +1,4 @@
-"""Scores of pairs against closed forms."""
+"""Scores of pairs against closed forms, and the choice of them."""
 
 import math
 from importlib.metadata import PackageNotFoundError, version
@@ -26,15 +26,13 @@ def noise():
 @pytest.fixture
 def speechlike():
     """A second of noise in bursts of 0.5 s with pauses, three times: what STOI and PESQ take for speech."""
-    random = np.random.default_rng(1)
     envelope = np.tile(np.repeat([1.0, 0.05], 8000), 3)
-    return (0.1 * envelope * random.standard_normal((1, 48000))).astype(np.float32)
+    return (0.1 * envelope * np.random.default_rng(1).standard_normal((1, 48000))).astype(np.float32)
 
 
 def test_weighted_mean():
     assert weighted_mean([(1, 2.0), (3, 6.0), (5, None)]) == 5.0
     assert weighted_mean([(1, None)]) is None
-    assert weighted_mean([]) is None
     assert math.isnan(weighted_mean([(1, 2.0), (1, math.nan), (1, None)]))  # a lost one is not left out
 
 
@@ -49,23 +47,13 @@ def test_own_scores_have_closed_forms_at_every_level(noise):
     assert math.isnan(SignalScores(16000, OWN)(noise * 1e30, noise)["mel_distance"])
 
 
-def test_si_sdr_is_the_mean_over_the_channels_that_are_not_silent():
-    time = np.arange(16000) / 16000
-    tone, other = (np.sin(2 * np.pi * frequency * time).astype(np.float32) for frequency in (100, 300))  # orthogonal
-    original = np.stack([tone, tone, 0 * tone])
-    found = np.stack([tone + 0.1 * other, tone + 0.01 * other, other])
-    scores = SignalScores(16000, ["si_sdr_db"])(found, original)
-    assert scores == {"si_sdr_db": pytest.approx((20 + 40) / 2, abs=0.01)}
-
-
-@pytest.mark.parametrize("length", [1, 2, 10, 1000])
+@pytest.mark.parametrize("length", [1, 2, 1000])
 def test_short_signals_have_scores_or_none_and_so_has_silence(noise, length):
     short = noise[:, :length]
     for name, score in SignalScores(16000, OWN)(short * 0.9, short).items():
         assert math.isfinite(score) if score is not None else length == 1
         if not SCORES[name].of_silence:
             assert SignalScores(16000, [name])(short, short * 0) == {name: None}
-    assert SignalScores(16000, ["si_sdr_db"])(short[:, :1] * 0.9, short[:, :1]) == {"si_sdr_db": None}
 
 
 @pytest.mark.parametrize("name", ["stoi", "pesq"])
@@ -105,8 +93,10 @@ def test_where_pesq_finds_no_utterances_it_is_the_original_that_decides(speechli
     assert math.isnan(score) if is_lost else score is None
 
 
-def absent(monkeypatch, *packages):
-    """As where these are not installed."""
+@pytest.fixture
+def absent(monkeypatch):
+    """The packages that are not installed: none until some are added."""
+    packages = set()
 
     def version(package):
         if package in packages:
@@ -114,22 +104,20 @@ def absent(monkeypatch, *packages):
         return "1"
 
     monkeypatch.setattr(scores_module, "version", version)
+    return packages
 
 
-def test_choice(monkeypatch):
-    absent(monkeypatch)
+def test_choice(absent):
     assert choose(["si_sdr_db", "mel_distance"]).names == ("mel_distance", "si_sdr_db")
     assert choose(["dnsmos_p808"]).names == ("dnsmos_p808", "dnsmos_p808_original")
-    assert choose().names == tuple(name for name, score in SCORES.items() if score.by_default)
-    assert choose(["all"]).names == tuple(SCORES)
-    assert {"mel_distance", "pesq"} < set(choose().names) < set(choose(["all"]).names)
+    assert {"mel_distance", "pesq"} < set(choose().names) < set(choose(["all"]).names) == set(SCORES)
     for wrong in (["mel"], [], ["dnsmos_p808_original"], ["all", "pesq"]):
         with pytest.raises(UsageError, match="mel_distance, stft_distance"):
             choose(wrong)
 
 
-def test_absent_packages_leave_their_scores_out(monkeypatch):
-    absent(monkeypatch, "pesq", "librosa", "pystoi")
+def test_absent_packages_leave_their_scores_out(absent):
+    absent |= {"pesq", "librosa", "pystoi"}
     assert choose().missing == ("stoi", "pesq")
     assert "pesq" not in choose().names
     assert choose(["mel_distance"]).missing == ()
@@ -138,14 +126,11 @@ def test_absent_packages_leave_their_scores_out(monkeypatch):
         choose(["pesq"])
 
 
-def test_every_score_names_its_version():
+def test_every_score_names_its_version_and_is_in_the_documentation():
     choice = choose(["all"])
     assert set(choice.versions()) == {"discrete-ae", "torch", *choice.names}
     for name in choice.names:
         assert all(f"{package} {version(package)}" in choice.versions()[name] for package in SCORES[name].packages)
-
-
-def test_every_score_is_in_the_documentation():
     page = (Path(__file__).parents[2] / "docs/scores.md").read_text()
     assert [name for name in NAMES if f"`{name}`" not in page] == []
 
@@ -164,11 +149,6 @@ def scored(name, found, wanted):
     return perceptual_score(found, wanted, 16000, name)
 
 
-every_score = pytest.mark.parametrize(  # Numba compiles what ViSQOL and librosa compute
-    "name", [pytest.param(name, marks=pytest.mark.slow if SCORES[name].packages else ()) for name in NAMES]
-)
-
-
 def noisy(speech, snr_db):
     noise = np.random.default_rng(0).standard_normal(speech.shape).astype(np.float32)
     return speech + noise * np.float32(math.sqrt(float((speech**2).mean())) / 10 ** (snr_db / 20))
@@ -179,21 +159,20 @@ def narrowed(speech, rate):
     return np.ascontiguousarray(np.resize(narrow, speech.shape).astype(np.float32))
 
 
-@every_score
+@pytest.mark.parametrize(  # Numba compiles what ViSQOL and librosa compute
+    "name", [pytest.param(name, marks=pytest.mark.slow if SCORES[name].packages else ()) for name in NAMES]
+)
 def test_noise_and_a_narrower_band_make_every_score_worse(speech, name):
     """White noise from 40 dB below the speech on; then no band above 2 kHz, then none above 1 kHz."""
-    noise = [scored(name, found, speech) for found in (speech, *(noisy(speech, snr_db) for snr_db in (40, 25, 10)))]
+    own = scored(name, speech, speech)
+    noise = [own, *(scored(name, noisy(speech, snr_db), speech) for snr_db in (40, 25, 10))]
     assert noise == sorted(noise, reverse=SCORES[name].higher_is_better)
     assert len(set(noise)) == len(noise)
-    band = [scored(name, found, speech) for found in (speech, narrowed(speech, 4000), narrowed(speech, 2000))]
+    band = [own, *(scored(name, narrowed(speech, rate), speech) for rate in (4000, 2000))]
     # P.835 was made for noise, and hardly hears the band.
     assert band == sorted(band, reverse=SCORES[name].higher_is_better)
-
-
-@pytest.mark.slow
-def test_the_original_is_scored_beside_what_was_made_of_it(speech):
-    for name in (name for name in NAMES if SCORES[name].reference_free):
-        assert scored(f"{name}_original", noisy(speech, 20), speech) == scored(name, speech, speech)
+    if SCORES[name].reference_free:
+        assert scored(f"{name}_original", noisy(speech, 20), speech) == own
 
 
 @pytest.mark.slow

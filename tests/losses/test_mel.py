@@ -12,20 +12,15 @@ from discrete_ae.losses import MultiScaleMel
 from tests.losses.noise import noise
 
 RATE, WINDOWS, MELS = 16000, (2048, 512, 128), (80, 40, 10)
-DAC_WINDOWS, DAC_MELS = (32, 64, 128, 256, 512, 1024, 2048), (5, 10, 20, 40, 80, 160, 320)
+DAC = ((32, 64, 128, 256, 512, 1024, 2048), (5, 10, 20, 40, 80, 160, 320))
 
 
+@pytest.fixture
 def mel() -> MultiScaleMel:
     return MultiScaleMel(RATE, WINDOWS, MELS)
 
 
-def plain_distance(
-    reconstruction: Tensor,
-    target: Tensor,
-    rate: int = RATE,
-    windows: tuple[int, ...] = WINDOWS,
-    bands: tuple[int, ...] = MELS,
-) -> Tensor:
+def plain_distance(reconstruction: Tensor, target: Tensor, rate: int, windows: tuple, bands: tuple) -> Tensor:
     """The distance by torchaudio's transform and autograd."""
     distances = []
     for window, num_mels in zip(windows, bands, strict=True):
@@ -42,17 +37,16 @@ def plain_distance(
     return torch.stack(distances).mean()
 
 
-def test_a_factor_of_ten_is_one() -> None:
-    target = noise(1, 1, 4000)
-    assert mel()(10 * target, target).item() == pytest.approx(1, rel=1e-4)
-
-
 @pytest.mark.parametrize(
-    ("rate", "windows", "bands"),
-    [(RATE, WINDOWS, MELS), (16000, DAC_WINDOWS, DAC_MELS), (44100, DAC_WINDOWS, DAC_MELS), (8000, (50, 7), (5, 2))],
-    ids=["default", "dac 16 kHz", "dac 44.1 kHz", "odd windows"],
+    ("rate", "windows", "bands", "shape"),
+    [
+        (RATE, WINDOWS, MELS, (2, 2, 4097)),
+        (RATE, WINDOWS, MELS, (1, 2, 1)),
+        (RATE, *DAC, (1, 1, 40)),
+        (44100, *DAC, (2, 1, 3000)),
+        (8000, (50, 7), (5, 2), (2, 2, 3001)),
+    ],
 )
-@pytest.mark.parametrize("shape", [(2, 1, 3000), (2, 2, 4097), (1, 1, 40), (1, 2, 1)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 def test_gradient_equals_that_of_autograd(
     dtype: torch.dtype, shape: tuple[int, ...], rate: int, windows: tuple[int, ...], bands: tuple[int, ...]
@@ -72,64 +66,35 @@ def test_gradient_equals_that_of_autograd(
     assert error < (1e-6 if dtype == torch.float64 else 1e-3)
 
 
-def test_what_is_equal_or_below_the_floor_has_no_gradient() -> None:
-    target = noise(2, 1, 6000)
-    target[1] *= 1e-8
+def test_what_is_equal_has_no_gradient(mel: MultiScaleMel) -> None:
+    target = noise(1, 1, 6000)
     reconstruction = target.clone()
     reconstruction[0, 0, 5900] += 0.1  # reaches back 2048 samples
-    reconstruction[1] *= 3
-    reconstruction.requires_grad_()
-    mel()(reconstruction, target).backward()
+    mel(reconstruction.requires_grad_(), target).backward()
     assert reconstruction.grad[0, 0, 5900] != 0
-    assert torch.equal(reconstruction.grad[0, 0, :3800], torch.zeros(3800))
-    assert torch.equal(reconstruction.grad[1], torch.zeros(1, 6000))
+    assert not reconstruction.grad[0, 0, :3800].any()
 
 
-def test_gradient_is_computed_only_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    loss, target = mel(), noise(2, 1, 3000)
-    reconstruction = noise(2, 1, 3000, seed=1).requires_grad_()
-    expected = loss(reconstruction, target)
-    assert expected.requires_grad
-    for scale in loss.scales:
+def test_gradient_is_computed_only_where_it_is_needed(mel: MultiScaleMel, monkeypatch: pytest.MonkeyPatch) -> None:
+    target, reconstruction = noise(2, 1, 3000), noise(2, 1, 3000, seed=1).requires_grad_()
+    expected = mel(reconstruction, target)
+    for scale in mel.scales:
         monkeypatch.setattr(scale.dft, "adjoint", None)  # any call would raise
-    assert loss(reconstruction.detach(), target) == expected
+    assert mel(reconstruction.detach(), target) == expected
     with torch.no_grad():
-        assert loss(reconstruction, target) == expected
+        assert mel(reconstruction, target) == expected
     with pytest.raises(TypeError):
-        loss(reconstruction, target)
+        mel(reconstruction, target)
 
 
-def test_all_that_is_kept_for_the_backward_pass_is_the_gradient() -> None:
+def test_all_that_is_kept_for_the_backward_pass_is_the_gradient(mel: MultiScaleMel) -> None:
     kept: list[Tensor] = []
-
-    def keep(tensor: Tensor) -> Tensor:
-        kept.append(tensor)
-        return tensor
-
     reconstruction = noise(2, 2, 3000).requires_grad_()
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = mel()(reconstruction, noise(2, 2, 3000, seed=1))
-    assert [tensor.shape for tensor in kept] == [(2, 2, 3000)]
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        loss = mel(reconstruction, noise(2, 2, 3000, seed=1))
     (gradient,) = torch.autograd.grad(loss, reconstruction)
+    assert len(kept) == 1
     assert torch.equal(kept[0], gradient)
-
-
-def test_gradient_has_no_gradient() -> None:
-    reconstruction = noise(1, 1, 3000).requires_grad_()
-    loss = mel()(reconstruction, noise(1, 1, 3000, seed=1))
-    (gradient,) = torch.autograd.grad(loss.square(), reconstruction, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        gradient.sum().backward()
-
-
-def test_half_precision_is_computed_in_float32() -> None:
-    reconstruction, target = noise(1, 1, 3000).bfloat16().requires_grad_(), noise(1, 1, 3000, seed=1)
-    with torch.autocast("cpu", torch.bfloat16):
-        loss = mel()(reconstruction, target)
-    assert loss.dtype == torch.float32
-    assert loss == mel()(reconstruction.float(), target)
-    loss.backward()
-    assert reconstruction.grad.dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The weighted sum of named terms."""
+"""The weighted sum of named terms, its balancer and its adversary, by hand."""
 
 import functools
 from collections.abc import Mapping
@@ -9,15 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from discrete_ae.losses import Adversary, LogSNR, LossBalancer, MultiScaleMel, WaveformL1, WeightedLoss
+from tests.losses.noise import noise
 
 
-class Constant(nn.Module):
-    def __init__(self, value: float) -> None:
+class Slope(nn.Module):
+    """A term whose gradient is `slope` in every sample: of AUDIO, 16 times the slope."""
+
+    def __init__(self, slope: float) -> None:
         super().__init__()
-        self.value = value
+        self.slope = slope
 
     def forward(self, reconstruction: Tensor, target: Tensor) -> Tensor:
-        return self.value + 0 * (reconstruction - target).mean()
+        return self.slope * reconstruction.sum()
 
 
 class NotToBeComputed(nn.Module):
@@ -26,62 +29,50 @@ class NotToBeComputed(nn.Module):
 
 
 AUDIO = torch.ones(2, 1, 8)
+TERMS = {"a": Slope(3 / 16), "b": Slope(5 / 16), "off": NotToBeComputed()}
 
 
 def test_sum_is_weighted_and_terms_are_not() -> None:
-    loss = WeightedLoss({"a": Constant(3.0), "b": Constant(5.0)}, {"a": 2.0, "b": 0.5})
-    values = loss(AUDIO, AUDIO, {})
+    values = WeightedLoss(TERMS, {"a": 2.0, "b": 0.5, "off": 0})(AUDIO, AUDIO, {})
     assert values.total == values.reconstruction == 2 * 3 + 0.5 * 5
     assert values.terms == {"a": 3.0, "b": 5.0}
 
 
-def test_quantizers_losses_are_weighted_by_name_and_one_without_a_name_counts_once() -> None:
-    loss = WeightedLoss({"a": Constant(3.0)}, {"a": 2.0}, {"commitment": 0.25, "not there": 9.0})
-    commitment = torch.tensor(4.0, requires_grad=True)
-    values = loss(AUDIO, AUDIO, {"commitment": commitment, "entropy": torch.tensor(7.0)})
-    assert values.total == 2 * 3 + 0.25 * 4 + 7
+def test_quantizers_losses_are_weighted_by_name() -> None:
+    weights = {"commitment": 0.25, "code_entropy": -0.5, "kl": 0.0, "not there": 9.0}
+    loss = WeightedLoss({"a": TERMS["a"]}, {"a": 2.0}, weights)
+    auxiliary = {
+        name: torch.tensor(value, requires_grad=True)
+        for name, value in {"commitment": 4.0, "code_entropy": 6.0, "kl": float("inf"), "nameless": 7.0}.items()
+    }
+    values = loss(AUDIO, AUDIO, auxiliary)
+    # One without a weight counts once, one below zero is driven up; 0 times infinity would be no number.
+    assert values.total == 2 * 3 + 0.25 * 4 - 0.5 * 6 + 7
     assert values.reconstruction == 2 * 3  # the quantizer's losses are no part of it
-    assert values.terms == {"a": 3.0, "commitment": 4.0, "entropy": 7.0}
+    assert values.terms == {"a": 3.0, "commitment": 4.0, "code_entropy": 6.0, "nameless": 7.0}
     values.total.backward()
-    assert commitment.grad == 0.25
-
-
-def test_quantizers_loss_of_weight_zero_is_left_out_and_one_below_zero_is_driven_up() -> None:
-    loss = WeightedLoss({"a": Constant(3.0)}, {"a": 2.0}, {"code_entropy": -0.5, "kl": 0.0})
-    entropy, kl = torch.tensor(4.0, requires_grad=True), torch.tensor(float("inf"), requires_grad=True)
-    values = loss(AUDIO, AUDIO, {"code_entropy": entropy, "kl": kl})
-    assert values.total == 2 * 3 - 0.5 * 4  # 0 times infinity would be no number
-    assert values.terms == {"a": 3.0, "code_entropy": 4.0}
-    values.total.backward()
-    assert entropy.grad == -0.5
-    assert kl.grad is None
-
-
-def test_term_of_weight_zero_is_not_computed() -> None:
-    loss = WeightedLoss({"a": Constant(3.0), "off": NotToBeComputed()}, {"a": 1, "off": 0})
-    assert set(loss(AUDIO, AUDIO, {}).terms) == {"a"}
+    assert [loss.grad for loss in auxiliary.values()] == [0.25, -0.5, None, 1]
 
 
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ({"a": 1.0}, r"one for each of \['a', 'b'\], got \['a'\]"),
-        ({"a": 1.0, "b": 1.0, "c": 1.0}, r"got \['a', 'b', 'c'\]"),
-        ({"a": 1.0, "b": -1.0}, "none below 0"),
-        ({"a": 0.0, "b": 0.0}, "one above"),
+        ({"a": 1.0}, r"one for each of \['a', 'b', 'off'\], got \['a'\]"),
+        ({"a": 1.0, "b": 1.0, "off": 0.0, "c": 1.0}, "got .*'c'"),
+        ({"a": 1.0, "b": -1.0, "off": 0.0}, "none below 0"),
+        ({"a": 0.0, "b": 0.0, "off": 0.0}, "one above"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(weights: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        WeightedLoss({"a": Constant(1.0), "b": Constant(1.0)}, weights)
+        WeightedLoss(TERMS, weights)
 
 
 def test_loss_is_float32_under_autocast() -> None:
     terms: dict[str, Any] = {"l1": WaveformL1(), "snr": LogSNR(), "mel": MultiScaleMel(16000, [512], [40])}
     loss = WeightedLoss(terms, dict.fromkeys(terms, 1.0))
-    generator = torch.Generator().manual_seed(0)
-    target = torch.randn(2, 1, 4000, generator=generator)
-    reconstruction = (target + 0.01 * torch.randn(2, 1, 4000, generator=generator)).bfloat16()
+    target = noise(2, 1, 4000)
+    reconstruction = (target + 0.01 * noise(2, 1, 4000, seed=1)).bfloat16()
     expected = loss(reconstruction.float(), target, {})
     with torch.autocast("cpu", torch.bfloat16):
         # The mel product alone is one that autocast would do in bfloat16, with 3 digits.
@@ -92,28 +83,10 @@ def test_loss_is_float32_under_autocast() -> None:
     assert found.terms == expected.terms
 
 
-# Balancer -------------------------------------------------------------------------------------------------------------
-
-
-class Slope(nn.Module):
-    """A term whose gradient is `slope` in every sample."""
-
-    def __init__(self, slope: float) -> None:
-        super().__init__()
-        self.slope = slope
-
-    def forward(self, reconstruction: Tensor, target: Tensor) -> Tensor:
-        return self.slope * reconstruction.sum()
-
-
 def balanced_loss(weights: Mapping[str, float], **arguments: Any) -> WeightedLoss:
     slopes = {"steep": Slope(1000.0), "gentle": Slope(-0.01), "off": NotToBeComputed()}
-    return WeightedLoss(
-        {name: slopes[name] for name in weights},
-        weights,
-        balancer=functools.partial(LossBalancer, total_norm=6.0),
-        **arguments,
-    )
+    balancer = functools.partial(LossBalancer, total_norm=6.0)
+    return WeightedLoss({name: slopes[name] for name in weights}, weights, balancer=balancer, **arguments)
 
 
 def test_balancer_shares_the_gradient_out_by_weights_and_leaves_the_values() -> None:
@@ -140,9 +113,6 @@ def test_balancer_is_not_asked_without_a_gradient() -> None:
     assert all(not tensor.any() for tensor in loss.state_dict().values())  # no norm was counted
 
 
-# Adversary ------------------------------------------------------------------------------------------------------------
-
-
 class Judge(nn.Module):
     """Two feature maps of fixed slope and a score: everything is computed by hand."""
 
@@ -159,41 +129,31 @@ def with_adversary(**arguments: Any) -> WeightedLoss:
     return WeightedLoss({"l1": WaveformL1()}, {"l1": 2.0}, adversary=adversary, **arguments)
 
 
-def test_adversarial_terms_are_in_the_total_and_not_in_the_reconstruction() -> None:
-    reconstruction, target = torch.full((2, 1, 8), 0.25), torch.ones(2, 1, 8)
-    loss = with_adversary()
-    values = loss(reconstruction, target, {}, adversarial=True)
-    # The score is 2 * 0.25; features differ by 3/4 of the target's; so do the samples.
-    assert {name: value.item() for name, value in values.terms.items()} == {
-        "l1": 0.75,
-        "adversarial": 0.25,
-        "feature_matching": 0.75,
-    }
-    assert values.reconstruction == 2 * 0.75
-    assert values.total == 2 * 0.75 + 3 * 0.25 + 5 * 0.75
-    without = loss(reconstruction, target, {})
-    assert without.total == without.reconstruction == values.reconstruction
-    assert set(without.terms) == {"l1"}
-
-
-def test_adversarial_terms_are_balanced_like_the_others() -> None:
+@pytest.mark.parametrize("balancer", [None, functools.partial(LossBalancer, total_norm=4.0)], ids=["plain", "balanced"])
+def test_adversarial_terms_are_in_the_total_and_not_in_the_reconstruction(balancer: Any) -> None:
     reconstruction, target = torch.full((2, 1, 16), 0.25, requires_grad=True), torch.ones(2, 1, 16)
-    loss = with_adversary(balancer=functools.partial(LossBalancer, total_norm=4.0))
-    for adversarial in (False, True):  # before and after the adversary begins
+    loss = with_adversary(balancer=balancer)
+    # The score is 2 * 0.25; features differ by 3/4 of the target's; so do the samples.
+    terms = {"l1": 0.75, "adversarial": 0.25, "feature_matching": 0.75}
+    for adversarial, total in ((False, 2 * 0.75), (True, 2 * 0.75 + 3 * 0.25 + 5 * 0.75)):
         values = loss(reconstruction, target, {}, adversarial=adversarial)
-        (gradient,) = torch.autograd.grad(values.total, reconstruction)
-        # All three drive every sample up alike, so norms add up to 4: 1 in each of 16 samples.
-        torch.testing.assert_close(gradient, torch.full((2, 1, 16), -1.0))
-    assert values.total.item() == pytest.approx(2 * 0.75 + 3 * 0.25 + 5 * 0.75)
+        expected = terms if adversarial else {"l1": 0.75}
+        assert {name: value.item() for name, value in values.terms.items()} == expected
+        assert values.reconstruction == 2 * 0.75
+        assert values.total.item() == pytest.approx(total)
+        if balancer:
+            (gradient,) = torch.autograd.grad(values.total, reconstruction)
+            # All three drive every sample up alike, so norms add up to 4: 1 in each of 16 samples.
+            torch.testing.assert_close(gradient, torch.full((2, 1, 16), -1.0))
     assert all(parameter.grad is None for parameter in loss.parameters())
 
 
 def test_what_does_not_fit_one_another_is_refused() -> None:
-    plain, one = WeightedLoss({"a": Constant(1.0)}, {"a": 1.0}), torch.tensor(1.0)
+    plain, one = WeightedLoss({"a": Slope(1.0)}, {"a": 1.0}), torch.tensor(1.0)
     with pytest.raises(ValueError, match="got none; choose loss=adversarial"):
         plain(AUDIO, AUDIO, {}, adversarial=True)
     for loss, name in ((plain, "a"), (with_adversary(), "feature_matching")):
         with pytest.raises(ValueError, match=rf"\['{name}'\] have the names"):
             loss(AUDIO, AUDIO, {name: one})
     with pytest.raises(ValueError, match=r"terms: \['adversarial'\] have the names of adversarial terms"):
-        WeightedLoss({"adversarial": Constant(1.0)}, {"adversarial": 1.0}, adversary=with_adversary().adversary)
+        WeightedLoss({"adversarial": Slope(1.0)}, {"adversarial": 1.0}, adversary=with_adversary().adversary)
