@@ -9,14 +9,12 @@ from discrete_ae.cli.options import (
     BatchSecondsOption,
     CheckpointOption,
     DeterministicOption,
-    Device,
     DeviceOption,
     InputsArgument,
     JobsOption,
     OutOption,
     SkipExistingOption,
     load_model,
-    runner_of,
 )
 
 Format = Literal["wav", "flac"]
@@ -30,7 +28,7 @@ def decode(
         Format | None,
         typer.Option("--format", show_default="by the suffix of OUT, otherwise wav", help="16-bit WAV or FLAC."),
     ] = None,
-    device: DeviceOption = Device.AUTO,
+    device: DeviceOption = "auto",
     jobs: JobsOption = None,
     batch_seconds: BatchSecondsOption = 120.0,
     deterministic: DeterministicOption = False,
@@ -59,6 +57,7 @@ def decode(
     from discrete_ae.cli.batch import shown
     from discrete_ae.cli.files import format_of, is_dash, piped
     from discrete_ae.codec import decode_corpus
+    from discrete_ae.inference import runner_of
 
     audio_format = format_of(Path(out), format, get_args(Format), "decode")
     with piped(inputs, out, f".{audio_format}") as (sources, target):

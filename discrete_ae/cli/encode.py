@@ -9,15 +9,14 @@ import typer
 from discrete_ae.cli.options import (
     BatchSecondsOption,
     CheckpointOption,
+    CodebooksOption,
     DeterministicOption,
-    Device,
     DeviceOption,
     InputsArgument,
     JobsOption,
     OutOption,
     SkipExistingOption,
     load_model,
-    runner_of,
 )
 from discrete_ae.codes import Format, ShardKind
 
@@ -34,16 +33,8 @@ def encode(
             help="[bold]npz[/] opens with numpy; [bold]npy[/] too, the bare codes; [bold]daec[/] is the smallest.",
         ),
     ] = None,
-    codebooks: Annotated[
-        int | None,
-        typer.Option(
-            "--codebooks",
-            min=1,
-            show_default="all",
-            help="Use only the first codebooks of a residual quantizer, for a lower bitrate.",
-        ),
-    ] = None,
-    device: DeviceOption = Device.AUTO,
+    codebooks: CodebooksOption = None,
+    device: DeviceOption = "auto",
     jobs: JobsOption = None,
     batch_seconds: BatchSecondsOption = 120.0,
     deterministic: DeterministicOption = False,
@@ -96,6 +87,7 @@ def encode(
     from discrete_ae.cli.batch import shown
     from discrete_ae.cli.files import format_of, is_dash, piped
     from discrete_ae.codec import Share, encode_corpus
+    from discrete_ae.inference import runner_of
 
     code_format = format_of(Path(out), format, get_args(Format), "encode")
     part = Share.parse(share) if share else Share.of_environment()

@@ -1,6 +1,5 @@
-"""The paths that commands are given: `-` for a standard stream, what OUT may be, what must not exist yet."""
+"""The paths that commands are given: `-` for a standard stream, and what OUT may be."""
 
-import os
 import shutil
 import sys
 import tempfile
@@ -9,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from discrete_ae.errors import DataError, UsageError
+from discrete_ae.errors import UsageError
 from discrete_ae.paths import Kind, kind_of
-from discrete_ae.writing import unwritable, written_whole
+from discrete_ae.writing import written_whole
 
 _MADE = {".npz", ".npy", ".daec", ".wav", ".flac", ".ogg", ".opus", ".mp3"}
 
@@ -92,31 +91,3 @@ def refuse_other_suffix(out: Path, command: str, suffixes: Sequence[str]) -> Non
     if names_file(out, _MADE - set(suffixes)):
         *others, last = suffixes
         raise UsageError(f"-o {out}: {command} writes {', '.join(others)} or {last}; give one of these, or a folder")
-
-
-def check_out(out: Path, suffixes: Collection[str]) -> None:
-    """Refuse an OUT that cannot be made, before an hour of work is done for it.
-
-    Args:
-        out: the folder to be written, or the file, if it ends in one of the suffixes and is no folder.
-        suffixes: lower-case, dot included.
-
-    Raises:
-        DataError: nothing can be written there.
-    """
-    folder = out.parent if names_file(out, suffixes) else out
-    nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    if not nearest.is_dir():
-        raise unwritable(out, f"{nearest} is not a folder")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise unwritable(out, f"no permission to write in {nearest}")
-
-
-def check_free(target: Path) -> None:
-    """Refuse an output that exists.
-
-    Raises:
-        DataError: it does.
-    """
-    if target.exists():
-        raise DataError(f"{target}: exists already; use --force to overwrite it")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from discrete_ae.cli.options import print_table
 from discrete_ae.errors import UsageError
 from discrete_ae.paths import Kind, kind_of
 
@@ -35,9 +36,6 @@ def info(
     layers. The receptive field is the stretch of audio that one sample of the
     reconstruction depends on, the look-ahead the part of it that comes later.
     """
-    from rich.console import Console
-    from rich.table import Table
-
     from discrete_ae.build import load
     from discrete_ae.codes.summary import describe_codes, holds_codes
     from discrete_ae.model.summary import summarize
@@ -58,19 +56,9 @@ def info(
         if model.entropy_model is not None:
             rows.append(("entropy model", model.entropy_model.fingerprint))
 
-    # As wide as it needs to be where the output goes to a file: a hash is not to be broken.
-    console = Console() if Console().is_terminal else Console(width=120)
-    table = Table(show_header=False)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+    print_table([], rows)
     if costs:
-        table = Table("part", "parameters", "MACs per second of audio")
-        for column in table.columns[1:]:
-            column.justify = "right"
-        for part in costs:
-            table.add_row(*part)
-        console.print(table)
+        print_table(["part", "parameters", "MACs per second of audio"], costs)
 
 
 def model_of(overrides: Sequence[str]) -> "DiscreteAutoencoder":

@@ -50,7 +50,7 @@ def compare_runs(
     out: str | Path,
     data: Sequence[str | Path] | None = None,
     *,
-    metrics: Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
     sort_by: str | None = None,
     clips: int = 6,
     clip_seconds: float = 6.0,
@@ -79,7 +79,7 @@ def compare_runs(
         inputs: folders of runs, files that `evaluate` wrote, and folders of either.
         out: the folder of the report.
         data: recordings, folders of them, or patterns; None is what the runs were validated on.
-        metrics: names of `scores.NAMES`; None is all by default, as far as their packages are installed.
+        metrics: as `scores.choose`.
         sort_by: the quantity by which the table is sorted; a score is what the findings are on, too.
         clips: to listen to, at most so many.
         clip_seconds: length of each.
