@@ -119,7 +119,7 @@ def absent(monkeypatch, *packages):
 def test_choice(monkeypatch):
     absent(monkeypatch)
     assert choose(["si_sdr_db", "mel_distance"]).names == ("mel_distance", "si_sdr_db")
-    assert choose(["dnsmos_p808"]).names == ("dnsmos_p808", "dnsmos_p808_original")
+    assert choose("dnsmos_p808").names == ("dnsmos_p808", "dnsmos_p808_original")
     assert choose().names == tuple(name for name, score in SCORES.items() if score.by_default)
     assert choose(["all"]).names == tuple(SCORES)
     assert {"mel_distance", "pesq"} < set(choose().names) < set(choose(["all"]).names)
