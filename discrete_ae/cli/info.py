@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -68,14 +68,11 @@ def model_of(overrides: Sequence[str]) -> "DiscreteAutoencoder":
         UsageError: for overrides that do not exist or do not fit.
     """
     # Here, not above: they take seconds to import, and --help needs none of them.
-    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from discrete_ae.build import build_model
-    from discrete_ae.cli.overrides import compose_config
+    from discrete_ae.cli.overrides import built, compose_config
 
-    config = compose_config(overrides)
     try:
-        return build_model(cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True)))
+        return built(compose_config(overrides))
     except OmegaConfBaseException as error:
         raise UsageError(" ".join(str(error).split())) from error

@@ -88,24 +88,21 @@ class Evaluator:
 
         path = self._path(run.name, is_run=True)
         wanted = {"model_hash": model.model_hash, **settings_of(model, self.plan)}
-        if found := self._found(path.parent, wanted) or self._found(Path(run.folder), wanted):
-            return Placed(found.path, found.evaluation.model_copy(update={"run": run}), render)
-        evaluation = evaluate_model(model, self.sources, run.name, self.plan, run=run)
-        evaluation.write_json(path)
-        return Placed(path, evaluation, render)
+        found = self._found(path.parent, wanted) or self._found(Path(run.folder), wanted)
+        if not found:
+            found = Placed(path, evaluate_model(model, self.sources, run.name, self.plan, run=run))
+            found.evaluation.write_json(path)
+        return Placed(found.path, found.evaluation.model_copy(update={"run": run}), render)
 
     def _of_program(self, program: Program, sample_rate: int, channels: int) -> Placed:
-        def render() -> Render:
-            return lambda audio: through(program, audio, sample_rate, channels).audio
-
         path = self._path(program.name, is_run=False)
         wanted = {"codec": program.name, "sample_rate": sample_rate, "channels": channels,
                   "segment_seconds": self.plan.segment_seconds}  # fmt: skip
-        if found := self._found(path.parent, wanted):
-            return found._replace(render=render)
-        evaluation = evaluate_baseline(program, self.sources, sample_rate, channels, self.plan)
-        evaluation.write_json(path)
-        return Placed(path, evaluation, render)
+        found = self._found(path.parent, wanted)
+        if not found:
+            found = Placed(path, evaluate_baseline(program, self.sources, sample_rate, channels, self.plan))
+            found.evaluation.write_json(path)
+        return found._replace(render=lambda: lambda audio: through(program, audio, sample_rate, channels).audio)
 
     def _path(self, name: str, *, is_run: bool) -> Path:
         return (self.folder if is_run else self.folder / "baselines") / f"{name}.json"

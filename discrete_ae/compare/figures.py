@@ -125,7 +125,7 @@ def pareto_front(points: Sequence[Point], *, higher_is_better: bool) -> list[Poi
 
 def codebook_usage(comparison: Comparison, styled: Mapping[str, Style]) -> Plot | None:
     """Draw the frequencies of codebook entries by rank; None where nothing has codes."""
-    runs = {label: [run for run in comparison.of_label(label) if run.code_counts] for label in styled}
+    runs = {label: [run for run in comparison.by_label[label] if run.code_counts] for label in styled}
     used = {label: styled[label] for label, of_one in runs.items() if of_one}
     if not used:
         return None
