@@ -114,7 +114,7 @@ def print_report(report: "Report") -> None:
 def _summarize_ratings(paths: list[Path], out: Path | None) -> None:
     """Print the means of ratings that the page of a report saved, and write them to a CSV file."""
     from discrete_ae.compare.ratings import HEADINGS, as_table, cells, read_ratings, remarks, summarize
-    from discrete_ae.compare.tables import as_csv
+    from discrete_ae.evaluation.results import as_csv
     from discrete_ae.writing import write_whole
 
     summary = summarize(read_ratings(paths))

@@ -26,7 +26,7 @@ def decode(
     checkpoint: CheckpointOption,
     format: Annotated[
         Format | None,
-        typer.Option("--format", show_default="by the suffix of OUT, otherwise wav", help="16-bit WAV or FLAC."),
+        typer.Option(show_default="by the suffix of OUT, otherwise wav", help="16-bit WAV or FLAC."),
     ] = None,
     device: DeviceOption = "auto",
     jobs: JobsOption = None,
@@ -54,8 +54,7 @@ def decode(
     model, and become whole frames at the model's own sample rate. A file that
     cannot be decoded is named, the others are done, and the exit status is 1.
     """
-    from discrete_ae.cli.batch import shown
-    from discrete_ae.cli.files import format_of, is_dash, piped
+    from discrete_ae.cli.files import format_of, is_dash, piped, shown
     from discrete_ae.codec import decode_corpus
     from discrete_ae.inference import runner_of
 

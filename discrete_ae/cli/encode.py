@@ -28,7 +28,6 @@ def encode(
     format: Annotated[
         Format | None,
         typer.Option(
-            "--format",
             show_default="by the suffix of OUT, otherwise npz",
             help="[bold]npz[/] opens with numpy; [bold]npy[/] too, the bare codes; [bold]daec[/] is the smallest.",
         ),
@@ -84,8 +83,7 @@ def encode(
     recordings, by file size, on its own GPU, and waits for no other.
     """
     from discrete_ae.build import check_codebooks
-    from discrete_ae.cli.batch import shown
-    from discrete_ae.cli.files import format_of, is_dash, piped
+    from discrete_ae.cli.files import format_of, is_dash, piped, shown
     from discrete_ae.codec import Share, encode_corpus
     from discrete_ae.inference import runner_of
 

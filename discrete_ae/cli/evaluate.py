@@ -24,11 +24,7 @@ from discrete_ae.evaluation.scores import OVERALL, SEGMENT_S, choose
 def evaluate(
     data: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="DATA",
-            show_default=False,
-            help="Recordings, folders of them, or patterns such as 'corpus/**/*.wav'.",
-        ),
+        typer.Argument(metavar="DATA", help="Recordings, folders of them, or patterns such as 'corpus/**/*.wav'."),
     ],
     checkpoint: CheckpointOption,
     out: Annotated[

@@ -21,11 +21,7 @@ Device = Literal["auto", "cpu", "cuda"]
 
 InputsArgument = Annotated[
     list[str],
-    typer.Argument(
-        metavar="INPUT",
-        show_default=False,
-        help="Files, folders of them, patterns such as 'corpus/**/*.wav', or - for stdin.",
-    ),
+    typer.Argument(metavar="INPUT", help="Files, folders of them, patterns such as 'corpus/**/*.wav', or - for stdin."),
 ]
 OutOption = Annotated[
     str,
@@ -47,9 +43,7 @@ CheckpointOption = Annotated[
         help="The model: best.ckpt or last.ckpt of a run, or a folder of [bold]discrete-ae export[/].",
     ),
 ]
-DeviceOption = Annotated[
-    Device, typer.Option("--device", help="Where the model runs; [bold]auto[/] takes a GPU if there is one.")
-]
+DeviceOption = Annotated[Device, typer.Option(help="Where the model runs; [bold]auto[/] takes a GPU if there is one.")]
 JobsOption = Annotated[
     int | None,
     typer.Option(
@@ -71,10 +65,7 @@ DeterministicOption = Annotated[
 CodebooksOption = Annotated[
     int | None,
     typer.Option(
-        "--codebooks",
-        min=1,
-        show_default="all",
-        help="Use only the first codebooks of a residual quantizer, for a lower bitrate.",
+        min=1, show_default="all", help="Use only the first codebooks of a residual quantizer, for a lower bitrate."
     ),
 ]
 SkipExistingOption = Annotated[

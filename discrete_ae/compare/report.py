@@ -10,18 +10,16 @@ import discrete_ae
 from discrete_ae.build import pick_device
 from discrete_ae.compare.clips import clip_files, heard_of, make_clips
 from discrete_ae.compare.comparison import Comparison
-from discrete_ae.compare.curves import Curves, read_curves
-from discrete_ae.compare.evaluating import Evaluator, at_fault
-from discrete_ae.compare.figures import plots_of
+from discrete_ae.compare.figures import Curves, plots_of, read_curves
 from discrete_ae.compare.methods import group_runs
 from discrete_ae.compare.page import Page, render
-from discrete_ae.compare.runs import find_given, recordings_of, trained_on
-from discrete_ae.compare.tables import MINOR, TABLES, as_csv, columns_of, pairs_of, rows_of
+from discrete_ae.compare.runs import Evaluator, at_fault, find_given, recordings_of, trained_on
+from discrete_ae.compare.tables import MINOR, TABLES, columns_of, pairs_of, rows_of
 from discrete_ae.compare.words import findings, notes_of, summary_of
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.evaluate import Plan, Progress
 from discrete_ae.evaluation.recordings import choose_excerpts
-from discrete_ae.evaluation.results import CHECKPOINTS
+from discrete_ae.evaluation.results import CHECKPOINTS, as_csv
 from discrete_ae.evaluation.scores import QUANTITIES, SCORES, choose
 from discrete_ae.writing import write_whole
 
@@ -120,7 +118,7 @@ def compare_runs(
 
     # Evaluations: those that are there, and of each run that has none.
     plan = Plan(choice, jobs=jobs, progress=progress)
-    evaluator = Evaluator(out / "evaluations", sources, plan, choice.versions(), pick_device(device), force, say)
+    evaluator = Evaluator(out / "evaluations", sources, plan, pick_device(device), force, say)
     placed = [*given.evaluations, *evaluator.of_runs(given.runs)]
     faults = at_fault(placed)
     placed = [one for one in placed if one.name not in faults]

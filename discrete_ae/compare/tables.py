@@ -5,10 +5,7 @@ the quantity, unless it lacks it on all; the mean and the sample standard deviat
 runs.
 """
 
-import csv
-import io
 import math
-from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from discrete_ae.compare.comparison import PER_RECORDING, Comparison, Value, Verdict
@@ -134,13 +131,6 @@ def differences_table(comparison: Comparison) -> Rows:
         rests_on = [str(found.basis), seeds, str(found.agreeing), str(found.files), str(found.verdict)]
         rows.append([found.quantity, found.first, found.second, *map(_text, numbers), *rests_on])
     return rows
-
-
-def as_csv(rows: Iterable[Sequence[str]]) -> bytes:
-    """Return rows as a file."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode()
 
 
 def _about(label: str, evaluation: Evaluation) -> list[str]:

@@ -183,7 +183,7 @@ def installed(nominal_bps: Sequence[float]) -> tuple[list[Program], list[str]]:
 
 
 def evaluate_baseline(
-    program: Program, sources: Sequence[Source], sample_rate: int, channels: int = 1, plan: Plan | None = None
+    program: Program, sources: Sequence[Source], sample_rate: int, channels: int, plan: Plan
 ) -> Evaluation:
     """Evaluate a program on recordings, as `evaluate_model`.
 
@@ -199,7 +199,6 @@ def evaluate_baseline(
     Raises:
         DataError: not one recording could be coded.
     """
-    plan = plan or Plan()
     figures: Figures = {"nominal_bitrate_bps": program.bitrate_bps}
     settings: Settings = {"channels": channels, "segment_seconds": plan.segment_seconds}
 

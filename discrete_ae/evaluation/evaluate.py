@@ -45,8 +45,8 @@ Progress = Callable[[str, float, float], None]
 class Plan(NamedTuple):
     """How to evaluate, the same for everything that is to be compared."""
 
-    choice: Choice | None = None
-    """Scores; None is all whose packages are installed."""
+    choice: Choice
+    """Scores."""
     segment_seconds: float = SEGMENT_S
     """Longer recordings are scored in segments of this length, at least 1, of which their score is the mean."""
     jobs: int | None = None
@@ -136,12 +136,11 @@ def evaluate_model(
     model: DiscreteAutoencoder,
     sources: Sequence[Source],
     codec: str,
-    plan: Plan | None = None,
+    plan: Plan,
     num_codebooks: int | None = None,
     run: Run | None = None,
 ) -> Evaluation:
     """Evaluate a loaded model on recordings, as `evaluate`; the result calls it `codec`, of the training `run`."""
-    plan = plan or Plan()
     check_codebooks(model, num_codebooks)
     sizes = model.quantizer.codebook_sizes[:num_codebooks]
     if run and len(sizes) < model.quantizer.num_codebooks:  # another rate of the same training
@@ -206,14 +205,13 @@ def evaluation_of(
     Raises:
         DataError: there is not one recording.
     """
-    choice = plan.choice or choose()
     if plan.save_audio is not None:
         coded = save_pairs(coded, plan.save_audio, sample_rate)
     scored: list[tuple[Coded, _Segments]] = []
     failures: list[Failure] = []
     total_s = math.fsum(source.duration_s for source in sources) if plan.progress else 0.0
     done_s = 0.0
-    with Scorer(sample_rate, choice, plan.num_jobs) as scorer:
+    with Scorer(sample_rate, plan.choice, plan.num_jobs) as scorer:
         for item in coded:
             if isinstance(item, Failure):
                 failures.append(item)
@@ -252,7 +250,7 @@ def evaluation_of(
         overall={quantity.name: figures.get(quantity.name) for quantity in OVERALL},
         code_counts=tuple(counts),
         sample_rate=sample_rate,
-        versions=choice.versions(),
+        versions=plan.choice.versions(),
         settings=settings,
     )
 
