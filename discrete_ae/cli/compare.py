@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 def compare(
     inputs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN", show_default=False, help="Folders of runs or sweeps; .json files of evaluate."),
+        typer.Argument(metavar="RUN", help="Folders of runs or sweeps; .json files of evaluate."),
     ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="REPORT", show_default=False, help="The folder for the report."),
+        typer.Option("--out", "-o", metavar="REPORT", help="The folder for the report."),
     ] = None,
     data: Annotated[
         list[Path] | None,

@@ -15,7 +15,7 @@ _TORCH = "torch.export"
 def export(
     checkpoint: Annotated[
         Path,
-        typer.Argument(metavar="CHECKPOINT", show_default=False, help="best.ckpt or last.ckpt of a run; a bundle."),
+        typer.Argument(metavar="CHECKPOINT", help="best.ckpt or last.ckpt of a run; a bundle."),
     ],
     out: Annotated[
         Path,
@@ -23,7 +23,6 @@ def export(
             "--out",
             "-o",
             metavar="FOLDER",
-            show_default=False,
             help="The folder to be made; none of its parts is left where anything fails.",
         ),
     ],

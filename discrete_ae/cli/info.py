@@ -19,7 +19,6 @@ def info(
         list[str] | None,
         typer.Argument(
             metavar="FILE|KEY=VALUE",
-            show_default=False,
             help="A checkpoint, a folder of export, a file or a folder of codes, or settings as for train.",
         ),
     ] = None,

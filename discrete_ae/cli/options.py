@@ -29,7 +29,6 @@ OutOption = Annotated[
         "--out",
         "-o",
         metavar="OUT",
-        show_default=False,
         help="The folder to be filled; of one input also a file, by its suffix, or - for stdout.",
     ),
 ]
@@ -39,7 +38,6 @@ CheckpointOption = Annotated[
         "--checkpoint",
         "-c",
         metavar="CHECKPOINT",
-        show_default=False,
         help="The model: best.ckpt or last.ckpt of a run, or a folder of [bold]discrete-ae export[/].",
     ),
 ]
