@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -174,8 +174,7 @@ def compare_runs(
     files |= {f"figures/{plot.name}.png": plot.png for plot in plots}
     files |= {f"clips/{name}": content for name, content in clip_files(shown, title).items()}
     files[PAGE] = render(page).encode(errors="replace")
-    for name, content in files.items():
-        write_whole(out / name, content)
+    write_report(out, title, files)
     return Report(comparison, sorted_by, words, problems, out / PAGE)
 
 
@@ -217,5 +216,15 @@ def claim(folder: Path, title: str, *, force: bool) -> None:
         raise DataError(
             f"{folder}: holds something other than a comparison; give another folder, or --force to add to it"
         )
-    said = {"format": "discrete-ae comparison", "version": 1, "title": title}
+    write_report(folder, title, {})
+
+
+def write_report(folder: Path, title: str, files: Mapping[str, bytes]) -> None:
+    """Write what a comparison consists of, by path below its folder, and the list of it.
+
+    Other files in the folder are left alone, those of an earlier comparison too, which the list no longer has.
+    """
+    for name, content in files.items():
+        write_whole(folder / name, content)
+    said = {"format": "discrete-ae comparison", "version": 1, "title": title, "files": sorted(files)}
     write_whole(folder / MARKER, (json.dumps(said, indent=1) + "\n").encode())
