@@ -74,7 +74,7 @@ def measure(checkpoint: Path, recordings: Path, name: str, about: str) -> None:
         print(*rows[-1], flush=True)
     programs = [*(Opus(float(bps)) for bps in OPUS_BPS), Codec2("3200")]
     for program in programs:
-        rows.append(row(program.name, evaluate_baseline(program, found.sources, model.sample_rate, plan=plan)))
+        rows.append(row(program.name, evaluate_baseline(program, found.sources, model.sample_rate, 1, plan)))
         print(*rows[-1], flush=True)
     scores = [SCORES[name] for name in NAMES]
     units = [f"{score.label}, {score.unit}" if score.unit else score.label for score in scores]

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from discrete_ae.model import DiscreteAutoencoder, Span
+from discrete_ae.quantizers.base import in_evaluation
 
 MAX_JOBS = 16
 # Longer windows repeat less work at their ends, shorter ones stay in the caches: on a CPU encoders were fastest here.
@@ -67,6 +68,14 @@ def _reaching(model: DiscreteAutoencoder, before: int, after: int) -> Window:
     """Windows for a network whose frames depend on so many frames before and after their own."""
     least = math.ceil(LEAST_SECONDS * model.frame_rate_hz)
     return Window(max(least, LEAST_BY_OVERLAP * (before + after)), before, after)
+
+
+def runner_of(
+    model: DiscreteAutoencoder, jobs: int | None = None, batch_seconds: float = 120.0, deterministic: bool = False
+) -> "Runner":
+    """Return a runner that computes about so many seconds of audio at once on a GPU; the rest as `Runner`."""
+    batch_size = max(1, round(batch_seconds * model.frame_rate_hz / encoder_window(model).length))
+    return Runner(jobs, batch_size, deterministic)
 
 
 def window_codes(model: DiscreteAutoencoder, audio: Tensor, num_codebooks: int | None = None) -> Tensor:
@@ -235,7 +244,7 @@ class _Process:
         self._lock = threading.Lock()
         self._stack = ExitStack()
         self._users: Counter[nn.Module | None] = Counter()
-        self._modes: dict[nn.Module, list[nn.Module]] = {}
+        self._modes: dict[nn.Module, ExitStack] = {}
 
     @contextmanager
     def prepared(self, network: nn.Module, deterministic: bool) -> Iterator[None]:
@@ -244,8 +253,8 @@ class _Process:
             if not self._users[None]:
                 self._set(deterministic)
             if not self._users[network]:
-                self._modes[network] = [module for module in network.modules() if module.training]
-                network.eval()
+                self._modes[network] = ExitStack()
+                self._modes[network].enter_context(in_evaluation(network))
             self._users.update((None, network))
         try:
             yield
@@ -254,8 +263,7 @@ class _Process:
                 self._users.subtract((None, network))
                 if not self._users[network]:
                     del self._users[network]
-                    for module in self._modes.pop(network):
-                        module.training = True  # not network.train(): a part may have been frozen in evaluation mode
+                    self._modes.pop(network).close()
                 if not self._users[None]:
                     self._stack.close()
 

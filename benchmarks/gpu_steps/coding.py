@@ -12,9 +12,9 @@ from _common import finish
 
 from discrete_ae import DiscreteAutoencoder
 from discrete_ae.cli.info import model_of
-from discrete_ae.cli.options import runner_of
 from discrete_ae.codec import decode_files, encode_files
 from discrete_ae.codes import CodeFile
+from discrete_ae.inference import runner_of
 from gpu_steps.presets import SMALLEST
 from gpu_steps.results import Given
 

@@ -2,20 +2,18 @@
 
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from discrete_ae.cli.options import Device, DeviceOption
-from discrete_ae.cli.shared import (
+from discrete_ae.cli.options import (
     ClipSecondsOption,
+    DeviceOption,
     MetricsOption,
     ScoringJobsOption,
+    print_table,
     progress_bar,
-    split_names,
-    wide_console,
 )
 from discrete_ae.errors import UsageError
 
@@ -26,11 +24,11 @@ if TYPE_CHECKING:
 def compare(
     inputs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN", show_default=False, help="Folders of runs or sweeps; .json files of evaluate."),
+        typer.Argument(metavar="RUN", help="Folders of runs or sweeps; .json files of evaluate."),
     ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="REPORT", show_default=False, help="The folder for the report."),
+        typer.Option("--out", "-o", metavar="REPORT", help="The folder for the report."),
     ] = None,
     data: Annotated[
         list[Path] | None,
@@ -47,7 +45,7 @@ def compare(
         bool, typer.Option("--baselines/--no-baselines", help="Opus and Codec 2 beside them, where they are installed.")
     ] = True,
     checkpoint: Annotated[str, typer.Option(metavar="best|last", help="Which checkpoint of each run.")] = "best",
-    device: DeviceOption = Device.AUTO,
+    device: DeviceOption = "auto",
     jobs: ScoringJobsOption = None,
     title: Annotated[str, typer.Option(help="Of the page.")] = "Discrete audio autoencoders compared",
     ratings: Annotated[
@@ -77,13 +75,24 @@ def compare(
 
     from discrete_ae.compare.report import compare_runs
 
-    errors = Console(stderr=True)
-    with progress_bar(errors) as progress:
+    with progress_bar(Console(stderr=True)) as progress:
         report = compare_runs(
-            inputs, out, data, metrics=split_names(metrics), sort_by=sort_by, clips=clips, clip_seconds=clip_seconds,
-            baselines=baselines, checkpoint=checkpoint, device=device.value, jobs=jobs, title=title,
-            command=shlex.join(["discrete-ae", *sys.argv[1:]]), force=force, progress=progress,
-        )  # fmt: skip
+            inputs,
+            out,
+            data,
+            metrics=metrics,
+            sort_by=sort_by,
+            clips=clips,
+            clip_seconds=clip_seconds,
+            baselines=baselines,
+            checkpoint=checkpoint,
+            device=device,
+            jobs=jobs,
+            title=title,
+            command=shlex.join(["discrete-ae", *sys.argv[1:]]),
+            force=force,
+            progress=progress,
+        )
     print_report(report)
     typer.echo(f"\nopen {shlex.quote(str(report.page))}")
     raise typer.Exit(1 if report.problems else 0)
@@ -99,35 +108,19 @@ def print_report(report: "Report") -> None:
     heads = [", ".join(filter(None, [one.label, one.unit])) + arrows[one.higher_is_better] for one in columns]
     rows = rows_of(report.comparison, sorted_by)
     texts = [[row.label, *(row.cells[one.name].text for one in columns)] for row in rows]
-    _print_table("", ["method", *heads], texts, report.findings)
+    print_table(["method", *heads], texts, lines=report.findings)
 
 
 def _summarize_ratings(paths: list[Path], out: Path | None) -> None:
     """Print the means of ratings that the page of a report saved, and write them to a CSV file."""
     from discrete_ae.compare.ratings import HEADINGS, as_table, cells, read_ratings, remarks, summarize
-    from discrete_ae.compare.tables import as_csv
+    from discrete_ae.evaluation.results import as_csv
     from discrete_ae.writing import write_whole
 
     summary = summarize(read_ratings(paths))
     rows = [cells(condition) for condition in summary.conditions]
-    _print_table("Ratings, from 0 (bad) to 100 (excellent)", HEADINGS, rows, [f"- {line}" for line in remarks(summary)])
+    title, said = "Ratings, from 0 (bad) to 100 (excellent)", [f"- {line}" for line in remarks(summary)]
+    print_table(HEADINGS, rows, title, said)
     if out:
         write_whole(out, as_csv(as_table(summary)))
         typer.echo(f"wrote {out}")
-
-
-def _print_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], lines: Iterable[str]) -> None:
-    """Print a table whose first column are names, and sentences below it."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*heads, title=title)
-    table.columns[0].overflow = "fold"
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for row in rows:
-        table.add_row(*map(Text, row))  # a label may hold brackets
-    console = wide_console()
-    console.print(table)
-    for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -9,14 +9,12 @@ from discrete_ae.cli.options import (
     BatchSecondsOption,
     CheckpointOption,
     DeterministicOption,
-    Device,
     DeviceOption,
     InputsArgument,
     JobsOption,
     OutOption,
     SkipExistingOption,
     load_model,
-    runner_of,
 )
 
 Format = Literal["wav", "flac"]
@@ -28,9 +26,9 @@ def decode(
     checkpoint: CheckpointOption,
     format: Annotated[
         Format | None,
-        typer.Option("--format", show_default="by the suffix of OUT, otherwise wav", help="16-bit WAV or FLAC."),
+        typer.Option(show_default="by the suffix of OUT, otherwise wav", help="16-bit WAV or FLAC."),
     ] = None,
-    device: DeviceOption = Device.AUTO,
+    device: DeviceOption = "auto",
     jobs: JobsOption = None,
     batch_seconds: BatchSecondsOption = 120.0,
     deterministic: DeterministicOption = False,
@@ -56,9 +54,9 @@ def decode(
     model, and become whole frames at the model's own sample rate. A file that
     cannot be decoded is named, the others are done, and the exit status is 1.
     """
-    from discrete_ae.cli.batch import shown
-    from discrete_ae.cli.files import format_of, is_dash, piped
+    from discrete_ae.cli.files import format_of, is_dash, piped, shown
     from discrete_ae.codec import decode_corpus
+    from discrete_ae.inference import runner_of
 
     audio_format = format_of(Path(out), format, get_args(Format), "decode")
     with piped(inputs, out, f".{audio_format}") as (sources, target):

@@ -9,15 +9,14 @@ import typer
 from discrete_ae.cli.options import (
     BatchSecondsOption,
     CheckpointOption,
+    CodebooksOption,
     DeterministicOption,
-    Device,
     DeviceOption,
     InputsArgument,
     JobsOption,
     OutOption,
     SkipExistingOption,
     load_model,
-    runner_of,
 )
 from discrete_ae.codes import Format, ShardKind
 
@@ -29,21 +28,12 @@ def encode(
     format: Annotated[
         Format | None,
         typer.Option(
-            "--format",
             show_default="by the suffix of OUT, otherwise npz",
             help="[bold]npz[/] opens with numpy; [bold]npy[/] too, the bare codes; [bold]daec[/] is the smallest.",
         ),
     ] = None,
-    codebooks: Annotated[
-        int | None,
-        typer.Option(
-            "--codebooks",
-            min=1,
-            show_default="all",
-            help="Use only the first codebooks of a residual quantizer, for a lower bitrate.",
-        ),
-    ] = None,
-    device: DeviceOption = Device.AUTO,
+    codebooks: CodebooksOption = None,
+    device: DeviceOption = "auto",
     jobs: JobsOption = None,
     batch_seconds: BatchSecondsOption = 120.0,
     deterministic: DeterministicOption = False,
@@ -93,9 +83,9 @@ def encode(
     recordings, by file size, on its own GPU, and waits for no other.
     """
     from discrete_ae.build import check_codebooks
-    from discrete_ae.cli.batch import shown
-    from discrete_ae.cli.files import format_of, is_dash, piped
+    from discrete_ae.cli.files import format_of, is_dash, piped, shown
     from discrete_ae.codec import Share, encode_corpus
+    from discrete_ae.inference import runner_of
 
     code_format = format_of(Path(out), format, get_args(Format), "encode")
     part = Share.parse(share) if share else Share.of_environment()

@@ -1,31 +1,30 @@
 """`discrete-ae evaluate`: what a model does to a data set, what it costs, and at which rate."""
 
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from discrete_ae.cli.options import CheckpointOption, Device, DeviceOption
-from discrete_ae.cli.shared import (
+from discrete_ae.cli.options import (
+    CheckpointOption,
     ClipSecondsOption,
+    CodebooksOption,
+    DeviceOption,
     MetricsOption,
     ScoringJobsOption,
     print_line,
+    print_table,
     progress_bar,
-    split_names,
-    wide_console,
 )
+from discrete_ae.errors import DataError
 from discrete_ae.evaluation.scores import OVERALL, SEGMENT_S, choose
 
 
 def evaluate(
     data: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="DATA",
-            show_default=False,
-            help="Recordings, folders of them, or patterns such as 'corpus/**/*.wav'.",
-        ),
+        typer.Argument(metavar="DATA", help="Recordings, folders of them, or patterns such as 'corpus/**/*.wav'."),
     ],
     checkpoint: CheckpointOption,
     out: Annotated[
@@ -40,16 +39,13 @@ def evaluate(
         ),
     ] = None,
     metrics: MetricsOption = None,
-    codebooks: Annotated[
-        int | None,
-        typer.Option(min=1, show_default="all", help="Use only the first codebooks of a residual quantizer."),
-    ] = None,
+    codebooks: CodebooksOption = None,
     segment_seconds: Annotated[
         float, typer.Option(min=1, help="Longer recordings are scored in segments of this length.")
     ] = SEGMENT_S,
     clips: Annotated[int, typer.Option(min=0, help="Clips to listen to, written beside the .json file.")] = 0,
     clip_seconds: ClipSecondsOption = 6.0,
-    device: DeviceOption = Device.AUTO,
+    device: DeviceOption = "auto",
     jobs: ScoringJobsOption = None,
     save_audio: Annotated[
         Path | None,
@@ -82,45 +78,43 @@ def evaluate(
     status is 1.
     """
     from rich.console import Console
-    from rich.table import Table
 
-    from discrete_ae.cli.files import check_free, check_out, refuse_other_suffix
+    from discrete_ae.cli.files import refuse_other_suffix
     from discrete_ae.evaluation.evaluate import evaluate as evaluate_data
     from discrete_ae.evaluation.saving import SUFFIXES, result_paths, saved_paths
 
     results = result_paths(out)
     if out is not None:
         refuse_other_suffix(out, "evaluate", SUFFIXES)
-        check_out(out, SUFFIXES)
-    if save_audio is not None:
-        check_out(save_audio, ())
-    for path in [] if force else [*saved_paths(save_audio), *results]:
-        check_free(path)
-    choice, errors = choose(split_names(metrics)), Console(stderr=True)
+    for path in [*saved_paths(save_audio), *results]:
+        if path.exists() and not force:
+            raise DataError(f"{path}: exists already; use --force to overwrite it")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()  # it cannot be written: now, not after an hour of work
+    choice, errors = choose(metrics), Console(stderr=True)
     if choice.said:
         print_line(errors, choice.said)
     with progress_bar(errors) as progress:
         evaluation = evaluate_data(
-            checkpoint, data, out, metrics=split_names(metrics), num_codebooks=codebooks,
-            segment_seconds=segment_seconds, clips=clips, clip_seconds=clip_seconds, device=device.value, jobs=jobs,
-            save_audio=save_audio, progress=progress,
-        )  # fmt: skip
+            checkpoint,
+            data,
+            out,
+            metrics=metrics,
+            num_codebooks=codebooks,
+            segment_seconds=segment_seconds,
+            clips=clips,
+            clip_seconds=clip_seconds,
+            device=device,
+            jobs=jobs,
+            save_audio=save_audio,
+            progress=progress,
+        )
     for failure in evaluation.failures:
         print_line(errors, f"error: {failure.reason}")
-    table = Table("of each recording", "mean", "95 % interval", "recordings", "unit", "better")
-    for column in table.columns[1:4]:
-        column.justify = "right"
-    for row in evaluation.rows(choice.missing):
-        table.add_row(*row)
-    table.add_section()
-    table.add_row("[bold]of all together[/]")
-    for quantity in OVERALL:
-        table.add_row(quantity.label, quantity.shown(evaluation.overall.get(quantity.name)), "", "", quantity.unit, "")
-    console = wide_console()
-    print_line(console, evaluation.title)
-    console.print(table)
-    for quantity in (one for one in OVERALL if one.unit == "bps"):
-        print_line(console, f"{quantity.label}: {quantity.meaning}")
-    for path in results:
-        print_line(console, str(path))
+    heads = ["of each recording", "mean", "95 % interval", "recordings", "unit", "better"]
+    overall = [(one.label, one.shown(evaluation.overall.get(one.name)), "", "", one.unit) for one in OVERALL]
+    meanings = [f"{one.label}: {one.meaning}" for one in OVERALL if one.unit == "bps"]
+    typer.echo(evaluation.title)
+    rows = [*evaluation.rows(choice.missing), ("of all together:",), *overall]
+    print_table(heads, rows, lines=[*meanings, *map(str, results)])
     raise typer.Exit(1 if evaluation.failures else 0)

@@ -1,6 +1,5 @@
 """`discrete-ae export`: a checkpoint as a folder for others, and as programs for other runtimes."""
 
-from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,17 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from discrete_ae.export import Agreement
     from discrete_ae.model import DiscreteAutoencoder
-    from discrete_ae.saving.bundle import Extra
 
-    Writer = Callable[[DiscreteAutoencoder, Path], Agreement]
+_TORCH = "torch.export"
 
 
 def export(
     checkpoint: Annotated[
         Path,
-        typer.Argument(metavar="CHECKPOINT", show_default=False, help="best.ckpt or last.ckpt of a run; a bundle."),
+        typer.Argument(metavar="CHECKPOINT", help="best.ckpt or last.ckpt of a run; a bundle."),
     ],
     out: Annotated[
         Path,
@@ -26,7 +23,6 @@ def export(
             "--out",
             "-o",
             metavar="FOLDER",
-            show_default=False,
             help="The folder to be made; none of its parts is left where anything fails.",
         ),
     ],
@@ -72,33 +68,31 @@ def export(
     saved = read_saved(checkpoint)
     model = restore(checkpoint, saved)
     lines: list[str] = []
-    extras = list(_extras(model, onnx, torch_export, lines)) if onnx or torch_export else []
+    extras = [
+        partial(_program, model, lines, name) for name, given in (("ONNX", onnx), (_TORCH, torch_export)) if given
+    ]
     files = write_bundle(out, saved, model, licence, trained_on=trained_on, extras=extras, overwrite=force)
     typer.echo(f"{out}: {', '.join(files)}")
     for line in lines:
         typer.echo(line)
 
 
-def _extras(model: "DiscreteAutoencoder", onnx: bool, torch_export: bool, lines: list[str]) -> "Iterator[Extra]":
-    """Yield the writers of the programs asked for; each adds what it found to `lines`."""
+def _program(model: "DiscreteAutoencoder", lines: list[str], title: str, folder: Path) -> str:
+    """Write encoder and decoder as programs, add what was found to `lines`, and return a section of the model card."""
     from discrete_ae.export import write_onnx, write_torch_programs
 
+    if title == _TORCH:
+        names = (
+            "`encoder.pt2` and `decoder.pt2`, for `torch.export.load` (a signal of a single frame needs "
+            "`.module(check_guards=False)`)"
+        )
+        found = write_torch_programs(model, folder)
+    else:
+        names, found = "`encoder.onnx` and `decoder.onnx`", write_onnx(model, folder)
+    lines.append(f"{title}: {found}")
     interface = (
         f"from audio (batch, {model.channels}, samples) float32 at {model.sample_rate} Hz, of any length, to codes "
         f"(batch, {model.quantizer.num_codebooks}, frames) int64, and from codes to audio of frames times "
         f"{model.hop_length} samples; zeros fill the last frame, the range of codes is not checked"
     )
-
-    def extra(write: "Writer", title: str, names: str, folder: Path) -> str:
-        found = write(model, folder)
-        lines.append(f"{title}: {found}")
-        return f"## {title}\n\n{names}: {interface}.\n\nCompared with the model when they were written: {found}."
-
-    if onnx:
-        yield partial(extra, write_onnx, "ONNX", "`encoder.onnx` and `decoder.onnx`")
-    if torch_export:
-        names = (
-            "`encoder.pt2` and `decoder.pt2`, for `torch.export.load` (a signal of a single frame needs "
-            "`.module(check_guards=False)`)"
-        )
-        yield partial(extra, write_torch_programs, "torch.export", names)
+    return f"## {title}\n\n{names}: {interface}.\n\nCompared with the model when they were written: {found}."

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from discrete_ae.cli.options import print_table
 from discrete_ae.errors import UsageError
 from discrete_ae.paths import Kind, kind_of
 
@@ -18,7 +19,6 @@ def info(
         list[str] | None,
         typer.Argument(
             metavar="FILE|KEY=VALUE",
-            show_default=False,
             help="A checkpoint, a folder of export, a file or a folder of codes, or settings as for train.",
         ),
     ] = None,
@@ -35,9 +35,6 @@ def info(
     layers. The receptive field is the stretch of audio that one sample of the
     reconstruction depends on, the look-ahead the part of it that comes later.
     """
-    from rich.console import Console
-    from rich.table import Table
-
     from discrete_ae.build import load
     from discrete_ae.codes.summary import describe_codes, holds_codes
     from discrete_ae.model.summary import summarize
@@ -58,19 +55,9 @@ def info(
         if model.entropy_model is not None:
             rows.append(("entropy model", model.entropy_model.fingerprint))
 
-    # As wide as it needs to be where the output goes to a file: a hash is not to be broken.
-    console = Console() if Console().is_terminal else Console(width=120)
-    table = Table(show_header=False)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+    print_table([], rows)
     if costs:
-        table = Table("part", "parameters", "MACs per second of audio")
-        for column in table.columns[1:]:
-            column.justify = "right"
-        for part in costs:
-            table.add_row(*part)
-        console.print(table)
+        print_table(["part", "parameters", "MACs per second of audio"], costs)
 
 
 def model_of(overrides: Sequence[str]) -> "DiscreteAutoencoder":
@@ -80,14 +67,11 @@ def model_of(overrides: Sequence[str]) -> "DiscreteAutoencoder":
         UsageError: for overrides that do not exist or do not fit.
     """
     # Here, not above: they take seconds to import, and --help needs none of them.
-    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from discrete_ae.build import build_model
-    from discrete_ae.cli.overrides import compose_config
+    from discrete_ae.cli.overrides import built, compose_config
 
-    config = compose_config(overrides)
     try:
-        return build_model(cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True)))
+        return built(compose_config(overrides))
     except OmegaConfBaseException as error:
         raise UsageError(" ".join(str(error).split())) from error

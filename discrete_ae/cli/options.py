@@ -1,31 +1,27 @@
-"""Options of several commands, and the model that they name."""
+"""Options of several commands, the model that they name, and how lines, tables and bars are shown."""
 
-from enum import StrEnum
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from discrete_ae.evaluation.scores import ALL, NAMES, SCORES
+
 if TYPE_CHECKING:
-    from discrete_ae.inference import Runner
+    from rich.console import Console
+
+    from discrete_ae.evaluation.evaluate import Progress
     from discrete_ae.model import DiscreteAutoencoder
 
-
-class Device(StrEnum):
-    """Where the model runs."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
+Device = Literal["auto", "cpu", "cuda"]
 
 
 InputsArgument = Annotated[
     list[str],
-    typer.Argument(
-        metavar="INPUT",
-        show_default=False,
-        help="Files, folders of them, patterns such as 'corpus/**/*.wav', or - for stdin.",
-    ),
+    typer.Argument(metavar="INPUT", help="Files, folders of them, patterns such as 'corpus/**/*.wav', or - for stdin."),
 ]
 OutOption = Annotated[
     str,
@@ -33,7 +29,6 @@ OutOption = Annotated[
         "--out",
         "-o",
         metavar="OUT",
-        show_default=False,
         help="The folder to be filled; of one input also a file, by its suffix, or - for stdout.",
     ),
 ]
@@ -43,13 +38,10 @@ CheckpointOption = Annotated[
         "--checkpoint",
         "-c",
         metavar="CHECKPOINT",
-        show_default=False,
         help="The model: best.ckpt or last.ckpt of a run, or a folder of [bold]discrete-ae export[/].",
     ),
 ]
-DeviceOption = Annotated[
-    Device, typer.Option("--device", help="Where the model runs; [bold]auto[/] takes a GPU if there is one.")
-]
+DeviceOption = Annotated[Device, typer.Option(help="Where the model runs; [bold]auto[/] takes a GPU if there is one.")]
 JobsOption = Annotated[
     int | None,
     typer.Option(
@@ -68,20 +60,35 @@ DeterministicOption = Annotated[
         "--deterministic", metavar="", help="On a GPU, the same bits every time, more slowly; a CPU always does so."
     ),
 ]
+CodebooksOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1, show_default="all", help="Use only the first codebooks of a residual quantizer, for a lower bitrate."
+    ),
+]
 SkipExistingOption = Annotated[
     bool,
     typer.Option(
         "--skip-existing", metavar="", help="Leave out what is there already: go on with a run that was broken off."
     ),
 ]
-
-
-def runner_of(model: "DiscreteAutoencoder", jobs: int | None, batch_seconds: float, deterministic: bool) -> "Runner":
-    """Return how windows are computed, as the options say."""
-    from discrete_ae.inference import Runner, encoder_window
-
-    batch_size = max(1, round(batch_seconds * model.frame_rate_hz / encoder_window(model).length))
-    return Runner(jobs, batch_size, deterministic)
+MetricsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="METRIC,...",
+        show_default=", ".join(name for name in NAMES if SCORES[name].by_default),
+        help=f"Scores of recordings, joined by commas, of {', '.join(NAMES)}; or {ALL}.",
+    ),
+]
+ScoringJobsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        show_default="one a core, at most 16",
+        help="Segments scored at a time, and windows on a CPU; no score depends on it.",
+    ),
+]
+ClipSecondsOption = Annotated[float, typer.Option(min=0.5, max=60, help="Length of a clip.")]
 
 
 def load_model(checkpoint: Path, device: Device) -> "DiscreteAutoencoder":
@@ -94,4 +101,50 @@ def load_model(checkpoint: Path, device: Device) -> "DiscreteAutoencoder":
     # Here, not above: PyTorch takes seconds to import, and --help needs none of it.
     from discrete_ae.build import load, pick_device
 
-    return load(checkpoint, pick_device(device.value))
+    return load(checkpoint, pick_device(device))
+
+
+def print_table(
+    heads: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None, lines: Iterable[str] = ()
+) -> None:
+    """Print a table whose first column are names, and sentences below it; without `heads`, one of two columns."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*heads or ("", ""), title=title, show_header=bool(heads))
+    table.columns[0].overflow = "fold"
+    for column in table.columns[1:] if heads else ():
+        column.justify = "right"
+    for row in rows:
+        table.add_row(*map(Text, row))  # a label may hold brackets
+    console = Console() if Console().is_terminal else Console(width=160)  # in a file nothing is to be broken
+    console.print(table)
+    for line in lines:
+        print_line(console, line)
+
+
+def print_line(console: "Console", line: str) -> None:
+    """Print text as it is, on one line."""
+    console.print(" ".join(line.split()), soft_wrap=True, markup=False, highlight=False, emoji=False)
+
+
+@contextmanager
+def progress_bar(errors: "Console") -> Iterator["Progress | None"]:
+    """Print warnings, and on a terminal show a bar of the audio that was evaluated; gives what is told of it."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn()
+    log, handler = logging.getLogger("discrete_ae"), logging.Handler(logging.WARNING)
+    handler.emit = lambda record: print_line(errors, record.getMessage())  # type: ignore[method-assign]
+    log.addHandler(handler)
+    try:
+        with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
+            task = bar.add_task("", total=None)
+
+            def progress(label: str, done_s: float, total_s: float) -> None:
+                bar.update(task, description=label, completed=done_s, total=total_s)
+
+            yield progress if errors.is_terminal else None
+    finally:
+        log.removeHandler(handler)

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from discrete_ae.build import build_model
 from discrete_ae.errors import UsageError, UserError
+from discrete_ae.model import DiscreteAutoencoder
 
 PACKAGE_DIR = Path(__file__).parents[1]
 # Inside an installed package the configuration lies beside the modules, in a checkout beside the package.
@@ -36,6 +37,11 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
             return compose(CONFIG_NAME, list(overrides))
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise explained(error) from error
+
+
+def built(config: DictConfig) -> DiscreteAutoencoder:
+    """Return the model of a composed configuration, with random weights."""
+    return build_model(cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True)))
 
 
 def explained(error: Exception, *, multirun: bool = False) -> UsageError:
@@ -80,7 +86,7 @@ def _rate(config: DictConfig) -> str:
     """Return the nominal bitrate, such as "3.2kbps"."""
     try:
         with torch.device("meta"):
-            model = build_model(cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True)))
+            model = built(config)
     except (UserError, OmegaConfBaseException, RuntimeError):
         return "invalid"  # which the run itself will say in full
     return f"{model.bitrate_bps / 1000:.3g}kbps" if math.isfinite(model.bitrate_bps) else "unquantized"

@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import yaml  # type: ignore[import-untyped]
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -43,17 +43,10 @@ def forget_failure(run_dir: Path) -> None:
         (run_dir / name).unlink(missing_ok=True)
 
 
-class Earlier(NamedTuple):
-    """What an earlier sweep left in the folder of a run."""
+def earlier(config: DictConfig) -> tuple[Path, float | None] | None:
+    """Return the checkpoint that an earlier sweep in the same folder made of the same run; None where it made none.
 
-    checkpoint: Path
-    is_finished: bool
-    objective: float
-    """Least val/reconstruction."""
-
-
-def earlier(config: DictConfig) -> Earlier | None:
-    """Find what an earlier sweep in the same folder made of the same run; None where it made no checkpoint.
+    With it comes the least val/reconstruction if the run is finished.
 
     Raises:
         OtherRunError: the folder holds a run of another configuration.
@@ -72,7 +65,7 @@ def earlier(config: DictConfig) -> Earlier | None:
     if differing:
         raise OtherRunError(f"{run_dir}: holds a run with another {differing[0]}; give another hydra.sweep.dir")
     state, max_steps = read_training_state(checkpoint), config.trainer.max_steps
-    return Earlier(checkpoint, 0 <= max_steps <= state.global_step, state.best_score)
+    return checkpoint, state.best_score if 0 <= max_steps <= state.global_step else None
 
 
 def _differing(config: DictConfig, before: Any) -> list[str]:

@@ -85,12 +85,13 @@ def _run(config: DictConfig, *, is_sweep: bool) -> float:
     if not is_sweep and (varied := HydraConfig.get().sweeper.get("params")):
         raise UsageError(f"this varies {', '.join(varied)}: add -m for one run each")
     forget_failure(run_dir)
-    if before and before.is_finished:
-        print(f"finished already: {shown(run_dir)}")
-        return before.objective
     if before:
+        checkpoint, objective = before
+        if objective is not None:
+            print(f"finished already: {shown(run_dir)}")
+            return objective
         print(f"going on with: {shown(run_dir)}")
-        config.ckpt_path = str(before.checkpoint)
+        config.ckpt_path = str(checkpoint)
     run = training.train(config)
     if run.interrupted:  # so that no other job begins
         raise KeyboardInterrupt

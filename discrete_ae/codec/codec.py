@@ -3,17 +3,17 @@
 Axes: B batch, C audio channels, N samples, K codebooks, T frames.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from discrete_ae.codec.files import decode_files, encode_files
+from discrete_ae.codec.files import decode_files, encode_files, in_windows
 from discrete_ae.codes import CodeFile
 from discrete_ae.data.resampling import Audio
-from discrete_ae.inference import Cutter, Runner, Window, decoder_window, encoder_window, window_codes
+from discrete_ae.inference import Runner, Window, decoder_window, encoder_window, window_codes
 from discrete_ae.model import DiscreteAutoencoder
 
 
@@ -102,15 +102,10 @@ class Codec:
         self, signals: Tensor, window: Window, unit: int, unit_out: int, function: Callable[[Tensor], Tensor]
     ) -> Tensor:
         """Apply a function to windows of signals (B, ..., n), and put the frames that count together."""
-
-        def pieces() -> Iterator[tuple[tuple[int, int, int], Tensor]]:
-            for item, signal in enumerate(signals.detach().cpu()):
-                cutter = Cutter(window, unit)
-                for piece in (*cutter.push(signal), *cutter.finish()):
-                    yield (item, piece.first, piece.stop), piece.signal
-
         results: list[list[Tensor]] = [[] for _ in signals]
-        for (item, first, stop), result in self.runner.map(self.model, function, pieces()):
-            if result is not None:
-                results[item].append(result[..., first * unit_out : stop * unit_out].to(signals.device))
+        given = [(None, [signals.detach().cpu()])]
+        for _, parts in in_windows(self.model, function, given, window, unit, self.runner):
+            for part, result in parts:
+                frames = slice(part.first * unit_out, part.stop * unit_out)
+                results[part.stream].append(result[..., frames].to(signals.device))
         return torch.stack([torch.cat(parts, dim=-1) for parts in results])

@@ -15,24 +15,26 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from discrete_ae.codes.code_file import MAX_GAIN_DB, CodeFile, Codes, codes_dtype
+from discrete_ae.codes.code_file import MAX_GAIN_DB, CodeFile, Codes, codes_dtype, in_words
 from discrete_ae.data.files import AudioFile, probe, require_complete
 from discrete_ae.data.loudness import MAX_CHANNELS, MIN_SAMPLE_RATE, gain_for, measure_stream
 from discrete_ae.data.reading import Prefetched, stream_audio
 from discrete_ae.data.resampling import BLOCK_FRAMES, Audio, Resampler
 from discrete_ae.errors import DataError
-from discrete_ae.inference import Cutter, Piece, Runner, decoder_window, encoder_window, window_codes
+from discrete_ae.inference import Cutter, Runner, Window, decoder_window, encoder_window, window_codes
 from discrete_ae.model import DiscreteAutoencoder
 
 FILES_AHEAD = 4
+
+Given = TypeVar("Given")
 
 Progress = Callable[[float], None]
 """Called with the seconds of audio that were done since the last call."""
@@ -53,6 +55,16 @@ class Decoded(NamedTuple):
     code_file: CodeFile
     blocks: Iterator[Audio]
     """(C, n) float32, together the recording at its own sample rate and of its length; take them before the next."""
+
+
+class Part(NamedTuple):
+    """The frames of one stream that a window gives; the last of a signal gives none."""
+
+    number: int
+    """Of the signal, from 0."""
+    stream: int = 0
+    first: int = 0
+    stop: int = 0
 
 
 def encode_files(
@@ -95,29 +107,25 @@ def encode_files(
     if loudness_lufs is not None and not -70 <= loudness_lufs <= 0:
         raise ValueError(f"loudness_lufs: expected None or a number from -70 to 0, got {loudness_lufs}")
     sizes = model.quantizer.codebook_sizes[:num_codebooks]
-    window = encoder_window(model)
 
-    def windows() -> Iterator[tuple[_Part, Tensor | None]]:
-        for number, recording in enumerate(_read_ahead(model, paths, chunk_seconds, loudness_lufs)):
-            begun.append(recording)
-            cutter = Cutter(window, model.hop_length)
-            try:
-                for block in recording.blocks:
-                    signals = torch.from_numpy(block).unflatten(0, (-1, model.channels))  # (S C, n) to (S, C, n)
-                    yield from _parts(number, cutter.push(signals))
-                yield from _parts(number, cutter.finish())
-            except DataError as error:
-                recording.error = error
-            yield _Part(number), None
+    def signal(recording: _Recording) -> Iterator[Tensor]:
+        try:
+            for block in recording.blocks:
+                yield torch.from_numpy(block).unflatten(0, (-1, model.channels))  # (S C, n) to (S, C, n)
+        except DataError as error:
+            recording.error = error
 
-    begun: deque[_Recording] = deque()
-    results = (runner or Runner()).map(model, lambda audio: window_codes(model, audio, num_codebooks), windows())
-    for _, parts in groupby(results, key=lambda result: result[0].number):
-        recording = begun.popleft()
+    recordings = _read_ahead(model, paths, chunk_seconds, loudness_lufs)
+    for recording, parts in in_windows(
+        model,
+        lambda audio: window_codes(model, audio, num_codebooks),
+        ((recording, signal(recording)) for recording in recordings),
+        encoder_window(model),
+        model.hop_length,
+        runner,
+    ):
         codes: list[list[np.ndarray]] = []
         for part, found in parts:
-            if found is None:
-                continue
             if bool((found < 0).any()):
                 recording.error = DataError(
                     f"{recording.path}: the model makes NaN or infinite latents of it; use another checkpoint, or "
@@ -165,20 +173,48 @@ def decode_files(
         DataError: codes do not fit the model; or, from the blocks, they decode to NaN or infinity.
     """
 
-    def windows() -> Iterator[tuple[_Part, Tensor | None]]:
-        for number, code_file in enumerate(code_files):
+    def signals() -> Iterator[tuple[CodeFile, list[Tensor]]]:
+        for code_file in code_files:
             check_fits(model, code_file, force=force)
-            begun.append(code_file)
-            cutter = Cutter(decoder_window(model), 1)
-            yield from _parts(number, cutter.push(torch.from_numpy(code_file.codes.astype(np.int64))))
-            yield from _parts(number, cutter.finish())
-            yield _Part(number), None
+            yield code_file, [torch.from_numpy(code_file.codes.astype(np.int64))]
 
-    begun: deque[CodeFile] = deque()
-    results = (runner or Runner()).map(model, model.decode, windows())
-    for _, parts in groupby(results, key=lambda result: result[0].number):
-        code_file = begun.popleft()
+    for code_file, parts in in_windows(model, model.decode, signals(), decoder_window(model), 1, runner):
         yield Decoded(code_file, _decoded_blocks(model, code_file, parts, progress))
+
+
+def in_windows(
+    model: DiscreteAutoencoder,
+    function: Callable[[Tensor], Tensor],
+    signals: Iterable[tuple[Given, Iterable[Tensor]]],
+    window: Window,
+    unit: int,
+    runner: Runner | None,
+) -> Iterator[tuple[Given, Iterator[tuple[Part, Tensor]]]]:
+    """Apply a function to the windows of signals, and yield what comes of each signal; take it before the next.
+
+    Args:
+        model: whose function it is.
+        function: see `Runner.map`.
+        signals: each in blocks (S, ..., n) of S streams, with whatever names it.
+        window: as long as the function wants.
+        unit: samples of a frame.
+        runner: how windows are computed.
+    """
+
+    def windows() -> Iterator[tuple[Part, Tensor | None]]:
+        for number, (given, blocks) in enumerate(signals):
+            begun.append(given)
+            cutter = Cutter(window, unit)
+            # `finish` is a generator: it begins when all blocks are pushed.
+            for piece in chain(chain.from_iterable(map(cutter.push, blocks)), cutter.finish()):
+                for stream, signal in enumerate(piece.signal):
+                    yield Part(number, stream, piece.first, piece.stop), signal
+            yield Part(number), None
+
+    begun: deque[Given] = deque()
+    results = (runner or Runner()).map(model, function, windows())
+    for _, parts in groupby(results, key=lambda result: result[0].number):
+        yield begun.popleft(), ((part, found) for part, found in parts if found is not None)
 
 
 def check_fits(model: DiscreteAutoencoder, code_file: CodeFile, *, force: bool = False) -> None:
@@ -201,8 +237,8 @@ def check_fits(model: DiscreteAutoencoder, code_file: CodeFile, *, force: bool =
         )
     quantizer = model.quantizer
     if code_file.codebook_sizes not in [quantizer.codebook_sizes[:count] for count in quantizer.decodable_counts]:
-        found, own = _listed(code_file.codebook_sizes), _listed(quantizer.codebook_sizes)
-        raise DataError(f"codes of codebooks with {found} entries, the model has {own}; {same}")
+        found, own = in_words(code_file.codebook_sizes), in_words(quantizer.codebook_sizes)
+        raise DataError(f"codes of other codebooks ({found}), the model has {own}; {same}")
     if code_file.model_sample_rate != model.sample_rate:
         raise DataError(
             f"codes of a model at {code_file.model_sample_rate} Hz, this one is at {model.sample_rate} Hz; {same}"
@@ -263,16 +299,6 @@ class _Recording:
     """Why it cannot be read, or not to its end."""
 
 
-class _Part(NamedTuple):
-    """The frames of one stream that a window gives; the last of a recording gives none."""
-
-    number: int
-    """Of the recording, from 0."""
-    stream: int = 0
-    first: int = 0
-    stop: int = 0
-
-
 def _read_ahead(
     model: DiscreteAutoencoder, paths: Iterable[Path], chunk_seconds: float, loudness_lufs: float | None
 ) -> Iterator[_Recording]:
@@ -291,15 +317,25 @@ def _read_ahead(
                 recording.blocks.close()
 
 
+def opened(path: Path, channels: int) -> AudioFile:
+    """Return the header of a recording that is whole, and fits a codec of so many channels: 1 codes each channel alone.
+
+    Raises:
+        DataError: it cannot be read, was cut off, or has another number of channels.
+    """
+    file = probe(path)
+    require_complete(path)
+    if channels != 1 and file.channels not in (1, channels):
+        raise DataError(
+            f"{path}: has {file.channels} channels, the model takes {channels}; convert it to {channels} channels, or "
+            "use a mono model, which codes each channel alone"
+        )
+    return file
+
+
 def _opened(model: DiscreteAutoencoder, path: Path, chunk_seconds: float, loudness_lufs: float | None) -> _Recording:
     try:
-        file = probe(path)
-        require_complete(path)
-        if model.channels != 1 and file.channels not in (1, model.channels):
-            raise DataError(
-                f"{path}: has {file.channels} channels, the model takes {model.channels}; "
-                f"convert it to {model.channels} channels, or use a mono model, which codes each channel alone"
-            )
+        file = opened(path, model.channels)
         if loudness_lufs is not None and (file.channels > MAX_CHANNELS or file.sample_rate < MIN_SAMPLE_RATE):
             raise DataError(
                 f"{path}: has {file.channels} channels at {file.sample_rate} Hz, loudness is measured of at most "
@@ -324,17 +360,10 @@ def _opened(model: DiscreteAutoencoder, path: Path, chunk_seconds: float, loudne
     return recording
 
 
-def _parts(number: int, pieces: Iterable[Piece]) -> Iterator[tuple[_Part, Tensor]]:
-    """The windows (S, ...) of all streams, one by one."""
-    for piece in pieces:
-        for stream, signal in enumerate(piece.signal):
-            yield _Part(number, stream, piece.first, piece.stop), signal
-
-
 def _decoded_blocks(
     model: DiscreteAutoencoder,
     code_file: CodeFile,
-    parts: Iterable[tuple[_Part, Tensor | None]],
+    parts: Iterable[tuple[Part, Tensor]],
     progress: Progress | None,
 ) -> Iterator[Audio]:
     hop, missing = model.hop_length, code_file.num_model_samples
@@ -343,8 +372,6 @@ def _decoded_blocks(
     gain = np.float32(10 ** (-code_file.gain_db / 20))
     streams: list[Audio] = []
     for part, audio in parts:
-        if audio is None:
-            continue
         streams.append(audio[:, part.first * hop : part.stop * hop].cpu().numpy())
         if len(streams) < code_file.streams:
             continue
@@ -357,8 +384,3 @@ def _decoded_blocks(
         if progress:
             progress((part.stop - part.first) / model.frame_rate_hz)
     yield resampler.finish()
-
-
-def _listed(sizes: tuple[int, ...]) -> str:
-    """[4, 4, 4] as `3 x 4`, since codebooks are mostly alike and sometimes many."""
-    return f"{len(sizes)} x {sizes[0]}" if len(set(sizes)) == 1 else " + ".join(map(str, sizes))

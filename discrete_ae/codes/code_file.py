@@ -64,6 +64,11 @@ class CodesInfo(Record):
         return len(self.codebook_sizes)
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """(S, K, T)."""
+        return self.streams, self.codebooks, self.frames
+
+    @property
     def duration_s(self) -> float:
         """Length of the recording in seconds."""
         return self.num_samples / self.sample_rate
@@ -72,18 +77,6 @@ class CodesInfo(Record):
     def bits_per_frame(self) -> float:
         """Return the bits of all streams together, where every code takes log2(size) bits."""
         return self.streams * sum(math.log2(size) for size in self.codebook_sizes)
-
-    def check_room(self, num_bytes: int, symbols_per_byte: int = SYMBOLS_PER_BYTE) -> None:
-        """Check that so many bytes can hold the codes, before anything of their size is made.
-
-        Raises:
-            ValueError: they cannot.
-        """
-        if self.streams * self.codebooks * self.frames > symbols_per_byte * num_bytes:
-            raise ValueError(
-                f"{num_bytes} bytes cannot hold {self.frames} frames of {self.codebooks} codebooks and "
-                f"{self.streams} streams"
-            )
 
 
 class FileInfo(CodesInfo):
@@ -128,6 +121,19 @@ class CodeFile(FileInfo):
         return self.model_dump(exclude={"codes"})
 
 
+def check_room(shape: tuple[int, int, int], num_bytes: int, symbols_per_byte: int = SYMBOLS_PER_BYTE) -> None:
+    """Check that so many bytes can hold codes of a shape (S, K, T), before anything of their size is made.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    if math.prod(shape) > symbols_per_byte * num_bytes:
+        streams, codebooks, frames = shape
+        raise ValueError(
+            f"{num_bytes} bytes cannot hold {frames} frames of {codebooks} codebooks and {streams} streams"
+        )
+
+
 def codes_dtype(codebook_sizes: Sequence[int]) -> np.dtype[Any]:
     """Return the smallest unsigned type that holds every code: one byte up to 256 entries, two up to 65536."""
     return np.min_scalar_type(max(codebook_sizes) - 1)
@@ -146,6 +152,12 @@ def checked_shape(codes: Codes) -> tuple[int, int, int]:
         )
     streams, codebooks, frames = codes.shape
     return streams, codebooks, frames
+
+
+def in_words(codebook_sizes: Sequence[int]) -> str:
+    """Return codebooks in words, such as "8 of 256 entries"; of very many unlike ones the first."""
+    sizes = codebook_sizes if len(set(codebook_sizes)) > 1 else codebook_sizes[:1]
+    return f"{len(codebook_sizes)} of {', '.join(map(str, sizes))[:100]} entries"
 
 
 def check_codes(codes: Codes, codebook_sizes: Sequence[int]) -> None:

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from discrete_ae.codes.code_file import CodebookSizes, CodeFile, FileInfo, parse_object
+from discrete_ae.codes.code_file import CodebookSizes, CodeFile, FileInfo, check_room, parse_object
 from discrete_ae.codes.entropy import MAX_CODEBOOKS, PREDICTORS, EntropyModel
 from discrete_ae.codes.packing import BITS, RADIX
 from discrete_ae.errors import DataError
@@ -62,7 +62,7 @@ class DaecHeader(FileInfo):
     def _check(self) -> Self:
         if (self.coding in PREDICTORS) != bool(self.entropy_model):
             raise ValueError(f"entropy_model: got {self.entropy_model!r} with coding {self.coding}")
-        self.check_room(self.payload_bytes + 8)  # a range coder holds back up to 8 bytes
+        check_room(self.shape, self.payload_bytes + 8)  # a range coder holds back up to 8 bytes
         return self
 
     def to_json(self) -> bytes:

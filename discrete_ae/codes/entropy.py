@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from discrete_ae.codes.code_file import SYMBOLS_PER_BYTE, Codes, check_codes, checked_shape, codes_dtype
+from discrete_ae.codes.code_file import Codes, check_codes, check_room, checked_shape, codes_dtype, in_words
 from discrete_ae.codes.range_coder import (
     ContextTable,
     Integers,
@@ -117,8 +117,8 @@ class EntropyModel:
         """
         if tuple(codebook_sizes) != self.codebook_sizes[: len(codebook_sizes)]:
             raise ValueError(
-                f"entropy model: expected one of codebooks of {_shown(codebook_sizes)} entries, "
-                f"got one of {_shown(self.codebook_sizes)}"
+                f"entropy model: expected one for other codebooks ({in_words(codebook_sizes)}), "
+                f"got one for {in_words(self.codebook_sizes)}"
             )
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -182,15 +182,10 @@ class EntropyModel:
             ValueError: the payload cannot hold so many codes, or does not hold codes of this model, or the model is not
                 `available`.
         """
-        num_codebooks = len(self.codebook_sizes) if num_codebooks is None else num_codebooks
-        # The coder holds back up to 8 bytes. Before anything is allocated.
-        most = SYMBOLS_PER_BYTE * (len(payload) + 8)
-        if num_streams * num_codebooks * num_frames > most:
-            raise ValueError(
-                f"payload: {len(payload)} bytes hold at most {most} codes, "
-                f"not {num_streams} x {num_codebooks} x {num_frames}"
-            )
-        codes = np.zeros((num_streams, num_codebooks, num_frames), codes_dtype(self.codebook_sizes[:num_codebooks]))
+        sizes = self.codebook_sizes[:num_codebooks]
+        shape = num_streams, len(sizes), num_frames
+        check_room(shape, len(payload) + 8)  # the coder holds back up to 8 bytes
+        codes = np.zeros(shape, codes_dtype(sizes))
         reader = Reader(payload)
         self._code(codes, predictor, reader)
         reader.check_end()
@@ -199,12 +194,11 @@ class EntropyModel:
     def _code(self, codes: Codes, predictor: str, coder: Reader | Writer) -> None:
         if not self.available:
             raise ValueError(f"expected codebooks of at most {MAX_SIZE} entries, got {self.codebook_sizes}")
+        assert predictor in PREDICTORS
         if predictor == "order0":
             code_one_by_one(self._order0, codes, coder)
-        elif predictor == "context":
-            code_in_context(self._context, codes, coder)
         else:
-            raise ValueError(f"predictor: expected one of {', '.join(PREDICTORS)}, got {predictor!r}")
+            code_in_context(self._context, codes, coder)
 
     @cached_property
     def _order0(self) -> list[StaticTable]:
@@ -303,10 +297,6 @@ def _weights(base: Integers, frame: Integers, book: Integers) -> list[int]:
             if bits < best:
                 best, chosen = bits, [by_frame, by_book]
     return chosen
-
-
-def _shown(sizes: Sequence[int]) -> str:
-    return ", ".join(map(str, sizes[:16])) + (", …" if len(sizes) > 16 else "")
 
 
 def _integers(name: str, array: npt.NDArray[Any]) -> Integers:

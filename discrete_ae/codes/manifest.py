@@ -16,7 +16,16 @@ from typing import Annotated, Any, Self
 import numpy as np
 from pydantic import AfterValidator, model_validator
 
-from discrete_ae.codes.code_file import SYMBOLS_PER_BYTE, CodeFile, Codes, CodesInfo, Count, Sha256, parse_object
+from discrete_ae.codes.code_file import (
+    SYMBOLS_PER_BYTE,
+    CodeFile,
+    Codes,
+    CodesInfo,
+    Count,
+    Sha256,
+    check_room,
+    parse_object,
+)
 from discrete_ae.codes.container import read_codes, read_npy
 from discrete_ae.codes.entropy import EntropyModel
 from discrete_ae.errors import DataError
@@ -57,7 +66,7 @@ class ManifestEntry(CodesInfo):
     @model_validator(mode="after")
     def _check(self) -> Self:
         # Of a file that is not entropy-coded, a code is a byte or more.
-        self.check_room(self.bytes, 1 if self.path.endswith((".npz", ".npy")) else SYMBOLS_PER_BYTE)
+        check_room(self.shape, self.bytes, 1 if self.path.endswith((".npz", ".npy")) else SYMBOLS_PER_BYTE)
         return self
 
     def to_json(self, **more: Any) -> str:
@@ -108,7 +117,7 @@ def read_entry(
         code_file = read_codes(path, entropy_model)
         codes = code_file.codes
         fits = (code_file.codebook_sizes, code_file.model_hash) == (entry.codebook_sizes, entry.model_hash)
-    if not fits or codes.shape != (entry.streams, entry.codebooks, entry.frames):
+    if not fits or codes.shape != entry.shape:
         raise DataError(f"{path}: does not hold what the manifest says; encode the recording again")
     return codes
 

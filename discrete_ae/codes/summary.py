@@ -1,9 +1,11 @@
 """Files and folders of codes as rows of a table for people. No torch here."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
+from discrete_ae.codes.code_file import in_words
 from discrete_ae.codes.container import FORMATS, read_codes, read_daec_header, read_npy
+from discrete_ae.codes.daec import DaecHeader
 from discrete_ae.codes.manifest import has_manifest, read_manifest
 from discrete_ae.errors import DataError
 
@@ -24,42 +26,33 @@ def describe_codes(path: Path) -> Rows:
     """
     if path.is_dir():
         return _of_folder(path)
-    suffix = path.suffix.lower()
-    return _of_bare_codes(path) if suffix == ".npy" else _of_file(path, is_daec=suffix == ".daec")
-
-
-def _of_file(path: Path, *, is_daec: bool) -> Rows:
-    header = read_daec_header(path) if is_daec else None
-    info = header or read_codes(path)
-    coding: Rows = []
-    if header:
-        size = path.stat().st_size
-        payload_kbps, file_kbps = (8 * count / info.duration_s / 1000 for count in (header.payload_bytes, size))
-        coding = [
-            ("coding", f"{header.coding}, {header.payload_bytes} bytes in a file of {size}"),
-            ("measured bitrate", f"{payload_kbps:.3g} kbps, {file_kbps:.3g} kbps with the file's header"),
+    if path.suffix.lower() == ".npy":
+        codes = read_npy(path)
+        return [
+            *zip(("streams", "codebooks", "frames"), map(str, codes.shape), strict=True),
+            ("range", f"{codes.min()} to {codes.max()}, as {codes.dtype}"),
+            ("model", "a .npy file names none, nor a sample rate"),
         ]
-        if header.entropy_model:
-            coding.append(("entropy model", header.entropy_model))
+    info = read_daec_header(path) if path.suffix.lower() == ".daec" else read_codes(path)
+    coding: Rows = []
+    if isinstance(info, DaecHeader):
+        size = path.stat().st_size
+        payload_kbps, file_kbps = (8 * count / info.duration_s / 1000 for count in (info.payload_bytes, size))
+        coding = [
+            ("coding", f"{info.coding}, {info.payload_bytes} bytes in a file of {size}"),
+            ("measured bitrate", f"{payload_kbps:.3g} kbps, {file_kbps:.3g} kbps with the file's header"),
+            *([("entropy model", info.entropy_model)] if info.entropy_model else []),
+        ]
     return [
         ("recording", f"{info.duration_s:.3f} s, {info.num_samples} samples at {info.sample_rate} Hz"),
         ("coded at", f"{info.model_sample_rate} Hz"),
         ("streams", str(info.streams)),
         ("frames", str(info.frames)),
-        ("codebooks", _codebooks(info.codebook_sizes)),
+        ("codebooks", in_words(info.codebook_sizes)),
         ("bits per frame", f"{info.bits_per_frame:g}"),
         ("nominal bitrate", f"{info.bits_per_frame * info.frames / info.duration_s / 1000:.3g} kbps"),
         *coding,
         ("model hash", info.model_hash),
-    ]
-
-
-def _of_bare_codes(path: Path) -> Rows:
-    codes = read_npy(path)
-    return [
-        *zip(("streams", "codebooks", "frames"), map(str, codes.shape), strict=True),
-        ("range", f"{codes.min()} to {codes.max()}, as {codes.dtype}"),
-        ("model", "a .npy file names none, nor a sample rate"),
     ]
 
 
@@ -73,15 +66,11 @@ def _of_folder(folder: Path) -> Rows:
         ("recordings", f"{duration_s:,.1f} s"),
         ("streams", _alternatives(str(entry.streams) for entry in entries)),
         ("frames", f"{sum(entry.streams * entry.frames for entry in entries):,} in all streams"),
-        ("codebooks", _alternatives(_codebooks(entry.codebook_sizes) for entry in entries)),
+        ("codebooks", _alternatives(in_words(entry.codebook_sizes) for entry in entries)),
         ("bytes", f"{size:,}"),
         ("measured bitrate", f"{8 * size / duration_s / 1000:.3g} kbps with the files' headers"),
         ("model hash", _alternatives(entry.model_hash for entry in entries)),
     ]
-
-
-def _codebooks(sizes: Sequence[int]) -> str:
-    return f"{len(sizes)} of {', '.join(map(str, sizes if len(set(sizes)) > 1 else sizes[:1]))} entries"
 
 
 def _alternatives(values: Iterable[str]) -> str:

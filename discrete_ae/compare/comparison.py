@@ -127,25 +127,19 @@ class Comparison:
         every = {file.path for _, evaluation in self.everything() for file in evaluation.files}
         return tuple(sorted(every - set(self.paths)))
 
+    @cached_property
+    def by_label(self) -> dict[str, tuple[Evaluation, ...]]:
+        """The evaluations of every method by seed, and of every baseline."""
+        return {one.label: one.runs for one in self.methods} | {one.codec: (one,) for one in self.baselines}
+
     def everything(self) -> Iterator[tuple[str, Evaluation]]:
         """Yield the label and the evaluation of every run and every baseline."""
-        for method in self.methods:
-            yield from ((method.label, evaluation) for evaluation in method.runs)
-        yield from ((baseline.codec, baseline) for baseline in self.baselines)
-
-    @property
-    def labels(self) -> list[str]:
-        """Of the methods and the baselines."""
-        return list(dict.fromkeys(label for label, _ in self.everything()))
+        return ((label, one) for label, runs in self.by_label.items() for one in runs)
 
     @property
     def coded(self) -> list[Method]:
         """The methods that quantize."""
         return [method for method in self.methods if method.nominal_bitrate_bps is not None]
-
-    def of_label(self, label: str) -> list[Evaluation]:
-        """Return the evaluations of a method by seed, or of a baseline."""
-        return [evaluation for other, evaluation in self.everything() if other == label]
 
     @cached_property
     def _tables(self) -> dict[str, dict[str, NDArray[np.float64]]]:
@@ -156,7 +150,7 @@ class Comparison:
             every = np.array([[scores[path].get(name) for path in self.paths] for _, scores in runs], np.float64)
             unknown = np.isnan(every)
             counted = ~unknown[~unknown.all(1)].any(0)
-            tables[name] = {label: every[[of == label for of, _ in runs]][:, counted] for label in self.labels}
+            tables[name] = {label: every[[of == label for of, _ in runs]][:, counted] for label in self.by_label}
         return tables
 
     def scores(self, label: str, name: str) -> NDArray[np.float64]:
@@ -168,7 +162,7 @@ class Comparison:
         if name in PER_RECORDING:
             scores = self.scores(label, name)
             return scores.mean(1) if scores.shape[1] else np.full(len(scores), math.nan)
-        return np.array([evaluation.overall.get(name) for evaluation in self.of_label(label)], np.float64)
+        return np.array([evaluation.overall.get(name) for evaluation in self.by_label[label]], np.float64)
 
     def value(self, label: str, name: str) -> Value:
         """Return mean and spread of any quantity, of a method or baseline."""
@@ -217,8 +211,9 @@ class Comparison:
             student = half_width(runs - other_runs)
         elif basis is Basis.APART:
             student = welch_half_width(runs, other_runs)
-        spreads = [self.value(method.label, name).spread for method in (first, second) if len(method.seeds) > 1]
-        if basis is not Basis.CHECKPOINTS:
+        if basis is Basis.CHECKPOINTS:
+            spreads = [self.value(method.label, name).spread for method in (first, second) if len(method.seeds) > 1]
+        else:
             spreads = [float(of_one.std(ddof=1)) for of_one in (runs, other_runs)]
         spread = float(np.sqrt(np.square(spreads).mean())) if spreads else math.nan
         told = (
@@ -232,11 +227,9 @@ class Comparison:
 
     def _of_seeds(self, method: Method, name: str, common: Sequence[int], basis: Basis) -> NDArray[np.float64]:
         scores = self.scores(method.label, name)
-        if basis is Basis.APART:
-            return scores
-        if basis is Basis.CHECKPOINTS:
-            return scores.mean(0, keepdims=True)
-        return scores[[method.seeds.index(seed) for seed in common]]
+        if basis is Basis.PAIRED:
+            return scores[[method.seeds.index(seed) for seed in common]]
+        return scores if basis is Basis.APART else scores.mean(0, keepdims=True)
 
 
 def _verdict(difference: float, higher_is_better: bool | None) -> Verdict:

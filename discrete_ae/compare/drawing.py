@@ -5,8 +5,8 @@ In SVG what is ink is `currentColor` on a transparent background, and text stays
 
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -78,7 +78,7 @@ class Plot:
     def png(self) -> bytes:
         """On white."""
         file = io.BytesIO()
-        with rc_context(_RC):
+        with look():
             self.figure.savefig(file, format="png", dpi=160, facecolor="white")
         return file.getvalue()
 
@@ -95,11 +95,9 @@ def styles(labels: Sequence[str], without_codes: Sequence[str] = ()) -> dict[str
     return found
 
 
-@contextmanager
-def look() -> Iterator[None]:
-    """Let what is drawn in this block have the look of a comparison."""
-    with rc_context(_RC):
-        yield
+def look() -> AbstractContextManager[None]:
+    """Return a context in which what is drawn has the look of a comparison."""
+    return rc_context(_RC)
 
 
 def canvas(height: float, panels: int = 1, *, entries: int = 0) -> tuple[Figure, list[Axes]]:

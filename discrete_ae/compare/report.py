@@ -10,18 +10,16 @@ import discrete_ae
 from discrete_ae.build import pick_device
 from discrete_ae.compare.clips import clip_files, heard_of, make_clips
 from discrete_ae.compare.comparison import Comparison
-from discrete_ae.compare.curves import Curves, read_curves
-from discrete_ae.compare.evaluating import Evaluator, at_fault
-from discrete_ae.compare.figures import plots_of
+from discrete_ae.compare.figures import Curves, plots_of, read_curves
 from discrete_ae.compare.methods import group_runs
 from discrete_ae.compare.page import Page, render
-from discrete_ae.compare.runs import find_given, recordings_of, trained_on
-from discrete_ae.compare.tables import MINOR, TABLES, as_csv, columns_of, pairs_of, rows_of
+from discrete_ae.compare.runs import Evaluator, at_fault, find_given, recordings_of, trained_on
+from discrete_ae.compare.tables import MINOR, TABLES, columns_of, pairs_of, rows_of
 from discrete_ae.compare.words import findings, notes_of, summary_of
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.evaluate import Plan, Progress
 from discrete_ae.evaluation.recordings import choose_excerpts
-from discrete_ae.evaluation.results import CHECKPOINTS
+from discrete_ae.evaluation.results import CHECKPOINTS, as_csv
 from discrete_ae.evaluation.scores import QUANTITIES, SCORES, choose
 from discrete_ae.writing import write_whole
 
@@ -50,7 +48,7 @@ def compare_runs(
     out: str | Path,
     data: Sequence[str | Path] | None = None,
     *,
-    metrics: Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
     sort_by: str | None = None,
     clips: int = 6,
     clip_seconds: float = 6.0,
@@ -79,7 +77,7 @@ def compare_runs(
         inputs: folders of runs, files that `evaluate` wrote, and folders of either.
         out: the folder of the report.
         data: recordings, folders of them, or patterns; None is what the runs were validated on.
-        metrics: names of `scores.NAMES`; None is all by default, as far as their packages are installed.
+        metrics: as `scores.choose`.
         sort_by: the quantity by which the table is sorted; a score is what the findings are on, too.
         clips: to listen to, at most so many.
         clip_seconds: length of each.
@@ -120,7 +118,7 @@ def compare_runs(
 
     # Evaluations: those that are there, and of each run that has none.
     plan = Plan(choice, jobs=jobs, progress=progress)
-    evaluator = Evaluator(out / "evaluations", sources, plan, choice.versions(), pick_device(device), force, say)
+    evaluator = Evaluator(out / "evaluations", sources, plan, pick_device(device), force, say)
     placed = [*given.evaluations, *evaluator.of_runs(given.runs)]
     faults = at_fault(placed)
     placed = [one for one in placed if one.name not in faults]

@@ -5,10 +5,7 @@ the quantity, unless it lacks it on all; the mean and the sample standard deviat
 runs.
 """
 
-import csv
-import io
 import math
-from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from discrete_ae.compare.comparison import PER_RECORDING, Comparison, Value, Verdict
@@ -30,7 +27,7 @@ def columns_of(comparison: Comparison, sorted_by: str) -> list[Quantity]:
     """Return the columns of the page's table: those in which anything has a value, and that by which it is sorted."""
     found = []
     for name in dict.fromkeys((*COLUMNS, sorted_by)):
-        if any(not math.isnan(comparison.value(label, name).mean) for label in comparison.labels):
+        if any(not math.isnan(comparison.value(label, name).mean) for label in comparison.by_label):
             quantity = QUANTITIES[name]
             found.append(replace(quantity, unit="kbps", digits=2) if quantity.unit == "bps" else quantity)
     return found
@@ -42,7 +39,7 @@ def rows_of(comparison: Comparison, sorted_by: str) -> list[Row]:
     best = {column.name: _best(comparison, column) for column in columns}
     methods = {method.label: method for method in comparison.methods}
     sign = -1.0 if QUANTITIES[sorted_by].higher_is_better else 1.0
-    means = {label: comparison.value(label, sorted_by).mean for label in comparison.labels}
+    means = {label: comparison.value(label, sorted_by).mean for label in comparison.by_label}
     found = []
     for label in sorted(means, key=lambda label: (math.isnan(means[label]), sign * means[label])):
         values = {column: comparison.value(label, column.name) for column in columns}
@@ -83,7 +80,7 @@ def pairs_of(comparison: Comparison) -> dict[str, list[tuple[str, ...]]]:
     for quantity in PER_FILE:
         for pair in comparison.differences(quantity.name) if quantity.higher_is_better is not None else ():
             if pair.verdict is not Verdict.NOT_COMPARED:
-                mean, low, high = (f"{value:.{quantity.digits}f}" for value in (pair.mean, pair.low, pair.high))
+                mean, low, high = map(quantity.shown, (pair.mean, pair.low, pair.high))
                 interval = "–" if math.isnan(pair.low) else f"{low} to {high}"
                 row = pair.first, pair.second, f"{mean} {quantity.unit}".rstrip(), interval, str(pair.verdict)
                 found.setdefault(quantity.label, []).append(row)
@@ -93,9 +90,9 @@ def pairs_of(comparison: Comparison) -> dict[str, list[tuple[str, ...]]]:
 def runs_table(comparison: Comparison) -> Rows:
     """Return one row a run or baseline: means over recordings, and what is of all recordings together."""
     rows = [["run", "method", "quantizer", "seed", "path", "checkpoint", "model_hash", *QUANTITIES]]
-    for label in comparison.labels:
+    for label, runs in comparison.by_label.items():
         values = zip(*(comparison.of_runs(label, name) for name in QUANTITIES), strict=True)
-        for evaluation, of_run in zip(comparison.of_label(label), values, strict=True):
+        for evaluation, of_run in zip(runs, values, strict=True):
             run = evaluation.run
             place = [run.folder, run.checkpoint, evaluation.model_hash or ""] if run else ["", "", ""]
             rows.append([*_about(label, evaluation), *place, *map(_text, of_run)])
@@ -105,8 +102,7 @@ def runs_table(comparison: Comparison) -> Rows:
 def methods_table(comparison: Comparison) -> Rows:
     """Return one row a method or baseline: mean over its runs, and their sample standard deviation."""
     rows = [["method", "quantizer", "runs", "seeds", *(f"{name}{end}" for name in QUANTITIES for end in ("", "_std"))]]
-    for label in comparison.labels:
-        runs = comparison.of_label(label)
+    for label, runs in comparison.by_label.items():
         seeds = " ".join(str(one.run.seed) for one in runs if one.run)
         values = (value for name in QUANTITIES for value in comparison.value(label, name))
         rows.append([label, _about(label, runs[0])[2], str(len(runs)), seeds, *map(_text, values)])
@@ -135,13 +131,6 @@ def differences_table(comparison: Comparison) -> Rows:
         rests_on = [str(found.basis), seeds, str(found.agreeing), str(found.files), str(found.verdict)]
         rows.append([found.quantity, found.first, found.second, *map(_text, numbers), *rests_on])
     return rows
-
-
-def as_csv(rows: Iterable[Sequence[str]]) -> bytes:
-    """Return rows as a file."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode()
 
 
 def _about(label: str, evaluation: Evaluation) -> list[str]:

@@ -144,9 +144,9 @@ def sentence(difference: Difference) -> str:
 def amount(difference: Difference) -> str:
     """Say how large a difference is, without its sign: "0.42 dB SI-SDR (95 % interval 0.31 to 0.53, all 3 seeds)"."""
     quantity, sign = QUANTITIES[difference.quantity], math.copysign(1.0, difference.mean)
-    low, high = (_number(value, quantity) for value in sorted((sign * difference.low, sign * difference.high)))
+    low, high = map(quantity.shown, sorted((sign * difference.low, sign * difference.high)))
     unit = "" if quantity.unit == MOS else quantity.unit
-    size = " ".join(filter(None, [_number(abs(difference.mean), quantity), unit, quantity.label]))
+    size = " ".join(filter(None, [quantity.shown(abs(difference.mean)), unit, quantity.label]))
     return f"{size} (95 % interval {low} to {high}, {seeds_of(difference)})"
 
 
@@ -176,10 +176,10 @@ def listed(names: Sequence[str]) -> str:
 def _of_one_rate(comparison: Comparison, methods: Sequence[Method], quantity: Quantity, where: str) -> list[str]:
     best, *others = methods
     value = comparison.value(best.label, quantity.name)
-    spread = "" if math.isnan(value.spread) else f" ± {_number(value.spread, quantity)}"
+    spread = "" if math.isnan(value.spread) else f" ± {quantity.shown(value.spread)}"
     way = "higher" if quantity.higher_is_better else "lower"
     begin = f"{where}, {best.label}" if where else best.label
-    mean = f"{_number(value.mean, quantity)}{spread} {quantity.unit}".rstrip()
+    mean = f"{quantity.shown(value.mean)}{spread} {quantity.unit}".rstrip()
     if not others:
         is_alone = comparison.methods[1:] and where
         return [f"{where} there is {best.label} alone, with a mean {quantity.label} of {mean}."] if is_alone else []
@@ -207,14 +207,12 @@ def _upper_bound(comparison: Comparison, coded: Sequence[Method], quantity: Quan
 
 def _by_the_others(comparison: Comparison, coded: Sequence[Method], quantity: Quantity) -> list[str]:
     """Say who is best by the other quantities."""
-    if len(coded) < 2:
-        return []
     best: dict[str, list[str]] = {}
     for other in PER_FILE:
         if other.name != quantity.name and other.higher_is_better is not None:
             for winner in ranked(comparison, coded, other.name)[:1]:
                 best.setdefault(winner.label, []).append(other.label)
-    if not best:
+    if not best or len(coded) < 2:
         return []
     parts = listed([f"{winner} by {listed(labels)}" for winner, labels in best.items()])
     about = f"The best means{_among(comparison)} by other quantities"
@@ -255,7 +253,3 @@ def _chance(comparison: Comparison, name: str) -> list[str]:
             "same method might turn it round."
         )
     return [" ".join(text)]
-
-
-def _number(value: float, quantity: Quantity) -> str:
-    return f"{value:.{quantity.digits}f}"

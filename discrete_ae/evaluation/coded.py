@@ -16,13 +16,14 @@ import torch
 from torch import Tensor
 
 from discrete_ae.codec import Codec, decode_files, encode_files
+from discrete_ae.codec.files import opened
 from discrete_ae.codes import CodeFile
 from discrete_ae.codes.daec import smallest_coding
 from discrete_ae.data.files import AudioFile, probe
 from discrete_ae.data.reading import Prefetched, read_audio, stream_audio
 from discrete_ae.data.resampling import Audio
 from discrete_ae.errors import DataError
-from discrete_ae.evaluation.recordings import Source, cut, opened, segment_lengths
+from discrete_ae.evaluation.recordings import Source, cut, segment_lengths
 from discrete_ae.evaluation.results import Failure, in_utf8
 from discrete_ae.inference import Runner
 from discrete_ae.model import DiscreteAutoencoder

@@ -31,7 +31,7 @@ from discrete_ae.evaluation.results import Evaluation, Failure, FileScores, Run,
 from discrete_ae.evaluation.saving import result_paths, save_pairs, with_clips
 from discrete_ae.evaluation.scores import OVERALL, SEGMENT_S, Choice, Scores, choose
 from discrete_ae.evaluation.scoring import Scorer
-from discrete_ae.inference import MAX_JOBS, Runner, encoder_window
+from discrete_ae.inference import MAX_JOBS, runner_of
 from discrete_ae.metrics import CodeUsage
 from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.model.summary import summarize
@@ -41,14 +41,12 @@ Settings = dict[str, str | int | float | None]
 Progress = Callable[[str, float, float], None]
 """Is told what is being evaluated, and how many seconds of how many are done."""
 
-_GPU_BATCH_S = 120.0  # of audio at once
-
 
 class Plan(NamedTuple):
     """How to evaluate, the same for everything that is to be compared."""
 
-    choice: Choice | None = None
-    """Scores; None is all whose packages are installed."""
+    choice: Choice
+    """Scores."""
     segment_seconds: float = SEGMENT_S
     """Longer recordings are scored in segments of this length, at least 1, of which their score is the mean."""
     jobs: int | None = None
@@ -70,7 +68,7 @@ def evaluate(
     data: str | Path | Sequence[str | Path],
     out: str | Path | None = None,
     *,
-    metrics: Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
     num_codebooks: int | None = None,
     segment_seconds: float = SEGMENT_S,
     clips: int = 0,
@@ -96,7 +94,7 @@ def evaluate(
         data: recordings, folders of them, or patterns such as "corpus/**/*.wav".
         out: a .json file to write, which `compare` reads, its clips beside it; a .csv file of a row a recording; or a
             folder for both.
-        metrics: names of `scores.NAMES`; None is all by default, as far as their packages are installed.
+        metrics: as `scores.choose`.
         num_codebooks: how many of the codebooks to use, one of `model.quantizer.decodable_counts`; None is all.
         segment_seconds: longer recordings are scored in segments of this length, of which their score is the mean.
         clips: so many stretches of the recordings are written to listen to, beside the .json file.
@@ -138,19 +136,17 @@ def evaluate_model(
     model: DiscreteAutoencoder,
     sources: Sequence[Source],
     codec: str,
-    plan: Plan | None = None,
+    plan: Plan,
     num_codebooks: int | None = None,
     run: Run | None = None,
 ) -> Evaluation:
     """Evaluate a loaded model on recordings, as `evaluate`; the result calls it `codec`, of the training `run`."""
-    plan = plan or Plan()
     check_codebooks(model, num_codebooks)
     sizes = model.quantizer.codebook_sizes[:num_codebooks]
     if run and len(sizes) < model.quantizer.num_codebooks:  # another rate of the same training
         config = {**run.config, "decoded_codebooks": num_codebooks}
         run = run.model_copy(update={"name": f"{run.name}-{num_codebooks}codebooks", "config": config})
-    batch = max(1, round(_GPU_BATCH_S * model.frame_rate_hz / encoder_window(model).length))
-    runner = Runner(plan.num_jobs, batch)
+    runner = runner_of(model, plan.num_jobs)
     figures, settings = _figures_of(model, num_codebooks), settings_of(model, plan, num_codebooks)
     if plan.timing:
         timed = partial(time_model, model, runner=runner, num_codebooks=num_codebooks)
@@ -209,14 +205,13 @@ def evaluation_of(
     Raises:
         DataError: there is not one recording.
     """
-    choice = plan.choice or choose()
     if plan.save_audio is not None:
         coded = save_pairs(coded, plan.save_audio, sample_rate)
     scored: list[tuple[Coded, _Segments]] = []
     failures: list[Failure] = []
     total_s = math.fsum(source.duration_s for source in sources) if plan.progress else 0.0
     done_s = 0.0
-    with Scorer(sample_rate, choice, plan.num_jobs) as scorer:
+    with Scorer(sample_rate, plan.choice, plan.num_jobs) as scorer:
         for item in coded:
             if isinstance(item, Failure):
                 failures.append(item)
@@ -255,7 +250,7 @@ def evaluation_of(
         overall={quantity.name: figures.get(quantity.name) for quantity in OVERALL},
         code_counts=tuple(counts),
         sample_rate=sample_rate,
-        versions=choice.versions(),
+        versions=plan.choice.versions(),
         settings=settings,
     )
 

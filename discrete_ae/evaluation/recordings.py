@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from discrete_ae.data.files import SUFFIXES, AudioFile, files_of, probe, require_complete
+from discrete_ae.data.files import SUFFIXES, AudioFile, files_of, probe
 from discrete_ae.data.reading import Audio, read_audio
 from discrete_ae.errors import DataError
 from discrete_ae.evaluation.results import Excerpt, in_utf8
@@ -86,21 +86,6 @@ def named_sources(names: dict[Path, str]) -> list[Source]:
     counts = Counter(names.values())
     sources = [Source(path, in_utf8(path.as_posix() if counts[name] > 1 else name)) for path, name in names.items()]
     return sorted(sources, key=lambda source: source.name)
-
-
-def opened(path: Path, channels: int) -> AudioFile:
-    """Return the header of a recording that is whole, and fits a codec of so many channels: 1 codes each channel alone.
-
-    Raises:
-        DataError: it cannot be read, was cut off, or has another number of channels.
-    """
-    file = probe(path)
-    require_complete(path)
-    if channels != 1 and file.channels not in (1, channels):
-        raise DataError(
-            f"{path}: has {file.channels} channels, the model takes {channels}; convert it to {channels} channels"
-        )
-    return file
 
 
 def segment_lengths(num_samples: int, sample_rate: int, segment_seconds: float) -> list[int]:

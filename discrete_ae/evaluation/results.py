@@ -10,7 +10,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -193,12 +193,15 @@ class Evaluation(Record):
     def write_csv(self, path: Path) -> None:
         """Write one row a recording: path, duration_s, and every score; empty where it is None."""
         names = list(self.means())
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["path", "duration_s", *names])
-        for file in self.files:
-            writer.writerow([file.path, file.duration_s, *(file.scores.get(name) for name in names)])
-        write_whole(path, text.getvalue().encode())
+        rows = ([one.path, one.duration_s, *(one.scores.get(name) for name in names)] for one in self.files)
+        write_whole(path, as_csv([["path", "duration_s", *names], *rows]))
+
+
+def as_csv(rows: Iterable[Sequence[object]]) -> bytes:
+    """Return rows as a file."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
 
 
 def _json(value: Any, on_lines: bool) -> str:

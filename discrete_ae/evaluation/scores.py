@@ -350,12 +350,18 @@ class Choice(NamedTuple):
         return {"discrete-ae": discrete_ae.__version__, "torch": version("torch"), **scores}
 
 
-def choose(wanted: Sequence[str] | None = None) -> Choice:
-    """Return the scores that are wanted: by names, `ALL`, or None for those by default.
+def choose(wanted: str | Sequence[str] | None = None) -> Choice:
+    """Return the scores that are wanted.
+
+    Args:
+        wanted: names of `NAMES`, or a text with one, or several joined by commas; `ALL`; or None for those by default,
+            as far as their packages are installed.
 
     Raises:
         UsageError: for a name that is not among `NAMES`, none, or one whose package is not installed.
     """
+    if isinstance(wanted, str):
+        wanted = [name.strip() for name in wanted.split(",")]
     if wanted is None or list(wanted) == [ALL]:
         asked = [score for score in SCORES.values() if wanted or score.by_default]
         names = tuple(score.name for score in asked if score.is_installed)

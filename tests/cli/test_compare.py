@@ -19,7 +19,6 @@ import discrete_ae
 from discrete_ae.build import validation_recordings
 from discrete_ae.cli import main
 from discrete_ae.cli.compare import print_report
-from discrete_ae.compare import evaluating
 from discrete_ae.compare.report import Report, quantities
 from discrete_ae.compare.runs import find_given, trained_on
 from discrete_ae.errors import UsageError
@@ -170,7 +169,7 @@ def test_what_fails_is_named_and_the_others_are_compared(sweep, recordings, tmp_
             torch.nn.init.constant_(next(model.parameters()), math.nan)
         return model
 
-    monkeypatch.setattr(evaluating, "load", load)
+    monkeypatch.setattr("discrete_ae.compare.runs.load", load)
     monkeypatch.setenv("PATH", str(tmp_path))  # neither opusenc nor c2enc
     runs, data, out = tmp_path / "runs", tmp_path / "data", tmp_path / "report"
     for name, made_of in (("ste-seed0", "ste-seed0"), ("nan-seed1", "ste-seed1"), ("vq-seed0", "identity-seed0")):

@@ -101,8 +101,8 @@ def test_codes_of_another_model_are_refused_unless_forced(tmp_path, model):
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        (make_model(levels=[5, 5, 5]), "codebooks with 8 x 256 entries, the model has 8 x 125"),
-        (make_model(num_codebooks=4), "codebooks with 8 x 256 entries, the model has 4 x 256"),
+        (make_model(levels=[5, 5, 5]), r"8 of 256 entries\), the model has 8 of 125 entries"),
+        (make_model(num_codebooks=4), r"8 of 256 entries\), the model has 4 of 256 entries"),
         (make_model(sample_rate=24000), "codes of a model at 16000 Hz, this one is at 24000 Hz"),
         (make_model(hop=160), "has 13 frames where 4000 samples at 16000 Hz make 25 of this model"),
     ],

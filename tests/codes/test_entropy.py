@@ -119,10 +119,10 @@ def test_tables_together_stay_bounded():
 
 def test_claims_that_the_payload_cannot_hold_are_refused(model):
     payload = model.encode(correlated(1), "context")
-    with pytest.raises(ValueError, match="hold at most"):
+    with pytest.raises(ValueError, match="cannot hold"):
         model.decode(payload, 2**30, 2**30, "context")
     for wrong in (payload[:-1], b"", payload + bytes(400)):
-        with pytest.raises(ValueError, match="payload"):
+        with pytest.raises(ValueError, match=r"payload|cannot hold"):
             model.decode(wrong, 1, 500, "context")
 
 
@@ -138,8 +138,6 @@ def test_codes_of_other_codebooks_are_refused(model, codes, message):
     for use in (lambda: EntropyModel.fit([codes], SIZES), lambda: model.encode(codes, "order0")):
         with pytest.raises(ValueError, match=message):
             use()
-    with pytest.raises(ValueError, match="predictor: expected one of"):
-        model.encode(np.zeros((1, 1, 1), int), "best")
 
 
 def test_fingerprint_follows_the_numbers_alone(model):

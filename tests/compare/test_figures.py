@@ -9,9 +9,18 @@ import numpy as np
 import pytest
 from torch.utils.tensorboard import SummaryWriter
 
-from discrete_ae.compare.curves import OVER_STEPS, Curve, over_steps, read_curves
 from discrete_ae.compare.drawing import COLORS, Plot, canvas, look, styles
-from discrete_ae.compare.figures import Point, pareto_front, plots_of, rank_frequencies, rate_distortion
+from discrete_ae.compare.figures import (
+    OVER_STEPS,
+    Curve,
+    Point,
+    over_steps,
+    pareto_front,
+    plots_of,
+    rank_frequencies,
+    rate_distortion,
+    read_curves,
+)
 from tests.compare.comparisons import make_comparison, make_evaluation
 
 

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from discrete_ae.compare.evaluating import at_fault
-from discrete_ae.compare.runs import Placed, find_given
+from discrete_ae.compare.runs import Placed, at_fault, find_given
 from discrete_ae.errors import DataError
 from discrete_ae.evaluation.results import Failure
 from tests.compare.comparisons import make_config, make_evaluation, make_run

@@ -7,7 +7,8 @@ import statistics
 import pytest
 
 from discrete_ae.compare.comparison import PER_RECORDING, Comparison
-from discrete_ae.compare.tables import TABLES, as_csv, columns_of, pairs_of, rows_of
+from discrete_ae.compare.tables import TABLES, columns_of, pairs_of, rows_of
+from discrete_ae.evaluation.results import as_csv
 from discrete_ae.evaluation.scores import QUANTITIES
 from tests.compare.comparisons import make_comparison, make_evaluation, make_methods, make_run
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from discrete_ae.codec.files import opened
 from discrete_ae.data.files import probe
 from discrete_ae.errors import DataError
 from discrete_ae.evaluation.recordings import (
@@ -14,7 +15,6 @@ from discrete_ae.evaluation.recordings import (
     cut,
     find_sources,
     loudest,
-    opened,
     segment_lengths,
 )
 

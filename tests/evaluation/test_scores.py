@@ -109,7 +109,7 @@ def absent(monkeypatch):
 
 def test_choice(absent):
     assert choose(["si_sdr_db", "mel_distance"]).names == ("mel_distance", "si_sdr_db")
-    assert choose(["dnsmos_p808"]).names == ("dnsmos_p808", "dnsmos_p808_original")
+    assert choose("dnsmos_p808").names == ("dnsmos_p808", "dnsmos_p808_original")
     assert {"mel_distance", "pesq"} < set(choose().names) < set(choose(["all"]).names) == set(SCORES)
     for wrong in (["mel"], [], ["dnsmos_p808_original"], ["all", "pesq"]):
         with pytest.raises(UsageError, match="mel_distance, stft_distance"):
