@@ -103,6 +103,8 @@ def test_folder_of_codes(info, tmp_path):
 
 def test_mistakes_are_one_line(command, tmp_path):
     Path(tmp_path, "text.ckpt").write_text("no checkpoint")
+    Path(tmp_path, "text.daec").write_text("no codes")
+    write_set(tmp_path / "empty", {})
     for arguments, expected, words in (
         (["quantiser=ste"], 2, "quantiser"),
         (["quantizer=ste,gumbel"], 2, "--multirun"),
@@ -110,6 +112,8 @@ def test_mistakes_are_one_line(command, tmp_path):
         ([tmp_path / "text.ckpt", "quantizer=ste"], 2, "expected one file"),
         ([tmp_path / "text.ckpt"], 1, "not a checkpoint"),
         ([tmp_path / "none.daec"], 1, "none.daec"),
+        ([tmp_path / "text.daec"], 1, "not a .daec file"),
+        ([tmp_path / "empty"], 1, "its manifest is empty"),
         ([tmp_path], 1, "is a folder without config.json"),
     ):
         status, out, (line,) = command("info", *arguments)
