@@ -23,7 +23,3 @@ def test_models_of_schema_1_give_the_same_codes(name: str) -> None:
     assert model.model_hash == expected["model_hash"]
     assert model.entropy_model is not None
     assert model.entropy_model.fingerprint == expected["entropy_model"]
-
-
-def test_the_checkpoint_is_small() -> None:
-    assert (GOLDEN / "checkpoint_v1.ckpt").stat().st_size < 60_000

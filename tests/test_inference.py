@@ -1,6 +1,5 @@
 """Windows of a signal, and results that do not depend on batches, parts or threads, for every family."""
 
-import random
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -9,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discrete_ae import Codec, inference
-from discrete_ae.inference import Cutter, Runner, Window, decoder_window, encoder_window, window_codes
+from discrete_ae.inference import Cutter, Runner, Window, encoder_window
 from discrete_ae.model import ConvDecoder, ConvEncoder, DiscreteAutoencoder, SpectralDecoder, SpectralEncoder
 from discrete_ae.quantizers import GumbelSoftmaxQuantizer, ScalarQuantizer
 from discrete_ae.rounding import StraightThrough
@@ -62,7 +61,7 @@ def noise(*shape, seed=0):
     total=st.integers(0, 400),
     parts=st.integers(1, 80),
 )
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 def test_windows_cover_every_frame_once_with_its_surroundings(length, before, after, unit, total, parts):
     window = Window(length + before + after, before, after)
     signal = torch.arange(1, total + 1)
@@ -93,8 +92,7 @@ def test_codes_of_windows_are_those_of_the_whole(family):
     window = encoder_window(model)
     assert window.length >= 40
     hop = model.hop_length
-    lengths = [1, hop, window.length * hop, window.length * hop + 1, (window.length + 7) * hop, 5 * window.length * hop]
-    for n in lengths:
+    for n in (1, hop, window.length * hop, window.length * hop + 1, (window.length + 7) * hop, 5 * window.length * hop):
         audio = noise(1, model.channels, n, seed=n)
         with torch.no_grad():
             whole = model(audio)
@@ -107,75 +105,65 @@ def test_codes_of_windows_are_those_of_the_whole(family):
 
 
 @every_family
-def test_same_bits_in_parts_in_batches_and_on_threads(family):
+def test_same_bits_in_batches_and_on_threads(family):
     model = build(family)
-    chance = random.Random(0)
-    lengths = [chance.randrange(1, 4 * encoder_window(model).length * model.hop_length) for _ in range(4)]
-    signals = [noise(model.channels, n, seed=n) for n in lengths]
+    window = encoder_window(model).length * model.hop_length
+    signals = [noise(model.channels, n, seed=n) for n in (1, window // 3, window, 4 * window - 5)]
     alone = [Codec(model).encode(signal[None])[0] for signal in signals]
     decoded = [Codec(model).decode(codes[None])[0] for codes in alone]
-
-    batch = torch.stack([signals[0], -signals[0], signals[0] / 2])
-    assert torch.equal(Codec(model).encode(batch)[0], alone[0])
-    assert torch.equal(Codec(model).decode(torch.stack([alone[0], alone[0].flip(-1)]))[0], decoded[0])
-
-    def in_parts(runner, function, window, unit, unit_out, wholes):
-        """Results of all signals, which arrive in parts of random length."""
-        found = [[] for _ in wholes]
-
-        def windows():
-            for item, signal in enumerate(wholes):
-                cutter, start = Cutter(window, unit), 0
-                while start < signal.shape[-1]:
-                    stop = start + chance.randrange(1, 2 * window.length * unit)
-                    for piece in cutter.push(signal[..., start:stop]):
-                        yield (item, piece), piece.signal
-                    start = stop
-                for piece in cutter.finish():
-                    yield (item, piece), piece.signal
-
-        for (item, piece), result in runner.map(model, function, windows()):
-            found[item].append(result[..., piece.first * unit_out : piece.stop * unit_out])
-        return [torch.cat(parts, dim=-1) for parts in found]
-
-    hop, threads = model.hop_length, torch.get_num_threads()
+    batch = torch.stack([signals[-1], -signals[-1], signals[-1] / 2])
+    assert torch.equal(Codec(model).encode(batch)[0], alone[-1])
+    assert torch.equal(Codec(model).decode(torch.stack([alone[-1], alone[-1].flip(-1)]))[0], decoded[-1])
+    threads = torch.get_num_threads()
     try:
         for count, jobs in ((1, 1), (3, 2), (2, 5)):
             torch.set_num_threads(count)
-            encode = lambda audio: window_codes(model, audio)  # noqa: E731
-            codes = in_parts(Runner(jobs), encode, encoder_window(model), hop, 1, signals)
-            audio = in_parts(Runner(jobs), model.decode, decoder_window(model), 1, hop, alone)
-            assert all(map(torch.equal, codes, alone))
-            assert all(map(torch.equal, audio, decoded))
+            codec = Codec(model, Runner(jobs))
+            assert all(torch.equal(codec.encode(a[None])[0], b) for a, b in zip(signals, alone, strict=True))
+            assert all(torch.equal(codec.decode(a[None])[0], b) for a, b in zip(alone, decoded, strict=True))
             assert torch.get_num_threads() == count
     finally:
         torch.set_num_threads(threads)
 
 
-def test_coding_leaves_the_model_as_it_was():
-    model = build("conv").train()
-    model.decoder.eval()
+def test_encodings_at_a_time_disturb_neither_one_another_nor_the_model():
+    """In threads, of one model in training mode: the bits are those of one alone, and all is as before at the end."""
+    model = build("conv")
+    signals = [noise(1, 1, 3000, seed=seed) for seed in range(12)]
+    alone = [Codec(model).encode(signal) for signal in signals]
+    model.train().decoder.eval()
     modes = [module.training for module in model.modules()]
-    audio = noise(2, model.channels, 1000)
-    codes = Codec(model).encode(audio)
-    Codec(model).decode(codes)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            together = list(pool.map(Codec(model).encode, signals))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
     assert [module.training for module in model.modules()] == modes
-    assert torch.equal(codes, Codec(model.eval()).encode(audio))
 
 
 def test_codes_do_not_depend_on_autocast():
-    model = build("conv")
+    codec = Codec(build("conv"))
     audio = noise(1, 1, 1000)
     with torch.autocast("cpu", torch.bfloat16):
-        codes = Codec(model).encode(audio)
-        audio_again = Codec(model).decode(codes)
-    assert torch.equal(codes, Codec(model).encode(audio))
+        codes = codec.encode(audio)
+        audio_again = codec.decode(codes)
+    assert torch.equal(codes, codec.encode(audio))
     assert audio_again.dtype == torch.float32
 
 
-@pytest.mark.parametrize("deterministic", [False, True])
-@pytest.mark.parametrize("batch_size", [1, 3, 100])
-def test_batches_as_on_a_gpu_keep_order_and_shapes(batch_size, deterministic):
+@pytest.mark.parametrize(
+    ("runner", "expected"),
+    [
+        (Runner(batch_size=3), [3, 1, 2, 3, 2]),
+        (Runner(batch_size=100), [3, 1, 2, 5]),
+        (Runner(batch_size=100, deterministic=True), [1] * 11),
+    ],
+)
+def test_batches_as_on_a_gpu_keep_order_and_shapes(runner, expected):
     sizes = [12, 12, 12, 24, 12, 12, 36, 36, 36, 36, 36]
     items = [(i, torch.full((1, size), float(i))) for i, size in enumerate(sizes)]
     items[4:4] = [("end", None)]
@@ -185,16 +173,19 @@ def test_batches_as_on_a_gpu_keep_order_and_shapes(batch_size, deterministic):
         batches.append(len(windows))
         return 2 * windows
 
-    runner = Runner(batch_size=batch_size, deterministic=deterministic)
     found = list(runner._in_batches(function, items, torch.device("cpu")))
-    assert [tag for tag, _ in found] == [tag for tag, _ in items]
-    assert all(
-        torch.equal(result, 2 * window)
-        for (_, result), (_, window) in zip(found, items, strict=True)
-        if window is not None
-    )
-    expected = {1: [1] * 11, 3: [3, 1, 2, 3, 2], 100: [3, 1, 2, 5]}[1 if deterministic else batch_size]
     assert batches == expected
+    for (tag, result), (expected_tag, window) in zip(found, items, strict=True):
+        assert tag == expected_tag
+        assert result is window is None or torch.equal(result, 2 * window)
+
+
+def test_deterministic_batches_as_on_a_gpu_have_the_bits_of_windows_alone():
+    model = build("conv")
+    items = [(i, noise(1, 120, seed=i)) for i in range(3)]
+    by_batch = Runner(deterministic=True)._in_batches(model.latents, items, torch.device("cpu"))
+    by_thread = Runner().map(model, model.latents, items)
+    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(by_batch, by_thread, strict=True))
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
@@ -206,32 +197,12 @@ def test_a_gpu_computes_in_full_float32(deterministic):
         cudnn.allow_tf32 = True
         torch.set_float32_matmul_precision("high")
         with inference._PROCESS.prepared(build("conv"), deterministic):
-            assert not cudnn.allow_tf32
-            assert not cudnn.benchmark
-            assert cudnn.deterministic == deterministic
+            assert (cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic) == (False, False, deterministic)
             assert torch.get_float32_matmul_precision() == "highest"
-        assert cudnn.allow_tf32
-        assert torch.get_float32_matmul_precision() == "high"
+        assert (cudnn.allow_tf32, torch.get_float32_matmul_precision()) == (True, "high")
     finally:
         cudnn.allow_tf32 = before[0]
         torch.set_float32_matmul_precision(before[1])
-
-
-def test_encodings_at_a_time_do_not_disturb_one_another():
-    """In threads, of one model in training mode: the bits are those of one alone, and all is as before at the end."""
-    model = build("conv").train()
-    signals = [noise(1, 1, 3000, seed=seed) for seed in range(12)]
-    alone = [Codec(model).encode(signal) for signal in signals]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        with ThreadPoolExecutor(4) as pool:
-            together = list(pool.map(Codec(model).encode, signals))
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(threads)
-    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
-    assert all(module.training for module in model.modules())
 
 
 def test_latents_that_are_no_numbers_have_no_code():
@@ -240,11 +211,3 @@ def test_latents_that_are_no_numbers_have_no_code():
         model.to_latents.bias[0] = torch.nan
     with pytest.raises(ValueError, match="NaN or infinite latents"):
         Codec(model).encode(noise(1, 1, 1000))
-
-
-def test_deterministic_batches_as_on_a_gpu_have_the_bits_of_windows_alone():
-    model = build("conv")
-    items = [(i, noise(1, 120, seed=i)) for i in range(3)]
-    by_batch = Runner(deterministic=True)._in_batches(model.latents, items, torch.device("cpu"))
-    by_thread = Runner().map(model, model.latents, items)
-    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(by_batch, by_thread, strict=True))

@@ -185,7 +185,7 @@ class _Array:
         self._sizes = np.array(one_set(rows, folder).codebook_sizes)[:, None]
         shape = (len(self._sizes), rows[-1].offset + rows[-1].streams * rows[-1].frames)
         try:
-            array = np.load(self._path, mmap_mode="r")
+            array = np.lib.format.open_memmap(self._path, mode="r")
         except Exception as error:  # nearly any, from what numpy makes of a damaged header
             raise DataError(f"{self._path}: damaged or missing; copy it again, or write the shards again") from error
         if array.shape != shape or array.dtype.kind != "u" or not array.flags.f_contiguous:

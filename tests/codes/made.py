@@ -1,13 +1,16 @@
 """Files of codes for tests, and folders of them."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from discrete_ae.codes.code_file import CodeFile
 from discrete_ae.codes.container import write_codes
 from discrete_ae.codes.manifest import ManifestEntry, describe, write_manifest
+from discrete_ae.errors import DataError
 
 HASH = "0123456789abcdef" * 4
 
@@ -34,3 +37,17 @@ def write_set(folder: Path, files: dict[str, CodeFile]) -> list[ManifestEntry]:
         entries.append(describe(file, path, folder, Path("in") / name))
     write_manifest(folder, entries)
     return entries
+
+
+def replace(entry: ManifestEntry, **changes: Any) -> ManifestEntry:
+    """The entry of a manifest with some fields changed."""
+    return ManifestEntry.of({**vars(entry), **changes})
+
+
+def assert_refused(use: Callable[[], object], *words: str, error: type[Exception] = DataError) -> None:
+    """Check that a use raises a DataError, or another error, of one line that holds all the words."""
+    with pytest.raises(error) as refused:
+        use()
+    line = str(refused.value)
+    assert "\n" not in line
+    assert all(word in line for word in words), line

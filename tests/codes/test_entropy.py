@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discrete_ae.codes.entropy import PREDICTORS, EntropyModel, context_sizes
+from tests.codes.made import assert_refused
 
 SIZES = (8, 30, 256)
 
@@ -71,7 +72,7 @@ def test_contexts_are_left_out_where_codes_are_independent():
     assert weights.max() <= 16
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.sampled_from([2, 3, 16, 17, 100, 1000, 1024, 1025, 5000, 65536]), min_size=1, max_size=4),
     st.integers(1, 3),
@@ -104,8 +105,8 @@ def test_codebooks_that_are_too_large_are_not_modelled():
     model = EntropyModel.fit([], (4, 65537))
     assert not model.available
     assert EntropyModel.from_arrays(model.to_arrays()).codebook_sizes == (4, 65537)
-    with pytest.raises(ValueError, match="at most 65536 entries"):
-        model.encode(np.zeros((1, 2, 3), int), "order0")
+    codes = np.zeros((1, 2, 3), int)
+    assert_refused(lambda: model.encode(codes, "order0"), "at most 65536 entries", error=ValueError)
 
 
 def test_tables_together_stay_bounded():
@@ -119,25 +120,15 @@ def test_tables_together_stay_bounded():
 
 def test_claims_that_the_payload_cannot_hold_are_refused(model):
     payload = model.encode(correlated(1), "context")
-    with pytest.raises(ValueError, match="cannot hold"):
-        model.decode(payload, 2**30, 2**30, "context")
+    assert_refused(lambda: model.decode(payload, 2**30, 2**30, "context"), "cannot hold", error=ValueError)
     for wrong in (payload[:-1], b"", payload + bytes(400)):
-        with pytest.raises(ValueError, match=r"payload|cannot hold"):
-            model.decode(wrong, 1, 500, "context")
+        assert_refused(lambda wrong=wrong: model.decode(wrong, 1, 500, "context"), error=ValueError)
 
 
-@pytest.mark.parametrize(
-    ("codes", "message"),
-    [
-        (np.zeros((2, 3), int), "of shape"),
-        (np.zeros((1, 4, 4), int), "codebooks, got 4"),
-        (np.full((1, 3, 4), 8), "code < 8 in codebook 0"),
-    ],
-)
-def test_codes_of_other_codebooks_are_refused(model, codes, message):
-    for use in (lambda: EntropyModel.fit([codes], SIZES), lambda: model.encode(codes, "order0")):
-        with pytest.raises(ValueError, match=message):
-            use()
+def test_codes_of_other_codebooks_are_refused(model):
+    wrong = np.full((1, 3, 4), 8)
+    for use in (lambda: EntropyModel.fit([wrong], SIZES), lambda: model.encode(wrong, "order0")):
+        assert_refused(use, "code < 8 in codebook 0", error=ValueError)
 
 
 def test_fingerprint_follows_the_numbers_alone(model):
@@ -174,6 +165,4 @@ def put(name, at, value):
 def test_arrays_that_no_model_has_are_refused(model, apply, message):
     arrays = model.to_arrays()
     apply(arrays)
-    with pytest.raises(ValueError, match=message) as caught:
-        EntropyModel.from_arrays(arrays)
-    assert "\n" not in str(caught.value)
+    assert_refused(lambda: EntropyModel.from_arrays(arrays), message, error=ValueError)

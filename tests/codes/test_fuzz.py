@@ -1,7 +1,4 @@
-"""Readers of files of codes on files that nobody wrote: a DataError of one line, and little memory.
-
-The seed of the coverage-guided part is FUZZ_SEED.
-"""
+"""Readers of files of codes on files that nobody wrote: a DataError of one line, and little memory."""
 
 import io
 import json
@@ -28,15 +25,16 @@ MODEL = EntropyModel.fit([CODES], SIZES)
 FILE = code_file(CODES, SIZES)
 
 
+def read_daec(path):
+    return read_codes(path, MODEL)
+
+
 SAMPLES = {
-    "npz": FORMATS["npz"].write(FILE, None),
-    "daec": FORMATS["daec"].write(FILE, None),
-    "daec, entropy": FORMATS["daec"].write(FILE, MODEL),
-    "npy": FORMATS["npy"].write(FILE, None),
+    "npz": (FORMATS["npz"].write(FILE, None), read_codes),
+    "daec": (FORMATS["daec"].write(FILE, None), read_daec),
+    "daec, entropy": (FORMATS["daec"].write(FILE, MODEL), read_daec),
+    "npy": (FORMATS["npy"].write(FILE, None), read_npy),
 }
-READERS = {"npz": read_codes, "daec": lambda path: read_codes(path, MODEL), "npy": read_npy}
-
-
 PATH = Path("folder/x")
 content_of = {}
 
@@ -51,7 +49,7 @@ def _files_in_memory():
 
 def read(content, reader):
     """The codes; where they are refused, None, after a look at the message."""
-    content_of[PATH] = content
+    content_of[PATH] = bytes(content)
     try:
         found = reader(PATH)
     except DataError as error:
@@ -65,28 +63,24 @@ def read(content, reader):
 
 @pytest.mark.parametrize("sample", SAMPLES)
 def test_every_truncation_is_refused(sample):
-    reader = READERS[sample.split(",")[0]]
-    assert np.array_equal(read(SAMPLES[sample], reader), CODES)
-    for kept in range(len(SAMPLES[sample])):
-        assert read(SAMPLES[sample][:kept], reader) is None
+    content, reader = SAMPLES[sample]
+    assert np.array_equal(read(content, reader), CODES)
+    for kept in range(len(content)):
+        assert read(content[:kept], reader) is None
 
 
-@pytest.mark.parametrize("sample", ["daec", "daec, entropy"])
+@pytest.mark.parametrize("sample", ["npz", "daec, entropy"])
 def test_every_flipped_bit_is_refused(sample):
-    for at in range(8 * len(SAMPLES[sample])):
-        content = bytearray(SAMPLES[sample])
-        content[at // 8] ^= 1 << at % 8
-        assert read(bytes(content), READERS["daec"]) is None
-        assert read(bytes(content), read_daec_header) is None
-
-
-def test_flipped_bits_of_zipped_codes_are_refused():
+    content, reader = SAMPLES[sample]
     data = CODES.astype(np.uint16).tobytes()
-    start = SAMPLES["npz"].index(data)
-    for at in range(8 * len(data)):
-        content = bytearray(SAMPLES["npz"])
-        content[start + at // 8] ^= 1 << at % 8
-        assert read(bytes(content), read_codes) is None
+    start, stop = 0, len(content)
+    if sample == "npz":  # of which only the members have checksums
+        start = content.index(data)
+        stop = start + len(data)
+    for at in range(8 * start, 8 * stop):
+        flipped = bytearray(content)
+        flipped[at // 8] ^= 1 << at % 8
+        assert read(flipped, reader) is None
 
 
 HUGE = st.sampled_from([1, 2, 3, 20, 300, 2**16, 2**31, 2**40, 2**62, 2**63, 10**30])
@@ -105,32 +99,28 @@ def headers(payload):
             "coding": st.sampled_from(["packed", "radix", "order0", "context"]),
             "payload": st.just(payload),
         },
-        optional={
-            "entropy_model": st.just(MODEL.fingerprint),
-            "gain_db": st.sampled_from([1, 1e300, "1"]),
-            "more": HUGE,
-        },
+        optional={"entropy_model": st.just(MODEL.fingerprint), "gain_db": st.sampled_from([1, 1e300, "1"])},
     )
 
 
 def peak_of(content, reader):
     tracemalloc.start()
     try:
-        found = read(content, reader)
-        return tracemalloc.get_traced_memory()[1], found
+        read(content, reader)
+        return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data(), st.binary(max_size=200))
 def test_claims_of_a_daec_header_take_no_memory(data, payload):
     header = json.dumps(data.draw(headers(len(payload)))).encode()
     content = b"DAEC\x01" + struct.pack("<I", len(header)) + header + payload
     content += struct.pack("<I", zlib.crc32(content))
-    read(SAMPLES["daec, entropy"], READERS["daec"])  # the tables of the model are made once
-    for reader in (READERS["daec"], read_codes, read_daec_header):
-        assert peak_of(content, reader)[0] < 2_000_000
+    read(*SAMPLES["daec, entropy"])  # the tables of the model are made once
+    for reader in (read_daec, read_daec_header):
+        assert peak_of(content, reader) < 2_000_000
 
 
 @settings(max_examples=60, deadline=None)
@@ -142,20 +132,10 @@ def test_claims_of_a_daec_header_take_no_memory(data, payload):
 def test_claims_of_an_array_header_take_no_memory(descr, shape, data):
     header = repr({"descr": descr, "fortran_order": False, "shape": tuple(shape)}).encode() + b"\n"
     content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + data
-    peak, _ = peak_of(content, read_npy)
-    assert peak < 2_000_000
+    assert peak_of(content, read_npy) < 2_000_000
 
 
-def test_nothing_is_unpickled():
+def test_a_compressed_bomb_takes_no_memory():
     stream = io.BytesIO()
-    np.save(stream, np.array([[[1]]], dtype=object), allow_pickle=True)
-    assert read(stream.getvalue(), read_npy) is None
-
-
-@pytest.mark.parametrize("savez", [np.savez, np.savez_compressed])
-def test_a_compressed_bomb_takes_no_memory(savez):
-    stream = io.BytesIO()
-    savez(stream, codes=np.zeros((1, 1, 4_000_000), np.uint8))
-    peak, found = peak_of(stream.getvalue(), read_codes)
-    assert found is None
-    assert peak < 4 * len(stream.getvalue()) + 1_000_000
+    np.savez_compressed(stream, codes=np.zeros((1, 1, 4_000_000), np.uint8))
+    assert peak_of(stream.getvalue(), read_codes) < 1_000_000

@@ -9,31 +9,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from discrete_ae.codes.manifest import ManifestEntry, read_manifest
+from discrete_ae.codes.manifest import read_manifest
 from discrete_ae.codes.shards import keys_of, write_memory_map, write_tar_shards
-from discrete_ae.errors import DataError
-from tests.codes.made import HASH, code_file, drawn, write_set
+from tests.codes.made import HASH, assert_refused, code_file, drawn, replace, write_set
 
 NAMES = ("b/y.v2.npz", "a/x.npz", "a/x%.npz", "a/x.wav.npz", "z ä.npz", "n" * 150 + ".npz")
+INDEX = {
+    "format": "discrete-ae codes",
+    "format_version": 1,
+    "model_hash": HASH,
+    "codebook_sizes": [4, 300],
+    "recordings": 6,
+    "frames": 69,  # 5 to 10 frames, of 1 and 2 streams in turn: 5 + 12 + 7 + 16 + 9 + 20
+}
+both_writers = pytest.mark.parametrize("write", [write_tar_shards, write_memory_map])
 
 
-WRITERS = (write_tar_shards, write_memory_map)
-
-
-def replace(entry, **changes):
-    return ManifestEntry.of({**vars(entry), **changes})
-
-
-def make_corpus(folder, names=NAMES, sizes=(4, 300)):
+def make_corpus(folder, names):
     """Code files of one and two streams, and of 5, 6, 7, … frames, with their manifest; the codes by path."""
-    codes = {name: drawn(sizes, 1 + i % 2, 5 + i, seed=i) for i, name in enumerate(names)}
-    write_set(folder, {name: code_file(found, sizes) for name, found in codes.items()})
+    codes = {name: drawn((4, 300), 1 + i % 2, 5 + i, seed=i) for i, name in enumerate(names)}
+    write_set(folder, {name: code_file(found, (4, 300)) for name, found in codes.items()})
     return codes
 
 
 @pytest.fixture
 def corpus(tmp_path):
-    return make_corpus(tmp_path / "codes")
+    return make_corpus(tmp_path / "codes", NAMES)
 
 
 def test_keys_are_those_that_webdataset_sees():
@@ -52,17 +53,9 @@ for sample in webdataset.WebDataset(sys.argv[1:], shardshuffle=False, empty_chec
 def test_webdataset_reads_the_shards(tmp_path, corpus):
     write_tar_shards(tmp_path / "codes", tmp_path / "shards", max_bytes=22_000)
     shards = sorted((tmp_path / "shards").glob("codes-*.tar"))
-    assert [shard.name for shard in shards] == ["codes-000000.tar", "codes-000001.tar"]
-    assert json.loads((tmp_path / "shards/index.json").read_text()) == {
-        "format": "discrete-ae codes",
-        "format_version": 1,
-        "model_hash": HASH,
-        "codebook_sizes": [4, 300],
-        "kind": "tar",
-        "recordings": 6,
-        "frames": 69,  # see below
-        "files": ["codes-000000.tar", "codes-000001.tar"],
-    }
+    names = ["codes-000000.tar", "codes-000001.tar"]
+    assert [shard.name for shard in shards] == names
+    assert json.loads((tmp_path / "shards/index.json").read_text()) == INDEX | {"kind": "tar", "files": names}
     command = [sys.executable, "-c", READ_WITH_WEBDATASET, *map(str, shards)]
     read = subprocess.run(command, capture_output=True, text=True, check=True)
     found = [json.loads(line) for line in read.stdout.splitlines()]
@@ -78,15 +71,12 @@ def test_webdataset_reads_the_shards(tmp_path, corpus):
 def test_tars_are_deterministic_and_name_nobody(tmp_path, corpus):
     for out in ("one", "two"):
         write_tar_shards(tmp_path / "codes", tmp_path / out)
-    first = (tmp_path / "one/codes-000000.tar").read_bytes()
-    assert first == (tmp_path / "two/codes-000000.tar").read_bytes()
-    with tarfile.open(tmp_path / "one/codes-000000.tar") as archive:
+    first = tmp_path / "one/codes-000000.tar"
+    assert first.read_bytes() == (tmp_path / "two/codes-000000.tar").read_bytes()
+    with tarfile.open(first) as archive:
         members = archive.getmembers()
     assert len(members) == 2 * len(NAMES)
-    assert {(member.mtime, member.uid, member.gid, member.uname, member.gname) for member in members} == {
-        (0, 0, 0, "", "")
-    }
-    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["codes-000000.tar", "index.json"]
+    assert {(one.mtime, one.uid, one.gid, one.uname, one.gname) for one in members} == {(0, 0, 0, "", "")}
 
 
 def test_no_shard_is_larger_than_asked_unless_one_recording_is(tmp_path):
@@ -104,8 +94,10 @@ def test_no_shard_is_larger_than_asked_unless_one_recording_is(tmp_path):
 
 def test_the_array_opens_with_numpy_alone(tmp_path, corpus):
     write_memory_map(tmp_path / "codes", tmp_path / "shards")
+    index = json.loads((tmp_path / "shards/index.json").read_text())
+    assert index == INDEX | {"kind": "mmap", "files": ["codes.mmap"]}
     array = np.load(tmp_path / "shards/codes.mmap", mmap_mode="r")
-    assert (array.dtype, array.flags.f_contiguous) == (np.uint16, True)
+    assert (array.dtype, array.shape, array.flags.f_contiguous) == (np.uint16, (2, 69), True)
     rows = [json.loads(line) for line in (tmp_path / "shards/recordings.jsonl").read_text().splitlines()]
     assert [row["key"] for row in rows] == sorted(keys_of(Path(), NAMES))
     end = 0
@@ -114,34 +106,19 @@ def test_the_array_opens_with_numpy_alone(tmp_path, corpus):
         for stream in range(row["streams"]):
             assert np.array_equal(array[:, end : end + row["frames"]], corpus[row["path"]][stream])
             end += row["frames"]
-    # 5 to 10 frames, of 1 and 2 streams in turn: 5 + 12 + 7 + 16 + 9 + 20
-    assert array.shape == (2, 69)
-    assert end == 69
-    index = json.loads((tmp_path / "shards/index.json").read_text())
-    assert (index["kind"], index["recordings"], index["frames"]) == ("mmap", 6, 69)
-    assert (index["model_hash"], index["codebook_sizes"]) == (HASH, [4, 300])
 
 
-@pytest.mark.parametrize("write", WRITERS)
-def test_codes_that_do_not_belong_together_are_refused_before_any_work(tmp_path, corpus, write):
+@both_writers
+def test_what_is_no_set_of_codes_leaves_nothing(tmp_path, corpus, write):
+    def assert_none(entries, *words):
+        assert_refused(lambda: write(tmp_path / "codes", tmp_path / "shards", entries), *words)
+        assert not (tmp_path / "shards").exists()
+
     entries = read_manifest(tmp_path / "codes")
-    for other in (replace(entries[1], model_hash="f" * 64), replace(entries[1], codebook_sizes=(4, 4))):
-        with pytest.raises(DataError, match="encode all recordings with"):
-            write(tmp_path / "codes", tmp_path / "shards", [entries[0], other])
+    assert_none([entries[0], replace(entries[1], model_hash="f" * 64)], "encode all recordings with")
     twin = replace(entries[0], path=entries[0].path.replace(".npz", ".daec"))
-    message = r"a/x%.npz and a/x%.daec have the same name but for the suffix, a/x%25; remove one of them"
-    with pytest.raises(DataError, match=message):
-        write(tmp_path / "codes", tmp_path / "shards", [*entries, twin])
-    assert not (tmp_path / "shards").exists()
-
-
-@pytest.mark.parametrize("write", WRITERS)
-def test_a_file_that_is_not_the_one_of_the_manifest_leaves_nothing(tmp_path, corpus, write):
-    (tmp_path / "codes/a/x.npz").write_bytes((tmp_path / "codes/z ä.npz").read_bytes())
-    with pytest.raises(DataError, match=r"a/x\.npz: not the file of the manifest"):
-        write(tmp_path / "codes", tmp_path / "shards")
-    assert not (tmp_path / "shards").exists()
+    assert_none([*entries, twin], "a/x%.npz and a/x%.daec have the same name but for the suffix, a/x%25; remove one")
     # A manifest that contradicts the file, though the file is the right one.
-    entries = [replace(entry, frames=99) for entry in read_manifest(tmp_path / "codes")]
-    with pytest.raises(DataError, match="does not hold what the manifest says"):
-        write(tmp_path / "codes", tmp_path / "shards", entries[-1:])
+    assert_none([replace(entries[-1], frames=99)], "does not hold what the manifest says")
+    (tmp_path / "codes/a/x.npz").write_bytes((tmp_path / "codes/z ä.npz").read_bytes())
+    assert_none(None, "a/x.npz: not the file of the manifest")

@@ -1,0 +1,21 @@
+"""The command line in the process of the test."""
+
+from collections.abc import Callable
+
+import pytest
+
+from discrete_ae.cli import main
+
+
+@pytest.fixture
+def command(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, list[str], list[str]]]:
+    """Run `discrete-ae`; its exit status, the lines of its stdout, those of its stderr that do not merely inform."""
+
+    def run(*arguments: object) -> tuple[int, list[str], list[str]]:
+        with pytest.raises(SystemExit) as ended:
+            main.main([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        said = [line for line in err.splitlines() if not line.startswith("INFO:")]
+        return int(ended.value.code or 0), out.splitlines(), said
+
+    return run
