@@ -19,7 +19,7 @@ import discrete_ae
 from discrete_ae.build import validation_recordings
 from discrete_ae.cli import main
 from discrete_ae.cli.compare import print_report
-from discrete_ae.compare import runs
+from discrete_ae.compare import runs as compared
 from discrete_ae.compare.report import Report, quantities
 from discrete_ae.compare.runs import find_given, trained_on
 from discrete_ae.errors import UsageError
@@ -194,14 +194,14 @@ def test_what_fails_is_named_and_the_others_are_compared(sweep, recordings, tmp_
 
 @slow
 def test_an_interruption_keeps_what_is_evaluated(sweep, recordings, tmp_path, monkeypatch):
-    evaluate = runs.evaluate_model
+    evaluate = compared.evaluate_model
 
     def interrupted(model, sources, name, *others, **more):
         if name == "ste-seed1":
             raise KeyboardInterrupt
         return evaluate(model, sources, name, *others, **more)
 
-    monkeypatch.setattr(runs, "evaluate_model", interrupted)
+    monkeypatch.setattr(compared, "evaluate_model", interrupted)
     (tmp_path / "data").mkdir()
     shutil.copy(recordings / "clip_0.wav", tmp_path / "data")
     runs = (sweep / "ste-seed0", sweep / "ste-seed1")
