@@ -229,7 +229,7 @@ def main() -> None:
         f"of a second leaves, plus gradients and the optimizer's state. Medians of {given.rounds} processes of "
         f"{given.steps} steps, ours and theirs in turn. The ratio of speed is better above 1, that of memory below 1. "
         + ("Both sides keep" if given.keep_freed_memory else "As in our training, our side keeps")
-        + " freed memory (discrete_ae/training/memory.py).",
+        + " freed memory (keep_freed_memory in discrete_ae/training/run.py).",
         "",
     ]
     for pair in given.pair or PAIRS:

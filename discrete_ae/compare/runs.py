@@ -20,6 +20,8 @@ from discrete_ae.evaluation.recordings import Source, find_sources, named_source
 from discrete_ae.evaluation.results import CONFIG_NAME, ERROR_NAME, FORMAT, Evaluation, Excerpt, Run, read_run
 from discrete_ae.evaluation.saving import Render, with_clips
 
+log = logging.getLogger("discrete_ae")
+
 _SPLIT = ("root", "validation_root", "validation_fraction", "channels")  # which files train and which validate
 
 
@@ -189,9 +191,6 @@ def trained_on(runs: Sequence[Run], sources: Sequence[Source]) -> set[Path]:
 
 def _split(run: Run) -> str:
     return repr([run.config["data"].get(key) for key in _SPLIT])
-
-
-log = logging.getLogger("discrete_ae")
 
 
 @dataclass(frozen=True)
