@@ -1,27 +1,24 @@
 """The loudness of audio of any length, in bounded memory: ITU-R BS.1770-4, https://www.itu.int/rec/R-REC-BS.1770
 
-K-weighted audio is cut into blocks of 400 ms that begin every 100 ms; of each its energy is kept, one number, and when
-all have been heard, the gates choose those whose mean is the loudness. Filters, weights and gates are those of
-`torchaudio.functional.loudness`; the deviations:
+K-weighted audio is cut into blocks of 400 ms that begin every 100 ms; of every 100 ms the energy is kept, one number,
+and when all have been heard, the gates choose the blocks whose mean is the loudness. Filters, weights and gates are
+those of `torchaudio.functional.loudness`; the deviations:
 
 - the absolute gate of -70 LUFS holds for the audio at a peak of -20 dB, so that quiet audio has a loudness too;
 - audio shorter than a block counts as if silence followed;
-- the filters are applied by FFT, in a third of the time, in float64, and to windows of a few seconds, so that the
-  memory is bounded; nothing is clipped at full scale, which makes loud audio measure up to 4 dB too low in torchaudio.
+- the filters compute in float64 and do not clip at full scale, which lowers loud audio by up to 4 dB in torchaudio.
 
-Legend: C channels, N samples per channel.
+Legend: C channels, n samples of a piece.
 """
 
-import functools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
+from scipy.signal import sosfilt
 from torch import Tensor
-from torchaudio.functional import highpass_biquad, treble_biquad
 
 from discrete_ae.data.resampling import Audio
 
@@ -37,17 +34,7 @@ MAX_GAIN_DB = 30.0
 MIN_SAMPLE_RATE = 4000
 """In Hz. The filter for the treble has its corner at 1500 Hz; below twice of that it would be unstable."""
 
-# The peak for which the absolute gate holds as it stands; with it, the filters do not reach full scale.
-_MEASURED_PEAK = 0.1
-
-# The slower filter has a double pole that decays by e in 4.2 ms, so that of what lies 0.25 s back there remains
-# 60 e^-60, below -480 dB: no digit of a float64. So much before a window is known to its first block, and so much after
-# its end comes around to its beginning in the FFT.
-_CONTEXT_SECONDS = 0.25
-
-# As many as this, unless the sample rate is so high that a window would take much memory.
-_BLOCKS_PER_WINDOW = 64
-_SAMPLES_PER_WINDOW = 64 * 19200  # reached at 192 kHz
+_MEASURED_PEAK = 0.1  # for which the absolute gate holds as it stands
 _BIAS_LU = -0.691
 _ABSOLUTE_GATE_LUFS = -70.0
 _RELATIVE_GATE = 0.1  # of the mean energy: -10 LU
@@ -75,22 +62,22 @@ def measure_stream(blocks: Iterable[Audio], sample_rate: int) -> Level:
     """
     if sample_rate < MIN_SAMPLE_RATE:
         raise ValueError(f"sample_rate: expected at least {MIN_SAMPLE_RATE} Hz to measure loudness, got {sample_rate}")
-    length = round(BLOCK_SECONDS * sample_rate)
-    step = round(length / 4)
-    context = round(_CONTEXT_SECONDS * sample_rate)
-    advance = min(_BLOCKS_PER_WINDOW, max(1, _SAMPLES_PER_WINDOW // step)) * step
-    peak = 0.0
-    energies: list[float] = []
-    for window in _windows(blocks, context, context + advance + length - step, advance):
-        if len(window) > MAX_CHANNELS:
-            raise ValueError(f"blocks: expected at most {MAX_CHANNELS} channels to measure loudness, got {len(window)}")
-        peak = max(peak, _peak(window))
-        if (missing := context + length - window.shape[1]) > 0:
-            if energies:
-                continue  # the end, shorter than a block, of longer audio
-            window = np.pad(window, ((0, 0), (0, missing)))
-        energies += _energies(window, sample_rate, context, length, step).tolist()
-    return Level(_gated_loudness(np.array(energies), peak), peak)
+    quarter = round(BLOCK_SECONDS / 4 * sample_rate)
+    filters = _k_weighting(sample_rate)
+    peak, state, powers = 0.0, np.zeros(0), np.zeros(0)
+    energies: list[float] = []  # of quarters of blocks
+    for piece in (block for block in blocks if block.size):
+        if len(piece) > MAX_CHANNELS:
+            raise ValueError(f"blocks: expected at most {MAX_CHANNELS} channels to measure loudness, got {len(piece)}")
+        peak = max(peak, float(piece.max()), -float(piece.min()))
+        heard, state = sosfilt(filters, piece, zi=state if state.size else np.zeros((2, len(piece), 2)))
+        powers = np.append(powers, (_CHANNEL_WEIGHTS[: len(piece), None] * heard**2).sum(0))
+        whole = len(powers) - len(powers) % quarter
+        energies += powers[:whole].reshape(-1, quarter).mean(1).tolist()
+        powers = powers[whole:]
+    if len(energies) < 4:
+        energies = [*energies, powers.sum() / quarter, 0.0, 0.0, 0.0][:4]
+    return Level(_gated_loudness(np.convolve(energies, np.full(4, 0.25), "valid"), peak), peak)
 
 
 def amplify(audio: Tensor, gain_db: float, peak: float | None = None) -> Tensor:
@@ -120,68 +107,28 @@ def bring_to_loudness(audio: Tensor, sample_rate: int, loudness_lufs: float | No
     return audio if level.loudness_lufs == -math.inf else amplify(audio, gain_for(level, loudness_lufs), level.peak)
 
 
-def _windows(blocks: Iterable[Audio], context: int, length: int, advance: int) -> Iterator[Audio]:
-    """Cut `context` of silence and the blocks after it into windows (C, length) that begin every `advance` samples.
+def _k_weighting(sample_rate: int) -> npt.NDArray[np.float64]:
+    """Return second-order sections: a shelf of 4 dB from 1500 Hz on, and a high pass at 38 Hz.
 
-    The last one is what remains. That windows do not depend on the cutting is why the measurement does not.
+    By the formulas of R. Bristow-Johnson's Audio EQ Cookbook, https://www.w3.org/TR/audio-eq-cookbook/, with Q of
+    1/√2 and 1/2.
     """
-    waiting: list[Audio] = []
-    num_waiting = 0
-    for block in blocks:
-        if not waiting:
-            waiting, num_waiting = [np.zeros((len(block), context), np.float32)], context
-        waiting.append(block)
-        num_waiting += block.shape[1]
-        if num_waiting >= length:
-            held = np.concatenate(waiting, axis=1)
-            while held.shape[1] >= length:
-                yield held[:, :length]
-                held = held[:, advance:]
-            waiting, num_waiting = [held], held.shape[1]
-    if waiting:
-        yield np.concatenate(waiting, axis=1)
+    root = 10 ** (4.0 / 40)
+    cosine, alpha = _cosine_and_alpha(1500.0, sample_rate, math.sqrt(0.5))
+    up, down, wide = root + 1, root - 1, 2 * math.sqrt(root) * alpha
+    shelf = [
+        root * (up + down * cosine + wide), -2 * root * (down + up * cosine), root * (up + down * cosine - wide),
+        up - down * cosine + wide, 2 * (down - up * cosine), up - down * cosine - wide,
+    ]  # fmt: skip
+    cosine, alpha = _cosine_and_alpha(38.0, sample_rate, 0.5)
+    high_pass = [(1 + cosine) / 2, -1 - cosine, (1 + cosine) / 2, 1 + alpha, -2 * cosine, 1 - alpha]
+    sections = np.array([shelf, high_pass])
+    return sections / sections[:, 3:4]
 
 
-def _peak(window: Audio) -> float:
-    """Return the greatest magnitude, without a copy."""
-    return max(float(window.max()), -float(window.min()))
-
-
-def _energies(window: Audio, sample_rate: int, context: int, length: int, step: int) -> npt.NDArray[np.float64]:
-    """Return the energy of each block after the context: mean squares, added up over the channels by their weights."""
-    size = fft_size(window.shape[1])
-    response = _response(sample_rate, size)
-
-    def mean_squares(channel: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        spectrum = np.fft.rfft(channel.astype(np.float64), size)
-        spectrum *= response
-        # From the sample before the first block on, so that a block is the difference of two sums.
-        sums = np.cumsum(np.fft.irfft(spectrum, size)[context - 1 : window.shape[1]] ** 2)
-        return (sums[length::step] - sums[:-length:step]) / length
-
-    # One after the other: in float64 each takes several times the memory of its samples.
-    energies: npt.NDArray[np.float64] = _CHANNEL_WEIGHTS[: len(window)] @ [mean_squares(channel) for channel in window]
-    return energies
-
-
-def fft_size(num_samples: int) -> int:
-    """Return the next size with four binary digits before its zeros.
-
-    It is `num_samples` or up to an eighth more, has no prime factor above 13, and few sizes take their turns.
-    """
-    unit = 1 << max(0, num_samples.bit_length() - 4)
-    return -(-num_samples // unit) * unit
-
-
-@functools.lru_cache(maxsize=8)
-def _response(sample_rate: int, size: int) -> npt.NDArray[np.complex128]:
-    """Return the filters' frequency response: the spectrum of torchaudio's answer to an impulse, far from clipping."""
-    impulse = torch.zeros(size, dtype=torch.float64)
-    impulse[0] = _MEASURED_PEAK
-    answer = treble_biquad(impulse, sample_rate, 4.0, 1500.0, 1 / math.sqrt(2))
-    answer = highpass_biquad(answer, sample_rate, 38.0, 0.5)
-    response: npt.NDArray[np.complex128] = np.fft.rfft(answer.numpy() / _MEASURED_PEAK)
-    return response
+def _cosine_and_alpha(frequency_hz: float, sample_rate: int, q: float) -> tuple[float, float]:
+    angle = 2 * math.pi * frequency_hz / sample_rate
+    return math.cos(angle), math.sin(angle) / (2 * q)
 
 
 def _gated_loudness(energies: npt.NDArray[np.float64], peak: float) -> float:
