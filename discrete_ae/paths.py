@@ -5,10 +5,14 @@ import os
 import shutil
 import stat
 import sys
+from collections.abc import Iterable
 from enum import Enum, auto
 from pathlib import Path
 
 from discrete_ae.errors import DataError
+
+Paths = str | Path | Iterable[str | Path]
+"""One, or several."""
 
 
 class Kind(Enum):
@@ -19,6 +23,11 @@ class Kind(Enum):
     FOLDER = auto()
     OTHER = auto()
     """A pipe, a device or a socket, which cannot be read from any position."""
+
+
+def listed(paths: Paths) -> list[Path]:
+    """Return one path, or several, as a list."""
+    return [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
 
 
 def kind_of(path: str | Path) -> Kind:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from discrete_ae.cli.options import print_table
-from discrete_ae.errors import UsageError
+from discrete_ae.errors import DataError, UsageError
 from discrete_ae.paths import Kind, kind_of
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ def info(
         raise UsageError(
             f"{files[0]}: expected one file, or settings such as model=conv/base, got {len(given)} arguments"
         )
+    if files and kind_of(files[0]) is Kind.NOTHING:
+        raise DataError(f"{files[0]}: no such file; give one that exists, or settings such as model=conv/base")
     costs = None
     if files and holds_codes(Path(files[0])):
         rows = describe_codes(Path(files[0]))

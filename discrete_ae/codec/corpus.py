@@ -30,7 +30,7 @@ from discrete_ae.data.resampling import Audio
 from discrete_ae.errors import DataError, UsageError, from_system
 from discrete_ae.inference import Runner
 from discrete_ae.model import DiscreteAutoencoder
-from discrete_ae.paths import Kind, kind_of
+from discrete_ae.paths import Kind, Paths, kind_of
 from discrete_ae.writing import written_whole
 
 CODE_SUFFIXES = tuple(f".{format}" for format in FORMATS)
@@ -80,7 +80,7 @@ class Watch:
 
 def encode_corpus(
     model: DiscreteAutoencoder,
-    inputs: Iterable[str | Path],
+    inputs: Paths,
     out: str | Path,
     *,
     format: Format = "npz",
@@ -96,10 +96,10 @@ def encode_corpus(
     """Encode recordings and write a file of codes for each, and the manifest of the folder.
 
     >>> model = discrete_ae.load(checkpoint)
-    >>> outcomes = discrete_ae.encode_corpus(model, [recordings], out, format="daec")
+    >>> outcomes = discrete_ae.encode_corpus(model, recordings, out, format="daec")
     >>> [(outcome.source.name, outcome.target.name) for outcome in outcomes]
     [('clip_0.wav', 'clip_0.daec'), ('clip_1.wav', 'clip_1.daec')]
-    >>> again = discrete_ae.encode_corpus(model, [recordings], out, format="daec", existing="skip")
+    >>> again = discrete_ae.encode_corpus(model, recordings, out, format="daec", existing="skip")
     >>> all(outcome.was_there for outcome in again)
     True
 
@@ -182,7 +182,7 @@ def encode_corpus(
 
 def decode_corpus(
     model: DiscreteAutoencoder,
-    inputs: Iterable[str | Path],
+    inputs: Paths,
     out: str | Path,
     *,
     format: AudioFormat = "wav",

@@ -3,7 +3,7 @@
 import heapq
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from discrete_ae.data.files import files_of
 from discrete_ae.errors import DataError, UsageError
-from discrete_ae.paths import Kind, kind_of
+from discrete_ae.paths import Kind, Paths, kind_of, listed
 
 # Of torchrun, and of a step that srun starts. A batch script has SLURM_PROCID and SLURM_NTASKS too, but runs once.
 _VARIABLES = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"))
@@ -85,7 +85,7 @@ class Share:
         return [job for job in jobs if job in mine]
 
 
-def plan(inputs: Iterable[str | Path], out: str | Path, source_suffixes: Collection[str], target_suffix: str) -> Plan:
+def plan(inputs: Paths, out: str | Path, source_suffixes: Collection[str], target_suffix: str) -> Plan:
     """Pair every input file with its output.
 
     The inputs' trees are kept in `out`, as `files_of` has them: of a folder given alone, b/x.wav in it becomes
@@ -101,7 +101,7 @@ def plan(inputs: Iterable[str | Path], out: str | Path, source_suffixes: Collect
     Raises:
         UsageError: two files would become the same one all the same, or `out` names one file for several.
     """
-    paths, out = [Path(path) for path in inputs], Path(out)
+    paths, out = listed(inputs), Path(out)
     found: dict[tuple[Path, Path], None] = {}  # (source, its folder below `out`), each once, in order
     problems: list[tuple[Path, DataError]] = []
     for path in paths:

@@ -21,6 +21,7 @@ from discrete_ae.evaluation.evaluate import Plan, Progress
 from discrete_ae.evaluation.recordings import choose_excerpts
 from discrete_ae.evaluation.results import CHECKPOINTS, as_csv
 from discrete_ae.evaluation.scores import QUANTITIES, SCORES, choose
+from discrete_ae.paths import Paths, listed
 from discrete_ae.writing import write_whole
 
 log = logging.getLogger("discrete_ae")
@@ -44,9 +45,9 @@ class Report(NamedTuple):
 
 
 def compare_runs(
-    inputs: Sequence[str | Path],
+    inputs: Paths,
     out: str | Path,
-    data: Sequence[str | Path] | None = None,
+    data: Paths | None = None,
     *,
     metrics: str | Sequence[str] | None = None,
     sort_by: str | None = None,
@@ -67,7 +68,7 @@ def compare_runs(
     recordings and scores lies in its folder or in the report's; evaluations without a run are baselines. What is said
     while it is done goes to the logger "discrete_ae".
 
-    >>> report = discrete_ae.compare_runs([run], out, [recordings], metrics=["mel_distance"], baselines=False)
+    >>> report = discrete_ae.compare_runs(run, out, recordings, metrics="mel_distance", baselines=False)
     >>> report.findings
     ['There is one method alone, and nothing to compare it with.']
     >>> report.page.name
@@ -103,10 +104,11 @@ def compare_runs(
         lines.append(line.removeprefix("error: ").removeprefix("warning: "))
 
     # What is given, and on which recordings to compare it.
-    given = find_given(list(map(Path, inputs)), checkpoint)
+    inputs = listed(inputs)
+    given = find_given(inputs, checkpoint)
     measured = {name for one in given.evaluations for file in one.evaluation.files for name in file.scores}
     sorted_by, worded = quantities(sort_by, [n for n in SCORES if n in measured or (given.runs and n in choice.names)])
-    sources, where = recordings_of(data, given.runs)
+    sources, where = recordings_of(listed(data or []), given.runs)
     claim(out, title, force=force)
     for line in ([f"{choice.said}."] if given.runs and choice.said else []) + given.lines:
         say(line)

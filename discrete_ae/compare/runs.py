@@ -139,7 +139,7 @@ def _short_names(paths: Sequence[Path]) -> list[str]:
     ]
 
 
-def recordings_of(data: Sequence[str | Path] | None, runs: Sequence[Run]) -> tuple[list[Source], str]:
+def recordings_of(data: Sequence[Path], runs: Sequence[Run]) -> tuple[list[Source], str]:
     """Return the recordings to compare on, and what they are, in words: those given, or what runs were validated on.
 
     Raises:

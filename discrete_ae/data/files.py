@@ -102,7 +102,7 @@ def probe(path: Path) -> AudioFile:
 def require_complete(path: Path) -> None:
     """Refuse a recording that ends before its header says, or an Ogg stream without its last page.
 
-    MP3 and FLAC are found out when their end is read, and WAV in W64 or RF64 form is not.
+    FLAC is found out when its end is read; MP3, and WAV in W64 or RF64 form, may not be.
 
     Raises:
         DataError: it was cut off.

@@ -35,6 +35,7 @@ from discrete_ae.inference import MAX_JOBS, runner_of
 from discrete_ae.metrics import CodeUsage
 from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.model.summary import summarize
+from discrete_ae.paths import Paths, listed
 
 Figures = dict[str, float | None]
 Settings = dict[str, str | int | float | None]
@@ -65,7 +66,7 @@ class Plan(NamedTuple):
 
 def evaluate(
     model: DiscreteAutoencoder | str | Path,
-    data: str | Path | Sequence[str | Path],
+    data: Paths,
     out: str | Path | None = None,
     *,
     metrics: str | Sequence[str] | None = None,
@@ -111,7 +112,7 @@ def evaluate(
     plan = Plan(choose(metrics), segment_seconds, jobs, progress, save_audio)
     if not MIN_SEGMENT_S <= segment_seconds < math.inf:
         raise UsageError(f"segment_seconds: expected {MIN_SEGMENT_S:g} or more, finite, got {segment_seconds}")
-    found = find_sources([data] if isinstance(data, str | Path) else data)
+    found = find_sources(listed(data))
     if isinstance(model, DiscreteAutoencoder):
         name, run, loaded = "model", None, model
     else:

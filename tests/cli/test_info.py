@@ -112,6 +112,7 @@ def test_mistakes_are_one_line(command, tmp_path):
         ([tmp_path / "text.ckpt", "quantizer=ste"], 2, "expected one file"),
         ([tmp_path / "text.ckpt"], 1, "not a checkpoint"),
         ([tmp_path / "none.daec"], 1, "none.daec"),
+        (["conv/base"], 1, "such as model=conv/base"),
         ([tmp_path / "text.daec"], 1, "not a .daec file"),
         ([tmp_path / "empty"], 1, "its manifest is empty"),
         ([tmp_path], 1, "is a folder without config.json"),
