@@ -1,6 +1,8 @@
 """Scores of pairs against closed forms, and the choice of them."""
 
 import math
+import re
+import tomllib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -126,13 +128,17 @@ def test_absent_packages_leave_their_scores_out(absent):
         choose(["pesq"])
 
 
-def test_every_score_names_its_version_and_is_in_the_documentation():
+def test_every_score_names_its_version_and_is_in_the_documentation_and_the_extra():
     choice = choose(["all"])
     assert set(choice.versions()) == {"discrete-ae", "torch", *choice.names}
     for name in choice.names:
         assert all(f"{package} {version(package)}" in choice.versions()[name] for package in SCORES[name].packages)
-    page = (Path(__file__).parents[2] / "docs/scores.md").read_text()
+    top = Path(__file__).parents[2]
+    page = (top / "docs/scores.md").read_text()
     assert [name for name in NAMES if f"`{name}`" not in page] == []
+    project = tomllib.loads((top / "pyproject.toml").read_text())["project"]
+    extra = {re.match(r"[\w-]+", package)[0] for package in project["optional-dependencies"]["quality"]}
+    assert {score.packages[0] for score in SCORES.values() if score.packages} <= extra
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +169,11 @@ def narrowed(speech, rate):
     "name", [pytest.param(name, marks=pytest.mark.slow if SCORES[name].packages else ()) for name in NAMES]
 )
 def test_noise_and_a_narrower_band_make_every_score_worse(speech, name):
-    """White noise from 40 dB below the speech on; then no band above 2 kHz, then none above 1 kHz."""
+    """White noise from 40 dB below the speech on; then no band above 2 kHz, then none above 1 kHz.
+
+    Silence is worse than all of the noise, and noise counts in the second half and in the second channel too.
+    """
+    before = speech.copy()
     own = scored(name, speech, speech)
     noise = [own, *(scored(name, noisy(speech, snr_db), speech) for snr_db in (40, 25, 10))]
     assert noise == sorted(noise, reverse=SCORES[name].higher_is_better)
@@ -171,6 +181,17 @@ def test_noise_and_a_narrower_band_make_every_score_worse(speech, name):
     band = [own, *(scored(name, narrowed(speech, rate), speech) for rate in (4000, 2000))]
     # P.835 was made for noise, and hardly hears the band.
     assert band == sorted(band, reverse=SCORES[name].higher_is_better)
+    half, stereo = speech.shape[1] // 2, np.vstack([speech, speech])
+    late = np.hstack([speech[:, :half], noisy(speech, 0)[:, half:]])
+    in_one = np.vstack([speech, noisy(speech, 0)])
+    silent = scored(name, 0 * speech, speech)
+    for worse, better in (
+        (silent, noise[-1]),
+        (scored(name, late, speech), own),
+        (scored(name, in_one, stereo), scored(name, stereo, stereo)),
+    ):
+        assert worse < better if SCORES[name].higher_is_better else worse > better
+    assert np.array_equal(speech, before)
     if SCORES[name].reference_free:
         assert scored(f"{name}_original", noisy(speech, 20), speech) == own
 

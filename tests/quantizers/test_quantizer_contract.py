@@ -111,6 +111,17 @@ def test_matches_evaluation_says_whether_training_emits_its_latents(name):
     assert found_to_match == {"ste": True, "gumbel": False}.get(name, found_to_match)  # this test can tell
 
 
+@every_with_codes
+def test_training_emits_nearly_what_its_codes_decode_to(name):
+    """The mean square is 2 of this unit where the two are unrelated, 4 where the sign is wrong."""
+    quantizer = build(name)
+    latents = some_latents(quantizer, batch=30, frames=10)
+    for _ in range(20):  # entries that are moving averages settle
+        found = seeded(quantizer, latents).latents
+    expected = quantizer.eval()(latents).latents
+    assert (found - expected).square().mean() < 0.5 * found.std() * expected.std()
+
+
 @every_quantizer
 def test_losses_that_are_left_out_are_not_there_and_the_rest_is_the_same(name):
     quantizer = build(name)
