@@ -1,6 +1,6 @@
 """The scores and figures of a codec: names, units, which way is better, how they are computed; and the choice of them.
 
-A score is one entry of `_SCORES` with its function, from which tables, CSV columns, help texts and versions follow.
+A score is one entry of `_ENTRIES` with its function, from which tables, CSV columns, help texts and versions follow.
 torch and the packages of the extra `quality` are imported where they are used, so that commands show their help and
 processes of `perceptual.py` start soon. Which packages were tried and not taken is in docs/scores.md.
 
@@ -257,7 +257,7 @@ def _zimtohrli(found: Audio, wanted: Audio, rate: int) -> float:
 
 
 _DNSMOS = ("speechmos", "librosa", "onnxruntime", "requests")
-_SCORES = (
+_ENTRIES = (
     Score("mel_distance", "mel distance", "", False, 3,
           "mean |log10| difference of mel spectrograms at seven window lengths",
           compute=_mel_distance, of_silence=True,
@@ -295,7 +295,7 @@ def _with_original(score: Score) -> list[Score]:
     return [score, original] if score.reference_free else [score]
 
 
-SCORES = {score.name: score for entry in _SCORES for score in _with_original(entry)}
+SCORES = {score.name: score for entry in _ENTRIES for score in _with_original(entry)}
 """All by name, in the order of tables; reference-free ones are followed by the same of the recordings themselves."""
 NAMES = tuple(name for name, score in SCORES.items() if not score.is_of_original)
 """Of those that can be asked for; with a reference-free one comes that of the recordings."""

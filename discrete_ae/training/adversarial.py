@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from discrete_ae.losses import Adversary
-from discrete_ae.training.module import AutoencoderModule
+from discrete_ae.training.module import AutoencoderModule, for_callbacks
 
 
 class AdversarialModule(AutoencoderModule):
@@ -58,8 +58,8 @@ class AdversarialModule(AutoencoderModule):
             self._with_schedule(self.make_discriminator_optimizer, self.adversary.parameters(), adversarial_steps),
         ]
 
-    def training_step(self, audio: Tensor, batch_idx: int) -> None:
-        """One step of the discriminators and one of the autoencoder on a batch of crops (B, C, N)."""
+    def training_step(self, audio: Tensor, batch_idx: int) -> dict[str, Tensor]:
+        """Make one step of the discriminators and one of the autoencoder on a batch of crops (B, C, N)."""
         generator, discriminators = cast(Any, self.optimizers())
         generator_rate, discriminator_rate = cast(Any, self.lr_schedulers())
         adversarial = self.global_step >= self.adversary.begin_step
@@ -68,7 +68,7 @@ class AdversarialModule(AutoencoderModule):
         if adversarial:
             loss = self.discriminator_loss(output.reconstruction, audio)
             self._watch(loss)
-            if self._is_logged:
+            if self.is_logged:
                 self.log("train/discriminator", loss.detach())
             discriminators.zero_grad()
             self._backward(loss)
@@ -83,6 +83,7 @@ class AdversarialModule(AutoencoderModule):
         self._backward(values.total)
         generator.step()
         generator_rate.step()
+        return {"loss": values.total.detach()} | for_callbacks(output)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """See AutoencoderModule; only the autoencoder's step comes here."""

@@ -62,18 +62,24 @@ class AutoencoderModule(pl.LightningModule):
         self.validation_means: dict[str, MeanMetric] = {}
         self._watched: Tensor | float = 0.0
 
+    @property
+    def is_logged(self) -> bool:
+        """Whether Lightning logs the step that is being made."""
+        every = cast(Any, self.trainer).log_every_n_steps
+        return bool(every) and (self.global_step + 1) % every == 0
+
     def configure_optimizers(self) -> Any:
         """See LightningModule."""
         return self._with_schedule(self.make_optimizer, self.model.parameters(), self.trainer.max_steps)
 
-    def training_step(self, audio: Tensor, batch_idx: int) -> Tensor | None:
-        """Loss of a batch of crops (B, C, N)."""
+    def training_step(self, audio: Tensor, batch_idx: int) -> dict[str, Tensor]:
+        """Return the loss of a batch of crops (B, C, N) and, for callbacks, its reconstruction and codes."""
         output = self._training_output(audio, batch_idx)
         values = self.training_loss(output.reconstruction, audio, output.losses)
         # A loss of NaN must change neither the weights nor the counts of codes.
         self._watch(values.total)
         self._log_training(values, output.codes)
-        return values.total
+        return {"loss": values.total} | for_callbacks(output)
 
     def configure_gradient_clipping(
         self,
@@ -92,7 +98,7 @@ class AutoencoderModule(pl.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Log what belongs to a step rather than to a batch; the gradient is not clipped yet."""
-        if not self._is_logged:
+        if not self.is_logged:
             return
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
         self.log("train/gradient_norm", torch.nn.utils.get_total_norm(gradients))
@@ -113,8 +119,11 @@ class AutoencoderModule(pl.LightningModule):
         if self.validation_usage is not None:
             self.validation_usage.reset()
 
-    def validation_step(self, audio: Tensor, batch_idx: int) -> None:
-        """Measure a batch of segments (B, C, N) through hard codes, and through the training-time forward."""
+    def validation_step(self, audio: Tensor, batch_idx: int) -> dict[str, Tensor]:
+        """Measure a batch of segments (B, C, N) through hard codes, and through the training-time forward.
+
+        Returns, for callbacks, the reconstruction of the hard codes, and these.
+        """
         output = self.model(audio)
         values = self.loss(output.reconstruction, audio, output.losses)
         # A checkpoint is written after a validation: weights that are not finite must be found before.
@@ -129,6 +138,7 @@ class AutoencoderModule(pl.LightningModule):
             self._add_to_means({"soft_reconstruction": self.loss(soft, audio, {}).reconstruction}, len(audio))
         if self.validation_usage is not None:
             self.validation_usage.update(output.codes)
+        return for_callbacks(output)
 
     def on_validation_epoch_end(self) -> None:
         """Log the means and the use of codes over the whole validation set and all ranks."""
@@ -162,12 +172,12 @@ class AutoencoderModule(pl.LightningModule):
         """Run the forward that trains, with the noise and the scheduled numbers of this step."""
         self._reseed("train", self.global_step, batch_idx)
         scheduled = self._follow_schedules()
-        if self._is_logged:
+        if self.is_logged:
             self.log_dict({f"schedule/{name}": value for name, value in scheduled.items()})
         return self.training_model(audio)
 
     def _log_training(self, values: LossValues, codes: Tensor) -> None:
-        if self._is_logged:
+        if self.is_logged:
             scalars = {"loss": values.total, "reconstruction": values.reconstruction, **values.terms}
             self.log_dict({f"train/{name}": value.detach() for name, value in scalars.items()})
         if self.training_usage is not None:
@@ -182,12 +192,6 @@ class AutoencoderModule(pl.LightningModule):
         except (TypeError, ValueError, RuntimeError) as error:  # the last: fused=true on a device that has no such
             raise UsageError(f"optim: {error}") from error
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    @property
-    def _is_logged(self) -> bool:
-        """Whether Lightning logs the step that is being made."""
-        every = cast(Any, self.trainer).log_every_n_steps
-        return bool(every) and (self.global_step + 1) % every == 0
 
     def _training_reconstruction(self, output: AutoencoderOutput, audio: Tensor, batch_idx: int) -> Tensor:
         """Decode what the training-time forward emits."""
@@ -224,7 +228,7 @@ class AutoencoderModule(pl.LightningModule):
     def _watch(self, loss: Tensor) -> None:
         """Check that a loss is finite: at once on a CPU, with the next log on a GPU, where reading a value waits."""
         self._watched = self._watched + loss.detach()  # what is not finite stays so in a sum
-        if self.device.type == "cpu" or self._is_logged:
+        if self.device.type == "cpu" or self.is_logged:
             self._require_finite()
 
     def _require_finite(self) -> None:
@@ -239,3 +243,8 @@ class AutoencoderModule(pl.LightningModule):
                 f"the loss is {loss.item()} at step {self.global_step}: training diverged and was stopped; the last "
                 "good checkpoint is kept. Lower optim.optimizer.lr, or find damaged recordings with data.strict=true"
             )
+
+
+def for_callbacks(output: AutoencoderOutput) -> dict[str, Tensor]:
+    """Return what callbacks get as the outputs of a step: the reconstruction (B, C, N) and the codes (B, K, T)."""
+    return {"reconstruction": output.reconstruction.detach(), "codes": output.codes}

@@ -213,7 +213,7 @@ def test_a_sweep_that_was_broken_off_goes_on_in_its_folder(
         captured = capsys.readouterr()
         return captured.out + captured.err
 
-    def interrupted(self: AutoencoderModule, *arguments: object) -> torch.Tensor | None:
+    def interrupted(self: AutoencoderModule, *arguments: object) -> dict[str, torch.Tensor]:
         if self.global_step == 3 and self.seed == 2:
             raise KeyboardInterrupt
         return training_step(self, *arguments)

@@ -52,6 +52,20 @@ def test_loss_and_gradient_are_finite_of_silence_too(term: nn.Module, levels: tu
 
 
 @for_every_term
+def test_all_items_channels_and_samples_count_alike(term: nn.Module) -> None:
+    target, reconstruction = noise(3, 2, 3200), noise(3, 2, 3200, seed=1)
+    expected = term(reconstruction, target)
+    for dim in (0, 1):
+        torch.testing.assert_close(term(reconstruction.flip(dim), target.flip(dim)), expected)
+        twice = [torch.cat([signal, signal], dim=dim) for signal in (reconstruction, target)]
+        torch.testing.assert_close(term(*twice), expected)
+    for part in (slice(0, 400), slice(2800, 3200)):
+        better = reconstruction.clone()
+        better[..., part] = target[..., part]
+        assert term(better, target) < expected
+
+
+@for_every_term
 def test_gradient_points_to_the_target(term: nn.Module) -> None:
     target = noise(1, 1, 3200)
     reconstruction = (target + 0.02 * noise(1, 1, 3200, seed=1)).requires_grad_()

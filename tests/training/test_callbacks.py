@@ -21,7 +21,7 @@ from discrete_ae.training.callbacks import TrainingProgress, WarnOfCollapse
 from discrete_ae.training.callbacks.logs import draw_log_mel
 from discrete_ae.training.learning_rate import warmup_cosine
 from tests.models import config
-from tests.runs import errors, same, state_of
+from tests.runs import TINY, errors, same, scalars, state_of, watch
 from tests.sines import RATE, sine
 
 BOTH = {"best.ckpt", "last.ckpt"}
@@ -36,12 +36,30 @@ def checkpoints_of(run: Path) -> set[str]:
     return {path.name for path in (run / "checkpoints").iterdir()}
 
 
+@pytest.mark.parametrize("kind", [(), TINY], ids=["plain", "adversarial"])
+def test_callbacks_get_what_the_model_made_of_a_batch(
+    run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, kind: tuple[str, ...]
+) -> None:
+    """`train/l1` and `val/l1` again, from the outputs: the mean magnitude of the difference."""
+    trained = watch(monkeypatch, WarnOfCollapse, "on_train_batch_end", lambda *given: given[3:5])
+    validated = watch(monkeypatch, WarnOfCollapse, "on_validation_batch_end", lambda *given: given[3:5])
+    run = run_training(*kind, "loss.weights.l1=1", "trainer.max_steps=3")
+    for tag, found in (("train/l1", trained), ("val/l1", validated)):
+        again = [float((outputs["reconstruction"] - audio).abs().mean()) for outputs, audio in found]
+        assert {outputs["codes"].shape[1] for outputs, _ in found} == {2}
+        logged = list(scalars(run, tag).values())
+        batches = len(again) // len(logged)
+        means = [np.mean(again[i : i + batches]) for i in range(0, len(again), batches)]
+        assert means == pytest.approx(logged)
+    assert len(trained) == 3
+
+
 def nan_loss(patch: pytest.MonkeyPatch) -> None:
     """A term that is NaN in the step after the second."""
     forward, step = WaveformL1.forward, AutoencoderModule.training_step
     current = [0]
 
-    def training_step(self: AutoencoderModule, *arguments: object) -> Tensor:
+    def training_step(self: AutoencoderModule, *arguments: object) -> dict[str, Tensor]:
         current[0] = self.global_step
         return step(self, *arguments)
 
@@ -96,15 +114,15 @@ class OnGpu(SimpleNamespace):
 
 
 @pytest.mark.parametrize("bad", [float("inf"), float("nan")])
-def test_on_a_gpu_a_bad_loss_is_kept_until_something_is_logged_or_saved(bad: float) -> None:
-    guarded = OnGpu(_is_logged=False)
+def test_on_a_gpu_a_bad_loss_is_kept_until_somethingis_logged_or_saved(bad: float) -> None:
+    guarded = OnGpu(is_logged=False)
     for value in (1.0, bad, 1.0):
         guarded.watch(torch.tensor(value))
     with pytest.raises(DataError, match=f"the loss is {bad} at step 7"):
         guarded._require_finite()
-    guarded = OnGpu(_is_logged=False)
+    guarded = OnGpu(is_logged=False)
     guarded.watch(torch.tensor(bad))
-    guarded._is_logged = True
+    guarded.is_logged = True
     with pytest.raises(DataError, match="the loss is"):
         guarded.watch(torch.tensor(1.0))
     guarded.watch(torch.tensor(1.0))  # what was told of is not told of again

@@ -91,11 +91,11 @@ def seeds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     step = AutoencoderModule.training_step
     found: list[int] = []
 
-    def training_step(self: AutoencoderModule, *arguments: object) -> Tensor:
+    def training_step(self: AutoencoderModule, *arguments: object) -> dict[str, Tensor]:
         torch.rand(len(found) + 1)
-        loss = step(self, *arguments)
+        outputs = step(self, *arguments)
         found.append(torch.initial_seed())
-        return loss
+        return outputs
 
     monkeypatch.setattr(AutoencoderModule, "training_step", training_step)
     return found

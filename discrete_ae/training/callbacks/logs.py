@@ -154,7 +154,7 @@ class LogHyperparameters(pl.Callback):
         # The gap, which every quantizer with codes has, says the same.
         shown = [tag for tag in found if tag.startswith("val/") and tag != "val/soft_reconstruction"]
         # val/codes/usage is hparam/usage there.
-        metrics = {f"hparam/{tag.rpartition('/')[2]}": found[tag].item() for tag in shown}
+        metrics = {f"hparam/{tag.removeprefix('val/').removeprefix('codes/')}": found[tag].item() for tag in shown}
         for logger in trainer.loggers:
             in_tensorboard = isinstance(logger, TensorBoardLogger)
             if self.recorded and in_tensorboard:
