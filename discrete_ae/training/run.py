@@ -329,8 +329,8 @@ def _hyperparameters(config: DictConfig, model: DiscreteAutoencoder, chosen: Map
 def _say_what_runs(run: TrainingRun, chosen: Mapping[str, str]) -> None:
     model = run.module.model
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-    rate = model.bitrate_bps / 1000
-    print(f"{chosen['quantizer']} · {chosen['model']} · {millions:.1f} M parameters · {rate:.2f} kbps")
+    rate = f"{model.bitrate_bps / 1000:.2f} kbps" if model.quantizer.num_codebooks else "no codes"
+    print(f"{chosen['quantizer']} · {chosen['model']} · {millions:.1f} M parameters · {rate}")
     print(f"recordings: {run.data.describe()}")
     print(f"run folder: {run.run_dir}")
     if run.module.compiled:
