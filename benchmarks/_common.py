@@ -29,10 +29,10 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return [*lines, *("| " + " | ".join(row) + " |" for row in rows), ""]
 
 
-def publish(lines: Sequence[str], name: str) -> None:
-    """Write benchmarks/results/NAME.md and print it."""
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.md").write_text("\n".join(lines))
+def publish(lines: Sequence[str], name: str, folder: Path = RESULTS) -> None:
+    """Write NAME.md and print it."""
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.md").write_text("\n".join(lines))
     print("\n".join(lines))
 
 

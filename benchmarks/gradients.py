@@ -296,6 +296,7 @@ def main() -> None:
     parser.add_argument("recordings", type=Path, nargs="?", default=recordings_root() / "validation", help="a folder")
     parser.add_argument("--segments", type=int, default=32, help="of a second each")
     parser.add_argument("--coordinates", type=int, default=64, help="rounded numbers compared in each segment")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="the folder for gradients.md and gradients.png")
     given = parser.parse_args()
     try:
         model = discrete_ae.load(given.checkpoint).requires_grad_(False)
@@ -307,9 +308,9 @@ def main() -> None:
     except UserError as error:
         sys.exit(str(error))
     title = f"Gradients of roundings against the loss's steps, {len(chosen)} segments of 1 s"
-    draw_gradients(rows, title).savefig(RESULTS / "gradients.png", dpi=160)
+    draw_gradients(rows, title).savefig(given.out / "gradients.png", dpi=160)
     said = "`python benchmarks/gradients.py RUN/checkpoints/best.ckpt`; mean and standard deviation over the segments."
-    publish([f"# {title}", "", said, "", *table(HEADINGS, map(cells, rows))], "gradients")
+    publish([f"# {title}", "", said, "", *table(HEADINGS, map(cells, rows))], "gradients", given.out)
 
 
 if __name__ == "__main__":

@@ -12,15 +12,20 @@ _EXPORTS = {
     "Codec": "discrete_ae.codec",
     "DiscreteAutoencoder": "discrete_ae.model",
     "compare_runs": "discrete_ae.compare.report",
+    "decode_corpus": "discrete_ae.codec",
     "encode_corpus": "discrete_ae.codec",
     "evaluate": "discrete_ae.evaluation.evaluate",
     "load": "discrete_ae.build",
 }
 
-__all__ = ["Codec", "DiscreteAutoencoder", "compare_runs", "encode_corpus", "evaluate", "load"]
+__all__ = ["Codec", "DiscreteAutoencoder", "compare_runs", "decode_corpus", "encode_corpus", "evaluate", "load"]
 
 
 def __getattr__(name: str) -> Any:
     if name in _EXPORTS:
         return getattr(import_module(_EXPORTS[name]), name)
     raise AttributeError(f"module 'discrete_ae' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_EXPORTS])

@@ -68,7 +68,7 @@ def compare(
     and the exit status is 1.
     """
     if ratings:
-        return _summarize_ratings(inputs, out)
+        return _summarize_ratings(inputs, out, force)
     if out is None:
         raise UsageError("missing --out, the folder for the report")
     from rich.console import Console
@@ -111,12 +111,14 @@ def print_report(report: "Report") -> None:
     print_table(["method", *heads], texts, lines=report.findings)
 
 
-def _summarize_ratings(paths: list[Path], out: Path | None) -> None:
+def _summarize_ratings(paths: list[Path], out: Path | None, force: bool) -> None:
     """Print the means of ratings that the page of a report saved, and write them to a CSV file."""
     from discrete_ae.compare.ratings import HEADINGS, as_table, cells, read_ratings, remarks, summarize
     from discrete_ae.evaluation.results import as_csv
+    from discrete_ae.evaluation.saving import claim
     from discrete_ae.writing import write_whole
 
+    claim([out] if out else [], force=force)
     summary = summarize(read_ratings(paths))
     rows = [cells(condition) for condition in summary.conditions]
     title, said = "Ratings, from 0 (bad) to 100 (excellent)", [f"- {line}" for line in remarks(summary)]

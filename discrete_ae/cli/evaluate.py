@@ -1,6 +1,5 @@
 """`discrete-ae evaluate`: what a model does to a data set, what it costs, and at which rate."""
 
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +16,6 @@ from discrete_ae.cli.options import (
     print_table,
     progress_bar,
 )
-from discrete_ae.errors import DataError
 from discrete_ae.evaluation.scores import OVERALL, SEGMENT_S, choose
 
 
@@ -81,16 +79,10 @@ def evaluate(
 
     from discrete_ae.cli.files import refuse_other_suffix
     from discrete_ae.evaluation.evaluate import evaluate as evaluate_data
-    from discrete_ae.evaluation.saving import SUFFIXES, result_paths, saved_paths
+    from discrete_ae.evaluation.saving import SUFFIXES, result_paths
 
-    results = result_paths(out)
     if out is not None:
         refuse_other_suffix(out, "evaluate", SUFFIXES)
-    for path in [*saved_paths(save_audio), *results]:
-        if path.exists() and not force:
-            raise DataError(f"{path}: exists already; use --force to overwrite it")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path.parent).close()  # it cannot be written: now, not after an hour of work
     choice, errors = choose(metrics), Console(stderr=True)
     if choice.said:
         print_line(errors, choice.said)
@@ -107,6 +99,7 @@ def evaluate(
             device=device,
             jobs=jobs,
             save_audio=save_audio,
+            force=force,
             progress=progress,
         )
     for failure in evaluation.failures:
@@ -116,5 +109,5 @@ def evaluate(
     meanings = [f"{one.label}: {one.meaning}" for one in OVERALL if one.unit == "bps"]
     typer.echo(evaluation.title)
     rows = [*evaluation.rows(choice.missing), ("of all together:",), *overall]
-    print_table(heads, rows, lines=[*meanings, *map(str, results)])
+    print_table(heads, rows, lines=[*meanings, *map(str, result_paths(out))])
     raise typer.Exit(1 if evaluation.failures else 0)

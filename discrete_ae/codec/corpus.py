@@ -259,7 +259,7 @@ def _sorted_out(planned: Plan, share: Share, existing: Existing) -> tuple[list[O
         more = f", and {len(there) - 1} others" if len(there) > 1 else ""
         raise DataError(
             f"{there[0].target}{more}: exists already; use --skip-existing to go on, or --force to overwrite "
-            '(existing="skip", existing="replace")'
+            '(in Python existing="skip", existing="replace")'
         )
     return failed, there, todo
 

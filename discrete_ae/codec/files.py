@@ -232,8 +232,8 @@ def check_fits(model: DiscreteAutoencoder, code_file: CodeFile, *, force: bool =
     if code_file.model_hash != model.model_hash and not force:
         this = model.model_hash or "unnamed"
         raise DataError(
-            f"codes of another model ({code_file.model_hash[:12]}), this one is {this[:12]}; {same}, or force it "
-            "(force=True, --force)"
+            f"codes of another model ({code_file.model_hash[:12]}), this one is {this[:12]}; {same}, or take them "
+            "by --force (in Python force=True)"
         )
     quantizer = model.quantizer
     if code_file.codebook_sizes not in [quantizer.codebook_sizes[:count] for count in quantizer.decodable_counts]:

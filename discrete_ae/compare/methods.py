@@ -79,6 +79,8 @@ def group_runs(evaluations: Iterable[Evaluation]) -> tuple[list[Method], list[st
         by_seed = groups.setdefault(json.dumps([run.quantizer, settings(run.config)], sort_keys=True, default=str), {})
         if (older := by_seed.get(run.seed)) and older.run:
             reason = f"the same settings and seed as {name}, which is compared instead"
+            if {file.path for file in older.files} != {file.path for file in one.files}:
+                reason += ", on other recordings"
             repeated.append(f"Not compared: {older.run.name}: {reason}")
         by_seed[run.seed] = one
     methods = [Method("", tuple(by_seed[seed] for seed in sorted(by_seed))) for by_seed in groups.values()]

@@ -139,7 +139,9 @@ def compare_runs(
     beside = tuple(one.evaluation for one in placed if not one.evaluation.run)
     comparison = Comparison(tuple(methods), beside)
     if not comparison.paths:
-        raise DataError(f"{where}: no recording was measured with everything; see what is said of each")
+        raise DataError(
+            f"{where}: no recording was measured with everything; give evaluations of the same recordings, or runs"
+        )
     failures = {one.path: one.reason for method in methods for run in method.runs for one in run.failures}
     problems = [line for path, line in failures.items() if path not in comparison.paths]
     for line in problems:

@@ -57,6 +57,8 @@ def _best(comparison: Comparison, column: Quantity) -> set[str]:
     if column.name not in PER_RECORDING or column.higher_is_better is None:
         return set()
     order = ranked(comparison, comparison.coded, column.name)
+    if len(order) < 2:
+        return set()
     against_best = [comparison.difference(other, order[0], column.name) for other in order[1:]]
     alike = [difference.first for difference in against_best if difference.verdict is Verdict.NOT_TOLD_APART]
     return {*(method.label for method in order[:1]), *alike}

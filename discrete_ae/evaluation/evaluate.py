@@ -28,7 +28,7 @@ from discrete_ae.evaluation.coded import (
 from discrete_ae.evaluation.perceptual import weighted_mean
 from discrete_ae.evaluation.recordings import MIN_SEGMENT_S, Source, choose_excerpts, find_sources
 from discrete_ae.evaluation.results import Evaluation, Failure, FileScores, Run, in_utf8, run_of
-from discrete_ae.evaluation.saving import result_paths, save_pairs, with_clips
+from discrete_ae.evaluation.saving import claim, result_paths, save_pairs, saved_paths, with_clips
 from discrete_ae.evaluation.scores import OVERALL, SEGMENT_S, Choice, Scores, choose
 from discrete_ae.evaluation.scoring import Scorer
 from discrete_ae.inference import MAX_JOBS, runner_of
@@ -76,7 +76,8 @@ def evaluate(
     clip_seconds: float = 6.0,
     device: str = "auto",
     jobs: int | None = None,
-    save_audio: Path | None = None,
+    save_audio: str | Path | None = None,
+    force: bool = False,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Encode recordings to hard codes, decode them, and compare at the model's rate.
@@ -103,13 +104,17 @@ def evaluate(
         device: "cpu", "cuda", or "auto" for a GPU if there is one; of a model that is loaded already, its own.
         jobs: segments scored at a time, and windows on a CPU; None is one a core, at most 16.
         save_audio: a folder for all that is compared, as WAV files.
+        force: overwrite files that are there.
         progress: told of what is done.
 
     Raises:
-        DataError: the model cannot be loaded, or not one recording could be coded.
+        DataError: a file is there already; the model cannot be loaded, or not one recording could be coded.
         UsageError: a score is not known or not installed, num_codebooks does not decode, or segments are too short.
     """
-    plan = Plan(choose(metrics), segment_seconds, jobs, progress, save_audio)
+    results = result_paths(Path(out) if out else None)
+    pairs = Path(save_audio) if save_audio else None
+    claim([*saved_paths(pairs), *results], force=force)
+    plan = Plan(choose(metrics), segment_seconds, jobs, progress, pairs)
     if not MIN_SEGMENT_S <= segment_seconds < math.inf:
         raise UsageError(f"segment_seconds: expected {MIN_SEGMENT_S:g} or more, finite, got {segment_seconds}")
     found = find_sources(listed(data))
@@ -122,7 +127,7 @@ def evaluate(
     evaluation = evaluate_model(loaded, found.sources, name, plan, num_codebooks, run)
     absent = tuple(Failure(path=reason.partition(":")[0], reason=reason) for reason in map(str, found.problems))
     evaluation = evaluation.model_copy(update={"failures": (*absent, *evaluation.failures)})
-    for path in result_paths(None if out is None else Path(out)):
+    for path in results:
         if path.suffix.lower() == ".csv":
             evaluation.write_csv(path)
             continue

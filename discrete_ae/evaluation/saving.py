@@ -4,6 +4,7 @@ Axes: C channels, N samples.
 """
 
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import chain
@@ -32,6 +33,20 @@ def result_paths(out: Path | None) -> list[Path]:
         return []
     is_file = out.suffix.lower() in SUFFIXES and not out.is_dir()
     return [out] if is_file else [out / f"evaluation{suffix}" for suffix in SUFFIXES]
+
+
+def claim(paths: Iterable[Path], *, force: bool) -> None:
+    """Find out that files can be written before the work for them is done, and make their folders.
+
+    Raises:
+        DataError: one exists, and is not to be overwritten.
+        OSError: one cannot be written.
+    """
+    for path in paths:
+        if path.exists() and not force:
+            raise DataError(f"{path}: exists already; use --force to overwrite it (in Python force=True)")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
 
 
 def with_clips(

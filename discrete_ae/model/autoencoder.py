@@ -103,7 +103,7 @@ class DiscreteAutoencoder(nn.Module):
         """Reconstruct audio (B, C, N), any N >= 1.
 
         Raises:
-            ValueError: for audio of another shape.
+            ValueError: for audio of another shape or type.
         """
         latents = self.latents(audio)
         quantized = self.quantizer(latents)
@@ -176,9 +176,13 @@ class DiscreteAutoencoder(nn.Module):
         return self.decoder(self.from_latents(latents))[..., :num_samples]
 
     def check_audio(self, audio: Tensor) -> None:
-        """Raise a ValueError unless audio is (B, C, N) with at least 1 sample."""
+        """Raise a ValueError unless audio is (B, C, N), N >= 1, of the weights' type or one that autocast makes."""
         if audio.ndim != 3 or audio.shape[1] != self.channels or audio.shape[2] < 1:
             raise ValueError(
                 f"audio: expected shape (batch, {self.channels}, samples) with at least 1 sample, "
                 f"got {tuple(audio.shape)}"
             )
+        wanted = self.to_latents.weight.dtype
+        casts = torch.is_autocast_enabled(audio.device.type) and audio.is_floating_point()
+        if audio.dtype != wanted and not casts:
+            raise ValueError(f"audio: expected {wanted} in [-1, 1], got {audio.dtype}; convert it by .to({wanted})")

@@ -95,6 +95,12 @@ def test_several_files_are_one_table(tmp_path, capsys):
     with (tmp_path / "means.csv").open(newline="") as file:
         means = {line["condition"]: float(line["mean"]) for line in csv.DictReader(file)}
     assert means == {REFERENCE: 96, "ste": 50}
+    before = paths[0].read_bytes()
+    with pytest.raises(SystemExit) as ended:
+        main.main(["compare", "--ratings", *map(str, paths), "-o", str(paths[0])])
+    assert ended.value.code == 1
+    assert "exists already; use --force" in capsys.readouterr().err
+    assert paths[0].read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,10 @@ def test_wrong_audio_is_refused():
         for use in (model, model.encode):
             with pytest.raises(ValueError, match=r"audio: expected shape \(batch, 2, samples\).*got \("):
                 use(torch.zeros(shape))
+    for dtype in (torch.int16, torch.float64):
+        with pytest.raises(ValueError, match=rf"audio: expected torch.float32 in .*, got {dtype}"):
+            model.encode(torch.zeros(1, 2, 50, dtype=dtype))
+    assert model.double().encode(torch.zeros(1, 2, 50, dtype=torch.float64)).dtype == torch.int64
 
 
 def test_wrong_codes_and_numbers_of_samples_are_refused():
