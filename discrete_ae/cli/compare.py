@@ -63,9 +63,9 @@ def compare(
     to listen too, that works from disk; tables, plots and clips lie beside it.
 
     Evaluations are kept in REPORT/evaluations: the same command goes on where it
-    was broken off, and they can be given in place of the runs. A run that fails is
-    named, the others are compared; a recording that cannot be read is named, too,
-    and the exit status is 1.
+    was broken off, and they can be given in place of the runs. A run that fails
+    is named, the others are compared; a recording that cannot be read is named,
+    too, and the exit status is 1.
     """
     if ratings:
         return _summarize_ratings(inputs, out, force)

@@ -109,5 +109,7 @@ def encode(
             "encoded",
         )
     typer.echo(f"share {part.number} of {part.count}: {line}" if part.count > 1 else line, err=is_dash(out))
+    if shards and not failed:
+        typer.echo(f"shards: {target / 'shards'}")
     # torchrun ends all processes when one of them ends with another status.
     raise typer.Exit(1 if failed and "TORCHELASTIC_RUN_ID" not in os.environ else 0)

@@ -182,7 +182,7 @@ def _parse_npy(content: bytes) -> npt.NDArray[Any]:
         flat = np.frombuffer(content, dtype, offset=start) if math.prod(shape) else np.zeros(0, dtype)
         return flat.reshape(shape, order="F" if fortran_order else "C").astype(dtype.newbyteorder("="))
     except Exception as error:  # nearly any, from what numpy makes of a damaged header
-        raise ValueError("damaged, or no array of .npy") from error
+        raise ValueError("not an array as numpy saves it") from error
 
 
 def _parse_npy_codes(content: bytes) -> Codes:

@@ -30,6 +30,7 @@ SUFFIXES = frozenset(
 """The lower-case suffixes, dot included, by which audio files are found."""
 
 # What libsndfile notes of the chunk of samples: its length by the header, and by the file.
+_USUAL = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".npz", ".npy", ".daec")  # named where nothing is found
 _LENGTHS = re.compile(r"^\s*(?:data|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
 # A program that writes to a pipe knows no length, and gives the largest, or nearly so.
 _UNKNOWN = 0x7FF00000
@@ -226,7 +227,7 @@ def files_of(
     files = sorted(file for file in walk(path, closed.append) if file.suffix.lower() in suffixes)
     problems += map(unreadable, closed)
     if not files and not closed:
-        usual = [suffix for suffix in (".wav", ".flac", ".ogg", ".opus", ".mp3", ".npz") if suffix in suffixes]
+        usual = [suffix for suffix in _USUAL if suffix in suffixes]
         raise DataError(f"{path}: no {', '.join(usual)} files in it or below; give another folder")
     # abspath gives "." its name; resolve() would give the name that a link points to
     name = "" if alone else Path(os.path.abspath(path)).name  # noqa: PTH100

@@ -99,8 +99,8 @@ def read_bundle(folder: str | Path) -> SavedModel:
     for name in (CONFIG, TENSORS):
         if not (folder / name).is_file():
             raise DataError(
-                f"{folder}: is a folder without {name}; give best.ckpt or last.ckpt of a run, or a folder that "
-                "discrete-ae export wrote"
+                f"{folder}: is a folder without {name}, no model; give best.ckpt or last.ckpt of a run, or a folder "
+                "that discrete-ae export wrote"
             )
     # Before it is read: it is text of anyone's making.
     if (folder / CONFIG).stat().st_size > LARGEST_CONFIG:
