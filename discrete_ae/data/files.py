@@ -28,9 +28,9 @@ SUFFIXES = frozenset(
     "." + name.lower() for name in (soundfile.available_formats().keys() - _NOT_SELF_DESCRIBING) | _ALIASES
 )
 """The lower-case suffixes, dot included, by which audio files are found."""
+_USUAL = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".npz", ".npy", ".daec")  # named where nothing is found
 
 # What libsndfile notes of the chunk of samples: its length by the header, and by the file.
-_USUAL = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".npz", ".npy", ".daec")  # named where nothing is found
 _LENGTHS = re.compile(r"^\s*(?:data|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
 # A program that writes to a pipe knows no length, and gives the largest, or nearly so.
 _UNKNOWN = 0x7FF00000
