@@ -7,6 +7,7 @@ benchmarks/results/default_runs.md: seconds of the training itself, first and la
 recordings: it shows that each one learns, not which one is better.
 """
 
+import argparse
 import os
 import platform
 import subprocess
@@ -60,6 +61,7 @@ def row(quantizer: str, run_dir: Path) -> list[str]:
 
 def main() -> None:
     """Train all and report."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     folder = REPOSITORY / "logs" / "default_runs" / time.strftime("%Y%m%d-%H%M%S")
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         report(list(pool.map(lambda quantizer: run(quantizer, folder), QUANTIZERS)))

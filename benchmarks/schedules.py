@@ -7,6 +7,7 @@ and as many runs at a time as there are cores. The runs are left in logs/schedul
 benchmarks/results/schedules.md: the defaults of conf/quantizer are chosen by it.
 """
 
+import argparse
 import os
 import platform
 import statistics
@@ -114,6 +115,7 @@ def row(setting: Setting, figures: list[dict[str, float]]) -> list[str]:
 
 def main() -> None:
     """Train all and write the table."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     folder = REPOSITORY / "logs" / "schedules" / time.strftime("%Y%m%d-%H%M%S")
     jobs = [(setting, seed) for setting in SETTINGS for seed in SEEDS]
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:

@@ -5,6 +5,7 @@
 Each is computed as `discrete-ae evaluate` does, on one thread; seconds are the processor's, of a second pass.
 """
 
+import argparse
 import os
 
 os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = "1"
@@ -74,6 +75,7 @@ def cost(name: str, speech: Audio) -> str:
 
 def main() -> None:
     """Measure and publish."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     files = [file for file in find_audio(recordings_root()).files if file.path.name.startswith("speech")]
     whole = [read_audio(file, RATE, 1) for file in files]
     clips = [speech[:, : SECONDS * RATE] for speech in whole if speech.shape[1] >= SECONDS * RATE][:CLIPS]

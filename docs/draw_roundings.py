@@ -5,10 +5,10 @@
 writes docs/rounding.png, or rounding_OP.png for another operation.
 """
 
+import argparse
 import math
-import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -120,6 +120,8 @@ def _plot(axes: Axes, x: Tensor, y: Tensor, color: str, width: float, label: str
 
 
 if __name__ == "__main__":
-    operation = sys.argv[1] if len(sys.argv) > 1 else "round"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("operation", nargs="?", choices=get_args(Op), default="round")
+    operation = parser.parse_args().operation
     name = "rounding.png" if operation == "round" else f"rounding_{operation}.png"
     draw_family(operation).savefig(Path(__file__).with_name(name), dpi=140)
