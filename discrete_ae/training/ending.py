@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import torch.distributed as dist
+from lightning.pytorch.utilities import rank_zero_only
 
 from discrete_ae.errors import DataError
 
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
 _PR_SET_PDEATHSIG = 1  # prctl.h
 _PATIENCE = timedelta(seconds=5)
+
+
+def is_first_process() -> bool:
+    """Return whether this is the first process of its run, by what the one that started it tells it."""
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def end_with_parent() -> None:

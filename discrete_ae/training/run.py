@@ -23,7 +23,7 @@ from discrete_ae.build import build_model, read_saved
 from discrete_ae.data import AudioDataModule
 from discrete_ae.errors import DataError, UsageError, UserError
 from discrete_ae.model import DiscreteAutoencoder
-from discrete_ae.paths import command, shown
+from discrete_ae.paths import CONFIG_NAME, command, shown
 from discrete_ae.records import Record
 from discrete_ae.saving.checkpoint import check_resumable
 from discrete_ae.training.adversarial import AdversarialModule
@@ -35,6 +35,7 @@ from discrete_ae.training.module import AutoencoderModule
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 NEVER = 2**31 - 1
+_OF_A_RUN = (CONFIG_NAME, "checkpoints/*.ckpt", "events.out.tfevents.*")
 
 Hyperparameters = dict[str, str | float | bool]
 
@@ -44,6 +45,7 @@ log = logging.getLogger("discrete_ae")
 class _Root(Record):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     compile: bool
+    force: bool
     float32_matmul_precision: Literal["highest", "high", "medium"]
 
 
@@ -87,7 +89,8 @@ def train(config: DictConfig) -> TrainingRun:
 
     Raises:
         UsageError: for values that do not fit.
-        DataError: for recordings or a checkpoint that cannot be used, and where training diverges.
+        DataError: for recordings or a checkpoint that cannot be used, a folder that holds another run, and where
+            training diverges.
     """
     _quieten()
     keep_freed_memory()
@@ -95,8 +98,7 @@ def train(config: DictConfig) -> TrainingRun:
     run = build_training(config, chosen)
     run.data.setup("fit")
     if run.trainer.is_global_zero:
-        run.run_dir.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(config, run.run_dir / "config.yaml", resolve=True)
+        _take_folder(run.run_dir, config)
         _say_what_runs(run, chosen)
         if chosen["quantizer"] == "rvq_pretrained" and not (config.init_from or config.ckpt_path):
             log.warning("quantizer=rvq_pretrained is for a trained network: give that of a run with init_from=")
@@ -112,6 +114,13 @@ def train(config: DictConfig) -> TrainingRun:
     if run.trainer.is_global_zero:
         _say_what_next(run)
     return run
+
+
+def remove_run(run_dir: Path) -> None:
+    """Remove what a run has left in its folder: configuration, checkpoints, events."""
+    for pattern in _OF_A_RUN:
+        for path in run_dir.glob(pattern):
+            path.unlink()
 
 
 def build_training(config: DictConfig, chosen: Mapping[str, str] | None = None) -> TrainingRun:
@@ -249,6 +258,29 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, NEVER)
+
+
+def _take_folder(run_dir: Path, config: DictConfig) -> None:
+    """Write a run's configuration into its folder, which marks it as taken.
+
+    Raises:
+        DataError: the folder holds a run that is neither continued nor, with `force`, replaced.
+    """
+    held = f"{shown(run_dir)}: holds a run already; give another hydra.run.dir, or replace it with force=true"
+    last = run_dir / "checkpoints" / "last.ckpt"
+    if last.exists():
+        held += f", or go on with it with ckpt_path={shown(last)}"
+    run_dir.mkdir(parents=True, exist_ok=True)
+    is_continued = config.ckpt_path and Path(config.ckpt_path).resolve().is_relative_to(run_dir.resolve())
+    if config.force and not is_continued:
+        remove_run(run_dir)
+    elif not is_continued and any(any(run_dir.glob(pattern)) for pattern in _OF_A_RUN):
+        raise DataError(held)
+    try:
+        with (run_dir / CONFIG_NAME).open("w" if is_continued else "x", encoding="utf-8") as file:
+            OmegaConf.save(config, file, resolve=True)
+    except FileExistsError as error:  # of a run that began at the same time
+        raise DataError(held) from error
 
 
 def _named(config: DictConfig, group: str) -> dict[str, Any]:
