@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -237,7 +238,17 @@ class AudioDataModule(pl.LightningDataModule):
             persistent_workers=workers > 0,
             prefetch_factor=self.settings.prefetch_batches if workers else None,
             pin_memory=not on_cpu,
+            worker_init_fn=_outlive_signals,
         )
+
+
+def _outlive_signals(worker: int) -> None:
+    """Let a loading process go on after a signal to all processes of its run: the main one makes its last step first.
+
+    A second SIGTERM, which Python sends at the main process's end to those that are left, ends it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
 
 
 def _amount(files: Sequence[AudioFile]) -> str:

@@ -65,7 +65,7 @@ class TrainingRun:
     trainer: pl.Trainer
     run_dir: Path
     interrupt: StopOnInterrupt | None
-    """Told of Ctrl-C, where the configuration has it."""
+    """Told of Ctrl-C and SIGTERM, where the configuration has it."""
 
     @property
     def objective(self) -> float:
@@ -74,9 +74,9 @@ class TrainingRun:
         return math.nan if found is None else float(found)
 
     @property
-    def interrupted(self) -> bool:
-        """Whether Ctrl-C ended the run."""
-        return self.interrupt is not None and self.interrupt.interrupted
+    def ended_by(self) -> int:
+        """The number of the signal that ended the run; 0 for none."""
+        return self.interrupt.ended_by if self.interrupt else 0
 
 
 def train(config: DictConfig) -> TrainingRun:
@@ -375,8 +375,6 @@ def _say_what_next(run: TrainingRun) -> None:
     checkpoint = best if best.exists() else last
     recordings = shown(run.data.validation_files[0].path.parent)
     print(f"\ncheckpoint: {checkpoint}\nnext:")
-    if run.interrupted:
-        print(f"  the same command with ckpt_path={last} goes on with this run")
     print(" ", shlex.join([command("tensorboard"), "--logdir", str(shown(run.run_dir).parent)]))
     print(" ", shlex.join([command("discrete-ae"), "encode", str(recordings), "-o", "codes", "-c", str(checkpoint)]))
 

@@ -1,6 +1,9 @@
 """The batches that a real trainer sees: the stream, its resumption, the shares of the ranks, the errors of `setup`."""
 
+import contextlib
+import multiprocessing
 import os
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -159,6 +162,23 @@ def test_damaged_file_ends_a_strict_run_in_one_line_though_a_worker_met_it(folde
     with pytest.raises(DataError) as caught:
         fit(make(bad.parent, validation_root=str(folder), strict=True, num_workers=1), tmp_path / "run", 2)
     assert str(caught.value) == f"{bad}: holds NaN or infinite samples; repair or remove it"
+
+
+def test_a_signal_to_all_processes_of_a_run_leaves_those_that_load_to_the_main_one(folder):
+    data = make(folder, num_workers=1)
+    data.setup("fit")
+    loader = data.train_dataloader()
+    batches, others = iter(loader), set(multiprocessing.active_children())
+    next(batches)
+    (worker,) = set(multiprocessing.active_children()) - others
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(worker.pid, number)
+    for _ in range(3 * data.settings.prefetch_batches):  # more than lay ready
+        next(batches)
+    with contextlib.suppress(RuntimeError):  # PyTorch's, of a worker that was killed
+        worker.terminate()  # as Python does at the end of the main process
+        worker.join(60)
+    assert worker.exitcode is not None
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,9 @@ from discrete_ae.training.callbacks.logs import (
     LogLayout,
     LogRoundingCurve,
 )
-from discrete_ae.training.callbacks.terminal import (
-    INTERRUPTED_EXIT_STATUS,
-    StopOnInterrupt,
-    TrainingProgress,
-    WarnOfCollapse,
-)
+from discrete_ae.training.callbacks.terminal import StopOnInterrupt, TrainingProgress, WarnOfCollapse
 
 __all__ = [
-    "INTERRUPTED_EXIT_STATUS",
     "FitEntropyModel",
     "KeepLast",
     "LogClips",
