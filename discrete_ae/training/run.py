@@ -16,6 +16,7 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Checkpoint, StochasticWeightAveraging
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
@@ -25,7 +26,7 @@ from discrete_ae.errors import DataError, UsageError, UserError
 from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.paths import CONFIG_NAME, command, shown
 from discrete_ae.records import Record
-from discrete_ae.saving.checkpoint import check_resumable
+from discrete_ae.saving.checkpoint import read_training_state
 from discrete_ae.training.adversarial import AdversarialModule
 from discrete_ae.training.callbacks import LogHyperparameters, StopOnInterrupt
 from discrete_ae.training.compiled import compiler, require_compiler
@@ -64,6 +65,8 @@ class TrainingRun:
     data: AudioDataModule
     trainer: pl.Trainer
     run_dir: Path
+    first_step: int
+    """At which it begins: that of its checkpoint, or 0."""
     interrupt: StopOnInterrupt | None
     """Told of Ctrl-C and SIGTERM, where the configuration has it."""
 
@@ -108,11 +111,13 @@ def train(config: DictConfig) -> TrainingRun:
         # Checkpoints hold plain data only, and are read as such.
         run.trainer.fit(run.module, run.data, ckpt_path=config.ckpt_path, weights_only=True)
         run.trainer.strategy.barrier()  # the first process to end would end those that it started
+    except MisconfigurationException as error:
+        raise UsageError(f"Lightning says: {' '.join(str(error).split())}") from error
     finally:
         finish(run.trainer.loggers)
         take_along(run.trainer)
     if run.trainer.is_global_zero:
-        _say_what_next(run)
+        _say_what_next(run, config.ckpt_path)
     return run
 
 
@@ -142,8 +147,7 @@ def build_training(config: DictConfig, chosen: Mapping[str, str] | None = None) 
     model = build_model(model_config)
     if old := config.ckpt_path or config.init_from:
         _take_weights(model, old, new_quantizer=not config.ckpt_path)
-    if config.ckpt_path:
-        check_resumable(config.ckpt_path)
+    first_step = read_training_state(config.ckpt_path).global_step if config.ckpt_path else 0
     loss, data = _instantiate(config, "loss"), _instantiate(config, "data")
     callbacks, loggers = _named(config, "callbacks"), _named(config, "logger")
     parts = {
@@ -156,11 +160,14 @@ def build_training(config: DictConfig, chosen: Mapping[str, str] | None = None) 
         "compiled": compiler(cuda_graphs=uses_cuda_graphs(config)) if config.compile else None,
     }
     check_optimization(config, adversarial=loss.adversary is not None)
+    check_lightning(config, callbacks)
     settings = {
         "precision": resolved_precision(config),
         "logger": list(loggers.values()),
         "callbacks": [*callbacks.values(), LogHyperparameters(_hyperparameters(config, model, chosen or {}))],
         "enable_progress_bar": False,  # the callbacks have one
+        # Where the callbacks write no checkpoints, Lightning does not either.
+        "enable_checkpointing": any(isinstance(each, Checkpoint) for each in callbacks.values()),
         "default_root_dir": config.run_dir,
     }
     module: AutoencoderModule
@@ -177,7 +184,7 @@ def build_training(config: DictConfig, chosen: Mapping[str, str] | None = None) 
             # Each backward reaches one of the two networks, and DDP must not wait for gradients of the other.
             settings["strategy"] = "ddp_find_unused_parameters_true"
     trainer = _instantiate(config, "trainer", **settings)
-    return TrainingRun(module, data, trainer, Path(config.run_dir), callbacks.get("interrupt"))
+    return TrainingRun(module, data, trainer, Path(config.run_dir), first_step, callbacks.get("interrupt"))
 
 
 def check_run(config: Any) -> None:
@@ -222,6 +229,22 @@ def check_optimization(config: Any, *, adversarial: bool) -> None:
             f"trainer.accumulate_grad_batches: expected 1 with an adversarial loss, got {count}; make data.batch_size "
             "larger instead"
         )
+
+
+def check_lightning(config: Any, callbacks: Mapping[str, pl.Callback]) -> None:
+    """Look for what Lightning offers and training here cannot use.
+
+    Raises:
+        UsageError: for processes that get the model by pickling, and for averages over epochs.
+    """
+    if "spawn" in str(strategy := config.trainer.get("strategy")):
+        raise UsageError(f"trainer.strategy: {strategy} pickles the model, which cannot be; use trainer.strategy=ddp")
+    for name, callback in callbacks.items():
+        if isinstance(callback, StochasticWeightAveraging):
+            raise UsageError(
+                f"callbacks.{name}: StochasticWeightAveraging counts epochs, of which training has none; average with "
+                "callbacks.ema.decay=0.999"
+            )
 
 
 def on_gpu(config: Any) -> bool:
@@ -369,20 +392,27 @@ def _say_what_runs(run: TrainingRun, chosen: Mapping[str, str]) -> None:
         print("compiling at the first step, which takes a minute or so")
 
 
-def _say_what_next(run: TrainingRun) -> None:
+def _say_what_next(run: TrainingRun, begun_from: str | None) -> None:
+    step, max_steps = run.trainer.global_step, run.trainer.max_steps
+    if step == run.first_step:
+        print(f"\nnothing was trained: the run is at step {step}, and trainer.max_steps={max_steps}")
     # A run that ended before its first validation has only the last one.
-    best, last = (shown(run.run_dir / "checkpoints" / name) for name in ("best.ckpt", "last.ckpt"))
-    checkpoint = best if best.exists() else last
-    recordings = shown(run.data.validation_files[0].path.parent)
-    print(f"\ncheckpoint: {checkpoint}\nnext:")
+    written = (run.run_dir / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
+    known = [path for path in (*written, *([Path(begun_from)] if begun_from else [])) if path.exists()]
+    print(f"\ncheckpoint: {shown(known[0]) if known else 'none was written'}\nnext:")
     print(" ", shlex.join([command("tensorboard"), "--logdir", str(shown(run.run_dir).parent)]))
-    print(" ", shlex.join([command("discrete-ae"), "encode", str(recordings), "-o", "codes", "-c", str(checkpoint)]))
+    if known:
+        recordings, checkpoint = shown(run.data.validation_files[0].path.parent), shown(known[0])
+        print(
+            " ", shlex.join([command("discrete-ae"), "encode", str(recordings), "-o", "codes", "-c", str(checkpoint)])
+        )
 
 
 def _quieten() -> None:
     """Keep from the user what Lightning says of itself, and what is so by design."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # their tables, where one is asked for
     for message in (
         ".*does not have many workers.*",  # on CPU the cores belong to the model
         ".*Checkpoint directory .* exists and is not empty.*",  # a continued run goes on in its own folder

@@ -24,6 +24,7 @@ from discrete_ae.data.datamodule import (
     usable_cores,
     validation_batches,
 )
+from discrete_ae.data.files import find_audio
 from discrete_ae.data.loudness import measure_stream
 from discrete_ae.errors import DataError, UsageError
 
@@ -162,6 +163,15 @@ def test_damaged_file_ends_a_strict_run_in_one_line_though_a_worker_met_it(folde
     with pytest.raises(DataError) as caught:
         fit(make(bad.parent, validation_root=str(folder), strict=True, num_workers=1), tmp_path / "run", 2)
     assert str(caught.value) == f"{bad}: holds NaN or infinite samples; repair or remove it"
+
+
+def test_clips_of_one_file_name_have_names_of_their_own(tmp_path):
+    for song in "abcd":
+        (tmp_path / song).mkdir()
+        soundfile.write(tmp_path / song / "mixture.wav", np.zeros(RATE), RATE)
+    data = make(tmp_path, validation_root=str(tmp_path))
+    data.validation_files = find_audio(tmp_path).files
+    assert [name for name, _ in data.clips(4)] == [f"{song}/mixture.wav" for song in "abcd"]
 
 
 def test_a_signal_to_all_processes_of_a_run_leaves_those_that_load_to_the_main_one(folder):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from discrete_ae.build import build_model
 from discrete_ae.errors import DataError
 from discrete_ae.losses import WaveformL1, WeightedLoss
+from discrete_ae.saving.checkpoint import read_training_state
 from discrete_ae.training import AutoencoderModule
 from discrete_ae.training.callbacks import TrainingProgress, WarnOfCollapse
 from discrete_ae.training.callbacks.logs import draw_log_mel
@@ -253,6 +254,26 @@ def test_a_run_that_no_longer_improves_keeps_its_last_step_and_goes_on_from_it(
     # The state of best.ckpt's own callback came with last.ckpt: an equal loss is no better one.
     assert [state_of(run, name)["global_step"] for name in ("best", "last")] == [1, 3]
     assert checkpoints_of(run) == BOTH
+
+
+def test_of_several_best_checkpoints_best_is_the_best(
+    run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losses are given by hand: the second of five validations in training is the best, the third the second best."""
+    losses = {0: 9.0, 1: 5.0, 2: 1.0, 3: 2.0, 4: 4.0, 5: 3.0}
+
+    def log_dict(self: AutoencoderModule, values: dict[str, Any]) -> None:
+        if "val/reconstruction" in values:
+            values["val/reconstruction"] = torch.tensor(losses[self.global_step])
+        whole(self, values)
+
+    whole = AutoencoderModule.log_dict
+    monkeypatch.setattr(AutoencoderModule, "log_dict", log_dict)
+    steps = ("trainer.max_steps=5", "trainer.val_check_interval=1")
+    run = run_training(*steps, "+callbacks.checkpoints.save_top_k=3")
+    assert checkpoints_of(run) == BOTH | {"step2.ckpt", "step3.ckpt", "step5.ckpt"}
+    assert state_of(run, "best")["global_step"] == 2
+    assert read_training_state(run / "checkpoints" / "last.ckpt").best_score == 1.0
 
 
 def test_a_run_without_validations_is_kept_at_its_end(run_training: Callable[..., Path]) -> None:

@@ -1,6 +1,6 @@
 """Callbacks: all that happens beside the training step."""
 
-from discrete_ae.training.callbacks.checkpoints import FitEntropyModel, KeepLast, WeightEma
+from discrete_ae.training.callbacks.checkpoints import FitEntropyModel, KeepBest, KeepLast, WeightEma
 from discrete_ae.training.callbacks.logs import (
     LogClips,
     LogCodeHistograms,
@@ -12,6 +12,7 @@ from discrete_ae.training.callbacks.terminal import StopOnInterrupt, TrainingPro
 
 __all__ = [
     "FitEntropyModel",
+    "KeepBest",
     "KeepLast",
     "LogClips",
     "LogCodeHistograms",
