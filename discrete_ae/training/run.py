@@ -402,10 +402,9 @@ def _say_what_next(run: TrainingRun, begun_from: str | None) -> None:
     print(f"\ncheckpoint: {shown(known[0]) if known else 'none was written'}\nnext:")
     print(" ", shlex.join([command("tensorboard"), "--logdir", str(shown(run.run_dir).parent)]))
     if known:
-        recordings, checkpoint = shown(run.data.validation_files[0].path.parent), shown(known[0])
-        print(
-            " ", shlex.join([command("discrete-ae"), "encode", str(recordings), "-o", "codes", "-c", str(checkpoint)])
-        )
+        recordings = shown(run.data.validation_files[0].path.parent)
+        encode = [command("discrete-ae"), "encode", str(recordings), "-o", "codes", "-c", str(shown(known[0]))]
+        print(" ", shlex.join(encode))
 
 
 def _quieten() -> None:

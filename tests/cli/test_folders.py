@@ -1,12 +1,12 @@
 """No run is lost: one that begins takes no other one's folder, whenever both begin, unless it is told to."""
 
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
-from hydra.core.utils import setup_globals
-from omegaconf import OmegaConf
 
 from discrete_ae.cli.train import main
 from tests.runs import SMALL, errors, events_of, fail_at, state_of
@@ -20,13 +20,7 @@ Train = Callable[..., Path]
 @pytest.fixture
 def same_second(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Stop the clock of folders' names, in an empty working directory."""
-
-    def stopped() -> None:
-        setup_globals()
-        OmegaConf.register_new_resolver("now", lambda pattern: CLOCK, replace=True)
-
-    monkeypatch.setattr("hydra._internal.hydra.setup_globals", stopped)
-    monkeypatch.setattr("hydra._internal.core_plugins.basic_launcher.setup_globals", stopped)
+    monkeypatch.setattr("hydra.core.utils.datetime", SimpleNamespace(now=lambda: datetime(2025, 1, 2, 3, 4, 5)))
     monkeypatch.chdir(tmp_path)
 
 
