@@ -100,8 +100,9 @@ def train(config: DictConfig) -> TrainingRun:
     chosen = {str(group): str(option) for group, option in config.choices.items()}
     run = build_training(config, chosen)
     run.data.setup("fit")
+    is_new = False
     if run.trainer.is_global_zero:
-        _take_folder(run.run_dir, config)
+        is_new = _take_folder(run.run_dir, config)
         _say_what_runs(run, chosen)
         if chosen["quantizer"] == "rvq_pretrained" and not (config.init_from or config.ckpt_path):
             log.warning("quantizer=rvq_pretrained is for a trained network: give that of a run with init_from=")
@@ -111,8 +112,12 @@ def train(config: DictConfig) -> TrainingRun:
         # Checkpoints hold plain data only, and are read as such.
         run.trainer.fit(run.module, run.data, ckpt_path=config.ckpt_path, weights_only=True)
         run.trainer.strategy.barrier()  # the first process to end would end those that it started
-    except MisconfigurationException as error:
-        raise UsageError(f"Lightning says: {' '.join(str(error).split())}") from error
+    except BaseException as error:
+        if is_new and run.trainer.global_step <= run.first_step:  # the same command, mended, may have the folder
+            remove_run(run.run_dir)
+        if isinstance(error, MisconfigurationException):
+            raise UsageError(f"Lightning says: {' '.join(str(error).split())}") from error
+        raise
     finally:
         finish(run.trainer.loggers)
         take_along(run.trainer)
@@ -235,10 +240,11 @@ def check_lightning(config: Any, callbacks: Mapping[str, pl.Callback]) -> None:
     """Look for what Lightning offers and training here cannot use.
 
     Raises:
-        UsageError: for processes that get the model by pickling, and for averages over epochs.
+        UsageError: for processes that keep what they train to themselves, and for averages over epochs.
     """
-    if "spawn" in str(strategy := config.trainer.get("strategy")):
-        raise UsageError(f"trainer.strategy: {strategy} pickles the model, which cannot be; use trainer.strategy=ddp")
+    strategy = str(config.trainer.get("strategy"))
+    if any(way in strategy for way in ("spawn", "fork", "notebook")):
+        raise UsageError(f"trainer.strategy: {strategy} hands the model to new processes; use trainer.strategy=ddp")
     for name, callback in callbacks.items():
         if isinstance(callback, StochasticWeightAveraging):
             raise UsageError(
@@ -283,8 +289,8 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, NEVER)
 
 
-def _take_folder(run_dir: Path, config: DictConfig) -> None:
-    """Write a run's configuration into its folder, which marks it as taken.
+def _take_folder(run_dir: Path, config: DictConfig) -> bool:
+    """Write a run's configuration into its folder, which marks it as taken; return whether it is a new one.
 
     Raises:
         DataError: the folder holds a run that is neither continued nor, with `force`, replaced.
@@ -294,7 +300,7 @@ def _take_folder(run_dir: Path, config: DictConfig) -> None:
     if last.exists():
         held += f", or go on with it with ckpt_path={shown(last)}"
     run_dir.mkdir(parents=True, exist_ok=True)
-    is_continued = config.ckpt_path and Path(config.ckpt_path).resolve().is_relative_to(run_dir.resolve())
+    is_continued = bool(config.ckpt_path) and Path(config.ckpt_path).resolve().is_relative_to(run_dir.resolve())
     if config.force and not is_continued:
         remove_run(run_dir)
     elif not is_continued and any(any(run_dir.glob(pattern)) for pattern in _OF_A_RUN):
@@ -304,6 +310,7 @@ def _take_folder(run_dir: Path, config: DictConfig) -> None:
             OmegaConf.save(config, file, resolve=True)
     except FileExistsError as error:  # of a run that began at the same time
         raise DataError(held) from error
+    return not is_continued
 
 
 def _named(config: DictConfig, group: str) -> dict[str, Any]:

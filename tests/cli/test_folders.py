@@ -12,6 +12,7 @@ from discrete_ae.cli.train import main
 from tests.runs import SMALL, errors, events_of, fail_at, state_of
 
 SHORT = ("trainer.max_steps=2", "trainer.val_check_interval=1")
+LIGHTNING = "lightning.pytorch.callbacks"
 CLOCK = "20250102-030405"
 
 Train = Callable[..., Path]
@@ -96,14 +97,23 @@ def test_a_run_that_is_a_step_behind_in_the_same_folder_is_refused(
     assert contents(tmp_path) == {"config.yaml": b"of: another run"}
 
 
+@pytest.mark.parametrize(
+    "slip", ["optim.optimizer.lr=-1", f"+callbacks.lr={{_target_:{LIGHTNING}.LearningRateMonitor}} ~logger.tensorboard"]
+)
+def test_a_run_that_made_no_step_does_not_keep_its_folder(slip: str, run_training: Train, tmp_path: Path) -> None:
+    run_training(*SHORT, *slip.split(), run_dir=tmp_path, status=2)
+    run_training(*SHORT, run_dir=tmp_path)
+    assert state_of(tmp_path)["global_step"] == 2
+
+
 def test_a_sweep_begins_a_run_anew_of_which_it_has_no_checkpoint_or_by_force(
     run_training: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = ("-m", "seed=1", f"hydra.sweep.dir={tmp_path}", *SHORT)
     run = tmp_path / "ste-0.8kbps-seed1"
     with monkeypatch.context() as patch:
-        fail_at(patch, "_training_output", 0)
-        run_training(*given, status=1)
+        fail_at(patch, "_training_output", 1)
+        run_training(*given, "trainer.val_check_interval=2", status=1)
     first = contents(run)
     assert "config.yaml" in first
     run_training(*given)
