@@ -11,6 +11,8 @@ from pathlib import Path
 
 from discrete_ae.errors import DataError
 
+CONFIG_NAME = "config.yaml"
+"""In the folder of a run: its configuration. A folder with it is one of a run."""
 Paths = str | Path | Iterable[str | Path]
 """One, or several."""
 

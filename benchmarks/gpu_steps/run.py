@@ -35,7 +35,7 @@ COSTS = {  # names that Lightning's profiler gives, and what they are
     "[Callback]FitEntropyModel.on_validation_end": "validation: entropy model",
     "[Callback]LogCodeHistograms.on_validation_end": "validation: histograms of codes",
     "[Callback]LogRoundingCurve.on_validation_end": "validation: picture of the rounding",
-    "[Callback]ModelCheckpoint": "validation: checkpoints",
+    "[Callback]KeepBest": "validation: checkpoints",
     "[_TrainingEpochLoop].train_dataloader_next": "step: waiting for a batch",
     "run_training_batch": "step: all else on the processor",
 }
@@ -229,7 +229,7 @@ def costs(given: Given, path: Path) -> None:
 def _is_part(name: str, part: str) -> bool:
     if part == "[Strategy]":
         return name.startswith(part) and name.endswith(".validation_step")
-    if part.endswith("ModelCheckpoint"):
+    if part.endswith("KeepBest"):
         return name.startswith(part) and name.endswith("on_validation_end")
     return name == part
 

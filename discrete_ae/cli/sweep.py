@@ -15,9 +15,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from discrete_ae.errors import DataError, UserError
-from discrete_ae.evaluation.results import CONFIG_NAME, ERROR_NAME
-from discrete_ae.paths import command, shown
+from discrete_ae.evaluation.results import ERROR_NAME
+from discrete_ae.paths import CONFIG_NAME, command, shown
 from discrete_ae.saving.checkpoint import read_training_state
+from discrete_ae.training.run import remove_run
 
 _REFUSED_NAME = "refused.txt"
 """In the folder of a run that is another than the sweep asked for, and is left as it is: why, in one line."""
@@ -54,7 +55,8 @@ def earlier(config: DictConfig) -> tuple[Path, float | None] | None:
     """
     run_dir = Path(config.run_dir)
     checkpoint = run_dir / "checkpoints" / "last.ckpt"
-    if not checkpoint.exists():
+    if config.force or not checkpoint.exists():
+        remove_run(run_dir)  # what an earlier try has left without a checkpoint
         return None
     try:
         differing = _differing(config, OmegaConf.load(run_dir / CONFIG_NAME))
@@ -74,7 +76,7 @@ def _differing(config: DictConfig, before: Any) -> list[str]:
     assert isinstance(one, dict)
     assert isinstance(other, dict)
     # The number of codebooks stands in the quantizer too, where there are any.
-    keys = (one.keys() | other.keys()) - {"ckpt_path", "num_codebooks"}
+    keys = (one.keys() | other.keys()) - {"ckpt_path", "force", "num_codebooks"}
     return sorted(str(key) for key in keys if one.get(key) != other.get(key))
 
 

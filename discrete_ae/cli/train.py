@@ -2,6 +2,7 @@
 
 import math
 import os
+import signal
 import sys
 import traceback
 from argparse import Namespace
@@ -21,8 +22,7 @@ from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, explained, regist
 from discrete_ae.cli.sweep import ReportSweep, earlier, forget_failure, note_failure
 from discrete_ae.errors import DataError, UsageError, UserError, from_system
 from discrete_ae.paths import shown
-from discrete_ae.training.callbacks import INTERRUPTED_EXIT_STATUS
-from discrete_ae.training.ending import end_with_parent, lost_process, say_once
+from discrete_ae.training.ending import SIGNALLED, end_with_parent, exiting_on_sigterm, lost_process, say_once
 
 # Here, since a job in a process of its own imports this file and nothing else of it runs before its folder is named.
 register_run_name()
@@ -64,13 +64,16 @@ def main(arguments: list[str] | None = None) -> None:
     sys.argv = [__file__, *flags, *given.overrides]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's own way with an exception hides where it came from
     try:
-        job()
+        with exiting_on_sigterm():
+            job()
     except (KeyboardInterrupt, SystemExit) as ended:
         # Of a Ctrl-C outside the training steps Lightning makes an exit with status 1.
-        if isinstance(ended, SystemExit) and not isinstance(ended.__context__, KeyboardInterrupt):
+        is_interrupt = KeyboardInterrupt in (type(ended), type(ended.__context__))
+        status = 128 + signal.SIGINT if is_interrupt else getattr(ended, "code", None)
+        if status not in SIGNALLED:
             raise
-        say_once("Interrupted")
-        sys.exit(INTERRUPTED_EXIT_STATUS)
+        say_once(SIGNALLED[status])
+        sys.exit(status)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         sys.exit(_report(explained(error, multirun=given.multirun)))
     except OSError as error:
@@ -93,8 +96,13 @@ def _run(config: DictConfig, *, is_sweep: bool) -> float:
         print(f"going on with: {shown(run_dir)}")
         config.ckpt_path = str(checkpoint)
     run = training.train(config)
-    if run.interrupted:  # so that no other job begins
-        raise KeyboardInterrupt
+    if run.ended_by:
+        if run.trainer.is_global_zero:
+            sweep_dir = Path(HydraConfig.get().sweep.dir)
+            last = f"ckpt_path={shown(run_dir / 'checkpoints' / 'last.ckpt')}"
+            given = f"hydra.sweep.dir={shown(sweep_dir)}" if is_sweep else last
+            print(f"  the same command with {given} goes on")
+        raise SystemExit(128 + run.ended_by)  # so that no other job begins
     return run.objective
 
 

@@ -17,8 +17,9 @@ from discrete_ae.evaluation.baselines import Program, evaluate_baseline, install
 from discrete_ae.evaluation.coded import reconstruct
 from discrete_ae.evaluation.evaluate import Plan, evaluate_model, settings_of
 from discrete_ae.evaluation.recordings import Source, find_sources, named_sources
-from discrete_ae.evaluation.results import CONFIG_NAME, ERROR_NAME, FORMAT, Evaluation, Excerpt, Run, read_run
+from discrete_ae.evaluation.results import ERROR_NAME, FORMAT, Evaluation, Excerpt, Run, read_run
 from discrete_ae.evaluation.saving import Render, with_clips
+from discrete_ae.paths import CONFIG_NAME
 
 log = logging.getLogger("discrete_ae")
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -166,7 +167,7 @@ class AudioDataModule(pl.LightningDataModule):
         return self._loader(self.validation_segments, batches)
 
     def clips(self, count: int, max_seconds: float = 5.0) -> list[tuple[str, Tensor]]:
-        """Read the beginnings of up to `count` validation files, spread evenly, as (file name, (C, N))."""
+        """Read the beginnings of up to `count` validation files, spread evenly, as (path in their folder, (C, N))."""
         its = self.settings
         places = np.linspace(0, len(self.validation_files) - 1, min(count, len(self.validation_files)))
         clips = []
@@ -174,7 +175,8 @@ class AudioDataModule(pl.LightningDataModule):
             # `setup` has read segments of this file, not all of it.
             with contextlib.suppress(DataError):
                 audio = torch.from_numpy(read_audio(file, its.sample_rate, its.channels, duration_s=max_seconds))
-                clips.append((file.path.name, bring_to_loudness(audio, its.sample_rate, its.loudness_lufs)))
+                name = file.path.relative_to(self.validation_root).as_posix()
+                clips.append((name, bring_to_loudness(audio, its.sample_rate, its.loudness_lufs)))
         return clips
 
     def describe(self) -> str:
@@ -237,7 +239,17 @@ class AudioDataModule(pl.LightningDataModule):
             persistent_workers=workers > 0,
             prefetch_factor=self.settings.prefetch_batches if workers else None,
             pin_memory=not on_cpu,
+            worker_init_fn=_outlive_signals,
         )
+
+
+def _outlive_signals(worker: int) -> None:
+    """Let a loading process go on after a signal to all processes of its run: the main one makes its last step first.
+
+    A second SIGTERM, which Python sends at the main process's end to those that are left, ends it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
 
 
 def _amount(files: Sequence[AudioFile]) -> str:

@@ -20,11 +20,11 @@ from pydantic import Field
 
 from discrete_ae.errors import DataError
 from discrete_ae.evaluation.scores import PER_FILE, QUANTITIES
+from discrete_ae.paths import CONFIG_NAME
 from discrete_ae.records import Record
 from discrete_ae.statistics import Interval, mean_interval
 from discrete_ae.writing import write_whole
 
-CONFIG_NAME = "config.yaml"
 ERROR_NAME = "error.txt"
 """In the folder of a run that failed: why, in one line."""
 CHECKPOINTS = ("best", "last")

@@ -74,39 +74,36 @@ class TrainingState(NamedTuple):
     """Least of what the run's best.ckpt is chosen by; NaN where none was."""
 
 
-def read_training_state(path: Path) -> TrainingState:
+def read_training_state(path: str | Path) -> TrainingState:
     """Return how far the run of a checkpoint had come.
 
     Raises:
-        DataError: as `check_resumable`.
+        DataError: as `read_checkpoint`, and for a checkpoint without the state of its run, which cannot be continued.
     """
-    check_resumable(path)
-    found = _read(path)
+    found = _resumable(path)
     scores = [
         float(state["best_model_score"])
-        for name, state in (found.get("callbacks") or {}).items()
-        if name.startswith("ModelCheckpoint") and state.get("best_model_score") is not None
+        for state in (found.get("callbacks") or {}).values()
+        if isinstance(state, dict) and state.get("best_model_score") is not None
     ]
     return TrainingState(int(found["global_step"]), min(scores, default=math.nan))
 
 
-def check_resumable(path: str | Path) -> None:
-    """Refuse a checkpoint from which a run cannot be continued.
-
-    Raises:
-        DataError: as `read_checkpoint`, and for a checkpoint without the state of its run.
-    """
+def _resumable(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint from which a run can be continued."""
     if Path(path).is_dir():
         raise DataError(
             f"{path}: is a folder, such as a bundle, which holds no state of a run; give its last.ckpt, or start a new "
             "run from the bundle's weights with init_from="
         )
-    missing = [name for name in STATE_OF_RUN if name not in _read(Path(path))]
+    content = _read(Path(path))
+    missing = [name for name in STATE_OF_RUN if name not in content]
     if missing:
         raise DataError(
             f"{path}: holds a model without the state of its run ({missing[0]} is missing), which cannot be continued; "
             "give last.ckpt of a run, or start a new run from its weights with init_from="
         )
+    return content
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
@@ -19,6 +20,8 @@ from discrete_ae.model import AutoencoderOutput, DiscreteAutoencoder
 from discrete_ae.saving.checkpoint import KEY, describe_model, model_state
 from discrete_ae.schedules import follow_schedules
 from discrete_ae.training.compiled import CompiledForward, Compiler
+
+log = logging.getLogger("discrete_ae")
 
 
 class AutoencoderModule(pl.LightningModule):
@@ -167,6 +170,8 @@ class AutoencoderModule(pl.LightningModule):
                 f"{self.trainer.ckpt_path}: comes from a run with another loss= or model, which cannot be continued "
                 "with this one; start anew from its weights with init_from="
             )
+        for schedule in checkpoint["lr_schedulers"]:
+            schedule.pop("base_lrs", None)  # the peaks are those of the configuration
 
     def _training_output(self, audio: Tensor, batch_idx: int) -> AutoencoderOutput:
         """Run the forward that trains, with the noise and the scheduled numbers of this step."""
@@ -191,7 +196,33 @@ class AutoencoderModule(pl.LightningModule):
             scheduler = self.make_scheduler(optimizer, total_steps=total_steps)
         except (TypeError, ValueError, RuntimeError) as error:  # the last: fused=true on a device that has no such
             raise UsageError(f"optim: {error}") from error
+        optimizer.register_load_state_dict_pre_hook(self._keep_own_numbers)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _keep_own_numbers(self, optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+        """Return a checkpoint's state of the optimizer with the configuration's learning rate, betas and the like.
+
+        PyTorch would take them from the checkpoint, whatever the configuration says. The learning rate keeps its place
+        in its schedule.
+
+        Raises:
+            DataError: the state is that of another kind of optimizer.
+        """
+        groups = []
+        for own, saved in zip(optimizer.param_groups, state["param_groups"], strict=True):
+            if own.keys() - saved.keys() and saved.keys() - own.keys():
+                raise DataError(
+                    f"{self.trainer.ckpt_path}: comes from a run with another optimizer than "
+                    f"{type(optimizer).__name__}; give its optim=, or start anew from its weights with init_from="
+                )
+            peak, saved_peak = own.get("initial_lr", own["lr"]), saved.get("initial_lr", saved["lr"])
+            numbers = {name: own[name] for name in optimizer.defaults if name != "lr"}
+            if peak != saved_peak:
+                numbers |= {"initial_lr": peak, "lr": peak * (saved["lr"] / saved_peak if saved_peak else 1.0)}
+                if self.trainer.is_global_zero:
+                    log.info("goes on with a peak learning rate of %g in place of %g", peak, saved_peak)
+            groups.append(saved | numbers)
+        return {**state, "param_groups": groups}
 
     def _training_reconstruction(self, output: AutoencoderOutput, audio: Tensor, batch_idx: int) -> Tensor:
         """Decode what the training-time forward emits."""

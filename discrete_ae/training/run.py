@@ -16,6 +16,7 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Checkpoint, StochasticWeightAveraging
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
@@ -23,9 +24,9 @@ from discrete_ae.build import build_model, read_saved
 from discrete_ae.data import AudioDataModule
 from discrete_ae.errors import DataError, UsageError, UserError
 from discrete_ae.model import DiscreteAutoencoder
-from discrete_ae.paths import command, shown
+from discrete_ae.paths import CONFIG_NAME, command, shown
 from discrete_ae.records import Record
-from discrete_ae.saving.checkpoint import check_resumable
+from discrete_ae.saving.checkpoint import read_training_state
 from discrete_ae.training.adversarial import AdversarialModule
 from discrete_ae.training.callbacks import LogHyperparameters, StopOnInterrupt
 from discrete_ae.training.compiled import compiler, require_compiler
@@ -35,6 +36,7 @@ from discrete_ae.training.module import AutoencoderModule
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 NEVER = 2**31 - 1
+_OF_A_RUN = (CONFIG_NAME, "checkpoints/*.ckpt", "events.out.tfevents.*")
 
 Hyperparameters = dict[str, str | float | bool]
 
@@ -44,6 +46,7 @@ log = logging.getLogger("discrete_ae")
 class _Root(Record):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     compile: bool
+    force: bool
     float32_matmul_precision: Literal["highest", "high", "medium"]
 
 
@@ -62,8 +65,10 @@ class TrainingRun:
     data: AudioDataModule
     trainer: pl.Trainer
     run_dir: Path
+    first_step: int
+    """At which it begins: that of its checkpoint, or 0."""
     interrupt: StopOnInterrupt | None
-    """Told of Ctrl-C, where the configuration has it."""
+    """Told of Ctrl-C and SIGTERM, where the configuration has it."""
 
     @property
     def objective(self) -> float:
@@ -72,9 +77,9 @@ class TrainingRun:
         return math.nan if found is None else float(found)
 
     @property
-    def interrupted(self) -> bool:
-        """Whether Ctrl-C ended the run."""
-        return self.interrupt is not None and self.interrupt.interrupted
+    def ended_by(self) -> int:
+        """The number of the signal that ended the run; 0 for none."""
+        return self.interrupt.ended_by if self.interrupt else 0
 
 
 def train(config: DictConfig) -> TrainingRun:
@@ -87,16 +92,17 @@ def train(config: DictConfig) -> TrainingRun:
 
     Raises:
         UsageError: for values that do not fit.
-        DataError: for recordings or a checkpoint that cannot be used, and where training diverges.
+        DataError: for recordings or a checkpoint that cannot be used, a folder that holds another run, and where
+            training diverges.
     """
     _quieten()
     keep_freed_memory()
     chosen = {str(group): str(option) for group, option in config.choices.items()}
     run = build_training(config, chosen)
     run.data.setup("fit")
+    is_new = False
     if run.trainer.is_global_zero:
-        run.run_dir.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(config, run.run_dir / "config.yaml", resolve=True)
+        is_new = _take_folder(run.run_dir, config)
         _say_what_runs(run, chosen)
         if chosen["quantizer"] == "rvq_pretrained" and not (config.init_from or config.ckpt_path):
             log.warning("quantizer=rvq_pretrained is for a trained network: give that of a run with init_from=")
@@ -106,12 +112,25 @@ def train(config: DictConfig) -> TrainingRun:
         # Checkpoints hold plain data only, and are read as such.
         run.trainer.fit(run.module, run.data, ckpt_path=config.ckpt_path, weights_only=True)
         run.trainer.strategy.barrier()  # the first process to end would end those that it started
+    except BaseException as error:
+        if is_new and run.trainer.global_step <= run.first_step:  # the same command, mended, may have the folder
+            remove_run(run.run_dir)
+        if isinstance(error, MisconfigurationException):
+            raise UsageError(f"Lightning says: {' '.join(str(error).split())}") from error
+        raise
     finally:
         finish(run.trainer.loggers)
         take_along(run.trainer)
     if run.trainer.is_global_zero:
-        _say_what_next(run)
+        _say_what_next(run, config.ckpt_path)
     return run
+
+
+def remove_run(run_dir: Path) -> None:
+    """Remove what a run has left in its folder: configuration, checkpoints, events."""
+    for pattern in _OF_A_RUN:
+        for path in run_dir.glob(pattern):
+            path.unlink()
 
 
 def build_training(config: DictConfig, chosen: Mapping[str, str] | None = None) -> TrainingRun:
@@ -133,8 +152,7 @@ def build_training(config: DictConfig, chosen: Mapping[str, str] | None = None) 
     model = build_model(model_config)
     if old := config.ckpt_path or config.init_from:
         _take_weights(model, old, new_quantizer=not config.ckpt_path)
-    if config.ckpt_path:
-        check_resumable(config.ckpt_path)
+    first_step = read_training_state(config.ckpt_path).global_step if config.ckpt_path else 0
     loss, data = _instantiate(config, "loss"), _instantiate(config, "data")
     callbacks, loggers = _named(config, "callbacks"), _named(config, "logger")
     parts = {
@@ -147,11 +165,14 @@ def build_training(config: DictConfig, chosen: Mapping[str, str] | None = None) 
         "compiled": compiler(cuda_graphs=uses_cuda_graphs(config)) if config.compile else None,
     }
     check_optimization(config, adversarial=loss.adversary is not None)
+    check_lightning(config, callbacks)
     settings = {
         "precision": resolved_precision(config),
         "logger": list(loggers.values()),
         "callbacks": [*callbacks.values(), LogHyperparameters(_hyperparameters(config, model, chosen or {}))],
         "enable_progress_bar": False,  # the callbacks have one
+        # Where the callbacks write no checkpoints, Lightning does not either.
+        "enable_checkpointing": any(isinstance(each, Checkpoint) for each in callbacks.values()),
         "default_root_dir": config.run_dir,
     }
     module: AutoencoderModule
@@ -168,7 +189,7 @@ def build_training(config: DictConfig, chosen: Mapping[str, str] | None = None) 
             # Each backward reaches one of the two networks, and DDP must not wait for gradients of the other.
             settings["strategy"] = "ddp_find_unused_parameters_true"
     trainer = _instantiate(config, "trainer", **settings)
-    return TrainingRun(module, data, trainer, Path(config.run_dir), callbacks.get("interrupt"))
+    return TrainingRun(module, data, trainer, Path(config.run_dir), first_step, callbacks.get("interrupt"))
 
 
 def check_run(config: Any) -> None:
@@ -215,6 +236,23 @@ def check_optimization(config: Any, *, adversarial: bool) -> None:
         )
 
 
+def check_lightning(config: Any, callbacks: Mapping[str, pl.Callback]) -> None:
+    """Look for what Lightning offers and training here cannot use.
+
+    Raises:
+        UsageError: for processes that keep what they train to themselves, and for averages over epochs.
+    """
+    strategy = str(config.trainer.get("strategy"))
+    if any(way in strategy for way in ("spawn", "fork", "notebook")):
+        raise UsageError(f"trainer.strategy: {strategy} hands the model to new processes; use trainer.strategy=ddp")
+    for name, callback in callbacks.items():
+        if isinstance(callback, StochasticWeightAveraging):
+            raise UsageError(
+                f"callbacks.{name}: StochasticWeightAveraging counts epochs, of which training has none; average with "
+                "callbacks.ema.decay=0.999"
+            )
+
+
 def on_gpu(config: Any) -> bool:
     """Return whether the run will use an NVIDIA GPU."""
     return config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
@@ -249,6 +287,30 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, NEVER)
+
+
+def _take_folder(run_dir: Path, config: DictConfig) -> bool:
+    """Write a run's configuration into its folder, which marks it as taken; return whether it is a new one.
+
+    Raises:
+        DataError: the folder holds a run that is neither continued nor, with `force`, replaced.
+    """
+    held = f"{shown(run_dir)}: holds a run already; give another hydra.run.dir, or replace it with force=true"
+    last = run_dir / "checkpoints" / "last.ckpt"
+    if last.exists():
+        held += f", or go on with it with ckpt_path={shown(last)}"
+    run_dir.mkdir(parents=True, exist_ok=True)
+    is_continued = bool(config.ckpt_path) and Path(config.ckpt_path).resolve().is_relative_to(run_dir.resolve())
+    if config.force and not is_continued:
+        remove_run(run_dir)
+    elif not is_continued and any(any(run_dir.glob(pattern)) for pattern in _OF_A_RUN):
+        raise DataError(held)
+    try:
+        with (run_dir / CONFIG_NAME).open("w" if is_continued else "x", encoding="utf-8") as file:
+            OmegaConf.save(config, file, resolve=True)
+    except FileExistsError as error:  # of a run that began at the same time
+        raise DataError(held) from error
+    return not is_continued
 
 
 def _named(config: DictConfig, group: str) -> dict[str, Any]:
@@ -337,22 +399,26 @@ def _say_what_runs(run: TrainingRun, chosen: Mapping[str, str]) -> None:
         print("compiling at the first step, which takes a minute or so")
 
 
-def _say_what_next(run: TrainingRun) -> None:
+def _say_what_next(run: TrainingRun, begun_from: str | None) -> None:
+    step, max_steps = run.trainer.global_step, run.trainer.max_steps
+    if step == run.first_step:
+        print(f"\nnothing was trained: the run is at step {step}, and trainer.max_steps={max_steps}")
     # A run that ended before its first validation has only the last one.
-    best, last = (shown(run.run_dir / "checkpoints" / name) for name in ("best.ckpt", "last.ckpt"))
-    checkpoint = best if best.exists() else last
-    recordings = shown(run.data.validation_files[0].path.parent)
-    print(f"\ncheckpoint: {checkpoint}\nnext:")
-    if run.interrupted:
-        print(f"  the same command with ckpt_path={last} goes on with this run")
+    written = (run.run_dir / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
+    known = [path for path in (*written, *([Path(begun_from)] if begun_from else [])) if path.exists()]
+    print(f"\ncheckpoint: {shown(known[0]) if known else 'none was written'}\nnext:")
     print(" ", shlex.join([command("tensorboard"), "--logdir", str(shown(run.run_dir).parent)]))
-    print(" ", shlex.join([command("discrete-ae"), "encode", str(recordings), "-o", "codes", "-c", str(checkpoint)]))
+    if known:
+        recordings = shown(run.data.validation_files[0].path.parent)
+        encode = [command("discrete-ae"), "encode", str(recordings), "-o", "codes", "-c", str(shown(known[0]))]
+        print(" ", shlex.join(encode))
 
 
 def _quieten() -> None:
     """Keep from the user what Lightning says of itself, and what is so by design."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # their tables, where one is asked for
     for message in (
         ".*does not have many workers.*",  # on CPU the cores belong to the model
         ".*Checkpoint directory .* exists and is not empty.*",  # a continued run goes on in its own folder

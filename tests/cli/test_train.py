@@ -22,6 +22,8 @@ from tests.runs import SCHEDULE, SHARPENED, errors, state_of
 REPOSITORY = Path(__file__).parents[2]
 SHORT = ("trainer.max_steps=2", "trainer.val_check_interval=2")
 
+LIGHTNING = "_target_:lightning.pytorch.callbacks"
+
 Refused = Callable[..., str]
 
 
@@ -91,6 +93,11 @@ no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
         ("optim.scheduler=null", "optim.scheduler: expected a component"),
         ("~model.encoder._target_", "give it its _target_"),
         ("trainer.precision=16-mixed", "use trainer.precision=bf16-mixed, or optim.optimizer.fused=false"),
+        ("+trainer.strategy=ddp_spawn", "use trainer.strategy=ddp"),
+        ("trainer.precision=64-true", "trainer.precision"),
+        ("trainer.precision=bf16-true", "trainer.precision"),
+        ("trainer.accelerator=tpu", "torch_xla"),
+        (f"+callbacks.swa={{{LIGHTNING}.StochasticWeightAveraging,swa_lrs:0.01}}", "callbacks.ema.decay=0.999"),
         ("compile=true", "there is no no-such-compiler on the PATH; install g++"),
         pytest.param("trainer=gpu", "trainer=cpu", marks=no_gpu),
         ("ckpt_path=a.ckpt init_from=a.ckpt", "give one of them"),
@@ -126,6 +133,15 @@ def test_data_error_ends_before_any_run(given: str, told: str, refused: Refused)
         (" ".join((*SHARPENED, "trainer.max_steps=-1", "trainer.max_epochs=1")), 2, "set trainer.max_steps"),
         ("ckpt_path={run}/checkpoints/last.ckpt quantizer=gumbel", 1, "last.ckpt: its weights do not fit this model"),
         ("init_from={run}/checkpoints/last.ckpt model.encoder.dim=24", 1, "last.ckpt: its weights do not fit"),
+        (
+            "ckpt_path={run}/checkpoints/last.ckpt trainer.max_steps=6 optim.optimizer._target_=torch.optim.SGD "
+            "~optim.optimizer.betas",
+            1,
+            "last.ckpt: comes from a run with another optimizer than SGD",
+        ),
+        (f"+callbacks.lr={{{LIGHTNING}.LearningRateMonitor}} ~logger.tensorboard", 2, "no logger"),
+        ("+callbacks.checkpoints.mode=best", 2, "`mode` can be min, max"),
+        ("callbacks.checkpoints.monitor=val/nothing", 2, "val/nothing"),
         ("ckpt_path={run}", 1, "give checkpoints/best.ckpt or checkpoints/last.ckpt in it"),
     ],
 )
@@ -280,6 +296,30 @@ def test_optuna_searches_sharpness_and_learning_rate(
     assert best["best_value"] < 10  # a real one: the untrained model has about 5
 
 
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [
+        ("trainer.max_steps=0", False),
+        ("ckpt_path={run}/checkpoints/last.ckpt trainer.max_steps=4", False),
+        ("callbacks.checkpoints=null", True),
+        ("callbacks.checkpoints=null callbacks.last_checkpoint=null", True),
+    ],
+)
+def test_only_checkpoints_that_there_are_are_named(
+    given: str, made: bool, ste_run: Path, run_training: Callable[..., Path], capsys: pytest.CaptureFixture
+) -> None:
+    capsys.readouterr()
+    run = run_training(*SHORT, *given.replace("{run}", str(ste_run)).split())
+    out = capsys.readouterr().out
+    written = list(run.rglob("*.ckpt"))
+    begun = [ste_run / "checkpoints" / "last.ckpt"] if "ckpt_path" in given else []
+    named = {Path(word.partition("=")[2] or word) for word in out.split() if word.endswith(".ckpt")}
+    assert named == {*written, *begun}
+    assert ("nothing was trained" in out) != made
+    assert ("checkpoint: none was written" in out) == (not named)
+    assert [path.name for path in written] == (["last.ckpt"] if given == "callbacks.checkpoints=null" else [])
+
+
 def test_run_without_a_validation_names_the_checkpoint_that_there_is(
     run_training: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -288,3 +328,10 @@ def test_run_without_a_validation_names_the_checkpoint_that_there_is(
     (named,) = (line.removeprefix("checkpoint: ") for line in out.splitlines() if line.startswith("checkpoint: "))
     assert Path(named).is_file()
     assert f"-c {named}" in out
+
+
+def test_lightning_s_profiler_prints_its_table(
+    run_training: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    run_training(*SHORT, "+trainer.profiler=simple")
+    assert any("run_training_batch" in record.getMessage() for record in caplog.records)

@@ -1,6 +1,9 @@
 """The batches that a real trainer sees: the stream, its resumption, the shares of the ranks, the errors of `setup`."""
 
+import contextlib
+import multiprocessing
 import os
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +24,7 @@ from discrete_ae.data.datamodule import (
     usable_cores,
     validation_batches,
 )
+from discrete_ae.data.files import find_audio
 from discrete_ae.data.loudness import measure_stream
 from discrete_ae.errors import DataError, UsageError
 
@@ -159,6 +163,32 @@ def test_damaged_file_ends_a_strict_run_in_one_line_though_a_worker_met_it(folde
     with pytest.raises(DataError) as caught:
         fit(make(bad.parent, validation_root=str(folder), strict=True, num_workers=1), tmp_path / "run", 2)
     assert str(caught.value) == f"{bad}: holds NaN or infinite samples; repair or remove it"
+
+
+def test_clips_of_one_file_name_have_names_of_their_own(tmp_path):
+    for song in "abcd":
+        (tmp_path / song).mkdir()
+        soundfile.write(tmp_path / song / "mixture.wav", np.zeros(RATE), RATE)
+    data = make(tmp_path, validation_root=str(tmp_path))
+    data.validation_files = find_audio(tmp_path).files
+    assert [name for name, _ in data.clips(4)] == [f"{song}/mixture.wav" for song in "abcd"]
+
+
+def test_a_signal_to_all_processes_of_a_run_leaves_those_that_load_to_the_main_one(folder):
+    data = make(folder, num_workers=1)
+    data.setup("fit")
+    loader = data.train_dataloader()
+    batches, others = iter(loader), set(multiprocessing.active_children())
+    next(batches)
+    (worker,) = set(multiprocessing.active_children()) - others
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(worker.pid, number)
+    for _ in range(3 * data.settings.prefetch_batches):  # more than lay ready
+        next(batches)
+    with contextlib.suppress(RuntimeError):  # PyTorch's, of a worker that was killed
+        worker.terminate()  # as Python does at the end of the main process
+        worker.join(60)
+    assert worker.exitcode is not None
 
 
 @pytest.mark.parametrize(

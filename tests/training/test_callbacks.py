@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from discrete_ae.build import build_model
 from discrete_ae.errors import DataError
 from discrete_ae.losses import WaveformL1, WeightedLoss
+from discrete_ae.saving.checkpoint import read_training_state
 from discrete_ae.training import AutoencoderModule
 from discrete_ae.training.callbacks import TrainingProgress, WarnOfCollapse
 from discrete_ae.training.callbacks.logs import draw_log_mel
@@ -148,15 +149,15 @@ def test_collapse_is_warned_of_below_the_share(
     assert ["perplexity 25.5 of 256" in record.getMessage() for record in caplog.records] == [True] * warned
 
 
-def interrupt_at(patch: pytest.MonkeyPatch, name: str, place: int, times: int = 1) -> None:
-    """Send the process SIGINT, as Ctrl-C does, in the n-th call of a method of the module."""
+def interrupt_at(patch: pytest.MonkeyPatch, name: str, place: int, times: int = 1, number: int = signal.SIGINT) -> None:
+    """Send the process SIGINT, as Ctrl-C does, or another signal, in the n-th call of a method of the module."""
     method = getattr(AutoencoderModule, name)
     calls = [0]
 
     def interrupted(self: AutoencoderModule, *arguments: object) -> object:
         if calls[0] == place:
             for _ in range(times):
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), number)
         calls[0] += 1
         return method(self, *arguments)
 
@@ -165,26 +166,37 @@ def interrupt_at(patch: pytest.MonkeyPatch, name: str, place: int, times: int = 
 
 @pytest.fixture
 def _default_interrupt() -> Iterator[None]:
-    """The handler that a terminal's process has, and back to it whatever a test does."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """The handlers that a terminal's process has, and back to them whatever a test does."""
+    default = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in default.items()}
     yield
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    signal.signal(signal.SIGINT, before)
+    assert {number: signal.getsignal(number) for number in default} == default
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 LONG = ("trainer.max_steps=1000", "trainer.val_check_interval=500")
+SIGNALS = pytest.mark.parametrize(
+    ("number", "status", "word"), [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Terminated")]
+)
 
 
 @pytest.mark.usefixtures("_default_interrupt")
+@SIGNALS
 def test_interrupt_ends_after_the_step_with_a_checkpoint_that_resumes(
-    run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    number: int,
+    status: int,
+    word: str,
+    run_training: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ) -> None:
     with monkeypatch.context() as patch:
-        interrupt_at(patch, "training_step", 3)
-        run = run_training(*LONG, status=130)
+        interrupt_at(patch, "training_step", 3, number=number)
+        run = run_training(*LONG, status=status)
     out, err = capsys.readouterr()
-    assert f"{run}/checkpoints/" in out
-    assert errors(err) == ["Interrupted"]
+    assert f"the same command with ckpt_path={run}/checkpoints/last.ckpt goes on" in out
+    assert errors(err) == [word]
     assert state_of(run)["global_step"] == 4
     assert checkpoints_of(run) == BOTH
     last = run / "checkpoints" / "last.ckpt"
@@ -193,18 +205,42 @@ def test_interrupt_ends_after_the_step_with_a_checkpoint_that_resumes(
 
 
 @pytest.mark.usefixtures("_default_interrupt")
+@SIGNALS
 @pytest.mark.parametrize(("name", "times"), [("validation_step", 1), ("training_step", 2)])
 def test_interrupt_before_the_first_step_or_a_second_one_ends_at_once(
     name: str,
     times: int,
+    number: int,
+    status: int,
+    word: str,
     run_training: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
 ) -> None:
-    interrupt_at(monkeypatch, name, 0, times)
-    run = run_training(*LONG, status=130)
-    assert errors(capsys.readouterr().err) == ["Interrupted"]
+    interrupt_at(monkeypatch, name, 0, times, number)
+    run = run_training(*LONG, status=status)
+    assert errors(capsys.readouterr().err) == [word]
     assert not (run / "checkpoints").exists()
+
+
+@pytest.mark.usefixtures("_default_interrupt")
+@SIGNALS
+def test_interrupt_ends_a_sweep_with_a_checkpoint_of_the_run_that_it_was_at(
+    number: int,
+    status: int,
+    word: str,
+    run_training: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    interrupt_at(monkeypatch, "training_step", 1, number=number)
+    run_training("-m", "seed=1,2", *LONG, f"hydra.sweep.dir={tmp_path}", status=status)
+    out, err = capsys.readouterr()
+    assert errors(err)[-1] == word
+    assert f"the same command with hydra.sweep.dir={tmp_path} goes on" in out
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["ste-0.8kbps-seed1"]
+    assert state_of(tmp_path / "ste-0.8kbps-seed1")["global_step"] == 2
 
 
 def test_a_run_that_no_longer_improves_keeps_its_last_step_and_goes_on_from_it(
@@ -218,6 +254,26 @@ def test_a_run_that_no_longer_improves_keeps_its_last_step_and_goes_on_from_it(
     # The state of best.ckpt's own callback came with last.ckpt: an equal loss is no better one.
     assert [state_of(run, name)["global_step"] for name in ("best", "last")] == [1, 3]
     assert checkpoints_of(run) == BOTH
+
+
+def test_of_several_best_checkpoints_best_is_the_best(
+    run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losses are given by hand: the second of five validations in training is the best, the third the second best."""
+    losses = {0: 9.0, 1: 5.0, 2: 1.0, 3: 2.0, 4: 4.0, 5: 3.0}
+
+    def log_dict(self: AutoencoderModule, values: dict[str, Any]) -> None:
+        if "val/reconstruction" in values:
+            values["val/reconstruction"] = torch.tensor(losses[self.global_step])
+        whole(self, values)
+
+    whole = AutoencoderModule.log_dict
+    monkeypatch.setattr(AutoencoderModule, "log_dict", log_dict)
+    steps = ("trainer.max_steps=5", "trainer.val_check_interval=1")
+    run = run_training(*steps, "+callbacks.checkpoints.save_top_k=3")
+    assert checkpoints_of(run) == BOTH | {"step2.ckpt", "step3.ckpt", "step5.ckpt"}
+    assert state_of(run, "best")["global_step"] == 2
+    assert read_training_state(run / "checkpoints" / "last.ckpt").best_score == 1.0
 
 
 def test_a_run_without_validations_is_kept_at_its_end(run_training: Callable[..., Path]) -> None:

@@ -51,7 +51,7 @@ for arguments in json.loads(sys.argv[1]):
     try:
         main(arguments)
     except SystemExit as ended:
-        if ended.code and not (ended.code == 130 and "interrupted" in arguments[-1]):
+        if ended.code and not (ended.code == 143 and "terminated" in arguments[-1]):
             raise
 """
 
@@ -83,8 +83,8 @@ class Disturb(pl.Callback):
         """As for others on a GPU, where nothing tells of a lost connection."""
         time.sleep(1000)
 
-    def interrupted(self) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+    def terminated(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def killed(self) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -125,7 +125,7 @@ class Together(NamedTuple):
 def both(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Together:
     root = tmp_path_factory.mktemp("together")
     named = {name: (*STEPS, *more) for name, more in NAMED.items()}
-    named["interrupted"] = disturbed("nothing", "interrupted")
+    named["terminated"] = disturbed("nothing", "terminated")
     runs = {name: root / str(number) for number, name in enumerate(named)}
     given = json.dumps([overrides_of(recordings, runs[name], *more) for name, more in named.items()])
     with socket.socket() as probe:
@@ -179,10 +179,10 @@ def test_two_processes_are_one_with_twice_the_batch(both: Together, run_training
             assert one.histogram_value.bucket == other.histogram_value.bucket
 
 
-def test_one_process_speaks_and_an_interrupt_of_the_other_ends_both_with_a_checkpoint(both: Together) -> None:
+def test_one_process_speaks_and_a_signal_to_the_other_ends_both_with_a_checkpoint(both: Together) -> None:
     (out, err), (silent, also_silent) = both.said
-    run = both.runs["interrupted"]
-    assert errors(err + also_silent) == ["Interrupted"]
+    run = both.runs["terminated"]
+    assert errors(err + also_silent) == ["Terminated"]
     assert f"ckpt_path={run}/checkpoints/last.ckpt" in out
     assert out.count("run folder: ") == len(both.runs)
     assert silent == ""

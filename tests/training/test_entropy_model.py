@@ -13,7 +13,7 @@ from discrete_ae.codes.entropy import EntropyModel
 from discrete_ae.data import AudioDataModule
 from discrete_ae.errors import DataError
 from discrete_ae.saving.bundle import write_bundle
-from discrete_ae.saving.checkpoint import KEY, check_resumable
+from discrete_ae.saving.checkpoint import KEY, read_training_state
 from tests.runs import same, state_of
 
 TWO = ("trainer.max_steps=2", "trainer.val_check_interval=2")
@@ -92,4 +92,4 @@ def test_a_run_goes_on_with_a_checkpoint_of_a_run_alone(ste_run: Path, tmp_path:
     for kept in ((KEY, "state_dict"), (KEY, "state_dict", "loops", "lr_schedulers")):
         torch.save({name: content[name] for name in kept}, tmp_path / "x.ckpt")
         with pytest.raises(DataError, match=r"x\.ckpt: .*optimizer_states is missing"):
-            check_resumable(tmp_path / "x.ckpt")
+            read_training_state(tmp_path / "x.ckpt")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.runs import SHARPENED, SMALL, TINY, fail_at, same, state_of
+from tests.runs import SHARPENED, SMALL, TINY, fail_at, same, scalars, state_of
 
 # The process that trains kills itself in mid-run, with a signal that it cannot handle.
 KILLED_AT_8 = """
@@ -96,3 +96,15 @@ def test_init_from_a_run_with_another_quantizer_takes_all_but_that(
         source = fresh if name.startswith("model.quantizer.") else taken
         assert torch.equal(tensor, source[name])
     assert {name for name in taken if not name.startswith("model.quantizer.")} <= run["state_dict"].keys()
+
+
+def test_a_run_goes_on_with_the_learning_rate_and_the_betas_that_are_given(
+    ste_run: Path, run_training: Callable[..., Path], capsys: pytest.CaptureFixture
+) -> None:
+    given = ("optim.optimizer.lr=1e-5", "optim.optimizer.betas=[0.5,0.9]")
+    run = run_training(f"ckpt_path={ste_run}/checkpoints/last.ckpt", "trainer.max_steps=6", *given)
+    # The warm-up of 50 steps, of which four are made, rises linearly: step n has (n + 1) / 50 of the peak.
+    assert list(scalars(run, "train/learning_rate").values()) == pytest.approx([1e-5 * 5 / 50, 1e-5 * 6 / 50])
+    (group,) = state_of(run)["optimizer_states"][0]["param_groups"]
+    assert list(group["betas"]) == [0.5, 0.9]
+    assert "learning rate of 1e-05 in place of 0.002" in capsys.readouterr().err

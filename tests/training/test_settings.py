@@ -16,7 +16,8 @@ from discrete_ae.training.run import check_run, keep_freed_memory, resolved_prec
 def config(seed: object = 0, **trainer: object) -> DictConfig:
     """Of a run on a CPU that nothing is wrong with, but for the settings that are given."""
     given = {"accelerator": "cpu", "precision": "auto", "val_check_interval": 200} | trainer
-    root = {"ckpt_path": None, "init_from": None, "seed": seed, "float32_matmul_precision": "high", "compile": False}
+    root = {"ckpt_path": None, "init_from": None, "seed": seed, "float32_matmul_precision": "high"}
+    root |= {"compile": False, "force": False}
     return OmegaConf.create({**root, "trainer": given})
 
 

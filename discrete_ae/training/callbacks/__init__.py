@@ -1,6 +1,6 @@
 """Callbacks: all that happens beside the training step."""
 
-from discrete_ae.training.callbacks.checkpoints import FitEntropyModel, KeepLast, WeightEma
+from discrete_ae.training.callbacks.checkpoints import FitEntropyModel, KeepBest, KeepLast, WeightEma
 from discrete_ae.training.callbacks.logs import (
     LogClips,
     LogCodeHistograms,
@@ -8,16 +8,11 @@ from discrete_ae.training.callbacks.logs import (
     LogLayout,
     LogRoundingCurve,
 )
-from discrete_ae.training.callbacks.terminal import (
-    INTERRUPTED_EXIT_STATUS,
-    StopOnInterrupt,
-    TrainingProgress,
-    WarnOfCollapse,
-)
+from discrete_ae.training.callbacks.terminal import StopOnInterrupt, TrainingProgress, WarnOfCollapse
 
 __all__ = [
-    "INTERRUPTED_EXIT_STATUS",
     "FitEntropyModel",
+    "KeepBest",
     "KeepLast",
     "LogClips",
     "LogCodeHistograms",

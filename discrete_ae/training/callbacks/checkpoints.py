@@ -1,6 +1,7 @@
-"""Callbacks for what checkpoints hold: the last state, averaged weights, the entropy model of the codes."""
+"""Callbacks for what checkpoints hold: the best and last state, averaged weights, the entropy model of the codes."""
 
 import logging
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -8,7 +9,7 @@ from typing import Any, cast
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -18,10 +19,39 @@ from discrete_ae.codes.entropy import EntropyModel
 from discrete_ae.data import AudioDataModule
 from discrete_ae.saving.checkpoint import ENTROPY_MODEL, KEY, STATE_PREFIX
 from discrete_ae.training.module import AutoencoderModule
+from discrete_ae.writing import written_whole
 
 RAW_WEIGHTS = "raw_weights"
 
 log = logging.getLogger("discrete_ae")
+
+
+class KeepBest(ModelCheckpoint):
+    """Writes best.ckpt with a validation that is better than those before it.
+
+    With another `save_top_k` than 1 the k best are kept as step<step>.ckpt, and the best of them as best.ckpt too.
+
+    Args:
+        dirpath: folder of the checkpoints.
+        save_top_k: how many are kept; -1 for all.
+        settings: further arguments of ModelCheckpoint, such as `monitor` and `mode`.
+    """
+
+    def __init__(self, dirpath: str, save_top_k: int = 1, **settings: Any) -> None:
+        # ModelCheckpoint gives all that it keeps the one name: the last of them would be best.ckpt.
+        named = {"filename": "best" if save_top_k == 1 else "step{step}", "auto_insert_metric_name": False}
+        super().__init__(
+            dirpath, save_top_k=save_top_k, **cast(Any, {"enable_version_counter": False, **named, **settings})
+        )
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """See Callback."""
+        before = self.best_model_path
+        super().on_validation_end(trainer, pl_module)
+        best, target = Path(self.best_model_path), Path(str(self.dirpath)) / "best.ckpt"
+        if trainer.is_global_zero and self.best_model_path != before and best != target:
+            with written_whole(target) as temporary:
+                shutil.copyfile(best, temporary)
 
 
 class KeepLast(Checkpoint):

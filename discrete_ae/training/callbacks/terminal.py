@@ -1,4 +1,4 @@
-"""Callbacks for a person at the terminal: progress, a warning of collapsed codes, Ctrl-C."""
+"""Callbacks for a person at the terminal: progress, a warning of collapsed codes, Ctrl-C and SIGTERM."""
 
 import logging
 import signal
@@ -6,15 +6,15 @@ from types import FrameType
 from typing import Any, cast
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from discrete_ae.checks import in_unit_interval
+from discrete_ae.training.ending import SIGNALLED, exit_at_once
 from discrete_ae.training.module import AutoencoderModule
-
-INTERRUPTED_EXIT_STATUS = 128 + signal.SIGINT
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ class WarnOfCollapse(pl.Callback):
 
 
 class StopOnInterrupt(pl.Callback):
-    """Ends training on Ctrl-C after a step, with a validation and its checkpoint; on a second one at once.
+    """Ends training on Ctrl-C or SIGTERM after a step, with a validation and its checkpoint; on a second one at once.
 
     The signal is only noted when it comes. Processes that train together must end after the same step, so they agree on
     it with every step that is logged, and after every validation, whichever of them it has reached; asking more often
@@ -131,22 +131,32 @@ class StopOnInterrupt(pl.Callback):
     """
 
     def __init__(self) -> None:
-        self.interrupted = False
-        self._noted = False
+        self.ended_by = 0
+        """The number of the signal that ended the training; 0 for none."""
+        self._noted = 0
         self._step = 0
-        self._previous: Any = None
+        self._previous: dict[int, Any] = {}
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """See Callback; before the first step there is nothing to keep.
+
+        Lightning's own handler of SIGTERM lets a validation go on, and waits for the other processes.
+        """
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            signal.signal(signal.SIGTERM, exit_at_once)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """See Callback; not before, since at its end Lightning puts back the handlers that it found before this."""
 
         def note(number: int, frame: FrameType | None) -> None:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            self._noted = True
+            signal.signal(signal.SIGTERM, exit_at_once)
+            self._noted = number
             if trainer.is_global_zero:
-                print("\nInterrupted: ending with a checkpoint; Ctrl-C again ends at once", flush=True)
+                print(f"\n{SIGNALLED[128 + number]}: ending with a checkpoint; a second time ends at once", flush=True)
 
         self._step = trainer.global_step
-        self._previous = signal.signal(signal.SIGINT, note)
+        self._previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -174,11 +184,16 @@ class StopOnInterrupt(pl.Callback):
         self._restore()
 
     def _agree(self, trainer: pl.Trainer) -> None:
-        """Stop if the signal has reached any of the processes."""
-        if trainer.strategy.reduce_boolean_decision(self._noted, all=False):
-            self.interrupted = trainer.should_stop = True
+        """Stop if a signal has reached any of the processes."""
+        noted = self._noted
+        if trainer.world_size > 1:
+            own = torch.tensor(noted, device=trainer.strategy.root_device)
+            noted = int(cast(Tensor, trainer.strategy.reduce(own, reduce_op="max")))
+        if noted:
+            self.ended_by = noted
+            trainer.should_stop = True
 
     def _restore(self) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
-            self._previous = None
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}

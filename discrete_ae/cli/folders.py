@@ -1,0 +1,47 @@
+"""Folders of new runs and sweeps: made by one process alone, so that two that begin in the same second share none."""
+
+import contextlib
+import itertools
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from discrete_ae.training.ending import is_first_process
+
+
+class NewFolder(Callback):
+    """Makes the folder of a run or of a sweep under its default name, with -2, -3, … behind it where that is taken.
+
+    A folder that was given stays as it is, and so does the name in a process that another machine or launcher has
+    started for the same run: only the first one makes the folder.
+    """
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """See Callback."""
+        if not _is_given(config, "hydra.run.dir"):
+            config.hydra.run.dir = _made(config.hydra.run.dir)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """See Callback; the jobs are composed later, from the overrides."""
+        if not _is_given(config, "hydra.sweep.dir"):
+            config.hydra.sweep.dir = _made(config.hydra.sweep.dir)
+            quoted = config.hydra.sweep.dir.replace("'", r"\'")
+            config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{quoted}'")
+
+
+def _is_given(config: DictConfig, key: str) -> bool:
+    return not is_first_process() or any(given.startswith(f"{key}=") for given in config.hydra.overrides.hydra)
+
+
+def _made(name: str) -> str:
+    """Make a folder that nobody has, and return its name; where none can be made, Hydra finds that out again."""
+    with contextlib.suppress(OSError):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(1):
+            free = name if number == 1 else f"{name}-{number}"
+            with contextlib.suppress(FileExistsError):
+                Path(free).mkdir()
+                return free
+    return name
