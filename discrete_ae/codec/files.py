@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from discrete_ae.codes.code_file import MAX_GAIN_DB, CodeFile, Codes, codes_dtype, in_words
-from discrete_ae.data.files import AudioFile, probe, require_complete
+from discrete_ae.data.files import AudioFile, accept, probe
 from discrete_ae.data.loudness import MAX_CHANNELS, MIN_SAMPLE_RATE, gain_for, measure_stream
 from discrete_ae.data.reading import Prefetched, stream_audio
 from discrete_ae.data.resampling import BLOCK_FRAMES, Audio, Resampler
@@ -317,14 +317,14 @@ def _read_ahead(
                 recording.blocks.close()
 
 
-def opened(path: Path, channels: int) -> AudioFile:
-    """Return the header of a recording that is whole, and fits a codec of so many channels: 1 codes each channel alone.
+def opened(path: Path, channels: int, *, strict: bool = False) -> AudioFile:
+    """Return the header of a recording that fits a codec of so many channels: 1 codes each channel alone.
 
     Raises:
-        DataError: it cannot be read, was cut off, or has another number of channels.
+        DataError: it cannot be read, or has another number of channels; with `strict`, its length is in doubt.
     """
     file = probe(path)
-    require_complete(path)
+    accept(file, strict=strict)
     if channels != 1 and file.channels not in (1, channels):
         raise DataError(
             f"{path}: has {file.channels} channels, the model takes {channels}; convert it to {channels} channels, or "
