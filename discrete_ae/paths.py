@@ -51,6 +51,11 @@ def kind_of(path: str | Path) -> Kind:
     return Kind.FOLDER if stat.S_ISDIR(mode) else Kind.OTHER
 
 
+def real(path: str | Path) -> Path:
+    """Return the path without links; those of a loop are left as they are, where `Path.resolve` may raise."""
+    return Path(os.path.realpath(path))
+
+
 def shown(path: Path) -> Path:
     """Return the path as it is typed here."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -13,6 +13,7 @@ from discrete_ae.cli.options import (
     DeviceOption,
     MetricsOption,
     ScoringJobsOption,
+    StrictOption,
     print_line,
     print_table,
     progress_bar,
@@ -55,6 +56,7 @@ def evaluate(
             help="Write what is compared into DIR, as WAV files, with two lists of them for VERSA.",
         ),
     ] = None,
+    strict: StrictOption = False,
     force: Annotated[bool, typer.Option("--force", "-f", metavar="", help="Overwrite results that exist.")] = False,
 ) -> None:
     """Measure a trained model on recordings that it has not been trained on.
@@ -107,6 +109,7 @@ def evaluate(
             device=device,
             jobs=jobs,
             save_audio=save_audio,
+            strict=strict,
             progress=progress,
         )
     for failure in evaluation.failures:

@@ -16,6 +16,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
+from discrete_ae.cli.options import logged_on
 from discrete_ae.codec.corpus import Outcome, Watch
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.paths import Kind, kind_of
@@ -114,7 +115,7 @@ def shown(work: Callable[[Watch], list[Outcome]], verb: str) -> tuple[str, int]:
     """
     watch, started = _Terminal(), time.perf_counter()
     try:
-        with watch.bar:
+        with logged_on(watch.console), watch.bar:
             outcomes = work(watch)
     except KeyboardInterrupt:
         watch.warn(f"interrupted after {_files(watch.done)} {verb}; the same command with --skip-existing goes on")

@@ -75,6 +75,7 @@ def encode_files(
     runner: Runner | None = None,
     chunk_seconds: float = 30.0,
     loudness_lufs: float | None = None,
+    strict: bool = False,
     progress: Progress | None = None,
 ) -> Iterator[Encoded]:
     """Encode recordings of any sample rate and length, at least 1 sample, and yield their codes in order.
@@ -88,6 +89,7 @@ def encode_files(
         loudness_lufs: to which the whole of each recording is brought before it is coded, in [-70, 0], by one gain, as
             `gain_for`: for a model that was trained so. It is read once more for this. The gain stands in the codes
             and decoding takes it back. None leaves recordings as they are.
+        strict: a recording of another length than its header says is an error, not a warning of the log.
         progress: called with every window.
 
     Yields:
@@ -115,7 +117,7 @@ def encode_files(
         except DataError as error:
             recording.error = error
 
-    recordings = _read_ahead(model, paths, chunk_seconds, loudness_lufs)
+    recordings = _read_ahead(model, paths, chunk_seconds, loudness_lufs, strict)
     for recording, parts in in_windows(
         model,
         lambda audio: window_codes(model, audio, num_codebooks),
@@ -300,13 +302,13 @@ class _Recording:
 
 
 def _read_ahead(
-    model: DiscreteAutoencoder, paths: Iterable[Path], chunk_seconds: float, loudness_lufs: float | None
+    model: DiscreteAutoencoder, paths: Iterable[Path], chunk_seconds: float, loudness_lufs: float | None, strict: bool
 ) -> Iterator[_Recording]:
     """The recordings in their order, of which the next few are being read already."""
     ahead: deque[_Recording] = deque()
     try:
         for path in paths:
-            ahead.append(_opened(model, path, chunk_seconds, loudness_lufs))
+            ahead.append(_opened(model, path, chunk_seconds, loudness_lufs, strict))
             if len(ahead) > FILES_AHEAD:
                 yield ahead.popleft()
         while ahead:
@@ -333,9 +335,11 @@ def opened(path: Path, channels: int, *, strict: bool = False) -> AudioFile:
     return file
 
 
-def _opened(model: DiscreteAutoencoder, path: Path, chunk_seconds: float, loudness_lufs: float | None) -> _Recording:
+def _opened(
+    model: DiscreteAutoencoder, path: Path, chunk_seconds: float, loudness_lufs: float | None, strict: bool
+) -> _Recording:
     try:
-        file = opened(path, model.channels)
+        file = opened(path, model.channels, strict=strict)
         if loudness_lufs is not None and (file.channels > MAX_CHANNELS or file.sample_rate < MIN_SAMPLE_RATE):
             raise DataError(
                 f"{path}: has {file.channels} channels at {file.sample_rate} Hz, loudness is measured of at most "

@@ -21,6 +21,7 @@ from discrete_ae.data.files import AudioFile, Split, find_audio, recordings_root
 from discrete_ae.data.loudness import bring_to_loudness
 from discrete_ae.data.reading import read_audio
 from discrete_ae.errors import DataError, UsageError
+from discrete_ae.paths import real
 
 MAX_WORKERS = 16
 """More loading processes than this are only started where they are asked for."""
@@ -201,8 +202,8 @@ class AudioDataModule(pl.LightningDataModule):
             return split_by_hash(files, its.root, its.validation_fraction)
         validation = self._scan(self.validation_root)
         # One folder may lie in the other: what validates does not train.
-        held_out = {file.path.resolve() for file in validation}
-        train = [file for file in files if file.path.resolve() not in held_out]
+        held_out = {real(file.path) for file in validation}
+        train = [file for file in files if real(file.path) not in held_out]
         if not train:
             raise DataError(f"{its.root}: every file also lies in data.validation_root; nothing is left to train on")
         return Split(train, validation)

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import shlex
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -46,11 +46,9 @@ CONVERTIBLE = {
 }
 """The same of files with sound that libsndfile does not read, and ffmpeg does."""
 
+_NAMED = 10  # files of a folder that have the same fault
 # libsndfile's word for a length that is not in the header, as of a FLAC that was written to a pipe.
 UNKNOWN_FRAMES = 2**62
-# What libsndfile notes of the chunk of samples: its length by the header, and by the file.
-_LENGTHS = re.compile(r"^\s*(?:data|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
-
 # What libsndfile notes of the chunk of samples: its length by the header, and by the file.
 _LENGTHS = re.compile(r"^\s*(?:data|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
 
@@ -139,7 +137,7 @@ def accept(file: AudioFile, *, strict: bool = False) -> None:
         DataError: with `strict`.
     """
     if file.doubt and strict:
-        raise DataError(f"{file.path}: {file.doubt}; save it anew, or leave out the strict")
+        raise DataError(f"{file.path}: {file.doubt}; save it anew, or go on without strict")
     if file.doubt:
         _warn_once(f"{file.path}: {file.doubt}; all that is there is read ({file.duration_s:.1f} s)")
 
@@ -166,7 +164,7 @@ def find_audio(root: str | Path, *, strict: bool = False) -> Scan:
         log.warning("Skipped: %s", unreadable(error))
 
     log.info("Looking for audio in %s", root)
-    paths = sorted((p for p in walk(root, onerror) if p.suffix.lower() in SUFFIXES), key=lambda p: _key(p, root))
+    paths = sorted(_audio(walk(root, onerror), root), key=lambda path: _key(path, root))
     if not paths:
         raise DataError(
             f"{root}: no audio files (.wav, .flac, .ogg, .opus, .mp3, …) in it or below; give another folder"
@@ -183,14 +181,19 @@ def find_audio(root: str | Path, *, strict: bool = False) -> Scan:
     if not files:
         raise DataError(f"{root}: none of its {len(paths)} audio files can be read, e.g. {skipped[0]}; check the files")
     warn_skipped(skipped, root)
+    doubtful = [file for file in files if file.doubt]
+    for file in doubtful if strict else doubtful[:_NAMED]:
+        accept(file, strict=strict)
+    if len(doubtful) > _NAMED:
+        log.warning("%s: %d more files are not as long as they say", root, len(doubtful) - _NAMED)
     return Scan(files, skipped)
 
 
 def warn_skipped(names: Sequence[str], root: Path, reason: str = "unreadable or empty") -> None:
-    """Say once which files below `root` are left out; the first ten by name. Nothing is said of none."""
+    """Say once which files below `root` are left out; the first ones by name. Nothing is said of none."""
     if names:
-        more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-        log.warning("%s: skipped %d file(s), %s: %s%s", root, len(names), reason, ", ".join(names[:10]), more)
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        log.warning("%s: skipped %d file(s), %s: %s%s", root, len(names), reason, ", ".join(names[:_NAMED]), more)
 
 
 def split_by_hash(files: Sequence[AudioFile], root: str | Path, validation_fraction: float) -> Split:
@@ -243,7 +246,10 @@ def files_of(
     if kind is not Kind.FOLDER:
         return [(path, Path())]
     closed: list[OSError] = []
-    files = sorted(file for file in walk(path, closed.append) if file.suffix.lower() in suffixes)
+    below = walk(path, closed.append)
+    if suffixes is SUFFIXES:
+        below = _audio(below, path)
+    files = sorted(file for file in below if file.suffix.lower() in suffixes)
     problems += map(unreadable, closed)
     if not files and not closed:
         usual = [suffix for suffix in (".wav", ".flac", ".ogg", ".opus", ".mp3", ".npz") if suffix in suffixes]
@@ -274,6 +280,19 @@ def walk(root: Path, onerror: Callable[[OSError], None]) -> Iterator[Path]:
             name for name in subfolders if not name.startswith(".") and os.path.realpath(Path(folder, name)) not in seen
         ]
         yield from (Path(folder, name) for name in names if not name.startswith("."))
+
+
+def _audio(paths: Iterable[Path], root: Path) -> Iterator[Path]:
+    """Yield those that have the suffix of an audio file; say at the end what was passed over."""
+    convertible = []
+    for path in paths:
+        if path.suffix.lower() in SUFFIXES:
+            yield path
+        elif path.suffix.lower() in CONVERTIBLE:
+            convertible.append(path)
+    if convertible:
+        count = f"{len(convertible)} files" if len(convertible) > 1 else "1 file"
+        log.warning("%s: %s passed over; convert what has sound: %s", root, count, _conversion(min(convertible)))
 
 
 def unreadable(error: OSError) -> DataError:
