@@ -56,6 +56,11 @@ def real(path: str | Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+def in_utf8(name: str) -> str:
+    """Return a file's name as text that JSON or TensorBoard can hold: bytes that are not UTF-8 become \\xNN."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def shown(path: Path) -> Path:
     """Return the path as it is typed here."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

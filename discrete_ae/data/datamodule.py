@@ -21,7 +21,7 @@ from discrete_ae.data.files import AudioFile, Split, find_audio, recordings_root
 from discrete_ae.data.loudness import bring_to_loudness
 from discrete_ae.data.reading import read_audio
 from discrete_ae.errors import DataError, UsageError
-from discrete_ae.paths import real
+from discrete_ae.paths import in_utf8, real
 
 MAX_WORKERS = 16
 """More loading processes than this are only started where they are asked for."""
@@ -167,7 +167,7 @@ class AudioDataModule(pl.LightningDataModule):
         return self._loader(self.validation_segments, batches)
 
     def clips(self, count: int, max_seconds: float = 5.0) -> list[tuple[str, Tensor]]:
-        """Read the beginnings of up to `count` validation files, spread evenly, as (file name, (C, N))."""
+        """Read the beginnings of up to `count` validation files, spread evenly, as (file name in UTF-8, (C, N))."""
         its = self.settings
         places = np.linspace(0, len(self.validation_files) - 1, min(count, len(self.validation_files)))
         clips = []
@@ -175,7 +175,7 @@ class AudioDataModule(pl.LightningDataModule):
             # `setup` has read segments of this file, not all of it.
             with contextlib.suppress(DataError):
                 audio = torch.from_numpy(read_audio(file, its.sample_rate, its.channels, duration_s=max_seconds))
-                clips.append((file.path.name, bring_to_loudness(audio, its.sample_rate, its.loudness_lufs)))
+                clips.append((in_utf8(file.path.name), bring_to_loudness(audio, its.sample_rate, its.loudness_lufs)))
         return clips
 
     def describe(self) -> str:

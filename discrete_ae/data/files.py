@@ -261,7 +261,7 @@ def files_of(
 
 def _place(key: str) -> float:
     """Map a path to [0, 1), evenly."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:6]) / 2**48
+    return int.from_bytes(hashlib.sha256(os.fsencode(key)).digest()[:6]) / 2**48
 
 
 def _key(path: Path, root: Path) -> str:

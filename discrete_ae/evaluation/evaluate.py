@@ -27,7 +27,7 @@ from discrete_ae.evaluation.coded import (
 )
 from discrete_ae.evaluation.perceptual import weighted_mean
 from discrete_ae.evaluation.recordings import MIN_SEGMENT_S, Source, choose_excerpts, find_sources, without_doubt
-from discrete_ae.evaluation.results import Evaluation, Failure, FileScores, Run, in_utf8, run_of
+from discrete_ae.evaluation.results import Evaluation, Failure, FileScores, Run, run_of
 from discrete_ae.evaluation.saving import result_paths, save_pairs, with_clips
 from discrete_ae.evaluation.scores import OVERALL, SEGMENT_S, Choice, Scores, choose
 from discrete_ae.evaluation.scoring import Scorer
@@ -35,7 +35,7 @@ from discrete_ae.inference import MAX_JOBS, runner_of
 from discrete_ae.metrics import CodeUsage
 from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.model.summary import summarize
-from discrete_ae.paths import Paths, listed
+from discrete_ae.paths import Paths, in_utf8, listed
 
 Figures = dict[str, float | None]
 Settings = dict[str, str | int | float | None]

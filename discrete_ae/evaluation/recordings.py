@@ -19,7 +19,8 @@ import numpy as np
 from discrete_ae.data.files import SUFFIXES, AudioFile, accept, files_of, probe
 from discrete_ae.data.reading import Audio, read_audio
 from discrete_ae.errors import DataError
-from discrete_ae.evaluation.results import Excerpt, in_utf8
+from discrete_ae.evaluation.results import Excerpt
+from discrete_ae.paths import in_utf8
 
 MIN_SEGMENT_S = 1.0
 """What is left at the end and is shorter belongs to the segment before."""
