@@ -1,6 +1,7 @@
 """Options of several commands, the model that they name, and how lines, tables and bars are shown."""
 
 import logging
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,6 +73,8 @@ SkipExistingOption = Annotated[
         "--skip-existing", metavar="", help="Leave out what is there already: go on with a run that was broken off."
     ),
 ]
+PIPED_PREFIX = "discrete-ae-piped-"
+"""The name of a folder that holds what came from standard input, or goes to standard output, begins with it."""
 StrictOption = Annotated[
     bool,
     typer.Option(
@@ -151,13 +154,18 @@ def progress_bar(errors: "Console") -> Iterator["Progress | None"]:
         yield progress if errors.is_terminal else None
 
 
+def as_given(line: str) -> str:
+    """Return a line in which the file that stands for a standard stream is `-` again."""
+    return re.sub(rf"[^\s:]*{PIPED_PREFIX}\w+[/\\]std(in|out)(\.\w+)?", "-", line)
+
+
 @contextmanager
 def logged_on(errors: "Console") -> Iterator[None]:
     """Print what is logged meanwhile as lines that begin with what they are."""
     log, handler = logging.getLogger("discrete_ae"), logging.Handler(logging.WARNING)
 
     def emit(record: logging.LogRecord) -> None:
-        line = record.getMessage()
+        line = as_given(record.getMessage())
         print_line(errors, line if line.startswith(("error: ", "warning: ")) else f"warning: {line}")
 
     handler.emit = emit  # type: ignore[method-assign]
