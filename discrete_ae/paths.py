@@ -53,6 +53,16 @@ def kind_of(path: str | Path) -> Kind:
     return Kind.FOLDER if stat.S_ISDIR(mode) else Kind.OTHER
 
 
+def real(path: str | Path) -> Path:
+    """Return the path without links; those of a loop are left as they are, where `Path.resolve` may raise."""
+    return Path(os.path.realpath(path))
+
+
+def in_utf8(name: str) -> str:
+    """Return a file's name as text that JSON or TensorBoard can hold: bytes that are not UTF-8 become \\xNN."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def shown(path: Path) -> Path:
     """Return the path as it is typed here."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

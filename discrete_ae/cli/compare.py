@@ -12,6 +12,7 @@ from discrete_ae.cli.options import (
     DeviceOption,
     MetricsOption,
     ScoringJobsOption,
+    StrictOption,
     print_table,
     progress_bar,
 )
@@ -52,6 +53,7 @@ def compare(
         bool,
         typer.Option("--ratings", help="Summarize ratings that the page saved: RUN are CSV files, REPORT is one, too."),
     ] = False,
+    strict: StrictOption = False,
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Evaluate again what was, and write into any folder.")
     ] = False,
@@ -90,6 +92,7 @@ def compare(
             jobs=jobs,
             title=title,
             command=shlex.join(["discrete-ae", *sys.argv[1:]]),
+            strict=strict,
             force=force,
             progress=progress,
         )

@@ -16,6 +16,7 @@ from discrete_ae.cli.options import (
     JobsOption,
     OutOption,
     SkipExistingOption,
+    StrictOption,
     load_model,
 )
 from discrete_ae.codes import Format, ShardKind
@@ -46,6 +47,7 @@ def encode(
             help="Bring every recording to this loudness first; decoding takes the gain back.",
         ),
     ] = None,
+    strict: StrictOption = False,
     shards: Annotated[
         ShardKind | None,
         typer.Option(
@@ -100,6 +102,7 @@ def encode(
                 format=code_format,
                 num_codebooks=codebooks,
                 loudness_lufs=loudness_lufs,
+                strict=strict,
                 existing="replace" if force else "skip" if skip_existing else "refuse",
                 share=part,
                 shards=shards,

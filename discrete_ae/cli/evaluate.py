@@ -12,6 +12,7 @@ from discrete_ae.cli.options import (
     DeviceOption,
     MetricsOption,
     ScoringJobsOption,
+    StrictOption,
     print_line,
     print_table,
     progress_bar,
@@ -53,6 +54,7 @@ def evaluate(
             help="Write what is compared into DIR, as WAV files, with two lists of them for VERSA.",
         ),
     ] = None,
+    strict: StrictOption = False,
     force: Annotated[bool, typer.Option("--force", "-f", metavar="", help="Overwrite results that exist.")] = False,
 ) -> None:
     """Measure a trained model on recordings that it has not been trained on.
@@ -100,6 +102,7 @@ def evaluate(
             jobs=jobs,
             save_audio=save_audio,
             force=force,
+            strict=strict,
             progress=progress,
         )
     for failure in evaluation.failures:

@@ -16,6 +16,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
+from discrete_ae.cli.options import PIPED_PREFIX, as_given, logged_on
 from discrete_ae.codec.corpus import Outcome, Watch
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.paths import Kind, kind_of
@@ -41,15 +42,19 @@ def piped(inputs: Sequence[str], out: str, suffix: str) -> Iterator[tuple[list[P
         suffix: of what would be standard output, dot included.
 
     Raises:
-        UsageError: one output stream for several inputs, or a terminal where binary data would go.
+        UsageError: one output stream for several inputs, a terminal where binary data would go, or a closed stream.
         OSError: standard input cannot be held, or standard output cannot be written.
     """
     to_stdout = is_dash(out)
     if to_stdout and (len(inputs) != 1 or (not is_dash(inputs[0]) and kind_of(inputs[0]) is Kind.FOLDER)):
         raise UsageError("-o -: one stream, for several inputs or a folder; give a folder")
+    if to_stdout and sys.stdout is None:
+        raise UsageError("-o -: standard output is closed; give a file")
+    if sys.stdin is None and any(map(is_dash, inputs)):
+        raise UsageError("-: standard input is closed; write something into it, or give a file")
     if to_stdout and sys.stdout.isatty():
         raise UsageError("-o -: binary data would go to the terminal; redirect it, or give a file")
-    with tempfile.TemporaryDirectory(prefix="discrete-ae-") as folder:
+    with tempfile.TemporaryDirectory(prefix=PIPED_PREFIX) as folder:
         stdin, stdout = Path(folder, "stdin"), Path(folder, f"stdout{suffix}")
         if any(map(is_dash, inputs)):
             with written_whole(stdin) as temporary, temporary.open("wb") as copy:
@@ -114,7 +119,7 @@ def shown(work: Callable[[Watch], list[Outcome]], verb: str) -> tuple[str, int]:
     """
     watch, started = _Terminal(), time.perf_counter()
     try:
-        with watch.bar:
+        with logged_on(watch.console), watch.bar:
             outcomes = work(watch)
     except KeyboardInterrupt:
         watch.warn(f"interrupted after {_files(watch.done)} {verb}; the same command with --skip-existing goes on")
@@ -166,7 +171,7 @@ class _Terminal(Watch):
         self._say("warning", message)
 
     def _say(self, kind: str, message: str) -> None:
-        line = " ".join(message.splitlines())
+        line = as_given(" ".join(message.splitlines()))
         self.console.print(f"{kind}: {line}", soft_wrap=True, markup=False, highlight=False, emoji=False)
 
 

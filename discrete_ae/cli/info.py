@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from discrete_ae.cli.options import print_table
+from discrete_ae.cli.options import logged_on, print_table
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.paths import Kind, kind_of
 
@@ -19,24 +19,30 @@ def info(
         list[str] | None,
         typer.Argument(
             metavar="FILE|KEY=VALUE",
-            help="A checkpoint, a folder of export, a file or a folder of codes, or settings as for train.",
+            help="A checkpoint, a folder of export, a file or folder of codes, a recording, or settings as for train.",
         ),
     ] = None,
 ) -> None:
-    """Describe a model: its rates, parameters, work, and how far it listens.
+    """Describe a model, codes or a recording.
+
+    Of a model: its rates, parameters, work, and how far it listens.
 
     The model of a checkpoint or of an exported folder, or the one that settings such as
     model=conv/base quantizer=rvq would train; without either, the default one.
     Of a file of codes: what it holds; of a .daec file also how it is coded, and
-    the bitrate that came of it. Of a folder of codes: what its manifest lists.
+    the bitrate that came of it. Of a folder of codes: what its manifest lists. Of
+    a recording: its sample rate, channels and length.
 
     Parameters are those that training optimizes. MACs are multiply-accumulates
     for each second of audio, in convolutions, matrix products and recurrent
     layers. The receptive field is the stretch of audio that one sample of the
     reconstruction depends on, the look-ahead the part of it that comes later.
     """
+    from rich.console import Console
+
     from discrete_ae.build import load
     from discrete_ae.codes.summary import describe_codes, holds_codes
+    from discrete_ae.data.files import CONVERTIBLE, SUFFIXES
     from discrete_ae.model.summary import summarize
 
     given = what or []
@@ -50,6 +56,9 @@ def info(
     costs = None
     if files and holds_codes(Path(files[0])):
         rows = describe_codes(Path(files[0]))
+    elif files and Path(files[0]).suffix.lower() in SUFFIXES | CONVERTIBLE:
+        with logged_on(Console(stderr=True)):
+            rows = _described(Path(files[0]))
     else:
         model = load(files[0]) if files else model_of(given)
         summary = summarize(model)
@@ -60,6 +69,19 @@ def info(
     print_table([], rows)
     if costs:
         print_table(["part", "parameters", "MACs per second of audio"], costs)
+
+
+def _described(path: Path) -> list[tuple[str, str]]:
+    from discrete_ae.data.files import accept, probe
+
+    file = probe(path)
+    accept(file)
+    return [
+        ("recording", str(path)),
+        ("sample rate", f"{file.sample_rate} Hz"),
+        ("channels", str(file.channels)),
+        ("length", f"{file.duration_s:.3f} s, {file.num_frames} samples"),
+    ]
 
 
 def model_of(overrides: Sequence[str]) -> "DiscreteAutoencoder":

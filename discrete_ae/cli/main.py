@@ -17,6 +17,7 @@ from discrete_ae.cli.encode import encode
 from discrete_ae.cli.evaluate import evaluate
 from discrete_ae.cli.export import export
 from discrete_ae.cli.info import info
+from discrete_ae.cli.options import as_given
 from discrete_ae.errors import UserError, from_system
 
 NAME = "discrete-ae"
@@ -80,7 +81,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except UserError as error:
         _fail(str(error), error.exit_status)
     except OSError as error:
-        _let_go_of_stdout()
+        if not _let_go_of_stdout("" if error.filename else "\n") and error.filename is None:
+            error.filename = "standard output"
         if isinstance(error, BrokenPipeError):  # whoever read it has stopped to
             sys.exit(1)
         _fail(str(from_system(error)), 1)
@@ -95,16 +97,28 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         _fail(f"{message}; see {context.command_path if context else NAME} --help", getattr(error, "exit_code", 2))
 
 
-def _let_go_of_stdout() -> None:
-    """Drop what cannot be written to it: Python would try again at its end, and complain."""
+def _let_go_of_stdout(last: str) -> bool:
+    """Drop what cannot be written to it: Python would try again at its end, and complain.
+
+    Args:
+        last: is written, too, and with it shows whether anything can be: Python may have dropped what failed before.
+
+    Returns:
+        Whether everything was written.
+    """
+    if sys.stdout is None:
+        return True
     try:
+        sys.stdout.write(last)
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    print("error:", " ".join(message.splitlines()), file=sys.stderr)
+    print("error:", as_given(" ".join(message.splitlines())), file=sys.stderr)
     sys.exit(status)
 
 

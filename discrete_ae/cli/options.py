@@ -1,6 +1,7 @@
 """Options of several commands, the model that they name, and how lines, tables and bars are shown."""
 
 import logging
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,6 +73,14 @@ SkipExistingOption = Annotated[
         "--skip-existing", metavar="", help="Leave out what is there already: go on with a run that was broken off."
     ),
 ]
+PIPED_PREFIX = "discrete-ae-piped-"
+"""The name of a folder that holds what came from standard input, or goes to standard output, begins with it."""
+StrictOption = Annotated[
+    bool,
+    typer.Option(
+        "--strict", metavar="", help="Refuse recordings of another length than their header says, instead of warning."
+    ),
+]
 MetricsOption = Annotated[
     str | None,
     typer.Option(
@@ -131,20 +140,37 @@ def print_line(console: "Console", line: str) -> None:
 
 @contextmanager
 def progress_bar(errors: "Console") -> Iterator["Progress | None"]:
-    """Print warnings, and on a terminal show a bar of the audio that was evaluated; gives what is told of it."""
+    """Print what is logged, and on a terminal show a bar of the audio that was evaluated; gives what is told of it."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn()
+    bar = Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal)
+    with logged_on(errors), bar:
+        task = bar.add_task("", total=None)
+
+        def progress(label: str, done_s: float, total_s: float) -> None:
+            bar.update(task, description=label, completed=done_s, total=total_s)
+
+        yield progress if errors.is_terminal else None
+
+
+def as_given(line: str) -> str:
+    """Return a line in which the file that stands for a standard stream is `-` again."""
+    return re.sub(rf"[^\s:]*{PIPED_PREFIX}\w+[/\\]std(in|out)(\.\w+)?", "-", line)
+
+
+@contextmanager
+def logged_on(errors: "Console") -> Iterator[None]:
+    """Print what is logged meanwhile as lines that begin with what they are."""
     log, handler = logging.getLogger("discrete_ae"), logging.Handler(logging.WARNING)
-    handler.emit = lambda record: print_line(errors, record.getMessage())  # type: ignore[method-assign]
+
+    def emit(record: logging.LogRecord) -> None:
+        line = as_given(record.getMessage())
+        print_line(errors, line if line.startswith(("error: ", "warning: ")) else f"warning: {line}")
+
+    handler.emit = emit  # type: ignore[method-assign]
     log.addHandler(handler)
     try:
-        with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
-            task = bar.add_task("", total=None)
-
-            def progress(label: str, done_s: float, total_s: float) -> None:
-                bar.update(task, description=label, completed=done_s, total=total_s)
-
-            yield progress if errors.is_terminal else None
+        yield
     finally:
         log.removeHandler(handler)

@@ -86,6 +86,7 @@ def encode_corpus(
     format: Format = "npz",
     num_codebooks: int | None = None,
     loudness_lufs: float | None = None,
+    strict: bool = False,
     existing: Existing = "refuse",
     share: Share | None = None,
     shards: ShardKind | None = None,
@@ -110,6 +111,7 @@ def encode_corpus(
         format: of the files of codes.
         num_codebooks: see `encode_files`.
         loudness_lufs: see `encode_files`.
+        strict: see `encode_files`.
         existing: what to do with files that exist. One that is kept must be what encoding would write, as far as its
             header tells; otherwise it is a failure.
         share: the part of the work that this process does, such as `Share.of_environment()` under torchrun or srun.
@@ -155,6 +157,7 @@ def encode_corpus(
             runner=runner,
             chunk_seconds=chunk_seconds,
             loudness_lufs=loudness_lufs,
+            strict=strict,
             progress=watch.advance,
         )
         for job, result in zip(todo, results, strict=True):

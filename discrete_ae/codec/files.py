@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from discrete_ae.codes.code_file import MAX_GAIN_DB, CodeFile, Codes, codes_dtype, in_words
-from discrete_ae.data.files import AudioFile, probe, require_complete
+from discrete_ae.data.files import AudioFile, accept, probe
 from discrete_ae.data.loudness import MAX_CHANNELS, MIN_SAMPLE_RATE, gain_for, measure_stream
 from discrete_ae.data.reading import Prefetched, stream_audio
 from discrete_ae.data.resampling import BLOCK_FRAMES, Audio, Resampler
@@ -75,6 +75,7 @@ def encode_files(
     runner: Runner | None = None,
     chunk_seconds: float = 30.0,
     loudness_lufs: float | None = None,
+    strict: bool = False,
     progress: Progress | None = None,
 ) -> Iterator[Encoded]:
     """Encode recordings of any sample rate and length, at least 1 sample, and yield their codes in order.
@@ -88,6 +89,7 @@ def encode_files(
         loudness_lufs: to which the whole of each recording is brought before it is coded, in [-70, 0], by one gain, as
             `gain_for`: for a model that was trained so. It is read once more for this. The gain stands in the codes
             and decoding takes it back. None leaves recordings as they are.
+        strict: a recording of another length than its header says is an error, not a warning of the log.
         progress: called with every window.
 
     Yields:
@@ -115,7 +117,7 @@ def encode_files(
         except DataError as error:
             recording.error = error
 
-    recordings = _read_ahead(model, paths, chunk_seconds, loudness_lufs)
+    recordings = _read_ahead(model, paths, chunk_seconds, loudness_lufs, strict)
     for recording, parts in in_windows(
         model,
         lambda audio: window_codes(model, audio, num_codebooks),
@@ -300,13 +302,13 @@ class _Recording:
 
 
 def _read_ahead(
-    model: DiscreteAutoencoder, paths: Iterable[Path], chunk_seconds: float, loudness_lufs: float | None
+    model: DiscreteAutoencoder, paths: Iterable[Path], chunk_seconds: float, loudness_lufs: float | None, strict: bool
 ) -> Iterator[_Recording]:
     """The recordings in their order, of which the next few are being read already."""
     ahead: deque[_Recording] = deque()
     try:
         for path in paths:
-            ahead.append(_opened(model, path, chunk_seconds, loudness_lufs))
+            ahead.append(_opened(model, path, chunk_seconds, loudness_lufs, strict))
             if len(ahead) > FILES_AHEAD:
                 yield ahead.popleft()
         while ahead:
@@ -317,14 +319,14 @@ def _read_ahead(
                 recording.blocks.close()
 
 
-def opened(path: Path, channels: int) -> AudioFile:
-    """Return the header of a recording that is whole, and fits a codec of so many channels: 1 codes each channel alone.
+def opened(path: Path, channels: int, *, strict: bool = False) -> AudioFile:
+    """Return the header of a recording that fits a codec of so many channels: 1 codes each channel alone.
 
     Raises:
-        DataError: it cannot be read, was cut off, or has another number of channels.
+        DataError: it cannot be read, or has another number of channels; with `strict`, its length is in doubt.
     """
     file = probe(path)
-    require_complete(path)
+    accept(file, strict=strict)
     if channels != 1 and file.channels not in (1, channels):
         raise DataError(
             f"{path}: has {file.channels} channels, the model takes {channels}; convert it to {channels} channels, or "
@@ -333,9 +335,11 @@ def opened(path: Path, channels: int) -> AudioFile:
     return file
 
 
-def _opened(model: DiscreteAutoencoder, path: Path, chunk_seconds: float, loudness_lufs: float | None) -> _Recording:
+def _opened(
+    model: DiscreteAutoencoder, path: Path, chunk_seconds: float, loudness_lufs: float | None, strict: bool
+) -> _Recording:
     try:
-        file = opened(path, model.channels)
+        file = opened(path, model.channels, strict=strict)
         if loudness_lufs is not None and (file.channels > MAX_CHANNELS or file.sample_rate < MIN_SAMPLE_RATE):
             raise DataError(
                 f"{path}: has {file.channels} channels at {file.sample_rate} Hz, loudness is measured of at most "

@@ -18,7 +18,7 @@ from discrete_ae.compare.tables import MINOR, TABLES, columns_of, pairs_of, rows
 from discrete_ae.compare.words import findings, notes_of, summary_of
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.evaluate import Plan, Progress
-from discrete_ae.evaluation.recordings import choose_excerpts
+from discrete_ae.evaluation.recordings import Found, choose_excerpts, without_doubt
 from discrete_ae.evaluation.results import CHECKPOINTS, as_csv
 from discrete_ae.evaluation.scores import QUANTITIES, SCORES, choose
 from discrete_ae.paths import Paths, listed
@@ -59,6 +59,7 @@ def compare_runs(
     jobs: int | None = None,
     title: str = TITLE,
     command: str = "",
+    strict: bool = False,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Report:
@@ -88,6 +89,7 @@ def compare_runs(
         jobs: segments scored at a time; None is one a core, at most 16.
         title: of the page.
         command: what the page says that it was made by.
+        strict: recordings of another length than their header says are an error, and not only named in the log.
         force: evaluate again what was, and write into any folder.
         progress: told of what is done.
 
@@ -109,6 +111,8 @@ def compare_runs(
     measured = {name for one in given.evaluations for file in one.evaluation.files for name in file.scores}
     sorted_by, worded = quantities(sort_by, [n for n in SCORES if n in measured or (given.runs and n in choice.names)])
     sources, where = recordings_of(listed(data or []), given.runs)
+    if strict and (doubtful := without_doubt(Found(sources, [])).problems):
+        raise doubtful[0]
     claim(out, title, force=force)
     for line in ([f"{choice.said}."] if given.runs and choice.said else []) + given.lines:
         say(line)

@@ -19,7 +19,7 @@ from discrete_ae.evaluation.evaluate import Plan, evaluate_model, settings_of
 from discrete_ae.evaluation.recordings import Source, find_sources, named_sources
 from discrete_ae.evaluation.results import ERROR_NAME, FORMAT, Evaluation, Excerpt, Run, read_run
 from discrete_ae.evaluation.saving import Render, with_clips
-from discrete_ae.paths import CONFIG_NAME
+from discrete_ae.paths import CONFIG_NAME, real
 
 log = logging.getLogger("discrete_ae")
 
@@ -66,7 +66,7 @@ def find_given(paths: Sequence[Path], checkpoint: str = "best") -> Given:
     files: dict[Path, Evaluation] = {}
     for path in paths:
         if path.is_dir():
-            below, written = _below(path.resolve())
+            below, written = _below(real(path))
             if not below and not written:
                 raise DataError(
                     f"{path}: no run of training in it or below (a run has a {CONFIG_NAME}), nor evaluations"
@@ -74,7 +74,7 @@ def find_given(paths: Sequence[Path], checkpoint: str = "best") -> Given:
             folders |= below
             files |= written
         else:
-            files[path.resolve()] = Evaluation.read_json(path)
+            files[real(path)] = Evaluation.read_json(path)
     runs: dict[Path, Run] = {}
     lines: list[str] = []
     for folder in sorted(folders):
@@ -162,12 +162,12 @@ def recordings_of(data: Sequence[Path], runs: Sequence[Run]) -> tuple[list[Sourc
         return [], "the recordings that the evaluations have in common"
     (first, root, paths), *others = found
     for other, _, different in others:
-        if {path.resolve() for path in different} != {path.resolve() for path in paths}:
+        if set(map(real, different)) != set(map(real, paths)):
             raise UsageError(
                 f"{first.name} and {other.name} were validated on different recordings; say with --data on what to "
                 "compare"
             )
-    is_own = root.resolve().is_relative_to(recordings_root().resolve())
+    is_own = real(root).is_relative_to(real(recordings_root()))
     said = "the project's own validation recordings" if is_own else f"the runs' validation recordings, {root.name}"
     return named_sources({path: path.relative_to(root).as_posix() for path in paths}), said
 
@@ -179,12 +179,12 @@ def trained_on(runs: Sequence[Run], sources: Sequence[Source]) -> set[Path]:
         DataError: the recordings of a run are below the same folder, and can no longer be read.
     """
     found: set[Path] = set()
-    places = {source.path: source.path.resolve() for source in sources}
+    places = {source.path: real(source.path) for source in sources}
     for data in {_split(run): run.config["data"] for run in runs}.values():
         root = Path(data["root"]).expanduser() if data.get("root") else recordings_root() / "train"
-        below = {path for path, place in places.items() if place.is_relative_to(root.resolve())}
+        below = {path for path, place in places.items() if place.is_relative_to(real(root))}
         if below and data.get("root") and not data.get("validation_root"):
-            validated = {path.resolve() for path in validation_recordings(data)[1]}
+            validated = set(map(real, validation_recordings(data)[1]))
             below = {path for path in below if places[path] not in validated}
         found |= below
     return found

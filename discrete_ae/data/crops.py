@@ -207,7 +207,8 @@ class ValidationSegments(Dataset[Tensor]):
     """Consecutive segments (C, N) of every file from its start, at most `max_segments`, spread evenly over all.
 
     What is left at the end of a file is dropped, except that a file shorter than one segment is padded with zeros.
-    Every chosen segment is read once when the set is made, so that a damaged file is met before the training. Of the
+    Every chosen segment is read once when the set is made, so that a damaged file is met before the training, and left
+    out as a whole. Of the
     changes of crops only the loudness is made.
 
     Raises:
@@ -236,6 +237,7 @@ class ValidationSegments(Dataset[Tensor]):
                     log.warning("Skipped in validation: %s", error)
             else:
                 self.segments.append((file, start))
+        self.segments = [(file, start) for file, start in self.segments if file.path not in self.damaged]
         if not self.segments:
             raise DataError("none of the validation files can be used; see the warnings above")
 

@@ -22,6 +22,7 @@ from discrete_ae.data.files import AudioFile, Split, find_audio, recordings_root
 from discrete_ae.data.loudness import bring_to_loudness
 from discrete_ae.data.reading import read_audio
 from discrete_ae.errors import DataError, UsageError
+from discrete_ae.paths import in_utf8, real
 
 MAX_WORKERS = 16
 """More loading processes than this are only started where they are asked for."""
@@ -167,7 +168,7 @@ class AudioDataModule(pl.LightningDataModule):
         return self._loader(self.validation_segments, batches)
 
     def clips(self, count: int, max_seconds: float = 5.0) -> list[tuple[str, Tensor]]:
-        """Read the beginnings of up to `count` validation files, spread evenly, as (path in their folder, (C, N))."""
+        """Read the beginnings of up to `count` validation files, spread evenly: (path in their folder in UTF-8, (C, N))."""
         its = self.settings
         places = np.linspace(0, len(self.validation_files) - 1, min(count, len(self.validation_files)))
         clips = []
@@ -175,7 +176,7 @@ class AudioDataModule(pl.LightningDataModule):
             # `setup` has read segments of this file, not all of it.
             with contextlib.suppress(DataError):
                 audio = torch.from_numpy(read_audio(file, its.sample_rate, its.channels, duration_s=max_seconds))
-                name = file.path.relative_to(self.validation_root).as_posix()
+                name = in_utf8(file.path.relative_to(self.validation_root).as_posix())
                 clips.append((name, bring_to_loudness(audio, its.sample_rate, its.loudness_lufs)))
         return clips
 
@@ -203,8 +204,8 @@ class AudioDataModule(pl.LightningDataModule):
             return split_by_hash(files, its.root, its.validation_fraction)
         validation = self._scan(self.validation_root)
         # One folder may lie in the other: what validates does not train.
-        held_out = {file.path.resolve() for file in validation}
-        train = [file for file in files if file.path.resolve() not in held_out]
+        held_out = {real(file.path) for file in validation}
+        train = [file for file in files if real(file.path) not in held_out]
         if not train:
             raise DataError(f"{its.root}: every file also lies in data.validation_root; nothing is left to train on")
         return Split(train, validation)

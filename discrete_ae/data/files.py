@@ -1,20 +1,32 @@
 """Find audio files, read their headers, split them into training and validation."""
 
+import functools
 import glob
 import hashlib
 import itertools
 import logging
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+import shlex
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import soundfile
 
 from discrete_ae import checks
+from discrete_ae.data.containers import (
+    TOLERANCE_BYTES,
+    UNKNOWN_BYTES,
+    Piece,
+    PieceFile,
+    lengths_differ,
+    look_into,
+)
 from discrete_ae.errors import DataError
 from discrete_ae.paths import Kind, kind_of
 
@@ -29,14 +41,17 @@ SUFFIXES = frozenset(
 )
 """The lower-case suffixes, dot included, by which audio files are found."""
 _USUAL = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".npz", ".npy", ".daec")  # named where nothing is found
+CONVERTIBLE = {
+    *(".3gp", ".aac", ".ac3", ".amr", ".ape", ".avi", ".dsf", ".m4a", ".m4b", ".mka", ".mkv"),
+    *(".mov", ".mp4", ".mpg", ".tta", ".webm", ".wma", ".wmv", ".wv"),
+}
+"""The same of files with sound that libsndfile does not read, and ffmpeg does."""
 
+_NAMED = 10  # files of a folder that have the same fault
+# libsndfile's word for a length that is not in the header, as of a FLAC that was written to a pipe.
+UNKNOWN_FRAMES = 2**62
 # What libsndfile notes of the chunk of samples: its length by the header, and by the file.
 _LENGTHS = re.compile(r"^\s*(?:data|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
-# A program that writes to a pipe knows no length, and gives the largest, or nearly so.
-_UNKNOWN = 0x7FF00000
-# Some count the header too.
-_TOLERANCE_BYTES = 1024
-_OGG_PAGE, _OGG_LONGEST_PAGE, _OGG_HEADER, _OGG_LAST = b"OggS", 65307, 27, 0x04
 
 
 @dataclass(frozen=True)
@@ -48,6 +63,10 @@ class AudioFile:
     channels: int
     num_frames: int
     """Length in samples per channel at the file's own rate, at least 1."""
+    pieces: tuple[Piece, ...] = field(default=(), repr=False)
+    """What it is read from, one after the other; none where the file is read as it is."""
+    doubt: str | None = None
+    """What its header or its format says of its length, and what is there instead; None where they agree."""
 
     @property
     def duration_s(self) -> float:
@@ -87,42 +106,41 @@ def probe(path: Path) -> AudioFile:
     if kind_of(path) is Kind.OTHER:  # opening a pipe would wait, perhaps for ever, for somebody to write to it
         raise DataError(f"{path}: a pipe or device, expected a file; give -, and the recording as standard input")
     try:
-        info = soundfile.info(os.fsencode(path))
+        pieces, doubt = look_into(path)
+        found = [_measured(path, piece) for piece in pieces or [None]]
     except (soundfile.SoundFileError, OSError) as error:
-        reason = "empty file" if kind_of(path) is Kind.FILE and path.stat().st_size == 0 else "not readable as audio"
-        raise DataError(f"{path}: {reason}; remove or replace it") from error
-    if info.frames < 1:
+        raise _unreadable_as_audio(path) from error
+    if len({(one.sample_rate, one.channels) for one in found}) > 1:
+        raise DataError(f"{path}: {doubt}, of different rates or channels; make one of them: {_conversion(path)}")
+    first, num_frames = found[0], sum(one.num_frames for one in found)
+    if num_frames < 1:
         raise DataError(f"{path}: no samples; remove or replace it")
     try:
-        checks.sample_rate("sample rate", info.samplerate)
+        checks.sample_rate("sample rate", first.sample_rate)
     except ValueError as error:
         raise DataError(f"{path}: {error}; resample or remove it") from error
-    return AudioFile(path, info.samplerate, info.channels, info.frames)
+    counted = tuple(piece._replace(num_frames=one.num_frames) for piece, one in zip(pieces, found, strict=False))
+    return AudioFile(path, first.sample_rate, first.channels, num_frames, counted, doubt or first.doubt)
 
 
-def require_complete(path: Path) -> None:
-    """Refuse a recording that ends before its header says, or an Ogg stream without its last page.
+@contextmanager
+def sound_of(path: Path, piece: Piece | None) -> Iterator[soundfile.SoundFile]:
+    """Open a file, or a piece of one, in libsndfile."""
+    with ExitStack() as stack:
+        place = os.fsencode(path) if piece is None else stack.enter_context(PieceFile(path, piece))
+        yield stack.enter_context(_Sound(place))
 
-    FLAC is found out when its end is read; MP3, and WAV in W64 or RF64 form, may not be.
+
+def accept(file: AudioFile, *, strict: bool = False) -> None:
+    """Say once in a process that a recording is read to its real end, which is not the one that it names.
 
     Raises:
-        DataError: it was cut off.
+        DataError: with `strict`.
     """
-    try:
-        with path.open("rb") as file:
-            if file.read(4) == _OGG_PAGE:
-                file.seek(max(0, path.stat().st_size - _OGG_LONGEST_PAGE))
-                complete = _ends(file.read())
-            else:
-                notes = soundfile.info(os.fsencode(path), verbose=True).extra_info
-                lengths = [(int(promised), int(found)) for promised, found in _LENGTHS.findall(notes)]
-                complete = not any(found + _TOLERANCE_BYTES < promised < _UNKNOWN for promised, found in lengths)
-    except (soundfile.SoundFileError, OSError) as error:
-        raise DataError(f"{path}: not readable as audio; remove or replace it") from error
-    if not complete:
-        raise DataError(
-            f"{path}: was cut off, it ends before its header or its format says; replace it, or save it anew"
-        )
+    if file.doubt and strict:
+        raise DataError(f"{file.path}: {file.doubt}; save it anew, or go on without strict")
+    if file.doubt:
+        _warn_once(f"{file.path}: {file.doubt}; all that is there is read ({file.duration_s:.1f} s)")
 
 
 def find_audio(root: str | Path, *, strict: bool = False) -> Scan:
@@ -147,7 +165,7 @@ def find_audio(root: str | Path, *, strict: bool = False) -> Scan:
         log.warning("Skipped: %s", unreadable(error))
 
     log.info("Looking for audio in %s", root)
-    paths = sorted((p for p in walk(root, onerror) if p.suffix.lower() in SUFFIXES), key=lambda p: _key(p, root))
+    paths = sorted(_audio(walk(root, onerror), root), key=lambda path: _key(path, root))
     if not paths:
         raise DataError(
             f"{root}: no audio files (.wav, .flac, .ogg, .opus, .mp3, …) in it or below; give another folder"
@@ -164,14 +182,19 @@ def find_audio(root: str | Path, *, strict: bool = False) -> Scan:
     if not files:
         raise DataError(f"{root}: none of its {len(paths)} audio files can be read, e.g. {skipped[0]}; check the files")
     warn_skipped(skipped, root)
+    doubtful = [file for file in files if file.doubt]
+    for file in doubtful if strict else doubtful[:_NAMED]:
+        accept(file, strict=strict)
+    if len(doubtful) > _NAMED:
+        log.warning("%s: %d more files are not as long as they say", root, len(doubtful) - _NAMED)
     return Scan(files, skipped)
 
 
 def warn_skipped(names: Sequence[str], root: Path, reason: str = "unreadable or empty") -> None:
-    """Say once which files below `root` are left out; the first ten by name. Nothing is said of none."""
+    """Say once which files below `root` are left out; the first ones by name. Nothing is said of none."""
     if names:
-        more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-        log.warning("%s: skipped %d file(s), %s: %s%s", root, len(names), reason, ", ".join(names[:10]), more)
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        log.warning("%s: skipped %d file(s), %s: %s%s", root, len(names), reason, ", ".join(names[:_NAMED]), more)
 
 
 def split_by_hash(files: Sequence[AudioFile], root: str | Path, validation_fraction: float) -> Split:
@@ -224,7 +247,10 @@ def files_of(
     if kind is not Kind.FOLDER:
         return [(path, Path())]
     closed: list[OSError] = []
-    files = sorted(file for file in walk(path, closed.append) if file.suffix.lower() in suffixes)
+    below = walk(path, closed.append)
+    if suffixes is SUFFIXES:
+        below = _audio(below, path)
+    files = sorted(file for file in below if file.suffix.lower() in suffixes)
     problems += map(unreadable, closed)
     if not files and not closed:
         usual = [suffix for suffix in _USUAL if suffix in suffixes]
@@ -236,7 +262,7 @@ def files_of(
 
 def _place(key: str) -> float:
     """Map a path to [0, 1), evenly."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:6]) / 2**48
+    return int.from_bytes(hashlib.sha256(os.fsencode(key)).digest()[:6]) / 2**48
 
 
 def _key(path: Path, root: Path) -> str:
@@ -257,9 +283,64 @@ def walk(root: Path, onerror: Callable[[OSError], None]) -> Iterator[Path]:
         yield from (Path(folder, name) for name in names if not name.startswith("."))
 
 
+def _audio(paths: Iterable[Path], root: Path) -> Iterator[Path]:
+    """Yield those that have the suffix of an audio file; say at the end what was passed over."""
+    convertible = []
+    for path in paths:
+        if path.suffix.lower() in SUFFIXES:
+            yield path
+        elif path.suffix.lower() in CONVERTIBLE:
+            convertible.append(path)
+    if convertible:
+        count = f"{len(convertible)} files" if len(convertible) > 1 else "1 file"
+        log.warning("%s: %s passed over; convert what has sound: %s", root, count, _conversion(min(convertible)))
+
+
 def unreadable(error: OSError) -> DataError:
     """Return the error of a folder that cannot be read."""
     return DataError(f"{error.filename}: cannot be read ({error.strerror}); see to its permissions")
+
+
+class _Sound(soundfile.SoundFile):
+    """Leaves the place in the file to libsndfile, which moves it on while reading.
+
+    soundfile itself seeks to it after every read: in FLAC that decodes a block once more, and fails where the length is
+    not known, in MP3 it changes the last bits.
+    """
+
+    def seekable(self) -> bool:
+        """Answer for soundfile's `read` alone; `seek` does not ask."""
+        return False
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    log.warning("%s", message)
+
+
+def _measured(path: Path, piece: Piece | None) -> AudioFile:
+    """Describe a file, or a piece of one, by what libsndfile makes of its header; without one, by reading it."""
+    with sound_of(path, piece) as sound:
+        num_frames, doubt = sound.frames, None
+        if num_frames >= UNKNOWN_FRAMES:
+            block = np.empty((2**16, sound.channels), np.float32)
+            num_frames = sum(iter(lambda: len(sound.read(out=block)), 0))
+        for promised, found in _LENGTHS.findall(sound.extra_info):
+            if int(found) + TOLERANCE_BYTES < int(promised) < UNKNOWN_BYTES:
+                doubt = lengths_differ(promised, found)
+        return AudioFile(path, sound.samplerate, sound.channels, num_frames, doubt=doubt)
+
+
+def _unreadable_as_audio(path: Path) -> DataError:
+    if kind_of(path) is Kind.FILE and path.stat().st_size == 0:
+        return DataError(f"{path}: empty file; remove or replace it")
+    if path.suffix.lower() in CONVERTIBLE:
+        return DataError(f"{path}: {path.suffix} is not read here; convert it: {_conversion(path)}")
+    return DataError(f"{path}: not readable as audio; remove or replace it")
+
+
+def _conversion(path: Path) -> str:
+    return shlex.join(["ffmpeg", "-i", str(path), "-vn", str(path.with_suffix(".flac"))])
 
 
 def _probe_or_error(path: Path) -> AudioFile | DataError:
@@ -277,12 +358,3 @@ def _matches(pattern: Path) -> list[tuple[Path, Path]]:
     if not files:
         raise DataError(f"{pattern}: matches no file; check the pattern")
     return [(file, file.parent.relative_to(root)) for file in files]
-
-
-def _ends(end: bytes) -> bool:
-    """Return whether the end of an Ogg file (RFC 3533, section 6) holds a whole last page."""
-    page = end[max(end.rfind(_OGG_PAGE), 0) :]
-    if len(page) < _OGG_HEADER:
-        return False
-    lengths = page[_OGG_HEADER : _OGG_HEADER + page[26]]
-    return bool(page[5] & _OGG_LAST) and len(page) >= _OGG_HEADER + page[26] + sum(lengths)

@@ -4,7 +4,6 @@ Legend: C channels, N samples per channel.
 """
 
 import math
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +16,16 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
-from discrete_ae.data.files import AudioFile, probe
-from discrete_ae.data.resampling import Audio, Resampler, block_frames, filter_frames, margin_frames
+from discrete_ae.data.containers import Piece
+from discrete_ae.data.files import UNKNOWN_FRAMES, AudioFile, probe, sound_of
+from discrete_ae.data.resampling import (
+    BLOCK_FRAMES,
+    Audio,
+    Resampler,
+    block_frames,
+    filter_frames,
+    margin_frames,
+)
 from discrete_ae.errors import DataError
 from discrete_ae.writing import unwritable, written_whole
 
@@ -29,6 +36,8 @@ _END = object()
 # The header of an MP3 may promise a few of its frames, 1152 samples each, more than there are; more is missing only
 # where a file was cut off.
 _LENGTH_ERROR = 4 * 1152
+# A frame may hold bits of frames before it; without them it is decoded as silence, or wrongly.
+_MP3_LEAD = 32 * 1152
 
 
 def read_audio(
@@ -82,7 +91,7 @@ def read_audio(
 def stream_audio(file: AudioFile, sample_rate: int, channels: int | None = None) -> Iterator[Audio]:
     """Read a whole recording from its beginning to its end in blocks, and resample it to `sample_rate` in Hz.
 
-    The blocks, put together, are `read_audio(file, sample_rate, channels)`: to the last bit, except of an MP3.
+    The blocks, put together, are `read_audio(file, sample_rate, channels)`, to the last bit.
 
     Args:
         file: by its header.
@@ -90,8 +99,7 @@ def stream_audio(file: AudioFile, sample_rate: int, channels: int | None = None)
         channels: of the result, as in `match_channels`; None keeps the file's.
 
     Returns:
-        Blocks (C, n) of `block_frames` of the file each, usually `BLOCK_FRAMES`. That is no option: the last bits of an
-        MP3's samples depend on it, as on every seek.
+        Blocks (C, n) of `block_frames` of the file each, usually `BLOCK_FRAMES`.
 
     Raises:
         DataError: as `read_audio`, when the block is reached.
@@ -102,15 +110,12 @@ def stream_audio(file: AudioFile, sample_rate: int, channels: int | None = None)
         resampler = Resampler(file.sample_rate, sample_rate, channels or file.channels, length)
     except DataError as error:
         raise DataError(f"{file.path}: {error}") from error
-    try:
-        with soundfile.SoundFile(os.fsencode(file.path)) as source:
-            _require_unchanged(source, file)
-            for start in range(0, file.num_frames, block):
-                frames = np.zeros((min(block, file.num_frames - start), file.channels), np.float32)
-                _read_into(frames, source, file, start)
+    for piece, _, stop in _pieces(file):
+        with _opened(file, piece) as source:
+            for start in range(0, stop, block):
+                frames = np.zeros((min(block, stop - start), file.channels), np.float32)
+                _read_into(frames, source, file, start, stop)
                 yield resampler.push(match_channels(np.ascontiguousarray(frames.T), channels, file.path))
-    except (soundfile.SoundFileError, OSError) as error:
-        raise _unreadable(file) from error
     yield resampler.finish()
 
 
@@ -195,41 +200,60 @@ def recorded_whole(
             raise unwritable(target, "the disk is full, or failing")
 
 
-class _File(soundfile.SoundFile):
-    """Leaves the place in the file to libsndfile, which moves it on while reading.
-
-    soundfile itself seeks to it after every read, and in FLAC that decodes a block once more.
-    """
-
-    def seekable(self) -> bool:
-        """Answer for soundfile's `read` alone; `seek` does not ask."""
-        return False
-
-
 def _read_frames(file: AudioFile, start: int, stop: int) -> Audio:
     """Return frames [start, stop) of the file as (C, N), zeros where they lie outside of it."""
-    inside = slice(max(start, 0), min(stop, file.num_frames))
     frames = np.zeros((stop - start, file.channels), dtype=np.float32)
-    window = frames[inside.start - start : max(inside.stop, inside.start) - start]
-    try:
-        with _File(os.fsencode(file.path)) as source:
-            _require_unchanged(source, file)
-            source.seek(inside.start)
-            _read_into(window, source, file, inside.start)
-    except (soundfile.SoundFileError, OSError) as error:
-        raise _unreadable(file) from error
+    for piece, begin, length in _pieces(file):
+        first, last = max(start - begin, 0), min(stop - begin, length)  # of the piece
+        if first < last:
+            with _opened(file, piece) as source:
+                _go_to(first, source)
+                _read_into(frames[begin + first - start :][: last - first], source, file, first, length)
     return np.ascontiguousarray(frames.T)
 
 
-def _require_unchanged(source: soundfile.SoundFile, file: AudioFile) -> None:
-    if (source.samplerate, source.channels, source.frames) != (file.sample_rate, file.channels, file.num_frames):
-        raise DataError(f"{file.path}: was replaced by another recording meanwhile; start again")
+def _pieces(file: AudioFile) -> Iterator[tuple[Piece | None, int, int]]:
+    """What a file is read from, in its order: each with where it begins in the whole, and its length, in frames."""
+    begin = 0
+    for piece in file.pieces:
+        yield piece, begin, piece.num_frames
+        begin += piece.num_frames
+    if not file.pieces:
+        yield None, 0, file.num_frames
 
 
-def _read_into(window: npt.NDArray[np.float32], source: soundfile.SoundFile, file: AudioFile, start: int) -> None:
-    """Fill (n, C) with what follows in the file, where `source` stands at frame `start`."""
+@contextmanager
+def _opened(file: AudioFile, piece: Piece | None) -> Iterator[soundfile.SoundFile]:
+    """Give a file, or a piece of one, to read from; what goes wrong meanwhile is a DataError."""
+    try:
+        with sound_of(file.path, piece) as source:
+            length = file.num_frames if piece is None else piece.num_frames
+            is_as_long = source.frames == length or source.frames >= UNKNOWN_FRAMES
+            if not is_as_long or (source.samplerate, source.channels) != (file.sample_rate, file.channels):
+                raise DataError(f"{file.path}: was replaced by another recording meanwhile; start again")
+            yield source
+    except (soundfile.SoundFileError, OSError) as error:
+        raise _unreadable(file) from error
+
+
+def _go_to(frame: int, source: soundfile.SoundFile) -> None:
+    """Seek; read on from the beginning where the format, such as GSM, cannot be sought in."""
+    if soundfile.SoundFile.seekable(source):
+        lead = min(frame, _MP3_LEAD) if source.format == "MP3" else 0
+        if frame > lead:
+            source.seek(frame - lead)
+        frame = lead
+    block = np.empty((min(frame, BLOCK_FRAMES), source.channels), np.float32)
+    while frame and (found := len(source.read(out=block[:frame]))):
+        frame -= found
+
+
+def _read_into(
+    window: npt.NDArray[np.float32], source: soundfile.SoundFile, file: AudioFile, start: int, length: int
+) -> None:
+    """Fill (n, C) with what follows in `source`, of `length` frames, which stands at frame `start`."""
     found = start + len(source.read(out=window))
-    if min(start + len(window), file.num_frames - _LENGTH_ERROR) > found:
+    if min(start + len(window), length - _LENGTH_ERROR) > found:
         raise DataError(f"{file.path}: ends before the {file.num_frames} samples that its header promises; replace it")
     if not np.isfinite(window).all():
         raise DataError(f"{file.path}: holds NaN or infinite samples; repair or remove it")

@@ -24,9 +24,10 @@ from discrete_ae.data.reading import Prefetched, read_audio, stream_audio
 from discrete_ae.data.resampling import Audio
 from discrete_ae.errors import DataError
 from discrete_ae.evaluation.recordings import Source, cut, segment_lengths
-from discrete_ae.evaluation.results import Failure, in_utf8
+from discrete_ae.evaluation.results import Failure
 from discrete_ae.inference import Runner
 from discrete_ae.model import DiscreteAutoencoder
+from discrete_ae.paths import in_utf8
 
 TIMED_S = 10.0
 """So much of the first recordings is timed, at most."""
@@ -224,7 +225,7 @@ def real_time_factors(
         except DataError:  # which is reported when it is evaluated
             continue
         missing -= parts[-1].shape[1]
-    audio = np.concatenate(parts, axis=1)
+    audio = np.concatenate(parts, axis=1).clip(-1, 1)  # what is beyond may have no codes, and takes as long
     if not audio.shape[1]:
         return {}
     audio_s = audio.shape[1] / sample_rate

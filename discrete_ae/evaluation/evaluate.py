@@ -26,8 +26,8 @@ from discrete_ae.evaluation.coded import (
     timing_device,
 )
 from discrete_ae.evaluation.perceptual import weighted_mean
-from discrete_ae.evaluation.recordings import MIN_SEGMENT_S, Source, choose_excerpts, find_sources
-from discrete_ae.evaluation.results import Evaluation, Failure, FileScores, Run, in_utf8, run_of
+from discrete_ae.evaluation.recordings import MIN_SEGMENT_S, Source, choose_excerpts, find_sources, without_doubt
+from discrete_ae.evaluation.results import Evaluation, Failure, FileScores, Run, run_of
 from discrete_ae.evaluation.saving import claim, result_paths, save_pairs, saved_paths, with_clips
 from discrete_ae.evaluation.scores import OVERALL, SEGMENT_S, Choice, Scores, choose
 from discrete_ae.evaluation.scoring import Scorer
@@ -35,7 +35,7 @@ from discrete_ae.inference import MAX_JOBS, runner_of
 from discrete_ae.metrics import CodeUsage
 from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.model.summary import summarize
-from discrete_ae.paths import Paths, listed
+from discrete_ae.paths import Paths, in_utf8, listed
 
 Figures = dict[str, float | None]
 Settings = dict[str, str | int | float | None]
@@ -78,6 +78,7 @@ def evaluate(
     jobs: int | None = None,
     save_audio: str | Path | None = None,
     force: bool = False,
+    strict: bool = False,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Encode recordings to hard codes, decode them, and compare at the model's rate.
@@ -105,6 +106,7 @@ def evaluate(
         jobs: segments scored at a time, and windows on a CPU; None is one a core, at most 16.
         save_audio: a folder for all that is compared, as WAV files.
         force: overwrite files that are there.
+        strict: recordings of another length than their header says are failures, and not only named in the log.
         progress: told of what is done.
 
     Raises:
@@ -118,6 +120,8 @@ def evaluate(
     if not MIN_SEGMENT_S <= segment_seconds < math.inf:
         raise UsageError(f"segment_seconds: expected {MIN_SEGMENT_S:g} or more, finite, got {segment_seconds}")
     found = find_sources(listed(data))
+    if strict:
+        found = without_doubt(found)
     if isinstance(model, DiscreteAutoencoder):
         name, run, loaded = "model", None, model
     else:
@@ -131,7 +135,8 @@ def evaluate(
         if path.suffix.lower() == ".csv":
             evaluation.write_csv(path)
             continue
-        excerpts = choose_excerpts(found.sources, clips, clip_seconds)
+        measured = {file.path for file in evaluation.files}
+        excerpts = choose_excerpts([one for one in found.sources if one.name in measured], clips, clip_seconds)
         render = partial(reconstruct, loaded, num_codebooks=num_codebooks)
         evaluation = with_clips(evaluation, path, excerpts, found.sources, render)
         evaluation.write_json(path)

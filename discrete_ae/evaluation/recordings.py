@@ -16,10 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from discrete_ae.data.files import SUFFIXES, AudioFile, files_of, probe
+from discrete_ae.data.files import SUFFIXES, AudioFile, accept, files_of, probe
 from discrete_ae.data.reading import Audio, read_audio
 from discrete_ae.errors import DataError
-from discrete_ae.evaluation.results import Excerpt, in_utf8
+from discrete_ae.evaluation.results import Excerpt
+from discrete_ae.paths import in_utf8
 
 MIN_SEGMENT_S = 1.0
 """What is left at the end and is shorter belongs to the segment before."""
@@ -79,6 +80,18 @@ def find_sources(inputs: Sequence[str | Path]) -> Found:
         except DataError as error:
             problems.append(error)
     return Found(named_sources(found), problems)
+
+
+def without_doubt(found: Found) -> Found:
+    """Count recordings that cannot be read, or are of another length than their header says, among the problems."""
+    sources, problems = [], list(found.problems)
+    for source in found.sources:
+        try:
+            accept(probe(source.path), strict=True)
+            sources.append(source)
+        except DataError as error:
+            problems.append(error)
+    return Found(sources, problems)
 
 
 def named_sources(names: dict[Path, str]) -> list[Source]:

@@ -8,7 +8,6 @@ import csv
 import io
 import json
 import math
-import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from pydantic import Field
 
 from discrete_ae.errors import DataError
 from discrete_ae.evaluation.scores import PER_FILE, QUANTITIES
-from discrete_ae.paths import CONFIG_NAME
+from discrete_ae.paths import CONFIG_NAME, in_utf8
 from discrete_ae.records import Record
 from discrete_ae.statistics import Interval, mean_interval
 from discrete_ae.writing import write_whole
@@ -253,8 +252,3 @@ def run_of(checkpoint: Path) -> Run | None:
     except DataError:
         return None
     return run.model_copy(update={"checkpoint": checkpoint.absolute().relative_to(folder).as_posix()})
-
-
-def in_utf8(name: str) -> str:
-    """Return a file's name as text that JSON can hold: bytes that are not UTF-8 become \\xNN."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")

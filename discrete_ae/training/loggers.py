@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
+import torch.nn.functional as F
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from numpy.typing import NDArray
 from torch import Tensor
@@ -43,7 +44,8 @@ def log_audio(loggers: Sequence[Logger], tag: str, audio: Tensor, sample_rate: i
     audio = audio.clamp(-1, 1)
     _log(
         loggers,
-        lambda writer: writer.add_audio(tag, audio, step, sample_rate),
+        # TensorBoard's writer takes a single sample for none.
+        lambda writer: writer.add_audio(tag, F.pad(audio, (0, max(0, 2 - len(audio)))), step, sample_rate),
         lambda wandb: wandb.log_audio(tag, [audio.numpy()], step, sample_rate=[sample_rate]),
     )
 

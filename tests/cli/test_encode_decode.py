@@ -251,7 +251,7 @@ def test_full_disk_leaves_the_old_file(code, monkeypatch):
     for (status, _, (line,)), said in (
         (decoded, r"error: (x\.npz: )?out\.wav: ."),
         (encoded, r"error: out\.npz: ."),
-        (held, "error: .*stdin: File too large"),
+        (held, "error: -: File too large"),
     ):
         assert status == 1
         assert re.match(said, line)
@@ -313,6 +313,27 @@ def test_pipes_carry_recordings_and_codes(code, checkpoint, monkeypatch):
     assert soundfile.info(io.BytesIO(content[2])).frames == 20_000
 
 
+def test_closed_streams_are_said(code, monkeypatch):
+    for name, arguments in (("stdin", ("-", "-o", "x.npz")), ("stdout", ("x.wav", "-o", "-"))):
+        with monkeypatch.context() as closed:
+            closed.setattr(sys, name, None)
+            status, _, (line,) = code("encode", *arguments)
+        assert (status, line.split(";")[0].endswith("is closed")) == (2, True)
+
+
+def test_a_recording_of_another_length_than_it_says_is_named_or_refused(code):
+    path = write_noise("x.wav", 20_000)
+    path.write_bytes(path.read_bytes()[:20_044])
+    said = "x.wav: its header says 40000 bytes of samples, the file holds 20000"
+    assert code("encode", "x.wav", "-o", "out", "--strict")[::2] == (
+        1,
+        [f"error: {said}; save it anew, or go on without strict"],
+    )
+    status, _, err = code("encode", "x.wav", "-o", "out")
+    assert (status, err) == (0, [f"warning: {said}; all that is there is read (0.6 s)"])
+    assert read_codes("out/x.npz").num_samples == 10_000
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
 def test_streams_that_cannot_be_written(checkpoint):
@@ -323,8 +344,11 @@ def test_streams_that_cannot_be_written(checkpoint):
     command = [sys.executable, "-m", "discrete_ae.cli.main", *arguments]
     with Path("/dev/full").open("wb") as full:
         done = [subprocess.run(command, stdout=to, stderr=subprocess.PIPE, check=False) for to in (full, closed)]
+        told = subprocess.run([*command[:3], "info", "x.wav"], stdout=full, stderr=subprocess.PIPE, check=False)
     os.close(closed)
-    assert [process.returncode for process in done] == [1, 1]
+    assert [process.returncode for process in (*done, told)] == [1, 1, 1]
+    (line,) = told.stderr.decode().splitlines()
+    assert line.startswith("error: standard output: No space left on device")
     (line,) = done[0].stderr.decode().splitlines()
     assert line.startswith("error: -o -: No space left on device")
     assert done[1].stderr == b""  # a reader that stops is no error to speak of

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from discrete_ae.build import load
 from discrete_ae.cli.info import model_of
@@ -122,3 +123,21 @@ def test_mistakes_are_one_line(command, tmp_path):
         assert words in line
     with pytest.raises(UsageError, match="did you mean 'num_codebooks'"):
         model_of(["num_codebook=4"])
+
+
+def test_recording(command, tmp_path):
+    path = tmp_path / "x.wav"
+    soundfile.write(path, np.zeros((22050, 2)), 44100)
+    path.write_bytes(path.read_bytes()[: 44 + 40_000])
+    status, out, err = command("info", path)
+    assert status == 0
+    rows = dict(tuple(cell.strip() for cell in line.strip("│").split("│")) for line in out if line.startswith("│"))
+    assert rows == {
+        "recording": str(path), "sample rate": "44100 Hz", "channels": "2", "length": "0.227 s, 10000 samples"
+    }  # fmt: skip
+    said = f"warning: {path}: its header says 88200 bytes of samples, the file holds 40000; all that is there is read"
+    assert err == [f"{said} (0.2 s)"]
+    path = path.with_suffix(".m4a")
+    path.write_bytes(b"no matter what")
+    status, _, err = command("info", path)
+    assert (status, err[0].split(": ")[-1]) == (1, f"ffmpeg -i {path} -vn {path.with_suffix('.flac')}")

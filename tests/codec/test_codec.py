@@ -165,17 +165,29 @@ def test_long_recording_is_coded_as_the_model_codes_it_whole(tmp_path, model, co
 
 
 def test_a_recording_that_fails_in_the_middle_harms_no_other(tmp_path, model, codec, write):
-    good, damaged = (write_noise(tmp_path / f"{n}.wav", n) for n in (30_000, 400_000))
+    good, damaged = write_noise(tmp_path / "good.wav", 30_000), tmp_path / "damaged.flac"
+    soundfile.write(damaged, np.random.default_rng(0).uniform(-0.5, 0.5, 400_000), 16000)
     damaged.write_bytes(damaged.read_bytes()[:600_000])
     nan = write("nan.wav", np.where(np.arange(300_000) == 250_000, np.nan, 0))
     paths = [good, tmp_path / "none.wav", damaged, good, nan, good]
     found = list(encode_files(model, paths))
     assert [encoded.path for encoded in found] == paths
     assert [encoded.error is None for encoded in found] == [True, False, False, True, False, True]
-    assert "was cut off" in str(found[2].error)
+    assert str(found[2].error).startswith(f"{damaged}: ")
     assert "holds NaN" in str(found[4].error)
     expected = codec.encode_file(good).codes
     assert all(np.array_equal(found[i].code_file.codes, expected) for i in (0, 3, 5))
+
+
+def test_what_is_there_of_a_recording_is_coded_unless_strict(tmp_path, model, codec, write):
+    part, path = write("part.wav", np.zeros(20_000)), write("x.wav", np.zeros(30_000))
+    path.write_bytes(path.read_bytes()[: part.stat().st_size])
+    (found,) = encode_files(model, [path])
+    assert found.code_file.num_samples == 20_000
+    assert np.array_equal(found.code_file.codes, codec.encode_file(part).codes)
+    refused, other = encode_files(model, [path, part], strict=True)
+    assert "its header says 120000 bytes of samples, the file holds 80000; save it anew" in str(refused.error)
+    assert other.error is None
 
 
 def test_recordings_at_two_levels_have_the_same_codes_and_decode_to_their_levels(codec, write):

@@ -11,6 +11,7 @@ import torch
 
 from discrete_ae.data import AudioFile, TrainingCrops, ValidationSegments, find_audio
 from discrete_ae.data.crops import CropSettings, folder_weights
+from discrete_ae.data.files import probe
 from discrete_ae.data.loudness import measure_stream
 from discrete_ae.errors import DataError
 
@@ -165,6 +166,18 @@ def test_crop_is_a_function_of_seed_and_number(files, options):
     another_seed = crops_of(files, seed=4, **options)
     assert sum(torch.equal(x, another_seed[k]) for k, x in enumerate(forwards)) <= 2
     assert crops[10**15].shape == forwards[0].shape
+
+
+def test_a_file_of_which_a_part_is_damaged_validates_with_no_part(tmp_path, files):
+    soundfile.write(tmp_path / "cut.flac", np.random.default_rng(0).uniform(-0.5, 0.5, 20_000), RATE)
+    file = probe(tmp_path / "cut.flac")
+    file.path.write_bytes(file.path.read_bytes()[:30_000])
+    settings = CropSettings(sample_rate=RATE, channels=1, crop_seconds=0.1)
+    both = ValidationSegments([file, *files], settings, 10**6)
+    assert both.damaged == {file.path}
+    assert {segment[0].path for segment in both.segments} == {other.path for other in files}
+    with pytest.raises(DataError, match="none of the validation files can be used"):
+        ValidationSegments([file], settings, 10**6)
 
 
 def test_damaged_file_is_replaced_named_once_and_counted(files, bad, caplog):

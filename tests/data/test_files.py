@@ -10,13 +10,15 @@ import pytest
 import soundfile
 
 from discrete_ae.data import AudioFile, find_audio, split_by_hash
-from discrete_ae.data.files import files_of, probe
+from discrete_ae.data.files import SUFFIXES, files_of, probe
 from discrete_ae.errors import DataError
+from discrete_ae.paths import real
 
 
 def write(path: Path, num_frames: int = 80, sample_rate: int = 8000, channels: int = 1) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, np.zeros((num_frames, channels)), sample_rate)
+    with path.open("wb") as file:  # whose name soundfile could not take where it is not UTF-8
+        soundfile.write(file, np.zeros((num_frames, channels)), sample_rate, format=path.suffix[1:])
 
 
 def test_every_format_is_found_at_any_depth_in_order(tmp_path):
@@ -127,6 +129,45 @@ def test_folders_that_cannot_be_read_are_named(tmp_path, monkeypatch, caplog):
     assert f"Skipped: {tmp_path / 'closed'}: cannot be read (Permission denied)" in caplog.text
     with pytest.raises(DataError, match=r"closed: cannot be read \(Permission denied\)"):
         find_audio(tmp_path, strict=True)
+
+
+def test_files_of_another_length_than_they_say_are_taken_and_named_or_refused(tmp_path, caplog):
+    for number in range(12):
+        write(tmp_path / f"{number:02}.wav", 8000)
+        if number:
+            path = tmp_path / f"{number:02}.wav"
+            path.write_bytes(path.read_bytes()[:10_000])
+    scan = find_audio(tmp_path)
+    assert [file.num_frames for file in scan.files] == [8000] + 11 * [4978]
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [Path(line.split(": ")[0]).name for line in warnings[:-1]] == [f"{n:02}.wav" for n in range(1, 11)]
+    assert warnings[-1] == f"{tmp_path}: 1 more files are not as long as they say"
+    with pytest.raises(DataError, match=r"01\.wav: its header says 16000 bytes of samples, the file holds 9956"):
+        find_audio(tmp_path, strict=True)
+
+
+def test_what_ffmpeg_can_convert_is_passed_over_and_named(tmp_path, caplog):
+    write(tmp_path / "x.wav")
+    for name in ("b.m4a", "a.MP4", ".hidden.m4a", "notes.txt"):
+        (tmp_path / name).touch()
+    assert len(find_audio(tmp_path).files) == 1
+    assert len(files_of(tmp_path, SUFFIXES, [], alone=True)) == 1
+    said = f"{tmp_path}: 2 files passed over; convert what has sound: ffmpeg -i {tmp_path}/a.MP4 -vn {tmp_path}/a.flac"
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [said, said]
+    assert len(files_of(tmp_path, {".wav"}, [], alone=True)) == 1  # of codes, nothing is passed over
+    assert len(caplog.records) == 2
+
+
+def test_names_that_are_not_utf_8_and_links_to_themselves_are_like_others(tmp_path):
+    names = [os.fsdecode(b"caf\xe9.wav"), "a.wav", "b.wav"]
+    for name in names:
+        write(tmp_path / name)
+    (tmp_path / "self.wav").symlink_to("self.wav")
+    scan = find_audio(tmp_path)
+    assert scan.skipped == ["self.wav"]
+    split = split_by_hash(scan.files, tmp_path, 0.5)
+    assert {file.path.name for file in (*split.train, *split.validation)} == set(names)
+    assert real(tmp_path / "self.wav").name == "self.wav"
 
 
 @pytest.fixture

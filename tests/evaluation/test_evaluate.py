@@ -171,7 +171,7 @@ def test_saved_audio_is_what_was_compared_under_names_of_its_own(model, recordin
     clip = (recordings / "clip_0.wav").read_bytes()
     for name in ("a/x y.wav", "a_x_y.wav", "A_x_y.wav", "b.v2.wav"):
         (tmp_path / "in" / name).write_bytes(clip)
-    (tmp_path / "in/damaged.wav").write_bytes(clip[:100])
+    (tmp_path / "in/damaged.wav").write_bytes(clip[:20])
     out = tmp_path / "pairs"
     found = evaluate(model, tmp_path / "in", metrics=["si_sdr_db"], segment_seconds=1, save_audio=out)
     lists = {}
@@ -187,3 +187,32 @@ def test_saved_audio_is_what_was_compared_under_names_of_its_own(model, recordin
         # 16 bits are 90 dB below full scale, the codec's error a few.
         score = SignalScores(16000, ["si_sdr_db"])(decoded, reference)["si_sdr_db"]
         assert score == pytest.approx(found.files[0].scores["si_sdr_db"], abs=0.01)
+
+
+def test_one_recording_of_huge_samples_ends_neither_timing_nor_clips(model, corpus, tmp_path):
+    paths = [corpus / "a.wav", tmp_path / "huge.wav"]
+    soundfile.write(paths[1], np.full(16000, 1e30), 16000, subtype="FLOAT")
+    found = evaluate(model, paths, tmp_path / "out.json", metrics=["si_sdr_db"], clips=4, clip_seconds=0.5)
+    assert [file.path for file in found.files] == ["a.wav"]
+    (failure,) = found.failures
+    assert failure.reason.startswith(f"{paths[1]}: the model makes NaN or infinite latents of it")
+    assert {clip.recording for clip in found.clips} == {"a.wav"}
+    assert found.overall["encode_rtf"] > 0
+
+
+def test_what_cannot_be_sought_in_is_evaluated_and_heard(model, tmp_path):
+    path = tmp_path / "gsm.wav"
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 16000), 8000, subtype="GSM610")
+    found = evaluate(model, path, tmp_path / "out.json", metrics=["si_sdr_db"], clips=2, clip_seconds=0.5)
+    assert (len(found.files), len(found.clips), found.failures) == (1, 2, ())
+
+
+def test_with_strict_a_recording_of_another_length_than_it_says_is_a_failure(model, corpus, tmp_path):
+    content = (corpus / "a.wav").read_bytes()
+    (tmp_path / "x.wav").write_bytes(content[: len(content) // 2])
+    (tmp_path / "y.wav").write_bytes(content)
+    for strict, names in ((False, ["x.wav", "y.wav"]), (True, ["y.wav"])):
+        found = evaluate(model, tmp_path, metrics=["si_sdr_db"], strict=strict)
+        assert [file.path for file in found.files] == names
+        assert len(found.failures) == 2 - len(names)
+    assert found.failures[0].path == str(tmp_path / "x.wav")

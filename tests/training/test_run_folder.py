@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 import yaml
 from tensorboard.plugins.custom_scalar import layout_pb2
@@ -136,3 +138,15 @@ def test_the_configuration_beside_it_is_resolved(ste_run: Path) -> None:
     text = (ste_run / "config.yaml").read_text()
     assert yaml.safe_load(text)["quantizer"]["num_codebooks"] == 2
     assert "${" not in text
+
+
+def test_names_that_are_not_utf_8_and_single_samples_are_heard(
+    run_training: Callable[..., Path], tmp_path: Path
+) -> None:
+    for name, length in (("caf\udce9.wav", 4000), ("one.wav", 1)):  # the byte E9
+        with (tmp_path / name).open("wb") as file:
+            soundfile.write(file, np.full(length, 0.5), 16000, format="WAV")
+    few = ("trainer.max_steps=1", "callbacks.clips.count=2", "callbacks.entropy_model=null")
+    run = run_training("quantizer=ste", *few, f"data.validation_root={tmp_path}")
+    names = {tag.split("/", 2)[2] for tag in events_of(run).Tags()["audio"]}
+    assert names == {"caf\\xe9.wav", "one.wav"}

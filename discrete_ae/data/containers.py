@@ -1,0 +1,315 @@
+"""What a container says of its length, against what it holds; and a file with its header put right, for libsndfile.
+
+libsndfile believes the lengths in a WAV header and in an MP3's first frame, and reads the first of several streams that
+were put together: without a word it gives a part of the samples.
+
+Sources: the Microsoft RIFF specification; RFC 3533 (Ogg), sections 4 and 6; ISO 11172-3, section 2.4 (MP3 frames).
+"""
+
+import functools
+import io
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+# A program that writes to a pipe knows no length, and gives the largest, or nearly so.
+UNKNOWN_BYTES = 0x7FF00000
+# Some count the header too, or leave a tag at the end.
+TOLERANCE_BYTES = 1024
+_MAX_RIFF_BYTES = 2**32
+
+_OGG_PAGE, _OGG_LONGEST_PAGE, _OGG_HEADER = b"OggS", 65307, 27
+_OGG_FIRST_PAGE, _OGG_LAST = b"OggS\0\x02", 0x04
+
+_MP3_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
+_MP3_KBPS = {
+    True: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    False: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+_VBRI_AT = 36
+# A tag may count a few frames that hold nothing but the encoder's delay, or itself.
+_MP3_TOLERANCE_FRAMES = 4
+
+
+class Piece(NamedTuple):
+    """What libsndfile is to take for a whole file: these bytes, and then those of the file from `start` to `stop`."""
+
+    head: bytes
+    start: int
+    stop: int
+    num_frames: int = 0
+    """Samples per channel, once they are counted."""
+
+
+class Container(NamedTuple):
+    """How the samples of a file are to be read."""
+
+    pieces: tuple[Piece, ...] = ()
+    """To be read one after the other; none where the file is to be read as it is."""
+    doubt: str | None = None
+    """What its header or its format says, and what is there instead; None where they agree."""
+
+
+def look_into(path: Path) -> Container:
+    """Compare what a WAV, Ogg or MP3 file says of its length with what it holds; others are read as they are.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            return Container()
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            if data[:4] in (b"RIFF", b"RIFX") and data[8:12] == b"WAVE":
+                return _wav(data)
+            if data[:4] == _OGG_PAGE:
+                return _ogg(data)
+            return _mp3(data)
+
+
+def lengths_differ(promised: int, found: int, unit: str = "bytes of samples") -> str:
+    """Say that a header is wrong."""
+    return f"its header says {promised} {unit}, the file holds {found}"
+
+
+class PieceFile(io.RawIOBase):
+    """A piece as a file that can be read and sought in."""
+
+    def __init__(self, path: Path, piece: Piece) -> None:
+        self._file = path.open("rb")
+        self._piece = piece
+        self._at = 0
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def tell(self) -> int:
+        """Return the place in the piece."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place in the piece, and return it."""
+        head, start, stop, _ = self._piece
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: len(head) + stop - start}[whence]
+        return self._at
+
+    def readinto(self, buffer: "memoryview[int]") -> int:  # type: ignore[override]
+        """Read some of what follows."""
+        head, start, stop, _ = self._piece
+        part = head[self._at : self._at + len(buffer)]
+        if not part:
+            place = self._at - len(head) + start
+            self._file.seek(place)
+            part = self._file.read(max(0, min(len(buffer), stop - place)))
+        buffer[: len(part)] = part
+        self._at += len(part)
+        return len(part)
+
+
+def _wav(data: mmap.mmap) -> Container:
+    """The samples go on behind the promised end, unless chunks of other things lie there."""
+    number, size = struct.Struct("<I" if data[:4] == b"RIFF" else ">I"), len(data)
+
+    def after(at: int) -> int:
+        (length,) = number.unpack(data[at + 4 : at + 8])
+        return int(at + 8 + length + length % 2)
+
+    at = 12
+    while data[at : at + 4] != b"data":
+        if at + 8 > size:
+            return Container()
+        at = after(at)
+    if at + 8 > size:
+        return Container()
+    (promised,), begin = number.unpack(data[at + 4 : at + 8]), at + 8
+    riff_end = 8 + number.unpack(data[4:8])[0]
+
+    def chunks_from(at: int) -> bool:
+        """Whether whole chunks, or none, lie between here and the end that the header gives, or the file's own."""
+        while at < riff_end - 1 and at + 8 <= size:
+            at = after(at)
+        return abs(at - riff_end) <= 1 or abs(at - size) <= 1
+
+    rest = size - begin - promised
+    is_closed = any(map(chunks_from, (begin + promised, begin + promised + promised % 2)))
+    believed = size < _MAX_RIFF_BYTES and is_closed and (promised > 0 or riff_end >= size - 1)
+    if rest <= (TOLERANCE_BYTES if promised else 0) or believed:
+        return Container()
+    # So libsndfile knows a file that was not closed: it reads to the end, and a length has 32 bits.
+    head = data[:4] + number.pack(8) + data[8 : at + 4] + number.pack(0)
+    return Container((Piece(head, begin, size),), lengths_differ(promised, size - begin))
+
+
+def _ogg(data: mmap.mmap) -> Container:
+    last = max(data.rfind(_OGG_PAGE, max(0, len(data) - _OGG_LONGEST_PAGE)), 0)
+    is_whole = len(data) >= last + _OGG_HEADER and _ogg_page_end(data, last) <= len(data)
+    doubt = None
+    if not is_whole or not data[last + 5] & _OGG_LAST:
+        doubt = "its last page is missing or lacks the end mark, as of a recording that was cut off"
+    serial = slice(14, 18)
+    if data[last : last + 18][serial] == data[serial]:
+        return Container(doubt=doubt)
+    starts: list[int] = []
+    at, header_end = 0, -1
+    while at >= 0:
+        if at != header_end:  # the first pages of streams side by side follow on one another
+            starts.append(at)
+        header_end = _ogg_page_end(data, at) if at + _OGG_HEADER <= len(data) else len(data)
+        at = data.find(_OGG_FIRST_PAGE, at + 1)
+    if len(starts) == 1:
+        return Container(doubt=doubt)
+    pieces = tuple(Piece(b"", start, stop) for start, stop in zip(starts, [*starts[1:], len(data)], strict=True))
+    return Container(pieces, _several(len(pieces)))
+
+
+def _ogg_page_end(data: mmap.mmap, at: int) -> int:
+    lengths = data[at + _OGG_HEADER : at + _OGG_HEADER + data[at + 26]]
+    return at + _OGG_HEADER + data[at + 26] + sum(lengths)
+
+
+class _Frame(NamedTuple):
+    """What the four bytes at the beginning of an MP3 frame say."""
+
+    length: int
+    """In bytes."""
+    tag_at: int
+    """Where in the first frame a tag lies, behind room for side information."""
+    kind: tuple[int, int]
+    """What all frames of a stream have in common."""
+
+
+class _Tag(NamedTuple):
+    """A first frame that holds no samples."""
+
+    lengths_at: int = 0
+    """Where the two lengths are, 4 bytes each; 0 where it has none that are known here."""
+    num_frames: int = 0
+    """Those that follow."""
+    num_bytes: int = 0
+    """Of the stream, with the tag."""
+
+
+class _Run(NamedTuple):
+    """MP3 frames one right after the other."""
+
+    start: int
+    stop: int
+    num_frames: int
+
+
+def _mp3(data: mmap.mmap) -> Container:
+    start = _id3_end(data, 0)
+    if not (frame := _mp3_frame(data, start)) or not _mp3_frame(data, start + frame.length):
+        return Container()
+    tag = _mp3_tag(data, start, frame) or _Tag()
+    if tag.num_frames and abs(len(data) - start - tag.num_bytes) <= TOLERANCE_BYTES:
+        return Container()
+    runs = list(_mp3_runs(data, start, frame.kind))
+    doubt = None
+    if len(runs) > 1:
+        doubt = _several(len(runs))
+    elif tag.num_frames and abs(tag.num_frames - runs[0].num_frames) > _MP3_TOLERANCE_FRAMES:
+        doubt = lengths_differ(tag.num_frames, runs[0].num_frames - 1, "MP3 frames")
+    return Container(tuple(_mp3_piece(data, run) for run in runs), doubt)
+
+
+def _mp3_runs(data: mmap.mmap, at: int, kind: tuple[int, int]) -> Iterator[_Run]:
+    """Whatever is no frame of the same kind lies between them; the tag of another stream begins a new one."""
+    while at < len(data):
+        start, count = at, 0
+        while (frame := _mp3_frame(data, at)) and frame.kind == kind and at + frame.length <= len(data):
+            if count and _mp3_tag(data, at, frame):
+                break
+            at, count = at + frame.length, count + 1
+        if count:
+            yield _Run(start, at, count)
+        else:
+            at += 1
+        at = max(at, _id3_end(data, at))
+        if _mp3_frame(data, at) is None:
+            at = _next_mp3_frame(data, at, kind)
+
+
+def _next_mp3_frame(data: mmap.mmap, at: int, kind: tuple[int, int]) -> int:
+    """Return where two frames follow on one another, or the end."""
+    while (at := data.find(b"\xff", at)) >= 0:
+        frame = _mp3_frame(data, at)
+        following = frame and frame.kind == kind and _mp3_frame(data, at + frame.length)
+        if following and following.kind == kind:
+            return at
+        at += 1
+    return len(data)
+
+
+def _mp3_tag(data: mmap.mmap, start: int, frame: _Frame) -> _Tag | None:
+    """Return the tag that this frame is, instead of samples."""
+    at = start + frame.tag_at
+    if data[at : at + 4] in (b"Xing", b"Info") and len(data) >= at + 16:
+        flags, frames, num_bytes = struct.unpack(">3I", data[at + 4 : at + 16])
+        return _Tag(at + 8, frames, num_bytes) if flags & 3 == 3 else _Tag()
+    return _Tag() if data[start + _VBRI_AT : start + _VBRI_AT + 4] == b"VBRI" else None
+
+
+def _mp3_piece(data: mmap.mmap, run: _Run) -> Piece:
+    """A run of frames behind a tag that says how many they are, its own if it has one that can."""
+    frame = _mp3_frame(data, run.start)
+    assert frame is not None
+    num_bytes = run.stop - run.start
+    tag = _mp3_tag(data, run.start, frame)
+    if tag and tag.lengths_at:
+        said = struct.pack(">2I", run.num_frames - 1, num_bytes)
+        return Piece(data[run.start : tag.lengths_at] + said, tag.lengths_at + len(said), run.stop)
+    # Without a tag, the length would be guessed from the bytes of the first frame.
+    header = int.from_bytes(data[run.start : run.start + 4])
+    for kbps in range(1, 15):  # the first in which there is room
+        first = (header & ~0xF200 | kbps << 12 | 1 << 16).to_bytes(4)
+        new = _mp3_frame(first, 0)
+        if new and new.length >= new.tag_at + 16:
+            said = struct.pack(">3I", 3, run.num_frames - bool(tag), num_bytes + new.length)
+            head = first + bytes(new.tag_at - 4) + b"Xing" + said
+            skipped = run.start + (frame.length if tag else 0)
+            return Piece(head + bytes(new.length - len(head)), skipped, run.stop)
+    raise AssertionError("no MP3 frame has room for a tag")
+
+
+def _mp3_frame(data: mmap.mmap | bytes, at: int) -> _Frame | None:
+    header = data[at : at + 4]
+    return _parsed_mp3(header) if header[:1] == b"\xff" and len(header) == 4 else None
+
+
+@functools.lru_cache(maxsize=4096)
+def _parsed_mp3(header: bytes) -> _Frame | None:
+    bits = int.from_bytes(header)
+    version, layer, kbps, rate = bits >> 19 & 3, bits >> 17 & 3, bits >> 12 & 15, bits >> 10 & 3
+    if bits >> 21 != 0x7FF or version == 1 or layer != 1 or kbps in (0, 15) or rate == 3:
+        return None
+    is_first, is_mono = version == 3, bits >> 6 & 3 == 3
+    bytes_per_kbps = (144 if is_first else 72) * 1000
+    length = bytes_per_kbps * _MP3_KBPS[is_first][kbps] // _MP3_RATES[version][rate] + (bits >> 9 & 1)
+    side = (17 if is_mono else 32) if is_first else (9 if is_mono else 17)
+    return _Frame(length, 4 + side, (version, rate))
+
+
+def _id3_end(data: mmap.mmap, at: int) -> int:
+    """Return where the ID3 tag ends that begins here, or the place itself."""
+    while data[at : at + 3] == b"ID3":
+        size = data[at + 6 : at + 10]
+        at += 10 + sum((byte & 127) << 7 * (len(size) - 1 - place) for place, byte in enumerate(size))
+    return at
+
+
+def _several(count: int) -> str:
+    return f"holds {count} streams one after the other, as of files that were put together"
