@@ -8,7 +8,6 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 from hydra import compose, initialize_config_dir
@@ -16,6 +15,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from discrete_ae.arguments import typed
 from discrete_ae.build import build_model
 from discrete_ae.errors import UsageError, UserError
 from discrete_ae.model import DiscreteAutoencoder
@@ -40,8 +40,12 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
 
 
 def built(config: DictConfig) -> DiscreteAutoencoder:
-    """Return the model of a composed configuration, with random weights."""
-    return build_model(cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True)))
+    """Return the model of a composed configuration, with random weights.
+
+    Raises:
+        UsageError: for values of another type than is wanted, or that do not fit.
+    """
+    return build_model(typed(OmegaConf.to_container(config.model, resolve=True), "model"))
 
 
 def explained(error: Exception, *, multirun: bool = False) -> UsageError:

@@ -80,6 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(config: DictConfig, *, is_sweep: bool) -> float:
+    config = training.typed_config(config)
     run_dir = Path(config.run_dir)
     before = earlier(config) if is_sweep else None
     if not is_sweep and (varied := HydraConfig.get().sweeper.get("params")):

@@ -1,6 +1,7 @@
 """The recordings as Lightning wants them: found, checked and split at `setup`, then loaded in batches (B, C, N)."""
 
 import contextlib
+import inspect
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -123,6 +124,8 @@ class AudioDataModule(pl.LightningDataModule):
         UsageError: an unknown or missing setting, or one out of its range.
         DataError: from `setup`, if there is nothing to train or validate on.
     """
+
+    __signature__ = inspect.signature(DataSettings)
 
     def __init__(self, **settings: Any) -> None:
         super().__init__()

@@ -82,14 +82,20 @@ no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
         # Hydra composes the default quantizer, ste, with what is not swept: the message says what to write instead.
         ("-m quantizer=sigmoid,fourier quantizer.rounding.sharpness=4", "in a multirun write ++key=value"),
         ("experiment=compare", "this varies seed, quantizer: add -m"),
-        ("quantizer.bound=nonsense", "bound: expected one of tanh, sigmoid, clamp, got 'nonsense'"),
+        ("quantizer.bound=nonsense", "quantizer.bound: expected 'tanh', 'sigmoid' or 'clamp', got 'nonsense'"),
         ("model.encoder._target_=os.system", "_target_ 'os.system' is refused"),
         ("data.batch_size=0", "data.batch_size"),
         ("trainer.max_steps=-5", "max_steps"),
-        ("seed=abc", "seed: "),
+        ("seed=abc", "seed: expected a whole number, got 'abc'"),
+        ("data.batch_size=2.5", "data.batch_size: expected a whole number, got 2.5"),
+        ("data.prefetch_batches=1.5", "data.prefetch_batches: expected a whole number, got 1.5"),
+        ("data.strict=maybe", "data.strict: expected true or false, got 'maybe'"),
+        ("trainer.max_steps=4.5", "trainer.max_steps: expected a whole number, got 4.5"),
+        ("quantizer.levels=8", "quantizer.levels: expected a list, got 8"),
+        ("optim.optimizer.lr=fast", "optim.optimizer.lr: expected a number or "),
         ("data.root=${nowhere}", "nowhere"),
         ("optim.scheduler=null", "optim.scheduler: expected a component"),
-        ("~model.encoder._target_", "give it its _target_"),
+        ("~model.encoder._target_", "model.encoder: expected a component with its _target_ (Encoder)"),
         ("trainer.precision=16-mixed", "use trainer.precision=bf16-mixed, or optim.optimizer.fused=false"),
         ("compile=true", "there is no no-such-compiler on the PATH; install g++"),
         pytest.param("trainer=gpu", "trainer=cpu", marks=no_gpu),
@@ -102,6 +108,13 @@ def test_usage_error_ends_before_any_run(
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert told in refused(*given.split(), status=2)
+
+
+def test_values_are_taken_in_the_type_that_is_wanted(run_training: Callable[..., Path]) -> None:
+    given = ("data.batch_size=2.0", "trainer.max_steps=2e0", "trainer.val_check_interval=2.0", "data.strict=no")
+    config = yaml.safe_load((run_training(*given) / "config.yaml").read_text())
+    found = [config["data"]["batch_size"], config["trainer"]["max_steps"], config["data"]["strict"]]
+    assert repr(found) == "[2, 2, False]"
 
 
 @pytest.mark.parametrize(
@@ -193,8 +206,8 @@ def test_failing_jobs_of_a_multirun_do_not_end_the_others(
     assert "sweep: 1 run done, 2 failed" in out
     assert f"failed: {named['clamp']}: RuntimeError: out of memory" in err.splitlines()
     assert err.count("Traceback") == 1
-    assert "error: ScalarQuantizer: bound: expected one of" in err
-    assert (tmp_path / named["nonsense"] / "error.txt").read_text().startswith("ScalarQuantizer: bound: expected")
+    assert "error: quantizer.bound: expected " in err
+    assert (tmp_path / named["nonsense"] / "error.txt").read_text().startswith("quantizer.bound: expected")
     assert not (tmp_path / named["nonsense"] / "checkpoints").exists()
     assert (tmp_path / named["tanh"] / "checkpoints" / "last.ckpt").exists()
     assert not (tmp_path / named["tanh"] / "error.txt").exists()
@@ -256,7 +269,7 @@ def test_runs_in_processes_of_their_own(
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
     out, err = capfd.readouterr()
     assert "sweep: 1 run done, 1 failed" in out
-    assert "failed: ste-invalid-seed0-bound=nonsense: ScalarQuantizer: bound" in err
+    assert "failed: ste-invalid-seed0-bound=nonsense: quantizer.bound" in err
     assert (tmp_path / "ste-0.8kbps-seed0-bound=tanh" / "checkpoints" / "last.ckpt").exists()
 
 
