@@ -5,12 +5,14 @@ A run's name, which is its name in TensorBoard too, says quantizer, rate, seed, 
 
 import difflib
 import math
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -19,11 +21,14 @@ from discrete_ae.arguments import typed
 from discrete_ae.build import build_model
 from discrete_ae.errors import UsageError, UserError
 from discrete_ae.model import DiscreteAutoencoder
+from discrete_ae.paths import with_home
 
 PACKAGE_DIR = Path(__file__).parents[1]
 # Inside an installed package the configuration lies beside the modules, in a checkout beside the package.
 CONFIG_DIR = next(path for path in (PACKAGE_DIR / "conf", PACKAGE_DIR.parent / "conf") if path.is_dir())
 CONFIG_NAME = "train"
+PATH_KEYS = ("data.root", "data.validation_root", "ckpt_path", "init_from", "hydra.run.dir", "hydra.sweep.dir")
+"""What takes a path, as it is pasted."""
 
 
 def compose_config(overrides: Sequence[str]) -> DictConfig:
@@ -34,9 +39,30 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     """
     try:
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-            return compose(CONFIG_NAME, list(overrides))
+            return compose(CONFIG_NAME, with_paths(overrides))
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise explained(error) from error
+
+
+def with_paths(overrides: Sequence[str], *, multirun: bool = False) -> list[str]:
+    """Return the overrides with paths quoted, so that Hydra's grammar finds no meaning in their characters.
+
+    A path is what begins with / or ~/, and, where the key takes one, what exists. In a multirun commas part the values,
+    unless the whole exists.
+    """
+    return [_with_path(override, multirun=multirun) for override in overrides]
+
+
+def _with_path(override: str, *, multirun: bool) -> str:
+    key, equals, value = with_home(override).partition("=")
+    takes_path = key.lstrip("+") in PATH_KEYS
+
+    def quoted(given: str) -> str:
+        is_path = given.startswith("/") or (takes_path and os.path.exists(given))  # noqa: PTH110  impossible names too
+        return QuotedString(given, Quote.single).with_quotes() if is_path else given
+
+    several = value.split(",") if multirun and not os.path.exists(value) else [value]  # noqa: PTH110
+    return key + equals + ",".join(quoted(with_home(each)) for each in several)
 
 
 def built(config: DictConfig) -> DiscreteAutoencoder:
@@ -81,9 +107,9 @@ def _run_name(*keys: str, _root_: DictConfig) -> str:
     for key in keys:
         value = choices[key] if key in choices else OmegaConf.select(_root_, key)
         shown = f"{value:.6g}" if isinstance(value, float) else str(value)
-        # One folder, whatever the value is.
-        parts.append(f"{key.rpartition('.')[2]}={shown}".replace("/", "_"))
-    return "-".join(parts)
+        parts.append(f"{key.rpartition('.')[2]}_{shown}")
+    # Nothing that a shell, a URL or Hydra gives a meaning, whatever the values are.
+    return "-".join(re.sub(r"[^\w.-]+", "_", part.replace("+", ""), flags=re.ASCII).strip("_") for part in parts)
 
 
 def _rate(config: DictConfig) -> str:

@@ -17,10 +17,10 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from discrete_ae import training
-from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, explained, register_run_name
+from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, explained, register_run_name, with_paths
 from discrete_ae.cli.sweep import ReportSweep, earlier, forget_failure, note_failure
 from discrete_ae.errors import DataError, UsageError, UserError, from_system
-from discrete_ae.paths import shown
+from discrete_ae.paths import shown, with_home
 from discrete_ae.training.callbacks import INTERRUPTED_EXIT_STATUS
 from discrete_ae.training.ending import end_with_parent, lost_process, say_once
 
@@ -30,7 +30,7 @@ register_run_name()
 
 def main(arguments: list[str] | None = None) -> None:
     """Train as the arguments say (default: those of the process), and exit with a status if anything failed."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = list(map(with_home, sys.argv[1:] if arguments is None else arguments))
     if os.environ.get("LOCAL_RANK", "0") != "0":  # a process that another one of the run has started
         end_with_parent()
     try:
@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     # This file, so that the processes which ddp starts by sys.argv run the same, from whichever command it came.
     flags = [argument for argument in arguments if argument not in given.overrides]  # Hydra wants them first
-    sys.argv = [__file__, *flags, *given.overrides]
+    sys.argv = [__file__, *flags, *with_paths(given.overrides, multirun=given.multirun)]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's own way with an exception hides where it came from
     try:
         job()

@@ -17,14 +17,14 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from discrete_ae.arguments import typed
 from discrete_ae.build import build_model, read_saved
 from discrete_ae.data import AudioDataModule
 from discrete_ae.errors import DataError, UsageError, UserError
 from discrete_ae.model import DiscreteAutoencoder
-from discrete_ae.paths import command, shown
+from discrete_ae.paths import command, shown, with_home
 from discrete_ae.saving.checkpoint import check_resumable
 from discrete_ae.training.adversarial import AdversarialModule
 from discrete_ae.training.callbacks import LogHyperparameters, StopOnInterrupt
@@ -46,8 +46,8 @@ SETTINGS: dict[str, Any] = {
     "name": str,
     "seed": Annotated[int, Field(ge=0, lt=2**32)],
     "num_codebooks": int,
-    "ckpt_path": str | None,
-    "init_from": str | None,
+    "ckpt_path": Annotated[str, AfterValidator(with_home)] | None,
+    "init_from": Annotated[str, AfterValidator(with_home)] | None,
     "compile": bool,
     "float32_matmul_precision": Literal["highest", "high", "medium"],
     "run_dir": str,
@@ -357,7 +357,7 @@ def _say_what_next(run: TrainingRun) -> None:
     recordings = shown(run.data.validation_files[0].path.parent)
     print(f"\ncheckpoint: {checkpoint}\nnext:")
     if run.interrupted:
-        print(f"  the same command with ckpt_path={last} goes on with this run")
+        print(f"  the same command with {shlex.quote(f'ckpt_path={last}')} goes on with this run")
     print(" ", shlex.join([command("tensorboard"), "--logdir", str(shown(run.run_dir).parent)]))
     print(" ", shlex.join([command("discrete-ae"), "encode", str(recordings), "-o", "codes", "-c", str(checkpoint)]))
 

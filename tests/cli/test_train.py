@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from joblib.externals.loky import get_reusable_executor
 from omegaconf import DictConfig
 
-from discrete_ae.cli.overrides import compose_config
+from discrete_ae.cli.overrides import compose_config, with_paths
 from discrete_ae.cli.train import main
 from discrete_ae.errors import UsageError
 from discrete_ae.training import AutoencoderModule, TrainingRun, build_training
@@ -164,6 +164,47 @@ def test_help_and_configuration_are_printed_wherever_the_flag_stands(capsys: pyt
     assert yaml.safe_load(printed[1])["seed"] == 3
 
 
+@pytest.fixture
+def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home folder, which is the current one too, with recordings in folders of every kind of name."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for name in NAMES:
+        (tmp_path / name).mkdir()
+    return tmp_path
+
+
+NAMES = ("2024", "2024_01", "1e3", "audio", "p(1)", "a b", "a#b", "é", "lr=0.001", "a,b", "it's", "[a]", "null", "a\\")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("place", ["{name}", "~/{name}", "{home}/{name}", '"~/{name}"', "./{name}"])
+@pytest.mark.parametrize("key", ["data.root", "ckpt_path"])
+def test_path_is_taken_as_it_is_pasted(key: str, place: str, name: str, at_home: Path) -> None:
+    if place.startswith('"') and name == "a\\":
+        pytest.skip("in quotes a backslash before a quote is Hydra's")
+    (override,) = with_paths([f"{key}={place.format(name=name, home=at_home)}"])
+    (parsed,) = OverridesParser.create().parse_overrides([override])
+    assert parsed.get_key_element() == key
+    assert (at_home / str(parsed.value())).samefile(at_home / name)
+
+
+def test_other_values_are_hydras(at_home: Path) -> None:
+    (at_home / "ste").mkdir()
+    (at_home / "4").mkdir()
+    given = ["quantizer=ste", "seed=4", "+x=[/a,/b]", "data.root=/a(1)/${seed}", 'init_from="~/x"', "hydra.run.dir=~/x"]
+    assert with_paths(given[:3]) == given[:3]
+    config = compose_config(given)
+    assert (config.seed, config.x, config.data.root, config.init_from) == (4, ["/a", "/b"], "/a(1)/4", f"{at_home}/x")
+
+
+def test_commas_part_paths_in_a_multirun_alone(at_home: Path) -> None:
+    given = ["data.root=~/a b,/c d", "data.validation_root=a,b", "quantizer=ste,rvq"]
+    expected = [f"data.root='{at_home}/a b','/c d'", "data.validation_root='a,b'", "quantizer=ste,rvq"]
+    assert with_paths(given, multirun=True) == expected
+    assert with_paths(given)[0] == f"data.root='{at_home}/a b,/c d'"
+
+
 def folders(root: Path) -> list[str]:
     return sorted(path.name for path in root.iterdir() if path.is_dir())
 
@@ -200,8 +241,8 @@ def test_failing_jobs_of_a_multirun_do_not_end_the_others(
     bounds = "quantizer.bound=nonsense,clamp,tanh"
     run_training("-m", bounds, f"hydra.sweep.dir={tmp_path}", *SHORT, status=2)
     out, err = capsys.readouterr()
-    named = {bound: f"ste-0.8kbps-seed0-bound={bound}" for bound in ("clamp", "tanh")}
-    named["nonsense"] = "ste-invalid-seed0-bound=nonsense"
+    named = {bound: f"ste-0.8kbps-seed0-bound_{bound}" for bound in ("clamp", "tanh")}
+    named["nonsense"] = "ste-invalid-seed0-bound_nonsense"
     assert set(folders(tmp_path)) == set(named.values())
     assert "sweep: 1 run done, 2 failed" in out
     assert f"failed: {named['clamp']}: RuntimeError: out of memory" in err.splitlines()
@@ -269,8 +310,8 @@ def test_runs_in_processes_of_their_own(
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
     out, err = capfd.readouterr()
     assert "sweep: 1 run done, 1 failed" in out
-    assert "failed: ste-invalid-seed0-bound=nonsense: quantizer.bound" in err
-    assert (tmp_path / "ste-0.8kbps-seed0-bound=tanh" / "checkpoints" / "last.ckpt").exists()
+    assert "failed: ste-invalid-seed0-bound_nonsense: quantizer.bound" in err
+    assert (tmp_path / "ste-0.8kbps-seed0-bound_tanh" / "checkpoints" / "last.ckpt").exists()
 
 
 @pytest.mark.slow
@@ -288,7 +329,7 @@ def test_optuna_searches_sharpness_and_learning_rate(
         sharpness, lr = config["quantizer"]["rounding"]["sharpness"], config["optim"]["optimizer"]["lr"]
         assert 2 <= sharpness <= 16
         assert 3e-4 <= lr <= 1e-2
-        assert name == f"sigmoid-0.8kbps-seed0-sharpness={sharpness:.6g}-lr={lr:.6g}-{number}"
+        assert name == f"sigmoid-0.8kbps-seed0-sharpness_{sharpness:.6g}-lr_{lr:.6g}-{number}"
     best = yaml.safe_load((tmp_path / "optimization_results.yaml").read_text())
     assert best["best_value"] < 10  # a real one: the untrained model has about 5
 
