@@ -109,7 +109,7 @@ def _run_name(*keys: str, _root_: DictConfig) -> str:
         shown = f"{value:.6g}" if isinstance(value, float) else str(value)
         parts.append(f"{key.rpartition('.')[2]}_{shown}")
     # Nothing that a shell, a URL or Hydra gives a meaning, whatever the values are.
-    return "-".join(re.sub(r"[^\w.-]+", "_", part.replace("+", ""), flags=re.ASCII).strip("_") for part in parts)
+    return "-".join(re.sub(r"(_|[^\w.-])+", "_", part.replace("+", ""), flags=re.ASCII).strip("_") for part in parts)
 
 
 def _rate(config: DictConfig) -> str:

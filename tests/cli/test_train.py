@@ -1,5 +1,7 @@
 """`python train.py` from the command line to its exit status: what is refused, how, and what several runs leave."""
 
+import shlex
+import signal
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +13,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from joblib.externals.loky import get_reusable_executor
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from discrete_ae.cli.main import main as commands
 from discrete_ae.cli.overrides import compose_config, with_paths
 from discrete_ae.cli.train import main
 from discrete_ae.errors import UsageError
@@ -342,3 +345,38 @@ def test_run_without_a_validation_names_the_checkpoint_that_there_is(
     (named,) = (line.removeprefix("checkpoint: ") for line in out.splitlines() if line.startswith("checkpoint: "))
     assert Path(named).is_file()
     assert f"-c {named}" in out
+
+
+def test_what_a_run_says_comes_next_can_be_pasted(
+    run_training: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(self: AutoencoderModule, *arguments: object) -> dict[str, torch.Tensor]:
+        if self.global_step == 1:
+            signal.raise_signal(signal.SIGINT)
+        return training_step(self, *arguments)
+
+    monkeypatch.chdir(tmp_path)
+    training_step = AutoencoderModule.training_step
+    with monkeypatch.context() as patched:
+        patched.setattr(AutoencoderModule, "training_step", interrupted)
+        run_training("trainer.max_steps=3", run_dir=tmp_path / "it's (1), a=b #é" / "run $1", status=130)
+    said = capsys.readouterr().out.partition("next:\n")[2]
+    go_on, tensorboard, encode = map(shlex.split, said.strip().splitlines())
+    assert Path(tensorboard[-1]).is_dir()
+    with pytest.raises(SystemExit) as ended:
+        commands(encode[1:])
+    assert ended.value.code == 0
+    assert len([*Path("codes").glob("*.npz")]) == len([*Path(encode[2]).iterdir()])
+    (ckpt_path,) = (word for word in go_on if word.startswith("ckpt_path="))
+    again = run_training(ckpt_path, "trainer.max_steps=3", "trainer.val_check_interval=1")
+    assert state_of(again)["global_step"] == 3
+
+
+def test_run_folders_have_no_character_with_a_meaning() -> None:
+    values = {"a": 1e6, "b": [0.8, 1.25], "c": "é x=1,#&?%$(~)/\\'", "d": None, "e": -0.5}
+    config = OmegaConf.create({"hydra": {"runtime": {"choices": {"quantizer": "mine/ste"}}}, "seed": 3, "of": values})
+    OmegaConf.update(config, "name", "${run_name:" + ",".join(f"of.{name}" for name in values) + "}")
+    assert config.name == "mine_ste-invalid-seed3-a_1e06-b_0.8_1.25-c_x_1-d_None-e_-0.5"
