@@ -17,7 +17,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from discrete_ae.arguments import typed
+from discrete_ae.arguments import argument_types, typed
 from discrete_ae.build import build_model
 from discrete_ae.errors import UsageError, UserError
 from discrete_ae.model import DiscreteAutoencoder
@@ -29,6 +29,7 @@ CONFIG_DIR = next(path for path in (PACKAGE_DIR / "conf", PACKAGE_DIR.parent / "
 CONFIG_NAME = "train"
 PATH_KEYS = ("data.root", "data.validation_root", "ckpt_path", "init_from", "hydra.run.dir", "hydra.sweep.dir")
 """What takes a path, as it is pasted."""
+TRAINER = "lightning.pytorch.Trainer"
 
 
 def compose_config(overrides: Sequence[str]) -> DictConfig:
@@ -39,22 +40,24 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     """
     try:
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-            return compose(CONFIG_NAME, with_paths(overrides))
+            return compose(CONFIG_NAME, as_meant(overrides))
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise explained(error) from error
 
 
-def with_paths(overrides: Sequence[str], *, multirun: bool = False) -> list[str]:
-    """Return the overrides with paths quoted, so that Hydra's grammar finds no meaning in their characters.
+def as_meant(overrides: Sequence[str], *, multirun: bool = False) -> list[str]:
+    """Return the overrides as Hydra wants them: paths quoted, and arguments of the trainer added where they are new.
 
-    A path is what begins with / or ~/, and, where the key takes one, what exists. In a multirun commas part the values,
-    unless the whole exists.
+    A path is what begins with / or ~/, and, where the key takes one, what exists: quoted, its characters have no
+    meaning for Hydra's grammar. In a multirun commas part the values, unless the whole exists.
     """
-    return [_with_path(override, multirun=multirun) for override in overrides]
+    return [_as_meant(override, multirun=multirun) for override in overrides]
 
 
-def _with_path(override: str, *, multirun: bool) -> str:
+def _as_meant(override: str, *, multirun: bool) -> str:
     key, equals, value = with_home(override).partition("=")
+    if key.startswith("trainer.") and key.removeprefix("trainer.") in argument_types(TRAINER):
+        key = f"++{key}"
     takes_path = key.lstrip("+") in PATH_KEYS
 
     def quoted(given: str) -> str:
@@ -88,9 +91,11 @@ def explained(error: Exception, *, multirun: bool = False) -> UsageError:
     elif isinstance(refused, OmegaConfBaseException) and isinstance(refused.parent_node, DictConfig):
         key = str(refused.key)
         place = str(refused.full_key).removesuffix(key)
-        said += (
-            _nearest(key, list(_keys(OmegaConf.to_container(refused.parent_node))), place) + "; --help lists all keys"
-        )
+        if key in argument_types(str(refused.parent_node.get("_target_"))):
+            said += f": {refused.parent_node._target_} takes it, and it is new here"
+        else:
+            said += _nearest(key, list(_keys(OmegaConf.to_container(refused.parent_node))), place)
+        said += "; --help lists all keys"
         if multirun:
             said += "; in a multirun write ++key=value where the default has no such key"
     return UsageError(said)

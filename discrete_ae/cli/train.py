@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from discrete_ae import training
-from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, explained, register_run_name, with_paths
+from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, as_meant, explained, register_run_name
 from discrete_ae.cli.sweep import ReportSweep, earlier, forget_failure, note_failure
 from discrete_ae.errors import DataError, UsageError, UserError, from_system
 from discrete_ae.paths import shown, with_home
@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     # This file, so that the processes which ddp starts by sys.argv run the same, from whichever command it came.
     flags = [argument for argument in arguments if argument not in given.overrides]  # Hydra wants them first
-    sys.argv = [__file__, *flags, *with_paths(given.overrides, multirun=given.multirun)]
+    sys.argv = [__file__, *flags, *as_meant(given.overrides, multirun=given.multirun)]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's own way with an exception hides where it came from
     try:
         job()

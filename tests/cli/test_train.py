@@ -1,11 +1,13 @@
 """`python train.py` from the command line to its exit status: what is refused, how, and what several runs leave."""
 
+import inspect
 import shlex
 import signal
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import lightning.pytorch as pl
 import pytest
 import torch
 import yaml
@@ -16,7 +18,7 @@ from joblib.externals.loky import get_reusable_executor
 from omegaconf import DictConfig, OmegaConf
 
 from discrete_ae.cli.main import main as commands
-from discrete_ae.cli.overrides import compose_config, with_paths
+from discrete_ae.cli.overrides import as_meant, compose_config
 from discrete_ae.cli.train import main
 from discrete_ae.errors import UsageError
 from discrete_ae.training import AutoencoderModule, TrainingRun, build_training
@@ -58,6 +60,7 @@ def refused(recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> 
         ("lr=1", "did you mean 'optim.optimizer.lr'?"),
         ("model=spectral/tny", "did you mean 'spectral/tiny'?"),
         ("quantizer.rounding.sharpnes=3 quantizer=sigmoid", "did you mean 'quantizer.rounding.sharpness'?"),
+        ("optim.optimizer.amsgrad=true", "use +optim.optimizer.amsgrad=true: torch.optim.AdamW takes it"),
         ("foo", "cannot read 'foo'; write key=value"),
         ("model.encoder.strides=[2,", "cannot read 'model.encoder.strides=[2,'; write key=value"),
         ("quantizer=null", "must be a string"),
@@ -186,7 +189,7 @@ NAMES = ("2024", "2024_01", "1e3", "audio", "p(1)", "a b", "a#b", "é", "lr=0.00
 def test_path_is_taken_as_it_is_pasted(key: str, place: str, name: str, at_home: Path) -> None:
     if place.startswith('"') and name == "a\\":
         pytest.skip("in quotes a backslash before a quote is Hydra's")
-    (override,) = with_paths([f"{key}={place.format(name=name, home=at_home)}"])
+    (override,) = as_meant([f"{key}={place.format(name=name, home=at_home)}"])
     (parsed,) = OverridesParser.create().parse_overrides([override])
     assert parsed.get_key_element() == key
     assert (at_home / str(parsed.value())).samefile(at_home / name)
@@ -196,16 +199,25 @@ def test_other_values_are_hydras(at_home: Path) -> None:
     (at_home / "ste").mkdir()
     (at_home / "4").mkdir()
     given = ["quantizer=ste", "seed=4", "+x=[/a,/b]", "data.root=/a(1)/${seed}", 'init_from="~/x"', "hydra.run.dir=~/x"]
-    assert with_paths(given[:3]) == given[:3]
+    assert as_meant(given[:3]) == given[:3]
     config = compose_config(given)
     assert (config.seed, config.x, config.data.root, config.init_from) == (4, ["/a", "/b"], "/a(1)/4", f"{at_home}/x")
+
+
+def test_every_argument_of_the_trainer_is_taken_without_a_plus() -> None:
+    names = inspect.signature(pl.Trainer).parameters
+    assert "fast_dev_run" in names
+    trainer = compose_config([f"trainer.{name}=1" for name in names]).trainer
+    assert {name: trainer[name] for name in names} == dict.fromkeys(names, 1)
+    with pytest.raises(UsageError, match=r"did you mean 'trainer\.max_steps'"):
+        compose_config(["trainer.maxsteps=1"])
 
 
 def test_commas_part_paths_in_a_multirun_alone(at_home: Path) -> None:
     given = ["data.root=~/a b,/c d", "data.validation_root=a,b", "quantizer=ste,rvq"]
     expected = [f"data.root='{at_home}/a b','/c d'", "data.validation_root='a,b'", "quantizer=ste,rvq"]
-    assert with_paths(given, multirun=True) == expected
-    assert with_paths(given)[0] == f"data.root='{at_home}/a b,/c d'"
+    assert as_meant(given, multirun=True) == expected
+    assert as_meant(given)[0] == f"data.root='{at_home}/a b,/c d'"
 
 
 def folders(root: Path) -> list[str]:
