@@ -29,6 +29,8 @@ CONFIG_DIR = next(path for path in (PACKAGE_DIR / "conf", PACKAGE_DIR.parent / "
 CONFIG_NAME = "train"
 PATH_KEYS = ("data.root", "data.validation_root", "ckpt_path", "init_from", "hydra.run.dir", "hydra.sweep.dir")
 """What takes a path, as it is pasted."""
+OF_MANY = ("logger", "callbacks")
+"""Groups of which a run may have none, or its own."""
 TRAINER = "lightning.pytorch.Trainer"
 
 
@@ -46,16 +48,22 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
 
 
 def as_meant(overrides: Sequence[str], *, multirun: bool = False) -> list[str]:
-    """Return the overrides as Hydra wants them: paths quoted, and arguments of the trainer added where they are new.
+    """Return the overrides as Hydra wants them: paths quoted, new arguments of the trainer added, groups replaced.
+
+    Hydra knows no `logger=null`, nor `logger={...}`: such a group is removed, and made anew.
 
     A path is what begins with / or ~/, and, where the key takes one, what exists: quoted, its characters have no
     meaning for Hydra's grammar. In a multirun commas part the values, unless the whole exists.
     """
-    return [_as_meant(override, multirun=multirun) for override in overrides]
+    return [meant for override in overrides for meant in _as_meant(override, multirun=multirun)]
 
 
-def _as_meant(override: str, *, multirun: bool) -> str:
+def _as_meant(override: str, *, multirun: bool) -> list[str]:
     key, equals, value = with_home(override).partition("=")
+    if key in OF_MANY and value == "null":
+        return [f"~{key}"]
+    if key in OF_MANY and value.startswith("{"):
+        return [f"~{key}", f"+{override}"]
     if key.startswith("trainer.") and key.removeprefix("trainer.") in argument_types(TRAINER):
         key = f"++{key}"
     takes_path = key.lstrip("+") in PATH_KEYS
@@ -65,7 +73,7 @@ def _as_meant(override: str, *, multirun: bool) -> str:
         return QuotedString(given, Quote.single).with_quotes() if is_path else given
 
     several = value.split(",") if multirun and not os.path.exists(value) else [value]  # noqa: PTH110
-    return key + equals + ",".join(quoted(with_home(each)) for each in several)
+    return [key + equals + ",".join(quoted(with_home(each)) for each in several)]
 
 
 def built(config: DictConfig) -> DiscreteAutoencoder:
@@ -74,7 +82,7 @@ def built(config: DictConfig) -> DiscreteAutoencoder:
     Raises:
         UsageError: for values of another type than is wanted, or that do not fit.
     """
-    return build_model(typed(OmegaConf.to_container(config.model, resolve=True), "model"))
+    return build_model(typed(OmegaConf.to_container(config.model, resolve=True), "model"), trust=None)
 
 
 def explained(error: Exception, *, multirun: bool = False) -> UsageError:

@@ -148,7 +148,7 @@ def build_training(config: DictConfig, chosen: Mapping[str, str] | None = None) 
     if on_gpu(config):
         torch.set_float32_matmul_precision(config.float32_matmul_precision)
     model_config = cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True))
-    model = build_model(model_config)
+    model = build_model(model_config, trust=None)
     if old := config.ckpt_path or config.init_from:
         _take_weights(model, old, new_quantizer=not config.ckpt_path)
     if config.ckpt_path:
@@ -265,8 +265,11 @@ def keep_freed_memory() -> None:
 
 
 def _named(config: DictConfig, group: str) -> dict[str, Any]:
-    """Build the components of a group by name; those that are null are left out."""
-    names = [name for name, node in (config.get(group) or {}).items() if node is not None]
+    """Build the components of a group by name, or the only one; those that are null are left out."""
+    given = config.get(group) or {}
+    if "_target_" in given:
+        return {group: _instantiate(config, group)}
+    names = [name for name, node in given.items() if node is not None]
     return {name: _instantiate(config, f"{group}.{name}") for name in names}
 
 

@@ -17,12 +17,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from joblib.externals.loky import get_reusable_executor
 from omegaconf import DictConfig, OmegaConf
 
+from discrete_ae.build import load
 from discrete_ae.cli.main import main as commands
 from discrete_ae.cli.overrides import as_meant, compose_config
 from discrete_ae.cli.train import main
-from discrete_ae.errors import UsageError
+from discrete_ae.errors import DataError, UsageError
 from discrete_ae.training import AutoencoderModule, TrainingRun, build_training
-from tests.runs import SCHEDULE, SHARPENED, errors, state_of
+from tests.runs import SCHEDULE, SHARPENED, SMALL, errors, state_of
 
 REPOSITORY = Path(__file__).parents[2]
 SHORT = ("trainer.max_steps=2", "trainer.val_check_interval=2")
@@ -392,3 +393,52 @@ def test_run_folders_have_no_character_with_a_meaning() -> None:
     config = OmegaConf.create({"hydra": {"runtime": {"choices": {"quantizer": "mine/ste"}}}, "seed": 3, "of": values})
     OmegaConf.update(config, "name", "${run_name:" + ",".join(f"of.{name}" for name in values) + "}")
     assert config.name == "mine_ste-invalid-seed3-a_1e06-b_0.8_1.25-c_x_1-d_None-e_-0.5"
+
+
+def test_own_quantizer_and_experiment_in_own_folder(
+    run_training: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = (REPOSITORY / "conf" / "quantizer" / "ste.yaml").read_text()
+    files = {
+        "own_package/__init__.py": "from discrete_ae.quantizers import ScalarQuantizer as S\nclass Own(S): pass\n",
+        "conf/quantizer/own.yaml": usual.replace("discrete_ae.quantizers.ScalarQuantizer", "own_package.Own"),
+        "conf/experiment/own.yaml": "# @package _global_\ndefaults:\n  - override /quantizer: own\nname: own\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    run = run_training("--config-dir", str(tmp_path / "conf"), "experiment=own", *SHORT)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert (config["name"], config["choices"]["quantizer"]) == ("own", "own")
+    checkpoint = run / "checkpoints" / "best.ckpt"
+    for trust in ([], ["own"], ["own_package.Own"]):
+        with pytest.raises(DataError, match=r"_target_ 'own_package\.Own' is refused"):
+            load(checkpoint, trust=trust)
+    assert type(load(checkpoint, trust=["own_package"]).quantizer).__module__ == "own_package"
+
+
+CSV = "_target_:lightning.pytorch.loggers.CSVLogger,save_dir:RUN,name:table"
+
+
+@pytest.mark.parametrize(
+    ("given", "tables", "checkpoints"),
+    [
+        (["logger=null"], 0, 2),
+        (["~logger"], 0, 2),
+        ([f"logger={{{CSV}}}"], 1, 2),
+        ([f"logger={{a:{{{CSV}}}}}"], 1, 2),
+        (["callbacks=null", "logger=null"], 0, 1),  # Lightning's own
+    ],
+)
+def test_groups_of_many_are_replaced_and_left_out(
+    given: list[str], tables: int, checkpoints: int, recordings: Path, tmp_path: Path
+) -> None:
+    small = [each for each in SMALL if not each.startswith("callbacks.") or given[0] != "callbacks=null"]
+    own = [each.replace("RUN", str(tmp_path)) for each in given]
+    with pytest.raises(SystemExit) as ended:
+        main([*small, *SHORT, f"data.root={recordings}", f"hydra.run.dir={tmp_path}", *own])
+    assert ended.value.code == 0
+    assert len([*tmp_path.glob("table/version_0/metrics.csv")]) == tables
+    assert not [*tmp_path.glob("events*")]
+    assert len([*tmp_path.rglob("*.ckpt")]) == checkpoints
