@@ -1,13 +1,13 @@
 """Plain data to a model: a configuration's, or a checkpoint's.
 
-`build_model` makes component classes of this package and nothing else, so that a checkpoint cannot name anything to be
-executed.
+Of a file, component classes of this package are made and nothing else, so that it cannot name anything to be
+executed, but for modules that the caller trusts by name. A configuration that the user has written may name any module.
 """
 
 import functools
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -27,31 +27,39 @@ from discrete_ae.schedules import Schedule, write_scheduled_numbers
 COMPONENTS = (DiscreteAutoencoder, Encoder, Decoder, Quantizer, Rounding, Schedule)
 PACKAGE = "discrete_ae"
 
+Trust = Sequence[str] | None
+"""Modules, with all below them, whose component classes are made beside this package's; None for any."""
 
-def component_class(target: object) -> type:
+
+def component_class(target: object, trust: Trust = ()) -> type:
     """Return the component class that a `_target_` names.
 
     Raises:
-        UsageError: unless it is a class defined in this package that descends from one of its component bases.
+        UsageError: unless it is a class defined in this package, or in a module of `trust`, that descends from one of
+            this package's component bases.
     """
     refused = UsageError(
         f"_target_ {target!r} is refused: expected a model, encoder, decoder, quantizer, rounding or schedule class of "
-        f"{PACKAGE}"
+        f"{' or '.join((PACKAGE, *trust)) if trust is not None else 'a module that is installed'}"
     )
-    if not isinstance(target, str) or not target.startswith(f"{PACKAGE}."):
+    if not isinstance(target, str) or not _is_trusted(target, trust):
         raise refused
     module_name, _, name = target.rpartition(".")
     try:
-        # Only a module of the package can be imported by this: `discrete_ae.rounding.torch` is no module name.
+        # Only a trusted module can be imported by this: `discrete_ae.rounding.torch` is no module name.
         found = getattr(import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise refused from error
-    if not (inspect.isclass(found) and found.__module__.startswith(f"{PACKAGE}.") and issubclass(found, COMPONENTS)):
+    if not (inspect.isclass(found) and _is_trusted(f"{found.__module__}.", trust) and issubclass(found, COMPONENTS)):
         raise refused
     return found
 
 
-def instantiate(config: Any) -> Any:
+def _is_trusted(name: str, trust: Trust) -> bool:
+    return trust is None or name.startswith(tuple(f"{module}." for module in (PACKAGE, *trust)))
+
+
+def instantiate(config: Any, trust: Trust = ()) -> Any:
     """Build the components in nested plain data, from the inside out; with `_partial_: true`, what makes one.
 
     Raises:
@@ -59,11 +67,11 @@ def instantiate(config: Any) -> Any:
     """
     if isinstance(config, Mapping):
         arguments = {
-            name: instantiate(value) for name, value in config.items() if name not in ("_target_", "_partial_")
+            name: instantiate(value, trust) for name, value in config.items() if name not in ("_target_", "_partial_")
         }
         if "_target_" not in config:
             return arguments
-        component = component_class(config["_target_"])
+        component = component_class(config["_target_"], trust)
         if config.get("_partial_") is True:
             return functools.partial(component, **arguments)
         try:
@@ -74,23 +82,27 @@ def instantiate(config: Any) -> Any:
                 f"{component.__name__}: {error}{advice if isinstance(error, AttributeError) else ''}"
             ) from error
     if isinstance(config, list | tuple):
-        return [instantiate(value) for value in config]
+        return [instantiate(value, trust) for value in config]
     return config
 
 
-def build_model(config: Mapping[str, Any]) -> DiscreteAutoencoder:
+def build_model(config: Mapping[str, Any], trust: Trust = ()) -> DiscreteAutoencoder:
     """Build the autoencoder of a model configuration (nested plain data).
+
+    Args:
+        config: of a DiscreteAutoencoder.
+        trust: modules that it may name beside this package's.
 
     Raises:
         UsageError: if the configuration is not that of an autoencoder.
     """
-    model = instantiate(config)
+    model = instantiate(config, trust)
     if not isinstance(model, DiscreteAutoencoder):
         raise UsageError(f"model: expected the configuration of a DiscreteAutoencoder, got {config.get('_target_')!r}")
     return model
 
 
-def load(path: str | Path, device: str | torch.device = "cpu") -> DiscreteAutoencoder:
+def load(path: str | Path, device: str | torch.device = "cpu", trust: Sequence[str] = ()) -> DiscreteAutoencoder:
     """Read the model of a training checkpoint or of an exported bundle, in evaluation mode; its `model_hash` names it.
 
     >>> model = discrete_ae.load(checkpoint)
@@ -100,11 +112,12 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> DiscreteAutoen
     Args:
         path: best.ckpt or last.ckpt of a run, or a folder that `discrete-ae export` wrote.
         device: where the model goes.
+        trust: modules, such as ["mine"], whose components the file may name beside this package's; they are imported.
 
     Raises:
-        DataError: if the file is missing, damaged, or names anything but components of this package.
+        DataError: if the file is missing, damaged, or names anything but components of this package and of `trust`.
     """
-    return restore(path, read_saved(path)).to(device)
+    return restore(path, read_saved(path), trust).to(device)
 
 
 def check_codebooks(model: DiscreteAutoencoder, num_codebooks: int | None) -> None:
@@ -148,15 +161,17 @@ def read_saved(path: str | Path) -> SavedModel:
     return read_bundle(path) if kind_of(path) is Kind.FOLDER else read_checkpoint(path)
 
 
-def restore(path: str | Path, saved: SavedModel) -> DiscreteAutoencoder:
+def restore(path: str | Path, saved: SavedModel, trust: Sequence[str] = ()) -> DiscreteAutoencoder:
     """Build the model of what was read at `path`, in evaluation mode.
 
     Raises:
-        DataError: if its parts do not fit one another, or it names anything but components of this package.
+        DataError: if its parts do not fit one another, or it names anything but components of this package and of
+            `trust`.
     """
+    build = functools.partial(build_model, trust=trust)
     try:
-        check_claims(saved.config, saved.state, build_model)
-        model = build_model(saved.config)
+        check_claims(saved.config, saved.state, build)
+        model = build(saved.config)
         model.load_state_dict(saved.state)
         write_scheduled_numbers(model, saved.scheduled)
         named = model_hash(model.state_dict(), saved.config)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 import stat
 import sys
@@ -30,6 +31,12 @@ class Kind(Enum):
 def listed(paths: Paths) -> list[Path]:
     """Return one path, or several, as a list."""
     return [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+
+
+def with_home(argument: str) -> str:
+    """Return an argument with the home folder for its `~`: a shell puts it in for `~/x`, but not for `--out=~/x`."""
+    home = Path("~").expanduser()
+    return re.sub(r"^(-\w|[^=~'\",]*=)?(['\"]?)~(?=/|$)", lambda found: f"{''.join(found.groups(''))}{home}", argument)
 
 
 def kind_of(path: str | Path) -> Kind:

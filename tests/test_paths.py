@@ -5,7 +5,7 @@ import os
 import pytest
 
 from discrete_ae.errors import DataError
-from discrete_ae.paths import Kind, kind_of
+from discrete_ae.paths import Kind, kind_of, with_home
 
 
 def test_every_kind(tmp_path):
@@ -32,3 +32,20 @@ def test_impossible_names_are_errors_of_the_user(tmp_path):
     for name, reason in (("n" * 300, "File name too long"), ("circle", "Too many levels")):
         with pytest.raises(DataError, match=rf"{name}: cannot be read \({reason}.*\); check the name"):
             kind_of(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("~/x", "/home/me/x"),
+        ("~", "/home/me"),
+        ("--out=~/x", "--out=/home/me/x"),
+        ("-o~/x", "-o/home/me/x"),
+        ("data.root=~/x", "data.root=/home/me/x"),
+        ("data.root='~/x (1)'", "data.root='/home/me/x (1)'"),
+        *[(same, same) for same in ("~logger", "~logger=csv", "/a/~/x", "a~/x", "--out=x/~", "~other/x", "x=/a=~/b")],
+    ],
+)
+def test_home_folder_is_put_in_at_the_beginning_of_a_path(given, expected, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert with_home(given) == expected

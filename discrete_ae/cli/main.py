@@ -19,6 +19,7 @@ from discrete_ae.cli.export import export
 from discrete_ae.cli.info import info
 from discrete_ae.cli.options import as_given
 from discrete_ae.errors import UserError, from_system
+from discrete_ae.paths import with_home
 
 NAME = "discrete-ae"
 INTERRUPTED = 130
@@ -75,7 +76,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     Args:
         arguments: without the program's name; None takes those of the process.
     """
-    given = sys.argv[1:] if arguments is None else arguments
+    given = list(map(with_home, sys.argv[1:] if arguments is None else arguments))
     try:
         sys.exit(app(given or ["--help"], prog_name=NAME, standalone_mode=False))
     except UserError as error:

@@ -5,25 +5,33 @@ A run's name, which is its name in TensorBoard too, says quantizer, rate, seed, 
 
 import difflib
 import math
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from discrete_ae.arguments import argument_types, typed
 from discrete_ae.build import build_model
 from discrete_ae.errors import UsageError, UserError
 from discrete_ae.model import DiscreteAutoencoder
+from discrete_ae.paths import with_home
 
 PACKAGE_DIR = Path(__file__).parents[1]
 # Inside an installed package the configuration lies beside the modules, in a checkout beside the package.
 CONFIG_DIR = next(path for path in (PACKAGE_DIR / "conf", PACKAGE_DIR.parent / "conf") if path.is_dir())
 CONFIG_NAME = "train"
+PATH_KEYS = ("data.root", "data.validation_root", "ckpt_path", "init_from", "hydra.run.dir", "hydra.sweep.dir")
+"""What takes a path, as it is pasted."""
+OF_MANY = ("logger", "callbacks")
+"""Groups of which a run may have none, or its own."""
+TRAINER = "lightning.pytorch.Trainer"
 
 
 def compose_config(overrides: Sequence[str]) -> DictConfig:
@@ -34,14 +42,47 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     """
     try:
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-            return compose(CONFIG_NAME, list(overrides))
+            return compose(CONFIG_NAME, as_meant(overrides))
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise explained(error) from error
 
 
+def as_meant(overrides: Sequence[str], *, multirun: bool = False) -> list[str]:
+    """Return the overrides as Hydra wants them: paths quoted, new arguments of the trainer added, groups replaced.
+
+    Hydra knows no `logger=null`, nor `logger={...}`: such a group is removed, and made anew.
+
+    A path is what begins with / or ~/, and, where the key takes one, what exists: quoted, its characters have no
+    meaning for Hydra's grammar. In a multirun commas part the values, unless the whole exists.
+    """
+    return [meant for override in overrides for meant in _as_meant(override, multirun=multirun)]
+
+
+def _as_meant(override: str, *, multirun: bool) -> list[str]:
+    key, equals, value = with_home(override).partition("=")
+    if key in OF_MANY and value == "null":
+        return [f"~{key}"]
+    if key in OF_MANY and value.startswith("{"):
+        return [f"~{key}", f"+{override}"]
+    if key.startswith("trainer.") and key.removeprefix("trainer.") in argument_types(TRAINER):
+        key = f"++{key}"
+    takes_path = key.lstrip("+") in PATH_KEYS
+
+    def quoted(given: str) -> str:
+        is_path = given.startswith("/") or (takes_path and os.path.exists(given))  # noqa: PTH110  impossible names too
+        return QuotedString(given, Quote.single).with_quotes() if is_path else given
+
+    several = value.split(",") if multirun and not os.path.exists(value) else [value]  # noqa: PTH110
+    return [key + equals + ",".join(quoted(with_home(each)) for each in several)]
+
+
 def built(config: DictConfig) -> DiscreteAutoencoder:
-    """Return the model of a composed configuration, with random weights."""
-    return build_model(cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True)))
+    """Return the model of a composed configuration, with random weights.
+
+    Raises:
+        UsageError: for values of another type than is wanted, or that do not fit.
+    """
+    return build_model(typed(OmegaConf.to_container(config.model, resolve=True), "model"), trust=None)
 
 
 def explained(error: Exception, *, multirun: bool = False) -> UsageError:
@@ -58,9 +99,11 @@ def explained(error: Exception, *, multirun: bool = False) -> UsageError:
     elif isinstance(refused, OmegaConfBaseException) and isinstance(refused.parent_node, DictConfig):
         key = str(refused.key)
         place = str(refused.full_key).removesuffix(key)
-        said += (
-            _nearest(key, list(_keys(OmegaConf.to_container(refused.parent_node))), place) + "; --help lists all keys"
-        )
+        if key in argument_types(str(refused.parent_node.get("_target_"))):
+            said += f": {refused.parent_node._target_} takes it, and it is new here"
+        else:
+            said += _nearest(key, list(_keys(OmegaConf.to_container(refused.parent_node))), place)
+        said += "; --help lists all keys"
         if multirun:
             said += "; in a multirun write ++key=value where the default has no such key"
     return UsageError(said)
@@ -77,9 +120,9 @@ def _run_name(*keys: str, _root_: DictConfig) -> str:
     for key in keys:
         value = choices[key] if key in choices else OmegaConf.select(_root_, key)
         shown = f"{value:.6g}" if isinstance(value, float) else str(value)
-        # One folder, whatever the value is.
-        parts.append(f"{key.rpartition('.')[2]}={shown}".replace("/", "_"))
-    return "-".join(parts)
+        parts.append(f"{key.rpartition('.')[2]}_{shown}")
+    # Nothing that a shell, a URL or Hydra gives a meaning, whatever the values are.
+    return "-".join(re.sub(r"(_|[^\w.-])+", "_", part.replace("+", ""), flags=re.ASCII).strip("_") for part in parts)
 
 
 def _rate(config: DictConfig) -> str:

@@ -2,6 +2,7 @@
 
 import math
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -18,10 +19,10 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from discrete_ae import training
-from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, explained, register_run_name
+from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, as_meant, explained, register_run_name
 from discrete_ae.cli.sweep import ReportSweep, earlier, forget_failure, note_failure
 from discrete_ae.errors import DataError, UsageError, UserError, from_system
-from discrete_ae.paths import shown
+from discrete_ae.paths import shown, with_home
 from discrete_ae.training.ending import SIGNALLED, end_with_parent, exiting_on_sigterm, lost_process, say_once
 
 # Here, since a job in a process of its own imports this file and nothing else of it runs before its folder is named.
@@ -30,7 +31,7 @@ register_run_name()
 
 def main(arguments: list[str] | None = None) -> None:
     """Train as the arguments say (default: those of the process), and exit with a status if anything failed."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = list(map(with_home, sys.argv[1:] if arguments is None else arguments))
     if os.environ.get("LOCAL_RANK", "0") != "0":  # a process that another one of the run has started
         end_with_parent()
     try:
@@ -61,7 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     # This file, so that the processes which ddp starts by sys.argv run the same, from whichever command it came.
     flags = [argument for argument in arguments if argument not in given.overrides]  # Hydra wants them first
-    sys.argv = [__file__, *flags, *given.overrides]
+    sys.argv = [__file__, *flags, *as_meant(given.overrides, multirun=given.multirun)]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's own way with an exception hides where it came from
     try:
         with exiting_on_sigterm():
@@ -83,6 +84,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(config: DictConfig, *, is_sweep: bool) -> float:
+    config = training.typed_config(config)
     run_dir = Path(config.run_dir)
     before = earlier(config) if is_sweep else None
     if not is_sweep and (varied := HydraConfig.get().sweeper.get("params")):
@@ -101,7 +103,7 @@ def _run(config: DictConfig, *, is_sweep: bool) -> float:
             sweep_dir = Path(HydraConfig.get().sweep.dir)
             last = f"ckpt_path={shown(run_dir / 'checkpoints' / 'last.ckpt')}"
             given = f"hydra.sweep.dir={shown(sweep_dir)}" if is_sweep else last
-            print(f"  the same command with {given} goes on")
+            print(f"  the same command with {shlex.quote(given)} goes on")
         raise SystemExit(128 + run.ended_by)  # so that no other job begins
     return run.objective
 

@@ -1,6 +1,7 @@
 """The recordings as Lightning wants them: found, checked and split at `setup`, then loaded in batches (B, C, N)."""
 
 import contextlib
+import inspect
 import os
 import signal
 import sys
@@ -126,6 +127,8 @@ class AudioDataModule(pl.LightningDataModule):
         DataError: from `setup`, if there is nothing to train or validate on.
     """
 
+    __signature__ = inspect.signature(DataSettings)
+
     def __init__(self, **settings: Any) -> None:
         super().__init__()
         try:
@@ -168,7 +171,7 @@ class AudioDataModule(pl.LightningDataModule):
         return self._loader(self.validation_segments, batches)
 
     def clips(self, count: int, max_seconds: float = 5.0) -> list[tuple[str, Tensor]]:
-        """Read the beginnings of up to `count` validation files, spread evenly: (path in their folder in UTF-8, (C, N))."""
+        """Read the beginnings of up to `count` validation files, spread evenly: (path there in UTF-8, (C, N))."""
         its = self.settings
         places = np.linspace(0, len(self.validation_files) - 1, min(count, len(self.validation_files)))
         clips = []

@@ -18,14 +18,14 @@ from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Checkpoint, StochasticWeightAveraging
 from omegaconf import DictConfig, OmegaConf
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from discrete_ae.arguments import typed
 from discrete_ae.build import build_model, read_saved
 from discrete_ae.data import AudioDataModule
 from discrete_ae.errors import DataError, UsageError, UserError
 from discrete_ae.model import DiscreteAutoencoder
-from discrete_ae.paths import CONFIG_NAME, command, shown
-from discrete_ae.records import Record
+from discrete_ae.paths import CONFIG_NAME, command, shown, with_home
 from discrete_ae.saving.checkpoint import read_training_state
 from discrete_ae.training.adversarial import AdversarialModule
 from discrete_ae.training.callbacks import LogHyperparameters, StopOnInterrupt
@@ -43,18 +43,24 @@ Hyperparameters = dict[str, str | float | bool]
 log = logging.getLogger("discrete_ae")
 
 
-class _Root(Record):
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
-    compile: bool
-    force: bool
-    float32_matmul_precision: Literal["highest", "high", "medium"]
-
-
-class _Trainer(Record):
+# What is no component's argument, or is narrower here than there.
+SETTINGS: dict[str, Any] = {
+    "name": str,
+    "seed": Annotated[int, Field(ge=0, lt=2**32)],
+    "num_codebooks": int,
+    "ckpt_path": Annotated[str, AfterValidator(with_home)] | None,
+    "init_from": Annotated[str, AfterValidator(with_home)] | None,
+    "compile": bool,
+    "force": bool,
+    "float32_matmul_precision": Literal["highest", "high", "medium"],
+    "run_dir": str,
+    "choices": Mapping[str, str],
     # Not Lightning's times either: each process has its own clock, so processes would not validate at the same step.
-    val_check_interval: Annotated[int, Field(ge=1)]
+    "trainer.val_check_interval": Annotated[int, Field(ge=1)],
     # Those in which weights and quantizer are in float32, with Lightning's other names for them.
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16", 32, 16]
+    "trainer.precision": Literal["auto", "32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16", 32, 16],
+}
+"""Types by dotted key."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,7 @@ def train(config: DictConfig) -> TrainingRun:
     """
     _quieten()
     keep_freed_memory()
+    config = typed_config(config)
     chosen = {str(group): str(option) for group, option in config.choices.items()}
     run = build_training(config, chosen)
     run.data.setup("fit")
@@ -133,11 +140,22 @@ def remove_run(run_dir: Path) -> None:
             path.unlink()
 
 
+def typed_config(config: DictConfig) -> DictConfig:
+    """Return a composed configuration, resolved, with every value in the type that is wanted of it.
+
+    Raises:
+        UsageError: for a value of another type, with its key.
+        OmegaConfBaseException: for a reference to what is not there.
+    """
+    plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    return OmegaConf.create(typed(plain, settings=SETTINGS))
+
+
 def build_training(config: DictConfig, chosen: Mapping[str, str] | None = None) -> TrainingRun:
     """Build the parts of a run of a composed configuration.
 
     Args:
-        config: of conf/train.yaml, with its `run_dir`.
+        config: of conf/train.yaml, with its `run_dir`, as `typed_config` returns it.
         chosen: options by group, which are logged as hyperparameters.
 
     Raises:
@@ -149,7 +167,7 @@ def build_training(config: DictConfig, chosen: Mapping[str, str] | None = None) 
     if on_gpu(config):
         torch.set_float32_matmul_precision(config.float32_matmul_precision)
     model_config = cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True))
-    model = build_model(model_config)
+    model = build_model(model_config, trust=None)
     if old := config.ckpt_path or config.init_from:
         _take_weights(model, old, new_quantizer=not config.ckpt_path)
     first_step = read_training_state(config.ckpt_path).global_step if config.ckpt_path else 0
@@ -193,16 +211,11 @@ def build_training(config: DictConfig, chosen: Mapping[str, str] | None = None) 
 
 
 def check_run(config: Any) -> None:
-    """Look at the root and at the trainer of a composed configuration.
+    """Look for settings that do not go together, or not on this machine.
 
     Raises:
-        UsageError: for values that do not fit.
+        UsageError: for the first of them.
     """
-    for record, part, prefix in ((_Root, config, ""), (_Trainer, config.trainer, "trainer.")):
-        try:
-            record.of({name: part[name] for name in record.model_fields})
-        except ValueError as error:
-            raise UsageError(f"{prefix}{error}") from error
     if config.ckpt_path and config.init_from:
         raise UsageError("ckpt_path goes on with a run, init_from starts a new one: give one of them")
     if config.trainer.accelerator in ("gpu", "cuda") and not torch.accelerator.is_available():
@@ -314,8 +327,11 @@ def _take_folder(run_dir: Path, config: DictConfig) -> bool:
 
 
 def _named(config: DictConfig, group: str) -> dict[str, Any]:
-    """Build the components of a group by name; those that are null are left out."""
-    names = [name for name, node in (config.get(group) or {}).items() if node is not None]
+    """Build the components of a group by name, or the only one; those that are null are left out."""
+    given = config.get(group) or {}
+    if "_target_" in given:
+        return {group: _instantiate(config, group)}
+    names = [name for name, node in given.items() if node is not None]
     return {name: _instantiate(config, f"{group}.{name}") for name in names}
 
 

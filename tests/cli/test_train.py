@@ -1,9 +1,13 @@
 """`python train.py` from the command line to its exit status: what is refused, how, and what several runs leave."""
 
+import inspect
+import shlex
+import signal
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import lightning.pytorch as pl
 import pytest
 import torch
 import yaml
@@ -11,13 +15,15 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from joblib.externals.loky import get_reusable_executor
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from discrete_ae.cli.overrides import compose_config
+from discrete_ae.build import load
+from discrete_ae.cli.main import main as commands
+from discrete_ae.cli.overrides import as_meant, compose_config
 from discrete_ae.cli.train import main
-from discrete_ae.errors import UsageError
+from discrete_ae.errors import DataError, UsageError
 from discrete_ae.training import AutoencoderModule, TrainingRun, build_training
-from tests.runs import SCHEDULE, SHARPENED, errors, state_of
+from tests.runs import SCHEDULE, SHARPENED, SMALL, errors, state_of
 
 REPOSITORY = Path(__file__).parents[2]
 SHORT = ("trainer.max_steps=2", "trainer.val_check_interval=2")
@@ -57,6 +63,7 @@ def refused(recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> 
         ("lr=1", "did you mean 'optim.optimizer.lr'?"),
         ("model=spectral/tny", "did you mean 'spectral/tiny'?"),
         ("quantizer.rounding.sharpnes=3 quantizer=sigmoid", "did you mean 'quantizer.rounding.sharpness'?"),
+        ("optim.optimizer.amsgrad=true", "use +optim.optimizer.amsgrad=true: torch.optim.AdamW takes it"),
         ("foo", "cannot read 'foo'; write key=value"),
         ("model.encoder.strides=[2,", "cannot read 'model.encoder.strides=[2,'; write key=value"),
         ("quantizer=null", "must be a string"),
@@ -84,14 +91,20 @@ no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
         # Hydra composes the default quantizer, ste, with what is not swept: the message says what to write instead.
         ("-m quantizer=sigmoid,fourier quantizer.rounding.sharpness=4", "in a multirun write ++key=value"),
         ("experiment=compare", "this varies seed, quantizer: add -m"),
-        ("quantizer.bound=nonsense", "bound: expected one of tanh, sigmoid, clamp, got 'nonsense'"),
+        ("quantizer.bound=nonsense", "quantizer.bound: expected 'tanh', 'sigmoid' or 'clamp', got 'nonsense'"),
         ("model.encoder._target_=os.system", "_target_ 'os.system' is refused"),
         ("data.batch_size=0", "data.batch_size"),
         ("trainer.max_steps=-5", "max_steps"),
-        ("seed=abc", "seed: "),
+        ("seed=abc", "seed: expected a whole number, got 'abc'"),
+        ("data.batch_size=2.5", "data.batch_size: expected a whole number, got 2.5"),
+        ("data.prefetch_batches=1.5", "data.prefetch_batches: expected a whole number, got 1.5"),
+        ("data.strict=maybe", "data.strict: expected true or false, got 'maybe'"),
+        ("trainer.max_steps=4.5", "trainer.max_steps: expected a whole number, got 4.5"),
+        ("quantizer.levels=8", "quantizer.levels: expected a list, got 8"),
+        ("optim.optimizer.lr=fast", "optim.optimizer.lr: expected a number or "),
         ("data.root=${nowhere}", "nowhere"),
         ("optim.scheduler=null", "optim.scheduler: expected a component"),
-        ("~model.encoder._target_", "give it its _target_"),
+        ("~model.encoder._target_", "model.encoder: expected a component with its _target_ (Encoder)"),
         ("trainer.precision=16-mixed", "use trainer.precision=bf16-mixed, or optim.optimizer.fused=false"),
         ("+trainer.strategy=ddp_spawn", "use trainer.strategy=ddp"),
         ("trainer.precision=64-true", "trainer.precision"),
@@ -109,6 +122,13 @@ def test_usage_error_ends_before_any_run(
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert told in refused(*given.split(), status=2)
+
+
+def test_values_are_taken_in_the_type_that_is_wanted(run_training: Callable[..., Path]) -> None:
+    given = ("data.batch_size=2.0", "trainer.max_steps=2e0", "trainer.val_check_interval=2.0", "data.strict=no")
+    config = yaml.safe_load((run_training(*given) / "config.yaml").read_text())
+    found = [config["data"]["batch_size"], config["trainer"]["max_steps"], config["data"]["strict"]]
+    assert repr(found) == "[2, 2, False]"
 
 
 @pytest.mark.parametrize(
@@ -167,6 +187,56 @@ def test_help_and_configuration_are_printed_wherever_the_flag_stands(capsys: pyt
     assert yaml.safe_load(printed[1])["seed"] == 3
 
 
+@pytest.fixture
+def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home folder, which is the current one too, with recordings in folders of every kind of name."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for name in NAMES:
+        (tmp_path / name).mkdir()
+    return tmp_path
+
+
+NAMES = ("2024", "2024_01", "1e3", "audio", "p(1)", "a b", "a#b", "é", "lr=0.001", "a,b", "it's", "[a]", "null", "a\\")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("place", ["{name}", "~/{name}", "{home}/{name}", '"~/{name}"', "./{name}"])
+@pytest.mark.parametrize("key", ["data.root", "ckpt_path"])
+def test_path_is_taken_as_it_is_pasted(key: str, place: str, name: str, at_home: Path) -> None:
+    if place.startswith('"') and name == "a\\":
+        pytest.skip("in quotes a backslash before a quote is Hydra's")
+    (override,) = as_meant([f"{key}={place.format(name=name, home=at_home)}"])
+    (parsed,) = OverridesParser.create().parse_overrides([override])
+    assert parsed.get_key_element() == key
+    assert (at_home / str(parsed.value())).samefile(at_home / name)
+
+
+def test_other_values_are_hydras(at_home: Path) -> None:
+    (at_home / "ste").mkdir()
+    (at_home / "4").mkdir()
+    given = ["quantizer=ste", "seed=4", "+x=[/a,/b]", "data.root=/a(1)/${seed}", 'init_from="~/x"', "hydra.run.dir=~/x"]
+    assert as_meant(given[:3]) == given[:3]
+    config = compose_config(given)
+    assert (config.seed, config.x, config.data.root, config.init_from) == (4, ["/a", "/b"], "/a(1)/4", f"{at_home}/x")
+
+
+def test_every_argument_of_the_trainer_is_taken_without_a_plus() -> None:
+    names = inspect.signature(pl.Trainer).parameters
+    assert "fast_dev_run" in names
+    trainer = compose_config([f"trainer.{name}=1" for name in names]).trainer
+    assert {name: trainer[name] for name in names} == dict.fromkeys(names, 1)
+    with pytest.raises(UsageError, match=r"did you mean 'trainer\.max_steps'"):
+        compose_config(["trainer.maxsteps=1"])
+
+
+def test_commas_part_paths_in_a_multirun_alone(at_home: Path) -> None:
+    given = ["data.root=~/a b,/c d", "data.validation_root=a,b", "quantizer=ste,rvq"]
+    expected = [f"data.root='{at_home}/a b','/c d'", "data.validation_root='a,b'", "quantizer=ste,rvq"]
+    assert as_meant(given, multirun=True) == expected
+    assert as_meant(given)[0] == f"data.root='{at_home}/a b,/c d'"
+
+
 def folders(root: Path) -> list[str]:
     return sorted(path.name for path in root.iterdir() if path.is_dir())
 
@@ -203,14 +273,14 @@ def test_failing_jobs_of_a_multirun_do_not_end_the_others(
     bounds = "quantizer.bound=nonsense,clamp,tanh"
     run_training("-m", bounds, f"hydra.sweep.dir={tmp_path}", *SHORT, status=2)
     out, err = capsys.readouterr()
-    named = {bound: f"ste-0.8kbps-seed0-bound={bound}" for bound in ("clamp", "tanh")}
-    named["nonsense"] = "ste-invalid-seed0-bound=nonsense"
+    named = {bound: f"ste-0.8kbps-seed0-bound_{bound}" for bound in ("clamp", "tanh")}
+    named["nonsense"] = "ste-invalid-seed0-bound_nonsense"
     assert set(folders(tmp_path)) == set(named.values())
     assert "sweep: 1 run done, 2 failed" in out
     assert f"failed: {named['clamp']}: RuntimeError: out of memory" in err.splitlines()
     assert err.count("Traceback") == 1
-    assert "error: ScalarQuantizer: bound: expected one of" in err
-    assert (tmp_path / named["nonsense"] / "error.txt").read_text().startswith("ScalarQuantizer: bound: expected")
+    assert "error: quantizer.bound: expected " in err
+    assert (tmp_path / named["nonsense"] / "error.txt").read_text().startswith("quantizer.bound: expected")
     assert not (tmp_path / named["nonsense"] / "checkpoints").exists()
     assert (tmp_path / named["tanh"] / "checkpoints" / "last.ckpt").exists()
     assert not (tmp_path / named["tanh"] / "error.txt").exists()
@@ -272,8 +342,8 @@ def test_runs_in_processes_of_their_own(
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
     out, err = capfd.readouterr()
     assert "sweep: 1 run done, 1 failed" in out
-    assert "failed: ste-invalid-seed0-bound=nonsense: ScalarQuantizer: bound" in err
-    assert (tmp_path / "ste-0.8kbps-seed0-bound=tanh" / "checkpoints" / "last.ckpt").exists()
+    assert "failed: ste-invalid-seed0-bound_nonsense: quantizer.bound" in err
+    assert (tmp_path / "ste-0.8kbps-seed0-bound_tanh" / "checkpoints" / "last.ckpt").exists()
 
 
 @pytest.mark.slow
@@ -291,7 +361,7 @@ def test_optuna_searches_sharpness_and_learning_rate(
         sharpness, lr = config["quantizer"]["rounding"]["sharpness"], config["optim"]["optimizer"]["lr"]
         assert 2 <= sharpness <= 16
         assert 3e-4 <= lr <= 1e-2
-        assert name == f"sigmoid-0.8kbps-seed0-sharpness={sharpness:.6g}-lr={lr:.6g}-{number}"
+        assert name == f"sigmoid-0.8kbps-seed0-sharpness_{sharpness:.6g}-lr_{lr:.6g}-{number}"
     best = yaml.safe_load((tmp_path / "optimization_results.yaml").read_text())
     assert best["best_value"] < 10  # a real one: the untrained model has about 5
 
@@ -335,3 +405,87 @@ def test_lightning_s_profiler_prints_its_table(
 ) -> None:
     run_training(*SHORT, "+trainer.profiler=simple")
     assert any("run_training_batch" in record.getMessage() for record in caplog.records)
+
+
+def test_what_a_run_says_comes_next_can_be_pasted(
+    run_training: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(self: AutoencoderModule, *arguments: object) -> dict[str, torch.Tensor]:
+        if self.global_step == 1:
+            signal.raise_signal(signal.SIGINT)
+        return training_step(self, *arguments)
+
+    monkeypatch.chdir(tmp_path)
+    training_step = AutoencoderModule.training_step
+    with monkeypatch.context() as patched:
+        patched.setattr(AutoencoderModule, "training_step", interrupted)
+        run_training("trainer.max_steps=3", run_dir=tmp_path / "it's (1), a=b #é" / "run $1", status=130)
+    said = capsys.readouterr().out.partition("next:\n")[2]
+    tensorboard, encode, go_on = map(shlex.split, said.strip().splitlines())
+    assert Path(tensorboard[-1]).is_dir()
+    with pytest.raises(SystemExit) as ended:
+        commands(encode[1:])
+    assert ended.value.code == 0
+    assert len([*Path("codes").glob("*.npz")]) == len([*Path(encode[2]).iterdir()])
+    (ckpt_path,) = (word for word in go_on if word.startswith("ckpt_path="))
+    again = run_training(ckpt_path, "trainer.max_steps=3", "trainer.val_check_interval=1")
+    assert state_of(again)["global_step"] == 3
+
+
+def test_run_folders_have_no_character_with_a_meaning() -> None:
+    values = {"a": 1e6, "b": [0.8, 1.25], "c": "é x=1,#&?%$(~)/\\'", "d": None, "e": -0.5}
+    config = OmegaConf.create({"hydra": {"runtime": {"choices": {"quantizer": "mine/ste"}}}, "seed": 3, "of": values})
+    OmegaConf.update(config, "name", "${run_name:" + ",".join(f"of.{name}" for name in values) + "}")
+    assert config.name == "mine_ste-invalid-seed3-a_1e06-b_0.8_1.25-c_x_1-d_None-e_-0.5"
+
+
+def test_own_quantizer_and_experiment_in_own_folder(
+    run_training: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = (REPOSITORY / "conf" / "quantizer" / "ste.yaml").read_text()
+    files = {
+        "own_package/__init__.py": "from discrete_ae.quantizers import ScalarQuantizer as S\nclass Own(S): pass\n",
+        "conf/quantizer/own.yaml": usual.replace("discrete_ae.quantizers.ScalarQuantizer", "own_package.Own"),
+        "conf/experiment/own.yaml": "# @package _global_\ndefaults:\n  - override /quantizer: own\nname: own\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    run = run_training("--config-dir", str(tmp_path / "conf"), "experiment=own", *SHORT)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert (config["name"], config["choices"]["quantizer"]) == ("own", "own")
+    checkpoint = run / "checkpoints" / "best.ckpt"
+    for trust in ([], ["own"], ["own_package.Own"]):
+        with pytest.raises(DataError, match=r"_target_ 'own_package\.Own' is refused"):
+            load(checkpoint, trust=trust)
+    assert type(load(checkpoint, trust=["own_package"]).quantizer).__module__ == "own_package"
+
+
+CSV = "_target_:lightning.pytorch.loggers.CSVLogger,save_dir:RUN,name:table"
+
+
+@pytest.mark.parametrize(
+    ("given", "tables", "checkpoints"),
+    [
+        (["logger=null"], 0, 2),
+        (["~logger"], 0, 2),
+        ([f"logger={{{CSV}}}"], 1, 2),
+        ([f"logger={{a:{{{CSV}}}}}"], 1, 2),
+        (["callbacks=null", "logger=null"], 0, 1),  # Lightning's own
+    ],
+)
+def test_groups_of_many_are_replaced_and_left_out(
+    given: list[str], tables: int, checkpoints: int, recordings: Path, tmp_path: Path
+) -> None:
+    small = [each for each in SMALL if not each.startswith("callbacks.") or given[0] != "callbacks=null"]
+    own = [each.replace("RUN", str(tmp_path)) for each in given]
+    with pytest.raises(SystemExit) as ended:
+        main([*small, *SHORT, f"data.root={recordings}", f"hydra.run.dir={tmp_path}", *own])
+    assert ended.value.code == 0
+    assert len([*tmp_path.glob("table/version_0/metrics.csv")]) == tables
+    assert not [*tmp_path.glob("events*")]
+    assert len([*tmp_path.rglob("*.ckpt")]) == checkpoints

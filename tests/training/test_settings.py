@@ -10,7 +10,7 @@ from torch import nn
 from discrete_ae.errors import UsageError
 from discrete_ae.training import AutoencoderModule
 from discrete_ae.training.learning_rate import warmup_cosine
-from discrete_ae.training.run import check_run, keep_freed_memory, resolved_precision
+from discrete_ae.training.run import check_run, keep_freed_memory, resolved_precision, typed_config
 
 
 def config(seed: object = 0, **trainer: object) -> DictConfig:
@@ -23,21 +23,21 @@ def config(seed: object = 0, **trainer: object) -> DictConfig:
 
 @pytest.mark.parametrize("precision", ["auto", "32", 32, "bf16-mixed", 16])
 def test_precision_and_its_aliases_are_taken(precision: object) -> None:
-    check_run(config(precision=precision))
+    check_run(typed_config(config(precision=precision)))
 
 
 @pytest.mark.parametrize(
     ("key", "values"),
     [
         ("trainer.precision", ("bf16-true", 64, None)),
-        ("trainer.val_check_interval", (0, 1.0, True, "00:00:05:00", None)),
+        ("trainer.val_check_interval", (0, 1.5, True, "00:00:05:00", None)),
         ("seed", (-1, 2**32, 1.5, None)),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_by_name_in_a_line(key: str, values: tuple) -> None:
     for value in values:
-        with pytest.raises(UsageError, match=f"^{key}: .*(should|must)") as refused:
-            check_run(config(**{key.removeprefix("trainer."): value}))
+        with pytest.raises(UsageError, match=f"^{key}: expected .*, got ") as refused:
+            typed_config(config(**{key.removeprefix("trainer."): value}))
         assert "\n" not in str(refused.value)
 
 

@@ -1,0 +1,170 @@
+"""Values of a configuration, brought to the types that their takers ask for.
+
+A component is a mapping with a `_target_`, a class or function; what its arguments may be stands in the annotations
+there, and nowhere else.
+"""
+
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, get_args, get_origin
+
+from pydantic import ConfigDict, PydanticUndefinedAnnotation, PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from discrete_ae.errors import UsageError
+
+_OF_EVERY_COMPONENT = {"_target_": str, "_partial_": bool}
+# By the first words of pydantic's names of faults.
+_EXPECTED = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "a text",
+    "list": "a list",
+    "tuple": "a list",
+    "dict": "names with values",
+}
+
+
+def typed(value: Any, key: str = "", wanted: Any = Any, settings: Mapping[str, Any] | None = None) -> Any:
+    """Return nested plain data with every value in the type that is wanted of it.
+
+    A whole number may be written 2.0 or 1e1, a boolean yes, no, on or off, a text as a number. Where a component's
+    signature says nothing, the value stays as it is.
+
+    Args:
+        value: plain data.
+        key: where it stands, for errors; empty for the whole configuration.
+        wanted: the type of `value`.
+        settings: types by dotted key; they go before the components' own.
+
+    Raises:
+        UsageError: the first key whose value is of another type, what was expected, and what came.
+    """
+    settings = settings or {}
+    if isinstance(value, Mapping) and (wanted is Any or _type_of_items(wanted) or _holds_component(value)):
+        types = _types_in(value, key)
+        rest = _type_of_items(wanted) or Any
+        return {
+            name: typed(inner, place, settings.get(place, types.get(name, rest)), settings)
+            for name, inner in value.items()
+            for place in [f"{key}.{name}" if key else str(name)]
+        }
+    if isinstance(value, list) and _holds_component(value):
+        return [typed(inner, f"{key}.{place}", settings=settings) for place, inner in enumerate(value)]
+    return _converted(value, key, wanted)
+
+
+def argument_types(target: str) -> dict[str, Any]:
+    """Return the types of the arguments that a class or function, by its dotted name, takes by name.
+
+    What has no signature, or is not there, has none: that is told where it is called.
+    """
+    try:
+        found = pkgutil.resolve_name(target)
+    except (ImportError, AttributeError, ValueError):
+        return {}
+    return _argument_types(found) if callable(found) else {}
+
+
+@cache
+def _argument_types(taker: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        try:
+            parameters = inspect.signature(taker, eval_str=True).parameters
+        except NameError:  # some are for type checkers alone
+            parameters = inspect.signature(taker).parameters
+    except (TypeError, ValueError):  # written in C
+        return {}
+    unnamed = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {
+        name: Any if isinstance(each.annotation, str) or each.annotation is each.empty else each.annotation
+        for name, each in parameters.items()
+        if each.kind not in unnamed
+    }
+
+
+def _types_in(value: Mapping[str, Any], key: str) -> dict[str, Any]:
+    if "_target_" not in value:
+        return {}
+    return argument_types(_converted(value["_target_"], f"{key}._target_", str)) | _OF_EVERY_COMPONENT
+
+
+def _type_of_items(wanted: Any) -> Any:
+    """Return the type of a mapping's values, or None where no mapping is wanted."""
+    for each in (wanted, *get_args(wanted)):  # of a union
+        origin = get_origin(each)
+        if inspect.isclass(origin) and issubclass(origin, Mapping):
+            return get_args(each)[1]
+    return None
+
+
+def _holds_component(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return "_target_" in value or any(map(_holds_component, value.values()))
+    return isinstance(value, list) and any(map(_holds_component, value))
+
+
+def _converted(value: Any, key: str, wanted: Any) -> Any:
+    # A number becomes text only where no number is wanted: a trainer's devices may be 2, "2" and "auto".
+    try:
+        return _validated(value, wanted, numbers_as_text=False)
+    except ValidationError as error:
+        refused = error
+    try:
+        return _validated(value, wanted, numbers_as_text=True)
+    except ValidationError:
+        raise UsageError(f"{key}: {_told(refused, value)}") from refused
+
+
+def _validated(value: Any, wanted: Any, *, numbers_as_text: bool) -> Any:
+    adapter = _adapter(wanted, numbers_as_text)
+    if adapter is None:
+        return value
+    found = adapter.validate_python(value)
+    if _loses_boolean(value, found):  # to pydantic, true is the number 1
+        adapter.validate_python(value, strict=True)
+    return found if _is_plain(found) else value
+
+
+@cache
+def _adapter(wanted: Any, numbers_as_text: bool) -> TypeAdapter[Any] | None:
+    config = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False, coerce_numbers_to_str=numbers_as_text)
+    try:
+        return TypeAdapter(wanted, config=config)
+    except (
+        PydanticUserError,
+        PydanticUndefinedAnnotation,
+    ):  # a type of somebody else's that has no meaning at run time
+        return None
+
+
+def _loses_boolean(before: Any, after: Any) -> bool:
+    if isinstance(before, list) and isinstance(after, list | tuple):
+        return any(map(_loses_boolean, before, after))
+    return isinstance(before, bool) and after is not before
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, Mapping | list | tuple):
+        return all(map(_is_plain, value.values() if isinstance(value, Mapping) else value))
+    return isinstance(value, bool | int | float | str | None)
+
+
+def _told(error: ValidationError, given: Any) -> str:
+    faults = error.errors(include_url=False)
+    faults = [fault for fault in faults if fault["input"] is not given] or faults  # those inside a list say more
+    return f"expected {' or '.join(dict.fromkeys(map(_expected, faults)))}, got {faults[0]['input']!r:.80}"
+
+
+def _expected(fault: ErrorDetails) -> str:
+    kind = fault["type"].partition("_")[0]
+    said = fault["msg"].removeprefix("Input should be ").removeprefix("Value error, expected ").partition(", got")[0]
+    if kind in ("greater", "less"):
+        return f"a number {said}"
+    if said.startswith("an instance of "):
+        name = said.removeprefix("an instance of ")
+        return "a list" if name == "Sequence" else f"a component with its _target_ ({name})"
+    return "a component with its _target_" if said == "callable" else _EXPECTED.get(kind, said)
