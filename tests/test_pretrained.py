@@ -12,7 +12,7 @@ from discrete_ae.metrics import si_sdr_db
 
 @pytest.mark.parametrize(("codebooks", "least_db"), [(2, 1.0), (16, 6.0)])
 def test_it_decodes_speech_near_the_measured_quality(codebooks: int, least_db: float) -> None:
-    """Means over unheard voices are 2.3 and 9.3 dB, of this recording 1.4 and 6.8 (benchmarks/results/speech_16k.md)."""
+    """It has 1.4 and 6.8 dB; means over unheard voices are 2.3 and 9.3 dB (benchmarks/results/speech_16k.md)."""
     model = discrete_ae.load(Path(discrete_ae.__file__).parent / "pretrained/speech_16k")
     audio = torch.from_numpy(read_audio(recordings_root() / "validation/speech_ru_0473.flac", model.sample_rate, 1))[
         None
