@@ -183,6 +183,5 @@ class DiscreteAutoencoder(nn.Module):
                 f"got {tuple(audio.shape)}"
             )
         wanted = self.to_latents.weight.dtype
-        casts = torch.is_autocast_enabled(audio.device.type) and audio.is_floating_point()
-        if audio.dtype != wanted and not casts:
+        if audio.dtype != wanted and not (audio.is_floating_point() and torch.is_autocast_enabled(audio.device.type)):
             raise ValueError(f"audio: expected {wanted} in [-1, 1], got {audio.dtype}; convert it by .to({wanted})")
