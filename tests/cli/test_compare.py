@@ -132,7 +132,7 @@ def test_evaluations_are_enough_on_another_machine_and_beside_another_codec(repo
     given = (tmp_path / "copied", tmp_path / "mimi.json", tmp_path / "dac.json")
     status, again, err = run_command(*given, "-o", tmp_path / "report")
     assert status == 0
-    assert [line.partition(": ")[2] for line in err] == ["dac, Mimi."]  # not to be heard
+    assert [line.rpartition(": ")[2] for line in err] == ["dac, Mimi."]  # not to be heard
     assert methods_in(again) == [*methods_in(out), "dac", "Mimi"]
     columns = ("run", "seed", "path", "mel_distance", "si_sdr_db")
     old, new = ([[row[name] for name in columns] for row in read(of / "files.csv") if "seed" in row["run"]]

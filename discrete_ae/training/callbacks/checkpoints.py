@@ -33,16 +33,16 @@ class KeepBest(ModelCheckpoint):
 
     Args:
         dirpath: folder of the checkpoints.
+        monitor: tag of the quantity that decides.
         save_top_k: how many are kept; -1 for all.
-        settings: further arguments of ModelCheckpoint, such as `monitor` and `mode`.
+        settings: further arguments of ModelCheckpoint, such as `mode`.
     """
 
-    def __init__(self, dirpath: str, save_top_k: int = 1, **settings: Any) -> None:
+    def __init__(self, dirpath: str, monitor: str, save_top_k: int = 1, **settings: Any) -> None:
         # ModelCheckpoint gives all that it keeps the one name: the last of them would be best.ckpt.
         named = {"filename": "best" if save_top_k == 1 else "step{step}", "auto_insert_metric_name": False}
-        super().__init__(
-            dirpath, save_top_k=save_top_k, **cast(Any, {"enable_version_counter": False, **named, **settings})
-        )
+        given = {"monitor": monitor, "save_top_k": save_top_k, "enable_version_counter": False, **named, **settings}
+        super().__init__(dirpath, **cast(Any, given))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """See Callback."""
