@@ -14,7 +14,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.accelerators import CPUAccelerator
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -29,12 +29,21 @@ MAX_WORKERS = 16
 """More loading processes than this are only started where they are asked for."""
 
 
+def _named(folder: str) -> str:
+    if not folder:  # as of a variable of the shell that is not set
+        raise ValueError("expected a folder, or null, got an empty name")
+    return folder
+
+
+Folder = Annotated[str, AfterValidator(_named)]
+
+
 class DataSettings(CropSettings):
     """What AudioDataModule loads: its arguments."""
 
-    root: str | None
+    root: Folder | None
     """Folder of the recordings; None takes the project's own, already split."""
-    validation_root: str | None
+    validation_root: Folder | None
     """Folder of the validation recordings; None splits `root` by file."""
     batch_size: Annotated[int, Field(ge=1)]
     """Crops per step and device."""

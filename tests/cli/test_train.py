@@ -96,6 +96,7 @@ no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
         ("data.batch_size=0", "data.batch_size"),
         ("trainer.max_steps=-5", "max_steps"),
         ("seed=abc", "seed: expected a whole number, got 'abc'"),
+        ("data.root=", "data.root: expected a folder, or null, got ''"),
         ("data.batch_size=2.5", "data.batch_size: expected a whole number, got 2.5"),
         ("data.prefetch_batches=1.5", "data.prefetch_batches: expected a whole number, got 1.5"),
         ("data.strict=maybe", "data.strict: expected true or false, got 'maybe'"),
