@@ -49,7 +49,7 @@ def test_whole_streams_and_nothing_stays_open(made, kind):
     assert (dataset.codebook_sizes, dataset.model_hash) == (SIZES, HASH)
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     items = list(dataset)
-    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    assert len(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208  less: what other tests left is collected meanwhile
     assert [(item.key, item.stream) for item in items] == list(STREAMS)
     for item in items:
         assert (item.codes.dtype, item.start, item.frames) == (torch.int64, 0, item.codes.shape[1])
