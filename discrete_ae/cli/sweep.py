@@ -6,6 +6,7 @@ Runs may lie in processes, or on machines, of their own; what they tell of thems
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,7 +19,7 @@ from discrete_ae.errors import DataError, UserError
 from discrete_ae.evaluation.results import ERROR_NAME
 from discrete_ae.paths import CONFIG_NAME, command, shown
 from discrete_ae.saving.checkpoint import read_training_state
-from discrete_ae.training.run import remove_run
+from discrete_ae.training.folder import remove_run
 
 _REFUSED_NAME = "refused.txt"
 """In the folder of a run that is another than the sweep asked for, and is left as it is: why, in one line."""
@@ -80,23 +81,45 @@ def _differing(config: DictConfig, before: Any) -> list[str]:
     return sorted(str(key) for key in keys if one.get(key) != other.get(key))
 
 
+def varied(config: DictConfig, hydra: DictConfig) -> dict[str, Any]:
+    """Return what tells a run from others, by key or group: what its sweep varies; alone, what its command sets.
+
+    Args:
+        config: of the run, typed.
+        hydra: Hydra's own part of it.
+    """
+    often = ("quantizer", "seed")
+    if swept := OmegaConf.select(hydra, "callbacks.report.varied"):
+        keys = [*swept, *often]
+    else:
+        given = OverridesParser.create().parse_overrides(list(hydra.overrides.task))
+        keys = [*often, *(each.key_or_group for each in given)]
+    choices = hydra.runtime.choices
+    return {key: choices[key] if key in choices else OmegaConf.select(config, key) for key in keys}
+
+
 class ReportSweep(Callback):
-    """Names the runs of a multirun by what it varies; says at its end which failed, and how the others are compared."""
+    """Names the runs of a multirun by what it varies; says at its end which failed, and how the others are compared.
+
+    Args:
+        varied: keys and groups that a multirun varies, which its start writes here for its jobs.
+    """
 
     failed: ClassVar[int] = 0
     """Runs of this process's sweep that failed."""
 
-    def __init__(self) -> None:
+    def __init__(self, varied: Sequence[str] | None = None) -> None:
         self._began = 0.0
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """See Callback; each job is composed later, from the overrides that stand here."""
         self._began = time.time() - _CLOCKS_DIFFER_S  # of machines that share the folder
         given = config.hydra.overrides
-        if any(override.startswith("hydra.sweep.subdir=") for override in given.hydra):
-            return
         swept = [each for each in OverridesParser.create().parse_overrides(given.task) if each.is_sweep_override()]
         varied = dict.fromkeys([*(config.hydra.sweeper.get("params") or {}), *(each.key_or_group for each in swept)])
+        given.hydra.append(f"hydra.callbacks.report.varied=[{','.join(varied)}]")
+        if any(override.startswith("hydra.sweep.subdir=") for override in given.hydra):
+            return
         others = ",".join(key for key in varied if key not in _NAMED)
         # A sweeper that chooses values may choose the same ones again.
         number = "" if config.hydra.sweeper._target_.endswith("BasicSweeper") else "-${hydra:job.num}"

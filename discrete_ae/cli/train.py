@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from discrete_ae import training
 from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, as_meant, explained, register_run_name
-from discrete_ae.cli.sweep import ReportSweep, earlier, forget_failure, note_failure
+from discrete_ae.cli.sweep import ReportSweep, earlier, forget_failure, note_failure, varied
 from discrete_ae.errors import DataError, UsageError, UserError, from_system
 from discrete_ae.paths import shown, with_home
 from discrete_ae.training.ending import SIGNALLED, end_with_parent, exiting_on_sigterm, lost_process, say_once
@@ -87,8 +87,8 @@ def _run(config: DictConfig, *, is_sweep: bool) -> float:
     config = training.typed_config(config)
     run_dir = Path(config.run_dir)
     before = earlier(config) if is_sweep else None
-    if not is_sweep and (varied := HydraConfig.get().sweeper.get("params")):
-        raise UsageError(f"this varies {', '.join(varied)}: add -m for one run each")
+    if not is_sweep and (params := HydraConfig.get().sweeper.get("params")):
+        raise UsageError(f"this varies {', '.join(params)}: add -m for one run each")
     forget_failure(run_dir)
     if before:
         checkpoint, objective = before
@@ -97,7 +97,7 @@ def _run(config: DictConfig, *, is_sweep: bool) -> float:
             return objective
         print(f"going on with: {shown(run_dir)}")
         config.ckpt_path = str(checkpoint)
-    run = training.train(config)
+    run = training.train(config, varied(config, HydraConfig.get()))
     if run.ended_by:
         if run.trainer.is_global_zero:
             sweep_dir = Path(HydraConfig.get().sweep.dir)

@@ -1,6 +1,7 @@
-"""Log a run: its TensorBoard logger, and audio, pictures and histograms for whatever logger there is.
+"""Log a run: its TensorBoard logger, and audio, pictures, histograms and hyperparameters for whatever logger there is.
 
-TensorBoard and Weights & Biases take all three; for any other logger one line says that they are left out.
+Audio, pictures and histograms go to TensorBoard and Weights & Biases; for any other logger one line says that they are
+left out.
 """
 
 import functools
@@ -12,10 +13,13 @@ import numpy as np
 import torch.nn.functional as F
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from numpy.typing import NDArray
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
 MAX_WANDB_BINS = 512
+SHOWN_COLUMNS = 5  # of TensorBoard's HPARAMS tab, until others are ticked
 
 log = logging.getLogger("discrete_ae")
 
@@ -85,6 +89,30 @@ def log_counts(loggers: Sequence[Logger], tag: str, counts: NDArray[np.int64], s
         ),
         log_in_wandb,
     )
+
+
+def log_hyperparameters(loggers: Sequence[Logger], values: Mapping[str, Any], figures: Sequence[str]) -> None:
+    """Log the hyperparameters of a run.
+
+    Args:
+        loggers: of the run.
+        values: flat, the most telling first: of a table of all runs TensorBoard shows the columns of the first few.
+        figures: tags of scalars, logged elsewhere, that TensorBoard shows beside them, likewise.
+    """
+    for logger in loggers:
+        if not isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(dict(values))
+            continue
+        experiment, *session = hparams(dict(values), dict.fromkeys(figures))
+        held = experiment.value[0].metadata.plugin_data
+        described = HParamsPluginData.FromString(held.content)
+        for index, info in enumerate(described.experiment.hparam_infos):
+            info.differs = (
+                index < SHOWN_COLUMNS
+            )  # TensorBoard puts those that differ first, and sorts by name otherwise
+        held.content = described.SerializeToString()
+        for summary in (experiment, *session):
+            logger.experiment._get_file_writer().add_summary(summary)
 
 
 def finish(loggers: Sequence[Logger]) -> None:

@@ -178,7 +178,7 @@ class AutoencoderModule(pl.LightningModule):
         self._reseed("train", self.global_step, batch_idx)
         scheduled = self._follow_schedules()
         if self.is_logged:
-            self.log_dict({f"schedule/{name}": value for name, value in scheduled.items()})
+            self.log_dict({f"train/schedule/{name}": value for name, value in scheduled.items()})
         return self.training_model(audio)
 
     def _log_training(self, values: LossValues, codes: Tensor) -> None:

@@ -25,18 +25,20 @@ from discrete_ae.build import build_model, read_saved
 from discrete_ae.data import AudioDataModule
 from discrete_ae.errors import DataError, UsageError, UserError
 from discrete_ae.model import DiscreteAutoencoder
-from discrete_ae.paths import CONFIG_NAME, command, shown, with_home
+from discrete_ae.paths import command, shown, with_home
 from discrete_ae.saving.checkpoint import read_training_state
 from discrete_ae.training.adversarial import AdversarialModule
 from discrete_ae.training.callbacks import LogHyperparameters, StopOnInterrupt
 from discrete_ae.training.compiled import compiler, require_compiler
 from discrete_ae.training.ending import take_along
+from discrete_ae.training.folder import remove_run, take_folder
 from discrete_ae.training.loggers import finish
 from discrete_ae.training.module import AutoencoderModule
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 NEVER = 2**31 - 1
-_OF_A_RUN = (CONFIG_NAME, "checkpoints/*.ckpt", "events.out.tfevents.*")
+USUAL = ("seed", "num_codebooks", "optim.optimizer.lr", "data.batch_size", "data.crop_seconds", "trainer.max_steps")
+"""What is logged as a hyperparameter of every run, beside its choices and its quantizer's settings."""
 
 Hyperparameters = dict[str, str | float | bool]
 
@@ -88,13 +90,14 @@ class TrainingRun:
         return self.interrupt.ended_by if self.interrupt else 0
 
 
-def train(config: DictConfig) -> TrainingRun:
+def train(config: DictConfig, varied: Mapping[str, Any] | None = None) -> TrainingRun:
     """Make one run of a composed configuration, the whole of it, and print where it lies.
 
     A new run first validates the untrained model, at step 0; a continued one goes on where it was.
 
     Args:
         config: of conf/train.yaml, with its `run_dir` and `choices`.
+        varied: settings by key, plain data, that tell the run from others, the most telling first.
 
     Raises:
         UsageError: for values that do not fit.
@@ -104,14 +107,14 @@ def train(config: DictConfig) -> TrainingRun:
     _quieten()
     keep_freed_memory()
     config = typed_config(config)
-    chosen = {str(group): str(option) for group, option in config.choices.items()}
-    run = build_training(config, chosen)
+    run = build_training(config, {**(varied or {}), **config.choices})
     run.data.setup("fit")
     is_new = False
     if run.trainer.is_global_zero:
-        is_new = _take_folder(run.run_dir, config)
-        _say_what_runs(run, chosen)
-        if chosen["quantizer"] == "rvq_pretrained" and not (config.init_from or config.ckpt_path):
+        text = OmegaConf.to_yaml(config, resolve=True)
+        is_new = take_folder(run.run_dir, text, continued_from=config.ckpt_path, force=config.force)
+        _say_what_runs(run, config.choices)
+        if config.choices.quantizer == "rvq_pretrained" and not (config.init_from or config.ckpt_path):
             log.warning("quantizer=rvq_pretrained is for a trained network: give that of a run with init_from=")
     try:
         if not config.ckpt_path:
@@ -133,13 +136,6 @@ def train(config: DictConfig) -> TrainingRun:
     return run
 
 
-def remove_run(run_dir: Path) -> None:
-    """Remove what a run has left in its folder: configuration, checkpoints, events."""
-    for pattern in _OF_A_RUN:
-        for path in run_dir.glob(pattern):
-            path.unlink()
-
-
 def typed_config(config: DictConfig) -> DictConfig:
     """Return a composed configuration, resolved, with every value in the type that is wanted of it.
 
@@ -151,12 +147,12 @@ def typed_config(config: DictConfig) -> DictConfig:
     return OmegaConf.create(typed(plain, settings=SETTINGS))
 
 
-def build_training(config: DictConfig, chosen: Mapping[str, str] | None = None) -> TrainingRun:
+def build_training(config: DictConfig, chosen: Mapping[str, Any] | None = None) -> TrainingRun:
     """Build the parts of a run of a composed configuration.
 
     Args:
         config: of conf/train.yaml, with its `run_dir`, as `typed_config` returns it.
-        chosen: options by group, which are logged as hyperparameters.
+        chosen: settings by key, which are logged as hyperparameters, the most telling first.
 
     Raises:
         UsageError: for values that do not fit.
@@ -302,30 +298,6 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, NEVER)
 
 
-def _take_folder(run_dir: Path, config: DictConfig) -> bool:
-    """Write a run's configuration into its folder, which marks it as taken; return whether it is a new one.
-
-    Raises:
-        DataError: the folder holds a run that is neither continued nor, with `force`, replaced.
-    """
-    held = f"{shown(run_dir)}: holds a run already; give another hydra.run.dir, or replace it with force=true"
-    last = run_dir / "checkpoints" / "last.ckpt"
-    if last.exists():
-        held += f", or go on with it with ckpt_path={shown(last)}"
-    run_dir.mkdir(parents=True, exist_ok=True)
-    is_continued = bool(config.ckpt_path) and Path(config.ckpt_path).resolve().is_relative_to(run_dir.resolve())
-    if config.force and not is_continued:
-        remove_run(run_dir)
-    elif not is_continued and any(any(run_dir.glob(pattern)) for pattern in _OF_A_RUN):
-        raise DataError(held)
-    try:
-        with (run_dir / CONFIG_NAME).open("w" if is_continued else "x", encoding="utf-8") as file:
-            OmegaConf.save(config, file, resolve=True)
-    except FileExistsError as error:  # of a run that began at the same time
-        raise DataError(held) from error
-    return not is_continued
-
-
 def _named(config: DictConfig, group: str) -> dict[str, Any]:
     """Build the components of a group by name, or the only one; those that are null are left out."""
     given = config.get(group) or {}
@@ -378,30 +350,26 @@ def _take_weights(model: DiscreteAutoencoder, path: str, *, new_quantizer: bool)
         log.info("init_from: the quantizer starts anew, for %s was trained with another one", path)
 
 
-def _hyperparameters(config: DictConfig, model: DiscreteAutoencoder, chosen: Mapping[str, str]) -> Hyperparameters:
-    """Collect what was chosen, flat; TensorBoard sorts the names and shows the first few, so those are short."""
-    numbers = {
-        "lr": "optim.optimizer.lr",
-        "num_codebooks": "num_codebooks",
-        "seed": "seed",
-        "train.batch_size": "data.batch_size",
-        "train.crop_seconds": "data.crop_seconds",
-        "train.max_steps": "trainer.max_steps",
-    }
-    values = {name: OmegaConf.select(config, key) for name, key in numbers.items()}
-    found: Hyperparameters = {"bitrate_nominal_bps": model.bitrate_bps}
+def _hyperparameters(config: DictConfig, model: DiscreteAutoencoder, chosen: Mapping[str, Any]) -> Hyperparameters:
+    """Collect what was chosen, and what is usual, flat and by the configuration's own keys."""
+    found: Hyperparameters = {}
 
-    def collect(prefix: str, value: Any) -> None:
+    def collect(key: str, value: Any) -> None:
         if isinstance(value, Mapping):
             for name, inner in value.items():
-                collect(f"{prefix}.{name}", inner)
-        elif prefix.endswith("._target_"):
-            found[prefix.removesuffix("._target_")] = str(value).rpartition(".")[2]
-        elif not prefix.endswith("._partial_"):
-            found[prefix] = value if isinstance(value, bool | int | float | str) else str(value)
+                collect(f"{key}.{name}", inner)
+        elif key.endswith("._target_"):
+            found.setdefault(key.removesuffix("._target_"), str(value).rpartition(".")[2])
+        elif not key.endswith("._partial_"):
+            found.setdefault(key, value if isinstance(value, bool | int | float | str) else str(value))
 
+    for key, value in chosen.items():
+        collect(key, value)
+    collect("bitrate_nominal_bps", model.bitrate_bps)
+    for key in USUAL:
+        collect(key, OmegaConf.select(config, key))
     collect("quantizer", OmegaConf.to_container(config.model.quantizer, resolve=True))
-    return {**found, **chosen, **{name: value for name, value in values.items() if value is not None}}
+    return found
 
 
 def _say_what_runs(run: TrainingRun, chosen: Mapping[str, str]) -> None:

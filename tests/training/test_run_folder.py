@@ -10,7 +10,13 @@ import pytest
 import soundfile
 import torch
 import yaml
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams.api_pb2 import Experiment
+from tensorboard.plugins.hparams.backend_context import Context
 
 import discrete_ae
 from tests.runs import REPOSITORY, SHARPENED, events_of, scalars, state_of
@@ -31,15 +37,15 @@ def test_scalars_are_those_of_the_readme(ste_run: Path, sharpened_run: Path) -> 
     tags = {tag for run in (ste_run, sharpened_run) for tag in events_of(run).Tags()["scalars"]}
     assert {"train/loss", "train/mel", "train/gradient_norm", "val/mel", "val/si_sdr_db", "val/codes/usage"} <= tags
     documented = set(re.findall(r"`([\w/<>-]+)`", (REPOSITORY / "README.md").read_text()))
-    assert {"train/<term>", "val/<term>", "hparam/<figure>", "schedule/<number>"} <= documented
+    assert {"train/<term>", "val/<term>", "train/schedule/<number>"} <= documented
     documented |= {f"{prefix}/{term}" for prefix in ("train", "val") for term in weights_of(ste_run)}
-    assert {tag for tag in tags if not tag.startswith(("hparam/", "schedule/"))} <= documented
+    assert {tag for tag in tags if not tag.startswith("train/schedule/")} <= documented
 
 
 def test_every_step_logs_the_scheduled_numbers_that_it_used(sharpened_run: Path) -> None:
     # Step s of 4 stands at s / 4 of the run: 4 + 8 s / 4, and hard from 1/2 on.
-    assert list(scalars(sharpened_run, "schedule/quantizer.rounding.sharpness").values()) == [4, 6, 8, 10]
-    assert list(scalars(sharpened_run, "schedule/quantizer.rounding.hard").values()) == [0, 0, 1, 1]
+    assert list(scalars(sharpened_run, "train/schedule/quantizer.rounding.sharpness").values()) == [4, 6, 8, 10]
+    assert list(scalars(sharpened_run, "train/schedule/quantizer.rounding.hard").values()) == [0, 0, 1, 1]
 
 
 def test_the_gap_is_what_is_lost_when_codes_become_hard(ste_run: Path, sharpened_run: Path) -> None:
@@ -82,18 +88,43 @@ def test_reconstruction_is_the_weighted_sum_of_the_terms(ste_run: Path) -> None:
             assert total == pytest.approx(sum(weights[term] * terms[term][step] for term in weights), rel=1e-5)
 
 
-def test_hparams_hold_every_figure_of_the_validations(ste_run: Path) -> None:
-    events = events_of(ste_run)
-    tags = events.Tags()["scalars"]
-    sources = {f"hparam/{re.sub('^val/(codes/)?', '', tag)}": tag for tag in tags if tag.startswith("val/")}
-    assert {tag for tag in tags if tag.startswith("hparam/")} == sources.keys()
-    assert len(sources) == len([tag for tag in tags if tag.startswith("val/")])
-    for tag, source in sources.items():
-        assert scalars(ste_run, tag) == scalars(ste_run, source)
-    assert events.summary_metadata["_hparams_/experiment"].plugin_data.plugin_name == "hparams"
-    session = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
-    assert b"StraightThrough" in session
-    assert b"bitrate_nominal_bps" in session
+def hparams_of(logs: Path) -> Experiment:
+    """What TensorBoard shows of all runs below a folder in its HPARAMS tab: by its own server."""
+    multiplexer = EventMultiplexer().AddRunsFromDirectory(str(logs)).Reload()
+    context = Context(TBContext(data_provider=MultiplexerDataProvider(multiplexer, str(logs))))
+    request = RequestContext()
+    written = context.hparams_metadata(request, "")
+    return context.experiment_from_metadata(request, "", True, written, [])
+
+
+def test_hparams_show_every_figure_of_the_validations_under_its_own_tag(ste_run: Path) -> None:
+    tags = events_of(ste_run).Tags()["scalars"]
+    shown = [info.name.tag for info in hparams_of(ste_run).metric_infos]
+    assert shown[0] == "val/reconstruction"
+    assert sorted(shown) == sorted(tag for tag in tags if tag.startswith("val/"))
+    session = events_of(ste_run).summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    assert {b"StraightThrough", b"bitrate_nominal_bps"} <= set(re.findall(rb"\w+", session))
+
+
+def test_what_runs_differ_in_comes_first_in_hparams(run_training: Callable[..., Path], tmp_path: Path) -> None:
+    short = ("trainer.max_steps=1", "callbacks.entropy_model=null")
+    sweep = ("-m", "optim.optimizer.weight_decay=0.1,0.2", "loss.weights.l1=0.5", "loss=mel_l1_snr,balanced")
+    run_training(*short, *sweep, f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    columns = [info.name for info in hparams_of(tmp_path / "sweep").hparam_infos]
+    assert {"loss", "optim.optimizer.weight_decay", "quantizer", "seed"} < set(columns[:5])
+    for quantizer in ("ste", "gumbel"):
+        run_training(*short, f"quantizer={quantizer}", run_dir=tmp_path / "alone" / quantizer)
+    columns = [info.name for info in hparams_of(tmp_path / "alone").hparam_infos]
+    assert {"quantizer", "seed"} < set(columns[:5])  # of many that are overridden
+
+
+def test_what_is_trained_and_validated_opens_time_series(ste_run: Path, sharpened_run: Path) -> None:
+    """TensorBoard groups scalars, images and histograms by what is before the first slash, and opens the first two."""
+    for run in (ste_run, sharpened_run):
+        tags = events_of(run).Tags()
+        groups = {tag.split("/")[0] for kind in ("scalars", "images", "histograms") for tag in tags[kind]}
+        assert sorted(groups)[:2] == ["train", "val"]
+        assert len(groups) > 2
 
 
 def test_histogram_counts_every_validation_frame(ste_run: Path) -> None:

@@ -21,7 +21,7 @@ from discrete_ae.data import AudioDataModule
 from discrete_ae.metrics import LEVELS_DB, levels_db, mel
 from discrete_ae.rounding import Rounding
 from discrete_ae.schedules import scheduled_numbers
-from discrete_ae.training.loggers import log_audio, log_counts, log_picture
+from discrete_ae.training.loggers import log_audio, log_counts, log_hyperparameters, log_picture
 from discrete_ae.training.module import AutoencoderModule
 
 TICKS_KHZ = (0.2, 0.5, 1, 2, 4, 8, 16)
@@ -112,7 +112,7 @@ class LogRoundingCurve(pl.Callback):
         if trainer.global_step and not scheduled_numbers(roundings[0]):
             return
         pixels = _pixels(draw_rounding(roundings[0]))
-        log_picture(trainer.loggers, "rounding/curve_and_slope", pixels, trainer.global_step)
+        log_picture(trainer.loggers, "val_rounding/curve_and_slope", pixels, trainer.global_step)
 
 
 class LogLayout(pl.Callback):
@@ -136,33 +136,25 @@ class LogLayout(pl.Callback):
 
 
 class LogHyperparameters(pl.Callback):
-    """Logs the hyperparameters once; in TensorBoard with the first validation's metrics, and these again with each.
-
-    Its HPARAMS tab shows only metrics that came with the hyperparameters, so these wait for real values.
+    """Logs the hyperparameters once, with the first validation, whose figures TensorBoard's HPARAMS tab shows too.
 
     Args:
-        hyperparameters: flat: numbers, strings, booleans.
+        hyperparameters: flat, those that tell the run from others first: numbers, strings, booleans.
     """
 
     def __init__(self, hyperparameters: Mapping[str, str | float | bool]) -> None:
         self.hyperparameters = dict(hyperparameters)
-        self.recorded = False
+        self.logged = False
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """See Callback."""
-        found = trainer.callback_metrics
+        if self.logged or not trainer.is_global_zero:
+            return
+        self.logged = True
         # The gap, which every quantizer with codes has, says the same.
-        shown = [tag for tag in found if tag.startswith("val/") and tag != "val/soft_reconstruction"]
-        # val/codes/usage is hparam/usage there.
-        metrics = {f"hparam/{tag.removeprefix('val/').removeprefix('codes/')}": found[tag].item() for tag in shown}
-        for logger in trainer.loggers:
-            in_tensorboard = isinstance(logger, TensorBoardLogger)
-            if self.recorded and in_tensorboard:
-                logger.log_metrics(metrics, step=trainer.global_step)
-            elif not self.recorded:
-                further = {"metrics": metrics, "step": trainer.global_step} if in_tensorboard else {}
-                logger.log_hyperparams(self.hyperparameters, **further)
-        self.recorded = True
+        hidden = "val/soft_reconstruction"
+        figures = [tag for tag in trainer.callback_metrics if tag.startswith("val/") and tag != hidden]
+        log_hyperparameters(trainer.loggers, self.hyperparameters, figures)
 
 
 def draw_log_mel(audio: Tensor, sample_rate: int) -> NDArray[np.uint8]:
@@ -220,4 +212,4 @@ def _pixels(figure: Figure) -> NDArray[np.uint8]:
 def _log_clip(trainer: pl.Trainer, name: str, audio: Tensor, sample_rate: int) -> None:
     mono = audio.mean(dim=0)
     log_audio(trainer.loggers, f"audio/{name}", mono, sample_rate, trainer.global_step)
-    log_picture(trainer.loggers, f"log_mel/{name}", draw_log_mel(mono, sample_rate), trainer.global_step)
+    log_picture(trainer.loggers, f"val_log_mel/{name}", draw_log_mel(mono, sample_rate), trainer.global_step)

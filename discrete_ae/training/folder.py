@@ -1,0 +1,45 @@
+"""The folder of a run: taken by one run alone, and emptied of what a run leaves there."""
+
+from pathlib import Path
+
+from discrete_ae.errors import DataError
+from discrete_ae.paths import CONFIG_NAME, shown
+
+_OF_A_RUN = (CONFIG_NAME, "checkpoints/*.ckpt", "events.out.tfevents.*")
+
+
+def take_folder(run_dir: Path, config: str, *, continued_from: str | None = None, force: bool = False) -> bool:
+    """Write a run's configuration into its folder, which marks it as taken; return whether it is a new one.
+
+    Args:
+        run_dir: the folder, which need not be there.
+        config: text of the configuration.
+        continued_from: the checkpoint that the run goes on from, if any.
+        force: a run that is there is removed.
+
+    Raises:
+        DataError: the folder holds a run that is neither continued nor, with `force`, replaced.
+    """
+    held = f"{shown(run_dir)}: holds a run already; give another hydra.run.dir, or replace it with force=true"
+    last = run_dir / "checkpoints" / "last.ckpt"
+    if last.exists():
+        held += f", or go on with it with ckpt_path={shown(last)}"
+    run_dir.mkdir(parents=True, exist_ok=True)
+    is_continued = bool(continued_from) and Path(str(continued_from)).resolve().is_relative_to(run_dir.resolve())
+    if force and not is_continued:
+        remove_run(run_dir)
+    elif not is_continued and any(any(run_dir.glob(pattern)) for pattern in _OF_A_RUN):
+        raise DataError(held)
+    try:
+        with (run_dir / CONFIG_NAME).open("w" if is_continued else "x", encoding="utf-8") as file:
+            file.write(config)
+    except FileExistsError as error:  # of a run that began at the same time
+        raise DataError(held) from error
+    return not is_continued
+
+
+def remove_run(run_dir: Path) -> None:
+    """Remove what a run has left in its folder: configuration, checkpoints, events."""
+    for pattern in _OF_A_RUN:
+        for path in run_dir.glob(pattern):
+            path.unlink()
