@@ -81,7 +81,7 @@ def _differing(config: DictConfig, before: Any) -> list[str]:
     return sorted(str(key) for key in keys if one.get(key) != other.get(key))
 
 
-def varied(config: DictConfig, hydra: DictConfig) -> dict[str, Any]:
+def varied(config: DictConfig, hydra: Any) -> dict[str, Any]:
     """Return what tells a run from others, by key or group: what its sweep varies; alone, what its command sets.
 
     Args:

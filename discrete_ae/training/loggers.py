@@ -107,9 +107,7 @@ def log_hyperparameters(loggers: Sequence[Logger], values: Mapping[str, Any], fi
         held = experiment.value[0].metadata.plugin_data
         described = HParamsPluginData.FromString(held.content)
         for index, info in enumerate(described.experiment.hparam_infos):
-            info.differs = (
-                index < SHOWN_COLUMNS
-            )  # TensorBoard puts those that differ first, and sorts by name otherwise
+            info.differs = index < SHOWN_COLUMNS  # by which TensorBoard sorts, then by name
         held.content = described.SerializeToString()
         for summary in (experiment, *session):
             logger.experiment._get_file_writer().add_summary(summary)
