@@ -87,7 +87,7 @@ def read_curves(run: Path) -> dict[str, Curve]:
 
     Where a run was continued, a step may have been logged twice: what was logged last counts.
     """
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     if not any(run.glob("events.out.tfevents.*")):
         return {}
