@@ -41,6 +41,7 @@ def component_class(target: object, trust: Trust = ()) -> type:
     refused = UsageError(
         f"_target_ {target!r} is refused: expected a model, encoder, decoder, quantizer, rounding or schedule class of "
         f"{' or '.join((PACKAGE, *trust)) if trust is not None else 'a module that is installed'}"
+        f"{'; --trust MODULE, in Python trust=, allows one of yours' if trust is not None else ''}"
     )
     if not isinstance(target, str) or not _is_trusted(target, trust):
         raise refused
@@ -53,6 +54,15 @@ def component_class(target: object, trust: Trust = ()) -> type:
     if not (inspect.isclass(found) and _is_trusted(f"{found.__module__}.", trust) and issubclass(found, COMPONENTS)):
         raise refused
     return found
+
+
+def to_trust(config: Any) -> list[str]:
+    """Return the packages beside this one whose components plain data names: `load` makes those only if it is told."""
+    inner = config.values() if isinstance(config, Mapping) else config if isinstance(config, list) else ()
+    names = {name for part in inner for name in to_trust(part)}
+    if isinstance(config, Mapping) and "_target_" in config:
+        names.add(str(config["_target_"]).partition(".")[0])
+    return sorted(names - {PACKAGE})
 
 
 def _is_trusted(name: str, trust: Trust) -> bool:

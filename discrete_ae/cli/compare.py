@@ -13,6 +13,7 @@ from discrete_ae.cli.options import (
     MetricsOption,
     ScoringJobsOption,
     StrictOption,
+    TrustOption,
     print_table,
     progress_bar,
 )
@@ -46,6 +47,7 @@ def compare(
         bool, typer.Option("--baselines/--no-baselines", help="Opus and Codec 2 beside them, where they are installed.")
     ] = True,
     checkpoint: Annotated[str, typer.Option(metavar="best|last", help="Which checkpoint of each run.")] = "best",
+    trust: TrustOption = None,
     device: DeviceOption = "auto",
     jobs: ScoringJobsOption = None,
     title: Annotated[str, typer.Option(help="Of the page.")] = "Discrete audio autoencoders compared",
@@ -88,6 +90,7 @@ def compare(
             clip_seconds=clip_seconds,
             baselines=baselines,
             checkpoint=checkpoint,
+            trust=trust or (),
             device=device,
             jobs=jobs,
             title=title,

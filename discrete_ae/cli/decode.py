@@ -14,6 +14,7 @@ from discrete_ae.cli.options import (
     JobsOption,
     OutOption,
     SkipExistingOption,
+    TrustOption,
     load_model,
 )
 
@@ -28,6 +29,7 @@ def decode(
         Format | None,
         typer.Option(show_default="by the suffix of OUT, otherwise wav", help="16-bit WAV or FLAC."),
     ] = None,
+    trust: TrustOption = None,
     device: DeviceOption = "auto",
     jobs: JobsOption = None,
     batch_seconds: BatchSecondsOption = 120.0,
@@ -60,7 +62,7 @@ def decode(
 
     audio_format = format_of(Path(out), format, get_args(Format), "decode")
     with piped(inputs, out, f".{audio_format}") as (sources, target):
-        model = load_model(checkpoint, device)
+        model = load_model(checkpoint, device, trust)
         line, failed = shown(
             lambda watch: decode_corpus(
                 model,

@@ -17,6 +17,7 @@ from discrete_ae.cli.options import (
     OutOption,
     SkipExistingOption,
     StrictOption,
+    TrustOption,
     load_model,
 )
 from discrete_ae.codes import Format, ShardKind
@@ -34,6 +35,7 @@ def encode(
         ),
     ] = None,
     codebooks: CodebooksOption = None,
+    trust: TrustOption = None,
     device: DeviceOption = "auto",
     jobs: JobsOption = None,
     batch_seconds: BatchSecondsOption = 120.0,
@@ -92,7 +94,7 @@ def encode(
     code_format = format_of(Path(out), format, get_args(Format), "encode")
     part = Share.parse(share) if share else Share.of_environment()
     with piped(inputs, out, f".{code_format}") as (sources, target):
-        model = load_model(checkpoint, device)
+        model = load_model(checkpoint, device, trust)
         check_codebooks(model, codebooks)
         line, failed = shown(
             lambda watch: encode_corpus(

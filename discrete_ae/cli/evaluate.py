@@ -13,6 +13,7 @@ from discrete_ae.cli.options import (
     MetricsOption,
     ScoringJobsOption,
     StrictOption,
+    TrustOption,
     print_line,
     print_table,
     progress_bar,
@@ -44,6 +45,7 @@ def evaluate(
     ] = SEGMENT_S,
     clips: Annotated[int, typer.Option(min=0, help="Clips to listen to, written beside the .json file.")] = 0,
     clip_seconds: ClipSecondsOption = 6.0,
+    trust: TrustOption = None,
     device: DeviceOption = "auto",
     jobs: ScoringJobsOption = None,
     save_audio: Annotated[
@@ -98,6 +100,7 @@ def evaluate(
             segment_seconds=segment_seconds,
             clips=clips,
             clip_seconds=clip_seconds,
+            trust=trust or (),
             device=device,
             jobs=jobs,
             save_audio=save_audio,

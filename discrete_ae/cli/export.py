@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from discrete_ae.cli.options import TrustOption
+
 if TYPE_CHECKING:
     from discrete_ae.model import DiscreteAutoencoder
 
@@ -26,6 +28,7 @@ def export(
             help="The folder to be made; none of its parts is left where anything fails.",
         ),
     ],
+    trust: TrustOption = None,
     licence: Annotated[
         str | None,
         typer.Option(
@@ -66,7 +69,7 @@ def export(
     from discrete_ae.saving.bundle import write_bundle
 
     saved = read_saved(checkpoint)
-    model = restore(checkpoint, saved)
+    model = restore(checkpoint, saved, trust or ())
     lines: list[str] = []
     extras = [
         partial(_program, model, lines, name) for name, given in (("ONNX", onnx), (_TORCH, torch_export)) if given

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from discrete_ae.cli.options import logged_on, print_table
+from discrete_ae.cli.options import TrustOption, logged_on, print_table
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.paths import Kind, kind_of
 
@@ -22,6 +22,7 @@ def info(
             help="A checkpoint, a folder of export, a file or folder of codes, a recording, or settings as for train.",
         ),
     ] = None,
+    trust: TrustOption = None,
 ) -> None:
     """Describe a model, codes or a recording.
 
@@ -60,7 +61,7 @@ def info(
         with logged_on(Console(stderr=True)):
             rows = _described(Path(files[0]))
     else:
-        model = load(files[0]) if files else model_of(given)
+        model = load(files[0], trust=trust or ()) if files else model_of(given)
         summary = summarize(model)
         rows, costs = summary.rows(), summary.cost_rows()
         if model.entropy_model is not None:

@@ -42,6 +42,15 @@ CheckpointOption = Annotated[
         help="The model: best.ckpt or last.ckpt of a run, or a folder of [bold]discrete-ae export[/].",
     ),
 ]
+TrustOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trust",
+        metavar="MODULE",
+        show_default="this package alone",
+        help="A module of yours whose classes a checkpoint may name; it is imported. Repeat it for several.",
+    ),
+]
 DeviceOption = Annotated[Device, typer.Option(help="Where the model runs; [bold]auto[/] takes a GPU if there is one.")]
 JobsOption = Annotated[
     int | None,
@@ -100,8 +109,8 @@ ScoringJobsOption = Annotated[
 ClipSecondsOption = Annotated[float, typer.Option(min=0.5, max=60, help="Length of a clip.")]
 
 
-def load_model(checkpoint: Path, device: Device) -> "DiscreteAutoencoder":
-    """Load the model of a checkpoint or bundle onto the chosen device.
+def load_model(checkpoint: Path, device: Device, trust: Sequence[str] | None = None) -> "DiscreteAutoencoder":
+    """Load the model of a checkpoint or bundle, which may name components of `trust`, onto the chosen device.
 
     Raises:
         UsageError: for cuda without a GPU.
@@ -110,7 +119,7 @@ def load_model(checkpoint: Path, device: Device) -> "DiscreteAutoencoder":
     # Here, not above: PyTorch takes seconds to import, and --help needs none of it.
     from discrete_ae.build import load, pick_device
 
-    return load(checkpoint, pick_device(device))
+    return load(checkpoint, pick_device(device), trust or ())
 
 
 def print_table(

@@ -15,6 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from discrete_ae.build import to_trust
 from discrete_ae.errors import DataError, UserError
 from discrete_ae.evaluation.results import ERROR_NAME
 from discrete_ae.paths import CONFIG_NAME, command, shown
@@ -138,4 +139,7 @@ class ReportSweep(Callback):
             name = path.parent.relative_to(folder).as_posix()
             print(f"failed: {name}: {path.read_text(encoding='utf-8').strip()}", file=sys.stderr)
         if done > 1:
-            print("next:\n ", shlex.join([command("discrete-ae"), "compare", str(shown(folder)), "-o", "report"]))
+            models = [yaml.safe_load((run / CONFIG_NAME).read_text(encoding="utf-8"))["model"] for run in sorted(runs)]
+            trust = [f"--trust={name}" for name in to_trust(models)]
+            words = [command("discrete-ae"), "compare", str(shown(folder)), "-o", "report", *trust]
+            print("next:\n ", shlex.join(words))

@@ -55,6 +55,7 @@ def compare_runs(
     clip_seconds: float = 6.0,
     baselines: bool = True,
     checkpoint: str = "best",
+    trust: Sequence[str] = (),
     device: str = "auto",
     jobs: int | None = None,
     title: str = TITLE,
@@ -85,6 +86,7 @@ def compare_runs(
         clip_seconds: length of each.
         baselines: whether Opus and Codec 2 stand beside the runs, where they are installed.
         checkpoint: "best" or "last" of each run.
+        trust: as of `discrete_ae.load`.
         device: "cpu", "cuda" or "auto".
         jobs: segments scored at a time; None is one a core, at most 16.
         title: of the page.
@@ -124,7 +126,7 @@ def compare_runs(
 
     # Evaluations: those that are there, and of each run that has none.
     plan = Plan(choice, jobs=jobs, progress=progress)
-    evaluator = Evaluator(out / "evaluations", sources, plan, pick_device(device), force, say)
+    evaluator = Evaluator(out / "evaluations", sources, plan, pick_device(device), force, say, trust)
     placed = [*given.evaluations, *evaluator.of_runs(given.runs)]
     faults = at_fault(placed)
     placed = [one for one in placed if one.name not in faults]

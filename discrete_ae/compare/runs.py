@@ -207,6 +207,8 @@ class Evaluator:
     """Whether to evaluate again what was."""
     say: Callable[[str], None]
     """Tells the user a line."""
+    trust: Sequence[str] = ()
+    """As of `discrete_ae.load`."""
 
     def of_runs(self, runs: Sequence[Run]) -> Iterator[Placed]:
         """Yield the evaluations of runs; those that fail are said."""
@@ -250,12 +252,13 @@ class Evaluator:
         return Placed(path, evaluation)
 
     def _of_run(self, run: Run) -> Placed:
-        model = load(Path(run.folder) / run.checkpoint, self.device)
+        load_again = partial(load, Path(run.folder) / run.checkpoint, self.device, self.trust)
+        model = load_again()
         if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
             raise DataError(f"{Path(run.checkpoint).name} holds NaN or infinite weights; its training diverged")
 
         def render() -> Render:  # the models need not be in memory together
-            return partial(reconstruct, load(Path(run.folder) / run.checkpoint, self.device))
+            return partial(reconstruct, load_again())
 
         path = self._path(run.name, is_run=True)
         wanted = {"model_hash": model.model_hash, **settings_of(model, self.plan)}

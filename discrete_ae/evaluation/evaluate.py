@@ -74,6 +74,7 @@ def evaluate(
     segment_seconds: float = SEGMENT_S,
     clips: int = 0,
     clip_seconds: float = 6.0,
+    trust: Sequence[str] = (),
     device: str = "auto",
     jobs: int | None = None,
     save_audio: str | Path | None = None,
@@ -102,6 +103,7 @@ def evaluate(
         segment_seconds: longer recordings are scored in segments of this length, of which their score is the mean.
         clips: so many stretches of the recordings are written to listen to, beside the .json file.
         clip_seconds: their length.
+        trust: as of `discrete_ae.load`.
         device: "cpu", "cuda", or "auto" for a GPU if there is one; of a model that is loaded already, its own.
         jobs: segments scored at a time, and windows on a CPU; None is one a core, at most 16.
         save_audio: a folder for all that is compared, as WAV files.
@@ -125,7 +127,7 @@ def evaluate(
     if isinstance(model, DiscreteAutoencoder):
         name, run, loaded = "model", None, model
     else:
-        name, run, loaded = in_utf8(str(model)), run_of(Path(model)), load(model, pick_device(device))
+        name, run, loaded = in_utf8(str(model)), run_of(Path(model)), load(model, pick_device(device), trust)
     if not found.sources:
         raise found.problems[0]
     evaluation = evaluate_model(loaded, found.sources, name, plan, num_codebooks, run)

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import AfterValidator, Field
 
 from discrete_ae.arguments import typed
-from discrete_ae.build import build_model, read_saved
+from discrete_ae.build import build_model, read_saved, to_trust
 from discrete_ae.data import AudioDataModule
 from discrete_ae.errors import DataError, UsageError, UserError
 from discrete_ae.model import DiscreteAutoencoder
@@ -395,7 +395,7 @@ def _say_what_next(run: TrainingRun, begun_from: str | None) -> None:
     if known:
         recordings = shown(run.data.validation_files[0].path.parent)
         encode = [command("discrete-ae"), "encode", str(recordings), "-o", "codes", "-c", str(shown(known[0]))]
-        print(" ", shlex.join(encode))
+        print(" ", shlex.join([*encode, *(f"--trust={name}" for name in to_trust(run.module.model_config))]))
 
 
 def _quieten() -> None:

@@ -443,9 +443,9 @@ def test_run_folders_have_no_character_with_a_meaning() -> None:
     assert config.name == "mine_ste-invalid-seed3-a_1e06-b_0.8_1.25-c_x_1-d_None-e_-0.5"
 
 
-def test_own_quantizer_and_experiment_in_own_folder(
-    run_training: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a package that can be imported, and a configuration folder with its quantizer and experiment."""
     usual = (REPOSITORY / "conf" / "quantizer" / "ste.yaml").read_text()
     files = {
         "own_package/__init__.py": "from discrete_ae.quantizers import ScalarQuantizer as S\nclass Own(S): pass\n",
@@ -456,14 +456,60 @@ def test_own_quantizer_and_experiment_in_own_folder(
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    run = run_training("--config-dir", str(tmp_path / "conf"), "experiment=own", *SHORT)
+    return tmp_path
+
+
+def test_own_quantizer_and_experiment_in_own_folder(run_training: Callable[..., Path], own_folder: Path) -> None:
+    own = ("--config-dir", str(own_folder / "conf"), "experiment=own")
+    run = run_training(*own, *SHORT)
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert (config["name"], config["choices"]["quantizer"]) == ("own", "own")
-    checkpoint = run / "checkpoints" / "best.ckpt"
+    checkpoint = run / "checkpoints" / "last.ckpt"
     for trust in ([], ["own"], ["own_package.Own"]):
         with pytest.raises(DataError, match=r"_target_ 'own_package\.Own' is refused"):
             load(checkpoint, trust=trust)
     assert type(load(checkpoint, trust=["own_package"]).quantizer).__module__ == "own_package"
+    # What is to be trained is named by the configuration, not by the checkpoint.
+    again = run_training(*own, f"ckpt_path={checkpoint}", "trainer.max_steps=3", "trainer.val_check_interval=3")
+    assert state_of(again)["global_step"] == 3
+    run_training(*own, f"init_from={checkpoint}", *SHORT)
+
+
+def test_commands_load_what_they_are_told_to_trust(
+    run_training: Callable[..., Path],
+    own_folder: Path,
+    recordings: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(own_folder)
+    validation = own_folder / "validation"
+    validation.mkdir()
+    (validation / "a.wav").symlink_to(recordings / "clip_0.wav")
+    own = ("--config-dir", "conf", f"data.validation_root={validation}", "trainer.max_steps=1")
+    sweep = own_folder / "sweep"
+    run_training(*own, "-m", "quantizer=own,ste", f"hydra.sweep.dir={sweep}")
+    said = [shlex.split(line) for line in capsys.readouterr().out.splitlines() if "discrete-ae " in line]
+    encode, of_ste, compare = ([word for word in words if word != "--trust=own_package"] for words in said)
+    assert [len(words) for words in said] == [len(encode) + 1, len(of_ste), len(compare) + 1]
+    checkpoint = encode[encode.index("-c") + 1]
+    few = ["--metrics", "si_sdr_db"]
+    for given in (
+        encode[1:],
+        ["decode", "codes", "-o", "decoded", "-c", checkpoint],
+        ["evaluate", str(validation), "-c", checkpoint, *few],
+        ["export", checkpoint, "-o", "bundle"],
+        ["info", checkpoint],
+        [*compare[1:], *few, "--no-baselines", "--clips", "0"],
+    ):
+        ended = []
+        for trust in ([], ["--trust=own_package"]):
+            with pytest.raises(SystemExit) as end:
+                commands([*given, *trust])
+            ended.append(end.value.code or 0)
+            out, err = capsys.readouterr()
+            assert ("--trust MODULE" in out + err) == (not trust), given
+        assert ended == [0 if given[0] == "compare" else 1, 0], given  # compare leaves a run out, and says so
 
 
 CSV = "_target_:lightning.pytorch.loggers.CSVLogger,save_dir:RUN,name:table"
