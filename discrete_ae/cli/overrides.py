@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
@@ -52,8 +53,9 @@ def as_meant(overrides: Sequence[str], *, multirun: bool = False) -> list[str]:
 
     Hydra knows no `logger=null`, nor `logger={...}`: such a group is removed, and made anew.
 
-    A path is what begins with / or ~/, and, where the key takes one, what exists: quoted, its characters have no
-    meaning for Hydra's grammar. In a multirun commas part the values, unless the whole exists.
+    A path is what begins with / or ~/, and, where the key takes one, what exists, or what Hydra would not read as text:
+    quoted, its characters have no meaning for Hydra's grammar. In a multirun commas part the values, unless the whole
+    exists.
     """
     return [meant for override in overrides for meant in _as_meant(override, multirun=multirun)]
 
@@ -67,13 +69,24 @@ def _as_meant(override: str, *, multirun: bool) -> list[str]:
     if key.startswith("trainer.") and key.removeprefix("trainer.") in argument_types(TRAINER):
         key = f"++{key}"
     takes_path = key.lstrip("+") in PATH_KEYS
+    is_literal = takes_path and value != "" and not _is_text(f"{key}={value}", multirun=multirun)
 
     def quoted(given: str) -> str:
-        is_path = given.startswith("/") or (takes_path and os.path.exists(given))  # noqa: PTH110  impossible names too
+        is_there = takes_path and os.path.exists(given)  # noqa: PTH110  impossible names too
+        is_path = given.startswith("/") or is_literal or is_there
         return QuotedString(given, Quote.single).with_quotes() if is_path else given
 
     several = value.split(",") if multirun and not os.path.exists(value) else [value]  # noqa: PTH110
     return [key + equals + ",".join(quoted(with_home(each)) for each in several)]
+
+
+def _is_text(override: str, *, multirun: bool) -> bool:
+    """Return whether Hydra reads the value as it stands, or as null or a list, which are refused or meant."""
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except HydraException:
+        return False
+    return multirun if parsed.is_sweep_override() else not isinstance(parsed.value(), bool | int | float)
 
 
 def built(config: DictConfig) -> DiscreteAutoencoder:

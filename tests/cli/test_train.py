@@ -213,6 +213,15 @@ def test_path_is_taken_as_it_is_pasted(key: str, place: str, name: str, at_home:
     assert (at_home / str(parsed.value())).samefile(at_home / name)
 
 
+@pytest.mark.parametrize("name", [*set(NAMES) - {"null", "[a]"}, "my run (1)", "../new #1", "yes", "logs/2024_01 (b)"])
+@pytest.mark.parametrize("key", ["hydra.run.dir", "hydra.sweep.dir"])
+def test_name_of_a_new_folder_is_taken_as_it_is_typed(key: str, name: str, tmp_path: Path) -> None:
+    if name == "a\\":
+        pytest.skip("a backslash is Hydra's")
+    (parsed,) = OverridesParser.create().parse_overrides(as_meant([f"{key}={name}"]))
+    assert parsed.value() == name
+
+
 def test_other_values_are_hydras(at_home: Path) -> None:
     (at_home / "ste").mkdir()
     (at_home / "4").mkdir()
@@ -232,9 +241,10 @@ def test_every_argument_of_the_trainer_is_taken_without_a_plus() -> None:
 
 
 def test_commas_part_paths_in_a_multirun_alone(at_home: Path) -> None:
-    given = ["data.root=~/a b,/c d", "data.validation_root=a,b", "quantizer=ste,rvq"]
-    expected = [f"data.root='{at_home}/a b','/c d'", "data.validation_root='a,b'", "quantizer=ste,rvq"]
+    given = ["data.root=~/a b,/c d", "data.validation_root=a,b", "quantizer=ste,rvq", "init_from=choice(x,y)"]
+    expected = [f"data.root='{at_home}/a b','/c d'", "data.validation_root='a,b'", *given[2:]]
     assert as_meant(given, multirun=True) == expected
+    assert as_meant(["data.root=new (1),new (2)"], multirun=True) == ["data.root='new (1)','new (2)'"]
     assert as_meant(given)[0] == f"data.root='{at_home}/a b,/c d'"
 
 
