@@ -41,7 +41,8 @@ def typed(value: Any, key: str = "", wanted: Any = Any, settings: Mapping[str, A
         settings: types by dotted key; they go before the components' own.
 
     Raises:
-        UsageError: the first key whose value is of another type, what was expected, and what came.
+        UsageError: the first key whose value is of another type, what was expected, and what came; or that its
+            component does not take.
     """
     settings = settings or {}
     if isinstance(value, Mapping) and (wanted is Any or _type_of_items(wanted) or _holds_component(value)):
@@ -62,34 +63,46 @@ def argument_types(target: str) -> dict[str, Any]:
 
     What has no signature, or is not there, has none: that is told where it is called.
     """
+    return _signature(target)[0]
+
+
+def _signature(target: str) -> tuple[dict[str, Any], bool]:
+    """Return the types of the arguments, and whether any other may be given too."""
     try:
         found = pkgutil.resolve_name(target)
     except (ImportError, AttributeError, ValueError):
-        return {}
-    return _argument_types(found) if callable(found) else {}
+        return {}, True
+    return _arguments(found) if callable(found) else ({}, True)
 
 
 @cache
-def _argument_types(taker: Callable[..., Any]) -> dict[str, Any]:
+def _arguments(taker: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
     try:
         try:
             parameters = inspect.signature(taker, eval_str=True).parameters
         except NameError:  # some are for type checkers alone
             parameters = inspect.signature(taker).parameters
     except (TypeError, ValueError):  # written in C
-        return {}
+        return {}, True
     unnamed = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return {
+    types = {
         name: Any if isinstance(each.annotation, str) or each.annotation is each.empty else each.annotation
         for name, each in parameters.items()
         if each.kind not in unnamed
     }
+    return types, any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
 
 
 def _types_in(value: Mapping[str, Any], key: str) -> dict[str, Any]:
     if "_target_" not in value:
         return {}
-    return argument_types(_converted(value["_target_"], f"{key}._target_", str)) | _OF_EVERY_COMPONENT
+    target = _converted(value["_target_"], f"{key}._target_", str)
+    types, takes_any = _signature(target)
+    for name in value:
+        if not (takes_any or name in types or str(name).startswith("_")):
+            taken = ", ".join(types) or "none"
+            raise UsageError(f"{key}.{name}: {target.rpartition('.')[2]} takes no such argument; it takes {taken}")
+    return types | _OF_EVERY_COMPONENT
 
 
 def _type_of_items(wanted: Any) -> Any:

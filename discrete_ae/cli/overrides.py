@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from discrete_ae.arguments import argument_types, typed
 from discrete_ae.build import build_model
@@ -109,6 +109,8 @@ def explained(error: Exception, *, multirun: bool = False) -> UsageError:
         said += _nearest(option, sorted(_options(CONFIG_DIR / group)))
         if option.startswith(("launcher/", "sweeper/")):
             said += f"; is it installed? pip install 'discrete-ae[{'ray' if 'ray' in option else 'sweeps'}]'"
+    elif isinstance(refused, ValidationError):
+        said = f"{refused.full_key}: {str(refused).splitlines()[0]}"
     elif isinstance(refused, OmegaConfBaseException) and isinstance(refused.parent_node, DictConfig):
         key = str(refused.key)
         place = str(refused.full_key).removesuffix(key)

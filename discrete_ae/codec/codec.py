@@ -36,9 +36,14 @@ class Codec:
     Args:
         model: from `discrete_ae.load`; its mode of training or evaluation is left as it is.
         runner: how windows are computed.
+
+    Raises:
+        ValueError: `model` is none, such as the path of one.
     """
 
     def __init__(self, model: DiscreteAutoencoder, runner: Runner | None = None) -> None:
+        if not isinstance(model, DiscreteAutoencoder):
+            raise ValueError(f"model: expected that of discrete_ae.load(path), got {model!r:.80}")
         self.model = model
         self.runner = runner or Runner()
 

@@ -60,9 +60,9 @@ class CodesDataset(Dataset[CodesItem]):
         entropy_model: of files that are entropy-coded; the array needs none.
 
     Raises:
-        OSError: the folder has no manifest; or, from an item, its file cannot be read.
-        DataError: the folder holds no codes, or those of different models; every stream is shorter than a crop; or,
-            from an item, its file is damaged.
+        OSError: the manifest, or, from an item, its file cannot be read.
+        DataError: the folder is not there, or holds no codes, or those of different models; every stream is shorter
+            than a crop; or, from an item, its file is damaged.
         ValueError: a number out of its range.
     """
 
@@ -157,7 +157,11 @@ class _Files:
     """The files of a folder with a manifest; each is read whole for any stretch of it."""
 
     def __init__(self, folder: Path, entropy_model: EntropyModel | None) -> None:
-        self.entries: Sequence[ManifestEntry] = read_manifest(folder)
+        try:
+            self.entries: Sequence[ManifestEntry] = read_manifest(folder)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            said = "is not a folder with a manifest of codes" if folder.exists() else "no such folder"
+            raise DataError(f"{folder}: {said}; give one that discrete-ae encode has filled") from error
         self.keys = keys_of(folder, (entry.path for entry in self.entries))
         self._folder = folder
         self._entropy_model = entropy_model

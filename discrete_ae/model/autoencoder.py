@@ -177,6 +177,11 @@ class DiscreteAutoencoder(nn.Module):
 
     def check_audio(self, audio: Tensor) -> None:
         """Raise a ValueError unless audio is (B, C, N), N >= 1, of the weights' type or one that autocast makes."""
+        if not isinstance(audio, Tensor):
+            raise ValueError(
+                f"audio: expected a tensor (batch, {self.channels}, samples), got {type(audio).__name__}; "
+                "torch.from_numpy makes one"
+            )
         if audio.ndim != 3 or audio.shape[1] != self.channels or audio.shape[2] < 1:
             raise ValueError(
                 f"audio: expected shape (batch, {self.channels}, samples) with at least 1 sample, "

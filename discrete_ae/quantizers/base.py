@@ -208,6 +208,8 @@ class Quantizer(Scheduled, ABC):
 
     def check_codes(self, codes: Tensor) -> None:
         """Raise a ValueError unless codes are (B, n, T) int64 in range, n one of `decodable_counts`."""
+        if not isinstance(codes, Tensor):
+            raise ValueError(f"codes: expected a tensor, got {type(codes).__name__}; torch.from_numpy makes one")
         if codes.ndim != 3 or codes.shape[1] not in self.decodable_counts:
             raise ValueError(
                 f"codes: expected shape (batch, {self.num_codebooks}, frames), got {tuple(codes.shape)}; "

@@ -45,10 +45,16 @@ Hyperparameters = dict[str, str | float | bool]
 log = logging.getLogger("discrete_ae")
 
 
+def _seed(value: int) -> int:
+    if not 0 <= value < 2**32:
+        raise ValueError(f"expected a whole number from 0 to {2**32 - 1}, got {value}")
+    return value
+
+
 # What is no component's argument, or is narrower here than there.
 SETTINGS: dict[str, Any] = {
     "name": str,
-    "seed": Annotated[int, Field(ge=0, lt=2**32)],
+    "seed": Annotated[int, AfterValidator(_seed)],
     "num_codebooks": int,
     "ckpt_path": Annotated[str, AfterValidator(with_home)] | None,
     "init_from": Annotated[str, AfterValidator(with_home)] | None,
@@ -57,6 +63,7 @@ SETTINGS: dict[str, Any] = {
     "float32_matmul_precision": Literal["highest", "high", "medium"],
     "run_dir": str,
     "choices": Mapping[str, str],
+    "logger.wandb.group": str,
     # Not Lightning's times either: each process has its own clock, so processes would not validate at the same step.
     "trainer.val_check_interval": Annotated[int, Field(ge=1)],
     # Those in which weights and quantizer are in float32, with Lightning's other names for them.
@@ -203,6 +210,8 @@ def build_training(config: DictConfig, chosen: Mapping[str, Any] | None = None) 
             # Each backward reaches one of the two networks, and DDP must not wait for gradients of the other.
             settings["strategy"] = "ddp_find_unused_parameters_true"
     trainer = _instantiate(config, "trainer", **settings)
+    module.trainer = trainer
+    module.configure_optimizers()  # what does not fit shows now, not after the first validation
     return TrainingRun(module, data, trainer, Path(config.run_dir), first_step, callbacks.get("interrupt"))
 
 
@@ -319,10 +328,10 @@ def _instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, UserError):
             raise cause from error
-        if isinstance(cause, ModuleNotFoundError):
-            raise UsageError(f"{key}: {cause}; see the extras of pip install 'discrete-ae[...]'") from error
-        if isinstance(cause, TypeError | ValueError | MisconfigurationException):
-            raise UsageError(f"{key}: {cause}") from error
+        if isinstance(cause, ModuleNotFoundError) and "wandb" in str(cause):
+            raise UsageError(f"{key}: wandb is not installed; pip install 'discrete-ae[wandb]'") from error
+        if isinstance(cause, TypeError | ValueError | ImportError | MisconfigurationException):
+            raise UsageError(f"{key}: {' '.join(str(cause).split())}") from error
         raise
 
 
@@ -342,9 +351,14 @@ def _take_weights(model: DiscreteAutoencoder, path: str, *, new_quantizer: bool)
     try:
         model.load_state_dict({name: state[name] for name in state if name not in saved} | own if anew else state)
     except RuntimeError as error:
+        expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+        given = {name: tuple(tensor.shape) for name, tensor in state.items() if not (anew and name in saved)}
+        other = [name for name in expected | given if expected.get(name) != given.get(name)]
+        told = [f"{name} is {given.get(name, 'not there')}, not {expected.get(name, 'there')}" for name in other[:3]]
         raise DataError(
-            f"{path}: its weights do not fit this model; give the same model=, quantizer= and num_codebooks= as its "
-            "run; init_from= may change the quantizer, but not the number of its channels"
+            f"{path}: its weights do not fit this model ({'; '.join(told)}; {len(other)} tensors in all); give the "
+            "same model=, quantizer= and num_codebooks= as its run; init_from= may change the quantizer, but not the "
+            "number of its channels"
         ) from error
     if anew:
         log.info("init_from: the quantizer starts anew, for %s was trained with another one", path)
