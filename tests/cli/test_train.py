@@ -92,10 +92,17 @@ no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
         ("-m quantizer=sigmoid,fourier quantizer.rounding.sharpness=4", "in a multirun write ++key=value"),
         ("experiment=compare", "this varies seed, quantizer: add -m"),
         ("quantizer.bound=nonsense", "quantizer.bound: expected 'tanh', 'sigmoid' or 'clamp', got 'nonsense'"),
-        ("model.encoder._target_=os.system", "_target_ 'os.system' is refused"),
+        ("quantizer.rounding._target_=os.system", "_target_ 'os.system' is refused"),
         ("data.batch_size=0", "data.batch_size"),
         ("trainer.max_steps=-5", "max_steps"),
         ("seed=abc", "seed: expected a whole number, got 'abc'"),
+        ("seed=-5", "seed: expected a whole number from 0 to 4294967295, got -5"),
+        ("+quantizer.rounding.terms=8", "quantizer.rounding.terms: StraightThrough takes no such argument; it takes "),
+        ("optim.optimizer.lr=-1", "optim: "),
+        ("optim.scheduler.warmup_steps=-1", "optim: "),
+        ("+callbacks.mine={_target_:no_such_package.Mine}", "callbacks.mine: Error loading 'no_such_package.Mine'"),
+        ("hydra.run.dir=null", "hydra.run.dir: "),
+        ("hydra.job.num=x", "hydra.job.num: Value 'x'"),
         ("data.root=", "data.root: expected a folder, or null, got ''"),
         ("data.batch_size=2.5", "data.batch_size: expected a whole number, got 2.5"),
         ("data.prefetch_batches=1.5", "data.prefetch_batches: expected a whole number, got 1.5"),
@@ -148,12 +155,14 @@ def test_data_error_ends_before_any_run(given: str, told: str, refused: Refused)
 @pytest.mark.parametrize(
     ("given", "status", "told"),
     [
-        ("optim.optimizer.lr=-1", 2, "optim: "),
-        ("optim.scheduler.warmup_steps=-1", 2, "optim: "),
         # A fraction of a run without an end.
         (" ".join((*SHARPENED, "trainer.max_steps=-1", "trainer.max_epochs=1")), 2, "set trainer.max_steps"),
         ("ckpt_path={run}/checkpoints/last.ckpt quantizer=gumbel", 1, "last.ckpt: its weights do not fit this model"),
-        ("init_from={run}/checkpoints/last.ckpt model.encoder.dim=24", 1, "last.ckpt: its weights do not fit"),
+        (
+            "init_from={run}/checkpoints/last.ckpt model.encoder.dim=24",
+            1,
+            "last.ckpt: its weights do not fit this model (encoder.project.weight is (16, 960), not (24, 960); ",
+        ),
         (
             "ckpt_path={run}/checkpoints/last.ckpt trainer.max_steps=6 optim.optimizer._target_=torch.optim.SGD "
             "~optim.optimizer.betas",

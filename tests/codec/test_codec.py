@@ -232,3 +232,12 @@ def test_leaving_early_stops_the_threads(tmp_path, model):
     next(results)
     results.close()
     assert threading.active_count() == before
+
+
+def test_what_is_no_model_and_no_tensor_is_said(codec):
+    with pytest.raises(ValueError, match=r"model: expected that of discrete_ae\.load\(path\), got 'x\.ckpt'"):
+        Codec("x.ckpt")
+    with pytest.raises(ValueError, match=r"audio: expected a tensor .*, got ndarray; torch\.from_numpy makes one"):
+        codec.encode(np.zeros((1, 1, 320), np.float32))
+    with pytest.raises(ValueError, match=r"codes: expected a tensor, got ndarray; torch\.from_numpy makes one"):
+        codec.decode(np.zeros((1, 2, 3), np.int64))

@@ -211,3 +211,8 @@ def test_entropy_coded_files_ask_for_their_model_when_the_set_is_opened(tmp_path
     write_manifest(tmp_path, [describe(file, tmp_path / "a.daec", tmp_path, tmp_path / "a.wav")])
     assert_refused(lambda: CodesDataset(tmp_path), f"a.daec: needs the entropy model {model.fingerprint}")
     assert [item.codes.sum() for item in CodesDataset(tmp_path, entropy_model=model)] == [0]
+
+
+def test_a_folder_without_codes_is_said(tmp_path):
+    assert_refused(lambda: CodesDataset(tmp_path / "nope"), "nope: no such folder; give one that discrete-ae encode")
+    assert_refused(lambda: CodesDataset(tmp_path), "is not a folder with a manifest of codes; give one that")

@@ -175,28 +175,35 @@ def _default_interrupt() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-LONG = ("trainer.max_steps=1000", "trainer.val_check_interval=500")
-SIGNALS = pytest.mark.parametrize(
-    ("number", "status", "word"), [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Terminated")]
-)
-
-
-@pytest.mark.usefixtures("_default_interrupt")
-@SIGNALS
-def test_interrupt_ends_after_the_step_with_a_checkpoint_that_resumes(
-    number: int,
-    status: int,
-    word: str,
+@pytest.fixture(params=[(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Terminated")], ids=["int", "term"])
+def interrupted(
+    request: pytest.FixtureRequest,
+    _default_interrupt: None,
     run_training: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
+) -> Callable[..., tuple[Path, str]]:
+    """Train until a signal comes in the n-th call of a method of the module, look at status and stderr, and give the
+    run's folder and its stdout."""
+    number, status, word = request.param
+
+    def run(name: str, place: int, *overrides: str, times: int = 1) -> tuple[Path, str]:
+        with monkeypatch.context() as patch:
+            interrupt_at(patch, name, place, times, number)
+            folder = run_training("trainer.max_steps=1000", "trainer.val_check_interval=500", *overrides, status=status)
+        out, err = capsys.readouterr()
+        launched = ("Launching ", "\t#")  # of a sweep
+        assert [line for line in errors(err) if not line.startswith(launched)] == [word]
+        return folder, out
+
+    return run
+
+
+def test_interrupt_ends_after_the_step_with_a_checkpoint_that_resumes(
+    interrupted: Callable[..., tuple[Path, str]], run_training: Callable[..., Path]
 ) -> None:
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, "training_step", 3, number=number)
-        run = run_training(*LONG, status=status)
-    out, err = capsys.readouterr()
+    run, out = interrupted("training_step", 3)
     assert f"the same command with ckpt_path={run}/checkpoints/last.ckpt goes on" in out
-    assert errors(err) == [word]
     assert state_of(run)["global_step"] == 4
     assert checkpoints_of(run) == BOTH
     last = run / "checkpoints" / "last.ckpt"
@@ -204,40 +211,18 @@ def test_interrupt_ends_after_the_step_with_a_checkpoint_that_resumes(
     assert state_of(again)["global_step"] == 6
 
 
-@pytest.mark.usefixtures("_default_interrupt")
-@SIGNALS
 @pytest.mark.parametrize(("name", "times"), [("validation_step", 1), ("training_step", 2)])
 def test_interrupt_before_the_first_step_or_a_second_one_ends_at_once(
-    name: str,
-    times: int,
-    number: int,
-    status: int,
-    word: str,
-    run_training: Callable[..., Path],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture,
+    name: str, times: int, interrupted: Callable[..., tuple[Path, str]]
 ) -> None:
-    interrupt_at(monkeypatch, name, 0, times, number)
-    run = run_training(*LONG, status=status)
-    assert errors(capsys.readouterr().err) == [word]
+    run, _ = interrupted(name, 0, times=times)
     assert not (run / "checkpoints").exists()
 
 
-@pytest.mark.usefixtures("_default_interrupt")
-@SIGNALS
 def test_interrupt_ends_a_sweep_with_a_checkpoint_of_the_run_that_it_was_at(
-    number: int,
-    status: int,
-    word: str,
-    run_training: Callable[..., Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture,
+    interrupted: Callable[..., tuple[Path, str]], tmp_path: Path
 ) -> None:
-    interrupt_at(monkeypatch, "training_step", 1, number=number)
-    run_training("-m", "seed=1,2", *LONG, f"hydra.sweep.dir={tmp_path}", status=status)
-    out, err = capsys.readouterr()
-    assert errors(err)[-1] == word
+    _, out = interrupted("training_step", 1, "-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}")
     assert f"the same command with hydra.sweep.dir={tmp_path} goes on" in out
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["ste-0.8kbps-seed1"]
     assert state_of(tmp_path / "ste-0.8kbps-seed1")["global_step"] == 2

@@ -31,11 +31,13 @@ class Wandb(ModuleType):
         self.run: Any = None
         self.logged: list[dict] = []
         self.config: dict = {}
+        self.settings: dict = {}
         self.finished = 0
         self.Audio = self.Image = lambda data, **settings: Medium(data, settings)
         self.Histogram = lambda np_histogram: Medium(np_histogram, {})
 
     def init(self, **settings: object) -> SimpleNamespace:
+        self.settings = settings
         update = lambda values, **_: self.config.update(values)  # noqa: E731
         self.run = SimpleNamespace(log=self.logged.append, config=SimpleNamespace(update=update))
         return self.run
@@ -68,6 +70,7 @@ def test_several_loggers_get_what_they_take(
     run = run_training(
         "quantizer=ste",
         "logger=[csv,wandb]",
+        "name=2024",  # as text, wherever it goes
         "+logger.plain._target_=lightning.pytorch.loggers.TensorBoardLogger",  # Lightning's own, not the subclass
         f"+logger.plain.save_dir={tmp_path}",
         "callbacks.rounding_curve={_target_: discrete_ae.training.callbacks.LogRoundingCurve}",
@@ -106,6 +109,7 @@ def test_several_loggers_get_what_they_take(
     assert [counts[0].sum() for _, (counts, _) in wandb.of("val_codes/codebook_0")] == [40, 40]
     assert dict(wandb.of("val/reconstruction")) == pytest.approx(losses)
     assert wandb.config["quantizer"] == "ste"
+    assert wandb.settings["group"] == "2024"
     assert wandb.finished == 1
 
 
@@ -123,7 +127,7 @@ def test_a_logger_that_is_not_installed_is_a_usage_error(run_training: Callable[
     if wandb_logger._WANDB_AVAILABLE:
         pytest.skip("wandb is installed")
     run_training("logger=wandb", status=UsageError.exit_status)
-    assert "discrete-ae[" in capsys.readouterr().err
+    assert "pip install 'discrete-ae[wandb]'" in capsys.readouterr().err
 
 
 def test_a_run_without_a_logger_trains(run_training: Callable[..., Path]) -> None:
