@@ -202,7 +202,7 @@ def test_names_that_become_too_long_stop_no_other(code):
 
 def test_each_process_of_a_machine_takes_its_own_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr("discrete_ae.build.load", lambda checkpoint, device="cpu": device)
+    monkeypatch.setattr("discrete_ae.build.load", lambda checkpoint, device="cpu", trust=(): device)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert load_model(Path("x"), "auto") == "cpu"
     with pytest.raises(UsageError, match="no GPU"):
