@@ -52,6 +52,8 @@ def test_what_cannot_be_compared_is_named_with_its_reason(tmp_path):
     (make_folder(tmp_path / "foreign") / "config.yaml").write_text("version: 2")
     hostile = f"model: !!python/object/apply:pathlib.Path.touch [{tmp_path / 'made'}]"
     (make_folder(tmp_path / "hostile") / "config.yaml").write_text(hostile)
+    often = "a: &a [1]\nb: &b {<<: [*a, *a]}\n"
+    (make_folder(tmp_path / "often") / "config.yaml").write_text(often)
     make_folder(tmp_path / ".hidden/run")
     found = find_given([tmp_path])
     assert [run.name for run in found.runs] == ["good"]
@@ -61,6 +63,7 @@ def test_what_cannot_be_compared_is_named_with_its_reason(tmp_path):
         "failed": "failed: loss is not finite",
         "foreign": "not one of discrete-ae train",
         "hostile": "cannot be read",
+        "often": "names a part by an alias",
         "unfinished": "no checkpoint",
     }
     for line, (name, words) in zip(found.lines, expected.items(), strict=True):
