@@ -3,6 +3,7 @@
 What TensorBoard holds of the runs is a line a method with a band over its seeds.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -103,36 +104,34 @@ def read_curves(run: Path) -> dict[str, Curve]:
     return curves
 
 
-def band(curves: Sequence[Curve]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the steps (N,) that all curves have, and their mean, least and greatest there (3, N)."""
-    steps = curves[0].steps
-    for curve in curves[1:]:
-        steps = np.intersect1d(steps, curve.steps)
-    values = np.stack([curve.values[np.isin(curve.steps, steps)] for curve in curves])
-    return steps, np.stack([values.mean(0), values.min(0), values.max(0)])
+class _Band(NamedTuple):
+    """A scalar of several runs, at the steps (N,) that all of them have."""
+
+    steps: NDArray[np.int64]
+    mean: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
 
 
 def over_steps(plot: _OverSteps, comparison: Comparison, curves: Curves, styled: Mapping[str, Style]) -> Plot | None:
     """Draw scalars over the steps of training; None where nothing was logged."""
-    shown = [method for method in comparison.methods if _of(curves, method, plot.panels[0].tag)]
+    shown = [method for method in comparison.methods if _band(curves, method, plot.panels[0])]
     if not shown:
         return None
-    has_soft = any(_of(curves, method, panel.soft) for method in shown for panel in plot.panels)
+    has_soft = any(_band(curves, method, panel, soft=True) for method in shown for panel in plot.panels)
     soft = [Line2D([], [], color=OUTSIDE, linestyle=_SOFT, label="soft, as in training")] if has_soft else []
     figure, every = canvas(3.0 * len(plot.panels) + 0.6, len(plot.panels), entries=len(shown) + len(soft))
     for axes, panel in zip(every, plot.panels, strict=True):
         for i, method in enumerate(shown):
             style = styled[method.label]
-            if found := _of(curves, method, panel.tag):
-                steps, (mean, low, high) = band(found)
+            if found := _band(curves, method, panel):
                 axes.plot(
-                    steps, mean, color=style.color, linestyle=style.line, marker=style.marker, markersize=5,
+                    found.steps, found.mean, color=style.color, linestyle=style.line, marker=style.marker, markersize=5,
                     markevery=(i / len(shown) * 0.2, 0.2), linewidth=1.5,
                 )  # fmt: skip
-                axes.fill_between(steps, low, high, color=style.color, alpha=0.15, linewidth=0)
-            if found := _of(curves, method, panel.soft):
-                steps, (mean, _, _) = band(found)
-                axes.plot(steps, mean, color=style.color, linestyle=_SOFT, linewidth=1.2)
+                axes.fill_between(found.steps, found.low, found.high, color=style.color, alpha=0.15, linewidth=0)
+            if found := _band(curves, method, panel, soft=True):
+                axes.plot(found.steps, found.mean, color=style.color, linestyle=_SOFT, linewidth=1.2)
         axes.set(ylabel=panel.label)
         axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
         if panel.log:
@@ -145,11 +144,24 @@ def over_steps(plot: _OverSteps, comparison: Comparison, curves: Curves, styled:
     return Plot(plot.name, plot.title, plot.description, figure)
 
 
-def _of(curves: Curves, method: Method, tag: str) -> list[Curve]:
-    """Return those of the runs that have it, without the validation before the first step, which says nothing."""
-    found = [curve for run in method.trainings if (curve := curves.get(run.name, {}).get(tag)) is not None]
-    afters = (curve.steps > 0 if len(curve.steps) > 1 else curve.steps >= 0 for curve in found)
-    return [Curve(curve.steps[after], curve.values[after]) for curve, after in zip(found, afters, strict=True)]
+def _band(curves: Curves, method: Method, panel: _Panel, *, soft: bool = False) -> _Band | None:
+    """Return what there is to draw of a method's runs, without the validation before the first step.
+
+    None where there is nothing: a scalar of silence may be NaN throughout, and runs may have no step in common.
+    """
+    found = []
+    for run in method.trainings:
+        curve = curves.get(run.name, {}).get(panel.soft if soft else panel.tag)
+        if curve is not None:
+            kept = (curve.steps > 0) | (len(curve.steps) == 1)
+            kept &= np.isfinite(curve.values) & (curve.values > (0 if panel.log else -math.inf))
+            found.append(Curve(curve.steps[kept], curve.values[kept]))
+    found = [curve for curve in found if len(curve.steps)]
+    if not found:
+        return None
+    steps = functools.reduce(np.intersect1d, (curve.steps for curve in found))
+    values = np.stack([curve.values[np.isin(curve.steps, steps)] for curve in found])
+    return _Band(steps, values.mean(0), values.min(0), values.max(0)) if len(steps) else None
 
 
 RATE = "entropy_coded_bitrate_bps"
@@ -259,7 +271,7 @@ def pareto_front(points: Sequence[Point], *, higher_is_better: bool) -> list[Poi
 
 def codebook_usage(comparison: Comparison, styled: Mapping[str, Style]) -> Plot | None:
     """Draw the frequencies of codebook entries by rank; None where nothing has codes."""
-    runs = {label: [run for run in comparison.by_label[label] if run.code_counts] for label in styled}
+    runs = {label: [run for run in comparison.by_label[label] if any(map(any, run.code_counts))] for label in styled}
     used = {label: styled[label] for label, of_one in runs.items() if of_one}
     if not used:
         return None

@@ -74,17 +74,36 @@ def group_runs(evaluations: Iterable[Evaluation]) -> tuple[list[Method], list[st
     """
     groups: dict[str, dict[int, Evaluation]] = {}
     repeated = []
-    given = [(one.run.folder, one.run.name, one.run, one) for one in evaluations if one.run]
-    for _, name, run, one in sorted(given, key=lambda of: of[:2]):
-        by_seed = groups.setdefault(json.dumps([run.quantizer, settings(run.config)], sort_keys=True, default=str), {})
+    given = [(_place(one.run), one.run, one) for one in evaluations if one.run]
+    for _, run, one in sorted(given, key=lambda of: of[0]):
+        by_seed = groups.setdefault(_settings_in_words(run), {})
         if (older := by_seed.get(run.seed)) and older.run:
-            reason = f"the same settings and seed as {name}, which is compared instead"
-            if {file.path for file in older.files} != {file.path for file in one.files}:
-                reason += ", on other recordings"
-            repeated.append(f"Not compared: {older.run.name}: {reason}")
+            is_alike = {file.path for file in older.files} == {file.path for file in one.files}
+            repeated.append(set_aside(older.run, run) + ("" if is_alike else ", on other recordings"))
         by_seed[run.seed] = one
     methods = [Method("", tuple(by_seed[seed] for seed in sorted(by_seed))) for by_seed in groups.values()]
     return _labelled(methods), repeated
+
+
+def repeated_runs(runs: Iterable[Run]) -> list[list[Run]]:
+    """Group runs that have the same settings and seed; in each group first the one that `group_runs` would keep."""
+    groups: dict[tuple[str, int], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((_settings_in_words(run), run.seed), []).append(run)
+    return [sorted(same, key=_place, reverse=True) for same in groups.values()]
+
+
+def set_aside(run: Run, kept: Run) -> str:
+    """Return the line on a run that has the settings and the seed of another one."""
+    return f"Not compared: {run.name}: the same settings and seed as {kept.name}, which is compared instead"
+
+
+def _place(run: Run) -> tuple[str, str]:
+    return run.folder, run.name
+
+
+def _settings_in_words(run: Run) -> str:
+    return json.dumps([run.quantizer, settings(run.config)], sort_keys=True, default=str)
 
 
 def _labelled(methods: Sequence[Method]) -> list[Method]:

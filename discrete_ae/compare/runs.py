@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from discrete_ae.build import load, validation_recordings
-from discrete_ae.compare.methods import Method
+from discrete_ae.compare.methods import Method, repeated_runs, set_aside
 from discrete_ae.data import recordings_root
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.baselines import Program, evaluate_baseline, installed, through
@@ -211,12 +211,20 @@ class Evaluator:
     """As of `discrete_ae.load`."""
 
     def of_runs(self, runs: Sequence[Run]) -> Iterator[Placed]:
-        """Yield the evaluations of runs; those that fail are said."""
-        for run in runs:
-            try:
-                yield self._of_run(run)
-            except DataError as error:
-                self.say(f"Not compared: {run.name}: {str(error).removeprefix(f'{run.name}: ')}")
+        """Yield the evaluations of runs, of those with the same settings and seed only one's.
+
+        Those that fail, or are set aside, are said.
+        """
+        for same in repeated_runs(runs):
+            for place, run in enumerate(same):
+                try:
+                    yield self._of_run(run)
+                except DataError as error:
+                    self.say(f"Not compared: {run.name}: {str(error).removeprefix(f'{run.name}: ')}")
+                    continue
+                for other in same[place + 1 :]:
+                    self.say(set_aside(other, run))
+                break
 
     def of_baselines(self, methods: Sequence[Method], others: Sequence[str]) -> Iterator[Placed]:
         """Yield evaluations of Opus and Codec 2 near the methods' rates, unless they are among the others.

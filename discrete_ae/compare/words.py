@@ -17,7 +17,6 @@ _CONDITIONS = {
     "data.batch_size": ("batch sizes", "none"),
     "data.crop_seconds": ("lengths of the training crops", "none"),
     "data.loudness_lufs": ("levels of the training recordings", "as they are"),
-    "model.sample_rate": ("sample rates, at which each is compared with the recording,", "none"),
     "init_from": ("initial weights", "drawn anew"),
 }
 _TOLD = (Verdict.BETTER, Verdict.WORSE)
@@ -113,7 +112,8 @@ def _on_seeds(comparison: Comparison) -> list[str]:
 def findings(comparison: Comparison, name: str) -> list[str]:
     """Return sentences on a quantity of PER_FILE that has a better and a worse, on each nominal bitrate by itself.
 
-    Every method is held against the best one of its bitrate; all pairs are in differences.csv.
+    Where the sample rates differ, the first sentence is on that. Every method is held against the best one of its
+    bitrate; all pairs are in differences.csv.
     """
     quantity = QUANTITIES[name]
     coded = comparison.coded
@@ -125,7 +125,21 @@ def findings(comparison: Comparison, name: str) -> list[str]:
             found += _of_one_rate(comparison, known, quantity, f"At {rate} kbps" if len(rates) > 1 else "")
     found += _upper_bound(comparison, ranked(comparison, coded, name), quantity)
     found += _by_the_others(comparison, coded, quantity)
-    return [*found, *_chance(comparison, name)] or ["There is one method alone, and nothing to compare it with."]
+    found += _chance(comparison, name)
+    return [*_on_sample_rates(comparison), *(found or ["There is one method alone, and nothing to compare it with."])]
+
+
+def _on_sample_rates(comparison: Comparison) -> list[str]:
+    by_rate: dict[int, list[str]] = {}
+    for label, runs in sorted(comparison.by_label.items(), key=lambda of: of[1][0].sample_rate):
+        by_rate.setdefault(runs[0].sample_rate, []).append(label)
+    if len(by_rate) < 2:
+        return []
+    rates = listed([f"{listed(labels)} at {rate} Hz" for rate, labels in by_rate.items()])
+    return [
+        f"The sample rates differ: {rates}. Each is compared with the recording at its own, so that the highs which a "
+        "lower one lacks do not count against it."
+    ]
 
 
 def ranked(comparison: Comparison, methods: Sequence[Method], name: str) -> list[Method]:

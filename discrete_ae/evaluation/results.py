@@ -210,6 +210,15 @@ def _json(value: Any, on_lines: bool) -> str:
     return "[" + ",".join("\n" + json.dumps(item, allow_nan=False) for item in value) + "\n]"
 
 
+class _Loader(yaml.SafeLoader):
+    """Takes no aliases: a few lines of them can stand for any number of values."""
+
+    def compose_node(self, parent: object, index: object) -> object:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it names a part by an alias, which training never writes")
+        return super().compose_node(parent, index)
+
+
 def read_run(folder: Path, checkpoint: str = "best") -> Run:
     """Read the run in a folder, with the checkpoint that is wanted, or the other one where that is missing.
 
@@ -219,7 +228,7 @@ def read_run(folder: Path, checkpoint: str = "best") -> Run:
     try:
         if (error := folder / ERROR_NAME).exists():
             raise DataError(f"failed: {' '.join(error.read_text(encoding='utf-8', errors='replace').split())}")
-        config = yaml.safe_load((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+        config = yaml.load((folder / CONFIG_NAME).read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DataError(f"its {CONFIG_NAME} cannot be read ({' '.join(str(error).split())[:200]})") from error
     if not isinstance(config, dict) or not all(

@@ -1,8 +1,11 @@
 """The model in a training checkpoint: what training adds to it, and how it is read back."""
 
 import math
+import pickletools
+import re
 import warnings
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +22,13 @@ STATE_PREFIX = "model."
 ENTROPY_MODEL = "entropy_model"  # below KEY: the integers of the entropy model by name, where there is one
 # What Lightning needs beside the tensors to continue a run.
 STATE_OF_RUN = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "global_step", "pytorch-lightning_version")
+# What a pickle may name beside plain data. Of what else PyTorch allows, some makes as much room as it is told to.
+_NAMED = re.compile(
+    r"collections (OrderedDict|Counter)|(__builtin__|builtins) (set|complex)"
+    r"|torch\._utils _rebuild_(tensor_v2|parameter)|torch (?!\w*Tensor)\w+"
+)
+# More than 1, since tensors that a module has under two names are in the file once.
+CLAIMED_PER_BYTE = 4
 
 
 def model_state(state_dict: Mapping[Any, Any]) -> dict[str, Tensor]:
@@ -114,12 +124,62 @@ def _read(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: no such checkpoint; a run leaves checkpoints/best.ckpt and last.ckpt in its folder")
     foreign = f"{path}: not a checkpoint of discrete-ae; give the best.ckpt or last.ckpt of a run"
     try:
+        _check_archive(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what PyTorch says of a foreign file
             content = torch.load(path, map_location="cpu", weights_only=True)
+        _check_tensors(path, content)
+    except DataError:
+        raise
     except Exception as error:  # damaged bytes make the unpickler raise almost anything
         raise DataError(foreign) from error  # PyTorch's own words advise what is unsafe
     parts = (content.get(KEY), content.get("state_dict")) if isinstance(content, dict) else (None,)
     if not all(isinstance(part, dict) for part in parts):
         raise DataError(foreign)
     return content
+
+
+def _check_archive(path: Path) -> None:
+    """Check that a checkpoint can be read in memory of the size of its file.
+
+    Raises:
+        DataError: its entries are compressed or overlap, or its pickle names what makes room.
+        Exception: it is no archive.
+    """
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        held, size = sum(entry.file_size for entry in entries), path.stat().st_size
+        if held > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise DataError(f"{path}: expected an archive as torch.save writes it, got {held} bytes packed into {size}")
+        (pickled,) = (entry for entry in entries if entry.filename.endswith("data.pkl"))
+        for code, named, _ in pickletools.genops(archive.read(pickled)):
+            if code.name == "GLOBAL" and not _NAMED.fullmatch(str(named)):
+                name = str(named)[:80].replace(" ", ".")
+                raise DataError(
+                    f"{path}: not a checkpoint of discrete-ae, but of {name}; give the best.ckpt or last.ckpt of a run"
+                )
+
+
+def _check_tensors(path: Path, content: object) -> None:
+    """Check that all tensors together are about as large as the file: a few bytes can be viewed as any number of them.
+
+    Raises:
+        DataError: they are far larger.
+    """
+    size = path.stat().st_size
+    # Of a tensor without elements, what its other dimensions would take.
+    claimed = sum(tensor.itemsize * math.prod(max(n, 1) for n in tensor.shape) for tensor in _tensors(content))
+    if claimed > CLAIMED_PER_BYTE * size:
+        raise DataError(f"{path}: its tensors claim {claimed} bytes, and the whole file has {size}; use another copy")
+
+
+def _tensors(content: object) -> Iterator[Tensor]:
+    """Yield the tensors in nested plain data; of what is in several places all parts once."""
+    seen, waiting = set[int](), [content]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, Tensor):
+            yield part
+        elif isinstance(part, Mapping | list | tuple | set) and id(part) not in seen:
+            seen.add(id(part))
+            waiting += part.values() if isinstance(part, Mapping) else part

@@ -22,6 +22,8 @@ from discrete_ae.records import Record
 
 SCHEMA_VERSION = 1
 
+# Values and lists of them, each counted as often as it is named; shipped models have some 50.
+VALUES = 20_000
 # The largest number that a model's configuration has is a sample rate.
 LARGEST_NUMBER = 2**20
 # Parts are modules, parameters and buffers as they are registered: the shipped models have 1 to 4 for each tensor.
@@ -101,10 +103,13 @@ def check_claims(config: Mapping[str, Any], state: Mapping[str, Tensor], build: 
         build: makes a module of such data.
 
     Raises:
-        DataError: a tensor is missing, superfluous or of another shape, or the model is far larger than its tensors.
+        DataError: a tensor is missing, superfluous or of another shape, or the configuration or the model is far
+            larger than its tensors.
     """
-    for name, number in _numbers("configuration", config):
-        if not abs(number) <= LARGEST_NUMBER:
+    for place, (name, number) in enumerate(_values("configuration", config)):
+        if place >= VALUES:
+            raise DataError(f"its configuration names more than {VALUES} values")
+        if isinstance(number, int | float) and not abs(number) <= LARGEST_NUMBER:
             raise DataError(f"{name}: expected at most {LARGEST_NUMBER}, got {str(number)[:20]}")
     most, parts = PARTS + PARTS_PER_TENSOR * len(state), count(1)
 
@@ -130,10 +135,12 @@ def check_claims(config: Mapping[str, Any], state: Mapping[str, Tensor], build: 
         raise DataError(f"its configuration asks for tables of {tables} bytes, beside tensors of {held}")
 
 
-def _numbers(name: str, value: object) -> Iterator[tuple[str, float]]:
-    """All numbers of a configuration, and the names that they have in it."""
-    if isinstance(value, Mapping | list | tuple):
-        for key, inner in value.items() if isinstance(value, Mapping) else ((name, inner) for inner in value):
-            yield from _numbers(str(key), inner)
-    elif isinstance(value, int | float):
-        yield name, value
+def _values(name: str, value: object) -> Iterator[tuple[str, object]]:
+    """Yield all that a configuration consists of, with the names that it has in it."""
+    yield name, value
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _values(str(key), inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _values(name, inner)

@@ -171,7 +171,8 @@ class AutoencoderModule(pl.LightningModule):
                 "with this one; start anew from its weights with init_from="
             )
         for schedule in checkpoint["lr_schedulers"]:
-            schedule.pop("base_lrs", None)  # the peaks are those of the configuration
+            for part in (schedule, *schedule.get("_schedulers", ())):  # of SequentialLR and ChainedScheduler
+                part.pop("base_lrs", None)  # the peaks are those of the configuration
 
     def _training_output(self, audio: Tensor, batch_idx: int) -> AutoencoderOutput:
         """Run the forward that trains, with the noise and the scheduled numbers of this step."""

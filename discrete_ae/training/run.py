@@ -5,6 +5,7 @@ import ctypes
 import logging
 import math
 import shlex
+import traceback
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -126,14 +127,15 @@ def train(config: DictConfig, varied: Mapping[str, Any] | None = None) -> Traini
     try:
         if not config.ckpt_path:
             run.trainer.validate(run.module, run.data, verbose=False)
+            check_monitors(run.trainer)
         # Checkpoints hold plain data only, and are read as such.
         run.trainer.fit(run.module, run.data, ckpt_path=config.ckpt_path, weights_only=True)
         run.trainer.strategy.barrier()  # the first process to end would end those that it started
     except BaseException as error:
         if is_new and run.trainer.global_step <= run.first_step:  # the same command, mended, may have the folder
             remove_run(run.run_dir)
-        if isinstance(error, MisconfigurationException):
-            raise UsageError(f"Lightning says: {' '.join(str(error).split())}") from error
+        if complaint := _complaint(error):
+            raise complaint from error
         raise
     finally:
         finish(run.trainer.loggers)
@@ -175,6 +177,9 @@ def build_training(config: DictConfig, chosen: Mapping[str, Any] | None = None) 
         _take_weights(model, old, new_quantizer=not config.ckpt_path)
     first_step = read_training_state(config.ckpt_path).global_step if config.ckpt_path else 0
     loss, data = _instantiate(config, "loss"), _instantiate(config, "data")
+    for name in ("sample_rate", "channels"):
+        if (given := getattr(data.settings, name)) != (wanted := getattr(model, name)):
+            raise UsageError(f"data.{name}: expected the model's, {wanted}, got {given}; give the model another one")
     callbacks, loggers = _named(config, "callbacks"), _named(config, "logger")
     parts = {
         "model": model,
@@ -271,6 +276,21 @@ def check_lightning(config: Any, callbacks: Mapping[str, pl.Callback]) -> None:
             )
 
 
+def check_monitors(trainer: pl.Trainer) -> None:
+    """Look, after a validation, if there was one, for callbacks that go by a metric of it which there is not.
+
+    Raises:
+        UsageError: for the first of them; Lightning would say so only after steps of training.
+    """
+    known = sorted(name for name in trainer.callback_metrics if name.startswith("val/"))
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        monitor = getattr(callback, "monitor", None)
+        if known and isinstance(monitor, str) and monitor.startswith("val") and monitor not in known:
+            raise UsageError(
+                f"{type(callback).__name__}: there is no {monitor} to monitor; expected one of {', '.join(known)}"
+            )
+
+
 def on_gpu(config: Any) -> bool:
     """Return whether the run will use an NVIDIA GPU."""
     return config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
@@ -330,9 +350,31 @@ def _instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:
             raise cause from error
         if isinstance(cause, ModuleNotFoundError) and "wandb" in str(cause):
             raise UsageError(f"{key}: wandb is not installed; pip install 'discrete-ae[wandb]'") from error
-        if isinstance(cause, TypeError | ValueError | ImportError | MisconfigurationException):
+        if isinstance(cause, TypeError | ValueError | ImportError):
             raise UsageError(f"{key}: {' '.join(str(cause).split())}") from error
+        if complaint := _complaint(cause):
+            raise UsageError(f"{key}: {complaint}") from error
         raise
+
+
+def _complaint(error: BaseException | None) -> UsageError | None:
+    """Return what Lightning, or a schedule of PyTorch, has to say to its user; None for any other error.
+
+    Not all that Lightning says is a MisconfigurationException: what its own code raises is meant for the user too.
+    """
+    frames = list(traceback.walk_tb(error.__traceback__)) if error else []
+    raised_in = str(frames[-1][0].f_globals.get("__name__")) if frames else ""
+    said = " ".join(str(error).split())
+    if isinstance(error, MisconfigurationException) or (
+        type(error) in (RuntimeError, ValueError) and raised_in.startswith("lightning.")
+    ):
+        return UsageError(f"Lightning says: {said}")
+    if isinstance(error, Exception) and raised_in == "torch.optim.lr_scheduler":
+        return UsageError(
+            f"optim.scheduler: {type(error).__name__}: {said}; a continued run wants the scheduler that it began with, "
+            "and one that was made for a number of steps does not go on beyond; init_from= starts anew"
+        )
+    return None
 
 
 def _is_ddp(trainer: DictConfig) -> bool:

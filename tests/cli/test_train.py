@@ -104,6 +104,7 @@ no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
         ("hydra.run.dir=null", "hydra.run.dir: "),
         ("hydra.job.num=x", "hydra.job.num: Value 'x'"),
         ("data.root=", "data.root: expected a folder, or null, got ''"),
+        ("data.sample_rate=8000", "data.sample_rate: expected the model's, 16000, got 8000"),
         ("data.batch_size=2.5", "data.batch_size: expected a whole number, got 2.5"),
         ("data.prefetch_batches=1.5", "data.prefetch_batches: expected a whole number, got 1.5"),
         ("data.strict=maybe", "data.strict: expected true or false, got 'maybe'"),
@@ -130,6 +131,25 @@ def test_usage_error_ends_before_any_run(
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert told in refused(*given.split(), status=2)
+
+
+def test_what_lightning_itself_refuses_is_one_line(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
+    # An allocation of two tasks that are not bound to machines, which Lightning cannot divide.
+    for name, value in {"NTASKS": "2", "JOB_NAME": "train", "JOB_ID": "1", "PROCID": "0", "LOCALID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    assert "Use `--ntasks-per-node=2` instead" in refused("trainer=cpu", status=2)
+
+
+@pytest.mark.parametrize(("monitor", "trained"), [("val_loss", False), ("nope", True)])
+def test_a_metric_that_there_is_not_is_one_line_with_those_there_are(
+    monitor: str, trained: bool, run_training: Callable[..., Path], capsys: pytest.CaptureFixture
+) -> None:
+    stop = f"+callbacks.stop={{{LIGHTNING}.EarlyStopping,monitor:{monitor}}}"
+    run = run_training(stop, "trainer.max_steps=2", "trainer.val_check_interval=1", status=2)
+    (line,) = errors(capsys.readouterr().err)
+    assert monitor in line
+    assert "val/si_sdr_db" in line
+    assert (run / "config.yaml").exists() == trained  # one of training may be logged for the first time in any step
 
 
 def test_values_are_taken_in_the_type_that_is_wanted(run_training: Callable[..., Path]) -> None:

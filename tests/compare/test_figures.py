@@ -99,6 +99,40 @@ def test_learning_curves_leave_out_the_first_validation_and_show_mean_and_band()
     assert over_steps(OVER_STEPS[2], comparison, curves, styles(["ste"])) is None  # not logged
 
 
+NOTHING = {
+    "NaN": {0: [9.0, math.nan, math.nan]},
+    "infinite": {0: [9.0, math.inf, -math.inf]},
+    "empty": {0: []},
+    "no step in common": {0: [9.0, 1.0, math.nan], 1: [9.0, math.nan, 1.0]},
+}
+
+
+@pytest.mark.parametrize("case", NOTHING)
+def test_curves_of_nothing_are_not_drawn(case):
+    comparison = make_comparison({"ste": {seed: [1.0] for seed in NOTHING[case]}})
+    tags = [tag for plot in OVER_STEPS for panel in plot.panels for tag in (panel.tag, panel.soft)]
+    curves = {
+        f"ste-seed{seed}": {tag: Curve(np.arange(len(values)), np.array(values)) for tag in tags}
+        for seed, values in NOTHING[case].items()
+    }
+    assert [plot.name for plot in plots_of(comparison, "mel_distance", curves)] == ["rate_distortion", "codebook_usage"]
+    curves["ste-seed0"]["val/reconstruction"] = Curve(np.array([0, 1, 2]), np.array([9.0, math.nan, 3.0]))
+    if len(NOTHING[case]) == 1:
+        plot = over_steps(OVER_STEPS[0], comparison, curves, styles(["ste"]))
+        assert plot.svg
+        assert [line.get_xydata().tolist() for line in plot.figure.axes[0].lines[:1]] == [[[2.0, 3.0]]]
+
+
+@pytest.mark.parametrize("constant", [0.0, 1.0])
+def test_constant_curves_are_drawn(constant):
+    comparison = make_comparison({"ste": {0: [1.0]}})
+    tags = [panel.tag for plot in OVER_STEPS for panel in plot.panels]
+    curves = {"ste-seed0": {tag: Curve(np.array([0, 1, 2]), np.full(3, constant)) for tag in tags}}
+    names = {plot.name for plot in plots_of(comparison, "mel_distance", curves) if plot.svg}
+    assert {"learning_curves", "code_use"} <= names
+    assert ("gradient_norms" in names) == (constant > 0)  # on a logarithmic axis there is no 0
+
+
 def test_all_plots_are_drawn_of_seventeen_methods_and_every_text_is_there():
     formula = r"ste (a$b=1, c$b=\$2)"  # no formula of matplotlib's
     labels = [formula, *(f"q{i}" for i in range(15)), "identity"]

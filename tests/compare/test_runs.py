@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from discrete_ae.compare.runs import Placed, at_fault, find_given
+from discrete_ae.compare.runs import Evaluator, Placed, at_fault, find_given
 from discrete_ae.errors import DataError
+from discrete_ae.evaluation.evaluate import Plan
 from discrete_ae.evaluation.results import Failure
+from discrete_ae.evaluation.scores import choose
 from tests.compare.comparisons import make_config, make_evaluation, make_run
 
 
@@ -52,6 +54,8 @@ def test_what_cannot_be_compared_is_named_with_its_reason(tmp_path):
     (make_folder(tmp_path / "foreign") / "config.yaml").write_text("version: 2")
     hostile = f"model: !!python/object/apply:pathlib.Path.touch [{tmp_path / 'made'}]"
     (make_folder(tmp_path / "hostile") / "config.yaml").write_text(hostile)
+    often = "a: &a [1]\nb: &b {<<: [*a, *a]}\n"
+    (make_folder(tmp_path / "often") / "config.yaml").write_text(often)
     make_folder(tmp_path / ".hidden/run")
     found = find_given([tmp_path])
     assert [run.name for run in found.runs] == ["good"]
@@ -61,6 +65,7 @@ def test_what_cannot_be_compared_is_named_with_its_reason(tmp_path):
         "failed": "failed: loss is not finite",
         "foreign": "not one of discrete-ae train",
         "hostile": "cannot be read",
+        "often": "names a part by an alias",
         "unfinished": "no checkpoint",
     }
     for line, (name, words) in zip(found.lines, expected.items(), strict=True):
@@ -110,3 +115,24 @@ def test_who_fails_on_what_others_can_do_is_at_fault():
     (reason,) = at_fault([whole, part]).values()
     assert reason.startswith("could not do 1 of 2 recordings")
     assert at_fault([part, placed("other", ["b.wav"], "a.wav")]) == {}  # then what both can do is all there is
+
+
+@pytest.mark.parametrize("damaged", [(), ("ste-3",), ("ste-1", "ste-2", "ste-3")])
+def test_of_equal_runs_one_that_can_be_evaluated_is(damaged, tmp_path, monkeypatch):
+    runs = [make_run(f"ste-{i}", "ste") for i in (1, 3, 2)] + [make_run("ste-of-seed-1", "ste", 1)]
+    tried, lines = [], []
+
+    def evaluated(self, run):
+        tried.append(run.name)
+        if run.name in damaged:
+            raise DataError(f"{run.name}: damaged")
+        return Placed(tmp_path, make_evaluation({"pesq": [1.0]}, run=run))
+
+    monkeypatch.setattr(Evaluator, "_of_run", evaluated)
+    found = Evaluator(tmp_path, [], Plan(choose("mel_distance")), "cpu", False, lines.append).of_runs(runs)
+    names = [placed.name for placed in found]
+    best_first = ["ste-3", "ste-2", "ste-1"]
+    kept = next((name for name in best_first if name not in damaged), None)
+    assert names == [*([kept] if kept else []), "ste-of-seed-1"]
+    assert tried == [*best_first[: best_first.index(kept) + 1 if kept else 3], "ste-of-seed-1"]
+    assert {line.split(": ")[1] for line in lines} == set(best_first) - {kept}

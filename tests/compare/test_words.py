@@ -118,3 +118,18 @@ def test_unequal_conditions_are_named():
     (recordings,) = [note for note in notes if "training recordings differ" in note]
     assert recordings.endswith("the project's own of rvq and vq; /speech of ste.")
     assert any("networks around the quantizers differ" in note for note in notes)
+
+
+def test_different_sample_rates_are_said_first():
+    def compared(*rates):
+        configs = [make_config(quantizer={"_target_": name}) for name in ("ste", "vq")]
+        runs = [
+            make_run(config["quantizer"]["_target_"], config["quantizer"]["_target_"], 0, config) for config in configs
+        ]
+        scores = {"mel_distance": [1.0, 2.0]}
+        made = zip(runs, rates, strict=True)
+        return Comparison(make_methods(make_evaluation(scores, run=run, sample_rate=rate) for run, rate in made))
+
+    first, *others = findings(compared(16000, 8000), "mel_distance")
+    assert "vq at 8000 Hz and ste at 16000 Hz" in first
+    assert others == findings(compared(8000, 8000), "mel_distance")

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ConstantLR, ExponentialLR, SequentialLR
 
-from tests.runs import SHARPENED, SMALL, TINY, fail_at, same, scalars, state_of
+from tests.runs import SHARPENED, SMALL, TINY, errors, fail_at, same, scalars, state_of
 
 # The process that trains kills itself in mid-run, with a signal that it cannot handle.
 KILLED_AT_8 = """
@@ -108,3 +110,38 @@ def test_a_run_goes_on_with_the_learning_rate_and_the_betas_that_are_given(
     (group,) = state_of(run)["optimizer_states"][0]["param_groups"]
     assert list(group["betas"]) == [0.5, 0.9]
     assert "learning rate of 1e-05 in place of 0.002" in capsys.readouterr().err
+
+
+def sequence(optimizer: Optimizer, total_steps: int) -> SequentialLR:
+    """Constant for a step, then a tenth, then falling by half."""
+    parts = [ConstantLR(optimizer, 1.0), ConstantLR(optimizer, 0.1, 9), ExponentialLR(optimizer, 0.5)]
+    return SequentialLR(optimizer, parts, milestones=[1, 3])
+
+
+IN_SEQUENCE = ("~optim.scheduler", f"+optim.scheduler={{_target_:{__name__}.sequence,_partial_:true}}")
+
+
+def test_a_sequence_of_schedules_goes_on(run_training: Callable[..., Path]) -> None:
+    begun = run_training(*IN_SEQUENCE, "trainer.max_steps=2", "trainer.val_check_interval=2")
+    whole = run_training(*IN_SEQUENCE, "trainer.max_steps=5")
+    gone_on = run_training(*IN_SEQUENCE, "trainer.max_steps=5", f"ckpt_path={begun}/checkpoints/last.ckpt")
+    rates, later = (list(scalars(run, "train/learning_rate").values()) for run in (whole, gone_on))
+    assert rates == pytest.approx([2e-3, 2e-4, 2e-4, 2e-3, 1e-3])
+    assert later == rates[2:]
+    slower = run_training(
+        *IN_SEQUENCE, "trainer.max_steps=5", f"ckpt_path={begun}/checkpoints/last.ckpt", "optim.optimizer.lr=1e-4"
+    )
+    assert list(scalars(slower, "train/learning_rate").values()) == pytest.approx([1e-5, 1e-4, 5e-5])
+
+
+@pytest.mark.parametrize("is_begun_in_sequence", [True, False])
+def test_a_run_with_another_schedule_does_not_go_on(
+    is_begun_in_sequence: bool, ste_run: Path, run_training: Callable[..., Path], capsys: pytest.CaptureFixture
+) -> None:
+    ours: tuple[str, ...] = ()
+    begun, now = ste_run, IN_SEQUENCE
+    if is_begun_in_sequence:
+        begun, now = run_training(*IN_SEQUENCE, "trainer.max_steps=2", "trainer.val_check_interval=2"), ours
+    run_training(*now, "trainer.max_steps=6", f"ckpt_path={begun}/checkpoints/last.ckpt", status=2)
+    (line,) = (line for line in errors(capsys.readouterr().err) if "rror" in line)
+    assert "wants the scheduler that it began with" in line

@@ -1,0 +1,24 @@
+"""What a command prints fits any output."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"PYTHONIOENCODING": "ascii"}, b"3 ? 4 ?"),
+        ({"LC_ALL": "C", "PYTHONUTF8": "0"}, b"3 ? 4 ?"),
+        ({"PYTHONIOENCODING": "latin-1"}, b"3 \xb7 4 ?"),
+        ({"PYTHONIOENCODING": "utf-8"}, b"3 \xc2\xb7 4 \xe9"),
+    ],
+)
+def test_characters_that_the_output_lacks_are_replaced(settings: dict[str, str], expected: bytes) -> None:
+    # \udce9 is how Python has the byte E9 of a file's name that is not UTF-8.
+    program = "import discrete_ae.cli; print('3 \\xb7 4 \\udce9', end='')"
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "PYTHONUTF8"))}
+    done = subprocess.run([sys.executable, "-c", program], env=plain | settings, capture_output=True, check=False)
+    assert (done.stdout, done.stderr) == (expected, b"")
