@@ -5,7 +5,6 @@ There is a line for each failure, a bar on a terminal, and a line about the whol
 
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,7 @@ from discrete_ae.cli.options import PIPED_PREFIX, as_given, logged_on
 from discrete_ae.codec.corpus import Outcome, Watch
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.paths import Kind, kind_of
-from discrete_ae.writing import written_whole
+from discrete_ae.writing import scratch_folder, written_whole
 
 _MADE = {".npz", ".npy", ".daec", ".wav", ".flac", ".ogg", ".opus", ".mp3"}
 
@@ -54,8 +53,8 @@ def piped(inputs: Sequence[str], out: str, suffix: str) -> Iterator[tuple[list[P
         raise UsageError("-: standard input is closed; write something into it, or give a file")
     if to_stdout and sys.stdout.isatty():
         raise UsageError("-o -: binary data would go to the terminal; redirect it, or give a file")
-    with tempfile.TemporaryDirectory(prefix=PIPED_PREFIX) as folder:
-        stdin, stdout = Path(folder, "stdin"), Path(folder, f"stdout{suffix}")
+    with scratch_folder(PIPED_PREFIX) as folder:
+        stdin, stdout = folder / "stdin", folder / f"stdout{suffix}"
         if any(map(is_dash, inputs)):
             with written_whole(stdin) as temporary, temporary.open("wb") as copy:
                 shutil.copyfileobj(sys.stdin.buffer, copy)

@@ -3,9 +3,11 @@
 TensorBoard and Weights & Biases take all three; for any other logger one line says that they are left out.
 """
 
+import contextlib
 import functools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -85,6 +87,17 @@ def log_counts(loggers: Sequence[Logger], tag: str, counts: NDArray[np.int64], s
         ),
         log_in_wandb,
     )
+
+
+@contextlib.contextmanager
+def quiet_writer() -> Iterator[None]:
+    """Keep from the terminal an OSError of the thread in which TensorBoard writes: its next call raises it again."""
+    usual = threading.excepthook
+    threading.excepthook = lambda raised: None if isinstance(raised.exc_value, OSError) else usual(raised)
+    try:
+        yield
+    finally:
+        threading.excepthook = usual
 
 
 def finish(loggers: Sequence[Logger]) -> None:

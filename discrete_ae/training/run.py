@@ -17,22 +17,25 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Checkpoint, StochasticWeightAveraging
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from omegaconf import DictConfig, OmegaConf
 from pydantic import AfterValidator, Field
 
 from discrete_ae.arguments import typed
 from discrete_ae.build import build_model, read_saved
 from discrete_ae.data import AudioDataModule
-from discrete_ae.errors import DataError, UsageError, UserError
+from discrete_ae.errors import DataError, UsageError, UserError, from_system
 from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.paths import CONFIG_NAME, command, shown, with_home
 from discrete_ae.saving.checkpoint import read_training_state
 from discrete_ae.training.adversarial import AdversarialModule
 from discrete_ae.training.callbacks import LogHyperparameters, StopOnInterrupt
+from discrete_ae.training.callbacks.checkpoints import WholeCheckpoints
 from discrete_ae.training.compiled import compiler, require_compiler
 from discrete_ae.training.ending import take_along
-from discrete_ae.training.loggers import finish
+from discrete_ae.training.loggers import finish, quiet_writer
 from discrete_ae.training.module import AutoencoderModule
+from discrete_ae.writing import write_whole
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 NEVER = 2**31 - 1
@@ -108,22 +111,28 @@ def train(config: DictConfig) -> TrainingRun:
     run = build_training(config, chosen)
     run.data.setup("fit")
     is_new = False
-    if run.trainer.is_global_zero:
-        is_new = _take_folder(run.run_dir, config)
-        _say_what_runs(run, chosen)
-        if chosen["quantizer"] == "rvq_pretrained" and not (config.init_from or config.ckpt_path):
-            log.warning("quantizer=rvq_pretrained is for a trained network: give that of a run with init_from=")
     try:
-        if not config.ckpt_path:
-            run.trainer.validate(run.module, run.data, verbose=False)
-        # Checkpoints hold plain data only, and are read as such.
-        run.trainer.fit(run.module, run.data, ckpt_path=config.ckpt_path, weights_only=True)
+        if run.trainer.is_global_zero:
+            is_new = _take_folder(run.run_dir, config)
+            _say_what_runs(run, chosen)
+            if chosen["quantizer"] == "rvq_pretrained" and not (config.init_from or config.ckpt_path):
+                log.warning("quantizer=rvq_pretrained is for a trained network: give that of a run with init_from=")
+        with quiet_writer():
+            if not config.ckpt_path:
+                run.trainer.validate(run.module, run.data, verbose=False)
+            # Checkpoints hold plain data only, and are read as such.
+            run.trainer.fit(run.module, run.data, ckpt_path=config.ckpt_path, weights_only=True)
         run.trainer.strategy.barrier()  # the first process to end would end those that it started
     except BaseException as error:
         if is_new and run.trainer.global_step <= run.first_step:  # the same command, mended, may have the folder
-            remove_run(run.run_dir)
+            with contextlib.suppress(OSError):
+                remove_run(run.run_dir)
         if isinstance(error, MisconfigurationException):
             raise UsageError(f"Lightning says: {' '.join(str(error).split())}") from error
+        # Lightning's TensorBoard logger raises a ValueError of every error.
+        broken = error.__cause__ if isinstance(error, ValueError) else error
+        if isinstance(broken, OSError):
+            raise DataError(f"{from_system(broken, run.run_dir)}; {_what_is_safe(run, config.ckpt_path)}") from error
         raise
     finally:
         finish(run.trainer.loggers)
@@ -207,6 +216,8 @@ def build_training(config: DictConfig, chosen: Mapping[str, str] | None = None) 
             # Each backward reaches one of the two networks, and DDP must not wait for gradients of the other.
             settings["strategy"] = "ddp_find_unused_parameters_true"
     trainer = _instantiate(config, "trainer", **settings)
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # no other one was asked for
+        trainer.strategy.checkpoint_io = WholeCheckpoints()
     return TrainingRun(module, data, trainer, Path(config.run_dir), first_step, callbacks.get("interrupt"))
 
 
@@ -318,12 +329,19 @@ def _take_folder(run_dir: Path, config: DictConfig) -> bool:
         remove_run(run_dir)
     elif not is_continued and any(any(run_dir.glob(pattern)) for pattern in _OF_A_RUN):
         raise DataError(held)
+    target, content = run_dir / CONFIG_NAME, OmegaConf.to_yaml(config, resolve=True).encode()
+    if is_continued:
+        write_whole(target, content)
+        return False
     try:
-        with (run_dir / CONFIG_NAME).open("w" if is_continued else "x", encoding="utf-8") as file:
-            OmegaConf.save(config, file, resolve=True)
+        with target.open("xb") as file:
+            file.write(content)
     except FileExistsError as error:  # of a run that began at the same time
         raise DataError(held) from error
-    return not is_continued
+    except OSError:
+        target.unlink(missing_ok=True)
+        raise
+    return True
 
 
 def _named(config: DictConfig, group: str) -> dict[str, Any]:
@@ -419,15 +437,28 @@ def _say_what_next(run: TrainingRun, begun_from: str | None) -> None:
     step, max_steps = run.trainer.global_step, run.trainer.max_steps
     if step == run.first_step:
         print(f"\nnothing was trained: the run is at step {step}, and trainer.max_steps={max_steps}")
-    # A run that ended before its first validation has only the last one.
-    written = (run.run_dir / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
-    known = [path for path in (*written, *([Path(begun_from)] if begun_from else [])) if path.exists()]
+    known = _checkpoints(run, begun_from, "best.ckpt", "last.ckpt")
     print(f"\ncheckpoint: {shown(known[0]) if known else 'none was written'}\nnext:")
     print(" ", shlex.join([command("tensorboard"), "--logdir", str(shown(run.run_dir).parent)]))
     if known:
         recordings = shown(run.data.validation_files[0].path.parent)
         encode = [command("discrete-ae"), "encode", str(recordings), "-o", "codes", "-c", str(shown(known[0]))]
         print(" ", shlex.join(encode))
+
+
+def _what_is_safe(run: TrainingRun, begun_from: str | None) -> str:
+    """Say how the run goes on that a full disk, or the like, has ended."""
+    if known := _checkpoints(run, begun_from, "last.ckpt", "best.ckpt"):
+        return f"{shown(known[0])} is whole; ckpt_path={shown(known[0])} goes on from it"
+    if run.trainer.global_step <= run.first_step:
+        return "nothing was trained yet"
+    return "there is no checkpoint yet; a run that begins anew in the same folder wants force=true"
+
+
+def _checkpoints(run: TrainingRun, begun_from: str | None, *names: str) -> list[Path]:
+    """List those of these names that the run has written, which may be none, and the one that it began from."""
+    written = (run.run_dir / "checkpoints" / name for name in names)
+    return [path for path in (*written, *([Path(begun_from)] if begun_from else [])) if path.exists()]
 
 
 def _quieten() -> None:
