@@ -43,7 +43,7 @@ _OF_DISKS = (errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EROFS)
 """What can happen to a file that is open already, of which the error does not say the name."""
 
 
-def from_system(error: OSError, place: Path | None = None) -> DataError:
+def from_system(error: OSError, place: Path | str | None = None) -> DataError:
     """Return a DataError for an OSError: the file, what the system said, what to do.
 
     Args:
@@ -53,9 +53,7 @@ def from_system(error: OSError, place: Path | None = None) -> DataError:
     Raises:
         OSError: the same error, if it names no file otherwise: a bug of ours.
     """
-    where = error.filename
-    if where is None and error.errno in _OF_DISKS:
-        where = place
+    where = error.filename or (place if error.errno in _OF_DISKS else None)
     if where is None:
         raise error
     advice = _ADVICE.get(error.errno or 0, "check the name, or give another")

@@ -19,6 +19,7 @@ from discrete_ae.evaluation.results import ERROR_NAME
 from discrete_ae.paths import CONFIG_NAME, command, shown
 from discrete_ae.saving.checkpoint import read_training_state
 from discrete_ae.training.run import remove_run
+from discrete_ae.writing import write_whole
 
 _REFUSED_NAME = "refused.txt"
 """In the folder of a run that is another than the sweep asked for, and is left as it is: why, in one line."""
@@ -35,7 +36,7 @@ def note_failure(run_dir: Path, failure: UserError) -> None:
     """Write into the folder of a run why it failed, or why it was not begun."""
     name = _REFUSED_NAME if isinstance(failure, OtherRunError) else ERROR_NAME
     run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / name).write_text(" ".join(str(failure).split()) + "\n", encoding="utf-8")
+    write_whole(run_dir / name, (" ".join(str(failure).split()) + "\n").encode())
 
 
 def forget_failure(run_dir: Path) -> None:
@@ -85,6 +86,8 @@ class ReportSweep(Callback):
 
     failed: ClassVar[int] = 0
     """Runs of this process's sweep that failed."""
+    folder: ClassVar[Path | None] = None
+    """Of the sweep, once it has begun."""
 
     def __init__(self) -> None:
         self._began = 0.0
@@ -92,6 +95,7 @@ class ReportSweep(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """See Callback; each job is composed later, from the overrides that stand here."""
         self._began = time.time() - _CLOCKS_DIFFER_S  # of machines that share the folder
+        ReportSweep.folder = Path(config.hydra.sweep.dir)
         given = config.hydra.overrides
         if any(override.startswith("hydra.sweep.subdir=") for override in given.hydra):
             return

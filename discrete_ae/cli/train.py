@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
     except UserError as error:
         sys.exit(_report(error))
     except OSError as error:
-        sys.exit(_report(from_system(error)))
+        sys.exit(_report(from_system(error, ReportSweep.folder)))
     # Jobs in processes of their own have told their folders only.
     sys.exit(max([*statuses, DataError.exit_status if ReportSweep.failed else 0]))
 
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _jobs(arguments: list[str]) -> list[int]:
     """Do the one run, or all of a multirun, and return the statuses of those that failed in this process."""
     statuses: list[int] = []
-    ReportSweep.failed = 0
+    ReportSweep.failed, ReportSweep.folder = 0, None
 
     @hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=CONFIG_NAME)
     def job(config: DictConfig) -> float:
@@ -75,9 +75,9 @@ def _jobs(arguments: list[str]) -> list[int]:
                 failure = DataError(f"{type(error).__name__}: {error}")
                 if not is_sweep:
                     sys.exit(failure.exit_status)
+        statuses.append(_report(failure))
         if is_sweep:
             note_failure(Path(HydraConfig.get().runtime.output_dir), failure)
-        statuses.append(_report(failure))
         return math.nan
 
     given = _parsed(arguments)

@@ -132,7 +132,14 @@ def train(config: DictConfig) -> TrainingRun:
         # Lightning's TensorBoard logger raises a ValueError of every error.
         broken = error.__cause__ if isinstance(error, ValueError) else error
         if isinstance(broken, OSError):
-            raise DataError(f"{from_system(broken, run.run_dir)}; {_what_is_safe(run, config.ckpt_path)}") from error
+            # Loading processes hand over batches in shared memory.
+            place = f"{run.run_dir} or /dev/shm" if config.data.num_workers else run.run_dir
+            raise DataError(f"{from_system(broken, place)}; {_what_is_safe(run, config.ckpt_path)}") from error
+        if isinstance(error, RuntimeError) and "shared memory" in str(error):  # PyTorch's words
+            raise DataError(
+                "/dev/shm: no room for the batches of the loading processes; make it larger, or use data.num_workers=0; "
+                + _what_is_safe(run, config.ckpt_path)
+            ) from error
         raise
     finally:
         finish(run.trainer.loggers)
