@@ -47,7 +47,8 @@ def ending_imports() -> Iterator[None]:
 
     found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in found:
-        if found[number] in (signal.default_int_handler, signal.SIG_DFL):  # neither ignored nor a caller's own
+        # Neither ignored nor a caller's own.
+        if found[number] in (signal.default_int_handler, signal.SIG_DFL, exit_at_once):
             signal.signal(number, end)
     try:
         yield

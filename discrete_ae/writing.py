@@ -73,9 +73,14 @@ def write_whole(target: Path, content: bytes | memoryview) -> None:
         temporary.write_bytes(content)
 
 
-def unwritable(path: Path, reason: str | None) -> DataError:
-    """Return the error of an output that cannot be written, for a reason that is no OSError."""
-    return DataError(f"{path}: cannot be written ({reason}); give another output with -o")
+def check_writable(target: Path) -> None:
+    """Find out that `target` can be written, before the work for it is done, and make its folder.
+
+    Raises:
+        OSError: it cannot.
+    """
+    with _beside(target):
+        pass
 
 
 @contextmanager

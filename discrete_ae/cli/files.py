@@ -17,9 +17,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemaining
 
 from discrete_ae.cli.options import PIPED_PREFIX, as_given, logged_on
 from discrete_ae.codec.corpus import Outcome, Watch
-from discrete_ae.errors import DataError, UsageError
+from discrete_ae.errors import DataError, UsageError, from_system
 from discrete_ae.paths import Kind, kind_of
-from discrete_ae.writing import scratch_folder, written_whole
+from discrete_ae.writing import scratch_folder
 
 _MADE = {".npz", ".npy", ".daec", ".wav", ".flac", ".ogg", ".opus", ".mp3"}
 
@@ -56,8 +56,12 @@ def piped(inputs: Sequence[str], out: str, suffix: str) -> Iterator[tuple[list[P
     with scratch_folder(PIPED_PREFIX) as folder:
         stdin, stdout = folder / "stdin", folder / f"stdout{suffix}"
         if any(map(is_dash, inputs)):
-            with written_whole(stdin) as temporary, temporary.open("wb") as copy:
-                shutil.copyfileobj(sys.stdin.buffer, copy)
+            try:
+                with stdin.open("wb") as copy:
+                    shutil.copyfileobj(sys.stdin.buffer, copy)
+            except OSError as error:
+                error.filename = f"{folder.parent}, where standard input is kept (TMPDIR)"
+                raise
         yield [stdin if is_dash(path) else Path(path) for path in inputs], stdout if to_stdout else Path(out)
         if to_stdout and stdout.exists():
             try:
@@ -123,6 +127,11 @@ def shown(work: Callable[[Watch], list[Outcome]], verb: str) -> tuple[str, int]:
     except KeyboardInterrupt:
         watch.warn(f"interrupted after {_files(watch.done)} {verb}; the same command with --skip-existing goes on")
         raise
+    except OSError as error:
+        if not watch.done:
+            raise
+        so_far = f"{_files(watch.done)} {verb} before; the same command with --skip-existing goes on"
+        raise DataError(f"{from_system(error)}; {so_far}") from error
     done = [outcome for outcome in outcomes if not (outcome.error or outcome.was_there)]
     failed, there = sum(o.error is not None for o in outcomes), sum(o.was_there for o in outcomes)
     line = f"{_files(len(done))} {verb}, {failed} failed" + (f", {there} there already" if there else "")

@@ -137,7 +137,7 @@ def train(config: DictConfig) -> TrainingRun:
             raise DataError(f"{from_system(broken, place)}; {_what_is_safe(run, config.ckpt_path)}") from error
         if isinstance(error, RuntimeError) and "shared memory" in str(error):  # PyTorch's words
             raise DataError(
-                "/dev/shm: no room for the batches of the loading processes; make it larger, or use data.num_workers=0; "
+                "/dev/shm: no room for batches of loading processes; make it larger, or use data.num_workers=0; "
                 + _what_is_safe(run, config.ckpt_path)
             ) from error
         raise
