@@ -28,6 +28,11 @@ class DataError(UserError):
     exit_status = 1
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun: "1 file", "2 files"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 _ADVICE = {
     errno.EACCES: "see to its permissions, or give another place",
     errno.EDQUOT: "make room, or give another place",

@@ -4,6 +4,7 @@ There is a line for each failure, a bar on a terminal, and a line about the whol
 """
 
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -12,16 +13,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
 from discrete_ae.cli.options import PIPED_PREFIX, as_given, logged_on
 from discrete_ae.codec.corpus import Outcome, Watch
-from discrete_ae.errors import DataError, UsageError, from_system
+from discrete_ae.errors import DataError, UsageError, counted, from_system
 from discrete_ae.paths import Kind, kind_of
 from discrete_ae.writing import scratch_folder
 
-_MADE = {".npz", ".npy", ".daec", ".wav", ".flac", ".ogg", ".opus", ".mp3"}
+_OF_FILES = {
+    *(".npz", ".npy", ".daec", ".wav", ".flac", ".ogg", ".opus", ".mp3"),
+    *(".json", ".jsonl", ".csv", ".tsv", ".txt", ".md", ".html", ".xlsx", ".yaml"),
+}
 
 Format = TypeVar("Format", bound=str)
 
@@ -103,9 +108,9 @@ def refuse_other_suffix(out: Path, command: str, suffixes: Sequence[str]) -> Non
         suffixes: of the files that it writes, lower-case, dot included.
 
     Raises:
-        UsageError: it has the suffix of other recordings or codes, and is no folder that exists.
+        UsageError: it has the suffix of another kind of file, and is no folder that exists.
     """
-    if names_file(out, _MADE - set(suffixes)):
+    if names_file(out, _OF_FILES - set(suffixes)):
         *others, last = suffixes
         raise UsageError(f"-o {out}: {command} writes {', '.join(others)} or {last}; give one of these, or a folder")
 
@@ -121,20 +126,23 @@ def shown(work: Callable[[Watch], list[Outcome]], verb: str) -> tuple[str, int]:
         One line about the whole, such as "3 files encoded, 0 failed: …", and how many files failed.
     """
     watch, started = _Terminal(), time.perf_counter()
+
+    def so_far(said: str) -> str:
+        return f"{said}{counted(watch.done, 'file')} {verb}; the same command with --skip-existing goes on"
+
     try:
         with logged_on(watch.console), watch.bar:
             outcomes = work(watch)
     except KeyboardInterrupt:
-        watch.warn(f"interrupted after {_files(watch.done)} {verb}; the same command with --skip-existing goes on")
-        raise
+        watch.warn(so_far("interrupted after "))
+        raise typer.Exit(128 + signal.SIGINT) from None
     except OSError as error:
         if not watch.done:
             raise
-        so_far = f"{_files(watch.done)} {verb} before; the same command with --skip-existing goes on"
-        raise DataError(f"{from_system(error)}; {so_far}") from error
+        raise DataError(so_far(f"{from_system(error)}; ")) from error
     done = [outcome for outcome in outcomes if not (outcome.error or outcome.was_there)]
     failed, there = sum(o.error is not None for o in outcomes), sum(o.was_there for o in outcomes)
-    line = f"{_files(len(done))} {verb}, {failed} failed" + (f", {there} there already" if there else "")
+    line = f"{counted(len(done), 'file')} {verb}, {failed} failed" + (f", {there} there already" if there else "")
     if done:
         duration_s = sum(outcome.duration_s for outcome in done)
         codes_kbps = sum(outcome.code_bits for outcome in done) / duration_s / 1000
@@ -181,10 +189,6 @@ class _Terminal(Watch):
     def _say(self, kind: str, message: str) -> None:
         line = as_given(" ".join(message.splitlines()))
         self.console.print(f"{kind}: {line}", soft_wrap=True, markup=False, highlight=False, emoji=False)
-
-
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count} files"
 
 
 def _duration_or_zero(duration_s: Callable[[Path], float], source: Path) -> float:

@@ -81,7 +81,6 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     try:
         with exiting_on_sigterm():
             status = app(given or ["--help"], prog_name=NAME, standalone_mode=False)
-        sys.exit(status)
     except UserError as error:
         _fail(str(error), error.exit_status)
     except OSError as error:
@@ -103,6 +102,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         context = getattr(error, "ctx", None)
         message = error.format_message().rstrip(".").replace("Value error, ", "")
         _fail(f"{message}; see {context.command_path if context else NAME} --help", getattr(error, "exit_code", 2))
+    sys.exit(status)
 
 
 def _end_signalled(status: int) -> NoReturn:

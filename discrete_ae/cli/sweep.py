@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from discrete_ae.errors import DataError, UserError
+from discrete_ae.errors import DataError, UserError, counted
 from discrete_ae.evaluation.results import ERROR_NAME
 from discrete_ae.paths import CONFIG_NAME, command, shown
 from discrete_ae.saving.checkpoint import read_training_state
@@ -114,7 +114,7 @@ class ReportSweep(Callback):
         runs = {path.parents[1] for path in folder.rglob("checkpoints/last.ckpt")}
         done = len(runs - {path.parent for path in told})
         ReportSweep.failed = len(failures)
-        print(f"\nsweep: {done} {'run' if done == 1 else 'runs'} done, {len(failures)} failed: {shown(folder)}")
+        print(f"\nsweep: {counted(done, 'run')} done, {len(failures)} failed: {shown(folder)}")
         for path in failures:
             name = path.parent.relative_to(folder).as_posix()
             print(f"failed: {name}: {path.read_text(encoding='utf-8').strip()}", file=sys.stderr)

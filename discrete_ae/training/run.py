@@ -444,6 +444,8 @@ def _say_what_next(run: TrainingRun, begun_from: str | None) -> None:
     step, max_steps = run.trainer.global_step, run.trainer.max_steps
     if step == run.first_step:
         print(f"\nnothing was trained: the run is at step {step}, and trainer.max_steps={max_steps}")
+    if name := getattr(cast(Any, run.trainer).profiler, "filename", None):
+        print(f"\nprofile: {', '.join(sorted(str(shown(path)) for path in run.run_dir.glob(f'*{name}*')))}")
     known = _checkpoints(run, begun_from, "best.ckpt", "last.ckpt")
     print(f"\ncheckpoint: {shown(known[0]) if known else 'none was written'}\nnext:")
     print(" ", shlex.join([command("tensorboard"), "--logdir", str(shown(run.run_dir).parent)]))
