@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
@@ -135,7 +134,7 @@ def shown(work: Callable[[Watch], list[Outcome]], verb: str) -> tuple[str, int]:
             outcomes = work(watch)
     except KeyboardInterrupt:
         watch.warn(so_far("interrupted after "))
-        raise typer.Exit(128 + signal.SIGINT) from None
+        sys.exit(128 + signal.SIGINT)
     except OSError as error:
         if not watch.done:
             raise

@@ -90,10 +90,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             sys.exit(1)
         _fail(str(from_system(error)), 1)
     except (typer.Abort, KeyboardInterrupt):
-        _end_signalled(128 + signal.SIGINT)
+        _end_signalled(signal.SIGINT)
     except SystemExit as ended:
-        if ended.code in SIGNALLED and given[0] != "train":  # which says it itself, once for all its processes
-            _end_signalled(ended.code)
+        if ended.code == 128 + signal.SIGTERM and given[0] != "train":  # which says it once for all its processes
+            _end_signalled(signal.SIGTERM)
         raise
     except Exception as error:
         # An error in the command line: its class is Click's in some versions of Typer, Typer's own in others.
@@ -102,12 +102,14 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         context = getattr(error, "ctx", None)
         message = error.format_message().rstrip(".").replace("Value error, ", "")
         _fail(f"{message}; see {context.command_path if context else NAME} --help", getattr(error, "exit_code", 2))
+    if status == 128 + signal.SIGINT:  # what Typer, in some versions, makes of a KeyboardInterrupt
+        _end_signalled(signal.SIGINT)
     sys.exit(status)
 
 
-def _end_signalled(status: int) -> NoReturn:
-    print(SIGNALLED[status], file=sys.stderr)
-    sys.exit(status)
+def _end_signalled(number: int) -> NoReturn:
+    print(SIGNALLED[128 + number], file=sys.stderr)
+    sys.exit(128 + number)
 
 
 def _let_go_of_stdout(last: str) -> bool:
