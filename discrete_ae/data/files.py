@@ -186,7 +186,7 @@ def find_audio(root: str | Path, *, strict: bool = False) -> Scan:
     for file in doubtful if strict else doubtful[:_NAMED]:
         accept(file, strict=strict)
     if len(doubtful) > _NAMED:
-        log.warning("%s: %s more of another length than they say", root, counted(len(doubtful) - _NAMED, "file"))
+        log.warning("%s: %s more whose header says another length", root, counted(len(doubtful) - _NAMED, "file"))
     return Scan(files, skipped)
 
 
