@@ -6,6 +6,8 @@ names a file is one too: `from_system` turns it into such a message.
 """
 
 import errno
+import os
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -26,24 +28,38 @@ class DataError(UserError):
     exit_status = 1
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun: "1 file", "2 files"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 _ADVICE = {
     errno.EACCES: "see to its permissions, or give another place",
     errno.EDQUOT: "make room, or give another place",
     errno.EEXIST: "expected a folder there; give another place",
+    errno.EFBIG: "see to the limit of the size of files, or give another place",
+    errno.EIO: "see to the disk, or give another place",
     errno.ENOENT: "check the name",
     errno.ENOSPC: "make room, or give another place",
     errno.ENOTDIR: "expected a folder in its place; give another",
     errno.EROFS: "give another place",
 }
+_OF_DISKS = (errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EROFS)
+"""What can happen to a file that is open already, of which the error does not say the name."""
 
 
-def from_system(error: OSError) -> DataError:
+def from_system(error: OSError, place: Path | str | None = None) -> DataError:
     """Return a DataError for an OSError: the file, what the system said, what to do.
 
+    Args:
+        error: of the system.
+        place: where it may have happened, if it is an error of a disk that names no file.
+
     Raises:
-        OSError: the same error, if it names no file: a bug of ours.
+        OSError: the same error, if it names no file otherwise: a bug of ours.
     """
-    if error.filename is None:
+    where = error.filename or (place if error.errno in _OF_DISKS else None)
+    if where is None:
         raise error
     advice = _ADVICE.get(error.errno or 0, "check the name, or give another")
-    return DataError(f"{error.filename}: {error.strerror or error}; {advice}")
+    return DataError(f"{os.fsdecode(where)}: {error.strerror or error}; {advice}")

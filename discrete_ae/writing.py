@@ -1,35 +1,36 @@
-"""Files and folders that are there whole or not at all: written under a temporary name, then renamed."""
+"""Files and folders that are there whole or not at all: written under a temporary name, then renamed.
 
+What is temporary lies in a folder that its process has locked, so that what a killed one left is known, and removed.
+"""
+
+import fcntl
+import hashlib
+import itertools
 import os
 import shutil
+import tempfile
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from discrete_ae.errors import DataError
 
+_LOCK = "lock"
+
 
 @contextmanager
 def written_whole(target: Path) -> Iterator[Path]:
-    """Give a name beside `target` to write under, which becomes `target` at the end of the block.
+    """Give a name to write under, in a folder beside `target`, which becomes `target` at the end of the block.
 
     If the block fails, what it wrote is removed. A process that is killed leaves `target` as it was, and beside it a
-    hidden file whose name ends in .partial.
+    hidden folder whose name ends in .partial; the next one that writes `target` removes it.
 
     Raises:
         OSError: it cannot be written; its file name is that of `target`.
     """
-    temporary = _beside(target)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.replace(target)
-    except OSError as error:
-        _name(target, temporary, error)
-        raise
-    finally:
-        with suppress(OSError):  # of a folder that could not be made
-            temporary.unlink()
+    with _beside(target) as place:
+        yield place / "new"
+        (place / "new").replace(target)
 
 
 @contextmanager
@@ -47,25 +48,22 @@ def whole_folder(target: Path, own: Collection[str], *, overwrite: bool = False)
     """
     given, target = target, target.resolve()
     _check_replaceable(given, own, overwrite)
-    fresh, old = _beside(target), _beside(target, ".old")
-    try:
-        fresh.mkdir(parents=True)
+    with _beside(target, given) as place:
+        fresh, old = place / "new", place / "old"
+        fresh.mkdir()
         yield fresh
         _check_replaceable(given, own, overwrite)
         if target.exists():
             target.rename(old)
-        fresh.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        if old.exists() and not target.exists():
-            old.rename(target)
-        _name(given, fresh, error)
-        raise
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        try:
+            fresh.rename(target)
+        except OSError:
+            if old.exists():
+                old.rename(target)
+            raise
 
 
-def write_whole(target: Path, content: bytes) -> None:
+def write_whole(target: Path, content: bytes | memoryview) -> None:
     """Write a file whole or not at all.
 
     Raises:
@@ -75,20 +73,86 @@ def write_whole(target: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
-def unwritable(path: Path, reason: str | None) -> DataError:
-    """Return the error of an output that cannot be written, for a reason that is no OSError."""
-    return DataError(f"{path}: cannot be written ({reason}); give another output with -o")
+def check_writable(target: Path) -> None:
+    """Find out that `target` can be written, before the work for it is done, and make its folder.
+
+    Raises:
+        OSError: it cannot.
+    """
+    with _beside(target):
+        pass
 
 
-def _beside(target: Path, suffix: str = ".partial") -> Path:
+@contextmanager
+def scratch_folder(prefix: str) -> Iterator[Path]:
+    """Give a folder for temporary files, whose name begins with a prefix; those of killed processes are removed.
+
+    Raises:
+        OSError: there is no place for it.
+    """
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*/{_LOCK}"):
+        with suppress(OSError), ExitStack() as held:
+            if _lock(left, held):
+                shutil.rmtree(left.parent)
+    with ExitStack() as held, tempfile.TemporaryDirectory(prefix=prefix) as folder:
+        fresh = Path(folder, f"{_LOCK}.new")
+        _lock(fresh, held)
+        fresh.rename(Path(folder, _LOCK))  # whoever finds it, finds it locked
+        yield Path(folder)
+
+
+@contextmanager
+def _beside(target: Path, given: Path | None = None) -> Iterator[Path]:
+    """Give an empty folder beside `target`: the same one again for the same target, unless a living process has it.
+
+    Errors that name no file, or one in this folder, name the target, as it was given.
+    """
     # Short, since the target's own name may be as long as a name can be.
-    return target.with_name(f".{os.getpid()}-{os.urandom(4).hex()}{suffix}")
+    name = f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:8]}"
+    with ExitStack() as held:
+        try:
+            place = next(
+                place
+                for number in itertools.count(1)
+                if _taken(place := target.with_name(f"{name}-{number}.partial"), held)
+            )
+            yield place
+        except OSError as error:
+            if error.filename is None or str(error.filename).startswith(str(target.with_name(name))):
+                error.filename, error.filename2 = str(given or target), None
+            raise
 
 
-def _name(target: Path, temporary: Path, error: OSError) -> None:
-    """Let an error that names no file, or a temporary one, name the target."""
-    if error.filename is None or str(error.filename).startswith(str(temporary)):
-        error.filename, error.filename2 = str(target), None
+def _taken(place: Path, held: ExitStack) -> bool:
+    """Make a folder, empty, for this process alone, until the end of the block; return False where it is another's."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.mkdir(exist_ok=True)
+    try:
+        if not _lock(place / _LOCK, held):
+            return False
+    except OSError:
+        with suppress(OSError):
+            place.rmdir()
+        raise
+    held.callback(shutil.rmtree, place, ignore_errors=True)
+    for left in set(place.iterdir()) - {place / _LOCK}:
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    return True
+
+
+def _lock(path: Path, held: ExitStack) -> bool:
+    """Lock a file until the end of the block, or of the process; return False where another one has it."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    held.callback(os.close, file)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks, on which no two processes should write the same
+        return True
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(file), path.stat())  # not one that its process has removed meanwhile
+    return False
 
 
 def _check_replaceable(target: Path, own: Collection[str], overwrite: bool) -> None:

@@ -39,9 +39,10 @@ ARROWS: dict[str, set[str]] = {
     "records": set(),
     "writing": set(),
     "paths": set(),
+    "signals": set(),
     "__init__": set(),  # the package root imports lazily
 }
-LEAVES = {"arguments", "errors", "records", "writing", "paths", "__init__"}  # everything may import them
+LEAVES = {"arguments", "errors", "records", "writing", "paths", "signals", "__init__"}  # everything may import them
 ENTRY_POINT = {"train.py": {"cli"}}
 
 # Which files may import an outside package; a trailing slash means everything below.

@@ -1,12 +1,16 @@
 """Files and folders that are there whole or not at all, and what the system says where they cannot be."""
 
 import errno
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from discrete_ae.errors import DataError, from_system
-from discrete_ae.writing import whole_folder, write_whole, written_whole
+from discrete_ae.writing import scratch_folder, whole_folder, write_whole, written_whole
+
+ROOT = Path(__file__).parents[1]
 
 
 def names(folder):
@@ -64,3 +68,45 @@ def test_a_folder_appears_at_the_end_and_replaces_only_its_like(tmp_path):
     with pytest.raises(DataError, match="is a file"), whole_folder(target / "two.txt", []):
         pass
     assert names(tmp_path) == ["set", "set/two.txt"]
+
+
+def killed(tmp_path, block):
+    """Kill a process at the end of a block, before anything is cleaned up."""
+    code = (
+        f"import os\nfrom pathlib import Path\nfrom discrete_ae.writing import *\n{block}\n    os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, check=False)
+    assert done.returncode == -9
+
+
+def test_what_a_killed_process_left_goes_with_the_next_writing(tmp_path):
+    killed(tmp_path, "with written_whole(Path('b.txt')) as file:\n    file.write_text('half')")
+    killed(tmp_path, "with whole_folder(Path('set'), ['*']) as folder:\n    (folder / 'a').write_text('half')")
+    assert len([name for name in names(tmp_path) if name.endswith(".partial")]) == 2
+    write_whole(tmp_path / "b.txt", b"new")
+    with whole_folder(tmp_path / "set", ["*"]) as folder:
+        (folder / "b").touch()
+    assert names(tmp_path) == ["b.txt", "set", "set/b"]
+
+
+def test_two_that_write_the_same_do_not_meet(tmp_path):
+    with written_whole(tmp_path / "b.txt") as one:
+        one.write_text("one")
+        with written_whole(tmp_path / "b.txt") as other:
+            other.write_text("other")
+            assert one.read_text() == "one"
+        assert (tmp_path / "b.txt").read_text() == "other"
+    assert (tmp_path / "b.txt").read_text() == "one"
+    assert names(tmp_path) == ["b.txt"]
+
+
+def test_scratch_folders_of_killed_processes_are_removed_and_no_others(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "own-not").mkdir()
+    killed(tmp_path, f"import tempfile\ntempfile.tempdir = '{tmp_path}'\nwith scratch_folder('own-') as _:")
+    (left,) = (path for path in tmp_path.iterdir() if path.name != "own-not")
+    with scratch_folder("own-") as one, scratch_folder("own-") as other:
+        assert not left.exists()
+        assert one.exists()
+        assert other.exists()
+    assert names(tmp_path) == ["own-not"]

@@ -4,8 +4,8 @@ There is a line for each failure, a bar on a terminal, and a line about the whol
 """
 
 import shutil
+import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,11 +18,14 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemaining
 
 from discrete_ae.cli.options import PIPED_PREFIX, as_given, logged_on
 from discrete_ae.codec.corpus import Outcome, Watch
-from discrete_ae.errors import DataError, UsageError
+from discrete_ae.errors import DataError, UsageError, counted, from_system
 from discrete_ae.paths import Kind, kind_of
-from discrete_ae.writing import written_whole
+from discrete_ae.writing import scratch_folder
 
-_MADE = {".npz", ".npy", ".daec", ".wav", ".flac", ".ogg", ".opus", ".mp3"}
+_OF_FILES = {
+    *(".npz", ".npy", ".daec", ".wav", ".flac", ".ogg", ".opus", ".mp3"),
+    *(".json", ".jsonl", ".csv", ".tsv", ".txt", ".md", ".html", ".xlsx", ".yaml"),
+}
 
 Format = TypeVar("Format", bound=str)
 
@@ -54,11 +57,15 @@ def piped(inputs: Sequence[str], out: str, suffix: str) -> Iterator[tuple[list[P
         raise UsageError("-: standard input is closed; write something into it, or give a file")
     if to_stdout and sys.stdout.isatty():
         raise UsageError("-o -: binary data would go to the terminal; redirect it, or give a file")
-    with tempfile.TemporaryDirectory(prefix=PIPED_PREFIX) as folder:
-        stdin, stdout = Path(folder, "stdin"), Path(folder, f"stdout{suffix}")
+    with scratch_folder(PIPED_PREFIX) as folder:
+        stdin, stdout = folder / "stdin", folder / f"stdout{suffix}"
         if any(map(is_dash, inputs)):
-            with written_whole(stdin) as temporary, temporary.open("wb") as copy:
-                shutil.copyfileobj(sys.stdin.buffer, copy)
+            try:
+                with stdin.open("wb") as copy:
+                    shutil.copyfileobj(sys.stdin.buffer, copy)
+            except OSError as error:
+                error.filename = f"{folder.parent}, where standard input is kept (TMPDIR)"
+                raise
         yield [stdin if is_dash(path) else Path(path) for path in inputs], stdout if to_stdout else Path(out)
         if to_stdout and stdout.exists():
             try:
@@ -100,9 +107,9 @@ def refuse_other_suffix(out: Path, command: str, suffixes: Sequence[str]) -> Non
         suffixes: of the files that it writes, lower-case, dot included.
 
     Raises:
-        UsageError: it has the suffix of other recordings or codes, and is no folder that exists.
+        UsageError: it has the suffix of another kind of file, and is no folder that exists.
     """
-    if names_file(out, _MADE - set(suffixes)):
+    if names_file(out, _OF_FILES - set(suffixes)):
         *others, last = suffixes
         raise UsageError(f"-o {out}: {command} writes {', '.join(others)} or {last}; give one of these, or a folder")
 
@@ -118,15 +125,23 @@ def shown(work: Callable[[Watch], list[Outcome]], verb: str) -> tuple[str, int]:
         One line about the whole, such as "3 files encoded, 0 failed: …", and how many files failed.
     """
     watch, started = _Terminal(), time.perf_counter()
+
+    def so_far(said: str) -> str:
+        return f"{said}{counted(watch.done, 'file')} {verb}; the same command with --skip-existing goes on"
+
     try:
         with logged_on(watch.console), watch.bar:
             outcomes = work(watch)
     except KeyboardInterrupt:
-        watch.warn(f"interrupted after {_files(watch.done)} {verb}; the same command with --skip-existing goes on")
-        raise
+        watch.warn(so_far("interrupted after "))
+        sys.exit(128 + signal.SIGINT)
+    except OSError as error:
+        if not watch.done:
+            raise
+        raise DataError(so_far(f"{from_system(error)}; ")) from error
     done = [outcome for outcome in outcomes if not (outcome.error or outcome.was_there)]
     failed, there = sum(o.error is not None for o in outcomes), sum(o.was_there for o in outcomes)
-    line = f"{_files(len(done))} {verb}, {failed} failed" + (f", {there} there already" if there else "")
+    line = f"{counted(len(done), 'file')} {verb}, {failed} failed" + (f", {there} there already" if there else "")
     if done:
         duration_s = sum(outcome.duration_s for outcome in done)
         codes_kbps = sum(outcome.code_bits for outcome in done) / duration_s / 1000
@@ -173,10 +188,6 @@ class _Terminal(Watch):
     def _say(self, kind: str, message: str) -> None:
         line = as_given(" ".join(message.splitlines()))
         self.console.print(f"{kind}: {line}", soft_wrap=True, markup=False, highlight=False, emoji=False)
-
-
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count} files"
 
 
 def _duration_or_zero(duration_s: Callable[[Path], float], source: Path) -> float:

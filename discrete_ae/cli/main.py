@@ -5,6 +5,7 @@ and keeps its traceback.
 """
 
 import os
+import signal
 import sys
 from typing import Annotated, NoReturn
 
@@ -20,9 +21,9 @@ from discrete_ae.cli.info import info
 from discrete_ae.cli.options import as_given
 from discrete_ae.errors import UserError, from_system
 from discrete_ae.paths import with_home
+from discrete_ae.signals import SIGNALLED, exiting_on_sigterm
 
 NAME = "discrete-ae"
-INTERRUPTED = 130
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode="rich")
 
@@ -71,14 +72,15 @@ for _command, _panel, *_examples in (
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run the command line and exit: 0 done, 1 for bad data, 2 for bad usage, 130 interrupted.
+    """Run the command line and exit: 0 done, 1 for bad data, 2 for bad usage, 130 interrupted, 143 terminated.
 
     Args:
         arguments: without the program's name; None takes those of the process.
     """
     given = list(map(with_home, sys.argv[1:] if arguments is None else arguments))
     try:
-        sys.exit(app(given or ["--help"], prog_name=NAME, standalone_mode=False))
+        with exiting_on_sigterm():
+            status = app(given or ["--help"], prog_name=NAME, standalone_mode=False)
     except UserError as error:
         _fail(str(error), error.exit_status)
     except OSError as error:
@@ -88,7 +90,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             sys.exit(1)
         _fail(str(from_system(error)), 1)
     except (typer.Abort, KeyboardInterrupt):
-        sys.exit(INTERRUPTED)
+        _end_signalled(signal.SIGINT)
+    except SystemExit as ended:
+        if ended.code == 128 + signal.SIGTERM and given[0] != "train":  # which says it once for all its processes
+            _end_signalled(signal.SIGTERM)
+        raise
     except Exception as error:
         # An error in the command line: its class is Click's in some versions of Typer, Typer's own in others.
         if not hasattr(error, "format_message"):
@@ -96,6 +102,14 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         context = getattr(error, "ctx", None)
         message = error.format_message().rstrip(".").replace("Value error, ", "")
         _fail(f"{message}; see {context.command_path if context else NAME} --help", getattr(error, "exit_code", 2))
+    if status == 128 + signal.SIGINT:  # what Typer, in some versions, makes of a KeyboardInterrupt
+        _end_signalled(signal.SIGINT)
+    sys.exit(status)
+
+
+def _end_signalled(number: int) -> NoReturn:
+    print(SIGNALLED[128 + number], file=sys.stderr)
+    sys.exit(128 + number)
 
 
 def _let_go_of_stdout(last: str) -> bool:

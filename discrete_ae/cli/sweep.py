@@ -16,11 +16,12 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from discrete_ae.build import to_trust
-from discrete_ae.errors import DataError, UserError
+from discrete_ae.errors import DataError, UserError, counted
 from discrete_ae.evaluation.results import ERROR_NAME
 from discrete_ae.paths import CONFIG_NAME, command, shown
 from discrete_ae.saving.checkpoint import read_training_state
 from discrete_ae.training.folder import remove_run
+from discrete_ae.writing import write_whole
 
 _REFUSED_NAME = "refused.txt"
 """In the folder of a run that is another than the sweep asked for, and is left as it is: why, in one line."""
@@ -37,7 +38,7 @@ def note_failure(run_dir: Path, failure: UserError) -> None:
     """Write into the folder of a run why it failed, or why it was not begun."""
     name = _REFUSED_NAME if isinstance(failure, OtherRunError) else ERROR_NAME
     run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / name).write_text(" ".join(str(failure).split()) + "\n", encoding="utf-8")
+    write_whole(run_dir / name, (" ".join(str(failure).split()) + "\n").encode())
 
 
 def forget_failure(run_dir: Path) -> None:
@@ -108,6 +109,8 @@ class ReportSweep(Callback):
 
     failed: ClassVar[int] = 0
     """Runs of this process's sweep that failed."""
+    folder: ClassVar[Path | None] = None
+    """Of the sweep, once it has begun."""
 
     def __init__(self, varied: Sequence[str] | None = None) -> None:
         self._began = 0.0
@@ -115,6 +118,7 @@ class ReportSweep(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """See Callback; each job is composed later, from the overrides that stand here."""
         self._began = time.time() - _CLOCKS_DIFFER_S  # of machines that share the folder
+        ReportSweep.folder = Path(config.hydra.sweep.dir)
         given = config.hydra.overrides
         swept = [each for each in OverridesParser.create().parse_overrides(given.task) if each.is_sweep_override()]
         varied = dict.fromkeys([*(config.hydra.sweeper.get("params") or {}), *(each.key_or_group for each in swept)])
@@ -134,7 +138,7 @@ class ReportSweep(Callback):
         runs = {path.parents[1] for path in folder.rglob("checkpoints/last.ckpt")}
         done = len(runs - {path.parent for path in told})
         ReportSweep.failed = len(failures)
-        print(f"\nsweep: {done} {'run' if done == 1 else 'runs'} done, {len(failures)} failed: {shown(folder)}")
+        print(f"\nsweep: {counted(done, 'run')} done, {len(failures)} failed: {shown(folder)}")
         for path in failures:
             name = path.parent.relative_to(folder).as_posix()
             print(f"failed: {name}: {path.read_text(encoding='utf-8').strip()}", file=sys.stderr)

@@ -10,20 +10,23 @@ from argparse import Namespace
 from pathlib import Path
 from typing import NoReturn
 
-import hydra
-from hydra._internal.utils import get_args_parser
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
-from hydra.types import RunMode
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
+from discrete_ae.signals import SIGNALLED, ending_imports, exiting_on_sigterm
 
-from discrete_ae import training
-from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, as_meant, explained, register_run_name
-from discrete_ae.cli.sweep import ReportSweep, earlier, forget_failure, note_failure, varied
-from discrete_ae.errors import DataError, UsageError, UserError, from_system
-from discrete_ae.paths import shown, with_home
-from discrete_ae.training.ending import SIGNALLED, end_with_parent, exiting_on_sigterm, lost_process, say_once
+with ending_imports():  # which take seconds
+    import hydra
+    from hydra._internal.utils import get_args_parser
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import HydraException
+    from hydra.types import RunMode
+    from omegaconf import DictConfig
+    from omegaconf.errors import OmegaConfBaseException
+
+    from discrete_ae import training
+    from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, as_meant, explained, register_run_name
+    from discrete_ae.cli.sweep import ReportSweep, earlier, forget_failure, note_failure, varied
+    from discrete_ae.errors import DataError, UsageError, UserError, from_system
+    from discrete_ae.paths import shown, with_home
+    from discrete_ae.training.ending import end_with_parent, lost_process, say_once
 
 # Here, since a job in a process of its own imports this file and nothing else of it runs before its folder is named.
 register_run_name()
@@ -35,11 +38,28 @@ def main(arguments: list[str] | None = None) -> None:
     if os.environ.get("LOCAL_RANK", "0") != "0":  # a process that another one of the run has started
         end_with_parent()
     try:
-        given = _parsed(arguments)
-    except UsageError as error:
+        with exiting_on_sigterm():
+            statuses = _jobs(arguments)
+    except (KeyboardInterrupt, SystemExit) as ended:
+        # Of a Ctrl-C outside the training steps Lightning makes an exit with status 1.
+        is_interrupt = KeyboardInterrupt in (type(ended), type(ended.__context__))
+        status = 128 + signal.SIGINT if is_interrupt else getattr(ended, "code", None)
+        if status not in SIGNALLED:
+            raise
+        say_once(SIGNALLED[status])
+        sys.exit(status)
+    except UserError as error:
         sys.exit(_report(error))
+    except OSError as error:
+        sys.exit(_report(from_system(error, ReportSweep.folder)))
+    # Jobs in processes of their own have told their folders only.
+    sys.exit(max([*statuses, DataError.exit_status if ReportSweep.failed else 0]))
+
+
+def _jobs(arguments: list[str]) -> list[int]:
+    """Do the one run, or all of a multirun, and return the statuses of those that failed in this process."""
     statuses: list[int] = []
-    ReportSweep.failed = 0
+    ReportSweep.failed, ReportSweep.folder = 0, None
 
     @hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=CONFIG_NAME)
     def job(config: DictConfig) -> float:
@@ -55,32 +75,21 @@ def main(arguments: list[str] | None = None) -> None:
                 failure = DataError(f"{type(error).__name__}: {error}")
                 if not is_sweep:
                     sys.exit(failure.exit_status)
+        statuses.append(_report(failure))
         if is_sweep:
             note_failure(Path(HydraConfig.get().runtime.output_dir), failure)
-        statuses.append(_report(failure))
         return math.nan
 
+    given = _parsed(arguments)
     # This file, so that the processes which ddp starts by sys.argv run the same, from whichever command it came.
     flags = [argument for argument in arguments if argument not in given.overrides]  # Hydra wants them first
     sys.argv = [__file__, *flags, *as_meant(given.overrides, multirun=given.multirun)]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's own way with an exception hides where it came from
     try:
-        with exiting_on_sigterm():
-            job()
-    except (KeyboardInterrupt, SystemExit) as ended:
-        # Of a Ctrl-C outside the training steps Lightning makes an exit with status 1.
-        is_interrupt = KeyboardInterrupt in (type(ended), type(ended.__context__))
-        status = 128 + signal.SIGINT if is_interrupt else getattr(ended, "code", None)
-        if status not in SIGNALLED:
-            raise
-        say_once(SIGNALLED[status])
-        sys.exit(status)
+        job()
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        sys.exit(_report(explained(error, multirun=given.multirun)))
-    except OSError as error:
-        sys.exit(_report(from_system(error)))
-    # Jobs in processes of their own have told their folders only.
-    sys.exit(max([*statuses, DataError.exit_status if ReportSweep.failed else 0]))
+        raise explained(error, multirun=given.multirun) from error
+    return statuses
 
 
 def _run(config: DictConfig, *, is_sweep: bool) -> float:

@@ -22,7 +22,7 @@ from discrete_ae.data.crops import CropSettings, TrainingCrops, ValidationSegmen
 from discrete_ae.data.files import AudioFile, Split, find_audio, recordings_root, split_by_hash, warn_skipped
 from discrete_ae.data.loudness import bring_to_loudness
 from discrete_ae.data.reading import read_audio
-from discrete_ae.errors import DataError, UsageError
+from discrete_ae.errors import DataError, UsageError, counted
 from discrete_ae.paths import in_utf8, real
 
 MAX_WORKERS = 16
@@ -93,7 +93,7 @@ def validation_batches(num_segments: int, batch_size: int, rank: int, world_size
     """
     if num_segments < world_size:
         raise DataError(
-            f"{num_segments} validation segments are fewer than the {world_size} devices; "
+            f"expected a validation segment for each of {world_size} devices, got {counted(num_segments, 'segment')}; "
             "give more validation audio, a shorter data.crop_seconds, or fewer devices"
         )
     most = -(-num_segments // world_size)
@@ -196,7 +196,7 @@ class AudioDataModule(pl.LightningDataModule):
         """Say in one line what `setup` found."""
         return (
             f"{_amount(self.train_files)} to train on, {_amount(self.validation_files)} to validate on"
-            f" ({len(self.validation_segments)} segments), {self.num_skipped} files skipped"
+            f" ({counted(len(self.validation_segments), 'segment')}), {counted(self.num_skipped, 'file')} skipped"
         )
 
     @property
@@ -266,8 +266,7 @@ def _outlive_signals(worker: int) -> None:
 
 
 def _amount(files: Sequence[AudioFile]) -> str:
-    noun = "file" if len(files) == 1 else "files"
-    return f"{len(files)} {noun} ({sum(file.duration_s for file in files) / 60:.1f} min)"
+    return f"{counted(len(files), 'file')} ({sum(file.duration_s for file in files) / 60:.1f} min)"
 
 
 def loading_workers(processes: int) -> int:

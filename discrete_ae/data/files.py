@@ -27,7 +27,7 @@ from discrete_ae.data.containers import (
     lengths_differ,
     look_into,
 )
-from discrete_ae.errors import DataError
+from discrete_ae.errors import DataError, counted
 from discrete_ae.paths import Kind, kind_of
 
 log = logging.getLogger("discrete_ae")
@@ -186,7 +186,7 @@ def find_audio(root: str | Path, *, strict: bool = False) -> Scan:
     for file in doubtful if strict else doubtful[:_NAMED]:
         accept(file, strict=strict)
     if len(doubtful) > _NAMED:
-        log.warning("%s: %d more files are not as long as they say", root, len(doubtful) - _NAMED)
+        log.warning("%s: %s more whose header says another length", root, counted(len(doubtful) - _NAMED, "file"))
     return Scan(files, skipped)
 
 
@@ -194,7 +194,8 @@ def warn_skipped(names: Sequence[str], root: Path, reason: str = "unreadable or 
     """Say once which files below `root` are left out; the first ones by name. Nothing is said of none."""
     if names:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        log.warning("%s: skipped %d file(s), %s: %s%s", root, len(names), reason, ", ".join(names[:_NAMED]), more)
+        skipped = counted(len(names), "file")
+        log.warning("%s: skipped %s, %s: %s%s", root, skipped, reason, ", ".join(names[:_NAMED]), more)
 
 
 def split_by_hash(files: Sequence[AudioFile], root: str | Path, validation_fraction: float) -> Split:
@@ -292,7 +293,7 @@ def _audio(paths: Iterable[Path], root: Path) -> Iterator[Path]:
         elif path.suffix.lower() in CONVERTIBLE:
             convertible.append(path)
     if convertible:
-        count = f"{len(convertible)} files" if len(convertible) > 1 else "1 file"
+        count = counted(len(convertible), "file")
         log.warning("%s: %s passed over; convert what has sound: %s", root, count, _conversion(min(convertible)))
 
 

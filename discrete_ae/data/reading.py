@@ -3,6 +3,7 @@
 Legend: C channels, N samples per channel.
 """
 
+import errno
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -27,7 +28,7 @@ from discrete_ae.data.resampling import (
     margin_frames,
 )
 from discrete_ae.errors import DataError
-from discrete_ae.writing import unwritable, written_whole
+from discrete_ae.writing import written_whole
 
 Item = TypeVar("Item")
 
@@ -173,7 +174,8 @@ def recorded_whole(
         audio_format: a name of libsndfile's.
 
     Raises:
-        DataError: the format cannot hold so many channels or such a sample rate, or the disk is full.
+        DataError: the format cannot hold so many channels or such a sample rate.
+        OSError: it cannot be written.
     """
     with written_whole(target) as temporary:
         try:
@@ -197,7 +199,7 @@ def recorded_whole(
         except soundfile.LibsndfileError:
             complete = False
         if not complete:
-            raise unwritable(target, "the disk is full, or failing")
+            raise OSError(errno.EIO, "the disk is full, or failing", str(target))
 
 
 def _read_frames(file: AudioFile, start: int, stop: int) -> Audio:

@@ -9,7 +9,6 @@ Axes: C channels, N samples.
 import math
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from discrete_ae.evaluation.evaluate import Figures, Plan, Settings, evaluation_
 from discrete_ae.evaluation.perceptual import resampled
 from discrete_ae.evaluation.recordings import Source
 from discrete_ae.evaluation.results import Evaluation
+from discrete_ae.writing import scratch_folder
 
 OPUS_RATE = 48000
 OPUS_BPS = (6000.0, 256000.0)
@@ -221,9 +221,9 @@ def _stream(program: Program, audio: Audio, sample_rate: int) -> Passed:
     length = -(-audio.shape[1] * program.sample_rate // sample_rate)
     given = _of_length(resampled(audio, sample_rate, program.sample_rate), length)
     try:
-        with tempfile.TemporaryDirectory(prefix="discrete-ae-") as folder:
+        with scratch_folder("discrete-ae-baseline-") as folder:
             start = time.perf_counter()
-            coded, bits = program.encode(given, Path(folder))
+            coded, bits = program.encode(given, folder)
             between = time.perf_counter()
             found = program.decode(coded, given.shape[1])
             end = time.perf_counter()

@@ -17,7 +17,7 @@ import numpy as np
 import yaml  # type: ignore[import-untyped]
 from pydantic import Field
 
-from discrete_ae.errors import DataError
+from discrete_ae.errors import DataError, counted
 from discrete_ae.evaluation.scores import PER_FILE, QUANTITIES
 from discrete_ae.paths import CONFIG_NAME, in_utf8
 from discrete_ae.records import Record
@@ -125,7 +125,7 @@ class Evaluation(Record):
     def title(self) -> str:
         """One line that names the codec and says on what it was evaluated."""
         count, seconds = len(self.files), math.fsum(file.duration_s for file in self.files)
-        recordings, duration = "1 recording" if count == 1 else f"{count} recordings", f"{seconds:,.1f} s"
+        recordings, duration = counted(count, "recording"), f"{seconds:,.1f} s"
         alone = ", each channel alone" if self.settings.get("channels") == 1 else ""
         used, there = self.settings.get("codebooks"), self.settings.get("codebooks_of_model")
         fewer = "" if used == there else f", {used} of {there} codebooks"

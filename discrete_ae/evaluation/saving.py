@@ -4,7 +4,6 @@ Axes: C channels, N samples.
 """
 
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import chain
@@ -18,7 +17,7 @@ from discrete_ae.errors import DataError
 from discrete_ae.evaluation.coded import Coded, Pair
 from discrete_ae.evaluation.recordings import Source
 from discrete_ae.evaluation.results import Evaluation, Excerpt, Failure, SavedClip
-from discrete_ae.writing import write_whole
+from discrete_ae.writing import check_writable, write_whole
 
 Render = Callable[[Audio], Audio]
 """A clip (C, N) at a codec's sample rate to one of the same shape; C is its number of channels, of a mono one any."""
@@ -45,8 +44,7 @@ def claim(paths: Iterable[Path], *, force: bool) -> None:
     for path in paths:
         if path.exists() and not force:
             raise DataError(f"{path}: exists already; use --force to overwrite it (in Python force=True)")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path.parent).close()
+        check_writable(path)
 
 
 def with_clips(

@@ -1,4 +1,4 @@
-"""How a run ends before its time: on a signal; all processes of a distributed one, soon, when one of them fails.
+"""How a run ends before its time: all processes of a distributed one, soon, when one of them fails.
 
 The first to fail says why. The others fail of that, or of the same, and say nothing.
 """
@@ -8,10 +8,8 @@ import contextlib
 import ctypes
 import signal
 import sys
-from collections.abc import Iterator
 from datetime import timedelta
-from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import torch.distributed as dist
 from lightning.pytorch.utilities import rank_zero_only
@@ -21,31 +19,8 @@ from discrete_ae.errors import DataError
 if TYPE_CHECKING:
     import lightning.pytorch as pl
 
-SIGNALLED = {128 + signal.SIGINT: "Interrupted", 128 + signal.SIGTERM: "Terminated"}
-"""What is said of a run that a signal ended, by its exit status."""
 _PR_SET_PDEATHSIG = 1  # prctl.h
 _PATIENCE = timedelta(seconds=5)
-
-
-def exit_at_once(number: int, frame: FrameType | None) -> NoReturn:
-    """Handle a signal by an exit, with the status that a shell gives to a process which the signal has killed.
-
-    Raises:
-        SystemExit: always.
-    """
-    raise SystemExit(128 + number)
-
-
-@contextlib.contextmanager
-def exiting_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM end what is done by an exit, unless whoever started this process has it ignored."""
-    before = signal.getsignal(signal.SIGTERM)
-    if before == signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, exit_at_once)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def is_first_process() -> bool:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from discrete_ae.errors import DataError
 from discrete_ae.paths import CONFIG_NAME, shown
+from discrete_ae.writing import write_whole
 
 _OF_A_RUN = (CONFIG_NAME, "checkpoints/*.ckpt", "events.out.tfevents.*")
 
@@ -19,6 +20,7 @@ def take_folder(run_dir: Path, config: str, *, continued_from: str | None = None
 
     Raises:
         DataError: the folder holds a run that is neither continued nor, with `force`, replaced.
+        OSError: the configuration cannot be written; no part of it is left.
     """
     held = f"{shown(run_dir)}: holds a run already; give another hydra.run.dir, or replace it with force=true"
     last = run_dir / "checkpoints" / "last.ckpt"
@@ -30,12 +32,19 @@ def take_folder(run_dir: Path, config: str, *, continued_from: str | None = None
         remove_run(run_dir)
     elif not is_continued and any(any(run_dir.glob(pattern)) for pattern in _OF_A_RUN):
         raise DataError(held)
+    target = run_dir / CONFIG_NAME
+    if is_continued:
+        write_whole(target, config.encode())
+        return False
     try:
-        with (run_dir / CONFIG_NAME).open("w" if is_continued else "x", encoding="utf-8") as file:
-            file.write(config)
+        with target.open("xb") as file:
+            file.write(config.encode())
     except FileExistsError as error:  # of a run that began at the same time
         raise DataError(held) from error
-    return not is_continued
+    except OSError:
+        target.unlink(missing_ok=True)
+        raise
+    return True
 
 
 def remove_run(run_dir: Path) -> None:

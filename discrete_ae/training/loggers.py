@@ -4,9 +4,11 @@ Audio, pictures and histograms go to TensorBoard and Weights & Biases; for any o
 left out.
 """
 
+import contextlib
 import functools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -111,6 +113,17 @@ def log_hyperparameters(loggers: Sequence[Logger], values: Mapping[str, Any], fi
         held.content = described.SerializeToString()
         for summary in (experiment, *session):
             logger.experiment._get_file_writer().add_summary(summary)
+
+
+@contextlib.contextmanager
+def quiet_writer() -> Iterator[None]:
+    """Keep from the terminal an OSError of the thread in which TensorBoard writes: its next call raises it again."""
+    usual = threading.excepthook
+    threading.excepthook = lambda raised: None if isinstance(raised.exc_value, OSError) else usual(raised)
+    try:
+        yield
+    finally:
+        threading.excepthook = usual
 
 
 def finish(loggers: Sequence[Logger]) -> None:

@@ -5,7 +5,6 @@ import ctypes
 import logging
 import math
 import shlex
-import traceback
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,8 +15,8 @@ import lightning.pytorch as pl
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Checkpoint, StochasticWeightAveraging
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from omegaconf import DictConfig, OmegaConf
 from pydantic import AfterValidator, Field
 
@@ -30,10 +29,12 @@ from discrete_ae.paths import command, shown, with_home
 from discrete_ae.saving.checkpoint import read_training_state
 from discrete_ae.training.adversarial import AdversarialModule
 from discrete_ae.training.callbacks import LogHyperparameters, StopOnInterrupt
+from discrete_ae.training.callbacks.checkpoints import WholeCheckpoints
 from discrete_ae.training.compiled import compiler, require_compiler
+from discrete_ae.training.complaints import complaint_of, lack_of_room
 from discrete_ae.training.ending import take_along
 from discrete_ae.training.folder import remove_run, take_folder
-from discrete_ae.training.loggers import finish
+from discrete_ae.training.loggers import finish, quiet_writer
 from discrete_ae.training.module import AutoencoderModule
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
@@ -118,24 +119,30 @@ def train(config: DictConfig, varied: Mapping[str, Any] | None = None) -> Traini
     run = build_training(config, {**(varied or {}), **config.choices})
     run.data.setup("fit")
     is_new = False
-    if run.trainer.is_global_zero:
-        text = OmegaConf.to_yaml(config, resolve=True)
-        is_new = take_folder(run.run_dir, text, continued_from=config.ckpt_path, force=config.force)
-        _say_what_runs(run, config.choices)
-        if config.choices.quantizer == "rvq_pretrained" and not (config.init_from or config.ckpt_path):
-            log.warning("quantizer=rvq_pretrained is for a trained network: give that of a run with init_from=")
     try:
-        if not config.ckpt_path:
-            run.trainer.validate(run.module, run.data, verbose=False)
-            check_monitors(run.trainer)
-        # Checkpoints hold plain data only, and are read as such.
-        run.trainer.fit(run.module, run.data, ckpt_path=config.ckpt_path, weights_only=True)
+        if run.trainer.is_global_zero:
+            text = OmegaConf.to_yaml(config, resolve=True)
+            is_new = take_folder(run.run_dir, text, continued_from=config.ckpt_path, force=config.force)
+            _say_what_runs(run, config.choices)
+            if config.choices.quantizer == "rvq_pretrained" and not (config.init_from or config.ckpt_path):
+                log.warning("quantizer=rvq_pretrained is for a trained network: give that of a run with init_from=")
+        with quiet_writer():
+            if not config.ckpt_path:
+                run.trainer.validate(run.module, run.data, verbose=False)
+                check_monitors(run.trainer)
+            # Checkpoints hold plain data only, and are read as such.
+            run.trainer.fit(run.module, run.data, ckpt_path=config.ckpt_path, weights_only=True)
         run.trainer.strategy.barrier()  # the first process to end would end those that it started
     except BaseException as error:
         if is_new and run.trainer.global_step <= run.first_step:  # the same command, mended, may have the folder
-            remove_run(run.run_dir)
-        if complaint := _complaint(error):
+            with contextlib.suppress(OSError):
+                remove_run(run.run_dir)
+        if complaint := complaint_of(error):
             raise complaint from error
+        # Loading processes hand over batches in shared memory.
+        places = [str(run.run_dir), *(["/dev/shm"] if config.data.num_workers else [])]
+        if lack := lack_of_room(error, " or ".join(places)):
+            raise DataError(f"{lack}; {_what_is_safe(run, config.ckpt_path)}") from error
         raise
     finally:
         finish(run.trainer.loggers)
@@ -217,6 +224,8 @@ def build_training(config: DictConfig, chosen: Mapping[str, Any] | None = None) 
     trainer = _instantiate(config, "trainer", **settings)
     module.trainer = trainer
     module.configure_optimizers()  # what does not fit shows now, not after the first validation
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # no other one was asked for
+        trainer.strategy.checkpoint_io = WholeCheckpoints()
     return TrainingRun(module, data, trainer, Path(config.run_dir), first_step, callbacks.get("interrupt"))
 
 
@@ -352,29 +361,9 @@ def _instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:
             raise UsageError(f"{key}: wandb is not installed; pip install 'discrete-ae[wandb]'") from error
         if isinstance(cause, TypeError | ValueError | ImportError):
             raise UsageError(f"{key}: {' '.join(str(cause).split())}") from error
-        if complaint := _complaint(cause):
+        if complaint := complaint_of(cause):
             raise UsageError(f"{key}: {complaint}") from error
         raise
-
-
-def _complaint(error: BaseException | None) -> UsageError | None:
-    """Return what Lightning, or a schedule of PyTorch, has to say to its user; None for any other error.
-
-    Not all that Lightning says is a MisconfigurationException: what its own code raises is meant for the user too.
-    """
-    frames = list(traceback.walk_tb(error.__traceback__)) if error else []
-    raised_in = str(frames[-1][0].f_globals.get("__name__")) if frames else ""
-    said = " ".join(str(error).split())
-    if isinstance(error, MisconfigurationException) or (
-        type(error) in (RuntimeError, ValueError) and raised_in.startswith("lightning.")
-    ):
-        return UsageError(f"Lightning says: {said}")
-    if isinstance(error, Exception) and raised_in == "torch.optim.lr_scheduler":
-        return UsageError(
-            f"optim.scheduler: {type(error).__name__}: {said}; a continued run wants the scheduler that it began with, "
-            "and one that was made for a number of steps does not go on beyond; init_from= starts anew"
-        )
-    return None
 
 
 def _is_ddp(trainer: DictConfig) -> bool:
@@ -443,15 +432,30 @@ def _say_what_next(run: TrainingRun, begun_from: str | None) -> None:
     step, max_steps = run.trainer.global_step, run.trainer.max_steps
     if step == run.first_step:
         print(f"\nnothing was trained: the run is at step {step}, and trainer.max_steps={max_steps}")
-    # A run that ended before its first validation has only the last one.
-    written = (run.run_dir / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
-    known = [path for path in (*written, *([Path(begun_from)] if begun_from else [])) if path.exists()]
+    if name := getattr(cast(Any, run.trainer).profiler, "filename", None):
+        print(f"\nprofile: {', '.join(sorted(str(shown(path)) for path in run.run_dir.glob(f'*{name}*')))}")
+    known = _checkpoints(run, begun_from, "best.ckpt", "last.ckpt")
     print(f"\ncheckpoint: {shown(known[0]) if known else 'none was written'}\nnext:")
     print(" ", shlex.join([command("tensorboard"), "--logdir", str(shown(run.run_dir).parent)]))
     if known:
         recordings = shown(run.data.validation_files[0].path.parent)
         encode = [command("discrete-ae"), "encode", str(recordings), "-o", "codes", "-c", str(shown(known[0]))]
         print(" ", shlex.join([*encode, *(f"--trust={name}" for name in to_trust(run.module.model_config))]))
+
+
+def _what_is_safe(run: TrainingRun, begun_from: str | None) -> str:
+    """Say how the run goes on that a full disk, or the like, has ended."""
+    if known := _checkpoints(run, begun_from, "last.ckpt", "best.ckpt"):
+        return f"{shown(known[0])} is whole; ckpt_path={shown(known[0])} goes on from it"
+    if run.trainer.global_step <= run.first_step:
+        return "nothing was trained yet"
+    return "there is no checkpoint yet; a run that begins anew in the same folder wants force=true"
+
+
+def _checkpoints(run: TrainingRun, begun_from: str | None, *names: str) -> list[Path]:
+    """List those of these names that the run has written, which may be none, and the one that it began from."""
+    written = (run.run_dir / "checkpoints" / name for name in names)
+    return [path for path in (*written, *([Path(begun_from)] if begun_from else [])) if path.exists()]
 
 
 def _quieten() -> None:

@@ -447,6 +447,13 @@ def test_lightning_s_profiler_prints_its_table(
     assert any("run_training_batch" in record.getMessage() for record in caplog.records)
 
 
+def test_profiles_are_named_at_the_end(run_training: Callable[..., Path], capsys: pytest.CaptureFixture) -> None:
+    run = run_training("debug=profile", *SHORT)
+    (named,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("profile: "))
+    assert named == f"profile: {run}/fit-profile.txt, {run}/validate-profile.txt"
+    assert (run / "fit-profile.txt").exists()
+
+
 def test_what_a_run_says_comes_next_can_be_pasted(
     run_training: Callable[..., Path],
     tmp_path: Path,

@@ -123,7 +123,7 @@ def test_validation_batches_hold_each_segment_once_and_are_as_many_on_each_rank(
     assert sorted(k for rank in ranks for batch in rank for k in batch) == list(range(num_segments))
     assert len({len(rank) for rank in ranks}) == 1
     assert all(1 <= len(batch) <= max(batch_size, 2) for rank in ranks for batch in rank)
-    with pytest.raises(DataError, match="segments are fewer than the 14 devices"):
+    with pytest.raises(DataError, match="a validation segment for each of 14 devices"):
         validation_batches(num_segments, batch_size, 0, 14)
 
 

@@ -141,7 +141,7 @@ def test_files_of_another_length_than_they_say_are_taken_and_named_or_refused(tm
     assert [file.num_frames for file in scan.files] == [8000] + 11 * [4978]
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert [Path(line.split(": ")[0]).name for line in warnings[:-1]] == [f"{n:02}.wav" for n in range(1, 11)]
-    assert warnings[-1] == f"{tmp_path}: 1 more files are not as long as they say"
+    assert warnings[-1] == f"{tmp_path}: 1 file more whose header says another length"
     with pytest.raises(DataError, match=r"01\.wav: its header says 16000 bytes of samples, the file holds 9956"):
         find_audio(tmp_path, strict=True)
 

@@ -1,5 +1,6 @@
 """Callbacks for what checkpoints hold: the best and last state, averaged weights, the entropy model of the codes."""
 
+import io
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
@@ -10,6 +11,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -19,11 +21,25 @@ from discrete_ae.codes.entropy import EntropyModel
 from discrete_ae.data import AudioDataModule
 from discrete_ae.saving.checkpoint import ENTROPY_MODEL, KEY, STATE_PREFIX
 from discrete_ae.training.module import AutoencoderModule
-from discrete_ae.writing import written_whole
+from discrete_ae.writing import write_whole, written_whole
 
 RAW_WEIGHTS = "raw_weights"
 
 log = logging.getLogger("discrete_ae")
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint beside the one that it replaces, so that one of them is always there.
+
+    Lightning's own way writes into TMPDIR first, and copies from there: on another file system a full disk, or the end
+    of the process, then leaves half a checkpoint in place of the last one.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """See CheckpointIO."""
+        content = io.BytesIO()  # to a file itself PyTorch writes with errors of its own
+        torch.save(checkpoint, content)
+        write_whole(Path(path), content.getbuffer())
 
 
 class KeepBest(ModelCheckpoint):

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from discrete_ae.checks import in_unit_interval
-from discrete_ae.training.ending import SIGNALLED, exit_at_once
+from discrete_ae.signals import SIGNALLED, exit_at_once
 from discrete_ae.training.module import AutoencoderModule
 
 log = logging.getLogger(__name__)
