@@ -21,6 +21,20 @@ def exit_at_once(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
 
 
+def signalled(error: BaseException) -> int | None:
+    """Return the exit status where a signal is behind an error, which may be one of cleaning up after it; else None.
+
+    Lightning makes an exit with status 1 of a Ctrl-C, and cannot close what it had not opened yet.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        status = 128 + signal.SIGINT if isinstance(cause, KeyboardInterrupt) else getattr(cause, "code", None)
+        if status in SIGNALLED:
+            return status
+        cause = cause.__context__
+    return None
+
+
 @contextlib.contextmanager
 def exiting_on_sigterm() -> Iterator[None]:
     """Let SIGTERM end what is done by an exit, unless whoever started this process has it ignored."""

@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM end a command with a line and the status that shells give, whenever they come."""
 
+import multiprocessing
 import signal
 import subprocess
 import sys
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from discrete_ae.cli.main import main
+from discrete_ae.signals import signalled
+from discrete_ae.training.ending import kill_left
 
 ROOT = Path(__file__).parents[1]
 ENDS = pytest.mark.parametrize(
@@ -43,3 +46,35 @@ def test_signal_while_a_command_works(
         main(["encode", str(ROOT / "data"), "-o", "codes", "-c", "none.ckpt"])
     assert (ended.value.code, capsys.readouterr().err) == (status, f"{said}\n")
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@ENDS
+def test_signal_of_which_cleaning_up_makes_another_error(number: signal.Signals, status: int, said: str) -> None:
+    def work() -> None:
+        try:
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(status)
+        finally:
+            raise RuntimeError(said)
+
+    with pytest.raises(RuntimeError) as failed:
+        work()
+    assert signalled(failed.value) == status
+    assert signalled(RuntimeError(said)) is None
+    assert signalled(SystemExit(1)) is None
+
+
+def test_a_loading_process_that_outlives_sigterm_does_not_outlive_its_run() -> None:
+    context = multiprocessing.get_context("fork")
+    begun, never = context.Event(), context.Event()
+
+    def load() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        begun.set()
+        never.wait()
+
+    process = context.Process(target=load, daemon=True)
+    process.start()
+    begun.wait()
+    kill_left()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL

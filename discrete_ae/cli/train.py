@@ -3,14 +3,13 @@
 import math
 import os
 import shlex
-import signal
 import sys
 import traceback
 from argparse import Namespace
 from pathlib import Path
 from typing import NoReturn
 
-from discrete_ae.signals import SIGNALLED, ending_imports, exiting_on_sigterm
+from discrete_ae.signals import SIGNALLED, ending_imports, exiting_on_sigterm, signalled
 
 with ending_imports():  # which take seconds
     import hydra
@@ -26,7 +25,7 @@ with ending_imports():  # which take seconds
     from discrete_ae.cli.sweep import ReportSweep, earlier, forget_failure, note_failure, varied
     from discrete_ae.errors import DataError, UsageError, UserError, from_system
     from discrete_ae.paths import shown, with_home
-    from discrete_ae.training.ending import end_with_parent, lost_process, say_once
+    from discrete_ae.training.ending import end_with_parent, kill_left, lost_process, say_once
 
 # Here, since a job in a process of its own imports this file and nothing else of it runs before its folder is named.
 register_run_name()
@@ -41,12 +40,10 @@ def main(arguments: list[str] | None = None) -> None:
         with exiting_on_sigterm():
             statuses = _jobs(arguments)
     except (KeyboardInterrupt, SystemExit) as ended:
-        # Of a Ctrl-C outside the training steps Lightning makes an exit with status 1.
-        is_interrupt = KeyboardInterrupt in (type(ended), type(ended.__context__))
-        status = 128 + signal.SIGINT if is_interrupt else getattr(ended, "code", None)
-        if status not in SIGNALLED:
+        if (status := signalled(ended)) is None:
             raise
         say_once(SIGNALLED[status])
+        kill_left()
         sys.exit(status)
     except UserError as error:
         sys.exit(_report(error))
@@ -69,6 +66,8 @@ def _jobs(arguments: list[str]) -> list[int]:
         try:
             return _run(config, is_sweep=is_sweep)
         except Exception as error:
+            if status := signalled(error):
+                sys.exit(status)
             failure = _failure(error)
             if failure is None:
                 say_once(traceback.format_exc().rstrip())

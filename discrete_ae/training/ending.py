@@ -6,6 +6,7 @@ The first to fail says why. The others fail of that, or of the same, and say not
 import atexit
 import contextlib
 import ctypes
+import multiprocessing
 import signal
 import sys
 from datetime import timedelta
@@ -43,6 +44,17 @@ def take_along(trainer: "pl.Trainer") -> None:
     for process in started:
         atexit.register(process.kill)
     started.clear()  # Lightning watches those in it, and would kill this process if one of them ended first
+
+
+def kill_left() -> None:
+    """Kill the processes that Python would wait for at its end.
+
+    A loading process outlives one SIGTERM, since that may have reached all of a run. One whose start was interrupted is
+    known to nobody but Python, which would send it that one, and wait for good.
+    """
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
 
 
 def say_once(text: str) -> None:
