@@ -164,7 +164,7 @@ def test_validation_recordings_are_taken_by_default_and_baselines_stand_beside(s
 
 @slow
 def test_what_fails_is_named_and_the_others_are_compared(sweep, recordings, tmp_path, monkeypatch):
-    def load(path, device):
+    def load(path, device, trust=()):
         model = discrete_ae.load(path, device)
         if "nan-seed1" in str(path):  # its weights came to nothing in training
             torch.nn.init.constant_(next(model.parameters()), math.nan)
