@@ -11,12 +11,11 @@ SPECTRAL = {"channels": 1, "hop_length": 320, "dim": 16, "depth": 1}
 
 RESIDUAL = {
     "_target_": "discrete_ae.quantizers.ResidualQuantizer",
-    "num_stages": 4,
+    "num_codebooks": 4,
     "stage": {
         "_target_": "discrete_ae.quantizers.VectorQuantizer",
         "_partial_": True,
         "codebook_size": 16,
-        "num_codebooks": 1,
         "codebook_dim": 8,
     },
 }

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from discrete_ae.checks import whole_number
-from discrete_ae.schedules import Scheduled
+from discrete_ae.checks import in_unit_interval, whole_number
+from discrete_ae.schedules import Schedule, Scheduled
 
 
 class Quantized(NamedTuple):
@@ -38,13 +38,23 @@ def straight_through(source: Tensor, value: Tensor) -> Tensor:
 
 
 class _StraightThrough(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, source: Tensor, value: Tensor) -> Tensor:
+    def forward(source: Tensor, value: Tensor) -> Tensor:
         return value.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         return gradients[0], None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
+        return tangents[0].clone()
 
 
 @contextmanager
@@ -93,19 +103,23 @@ class Quantizer(Scheduled, ABC):
     Args:
         dim: D, latent channels, the same in and out.
         codebook_sizes: entries of each of the K codebooks.
+        dropout: share of the items in training that are decoded from the first n codebooks only (or stages, of a
+            residual quantizer), n uniform from 1 to all, so that one model serves all these rates; may be a schedule.
 
     Raises:
-        ValueError: for a dim below 1 or a codebook of fewer than 2 entries.
+        ValueError: for a dim below 1, a codebook of fewer than 2 entries, or a dropout outside [0, 1].
     """
 
     left_out: frozenset[str]
     """Names of losses not to compute; see `leave_out`."""
+    dropout: float | Tensor
 
-    def __init__(self, dim: int, codebook_sizes: Sequence[int]) -> None:
+    def __init__(self, dim: int, codebook_sizes: Sequence[int], dropout: float | Schedule = 0.0) -> None:
         super().__init__()
         self.dim = whole_number("dim", dim, 1)
         self.codebook_sizes = tuple(whole_number("codebook_sizes", size, 2) for size in codebook_sizes)
         self.left_out = frozenset()
+        self.set_number("dropout", dropout, in_unit_interval)
 
     @property
     def num_codebooks(self) -> int:
@@ -125,6 +139,20 @@ class Quantizer(Scheduled, ABC):
         """
         return False
 
+    @property
+    def drops(self) -> bool:
+        """Whether some items in training are decoded from fewer codebooks; follows from the configuration alone."""
+        return "dropout" in self.schedules or float(self.dropout) != 0.0
+
+    def kept(self, latents: Tensor, most: int) -> Tensor:
+        """Draw for each item of latents (B, D, T) the number (B, 1, 1) it is decoded from, 1 to `most`: see dropout."""
+        size = (latents.shape[0], 1, 1)
+        everything = torch.full(size, most, device=latents.device)
+        if not (self.training and self.drops):
+            return everything
+        drawn = torch.randint(1, most + 1, size, device=latents.device)
+        return torch.where(torch.rand(size, device=latents.device) < self.dropout, drawn, everything)
+
     def leave_out(self, names: Iterable[str]) -> None:
         """Compute no losses of these names from now on, here and in all quantizers below; () computes all."""
         left_out = frozenset(names)
@@ -141,7 +169,10 @@ class Quantizer(Scheduled, ABC):
         self._check_latents(latents)
         with torch.autocast(latents.device.type, enabled=False), exact_products():
             # Contiguous, since another kernel for a strided tensor might give other codes.
-            quantized = self.quantize(latents.float().contiguous())
+            prepared = latents.float().contiguous()
+            quantized = self.quantize(prepared)
+            if self.training and self.needs_start and latents.numel():
+                self.start(prepared.detach())
             if not self.training and self.num_codebooks:
                 exact = self.dequantize(quantized.codes)
                 quantized = Quantized(straight_through(quantized.latents, exact), quantized.codes, quantized.losses)
@@ -149,8 +180,16 @@ class Quantizer(Scheduled, ABC):
         return Quantized(quantized.latents.to(latents.dtype), quantized.codes, quantized.losses)
 
     @property
+    def needs_start(self) -> bool:
+        """Whether codebooks wait for the latents of a first training forward, at whose end `start` is called."""
+        return False
+
+    def start(self, latents: Tensor) -> None:
+        """Make codebooks of latents (B, D, T), float32 and without gradient, if any wait for them."""
+
+    @property
     def decodable_counts(self) -> tuple[int, ...]:
-        """Numbers n such that codes of the first n codebooks can be decoded: K alone unless it is residual."""
+        """Numbers n such that codes of the first n codebooks can be decoded."""
         return (self.num_codebooks,)
 
     def encode(self, latents: Tensor, num_codebooks: int | None = None) -> Tensor:
@@ -228,7 +267,7 @@ class Quantizer(Scheduled, ABC):
     def _expected_count(self) -> str:
         counts = self.decodable_counts
         if len(counts) == 1:
-            return f"{counts[0]}, since only a residual quantizer decodes from fewer"
+            return f"{counts[0]}, since only a residual quantizer, or one with dropout, decodes from fewer"
         return f"one of {', '.join(map(str, counts))}"
 
 
