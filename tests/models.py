@@ -11,11 +11,12 @@ SPECTRAL = {"channels": 1, "hop_length": 320, "dim": 16, "depth": 1}
 
 RESIDUAL = {
     "_target_": "discrete_ae.quantizers.ResidualQuantizer",
-    "num_codebooks": 4,
+    "num_stages": 4,
     "stage": {
         "_target_": "discrete_ae.quantizers.VectorQuantizer",
         "_partial_": True,
         "codebook_size": 16,
+        "num_codebooks": 1,
         "codebook_dim": 8,
     },
 }

@@ -6,6 +6,7 @@ from discrete_ae.quantizers.lookup_free import LookupFreeQuantizer
 from discrete_ae.quantizers.product import ProductQuantizer
 from discrete_ae.quantizers.residual import ResidualQuantizer
 from discrete_ae.quantizers.scalar import ScalarQuantizer
+from discrete_ae.quantizers.split import SplitQuantizer
 from discrete_ae.quantizers.vector import FactorizedVectorQuantizer, SimVectorQuantizer, VectorQuantizer
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "ResidualQuantizer",
     "ScalarQuantizer",
     "SimVectorQuantizer",
+    "SplitQuantizer",
     "VectorQuantizer",
 ]

@@ -170,8 +170,9 @@ class Quantizer(Scheduled, ABC):
         with torch.autocast(latents.device.type, enabled=False), exact_products():
             # Contiguous, since another kernel for a strided tensor might give other codes.
             prepared = latents.float().contiguous()
+            starts = self.training and self.needs_start and latents.numel() > 0
             quantized = self.quantize(prepared)
-            if self.training and self.needs_start and latents.numel():
+            if starts:
                 self.start(prepared.detach())
             if not self.training and self.num_codebooks:
                 exact = self.dequantize(quantized.codes)

@@ -10,6 +10,7 @@ Axes: B batch, D latent channels, K codebooks, T frames, d channels of one codeb
 from abc import abstractmethod
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from discrete_ae.checks import whole_number
@@ -62,8 +63,11 @@ class ProductQuantizer(Quantizer):
 
     def dequantize(self, codes: Tensor) -> Tensor:
         """See Quantizer."""
-        latents = self.dequantize_some(codes)
-        return torch.nn.functional.pad(latents, (0, 0, 0, self.dim - latents.shape[1]))
+        return self.padded(self.dequantize_some(codes))
+
+    def padded(self, latents: Tensor) -> Tensor:
+        """Return latents (B, n d, T) of the first n codebooks as (B, D, T), with 0 in the channels of the others."""
+        return F.pad(latents, (0, 0, 0, self.dim - latents.shape[1]))
 
     def split(self, latents: Tensor) -> Tensor:
         """Return latents (B, K d, T) as (B, K, d, T)."""

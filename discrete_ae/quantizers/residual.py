@@ -16,6 +16,7 @@ Zeghidour et al. 2021 (SoundStream, arXiv:2107.03312, section III.C). Ours diffe
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,9 +35,9 @@ class ResidualQuantizer(Quantizer):
     """Stages of quantizers of one kind, each on the residual of those before; the first n can be decoded alone.
 
     Args:
-        stage: function that returns a new ProductQuantizer, given `num_codebooks`; called once for each stage.
-        num_codebooks: K, of all stages together.
-        num_stages: N, of K / N codebooks each; None for one stage for each codebook.
+        stage: function that returns a new quantizer; called once for each stage.
+        num_stages: N; the codebooks are those of all stages.
+        num_codebooks: K, of all stages together: `stage` is then called with num_codebooks = K / N.
         scale: the residual after k stages is multiplied by scale^k before it is quantized, and the result divided by
             it. For a scalar quantizer of L levels use L, since its residual is about L times smaller than its range.
         soft_bound: whether latents z first pass b tanh(z / b), b = scale / (scale - 1), which are the values that
@@ -51,29 +52,30 @@ class ResidualQuantizer(Quantizer):
 
     Raises:
         ValueError: for a number outside its range, stages that do not share the codebooks equally, or a stage that is
-            no ProductQuantizer.
+            not a quantizer with codes.
     """
 
     def __init__(
         self,
-        stage: Callable[..., ProductQuantizer],
-        num_codebooks: int,
-        num_stages: int | None = None,
+        stage: Callable[..., Quantizer],
+        num_stages: int,
         scale: float = 1.0,
+        num_codebooks: int | None = None,
         soft_bound: bool = False,
         learn_scale: bool = False,
         chain_rule: bool = False,
         dropout: float | Schedule = 0.0,
     ) -> None:
-        num_codebooks = whole_number("num_codebooks", num_codebooks, 1)
-        num_stages = num_codebooks if num_stages is None else whole_number("num_stages", num_stages, 1)
-        if num_codebooks % num_stages:
-            raise ValueError(f"num_codebooks: expected a multiple of num_stages={num_stages}, got {num_codebooks}")
+        num_stages = whole_number("num_stages", num_stages, 1)
         if isinstance(stage, Quantizer) or not callable(stage):
             raise ValueError(f"stage: expected a function that makes one (in YAML, _partial_: true), got {stage!r}")
-        stages = [stage(num_codebooks=num_codebooks // num_stages) for _ in range(num_stages)]
-        if not all(isinstance(made, ProductQuantizer) for made in stages):
-            raise ValueError(f"stage: expected a quantizer of codebooks side by side, got {type(stages[0]).__name__}")
+        if num_codebooks is not None:
+            if whole_number("num_codebooks", num_codebooks, 1) % num_stages:
+                raise ValueError(f"num_codebooks: expected a multiple of {num_stages} stages, got {num_codebooks}")
+            stage = partial(stage, num_codebooks=num_codebooks // num_stages)
+        stages = [stage() for _ in range(num_stages)]
+        if not all(isinstance(made, Quantizer) and made.num_codebooks for made in stages):
+            raise ValueError(f"stage: expected a quantizer that has codes, got {type(stages[0]).__name__}")
         sizes = [size for made in stages for size in made.codebook_sizes]
         super().__init__(stages[0].dim, sizes, dropout)
         self.stages = nn.ModuleList(stages)
@@ -86,9 +88,16 @@ class ResidualQuantizer(Quantizer):
         self.chain_rule = true_or_false("chain_rule", chain_rule)
 
     @property
+    def _unit(self) -> int:
+        """Number of codebooks that are decoded together: one, or those of a stage."""
+        stages = self._stages()
+        apart = self.drops and all(isinstance(stage, ProductQuantizer) for stage in stages)
+        return 1 if apart else stages[0].num_codebooks
+
+    @property
     def decodable_counts(self) -> tuple[int, ...]:
-        """1 to K: a stage decodes from its first codebooks too, which refine only their channels."""
-        return tuple(range(1, self.num_codebooks + 1))
+        """Multiples of the codebooks of a stage; with dropout every number, if those of a stage lie side by side."""
+        return tuple(range(self._unit, self.num_codebooks + 1, self._unit))
 
     @property
     def matches_evaluation(self) -> bool:
@@ -107,8 +116,7 @@ class ResidualQuantizer(Quantizer):
         residual = self._bounded(latents)
         for k, stage in enumerate(self._stages()):
             given = self._scaled(residual, k)
-            if stage.needs_start:
-                stage.start(given)
+            stage.start(given)
             with in_evaluation(stage):
                 codes = stage.quantize(given).codes
             residual = residual - self._unscaled(stage.dequantize(codes), k)
@@ -122,11 +130,10 @@ class ResidualQuantizer(Quantizer):
         codes, losses = [], []
         for k, stage in enumerate(self._stages()):
             given = residual if self.chain_rule else with_gradient_times(residual, 1 / num_stages)
-            out = stage.quantize(self._scaled(given, k))
+            out = stage(self._scaled(given, k))
             decoded = self._unscaled(out.latents, k)
-            # If a stage matches evaluation, its latents are exact. Its forward may have updated its codebook since, so
-            # that decoding the codes would give other values.
-            if not (stage.training and stage.matches_evaluation):
+            # Decoded only where it must be: a stage may have updated its codebook since.
+            if stage.training and not stage.matches_evaluation:
                 exact = straight_through(decoded, self._unscaled(stage.dequantize(out.codes), k).detach())
             else:
                 exact = decoded
@@ -149,10 +156,10 @@ class ResidualQuantizer(Quantizer):
 
     def _there(self, latents: Tensor) -> Tensor:
         """Draw which channels (N, B, D, 1) each of the N stages decodes, of latents (B, D, T); see dropout."""
-        stages = self._stages()
-        firsts = stages[0].num_codebooks * torch.arange(len(stages), device=latents.device)
-        kept = self.kept(latents, self.num_codebooks) - firsts[:, None, None, None]
-        return torch.arange(self.dim, device=latents.device)[:, None] < stages[0].channels * kept
+        units_of_stage = self._stages()[0].num_codebooks // self._unit
+        firsts = units_of_stage * torch.arange(len(self.stages), device=latents.device)
+        kept = self.kept(latents, self.num_codebooks // self._unit) - firsts[:, None, None, None]
+        return torch.arange(self.dim, device=latents.device)[:, None] < self.dim // units_of_stage * kept
 
     def _bounded(self, latents: Tensor) -> Tensor:
         return latents if self.bound is None else self.bound * torch.tanh(latents / self.bound)
@@ -169,8 +176,8 @@ class ResidualQuantizer(Quantizer):
             return decoded / self.log_scales[k].exp()
         return decoded if self.scale == 1 else decoded / self.scale**k
 
-    def _stages(self) -> list[ProductQuantizer]:
-        return [stage for stage in self.stages if isinstance(stage, ProductQuantizer)]
+    def _stages(self) -> list[Quantizer]:
+        return [stage for stage in self.stages if isinstance(stage, Quantizer)]
 
 
 def _together(losses: list[dict[str, Tensor]], name: str) -> Tensor:

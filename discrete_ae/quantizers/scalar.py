@@ -127,7 +127,15 @@ class ScalarQuantizer(ProductQuantizer):
 
     def dequantize(self, codes: Tensor) -> Tensor:
         """See Quantizer."""
-        latents = super().dequantize(codes)
+        return self.from_integers(self.integers(codes))
+
+    def integers(self, codes: Tensor) -> Tensor:
+        """Return the integers (B, n, d, T) int64 that make up codes (B, n, T), one of each channel of a codebook."""
+        return codes[:, :, None] // self.radix[:, None] % (self.steps[:, None] + 1)
+
+    def from_integers(self, integers: Tensor) -> Tensor:
+        """Return the latents (B, D, T) of integers (B, n, d, T) of the first n codebooks, or of numbers between."""
+        latents = self.padded(self._on_scale(integers.float()))
         return latents if self.rotation is None else self.rotation.mT @ latents
 
     def quantize_all(self, latents: Tensor) -> Quantized:
@@ -158,10 +166,12 @@ class ScalarQuantizer(ProductQuantizer):
 
     def dequantize_some(self, codes: Tensor) -> Tensor:
         """See ProductQuantizer."""
-        digits = codes[:, :, None] // self.radix[:, None] % (self.steps[:, None] + 1)
-        values = digits.float()
+        return self._on_scale(self.integers(codes).float())
+
+    def _on_scale(self, values: Tensor) -> Tensor:
+        """Return values (B, n, d, T) on the scale of the integers as channels (B, n d, T) from -1 to 1."""
         if self.dither is not None:
-            values = values - self.dither.unflatten(0, (self.num_codebooks, self.channels))[: codes.shape[1]]
+            values = values - self.split(self.dither[None])[:, : values.shape[1]]
         return _to_unit_range(values, self.steps[:, None]).flatten(1, 2)
 
 

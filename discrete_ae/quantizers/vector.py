@@ -191,6 +191,8 @@ class VectorQuantizer(_NearestEntry):
     @torch.no_grad()
     def start(self, latents: Tensor) -> None:
         """See Quantizer."""
+        if not self.k_means_steps:
+            return
         entries, counts = k_means(_by_codebook(self.split(latents)), self.codebook_sizes[0], self.k_means_steps)
         self.codebooks.copy_(entries)
         self.counts.copy_(counts)

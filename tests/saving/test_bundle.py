@@ -136,7 +136,7 @@ def large_tables(bundle: Path) -> None:
 
 STAGES = {
     "_target_": "discrete_ae.quantizers.ResidualQuantizer",
-    "num_codebooks": 10**9,
+    "num_stages": 10**9,
     "stage": {**config()["quantizer"], "_partial_": True},
 }
 FOURIER = {"_target_": "discrete_ae.rounding.Fourier", "terms": 10**9}

@@ -85,7 +85,7 @@ def test_init_from_a_run_with_another_quantizer_takes_all_but_that(
     # A learning rate of 0 (and no decay) leaves the weights as they were read.
     frozen = ("trainer.max_steps=1", "optim.optimizer.lr=0", "trainer.val_check_interval=1")
     given = (
-        *("quantizer=rvq_pretrained", "quantizer.num_codebooks=1", f"quantizer.stage.codebook_dim={channels}"),
+        *("quantizer=rvq_pretrained", "quantizer.num_stages=1", f"quantizer.stage.codebook_dim={channels}"),
         *("quantizer.stage.ema_decay=null", "quantizer.stage.dead_code_threshold=0"),  # entries that stay
     )
     fresh = state_of(run_training(*given, *frozen))["state_dict"]
