@@ -77,11 +77,9 @@ def test_what_draws_noise_and_the_functions():
 
     def parts(rows: Tensor) -> Tensor:
         a, b, c, d, e, f = rows.unbind()
-        random = [
-            noise(row) for noise, row in zip((UniformNoise(), Stochastic(), NoiseDropout()), (a, b, f), strict=True)
-        ]
+        noise, stochastic, dropout = UniformNoise(), Stochastic(), NoiseDropout()
         functions = [soft_round(c, 6.0), soft_round_inverse(d, 6.0), noisy_soft_round(e, 6.0)]
-        return torch.stack([*random[:2], *functions, random[2]])
+        return torch.stack([noise(a), stochastic(b), *functions, dropout(f)])
 
     values, gradients = value_and_gradient(torch.compile(parts, fullgraph=True), x.repeat(6, 1))
     slope = Sigmoid(6.0, normalized=True).slope(x.double())
