@@ -71,8 +71,9 @@ class NoiseDropout(_Flat):
     """Noise in place of rounding for a random part of the elements in training (Parker et al. 2024, arXiv:2411.19842).
 
     Section 3 there, in units of the step: with `probability` an element is x + u, u ~ U(-1/2, 1/2), else the exact
-    integer; slope 1. The decoder sees the integers of evaluation, and the encoder learns from what lies between them. For the other operations x is their soft value, x - 1/2 (floor), x + 1/2 (ceil), x (trunc).
-    hard=True emits integers alone.
+    integer; slope 1. The decoder sees the integers of evaluation, and the encoder learns from what lies between them.
+    For the other operations x is their soft value, x - 1/2 (floor), x + 1/2 (ceil), x (trunc). hard=True emits
+    integers alone.
 
     Each element draws for itself. Two others of that name differ:
         - stable-audio-tools draws once for a whole item, and emits x itself, without noise, for a quarter of the items;
