@@ -13,7 +13,7 @@ integers equally often, but for the first and the last, whose cells are half as 
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -23,15 +23,15 @@ from discrete_ae.quantizers.base import Quantized, straight_through
 from discrete_ae.quantizers.entropy import entropy_bits, soft_level_shares
 from discrete_ae.quantizers.product import ProductQuantizer
 from discrete_ae.ranks import mean_over_ranks
-from discrete_ae.rounding import Rounding
+from discrete_ae.rounding import Rounding, with_slope
 from discrete_ae.schedules import Schedule
 
 Bound = Literal["tanh", "sigmoid", "clamp", "normal", "laplace", "cauchy"]
 
 
 def _clamp(z: Tensor) -> Tensor:
-    """(clamp(z, -1, 1) + 1) / 2 with the gradient 1/2 everywhere, so that latents outside of [-1, 1] learn too."""
-    return straight_through(z / 2, (z.detach().clamp(-1, 1) + 1) / 2)
+    """clamp(z, -1, 1) with the gradient 1 everywhere, so that latents outside of [-1, 1] learn too."""
+    return straight_through(z, z.detach().clamp(-1, 1))
 
 
 def _laplace(z: Tensor) -> Tensor:
@@ -39,13 +39,21 @@ def _laplace(z: Tensor) -> Tensor:
     return torch.where(z < 0, tail, 1 - tail)
 
 
-BOUNDS: dict[str, Callable[[Tensor], Tensor]] = {
-    "tanh": lambda z: (torch.tanh(z) + 1).div_(2),
-    "sigmoid": torch.sigmoid,
-    "clamp": _clamp,
-    "normal": torch.special.ndtr,
-    "laplace": _laplace,
-    "cauchy": lambda z: torch.atan(z).div(math.pi).add_(0.5),
+class _Range(NamedTuple):
+    """A function from the real line to [low, low + width]."""
+
+    function: Callable[[Tensor], Tensor]
+    low: float
+    width: float
+
+
+BOUNDS: dict[str, _Range] = {
+    "tanh": _Range(torch.tanh, -1.0, 2.0),
+    "sigmoid": _Range(torch.sigmoid, 0.0, 1.0),
+    "clamp": _Range(_clamp, -1.0, 2.0),
+    "normal": _Range(torch.special.ndtr, 0.0, 1.0),
+    "laplace": _Range(_laplace, 0.0, 1.0),
+    "cauchy": _Range(torch.atan, -math.pi / 2, math.pi),
 }
 
 
@@ -95,7 +103,7 @@ class ScalarQuantizer(ProductQuantizer):
         dither: bool = False,
         dropout: float | Schedule = 0.0,
     ) -> None:
-        if isinstance(levels, str | int | float) or not levels:
+        if isinstance(levels, str) or not isinstance(levels, Sequence) or not levels:
             raise ValueError(f"levels: expected a list of whole numbers, each at least 2, got {levels!r}")
         levels = [whole_number("levels", level, 2) for level in levels]
         if not isinstance(rounding, Rounding) or rounding.op != "round":
@@ -120,9 +128,9 @@ class ScalarQuantizer(ProductQuantizer):
 
     def quantize(self, latents: Tensor) -> Quantized:
         """See Quantizer."""
+        quantized = super().quantize(self._turned(latents))
         if self.rotation is None:
-            return super().quantize(latents)
-        quantized = super().quantize(self.rotation @ latents)
+            return quantized
         return Quantized(self.rotation.mT @ quantized.latents, quantized.codes, quantized.losses)
 
     def dequantize(self, codes: Tensor) -> Tensor:
@@ -138,22 +146,50 @@ class ScalarQuantizer(ProductQuantizer):
         latents = self.padded(self._on_scale(integers.float()))
         return latents if self.rotation is None else self.rotation.mT @ latents
 
+    def scaled(self, latents: Tensor) -> Tensor:
+        """Return the numbers (B, D, T), in the dtype of the latents, whose nearest integers are their codes."""
+        return self._on_integers(BOUNDS[self.bound].function(self._turned(latents)))
+
     def quantize_all(self, latents: Tensor) -> Quantized:
         """See ProductQuantizer."""
-        steps = self.steps.repeat(self.num_codebooks)[:, None]
-        scaled = BOUNDS[self.bound](latents) * steps
-        if self.dither is not None:
-            scaled = scaled + self.dither
-        rounded = self.rounding(scaled)
+        bounded = BOUNDS[self.bound].function(latents)
+        with torch.no_grad():
+            scaled = self._on_integers(bounded)
+            emitted, codes = self.rounding.emitted(scaled), self._codes(scaled)
+        # The rounding of a x + b, with x alone kept for the backward: the function that bounds has kept it already.
+        slope = self._per_unit() if self.rounding.is_flat else self._slope
+        rounded = with_slope(bounded, lambda x: emitted, slope)
         losses = {}
-        if self.training and scaled.numel() and "code_entropy" not in self.left_out:
-            counted = scaled if self.dither is None else scaled.clamp_min(0).minimum(steps)
-            shares = mean_over_ranks(soft_level_shares(counted, steps, max(self.levels)))
-            losses["code_entropy"] = entropy_bits(shares)
-        codes = self._codes(scaled.detach())
+        if self.training and latents.numel() and "code_entropy" not in self.left_out:
+            losses["code_entropy"] = self._code_entropy(self._on_integers(bounded))
         if self.dither is not None:
             rounded = rounded - self.dither
-        return Quantized(_to_unit_range(rounded, steps), codes, losses)
+        return Quantized(_to_unit_range(rounded, self._highest()), codes, losses)
+
+    def _slope(self, bounded: Tensor) -> Tensor:
+        """Return the derivative of the rounding by what `_on_integers` is given."""
+        return self.rounding.slope(self._on_integers(bounded)) * self._per_unit()
+
+    def _code_entropy(self, scaled: Tensor) -> Tensor:
+        if self.dither is not None:
+            scaled = scaled.clamp_min(0).minimum(self._highest())
+        return entropy_bits(mean_over_ranks(soft_level_shares(scaled, self._highest(), max(self.levels))))
+
+    def _highest(self) -> Tensor:
+        """Return the highest integer (D, 1) of each channel."""
+        return self.steps.repeat(self.num_codebooks)[:, None]
+
+    def _per_unit(self) -> Tensor:
+        """Return how many integers (D, 1) there are for a unit of the bounded latents."""
+        return self._highest() / BOUNDS[self.bound].width
+
+    def _on_integers(self, bounded: Tensor) -> Tensor:
+        """Return bounded latents (B, D, T) on the scale of the integers."""
+        scaled = (bounded - BOUNDS[self.bound].low) * self._per_unit()
+        return scaled if self.dither is None else scaled + self.dither
+
+    def _turned(self, latents: Tensor) -> Tensor:
+        return latents if self.rotation is None else self.rotation.to(latents.dtype) @ latents
 
     def _codes(self, scaled: Tensor) -> Tensor:
         """Return the mixed-radix numbers (B, K, T) of the nearest integers, by Horner's rule; NaN counts as 0."""

@@ -273,7 +273,8 @@ class FactorizedVectorQuantizer(_NearestEntry):
     Latents are projected to a few channels, the entry is chosen by the cosine of the angle to it, and projected back.
     One codebook has a projection of its own, so a residual quantizer of them codes other channels in every stage.
 
-    DAC gives its projections weight normalization, which changes how fast they learn, not what they are.
+    DAC gives its projections weight normalization, which changes how fast they learn, not what they are. Its entries
+    begin as normal vectors; here they have length 1, as those of VectorQuantizer.
 
     Args:
         codebook_size: entries of each codebook.
@@ -302,7 +303,7 @@ class FactorizedVectorQuantizer(_NearestEntry):
         codebook_dim = whole_number("codebook_dim", codebook_dim, 1)
         super().__init__(codebook_size, num_codebooks, whole_number("channels", channels, 1), gradient, dropout)
         k, c = self.num_codebooks, self.channels
-        self.codebooks = nn.Parameter(torch.randn(k, self.codebook_sizes[0], codebook_dim))
+        self.codebooks = nn.Parameter(torch.randn(k, self.codebook_sizes[0], codebook_dim) / math.sqrt(codebook_dim))
         # The initialization of nn.Conv1d.
         self.inward = nn.Parameter(torch.empty(k, codebook_dim, c + 1).uniform_(-(c**-0.5), c**-0.5))
         self.outward = nn.Parameter(

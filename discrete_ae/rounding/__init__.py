@@ -17,7 +17,7 @@ rounded as their floating-point representation says; there is no hidden epsilon.
 
 from typing import Any
 
-from discrete_ae.rounding.base import Op, Rounding
+from discrete_ae.rounding.base import Op, Rounding, with_slope
 from discrete_ae.rounding.custom_gradient import CustomGradient
 from discrete_ae.rounding.flat import NoiseDropout, Stochastic, StraightThrough, UniformNoise
 from discrete_ae.rounding.fourier import Fourier, FourierWeights
@@ -64,4 +64,5 @@ __all__ = [
     "soft_round",
     "soft_round_conditional_mean",
     "soft_round_inverse",
+    "with_slope",
 ]

@@ -21,28 +21,29 @@ PIECE = 2**15  # elements for each thread, the least that PyTorch gives to one
 SHIFT = {"round": 0.0, "floor": -0.5, "ceil": 0.5}
 
 
+Slope = Callable[[Tensor], Tensor] | Tensor | None
+"""The derivative of a rounding: a function of x, a constant that broadcasts with x, or 1."""
+
+
 class _WithSlope(torch.autograd.Function):
     """The only tensor saved is x. The backward consists of differentiable operations, so second derivatives exist."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Tensor, value: Callable[[Tensor], Tensor], slope: Callable[[Tensor], Tensor] | None) -> Tensor:
+    def forward(x: Tensor, value: Callable[[Tensor], Tensor], slope: Slope) -> Tensor:
         return value(x)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         x, _, ctx.slope = inputs
-        if ctx.slope is not None:
+        if callable(ctx.slope):
             ctx.save_for_backward(x)
             ctx.save_for_forward(x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (gradient,) = gradients
-        if ctx.slope is not None:
-            gradient = gradient * ctx.slope(*ctx.saved_tensors)
-        return gradient, None, None
+        return _times(gradients[0], ctx), None, None
 
 
 class _WithTangent(_WithSlope):
@@ -50,11 +51,17 @@ class _WithTangent(_WithSlope):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
-        return tangents[0].clone() if ctx.slope is None else tangents[0] * ctx.slope(*ctx.saved_tensors)
+        return _times(tangents[0], ctx)
 
 
-def with_slope(x: Tensor, value: Callable[[Tensor], Tensor], slope: Callable[[Tensor], Tensor] | None) -> Tensor:
-    """Return value(x), with slope(x) as its derivative in both modes of differentiation, or 1 if slope is None."""
+def _times(x: Tensor, ctx: Any) -> Tensor:
+    if ctx.slope is None:
+        return x.clone()
+    return x * (ctx.slope(*ctx.saved_tensors) if callable(ctx.slope) else ctx.slope)
+
+
+def with_slope(x: Tensor, value: Callable[[Tensor], Tensor], slope: Slope) -> Tensor:
+    """Return value(x), with `slope` as its derivative in both modes of differentiation."""
     function = _WithSlope if torch.compiler.is_compiling() else _WithTangent
     return cast(Tensor, function.apply(x, value, slope))
 
@@ -129,6 +136,8 @@ class Rounding(Scheduled, ABC):
     """
 
     hard: bool | Tensor
+    is_flat = False
+    """Whether the slope is 1 everywhere."""
 
     def __init__(self, *, op: Op = "round", hard: bool | Schedule) -> None:
         super().__init__()
@@ -165,7 +174,11 @@ class Rounding(Scheduled, ABC):
 
     def forward(self, x: Tensor) -> Tensor:
         """Round x elementwise: as `hard` says in training, exactly in evaluation. The gradient is slope(x) in both."""
-        return with_slope(x, self._training_value if self.training else self.exact, self.slope)
+        return with_slope(x, self.emitted, None if self.is_flat else self.slope)
+
+    def emitted(self, x: Tensor) -> Tensor:
+        """Return what `forward` does, without its gradient."""
+        return self._training_value(x) if self.training else self.exact(x)
 
     def _training_value(self, x: Tensor) -> Tensor:
         if isinstance(self.hard, Tensor):

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from discrete_ae.checks import in_unit_interval
-from discrete_ae.rounding.base import EXACT, SHIFT, Op, Rounding, elementwise, uniform_like, with_slope
+from discrete_ae.rounding.base import EXACT, SHIFT, Op, Rounding, elementwise, uniform_like
 from discrete_ae.schedules import Schedule
 
 _TINY = 1e-30  # added to what may be 0 before dividing by it
@@ -12,6 +12,8 @@ _TINY = 1e-30  # added to what may be 0 before dividing by it
 
 class _Flat(Rounding):
     """Base of the roundings with s(x) = x and slope 1."""
+
+    is_flat = True
 
     def _soft_round(self, x: Tensor) -> Tensor:
         return x
@@ -28,10 +30,6 @@ class _Flat(Rounding):
         """Return the soft value of the operation, x but for the shift of floor and ceil."""
         shift = SHIFT.get(self.op, 0.0)
         return x + shift if shift else x
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Round x elementwise; the gradient is passed on unchanged."""
-        return with_slope(x, self._training_value if self.training else self.exact, None)
 
 
 class StraightThrough(_Flat):
