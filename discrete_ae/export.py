@@ -26,7 +26,6 @@ from torch.export import Dim, ExportedProgram
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.quantizers import ScalarQuantizer
-from discrete_ae.quantizers.scalar import BOUNDS
 
 NEAR = 1e-4
 """Of a decision boundary, in steps of the quantizer; and of a decoded sample, in full scale."""
@@ -196,7 +195,8 @@ def boundary_distances(model: DiscreteAutoencoder, latents: Tensor) -> Tensor:
     """Return distances (B, K, d, T) of latents (B, K d, T) from the nearest decision boundary, in quantizer steps."""
     quantizer = require_scalar(model)
     steps = quantizer.steps.repeat(quantizer.num_codebooks)[:, None]
-    scaled = BOUNDS[quantizer.bound](latents.double()) * steps
+    latents = latents.double()
+    scaled = quantizer.scaled(latents if quantizer.rotation is None else quantizer.rotation.double() @ latents)
     nearest = (scaled.floor() + 0.5).clamp(min=torch.tensor(0.5), max=steps - 0.5)  # none below 0 or above the last
     return (scaled - nearest).abs().unflatten(1, (quantizer.num_codebooks, -1))
 

@@ -6,6 +6,7 @@ the same order.
 
 import torch
 from torch import Tensor
+from torch.distributed.nn.functional import all_reduce
 
 
 def num_ranks() -> int:
@@ -38,6 +39,14 @@ def mean_over_ranks(x: Tensor) -> Tensor:
         return x
     mean = sum_over_ranks(x) / num_ranks()
     return x + (mean - x).detach() if x.requires_grad else mean
+
+
+def shared_mean_over_ranks(x: Tensor) -> Tensor:
+    """Return the mean of x over the ranks; its gradient is the mean over the ranks of theirs.
+
+    For a mean of which each rank makes another use, so that its gradients differ. Each rank must make the backward.
+    """
+    return x if num_ranks() == 1 else all_reduce(x) / num_ranks()
 
 
 def _is_distributed() -> bool:

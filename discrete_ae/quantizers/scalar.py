@@ -35,8 +35,8 @@ def _clamp(z: Tensor) -> Tensor:
 
 
 def _laplace(z: Tensor) -> Tensor:
-    tail = torch.exp(-z.abs()) / 2
-    return torch.where(z < 0, tail, 1 - tail)
+    # Not by z.abs(), whose gradient at 0 is 0.
+    return torch.where(z < 0, torch.exp(z.clamp_max(0)) / 2, 1 - torch.exp(-z.clamp_min(0)) / 2)
 
 
 BOUNDS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -64,7 +64,7 @@ class ScalarQuantizer(ProductQuantizer):
         bound: "tanh", "sigmoid", "clamp" (to [-1, 1]; the gradient passes unchanged outside, too), or the cumulative
             distribution function "normal", "laplace" or "cauchy".
         rotation: whether latents are first multiplied by a fixed random orthogonal matrix, and the result by its
-            transpose, so that channels of unlike spread share their bits (QuIP, Tseng et al. 2023, arXiv:2307.13304).
+            transpose, so that channels of unlike spread share their bits (QuIP, Chee et al. 2023, arXiv:2307.13304).
         dither: whether a fixed number in [-1/2, 1/2), drawn for each channel, is added before rounding and subtracted
             after it. Over the channels the error is then uniform whatever the latents are, as with uniform noise in
             training (universal quantization, Agustsson & Theis 2020, arXiv:2006.09952, who draw one for each sample).
@@ -114,6 +114,11 @@ class ScalarQuantizer(ProductQuantizer):
         self.register_buffer("dither", torch.rand(self.dim, 1) - 0.5 if dithers else None)
 
     @property
+    def apart(self) -> bool:
+        """Whether there is no rotation, which spreads a codebook over all channels."""
+        return self.rotation is None
+
+    @property
     def matches_evaluation(self) -> bool:
         """Whether the rounding matches evaluation, and no codebooks are dropped."""
         return self.rounding.matches_evaluation and not self.drops
@@ -124,6 +129,11 @@ class ScalarQuantizer(ProductQuantizer):
             return super().quantize(latents)
         quantized = super().quantize(self.rotation @ latents)
         return Quantized(self.rotation.mT @ quantized.latents, quantized.codes, quantized.losses)
+
+    def scaled(self, latents: Tensor) -> Tensor:
+        """Return latents (B, D, T), rotated if they are to be, on the scale of the integers, as they are rounded."""
+        scaled = BOUNDS[self.bound](latents) * self.steps.repeat(self.num_codebooks)[:, None]
+        return scaled if self.dither is None else scaled + self.dither
 
     def dequantize(self, codes: Tensor) -> Tensor:
         """See Quantizer."""
@@ -141,16 +151,15 @@ class ScalarQuantizer(ProductQuantizer):
     def quantize_all(self, latents: Tensor) -> Quantized:
         """See ProductQuantizer."""
         steps = self.steps.repeat(self.num_codebooks)[:, None]
-        scaled = BOUNDS[self.bound](latents) * steps
-        if self.dither is not None:
-            scaled = scaled + self.dither
+        scaled = self.scaled(latents)
+        # With dither up to half a step outside, and so in float32 sometimes rounded to an integer that is not there.
+        within = scaled if self.dither is None else scaled.clamp_min(0).minimum(steps)
         rounded = self.rounding(scaled)
         losses = {}
         if self.training and scaled.numel() and "code_entropy" not in self.left_out:
-            counted = scaled if self.dither is None else scaled.clamp_min(0).minimum(steps)
-            shares = mean_over_ranks(soft_level_shares(counted, steps, max(self.levels)))
+            shares = mean_over_ranks(soft_level_shares(within, steps, max(self.levels)))
             losses["code_entropy"] = entropy_bits(shares)
-        codes = self._codes(scaled.detach())
+        codes = self._codes(within.detach())
         if self.dither is not None:
             rounded = rounded - self.dither
         return Quantized(_to_unit_range(rounded, steps), codes, losses)

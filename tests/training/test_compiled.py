@@ -14,7 +14,7 @@ from torch._dynamo.utils import counters
 from discrete_ae.build import build_model, instantiate
 from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME
 from discrete_ae.quantizers import VectorQuantizer
-from discrete_ae.training.compiled import CompiledForward, compiler
+from discrete_ae.training.compiled import CompiledForward, compiled_quantizer, compiler
 from tests import models
 from tests.runs import SHARPENED, TINY, scalars, state_of
 
@@ -97,7 +97,7 @@ def test_every_quantizer_trains_without_a_break_and_is_traced_once(
     eager: Any = instantiate(OmegaConf.to_container(config.quantizer, resolve=True))
     latents = torch.randn(2, eager.dim, 10, requires_grad=True)
     other = copy.deepcopy(eager)
-    compiled = compiler(cuda_graphs=False)(other.forward)
+    compiled = compiled_quantizer(other, compiler(cuda_graphs=False))
     for _ in range(3):  # codebooks that move do so alike
         found = []
         for quantize in (eager, compiled):
