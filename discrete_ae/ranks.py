@@ -4,9 +4,10 @@ The process group is looked up at every call, since modules are built before it.
 the same order.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.distributed.nn.functional import all_reduce
 
 
 def num_ranks() -> int:
@@ -46,7 +47,19 @@ def shared_mean_over_ranks(x: Tensor) -> Tensor:
 
     For a mean of which each rank makes another use, so that its gradients differ. Each rank must make the backward.
     """
-    return x if num_ranks() == 1 else all_reduce(x) / num_ranks()
+    return x if num_ranks() == 1 else _SharedMean.apply(x)
+
+
+class _SharedMean(torch.autograd.Function):
+    """Not all_reduce of torch.distributed.nn, whose gradient torch.compile (2.11) loses."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return sum_over_ranks(x) / num_ranks()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return sum_over_ranks(gradients[0]) / num_ranks()
 
 
 def _is_distributed() -> bool:

@@ -147,6 +147,16 @@ def test_distance_from_the_boundary_is_that_of_hand_arithmetic() -> None:
     assert found.tolist() == pytest.approx([0.5, 0, 0.5, 0.1, 0.5, 0.5], abs=1e-6)
 
 
+def test_rotation_and_dither_count_in_the_distance() -> None:
+    # -z gives u = 2 (1 - z) + 0.2: z = -0.75, 0.3 and 1 are u = 3.7, 1.6 and 0.2; above 3.5 no boundary is left.
+    quantizer = scalar([5], bound="clamp", rotation=True, dither=True) | {"num_codebooks": 1}
+    model = build_model(config(quantizer=quantizer))
+    model.quantizer.rotation.fill_(-1)
+    model.quantizer.dither.fill_(0.2)
+    found = boundary_distances(model, torch.tensor([[[-0.75, 0.3, 1]]]))[0, 0, 0]
+    assert found.tolist() == pytest.approx([0.2, 0.1, 0.3], abs=1e-6)
+
+
 def test_codes_come_apart_in_mixed_radix() -> None:
     # 5, 4 and 3 levels, the first least significant: 2 + 5 (3 + 4 * 1) = 37.
     integers = model_of("lapped").quantizer.integers(torch.tensor([[[37], [0]]]))
