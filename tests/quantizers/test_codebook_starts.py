@@ -49,6 +49,10 @@ def test_entries_without_a_vector_keep_what_they_had():
     assert sorted(entries[0, chosen].tolist()) == sorted(vectors[0].tolist())
     assert not entries[0, ~chosen].any()
     assert counts.sum() == 3
+    # Of entries that are the same only one is chosen.
+    entries, counts = clustered(torch.full((1, 20, D), 5.0), 4)
+    assert torch.equal(entries, torch.full((1, S, D), 5.0))
+    assert sorted(counts[0].tolist()) == [0] * (S - 1) + [20]
 
 
 BUILDERS = {
