@@ -30,11 +30,13 @@ class Quantized(NamedTuple):
     """(B, K, T) int64, 0 <= codes[:, k] < codebook_sizes[k]; those of evaluation, in training too."""
     losses: dict[str, Tensor]
     """Auxiliary scalars by name, weighted in conf/loss; {} in evaluation."""
+    exact: Tensor | None = None
+    """(B, D, T), what the codes decoded to before a training forward that emits something else moved its codebooks."""
 
 
 def straight_through(source: Tensor, value: Tensor) -> Tensor:
     """Return `value` exactly, with the gradient passed to `source` unchanged (Bengio et al. 2013, arXiv:1308.3432)."""
-    return _StraightThrough.apply(source, value)
+    return (_StraightThrough if torch.compiler.is_compiling() else _StraightThroughForward).apply(source, value)
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -52,9 +54,9 @@ class _StraightThrough(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         return gradients[0], None
 
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
-        return tangents[0].clone()
+
+class _StraightThroughForward(_StraightThrough):
+    """The same with a gradient in forward mode, which torch.compile (2.11) does not trace."""
 
 
 @contextmanager
@@ -178,7 +180,7 @@ class Quantizer(Scheduled, ABC):
                 exact = self.dequantize(quantized.codes)
                 quantized = Quantized(straight_through(quantized.latents, exact), quantized.codes, quantized.losses)
         # Built anew: torch.compile does not trace NamedTuple._replace.
-        return Quantized(quantized.latents.to(latents.dtype), quantized.codes, quantized.losses)
+        return Quantized(quantized.latents.to(latents.dtype), quantized.codes, quantized.losses, quantized.exact)
 
     @property
     def needs_start(self) -> bool:

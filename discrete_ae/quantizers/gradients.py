@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from discrete_ae.quantizers.base import straight_through
-from discrete_ae.ranks import mean_over_ranks
+from discrete_ae.ranks import mean_over_ranks, shared_mean_over_ranks
 
 Gradient = Literal["straight_through", "rotation", "mste", "diveq", "nsvq"]
 
@@ -69,8 +69,9 @@ def mste(vectors: Tensor, entries: Tensor) -> Tensor:
     so the gradient is that of v + s / sg(s) sg(e - v). An encoder can then not make the error small by making its
     latents large. Here s is the standard deviation of a codebook's channels over the batch of all ranks.
     """
-    mean = mean_over_ranks(vectors.mean(dim=(0, 2, 3), keepdim=True))
-    spread = mean_over_ranks((vectors - mean).square().mean(dim=(0, 2, 3), keepdim=True)).clamp_min(_TINY**2).sqrt()
+    mean = mean_over_ranks(vectors.detach().mean(dim=(0, 2, 3), keepdim=True))  # its gradients sum to 0
+    variance = shared_mean_over_ranks((vectors - mean).square().mean(dim=(0, 2, 3), keepdim=True))
+    spread = variance.clamp_min(_TINY**2).sqrt()
     error = (entries - vectors).detach()
     return straight_through(vectors + error * (spread / spread.detach()), entries.detach())
 

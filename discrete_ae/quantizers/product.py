@@ -44,6 +44,11 @@ class ProductQuantizer(Quantizer):
         """1 to K with dropout, else K alone: a decoder that has not met channels of 0 makes nothing of them."""
         return tuple(range(1, self.num_codebooks + 1)) if self.drops else (self.num_codebooks,)
 
+    @property
+    def apart(self) -> bool:
+        """Whether each codebook decodes to its own d channels of the result alone; True unless overridden."""
+        return True
+
     @abstractmethod
     def quantize_all(self, latents: Tensor) -> Quantized:
         """Quantize latents (B, D, T) by all codebooks; as Quantizer.quantize, but without dropout."""
@@ -59,7 +64,8 @@ class ProductQuantizer(Quantizer):
             return quantized
         kept = self.channels * self.kept(latents, self.num_codebooks)
         there = torch.arange(self.dim, device=latents.device)[:, None] < kept
-        return Quantized(torch.where(there, quantized.latents, 0.0), quantized.codes, quantized.losses)
+        dropped = torch.where(there, quantized.latents, 0.0)
+        return Quantized(dropped, quantized.codes, quantized.losses, quantized.exact)
 
     def dequantize(self, codes: Tensor) -> Tensor:
         """See Quantizer."""

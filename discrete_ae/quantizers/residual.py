@@ -91,7 +91,7 @@ class ResidualQuantizer(Quantizer):
     def _unit(self) -> int:
         """Number of codebooks that are decoded together: one, or those of a stage."""
         stages = self._stages()
-        apart = self.drops and all(isinstance(stage, ProductQuantizer) for stage in stages)
+        apart = self.drops and all(isinstance(stage, ProductQuantizer) and stage.apart for stage in stages)
         return 1 if apart else stages[0].num_codebooks
 
     @property
@@ -109,7 +109,6 @@ class ResidualQuantizer(Quantizer):
         """Whether any stage waits for latents."""
         return any(stage.needs_start for stage in self._stages())
 
-    @torch.compiler.disable
     @torch.no_grad()
     def start(self, latents: Tensor) -> None:
         """See Quantizer; each stage starts with the residual that those before it leave after their start."""
@@ -125,7 +124,7 @@ class ResidualQuantizer(Quantizer):
         """See Quantizer."""
         num_stages = len(self.stages)
         there = self._there(latents) if self.training and self.drops else None
-        residual = self._bounded(latents)
+        residual = bounded = self._bounded(latents)
         total = torch.zeros_like(latents)
         codes, losses = [], []
         for k, stage in enumerate(self._stages()):
@@ -134,7 +133,8 @@ class ResidualQuantizer(Quantizer):
             decoded = self._unscaled(out.latents, k)
             # Decoded only where it must be: a stage may have updated its codebook since.
             if stage.training and not stage.matches_evaluation:
-                exact = straight_through(decoded, self._unscaled(stage.dequantize(out.codes), k).detach())
+                known = stage.dequantize(out.codes) if out.exact is None else out.exact
+                exact = straight_through(decoded, self._unscaled(known, k).detach())
             else:
                 exact = decoded
             residual = residual - (exact if self.chain_rule else exact.detach())
@@ -144,7 +144,9 @@ class ResidualQuantizer(Quantizer):
             total = total + decoded
             codes.append(out.codes)
             losses.append(out.losses)
-        return Quantized(total, torch.cat(codes, dim=1), {name: _together(losses, name) for name in losses[0]})
+        together = {name: _together(losses, name) for name in losses[0]}
+        whole = None if self.matches_evaluation else (bounded - residual).detach()
+        return Quantized(total, torch.cat(codes, dim=1), together, whole)
 
     def dequantize(self, codes: Tensor) -> Tensor:
         """See Quantizer."""
@@ -190,7 +192,7 @@ def _together(losses: list[dict[str, Tensor]], name: str) -> Tensor:
 
 
 def with_gradient_times(x: Tensor, factor: Tensor | float) -> Tensor:
-    """Return x with its gradient multiplied by `factor`, a number or a tensor (B, 1, 1)."""
+    """Return x with its gradient multiplied by `factor`, a number or a tensor that broadcasts to it."""
     return _WithGradientTimes.apply(x, factor)
 
 

@@ -35,8 +35,8 @@ def _clamp(z: Tensor) -> Tensor:
 
 
 def _laplace(z: Tensor) -> Tensor:
-    tail = torch.exp(-z.abs()) / 2
-    return torch.where(z < 0, tail, 1 - tail)
+    # Not by z.abs(), whose gradient at 0 is 0.
+    return torch.where(z < 0, torch.exp(z.clamp_max(0)) / 2, 1 - torch.exp(-z.clamp_min(0)) / 2)
 
 
 class _Range(NamedTuple):
@@ -72,7 +72,7 @@ class ScalarQuantizer(ProductQuantizer):
         bound: "tanh", "sigmoid", "clamp" (to [-1, 1]; the gradient passes unchanged outside, too), or the cumulative
             distribution function "normal", "laplace" or "cauchy".
         rotation: whether latents are first multiplied by a fixed random orthogonal matrix, and the result by its
-            transpose, so that channels of unlike spread share their bits (QuIP, Tseng et al. 2023, arXiv:2307.13304).
+            transpose, so that channels of unlike spread share their bits (QuIP, Chee et al. 2023, arXiv:2307.13304).
         dither: whether a fixed number in [-1/2, 1/2), drawn for each channel, is added before rounding and subtracted
             after it. Over the channels the error is then uniform whatever the latents are, as with uniform noise in
             training (universal quantization, Agustsson & Theis 2020, arXiv:2006.09952, who draw one for each sample).
@@ -122,6 +122,11 @@ class ScalarQuantizer(ProductQuantizer):
         self.register_buffer("dither", torch.rand(self.dim, 1) - 0.5 if dithers else None)
 
     @property
+    def apart(self) -> bool:
+        """Whether there is no rotation, which spreads a codebook over all channels."""
+        return self.rotation is None
+
+    @property
     def matches_evaluation(self) -> bool:
         """Whether the rounding matches evaluation, and no codebooks are dropped."""
         return self.rounding.matches_evaluation and not self.drops
@@ -155,7 +160,7 @@ class ScalarQuantizer(ProductQuantizer):
         bounded = BOUNDS[self.bound].function(latents)
         with torch.no_grad():
             scaled = self._on_integers(bounded)
-            emitted, codes = self.rounding.emitted(scaled), self._codes(scaled)
+            emitted, codes = self.rounding.emitted(scaled), self._codes(self._within(scaled))
         # The rounding of a x + b, with x alone kept for the backward: the function that bounds has kept it already.
         slope = self._per_unit() if self.rounding.is_flat else self._slope
         rounded = with_slope(bounded, lambda x: emitted, slope)
@@ -171,9 +176,12 @@ class ScalarQuantizer(ProductQuantizer):
         return self.rounding.slope(self._on_integers(bounded)) * self._per_unit()
 
     def _code_entropy(self, scaled: Tensor) -> Tensor:
-        if self.dither is not None:
-            scaled = scaled.clamp_min(0).minimum(self._highest())
-        return entropy_bits(mean_over_ranks(soft_level_shares(scaled, self._highest(), max(self.levels))))
+        shares = soft_level_shares(self._within(scaled), self._highest(), max(self.levels))
+        return entropy_bits(mean_over_ranks(shares))
+
+    def _within(self, scaled: Tensor) -> Tensor:
+        # With dither up to half a step outside, and so in float32 sometimes rounded to an integer that is not there.
+        return scaled if self.dither is None else scaled.clamp_min(0).minimum(self._highest())
 
     def _highest(self) -> Tensor:
         """Return the highest integer (D, 1) of each channel."""

@@ -28,8 +28,9 @@ class SplitQuantizer(Quantizer):
 
     Args:
         quantizer: with the same number of levels, L, in each channel.
-        levels: L_1 ... L_S of the streams. Either L is their product, or L - 1 the product of L_i - 1, as for 17 and
-            3, 3, 3, 3: then a code has several spellings, of which the one nearest from coarse to fine is taken.
+        levels: L_1 ... L_S of the streams. Either L is their product, or they are odd and L - 1 the product of L_i - 1,
+            as for 17 and 3, 3, 3, 3: then a code has several spellings, of which the one nearest from coarse to fine is
+            taken.
 
     Raises:
         ValueError: for a quantizer of another kind or of unequal levels, and for levels that do not make up L.
@@ -42,10 +43,13 @@ class SplitQuantizer(Quantizer):
             raise ValueError(f"levels: expected a list of whole numbers, each at least 2, got {levels!r}")
         levels = [whole_number("levels", level, 2) for level in levels]
         whole = quantizer.levels[0]
-        apart, overlapping = math.prod(levels) == whole, math.prod(level - 1 for level in levels) == whole - 1
+        apart = math.prod(levels) == whole
+        # Even ones would have their middle between integers, and not all sums would be integers.
+        overlapping = all(level % 2 for level in levels) and math.prod(level - 1 for level in levels) == whole - 1
         if not (apart or overlapping):
             raise ValueError(
-                f"levels: expected numbers whose product is {whole}, or {whole - 1} when each is 1 less, got {levels}"
+                f"levels: expected numbers whose product is {whole}, or odd ones whose product is {whole - 1} when "
+                f"each is 1 less, got {levels}"
             )
         sizes = [level**quantizer.channels for level in levels for _ in range(quantizer.num_codebooks)]
         super().__init__(quantizer.dim, sizes)

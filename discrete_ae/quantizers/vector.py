@@ -88,8 +88,9 @@ class _NearestEntry(ProductQuantizer):
         if self.gradient not in MOVES_ENTRIES and "commitment" not in self.left_out:
             losses["commitment"] = self._commitment(inner, chosen)
         emitted = self._outward(GRADIENTS[self.gradient](inner, chosen))
+        exact = None if self.matches_evaluation else self._outward(chosen).detach().flatten(1, 2)
         self._learn(entries, vectors, codes)
-        return Quantized(emitted.flatten(1, 2), by_item, losses)
+        return Quantized(emitted.flatten(1, 2), by_item, losses, exact)
 
     def dequantize_some(self, codes: Tensor) -> Tensor:
         """See ProductQuantizer."""
@@ -231,12 +232,13 @@ class SimVectorQuantizer(_NearestEntry):
         codebook_size: entries of each codebook.
         num_codebooks: K; the quantizer has D = K codebook_dim channels.
         codebook_dim: d, channels of one codebook.
-        gradient: see VectorQuantizer; all but "diveq" and "nsvq".
+        gradient: see VectorQuantizer.
         dropout: see Quantizer.
 
     Losses:
         commitment: mean squared distance from latents to their entries, counted once with a gradient for the entries
-            alone, and with the weight 1/4 for the latents alone: its value is 5/4 of the distance.
+            alone, and with the weight 1/4 for the latents alone: its value is 5/4 of the distance. None with "diveq"
+            and "nsvq".
 
     Raises:
         ValueError: for a number outside its range.
@@ -285,7 +287,8 @@ class FactorizedVectorQuantizer(_NearestEntry):
         dropout: see Quantizer.
 
     Losses:
-        commitment: mean squared distance from projected latents to their entries, as SimVectorQuantizer counts it.
+        commitment: mean squared distance from projected latents to their entries, as SimVectorQuantizer counts it. None
+            with "diveq" and "nsvq".
 
     Raises:
         ValueError: for a number outside its range, or an unknown gradient.

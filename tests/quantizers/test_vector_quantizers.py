@@ -180,7 +180,7 @@ def test_codes_values_losses_and_gradients_are_the_librarys(name):
         torch.testing.assert_close(found.latents, expected[0], rtol=0, atol=1e-5)
     torch.testing.assert_close(found.losses, expected[2], rtol=1e-5, atol=1e-5)
     gradients = []
-    for (values, _, losses), own in ((found, list(quantizer.parameters())), (expected, weights)):
+    for (values, _, losses, *_), own in ((found, list(quantizer.parameters())), (expected, weights)):
         total = (values * upstream).sum() + sum(100 * loss for loss in losses.values())
         of_latents, *of_weights = torch.autograd.grad(total, [latents, *own])
         gradients.append((of_latents, torch.stack(of_weights).flatten() if of_weights else None))
