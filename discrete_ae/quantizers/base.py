@@ -268,7 +268,10 @@ class Quantizer(Scheduled, ABC):
     def _expected_count(self) -> str:
         counts = self.decodable_counts
         if len(counts) == 1:
-            return f"{counts[0]}, since only a residual quantizer, or one with dropout, decodes from fewer"
+            return (
+                f"{counts[0]}, since only a residual quantizer, or one trained with quantizer.dropout above 0, decodes "
+                "from fewer"
+            )
         return f"one of {', '.join(map(str, counts))}"
 
 
