@@ -1,7 +1,7 @@
 """Summary of a model without training it: rates, parameters, work per second of audio, receptive field."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
@@ -39,8 +39,8 @@ class ModelSummary(NamedTuple):
     frame_rate_hz: float
     codebook_sizes: tuple[int, ...]
     """Empty without codes."""
-    decodable_counts: tuple[int, ...]
-    """Numbers of codebooks, counted from the first, that can be decoded."""
+    decodes_from: str
+    """Of how many of them the codes can be decoded, in words."""
     bits_per_frame: float
     """Infinite without codes."""
     bitrate_bps: float
@@ -71,7 +71,7 @@ class ModelSummary(NamedTuple):
             ("hop", f"{self.hop_length} samples"),
             ("frame rate", f"{self.frame_rate_hz:g} Hz"),
             ("codebooks", codebooks if has_codes else "none: latents are not quantized"),
-            *([("decodes from", _choice_of(self.decodable_counts))] if len(self.codebook_sizes) > 1 else []),
+            *([("decodes from", self.decodes_from)] if len(self.codebook_sizes) > 1 else []),
             ("bits per frame", f"{self.bits_per_frame:g}" if has_codes else "no limit"),
             ("nominal bitrate", f"{self.bitrate_bps / 1000:.3g} kbps" if has_codes else "no limit"),
             ("receptive field", f"{1000 * self.receptive_field_s:.1f} ms"),
@@ -102,7 +102,7 @@ def summarize(model: DiscreteAutoencoder) -> ModelSummary:
         model.hop_length,
         model.frame_rate_hz,
         tuple(model.quantizer.codebook_sizes),
-        model.quantizer.decodable_counts,
+        model.quantizer.decodes_from,
         model.quantizer.bits_per_frame,
         model.bitrate_bps,
         model.receptive_field_samples / model.sample_rate,
@@ -114,15 +114,6 @@ def summarize(model: DiscreteAutoencoder) -> ModelSummary:
             Cost("decoder", _parameters(model.decoder, model.from_latents), decoder_macs / duration_s),
         ),
     )
-
-
-def _choice_of(counts: Sequence[int]) -> str:
-    """Say from how many codebooks a model decodes: "all 8 together", "the first 1 to 8", "the first 8 or 16"."""
-    if len(counts) == 1:
-        return f"all {counts[0]} together"
-    if list(counts) == list(range(counts[0], counts[-1] + 1)):
-        return f"the first {counts[0]} to {counts[-1]}"
-    return f"the first {', '.join(map(str, counts[:-1]))} or {counts[-1]}"
 
 
 def multiply_accumulates(function: Callable[[], Result]) -> tuple[Result, int]:
