@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from discrete_ae.build import load, validation_recordings
 from discrete_ae.compare.methods import Method
+from discrete_ae.compare.words import listed
 from discrete_ae.data import recordings_root
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.baselines import Program, evaluate_baseline, installed, through
@@ -276,7 +277,7 @@ class Evaluator:
         whole, decodable = quantizer.num_codebooks, quantizer.decodable_counts
         wanted = decodable if self.codebooks is None else self.codebooks
         if whole and (lacking := sorted({*wanted} - {*decodable})):
-            counts = " or ".join(map(str, lacking))
+            counts = listed([str(count) for count in lacking])
             self.say(f"{run.name} is not compared at {counts} codebooks: it decodes from {quantizer.decodes_from}.")
         return [*sorted({*wanted} & {*decodable} - {whole}), None]
 

@@ -125,18 +125,21 @@ def findings(comparison: Comparison, name: str) -> list[str]:
     quantity = QUANTITIES[name]
     coded = comparison.coded
     rates, joined = _rates(coded), comparison.several_rates
-    told = {method.label for group in joined.values() for method in group}
-    found = []
+    model = {method.label: label for label, group in joined.items() for method in group}
+    found, alone = [], dict[str, list[Method]]()
     for rate in rates:  # as it is printed: 7 codebooks of 304 entries are as much as 8 of 149
         at_rate = [method for method in coded if kbps(method.nominal_bitrate_bps or 0.0) == rate]
         known = ranked(comparison, at_rate, name)
-        if len(known) > 1 or any(method.label not in told for method in known):
+        if len(known) == 1 and known[0].label in model:
+            alone.setdefault(model[known[0].label], []).append(known[0])
+        elif known:
             found += _of_one_rate(comparison, known, quantity, f"At {rate} kbps" if len(rates) > 1 else "")
-    for label, group in joined.items():
-        means = [f"{quantity.shown(comparison.value(one.label, name).mean)} at {kbps(one.nominal_bitrate_bps or 0.0)}"
-                 for one in group if one in ranked(comparison, group, name)]  # fmt: skip
-        if means:
-            found.append(f"The mean {quantity.label} of {label} is {listed(means)} kbps.")
+    for label, methods in alone.items():
+        means = listed([quantity.shown(comparison.value(one.label, name).mean) for one in methods])
+        mean = f"{means} {quantity.unit}".rstrip()
+        found.append(
+            f"At {listed(_rates(methods))} kbps there is {label} alone, with a mean {quantity.label} of {mean}."
+        )
     found += _upper_bound(comparison, ranked(comparison, coded, name), quantity)
     found += _by_the_others(comparison, coded, quantity)
     return [*found, *_chance(comparison, name)] or ["There is one method alone, and nothing to compare it with."]
