@@ -3,7 +3,7 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,8 +15,10 @@ from discrete_ae.cli.options import (
     StrictOption,
     print_table,
     progress_bar,
+    whole_numbers,
 )
 from discrete_ae.errors import UsageError
+from discrete_ae.evaluation.scores import ALL
 
 if TYPE_CHECKING:
     from discrete_ae.compare.report import Report
@@ -46,6 +48,14 @@ def compare(
         bool, typer.Option("--baselines/--no-baselines", help="Opus and Codec 2 beside them, where they are installed.")
     ] = True,
     checkpoint: Annotated[str, typer.Option(metavar="best|last", help="Which checkpoint of each run.")] = "best",
+    codebooks: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,...",
+            show_default="all of each run alone",
+            help=f"Also decode each run from its first N codebooks, for several rates of one model; or from {ALL} N.",
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     jobs: ScoringJobsOption = None,
     title: Annotated[str, typer.Option(help="Of the page.")] = "Discrete audio autoencoders compared",
@@ -77,6 +87,9 @@ def compare(
 
     from discrete_ae.compare.report import compare_runs
 
+    counts: list[int] | Literal["all"] = []
+    if codebooks is not None:
+        counts = "all" if codebooks == ALL else whole_numbers("--codebooks", codebooks)
     with progress_bar(Console(stderr=True)) as progress:
         report = compare_runs(
             inputs,
@@ -88,6 +101,7 @@ def compare(
             clip_seconds=clip_seconds,
             baselines=baselines,
             checkpoint=checkpoint,
+            codebooks=counts,
             device=device,
             jobs=jobs,
             title=title,

@@ -195,6 +195,16 @@ class Quantizer(Scheduled, ABC):
         """Numbers n such that codes of the first n codebooks can be decoded."""
         return (self.num_codebooks,)
 
+    @property
+    def decodes_from(self) -> str:
+        """`decodable_counts` in words: "all 8 together", "the first 1 to 8", "the first 8 or 16"."""
+        *fewer, whole = self.decodable_counts
+        if not fewer:
+            return f"all {whole} together"
+        if len(fewer) == whole - fewer[0]:
+            return f"the first {fewer[0]} to {whole}"
+        return f"the first {', '.join(map(str, fewer))} or {whole}"
+
     def encode(self, latents: Tensor, num_codebooks: int | None = None) -> Tensor:
         """Return codes (B, K, T) int64 of latents (B, D, T), as in evaluation, without gradient.
 
@@ -270,7 +280,10 @@ class Quantizer(Scheduled, ABC):
     def _expected_count(self) -> str:
         counts = self.decodable_counts
         if len(counts) == 1:
-            return f"{counts[0]}, since only a residual quantizer, or one with dropout, decodes from fewer"
+            return (
+                f"{counts[0]}, since only a residual quantizer, or one trained with quantizer.dropout above 0, decodes "
+                "from fewer"
+            )
         return f"one of {', '.join(map(str, counts))}"
 
 

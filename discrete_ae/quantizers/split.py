@@ -38,7 +38,11 @@ class SplitQuantizer(Quantizer):
 
     def __init__(self, quantizer: ScalarQuantizer, levels: Sequence[int]) -> None:
         if not isinstance(quantizer, ScalarQuantizer) or len(set(quantizer.levels)) != 1:
-            raise ValueError(f"quantizer: expected a ScalarQuantizer of equal levels in each channel, got {quantizer}")
+            levels_of = f" of levels {list(quantizer.levels)}" if isinstance(quantizer, ScalarQuantizer) else ""
+            raise ValueError(
+                f"quantizer: expected a ScalarQuantizer of equal levels in each channel, got a "
+                f"{type(quantizer).__name__}{levels_of}; others decode at several rates if trained with dropout"
+            )
         if isinstance(levels, str) or not isinstance(levels, Sequence) or not levels:
             raise ValueError(f"levels: expected a list of whole numbers, each at least 2, got {levels!r}")
         levels = [whole_number("levels", level, 2) for level in levels]
