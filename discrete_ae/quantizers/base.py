@@ -58,6 +58,10 @@ class _StraightThrough(torch.autograd.Function):
 class _StraightThroughForward(_StraightThrough):
     """The same with a gradient in forward mode, which torch.compile (2.11) does not trace."""
 
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
+        return tangents[0].clone()
+
 
 @contextmanager
 def exact_products() -> Iterator[None]:

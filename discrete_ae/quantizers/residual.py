@@ -80,9 +80,9 @@ class ResidualQuantizer(Quantizer):
         super().__init__(stages[0].dim, sizes, dropout)
         self.stages = nn.ModuleList(stages)
         self.scale = positive("scale", scale)
-        self.bound = scale / (scale - 1) if true_or_false("soft_bound", soft_bound) and scale > 1 else None
-        if soft_bound and scale <= 1:
+        if true_or_false("soft_bound", soft_bound) and self.scale <= 1:
             raise ValueError(f"soft_bound: expected a scale above 1 with it, got {scale!r}")
+        self.bound = self.scale / (self.scale - 1) if soft_bound else None
         logs = math.log(scale) * torch.arange(num_stages)
         self.log_scales = nn.Parameter(logs) if true_or_false("learn_scale", learn_scale) else None
         self.chain_rule = true_or_false("chain_rule", chain_rule)

@@ -140,7 +140,9 @@ def test_reinmax_has_the_gradient_of_the_mean_of_any_square_and_straight_through
 
     def mean_gradient(**arguments) -> tuple[Tensor, Tensor]:
         """The gradient of each draw times its probability, and the gradient of sum p f; both for the latent."""
-        quantizer = GumbelSoftmaxQuantizer(size, 1, 2, precision=0.5, **arguments).double()
+        quantizer = GumbelSoftmaxQuantizer(size, 1, 2, precision=0.5, **arguments)
+        for parameter in quantizer.parameters():  # which no cast of the quantizer changes
+            parameter.data = parameter.data.double()
         quantizer.codebooks.data.copy_(entries)
         z = latent.clone().requires_grad_()
         p = torch.softmax(-0.5 * (z[0, :, 0] - entries[0]).square().sum(-1), dim=-1)
