@@ -94,12 +94,14 @@ def main() -> None:
     """Train all and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("quantizers", nargs="*", default=QUANTIZERS, help="those to train; without, all, and the table")
-    given = parser.parse_args().quantizers
+    parser.add_argument("--at-a-time", type=int, default=os.cpu_count(), help="how many runs, each on one core")
+    arguments = parser.parse_args()
+    given = arguments.quantizers
     folder = REPOSITORY / "logs" / "default_runs"
     jobs = [
         (quantizer, seed) for seed, quantizer in itertools.product(SEEDS, given)
     ]  # whole seeds, if it is broken off
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with ThreadPoolExecutor(arguments.at_a_time) as pool:
         list(pool.map(lambda job: train(*job, folder), jobs))
     if given == QUANTIZERS:
         report([row(one, [folder / f"{one}-seed{seed}" for seed in SEEDS]) for one in QUANTIZERS])
