@@ -16,10 +16,11 @@ Zeghidour et al. 2021 (SoundStream, arXiv:2107.03312, section III.C). Ours diffe
 
 import math
 from collections.abc import Callable
-from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from discrete_ae.checks import positive, true_or_false, whole_number
@@ -37,7 +38,8 @@ class ResidualQuantizer(Quantizer):
     Args:
         stage: function that returns a new quantizer; called once for each stage.
         num_stages: N; the codebooks are those of all stages.
-        num_codebooks: K, of all stages together: `stage` is then called with num_codebooks = K / N.
+        num_codebooks: K, of all stages together: `stage` is then called with num_codebooks, K / N or one more or less.
+            Stages of fewer codebooks refine only the first channels.
         scale: the residual after k stages is multiplied by scale^k before it is quantized, and the result divided by
             it. For a scalar quantizer of L levels use L, since its residual is about L times smaller than its range.
         soft_bound: whether latents z first pass b tanh(z / b), b = scale / (scale - 1), which are the values that
@@ -51,8 +53,8 @@ class ResidualQuantizer(Quantizer):
         latents is the mean in either case, or with chain_rule the sum.
 
     Raises:
-        ValueError: for a number outside its range, stages that do not share the codebooks equally, or a stage that is
-            not a quantizer with codes.
+        ValueError: for a number outside its range, fewer codebooks than stages, or a stage that is not a quantizer with
+            codes.
     """
 
     def __init__(
@@ -70,10 +72,10 @@ class ResidualQuantizer(Quantizer):
         if isinstance(stage, Quantizer) or not callable(stage):
             raise ValueError(f"stage: expected a function that makes one (in YAML, _partial_: true), got {stage!r}")
         if num_codebooks is not None:
-            if whole_number("num_codebooks", num_codebooks, 1) % num_stages:
-                raise ValueError(f"num_codebooks: expected a multiple of {num_stages} stages, got {num_codebooks}")
-            stage = partial(stage, num_codebooks=num_codebooks // num_stages)
-        stages = [stage() for _ in range(num_stages)]
+            each, more = divmod(whole_number("num_codebooks", num_codebooks, num_stages), num_stages)
+            stages = [stage(num_codebooks=each + (k < more)) for k in range(num_stages)]
+        else:
+            stages = [stage() for _ in range(num_stages)]
         if not all(isinstance(made, Quantizer) and made.num_codebooks for made in stages):
             raise ValueError(f"stage: expected a quantizer that has codes, got {type(stages[0]).__name__}")
         sizes = [size for made in stages for size in made.codebook_sizes]
@@ -88,16 +90,16 @@ class ResidualQuantizer(Quantizer):
         self.chain_rule = true_or_false("chain_rule", chain_rule)
 
     @property
-    def _unit(self) -> int:
-        """Number of codebooks that are decoded together: one, or those of a stage."""
-        stages = self._stages()
-        apart = self.drops and all(isinstance(stage, ProductQuantizer) and stage.apart for stage in stages)
-        return 1 if apart else stages[0].num_codebooks
+    def _apart(self) -> bool:
+        """Whether the codebooks of a stage are dropped one by one."""
+        return self.drops and all(isinstance(stage, ProductQuantizer) and stage.apart for stage in self._stages())
 
     @property
     def decodable_counts(self) -> tuple[int, ...]:
-        """Multiples of the codebooks of a stage; with dropout every number, if those of a stage lie side by side."""
-        return tuple(range(self._unit, self.num_codebooks + 1, self._unit))
+        """The codebooks of the first stages; with dropout every number, if those of a stage lie side by side."""
+        if self._apart:
+            return tuple(range(1, self.num_codebooks + 1))
+        return tuple(accumulate(stage.num_codebooks for stage in self._stages()))
 
     @property
     def matches_evaluation(self) -> bool:
@@ -114,32 +116,33 @@ class ResidualQuantizer(Quantizer):
         """See Quantizer; each stage starts with the residual that those before it leave after their start."""
         residual = self._bounded(latents)
         for k, stage in enumerate(self._stages()):
-            given = self._scaled(residual, k)
+            given = self._scaled(residual[:, : stage.dim], k).contiguous()
             stage.start(given)
             with in_evaluation(stage):
                 codes = stage.quantize(given).codes
-            residual = residual - self._unscaled(stage.dequantize(codes), k)
+            residual = residual - self._padded(self._unscaled(stage.dequantize(codes), k))
 
     def quantize(self, latents: Tensor) -> Quantized:
         """See Quantizer."""
-        num_stages = len(self.stages)
         there = self._there(latents) if self.training and self.drops else None
+        depth = self._depth(latents)
         residual = bounded = self._bounded(latents)
         total = torch.zeros_like(latents)
         codes, losses = [], []
         for k, stage in enumerate(self._stages()):
-            given = residual if self.chain_rule else with_gradient_times(residual, 1 / num_stages)
-            out = stage(self._scaled(given, k))
+            given = residual if self.chain_rule else with_gradient_times(residual, 1 / depth)
+            out = stage(self._scaled(given[:, : stage.dim], k))
             decoded = self._unscaled(out.latents, k)
             # Decoded only where it must be: a stage may have updated its codebook since.
             if stage.training and not stage.matches_evaluation:
                 known = stage.dequantize(out.codes) if out.exact is None else out.exact
-                exact = straight_through(decoded, self._unscaled(known, k).detach())
+                exact = self._padded(straight_through(decoded, self._unscaled(known, k).detach()))
             else:
-                exact = decoded
+                exact = self._padded(decoded)
             residual = residual - (exact if self.chain_rule else exact.detach())
+            decoded = self._padded(decoded)
             if there is not None:
-                times = 1.0 if self.chain_rule else num_stages / there.sum(dim=0).clamp_min(1)
+                times = 1.0 if self.chain_rule else depth / there.sum(dim=0).clamp_min(1)
                 decoded = torch.where(there[k], with_gradient_times(decoded, times), 0.0)
             total = total + decoded
             codes.append(out.codes)
@@ -151,17 +154,41 @@ class ResidualQuantizer(Quantizer):
     def dequantize(self, codes: Tensor) -> Tensor:
         """See Quantizer."""
         total = codes.new_zeros((codes.shape[0], self.dim, codes.shape[2]), dtype=torch.float32)
-        stages = self._stages()
-        for k, own in enumerate(codes.split(stages[0].num_codebooks, dim=1)):
-            total = total + self._unscaled(stages[k].dequantize(own), k)
+        first = 0
+        for k, stage in enumerate(self._stages()):
+            own = codes[:, first : first + stage.num_codebooks]
+            if own.shape[1]:
+                total = total + self._padded(self._unscaled(stage.dequantize(own), k))
+            first += stage.num_codebooks
         return total
 
     def _there(self, latents: Tensor) -> Tensor:
         """Draw which channels (N, B, D, 1) each of the N stages decodes, of latents (B, D, T); see dropout."""
-        units_of_stage = self._stages()[0].num_codebooks // self._unit
-        firsts = units_of_stage * torch.arange(len(self.stages), device=latents.device)
-        kept = self.kept(latents, self.num_codebooks // self._unit) - firsts[:, None, None, None]
-        return torch.arange(self.dim, device=latents.device)[:, None] < self.dim // units_of_stage * kept
+        stages = self._stages()
+        channels = torch.arange(self.dim, device=latents.device)[:, None]
+        if self._apart:
+            kept = self.kept(latents, self.num_codebooks)
+            firsts = [0, *accumulate(stage.num_codebooks for stage in stages)]
+            width = stages[0].dim // stages[0].num_codebooks
+            there = [
+                channels < width * (kept - first).clamp_max(s.num_codebooks)
+                for s, first in zip(stages, firsts, strict=False)
+            ]
+            return torch.stack(there)
+        kept = self.kept(latents, len(stages))
+        return torch.stack([(k < kept) & (channels < stage.dim) for k, stage in enumerate(stages)])
+
+    def _depth(self, latents: Tensor) -> float | Tensor:
+        """Return how many stages a channel has: a number, or where channels differ in it (D, 1)."""
+        dims = [stage.dim for stage in self._stages()]
+        if min(dims) == self.dim:
+            return float(len(dims))
+        channels = torch.arange(self.dim, device=latents.device)[:, None]
+        return torch.stack([channels < dim for dim in dims]).sum(dim=0)
+
+    def _padded(self, latents: Tensor) -> Tensor:
+        """Return latents (B, d, T) of a stage as (B, D, T), with 0 in the channels that it does not have."""
+        return latents if latents.shape[1] == self.dim else F.pad(latents, (0, 0, 0, self.dim - latents.shape[1]))
 
     def _bounded(self, latents: Tensor) -> Tensor:
         return latents if self.bound is None else self.bound * torch.tanh(latents / self.bound)

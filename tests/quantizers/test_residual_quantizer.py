@@ -416,6 +416,25 @@ def test_stages_of_two_codebooks(stage):
             quantizer.decode(codes[:, :n])
 
 
+@pytest.mark.parametrize("dropout", [0.0, 1.0])
+def test_stages_of_unequal_codebooks_refine_the_first_channels(dropout):
+    """3 codebooks in 2 stages: the second has a codebook for the first channel alone."""
+    stage = functools.partial(ScalarQuantizer, [2], rounding=StraightThrough(), bound="clamp")
+    quantizer = ResidualQuantizer(stage, 2, scale=2.0, num_codebooks=3, dropout=dropout)
+    latents = torch.tensor([[[0.3, -1.4], [0.3, -1.4]]]).expand(200, 2, 2).clone().requires_grad_()
+    # 1 - 1/2, and -1 - 1/2; without a second stage 1 and -1.
+    assert quantizer.encode(latents)[0].tolist() == [[1, 0], [1, 0], [0, 0]]
+    assert quantizer.decode(quantizer.encode(latents))[0].tolist() == [[0.5, -1.5], [1.0, -1.0]]
+    assert quantizer.decodable_counts == ((1, 2, 3) if dropout else (2, 3))
+    out = quantizer(latents)
+    out.latents.sum().backward()
+    # The gradient of a channel is the mean over the stages that it is decoded from: 1, or 0 where it is dropped.
+    assert torch.equal(latents.grad, (out.latents != 0).float())
+    kept = {tuple(map(tuple, item)) for item in out.latents.tolist()}
+    first, both, all_three = ((1, -1), (0, 0)), ((1, -1), (1, -1)), ((0.5, -1.5), (1, -1))
+    assert kept == ({first, both, all_three} if dropout else {all_three})
+
+
 # Wrong arguments ------------------------------------------------------------------------------------------------------
 
 
@@ -424,7 +443,7 @@ WRONG = {
     "scale": (0, -2.0, math.nan, math.inf, "half"),
     "dropout": (-0.1, 1.1, math.nan, "some", Schedule("linear", 0.0, 1.5)),
     "stage": (None, 3, torch.nn.Identity, lambda: IdentityQuantizer(4), dict),
-    "num_codebooks": (0, 1, 3, 2.5, "two"),  # not shared by two stages
+    "num_codebooks": (0, 1, 2.5, "two"),  # fewer than the stages
     "soft_bound": (True, "yes", 1, None),  # with the scale 1 there is no bound
     "learn_scale": ("yes", 1, None),
     "chain_rule": ("no", 0, None),
