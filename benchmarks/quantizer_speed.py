@@ -52,9 +52,12 @@ def vq(**arguments: Any) -> VectorQuantize:
 
 FINITE = partial(FSQ, [4, 4, 4, 4], num_codebooks=8, preserve_symmetry=True)
 LOOKUP = partial(LFQ, codebook_size=256, num_codebooks=8)
-SCALAR = ("custom_gradient", "finite_difference", "fourier", "linear", "sigmoid", "softmax", "ste", "stochastic")
+OTHER_GRADIENTS = (
+    *("custom_gradient", "finite_difference", "fourier", "linear", "sigmoid", "softmax", "stochastic", "uniform_noise"),
+)
 COUNTERPARTS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
-    **dict.fromkeys((*SCALAR, "uniform_noise"), ("FSQ", FINITE)),
+    "ste": ("FSQ", FINITE),
+    **dict.fromkeys(OTHER_GRADIENTS, ("FSQ, which is `ste`", FINITE)),
     "fsq_noise": ("FSQ, noise_dropout", partial(FINITE, noise_dropout=0.5)),
     "residual_fsq": (
         "4 ResidualFSQ",

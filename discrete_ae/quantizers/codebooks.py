@@ -11,6 +11,7 @@ from torch import Tensor
 
 from discrete_ae.ranks import num_ranks, rank, sum_over_ranks
 
+_IN_CACHE = 2**19  # products, of 2 MiB
 _SMOOTHING = 1e-5  # added to every count, so that an entry without vectors has a mean
 
 
@@ -32,10 +33,16 @@ snapshot.register_autograd(lambda ctx, gradient: gradient)
 def nearest(vectors: Tensor, codebooks: Tensor) -> Tensor:
     """Return the codes (K, N) int64 of the entries of codebooks (K, S, d) that are nearest to vectors (K, N, d).
 
-    |z - e|^2 = |z|^2 - 2 (z e - |e|^2 / 2), whose first term is the same for every entry.
+    |z - e|^2 = |z|^2 - 2 (z e - |e|^2 / 2), whose first term is the same for every entry. A CPU takes so many vectors at
+    a time that the products stay in its cache.
     """
     half_squares = codebooks.square().sum(dim=-1)[:, None] / 2
-    return torch.baddbmm(half_squares, vectors, codebooks.mT, beta=-1).argmax(dim=-1)
+    in_pieces = vectors.device.type == "cpu" and not torch.compiler.is_compiling()
+    piece = max(1, _IN_CACHE // (codebooks.shape[0] * codebooks.shape[1])) if in_pieces else max(1, vectors.shape[1])
+    found = [
+        torch.baddbmm(half_squares, part, codebooks.mT, beta=-1).argmax(dim=-1) for part in vectors.split(piece, 1)
+    ]
+    return found[0] if len(found) == 1 else torch.cat(found, dim=1)
 
 
 def look_up(codebooks: Tensor, codes: Tensor) -> Tensor:

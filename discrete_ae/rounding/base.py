@@ -181,9 +181,10 @@ class Rounding(Scheduled, ABC):
         return self._training_value(x) if self.training else self.exact(x)
 
     def _training_value(self, x: Tensor) -> Tensor:
-        if isinstance(self.hard, Tensor):
+        if isinstance(self.hard, Tensor) and (torch.compiler.is_compiling() or self.hard.device.type != "cpu"):
+            # Without looking at the number, for which a GPU would have to be waited for.
             return torch.where(self.hard >= 0.5, self._hard_value(x), self._soft_value(x))
-        return self._hard_value(x) if self.hard else self._soft_value(x)
+        return self._hard_value(x) if self.hard >= 0.5 else self._soft_value(x)
 
     def _hard_value(self, x: Tensor) -> Tensor:
         return self.exact(x)
