@@ -37,11 +37,11 @@ def nearest(vectors: Tensor, codebooks: Tensor) -> Tensor:
     a time that the products stay in its cache.
     """
     half_squares = codebooks.square().sum(dim=-1)[:, None] / 2
-    in_pieces = vectors.device.type == "cpu" and not torch.compiler.is_compiling()
-    piece = max(1, _IN_CACHE // (codebooks.shape[0] * codebooks.shape[1])) if in_pieces else max(1, vectors.shape[1])
-    found = [
-        torch.baddbmm(half_squares, part, codebooks.mT, beta=-1).argmax(dim=-1) for part in vectors.split(piece, 1)
-    ]
+    piece = max(1, vectors.shape[1])
+    if vectors.device.type == "cpu" and not torch.compiler.is_compiling():
+        piece = max(1, _IN_CACHE // (codebooks.shape[0] * codebooks.shape[1]))
+    parts = vectors.split(piece, dim=1)
+    found = [torch.baddbmm(half_squares, part, codebooks.mT, beta=-1).argmax(dim=-1) for part in parts]
     return found[0] if len(found) == 1 else torch.cat(found, dim=1)
 
 
