@@ -33,7 +33,6 @@ from discrete_ae.errors import UserError
 from discrete_ae.losses import LogSNR, MultiScaleMel, WaveformL1, WeightedLoss
 from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.quantizers import ScalarQuantizer
-from discrete_ae.quantizers.scalar import BOUNDS
 from discrete_ae.rounding import EXAMPLES, FiniteDifference, Rounding, StraightThrough
 
 Loss = Callable[[Tensor], Tensor]
@@ -110,7 +109,7 @@ def prepare(model: DiscreteAutoencoder, audio: Tensor) -> tuple[Loss, Tensor, Te
         return torch.stack([weighted(copy[None], audio[None], {}).total for copy in copies])
 
     with torch.no_grad():
-        return loss, BOUNDS[quantizer.bound](model.latents(audio[None])[0]) * highest, highest
+        return loss, quantizer.scaled(model.latents(audio[None]))[0], highest
 
 
 def sample_coordinates(u: Tensor, highest: Tensor, count: int, seed: int) -> Tensor:

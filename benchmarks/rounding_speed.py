@@ -1,4 +1,4 @@
-"""Time and memory of rounding, forward and backward, beside x.clone() on the same tensor and the field's own quantizer.
+"""Time and memory of rounding, forward and backward, beside x.clone() on the same tensor.
 
     python benchmarks/rounding_speed.py          # about 5 minutes on 2 cores, on a GPU where there is one
 
@@ -7,7 +7,6 @@ disturbs all alike. Writes benchmarks/results/rounding_speed_<device>.md.
 """
 
 import argparse
-import importlib.metadata
 import math
 import platform
 import statistics
@@ -15,18 +14,14 @@ import time
 from collections.abc import Callable
 
 import torch
-import vector_quantize_pytorch
 from _common import example_name, publish, table
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from discrete_ae.quantizers import ScalarQuantizer
 from discrete_ae.rounding import EXAMPLES, Fourier, Rounding
 
 SHAPES = ((16, 64, 1000), (16, 64, 4000))
 RUNS = 41
-LEVELS = [4, 4, 4, 4]
-CODEBOOKS = 8
 
 Step = Callable[[Tensor], Tensor]
 
@@ -149,21 +144,6 @@ def errors(device: torch.device) -> list[list[str]]:
     return rows
 
 
-def quantizers(device: torch.device) -> list[list[str]]:
-    """Forward and backward of every scalar quantizer by that of vector_quantize_pytorch.FSQ, interleaved."""
-    bench = Bench((16, len(LEVELS) * CODEBOOKS, 1000), device)
-    peer = vector_quantize_pytorch.FSQ(LEVELS, num_codebooks=CODEBOOKS, channel_first=True, preserve_symmetry=True)
-    peer = peer.to(device)
-    found: dict[str, Step] = {"vector_quantize_pytorch.FSQ": lambda x: peer(x)[0]}
-    family = {**HARD, **{f"{name}, soft": value for name, value in (SOFT | OTHERS).items()}}
-    for name, function in family.items():
-        quantizer = ScalarQuantizer(LEVELS, CODEBOOKS, function).to(device).train()
-        found[name] = lambda x, quantizer=quantizer: quantizer(x).latents
-    ratios = bench.ratios(found)
-    by_peer = ratios["vector_quantize_pytorch.FSQ"]
-    return [[name, f"{ratio / by_peer:.2f}"] for name, ratio in ratios.items() if name != "clone"]
-
-
 def main() -> None:
     """Measure and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -176,7 +156,7 @@ def main() -> None:
         "# Time and memory of rounding",
         "",
         f"`python benchmarks/rounding_speed.py`; {machine}, Python {platform.python_version()}, torch "
-        f"{torch.__version__}, vector-quantize-pytorch {importlib.metadata.version('vector-quantize-pytorch')}.",
+        f"{torch.__version__}.",
         "",
         f"Forward + backward of float32, medians of {RUNS} interleaved runs, as ratios to `x.clone()` forward + "
         "backward. Peak is the most memory allocated at a time, as a multiple of x (`x.clone()` itself: 2). Saved are "
@@ -197,13 +177,6 @@ def main() -> None:
         "## Soft Fourier in float32: greatest error to float64",
         "",
         *table(["rounding", "error"], errors(device)),
-    ]
-    lines += [
-        f"## Scalar quantizers, levels {LEVELS} x {CODEBOOKS}, latents of shape (16, 32, 1000), eager",
-        "",
-        "Forward + backward with codes, as a ratio to `vector_quantize_pytorch.FSQ` in the same run.",
-        "",
-        *table(["rounding", "ratio to FSQ"], quantizers(device)),
     ]
     publish(lines, f"rounding_speed_{device.type}")
 

@@ -17,12 +17,12 @@ import torch
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.model import Decoder, DiscreteAutoencoder, Encoder
 from discrete_ae.paths import Kind, kind_of
-from discrete_ae.quantizers import Quantizer
+from discrete_ae.quantizers import Quantizer, SplitQuantizer
 from discrete_ae.rounding import Rounding
 from discrete_ae.saving.bundle import read_bundle
 from discrete_ae.saving.checkpoint import read_checkpoint
 from discrete_ae.saving.saved import SavedModel, check_claims, model_hash
-from discrete_ae.schedules import Schedule, write_scheduled_numbers
+from discrete_ae.schedules import Schedule, scheduled_numbers, write_scheduled_numbers
 
 COMPONENTS = (DiscreteAutoencoder, Encoder, Decoder, Quantizer, Rounding, Schedule)
 PACKAGE = "discrete_ae"
@@ -196,6 +196,31 @@ def restore(path: str | Path, saved: SavedModel, trust: Sequence[str] = ()) -> D
         )
     model.model_hash, model.entropy_model = saved.model_hash, entropy_model
     return model.eval()
+
+
+def split_model(saved: SavedModel, model: DiscreteAutoencoder, levels: Sequence[int]) -> SavedModel:
+    """Split the scalar quantizer of a model into streams, of which the first decode alone, without training.
+
+    Args:
+        saved: the model as it was read.
+        model: the same, built; its quantizer is replaced.
+        levels: of the streams, see `SplitQuantizer`.
+
+    Returns:
+        The model to be saved; it has another hash, and no entropy model, which was of the codes before.
+
+    Raises:
+        UsageError: the quantizer is of another kind, or the levels do not make up its own.
+    """
+    try:
+        split = SplitQuantizer(model.quantizer, levels)  # type: ignore[arg-type]  # it raises
+    except ValueError as error:
+        raise UsageError(f"--split: {error}") from error
+    target = f"{PACKAGE}.quantizers.{SplitQuantizer.__name__}"
+    quantizer = {"_target_": target, "quantizer": saved.config["quantizer"], "levels": list(split.levels)}
+    model.quantizer, config = split.eval(), {**saved.config, "quantizer": quantizer}
+    model.model_hash, model.entropy_model = model_hash(model.state_dict(), config), None
+    return SavedModel(config, model.state_dict(), model.model_hash, scheduled_numbers(model))
 
 
 def validation_recordings(config: Mapping[str, Any]) -> tuple[Path, list[Path]]:

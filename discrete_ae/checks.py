@@ -1,6 +1,8 @@
 """Checks of arguments: each returns the value, or raises a ValueError that names it and what was expected."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 100, 768_000
 """Limits in Hz for recordings and models, from seismographs to the fastest converters. A resampler's memory grows with
@@ -9,49 +11,60 @@ the ratio of two rates, and is 80 MB for these two."""
 
 def sample_rate(name: str, value: int) -> int:
     """Return a sample rate in whole Hz within the limits above."""
-    # Not an integer of numpy: a rate is written to files as plain JSON.
-    if not isinstance(value, int) or isinstance(value, bool) or not MIN_SAMPLE_RATE <= value <= MAX_SAMPLE_RATE:
-        raise ValueError(f"{name}: expected whole Hz from {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE}, got {value!r:.40}")
-    return value
+    expected = f"whole Hz from {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE}"
+    rate = _number(name, value, expected, lambda rate: MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE)
+    if not isinstance(rate, int):
+        raise _refusal(name, expected, value)
+    return rate
 
 
 def true_or_false(name: str, value: bool) -> bool:
     """Return a boolean; a word such as "maybe" would count as true in Python."""
-    if not isinstance(value, bool):
-        raise ValueError(f"{name}: expected true or false, got {value!r}")
-    return value
+    flag = _plain(value)
+    if not isinstance(flag, bool):
+        raise _refusal(name, "true or false", value)
+    return flag
 
 
 def finite(name: str, value: float) -> float:
     """Return a finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{name}: expected a finite number, got {value!r}")
-    return float(value)
+    return float(_number(name, value, "a finite number", math.isfinite))
 
 
 def positive(name: str, value: float) -> float:
     """Return a finite number above 0."""
-    if not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
-        raise ValueError(f"{name}: expected a finite number above 0, got {value!r}")
-    return value
+    return _number(name, value, "a finite number above 0", lambda number: 0 < number < math.inf)
 
 
 def not_negative(name: str, value: float) -> float:
     """Return a finite number of at least 0."""
-    if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
-        raise ValueError(f"{name}: expected a finite number of at least 0, got {value!r}")
-    return value
+    return _number(name, value, "a finite number of at least 0", lambda number: 0 <= number < math.inf)
 
 
 def in_unit_interval(name: str, value: float) -> float:
     """Return a number in [0, 1]."""
-    if not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise ValueError(f"{name}: expected a number in [0, 1], got {value!r}")
-    return value
+    return _number(name, value, "a number in [0, 1]", lambda number: 0 <= number <= 1)
 
 
 def whole_number(name: str, value: float, least: int) -> int:
     """Return a whole number of at least `least` as an int."""
-    if not isinstance(value, int | float) or not value >= least or not float(value).is_integer():
-        raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
-    return int(value)
+    fits = lambda number: number >= least and float(number).is_integer()  # noqa: E731
+    return int(_number(name, value, f"a whole number of at least {least}", fits))
+
+
+def _number(name: str, value: float, expected: str, fits: Callable[[float], bool]) -> float:
+    """Return a number that fits; True and False are none."""
+    number = _plain(value)
+    if isinstance(number, bool) or not isinstance(number, int | float) or not fits(number):
+        raise _refusal(name, expected, value)
+    return number
+
+
+def _plain(value: Any) -> Any:
+    """Return the number or boolean that a scalar of NumPy is, in Python's own type, which can be written as JSON."""
+    # Without an import: roundings want torch alone.
+    return value.item() if type(value).__module__ == "numpy" and value.ndim == 0 else value
+
+
+def _refusal(name: str, expected: str, value: object) -> ValueError:
+    return ValueError(f"{name}: expected {expected}, got {value!r:.60}")

@@ -26,7 +26,6 @@ from torch.export import Dim, ExportedProgram
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.quantizers import ScalarQuantizer
-from discrete_ae.quantizers.scalar import BOUNDS
 
 NEAR = 1e-4
 """Of a decision boundary, in steps of the quantizer; and of a decoded sample, in full scale."""
@@ -154,7 +153,7 @@ def check_programs(model: DiscreteAutoencoder, encode: Program, decode: Program,
             expected = quantizer.encode(latents)
             codes = torch.from_numpy(_ran(encode, audio, tuple(expected.shape), np.int64, what, num_samples))
             distances = boundary_distances(model, latents)
-        wrong = digits(model, codes) != digits(model, expected)
+        wrong = quantizer.integers(codes) != quantizer.integers(expected)
         far = float(distances[wrong].max()) if wrong.any() else 0.0
         if far > NEAR or bool(((codes < 0) | (codes >= quantizer.codebook_sizes[0])).any()):
             raise DataError(
@@ -196,15 +195,9 @@ def boundary_distances(model: DiscreteAutoencoder, latents: Tensor) -> Tensor:
     """Return distances (B, K, d, T) of latents (B, K d, T) from the nearest decision boundary, in quantizer steps."""
     quantizer = require_scalar(model)
     steps = quantizer.steps.repeat(quantizer.num_codebooks)[:, None]
-    scaled = BOUNDS[quantizer.bound](latents.double()) * steps
+    scaled = quantizer.scaled(latents.double())
     nearest = (scaled.floor() + 0.5).clamp(min=torch.tensor(0.5), max=steps - 0.5)  # none below 0 or above the last
     return (scaled - nearest).abs().unflatten(1, (quantizer.num_codebooks, -1))
-
-
-def digits(model: DiscreteAutoencoder, codes: Tensor) -> Tensor:
-    """Return the integers (B, K, d, T) that make up codes (B, K, T), one of each channel of a codebook."""
-    quantizer = require_scalar(model)
-    return codes[:, :, None] // quantizer.radix[:, None] % (quantizer.steps[:, None] + 1)
 
 
 def _ran(

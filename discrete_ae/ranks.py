@@ -4,6 +4,8 @@ The process group is looked up at every call, since modules are built before it.
 the same order.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -38,6 +40,26 @@ def mean_over_ranks(x: Tensor) -> Tensor:
         return x
     mean = sum_over_ranks(x) / num_ranks()
     return x + (mean - x).detach() if x.requires_grad else mean
+
+
+def shared_mean_over_ranks(x: Tensor) -> Tensor:
+    """Return the mean of x over the ranks; its gradient is the mean over the ranks of theirs.
+
+    For a mean of which each rank makes another use, so that its gradients differ. Each rank must make the backward.
+    """
+    return x if num_ranks() == 1 else _SharedMean.apply(x)
+
+
+class _SharedMean(torch.autograd.Function):
+    """Not all_reduce of torch.distributed.nn, whose gradient torch.compile (2.11) loses."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return sum_over_ranks(x) / num_ranks()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return sum_over_ranks(gradients[0]) / num_ranks()
 
 
 def _is_distributed() -> bool:

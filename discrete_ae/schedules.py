@@ -8,12 +8,12 @@ values beside it.
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Literal, get_args
+from typing import Literal, Self, cast, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from discrete_ae.checks import in_unit_interval
+from discrete_ae.checks import finite, in_unit_interval, true_or_false
 
 Shape = Literal["constant", "linear", "cosine", "exponential", "switch"]
 Unit = Literal["fraction", "steps"]
@@ -53,10 +53,8 @@ class Schedule:
             if choice not in known:
                 raise ValueError(f"schedule: {name}: expected one of {', '.join(known)}, got {choice!r}")
         last = first if shape == "constant" and last is None else last
-        for name, value in (("first", first), ("last", last), ("begin", begin), ("end", end)):
-            if not isinstance(value, int | float) or not math.isfinite(value):
-                raise ValueError(f"schedule: {name}: expected a finite number, got {value!r}")
-        assert last is not None
+        given = {"first": first, "last": last, "begin": begin, "end": end}
+        first, last, begin, end = (finite(f"schedule: {name}", cast(float, value)) for name, value in given.items())
         if shape == "constant" and last != first:
             raise ValueError(f"schedule: last: expected none for a constant, got {last!r}; choose another shape")
         if shape == "exponential" and not first * last > 0:
@@ -64,8 +62,8 @@ class Schedule:
         if not 0 <= begin <= end or (unit == "fraction" and end > 1):
             upper = " <= 1 (fractions of the run)" if unit == "fraction" else " (steps)"
             raise ValueError(f"schedule: expected 0 <= begin <= end{upper}, got begin {begin} and end {end}")
-        self.shape, self.first, self.last = shape, float(first), float(last)
-        self.begin, self.end, self.unit = float(begin), float(end), unit
+        self.shape, self.first, self.last = shape, first, last
+        self.begin, self.end, self.unit = begin, end, unit
 
     def at(self, step: int, total_steps: int) -> float:
         """Return the value after `step` optimizer steps of a run of `total_steps`.
@@ -97,7 +95,12 @@ class Schedule:
 
 
 class Scheduled(nn.Module):
-    """Base class of modules with numbers that may follow a schedule."""
+    """Base class of modules with numbers that may follow a schedule.
+
+    A cast (`half`, `bfloat16`, `double`, `to` of a dtype) moves neither its parameters and buffers nor those of modules
+    below to another dtype: roundings and quantizers compute in float32 whatever their input's dtype is, and a schedule,
+    a table or a codebook in half precision would give other codes.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -122,10 +125,15 @@ class Scheduled(nn.Module):
         """Set the attribute `name` to a flag, or to a buffer that follows a schedule; it is on from 1/2."""
         if isinstance(value, Schedule):
             self.set_number(name, value, in_unit_interval)
-        elif isinstance(value, bool):
-            setattr(self, name, value)
         else:
-            raise ValueError(f"{name}: expected true, false or a schedule from 0 to 1, got {value!r}")
+            setattr(self, name, true_or_false(name, value))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        def keeping_dtype(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
+
+        return super()._apply(keeping_dtype, recurse)
 
     def write_number(self, name: str, value: float) -> float:
         """Write the current value of a scheduled number and return it; a subclass may update what depends on it."""

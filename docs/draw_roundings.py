@@ -80,8 +80,13 @@ def draw_family(op: Op) -> Figure:
     for curve, slope in zip(axes[::2, 0], axes[1::2, 0], strict=True):
         curve.set_ylabel("$s(x)$")
         slope.set_ylabel("$s'(x)$")
-    for last in axes[-1]:
-        last.set_xlabel("$x$", labelpad=0)
+    for i in range(rows * COLUMNS):
+        row, column = divmod(i, COLUMNS)
+        if i >= len(panels):
+            axes[2 * row, column].set_visible(False)
+            axes[2 * row + 1, column].set_visible(False)
+        elif i + COLUMNS >= len(panels):  # the last of its column
+            axes[2 * row + 1, column].set_xlabel("$x$", labelpad=0)
     figure.align_ylabels()
     return figure
 

@@ -3,10 +3,12 @@
 import math
 import re
 
+import numpy as np
 import pytest
+import torch
 
 from discrete_ae import checks
-from discrete_ae.checks import finite, in_unit_interval, positive, true_or_false, whole_number
+from discrete_ae.checks import finite, in_unit_interval, not_negative, positive, true_or_false, whole_number
 
 NAN, INF = math.nan, math.inf
 
@@ -29,6 +31,24 @@ def test_what_is_in_range_passes_unchanged(check, values):
     assert [check("count", value) for value in values] == values
 
 
+@pytest.mark.parametrize(
+    ("check", "value", "expected"),
+    [
+        (positive, np.int64(4), 4),
+        (positive, np.array(0.5), 0.5),
+        (in_unit_interval, np.float32(0.5), 0.5),
+        (not_negative, np.float64(0), 0.0),
+        (finite, np.float16(-2), -2.0),
+        (at_least_2, np.uint8(200), 200),
+        (true_or_false, np.bool_(True), True),
+        (checks.sample_rate, np.int32(8000), 8000),
+    ],
+)
+def test_scalars_of_numpy_become_plain_numbers(check, value, expected):
+    found = check("count", value)
+    assert (type(found), found) == (type(expected), expected)
+
+
 def test_a_whole_float_becomes_an_int():
     assert type(whole_number("count", 3.0, least=1)) is int
     assert type(whole_number("count", 3, least=1)) is int
@@ -37,10 +57,16 @@ def test_a_whole_float_becomes_an_int():
 @pytest.mark.parametrize(
     ("check", "value", "expected"),
     [
+        *[
+            (check, flag, "number.*")
+            for check in (positive, not_negative, at_least_2)
+            for flag in (True, np.bool_(True))
+        ],
+        *[(positive, value, "above 0") for value in (np.array([4]), np.int64(0), np.True_, torch.tensor(4.0))],
         *[(positive, value, "above 0") for value in (0, -1, -1e-300, NAN, INF, -INF, "one", None, [1])],
         *[(in_unit_interval, v, r"in \[0, 1\]") for v in (-1e-300, 1.0000001, 2, NAN, INF, -INF, "half", None, [0.5])],
         *[(finite, v, "a finite number") for v in (NAN, INF, -INF, "foo", None, True, [1.0])],
-        *[(true_or_false, v, "true or false") for v in ("maybe", "false", 0, 1, None)],
+        *[(true_or_false, v, "true or false") for v in ("maybe", "false", 0, 1, None, np.str_("true"), np.int64(1))],
         *[(at_least_2, v, "whole number of at least 2") for v in (1, 0, -3, 2.5, NAN, INF, -INF, "two", None, [2])],
     ],
 )

@@ -22,7 +22,7 @@ from discrete_ae.build import instantiate as instantiate_component
 from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, compose_config
 from discrete_ae.data import AudioDataModule
 from discrete_ae.losses import WeightedLoss
-from discrete_ae.quantizers import IdentityQuantizer, Quantizer
+from discrete_ae.quantizers import IdentityQuantizer, Quantizer, ScalarQuantizer
 from discrete_ae.training import build_training
 from tests import models
 from tests.runs import TINY
@@ -121,7 +121,8 @@ def test_quantizer_builds_by_itself_and_learns_with_as_many_codebooks_as_told(op
         usual, three = (plain(compose(f"quantizer/{option}", told).quantizer) for told in ([], ["+num_codebooks=3"]))
     quantizer = instantiate_component(usual)
     assert isinstance(quantizer, Quantizer)
-    assert f"| `{option}`" in README or f", `{option}` |" in README  # its table
+    assert f"`{option}`" in README
+    assert f"`{option}`" in (CONFIG_DIR.parent / "docs" / "quantizers.md").read_text()
     if not isinstance(quantizer, IdentityQuantizer):
         assert quantizer.bits_per_frame == pytest.approx(64, rel=0.05)  # for a fair comparison
     torch.manual_seed(0)
@@ -131,6 +132,20 @@ def test_quantizer_builds_by_itself_and_learns_with_as_many_codebooks_as_told(op
     (output.reconstruction.square().mean() + sum(output.losses.values())).backward()
     assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]
     assert next(model.encoder.parameters()).grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("option", [option_of(file) for file in OPTIONS if group_of(file) == "quantizer"])
+def test_every_quantizer_serves_all_rates_by_one_override(option: str, composed: Callable[..., DictConfig]) -> None:
+    if option == "identity":
+        pytest.skip("it has no codes")
+    quantizer = instantiate(composed(f"quantizer={option}", "quantizer.dropout=0.25").quantizer)
+    assert quantizer.decodable_counts == tuple(range(1, quantizer.num_codebooks + 1))
+    if isinstance(quantizer, ScalarQuantizer):
+        settings = ["quantizer.rotation=true", "quantizer.dither=true"]
+        turned = instantiate(composed(f"quantizer={option}", *settings).quantizer)
+        assert turned.rotation.shape == (32, 32)
+        assert turned.dither.shape == (32, 1)
+        assert turned.decodable_counts == (8,)
 
 
 @options_of("model")

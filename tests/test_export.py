@@ -11,7 +11,7 @@ import torch
 
 from discrete_ae.build import build_model
 from discrete_ae.errors import DataError, UsageError
-from discrete_ae.export import NEAR, boundary_distances, check_programs, digits, write_onnx, write_torch_programs
+from discrete_ae.export import NEAR, boundary_distances, check_programs, write_onnx, write_torch_programs
 from discrete_ae.model import DiscreteAutoencoder
 from tests.models import RESIDUAL, config
 
@@ -77,7 +77,7 @@ def test_onnx_gives_the_codes_of_the_model(name: str, tmp_path: Path) -> None:
     encoder, decoder = (runtime.InferenceSession(tmp_path / f"{half}.onnx") for half in ("encoder", "decoder"))
     audio, latents, expected, reference = of_three_signals(model)
     codes = torch.from_numpy(encoder.run(["codes"], {"audio": audio.numpy()})[0])
-    wrong = digits(model, codes) != digits(model, expected)
+    wrong = model.quantizer.integers(codes) != model.quantizer.integers(expected)
     assert not (boundary_distances(model, latents)[wrong] > 1e-4).any()
     assert wrong.float().mean() < 0.01
     decoded = decoder.run(["audio"], {"codes": expected.numpy()})[0]
@@ -147,9 +147,20 @@ def test_distance_from_the_boundary_is_that_of_hand_arithmetic() -> None:
     assert found.tolist() == pytest.approx([0.5, 0, 0.5, 0.1, 0.5, 0.5], abs=1e-6)
 
 
+def test_rotation_and_dither_count_in_the_distance() -> None:
+    # -z gives u = 2 (1 - z) + 0.2: z = -0.75, 0.3 and 1 are u = 3.7, 1.6 and 0.2; above 3.5 no boundary is left.
+    quantizer = scalar([5], bound="clamp", rotation=True, dither=True) | {"num_codebooks": 1}
+    model = build_model(config(quantizer=quantizer))
+    model.quantizer.rotation.fill_(-1)
+    model.quantizer.dither.fill_(0.2)
+    found = boundary_distances(model, torch.tensor([[[-0.75, 0.3, 1]]]))[0, 0, 0]
+    assert found.tolist() == pytest.approx([0.2, 0.1, 0.3], abs=1e-6)
+
+
 def test_codes_come_apart_in_mixed_radix() -> None:
     # 5, 4 and 3 levels, the first least significant: 2 + 5 (3 + 4 * 1) = 37.
-    assert digits(model_of("lapped"), torch.tensor([[[37], [0]]]))[0, :, :, 0].tolist() == [[2, 3, 1], [0, 0, 0]]
+    integers = model_of("lapped").quantizer.integers(torch.tensor([[[37], [0]]]))
+    assert integers[0, :, :, 0].tolist() == [[2, 3, 1], [0, 0, 0]]
 
 
 def test_what_cannot_be_exported_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from discrete_ae.losses import LossBalancer
 from discrete_ae.quantizers import (
+    FactorizedVectorQuantizer,
     GumbelSoftmaxQuantizer,
     LookupFreeQuantizer,
     Quantizer,
@@ -20,7 +21,7 @@ from discrete_ae.quantizers import (
     SimVectorQuantizer,
     VectorQuantizer,
 )
-from discrete_ae.quantizers.codebooks import replacements
+from discrete_ae.quantizers.codebooks import k_means, nearest, replacements
 from discrete_ae.ranks import mean_over_ranks, num_ranks, rank, sum_over_ranks
 from discrete_ae.rounding import StraightThrough
 
@@ -35,11 +36,21 @@ CASES: dict[str, Callable[[], Quantizer]] = {
     "bsq": functools.partial(LookupFreeQuantizer, S, K, spherical=True, inverse_temperature=1.0),
     "scalar": functools.partial(ScalarQuantizer, [S], K * D, StraightThrough()),
     "gumbel": functools.partial(GumbelSoftmaxQuantizer, S, K, D),
+    "mste": functools.partial(VectorQuantizer, S, K, D, "mste"),
+    "factorized": functools.partial(FactorizedVectorQuantizer, S, K, 2, D),
+    "dropout": functools.partial(ScalarQuantizer, [S], K * D, StraightThrough(), dropout=0.5),
 }
-COMPILED = ("vq-ema", "lfq", "scalar")
-DEAD = {
+COMPILED = ("vq-ema", "lfq", "scalar", "mste")
+# Those that draw from each rank's own latents.
+DEAD: dict[str, Callable[[], Quantizer]] = {
     "dead": functools.partial(VectorQuantizer, S, K, D, dead_code_threshold=1),
     "dead-ema": functools.partial(MOVING, dead_code_threshold=4),
+    "k-means": functools.partial(VectorQuantizer, S, K, D, k_means_steps=5),
+    "ema-rvq": functools.partial(
+        ResidualQuantizer,
+        functools.partial(VectorQuantizer, S, 1, K * D, ema_decay=0.5, dead_code_threshold=1, k_means_steps=5),
+        3,
+    ),
 }
 
 
@@ -53,8 +64,9 @@ class Scaled(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         out = self.quantizer(self.scales * latents)
-        # What Gumbel noise draws differs from rank to rank, and by design.
-        value = 0.0 if isinstance(self.quantizer, GumbelSoftmaxQuantizer) else (out.latents + 1).square().mean()
+        # What Gumbel noise and dropout draw differs from rank to rank, and by design.
+        draws = isinstance(self.quantizer, GumbelSoftmaxQuantizer) or self.quantizer.drops
+        value = 0.0 if draws else (out.latents + 1).square().mean()
         return value + sum(out.losses.values())
 
 
@@ -98,10 +110,15 @@ def few_vectors() -> Tensor:
     return torch.randn(K, 6, D, generator=torch.Generator().manual_seed(0)).chunk(num_ranks(), dim=1)[rank()]
 
 
+def batch_of_vectors() -> Tensor:
+    return torch.randn(K, 80, D, generator=torch.Generator().manual_seed(0)).chunk(num_ranks(), dim=1)[rank()]
+
+
 def results() -> dict[str, Any]:
     return {name: trained(name) for name in CASES | DEAD} | {
         "compiled": {name: trained(name, compiled=True) for name in COMPILED},
         "replacements": replacements(few_vectors(), torch.ones(K, S, dtype=torch.bool)),
+        "k_means": k_means(batch_of_vectors(), 5, 60),
         "balancer": balanced(),
         "sum": sum_over_ranks(torch.tensor([1.0, 2.0]) + rank()),
         "mean": mean_over_ranks(torch.tensor([1.0, 2.0]) + rank()),
@@ -145,6 +162,18 @@ def test_replacements_are_latents_of_all_ranks_each_taken_once(two: list[dict[st
         for giver in range(2):
             found = values[k, replaced[k]][giver::2]
             assert sorted(found.tolist()) == sorted(given[giver].tolist())
+
+
+@pytest.mark.slow
+def test_k_means_is_of_the_vectors_of_all_ranks(two: list[dict[str, Any]]) -> None:
+    entries, counts = two[0]["k_means"]
+    torch.testing.assert_close(two[0]["k_means"], two[1]["k_means"], rtol=0, atol=0)
+    vectors = batch_of_vectors()  # here of both
+    codes = nearest(vectors, entries)
+    for k in range(K):  # at rest, each entry is the mean of those that chose it
+        assert counts[k].tolist() == torch.bincount(codes[k], minlength=5).tolist()
+        means = torch.stack([vectors[k, codes[k] == entry].mean(dim=0) for entry in range(5)])
+        torch.testing.assert_close(entries[k], means)
 
 
 @pytest.mark.slow

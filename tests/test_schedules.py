@@ -222,6 +222,36 @@ def test_soft_before_the_switch_and_hard_after(cls):
             assert torch.equal(found, expected)
 
 
+CASTS = {
+    "half": nn.Module.half,
+    "bfloat16": nn.Module.bfloat16,
+    "double": nn.Module.double,
+    "to": lambda module: module.to(torch.bfloat16),
+    "in a model": lambda module: nn.Sequential(module, nn.Linear(1, 1)).half()[0],
+}
+
+
+@pytest.mark.parametrize("cast", CASTS.values(), ids=CASTS)
+@every_scheduled
+def test_a_cast_changes_no_number_and_no_table_of_a_rounding(name, cast):
+    _, build, schedule = SCHEDULED[name]
+    x = torch.linspace(-2.97, 3.03, 401)
+    for given in (schedule, schedule.last):
+        kept, rounding = build(given), cast(build(given))
+        for step in (0, 1, 2):  # a third of the way is no number of half precision
+            assert follow_schedules(rounding, step, 3) == follow_schedules(kept, step, 3)
+            assert scheduled_numbers(rounding) == scheduled_numbers(kept)
+            assert all(map(torch.equal, value_and_gradient(rounding, x), value_and_gradient(kept, x)))
+            assert value_and_gradient(rounding, x.half())[0].dtype == torch.float16
+
+
+def test_a_module_still_moves_and_loses_its_memory():
+    for rounding in (Fourier(5), Sigmoid(Schedule("linear", 1, 3))):
+        moved = copy.deepcopy(rounding).to("meta", torch.float16)
+        assert {(b.device.type, b.dtype) for b in moved.buffers()} == {("meta", torch.float32)}
+        assert {b.device.type for b in moved.to_empty(device="cpu").buffers()} == {"cpu"}
+
+
 def test_gumbel_temperature_and_hardness_follow():
     scheduled = gumbel(temperature=Schedule("exponential", 2, 0.5), hard=HARDENING)
     x = torch.randn(2, 6, 20, generator=torch.Generator().manual_seed(0))

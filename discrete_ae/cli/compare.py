@@ -3,7 +3,7 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,8 +16,10 @@ from discrete_ae.cli.options import (
     TrustOption,
     print_table,
     progress_bar,
+    whole_numbers,
 )
 from discrete_ae.errors import UsageError
+from discrete_ae.evaluation.scores import ALL
 
 if TYPE_CHECKING:
     from discrete_ae.compare.report import Report
@@ -48,6 +50,14 @@ def compare(
     ] = True,
     checkpoint: Annotated[str, typer.Option(metavar="best|last", help="Which checkpoint of each run.")] = "best",
     trust: TrustOption = None,
+    codebooks: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,...",
+            show_default="all of each run alone",
+            help=f"Also decode each run from its first N codebooks, for several rates of one model; or from {ALL} N.",
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     jobs: ScoringJobsOption = None,
     title: Annotated[str, typer.Option(help="Of the page.")] = "Discrete audio autoencoders compared",
@@ -79,6 +89,9 @@ def compare(
 
     from discrete_ae.compare.report import compare_runs
 
+    counts: list[int] | Literal["all"] = []
+    if codebooks is not None:
+        counts = "all" if codebooks == ALL else whole_numbers("--codebooks", codebooks)
     with progress_bar(Console(stderr=True)) as progress:
         report = compare_runs(
             inputs,
@@ -91,6 +104,7 @@ def compare(
             baselines=baselines,
             checkpoint=checkpoint,
             trust=trust or (),
+            codebooks=counts,
             device=device,
             jobs=jobs,
             title=title,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from discrete_ae.cli.options import TrustOption
+from discrete_ae.cli.options import TrustOption, whole_numbers
 
 if TYPE_CHECKING:
     from discrete_ae.model import DiscreteAutoencoder
@@ -43,6 +43,15 @@ def export(
             metavar="TEXT", show_default="not stated", help="The recordings that it learned from, for the card."
         ),
     ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LEVELS",
+            show_default="one stream",
+            help="Of a scalar quantizer: write each integer as several, coarse to fine, of so many levels each, such "
+            "as 4,4 for 16 levels, so that encode --codebooks has a choice.",
+        ),
+    ] = None,
     onnx: Annotated[
         bool, typer.Option("--onnx", help="Also encoder.onnx and decoder.onnx, checked with onnxruntime.")
     ] = False,
@@ -64,13 +73,21 @@ def export(
     codebooks, frames) int64, and those become audio of whole frames. Scalar
     quantizers only. Each is compared with the model on signals of random
     lengths; codes may differ where a latent lies at a decision boundary.
+
+    --split makes several rates of a trained model: all streams decode to what
+    the model decodes to, and the first ones alone to the middle of what they
+    leave open.
     """
-    from discrete_ae.build import read_saved, restore
+    from discrete_ae.build import read_saved, restore, split_model
     from discrete_ae.saving.bundle import write_bundle
 
     saved = read_saved(checkpoint)
     model = restore(checkpoint, saved, trust or ())
     lines: list[str] = []
+    if split is not None:
+        if saved.entropy_model:
+            lines.append("the entropy model is left out: it is of the codes before they were split")
+        saved = split_model(saved, model, whole_numbers("--split", split))
     extras = [
         partial(_program, model, lines, name) for name, given in (("ONNX", onnx), (_TORCH, torch_export)) if given
     ]

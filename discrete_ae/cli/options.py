@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from discrete_ae.errors import UsageError
 from discrete_ae.evaluation.scores import ALL, NAMES, SCORES
 
 if TYPE_CHECKING:
@@ -73,7 +74,10 @@ DeterministicOption = Annotated[
 CodebooksOption = Annotated[
     int | None,
     typer.Option(
-        min=1, show_default="all", help="Use only the first codebooks of a residual quantizer, for a lower bitrate."
+        min=1,
+        show_default="all",
+        help="Use only the first codebooks, for a lower bitrate: of a residual quantizer, or of a model trained with "
+        "quantizer.dropout above 0; [bold]info[/] says how many decode.",
     ),
 ]
 SkipExistingOption = Annotated[
@@ -120,6 +124,18 @@ def load_model(checkpoint: Path, device: Device, trust: Sequence[str] | None = N
     from discrete_ae.build import load, pick_device
 
     return load(checkpoint, pick_device(device), trust or ())
+
+
+def whole_numbers(option: str, text: str) -> list[int]:
+    """Return the numbers in the text that an option was given, such as "2,4,8".
+
+    Raises:
+        UsageError: it holds anything else.
+    """
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UsageError(f"{option} {text}: expected whole numbers joined by commas, such as 2,4,8") from error
 
 
 def print_table(

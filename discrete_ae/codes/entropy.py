@@ -68,7 +68,7 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 class EntropyModel:
     """Made by `fit` or `from_arrays`; never altered afterwards.
 
-    Codes of fewer codebooks than the model's, the first n, as a residual quantizer gives them, are coded as well.
+    Codes of fewer codebooks than the model's, the first n, are coded as well.
     """
 
     codebook_sizes: tuple[int, ...]

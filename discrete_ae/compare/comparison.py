@@ -10,7 +10,7 @@ Axes: S seeds, F files.
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from discrete_ae.compare.methods import Method
+from discrete_ae.compare.methods import Method, models_of
 from discrete_ae.errors import DataError
 from discrete_ae.evaluation.results import Evaluation, FileScores
 from discrete_ae.evaluation.scores import PER_FILE, QUANTITIES
@@ -136,6 +136,23 @@ class Comparison:
         """Yield the label and the evaluation of every run and every baseline."""
         return ((label, one) for label, runs in self.by_label.items() for one in runs)
 
+    @cached_property
+    def models(self) -> dict[str, list[Method]]:
+        """The methods of every model by increasing rate, by its label: `models_of`."""
+        return models_of(self.methods)
+
+    @property
+    def several_rates(self) -> dict[str, list[Method]]:
+        """Of `models` those at several rates."""
+        return {label: group for label, group in self.models.items() if len(group) > 1}
+
+    @cached_property
+    def trained(self) -> "Comparison":
+        """The same with every model once, at its highest rate and by its own label: what was trained."""
+        return Comparison(
+            tuple(replace(group[-1], label=label) for label, group in self.models.items()), self.baselines
+        )
+
     @property
     def coded(self) -> list[Method]:
         """The methods that quantize."""
@@ -188,8 +205,10 @@ class Comparison:
         return self._differences[key]
 
     def differences(self, name: str) -> list[Difference]:
-        """Compare all pairs of methods in a quantity of PER_FILE."""
-        return [self.difference(first, second, name) for first, second in itertools.combinations(self.methods, 2)]
+        """Compare all pairs of methods in a quantity of PER_FILE, but for one model with itself at another rate."""
+        model = {method.label: label for label, group in self.models.items() for method in group}
+        pairs = itertools.combinations(self.methods, 2)
+        return [self.difference(one, other, name) for one, other in pairs if model[one.label] != model[other.label]]
 
     def _compare(self, first: Method, second: Method, name: str) -> Difference:
         common = tuple(seed for seed in first.seeds if seed in second.seeds)

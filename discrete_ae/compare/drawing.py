@@ -5,7 +5,7 @@ In SVG what is ink is `currentColor` on a transparent background, and text stays
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -106,10 +106,18 @@ def canvas(height: float, panels: int = 1, *, entries: int = 0) -> tuple[Figure,
     return figure, list(figure.subplots(panels, 1, squeeze=False)[:, 0])
 
 
-def add_legend(figure: Figure, of: Mapping[str, Style], others: Sequence[Line2D] = (), *, lines: bool = True) -> None:
-    """Add a legend right of all axes, where it hides nothing: methods by marker, with `lines` by line too; others."""
+def add_legend(
+    figure: Figure, of: Mapping[str, Style], others: Sequence[Line2D] = (), *, lines: Container[str] | None = None
+) -> None:
+    """Add a legend right of all axes, where it hides nothing: methods by marker, those in `lines` by line too; others.
+
+    None for `lines` is all.
+    """
+    lined: dict[str, Any] = {
+        label: style.line if lines is None or label in lines else "" for label, style in of.items()
+    }
     entries = [
-        Line2D([], [], color=style.color, marker=style.marker, linestyle=style.line if lines else "", label=label)
+        Line2D([], [], color=style.color, marker=style.marker, linestyle=lined[label], label=label)
         for label, style in of.items()
     ]
     figure.legend(handles=[*entries, *others], loc="outside right upper")

@@ -172,11 +172,12 @@ _POINTS, _FLOOR = 256, 1e-3  # of the curves of frequencies
 
 def plots_of(comparison: Comparison, name: str, curves: Curves) -> list[Plot]:
     """Return all plots for which there is something to draw, the rate against a quantity of PER_FILE first."""
-    without_codes = [method.label for method in comparison.methods if method.nominal_bitrate_bps is None]
-    styled = styles([method.label for method in comparison.methods], without_codes)
+    trained = comparison.trained
+    without_codes = [model.label for model in trained.methods if model.nominal_bitrate_bps is None]
+    styled = styles([model.label for model in trained.methods], without_codes)
     with look():
-        learning, *others = (over_steps(plot, comparison, curves, styled) for plot in OVER_STEPS)
-        found = [rate_distortion(comparison, name, styled), learning, codebook_usage(comparison, styled), *others]
+        learning, *others = (over_steps(plot, trained, curves, styled) for plot in OVER_STEPS)
+        found = [rate_distortion(comparison, name, styled), learning, codebook_usage(trained, styled), *others]
     return [plot for plot in found if plot is not None]
 
 
@@ -190,10 +191,16 @@ class Point(NamedTuple):
 
 
 def rate_distortion(comparison: Comparison, name: str, styled: Mapping[str, Style]) -> Plot:
-    """Draw every run and every method in the plane of its entropy-coded bitrate and a quantity of PER_FILE."""
-    quantity = QUANTITIES[name]
-    points = {label: _point(comparison, label, name) for label in styled}
-    coded = {label: styled[label] for label, point in points.items() if not math.isnan(point.rate)}
+    """Draw every run and every method in the plane of its entropy-coded bitrate and a quantity of PER_FILE.
+
+    Methods that are one model at several rates are joined; `styled` has one look for each model.
+    """
+    quantity, models = QUANTITIES[name], comparison.models
+    look_of = {method.label: styled[model] for model, group in models.items() for method in group}
+    points = {label: _point(comparison, label, name) for label in look_of}
+    coded = {label: look_of[label] for label, point in points.items() if not math.isnan(point.rate)}
+    shown = {model: styled[model] for model, group in models.items() if any(one.label in coded for one in group)}
+    joined = comparison.several_rates
     bounds = [point for label, point in points.items() if label not in coded and not math.isnan(point.value)]
     front = pareto_front(list(points.values()), higher_is_better=bool(quantity.higher_is_better))
     beside = {baseline.codec: _point(comparison, baseline.codec, name) for baseline in comparison.baselines}
@@ -204,7 +211,7 @@ def rate_distortion(comparison: Comparison, name: str, styled: Mapping[str, Styl
 
     # What is outside the methods would leave them a corner of their own plot.
     panels = 2 if baselines or bounds else 1
-    figure, every = canvas(3.6 * panels + 1.0, panels, entries=len(points) + len(baselines) + 1)
+    figure, every = canvas(3.6 * panels + 1.0, panels, entries=len(models) + len(baselines) + 1)
     entries = [Line2D([], [], color=OUTSIDE, linewidth=1.2, label="Pareto front")] if len(front) > 1 else []
     for axes in every:
         if len(front) > 1:
@@ -212,11 +219,14 @@ def rate_distortion(comparison: Comparison, name: str, styled: Mapping[str, Styl
             axes.step(*steps, where="post", color=OUTSIDE, linewidth=1.2, zorder=1)
         for label, style in coded.items():
             _draw_method(axes, comparison, label, name, style)
+        for model, group in joined.items():
+            line = [(points[method.label].rate, points[method.label].value) for method in group]
+            axes.plot(*zip(*line, strict=True), color=styled[model].color, linestyle=styled[model].line, linewidth=1.5)
         axes.set_ylabel(", ".join(filter(None, [quantity.label, quantity.unit])))
     for label, _, value in bounds:
-        line: dict[str, Any] = {"color": OUTSIDE, "linewidth": 1.2, "linestyle": styled[label].line}
-        every[-1].axhline(value, **line)
-        entries.append(Line2D([], [], label=label, **line))
+        across: dict[str, Any] = {"color": OUTSIDE, "linewidth": 1.2, "linestyle": look_of[label].line}
+        every[-1].axhline(value, **across)
+        entries.append(Line2D([], [], label=label, **across))
     for (label, rate, value), marker in zip(baselines, itertools.cycle(_BASELINE_MARKERS), strict=False):
         marked: dict[str, Any] = {"color": OUTSIDE, "marker": marker, "markersize": 9, "linestyle": ""}
         every[-1].plot(rate, value, **marked)
@@ -224,12 +234,13 @@ def rate_distortion(comparison: Comparison, name: str, styled: Mapping[str, Styl
     for axes in every:
         axes.margins(0.08)
     every[-1].set_xlabel("entropy-coded bitrate, kbps")
-    add_legend(figure, coded, entries, lines=False)
+    add_legend(figure, shown, entries, lines=joined)
 
     better = "higher" if quantity.higher_is_better else "lower"
     words = [
         f"Mean {quantity.label} over recordings ({better} is better) against the bits that the entropy-coded codes "
         "take. Small markers are runs, large ones means over seeds, with bars of one standard deviation.",
+        "Lines join the rates of one model, decoded from fewer or more of its codebooks." if joined else "",
         "Above the methods alone, below them with what is not one of them." if panels > 1 else "",
         f"On the Pareto front of the methods: {listed([point.label for point in front])}." if front else "",
         f"{listed(hidden)} is left out: the waveform of a vocoder is not the original's." if hidden else "",

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from discrete_ae.evaluation.results import Evaluation, Run
+from discrete_ae.evaluation.results import DECODED, Evaluation, Run
 
 DECIDING = (
-    *("quantizer", "num_codebooks", "decoded_codebooks", "model", "init_from", "loss", "optim"),
+    *("quantizer", "num_codebooks", DECODED, "model", "init_from", "loss", "optim"),
     *("data.root", "data.validation_root", "data.validation_fraction", "data.sample_rate", "data.channels"),
     *("data.crop_seconds", "data.batch_size", "data.balance", "data.loudness_lufs", "data.speed", "data.mix"),
     *("data.equalizer_db", "data.gain_db", "data.flip_polarity"),
@@ -76,7 +76,7 @@ def group_runs(evaluations: Iterable[Evaluation]) -> tuple[list[Method], list[st
     repeated = []
     given = [(_place(one.run), one.run, one) for one in evaluations if one.run]
     for _, run, one in sorted(given, key=lambda of: of[0]):
-        by_seed = groups.setdefault(_settings_in_words(run), {})
+        by_seed = groups.setdefault(_key(run.quantizer, run.config), {})
         if (older := by_seed.get(run.seed)) and older.run:
             is_alike = {file.path for file in older.files} == {file.path for file in one.files}
             repeated.append(set_aside(older.run, run) + ("" if is_alike else ", on other recordings"))
@@ -89,7 +89,7 @@ def repeated_runs(runs: Iterable[Run]) -> list[list[Run]]:
     """Group runs that have the same settings and seed; in each group first the one that `group_runs` would keep."""
     groups: dict[tuple[str, int], list[Run]] = {}
     for run in runs:
-        groups.setdefault((_settings_in_words(run), run.seed), []).append(run)
+        groups.setdefault((_key(run.quantizer, run.config), run.seed), []).append(run)
     return [sorted(same, key=_place, reverse=True) for same in groups.values()]
 
 
@@ -102,24 +102,47 @@ def _place(run: Run) -> tuple[str, str]:
     return run.folder, run.name
 
 
-def _settings_in_words(run: Run) -> str:
-    return json.dumps([run.quantizer, settings(run.config)], sort_keys=True, default=str)
+def models_of(methods: Sequence[Method]) -> dict[str, list[Method]]:
+    """Group methods that are one model at several rates, decoded from more or fewer codebooks, by what it is called.
+
+    A model at one rate is called as the method, "rvq (3.2 kbps)", one at several "rvq (0.8 to 3.2 kbps)".
+
+    Returns:
+        The methods of each model by increasing rate, in the order of the methods.
+    """
+    groups: dict[str, list[Method]] = {}
+    for method in methods:
+        trained = {key: value for key, value in method.config.items() if key != DECODED}
+        groups.setdefault(_key(method.quantizer, trained), []).append(method)
+    labels = zip(groups.values(), _labels(list(groups.values())), strict=True)
+    return {label if len(group) > 1 else group[0].label: group for group, label in labels}
+
+
+def _key(quantizer: str, config: Mapping[str, Any]) -> str:
+    """Return a text that runs have in common which are of one method."""
+    return json.dumps([quantizer, settings(config)], sort_keys=True, default=str)
 
 
 def _labelled(methods: Sequence[Method]) -> list[Method]:
-    several = len({kbps(rate) for method in methods if (rate := method.nominal_bitrate_bps) is not None}) > 1
-    groups: dict[tuple[str, str], list[Method]] = {}
-    for method in methods:
-        rate = method.nominal_bitrate_bps
-        name = method.quantizer, f"{kbps(rate)} kbps" if several and rate is not None else ""
-        groups.setdefault(name, []).append(method)
-    found = []
-    for (quantizer, at_rate), same in groups.items():
-        rests = _differences([method.config for method in same]) if len(same) > 1 else [""]
-        for method, rest in zip(same, rests, strict=True):
-            said = ", ".join(filter(None, [at_rate, rest]))
-            found.append(replace(method, label=f"{quantizer} ({said})" if said else quantizer))
+    labels = _labels([[method] for method in methods])
+    found = [replace(method, label=label) for method, label in zip(methods, labels, strict=True)]
     return sorted(found, key=lambda method: (method.quantizer, method.nominal_bitrate_bps or 0.0, method.label))
+
+
+def _labels(groups: Sequence[Sequence[Method]]) -> list[str]:
+    """Return what to call methods, or those of one model by increasing rate, by what tells them from the others."""
+    rates = [[kbps(rate) for one in group if (rate := one.nominal_bitrate_bps) is not None] for group in groups]
+    several = len({rate for of_one in rates for rate in of_one}) > 1
+    ends = [dict.fromkeys([*of_one[:1], *of_one[-1:]]) if several else {} for of_one in rates]
+    names = [(group[0].quantizer, " to ".join(of_one)) for group, of_one in zip(groups, ends, strict=True)]
+    found = [""] * len(groups)
+    for quantizer, at_rate in dict.fromkeys(names):
+        same = [i for i, name in enumerate(names) if name == (quantizer, at_rate)]
+        rests = _differences([groups[i][-1].config for i in same]) if len(same) > 1 else [""]
+        for i, rest in zip(same, rests, strict=True):
+            said = ", ".join(filter(None, [at_rate and f"{at_rate} kbps", rest]))
+            found[i] = f"{quantizer} ({said})" if said else quantizer
+    return found
 
 
 def kbps(bits_per_second: float) -> str:

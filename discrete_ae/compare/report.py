@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import discrete_ae
 from discrete_ae.build import pick_device
@@ -20,7 +20,7 @@ from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.evaluate import Plan, Progress
 from discrete_ae.evaluation.recordings import Found, choose_excerpts, without_doubt
 from discrete_ae.evaluation.results import CHECKPOINTS, as_csv
-from discrete_ae.evaluation.scores import QUANTITIES, SCORES, choose
+from discrete_ae.evaluation.scores import ALL, QUANTITIES, SCORES, choose
 from discrete_ae.paths import Paths, listed
 from discrete_ae.writing import write_whole
 
@@ -56,6 +56,7 @@ def compare_runs(
     baselines: bool = True,
     checkpoint: str = "best",
     trust: Sequence[str] = (),
+    codebooks: Sequence[int] | Literal["all"] = (),
     device: str = "auto",
     jobs: int | None = None,
     title: str = TITLE,
@@ -87,6 +88,8 @@ def compare_runs(
         baselines: whether Opus and Codec 2 stand beside the runs, where they are installed.
         checkpoint: "best" or "last" of each run.
         trust: as of `discrete_ae.load`.
+        codebooks: numbers of codebooks to decode each run from, besides all of them, as far as it decodes; "all" is
+            each such number. They are other rates of the same model.
         device: "cpu", "cuda" or "auto".
         jobs: segments scored at a time; None is one a core, at most 16.
         title: of the page.
@@ -101,6 +104,9 @@ def compare_runs(
     """
     if checkpoint not in CHECKPOINTS:
         raise UsageError(f"--checkpoint {checkpoint}: expected {' or '.join(CHECKPOINTS)}")
+    counts = None if codebooks == ALL else [*codebooks]
+    if counts is not None and not all(isinstance(count, int) and count > 0 for count in counts):
+        raise UsageError(f"--codebooks: expected {ALL}, or whole numbers of codebooks from 1 on, got {codebooks}")
     choice, out, lines = choose(metrics), Path(out), list[str]()
 
     def say(line: str) -> None:
@@ -126,7 +132,7 @@ def compare_runs(
 
     # Evaluations: those that are there, and of each run that has none.
     plan = Plan(choice, jobs=jobs, progress=progress)
-    evaluator = Evaluator(out / "evaluations", sources, plan, pick_device(device), force, say, trust)
+    evaluator = Evaluator(out / "evaluations", sources, plan, pick_device(device), force, say, trust, counts)
     placed = [*given.evaluations, *evaluator.of_runs(given.runs)]
     faults = at_fault(placed)
     placed = [one for one in placed if one.name not in faults]
@@ -154,8 +160,10 @@ def compare_runs(
         say(f"error: {line}")
 
     # What there is to see and to hear of it.
-    curves = {run.name: read_curves(Path(run.folder)) for method in methods for run in method.trainings if run.folder}
-    for line in broken_off(comparison, curves):
+    trained = comparison.trained
+    runs = [run for method in trained.methods for run in method.trainings if run.folder]
+    curves = {run.name: read_curves(Path(run.folder)) for run in runs}
+    for line in broken_off(trained, curves):
         say(line)
     plots = plots_of(comparison, worded, curves)
     heard, shown = heard_of(comparison, {one.name: one for one in placed}), []

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from discrete_ae.build import load, validation_recordings
 from discrete_ae.compare.methods import Method, repeated_runs, set_aside
+from discrete_ae.compare.words import listed
 from discrete_ae.data import recordings_root
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.baselines import Program, evaluate_baseline, installed, through
@@ -20,6 +21,7 @@ from discrete_ae.evaluation.recordings import Source, find_sources, named_source
 from discrete_ae.evaluation.results import ERROR_NAME, FORMAT, Evaluation, Excerpt, Run, read_run
 from discrete_ae.evaluation.saving import Render, with_clips
 from discrete_ae.paths import CONFIG_NAME, real
+from discrete_ae.quantizers import Quantizer
 
 log = logging.getLogger("discrete_ae")
 
@@ -209,16 +211,18 @@ class Evaluator:
     """Tells the user a line."""
     trust: Sequence[str] = ()
     """As of `discrete_ae.load`."""
+    codebooks: Sequence[int] | None = ()
+    """Numbers of codebooks to decode runs from, besides all; None for every number that decodes."""
 
     def of_runs(self, runs: Sequence[Run]) -> Iterator[Placed]:
-        """Yield the evaluations of runs, of those with the same settings and seed only one's.
+        """Yield the evaluations of runs, of those with the same settings and seed only one's, at each rate wanted.
 
         Those that fail, or are set aside, are said.
         """
         for same in repeated_runs(runs):
             for place, run in enumerate(same):
                 try:
-                    yield self._of_run(run)
+                    yield from self._of_run(run)
                 except DataError as error:
                     self.say(f"Not compared: {run.name}: {str(error).removeprefix(f'{run.name}: ')}")
                     continue
@@ -259,22 +263,33 @@ class Evaluator:
         evaluation.write_json(path)
         return Placed(path, evaluation)
 
-    def _of_run(self, run: Run) -> Placed:
+    def _of_run(self, run: Run) -> Iterator[Placed]:
         load_again = partial(load, Path(run.folder) / run.checkpoint, self.device, self.trust)
         model = load_again()
         if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
             raise DataError(f"{Path(run.checkpoint).name} holds NaN or infinite weights; its training diverged")
 
-        def render() -> Render:  # the models need not be in memory together
-            return partial(reconstruct, load_again())
+        def render(count: int | None) -> Render:  # the models need not be in memory together
+            return partial(reconstruct, load_again(), num_codebooks=count)
 
-        path = self._path(run.name, is_run=True)
-        wanted = {"model_hash": model.model_hash, **settings_of(model, self.plan)}
-        found = self._found(path.parent, wanted) or self._found(Path(run.folder), wanted)
-        if not found:
-            found = Placed(path, evaluate_model(model, self.sources, run.name, self.plan, run=run))
-            found.evaluation.write_json(path)
-        return Placed(found.path, found.evaluation.model_copy(update={"run": run}), render)
+        for count in self._counts(run, model.quantizer):
+            of_rate = run.decoded_from(count)
+            path = self._path(of_rate.name, is_run=True)
+            wanted = {"model_hash": model.model_hash, **settings_of(model, self.plan, count)}
+            found = self._found(path.parent, wanted) or self._found(Path(run.folder), wanted)
+            if not found:
+                found = Placed(path, evaluate_model(model, self.sources, run.name, self.plan, count, run))
+                found.evaluation.write_json(path)
+            yield Placed(found.path, found.evaluation.model_copy(update={"run": of_rate}), partial(render, count))
+
+    def _counts(self, run: Run, quantizer: Quantizer) -> list[int | None]:
+        """Return from how many codebooks to decode a run, None for all; what is wanted and does not decode is said."""
+        whole, decodable = quantizer.num_codebooks, quantizer.decodable_counts
+        wanted = decodable if self.codebooks is None else self.codebooks
+        if whole and (lacking := sorted({*wanted} - {*decodable})):
+            counts = listed([str(count) for count in lacking])
+            self.say(f"{run.name} is not compared at {counts} codebooks: it decodes from {quantizer.decodes_from}.")
+        return [*sorted({*wanted} & {*decodable} - {whole}), None]
 
     def _of_program(self, program: Program, sample_rate: int, channels: int) -> Placed:
         path = self._path(program.name, is_run=False)

@@ -29,21 +29,26 @@ def summary_of(comparison: Comparison, data: str) -> list[str]:
         comparison: of the methods.
         data: what the recordings are, in words, or their folder.
     """
-    methods, runs = comparison.methods, sum(len(method.runs) for method in comparison.methods)
+    methods = comparison.trained.methods
+    runs = sum(len(method.runs) for method in methods)
     files = {file.path: file for _, evaluation in comparison.everything() for file in evaluation.files}
     seconds = sum(files[path].duration_s for path in comparison.paths)
     seeds = sorted({len(method.runs) for method in methods})
     steps = sorted({method.steps for method in methods} - {0})
-    rates = dict.fromkeys(kbps(rate) for rate in sorted(filter(None, (m.nominal_bitrate_bps for m in methods))))
+    rates = _rates(comparison.methods)
     each = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     trained = f", trained for {listed([str(count) for count in steps])} steps" if steps else ""
-    nominal = f", at a nominal {listed(list(rates))} kbps" if rates else ""
+    nominal = f", at a nominal {listed(rates)} kbps" if rates else ""
     count = counted(len(comparison.paths), "recording")
     about = (
         f"{counted(len(methods), 'method')} in {counted(runs, 'run')}, by {counted(each, 'seed')} each{trained}"
         f"{nominal}; compared on {count} ({seconds:.0f} s) of {data}, through hard codes."
     )
-    taken = {method.label: comparison.value(method.label, "entropy_coded_bitrate_bps").mean for method in methods}
+    if at_several := list(comparison.several_rates):
+        is_one = "is one model" if len(at_several) == 1 else "are one model each"
+        about += f" {listed(at_several)} {is_one} at several rates, decoded from the first codebooks alone."
+    coded = (method.label for method in comparison.methods)
+    taken = {label: comparison.value(label, "entropy_coded_bitrate_bps").mean for label in coded}
     known = sorted((rate, label) for label, rate in taken.items() if not math.isnan(rate))
     if len(known) > 1:
         (least, one), *_, (most, other) = known
@@ -57,13 +62,15 @@ def notes_of(comparison: Comparison, lines: Sequence[str] = ()) -> list[str]:
     notes = [
         "Figures are mean ± sample standard deviation over seeds, of means over recordings in which each counts alike. "
         "Reconstructions come from the integer codes, at the model's sample rate.",
-        *_on_conditions(comparison),
-        *_on_seeds(comparison),
+        *_on_conditions(comparison.trained),
+        *_on_seeds(comparison.trained),
         f"Intervals are 2.5 and 97.5 percentiles of {RESAMPLES} means over seeds and recordings drawn with "
         "replacement, the same recordings for both methods, and the same seeds where both have them. Of few seeds or "
         "few recordings such intervals are narrower than they should be; with several seeds, Student's t over seeds "
         "has to agree, or Welch's where the methods have fewer than two seeds in common.",
     ]
+    if comparison.several_rates:
+        notes.append("A model that serves several rates may be worse at each than one that was trained for it alone.")
     if len(comparison.paths) < _FEW_FILES:
         notes.append(f"{counted(len(comparison.paths), 'recording')}: what holds for these may not hold for others.")
     if 0 < max(method.steps for method in comparison.methods) < _FEW_STEPS:
@@ -117,12 +124,22 @@ def findings(comparison: Comparison, name: str) -> list[str]:
     """
     quantity = QUANTITIES[name]
     coded = comparison.coded
-    rates = dict.fromkeys(kbps(rate) for rate in sorted(filter(None, (m.nominal_bitrate_bps for m in coded))))
-    found = []
+    rates, joined = _rates(coded), comparison.several_rates
+    model = {method.label: label for label, group in joined.items() for method in group}
+    found, alone = [], dict[str, list[Method]]()
     for rate in rates:  # as it is printed: 7 codebooks of 304 entries are as much as 8 of 149
         at_rate = [method for method in coded if kbps(method.nominal_bitrate_bps or 0.0) == rate]
-        if known := ranked(comparison, at_rate, name):
+        known = ranked(comparison, at_rate, name)
+        if len(known) == 1 and known[0].label in model:
+            alone.setdefault(model[known[0].label], []).append(known[0])
+        elif known:
             found += _of_one_rate(comparison, known, quantity, f"At {rate} kbps" if len(rates) > 1 else "")
+    for label, methods in alone.items():
+        means = listed([quantity.shown(comparison.value(one.label, name).mean) for one in methods])
+        mean = f"{means} {quantity.unit}".rstrip()
+        found.append(
+            f"At {listed(_rates(methods))} kbps there is {label} alone, with a mean {quantity.label} of {mean}."
+        )
     found += _upper_bound(comparison, ranked(comparison, coded, name), quantity)
     found += _by_the_others(comparison, coded, quantity)
     found += _chance(comparison, name)
@@ -187,6 +204,11 @@ def listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
+def _rates(methods: Sequence[Method]) -> list[str]:
+    """Return the nominal rates of methods in kbps as they are printed, increasing, each once."""
+    return list(dict.fromkeys(kbps(rate) for rate in sorted(filter(None, (m.nominal_bitrate_bps for m in methods)))))
+
+
 def _of_one_rate(comparison: Comparison, methods: Sequence[Method], quantity: Quantity, where: str) -> list[str]:
     best, *others = methods
     value = comparison.value(best.label, quantity.name)
@@ -226,7 +248,7 @@ def _by_the_others(comparison: Comparison, coded: Sequence[Method], quantity: Qu
         if other.name != quantity.name and other.higher_is_better is not None:
             for winner in ranked(comparison, coded, other.name)[:1]:
                 best.setdefault(winner.label, []).append(other.label)
-    if not best or len(coded) < 2:
+    if not best or len(comparison.trained.coded) < 2:
         return []
     parts = listed([f"{winner} by {listed(labels)}" for winner, labels in best.items()])
     about = f"The best means{_among(comparison)} by other quantities"

@@ -156,9 +156,8 @@ def evaluate_model(
     """Evaluate a loaded model on recordings, as `evaluate`; the result calls it `codec`, of the training `run`."""
     check_codebooks(model, num_codebooks)
     sizes = model.quantizer.codebook_sizes[:num_codebooks]
-    if run and len(sizes) < model.quantizer.num_codebooks:  # another rate of the same training
-        config = {**run.config, "decoded_codebooks": num_codebooks}
-        run = run.model_copy(update={"name": f"{run.name}-{num_codebooks}codebooks", "config": config})
+    if run and len(sizes) < model.quantizer.num_codebooks:
+        run = run.decoded_from(num_codebooks)
     runner = runner_of(model, plan.num_jobs)
     figures, settings = _figures_of(model, num_codebooks), settings_of(model, plan, num_codebooks)
     if plan.timing:

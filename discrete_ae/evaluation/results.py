@@ -36,6 +36,10 @@ Positive = Annotated[float, Field(gt=0)]
 Figures = dict[str, int | float | None]
 
 
+DECODED = "decoded_codebooks"
+"""Key in the configuration of a run that was decoded from fewer codebooks than it has: how many."""
+
+
 class Run(Record):
     """The training that a model comes from."""
 
@@ -50,6 +54,13 @@ class Run(Record):
     """Where it lay, empty if unknown."""
     checkpoint: str = ""
     """Below the folder."""
+
+    def decoded_from(self, num_codebooks: int | None) -> "Run":
+        """Return the run decoded from its first codebooks, another rate of one training; None is the run itself."""
+        if num_codebooks is None:
+            return self
+        config = {**self.config, DECODED: num_codebooks}
+        return self.model_copy(update={"name": f"{self.name}-{num_codebooks}codebooks", "config": config})
 
 
 class FileScores(Record):

@@ -124,8 +124,8 @@ class DiscreteAutoencoder(nn.Module):
 
         Args:
             audio: (B, C, N), any N >= 1.
-            num_codebooks: number of codebooks to use, counted from the first, if the quantizer is residual; None for
-                all.
+            num_codebooks: number of codebooks to use, counted from the first, one of `quantizer.decodable_counts`: of a
+                residual quantizer, or of one trained with dropout. None for all.
 
         Raises:
             ValueError: for audio of another shape, latents that are NaN or infinite, a quantizer without codes, or a

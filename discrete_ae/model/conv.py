@@ -51,7 +51,7 @@ class _ConvHalf(Half):
         super().__init__(channels, dim, strides)
         require_choice("activation", activation, Activation)
         require_choice("norm", norm, Norm)
-        true_or_false("causal", causal)
+        causal = true_or_false("causal", causal)
         for name, value in (("width", width), ("kernel_size", kernel_size), ("compress", compress)):
             whole_number(name, value, 1)
         for name, values in (("dilations", dilations), ("frame_dilations", frame_dilations)):

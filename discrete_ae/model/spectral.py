@@ -86,7 +86,7 @@ class SpectralEncoder(Encoder):
         super().__init__(channels, dim, [whole_number("hop_length", hop_length, 1)])
         channels, dim, hop_length = self.channels, self.dim, self.hop_length
         require_choice("front", front, Front)
-        true_or_false("causal", causal)
+        causal = true_or_false("causal", causal)
         self.front = FRONTS[front](hop_length)
         overlap = (self.front.hops - 1) * hop_length
         self.before = overlap if causal else overlap // 2
@@ -135,7 +135,7 @@ class SpectralDecoder(Decoder):
     ) -> None:
         super().__init__(channels, dim, [whole_number("hop_length", hop_length, 1)])
         channels, dim, hop_length = self.channels, self.dim, self.hop_length
-        true_or_false("causal", causal)
+        causal = true_or_false("causal", causal)
         if head is not None:
             require_choice("head", head, Head)
         if head in (None, "auto"):

@@ -39,6 +39,8 @@ class ModelSummary(NamedTuple):
     frame_rate_hz: float
     codebook_sizes: tuple[int, ...]
     """Empty without codes."""
+    decodes_from: str
+    """Of how many of them the codes can be decoded, in words."""
     bits_per_frame: float
     """Infinite without codes."""
     bitrate_bps: float
@@ -69,6 +71,7 @@ class ModelSummary(NamedTuple):
             ("hop", f"{self.hop_length} samples"),
             ("frame rate", f"{self.frame_rate_hz:g} Hz"),
             ("codebooks", codebooks if has_codes else "none: latents are not quantized"),
+            *([("decodes from", self.decodes_from)] if len(self.codebook_sizes) > 1 else []),
             ("bits per frame", f"{self.bits_per_frame:g}" if has_codes else "no limit"),
             ("nominal bitrate", f"{self.bitrate_bps / 1000:.3g} kbps" if has_codes else "no limit"),
             ("receptive field", f"{1000 * self.receptive_field_s:.1f} ms"),
@@ -99,6 +102,7 @@ def summarize(model: DiscreteAutoencoder) -> ModelSummary:
         model.hop_length,
         model.frame_rate_hz,
         tuple(model.quantizer.codebook_sizes),
+        model.quantizer.decodes_from,
         model.quantizer.bits_per_frame,
         model.bitrate_bps,
         model.receptive_field_samples / model.sample_rate,

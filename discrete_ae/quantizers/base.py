@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from discrete_ae.checks import whole_number
-from discrete_ae.schedules import Scheduled
+from discrete_ae.checks import in_unit_interval, whole_number
+from discrete_ae.schedules import Schedule, Scheduled
 
 
 class Quantized(NamedTuple):
@@ -30,21 +30,37 @@ class Quantized(NamedTuple):
     """(B, K, T) int64, 0 <= codes[:, k] < codebook_sizes[k]; those of evaluation, in training too."""
     losses: dict[str, Tensor]
     """Auxiliary scalars by name, weighted in conf/loss; {} in evaluation."""
+    exact: Tensor | None = None
+    """(B, D, T), what the codes decoded to before a training forward that emits something else moved its codebooks."""
 
 
 def straight_through(source: Tensor, value: Tensor) -> Tensor:
     """Return `value` exactly, with the gradient passed to `source` unchanged (Bengio et al. 2013, arXiv:1308.3432)."""
-    return _StraightThrough.apply(source, value)
+    return (_StraightThrough if torch.compiler.is_compiling() else _StraightThroughForward).apply(source, value)
 
 
 class _StraightThrough(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, source: Tensor, value: Tensor) -> Tensor:
+    def forward(source: Tensor, value: Tensor) -> Tensor:
         return value.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         return gradients[0], None
+
+
+class _StraightThroughForward(_StraightThrough):
+    """The same with a gradient in forward mode, which torch.compile (2.11) does not trace."""
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
+        return tangents[0].clone()
 
 
 @contextmanager
@@ -93,19 +109,23 @@ class Quantizer(Scheduled, ABC):
     Args:
         dim: D, latent channels, the same in and out.
         codebook_sizes: entries of each of the K codebooks.
+        dropout: share of the items in training that are decoded from the first n codebooks only (or stages, of a
+            residual quantizer), n uniform from 1 to all, so that one model serves all these rates; may be a schedule.
 
     Raises:
-        ValueError: for a dim below 1 or a codebook of fewer than 2 entries.
+        ValueError: for a dim below 1, a codebook of fewer than 2 entries, or a dropout outside [0, 1].
     """
 
     left_out: frozenset[str]
     """Names of losses not to compute; see `leave_out`."""
+    dropout: float | Tensor
 
-    def __init__(self, dim: int, codebook_sizes: Sequence[int]) -> None:
+    def __init__(self, dim: int, codebook_sizes: Sequence[int], dropout: float | Schedule = 0.0) -> None:
         super().__init__()
         self.dim = whole_number("dim", dim, 1)
         self.codebook_sizes = tuple(whole_number("codebook_sizes", size, 2) for size in codebook_sizes)
         self.left_out = frozenset()
+        self.set_number("dropout", dropout, in_unit_interval)
 
     @property
     def num_codebooks(self) -> int:
@@ -125,6 +145,20 @@ class Quantizer(Scheduled, ABC):
         """
         return False
 
+    @property
+    def drops(self) -> bool:
+        """Whether some items in training are decoded from fewer codebooks; follows from the configuration alone."""
+        return "dropout" in self.schedules or float(self.dropout) != 0.0
+
+    def kept(self, latents: Tensor, most: int) -> Tensor:
+        """Draw for each item of latents (B, D, T) the number (B, 1, 1) it is decoded from, 1 to `most`: see dropout."""
+        size = (latents.shape[0], 1, 1)
+        everything = torch.full(size, most, device=latents.device)
+        if not (self.training and self.drops):
+            return everything
+        drawn = torch.randint(1, most + 1, size, device=latents.device)
+        return torch.where(torch.rand(size, device=latents.device) < self.dropout, drawn, everything)
+
     def leave_out(self, names: Iterable[str]) -> None:
         """Compute no losses of these names from now on, here and in all quantizers below; () computes all."""
         left_out = frozenset(names)
@@ -141,17 +175,39 @@ class Quantizer(Scheduled, ABC):
         self._check_latents(latents)
         with torch.autocast(latents.device.type, enabled=False), exact_products():
             # Contiguous, since another kernel for a strided tensor might give other codes.
-            quantized = self.quantize(latents.float().contiguous())
+            prepared = latents.float().contiguous()
+            starts = self.training and self.needs_start and latents.numel() > 0
+            quantized = self.quantize(prepared)
+            if starts:
+                self.start(prepared.detach())
             if not self.training and self.num_codebooks:
                 exact = self.dequantize(quantized.codes)
                 quantized = Quantized(straight_through(quantized.latents, exact), quantized.codes, quantized.losses)
         # Built anew: torch.compile does not trace NamedTuple._replace.
-        return Quantized(quantized.latents.to(latents.dtype), quantized.codes, quantized.losses)
+        return Quantized(quantized.latents.to(latents.dtype), quantized.codes, quantized.losses, quantized.exact)
+
+    @property
+    def needs_start(self) -> bool:
+        """Whether codebooks wait for the latents of a first training forward, at whose end `start` is called."""
+        return False
+
+    def start(self, latents: Tensor) -> None:
+        """Make codebooks of latents (B, D, T), float32 and without gradient, if any wait for them."""
 
     @property
     def decodable_counts(self) -> tuple[int, ...]:
-        """Numbers n such that codes of the first n codebooks can be decoded: K alone unless it is residual."""
+        """Numbers n such that codes of the first n codebooks can be decoded."""
         return (self.num_codebooks,)
+
+    @property
+    def decodes_from(self) -> str:
+        """`decodable_counts` in words: "all 8 together", "the first 1 to 8", "the first 8 or 16"."""
+        *fewer, whole = self.decodable_counts
+        if not fewer:
+            return f"all {whole} together"
+        if len(fewer) == whole - fewer[0]:
+            return f"the first {fewer[0]} to {whole}"
+        return f"the first {', '.join(map(str, fewer))} or {whole}"
 
     def encode(self, latents: Tensor, num_codebooks: int | None = None) -> Tensor:
         """Return codes (B, K, T) int64 of latents (B, D, T), as in evaluation, without gradient.
@@ -230,7 +286,10 @@ class Quantizer(Scheduled, ABC):
     def _expected_count(self) -> str:
         counts = self.decodable_counts
         if len(counts) == 1:
-            return f"{counts[0]}, since only a residual quantizer decodes from fewer"
+            return (
+                f"{counts[0]}, since only a residual quantizer, or one trained with quantizer.dropout above 0, decodes "
+                "from fewer"
+            )
         return f"one of {', '.join(map(str, counts))}"
 
 

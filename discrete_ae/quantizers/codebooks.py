@@ -1,4 +1,4 @@
-"""Parts of vector quantizers: the search for the nearest entry, its gradient, and codebooks that learn by averaging.
+"""Parts of vector quantizers: the search for the nearest entry, and codebooks that learn by averaging.
 
 All K codebooks are computed at once, without branches on data, so that a training step is one graph and never waits for
 a GPU.
@@ -6,32 +6,13 @@ a GPU.
 Axes: B batch, D latent channels, T frames, K codebooks, S entries of each, N = B T vectors, d channels of one codebook.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from discrete_ae.checks import whole_number
-from discrete_ae.quantizers.base import Quantizer
 from discrete_ae.ranks import num_ranks, rank, sum_over_ranks
 
-_TINY = 1e-6  # vectors are divided by no smaller length
+_IN_CACHE = 2**19  # products, of 2 MiB
 _SMOOTHING = 1e-5  # added to every count, so that an entry without vectors has a mean
-
-
-class SideBySide(Quantizer):
-    """Base of quantizers with K codebooks of S entries, each for d = `codebook_dim` channels of its own: D = K d."""
-
-    def __init__(self, codebook_size: int, num_codebooks: int, codebook_dim: int) -> None:
-        codebook_size = whole_number("codebook_size", codebook_size, 2)
-        num_codebooks = whole_number("num_codebooks", num_codebooks, 1)
-        codebook_dim = whole_number("codebook_dim", codebook_dim, 1)
-        super().__init__(dim=num_codebooks * codebook_dim, codebook_sizes=[codebook_size] * num_codebooks)
-        self.codebook_dim = codebook_dim
-
-    def _split(self, latents: Tensor) -> Tensor:
-        """(B, K d, T) to (B, K, d, T)."""
-        return latents.unflatten(1, (self.num_codebooks, self.codebook_dim))
 
 
 @torch.library.custom_op("discrete_ae::snapshot", mutates_args=())
@@ -52,44 +33,21 @@ snapshot.register_autograd(lambda ctx, gradient: gradient)
 def nearest(vectors: Tensor, codebooks: Tensor) -> Tensor:
     """Return the codes (K, N) int64 of the entries of codebooks (K, S, d) that are nearest to vectors (K, N, d).
 
-    |z - e|^2 = |z|^2 - 2 (z e - |e|^2 / 2), whose first term is the same for every entry.
+    |z - e|^2 = |z|^2 - 2 (z e - |e|^2 / 2), whose first term is the same for every entry. A CPU takes so many vectors
+    at a time that the products stay in its cache.
     """
     half_squares = codebooks.square().sum(dim=-1)[:, None] / 2
-    return torch.baddbmm(half_squares, vectors, codebooks.mT, beta=-1).argmax(dim=-1)
+    piece = max(1, vectors.shape[1])
+    if vectors.device.type == "cpu" and not torch.compiler.is_compiling():
+        piece = max(1, _IN_CACHE // (codebooks.shape[0] * codebooks.shape[1]))
+    parts = vectors.split(piece, dim=1)
+    found = [torch.baddbmm(half_squares, part, codebooks.mT, beta=-1).argmax(dim=-1) for part in parts]
+    return found[0] if len(found) == 1 else torch.cat(found, dim=1)
 
 
 def look_up(codebooks: Tensor, codes: Tensor) -> Tensor:
     """Return the entries (K, N, d) of codebooks (K, S, d) for codes (K, N)."""
     return codebooks.gather(1, codes[..., None].expand(-1, -1, codebooks.shape[-1]))
-
-
-def rotated(source: Tensor, target: Tensor, dim: int) -> Tensor:
-    """Return `target` with the gradient of the rotation trick for `source` (Fifty et al. 2024, arXiv:2410.06424, 4.2).
-
-    The gradient is that of source -> c R source, with constants R, the rotation of the vectors `source` along `dim`
-    onto `target`, and c, the ratio of their lengths. `target` has no gradient.
-    """
-    return _Rotated.apply(source, target, dim)
-
-
-class _Rotated(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, source: Tensor, target: Tensor, dim: int) -> Tensor:
-        ctx.save_for_backward(source, target)
-        ctx.dim = dim
-        return target.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (gradient,), dim = gradients, ctx.dim
-        source, target = (saved.detach() for saved in ctx.saved_tensors)
-        lengths = [vector.norm(dim=dim, keepdim=True) for vector in (source, target)]
-        u, q = source / lengths[0].clamp_min(_TINY), target / lengths[1].clamp_min(_TINY)
-        w = torch.nn.functional.normalize(u + q, dim=dim, eps=_TINY)
-        # R = 1 - 2 w w^T + 2 q u^T, and this is its transpose.
-        along_w, along_q = ((gradient * axis).sum(dim, keepdim=True) for axis in (w, q))
-        turned = gradient - 2 * along_w * w + 2 * along_q * u
-        return turned * (lengths[1] / lengths[0].clamp_min(_TINY)), None, None
 
 
 @torch.no_grad()
@@ -125,3 +83,22 @@ def replacements(vectors: Tensor, dead: Tensor) -> tuple[Tensor, Tensor]:
     values = look_up(vectors, drawn.gather(1, turn.clamp(0, drawn.shape[1] - 1)))
     values = sum_over_ranks(torch.where((giver == rank())[..., None], values, 0.0))
     return values, dead & (turn < drawn.shape[1])
+
+
+@torch.no_grad()
+def k_means(vectors: Tensor, codebook_size: int, steps: int) -> tuple[Tensor, Tensor]:
+    """Cluster the vectors (K, N, d) of all ranks by `steps` rounds of Lloyd's algorithm, from vectors drawn at random.
+
+    Entries beyond the number of vectors, and entries that no vector chooses, keep what they had; at first 0.
+
+    Returns:
+        The entries (K, S, d), and how many vectors chose each (K, S).
+    """
+    everything = torch.ones(len(vectors), codebook_size, dtype=torch.bool, device=vectors.device)
+    values, drawn = replacements(vectors, everything)
+    entries = torch.where(drawn[..., None], values, 0.0)
+    for _ in range(steps):
+        counts, sums = count_and_sum(vectors, nearest(vectors, entries), codebook_size)
+        entries = torch.where(counts[..., None] > 0, sums / counts.clamp_min(1)[..., None], entries)
+    counts, _ = count_and_sum(vectors, nearest(vectors, entries), codebook_size)
+    return entries, counts

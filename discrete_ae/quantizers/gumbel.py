@@ -14,15 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from discrete_ae.checks import positive
-from discrete_ae.quantizers.base import Quantized
-from discrete_ae.quantizers.codebooks import SideBySide
+from discrete_ae.checks import positive, true_or_false, whole_number
+from discrete_ae.quantizers.base import Quantized, straight_through
 from discrete_ae.quantizers.entropy import entropy_bits
+from discrete_ae.quantizers.product import ProductQuantizer
 from discrete_ae.ranks import mean_over_ranks
 from discrete_ae.schedules import Schedule
 
 
-class GumbelSoftmaxQuantizer(SideBySide):
+class GumbelSoftmaxQuantizer(ProductQuantizer):
     """Categorical quantizer with the Gumbel-softmax relaxation.
 
     Args:
@@ -34,6 +34,9 @@ class GumbelSoftmaxQuantizer(SideBySide):
             1 changes from soft to hard at 1/2.
         precision: initial value, above 0, of the learned factor of the squared distance.
         kl_to_uniform: whether to compute the loss `kl`.
+        reinmax: whether the hard choice has the gradient of ReinMax (Liu et al. 2023, arXiv:2304.08612, algorithm 2),
+            which is of second order; it needs hard=True.
+        dropout: see Quantizer.
 
     Losses:
         kl: divergence in nats of softmax(scores) from the uniform distribution, mean over frames and codebooks (Ramesh
@@ -57,24 +60,31 @@ class GumbelSoftmaxQuantizer(SideBySide):
         hard: bool | Schedule = True,
         precision: float = 4.0,
         kl_to_uniform: bool = False,
+        reinmax: bool = False,
+        dropout: float | Schedule = 0.0,
     ) -> None:
-        super().__init__(codebook_size, num_codebooks, codebook_dim)
+        super().__init__(codebook_size, num_codebooks, whole_number("codebook_dim", codebook_dim, 1), dropout)
         self.set_number("temperature", temperature, positive)
         self.set_flag("hard", hard)
-        self.kl_to_uniform = kl_to_uniform
-        shape = (num_codebooks, codebook_size, codebook_dim)
+        self.kl_to_uniform = true_or_false("kl_to_uniform", kl_to_uniform)
+        self.reinmax = true_or_false("reinmax", reinmax)
+        if reinmax and hard is not True:
+            raise ValueError(
+                f"reinmax: expected hard=true with it, got hard={hard!r}; it is a gradient of hard choices"
+            )
+        shape = (self.num_codebooks, self.codebook_sizes[0], self.channels)
         self.codebooks = nn.Parameter(torch.randn(shape) / math.sqrt(codebook_dim))
-        self.log_precision = nn.Parameter(torch.full((num_codebooks,), math.log(positive("precision", precision))))
+        self.log_precision = nn.Parameter(torch.full((self.num_codebooks,), math.log(positive("precision", precision))))
 
     def logits(self, latents: Tensor) -> Tensor:
         """Return scores (B, K, T, S) of the S entries for latents (B, D, T), up to a constant of each frame."""
         # -|z - e|^2 = 2 z e - |e|^2 - |z|^2, whose last term is the same for every entry.
         precision = self.log_precision.exp()[:, None, None]
-        products = torch.einsum("bkdt,ksd->bkts", self._split(latents), 2 * precision * self.codebooks)
+        products = torch.einsum("bkdt,ksd->bkts", self.split(latents), 2 * precision * self.codebooks)
         return products - (precision * self.codebooks.square()).sum(dim=-1)[:, None]
 
-    def quantize(self, latents: Tensor) -> Quantized:
-        """See Quantizer."""
+    def quantize_all(self, latents: Tensor) -> Quantized:
+        """See ProductQuantizer."""
         logits = self.logits(latents)
         codes = logits.argmax(dim=-1)
         # In evaluation the mixture gives the gradient; the base class replaces its value by dequantize(codes).
@@ -94,6 +104,8 @@ class GumbelSoftmaxQuantizer(SideBySide):
 
     def _draw(self, logits: Tensor) -> Tensor:
         """Draw weights (B, K, T, codebook_size) of the entries by Gumbel noise, soft or one-hot."""
+        if self.reinmax:
+            return _reinmax(logits, self.temperature)
         soft = F.gumbel_softmax(logits, tau=cast(float, self.temperature), dim=-1)
         if self.hard is False:
             return soft
@@ -103,10 +115,24 @@ class GumbelSoftmaxQuantizer(SideBySide):
             return torch.where(self.hard >= 0.5, straight_through, soft)
         return straight_through
 
-    def dequantize(self, codes: Tensor) -> Tensor:
-        """See Quantizer."""
-        k = torch.arange(self.num_codebooks, device=codes.device)[:, None]
+    def dequantize_some(self, codes: Tensor) -> Tensor:
+        """See ProductQuantizer."""
+        k = torch.arange(codes.shape[1], device=codes.device)[:, None]
         return self.codebooks[k, codes].permute(0, 1, 3, 2).flatten(1, 2)
+
+
+def _reinmax(logits: Tensor, temperature: float | Tensor) -> Tensor:
+    """Draw one-hot choices of softmax(logits) with the gradient of ReinMax.
+
+    With p the probabilities, D the choice and q = (D + softmax(logits / temperature)) / 2, the gradient is that of
+    2 q - p / 2, where q is taken as the softmax of logits that are shifted by constants.
+    """
+    p = torch.softmax(logits, dim=-1)
+    chosen = F.gumbel_softmax(logits.detach(), dim=-1).argmax(dim=-1, keepdim=True)
+    choice = torch.zeros_like(p).scatter_(-1, chosen, 1.0)
+    q = (choice + torch.softmax(logits.detach() / temperature, dim=-1)) / 2
+    moved = torch.softmax((q.log() - logits).detach() + logits, dim=-1)
+    return straight_through(2 * moved - p / 2, choice)
 
 
 def _kl_to_uniform(logits: Tensor) -> Tensor:

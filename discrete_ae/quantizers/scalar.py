@@ -6,44 +6,58 @@ et al. 2023, arXiv:2309.15505) in its symmetry-preserving form (Parker et al. 20
 
 Several channels with levels L_1 ... L_d make one codebook of prod L_i entries; its code is the mixed-radix number,
 the first channel least significant.
+
+Other bounds are cumulative distribution functions (VP-VAE, arXiv:2602.17133): latents of that distribution use all
+integers equally often, but for the first and the last, whose cells are half as wide.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from discrete_ae.checks import whole_number
-from discrete_ae.quantizers.base import Quantized, Quantizer
+from discrete_ae.checks import true_or_false, whole_number
+from discrete_ae.quantizers.base import Quantized, straight_through
 from discrete_ae.quantizers.entropy import entropy_bits, soft_level_shares
+from discrete_ae.quantizers.product import ProductQuantizer
 from discrete_ae.ranks import mean_over_ranks
-from discrete_ae.rounding import Rounding
+from discrete_ae.rounding import Rounding, with_slope
+from discrete_ae.schedules import Schedule
 
-Bound = Literal["tanh", "sigmoid", "clamp"]
-
-
-class _Clamp(torch.autograd.Function):
-    """(clamp(z, -1, 1) + 1) / 2 with the gradient 1/2 everywhere, so that latents outside of [-1, 1] learn too."""
-
-    @staticmethod
-    def forward(ctx: Any, z: Tensor) -> Tensor:
-        return (z.clamp(-1, 1) + 1) / 2
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return gradients[0] / 2
+Bound = Literal["tanh", "sigmoid", "clamp", "normal", "laplace", "cauchy"]
 
 
-BOUNDS: dict[str, Callable[[Tensor], Tensor]] = {
-    "tanh": lambda z: (torch.tanh(z) + 1).div_(2),
-    "sigmoid": torch.sigmoid,
-    "clamp": _Clamp.apply,
+def _clamp(z: Tensor) -> Tensor:
+    """clamp(z, -1, 1) with the gradient 1 everywhere, so that latents outside of [-1, 1] learn too."""
+    return straight_through(z, z.detach().clamp(-1, 1))
+
+
+def _laplace(z: Tensor) -> Tensor:
+    # Not by z.abs(), whose gradient at 0 is 0.
+    return torch.where(z < 0, torch.exp(z.clamp_max(0)) / 2, 1 - torch.exp(-z.clamp_min(0)) / 2)
+
+
+class _Range(NamedTuple):
+    """A function from the real line to [low, low + width]."""
+
+    function: Callable[[Tensor], Tensor]
+    low: float
+    width: float
+
+
+BOUNDS: dict[str, _Range] = {
+    "tanh": _Range(torch.tanh, -1.0, 2.0),
+    "sigmoid": _Range(torch.sigmoid, 0.0, 1.0),
+    "clamp": _Range(_clamp, -1.0, 2.0),
+    "normal": _Range(torch.special.ndtr, 0.0, 1.0),
+    "laplace": _Range(_laplace, 0.0, 1.0),
+    "cauchy": _Range(torch.atan, -math.pi / 2, math.pi),
 }
 
 
-class ScalarQuantizer(Quantizer):
+class ScalarQuantizer(ProductQuantizer):
     """Bounded scalar quantization with any differentiable rounding.
 
     >>> quantizer = ScalarQuantizer([4, 4, 4, 4], num_codebooks=8, rounding=rounding.StraightThrough())
@@ -55,7 +69,14 @@ class ScalarQuantizer(Quantizer):
         levels: L_1 ... L_d of the channels of one codebook; its size is their product.
         num_codebooks: K; the quantizer has D = K d channels.
         rounding: any Rounding with op="round".
-        bound: "tanh", "sigmoid" or "clamp" (to [-1, 1]; the gradient passes unchanged outside, too).
+        bound: "tanh", "sigmoid", "clamp" (to [-1, 1]; the gradient passes unchanged outside, too), or the cumulative
+            distribution function "normal", "laplace" or "cauchy".
+        rotation: whether latents are first multiplied by a fixed random orthogonal matrix, and the result by its
+            transpose, so that channels of unlike spread share their bits (QuIP, Chee et al. 2023, arXiv:2307.13304).
+        dither: whether a fixed number in [-1/2, 1/2), drawn for each channel, is added before rounding and subtracted
+            after it. Over the channels the error is then uniform whatever the latents are, as with uniform noise in
+            training (universal quantization, Agustsson & Theis 2020, arXiv:2006.09952, who draw one for each sample).
+        dropout: see Quantizer.
 
     Losses:
         code_entropy: in bits per frame, entropy of each channel's levels over the batch of all ranks, softly counted
@@ -63,58 +84,139 @@ class ScalarQuantizer(Quantizer):
             channels are independent.
 
     Raises:
-        ValueError: for fewer than 2 levels, an unknown bound, or a rounding that is not a Rounding with op="round".
+        ValueError: for fewer than 2 levels, an unknown bound, a rounding that is not a Rounding with op="round", flags
+            that are none, or a dropout outside [0, 1].
     """
 
     steps: Tensor
     radix: Tensor
+    rotation: Tensor | None
+    dither: Tensor | None
 
-    def __init__(self, levels: Sequence[int], num_codebooks: int, rounding: Rounding, bound: Bound = "tanh") -> None:
-        if not levels:
-            raise ValueError(f"levels: expected a list of whole numbers, each at least 2, got {levels}")
+    def __init__(
+        self,
+        levels: Sequence[int],
+        num_codebooks: int,
+        rounding: Rounding,
+        bound: Bound = "tanh",
+        rotation: bool = False,
+        dither: bool = False,
+        dropout: float | Schedule = 0.0,
+    ) -> None:
+        if isinstance(levels, str) or not isinstance(levels, Sequence) or not levels:
+            raise ValueError(f"levels: expected a list of whole numbers, each at least 2, got {levels!r}")
         levels = [whole_number("levels", level, 2) for level in levels]
-        num_codebooks = whole_number("num_codebooks", num_codebooks, 1)
         if not isinstance(rounding, Rounding) or rounding.op != "round":
             raise ValueError(f'rounding: expected a discrete_ae.rounding.Rounding with op="round", got {rounding}')
         if bound not in BOUNDS:
             raise ValueError(f"bound: expected one of {', '.join(get_args(Bound))}, got {bound!r}")
-        super().__init__(dim=len(levels) * num_codebooks, codebook_sizes=[math.prod(levels)] * num_codebooks)
+        super().__init__(math.prod(levels), num_codebooks, len(levels), dropout)
         self.levels = tuple(levels)
         self.bound = bound
         self.rounding = rounding
         radix = [math.prod(levels[:i]) for i in range(len(levels))]
         self.register_buffer("steps", torch.tensor([level - 1 for level in levels]), persistent=False)
         self.register_buffer("radix", torch.tensor(radix), persistent=False)
+        rotates, dithers = true_or_false("rotation", rotation), true_or_false("dither", dither)
+        self.register_buffer("rotation", nn.init.orthogonal_(torch.empty(self.dim, self.dim)) if rotates else None)
+        self.register_buffer("dither", torch.rand(self.dim, 1) - 0.5 if dithers else None)
+
+    @property
+    def apart(self) -> bool:
+        """Whether there is no rotation, which spreads a codebook over all channels."""
+        return self.rotation is None
 
     @property
     def matches_evaluation(self) -> bool:
-        """Whether the rounding matches evaluation."""
-        return self.rounding.matches_evaluation
+        """Whether the rounding matches evaluation, and no codebooks are dropped."""
+        return self.rounding.matches_evaluation and not self.drops
 
     def quantize(self, latents: Tensor) -> Quantized:
         """See Quantizer."""
-        steps = self.steps.repeat(self.num_codebooks)[:, None]
-        scaled = BOUNDS[self.bound](latents) * steps
-        rounded = self.rounding(scaled)
+        quantized = super().quantize(self._turned(latents))
+        if self.rotation is None:
+            return quantized
+        return Quantized(self.rotation.mT @ quantized.latents, quantized.codes, quantized.losses)
+
+    def dequantize(self, codes: Tensor) -> Tensor:
+        """See Quantizer."""
+        return self.from_integers(self.integers(codes))
+
+    def integers(self, codes: Tensor) -> Tensor:
+        """Return the integers (B, n, d, T) int64 that make up codes (B, n, T), one of each channel of a codebook."""
+        return codes[:, :, None] // self.radix[:, None] % (self.steps[:, None] + 1)
+
+    def from_integers(self, integers: Tensor) -> Tensor:
+        """Return the latents (B, D, T) of integers (B, n, d, T) of the first n codebooks, or of numbers between."""
+        latents = self.padded(self._on_scale(integers.float()))
+        return latents if self.rotation is None else self.rotation.mT @ latents
+
+    def scaled(self, latents: Tensor) -> Tensor:
+        """Return the numbers (B, D, T), in the dtype of the latents, whose nearest integers are their codes."""
+        return self._on_integers(BOUNDS[self.bound].function(self._turned(latents)))
+
+    def quantize_all(self, latents: Tensor) -> Quantized:
+        """See ProductQuantizer."""
+        bounded = BOUNDS[self.bound].function(latents)
+        with torch.no_grad():
+            scaled = self._on_integers(bounded)
+            emitted, codes = self.rounding.emitted(scaled), self._codes(self._within(scaled))
+        # The rounding of a x + b, with x alone kept for the backward: the function that bounds has kept it already.
+        slope = self._per_unit() if self.rounding.is_flat else self._slope
+        rounded = with_slope(bounded, lambda x: emitted, slope)
         losses = {}
-        if self.training and scaled.numel() and "code_entropy" not in self.left_out:
-            shares = mean_over_ranks(soft_level_shares(scaled, steps, max(self.levels)))
-            losses["code_entropy"] = entropy_bits(shares)
-        return Quantized(_to_unit_range(rounded, steps), self._codes(scaled.detach()), losses)
+        if self.training and latents.numel() and "code_entropy" not in self.left_out:
+            losses["code_entropy"] = self._code_entropy(self._on_integers(bounded))
+        if self.dither is not None:
+            rounded = rounded - self.dither
+        return Quantized(_to_unit_range(rounded, self._highest()), codes, losses)
+
+    def _slope(self, bounded: Tensor) -> Tensor:
+        """Return the derivative of the rounding by what `_on_integers` is given."""
+        return self.rounding.slope(self._on_integers(bounded)) * self._per_unit()
+
+    def _code_entropy(self, scaled: Tensor) -> Tensor:
+        shares = soft_level_shares(self._within(scaled), self._highest(), max(self.levels))
+        return entropy_bits(mean_over_ranks(shares))
+
+    def _within(self, scaled: Tensor) -> Tensor:
+        # With dither up to half a step outside, and so in float32 sometimes rounded to an integer that is not there.
+        return scaled if self.dither is None else scaled.clamp_min(0).minimum(self._highest())
+
+    def _highest(self) -> Tensor:
+        """Return the highest integer (D, 1) of each channel."""
+        return self.steps.repeat(self.num_codebooks)[:, None]
+
+    def _per_unit(self) -> Tensor:
+        """Return how many integers (D, 1) there are for a unit of the bounded latents."""
+        return self._highest() / BOUNDS[self.bound].width
+
+    def _on_integers(self, bounded: Tensor) -> Tensor:
+        """Return bounded latents (B, D, T) on the scale of the integers."""
+        scaled = (bounded - BOUNDS[self.bound].low) * self._per_unit()
+        return scaled if self.dither is None else scaled + self.dither
+
+    def _turned(self, latents: Tensor) -> Tensor:
+        return latents if self.rotation is None else self.rotation.to(latents.dtype) @ latents
 
     def _codes(self, scaled: Tensor) -> Tensor:
         """Return the mixed-radix numbers (B, K, T) of the nearest integers, by Horner's rule; NaN counts as 0."""
         dtype = torch.int32 if self.codebook_sizes[0] < 2**31 else torch.int64
-        digits = scaled.round().to(dtype).clamp_min_(0).unflatten(1, (self.num_codebooks, len(self.levels)))
+        digits = self.split(scaled.round().to(dtype).clamp_min_(0))
         codes = digits[:, :, -1]
         for i in range(len(self.levels) - 2, -1, -1):
             codes = codes * self.levels[i] + digits[:, :, i]
         return codes.long()
 
-    def dequantize(self, codes: Tensor) -> Tensor:
-        """See Quantizer."""
-        digits = codes[:, :, None] // self.radix[:, None] % (self.steps[:, None] + 1)
-        return _to_unit_range(digits.float(), self.steps[:, None]).flatten(1, 2)
+    def dequantize_some(self, codes: Tensor) -> Tensor:
+        """See ProductQuantizer."""
+        return self._on_scale(self.integers(codes).float())
+
+    def _on_scale(self, values: Tensor) -> Tensor:
+        """Return values (B, n, d, T) on the scale of the integers as channels (B, n d, T) from -1 to 1."""
+        if self.dither is not None:
+            values = values - self.split(self.dither[None])[:, : values.shape[1]]
+        return _to_unit_range(values, self.steps[:, None]).flatten(1, 2)
 
 
 def _to_unit_range(rounded: Tensor, steps: Tensor) -> Tensor:

@@ -3,77 +3,109 @@
 Their arithmetic is that of vector-quantize-pytorch, with which the tests compare them, except that training emits the
 entries exactly.
 
-Axes: B batch, D latent channels, T frames, K codebooks, S entries of each, d channels of one codebook.
+Axes: B batch, D latent channels, T frames, K codebooks, S entries of each, d channels of one entry, c of one codebook.
 """
 
 import math
 from abc import abstractmethod
+from typing import Any, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from discrete_ae.checks import in_unit_interval, not_negative, whole_number
-from discrete_ae.quantizers.base import Quantized, straight_through
+from discrete_ae.quantizers.base import Quantized
 from discrete_ae.quantizers.codebooks import (
-    SideBySide,
     count_and_sum,
+    k_means,
     look_up,
     means,
     nearest,
     replacements,
-    rotated,
     snapshot,
 )
-from discrete_ae.quantizers.entropy import entropy_bits
-from discrete_ae.ranks import mean_over_ranks
+from discrete_ae.quantizers.gradients import GRADIENTS, MOVES_ENTRIES, Gradient
+from discrete_ae.quantizers.product import ProductQuantizer
+from discrete_ae.schedules import Schedule
 
 
-class _NearestEntry(SideBySide):
-    """Base of quantizers whose code is that of the nearest entry, by Euclidean distance."""
+class _NearestEntry(ProductQuantizer):
+    """Base of quantizers whose code is that of the nearest entry."""
 
-    def __init__(self, codebook_size: int, num_codebooks: int, codebook_dim: int, rotation_trick: bool) -> None:
-        super().__init__(codebook_size, num_codebooks, codebook_dim)
-        self.rotation_trick = rotation_trick
+    def __init__(
+        self,
+        codebook_size: int,
+        num_codebooks: int,
+        channels: int,
+        gradient: Gradient,
+        dropout: float | Schedule,
+    ) -> None:
+        super().__init__(codebook_size, num_codebooks, channels, dropout)
+        if gradient not in GRADIENTS:
+            raise ValueError(f"gradient: expected one of {', '.join(get_args(Gradient))}, got {gradient!r}")
+        self.gradient = gradient
 
     @property
     def matches_evaluation(self) -> bool:
-        """True: training emits the entries."""
-        return True
+        """Whether training emits the entries of all codebooks."""
+        return self.gradient not in MOVES_ENTRIES and not self.drops
 
     @abstractmethod
     def entries(self) -> Tensor:
         """Return the codebooks (K, S, d)."""
 
     @abstractmethod
-    def _commitment(self, latents: Tensor, chosen: Tensor) -> Tensor:
-        """Return the loss `commitment` of latents and the entries that they chose, both (B, K, d, T)."""
+    def _commitment(self, vectors: Tensor, chosen: Tensor) -> Tensor:
+        """Return the loss `commitment` of vectors and the entries that they chose, both (B, K, d, T)."""
 
     def _learn(self, entries: Tensor, vectors: Tensor, codes: Tensor) -> None:
         """Update the codebooks (K, S, d) without a gradient, by vectors (K, B T, d) and their codes (K, B T)."""
 
-    def quantize(self, latents: Tensor) -> Quantized:
-        """See Quantizer."""
-        split, entries = self._split(latents), self.entries()
-        vectors = split.detach().permute(1, 0, 3, 2).flatten(1, 2)
-        codes = nearest(vectors, entries.detach())
+    def _search(self, vectors: Tensor, entries: Tensor) -> Tensor:
+        """Return the codes (K, B T) of the entries (K, S, d) nearest to vectors (K, B T, d)."""
+        return nearest(vectors, entries)
+
+    def _inward(self, split: Tensor) -> Tensor:
+        """Return the vectors (B, K, d, T) of latents (B, K, c, T)."""
+        return split
+
+    def _outward(self, chosen: Tensor) -> Tensor:
+        """Return the latents (B, n, c, T) of entries (B, n, d, T) of the first n codebooks."""
+        return chosen
+
+    def quantize_all(self, latents: Tensor) -> Quantized:
+        """See ProductQuantizer."""
+        inner = self._inward(self.split(latents))
+        vectors = _by_codebook(inner.detach())
+        entries = self.entries()
+        codes = self._search(vectors, entries.detach())
         by_item = codes.unflatten(1, (latents.shape[0], latents.shape[2])).transpose(0, 1)
         if not self.training or not latents.numel():  # the mean of no frames would be NaN
-            return Quantized(latents, by_item, {})
-        chosen = self._by_item(look_up(entries, codes), latents.shape[0])
-        losses = {} if "commitment" in self.left_out else {"commitment": self._commitment(split, chosen)}
-        emitted = chosen.detach()
-        emitted = rotated(split, emitted, dim=2) if self.rotation_trick else straight_through(split, emitted)
+            return Quantized(self._outward(inner).flatten(1, 2), by_item, {})
+        chosen = _by_item(look_up(entries, codes), latents.shape[0])
+        losses = {}
+        if self.gradient not in MOVES_ENTRIES and "commitment" not in self.left_out:
+            losses["commitment"] = self._commitment(inner, chosen)
+        emitted = self._outward(GRADIENTS[self.gradient](inner, chosen))
+        exact = None if self.matches_evaluation else self._outward(chosen).detach().flatten(1, 2)
         self._learn(entries, vectors, codes)
-        return Quantized(emitted.flatten(1, 2), by_item, losses)
+        return Quantized(emitted.flatten(1, 2), by_item, losses, exact)
 
-    def dequantize(self, codes: Tensor) -> Tensor:
-        """See Quantizer."""
-        return self._by_item(look_up(self.entries(), codes.transpose(0, 1).flatten(1)), len(codes)).flatten(1, 2)
+    def dequantize_some(self, codes: Tensor) -> Tensor:
+        """See ProductQuantizer."""
+        chosen = look_up(self.entries()[: codes.shape[1]], codes.transpose(0, 1).flatten(1))
+        return self._outward(_by_item(chosen, len(codes))).flatten(1, 2)
 
-    def _by_item(self, vectors: Tensor, batch_size: int) -> Tensor:
-        """(K, B T, d) to (B, K, d, T)."""
-        return vectors.unflatten(1, (batch_size, -1)).permute(1, 0, 3, 2).contiguous()
+
+def _by_codebook(vectors: Tensor) -> Tensor:
+    """(B, K, d, T) to (K, B T, d)."""
+    return vectors.permute(1, 0, 3, 2).flatten(1, 2)
+
+
+def _by_item(vectors: Tensor, batch_size: int) -> Tensor:
+    """(K, B T, d) to (B, K, d, T)."""
+    return vectors.unflatten(1, (batch_size, -1)).permute(1, 0, 3, 2).contiguous()
 
 
 class VectorQuantizer(_NearestEntry):
@@ -83,19 +115,23 @@ class VectorQuantizer(_NearestEntry):
         codebook_size: entries of each codebook.
         num_codebooks: K; the quantizer has D = K codebook_dim channels.
         codebook_dim: d, channels of one codebook.
-        rotation_trick: whether the gradient of an entry is rotated to the latents (Fifty et al. 2024, arXiv:2410.06424)
-            rather than passed straight through.
+        gradient: one of those in `gradients`; "diveq" and "nsvq" train the codebooks too, and need no loss.
         ema_decay: None for codebooks learned by gradient; a decay in [0, 1) for codebooks that are moving averages of
             the latents, updated in every training forward (arXiv:1711.00937, appendix A.1).
         dead_code_threshold: entries chosen less often than this per step, by a moving average, are replaced by latents;
-            0 replaces none. The averages start at 0, so the first steps fill the codebooks with latents.
+            0 replaces none. Without k_means_steps the averages start at 0, so the first steps fill the codebooks with
+            latents.
+        k_means_steps: rounds of k-means that make the first codebooks of the latents of the first training forward
+            (SoundStream, arXiv:2107.03312, section III.C); 0 for random ones.
+        dropout: see Quantizer.
 
     Losses:
         commitment: mean squared distance from latents to their entries. Its gradient moves both, or the latents alone
-            if the codebooks are moving averages.
+            if the codebooks are moving averages. None with "diveq" and "nsvq".
 
     Raises:
-        ValueError: for a number outside its range.
+        ValueError: for a number outside its range, an unknown gradient, or moving averages with a gradient that needs
+            learned codebooks.
     """
 
     codebooks: Tensor
@@ -107,25 +143,33 @@ class VectorQuantizer(_NearestEntry):
         codebook_size: int,
         num_codebooks: int,
         codebook_dim: int,
-        rotation_trick: bool = True,
+        gradient: Gradient = "rotation",
         ema_decay: float | None = None,
         dead_code_threshold: float = 0.0,
+        k_means_steps: int = 0,
+        dropout: float | Schedule = 0.0,
     ) -> None:
-        super().__init__(codebook_size, num_codebooks, codebook_dim, rotation_trick)
+        codebook_dim = whole_number("codebook_dim", codebook_dim, 1)
+        super().__init__(codebook_size, num_codebooks, codebook_dim, gradient, dropout)
         if ema_decay is not None and not in_unit_interval("ema_decay", ema_decay) < 1:
             raise ValueError(f"ema_decay: expected a number below 1, got {ema_decay!r}")
+        if ema_decay is not None and gradient in MOVES_ENTRIES:
+            raise ValueError(f"ema_decay: expected null with gradient={gradient}, which trains the codebooks")
         self.ema_decay = ema_decay
         self.dead_code_threshold = not_negative("dead_code_threshold", dead_code_threshold)
-        shape = (num_codebooks, codebook_size, codebook_dim)
+        self.k_means_steps = whole_number("k_means_steps", k_means_steps, 0)
+        shape = (self.num_codebooks, self.codebook_sizes[0], codebook_dim)
         entries = torch.randn(shape) / math.sqrt(codebook_dim)
-        counts = torch.zeros(shape[:2]) if dead_code_threshold else torch.ones(shape[:2])
+        counts = torch.zeros(shape[:2]) if dead_code_threshold or k_means_steps else torch.ones(shape[:2])
         if ema_decay is None:
             self.codebooks = nn.Parameter(entries)
         else:
             self.register_buffer("codebooks", entries)
             self.register_buffer("sums", entries * counts[..., None])
-        if self._moves:
+        if self._moves or k_means_steps:
             self.register_buffer("counts", counts)
+        self._started = not k_means_steps
+        self.register_load_state_dict_post_hook(_resumed)
 
     @property
     def _moves(self) -> bool:
@@ -134,10 +178,28 @@ class VectorQuantizer(_NearestEntry):
 
     def entries(self) -> Tensor:
         """Return the codebooks (K, S, d); in training a copy if they are overwritten before the backward."""
-        return snapshot(self.codebooks) if self.training and self._moves else self.codebooks
+        overwritten = self._moves or self.needs_start
+        return snapshot(self.codebooks) if self.training and overwritten else self.codebooks
 
-    def _commitment(self, latents: Tensor, chosen: Tensor) -> Tensor:
-        return F.mse_loss(latents, chosen)
+    def _commitment(self, vectors: Tensor, chosen: Tensor) -> Tensor:
+        return F.mse_loss(vectors, chosen)
+
+    @property
+    def needs_start(self) -> bool:
+        """Whether k-means has not made the codebooks yet."""
+        return not self._started
+
+    @torch.no_grad()
+    def start(self, latents: Tensor) -> None:
+        """See Quantizer."""
+        if not self.k_means_steps:
+            return
+        entries, counts = k_means(_by_codebook(self.split(latents)), self.codebook_sizes[0], self.k_means_steps)
+        self.codebooks.copy_(entries)
+        self.counts.copy_(counts)
+        if self.ema_decay is not None:
+            self.sums.copy_(entries * counts[..., None])
+        self._started = True
 
     @torch.no_grad()
     def _learn(self, entries: Tensor, vectors: Tensor, codes: Tensor) -> None:
@@ -170,11 +232,13 @@ class SimVectorQuantizer(_NearestEntry):
         codebook_size: entries of each codebook.
         num_codebooks: K; the quantizer has D = K codebook_dim channels.
         codebook_dim: d, channels of one codebook.
-        rotation_trick: see VectorQuantizer.
+        gradient: see VectorQuantizer.
+        dropout: see Quantizer.
 
     Losses:
         commitment: mean squared distance from latents to their entries, counted once with a gradient for the entries
-            alone, and with the weight 1/4 for the latents alone: its value is 5/4 of the distance.
+            alone, and with the weight 1/4 for the latents alone: its value is 5/4 of the distance. None with "diveq"
+            and "nsvq".
 
     Raises:
         ValueError: for a number outside its range.
@@ -182,113 +246,101 @@ class SimVectorQuantizer(_NearestEntry):
 
     fixed: Tensor
 
-    def __init__(self, codebook_size: int, num_codebooks: int, codebook_dim: int, rotation_trick: bool = True) -> None:
-        super().__init__(codebook_size, num_codebooks, codebook_dim, rotation_trick)
+    def __init__(
+        self,
+        codebook_size: int,
+        num_codebooks: int,
+        codebook_dim: int,
+        gradient: Gradient = "rotation",
+        dropout: float | Schedule = 0.0,
+    ) -> None:
+        codebook_dim = whole_number("codebook_dim", codebook_dim, 1)
+        super().__init__(codebook_size, num_codebooks, codebook_dim, gradient, dropout)
         spread = 1 / math.sqrt(codebook_dim)
-        self.register_buffer("fixed", torch.randn(num_codebooks, codebook_size, codebook_dim) * spread)
+        self.register_buffer("fixed", torch.randn(self.num_codebooks, self.codebook_sizes[0], codebook_dim) * spread)
         # The initialization of nn.Linear.
-        self.maps = nn.Parameter(torch.empty(num_codebooks, codebook_dim, codebook_dim).uniform_(-spread, spread))
+        self.maps = nn.Parameter(torch.empty(self.num_codebooks, codebook_dim, codebook_dim).uniform_(-spread, spread))
 
     def entries(self) -> Tensor:
         """Return the codebooks (K, S, d)."""
         return self.fixed @ self.maps.mT
 
-    def _commitment(self, latents: Tensor, chosen: Tensor) -> Tensor:
-        return F.mse_loss(latents.detach(), chosen) + F.mse_loss(latents, chosen.detach()) / 4
+    def _commitment(self, vectors: Tensor, chosen: Tensor) -> Tensor:
+        return _one_way_each(vectors, chosen)
 
 
-class LookupFreeQuantizer(SideBySide):
-    """LFQ (Yu et al. 2023, arXiv:2310.05737) or, on the sphere, BSQ (Zhao et al. 2024, arXiv:2406.07548).
+class FactorizedVectorQuantizer(_NearestEntry):
+    """The codebook of DAC (Kumar et al. 2023, arXiv:2306.06546), first in ViT-VQGAN (Yu et al. 2021, arXiv:2110.04627).
 
-    The code of a codebook is the signs of its d channels, of 2^d entries.
+    Latents are projected to a few channels, the entry is chosen by the cosine of the angle to it, and projected back.
+    One codebook has a projection of its own, so a residual quantizer of them codes other channels in every stage.
+
+    DAC gives its projections weight normalization, which changes how fast they learn, not what they are. Its entries
+    begin as normal vectors; here they have length 1, as those of VectorQuantizer.
 
     Args:
-        codebook_size: entries of each codebook, a power of 2.
-        num_codebooks: K; the quantizer has D = K log2(codebook_size) channels.
-        spherical: whether the channels of a codebook are first scaled to length 1 (BSQ).
-        inverse_temperature: of the soft assignment in the loss `entropy`.
-        diversity: weight in the loss `entropy` of the mean assignment's entropy, against that of single frames.
-        commitment: factor of the loss `commitment`; with 1, codebooks of plain LFQ collapse in the default run.
+        codebook_size: entries of each codebook.
+        num_codebooks: K; the quantizer has D = K channels.
+        codebook_dim: d, channels of an entry.
+        channels: c, latent channels of one codebook.
+        gradient: of entries for the projected latents, see VectorQuantizer.
+        dropout: see Quantizer.
 
     Losses:
-        entropy: mean entropy of the frames' soft assignments, less `diversity` times the entropy of their mean, in
-            nats: low if every frame is assigned clearly and all entries are used.
-        commitment: `commitment` times the mean squared distance from latents to their signs.
+        commitment: mean squared distance from projected latents to their entries, as SimVectorQuantizer counts it. None
+            with "diveq" and "nsvq".
 
     Raises:
-        ValueError: for a number outside its range, or a codebook_size that is no power of 2.
+        ValueError: for a number outside its range, or an unknown gradient.
     """
 
     def __init__(
         self,
         codebook_size: int,
         num_codebooks: int,
-        spherical: bool = False,
-        inverse_temperature: float = 100.0,
-        diversity: float = 1.0,
-        commitment: float = 0.25,
+        codebook_dim: int,
+        channels: int,
+        gradient: Gradient = "straight_through",
+        dropout: float | Schedule = 0.0,
     ) -> None:
-        codebook_size = whole_number("codebook_size", codebook_size, 2)
-        if codebook_size & (codebook_size - 1):
-            raise ValueError(f"codebook_size: expected a power of 2, got {codebook_size}")
-        factors = {"inverse_temperature": inverse_temperature, "diversity": diversity, "commitment": commitment}
-        for name, value in factors.items():
-            not_negative(name, value)
-        super().__init__(codebook_size, num_codebooks, codebook_size.bit_length() - 1)
-        self.spherical = spherical
-        self.inverse_temperature = inverse_temperature
-        self.diversity = diversity
-        self.commitment = commitment
-        self.magnitude = 1 / math.sqrt(self.codebook_dim) if spherical else 1.0
+        codebook_dim = whole_number("codebook_dim", codebook_dim, 1)
+        super().__init__(codebook_size, num_codebooks, whole_number("channels", channels, 1), gradient, dropout)
+        k, c = self.num_codebooks, self.channels
+        self.codebooks = nn.Parameter(torch.randn(k, self.codebook_sizes[0], codebook_dim) / math.sqrt(codebook_dim))
+        # The initialization of nn.Conv1d.
+        self.inward = nn.Parameter(torch.empty(k, codebook_dim, c + 1).uniform_(-(c**-0.5), c**-0.5))
+        self.outward = nn.Parameter(
+            torch.empty(k, c, codebook_dim + 1).uniform_(-(codebook_dim**-0.5), codebook_dim**-0.5)
+        )
 
-    @property
-    def matches_evaluation(self) -> bool:
-        """True: training emits the signs."""
-        return True
+    def entries(self) -> Tensor:
+        """Return the codebooks (K, S, d)."""
+        return self.codebooks
 
-    def quantize(self, latents: Tensor) -> Quantized:
-        """See Quantizer."""
-        split = self._split(latents)
-        bits = split.detach() > 0
-        codes = (bits * self._place_values(latents)).sum(dim=2)
-        if not self.training or not latents.numel():  # the mean of no frames would be NaN
-            return Quantized(latents, codes, {})
-        bounded = F.normalize(split, dim=2) if self.spherical else split
-        signs = self._signs(bits)
-        losses = {}
-        if "entropy" not in self.left_out:
-            losses["entropy"] = self._entropy(bounded)
-        if "commitment" not in self.left_out:
-            losses["commitment"] = self.commitment * F.mse_loss(bounded, signs)
-        return Quantized(straight_through(bounded, signs).flatten(1, 2), codes, losses)
+    def _search(self, vectors: Tensor, entries: Tensor) -> Tensor:
+        return nearest(F.normalize(vectors, dim=-1), F.normalize(entries, dim=-1))
 
-    def dequantize(self, codes: Tensor) -> Tensor:
-        """See Quantizer."""
-        return self._signs(codes[:, :, None] & self._place_values(codes) != 0).flatten(1, 2)
+    def _inward(self, split: Tensor) -> Tensor:
+        return _affine(self.inward, split)
 
-    def _place_values(self, like: Tensor) -> Tensor:
-        """Return the value (d, 1) int64 of each bit of a code; the first channel is the most significant."""
-        return 2 ** torch.arange(self.codebook_dim - 1, -1, -1, device=like.device)[:, None]
+    def _outward(self, chosen: Tensor) -> Tensor:
+        return _affine(self.outward[: chosen.shape[1]], chosen)
 
-    def _signs(self, bits: Tensor) -> Tensor:
-        return (2.0 * bits - 1) * self.magnitude
+    def _commitment(self, vectors: Tensor, chosen: Tensor) -> Tensor:
+        return _one_way_each(vectors, chosen)
 
-    def _entropy(self, latents: Tensor) -> Tensor:
-        """Return the loss `entropy` of latents (B, K, d, T), mean over codebooks.
 
-        The soft assignment is softmax(2 inverse_temperature z e) over all 2^d vectors e of d signs. It is the product
-        of the assignments of the first half of the channels and of the second, which have 2^(d/2) entries each.
-        """
-        vectors = 2 * self.inverse_temperature * latents.permute(1, 0, 3, 2).flatten(1, 2)
-        half = (self.codebook_dim + 1) // 2
-        logs = [F.log_softmax(part @ self._all_signs(part), dim=-1) for part in vectors.tensor_split([half], dim=-1)]
-        first, last = (log.exp() for log in logs)
-        of_frames = -(first * logs[0]).sum(dim=-1).mean() - (last * logs[1]).sum(dim=-1).mean()
-        shares = mean_over_ranks(first.mT @ last / vectors.shape[1])
-        of_mean = math.log(2) * entropy_bits(shares.flatten(1)) / self.num_codebooks
-        return of_frames - self.diversity * of_mean
+def _affine(weights: Tensor, vectors: Tensor) -> Tensor:
+    """Return W v + b for vectors v (B, K, d, T), with weights (K, c, d + 1), of which b is the last column."""
+    return weights[..., :-1] @ vectors + weights[..., -1:]
 
-    def _all_signs(self, part: Tensor) -> Tensor:
-        """Return all vectors of n signs as the columns of (n, 2^n), for vectors `part` (..., n)."""
-        places = torch.arange(part.shape[-1], device=part.device)[:, None]
-        return self._signs((torch.arange(2 ** part.shape[-1], device=part.device) >> places) & 1)
+
+def _one_way_each(vectors: Tensor, chosen: Tensor) -> Tensor:
+    """Return the squared distance with a gradient for the entries, and a quarter of it with one for the vectors."""
+    return F.mse_loss(vectors.detach(), chosen) + F.mse_loss(vectors, chosen.detach()) / 4
+
+
+def _resumed(module: nn.Module, incompatible: Any) -> None:
+    """Note that the codebooks of a checkpoint were made before, if any entry was chosen."""
+    if isinstance(module, VectorQuantizer) and module.k_means_steps:
+        module._started = bool(module.counts.any())

@@ -17,9 +17,9 @@ rounded as their floating-point representation says; there is no hidden epsilon.
 
 from typing import Any
 
-from discrete_ae.rounding.base import Op, Rounding
+from discrete_ae.rounding.base import Op, Rounding, with_slope
 from discrete_ae.rounding.custom_gradient import CustomGradient
-from discrete_ae.rounding.flat import Stochastic, StraightThrough, UniformNoise
+from discrete_ae.rounding.flat import NoiseDropout, Stochastic, StraightThrough, UniformNoise
 from discrete_ae.rounding.fourier import Fourier, FourierWeights
 from discrete_ae.rounding.ramp import FiniteDifference, Linear
 from discrete_ae.rounding.sigmoid import (
@@ -34,6 +34,7 @@ from discrete_ae.rounding.sigmoid import (
 EXAMPLES: tuple[tuple[type[Rounding], dict[str, Any]], ...] = (
     (StraightThrough, {}),
     (UniformNoise, {"share": 1.0}),
+    (NoiseDropout, {"probability": 0.5}),
     (Stochastic, {"share": 1.0}),
     (CustomGradient, {"surrogate": Sigmoid(4.0, normalized=True)}),
     *((Sigmoid, {"sharpness": k, "normalized": normalized}) for normalized in (False, True) for k in (4.0, 12.0)),
@@ -51,6 +52,7 @@ __all__ = [
     "Fourier",
     "FourierWeights",
     "Linear",
+    "NoiseDropout",
     "Op",
     "Rounding",
     "Sigmoid",
@@ -62,4 +64,5 @@ __all__ = [
     "soft_round",
     "soft_round_conditional_mean",
     "soft_round_inverse",
+    "with_slope",
 ]

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -21,27 +21,49 @@ PIECE = 2**15  # elements for each thread, the least that PyTorch gives to one
 SHIFT = {"round": 0.0, "floor": -0.5, "ceil": 0.5}
 
 
-class WithSlope(torch.autograd.Function):
-    """Return value(x) in the forward, and multiply the gradient by slope(x), or 1 if slope is None, in the backward.
+Slope = Callable[[Tensor], Tensor] | Tensor | None
+"""The derivative of a rounding: a function of x, a constant that broadcasts with x, or 1."""
 
-    The only tensor saved is x. The backward consists of differentiable operations, so second derivatives exist.
-    """
+
+class _WithSlope(torch.autograd.Function):
+    """The only tensor saved is x. The backward consists of differentiable operations, so second derivatives exist."""
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(  # noqa: D102
-        ctx: Any, x: Tensor, value: Callable[[Tensor], Tensor], slope: Callable[[Tensor], Tensor] | None
-    ) -> Tensor:
-        ctx.slope = slope
-        if slope is not None:
-            ctx.save_for_backward(x)
+    def forward(x: Tensor, value: Callable[[Tensor], Tensor], slope: Slope) -> Tensor:
         return value(x)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:  # noqa: D102
-        (gradient,) = gradients
-        if ctx.slope is not None:
-            gradient = gradient * ctx.slope(*ctx.saved_tensors)
-        return gradient, None, None
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, _, ctx.slope = inputs
+        if callable(ctx.slope):
+            ctx.save_for_backward(x)
+            ctx.save_for_forward(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return _times(gradients[0], ctx), None, None
+
+
+class _WithTangent(_WithSlope):
+    """The same with forward-mode derivatives, in a class of its own: torch.compile traces none that has a jvp."""
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        return _times(tangents[0], ctx)
+
+
+def _times(x: Tensor, ctx: Any) -> Tensor:
+    if ctx.slope is None:
+        return x.clone()
+    return x * (ctx.slope(*ctx.saved_tensors) if callable(ctx.slope) else ctx.slope)
+
+
+def with_slope(x: Tensor, value: Callable[[Tensor], Tensor], slope: Slope) -> Tensor:
+    """Return value(x), with `slope` as its derivative in both modes of differentiation."""
+    function = _WithSlope if torch.compiler.is_compiling() else _WithTangent
+    return cast(Tensor, function.apply(x, value, slope))
 
 
 def boundary_distance(x: Tensor) -> Tensor:
@@ -81,6 +103,24 @@ def elementwise(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return result
 
 
+@torch.library.custom_op("discrete_ae::uniform", mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,))
+def _uniform(x: Tensor) -> Tensor:
+    return torch.rand_like(x)
+
+
+_uniform.register_fake(torch.empty_like)
+
+
+def uniform_like(x: Tensor) -> Tensor:
+    """Draw a number from U[0, 1) for each element of x.
+
+    On a CPU, inductor (torch 2.11) computes a whole block of Philox, of which it uses one number in four, for each
+    element and one element after the other: four times the time of torch's generator. It leaves a custom operation
+    alone.
+    """
+    return _uniform(x.detach()) if torch.compiler.is_compiling() and x.device.type == "cpu" else torch.rand_like(x)
+
+
 class Rounding(Scheduled, ABC):
     """Base class of the roundings. A subclass writes the soft round s(x) and its slope; the rest is done here.
 
@@ -96,6 +136,8 @@ class Rounding(Scheduled, ABC):
     """
 
     hard: bool | Tensor
+    is_flat = False
+    """Whether the slope is 1 everywhere."""
 
     def __init__(self, *, op: Op = "round", hard: bool | Schedule) -> None:
         super().__init__()
@@ -132,12 +174,17 @@ class Rounding(Scheduled, ABC):
 
     def forward(self, x: Tensor) -> Tensor:
         """Round x elementwise: as `hard` says in training, exactly in evaluation. The gradient is slope(x) in both."""
-        return WithSlope.apply(x, self._training_value if self.training else self.exact, self.slope)
+        return with_slope(x, self.emitted, None if self.is_flat else self.slope)
+
+    def emitted(self, x: Tensor) -> Tensor:
+        """Return what `forward` does, without its gradient."""
+        return self._training_value(x) if self.training else self.exact(x)
 
     def _training_value(self, x: Tensor) -> Tensor:
-        if isinstance(self.hard, Tensor):
+        if isinstance(self.hard, Tensor) and (torch.compiler.is_compiling() or self.hard.device.type != "cpu"):
+            # Without looking at the number, for which a GPU would have to be waited for.
             return torch.where(self.hard >= 0.5, self._hard_value(x), self._soft_value(x))
-        return self._hard_value(x) if self.hard else self._soft_value(x)
+        return self._hard_value(x) if self.hard >= 0.5 else self._soft_value(x)
 
     def _hard_value(self, x: Tensor) -> Tensor:
         return self.exact(x)

@@ -1,6 +1,7 @@
 """Exact integers forward, any slope backward."""
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -21,11 +22,7 @@ class _Function(Rounding):
         return self.function(x)
 
     def _soft_round_slope(self, x: Tensor) -> Tensor:
-        differentiate_again = torch.is_grad_enabled() and x.requires_grad
-        with torch.enable_grad():
-            x = x if differentiate_again else x.detach().requires_grad_()
-            (slope,) = torch.autograd.grad(self.function(x).sum(), x, create_graph=differentiate_again)
-        return slope
+        return cast(Tensor, torch.func.grad(lambda x: self.function(x).sum())(x))
 
 
 class CustomGradient(Rounding):

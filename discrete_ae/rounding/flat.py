@@ -1,17 +1,19 @@
-"""Roundings with slope 1: straight-through, and the two that add noise in training."""
-
-from collections.abc import Callable
+"""Roundings with slope 1: straight-through, and those that are random in training."""
 
 import torch
 from torch import Tensor
 
 from discrete_ae.checks import in_unit_interval
-from discrete_ae.rounding.base import Op, Rounding, WithSlope, elementwise
+from discrete_ae.rounding.base import EXACT, SHIFT, Op, Rounding, elementwise, uniform_like
 from discrete_ae.schedules import Schedule
+
+_TINY = 1e-30  # added to what may be 0 before dividing by it
 
 
 class _Flat(Rounding):
     """Base of the roundings with s(x) = x and slope 1."""
+
+    is_flat = True
 
     def _soft_round(self, x: Tensor) -> Tensor:
         return x
@@ -24,13 +26,10 @@ class _Flat(Rounding):
     _soft_trunc = _soft_round
     _soft_trunc_slope = _soft_round_slope
 
-    def _elementwise(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """Apply a function to the soft value, which is x but for the shift of floor and ceil."""
-        return elementwise(function if self.op == "trunc" else self._shifted(function), x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Round x elementwise; the gradient is passed on unchanged."""
-        return WithSlope.apply(x, self._training_value if self.training else self.exact, None)
+    def _soft(self, x: Tensor) -> Tensor:
+        """Return the soft value of the operation, x but for the shift of floor and ceil."""
+        shift = SHIFT.get(self.op, 0.0)
+        return x + shift if shift else x
 
 
 class StraightThrough(_Flat):
@@ -60,14 +59,58 @@ class UniformNoise(_Flat):
         self.set_number("share", share, in_unit_interval)
 
     def _soft_value(self, x: Tensor) -> Tensor:
-        return self._elementwise(lambda x: x + torch.rand_like(x).sub_(0.5).mul_(self.share), x)
+        return elementwise(self._noisy, x)
+
+    def _noisy(self, x: Tensor) -> Tensor:
+        return self._soft(x) + uniform_like(x).sub_(0.5).mul_(self.share)
+
+
+class NoiseDropout(_Flat):
+    """Noise in place of rounding for a random part of the elements in training (Parker et al. 2024, arXiv:2411.19842).
+
+    Section 3 there, in units of the step: with `probability` an element is x + u, u ~ U(-1/2, 1/2), else the exact
+    integer; slope 1. The decoder sees the integers of evaluation, and the encoder learns from what lies between them.
+    For the other operations x is their soft value, x - 1/2 (floor), x + 1/2 (ceil), x (trunc). hard=True emits
+    integers alone.
+
+    Each element draws for itself. Two others of that name differ:
+        - stable-audio-tools draws once for a whole item, and emits x itself, without noise, for a quarter of the items;
+        - vector-quantize-pytorch (1.32, `noise_dropout` of FSQ) adds noise to values that are rounded already:
+          U(-1/2, 1/2) of its range [-1, 1] whatever the number of levels L, which is (L - 1) / 2 steps wide, and
+          clamps the sum to the range.
+
+    Args:
+        probability: of an element to be noisy, in [0, 1]; may be a schedule.
+
+    Raises:
+        ValueError: for a probability outside [0, 1].
+    """
+
+    probability: float | Tensor
+
+    def __init__(self, probability: float | Schedule = 0.5, *, op: Op = "round", hard: bool | Schedule = False) -> None:
+        super().__init__(op=op, hard=hard)
+        self.set_number("probability", probability, in_unit_interval)
+
+    def _soft_value(self, x: Tensor) -> Tensor:
+        return elementwise(self._noisy_or_exact, x)
+
+    def _noisy_or_exact(self, x: Tensor) -> Tensor:
+        drawn, exact = uniform_like(x), self.exact(x)
+        # Below the probability p, drawn / p is uniform in [0, 1) itself: one draw serves for both.
+        noise = (drawn / (self.probability + _TINY)).sub_(0.5)
+        to_noisy = (self._soft(x) - exact).nan_to_num_(0.0).add_(noise)  # infinity less infinity is 0 here
+        # Not torch.where, which takes much longer where its condition is random.
+        return exact + to_noisy.mul_(drawn < self.probability)
 
 
 class Stochastic(_Flat):
     """Stochastic rounding in training: floor(x) + Bernoulli(x - floor(x)), unbiased (E = x); slope 1.
 
-    This is round(x + u), u ~ U(-1/2, 1/2), or round(x + share u) for a share of the noise. The other operations round
-    their soft value stochastically: x - 1/2 (floor), x + 1/2 (ceil), x (trunc). hard=False emits the soft value.
+    This is round(x + u), u ~ U(-1/2, 1/2), or round(x + share u) for a share of the noise, none at all being the exact
+    operation. The others are so too, floor(x + share u) and so on. Their means at the full share are the staircases
+    shifted from s(x) = x: x - 1/2 (floor), x + 1/2 (ceil), sign(x) max(|x| - 1/2, 0) (trunc). hard=False emits the
+    soft value.
 
     Args:
         share: of the full noise, in [0, 1]; may be a schedule.
@@ -88,9 +131,19 @@ class Stochastic(_Flat):
         return False
 
     def _hard_value(self, x: Tensor) -> Tensor:
-        return self._elementwise(self._neighbour, x)
+        return elementwise(self._random, x)
 
-    def _neighbour(self, soft: Tensor) -> Tensor:
-        below = soft.floor()
-        # Comparing with the fraction, rather than rounding x + u, is exact far from 0 too.
-        return below + (torch.rand_like(soft).sub_(0.5).mul_(self.share).add_(0.5) < soft - below)
+    def _random(self, x: Tensor) -> Tensor:
+        if self.op == "trunc":  # floor of |x + share u| with the sign of x, where that is not 0 already
+            return self._moved(x.abs(), "floor").clamp_min_(0).copysign_(x)
+        return self._moved(x, self.op)
+
+    def _moved(self, x: Tensor, op: str) -> Tensor:
+        """Return op(x + share u).
+
+        The noise is added to the distance from the nearest integer, which is exact, rather than to x, where it would be
+        lost far from 0.
+        """
+        nearest = x.round()
+        distance = (x - nearest).nan_to_num_(0.0)  # infinity less infinity
+        return nearest + EXACT[op](distance.add_(uniform_like(x).sub_(0.5).mul_(self.share)))

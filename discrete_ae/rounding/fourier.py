@@ -71,11 +71,11 @@ class Fourier(Rounding):
             raise ValueError(f"weights: expected one of {', '.join(get_args(FourierWeights))}, got {weights!r}")
         self.weights = weights
         self.set_number("terms", terms, partial(whole_number, least=1))
-        most = max(terms.first, terms.last) if isinstance(terms, Schedule) else terms
+        first, last = (terms.first, terms.last) if isinstance(terms, Schedule) else (self.terms, self.terms)
         # The error h^2/8 max|s''| of linear interpolation, with |s''| <= 2 pi N (N + 1), is below 1e-4 for h = 1/128 N.
-        entries = 2 ** math.ceil(math.log2(max(128, int(most)) * 128))
+        entries = 2 ** math.ceil(math.log2(max(128, int(first), int(last)) * 128))
         self.register_buffer("_table", torch.empty(4, entries), persistent=False)
-        self._fill_table(int(terms.first) if isinstance(terms, Schedule) else terms)
+        self._fill_table(int(first))
 
     def write_number(self, name: str, value: float) -> float:
         """See Scheduled."""

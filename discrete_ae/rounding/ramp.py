@@ -3,23 +3,25 @@
 import torch
 from torch import Tensor
 
-from discrete_ae.checks import positive
+from discrete_ae.checks import finite
 from discrete_ae.rounding.base import Op, Rounding, boundary_distance
 from discrete_ae.schedules import Schedule
 
 
 def _at_least_2(name: str, value: float) -> float:
-    if positive(name, value) < 2:
+    number = finite(name, value)
+    if number < 2:
         raise ValueError(
             f"{name}: expected at least 2 (2 is the identity, less is not a continuous staircase), got {value}"
         )
-    return value
+    return number
 
 
 def _at_most_half(name: str, value: float) -> float:
-    if not isinstance(value, int | float) or not 0 < value <= 0.5:
+    number = finite(name, value)
+    if not 0 < number <= 0.5:
         raise ValueError(f"{name}: expected 0 < {name} <= 1/2, got {value!r}")
-    return value
+    return number
 
 
 class _Ramp(Rounding):

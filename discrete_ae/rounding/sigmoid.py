@@ -13,8 +13,8 @@ import math
 import torch
 from torch import Tensor
 
-from discrete_ae.checks import positive
-from discrete_ae.rounding.base import Op, Rounding, WithSlope, boundary_distance, elementwise
+from discrete_ae.checks import positive, true_or_false, whole_number
+from discrete_ae.rounding.base import Op, Rounding, boundary_distance, elementwise, uniform_like, with_slope
 from discrete_ae.schedules import Schedule
 
 # Below this k the curve differs from x by less than one part in 1e13, and k f would underflow.
@@ -72,7 +72,7 @@ class Sigmoid(Rounding):
     ) -> None:
         super().__init__(op=op, hard=hard)
         self.set_number("sharpness", sharpness, positive)
-        self.normalized = normalized
+        self.normalized = true_or_false("normalized", normalized)
 
     def _curve(self) -> tuple[float | Tensor, float | Tensor]:
         """Return k and the scale of the steps."""
@@ -114,9 +114,9 @@ class Softmax(Rounding):
     ) -> None:
         super().__init__(op=op, hard=hard)
         self.set_number("beta", beta, positive)
-        if not isinstance(neighbours, int | float) or not neighbours >= 2 or neighbours % 2:
+        self.neighbours = whole_number("neighbours", neighbours, 2)
+        if self.neighbours % 2:
             raise ValueError(f"neighbours: expected an even number, at least 2, got {neighbours!r}")
-        self.neighbours = int(neighbours)
 
     def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the weighted mean and mean square of the neighbours' offsets from the boundary.
@@ -206,7 +206,7 @@ def noisy_soft_round(x: Tensor, sharpness: float) -> Tensor:
     Raises:
         ValueError: as for soft_round.
     """
-    return soft_round(x, sharpness) + torch.rand_like(x) - 0.5
+    return soft_round(x, sharpness) + uniform_like(x) - 0.5
 
 
 def _checked(sharpness: float) -> float:
@@ -214,7 +214,7 @@ def _checked(sharpness: float) -> float:
 
 
 def _inverse(y: Tensor, k: float) -> Tensor:
-    return WithSlope.apply(
+    return with_slope(
         y, lambda y: _inverse_value(y, k), lambda y: 1 / _staircase_slope(_inverse(y, k), k, _normalization(k))
     )
 

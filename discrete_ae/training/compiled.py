@@ -9,7 +9,7 @@ from torch import Tensor
 
 from discrete_ae.errors import UsageError
 from discrete_ae.model import AutoencoderOutput, DiscreteAutoencoder
-from discrete_ae.quantizers.base import exact_products
+from discrete_ae.quantizers.base import Quantized, Quantizer, exact_products
 
 Compiler = Callable[[Callable], Callable]
 """Makes a compiled function of a function: one graph, for the shapes of the first call. Training has crops of one
@@ -32,6 +32,15 @@ def compiler(*, cuda_graphs: bool) -> Compiler:
     return compiled
 
 
+def compiled_quantizer(quantizer: Quantizer, compiled: Compiler) -> Callable[[Tensor], Quantized]:
+    """Return the compiled forward; the one forward in which codebooks start (k-means) is left as it is.
+
+    It is another graph than all the others, and a long one.
+    """
+    forward = compiled(quantizer.forward)
+    return lambda latents: (quantizer.forward if quantizer.needs_start else forward)(latents)
+
+
 class CompiledForward:
     """A model's forward in three compiled parts: audio to latents, the quantizer, latents to audio.
 
@@ -41,7 +50,7 @@ class CompiledForward:
 
     def __init__(self, model: DiscreteAutoencoder, compiled: Compiler) -> None:
         self.latents = compiled(model.latents)
-        self.quantizer = compiled(model.quantizer.forward)
+        self.quantizer = compiled_quantizer(model.quantizer, compiled)
         self.reconstruct = compiled(model.reconstruct)
 
     def __call__(self, audio: Tensor) -> AutoencoderOutput:

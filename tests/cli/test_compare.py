@@ -268,3 +268,46 @@ def test_recordings_that_were_trained_on_are_told(sweep, recordings, report):
     line = f"{len(trained)} of the {len(sources)} recordings were trained on by a run"
     assert any(line in each for each in said)
     assert line in (folder / "index.html").read_text()
+
+
+@slow
+def test_several_rates_of_one_model_are_evaluated_kept_and_joined(run_training, recordings, tmp_path):
+    sweep, report = tmp_path / "sweep", tmp_path / "report"
+    for name in ("rvq", "ste", "identity"):
+        short = ("trainer.max_steps=1", "trainer.val_check_interval=1")
+        run_training(f"quantizer={name}", *short, run_dir=sweep / name)
+    arguments = (sweep, "-o", report, *(f"--data={recordings}/clip_{i}.wav" for i in (0, 5)), *QUICK, "--no-baselines")
+    status, out, err = run_command(*arguments, "--clips", 1, "--codebooks", "1,3")
+    assert status == 0
+    said = ["rvq is not compared at 3 codebooks: it decodes from the first 1 to 2.",
+            "ste is not compared at 1 and 3 codebooks: it decodes from all 2 together."]  # fmt: skip
+    assert [line for line in said if any(line in one for one in err)] == said
+    assert not any("identity is not compared" in line for line in err)
+    assert set(methods_in(out)) == {"rvq (0.4 kbps)", "rvq (0.8 kbps)", "ste (0.8 kbps)", "identity"}
+    rows = {row["method"]: float(row["mel_distance"]) for row in read(report / "methods.csv")}
+    checkpoint, files = sweep / "rvq/checkpoints/best.ckpt", [recordings / f"clip_{i}.wav" for i in (0, 5)]
+    one = discrete_ae.evaluate(checkpoint, files, metrics="mel_distance", num_codebooks=1, device="cpu", jobs=1)
+    assert rows["rvq (0.4 kbps)"] == pytest.approx(one.means()["mel_distance"].mean, rel=1e-9)
+    assert rows["rvq (0.8 kbps)"] != rows["rvq (0.4 kbps)"]
+    pairs = {frozenset((row["first"], row["second"])) for row in read(report / "differences.csv")}
+    assert frozenset(("rvq (0.4 kbps)", "rvq (0.8 kbps)")) not in pairs
+    page = (report / "index.html").read_text()
+    assert "rvq (0.4 to 0.8 kbps)" in page
+    (clip,) = json.loads((report / "clips/clips.json").read_text())["clips"]
+    sounds = [Path(report / "clips" / version["file"]).read_bytes() for version in clip["versions"]]
+    assert len(set(sounds)) == 5  # the original, and each method
+
+    kept = {path: path.stat().st_mtime_ns for path in (report / "evaluations").glob("*.json")}
+    assert sorted(path.stem for path in kept) == ["identity", "rvq", "rvq-1codebooks", "ste"]
+    status, out, _ = run_command(*arguments, "--clips", 0, "--codebooks", "all")
+    assert status == 0
+    assert set(methods_in(out)) == {"rvq (0.4 kbps)", "rvq (0.8 kbps)", "ste (0.8 kbps)", "identity"}
+    assert {path: path.stat().st_mtime_ns for path in (report / "evaluations").glob("*.json")} == kept
+
+
+@pytest.mark.parametrize("codebooks", ["2,x", "", "0,2"])
+def test_numbers_of_codebooks_that_are_none_are_one_line(tmp_path, codebooks):
+    status, out, (line,) = run_command(tmp_path, "-o", tmp_path / "report", "--codebooks", codebooks)
+    assert (status, out) == (2, "")
+    assert "--codebooks" in line
+    assert "whole numbers" in line

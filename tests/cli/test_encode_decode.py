@@ -105,6 +105,25 @@ def test_fewer_codebooks_of_a_residual_model_are_the_first_ones(code):
     assert first.codebook_sizes == (16,) * 3
 
 
+def test_scalar_model_trained_with_dropout_decodes_from_its_first_codebooks(code, command, run_training):
+    short = ("trainer.max_steps=1", "trainer.val_check_interval=1")
+    checkpoint = run_training("quantizer=ste", "quantizer.dropout=0.5", *short) / "checkpoints/last.ckpt"
+    write_noise("a.wav", 16000)
+    for count, kbps in ((1, "0.40"), (2, "0.80")):  # 8 bits a codebook, 50 frames a second
+        status, out, err = code("encode", "a.wav", "-o", f"{count}.daec", "--codebooks", count, model=checkpoint)
+        assert (status, err) == (0, [])
+        assert f"codes of all channels {kbps} kbps" in out[-1]  # the training has printed, too
+        assert code("decode", f"{count}.daec", "-o", f"{count}.wav", model=checkpoint)[::2] == (0, [])
+    entropy_model = discrete_ae.load(checkpoint).entropy_model
+    whole, first = (read_codes(Path(f"{count}.daec"), entropy_model).codes for count in (2, 1))
+    assert np.array_equal(first, whole[:, :1])
+    assert Path("1.wav").read_bytes() != Path("2.wav").read_bytes()
+    status, out, err = command("evaluate", "a.wav", "-c", checkpoint, "--codebooks", 1, "--metrics", "si_sdr_db")
+    assert (status, err) == (0, [])
+    assert any("nominal" in line and " 400 " in line for line in out)
+    assert any("decodes from" in line and "the first 1 to 2" in line for line in command("info", checkpoint)[1])
+
+
 def test_skip_existing_goes_on_where_it_stopped_and_force_overwrites(code):
     for name in "ab":
         write_noise(f"in/{name}.wav")

@@ -83,7 +83,7 @@ def test_mistakes_are_one_line(command, recordings, tmp_path):
     damaged.write_bytes(b"RIFF and nothing else")
     for arguments, expected, words in (
         ((recordings, "--metrics", "mel"), 2, "expected all, or some of mel_distance"),
-        ((recordings, "--codebooks", 1), 2, "--codebooks: expected 2, since only a residual"),
+        ((recordings, "--codebooks", 1), 2, "--codebooks: expected 2, since only a residual quantizer, or one"),
         ((recordings, "-o", tmp_path / "x.wav"), 2, "evaluate writes .json or .csv"),
         ((recordings, "-o", tmp_path / "scores.txt"), 2, "evaluate writes .json or .csv"),
         ((recordings, "-o", tmp_path / "file"), 1, "expected a folder"),

@@ -3,9 +3,12 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import discrete_ae
+from discrete_ae.codes import read_codes
+from discrete_ae.schedules import scheduled_numbers
 from tests.models import RESIDUAL, save_checkpoint
 from tests.recordings import write_noise
 
@@ -67,3 +70,69 @@ def test_mistakes_are_one_line_and_leave_nothing(run, arguments, expected, words
     assert (status, out) == (expected, [])
     assert words in line
     assert sorted(path.name for path in Path().rglob("*")) == ["best.ckpt", "rvq.ckpt"]
+
+
+SIXTEEN = {
+    "_target_": "discrete_ae.quantizers.ScalarQuantizer",
+    "levels": [16, 16],
+    "num_codebooks": 8,
+    "rotation": True,  # a tensor of the quantizer's own
+    "rounding": {
+        "_target_": "discrete_ae.rounding.Sigmoid",
+        "sharpness": {"_target_": "discrete_ae.schedules.Schedule", "shape": "linear", "first": 4, "last": 8},
+    },
+}
+
+
+def test_split_model_decodes_to_the_same_audio_and_from_half_of_its_codebooks_too(run):
+    whole = save_checkpoint(Path("whole.ckpt"), quantizer=SIXTEEN)
+    write_noise("x.wav", 9000)
+    assert run("export", whole, "-o", "model", "--split", "4,4")[::2] == (0, [])
+    before, after = discrete_ae.load(whole), discrete_ae.load("model")
+    assert after.model_hash != before.model_hash
+    assert (after.quantizer.codebook_sizes, after.bitrate_bps) == ((16,) * 16, before.bitrate_bps)
+    assert scheduled_numbers(after) == {"quantizer.quantizer.rounding.sharpness": 4.0}
+    for model in (whole, "model"):
+        assert run("encode", "x.wav", "-o", f"{model}.npz", "-c", model)[::2] == (0, [])
+        assert run("decode", f"{model}.npz", "-o", f"{model}.wav", "-c", model)[::2] == (0, [])
+    assert Path("model.wav").read_bytes() == Path("whole.ckpt.wav").read_bytes()
+
+    # The first 8 hold the upper two of the four bits of each integer.
+    assert run("encode", "x.wav", "-o", "half.npz", "-c", "model", "--codebooks", 8)[::2] == (0, [])
+    half, codes = read_codes("half.npz").codes.astype(int), read_codes("whole.ckpt.npz").codes.astype(int)
+    assert np.array_equal(half, codes % 16 // 4 + 4 * (codes // 16 // 4))
+    assert run("decode", "half.npz", "-o", "half.wav", "-c", "model")[::2] == (0, [])
+    assert Path("half.wav").read_bytes() != Path("model.wav").read_bytes()
+    status, _, (line,) = run("encode", "x.wav", "-o", "four.npz", "-c", "model", "--codebooks", 4)
+    assert status == 2
+    assert "--codebooks: expected one of 8, 16, got 4" in line
+
+
+def test_split_model_has_no_entropy_model_and_its_codes_are_small_all_the_same(run, ste_run):
+    checkpoint = ste_run / "checkpoints/last.ckpt"  # which has one
+    assert discrete_ae.load(checkpoint).entropy_model
+    status, (files, line), err = run("export", checkpoint, "-o", "model", "--split", "2,2")
+    assert (status, err) == (0, [])
+    assert "entropy.safetensors" not in files
+    assert line == "the entropy model is left out: it is of the codes before they were split"
+    write_noise("x.wav", 9000)
+    assert run("encode", "x.wav", "-o", "x.daec", "-c", "model")[::2] == (0, [])
+    assert run("decode", "x.daec", "-o", "y.wav", "-c", "model")[::2] == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "levels", "words"),
+    [
+        ("best.ckpt", "3,2", "--split: levels: expected numbers whose product is 4, or 3 when each is 1 less"),
+        ("best.ckpt", "2,x", "--split 2,x: expected whole numbers joined by commas, such as 2,4,8"),
+        ("rvq.ckpt", "2,2", "expected a ScalarQuantizer of equal levels in each channel, got a ResidualQuantizer"),
+        ("unequal.ckpt", "2,2", "equal levels in each channel, got a ScalarQuantizer of levels [4, 3]"),
+    ],
+)
+def test_what_cannot_be_split_is_one_line(run, checkpoint, levels, words):
+    save_checkpoint(Path("rvq.ckpt"), quantizer=RESIDUAL)
+    save_checkpoint(Path("unequal.ckpt"), quantizer=SIXTEEN | {"levels": [4, 3]})
+    status, out, (line,) = run("export", checkpoint, "-o", "model", "--split", levels)
+    assert (status, out) == (2, [])
+    assert words in line
+    assert not Path("model").exists()

@@ -34,6 +34,7 @@ def test_model_of_settings(info):
     table = {row[0]: row[1:] for row in info(*settings)}
     assert table["frame rate"] == ("50 Hz",)
     assert table["codebooks"] == ("5 of 256 entries",)
+    assert table["decodes from"] == ("the first 1 to 5",)
     assert table["bits per frame"] == ("40",)  # 5 log2(256)
     assert table["nominal bitrate"] == ("2 kbps",)
     assert "model hash" not in table
@@ -41,6 +42,9 @@ def test_model_of_settings(info):
     counts = [int(table[part][0].replace(",", "")) for part in ("encoder", "quantizer", "decoder", "total")]
     assert sum(counts[:3]) == counts[3] == parameters
     assert ("nominal bitrate", "no limit") in info("model=conv/tiny", "quantizer=identity")
+    # Without dropout, both codebooks of a stage together.
+    stages = info("quantizer=grouped_rvq", "quantizer.num_stages=3", "num_codebooks=6", "quantizer.dropout=0")
+    assert ("decodes from", "the first 2, 4 or 6") in stages
 
 
 def test_checkpoint_and_bundle(info):
@@ -53,6 +57,7 @@ def test_checkpoint_and_bundle(info):
         ("model hash", expected["model_hash"]),
         ("entropy model", expected["entropy_model"]),
         ("codebooks", "2 of 12 entries"),
+        ("decodes from", "all 2 together"),
         ("receptive field", f"{field_ms:.1f} ms"),
     } < set(rows)
 

@@ -90,3 +90,20 @@ def make_comparison(
         for label, values in (baselines or {}).items()
     )
     return Comparison(make_methods(evaluations), beside)
+
+
+def make_rates(means: Mapping[str, Mapping[float, float]], name="mel_distance", seeds=(0, 1)):
+    """Models at several rates: by quantizer and kbps of a codebook of 0.4 each, the mean of two files over seeds.
+
+    The highest rate of a model is with all of its codebooks.
+    """
+    evaluations = []
+    for quantizer, by_rate in means.items():
+        for kbps, mean in by_rate.items():
+            for seed in seeds:
+                run = make_run(f"{quantizer}-seed{seed}", quantizer, seed)
+                run.config["quantizer"] = {"_target_": quantizer}
+                run = run.decoded_from(None if kbps == max(by_rate) else round(kbps / 0.4))
+                values = [mean + 0.01 * seed - 0.1, mean + 0.01 * seed + 0.1]
+                evaluations.append(make_evaluation({name: values}, 900.0 * kbps, 1000.0 * kbps, run=run))
+    return Comparison(make_methods(evaluations))

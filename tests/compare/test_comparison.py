@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from discrete_ae.compare.comparison import Basis, Comparison, Verdict
-from tests.compare.comparisons import make_comparison, make_evaluation
+from tests.compare.comparisons import make_comparison, make_evaluation, make_rates
 
 
 def test_mean_and_spread_by_hand():
@@ -121,3 +121,16 @@ def test_equal_methods_are_rarely_told_apart(second):
         by_bootstrap += not found.low <= 0 <= found.high
     assert told <= 0.06 * 200
     assert by_bootstrap >= 0.15 * 200  # were this not so, the conditions beside it would not be needed
+
+
+def test_a_model_is_not_compared_with_itself_at_another_rate():
+    comparison = make_rates({"rvq": {0.8: 3.0, 1.6: 2.0}, "ste": {0.8: 3.5, 1.6: 2.5, 3.2: 1.0}})
+    pairs = {(one.first, one.second) for one in comparison.differences("mel_distance")}
+    rvq, ste = (
+        [f"{name} ({rate} kbps)" for rate in rates] for name, rates in (("rvq", (0.8, 1.6)), ("ste", (0.8, 1.6, 3.2)))
+    )
+    assert pairs == {(one, other) for one in rvq for other in ste}
+    assert [(one.label, one.nominal_bitrate_bps) for one in comparison.trained.methods] == [
+        ("rvq (0.8 to 1.6 kbps)", 1600.0),
+        ("ste (0.8 to 3.2 kbps)", 3200.0),
+    ]

@@ -7,7 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from discrete_ae.compare.methods import DECIDING, group_runs
+from discrete_ae.compare.methods import DECIDING, group_runs, models_of
 from tests.compare.comparisons import make_config, make_evaluation, make_run
 
 
@@ -53,7 +53,7 @@ def test_seeds_are_one_method_whatever_else_differs_beside_the_training():
     ("key", "value"),
     [
         ("num_codebooks", 4),
-        ("decoded_codebooks", 4),  # of a residual quantizer; said by the evaluation
+        ("decoded_codebooks", 4),  # said by the evaluation
         ("quantizer.rounding._target_", "discrete_ae.rounding.Linear"),
         ("model.encoder.dim", 8),
         ("loss.weights.stft", 1.0),
@@ -119,3 +119,29 @@ def test_networks_go_by_the_option_that_was_chosen():
     assert labels(runs) == ["ste (model=conv/base)", "ste (model=conv/tiny)"]
     runs[1].config["choices"] = {"model": "conv/tiny"}  # and dim on the command line: the option does not say all
     assert labels(runs)[0].startswith("ste (model.encoder.dim=16, model.decoder.dim=16")
+
+
+def test_rates_of_one_model_are_methods_that_are_one_model():
+    def run(codebooks, decoded=None, seed=0):
+        config = make_config(seed=seed, num_codebooks=codebooks)
+        return make_run(f"rvq{codebooks}-{seed}", "rvq", seed, config).decoded_from(decoded)
+
+    # Eight codebooks decoded from 2, 4 and all, of two seeds; four from 2 and all; and one at a single rate.
+    eight = [run(8, decoded, seed) for decoded in (None, 2, 4) for seed in (0, 1)]
+    assert [one.name for one in eight] == [
+        "rvq8-0",
+        "rvq8-1",
+        *(f"rvq8-{s}-{n}codebooks" for n in (2, 4) for s in (0, 1)),
+    ]
+    given = [(one, 400.0 * (one.config.get("decoded_codebooks") or 8)) for one in eight]
+    given += [(run(4), 1600.0), (run(4, 2), 800.0), (make_run("ste", "ste"), 3200.0)]
+    methods, repeated = group_runs([make_evaluation({"pesq": [1.0]}, None, rate, run=one) for one, rate in given])
+    assert repeated == []
+    models = models_of(methods)
+    found = {label: [(one.nominal_bitrate_bps, one.seeds) for one in group] for label, group in models.items()}
+    assert found == {
+        "rvq (0.8 to 1.6 kbps)": [(800.0, (0,)), (1600.0, (0,))],
+        "rvq (0.8 to 3.2 kbps)": [(800.0, (0, 1)), (1600.0, (0, 1)), (3200.0, (0, 1))],
+        "ste (3.2 kbps)": [(3200.0, (0,))],
+    }
+    assert len({method.label for method in methods}) == len(methods)

@@ -7,7 +7,7 @@ import pytest
 
 from discrete_ae.compare.comparison import Comparison
 from discrete_ae.compare.words import amount, findings, notes_of, sentence, summary_of
-from tests.compare.comparisons import make_comparison, make_config, make_evaluation, make_methods, make_run
+from tests.compare.comparisons import make_comparison, make_config, make_evaluation, make_methods, make_rates, make_run
 
 FILES = np.array([1.0, 2.0, 4.0, 3.0])
 
@@ -133,3 +133,22 @@ def test_different_sample_rates_are_said_first():
     first, *others = findings(compared(16000, 8000), "mel_distance")
     assert "vq at 8000 Hz and ste at 16000 Hz" in first
     assert others == findings(compared(8000, 8000), "mel_distance")
+
+
+def test_rates_of_one_model_in_words():
+    comparison = make_rates({"rvq": {0.8: 3.0, 1.6: 2.0, 2.4: 1.5}, "ste": {1.6: 2.5}})
+    words = findings(comparison, "mel_distance")
+    assert words[0] == "At 1.6 kbps, rvq (1.6 kbps) has the best mean mel distance, 2.005 ± 0.007 (lower is better)."
+    assert words[1].startswith("ste (1.6 kbps) is worse than rvq (1.6 kbps) by 0.500 mel distance")
+    alone = "At 0.8 and 2.4 kbps there is rvq (0.8 to 2.4 kbps) alone, with a mean mel distance of 3.005 and 1.505."
+    assert words[2] == alone
+    assert words[-1].startswith("3 pairs were compared.")  # ste with each rate of rvq
+    (about,) = summary_of(comparison, "data")
+    assert about.startswith(
+        "2 methods in 4 runs, by 2 seeds each, trained for 100 steps, at a nominal 0.8, 1.6 and 2.4 kbps;"
+    )
+    assert "rvq (0.8 to 2.4 kbps) is one model at several rates, decoded from the first codebooks alone." in about
+    assert any("trained for it alone" in note for note in notes_of(comparison))
+    # Of a model alone there is nothing to hold it against.
+    (only,) = findings(make_rates({"rvq": {0.8: 3.0, 1.6: 2.0}}), "mel_distance")
+    assert only.startswith("At 0.8 and 1.6 kbps there is rvq (0.8 to 1.6 kbps) alone")

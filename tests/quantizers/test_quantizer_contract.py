@@ -319,6 +319,18 @@ def test_float32_inside_under_bf16_autocast(name):
             assert codes[:, k].unique().numel() > size / 8
 
 
+@every_with_codes
+def test_a_cast_leaves_codebooks_and_codes_as_they_are(name):
+    for dtype in (torch.bfloat16, torch.float16, torch.float64):
+        kept, casted = build(name), build(name).to(dtype)
+        latents = some_latents(kept, frames=100).to(dtype)
+        expected, found = seeded(kept, latents), seeded(casted, latents)
+        assert found.latents.dtype == dtype
+        assert torch.equal(found.latents, expected.latents)
+        assert torch.equal(casted.encode(latents), kept.encode(latents))
+        assert torch.equal(casted.decode(found.codes), kept.decode(found.codes))
+
+
 class Probe(Quantizer):
     """Looks at what the base class hands to a subclass."""
 

@@ -204,6 +204,95 @@ def test_with_dropout_losses_are_divided_by_all_stages_and_the_decoded_value_by_
         torch.testing.assert_close(of_losses, torch.full_like(latents, mean))
 
 
+@pytest.mark.parametrize("gradient", ["straight_through", "diveq", "nsvq"])
+@pytest.mark.parametrize("ema_decay", [None, 0.8])
+@pytest.mark.parametrize("dropout", [0.0, 1.0])
+def test_whatever_stages_emit_and_replace_the_residual_is_that_of_the_entries_before(gradient, ema_decay, dropout):
+    if gradient != "straight_through" and ema_decay:
+        pytest.skip("refused")
+    torch.default_generator.manual_seed(0)
+    stage = functools.partial(
+        VectorQuantizer, 16, 2, 3, gradient, ema_decay=ema_decay, dead_code_threshold=2, dropout=dropout
+    )
+    for quantizer in (ResidualQuantizer(stage, 3), ResidualQuantizer(lambda: ResidualQuantizer(stage, 1), 3)):
+        latents = noise(2, 6, 5)
+        codes = quantizer.encode(latents)
+        left_over, inputs = residuals(quantizer, latents, codes), inputs_of_stages(quantizer)
+        out = quantizer(latents)
+        assert torch.equal(out.codes, codes)
+        for given, expected in zip(inputs, left_over, strict=False):
+            torch.testing.assert_close(given, expected, rtol=0, atol=1e-5)
+
+
+# Soft bound and learned scales ----------------------------------------------------------------------------------------
+
+
+def scalars(levels: int, num_stages: int, **arguments) -> ResidualQuantizer:
+    stage = functools.partial(ScalarQuantizer, [levels] * 3, 1, StraightThrough(), "clamp")
+    return ResidualQuantizer(stage, num_stages, scale=float(levels), **arguments)
+
+
+@pytest.mark.parametrize(("levels", "num_stages"), [(2, 1), (2, 2), (2, 5), (3, 2), (4, 3), (5, 2)])
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_with_a_soft_bound_stages_are_one_uniform_quantizer_of_all_their_levels(levels, num_stages, training):
+    quantizer = scalars(levels, num_stages, soft_bound=True).train(training)
+    latents = (2 * noise(4, 3, 200)).requires_grad_()
+    out = quantizer(latents)
+    bound = levels / (levels - 1)  # 2 for two levels
+    within = bound * np.tanh(latents.detach().double().numpy() / bound)
+    count = levels**num_stages
+    step = 2 * bound / count  # (-2, 2) in 4 cells of 1 for 2 x 2 levels, with the values -1.5, -0.5, 0.5, 1.5
+    place = (within + bound) / step
+    expected = -bound + step * (np.floor(place) + 0.5)
+    clear = np.abs(place - np.rint(place)) > 1e-3  # float32 may fall into the next cell, whose boundaries are integers
+    assert clear.mean() > 0.9
+    np.testing.assert_allclose(out.latents.detach().numpy()[clear], expected[clear], rtol=0, atol=1e-5)
+    # All digits together are the number of the cell, the first stage the most significant.
+    digits = out.codes[:, :, None] // torch.tensor([levels**i for i in range(3)])[:, None] % levels
+    cell = sum(levels ** (num_stages - 1 - k) * digits[:, k] for k in range(num_stages))
+    np.testing.assert_array_equal(cell.numpy()[clear], np.floor(place)[clear])
+    upstream = noise(4, 3, 200, seed=1)
+    (gradient,) = torch.autograd.grad(out.latents, latents, upstream)
+    slope = 1 - (within / bound) ** 2
+    np.testing.assert_allclose(gradient.numpy(), upstream.numpy() * slope, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 1.0])
+def test_learned_scales_start_at_the_powers_and_learn_by_the_error_of_their_stage(dropout):
+    num_stages, latents, upstream = 3, noise(40, 3, 20), noise(40, 3, 20, seed=1)
+    learned = scalars(2, num_stages, soft_bound=True, learn_scale=True, dropout=dropout)
+    fixed = scalars(2, num_stages, soft_bound=True)
+    torch.testing.assert_close(learned.log_scales.exp().tolist(), [1.0, 2.0, 4.0])
+    codes = learned.encode(latents)
+    assert torch.equal(codes, fixed.encode(latents))
+    torch.testing.assert_close(learned.decode(codes), fixed.decode(codes))
+    with torch.no_grad():
+        learned.log_scales += torch.tensor([0.1, -0.2, 0.3])
+    a = learned.log_scales.detach().exp().double().numpy()
+    torch.default_generator.manual_seed(0)
+    out = learned(latents)
+    (gradient,) = torch.autograd.grad(out.latents, learned.log_scales, upstream)
+
+    # By hand: stage k emits q(a r) / a of the residual r. With q' = 1, its derivative by log a is r - q(a r) / a.
+    left = 2 * np.tanh(latents.double().numpy() / 2)
+    errors, parts = [], []
+    for factor in a:
+        parts.append(np.where(factor * left > 0, 1, -1) / factor)
+        left = left - parts[-1]
+        errors.append(left)
+    sums = np.cumsum(parts, axis=0)
+    distance = np.abs(sums - out.latents.detach().numpy()).reshape(num_stages, 40, -1).max(axis=2)
+    kept = distance.argmin(axis=0) + 1
+    assert (distance.min(axis=0) < 1e-5).all()
+    assert set(kept) == ({1, 2, 3} if dropout else {3})
+    for k, error in enumerate(errors):  # of an item of n stages 3 / n times, see the head of residual.py
+        times = np.where(k < kept, num_stages / kept, 0)[:, None, None]
+        assert gradient[k].item() == pytest.approx((upstream.numpy() * times * error).sum(), rel=1e-4, abs=1e-3)
+    np.testing.assert_allclose(learned.decode(codes := learned.encode(latents)).detach().numpy(), sums[-1], atol=1e-5)
+    for n in (1, 2):
+        np.testing.assert_allclose(learned.decode(codes[:, :n]).detach().numpy(), sums[n - 1], atol=1e-5)
+
+
 # Dropout of stages ----------------------------------------------------------------------------------------------------
 
 K = 4
@@ -225,6 +314,54 @@ def test_dropout_decodes_a_share_of_the_items_from_a_uniform_number_of_stages(dr
     share = 1.0 if dropout == 1.0 else 0.5
     p = torch.full((K,), share / K) + torch.tensor([0, 0, 0, 1 - share])
     assert ((frequency - p).abs() < 4.5 * (p * (1 - p) / count).sqrt()).all()
+
+
+SIDE_BY_SIDE = {
+    "scalar": functools.partial(ScalarQuantizer, [4, 2, 3], 2, StraightThrough(), "clamp"),
+    "vector": functools.partial(VectorQuantizer, 8, 2, 3, "straight_through"),
+    "moving": functools.partial(VectorQuantizer, 8, 2, 3, "straight_through", ema_decay=0.5, dead_code_threshold=0.5),
+    "diveq": functools.partial(VectorQuantizer, 8, 2, 3, "diveq"),
+}
+WHOLE = {
+    "rotated": functools.partial(ScalarQuantizer, [4, 2, 3], 2, StraightThrough(), rotation=True),
+    "residual": lambda: ResidualQuantizer(functools.partial(VectorQuantizer, 8, 1, 6), 2),
+}
+
+
+@pytest.mark.parametrize("name", [*SIDE_BY_SIDE, *WHOLE])
+def test_dropout_is_by_codebook_where_those_of_a_stage_lie_side_by_side(name):
+    torch.default_generator.manual_seed(0)
+    quantizer, count = ResidualQuantizer((SIDE_BY_SIDE | WHOLE)[name], 3, dropout=1.0), 3000
+    counts = (1, 2, 3, 4, 5, 6) if name in SIDE_BY_SIDE else (2, 4, 6)
+    assert quantizer.decodable_counts == counts
+    latents = noise(count, 6, 1)
+    codes = quantizer.encode(latents)
+    prefixes = torch.stack([quantizer.decode(codes[:, :n]) for n in counts]).detach()
+    for n in counts:
+        assert torch.equal(quantizer.encode(latents, n), codes[:, :n])
+    out = quantizer(latents)
+    assert torch.equal(out.codes, codes)
+    error = (out.latents.detach() - prefixes).abs().flatten(2).amax(dim=2)
+    if name != "diveq":  # which emits what lies near
+        assert (error.amin(dim=0) < 1e-5).all()
+    frequency = torch.bincount(error.argmin(dim=0), minlength=len(counts)) / count
+    p = 1 / len(counts)
+    assert (frequency - p).abs().max() < 4.5 * math.sqrt(p * (1 - p) / count) + (0.01 if name == "diveq" else 0)
+
+
+@pytest.mark.parametrize("name", [name for name in SIDE_BY_SIDE if name != "diveq"])  # which is not straight-through
+def test_with_dropout_by_codebook_a_channel_has_the_mean_gradient_of_the_stages_that_decode_it(name):
+    torch.default_generator.manual_seed(0)
+    quantizer = ResidualQuantizer(SIDE_BY_SIDE[name], 3, dropout=1.0)
+    latents, upstream = noise(60, 6, 4).requires_grad_(), noise(60, 6, 4, seed=1)
+    out = quantizer(latents)
+    (gradient,) = torch.autograd.grad(out.latents, latents, upstream)
+    # The first codebook of the first stage is always there; without the second its channels are 0, without a gradient.
+    second = out.latents[:, 3:].detach().flatten(1).any(dim=1)
+    assert second.any()
+    assert not second.all()
+    torch.testing.assert_close(gradient[:, :3], upstream[:, :3])
+    torch.testing.assert_close(gradient[:, 3:], upstream[:, 3:] * second[:, None, None])
 
 
 def test_evaluation_and_training_without_dropout_draw_nothing():
@@ -279,6 +416,25 @@ def test_stages_of_two_codebooks(stage):
             quantizer.decode(codes[:, :n])
 
 
+@pytest.mark.parametrize("dropout", [0.0, 1.0])
+def test_stages_of_unequal_codebooks_refine_the_first_channels(dropout):
+    """3 codebooks in 2 stages: the second has a codebook for the first channel alone."""
+    stage = functools.partial(ScalarQuantizer, [2], rounding=StraightThrough(), bound="clamp")
+    quantizer = ResidualQuantizer(stage, 2, scale=2.0, num_codebooks=3, dropout=dropout)
+    latents = torch.tensor([[[0.3, -1.4], [0.3, -1.4]]]).expand(200, 2, 2).clone().requires_grad_()
+    # 1 - 1/2, and -1 - 1/2; without a second stage 1 and -1.
+    assert quantizer.encode(latents)[0].tolist() == [[1, 0], [1, 0], [0, 0]]
+    assert quantizer.decode(quantizer.encode(latents))[0].tolist() == [[0.5, -1.5], [1.0, -1.0]]
+    assert quantizer.decodable_counts == ((1, 2, 3) if dropout else (2, 3))
+    out = quantizer(latents)
+    out.latents.sum().backward()
+    # The gradient of a channel is the mean over the stages that it is decoded from: 1, or 0 where it is dropped.
+    assert torch.equal(latents.grad, (out.latents != 0).float())
+    kept = {tuple(map(tuple, item)) for item in out.latents.tolist()}
+    first, both, all_three = ((1, -1), (0, 0)), ((1, -1), (1, -1)), ((0.5, -1.5), (1, -1))
+    assert kept == ({first, both, all_three} if dropout else {all_three})
+
+
 # Wrong arguments ------------------------------------------------------------------------------------------------------
 
 
@@ -287,6 +443,10 @@ WRONG = {
     "scale": (0, -2.0, math.nan, math.inf, "half"),
     "dropout": (-0.1, 1.1, math.nan, "some", Schedule("linear", 0.0, 1.5)),
     "stage": (None, 3, torch.nn.Identity, lambda: IdentityQuantizer(4), dict),
+    "num_codebooks": (0, 1, 2.5, "two"),  # fewer than the stages
+    "soft_bound": (True, "yes", 1, None),  # with the scale 1 there is no bound
+    "learn_scale": ("yes", 1, None),
+    "chain_rule": ("no", 0, None),
 }
 
 

@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import stats
+from scipy.special import expit
 from torch import Tensor
 from vector_quantize_pytorch import FSQ
 
@@ -12,27 +14,35 @@ from discrete_ae.quantizers import ScalarQuantizer
 from discrete_ae.rounding import Sigmoid, StraightThrough
 from tests.refusals import assert_refused
 
-BOUNDS = ("tanh", "sigmoid", "clamp")
+DISTRIBUTIONS = {"normal": stats.norm, "laplace": stats.laplace, "cauchy": stats.cauchy}
+BOUNDS = ("tanh", "sigmoid", "clamp", *DISTRIBUTIONS)
 NUMPY_BOUNDS = {
     "tanh": lambda z: (np.tanh(z) + 1) / 2,
-    "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
+    "sigmoid": expit,
     "clamp": lambda z: (np.clip(z, -1, 1) + 1) / 2,
+    **{name: distribution.cdf for name, distribution in DISTRIBUTIONS.items()},
 }
 NUMPY_SLOPES = {
     "tanh": lambda z: (1 - np.tanh(z) ** 2) / 2,
     "sigmoid": lambda z: NUMPY_BOUNDS["sigmoid"](z) * (1 - NUMPY_BOUNDS["sigmoid"](z)),
     "clamp": lambda z: np.full_like(z, 0.5),  # straight through outside as well
+    **{name: distribution.pdf for name, distribution in DISTRIBUTIONS.items()},
 }
 # Into (0, 1) and back: b^-1 of a dequantized value in [-1, 1].
 INVERSES = {
     "tanh": torch.atanh,
     "sigmoid": lambda value: torch.logit((value + 1) / 2),
     "clamp": lambda value: value,
+    **{
+        name: lambda value, distribution=distribution: torch.from_numpy(distribution.ppf((value.double() + 1) / 2))
+        for name, distribution in DISTRIBUTIONS.items()
+    },
 }
 
 
-def ste(levels: list[int], num_codebooks: int = 1, bound: str = "tanh") -> ScalarQuantizer:
-    return ScalarQuantizer(levels, num_codebooks, StraightThrough(), bound)
+def ste(levels: list[int], num_codebooks: int = 1, bound: str = "tanh", **arguments) -> ScalarQuantizer:
+    torch.default_generator.manual_seed(0)
+    return ScalarQuantizer(levels, num_codebooks, StraightThrough(), bound, **arguments)
 
 
 def random_latents(*shape: int, scale: float = 1.5) -> Tensor:
@@ -120,6 +130,134 @@ def test_soft_values_and_their_gradient_by_the_chain_rule(bound):
     np.testing.assert_allclose(gradient.numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("bound", BOUNDS)
+def test_the_slope_at_0_and_far_away(bound):
+    z = torch.tensor([[[0.0, 1e8, -1e8, math.inf, -math.inf]]], requires_grad=True)
+    out = ste([5], bound=bound)(z)
+    assert out.codes.tolist() == [[[2, 4, 0, 4, 0]]]
+    assert out.latents.tolist() == [[[0, 1, -1, 1, -1]]]
+    (gradient,) = torch.autograd.grad(out.latents[..., :3].sum(), z)
+    expected = 2 * NUMPY_SLOPES[bound](z[0, 0].detach().double().numpy()[:3])
+    np.testing.assert_allclose(gradient[0, 0, :3].numpy(), expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("bound", DISTRIBUTIONS)
+def test_latents_of_the_distribution_use_all_integers_alike_but_the_ends_half_as_often(bound):
+    count = 4000
+    quantiles = torch.from_numpy(DISTRIBUTIONS[bound].ppf((np.arange(count) + 0.5) / count))
+    used = torch.bincount(ste([5], bound=bound).encode(quantiles[None, None]).flatten())
+    assert (used - torch.tensor([500, 1000, 1000, 1000, 500])).abs().max() <= 1  # at a tie
+
+
+# Rotation -------------------------------------------------------------------------------------------------------------
+
+
+def turned(**arguments) -> tuple[ScalarQuantizer, ScalarQuantizer, Tensor]:
+    """A quantizer with rotation, the same without, and the rotation."""
+    rotated = ste([4, 3], 3, rotation=True, **arguments)
+    plain = ste([4, 3], 3, **arguments)
+    plain.load_state_dict({name: value for name, value in rotated.state_dict().items() if name != "rotation"})
+    return rotated, plain, rotated.rotation
+
+
+def test_rotation_is_orthogonal_and_part_of_the_state():
+    quantizer, _, r = turned()
+    torch.testing.assert_close(r @ r.T, torch.eye(6), rtol=0, atol=1e-6)
+    torch.testing.assert_close(r.T @ r, torch.eye(6), rtol=0, atol=1e-6)
+    assert (r.abs() > 1e-3).sum() > 30  # it mixes them all
+    torch.default_generator.manual_seed(1)
+    other = ScalarQuantizer([4, 3], 3, StraightThrough(), rotation=True)
+    latents = random_latents(2, 6, 50)
+    assert not torch.equal(other.encode(latents), quantizer.encode(latents))
+    other.load_state_dict(quantizer.state_dict())
+    assert torch.equal(other.encode(latents), quantizer.encode(latents))
+    assert list(quantizer.parameters()) == []
+
+
+@pytest.mark.parametrize("dither", [False, True])
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_rotation_is_around_the_quantizer(training, dither):
+    rotated, plain, r = turned(dither=dither)
+    latents, upstream = random_latents(2, 6, 50).requires_grad_(), random_latents(2, 6, 50).flip(2)
+    found, expected = rotated.train(training)(latents), plain.train(training)(r @ latents)
+    assert torch.equal(found.codes, expected.codes)
+    torch.testing.assert_close(found.latents, r.T @ expected.latents)
+    torch.testing.assert_close(found.losses, expected.losses)
+    gradients = [torch.autograd.grad(of, latents, upstream) for of in (found.latents, r.T @ expected.latents)]
+    torch.testing.assert_close(*gradients)
+    assert torch.equal(rotated.encode(latents), found.codes)
+    torch.testing.assert_close(rotated.decode(found.codes), r.T @ plain.decode(found.codes))
+    # No code depends on other items and frames, whatever kernel multiplies the matrices.
+    assert torch.equal(torch.cat([rotated.encode(frame) for frame in latents.split(1, dim=2)], dim=2), found.codes)
+
+
+def test_fewer_codebooks_of_a_rotated_quantizer_are_0_before_they_are_turned_back():
+    rotated, plain, r = turned(dropout=1.0, dither=True)
+    latents = random_latents(60, 6, 5)
+    codes = rotated.encode(latents)
+    prefixes = torch.stack([rotated.decode(codes[:, :n]) for n in (1, 2, 3)])
+    for n, prefix in enumerate(prefixes, start=1):
+        torch.testing.assert_close(prefix, r.T @ plain.decode(codes[:, :n]))
+        assert not plain.decode(codes[:, :n])[:, 2 * n :].any()
+    error = (rotated(latents).latents - prefixes).abs().flatten(2).amax(dim=2)
+    assert (error.amin(dim=0) < 1e-6).all()
+    assert error.argmin(dim=0).unique().tolist() == [0, 1, 2]
+
+
+# Dither ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bound", ["tanh", "clamp", "normal"])
+def test_dither_is_added_before_rounding_and_subtracted_after_it(bound):
+    levels, k = [8, 5, 2], 2
+    quantizer = ste(levels, k, bound, dither=True)
+    u = quantizer.state_dict()["dither"].double().numpy()
+    assert u.shape == (6, 1)
+    assert (np.abs(u) <= 0.5).all()
+    assert len(np.unique(u)) == 6
+    latents = random_latents(2, 6, 300)
+    steps = np.tile(np.array(levels) - 1, k)[:, None]
+    x = steps * NUMPY_BOUNDS[bound](latents.double().numpy()) + u
+    clear = np.abs(x - np.floor(x) - 0.5) > 1e-4
+    integers = np.clip(np.rint(x), 0, steps)
+    expected = 2 * (integers - u) / steps - 1
+    for training in (True, False):
+        out = quantizer.train(training)(latents)
+        np.testing.assert_allclose(out.latents.numpy()[clear], expected[clear], rtol=0, atol=1e-6)
+        codes = (integers.reshape(2, k, 3, 300) * np.array([1, 8, 40])[:, None]).sum(2)
+        whole = clear.reshape(2, k, 3, 300).all(2)
+        np.testing.assert_array_equal(out.codes.numpy()[whole], codes[whole])
+    other = ScalarQuantizer(levels, k, StraightThrough(), bound, dither=True)
+    other.load_state_dict(quantizer.state_dict())
+    assert torch.equal(other.encode(latents), out.codes)
+
+
+def test_dither_leaves_the_straight_through_gradient_alone():
+    latents = random_latents(2, 6, 50).requires_grad_()
+    gradients = [torch.autograd.grad(ste([4, 3], 3, dither=on)(latents).latents.sum(), latents) for on in (True, False)]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("latent", [0.0, 0.1, 0.77, -1.0, 5.0])  # clamped, the last two are the first and last integer
+def test_over_the_channels_the_error_is_uniform_whatever_the_latents_are(latent):
+    count, steps = 20_000, 8
+    quantizer = ste([steps + 1], count, "clamp", dither=True)
+    out = quantizer(torch.full((1, count, 1), latent))
+    errors = ((out.latents - max(-1.0, min(latent, 1.0))) * steps / 2).flatten().double().numpy()  # in steps
+    assert abs(errors.mean()) < 4.5 * math.sqrt(1 / 12 / count)
+    # The variance of the square of a uniform number is 1/80 - 1/144.
+    assert abs((errors**2).mean() - 1 / 12) < 4.5 * math.sqrt((1 / 80 - 1 / 144) / count)
+    assert stats.kstest(errors, stats.uniform(-0.5, 1).cdf).pvalue > 1e-5
+
+
+def test_the_largest_dither_rounds_to_no_integer_that_is_not_there():
+    # In float32 3 + (1/2 - 2^-24) is 3.5, which is rounded to 4: there are 4 levels, 0 to 3.
+    quantizer = ste([4], bound="clamp", dither=True)
+    for dither, highest in ((0.5 - 2**-24, 3), (-0.5, 2)):  # 5/2 is a tie and goes to the even 2
+        quantizer.dither.fill_(dither)
+        assert quantizer.encode(torch.tensor([[[1.0, 9.0, -1.0, -9.0]]])).tolist() == [[[highest, highest, 0, 0]]]
+
+
 # Entropy of the codes -------------------------------------------------------------------------------------------------
 
 
@@ -135,7 +273,7 @@ def test_code_entropy_by_hand():
         assert quantizer(values).losses["code_entropy"].item() == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
-@pytest.mark.parametrize("bound", BOUNDS[:2])
+@pytest.mark.parametrize("bound", [bound for bound in BOUNDS if bound != "clamp"])
 def test_code_entropy_has_the_gradient_of_finite_differences(bound):
     quantizer = ste([4, 3], 2, bound)
     latents = random_latents(2, 4, 5).double().requires_grad_()
@@ -184,10 +322,13 @@ def test_straight_through_with_tanh_is_fsq(levels, num_codebooks):
 
 
 WRONG = {
-    "levels": ([], [4, 1], [4, 0], [-3], [4, 4.5], [math.nan], ["four"]),
+    "levels": (4, "4", [], [4, 1], [4, 0], [-3], [4, 4.5], [math.nan], ["four"]),
     "num_codebooks": (0, -1, 2.5, math.nan, "eight"),
     "rounding": (None, "round", torch.round, StraightThrough(op="floor")),
     "bound": ("relu", None, ""),
+    "rotation": ("yes", "false", 1, None),
+    "dither": ("no", 0, None),
+    "dropout": (-0.1, 1.1, math.nan, "some"),
 }
 
 

@@ -15,10 +15,10 @@ from tests.refusals import assert_refused
 
 S, K, D = 16, 3, 4  # entries, codebooks, channels of one codebook: 2^4 = 16 serves the signs as well
 BUILDERS = {
-    "vq": functools.partial(VectorQuantizer, S, K, D, rotation_trick=False),
+    "vq": functools.partial(VectorQuantizer, S, K, D, gradient="straight_through"),
     "vq-rotation": functools.partial(VectorQuantizer, S, K, D),  # the default
-    "vq-ema": functools.partial(VectorQuantizer, S, K, D, rotation_trick=False, ema_decay=0.9),
-    "simvq": functools.partial(SimVectorQuantizer, S, K, D, rotation_trick=False),
+    "vq-ema": functools.partial(VectorQuantizer, S, K, D, gradient="straight_through", ema_decay=0.9),
+    "simvq": functools.partial(SimVectorQuantizer, S, K, D, gradient="straight_through"),
     "simvq-rotation": functools.partial(SimVectorQuantizer, S, K, D),
     "lfq": functools.partial(LookupFreeQuantizer, S, K, inverse_temperature=1.0),
     "bsq": functools.partial(LookupFreeQuantizer, S, K, spherical=True, inverse_temperature=1.0),
@@ -78,7 +78,7 @@ def test_training_emits_the_entries_and_evaluation_passes_the_gradient(name):
 @pytest.mark.parametrize("name", ["vq-rotation", "simvq-rotation"])
 def test_rotation_trick_is_finite_where_no_rotation_is_defined(name):
     quantizer = build(name)
-    assert quantizer.rotation_trick  # by default
+    assert quantizer.gradient == "rotation"  # by default
     entry = entries(quantizer)[:, :1].mT.flatten(0, 1)[None]
     for latents in (0 * entry, -entry, entry):
         out = quantizer(latents.requires_grad_())
@@ -125,7 +125,7 @@ def library_vq(quantizer: VectorQuantizer) -> VectorQuantize:
         D,
         heads=K,
         separate_codebook_per_head=True,
-        rotation_trick=quantizer.rotation_trick,
+        rotation_trick=quantizer.gradient == "rotation",
         learnable_codebook=learned,
         ema_update=not learned,
         decay=0.99 if learned else quantizer.ema_decay,
@@ -146,7 +146,7 @@ def by_library_vq(quantizer: VectorQuantizer, latents: Tensor) -> tuple[Output, 
 
 
 def by_library_simvq(quantizer: SimVectorQuantizer, latents: Tensor) -> tuple[Output, list[Tensor]]:
-    libraries = [SimVQ(D, S, rotation_trick=quantizer.rotation_trick) for _ in range(K)]
+    libraries = [SimVQ(D, S, rotation_trick=quantizer.gradient == "rotation") for _ in range(K)]
     for library, fixed, weight in zip(libraries, quantizer.fixed, quantizer.maps, strict=True):
         library.frozen_codebook.copy_(fixed)
         library.code_transform.weight.data.copy_(weight)
@@ -180,7 +180,7 @@ def test_codes_values_losses_and_gradients_are_the_librarys(name):
         torch.testing.assert_close(found.latents, expected[0], rtol=0, atol=1e-5)
     torch.testing.assert_close(found.losses, expected[2], rtol=1e-5, atol=1e-5)
     gradients = []
-    for (values, _, losses), own in ((found, list(quantizer.parameters())), (expected, weights)):
+    for (values, _, losses, *_), own in ((found, list(quantizer.parameters())), (expected, weights)):
         total = (values * upstream).sum() + sum(100 * loss for loss in losses.values())
         of_latents, *of_weights = torch.autograd.grad(total, [latents, *own])
         gradients.append((of_latents, torch.stack(of_weights).flatten() if of_weights else None))

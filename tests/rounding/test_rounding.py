@@ -20,6 +20,7 @@ from discrete_ae.rounding import (
     FiniteDifference,
     Fourier,
     Linear,
+    NoiseDropout,
     Rounding,
     Sigmoid,
     Softmax,
@@ -27,6 +28,7 @@ from discrete_ae.rounding import (
     StraightThrough,
     UniformNoise,
 )
+from discrete_ae.rounding.base import EXACT
 from discrete_ae.schedules import Schedule
 from tests.refusals import assert_refused
 
@@ -139,6 +141,7 @@ def smooth_custom(x: Tensor) -> Tensor:
 CASES = [
     Case(StraightThrough, {}, flat(), hard=True, flat=True),
     Case(UniformNoise, {}, flat(), flat=True, random="soft"),
+    Case(NoiseDropout, {"probability": 1.0}, flat(), flat=True, random="soft"),  # all noisy: an integer has no slope
     Case(Stochastic, {}, flat(), hard=True, flat=True, random="hard"),
     Case(CustomGradient, {}, flat(), hard=True, flat=True),
     Case(CustomGradient, {"surrogate": Sigmoid(5.0, normalized=True)}, tanh_soft_round(5.0), hard=True),
@@ -491,12 +494,56 @@ def test_noise_is_uniform_and_stochastic_rounding_rounds_it(share):
         assert noise.abs().max() <= share / 2 + 1e-12
         # Kolmogorov-Smirnov: a true uniform sample exceeds 2.5 / sqrt(n) once in 100,000 seeds.
         assert (noise - uniform).abs().max() <= share * 2.5 / math.sqrt(count) + 1e-12
-        # soft + share u lies above the boundary where u > -f / share; at the full share E = soft, unbiased.
-        y, f = Stochastic(share, op=op)(points), soft - math.floor(soft) - 0.5
-        above = min(max(0.5 + f / share, 0.0), 1.0) if share else float(f > 0)
-        assert set(y.tolist()) <= {math.floor(soft), math.floor(soft) + 1}
-        error = y.mean().item() - math.floor(soft) - above
-        assert abs(error) <= 4.5 * math.sqrt(above * (1 - above) / count) + 1e-12
+        # The operation itself at evenly spaced u; a step may be off by one of these.
+        y, expected = Stochastic(share, op=op)(points).numpy(), NUMPY_OPS[op](x + uniform.numpy())
+        assert set(y) <= set(expected)
+        assert abs(y.mean() - expected.mean()) <= 4.5 * expected.std() / math.sqrt(count) + 1 / count
+        if share == 1:  # unbiased: the mean is the soft value, which is flat around 0 for trunc
+            unbiased = math.copysign(max(abs(x) - 0.5, 0), x) if op == "trunc" else soft
+            assert expected.mean() == pytest.approx(unbiased, abs=1 / count)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_stochastic_rounding_far_from_0_has_the_odds_of_the_fraction(op):
+    torch.manual_seed(5)
+    count, x = 20_000, 2.0**21 + 0.25  # where float32 counts in quarters, too coarse to add the noise to
+    up = {"round": 0.25, "floor": 0.0, "ceil": 0.75, "trunc": 0.0}[op]  # u > 1/4, never, u > -1/4
+    down = {"floor": 0.25, "trunc": 0.25}.get(op, 0.0)  # u < -1/4
+    moved = Stochastic(op=op)(torch.full((count,), x)).double() - 2.0**21
+    for value, odds in ((1, up), (-1, down), (0, 1 - up - down)):
+        found = (moved == value).double().mean().item()
+        assert abs(found - odds) <= 4.5 * math.sqrt(odds * (1 - odds) / count)
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.3, 1.0, Schedule("constant", 0.3), Schedule("constant", 0)])
+def test_noise_dropout_is_a_mixture_of_the_integer_and_of_noise_around_the_soft_value(probability):
+    torch.manual_seed(6)
+    count, p = 20_000, getattr(probability, "first", probability)
+    for op, x in itertools.product(OPS, (0.3, -1.7, 2.5, -0.01, 4.0)):
+        exact, soft = NUMPY_OPS[op](x), x + SHIFT.get(op, 0.0)
+        y = NoiseDropout(probability, op=op)(torch.full((count,), x, dtype=torch.float64)).numpy()
+        noisy = y[y != exact]  # noise that gives an integer is rarer than any seed shows
+        assert abs(len(noisy) / count - p) <= 4.5 * math.sqrt(p * (1 - p) / count)
+        assert (np.abs(noisy - soft) <= 0.5 + 1e-12).all()
+        # With d from the integer to the soft value, E = p d and E^2 = p (d^2 + 1/12), since Var[u] = 1/12.
+        d = soft - exact
+        variance = p * (d**2 + 1 / 12) - (p * d) ** 2
+        a = (1 - p) * d  # E[(a + u)^4] = a^4 + 6 a^2 / 12 + 1 / 80
+        fourth = (1 - p) * (p * d) ** 4 + p * (a**4 + a**2 / 2 + 1 / 80)
+        assert abs(y.mean() - exact - p * d) <= 4.5 * math.sqrt(variance / count) + 1e-12
+        spread = math.sqrt(max(fourth - variance**2, 0) / count)  # of a sample's variance
+        assert abs(y.var() - variance) <= 4.5 * spread + 1e-4
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("cls", [Stochastic, NoiseDropout])
+def test_without_noise_they_are_the_operation_exactly(cls, dtype):
+    near = torch.arange(-32, 33, dtype=torch.float64) / 4
+    tiny = [1e-9, -1e-9, -1e-40, -0.0, 0.5 - 2**-25, 3 - 2**-22, math.inf, -math.inf]
+    far = [near + 2.0**power for power in (9, 21, 22, 23, 24, 51)]  # beyond the integers of each type, and before
+    x = torch.cat([near, torch.tensor(tiny, dtype=torch.float64), *far, *(-part for part in far)]).to(dtype)
+    for op, share in itertools.product(OPS, (0, Schedule("constant", 0))):
+        assert torch.equal(cls(share, op=op)(x), EXACT[op](x)), op
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
@@ -511,7 +558,7 @@ def test_stochastic_emits_exact_neighbours_in_low_precision(dtype):
 
 def test_noise_is_drawn_for_each_element_and_only_in_training():
     x = torch.zeros(1000)
-    for rounding in (UniformNoise(), Stochastic()):
+    for rounding in (UniformNoise(), NoiseDropout(), Stochastic()):
         soft = x + 0.5 if isinstance(rounding, Stochastic) else x
         assert rounding(soft).unique().numel() > 1
         assert not torch.equal(rounding(soft), rounding(soft))
@@ -524,8 +571,9 @@ def test_noise_is_drawn_for_each_element_and_only_in_training():
 
 NAN, INF = math.nan, math.inf
 WRONG = [
-    *((cls, {"share": (-0.1, 1.1, NAN, "some")}) for cls in (UniformNoise, Stochastic)),
-    (Sigmoid, {"sharpness": (0, -1.0, NAN, INF, "steep")}),
+    *((cls, {"share": (-0.1, 1.1, NAN, "some", True)}) for cls in (UniformNoise, Stochastic)),
+    (NoiseDropout, {"probability": (-0.1, 1.1, NAN, "some", True)}),
+    (Sigmoid, {"sharpness": (0, -1.0, NAN, INF, "steep", True), "normalized": ("false", 0, None)}),
     (Linear, {"sharpness": (0, -1.0, 1.99, NAN, INF)}),
     (FiniteDifference, {"epsilon": (0, -0.1, 0.51, NAN, INF, "small")}),
     (Softmax, {"beta": (0, -1.0, NAN, INF), "neighbours": (0, 1, 3, -2, 2.5, NAN)}),
@@ -550,6 +598,20 @@ def test_wrong_operation_and_dtype_are_refused(cls):
 def test_arguments_are_shown():
     assert "sharpness=3.0" in repr(Sigmoid(3.0))
     assert "op='floor'" in repr(Sigmoid(3.0, op="floor"))
+
+
+def test_scalars_of_numpy_are_the_numbers_that_they_are():
+    x = torch.linspace(-2, 2, 41)
+    for found, expected in (
+        (Fourier(np.int64(5), hard=np.bool_(True)), Fourier(5, hard=True)),
+        (Softmax(np.float32(0.5), np.int64(4)), Softmax(0.5, 4)),
+        (Linear(np.float16(4)), Linear(4)),
+        (FiniteDifference(np.float64(0.25)), FiniteDifference(0.25)),
+        (Sigmoid(np.int32(4), np.bool_(False)), Sigmoid(4, False)),
+        (Sigmoid(Schedule("linear", np.float32(4), np.int64(8))), Sigmoid(Schedule("linear", 4, 8))),
+    ):
+        assert torch.equal(found(x), expected(x))
+        assert repr(found) == repr(expected)
 
 
 # Pieces ---------------------------------------------------------------------------------------------------------------

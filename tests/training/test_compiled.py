@@ -14,7 +14,7 @@ from torch._dynamo.utils import counters
 from discrete_ae.build import build_model, instantiate
 from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME
 from discrete_ae.quantizers import VectorQuantizer
-from discrete_ae.training.compiled import CompiledForward, compiler
+from discrete_ae.training.compiled import CompiledForward, compiled_quantizer, compiler
 from tests import models
 from tests.runs import SHARPENED, TINY, scalars, state_of
 
@@ -83,10 +83,17 @@ def test_entries_are_emitted_before_they_are_replaced(ema_decay: float | None) -
 
 
 QUANTIZERS = sorted(path.stem for path in (CONFIG_DIR / "quantizer").glob("*.yaml"))
-MOVING = ("vq quantizer.ema_decay=0.9 quantizer.dead_code_threshold=2", "vq quantizer.dead_code_threshold=2")
+OPTIONS = (
+    "vq quantizer.ema_decay=0.9 quantizer.dead_code_threshold=2",
+    "vq quantizer.dead_code_threshold=2 ++quantizer.k_means_steps=2 ++quantizer.dropout=0.5",
+    "rvq quantizer.stage.gradient=nsvq ++quantizer.stage.dead_code_threshold=2 ++quantizer.stage.k_means_steps=2",
+    "ste quantizer.bound=laplace ++quantizer.rotation=true ++quantizer.dither=true ++quantizer.dropout=0.5",
+    "gumbel quantizer.hard=true ++quantizer.reinmax=true",
+    "residual_fsq quantizer.learn_scale=true",
+)
 
 
-@pytest.mark.parametrize("quantizer", [*QUANTIZERS, *MOVING])
+@pytest.mark.parametrize("quantizer", [*QUANTIZERS, *OPTIONS])
 def test_every_quantizer_trains_without_a_break_and_is_traced_once(
     quantizer: str, graphs: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,7 +104,7 @@ def test_every_quantizer_trains_without_a_break_and_is_traced_once(
     eager: Any = instantiate(OmegaConf.to_container(config.quantizer, resolve=True))
     latents = torch.randn(2, eager.dim, 10, requires_grad=True)
     other = copy.deepcopy(eager)
-    compiled = compiler(cuda_graphs=False)(other.forward)
+    compiled = compiled_quantizer(other, compiler(cuda_graphs=False))
     for _ in range(3):  # codebooks that move do so alike
         found = []
         for quantize in (eager, compiled):
@@ -128,6 +135,20 @@ def test_forward_of_a_model_is_three_graphs_whatever_else_runs_it(
         with torch.inference_mode():
             model.eval()(audio[:1, :, :1000])
         model.train()
+    assert graphs() == 3
+
+
+def test_codebooks_start_outside_the_graphs(graphs: Callable[[], int], monkeypatch: pytest.MonkeyPatch) -> None:
+    trace_only(monkeypatch)
+    torch.manual_seed(0)
+    stage = models.RESIDUAL["stage"] | {"k_means_steps": 2, "ema_decay": 0.9}
+    model = build_model(models.config(quantizer=models.RESIDUAL | {"stage": stage}))
+    forward, audio = CompiledForward(model, compiler(cuda_graphs=False)), torch.randn(2, 1, 3200)
+    waiting = []
+    for _ in range(3):
+        waiting.append(model.quantizer.needs_start)
+        forward(audio)
+    assert waiting == [True, False, False]
     assert graphs() == 3
 
 

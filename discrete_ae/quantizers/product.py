@@ -1,0 +1,80 @@
+"""Product quantization: K codebooks side by side, each for channels of its own.
+
+Jegou et al. 2011 (Product quantization for nearest neighbor search, TPAMI 33(1)). With dropout of codebooks, an item in
+training is decoded from its first n codebooks, the channels of the others being 0, so that one model serves K rates, as
+residual quantizers do (SoundStream, arXiv:2107.03312, section III.C).
+
+Axes: B batch, D latent channels, K codebooks, T frames, d channels of one codebook; D = K d.
+"""
+
+from abc import abstractmethod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from discrete_ae.checks import whole_number
+from discrete_ae.quantizers.base import Quantized, Quantizer
+from discrete_ae.schedules import Schedule
+
+
+class ProductQuantizer(Quantizer):
+    """Base of quantizers with K codebooks of equal size, each for d channels of its own.
+
+    A subclass writes `quantize_all` and `dequantize_some`.
+
+    Args:
+        codebook_size: entries of each codebook.
+        num_codebooks: K.
+        channels: d, of one codebook.
+        dropout: see Quantizer.
+
+    Raises:
+        ValueError: for a number outside its range.
+    """
+
+    def __init__(self, codebook_size: int, num_codebooks: int, channels: int, dropout: float | Schedule = 0.0) -> None:
+        codebook_size = whole_number("codebook_size", codebook_size, 2)
+        num_codebooks = whole_number("num_codebooks", num_codebooks, 1)
+        super().__init__(num_codebooks * channels, [codebook_size] * num_codebooks, dropout)
+        self.channels = channels
+
+    @property
+    def decodable_counts(self) -> tuple[int, ...]:
+        """1 to K with dropout, else K alone: a decoder that has not met channels of 0 makes nothing of them."""
+        return tuple(range(1, self.num_codebooks + 1)) if self.drops else (self.num_codebooks,)
+
+    @property
+    def apart(self) -> bool:
+        """Whether each codebook decodes to its own d channels of the result alone; True unless overridden."""
+        return True
+
+    @abstractmethod
+    def quantize_all(self, latents: Tensor) -> Quantized:
+        """Quantize latents (B, D, T) by all codebooks; as Quantizer.quantize, but without dropout."""
+
+    @abstractmethod
+    def dequantize_some(self, codes: Tensor) -> Tensor:
+        """Return the latents (B, n d, T) of codes (B, n, T) of the first n codebooks."""
+
+    def quantize(self, latents: Tensor) -> Quantized:
+        """See Quantizer."""
+        quantized = self.quantize_all(latents)
+        if not (self.training and self.drops):
+            return quantized
+        kept = self.channels * self.kept(latents, self.num_codebooks)
+        there = torch.arange(self.dim, device=latents.device)[:, None] < kept
+        dropped = torch.where(there, quantized.latents, 0.0)
+        return Quantized(dropped, quantized.codes, quantized.losses, quantized.exact)
+
+    def dequantize(self, codes: Tensor) -> Tensor:
+        """See Quantizer."""
+        return self.padded(self.dequantize_some(codes))
+
+    def padded(self, latents: Tensor) -> Tensor:
+        """Return latents (B, n d, T) of the first n codebooks as (B, D, T), with 0 in the channels of the others."""
+        return F.pad(latents, (0, 0, 0, self.dim - latents.shape[1]))
+
+    def split(self, latents: Tensor) -> Tensor:
+        """Return latents (B, K d, T) as (B, K, d, T)."""
+        return latents.unflatten(1, (self.num_codebooks, self.channels))

@@ -1,0 +1,101 @@
+"""A trained scalar quantizer as several streams of codes, of which the first decode alone: several rates from a model.
+
+Each integer of the quantizer is written as a sum of coarse and fine digits (Parker et al. 2024, arXiv:2411.19842,
+section 3.3): 16 levels as 4 coarse ones of 4 fine ones each, 17 as 3 levels of step 8, 3 of step 4, 3 of 2 and 3 of 1.
+Nothing is trained, and nothing is lost: all streams together decode to what the quantizer decodes to.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from discrete_ae.checks import whole_number
+from discrete_ae.quantizers.base import Quantized, Quantizer
+from discrete_ae.quantizers.scalar import ScalarQuantizer
+
+
+class SplitQuantizer(Quantizer):
+    """A trained ScalarQuantizer of K codebooks as S streams of K codebooks each, coarse to fine.
+
+    >>> quantizer = ScalarQuantizer([16, 16], num_codebooks=8, rounding=rounding.StraightThrough())
+    >>> split = SplitQuantizer(quantizer, levels=[4, 4])
+    >>> split.codebook_sizes, split.decodable_counts  # streams of 8 codebooks of 16 entries
+    ((16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16), (8, 16))
+
+    Codes of the first streams decode to the middle of the integers that share them.
+
+    Args:
+        quantizer: with the same number of levels, L, in each channel.
+        levels: L_1 ... L_S of the streams. Either L is their product, or they are odd and L - 1 the product of L_i - 1,
+            as for 17 and 3, 3, 3, 3: then a code has several spellings, of which the one nearest from coarse to fine is
+            taken.
+
+    Raises:
+        ValueError: for a quantizer of another kind or of unequal levels, and for levels that do not make up L.
+    """
+
+    def __init__(self, quantizer: ScalarQuantizer, levels: Sequence[int]) -> None:
+        if not isinstance(quantizer, ScalarQuantizer) or len(set(quantizer.levels)) != 1:
+            levels_of = f" of levels {list(quantizer.levels)}" if isinstance(quantizer, ScalarQuantizer) else ""
+            raise ValueError(
+                f"quantizer: expected a ScalarQuantizer of equal levels in each channel, got a "
+                f"{type(quantizer).__name__}{levels_of}; others decode at several rates if trained with dropout"
+            )
+        if isinstance(levels, str) or not isinstance(levels, Sequence) or not levels:
+            raise ValueError(f"levels: expected a list of whole numbers, each at least 2, got {levels!r}")
+        levels = [whole_number("levels", level, 2) for level in levels]
+        whole = quantizer.levels[0]
+        apart = math.prod(levels) == whole
+        # Even ones would have their middle between integers, and not all sums would be integers.
+        overlapping = all(level % 2 for level in levels) and math.prod(level - 1 for level in levels) == whole - 1
+        if not (apart or overlapping):
+            raise ValueError(
+                f"levels: expected numbers whose product is {whole}, or odd ones whose product is {whole - 1} when "
+                f"each is 1 less, got {levels}"
+            )
+        sizes = [level**quantizer.channels for level in levels for _ in range(quantizer.num_codebooks)]
+        super().__init__(quantizer.dim, sizes)
+        self.quantizer = quantizer
+        self.levels = tuple(levels)
+        less = 0 if apart else 1
+        strides = [math.prod(level - less for level in levels[i + 1 :]) for i in range(len(levels))]
+        self.strides = tuple(strides)
+
+    @property
+    def decodable_counts(self) -> tuple[int, ...]:
+        """K, 2 K, and so on to all S K."""
+        return tuple(range(self.quantizer.num_codebooks, self.num_codebooks + 1, self.quantizer.num_codebooks))
+
+    @property
+    def matches_evaluation(self) -> bool:
+        """Whether the quantizer that is split matches evaluation."""
+        return self.quantizer.matches_evaluation
+
+    def quantize(self, latents: Tensor) -> Quantized:
+        """See Quantizer."""
+        quantized = self.quantizer.quantize(latents)
+        # Coarse to fine, from the middle of the range: of 17 levels 8 is 0, and 12 is 4 = 8 - 4 + 0 + 0.
+        left = self.quantizer.integers(quantized.codes) - (self.quantizer.levels[0] - 1) / 2
+        streams = []
+        for level, stride in zip(self.levels, self.strides, strict=True):
+            middle = (level - 1) / 2
+            digits = (left / stride + middle).round().clamp(0, level - 1)
+            left = left - stride * (digits - middle)
+            streams.append((digits.long() * self._places(level, latents)).sum(dim=2))
+        return Quantized(quantized.latents, torch.cat(streams, dim=1), quantized.losses)
+
+    def dequantize(self, codes: Tensor) -> Tensor:
+        """See Quantizer."""
+        streams = codes.split(self.quantizer.num_codebooks, dim=1)
+        integers: Tensor | float = (self.quantizer.levels[0] - 1) / 2
+        for stream, level, stride in zip(streams, self.levels, self.strides, strict=False):
+            digits = stream[:, :, None] // self._places(level, codes) % level
+            integers = integers + stride * (digits - (level - 1) / 2)
+        assert isinstance(integers, Tensor)
+        return self.quantizer.from_integers(integers)
+
+    def _places(self, level: int, like: Tensor) -> Tensor:
+        """Return the value (d, 1) int64 of each channel's digit in a code; the first is the least significant."""
+        return level ** torch.arange(self.quantizer.channels, device=like.device)[:, None]
