@@ -1,6 +1,6 @@
-"""The default run of every quantizer, as a newcomer would start it, by three seeds.
+"""The default run of every quantizer, as a newcomer would start it, and of some of their options, by three seeds.
 
-    python benchmarks/default_runs.py            # about two hours on 2 cores; called again, it goes on
+    python benchmarks/default_runs.py            # about three hours on 2 cores; called again, it goes on
 
 One CPU thread a run, and as many runs at a time as there are cores. The runs are left in logs/default_runs, and those
 that are finished there are not trained again. Writes benchmarks/results/default_runs.md, and the same table into
@@ -25,31 +25,48 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 SEEDS = (0, 1, 2)
 NEEDS_ANOTHER = "rvq_pretrained"  # a network that was trained before
 QUANTIZERS = sorted({path.stem for path in (REPOSITORY / "conf" / "quantizer").glob("*.yaml")} - {NEEDS_ANOTHER})
-COLUMNS = {  # heading: tag, format, factor
-    "reconstruction ↓": ("val/reconstruction", "{:.3f}", 1.0),
-    "SI-SDR, dB ↑": ("val/si_sdr_db", "{:.2f}", 1.0),
-    "codes used": ("val/codes/usage", "{:.0f} %", 100.0),
-    "entropy of the codes, kbps": ("val/codes/bitrate_bps", "{:.2f}", 1e-3),
+OPTIONS = {
+    "ste, bound=normal": ["quantizer=ste", "quantizer.bound=normal"],
+    "ste, bound=laplace": ["quantizer=ste", "quantizer.bound=laplace"],
+    "ste, bound=cauchy": ["quantizer=ste", "quantizer.bound=cauchy"],
+    "ste, rotation=true": ["quantizer=ste", "quantizer.rotation=true"],
+    "ste, dither=true": ["quantizer=ste", "quantizer.dither=true"],
+    "ste, dropout=0.25": ["quantizer=ste", "quantizer.dropout=0.25"],
+    "residual_fsq, learn_scale=true": ["quantizer=residual_fsq", "quantizer.learn_scale=true"],
+    "gumbel, reinmax=true": ["quantizer=gumbel", "quantizer.hard=true", "quantizer.reinmax=true"],
 }
+METHODS = {name: [f"quantizer={name}"] for name in QUANTIZERS} | OPTIONS
+"""Overrides by what the row is called."""
+COLUMNS = {  # heading: tag, factor, digits, unit
+    "reconstruction ↓": ("val/reconstruction", 1.0, 3, ""),
+    "SI-SDR, dB ↑": ("val/si_sdr_db", 1.0, 2, ""),
+    "codes used": ("val/codes/usage", 100.0, 0, " %"),
+    "entropy of the codes, kbps": ("val/codes/bitrate_bps", 1e-3, 2, ""),
+}
+FOLDER = REPOSITORY / "logs" / "default_runs"
 PAGE = REPOSITORY / "docs" / "quantizers.md"
 MARKS = "<!-- default runs -->", "<!-- end of default runs -->"
 
 
-def train(quantizer: str, seed: int, folder: Path) -> Path:
-    """Train one, unless it is there, and return its folder."""
-    run = folder / f"{quantizer}-seed{seed}"
+def folder_of(method: str, seed: int) -> Path:
+    """Where a run is."""
+    return FOLDER / f"{method.replace(', ', '-').replace('=', '-')}-seed{seed}"
+
+
+def train(method: str, seed: int) -> None:
+    """Train one, unless it is there."""
+    run = folder_of(method, seed)
     done = run / "done"
     if not done.exists():
-        command = [sys.executable, "train.py", f"quantizer={quantizer}", f"seed={seed}", f"hydra.run.dir={run}"]
+        command = [sys.executable, "train.py", *METHODS[method], f"seed={seed}", f"hydra.run.dir={run}"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         ended = subprocess.run(
             [*command, "force=true"], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
         )
         if ended.returncode:
-            raise SystemExit(f"{quantizer}: {ended.stderr}")
+            raise SystemExit(f"{method}: {ended.stderr}")
         done.touch()
         print(f"{run.name} done", flush=True)
-    return run
 
 
 def last(run: Path) -> dict[str, float]:
@@ -58,23 +75,22 @@ def last(run: Path) -> dict[str, float]:
     return {tag: events.Scalars(tag)[-1].value for tag in events.Tags()["scalars"] if tag.startswith("val/")}
 
 
-def row(quantizer: str, runs: list[Path]) -> list[str]:
-    """The row of a quantizer: means over seeds, with the sample standard deviation."""
-    found = [last(run) for run in runs]
+def row(method: str) -> list[str]:
+    """The row of a method: means over seeds, with the sample standard deviation."""
+    found = [last(folder_of(method, seed)) for seed in SEEDS]
     cells = []
-    for tag, form, factor in COLUMNS.values():
+    for tag, factor, digits, unit in COLUMNS.values():
         values = [factor * one[tag] for one in found if tag in one]
-        spread = f" ± {form.format(statistics.stdev(values)).removesuffix(' %')}" if len(values) > 1 else ""
-        cells.append(form.format(statistics.mean(values)).replace(" %", f"{spread} %") if "%" in form and values
-                     else form.format(statistics.mean(values)) + spread if values else "")  # fmt: skip
-    return [f"`{quantizer}`", *cells]
+        spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+        cells.append(f"{statistics.mean(values):.{digits}f}{spread}{unit}" if values else "")
+    return [f"`{method}`", *cells]
 
 
 def report(rows: list[list[str]]) -> None:
     """Write the table."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "one CPU thread a run"
     about = (
-        f"`python benchmarks/default_runs.py`, that is `python train.py quantizer=... seed=...` for each and the seeds "
+        "`python benchmarks/default_runs.py`, that is `python train.py quantizer=... seed=...` for each and the seeds "
         f"{', '.join(map(str, SEEDS))}; {device} ({platform.machine()}), Python {platform.python_version()}, torch "
         f"{torch.__version__}, lightning {lightning.__version__}."
     )
@@ -93,18 +109,11 @@ def report(rows: list[list[str]]) -> None:
 def main() -> None:
     """Train all and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("quantizers", nargs="*", default=QUANTIZERS, help="those to train; without, all, and the table")
     parser.add_argument("--at-a-time", type=int, default=os.cpu_count(), help="how many runs, each on one core")
-    arguments = parser.parse_args()
-    given = arguments.quantizers
-    folder = REPOSITORY / "logs" / "default_runs"
-    jobs = [
-        (quantizer, seed) for seed, quantizer in itertools.product(SEEDS, given)
-    ]  # whole seeds, if it is broken off
-    with ThreadPoolExecutor(arguments.at_a_time) as pool:
-        list(pool.map(lambda job: train(*job, folder), jobs))
-    if given == QUANTIZERS:
-        report([row(one, [folder / f"{one}-seed{seed}" for seed in SEEDS]) for one in QUANTIZERS])
+    jobs = itertools.product(SEEDS, METHODS)  # whole seeds, if it is broken off
+    with ThreadPoolExecutor(parser.parse_args().at_a_time) as pool:
+        list(pool.map(lambda job: train(job[1], job[0]), jobs))
+    report([row(method) for method in METHODS])
 
 
 if __name__ == "__main__":

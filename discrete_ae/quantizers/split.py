@@ -1,7 +1,7 @@
 """A trained scalar quantizer as several streams of codes, of which the first decode alone: several rates from a model.
 
-Each integer of the quantizer is written as a sum of coarse and fine digits (Parker et al. 2024, arXiv:2411.19842,
-section 3.3): 16 levels as 4 coarse ones of 4 fine ones each, 17 as 3 levels of step 8, 3 of step 4, 3 of 2 and 3 of 1.
+Each integer of the quantizer is written as a sum of coarse and fine digits (Parker et al. 2024, arXiv:2411.19842): 16
+levels as 4 coarse ones of 4 fine ones each, 17 as 3 levels of step 8, 3 of step 4, 3 of 2 and 3 of 1.
 Nothing is trained, and nothing is lost: all streams together decode to what the quantizer decodes to.
 """
 

@@ -91,7 +91,10 @@ no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
         # Hydra composes the default quantizer, ste, with what is not swept: the message says what to write instead.
         ("-m quantizer=sigmoid,fourier quantizer.rounding.sharpness=4", "in a multirun write ++key=value"),
         ("experiment=compare", "this varies seed, quantizer: add -m"),
-        ("quantizer.bound=nonsense", "quantizer.bound: expected 'tanh', 'sigmoid' or 'clamp', got 'nonsense'"),
+        (
+            "quantizer.bound=nonsense",
+            "quantizer.bound: expected 'tanh', 'sigmoid', 'clamp', 'normal', 'laplace' or 'cauchy', got 'nonsense'",
+        ),
         ("quantizer.rounding._target_=os.system", "_target_ 'os.system' is refused"),
         ("data.batch_size=0", "data.batch_size"),
         ("trainer.max_steps=-5", "max_steps"),
@@ -292,8 +295,10 @@ def test_multirun_over_a_key_that_only_its_quantizers_have(
     for quantizer in ("sigmoid", "fourier"):
         run = tmp_path / f"{quantizer}-0.8kbps-seed0"  # 2 codebooks of 8 bits, 50 times a second
         assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
-        expected = yaml.safe_load((REPOSITORY / "conf" / "quantizer" / f"{quantizer}.yaml").read_text())
-        expected |= {"num_codebooks": 2, "rounding": expected["rounding"] | {"hard": False}}
+        with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+            composed = compose("train", [f"quantizer={quantizer}", "num_codebooks=2"]).quantizer
+        expected = OmegaConf.to_container(composed, resolve=True)
+        expected["rounding"]["hard"] = False
         assert state_of(run)["discrete_ae"]["model"]["quantizer"] == expected
         assert yaml.safe_load((run / "config.yaml").read_text())["quantizer"] == expected
 

@@ -126,7 +126,7 @@ def test_of_equal_runs_one_that_can_be_evaluated_is(damaged, tmp_path, monkeypat
         tried.append(run.name)
         if run.name in damaged:
             raise DataError(f"{run.name}: damaged")
-        return Placed(tmp_path, make_evaluation({"pesq": [1.0]}, run=run))
+        yield Placed(tmp_path, make_evaluation({"pesq": [1.0]}, run=run))
 
     monkeypatch.setattr(Evaluator, "_of_run", evaluated)
     found = Evaluator(tmp_path, [], Plan(choose("mel_distance")), "cpu", False, lines.append).of_runs(runs)
