@@ -245,7 +245,9 @@ def test_path_is_taken_as_it_is_pasted(key: str, place: str, name: str, at_home:
     assert (at_home / str(parsed.value())).samefile(at_home / name)
 
 
-@pytest.mark.parametrize("name", [*set(NAMES) - {"null", "[a]"}, "my run (1)", "../new #1", "yes", "logs/2024_01 (b)"])
+@pytest.mark.parametrize(
+    "name", [*sorted({*NAMES} - {"null", "[a]"}), "my run (1)", "../new #1", "yes", "logs/2024_01 (b)"]
+)
 @pytest.mark.parametrize("key", ["hydra.run.dir", "hydra.sweep.dir"])
 def test_name_of_a_new_folder_is_taken_as_it_is_typed(key: str, name: str, tmp_path: Path) -> None:
     if name == "a\\":
