@@ -40,7 +40,11 @@ def compare(
     ] = None,
     sort_by: Annotated[
         str | None,
-        typer.Option(metavar="METRIC", show_default="mel_distance", help="Sorts the table; a score is told of, too."),
+        typer.Option(
+            metavar="METRIC",
+            show_default="mel_distance",
+            help="Sorts the table; the findings are about it, if it is a score.",
+        ),
     ] = None,
     metrics: MetricsOption = None,
     clips: Annotated[int, typer.Option(min=0, help="Clips to listen to.")] = 6,
@@ -63,7 +67,9 @@ def compare(
     title: Annotated[str, typer.Option(help="Of the page.")] = "Discrete audio autoencoders compared",
     ratings: Annotated[
         bool,
-        typer.Option("--ratings", help="Summarize ratings that the page saved: RUN are CSV files, REPORT is one, too."),
+        typer.Option(
+            "--ratings", help="Summarize ratings that the page saved: each RUN is a CSV file, and so is REPORT."
+        ),
     ] = False,
     strict: StrictOption = False,
     force: Annotated[
@@ -91,7 +97,7 @@ def compare(
 
     counts: list[int] | Literal["all"] = []
     if codebooks is not None:
-        counts = "all" if codebooks == ALL else whole_numbers("--codebooks", codebooks)
+        counts = "all" if codebooks == ALL else whole_numbers("--codebooks", codebooks, "2,4,8")
     with progress_bar(Console(stderr=True)) as progress:
         report = compare_runs(
             inputs,

@@ -87,7 +87,7 @@ def export(
     if split is not None:
         if saved.entropy_model:
             lines.append("the entropy model is left out: it is of the codes before they were split")
-        saved = split_model(saved, model, whole_numbers("--split", split))
+        saved = split_model(saved, model, whole_numbers("--split", split, "4,4"))
     extras = [
         partial(_program, model, lines, name) for name, given in (("ONNX", onnx), (_TORCH, torch_export)) if given
     ]

@@ -126,8 +126,8 @@ def load_model(checkpoint: Path, device: Device, trust: Sequence[str] | None = N
     return load(checkpoint, pick_device(device), trust or ())
 
 
-def whole_numbers(option: str, text: str) -> list[int]:
-    """Return the numbers in the text that an option was given, such as "2,4,8".
+def whole_numbers(option: str, text: str, example: str) -> list[int]:
+    """Return the numbers in the text that an option was given, such as the example.
 
     Raises:
         UsageError: it holds anything else.
@@ -135,7 +135,7 @@ def whole_numbers(option: str, text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
-        raise UsageError(f"{option} {text}: expected whole numbers joined by commas, such as 2,4,8") from error
+        raise UsageError(f"{option} {text}: expected whole numbers joined by commas, such as {example}") from error
 
 
 def print_table(

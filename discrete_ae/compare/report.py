@@ -145,7 +145,7 @@ def compare_runs(
         say(line)
     if not methods:
         advice = "see what is said of each" if lines else 'say by "run" in the file what it is (docs/evaluation.md)'
-        raise DataError(f"{inputs[0]}: no run can be compared, and nothing is of a method; {advice}")
+        raise DataError(f"{inputs[0]}: no run can be compared; {advice}")
     if baselines and sources:
         placed += evaluator.of_baselines(methods, [one.name for one in placed])
     beside = tuple(one.evaluation for one in placed if not one.evaluation.run)

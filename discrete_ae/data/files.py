@@ -294,7 +294,12 @@ def _audio(paths: Iterable[Path], root: Path) -> Iterator[Path]:
             convertible.append(path)
     if convertible:
         count = counted(len(convertible), "file")
-        log.warning("%s: %s passed over; convert what has sound: %s", root, count, _conversion(min(convertible)))
+        log.warning(
+            "%s: %s skipped, which cannot be read as they are; convert those with sound: %s",
+            root,
+            count,
+            _conversion(min(convertible)),
+        )
 
 
 def unreadable(error: OSError) -> DataError:

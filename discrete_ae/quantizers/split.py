@@ -43,8 +43,8 @@ class SplitQuantizer(Quantizer):
                 f"quantizer: expected a ScalarQuantizer of equal levels in each channel, got a "
                 f"{type(quantizer).__name__}{levels_of}; others decode at several rates if trained with dropout"
             )
-        if isinstance(levels, str) or not isinstance(levels, Sequence) or not levels:
-            raise ValueError(f"levels: expected a list of whole numbers, each at least 2, got {levels!r}")
+        if isinstance(levels, str) or not isinstance(levels, Sequence) or len(levels) < 2:
+            raise ValueError(f"levels: expected a list of two or more whole numbers, each at least 2, got {levels!r}")
         levels = [whole_number("levels", level, 2) for level in levels]
         whole = quantizer.levels[0]
         apart = math.prod(levels) == whole

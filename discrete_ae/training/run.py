@@ -26,6 +26,7 @@ from discrete_ae.data import AudioDataModule
 from discrete_ae.errors import DataError, UsageError, UserError
 from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.paths import command, shown, with_home
+from discrete_ae.quantizers import Quantizer
 from discrete_ae.saving.checkpoint import read_training_state
 from discrete_ae.training.adversarial import AdversarialModule
 from discrete_ae.training.callbacks import LogHyperparameters, StopOnInterrupt
@@ -180,6 +181,7 @@ def build_training(config: DictConfig, chosen: Mapping[str, Any] | None = None) 
         torch.set_float32_matmul_precision(config.float32_matmul_precision)
     model_config = cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True))
     model = build_model(model_config, trust=None)
+    check_codes_of(model.quantizer)
     if old := config.ckpt_path or config.init_from:
         _take_weights(model, old, new_quantizer=not config.ckpt_path)
     first_step = read_training_state(config.ckpt_path).global_step if config.ckpt_path else 0
@@ -283,6 +285,20 @@ def check_lightning(config: Any, callbacks: Mapping[str, pl.Callback]) -> None:
                 f"callbacks.{name}: StochasticWeightAveraging counts epochs, of which training has none; average with "
                 "callbacks.ema.decay=0.999"
             )
+
+
+def check_codes_of(quantizer: Quantizer) -> None:
+    """Try a quantizer, which may be a user's own, on a few latents.
+
+    Raises:
+        UsageError: its codes are not those that it says it makes.
+    """
+    if quantizer.num_codebooks:
+        latents = torch.randn(1, quantizer.dim, 64, generator=torch.Generator().manual_seed(0))
+        try:
+            quantizer.check_codes(quantizer.encode(latents))
+        except (ValueError, IndexError, RuntimeError) as error:
+            raise UsageError(f"quantizer: {type(quantizer).__name__}: {' '.join(str(error).split())}") from error
 
 
 def check_monitors(trainer: pl.Trainer) -> None:
@@ -439,8 +455,9 @@ def _say_what_next(run: TrainingRun, begun_from: str | None) -> None:
     print(" ", shlex.join([command("tensorboard"), "--logdir", str(shown(run.run_dir).parent)]))
     if known:
         recordings = shown(run.data.validation_files[0].path.parent)
-        encode = [command("discrete-ae"), "encode", str(recordings), "-o", "codes", "-c", str(shown(known[0]))]
-        print(" ", shlex.join([*encode, *(f"--trust={name}" for name in to_trust(run.module.model_config))]))
+        does = ["encode", "-o", "codes"] if run.module.model.quantizer.num_codebooks else ["evaluate"]
+        use = [command("discrete-ae"), does[0], str(recordings), *does[1:], "-c", str(shown(known[0]))]
+        print(" ", shlex.join([*use, *(f"--trust={name}" for name in to_trust(run.module.model_config))]))
 
 
 def _what_is_safe(run: TrainingRun, begun_from: str | None) -> str:

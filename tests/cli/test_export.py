@@ -128,7 +128,7 @@ def test_split_model_has_no_entropy_model_and_its_codes_are_small_all_the_same(r
             "3,2",
             "--split: levels: expected numbers whose product is 4, or odd ones whose product is 3 when",
         ),
-        ("best.ckpt", "2,x", "--split 2,x: expected whole numbers joined by commas, such as 2,4,8"),
+        ("best.ckpt", "2,x", "--split 2,x: expected whole numbers joined by commas, such as 4,4"),
         ("rvq.ckpt", "2,2", "expected a ScalarQuantizer of equal levels in each channel, got a ResidualQuantizer"),
         ("unequal.ckpt", "2,2", "equal levels in each channel, got a ScalarQuantizer of levels [4, 3]"),
     ],

@@ -22,7 +22,6 @@ SPLITS = [
     (17, [3, 3, 3, 3]),
     (17, [5, 5]),
     (9, [3, 5]),
-    (5, [5]),
 ]
 every_split = pytest.mark.parametrize(("whole", "levels"), SPLITS, ids=str)
 

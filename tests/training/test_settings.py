@@ -5,12 +5,14 @@ import sys
 import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
+from torch import Tensor, nn
 
 from discrete_ae.errors import UsageError
+from discrete_ae.quantizers import Quantized, ScalarQuantizer
+from discrete_ae.rounding import StraightThrough
 from discrete_ae.training import AutoencoderModule
 from discrete_ae.training.learning_rate import warmup_cosine
-from discrete_ae.training.run import check_run, keep_freed_memory, resolved_precision, typed_config
+from discrete_ae.training.run import check_codes_of, check_run, keep_freed_memory, resolved_precision, typed_config
 
 
 def config(seed: object = 0, **trainer: object) -> DictConfig:
@@ -129,3 +131,17 @@ def test_the_memory_of_a_step_is_used_again() -> None:
 
     # Mapped anew, the outputs alone are 24,576 pages; at most every second block of them was cleared once.
     assert min(faults() for _ in range(6)) < 6000
+
+
+class Beyond(ScalarQuantizer):
+    """A quantizer of somebody's own, with a code that its codebooks do not have."""
+
+    def quantize(self, latents: Tensor) -> Quantized:
+        quantized = super().quantize(latents)
+        return Quantized(quantized.latents, quantized.codes + self.codebook_sizes[0], quantized.losses)
+
+
+def test_a_quantizer_whose_codes_are_beyond_its_codebooks_is_refused() -> None:
+    check_codes_of(ScalarQuantizer([4], 2, StraightThrough()))
+    with pytest.raises(UsageError, match=r"^quantizer: Beyond: codes: expected 0 <= code < 4 in codebook 0"):
+        check_codes_of(Beyond([4], 2, StraightThrough()))
