@@ -21,6 +21,7 @@ with ending_imports():  # which take seconds
     from omegaconf.errors import OmegaConfBaseException
 
     from discrete_ae import training
+    from discrete_ae.cli.folders import NewFolder
     from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, as_meant, explained, register_run_name
     from discrete_ae.cli.sweep import ReportSweep, earlier, forget_failure, note_failure, varied
     from discrete_ae.errors import DataError, UsageError, UserError, from_system
@@ -49,6 +50,8 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(_report(error))
     except OSError as error:
         sys.exit(_report(from_system(error, ReportSweep.folder)))
+    finally:
+        NewFolder.remove_empty()
     # Jobs in processes of their own have told their folders only.
     sys.exit(max([*statuses, DataError.exit_status if ReportSweep.failed else 0]))
 
