@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
@@ -17,6 +17,17 @@ class NewFolder(Callback):
     A folder that was given stays as it is, and so does the name in a process that another machine or launcher has
     started for the same run: only the first one makes the folder.
     """
+
+    made: ClassVar[Path | None] = None
+    """The folder that this process has made, if any."""
+
+    @classmethod
+    def remove_empty(cls) -> None:
+        """Remove the folder that was made, where nothing was written into it, as for a run that was refused."""
+        if cls.made:
+            with contextlib.suppress(OSError):
+                cls.made.rmdir()
+            cls.made = None
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """See Callback."""
@@ -43,5 +54,6 @@ def _made(name: str) -> str:
             free = name if number == 1 else f"{name}-{number}"
             with contextlib.suppress(FileExistsError):
                 Path(free).mkdir()
+                NewFolder.made = Path(free).absolute()
                 return free
     return name

@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import discrete_ae
+from discrete_ae.cli import begin_in_utf8
 from discrete_ae.cli.compare import compare
 from discrete_ae.cli.decode import decode
 from discrete_ae.cli.encode import encode
@@ -77,6 +78,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     Args:
         arguments: without the program's name; None takes those of the process.
     """
+    if arguments is None:
+        begin_in_utf8()
     given = list(map(with_home, sys.argv[1:] if arguments is None else arguments))
     try:
         with exiting_on_sigterm():

@@ -28,7 +28,15 @@ PACKAGE_DIR = Path(__file__).parents[1]
 # Inside an installed package the configuration lies beside the modules, in a checkout beside the package.
 CONFIG_DIR = next(path for path in (PACKAGE_DIR / "conf", PACKAGE_DIR.parent / "conf") if path.is_dir())
 CONFIG_NAME = "train"
-PATH_KEYS = ("data.root", "data.validation_root", "ckpt_path", "init_from", "hydra.run.dir", "hydra.sweep.dir")
+PATH_KEYS = (
+    "data.root",
+    "data.validation_root",
+    "ckpt_path",
+    "init_from",
+    "run_dir",
+    "hydra.run.dir",
+    "hydra.sweep.dir",
+)
 """What takes a path, as it is pasted."""
 OF_MANY = ("logger", "callbacks")
 """Groups of which a run may have none, or its own."""
@@ -69,7 +77,9 @@ def _as_meant(override: str, *, multirun: bool) -> list[str]:
     if key.startswith("trainer.") and key.removeprefix("trainer.") in argument_types(TRAINER):
         key = f"++{key}"
     takes_path = key.lstrip("+") in PATH_KEYS
-    is_literal = takes_path and value != "" and not _is_text(f"{key}={value}", multirun=multirun)
+    if takes_path and equals and not value.strip("'\""):  # as of a variable of the shell that is not set
+        raise UsageError(f"{key}: expected a path, got ''")
+    is_literal = takes_path and not _is_text(f"{key}={value}", multirun=multirun)
 
     def quoted(given: str) -> str:
         is_there = takes_path and os.path.exists(given)  # noqa: PTH110  impossible names too

@@ -21,6 +21,8 @@ with ending_imports():  # which take seconds
     from omegaconf.errors import OmegaConfBaseException
 
     from discrete_ae import training
+    from discrete_ae.cli import begin_in_utf8
+    from discrete_ae.cli.folders import NewFolder
     from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, as_meant, explained, register_run_name
     from discrete_ae.cli.sweep import ReportSweep, earlier, forget_failure, note_failure, varied
     from discrete_ae.errors import DataError, UsageError, UserError, from_system
@@ -33,6 +35,8 @@ register_run_name()
 
 def main(arguments: list[str] | None = None) -> None:
     """Train as the arguments say (default: those of the process), and exit with a status if anything failed."""
+    if arguments is None:
+        begin_in_utf8()
     arguments = list(map(with_home, sys.argv[1:] if arguments is None else arguments))
     if os.environ.get("LOCAL_RANK", "0") != "0":  # a process that another one of the run has started
         end_with_parent()
@@ -49,6 +53,8 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(_report(error))
     except OSError as error:
         sys.exit(_report(from_system(error, ReportSweep.folder)))
+    finally:
+        NewFolder.remove_empty()
     # Jobs in processes of their own have told their folders only.
     sys.exit(max([*statuses, DataError.exit_status if ReportSweep.failed else 0]))
 

@@ -134,8 +134,9 @@ def evaluate(
     absent = tuple(Failure(path=reason.partition(":")[0], reason=reason) for reason in map(str, found.problems))
     evaluation = evaluation.model_copy(update={"failures": (*absent, *evaluation.failures)})
     for path in results:
+        (evaluation.write_csv if path.suffix.lower() == ".csv" else evaluation.write_json)(path)
+    for path in results if clips else ():  # after all scores, which are there then whatever becomes of the clips
         if path.suffix.lower() == ".csv":
-            evaluation.write_csv(path)
             continue
         measured = {file.path for file in evaluation.files}
         excerpts = choose_excerpts([one for one in found.sources if one.name in measured], clips, clip_seconds)

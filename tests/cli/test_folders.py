@@ -121,3 +121,17 @@ def test_a_sweep_begins_a_run_anew_of_which_it_has_no_checkpoint_or_by_force(
     assert first.keys() & {path.name for path in run.iterdir()} == {"config.yaml"}
     run_training(*given, "optim.optimizer.lr=1e-9", "force=true")
     assert state_of(run)["optimizer_states"][0]["param_groups"][0]["initial_lr"] == 1e-9
+
+
+@pytest.mark.usefixtures("same_second")
+@pytest.mark.parametrize(
+    "slip", ["data.batch_size=2.5", f"+callbacks.stop={{_target_:{LIGHTNING}.EarlyStopping,monitor:val}}"]
+)
+def test_a_refused_run_leaves_no_folder(slip: str, recordings: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*SMALL, f"data.root={recordings}", *SHORT, slip])
+    assert ended.value.code == 2
+    assert list((tmp_path / "logs" / "default").iterdir()) == []
+    begin(recordings, "seed=1")
+    (run,) = (tmp_path / "logs" / "default").iterdir()
+    assert state_of(run)["global_step"] == 2

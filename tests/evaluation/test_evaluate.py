@@ -1,6 +1,8 @@
 """What is measured is what the codec does, put together as arithmetic has it."""
 
+import errno
 import hashlib
+import os
 
 import numpy as np
 import pytest
@@ -187,6 +189,18 @@ def test_saved_audio_is_what_was_compared_under_names_of_its_own(model, recordin
         # 16 bits are 90 dB below full scale, the codec's error a few.
         score = SignalScores(16000, ["si_sdr_db"])(decoded, reference)["si_sdr_db"]
         assert score == pytest.approx(found.files[0].scores["si_sdr_db"], abs=0.01)
+
+
+def test_scores_are_there_where_the_disk_is_full_at_the_clips(model, corpus, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("discrete_ae.evaluation.saving.recorded_whole", full)
+    with pytest.raises(OSError, match="No space left"):
+        evaluate(model, corpus, tmp_path / "out", metrics=["si_sdr_db"], clips=2, clip_seconds=0.5)
+    found = Evaluation.read_json(tmp_path / "out" / "evaluation.json")
+    assert (len(found.files) > 0, found.clips) == (True, ())
+    assert (tmp_path / "out" / "evaluation.csv").exists()
 
 
 def test_one_recording_of_huge_samples_ends_neither_timing_nor_clips(model, corpus, tmp_path):
