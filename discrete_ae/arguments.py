@@ -66,11 +66,19 @@ def argument_types(target: str) -> dict[str, Any]:
     return _signature(target)[0]
 
 
+def not_taken(target: str, name: str, key: str) -> str:
+    """Return the refusal of an argument, given as `key`, that a class or function does not take; empty if it does."""
+    types, takes_any = _signature(target)
+    if takes_any or name in types or name.startswith("_"):
+        return ""
+    return f"{key}: {target.rpartition('.')[2]} takes no such argument; it takes {', '.join(types) or 'none'}"
+
+
 def _signature(target: str) -> tuple[dict[str, Any], bool]:
     """Return the types of the arguments, and whether any other may be given too."""
     try:
         found = pkgutil.resolve_name(target)
-    except (ImportError, AttributeError, ValueError):
+    except Exception:  # a module of the user's own may raise anything
         return {}, True
     return _arguments(found) if callable(found) else ({}, True)
 
@@ -97,12 +105,10 @@ def _types_in(value: Mapping[str, Any], key: str) -> dict[str, Any]:
     if "_target_" not in value:
         return {}
     target = _converted(value["_target_"], f"{key}._target_", str)
-    types, takes_any = _signature(target)
     for name in value:
-        if not (takes_any or name in types or str(name).startswith("_")):
-            taken = ", ".join(types) or "none"
-            raise UsageError(f"{key}.{name}: {target.rpartition('.')[2]} takes no such argument; it takes {taken}")
-    return types | _OF_EVERY_COMPONENT
+        if refusal := not_taken(target, str(name), f"{key}.{name}"):
+            raise UsageError(refusal)
+    return argument_types(target) | _OF_EVERY_COMPONENT
 
 
 def _type_of_items(wanted: Any) -> Any:

@@ -7,6 +7,7 @@ executed, but for modules that the caller trusts by name. A configuration that t
 import functools
 import inspect
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -36,24 +37,36 @@ def component_class(target: object, trust: Trust = ()) -> type:
 
     Raises:
         UsageError: unless it is a class defined in this package, or in a module of `trust`, that descends from one of
-            this package's component bases.
+            this package's component bases; or what its module raises where it is imported.
     """
     refused = UsageError(
         f"_target_ {target!r} is refused: expected a model, encoder, decoder, quantizer, rounding or schedule class of "
         f"{' or '.join((PACKAGE, *trust)) if trust is not None else 'a module that is installed'}"
         f"{'; --trust MODULE, in Python trust=, allows one of yours' if trust is not None else ''}"
     )
-    if not isinstance(target, str) or not _is_trusted(target, trust):
+    module_name, _, name = target.rpartition(".") if isinstance(target, str) else ("", "", "")
+    if not (module_name and _is_trusted(f"{module_name}.", trust)):
         raise refused
-    module_name, _, name = target.rpartition(".")
     try:
         # Only a trusted module can be imported by this: `discrete_ae.rounding.torch` is no module name.
         found = getattr(import_module(module_name), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise refused from error
+    except Exception as error:  # a module of the user's own may raise anything
+        raise UsageError(f"_target_ {target!r} cannot be imported: {_said(error)}") from error
     if not (inspect.isclass(found) and _is_trusted(f"{found.__module__}.", trust) and issubclass(found, COMPONENTS)):
         raise refused
     return found
+
+
+def check_components(config: Any) -> None:
+    """Check that nested plain data, which the user has written, names components alone.
+
+    Raises:
+        UsageError: as `component_class`.
+    """
+    if isinstance(config, Mapping) and "_target_" in config:
+        component_class(config["_target_"], trust=None)
+    for part in config.values() if isinstance(config, Mapping) else config if isinstance(config, list) else ():
+        check_components(part)
 
 
 def to_trust(config: Any) -> list[str]:
@@ -67,6 +80,29 @@ def to_trust(config: Any) -> list[str]:
 
 def _is_trusted(name: str, trust: Trust) -> bool:
     return trust is None or name.startswith(tuple(f"{module}." for module in (PACKAGE, *trust)))
+
+
+def _check_trust(trust: Sequence[str]) -> None:
+    """Import the trusted modules.
+
+    Raises:
+        UsageError: one is no module, or cannot be imported.
+    """
+    for name in trust:
+        try:
+            import_module(name)
+        except Exception as error:
+            module, _, inner = name.rpartition(".")
+            is_inside = module in sys.modules and hasattr(sys.modules[module], inner)
+            raise UsageError(
+                f"--trust {name}: is no module; give the one that it is in, {module}"
+                if is_inside
+                else f"--trust {name}: expected a module that can be imported, got {_said(error)}"
+            ) from error
+
+
+def _said(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def instantiate(config: Any, trust: Trust = ()) -> Any:
@@ -126,6 +162,7 @@ def load(path: str | Path, device: str | torch.device = "cpu", trust: Sequence[s
 
     Raises:
         DataError: if the file is missing, damaged, or names anything but components of this package and of `trust`.
+        UsageError: a name in `trust` is not that of a module that can be imported.
     """
     return restore(path, read_saved(path), trust).to(device)
 
@@ -177,7 +214,9 @@ def restore(path: str | Path, saved: SavedModel, trust: Sequence[str] = ()) -> D
     Raises:
         DataError: if its parts do not fit one another, or it names anything but components of this package and of
             `trust`.
+        UsageError: a name in `trust` is not that of a module that can be imported.
     """
+    _check_trust(trust)
     build = functools.partial(build_model, trust=trust)
     try:
         check_claims(saved.config, saved.state, build)

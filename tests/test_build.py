@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from omegaconf import OmegaConf
 
 import discrete_ae
 from discrete_ae.build import build_model
+from discrete_ae.cli.overrides import built, compose_config
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.training import TrainingRun, run
 from tests.models import config, save_checkpoint
@@ -124,9 +126,81 @@ def replace_marker(value: Any, marker: Path) -> Any:
 def test_only_components_are_built(danger: str, place: str, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     wrong = PLACES[place](config(), replace_marker(DANGEROUS[danger], marker))
-    with pytest.raises(UsageError, match=r"refused|abstract"):
+    with pytest.raises(UsageError, match=r"refused|cannot be imported|abstract"):
         build_model(wrong)
     assert not marker.exists()
+
+
+@pytest.fixture
+def own_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quantizer = "from discrete_ae.quantizers import IdentityQuantizer\nclass Own(IdentityQuantizer): pass\n"
+    texts = {
+        "sound": quantizer,
+        "lacking": "import nothing_there\n",
+        "unfinished": "class Own(\n",
+        "odd": "{}['key']\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / f"own_{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("own_modules")
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("own_sound.Typo", "module 'own_sound' has no attribute 'Typo'"),
+        ("own_absent.Own", "No module named 'own_absent'"),
+        ("own_lacking.Own", "No module named 'nothing_there'"),
+        ("own_unfinished.Own", "SyntaxError: .*own_unfinished.py, line 1"),
+        ("own_odd.Own", "KeyError: 'key'"),
+    ],
+)
+def test_a_class_of_ones_own_that_cannot_be_had_is_refused_with_the_reason(target: str, reason: str) -> None:
+    for check in (compose_and_build, compose_and_type):
+        with pytest.raises(UsageError, match=rf"^_target_ '{target}' cannot be imported: .*{reason}") as refused:
+            check([f"quantizer._target_={target}"])
+        assert "\n" not in str(refused.value)
+
+
+def compose_and_build(overrides: list[str]) -> None:
+    built(compose_config(overrides))
+
+
+def compose_and_type(overrides: list[str]) -> None:
+    run.typed_config(OmegaConf.masked_copy(compose_config(overrides), ["model", "quantizer"]))
+
+
+def test_what_is_no_component_is_refused_before_its_arguments() -> None:
+    for check in (compose_and_build, compose_and_type):
+        for target in ("os.system", "torch.nn.Identity", "ste", "discrete_ae.losses.WaveformL1"):
+            with pytest.raises(UsageError, match=f"^_target_ '{target}' is refused: expected a model, .* class"):
+                check([f"quantizer._target_={target}"])
+
+
+@pytest.mark.usefixtures("own_modules")
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("own_absent", "expected a module that can be imported, got .*No module named 'own_absent'"),
+        ("own_sound.Own", "is no module; give the one that it is in, own_sound$"),
+        ("own_unfinished", "expected a module that can be imported, got SyntaxError"),
+        ("", "expected a module"),
+    ],
+)
+def test_trust_in_what_is_no_module_is_refused(name: str, told: str, checkpoint: Path) -> None:
+    with pytest.raises(UsageError, match=f"^--trust {name}: {told}"):
+        discrete_ae.load(checkpoint, trust=["own_sound", name])
+
+
+def test_a_checkpoint_imports_nothing_that_is_not_trusted(checkpoint: Path, tmp_path: Path, own_modules: None) -> None:
+    content = read(checkpoint)
+    content["discrete_ae"]["model"]["quantizer"] = {"_target_": "own_sound.Own", "dim": 4}
+    sys.modules.pop("own_sound", None)
+    for trust in ([], ["json"]):
+        with pytest.raises(DataError, match=r"_target_ 'own_sound\.Own' is refused"):
+            discrete_ae.load(save(content, tmp_path / "own.ckpt"), trust=trust)
+    assert "own_sound" not in sys.modules
 
 
 @pytest.mark.parametrize("place", ["the model", "a part of a part"])
@@ -187,7 +261,7 @@ def assert_refused(path: Path, reason: str) -> None:
 
 
 NO_CHECKPOINTS = [
-    *(b"", b"no checkpoint", b"\0" * 100, b"PK\3\4 no archive", bytes(range(256)), b".", b"0."),
+    *(b"no checkpoint", b"\0" * 100, bytes(range(256)), b".", b"0."),
     *(3, [], {}, {"state_dict": {"weight": torch.ones(3)}}, {"state_dict": {}, "discrete_ae": None}),
     {"state_dict": {}, "discrete_ae": {"schema_version": 1}},
     {"state_dict": {}, "discrete_ae": {"schema_version": 1, "model": {}}},
@@ -204,9 +278,10 @@ def test_file_of_another_kind_is_refused(content: Any, tmp_path: Path) -> None:
 
 def test_truncated_file_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     whole, path = checkpoint.read_bytes(), tmp_path / "cut.ckpt"
-    for share in (0.01, 0.99):
-        path.write_bytes(whole[: int(share * len(whole))])
-        assert_refused(path, "not a checkpoint of discrete-ae")
+    for share in (0, 0.01, 0.99):
+        size = int(share * len(whole))
+        path.write_bytes(whole[:size])
+        assert_refused(path, f"damaged, or cut off at {size} bytes")
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
-from discrete_ae.arguments import argument_types, typed
-from discrete_ae.build import build_model
+from discrete_ae.arguments import argument_types, not_taken, typed
+from discrete_ae.build import build_model, check_components
 from discrete_ae.errors import UsageError, UserError
 from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.paths import with_home
@@ -105,7 +105,9 @@ def built(config: DictConfig) -> DiscreteAutoencoder:
     Raises:
         UsageError: for values of another type than is wanted, or that do not fit.
     """
-    return build_model(typed(OmegaConf.to_container(config.model, resolve=True), "model"), trust=None)
+    plain = OmegaConf.to_container(config.model, resolve=True)
+    check_components(plain)  # before the arguments that they take
+    return build_model(typed(plain, "model"), trust=None)
 
 
 def explained(error: Exception, *, multirun: bool = False) -> UsageError:
@@ -124,9 +126,12 @@ def explained(error: Exception, *, multirun: bool = False) -> UsageError:
     elif isinstance(refused, OmegaConfBaseException) and isinstance(refused.parent_node, DictConfig):
         key = str(refused.key)
         place = str(refused.full_key).removesuffix(key)
-        if key in argument_types(str(refused.parent_node.get("_target_"))):
-            said += f": {refused.parent_node._target_} takes it, and it is new here"
+        target = str(refused.parent_node.get("_target_"))
+        if key in argument_types(target):
+            said += f": {target} takes it, and it is new here"
         else:
+            if not multirun:  # where another choice of the group may take it
+                said = not_taken(target, key, str(refused.full_key)) or said
             said += _nearest(key, list(_keys(OmegaConf.to_container(refused.parent_node))), place)
         said += "; --help lists all keys"
         if multirun:
@@ -163,7 +168,7 @@ def _rate(config: DictConfig) -> str:
 def _nearest(name: str, choices: list[str], place: str = "") -> str:
     # A name may be right but for its place, as lr is for optim.optimizer.lr and tiny for spectral/tiny.
     found = [choice for choice in choices if re.split(r"[./]", choice)[-1] == name]
-    found = found or difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    found = found or difflib.get_close_matches(name, choices, n=1)
     return f"; did you mean '{place}{found[0]}'?" if found else ""
 
 

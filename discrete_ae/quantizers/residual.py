@@ -72,7 +72,9 @@ class ResidualQuantizer(Quantizer):
         if isinstance(stage, Quantizer) or not callable(stage):
             raise ValueError(f"stage: expected a function that makes one (in YAML, _partial_: true), got {stage!r}")
         if num_codebooks is not None:
-            each, more = divmod(whole_number("num_codebooks", num_codebooks, num_stages), num_stages)
+            each, more = divmod(whole_number("num_codebooks", num_codebooks, 1), num_stages)
+            if not each:
+                raise ValueError(f"num_codebooks: expected at least num_stages, {num_stages}, got {num_codebooks}")
             stages = [stage(num_codebooks=each + (k < more)) for k in range(num_stages)]
         else:
             stages = [stage() for _ in range(num_stages)]

@@ -131,6 +131,11 @@ def _read(path: Path) -> dict[str, Any]:
         _check_tensors(path, content)
     except DataError:
         raise
+    except zipfile.BadZipFile as error:
+        with path.open("rb") as file:
+            if file.read(2) not in (b"", b"PK"):  # as archives begin
+                raise DataError(foreign) from error
+        raise DataError(f"{path}: damaged, or cut off at {path.stat().st_size} bytes; use another copy") from error
     except Exception as error:  # damaged bytes make the unpickler raise almost anything
         raise DataError(foreign) from error  # PyTorch's own words advise what is unsafe
     parts = (content.get(KEY), content.get("state_dict")) if isinstance(content, dict) else (None,)

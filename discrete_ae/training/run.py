@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import AfterValidator, Field
 
 from discrete_ae.arguments import typed
-from discrete_ae.build import build_model, read_saved, to_trust
+from discrete_ae.build import build_model, check_components, read_saved, to_trust
 from discrete_ae.data import AudioDataModule
 from discrete_ae.errors import DataError, UsageError, UserError
 from discrete_ae.model import DiscreteAutoencoder
@@ -157,10 +157,11 @@ def typed_config(config: DictConfig) -> DictConfig:
     """Return a composed configuration, resolved, with every value in the type that is wanted of it.
 
     Raises:
-        UsageError: for a value of another type, with its key.
+        UsageError: for a value of another type, with its key; for a part of the model that is no component.
         OmegaConfBaseException: for a reference to what is not there.
     """
     plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    check_components(plain.get("model"))  # before the arguments that they take
     return OmegaConf.create(typed(plain, settings=SETTINGS))
 
 

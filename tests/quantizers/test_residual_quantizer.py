@@ -453,6 +453,8 @@ WRONG = {
 def test_wrong_arguments_are_refused_by_name():
     stage = functools.partial(ScalarQuantizer, [2], 1, StraightThrough())
     assert_refused(ResidualQuantizer, WRONG, stage=stage, num_stages=2)
+    with pytest.raises(ValueError, match="num_codebooks: expected at least num_stages, 2, got 1"):
+        ResidualQuantizer(stage, 2, num_codebooks=1)
 
 
 def test_a_stage_given_as_an_instance_is_told_how():
