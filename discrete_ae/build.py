@@ -51,7 +51,7 @@ def component_class(target: object, trust: Trust = ()) -> type:
         # Only a trusted module can be imported by this: `discrete_ae.rounding.torch` is no module name.
         found = getattr(import_module(module_name), name)
     except Exception as error:  # a module of the user's own may raise anything
-        raise UsageError(f"_target_ {target!r} cannot be imported: {_said(error)}") from error
+        raise UsageError(f"_target_ {target!r} is refused: it cannot be imported: {_said(error)}") from error
     if not (inspect.isclass(found) and _is_trusted(f"{found.__module__}.", trust) and issubclass(found, COMPONENTS)):
         raise refused
     return found

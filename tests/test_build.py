@@ -126,7 +126,7 @@ def replace_marker(value: Any, marker: Path) -> Any:
 def test_only_components_are_built(danger: str, place: str, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     wrong = PLACES[place](config(), replace_marker(DANGEROUS[danger], marker))
-    with pytest.raises(UsageError, match=r"refused|cannot be imported|abstract"):
+    with pytest.raises(UsageError, match=r"refused|abstract"):
         build_model(wrong)
     assert not marker.exists()
 
@@ -158,7 +158,9 @@ def own_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_class_of_ones_own_that_cannot_be_had_is_refused_with_the_reason(target: str, reason: str) -> None:
     for check in (compose_and_build, compose_and_type):
-        with pytest.raises(UsageError, match=rf"^_target_ '{target}' cannot be imported: .*{reason}") as refused:
+        with pytest.raises(
+            UsageError, match=rf"^_target_ '{target}' is refused: it cannot be imported: .*{reason}"
+        ) as refused:
             check([f"quantizer._target_={target}"])
         assert "\n" not in str(refused.value)
 
