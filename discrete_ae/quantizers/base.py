@@ -287,8 +287,8 @@ class Quantizer(Scheduled, ABC):
         counts = self.decodable_counts
         if len(counts) == 1:
             return (
-                f"{counts[0]}, since only a residual quantizer, one trained with quantizer.dropout above 0, or a "
-                "scalar one split by discrete-ae export --split decodes from fewer"
+                f"{counts[0]}, since only a residual quantizer, or one trained with quantizer.dropout above 0 or split "
+                "by discrete-ae export --split, decodes from fewer"
             )
         return f"one of {', '.join(map(str, counts))}"
 

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import AfterValidator, Field
 
 from discrete_ae.arguments import typed
-from discrete_ae.build import build_model, check_components, read_saved, to_trust
+from discrete_ae.build import PACKAGE, build_model, check_components, read_saved, to_trust
 from discrete_ae.data import AudioDataModule
 from discrete_ae.errors import DataError, UsageError, UserError
 from discrete_ae.model import DiscreteAutoencoder
@@ -289,12 +289,14 @@ def check_lightning(config: Any, callbacks: Mapping[str, pl.Callback]) -> None:
 
 
 def check_codes_of(quantizer: Quantizer) -> None:
-    """Try a quantizer, which may be a user's own, on a few latents.
+    """Try a quantizer on a few latents if it, or a part of it, is a user's own.
 
     Raises:
         UsageError: its codes are not those that it says it makes.
     """
-    if quantizer.num_codebooks:
+    parts = (part for part in quantizer.modules() if isinstance(part, Quantizer))
+    is_own = any(type(part).__module__.partition(".")[0] != PACKAGE for part in parts)
+    if is_own and quantizer.num_codebooks:
         latents = torch.randn(1, quantizer.dim, 64, generator=torch.Generator().manual_seed(0))
         try:
             quantizer.check_codes(quantizer.encode(latents))
