@@ -134,13 +134,11 @@ class ScalarQuantizer(ProductQuantizer):
     def quantize(self, latents: Tensor) -> Quantized:
         """See Quantizer."""
         quantized = super().quantize(self._turned(latents))
-        if self.rotation is None:
-            return quantized
-        return Quantized(self.rotation.mT @ quantized.latents, quantized.codes, quantized.losses)
+        return Quantized(self._turned_back(quantized.latents), quantized.codes, quantized.losses)
 
     def dequantize(self, codes: Tensor) -> Tensor:
         """See Quantizer."""
-        return self.from_integers(self.integers(codes))
+        return self._turned_back(super().dequantize(codes))
 
     def integers(self, codes: Tensor) -> Tensor:
         """Return the integers (B, n, d, T) int64 that make up codes (B, n, T), one of each channel of a codebook."""
@@ -148,8 +146,7 @@ class ScalarQuantizer(ProductQuantizer):
 
     def from_integers(self, integers: Tensor) -> Tensor:
         """Return the latents (B, D, T) of integers (B, n, d, T) of the first n codebooks, or of numbers between."""
-        latents = self.padded(self._on_scale(integers.float()))
-        return latents if self.rotation is None else self.rotation.mT @ latents
+        return self._turned_back(self.padded(self._on_scale(integers.float())))
 
     def scaled(self, latents: Tensor) -> Tensor:
         """Return the numbers (B, D, T), in the dtype of the latents, whose nearest integers are their codes."""
@@ -198,6 +195,9 @@ class ScalarQuantizer(ProductQuantizer):
 
     def _turned(self, latents: Tensor) -> Tensor:
         return latents if self.rotation is None else self.rotation.to(latents.dtype) @ latents
+
+    def _turned_back(self, latents: Tensor) -> Tensor:
+        return latents if self.rotation is None else self.rotation.mT @ latents
 
     def _codes(self, scaled: Tensor) -> Tensor:
         """Return the mixed-radix numbers (B, K, T) of the nearest integers, by Horner's rule; NaN counts as 0."""

@@ -276,11 +276,11 @@ class FactorizedVectorQuantizer(_NearestEntry):
     One codebook has a projection of its own, so a residual quantizer of them codes other channels in every stage.
 
     DAC gives its projections weight normalization, which changes how fast they learn, not what they are. Its entries
-    begin as normal vectors; here they have length 1, as those of VectorQuantizer.
+    begin as normal vectors; here they are scaled to a mean square length of 1, as those of VectorQuantizer.
 
     Args:
         codebook_size: entries of each codebook.
-        num_codebooks: K; the quantizer has D = K channels.
+        num_codebooks: K; the quantizer has D = K c channels.
         codebook_dim: d, channels of an entry.
         channels: c, latent channels of one codebook.
         gradient: of entries for the projected latents, see VectorQuantizer.
