@@ -35,8 +35,9 @@ def _clamp(z: Tensor) -> Tensor:
 
 
 def _laplace(z: Tensor) -> Tensor:
-    # Not by z.abs(), whose gradient at 0 is 0.
-    return torch.where(z < 0, torch.exp(z.clamp_max(0)) / 2, 1 - torch.exp(-z.clamp_min(0)) / 2)
+    # Not by z.abs(), whose gradient at 0 is 0, nor by z.clamp_max(0), whose gradient there is 0 from torch 2.14 on.
+    tail = torch.exp(torch.where(z < 0, z, -z)) / 2
+    return torch.where(z < 0, tail, 1 - tail)
 
 
 class _Range(NamedTuple):
