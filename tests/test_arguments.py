@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from discrete_ae.arguments import typed
 from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME
 from discrete_ae.errors import UsageError
-from discrete_ae.training.run import SETTINGS
+from discrete_ae.training.settings import SETTINGS
 
 
 class Part:

@@ -18,7 +18,7 @@ import discrete_ae
 from discrete_ae.build import build_model
 from discrete_ae.cli.overrides import built, compose_config
 from discrete_ae.errors import DataError, UsageError
-from discrete_ae.training import TrainingRun, run
+from discrete_ae.training import TrainingRun, parts, run, typed_config
 from tests.models import config, save_checkpoint
 
 
@@ -170,7 +170,7 @@ def compose_and_build(overrides: list[str]) -> None:
 
 
 def compose_and_type(overrides: list[str]) -> None:
-    run.typed_config(OmegaConf.masked_copy(compose_config(overrides), ["model", "quantizer"]))
+    typed_config(OmegaConf.masked_copy(compose_config(overrides), ["model", "quantizer"]))
 
 
 def test_what_is_no_component_is_refused_before_its_arguments() -> None:
@@ -323,7 +323,7 @@ def test_flipped_byte_in_any_tensor_is_noticed(checkpoint: Path, tmp_path: Path)
 def test_what_an_optimizer_keeps_of_its_configuration_is_plain_data() -> None:
     # Adamax, and in older releases of PyTorch every Adam, keeps its betas as it is given them.
     node = {"_target_": "torch.optim.Adamax", "_partial_": True, "betas": [0.8, 0.9]}
-    make_optimizer = run._instantiate(OmegaConf.create({"optimizer": node}), "optimizer")
+    make_optimizer = parts._instantiate(OmegaConf.create({"optimizer": node}), "optimizer")
     optimizer = make_optimizer([torch.zeros(1, requires_grad=True)])
     stream = io.BytesIO()
     torch.save(optimizer.state_dict(), stream)

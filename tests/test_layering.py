@@ -47,8 +47,8 @@ ENTRY_POINT = {"train.py": {"cli"}}
 
 # Which files may import an outside package; a trailing slash means everything below.
 ONLY_IN: dict[str, tuple[str, ...]] = {
-    "hydra": ("training/run.py", "cli/"),
-    "omegaconf": ("training/run.py", "cli/"),
+    "hydra": ("training/parts.py", "cli/"),
+    "omegaconf": ("training/parts.py", "training/run.py", "cli/"),
     "lightning": ("training/", "data/datamodule.py"),
     "lightning_fabric": (),
     "pytorch_lightning": (),
@@ -136,7 +136,7 @@ ALLOWED = {
     "discrete_ae/data/datamodule.py": "import lightning",
     "discrete_ae/codes/container.py": "import numpy",
     "discrete_ae/build.py": "from discrete_ae.model import Encoder",
-    "discrete_ae/training/run.py": "import hydra, omegaconf\nfrom discrete_ae.build import build_model",
+    "discrete_ae/training/parts.py": "import hydra, omegaconf\nfrom discrete_ae.build import build_model",
     "discrete_ae/cli/train.py": "import discrete_ae\nfrom discrete_ae.build import load\nimport hydra",
 }
 

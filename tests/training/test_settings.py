@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from discrete_ae.errors import UsageError
 from discrete_ae.quantizers import Quantized, ScalarQuantizer
 from discrete_ae.rounding import StraightThrough
-from discrete_ae.training import AutoencoderModule
+from discrete_ae.training import AutoencoderModule, typed_config
 from discrete_ae.training.learning_rate import warmup_cosine
-from discrete_ae.training.run import check_codes_of, check_run, keep_freed_memory, resolved_precision, typed_config
+from discrete_ae.training.run import keep_freed_memory
+from discrete_ae.training.settings import check_codes_of, check_run, resolved_precision
 
 
 def config(seed: object = 0, **trainer: object) -> DictConfig:

@@ -1,0 +1,231 @@
+"""The parts of a run, built of a composed configuration. Beside cli/ the only code that knows Hydra."""
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import lightning.pytorch as pl
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from omegaconf import DictConfig, OmegaConf
+
+from discrete_ae.arguments import typed
+from discrete_ae.build import build_model, check_components, read_saved
+from discrete_ae.data import AudioDataModule
+from discrete_ae.errors import DataError, UsageError, UserError
+from discrete_ae.model import DiscreteAutoencoder
+from discrete_ae.saving.checkpoint import read_training_state
+from discrete_ae.training.adversarial import AdversarialModule
+from discrete_ae.training.callbacks import LogHyperparameters, StopOnInterrupt
+from discrete_ae.training.callbacks.checkpoints import WholeCheckpoints
+from discrete_ae.training.compiled import compiler
+from discrete_ae.training.complaints import complaint_of
+from discrete_ae.training.module import AutoencoderModule
+from discrete_ae.training.settings import (
+    SETTINGS,
+    check_codes_of,
+    check_lightning,
+    check_optimization,
+    check_run,
+    on_gpu,
+    resolved_precision,
+    uses_cuda_graphs,
+)
+
+USUAL = ("seed", "num_codebooks", "optim.optimizer.lr", "data.batch_size", "data.crop_seconds", "trainer.max_steps")
+"""What is logged as a hyperparameter of every run, beside its choices and its quantizer's settings."""
+
+Hyperparameters = dict[str, str | float | bool]
+
+log = logging.getLogger("discrete_ae")
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """The parts of a run."""
+
+    module: AutoencoderModule
+    data: AudioDataModule
+    trainer: pl.Trainer
+    run_dir: Path
+    first_step: int
+    """At which it begins: that of its checkpoint, or 0."""
+    interrupt: StopOnInterrupt | None
+    """Told of Ctrl-C and SIGTERM, where the configuration has it."""
+
+    @property
+    def objective(self) -> float:
+        """The least val/reconstruction so far; NaN without a checkpoint that says."""
+        found = getattr(self.trainer.checkpoint_callback, "best_model_score", None)
+        return math.nan if found is None else float(found)
+
+    @property
+    def ended_by(self) -> int:
+        """The number of the signal that ended the run; 0 for none."""
+        return self.interrupt.ended_by if self.interrupt else 0
+
+
+def typed_config(config: DictConfig) -> DictConfig:
+    """Return a composed configuration, resolved, with every value in the type that is wanted of it.
+
+    Raises:
+        UsageError: for a value of another type, with its key; for a part of the model that is no component.
+        OmegaConfBaseException: for a reference to what is not there.
+    """
+    plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    check_components(plain.get("model"))  # before the arguments that they take
+    return OmegaConf.create(typed(plain, settings=SETTINGS))
+
+
+def build_training(config: DictConfig, chosen: Mapping[str, Any] | None = None) -> TrainingRun:
+    """Build the parts of a run of a composed configuration.
+
+    Args:
+        config: of conf/train.yaml, with its `run_dir`, as `typed_config` returns it.
+        chosen: settings by key, which are logged as hyperparameters, the most telling first.
+
+    Raises:
+        UsageError: for values that do not fit.
+        DataError: for a checkpoint that cannot be read.
+    """
+    check_run(config)
+    pl.seed_everything(config.seed, verbose=False)
+    if on_gpu(config):
+        torch.set_float32_matmul_precision(config.float32_matmul_precision)
+    model_config = cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True))
+    model = build_model(model_config, trust=None)
+    check_codes_of(model.quantizer)
+    if old := config.ckpt_path or config.init_from:
+        _take_weights(model, old, new_quantizer=not config.ckpt_path)
+    first_step = read_training_state(config.ckpt_path).global_step if config.ckpt_path else 0
+    loss, data = _instantiate(config, "loss"), _instantiate(config, "data")
+    for name in ("sample_rate", "channels"):
+        if (given := getattr(data.settings, name)) != (wanted := getattr(model, name)):
+            raise UsageError(f"data.{name}: expected the model's, {wanted}, got {given}; give the model another one")
+    callbacks, loggers = _named(config, "callbacks"), _named(config, "logger")
+    parts = {
+        "model": model,
+        "model_config": model_config,
+        "loss": loss,
+        "optimizer": _instantiate(config, "optim.optimizer"),
+        "scheduler": _instantiate(config, "optim.scheduler"),
+        "seed": config.seed,
+        "compiled": compiler(cuda_graphs=uses_cuda_graphs(config)) if config.compile else None,
+    }
+    check_optimization(config, adversarial=loss.adversary is not None)
+    check_lightning(config, callbacks)
+    settings = {
+        "precision": resolved_precision(config),
+        "logger": list(loggers.values()),
+        "callbacks": [*callbacks.values(), LogHyperparameters(_hyperparameters(config, model, chosen or {}))],
+        "enable_progress_bar": False,  # the callbacks have one
+        # Where the callbacks write no checkpoints, Lightning does not either.
+        "enable_checkpointing": any(isinstance(each, Checkpoint) for each in callbacks.values()),
+        "default_root_dir": config.run_dir,
+    }
+    module: AutoencoderModule
+    if loss.adversary is None:
+        module = AutoencoderModule(**parts)
+    else:
+        module = AdversarialModule(
+            **parts,
+            discriminator_optimizer=_instantiate(config, "optim.discriminator_optimizer"),
+            gradient_clip_val=config.trainer.gradient_clip_val,
+        )
+        settings["gradient_clip_val"] = None  # where there are two optimizers, Lightning leaves it to the module
+        if _is_ddp(config.trainer):
+            # Each backward reaches one of the two networks, and DDP must not wait for gradients of the other.
+            settings["strategy"] = "ddp_find_unused_parameters_true"
+    trainer = _instantiate(config, "trainer", **settings)
+    module.trainer = trainer
+    module.configure_optimizers()  # what does not fit shows now, not after the first validation
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # no other one was asked for
+        trainer.strategy.checkpoint_io = WholeCheckpoints()
+    return TrainingRun(module, data, trainer, Path(config.run_dir), first_step, callbacks.get("interrupt"))
+
+
+def _named(config: DictConfig, group: str) -> dict[str, Any]:
+    """Build the components of a group by name, or the only one; those that are null are left out."""
+    given = config.get(group) or {}
+    if "_target_" in given:
+        return {group: _instantiate(config, group)}
+    names = [name for name, node in given.items() if node is not None]
+    return {name: _instantiate(config, f"{group}.{name}") for name in names}
+
+
+def _instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:
+    """Build the component at a dotted key by Hydra; where it refuses, raise its own words."""
+    node = OmegaConf.select(config, key)
+    if not isinstance(node, DictConfig) or "_target_" not in node:
+        raise UsageError(f"{key}: expected a component with its _target_, got {node}")
+    try:
+        # Lists of Python: an optimizer keeps its betas as they are given, and checkpoints hold plain data.
+        return instantiate(node, _convert_="all", **arguments)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            raise cause from error
+        if isinstance(cause, ModuleNotFoundError) and "wandb" in str(cause):
+            raise UsageError(f"{key}: wandb is not installed; pip install 'discrete-ae[wandb]'") from error
+        if isinstance(cause, TypeError | ValueError | ImportError):
+            raise UsageError(f"{key}: {' '.join(str(cause).split())}") from error
+        if complaint := complaint_of(cause):
+            raise UsageError(f"{key}: {complaint}") from error
+        raise
+
+
+def _is_ddp(trainer: DictConfig) -> bool:
+    """Return whether Lightning will train by plain DistributedDataParallel."""
+    strategy = trainer.get("strategy", "auto")
+    return strategy == "ddp" or (strategy == "auto" and (trainer.devices != 1 or trainer.get("num_nodes", 1) != 1))
+
+
+def _take_weights(model: DiscreteAutoencoder, path: str, *, new_quantizer: bool) -> None:
+    """Load a checkpoint's weights; with `new_quantizer`, a quantizer whose tensors are others keeps its own."""
+    own = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("quantizer.")}
+    state = read_saved(path).state
+    saved = {name: tensor for name, tensor in state.items() if name.startswith("quantizer.")}
+    shapes, saved_shapes = ({name: tensor.shape for name, tensor in part.items()} for part in (own, saved))
+    anew = new_quantizer and shapes != saved_shapes
+    try:
+        model.load_state_dict({name: state[name] for name in state if name not in saved} | own if anew else state)
+    except RuntimeError as error:
+        expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+        given = {name: tuple(tensor.shape) for name, tensor in state.items() if not (anew and name in saved)}
+        other = [name for name in expected | given if expected.get(name) != given.get(name)]
+        told = [f"{name} is {given.get(name, 'not there')}, not {expected.get(name, 'there')}" for name in other[:3]]
+        raise DataError(
+            f"{path}: its weights do not fit this model ({'; '.join(told)}; {len(other)} tensors in all); give the "
+            "same model=, quantizer= and num_codebooks= as its run; init_from= may change the quantizer, but not the "
+            "number of its channels"
+        ) from error
+    if anew:
+        log.info("init_from: the quantizer starts anew, for %s was trained with another one", path)
+
+
+def _hyperparameters(config: DictConfig, model: DiscreteAutoencoder, chosen: Mapping[str, Any]) -> Hyperparameters:
+    """Collect what was chosen, and what is usual, flat and by the configuration's own keys."""
+    found: Hyperparameters = {}
+
+    def collect(key: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for name, inner in value.items():
+                collect(f"{key}.{name}", inner)
+        elif key.endswith("._target_"):
+            found.setdefault(key.removesuffix("._target_"), str(value).rpartition(".")[2])
+        elif not key.endswith("._partial_"):
+            found.setdefault(key, value if isinstance(value, bool | int | float | str) else str(value))
+
+    for key, value in chosen.items():
+        collect(key, value)
+    collect("bitrate_nominal_bps", model.bitrate_bps)
+    for key in USUAL:
+        collect(key, OmegaConf.select(config, key))
+    collect("quantizer", OmegaConf.to_container(config.model.quantizer, resolve=True))
+    return found
