@@ -118,7 +118,7 @@ def results() -> dict[str, Any]:
     return {name: trained(name) for name in CASES | DEAD} | {
         "compiled": {name: trained(name, compiled=True) for name in COMPILED},
         "replacements": replacements(few_vectors(), torch.ones(K, S, dtype=torch.bool)),
-        "k_means": k_means(batch_of_vectors(), 5, 60),
+        "k_means": k_means(batch_of_vectors(), torch.zeros(K, 5, D), 60),
         "balancer": balanced(),
         "sum": sum_over_ranks(torch.tensor([1.0, 2.0]) + rank()),
         "mean": mean_over_ranks(torch.tensor([1.0, 2.0]) + rank()),

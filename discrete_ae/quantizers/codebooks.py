@@ -86,19 +86,19 @@ def replacements(vectors: Tensor, dead: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def k_means(vectors: Tensor, codebook_size: int, steps: int) -> tuple[Tensor, Tensor]:
+def k_means(vectors: Tensor, codebooks: Tensor, steps: int) -> tuple[Tensor, Tensor]:
     """Cluster the vectors (K, N, d) of all ranks by `steps` rounds of Lloyd's algorithm, from vectors drawn at random.
 
-    Entries beyond the number of vectors, and entries that no vector chooses, keep what they had; at first 0.
+    Entries that no vector chooses keep what they had, those beyond the number of vectors what they are in codebooks
+    (K, S, d).
 
     Returns:
         The entries (K, S, d), and how many vectors chose each (K, S).
     """
-    everything = torch.ones(len(vectors), codebook_size, dtype=torch.bool, device=vectors.device)
-    values, drawn = replacements(vectors, everything)
-    entries = torch.where(drawn[..., None], values, 0.0)
+    values, drawn = replacements(vectors, torch.ones_like(codebooks[..., 0], dtype=torch.bool))
+    entries = torch.where(drawn[..., None], values, codebooks)
     for _ in range(steps):
-        counts, sums = count_and_sum(vectors, nearest(vectors, entries), codebook_size)
+        counts, sums = count_and_sum(vectors, nearest(vectors, entries), codebooks.shape[1])
         entries = torch.where(counts[..., None] > 0, sums / counts.clamp_min(1)[..., None], entries)
-    counts, _ = count_and_sum(vectors, nearest(vectors, entries), codebook_size)
+    counts, _ = count_and_sum(vectors, nearest(vectors, entries), codebooks.shape[1])
     return entries, counts

@@ -1,7 +1,7 @@
 """Vector quantizers of the literature: K codebooks side by side, each for channels of its own.
 
 Their arithmetic is that of vector-quantize-pytorch, with which the tests compare them, except that training emits the
-entries exactly.
+entries exactly, and that moving averages and k-means leave an entry alone that nobody chose.
 
 Axes: B batch, D latent channels, T frames, K codebooks, S entries of each, d channels of one entry, c of one codebook.
 """
@@ -194,7 +194,7 @@ class VectorQuantizer(_NearestEntry):
         """See Quantizer."""
         if not self.k_means_steps:
             return
-        entries, counts = k_means(_by_codebook(self.split(latents)), self.codebook_sizes[0], self.k_means_steps)
+        entries, counts = k_means(_by_codebook(self.split(latents)), self.codebooks, self.k_means_steps)
         self.codebooks.copy_(entries)
         self.counts.copy_(counts)
         if self.ema_decay is not None:
@@ -210,7 +210,8 @@ class VectorQuantizer(_NearestEntry):
         counts, codebooks = snapshot(self.counts).lerp(new_counts, new_share), entries
         if self.ema_decay is not None:
             sums = snapshot(self.sums).lerp(new_sums, new_share)
-            codebooks = means(counts, sums)
+            # One that nobody chose stays: its mean does, but what smooths the counts would move it to 0 with time.
+            codebooks = torch.where(new_counts[..., None] > 0, means(counts, sums), entries)
         if self.dead_code_threshold:
             values, replaced = replacements(vectors, counts < self.dead_code_threshold)
             counts = counts.masked_fill(replaced, self.dead_code_threshold)

@@ -23,7 +23,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 def clustered(vectors: Tensor, steps: int) -> tuple[Tensor, Tensor]:
     torch.default_generator.manual_seed(1)
-    return k_means(vectors, S, steps)
+    return k_means(vectors, torch.zeros(len(vectors), S, D), steps)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 30])
@@ -42,17 +42,30 @@ def test_k_means_is_scipys_from_the_same_first_entries(steps):
 
 
 def test_entries_without_a_vector_keep_what_they_had():
-    # Three vectors for eight entries: each is its own mean; the others stay at 0, and no vector is nearest to them.
-    vectors = 5 + noise(1, 3, D)
-    entries, counts = clustered(vectors, 4)
+    # Three vectors for eight entries: each is its own mean; the others stay, and no vector is nearest to them.
+    vectors, before = 5 + noise(1, 3, D), noise(1, S, D, seed=1)
+    entries, counts = k_means(vectors, before, 4)
     chosen = counts[0] > 0
     assert sorted(entries[0, chosen].tolist()) == sorted(vectors[0].tolist())
-    assert not entries[0, ~chosen].any()
+    assert torch.equal(entries[0, ~chosen], before[0, ~chosen])
     assert counts.sum() == 3
     # Of entries that are the same only one is chosen.
     entries, counts = clustered(torch.full((1, 20, D), 5.0), 4)
     assert torch.equal(entries, torch.full((1, S, D), 5.0))
     assert sorted(counts[0].tolist()) == [0] * (S - 1) + [20]
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.0, 0.9])
+@pytest.mark.parametrize("k_means_steps", [0, 4])
+def test_entries_that_nobody_chooses_stay(ema_decay, k_means_steps):
+    torch.default_generator.manual_seed(0)
+    quantizer = VectorQuantizer(S, 1, D, ema_decay=ema_decay, k_means_steps=k_means_steps)
+    before, latents = quantizer.codebooks.detach().clone(), 5 + noise(1, D, 3)
+    others = torch.ones(S, dtype=torch.bool)
+    for _ in range(3):  # the first with the codebooks before k-means
+        others[quantizer(latents).codes.flatten()] = False
+    assert others.sum() >= S - 6
+    assert torch.equal(quantizer.codebooks[0, others], before[0, others])
 
 
 BUILDERS = {
