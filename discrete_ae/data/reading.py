@@ -5,6 +5,7 @@ Legend: C channels, N samples per channel.
 
 import errno
 import math
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +34,7 @@ from discrete_ae.writing import written_whole
 Item = TypeVar("Item")
 
 _END = object()
+_MORE_BYTES = 2**20
 
 # The header of an MP3 may promise a few of its frames, 1152 samples each, more than there are; more is missing only
 # where a file was cut off.
@@ -181,6 +183,7 @@ def recorded_whole(
         try:
             file = soundfile.SoundFile(temporary, "w", sample_rate, channels, format=audio_format, subtype="PCM_16")
         except soundfile.LibsndfileError as error:
+            _ask_disk(temporary)
             name = audio_format.lower()
             raise DataError(
                 f"{channels} channels at {sample_rate} Hz cannot be written as {name}; use another --format"
@@ -199,7 +202,18 @@ def recorded_whole(
         except soundfile.LibsndfileError:
             complete = False
         if not complete:
-            raise OSError(errno.EIO, "the disk is full, or failing", str(target))
+            _ask_disk(temporary)
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(target))
+
+
+def _ask_disk(path: Path) -> None:
+    """Write more to a file that libsndfile failed to write, since it does not say why.
+
+    Raises:
+        OSError: what the system says, if it is the disk.
+    """
+    with path.open("ab") as file:
+        file.write(bytes(_MORE_BYTES))
 
 
 def _read_frames(file: AudioFile, start: int, stop: int) -> Audio:

@@ -1,5 +1,6 @@
 """Samples of a part of a file, against the same part of the whole file and against formulas; files cut off."""
 
+import resource
 import struct
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import soxr
 
 from discrete_ae.data import match_channels, read_audio, stream_audio
 from discrete_ae.data.files import accept, probe
+from discrete_ae.data.reading import recorded_whole
 from discrete_ae.data.resampling import BLOCK_FRAMES
-from discrete_ae.errors import DataError
+from discrete_ae.errors import DataError, from_system
 
 
 def test_part_at_the_files_own_rate_is_the_slice(tmp_path):
@@ -354,3 +356,20 @@ def test_parts_do_not_depend_on_what_was_read_before(tmp_path, suffix):
     orders = (range(20), reversed(range(20)))
     forwards, backwards = ({k: read_audio(path, 8000, 1, k / 5, 0.1) for k in order} for order in orders)
     assert all(np.array_equal(forwards[k], backwards[k]) for k in forwards)
+
+
+@pytest.mark.parametrize("limit", [0, 10_000])  # the header cannot be written; the samples cannot
+@pytest.mark.parametrize("name", ["WAV", "FLAC"])
+def test_a_recording_that_cannot_be_written_is_refused_in_the_words_of_the_system(tmp_path, name, limit):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with (
+            pytest.raises(OSError, match="File too large") as refused,
+            recorded_whole(tmp_path / "x", 8000, 1, name) as write,
+        ):
+            write(np.random.default_rng(0).uniform(-1, 1, (1, 80_000)).astype(np.float32))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert str(from_system(refused.value)).startswith(f"{tmp_path}/x: File too large; see to the limit")
+    assert not any(tmp_path.iterdir())
