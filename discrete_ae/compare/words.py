@@ -1,7 +1,7 @@
 """A comparison in words: what was compared, which differences are larger than the spread, and what limits this."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from discrete_ae.compare.comparison import Basis, Comparison, Difference, Verdict
 from discrete_ae.compare.methods import Method, flatten, kbps
@@ -9,9 +9,10 @@ from discrete_ae.evaluation.scores import MOS, PER_FILE, QUANTITIES, Quantity
 from discrete_ae.statistics import RESAMPLES
 
 _FEW_FILES, _FEW_STEPS = 10, 5000
-# What must be the same for a comparison of quantizers to be one: its name, and what None stands for.
+# What must be the same for a comparison of quantizers to be one: its name, and what None stands for. The first stands
+# before the findings, the others are notes.
+_LENGTH = {"trainer.max_steps": ("numbers of training steps", "none")}
 _CONDITIONS = {
-    "trainer.max_steps": ("numbers of training steps", "none"),
     "data.root": ("training recordings", "the project's own"),
     "data.validation_root": ("validation recordings, by which checkpoints are chosen,", "a part of the training's"),
     "data.batch_size": ("batch sizes", "none"),
@@ -62,7 +63,8 @@ def notes_of(comparison: Comparison, lines: Sequence[str] = ()) -> list[str]:
     notes = [
         "Figures are mean ± sample standard deviation over seeds, of means over recordings in which each counts alike. "
         "Reconstructions come from the integer codes, at the model's sample rate.",
-        *_on_conditions(comparison.trained),
+        *_on_conditions(comparison.trained, _CONDITIONS),
+        *_on_networks(comparison.trained),
         *_on_seeds(comparison.trained),
         f"Intervals are 2.5 and 97.5 percentiles of {RESAMPLES} means over seeds and recordings drawn with "
         "replacement, the same recordings for both methods, and the same seeds where both have them. Of few seeds or "
@@ -91,10 +93,10 @@ def notes_of(comparison: Comparison, lines: Sequence[str] = ()) -> list[str]:
     return [*notes, *(f"{line.rstrip('.')}." for line in lines)]
 
 
-def _on_conditions(comparison: Comparison) -> list[str]:
+def _on_conditions(comparison: Comparison, conditions: Mapping[str, tuple[str, str]]) -> list[str]:
     flats = {method.label: flatten(method.config) for method in comparison.methods}
     found = []
-    for key, (names, absent) in _CONDITIONS.items():
+    for key, (names, absent) in conditions.items():
         values: dict[str, list[str]] = {}
         for label, flat in flats.items():
             value = flat.get(key)
@@ -102,11 +104,16 @@ def _on_conditions(comparison: Comparison) -> list[str]:
         if len(values) > 1:
             parts = [f"{value} of {listed(labels)}" for value, labels in values.items()]
             found.append(f"The {names} differ, so that differences need not be the quantizer's: {'; '.join(parts)}.")
-    networks = ({k: v for k, v in flat.items() if k.startswith(("model.encoder.", "model.decoder."))}
-                for flat in flats.values())  # fmt: skip
-    if len({str(sorted(network.items())) for network in networks}) > 1:
-        found.append("The networks around the quantizers differ, so that differences need not be the quantizer's.")
     return found
+
+
+def _on_networks(comparison: Comparison) -> list[str]:
+    flats = [flatten(method.config) for method in comparison.methods]
+    networks = ({k: v for k, v in flat.items() if k.startswith(("model.encoder.", "model.decoder."))}
+                for flat in flats)  # fmt: skip
+    if len({str(sorted(network.items())) for network in networks}) < 2:
+        return []
+    return ["The networks around the quantizers differ, so that differences need not be the quantizer's."]
 
 
 def _on_seeds(comparison: Comparison) -> list[str]:
@@ -119,8 +126,8 @@ def _on_seeds(comparison: Comparison) -> list[str]:
 def findings(comparison: Comparison, name: str) -> list[str]:
     """Return sentences on a quantity of PER_FILE that has a better and a worse, on each nominal bitrate by itself.
 
-    Where the sample rates differ, the first sentence is on that. Every method is held against the best one of its
-    bitrate; all pairs are in differences.csv.
+    Where sample rates or numbers of training steps differ, the first sentences are on that. Every method is held
+    against the best one of its bitrate; all pairs are in differences.csv.
     """
     quantity = QUANTITIES[name]
     coded = comparison.coded
@@ -143,7 +150,8 @@ def findings(comparison: Comparison, name: str) -> list[str]:
     found += _upper_bound(comparison, ranked(comparison, coded, name), quantity)
     found += _by_the_others(comparison, coded, quantity)
     found += _chance(comparison, name)
-    return [*_on_sample_rates(comparison), *(found or ["There is one method alone, and nothing to compare it with."])]
+    caveats = [*_on_sample_rates(comparison), *_on_conditions(comparison.trained, _LENGTH)]
+    return [*caveats, *(found or ["There is one method alone, and nothing to compare it with."])]
 
 
 def _on_sample_rates(comparison: Comparison) -> list[str]:
