@@ -125,13 +125,15 @@ def over_steps(plot: _OverSteps, comparison: Comparison, curves: Curves, styled:
         for i, method in enumerate(shown):
             style = styled[method.label]
             if found := _band(curves, method, panel):
+                spacing = (i / len(shown) * 0.2, 0.2) if len(found.steps) > 1 else 1
                 axes.plot(
                     found.steps, found.mean, color=style.color, linestyle=style.line, marker=style.marker, markersize=5,
-                    markevery=(i / len(shown) * 0.2, 0.2), linewidth=1.5,
+                    markevery=spacing, linewidth=1.5,
                 )  # fmt: skip
                 axes.fill_between(found.steps, found.low, found.high, color=style.color, alpha=0.15, linewidth=0)
             if found := _band(curves, method, panel, soft=True):
-                axes.plot(found.steps, found.mean, color=style.color, linestyle=_SOFT, linewidth=1.2)
+                dot = "." if len(found.steps) == 1 else ""
+                axes.plot(found.steps, found.mean, color=style.color, linestyle=_SOFT, marker=dot, linewidth=1.2)
         axes.set(ylabel=panel.label)
         axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
         if panel.log:

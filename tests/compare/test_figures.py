@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from torch.utils.tensorboard import SummaryWriter
 
 from discrete_ae.compare.drawing import COLORS, Plot, canvas, look, styles
@@ -152,6 +153,24 @@ def test_constant_curves_are_drawn(constant):
     names = {plot.name for plot in plots_of(comparison, "mel_distance", curves) if plot.svg}
     assert {"learning_curves", "code_use"} <= names
     assert ("gradient_norms" in names) == (constant > 0)  # on a logarithmic axis there is no 0
+
+
+def test_curves_of_one_point_are_seen():
+    comparison = make_comparison({name: {0: [1.0], 1: [2.0]} for name in ("ste", "vq")})
+    tags = ["val/reconstruction", "val/soft_reconstruction"]
+    curves = {
+        name: {tag: Curve(np.array([0, 10]), np.array([9.0, level + k])) for k, tag in enumerate(tags)}
+        for name, level in {"ste-seed0": 1.0, "ste-seed1": 1.2, "vq-seed0": 3.0, "vq-seed1": 3.2}.items()
+    }
+    plot = over_steps(OVER_STEPS[0], comparison, curves, styles(["ste", "vq"]))
+    drawn = FigureCanvasAgg(plot.figure)
+    drawn.draw()
+    picture, axes = np.asarray(drawn.buffer_rgba())[::-1], plot.figure.axes[0]
+    for color, levels in zip(COLORS, ((1.1, 2.1), (3.1, 4.1)), strict=False):
+        for level in levels:
+            column, row = axes.transData.transform((10, level)).astype(int)
+            around = picture[row - 6 : row + 7, column - 6 : column + 7, :3].reshape(-1, 3)
+            assert list(bytes.fromhex(color[1:])) in around.tolist()
 
 
 def test_all_plots_are_drawn_of_seventeen_methods_and_every_text_is_there():
