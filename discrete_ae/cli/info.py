@@ -30,9 +30,10 @@ def info(
 
     The model of a checkpoint or of an exported folder, or the one that settings such as
     model=conv/base quantizer=rvq would train; without either, the default one.
-    Of a file of codes: what it holds; of a .daec file also how it is coded, and
-    the bitrate that came of it. Of a folder of codes: what its manifest lists. Of
-    a recording: its sample rate, channels and length.
+    Of a file of codes: what it holds, its bits and bitrates those of all streams
+    together (a mono model codes every channel as a stream); of a .daec file also
+    how it is coded, and the bitrate that came of it. Of a folder of codes: what
+    its manifest lists. Of a recording: its sample rate, channels and length.
 
     Parameters are those that training optimizes. MACs are multiply-accumulates
     for each second of audio, in convolutions, matrix products and recurrent

@@ -49,7 +49,7 @@ def describe_codes(path: Path) -> Rows:
         ("streams", str(info.streams)),
         ("frames", str(info.frames)),
         ("codebooks", in_words(info.codebook_sizes)),
-        ("bits per frame", f"{info.bits_per_frame:g}"),
+        ("bits per frame, all streams", f"{info.bits_per_frame:g}"),
         ("nominal bitrate", f"{info.bits_per_frame * info.frames / info.duration_s / 1000:.3g} kbps"),
         *coding,
         ("model hash", info.model_hash),

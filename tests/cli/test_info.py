@@ -68,7 +68,7 @@ def test_file_of_codes(info, tmp_path):
     assert {
         ("recording", "1.000 s, 8000 samples at 8000 Hz"),
         ("codebooks", "3 of 16, 16, 8 entries"),
-        ("bits per frame", "22"),  # two streams of 4 + 4 + 3
+        ("bits per frame, all streams", "22"),  # two streams of 4 + 4 + 3
         ("nominal bitrate", "1.1 kbps"),  # in 50 frames per second
         ("model hash", HASH),
     } < set(info(path))
