@@ -22,6 +22,10 @@ def info(
             help="A checkpoint, a folder of export, a file or folder of codes, a recording, or settings as for train.",
         ),
     ] = None,
+    config_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", exists=True, file_okay=False, help="Configurations of your own, as for train."),
+    ] = None,
     trust: TrustOption = None,
 ) -> None:
     """Describe a model, codes or a recording.
@@ -62,7 +66,7 @@ def info(
         with logged_on(Console(stderr=True)):
             rows = _described(Path(files[0]))
     else:
-        model = load(files[0], trust=trust or ()) if files else model_of(given)
+        model = load(files[0], trust=trust or ()) if files else model_of(given, config_dir)
         summary = summarize(model)
         rows, costs = summary.rows(), summary.cost_rows()
         if model.entropy_model is not None:
@@ -86,8 +90,12 @@ def _described(path: Path) -> list[tuple[str, str]]:
     ]
 
 
-def model_of(overrides: Sequence[str]) -> "DiscreteAutoencoder":
+def model_of(overrides: Sequence[str], config_dir: Path | None = None) -> "DiscreteAutoencoder":
     """The model that `discrete-ae train` would start from with these overrides, with random weights.
+
+    Args:
+        overrides: settings, key=value.
+        config_dir: a folder of further configurations.
 
     Raises:
         UsageError: for overrides that do not exist or do not fit.
@@ -98,6 +106,6 @@ def model_of(overrides: Sequence[str]) -> "DiscreteAutoencoder":
     from discrete_ae.cli.overrides import built, compose_config
 
     try:
-        return built(compose_config(overrides))
+        return built(compose_config(overrides, config_dir))
     except OmegaConfBaseException as error:
         raise UsageError(" ".join(str(error).split())) from error

@@ -43,15 +43,22 @@ OF_MANY = ("logger", "callbacks")
 TRAINER = "lightning.pytorch.Trainer"
 
 
-def compose_config(overrides: Sequence[str]) -> DictConfig:
+def compose_config(overrides: Sequence[str], config_dir: Path | None = None) -> DictConfig:
     """Compose the configuration of a run, which `${hydra:...}` is no part of.
+
+    Args:
+        overrides: settings, key=value.
+        config_dir: a folder of further configurations, as of Hydra's --config-dir.
 
     Raises:
         UsageError: for an override that does not parse, names no key or option, or has a value of the wrong type.
     """
+    further = []
+    if config_dir:
+        further = [f"hydra.searchpath=[{QuotedString(f'file://{config_dir.absolute()}', Quote.single).with_quotes()}]"]
     try:
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-            return compose(CONFIG_NAME, as_meant(overrides))
+            return compose(CONFIG_NAME, [*further, *as_meant(overrides)])
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise explained(error) from error
 

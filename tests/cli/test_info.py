@@ -47,6 +47,16 @@ def test_model_of_settings(info):
     assert ("decodes from", "the first 2, 4 or 6") in stages
 
 
+def test_model_of_settings_of_ones_own(info, command, tmp_path):
+    own = tmp_path / "my 'own' (conf)" / "quantizer" / "own.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("defaults: [ste]\nlevels: [5]\n")
+    assert ("codebooks", "8 of 5 entries") in info("--config-dir", own.parents[1], "model=conv/tiny", "quantizer=own")
+    status, _, (line,) = command("info", "--config-dir", tmp_path / "nowhere", "quantizer=own")
+    assert status == 2
+    assert "nowhere" in line
+
+
 def test_checkpoint_and_bundle(info):
     rows = info(GOLDEN / "bundle_v1")
     assert rows == info(GOLDEN / "checkpoint_v1.ckpt")
