@@ -114,5 +114,5 @@ def test_measures(command, tmp_path):
     assert shares["half"] == (0, 0.5)
     assert shares["silent"] == (0, 1)
     assert shares["sine"] == (0, 0)
-    assert shares["clipped"] == (6 / 16, 0)  # 2 sin(2 pi k / 16) is above 1 for k = 3, 4, 5, and below -1 for as many
+    assert shares["clipped"] == (10 / 16, 0)  # 2 sin(2 pi k / 16) is above 1 for k from 2 to 6, and below -1 as often
     assert read_manifest(out)[0].known.keys() == {"bandwidth_hz", "loudness_lufs", "clipping", "silence"}
