@@ -23,7 +23,8 @@ import soundfile
 from _common import cpu_model, publish, table, versions
 
 from discrete_ae.data import AudioDataModule
-from discrete_ae.data.index import CACHE_VARIABLE, index
+from discrete_ae.data.headers import CACHE_VARIABLE
+from discrete_ae.data.index import index
 from discrete_ae.data.manifest import write_manifest
 
 FOLDERS = 100
@@ -102,8 +103,8 @@ def main() -> None:
     lines = [
         "# Many small files",
         "",
-        f"By `benchmarks/many_files.py`: {given.files:,} WAV files of 200 bytes in {FOLDERS} folders, on a local disk, in",
-        f"the system's memory; {cpu_model()}; {versions('soundfile')}. Seconds by the clock, and of",
+        f"By `benchmarks/many_files.py`: {given.files:,} WAV files of 200 bytes in {FOLDERS} folders, on a local",
+        f"disk, in the system's memory; {cpu_model()}; {versions('soundfile')}. Seconds by the clock, and of",
         "one core's time, that the data of a training take to be set up, all of it, and how much the process grows.",
         "",
         *table(("start", "seconds", "of a core", "MB"), rows),

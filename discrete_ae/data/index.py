@@ -1,17 +1,10 @@
-"""Finds recordings: in folders, whose headers are read once and kept in the user's cache, and in manifests."""
+"""Finds recordings: in folders, in manifests, or as files."""
 
-import hashlib
-import json
 import logging
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import soundfile
-
-from discrete_ae import __version__
 from discrete_ae.data.files import (
     SUFFIXES,
     AudioFile,
@@ -19,32 +12,20 @@ from discrete_ae.data.files import (
     files_of,
     prefix_of,
     probe,
-    probe_all,
-    stamps,
     unreadable,
     walk,
     warn_doubtful,
     warn_skipped,
 )
-from discrete_ae.data.manifest import pieces_as_json, pieces_of, read_manifest
+from discrete_ae.data.headers import Advance, probe_kept
+from discrete_ae.data.manifest import read_manifest
 from discrete_ae.errors import DataError
-from discrete_ae.paths import Kind, Paths, kind_of, listed, real
-from discrete_ae.writing import locked, write_whole
+from discrete_ae.paths import Kind, Paths, kind_of, listed
 
 log = logging.getLogger("discrete_ae")
 
-CACHE_VARIABLE = "DISCRETE_AE_CACHE"
-"""Of the environment: the folder of the cache, in place of discrete-ae in the user's cache folder."""
-
-Advance = Callable[[int], None]
-
 _READERS: dict[str, Callable[[Path], list[AudioFile]]] = {".jsonl": read_manifest, ".jsonl.gz": read_manifest}
 """What reads a file that holds, or names, recordings, by its suffix."""
-# Of what reads headers: another version may find something else.
-_VERSIONS = [1, __version__, soundfile.__version__, soundfile.__libsndfile_version__]
-_MANY = 1000
-_Rows = dict[str, list[Any]]
-"""By path relative to the root: the file's stamp, rate, channels, frames, and pieces and doubt where there are any."""
 
 
 class Scan(NamedTuple):
@@ -139,83 +120,12 @@ def _of_input(path: Path, advance: Advance | None) -> Found:
 
 
 def _scan(root: Path, onerror: Callable[[OSError], None], advance: Advance | None = None) -> Found:
-    """Find the audio files below a folder, by the cache where it knows them."""
-    paths = list(audio_only(walk(root, onerror), root))
+    """Find the audio files below a folder."""
+    paths = sorted(audio_only(walk(root, onerror), root))  # all begin with the same folder
     if not paths:
         raise DataError(
             f"{root}: no audio files (.wav, .flac, .ogg, .opus, .mp3, …) in it or below; give another folder"
         )
-    prefix, kept = prefix_of(root), _cache_of(root)
-    keys = sorted(path.removeprefix(prefix) for path in paths)
-    del paths
-    now = dict(zip(keys, stamps([prefix + key for key in keys]), strict=True))
-    rows = _read(kept)
-    errors: dict[str, DataError] = {}
-    if any(_is_stale(rows, key, stamp) for key, stamp in now.items()):
-        with _alone(kept):
-            rows = _read(kept)  # another process may have written it meanwhile
-            stale = [key for key, stamp in now.items() if _is_stale(rows, key, stamp)]
-            if len(stale) > _MANY:
-                log.info("Reading the headers of %d files, of which the next start will read none", len(stale))
-            fresh: _Rows = {}
-            for key, found in zip(stale, probe_all([prefix + key for key in stale], advance), strict=True):
-                if isinstance(found, DataError):
-                    errors[prefix + key] = found
-                else:
-                    fresh[key] = _row(found, now[key] or (0, 0, 0))
-            rows = {key: row for key in keys if (row := fresh.get(key) or rows.get(key)) and prefix + key not in errors}
-            if fresh:
-                _keep(kept, rows, root)
-    return Found([_file(prefix + key, rows[key]) for key in keys if key in rows], errors)
-
-
-def _is_stale(rows: _Rows, key: str, stamp: tuple[int, int, int] | None) -> bool:
-    row = rows.get(key)
-    return row is None or stamp is None or tuple(row[:3]) != stamp
-
-
-def _row(file: AudioFile, stamp: tuple[int, int, int]) -> list[Any]:
-    odd = [pieces_as_json(file.pieces), file.doubt] if file.pieces or file.doubt else []
-    return [*stamp, file.sample_rate, file.channels, file.num_frames, *odd]
-
-
-def _file(place: str, row: list[Any]) -> AudioFile:
-    rate, channels, num_frames, *odd = row[3:]
-    pieces, doubt = odd or ((), None)
-    return AudioFile(place, rate, channels, num_frames, pieces_of(pieces), doubt)
-
-
-def _cache_of(root: Path) -> Path | None:
-    """Return the file that keeps what the headers below a folder say; None where there is no place for it."""
-    given, of_user = os.environ.get(CACHE_VARIABLE), os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    base = Path(os.path.expanduser(given or f"{of_user}/discrete-ae"))  # noqa: PTH111  raises nothing
-    name = hashlib.sha256(os.fsencode(real(root))).hexdigest()[:16]
-    return base / "index" / f"{name}.json" if base.is_absolute() else None
-
-
-def _read(kept: Path | None) -> _Rows:
-    """Return what is kept; nothing where that is not there, damaged, or of another version."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        content = json.loads(kept.read_bytes()) if kept else {}
-        if content["versions"] == _VERSIONS:
-            return dict(content["files"])
-    return {}
-
-
-def _keep(kept: Path | None, rows: Mapping[str, list[Any]], root: Path) -> None:
-    if kept:
-        try:
-            content = {"root": str(root), "versions": _VERSIONS, "files": rows}
-            write_whole(kept, json.dumps(content, separators=(",", ":")).encode())
-        except OSError as error:
-            log.info("What was found in %s cannot be kept: %s: %s", root, kept.parent, error.strerror)
-
-
-@contextmanager
-def _alone(kept: Path | None) -> Iterator[None]:
-    """Let one process at a time read headers for the cache; where it cannot be written, each reads them for itself."""
-    with ExitStack() as held:
-        if kept:
-            with suppress(OSError):
-                held.enter_context(locked(kept.with_suffix(".lock")))
-        yield
+    found = probe_kept(paths, root, advance)
+    errors = {path: one for path, one in zip(paths, found, strict=True) if isinstance(one, DataError)}
+    return Found([one for one in found if not isinstance(one, DataError)], errors)

@@ -11,15 +11,15 @@ import gzip
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, InstanceOf, Strict, ValidationError
 
 from discrete_ae import checks
-from discrete_ae.data.containers import Piece
-from discrete_ae.data.files import TRAIN, VALIDATION, AudioFile, prefix_of, probe_all, stamps
+from discrete_ae.data.files import TRAIN, UNKNOWN_FRAMES, VALIDATION, AudioFile, prefix_of, stamps
+from discrete_ae.data.headers import pieces_as_json, pieces_of, probe_kept
 from discrete_ae.errors import DataError, counted
 from discrete_ae.records import Record
 from discrete_ae.writing import written_whole
@@ -55,7 +55,7 @@ class Line(Record):
     channels: int | None = Field(None, ge=1, description="a whole number above 0")
     start: float | None = Field(None, ge=0, description="a number of seconds, 0 or above")
     end: float | None = Field(None, gt=0, description="a number above 0")
-    weight: float = Field(1.0, gt=0, description="a number above 0")
+    weight: float = Field(1.0, gt=0, le=1e9, description="a number above 0, up to 1e9")
     split: str | None = Field(None, description="train or validation")
     num_bytes: int | None = Field(None, ge=0, description="the size of the file in bytes")
     """When it was indexed."""
@@ -117,7 +117,7 @@ def read_manifest(path: str | Path) -> list[AudioFile]:
         for number, line in lines.items()
     }
     unknown = [*dict.fromkeys(places[number] for number in lines if not is_known[number] and number not in faults)]
-    probed = dict(zip(unknown, probe_all(unknown), strict=True))
+    probed = dict(zip(unknown, probe_kept(unknown, path), strict=True))
     files = []
     for number, line in lines.items():
         if number not in faults:
@@ -164,16 +164,6 @@ def write_manifest(path: str | Path, files: Iterable[AudioFile], sizes: Mapping[
             }
             line = {name: value for name, value in line.items() if value is not None}
             out.write(json.dumps({**line, **file.known}) + "\n")
-
-
-def pieces_as_json(pieces: Sequence[Piece]) -> list[list[Any]]:
-    """Return pieces as plain data; the bytes of their heads as characters of Latin-1."""
-    return [[piece.head.decode("latin-1"), *piece[1:]] for piece in pieces]
-
-
-def pieces_of(plain: Iterable[Sequence[Any]]) -> tuple[Piece, ...]:
-    """Return the pieces that `pieces_as_json` made plain data of."""
-    return tuple(Piece(head.encode("latin-1"), *rest) for head, *rest in plain)
 
 
 def _read_lines(path: Path) -> tuple[dict[int, Line], dict[int, str]]:
@@ -276,6 +266,8 @@ def _audio_file(line: Line, place: str, probed: AudioFile | DataError | None) ->
         is_whole = line.start is None and stop is None
         stop = min(stop or probed.num_frames, probed.num_frames)
     assert stop is not None
+    if stop >= UNKNOWN_FRAMES:
+        raise ValueError("duration: expected less than 2^62 samples")
     if stop <= first:
         raise ValueError(f"duration: expected at least one sample, got {line.duration}")
     further = dict(line.model_extra or {})

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from discrete_ae.data import files, find_audio
-from discrete_ae.data.index import CACHE_VARIABLE, index
+from discrete_ae.data import files, find_audio, read_manifest
+from discrete_ae.data.headers import CACHE_VARIABLE
+from discrete_ae.data.index import index
 from discrete_ae.errors import DataError
 from tests.recordings import write_noise
 
@@ -137,3 +138,13 @@ def test_folders_files_patterns_and_manifests_are_inputs(root, probed, tmp_path)
     assert index(root).errors.keys() == {str(root / "bad.wav")}
     with pytest.raises(DataError, match="none: no such file or folder"):
         index(tmp_path / "none")
+
+
+def test_headers_that_a_manifest_wants_are_kept_too(root, probed, tmp_path):
+    manifest = tmp_path / "nemo.jsonl"
+    lines = [{"audio_filepath": "audio/0/0.wav", "offset": 0.01, "duration": 0.02}, {"audio_filepath": "audio/1/3.wav"}]
+    manifest.write_text("\n".join(map(json.dumps, lines)))
+    first = read_manifest(manifest)
+    assert probed == ["0.wav", "3.wav"]
+    assert read_manifest(manifest) == first
+    assert len(probed) == 2
