@@ -1,6 +1,6 @@
 """How long a start looks for many small files: the first one, the second one, by a manifest; and memory for them.
 
-    python benchmarks/many_files.py                       # 2 minutes: 100,000 files in 100 folders, 400 MB of disk
+    python benchmarks/many_files.py                       # 2 minutes: 100,000 files in 100 folders
     python benchmarks/many_files.py --files 1000000 --folder /path/to/network
 
 Each start is a process of its own, and sets up the data of a training; its files lie in the memory of the system, as
@@ -103,9 +103,10 @@ def main() -> None:
     lines = [
         "# Many small files",
         "",
-        f"By `benchmarks/many_files.py`: {given.files:,} WAV files of 200 bytes in {FOLDERS} folders, on a local",
-        f"disk, in the system's memory; {cpu_model()}; {versions('soundfile')}. Seconds by the clock, and of",
-        "one core's time, that the data of a training take to be set up, all of it, and how much the process grows.",
+        f"By `benchmarks/many_files.py`: {given.files:,} WAV files of 200 bytes in {FOLDERS} folders, in the",
+        f"system's memory; {cpu_model()}, busy with other work; {versions('soundfile')}.",
+        "Seconds by the clock, and of one core's time, that the data of a training take to be set up, and how",
+        "much the process grows.",
         "",
         *table(("start", "seconds", "of a core", "MB"), rows),
     ]

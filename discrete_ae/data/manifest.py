@@ -99,39 +99,47 @@ def read_manifest(path: str | Path) -> list[AudioFile]:
         OSError: the manifest cannot be read.
     """
     path = Path(path).expanduser()
-    lines, faults = _read_lines(path)
     folder = prefix_of(Path(os.path.abspath(path.parent)))  # noqa: PTH100  resolve() would leave links' names
+    files: dict[int, AudioFile] = {}
+    lines: dict[int, Line] = {}  # whose headers are wanted
+    faults: dict[int, str] = {}
     one: dict[str, str] = {}  # many lines may be of one file
-    places = {
-        number: one.setdefault(place := os.path.join(folder, line.path), place)  # noqa: PTH118  a text
-        for number, line in lines.items()
-    }
-    sizes = {place: stamp and stamp[0] for place, stamp in zip(one, stamps([*one]), strict=True)}
-    for number, line in lines.items():
-        if (size := sizes[places[number]]) is None:
-            faults[number] = f"path: no such file, {places[number]}"
-        elif size != (line.num_bytes or size):
-            faults[number] = f"path: {places[number]} is not the file that was indexed; index again"
-    is_known = {
-        number: None not in (line.sample_rate, line.channels) and not (line.duration is None and line.end is None)
-        for number, line in lines.items()
-    }
-    unknown = [*dict.fromkeys(places[number] for number in lines if not is_known[number] and number not in faults)]
+    places: dict[int, str] = {}
+    sizes: dict[int, int] = {}
+    for number, text in _numbered(path):
+        try:
+            line = _line(_fields(text))
+            place = os.path.join(folder, line.path)  # noqa: PTH118  a text
+            places[number] = place = one.setdefault(place, place)
+            if line.num_bytes is not None:
+                sizes[number] = line.num_bytes
+            if None in (line.sample_rate, line.channels) or (line.duration is None and line.end is None):
+                lines[number] = line
+            else:
+                files[number] = _audio_file(line, place)
+        except ValueError as error:
+            faults[number] = str(error)
+    now = dict(zip(one, stamps([*one]), strict=True))
+    for number, place in places.items():
+        if (stamp := now[place]) is None:
+            faults[number] = f"path: no such file, {place}"
+        elif stamp[0] != sizes.get(number, stamp[0]):
+            faults[number] = f"path: {place} is not the file that was indexed; index again"
+    unknown = [*dict.fromkeys(places[number] for number in lines if number not in faults)]
     probed = dict(zip(unknown, probe_kept(unknown, path), strict=True))
-    files = []
-    for number, line in lines.items():
-        if number not in faults:
-            try:
-                files.append(_audio_file(line, places[number], probed.get(places[number])))
-            except ValueError as error:
-                faults[number] = str(error)
+    for number in lines.keys() - faults.keys():
+        try:
+            files[number] = _audio_file(lines[number], places[number], probed[places[number]])
+        except ValueError as error:
+            faults[number] = str(error)
     if faults:
         first, more = min(faults), len(faults) - 1
         others = f"; and {counted(more, 'line')} more cannot be used" if more else ""
         raise DataError(f"{path}:{first}: {faults[first]}{others}")
     if not files:
         raise DataError(f"{path}: no lines; give a manifest with a line for each recording")
-    return sorted(files, key=lambda file: (file.place, file.first_frame or 0))
+    in_order = (files[number] for number in sorted(files))
+    return sorted(in_order, key=lambda file: (file.place, file.first_frame or 0))
 
 
 def write_manifest(path: str | Path, files: Iterable[AudioFile], sizes: Mapping[str, int] | None = None) -> None:
@@ -166,21 +174,14 @@ def write_manifest(path: str | Path, files: Iterable[AudioFile], sizes: Mapping[
             out.write(json.dumps({**line, **file.known}) + "\n")
 
 
-def _read_lines(path: Path) -> tuple[dict[int, Line], dict[int, str]]:
-    """Return the lines of a manifest by their numbers, and what is wrong with the others."""
-    lines: dict[int, Line] = {}
-    faults: dict[int, str] = {}
-    for number, text in _numbered(path):
-        try:
-            fields = json.loads(text)
-            if not isinstance(fields, dict):
-                raise ValueError(f"expected an object of JSON, got {text.strip()[:50]!r}")
-            lines[number] = _line(fields)
-        except json.JSONDecodeError as error:
-            faults[number] = f"expected an object of JSON, got {text.strip()[:50]!r} ({error.msg})"
-        except (ValueError, RecursionError) as error:
-            faults[number] = str(error)
-    return lines, faults
+def _fields(text: str) -> dict[str, Any]:
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict):
+        raise ValueError(f"expected an object of JSON, got {text.strip()[:50]!r}")
+    return fields
 
 
 def _numbered(path: Path) -> Iterator[tuple[int, str]]:
@@ -240,7 +241,7 @@ def _of_lhotse(fields: dict[str, Any]) -> dict[str, Any]:
     return {"path": source.source, "sample_rate": rate, "channels": len(channels), **stretch, **rest}
 
 
-def _audio_file(line: Line, place: str, probed: AudioFile | DataError | None) -> AudioFile:
+def _audio_file(line: Line, place: str, probed: AudioFile | DataError | None = None) -> AudioFile:
     """Describe a recording by its line, and by its header where the line does not do."""
     if isinstance(probed, DataError):
         raise ValueError(str(probed))
