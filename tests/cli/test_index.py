@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
+import yaml
 
+from discrete_ae.build import validation_recordings
 from discrete_ae.data import read_manifest
 from discrete_ae.data.files import probe
 from tests.recordings import write_noise
+from tests.runs import SMALL
 
 RATE = 16000
 
@@ -116,3 +119,30 @@ def test_measures(command, tmp_path):
     assert shares["sine"] == (0, 0)
     assert shares["clipped"] == (10 / 16, 0)  # 2 sin(2 pi k / 16) is above 1 for k from 2 to 6, and below -1 as often
     assert read_manifest(out)[0].known.keys() == {"bandwidth_hz", "loudness_lufs", "clipping", "silence"}
+
+
+def test_a_wrong_manifest_ends_a_training_before_its_model_is_built(command, audio, tmp_path, monkeypatch):
+    monkeypatch.setattr("discrete_ae.training.run.build_model", lambda *given, **named: pytest.fail("built"))
+    path, good = tmp_path / "m.jsonl", tmp_path / "good.jsonl"
+    good.write_text(json.dumps({"path": "audio/0.wav"}) + "\n")
+    path.write_text(good.read_text() + json.dumps({"path": "audio/none.wav"}) + "\n")
+    given = [*SMALL, f"data.manifest=[{good},{path}]", f"hydra.run.dir={tmp_path / 'run'}"]
+    status, _, errors = command("train", *given)
+    assert (status, errors) == (1, [f"error: {path}:2: path: no such file, {audio}/none.wav"])
+    status, _, errors = command("train", *given, f"data.root={audio}")
+    assert (status, len(errors)) == (2, 1)
+    assert "data.manifest: expected null beside data.root" in errors[0]
+
+
+def test_training_takes_manifests(run_training, recordings, tmp_path):
+    names = sorted(path.name for path in recordings.iterdir())
+    for name, taken in (("a", names[:3]), ("b", names[3:])):
+        lines = [
+            json.dumps({"path": str(recordings / one), "split": "dev" if one == names[0] else "train"}) for one in taken
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    manifests = f"data.manifest=[{tmp_path}/a.jsonl,{tmp_path}/b.jsonl]"
+    run = run_training("data.root=null", manifests, "trainer.max_steps=1")
+    assert (run / "checkpoints/last.ckpt").exists()
+    root, held_out = validation_recordings(yaml.safe_load((run / "config.yaml").read_text())["data"])
+    assert (root, [path.name for path in held_out]) == (recordings, names[:1])
