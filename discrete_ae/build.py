@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -24,6 +24,9 @@ from discrete_ae.saving.bundle import read_bundle
 from discrete_ae.saving.checkpoint import read_checkpoint
 from discrete_ae.saving.saved import SavedModel, check_claims, model_hash
 from discrete_ae.schedules import Schedule, scheduled_numbers, write_scheduled_numbers
+
+if TYPE_CHECKING:
+    from discrete_ae.data import AudioDataModule
 
 COMPONENTS = (DiscreteAutoencoder, Encoder, Decoder, Quantizer, Rounding, Schedule)
 PACKAGE = "discrete_ae"
@@ -266,9 +269,21 @@ def validation_recordings(config: Mapping[str, Any]) -> tuple[Path, list[Path]]:
     """Find the folder and the files on which a run of this configuration (nested plain data) was validated.
 
     Raises:
-        UsageError: it is not the configuration of this package's data module.
+        UsageError: it is not the configuration of this package's data module, or they are stretches of files.
         DataError: they are no longer there, or cannot be read.
     """
+    data = _data_of(config)
+    if any(file.first_frame is not None for file in data.validation_files):
+        raise UsageError("data: expected whole files to validate on, got stretches of some by a manifest")
+    return data.validation_root, [file.path for file in data.validation_files]
+
+
+def training_recordings(config: Mapping[str, Any]) -> list[Path]:
+    """Find the files on which a run of this configuration was trained; errors as `validation_recordings`."""
+    return [file.path for file in _data_of(config).train_files]
+
+
+def _data_of(config: Mapping[str, Any]) -> "AudioDataModule":
     from discrete_ae.data import AudioDataModule
 
     settings = dict(config)
@@ -277,4 +292,4 @@ def validation_recordings(config: Mapping[str, Any]) -> tuple[Path, list[Path]]:
         raise UsageError(f"data: expected the configuration of an AudioDataModule, got {target!r}")
     data = AudioDataModule(**settings)
     data.setup()
-    return data.validation_root, [file.path for file in data.validation_files]
+    return data

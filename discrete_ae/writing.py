@@ -84,6 +84,25 @@ def check_writable(target: Path) -> None:
 
 
 @contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file, which is made, to the end of the block; wait while another process holds it.
+
+    A file system without locks has none to wait for.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
+
+
+@contextmanager
 def scratch_folder(prefix: str) -> Iterator[Path]:
     """Give a folder for temporary files, whose name begins with a prefix; those of killed processes are removed.
 

@@ -16,6 +16,14 @@ from tests.runs import SMALL
 torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is kept of headers is neither the user's nor left to another run of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DISCRETE_AE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _no_handlers_are_left() -> Iterator[None]:
     """Hydra's, of a training in a test, write to a stream that pytest closes."""

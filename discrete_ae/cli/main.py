@@ -18,6 +18,7 @@ from discrete_ae.cli.decode import decode
 from discrete_ae.cli.encode import encode
 from discrete_ae.cli.evaluate import evaluate
 from discrete_ae.cli.export import export
+from discrete_ae.cli.index import index
 from discrete_ae.cli.info import info
 from discrete_ae.cli.options import as_given
 from discrete_ae.errors import UserError, from_system
@@ -62,6 +63,7 @@ def train(overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VA
 
 _CHECKPOINT = "logs/default/RUN/checkpoints/best.ckpt"
 for _command, _panel, *_examples in (
+    (index, "Train", "index /path/to/audio -o train.jsonl", "index /path/to/audio -o train.jsonl --measure"),
     (compare, "Compare", "compare logs/compare/TIME -o report", "compare RUN RUN -o report --data recordings"),
     (evaluate, "Compare", f"evaluate recordings -o result.json -c {_CHECKPOINT}"),
     (encode, "Encode and decode", f"encode recordings -o codes -c {_CHECKPOINT}"),

@@ -31,6 +31,8 @@ CONFIG_NAME = "train"
 PATH_KEYS = (
     "data.root",
     "data.validation_root",
+    "data.manifest",
+    "data.validation_manifest",
     "ckpt_path",
     "init_from",
     "run_dir",

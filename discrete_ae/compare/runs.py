@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from discrete_ae.build import load, validation_recordings
+from discrete_ae.build import load, training_recordings, validation_recordings
 from discrete_ae.compare.methods import Method, repeated_runs, set_aside
 from discrete_ae.compare.words import listed
 from discrete_ae.data import recordings_root
@@ -25,7 +25,14 @@ from discrete_ae.quantizers import Quantizer
 
 log = logging.getLogger("discrete_ae")
 
-_SPLIT = ("root", "validation_root", "validation_fraction", "channels")  # which files train and which validate
+_SPLIT = (
+    "root",
+    "manifest",
+    "validation_root",
+    "validation_manifest",
+    "validation_fraction",
+    "channels",
+)  # which files train and which validate
 
 
 class Placed(NamedTuple):
@@ -183,9 +190,13 @@ def trained_on(runs: Sequence[Run], sources: Sequence[Source]) -> set[Path]:
     found: set[Path] = set()
     places = {source.path: real(source.path) for source in sources}
     for data in {_split(run): run.config["data"] for run in runs}.values():
+        if data.get("manifest") is not None:
+            trained = set(map(real, training_recordings(data)))
+            found |= {path for path, place in places.items() if place in trained}
+            continue
         root = Path(data["root"]).expanduser() if data.get("root") else recordings_root() / "train"
         below = {path for path, place in places.items() if place.is_relative_to(real(root))}
-        if below and data.get("root") and not data.get("validation_root"):
+        if below and data.get("root") and not (data.get("validation_root") or data.get("validation_manifest")):
             validated = set(map(real, validation_recordings(data)[1]))
             below = {path for path in below if places[path] not in validated}
         found |= below

@@ -15,6 +15,8 @@ _LENGTH = {"trainer.max_steps": ("numbers of training steps", "none")}
 _CONDITIONS = {
     "data.root": ("training recordings", "the project's own"),
     "data.validation_root": ("validation recordings, by which checkpoints are chosen,", "a part of the training's"),
+    "data.manifest": ("manifests of training recordings", "none"),
+    "data.validation_manifest": ("manifests of validation recordings, by which checkpoints are chosen,", "none"),
     "data.batch_size": ("batch sizes", "none"),
     "data.crop_seconds": ("lengths of the training crops", "none"),
     "data.loudness_lufs": ("levels of the training recordings", "as they are"),

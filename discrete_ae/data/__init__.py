@@ -3,7 +3,9 @@
 from typing import TYPE_CHECKING
 
 from discrete_ae.data.crops import CropSettings, TrainingCrops, ValidationSegments
-from discrete_ae.data.files import AudioFile, find_audio, recordings_root, split_by_hash
+from discrete_ae.data.files import AudioFile, recordings_root, split_by_hash
+from discrete_ae.data.index import find_audio
+from discrete_ae.data.manifest import read_manifest, write_manifest
 from discrete_ae.data.reading import match_channels, read_audio, stream_audio
 
 if TYPE_CHECKING:
@@ -18,9 +20,11 @@ __all__ = [
     "find_audio",
     "match_channels",
     "read_audio",
+    "read_manifest",
     "recordings_root",
     "split_by_hash",
     "stream_audio",
+    "write_manifest",
 ]
 
 

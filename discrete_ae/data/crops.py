@@ -6,10 +6,13 @@ Legend: C channels, N samples per channel.
 import functools
 import logging
 import math
+import operator
+import pickle
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +23,7 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from discrete_ae.data.files import AudioFile
+from discrete_ae.data.files import AudioFile, name_of
 from discrete_ae.data.loudness import (
     BLOCK_SECONDS,
     MAX_CHANNELS,
@@ -30,6 +33,7 @@ from discrete_ae.data.loudness import (
 )
 from discrete_ae.data.reading import read_audio
 from discrete_ae.errors import DataError
+from discrete_ae.paths import Paths, listed
 from discrete_ae.records import Record
 
 log = logging.getLogger("discrete_ae")
@@ -140,12 +144,33 @@ class CropSettings(Record):
         )
 
 
+class Packed(Sequence[AudioFile]):
+    """Recordings as one block of bytes.
+
+    A loading process shares its memory with the one that started it, until it touches an object: Python then writes
+    the count of its references, and the system copies the page. Of a block of bytes nothing is ever copied.
+    """
+
+    def __init__(self, files: Sequence[AudioFile]) -> None:
+        values = operator.attrgetter(*(field.name for field in fields(AudioFile)))
+        packed = [pickle.dumps(values(file)) for file in files]
+        self._ends = np.cumsum([0, *map(len, packed)])
+        self._bytes = np.frombuffer(b"".join(packed), np.uint8)
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, place: Any) -> Any:
+        start, stop = self._ends[place], self._ends[place + 1]
+        return AudioFile(*pickle.loads(self._bytes[start:stop].tobytes()))
+
+
 class TrainingCrops(Dataset[Tensor]):
     """Crops (C, N), each a pure function of (seed, sample number), for any number from 0 on.
 
-    The file is drawn in proportion to its duration and the start uniformly within it, so that every second of audio
-    is as likely as any other; a file shorter than a crop is padded with zeros at its end. Where a file turns out to
-    be damaged, the next draw of the same number takes its place.
+    The file is drawn in proportion to its duration, times its weight, and the start uniformly within it, so that every
+    second of audio is as likely as any other; a file shorter than a crop is padded with zeros at its end. Where a file
+    turns out to be damaged, the next draw of the same number takes its place.
 
     The changes are drawn after the file and the start, and made in this order: speed, mixture, equalizer, loudness,
     gain, polarity. The second crop of a mixture comes from a stream of random numbers of its own, in the same way, at
@@ -154,7 +179,7 @@ class TrainingCrops(Dataset[Tensor]):
     Args:
         files: to draw from.
         settings: of the crops.
-        weights: of the files in the draw; None takes their durations.
+        weights: of the files in the draw; None takes their durations times their own.
 
     Raises:
         DataError: from `__getitem__`, at a damaged file if `settings.strict`, otherwise if nearly all of them are.
@@ -163,11 +188,11 @@ class TrainingCrops(Dataset[Tensor]):
     def __init__(
         self, files: Sequence[AudioFile], settings: CropSettings, weights: Sequence[float] | None = None
     ) -> None:
-        self.files = list(files)
+        self.files = Packed(files)
         self.settings = settings
         self.damaged: set[Path] = set()
         """The damaged files met so far, in this process."""
-        self._ends = np.cumsum([file.duration_s for file in self.files] if weights is None else weights)
+        self._ends = np.cumsum([file.duration_s * file.weight for file in files] if weights is None else weights)
 
     def __getitem__(self, sample_number: int) -> Tensor:
         crop, changes = self._crop(sample_number)
@@ -248,18 +273,19 @@ class ValidationSegments(Dataset[Tensor]):
         return _leveled(_read(*self.segments[index], self.settings), self.settings)
 
 
-def folder_weights(files: Sequence[AudioFile], root: str | Path) -> list[float]:
+def folder_weights(files: Sequence[AudioFile], root: Paths) -> list[float]:
     """Weights by which every folder right below `root` is drawn equally often, and the files within it by duration.
 
-    Files at any depth belong to the folder right below `root`; those in `root` itself are one group more. The weights
-    of a group add up to 1.
+    Files at any depth belong to the folder right below `root`, or the nearest of several; those in `root` itself are
+    one group more. The weights of a group add up to 1. Weights of the files count within their group.
     """
-    root = Path(root).expanduser()
-    groups = [file.path.relative_to(root).parts[:-1][:1] for file in files]
-    durations_s: dict[tuple[str, ...], float] = defaultdict(float)
-    for file, group in zip(files, groups, strict=True):
-        durations_s[group] += file.duration_s
-    return [file.duration_s / durations_s[group] for file, group in zip(files, groups, strict=True)]
+    roots = [path.expanduser() for path in listed(root)]
+    groups = [name.partition("/")[0] if "/" in name else "" for name in (name_of(file, *roots) for file in files)]
+    weights = [file.duration_s * file.weight for file in files]
+    sums: dict[str, float] = defaultdict(float)
+    for weight, group in zip(weights, groups, strict=True):
+        sums[group] += weight
+    return [weight / sums[group] for weight, group in zip(weights, groups, strict=True)]
 
 
 def mixture(audio: Tensor, other: Tensor, other_db: float) -> Tensor:

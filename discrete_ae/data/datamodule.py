@@ -2,28 +2,46 @@
 
 import contextlib
 import inspect
+import logging
+import math
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.accelerators import CPUAccelerator
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from discrete_ae.data.crops import CropSettings, TrainingCrops, ValidationSegments, folder_weights
-from discrete_ae.data.files import AudioFile, Split, find_audio, recordings_root, split_by_hash, warn_skipped
+from discrete_ae.data.files import (
+    TRAIN,
+    VALIDATION,
+    AudioFile,
+    Split,
+    name_of,
+    recordings_root,
+    split_by_hash,
+    warn_doubtful,
+    warn_skipped,
+    without,
+)
+from discrete_ae.data.index import find_audio
 from discrete_ae.data.loudness import bring_to_loudness
+from discrete_ae.data.manifest import read_manifest
 from discrete_ae.data.reading import read_audio
 from discrete_ae.errors import DataError, UsageError, counted
-from discrete_ae.paths import in_utf8, real
+from discrete_ae.paths import command, in_utf8, listed
+
+log = logging.getLogger("discrete_ae")
 
 MAX_WORKERS = 16
 """More loading processes than this are only started where they are asked for."""
@@ -36,15 +54,26 @@ def _named(folder: str) -> str:
 
 
 Folder = Annotated[str, AfterValidator(_named)]
+Manifests = Folder | list[Folder] | None
 
 
 class DataSettings(CropSettings):
     """What AudioDataModule loads: its arguments."""
 
     root: Folder | None
-    """Folder of the recordings; None takes the project's own, already split."""
+    """Folder of the recordings; None, without a manifest, takes the project's own, already split."""
     validation_root: Folder | None
-    """Folder of the validation recordings; None splits `root` by file."""
+    """Folder of the validation recordings; None splits those to train on."""
+    manifest: Manifests = None
+    """One manifest, or several, in place of `root`."""
+    validation_manifest: Manifests = None
+    """The same in place of `validation_root`."""
+    min_seconds: Annotated[float, Field(gt=0)] | None = None
+    """Shorter recordings are not trained on."""
+    max_seconds: Annotated[float, Field(gt=0)] | None = None
+    """Longer recordings are not trained on."""
+    min_bandwidth_hz: Annotated[float, Field(gt=0)] | None = None
+    """Recordings whose measured bandwidth is less are not trained on."""
     batch_size: Annotated[int, Field(ge=1)]
     """Crops per step and device."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -57,6 +86,17 @@ class DataSettings(CropSettings):
     """Batches that each loading process keeps ready."""
     balance: Literal["duration", "folder"] = "duration"
     """What is trained on equally often: every second, or every folder right below `root`, as `folder_weights`."""
+
+    @model_validator(mode="after")
+    def _name_one_source(self) -> Self:
+        for folder, manifest in (("root", "manifest"), ("validation_root", "validation_manifest")):
+            if getattr(self, folder) is not None and getattr(self, manifest) is not None:
+                raise ValueError(f"{manifest}: expected null beside data.{folder}; give one of the two")
+            if getattr(self, manifest) == []:
+                raise ValueError(f"{manifest}: expected the path of a manifest, or several, got none")
+        if self.root is None and self.manifest is None and self.validation_manifest is not None:
+            raise ValueError("validation_manifest: expected data.manifest or data.root beside it")
+        return self
 
 
 @dataclass(frozen=True)
@@ -155,7 +195,7 @@ class AudioDataModule(pl.LightningDataModule):
         its = self.settings
         train_files, validation_files = self._find()
         self.validation_segments = ValidationSegments(validation_files, its, its.max_validation_segments)
-        weights = folder_weights(train_files, self._train_root) if its.balance == "folder" else None
+        weights = folder_weights(train_files, self._train_roots) if its.balance == "folder" else None
         self.training_crops = TrainingCrops(train_files, its, weights)
         damaged = self.validation_segments.damaged
         self.num_skipped += len(damaged)
@@ -203,39 +243,99 @@ class AudioDataModule(pl.LightningDataModule):
     def validation_root(self) -> Path:
         """The folder in which the validation files lie."""
         its = self.settings
+        if its.validation_manifest is not None or (its.manifest is not None and its.validation_root is None):
+            return Path(os.path.commonpath([file.path.parent for file in self.validation_files]))
         return Path(its.validation_root or its.root or recordings_root() / "validation").expanduser()
 
     @property
-    def _train_root(self) -> str | Path:
-        return self.settings.root or recordings_root() / "train"
+    def _train_roots(self) -> list[Path]:
+        """The folders to which the names of the training files are relative."""
+        its = self.settings
+        if its.manifest is not None:
+            return [Path(os.path.abspath(path.expanduser().parent)) for path in listed(its.manifest)]  # noqa: PTH100
+        return [Path(its.root or recordings_root() / "train").expanduser()]
 
     def _find(self) -> Split:
         its = self.settings
-        files = self._scan(self._train_root)
-        if its.root is not None and its.validation_root is None:
-            return split_by_hash(files, its.root, its.validation_fraction)
-        validation = self._scan(self.validation_root)
-        # One folder may lie in the other: what validates does not train.
-        held_out = {real(file.path) for file in validation}
-        train = [file for file in files if real(file.path) not in held_out]
-        if not train:
-            raise DataError(f"{its.root}: every file also lies in data.validation_root; nothing is left to train on")
-        return Split(train, validation)
-
-    def _scan(self, root: str | Path) -> list[AudioFile]:
-        """Return the files below `root` that can be brought to the wanted number of channels."""
-        root, channels, strict = Path(root).expanduser(), self.settings.channels, self.settings.strict
-        scan = find_audio(root, strict=strict)
-        fitting = [file for file in scan.files if channels in (1, file.channels) or file.channels == 1]
-        taken = set(fitting)
-        others = [file.path.relative_to(root).as_posix() for file in scan.files if file not in taken]
-        if others and (strict or not fitting):
-            raise DataError(
-                f"{root}: {others[0]} has neither 1 nor {channels} channels; mix it down, or train a mono model"
+        is_split = its.root is None and its.manifest is None
+        files = self._taken(self._train_roots[0], its.manifest)
+        source = ", ".join(self._train_sources)
+        train = [file for file in files if file.split != VALIDATION]
+        if is_split or its.validation_root is not None or its.validation_manifest is not None:
+            validation = self._taken(
+                self.validation_root if its.validation_manifest is None else Path(), its.validation_manifest
             )
-        warn_skipped(others, root, f"neither 1 nor {channels} channels")
-        self.num_skipped += len(scan.skipped) + len(others)
-        return fitting
+            # One folder may lie in the other: what validates does not train.
+            train = without(train, validation)
+            if not train:
+                raise DataError(
+                    f"{source}: every file also validates; nothing is left to train on, give others with "
+                    "data.validation_root"
+                )
+        elif any(file.split for file in files):
+            validation = [file for file in files if file.split == VALIDATION]
+            for side, found in ((TRAIN, train), (VALIDATION, validation)):
+                if not found:
+                    raise DataError(f"{source}: no line is of split {side}; add some, or give data.validation_manifest")
+        else:
+            train, validation = split_by_hash(files, self._train_roots, its.validation_fraction)
+        return Split(self._within_limits(train), validation)
+
+    @property
+    def _train_sources(self) -> list[str]:
+        """What the training files are found in."""
+        its = self.settings
+        return [str(each) for each in (self._train_roots if its.manifest is None else listed(its.manifest))]
+
+    def _taken(self, root: Path, manifest: Manifests) -> list[AudioFile]:
+        """Return the recordings of a folder, or of manifests, that can be brought to the wanted number of channels."""
+        its = self.settings
+        if manifest is None:
+            scan = find_audio(root, strict=its.strict)
+            files, folder = scan.files, root.expanduser()
+            self.num_skipped += len(scan.skipped)
+        else:
+            folder = Path(", ".join(map(str, listed(manifest))))
+            files = [file for path in listed(manifest) for file in read_manifest(path)]
+            warn_doubtful(files, folder, strict=its.strict)
+
+        def fits(file: AudioFile) -> bool:
+            return its.channels in (1, file.channels) or file.channels == 1
+
+        others = [name_of(file, folder) for file in files if not fits(file)]
+        if others and (its.strict or len(others) == len(files)):
+            raise DataError(
+                f"{folder}: {others[0]} has neither 1 nor {its.channels} channels; mix it down, or train a mono model"
+            )
+        warn_skipped(others, folder, f"neither 1 nor {its.channels} channels")
+        self.num_skipped += len(others)
+        return [file for file in files if fits(file)]
+
+    def _within_limits(self, files: list[AudioFile]) -> list[AudioFile]:
+        """Leave out what is too short, too long, or too narrow to train on."""
+        its = self.settings
+        least_s, most_s = its.min_seconds or 0, its.max_seconds or math.inf
+        taken = [file for file in files if least_s <= file.duration_s <= most_s]
+        if its.min_bandwidth_hz:
+            taken = [file for file in taken if self._bandwidth_hz(file) >= its.min_bandwidth_hz]
+        if not taken:
+            raise DataError(
+                f"{', '.join(self._train_sources)}: every file is outside of data.min_seconds, data.max_seconds or "
+                "data.min_bandwidth_hz; nothing is left to train on"
+            )
+        if left := len(files) - len(taken):
+            log.info("%s outside of the limits of data, not trained on", counted(left, "file"))
+        return taken
+
+    def _bandwidth_hz(self, file: AudioFile) -> float:
+        bandwidth = file.known.get("bandwidth_hz")
+        if isinstance(bandwidth, int | float):
+            return bandwidth
+        measuring = [command("discrete-ae"), "index", *self._train_sources, "-o", "measured.jsonl", "--measure"]
+        raise DataError(
+            f"data.min_bandwidth_hz: {file.place} has no bandwidth_hz; measure with {shlex.join(measuring)}, and give "
+            "data.manifest=measured.jsonl"
+        )
 
     def _loader(
         self, dataset: TrainingCrops | ValidationSegments, batches: TrainingBatches | list[list[int]]

@@ -4,16 +4,19 @@ import functools
 import glob
 import hashlib
 import itertools
+import json
 import logging
 import os
 import re
 import shlex
+import stat
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import soundfile
@@ -28,9 +31,14 @@ from discrete_ae.data.containers import (
     look_into,
 )
 from discrete_ae.errors import DataError, counted
-from discrete_ae.paths import Kind, kind_of
+from discrete_ae.paths import Kind, Paths, kind_of, listed
 
 log = logging.getLogger("discrete_ae")
+
+Found = TypeVar("Found")
+
+TRAIN, VALIDATION = "train", "validation"
+"""The sides of a split."""
 
 # Headerless (RAW) and MATLAB files are libsndfile formats too, but nothing in them says that they are audio.
 _NOT_SELF_DESCRIBING = {"RAW", "MAT4", "MAT5"}
@@ -54,11 +62,12 @@ UNKNOWN_FRAMES = 2**62
 _LENGTHS = re.compile(r"^\s*(?:data|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class AudioFile:
-    """One readable recording, by its header."""
+    """One readable recording, by its header or a manifest: a file, or a stretch of one."""
 
-    path: Path
+    place: str
+    """The path of the file; a text takes a fraction of the memory of a `Path`."""
     sample_rate: int
     channels: int
     num_frames: int
@@ -67,20 +76,29 @@ class AudioFile:
     """What it is read from, one after the other; none where the file is read as it is."""
     doubt: str | None = None
     """What its header or its format says of its length, and what is there instead; None where they agree."""
+    first_frame: int | None = None
+    """Where in the file a stretch begins, whose length `num_frames` is; None where it is the whole file."""
+    weight: float = 1.0
+    """Multiplies the probability of being drawn."""
+    split: str | None = None
+    """`TRAIN`, `VALIDATION`, or None where nobody says."""
+    further: str | None = None
+    """What else a manifest says of it, as JSON."""
+
+    @property
+    def path(self) -> Path:
+        """The path of the file."""
+        return Path(self.place)
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """The further fields of a manifest's line."""
+        return json.loads(self.further) if self.further else {}
 
     @property
     def duration_s(self) -> float:
         """Length in seconds."""
         return self.num_frames / self.sample_rate
-
-
-class Scan(NamedTuple):
-    """What a folder holds."""
-
-    files: list[AudioFile]
-    """Sorted by relative POSIX path."""
-    skipped: list[str]
-    """The relative POSIX paths of the files that have an audio suffix and cannot be used."""
 
 
 class Split(NamedTuple):
@@ -120,7 +138,7 @@ def probe(path: Path) -> AudioFile:
     except ValueError as error:
         raise DataError(f"{path}: {error}; resample or remove it") from error
     counted = tuple(piece._replace(num_frames=one.num_frames) for piece, one in zip(pieces, found, strict=False))
-    return AudioFile(path, first.sample_rate, first.channels, num_frames, counted, doubt or first.doubt)
+    return AudioFile(os.fspath(path), first.sample_rate, first.channels, num_frames, counted, doubt or first.doubt)
 
 
 @contextmanager
@@ -143,51 +161,17 @@ def accept(file: AudioFile, *, strict: bool = False) -> None:
         _warn_once(f"{file.path}: {file.doubt}; all that is there is read ({file.duration_s:.1f} s)")
 
 
-def find_audio(root: str | Path, *, strict: bool = False) -> Scan:
-    """Find the audio files below `root` by suffix, folder links followed, hidden names left out.
-
-    Files that cannot be read are left out and named in one warning, folders in one each.
+def warn_doubtful(files: Sequence[AudioFile], root: Path, *, strict: bool) -> None:
+    """Say which recordings are not as long as they say, the first ones by name; with `strict`, refuse the first.
 
     Raises:
-        DataError: `root` is missing, is no folder or holds no readable audio; with `strict`, also at the first file or
-            folder that cannot be read.
+        DataError: with `strict`.
     """
-    root = Path(root).expanduser()
-    kind = kind_of(root)
-    if kind is Kind.NOTHING:
-        raise DataError(f"{root}: no such folder; give the folder that holds the recordings")
-    if kind is not Kind.FOLDER:
-        raise DataError(f"{root}: is a file, expected a folder; give the folder that holds the recordings")
-
-    def onerror(error: OSError) -> None:
-        if strict:
-            raise unreadable(error)
-        log.warning("Skipped: %s", unreadable(error))
-
-    log.info("Looking for audio in %s", root)
-    paths = sorted(_audio(walk(root, onerror), root), key=lambda path: _key(path, root))
-    if not paths:
-        raise DataError(
-            f"{root}: no audio files (.wav, .flac, .ogg, .opus, .mp3, …) in it or below; give another folder"
-        )
-
-    # Opening a file waits for the disk, not for Python: on a network file system threads are worth a factor.
-    with ThreadPoolExecutor(max_workers=16) as pool:
-        found = list(pool.map(_probe_or_error, paths))
-    files = [each for each in found if isinstance(each, AudioFile)]
-    errors = {_key(path, root): each for path, each in zip(paths, found, strict=True) if isinstance(each, DataError)}
-    if errors and strict:
-        raise next(iter(errors.values()))
-    skipped = list(errors)
-    if not files:
-        raise DataError(f"{root}: none of its {len(paths)} audio files can be read, e.g. {skipped[0]}; check the files")
-    warn_skipped(skipped, root)
     doubtful = [file for file in files if file.doubt]
     for file in doubtful if strict else doubtful[:_NAMED]:
         accept(file, strict=strict)
     if len(doubtful) > _NAMED:
         log.warning("%s: %s more whose header says another length", root, counted(len(doubtful) - _NAMED, "file"))
-    return Scan(files, skipped)
 
 
 def warn_skipped(names: Sequence[str], root: Path, reason: str = "unreadable or empty") -> None:
@@ -198,29 +182,41 @@ def warn_skipped(names: Sequence[str], root: Path, reason: str = "unreadable or 
         log.warning("%s: skipped %s, %s: %s%s", root, skipped, reason, ", ".join(names[:_NAMED]), more)
 
 
-def split_by_hash(files: Sequence[AudioFile], root: str | Path, validation_fraction: float) -> Split:
-    """Split by the SHA-256 of the path relative to `root`: a file's side does not depend on the other files.
+def split_by_hash(files: Sequence[AudioFile], root: Paths, validation_fraction: float) -> Split:
+    """Split by the SHA-256 of the path relative to `root`, or the nearest of several.
+
+    A file's side does not depend on the other files.
 
     The one exception keeps both sides filled: if no hash falls below the fraction, the smallest one validates; if all
-    do, the largest one trains.
+    do, the largest one trains. Stretches of one file are on one side.
 
     Raises:
         DataError: fewer than two files.
     """
-    root = Path(root).expanduser()
-    if len(files) < 2:
+    roots = [path.expanduser() for path in listed(root)]
+    places = [_place(name_of(file, *roots)) for file in files]
+    order = sorted(set(places))
+    if len(order) < 2:
         raise DataError(
-            f"{root}: only {len(files)} audio file, and the split into training and validation is by file; "
+            f"{roots[0]}: only {len(order)} audio file, and the split into training and validation is by file; "
             "add recordings, or give others with data.validation_root"
         )
-    places = [_place(_key(file.path, root)) for file in files]
-    order = sorted(places)
     threshold = min(max(validation_fraction, order[0]), order[-2])
     validates = [place <= threshold for place in places]
     return Split(
         train=[file for file, held_out in zip(files, validates, strict=True) if not held_out],
         validation=[file for file, held_out in zip(files, validates, strict=True) if held_out],
     )
+
+
+def name_of(file: AudioFile, *roots: Path) -> str:
+    """Return the POSIX path of a recording below the nearest of some folders; its whole path where there is none."""
+    return min((file.place.removeprefix(prefix_of(root)) for root in roots), key=len)
+
+
+def prefix_of(root: Path) -> str:
+    """Return what the paths of the files below a folder begin with."""
+    return os.path.join("" if root == Path() else root, "")  # noqa: PTH118  Path drops the slash at the end
 
 
 def files_of(
@@ -250,8 +246,8 @@ def files_of(
     closed: list[OSError] = []
     below = walk(path, closed.append)
     if suffixes is SUFFIXES:
-        below = _audio(below, path)
-    files = sorted(file for file in below if file.suffix.lower() in suffixes)
+        below = audio_only(below, path)
+    files = sorted(file for file in map(Path, below) if file.suffix.lower() in suffixes)
     problems += map(unreadable, closed)
     if not files and not closed:
         usual = [suffix for suffix in _USUAL if suffix in suffixes]
@@ -266,12 +262,8 @@ def _place(key: str) -> float:
     return int.from_bytes(hashlib.sha256(os.fsencode(key)).digest()[:6]) / 2**48
 
 
-def _key(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()
-
-
-def walk(root: Path, onerror: Callable[[OSError], None]) -> Iterator[Path]:
-    """Yield the files below a folder, folder links followed, hidden names left out.
+def walk(root: Path, onerror: Callable[[OSError], None]) -> Iterator[str]:
+    """Yield the paths of the files below a folder, folder links followed, hidden names left out.
 
     `onerror` is told of each folder that cannot be read.
     """
@@ -281,16 +273,18 @@ def walk(root: Path, onerror: Callable[[OSError], None]) -> Iterator[Path]:
         subfolders[:] = [
             name for name in subfolders if not name.startswith(".") and os.path.realpath(Path(folder, name)) not in seen
         ]
-        yield from (Path(folder, name) for name in names if not name.startswith("."))
+        prefix = prefix_of(Path(folder))
+        yield from (prefix + name for name in names if not name.startswith("."))
 
 
-def _audio(paths: Iterable[Path], root: Path) -> Iterator[Path]:
+def audio_only(paths: Iterable[str], root: Path) -> Iterator[str]:
     """Yield those that have the suffix of an audio file; say at the end what was passed over."""
     convertible = []
     for path in paths:
-        if path.suffix.lower() in SUFFIXES:
+        suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122  a tenth of the time of a Path
+        if suffix in SUFFIXES:
             yield path
-        elif path.suffix.lower() in CONVERTIBLE:
+        elif suffix in CONVERTIBLE:
             convertible.append(path)
     if convertible:
         count = counted(len(convertible), "file")
@@ -298,7 +292,7 @@ def _audio(paths: Iterable[Path], root: Path) -> Iterator[Path]:
             "%s: %s skipped, which cannot be read as they are; convert those with sound: %s",
             root,
             count,
-            _conversion(min(convertible)),
+            _conversion(Path(min(convertible))),
         )
 
 
@@ -334,7 +328,7 @@ def _measured(path: Path, piece: Piece | None) -> AudioFile:
         for promised, found in _LENGTHS.findall(sound.extra_info):
             if int(found) + TOLERANCE_BYTES < int(promised) < UNKNOWN_BYTES:
                 doubt = lengths_differ(promised, found)
-        return AudioFile(path, sound.samplerate, sound.channels, num_frames, doubt=doubt)
+        return AudioFile(os.fspath(path), sound.samplerate, sound.channels, num_frames, doubt=doubt)
 
 
 def _unreadable_as_audio(path: Path) -> DataError:
@@ -347,6 +341,77 @@ def _unreadable_as_audio(path: Path) -> DataError:
 
 def _conversion(path: Path) -> str:
     return shlex.join(["ffmpeg", "-i", str(path), "-vn", str(path.with_suffix(".flac"))])
+
+
+def probe_all(paths: Sequence[str], advance: Callable[[int], None] | None = None) -> list[AudioFile | DataError]:
+    """Probe many files by threads: each is described, or has its error.
+
+    Args:
+        paths: of the files.
+        advance: is told of every few files how many they were.
+    """
+
+    def probed(some: Sequence[str]) -> list[AudioFile | DataError]:
+        found = [_probe_or_error(Path(path)) for path in some]
+        if advance:
+            advance(len(some))
+        return found
+
+    return by_threads(probed, paths, 32)
+
+
+def stamps(paths: Sequence[str]) -> list[tuple[int, int, int] | None]:
+    """Return what of each file changes with it: its size, and when it and its entry were changed; None for no file."""
+    return by_threads(lambda some: [_stamp(path) for path in some], paths, 1000)
+
+
+def without(files: Sequence[AudioFile], others: Sequence[AudioFile]) -> list[AudioFile]:
+    """Leave out the recordings that others have samples in common with, by whatever path they are found."""
+    taken: dict[tuple[int, int], list[AudioFile]] = defaultdict(list)
+    for other, same in zip(others, _identities(others), strict=True):
+        if same:
+            taken[same].append(other)
+
+    def is_free(file: AudioFile, same: tuple[int, int] | None) -> bool:
+        return not any(_overlap(file, other) for other in (taken.get(same, ()) if same else ()))
+
+    return [file for file, same in zip(files, _identities(files), strict=True) if is_free(file, same)]
+
+
+def by_threads(work: Callable[[Sequence[str]], Sequence[Found]], paths: Sequence[str], each: int) -> list[Found]:
+    """Do something to many files, `each` of them at a time, by threads; the results are in the order of the files.
+
+    Opening a file waits for the disk, not for Python: on a network file system threads are worth a factor.
+    """
+    parts = [paths[start : start + each] for start in range(0, len(paths), each)]
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        return list(itertools.chain.from_iterable(pool.map(work, parts)))
+
+
+def _overlap(one: AudioFile, other: AudioFile) -> bool:
+    (a, b), (c, d) = (((file.first_frame or 0), (file.first_frame or 0) + file.num_frames) for file in (one, other))
+    return one.pieces == other.pieces and a < d and c < b
+
+
+def _identities(files: Sequence[AudioFile]) -> list[tuple[int, int] | None]:
+    """Return which file of the system each is, whatever its name; None where it is not there."""
+
+    def identity(path: str) -> tuple[int, int] | None:
+        try:
+            found = os.stat(path)  # noqa: PTH116  a text
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    return by_threads(lambda some: [identity(path) for path in some], [file.place for file in files], 1000)
+
+
+def _stamp(path: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116  a text
+    except (OSError, ValueError):  # a null character
+        return None
+    return (found.st_size, found.st_mtime_ns, found.st_ctime_ns) if stat.S_ISREG(found.st_mode) else None
 
 
 def _probe_or_error(path: Path) -> AudioFile | DataError:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -113,11 +113,12 @@ def stream_audio(file: AudioFile, sample_rate: int, channels: int | None = None)
         resampler = Resampler(file.sample_rate, sample_rate, channels or file.channels, length)
     except DataError as error:
         raise DataError(f"{file.path}: {error}") from error
-    for piece, _, stop in _pieces(file):
+    for piece, first, stop, length, _ in _parts(file, 0, file.num_frames):
         with _opened(file, piece) as source:
-            for start in range(0, stop, block):
+            _go_to(first, source)
+            for start in range(first, stop, block):
                 frames = np.zeros((min(block, stop - start), file.channels), np.float32)
-                _read_into(frames, source, file, start, stop)
+                _read_into(frames, source, file, start, length)
                 yield resampler.push(match_channels(np.ascontiguousarray(frames.T), channels, file.path))
     yield resampler.finish()
 
@@ -216,26 +217,40 @@ def _ask_disk(path: Path) -> None:
         file.write(bytes(_MORE_BYTES))
 
 
+class _Part(NamedTuple):
+    """Frames of a file, or of a piece of one, which follow one another."""
+
+    piece: Piece | None
+    first: int
+    """Of the piece."""
+    stop: int
+    """Of the piece."""
+    length: int
+    """Frames that the piece has, or has at least."""
+    at: int
+    """Which frame of the recording the first one is."""
+
+
 def _read_frames(file: AudioFile, start: int, stop: int) -> Audio:
-    """Return frames [start, stop) of the file as (C, N), zeros where they lie outside of it."""
+    """Return frames [start, stop) of the recording as (C, N), zeros where they lie outside of it."""
     frames = np.zeros((stop - start, file.channels), dtype=np.float32)
-    for piece, begin, length in _pieces(file):
-        first, last = max(start - begin, 0), min(stop - begin, length)  # of the piece
-        if first < last:
-            with _opened(file, piece) as source:
-                _go_to(first, source)
-                _read_into(frames[begin + first - start :][: last - first], source, file, first, length)
+    for piece, first, end, length, at in _parts(file, start, stop):
+        with _opened(file, piece) as source:
+            _go_to(first, source)
+            _read_into(frames[at - start :][: end - first], source, file, first, length)
     return np.ascontiguousarray(frames.T)
 
 
-def _pieces(file: AudioFile) -> Iterator[tuple[Piece | None, int, int]]:
-    """What a file is read from, in its order: each with where it begins in the whole, and its length, in frames."""
-    begin = 0
-    for piece in file.pieces:
-        yield piece, begin, piece.num_frames
-        begin += piece.num_frames
-    if not file.pieces:
-        yield None, 0, file.num_frames
+def _parts(file: AudioFile, start: int, stop: int) -> Iterator[_Part]:
+    """What to read for the frames [start, stop) of a recording, one after the other."""
+    offset, begin = file.first_frame or 0, 0
+    low, high = offset + max(start, 0), offset + min(stop, file.num_frames)
+    for piece in file.pieces or [None]:
+        length = piece.num_frames if piece else offset + file.num_frames
+        first, last = max(low - begin, 0), min(high - begin, length)
+        if first < last:
+            yield _Part(piece, first, last, length, begin + first - offset)
+        begin += length
 
 
 @contextmanager
@@ -243,8 +258,11 @@ def _opened(file: AudioFile, piece: Piece | None) -> Iterator[soundfile.SoundFil
     """Give a file, or a piece of one, to read from; what goes wrong meanwhile is a DataError."""
     try:
         with sound_of(file.path, piece) as source:
-            length = file.num_frames if piece is None else piece.num_frames
-            is_as_long = source.frames == length or source.frames >= UNKNOWN_FRAMES
+            if piece or file.first_frame is None:
+                is_as_long = source.frames == (piece.num_frames if piece else file.num_frames)
+            else:  # a manifest's durations are rounded, and it need not know how long the file is
+                is_as_long = source.frames >= file.first_frame + file.num_frames - _LENGTH_ERROR
+            is_as_long = is_as_long or source.frames >= UNKNOWN_FRAMES
             if not is_as_long or (source.samplerate, source.channels) != (file.sample_rate, file.channels):
                 raise DataError(f"{file.path}: was replaced by another recording meanwhile; start again")
             yield source

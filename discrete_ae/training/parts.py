@@ -92,9 +92,11 @@ def build_training(config: DictConfig, chosen: Mapping[str, Any] | None = None) 
 
     Raises:
         UsageError: for values that do not fit.
-        DataError: for a checkpoint that cannot be read.
+        DataError: for recordings that cannot be used, or a checkpoint that cannot be read.
     """
     check_run(config)
+    data = _instantiate(config, "data")
+    data.setup("fit")  # what is wrong with the recordings is found before the model is built
     pl.seed_everything(config.seed, verbose=False)
     if on_gpu(config):
         torch.set_float32_matmul_precision(config.float32_matmul_precision)
@@ -104,7 +106,7 @@ def build_training(config: DictConfig, chosen: Mapping[str, Any] | None = None) 
     if old := config.ckpt_path or config.init_from:
         _take_weights(model, old, new_quantizer=not config.ckpt_path)
     first_step = read_training_state(config.ckpt_path).global_step if config.ckpt_path else 0
-    loss, data = _instantiate(config, "loss"), _instantiate(config, "data")
+    loss = _instantiate(config, "loss")
     for name in ("sample_rate", "channels"):
         if (given := getattr(data.settings, name)) != (wanted := getattr(model, name)):
             raise UsageError(f"data.{name}: expected the model's, {wanted}, got {given}; give the model another one")

@@ -45,7 +45,6 @@ def train(config: DictConfig, varied: Mapping[str, Any] | None = None) -> Traini
     keep_freed_memory()
     config = typed_config(config)
     run = build_training(config, {**(varied or {}), **config.choices})
-    run.data.setup("fit")
     is_new = False
     try:
         if run.trainer.is_global_zero:

@@ -141,7 +141,7 @@ def test_mixture_adds_a_second_crop_to_the_same_first(files):
 @pytest.fixture
 def bad(tmp_path) -> AudioFile:
     soundfile.write(tmp_path / "bad.wav", np.full(8000, np.nan), RATE, subtype="FLOAT")
-    return AudioFile(tmp_path / "bad.wav", RATE, 1, 8000)
+    return AudioFile(str(tmp_path / "bad.wav"), RATE, 1, 8000)
 
 
 def test_damaged_second_crop_is_replaced_and_leaves_the_first(files, bad, caplog):
@@ -232,5 +232,5 @@ def test_damaged_segments_are_met_when_the_set_is_made(files, bad, caplog):
 
 def test_weights_of_a_folder_add_up_to_one():
     seconds = {"a/x.wav": 1, "a/deep/er/y.wav": 3, "b/x.wav": 10, "one.wav": 2, "two.wav": 2}
-    files = [AudioFile(Path("/data", name), RATE, 1, length * RATE) for name, length in seconds.items()]
+    files = [AudioFile(f"/data/{name}", RATE, 1, length * RATE) for name, length in seconds.items()]
     assert folder_weights(files, "/data") == [0.25, 0.75, 1.0, 0.5, 0.5]

@@ -24,7 +24,7 @@ from discrete_ae.data.datamodule import (
     usable_cores,
     validation_batches,
 )
-from discrete_ae.data.files import find_audio
+from discrete_ae.data.index import find_audio
 from discrete_ae.data.loudness import measure_stream
 from discrete_ae.errors import DataError, UsageError
 

@@ -79,7 +79,7 @@ def test_folders_without_audio_are_refused(tmp_path, root, message):
 
 
 def named(*names: str) -> list[AudioFile]:
-    return [AudioFile(Path("/data", name), 8000, 1, 80) for name in sorted(names)]
+    return [AudioFile(f"/data/{name}", 8000, 1, 80) for name in sorted(names)]
 
 
 def test_split_is_by_the_hash_of_the_relative_path():
@@ -120,7 +120,7 @@ def test_folders_that_cannot_be_read_are_named(tmp_path, monkeypatch, caplog):
     scandir = os.scandir
 
     def refusing(path):  # permissions would not stop root
-        if os.fspath(path).endswith("closed"):
+        if str(path).endswith("closed"):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
         return scandir(path)
 

@@ -1,0 +1,295 @@
+"""Manifests: a JSON object a line for each recording, or stretch of one; NeMo's and Lhotse's are understood too.
+
+    {"path": "a/x.flac", "duration": 3.2, "sample_rate": 16000, "channels": 1, "text": "hello"}
+    {"audio_filepath": "/corpus/long.wav", "offset": 61.5, "duration": 4.25}
+
+Sources: NeMo's manifests, https://docs.nvidia.com/nemo-framework/user-guide/latest/nemotoolkit/asr/datasets.html;
+Lhotse's recordings and cuts, https://lhotse.readthedocs.io/en/latest/cuts.html
+"""
+
+import gzip
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, InstanceOf, Strict, ValidationError
+
+from discrete_ae import checks
+from discrete_ae.data.files import TRAIN, UNKNOWN_FRAMES, VALIDATION, AudioFile, prefix_of, stamps
+from discrete_ae.data.headers import pieces_as_json, pieces_of, probe_kept
+from discrete_ae.errors import DataError, counted
+from discrete_ae.records import Record
+from discrete_ae.writing import written_whole
+
+_OTHER_NAMES = {
+    "audio_filepath": "path",  # NeMo
+    "offset": "start",
+    "sampling_rate": "sample_rate",  # Lhotse
+    "num_channels": "channels",
+}
+_SIDES = {
+    **dict.fromkeys(("train", "training"), TRAIN),
+    **dict.fromkeys(("validation", "valid", "val", "dev", "test"), VALIDATION),
+}
+"""By the first word of a split, such as that of train-clean-100."""
+
+
+_Count = Annotated[int, Field(ge=0)]
+
+
+class Line(Record):
+    """A line of a manifest; what it has beside these fields is kept."""
+
+    model_config = ConfigDict(extra="allow")
+
+    # A name of a file that is not UTF-8 is text to Python, and none to pydantic.
+    path: InstanceOf[str] = Field(description="the path of a file")
+    duration: float | None = Field(None, gt=0, description="a number above 0")
+    """In seconds, from `start` on."""
+    sample_rate: int | None = Field(
+        None, ge=checks.MIN_SAMPLE_RATE, le=checks.MAX_SAMPLE_RATE, description="a sample rate in whole Hz"
+    )
+    channels: int | None = Field(None, ge=1, description="a whole number above 0")
+    start: float | None = Field(None, ge=0, description="a number of seconds, 0 or above")
+    end: float | None = Field(None, gt=0, description="a number above 0")
+    weight: float = Field(1.0, gt=0, le=1e9, description="a number above 0, up to 1e9")
+    split: str | None = Field(None, description="train or validation")
+    num_bytes: int | None = Field(None, ge=0, description="the size of the file in bytes")
+    """When it was indexed."""
+    pieces: list[Annotated[tuple[str, _Count, _Count, _Count], Strict(False)]] | None = Field(
+        None, description="pieces of the file"
+    )
+    doubt: str | None = Field(None, description="a text")
+
+
+class _Source(Record):
+    type: str
+    channels: list[int]
+    source: str
+
+
+class _Recording(Record):
+    """Of Lhotse."""
+
+    sources: Annotated[list[_Source], Field(min_length=1)]
+    sampling_rate: Annotated[int, Field(ge=1)]
+    num_samples: Annotated[int, Field(ge=1)]
+
+
+class _Cut(Record):
+    """Of Lhotse: MonoCut, or a MultiCut of all channels."""
+
+    start: Annotated[float, Field(ge=0)]
+    duration: Annotated[float, Field(gt=0)]
+    channel: int | list[int]
+    recording: _Recording
+
+
+def read_manifest(path: str | Path) -> list[AudioFile]:
+    """Read a manifest, sorted by path; of lines without rate, channels or duration the headers are read.
+
+    Paths are relative to the manifest's folder, or absolute. It may be compressed (.gz).
+
+    Raises:
+        DataError: with the number of the line: a line is none of a manifest, its file is not there, cannot be read, or
+            is not the one that was indexed.
+        OSError: the manifest cannot be read.
+    """
+    path = Path(path).expanduser()
+    folder = prefix_of(Path(os.path.abspath(path.parent)))  # noqa: PTH100  resolve() would leave links' names
+    files: dict[int, AudioFile] = {}
+    lines: dict[int, Line] = {}  # whose headers are wanted
+    faults: dict[int, str] = {}
+    one: dict[str, str] = {}  # many lines may be of one file
+    places: dict[int, str] = {}
+    sizes: dict[int, int] = {}
+    for number, text in _numbered(path):
+        try:
+            line = _line(_fields(text))
+            place = os.path.join(folder, line.path)  # noqa: PTH118  a text
+            places[number] = place = one.setdefault(place, place)
+            if line.num_bytes is not None:
+                sizes[number] = line.num_bytes
+            if None in (line.sample_rate, line.channels) or (line.duration is None and line.end is None):
+                lines[number] = line
+            else:
+                files[number] = _audio_file(line, place)
+        except ValueError as error:
+            faults[number] = str(error)
+    now = dict(zip(one, stamps([*one]), strict=True))
+    for number, place in places.items():
+        if (stamp := now[place]) is None:
+            faults[number] = f"path: no such file, {place}"
+        elif stamp[0] != sizes.get(number, stamp[0]):
+            faults[number] = f"path: {place} is not the file that was indexed; index again"
+    unknown = [*dict.fromkeys(places[number] for number in lines if number not in faults)]
+    probed = dict(zip(unknown, probe_kept(unknown, path), strict=True))
+    for number in lines.keys() - faults.keys():
+        try:
+            files[number] = _audio_file(lines[number], places[number], probed[places[number]])
+        except ValueError as error:
+            faults[number] = str(error)
+    if faults:
+        first, more = min(faults), len(faults) - 1
+        others = f"; and {counted(more, 'line')} more cannot be used" if more else ""
+        raise DataError(f"{path}:{first}: {faults[first]}{others}")
+    if not files:
+        raise DataError(f"{path}: no lines; give a manifest with a line for each recording")
+    in_order = (files[number] for number in sorted(files))
+    return sorted(in_order, key=lambda file: (file.place, file.first_frame or 0))
+
+
+def write_manifest(path: str | Path, files: Iterable[AudioFile], sizes: Mapping[str, int] | None = None) -> None:
+    """Write a manifest, whole or not at all; paths below its folder are relative to it.
+
+    Args:
+        path: of the manifest.
+        files: the recordings.
+        sizes: bytes of the files by place, by which another file in their place is noticed.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = Path(path)
+    below = prefix_of(Path(os.path.abspath(path.parent)))  # noqa: PTH100  resolve() would leave the links' names
+    with written_whole(path) as temporary, temporary.open("w", encoding="ascii") as out:
+        for file in files:
+            place = os.path.abspath(file.place)  # noqa: PTH100
+            line = {
+                "path": place.removeprefix(below),
+                "duration": file.duration_s,
+                "sample_rate": file.sample_rate,
+                "channels": file.channels,
+                "start": None if file.first_frame is None else file.first_frame / file.sample_rate,
+                "weight": None if file.weight == 1 else file.weight,
+                "split": file.split,
+                "num_bytes": (sizes or {}).get(file.place),
+                "pieces": pieces_as_json(file.pieces) or None,
+                "doubt": file.doubt,
+            }
+            line = {name: value for name, value in line.items() if value is not None}
+            out.write(json.dumps({**line, **file.known}) + "\n")
+
+
+def _fields(text: str) -> dict[str, Any]:
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict):
+        raise ValueError(f"expected an object of JSON, got {text.strip()[:50]!r}")
+    return fields
+
+
+def _numbered(path: Path) -> Iterator[tuple[int, str]]:
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+            yield from ((number, text) for number, text in enumerate(file, 1) if text.strip())
+    except (gzip.BadGzipFile, EOFError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: no lines of text ({error}); give a manifest") from error
+
+
+def _line(fields: dict[str, Any]) -> Line:
+    """Return a line by its fields; ValueError says in words what is wrong with the first that is."""
+    if "recording" in fields or "sources" in fields or "tracks" in fields:
+        fields = _of_lhotse(fields)
+    given = {}
+    for name, value in fields.items():
+        known = _OTHER_NAMES.get(name, name)
+        if known in given:
+            raise ValueError(f"{name}: expected one of {name} and {known}")
+        given[known] = value
+    try:
+        return Line.model_validate(given)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+    name = str(fault["loc"][0])
+    shown = next((other for other in fields if _OTHER_NAMES.get(other) == name), name)
+    got = "nothing" if fault["type"] == "missing" else repr(given[name])[:80]
+    raise ValueError(f"{shown}: expected {Line.model_fields[name].description}, got {got}")
+
+
+def _of_lhotse(fields: dict[str, Any]) -> dict[str, Any]:
+    """Bring a recording or a cut of Lhotse to the fields of a line."""
+    is_cut = "sources" not in fields
+    try:
+        if is_cut:
+            cut = _Cut.of(fields)
+            recording = cut.recording
+            channels = [cut.channel] if isinstance(cut.channel, int) else cut.channel
+        else:
+            recording = _Recording.of(fields)
+            channels = recording.sources[0].channels
+    except ValueError as error:
+        kind = fields.get("type", "a cut")
+        raise ValueError(
+            f"{error} (of Lhotse: expected a recording or a MonoCut with its recording, got {kind})"
+        ) from None
+    source = next((one for one in recording.sources if sorted(one.channels) == sorted(channels)), None)
+    if source is None or source.type != "file":
+        raise ValueError(f"channel: expected a file that holds channels {channels} and no others; save them in one")
+    rest = {
+        name: value
+        for name, value in fields.items()
+        if name not in ("recording", *_Recording.model_fields, *_Cut.model_fields)
+    }
+    rate = recording.sampling_rate
+    stretch = {"start": cut.start, "duration": cut.duration} if is_cut else {"duration": recording.num_samples / rate}
+    return {"path": source.source, "sample_rate": rate, "channels": len(channels), **stretch, **rest}
+
+
+def _audio_file(line: Line, place: str, probed: AudioFile | DataError | None = None) -> AudioFile:
+    """Describe a recording by its line, and by its header where the line does not do."""
+    if isinstance(probed, DataError):
+        raise ValueError(str(probed))
+    rate, channels = (probed.sample_rate, probed.channels) if probed else (line.sample_rate, line.channels)
+    assert rate is not None
+    assert channels is not None
+    for name, said, found in (("sample_rate", line.sample_rate, rate), ("channels", line.channels, channels)):
+        if said not in (None, found):
+            raise ValueError(f"{name}: expected that of the file, {found}, got {said}")
+    start = line.start or 0.0
+    first = round(start * rate)
+    if line.end is not None and line.end <= start:
+        raise ValueError(f"end: expected more than start, {start:g}, got {line.end:g}")
+    stop = first + round(line.duration * rate) if line.duration is not None else None
+    if line.end is not None:
+        stop = round(line.end * rate) if stop is None else min(stop, round(line.end * rate))
+    pieces, doubt = pieces_of(line.pieces or ()), line.doubt
+    is_whole = line.start is None and line.end is None and line.num_bytes is not None
+    if probed:
+        if first >= probed.num_frames:
+            raise ValueError(f"start: expected less than the {probed.duration_s:g} s of the file, got {start:g}")
+        pieces, doubt = probed.pieces, probed.doubt
+        is_whole = line.start is None and stop is None
+        stop = min(stop or probed.num_frames, probed.num_frames)
+    assert stop is not None
+    if stop >= UNKNOWN_FRAMES:
+        raise ValueError("duration: expected less than 2^62 samples")
+    if stop <= first:
+        raise ValueError(f"duration: expected at least one sample, got {line.duration}")
+    further = dict(line.model_extra or {})
+    return AudioFile(
+        place,
+        rate,
+        channels,
+        stop - first,
+        pieces,
+        doubt,
+        None if is_whole else first,
+        line.weight,
+        _side(line.split),
+        json.dumps(further) if further else None,
+    )
+
+
+def _side(split: str | None) -> str | None:
+    if split is None:
+        return None
+    word = re.match(r"[a-z]*", split.lower())
+    if word is None or word[0] not in _SIDES:
+        raise ValueError(f"split: expected train or validation (dev, valid, val, test), got {split!r:.80}")
+    return _SIDES[word[0]]
