@@ -277,4 +277,4 @@ def validation_recordings(config: Mapping[str, Any]) -> tuple[Path, list[Path]]:
         raise UsageError(f"data: expected the configuration of an AudioDataModule, got {target!r}")
     data = AudioDataModule(**settings)
     data.setup()
-    return data.validation_root, [file.path for file in data.validation_files]
+    return data.validation_root, [Path(file.path) for file in data.validation_files]

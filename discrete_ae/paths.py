@@ -65,6 +65,11 @@ def real(path: str | Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+def cache_folder() -> Path:
+    """Return the user's folder for what can be made again: `discrete-ae` in XDG_CACHE_HOME, or in ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "discrete-ae"
+
+
 def in_utf8(name: str) -> str:
     """Return a file's name as text that JSON or TensorBoard can hold: bytes that are not UTF-8 become \\xNN."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -165,8 +165,8 @@ class TrainingCrops(Dataset[Tensor]):
     ) -> None:
         self.files = list(files)
         self.settings = settings
-        self.damaged: set[Path] = set()
-        """The damaged files met so far, in this process."""
+        self.damaged: set[str] = set()
+        """The names of the damaged files met so far, in this process."""
         self._ends = np.cumsum([file.duration_s for file in self.files] if weights is None else weights)
 
     def __getitem__(self, sample_number: int) -> Tensor:
@@ -186,8 +186,8 @@ class TrainingCrops(Dataset[Tensor]):
             except DataError as error:
                 if self.settings.strict:
                     raise
-                if file.path not in self.damaged:
-                    self.damaged.add(file.path)
+                if file.name not in self.damaged:
+                    self.damaged.add(file.name)
                     log.warning("Skipped in training (%d so far): %s", len(self.damaged), error)
         raise DataError(f"{len(self.damaged)} of {len(self.files)} training files are damaged; see the warnings above")
 
@@ -217,7 +217,7 @@ class ValidationSegments(Dataset[Tensor]):
 
     def __init__(self, files: Sequence[AudioFile], settings: CropSettings, max_segments: int) -> None:
         self.settings = settings
-        self.damaged: set[Path] = set()
+        self.damaged: set[str] = set()
         num_samples, rate = settings.num_samples, settings.sample_rate
         segments = [
             (file, round(k * num_samples * file.sample_rate / rate))
@@ -232,12 +232,12 @@ class ValidationSegments(Dataset[Tensor]):
             except DataError as error:
                 if settings.strict:
                     raise
-                if file.path not in self.damaged:
-                    self.damaged.add(file.path)
+                if file.name not in self.damaged:
+                    self.damaged.add(file.name)
                     log.warning("Skipped in validation: %s", error)
             else:
                 self.segments.append((file, start))
-        self.segments = [(file, start) for file, start in self.segments if file.path not in self.damaged]
+        self.segments = [(file, start) for file, start in self.segments if file.name not in self.damaged]
         if not self.segments:
             raise DataError("none of the validation files can be used; see the warnings above")
 
@@ -255,7 +255,7 @@ def folder_weights(files: Sequence[AudioFile], root: str | Path) -> list[float]:
     of a group add up to 1.
     """
     root = Path(root).expanduser()
-    groups = [file.path.relative_to(root).parts[:-1][:1] for file in files]
+    groups = [tuple(file.below(root).split("/")[:-1][:1]) for file in files]
     durations_s: dict[tuple[str, ...], float] = defaultdict(float)
     for file, group in zip(files, groups, strict=True):
         durations_s[group] += file.duration_s

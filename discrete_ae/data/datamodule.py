@@ -159,7 +159,7 @@ class AudioDataModule(pl.LightningDataModule):
         self.training_crops = TrainingCrops(train_files, its, weights)
         damaged = self.validation_segments.damaged
         self.num_skipped += len(damaged)
-        self.validation_files = [file for file in validation_files if file.path not in damaged]
+        self.validation_files = [file for file in validation_files if file.name not in damaged]
         self.train_files = train_files
 
     def train_dataloader(self) -> AudioLoader:
@@ -188,7 +188,7 @@ class AudioDataModule(pl.LightningDataModule):
             # `setup` has read segments of this file, not all of it.
             with contextlib.suppress(DataError):
                 audio = torch.from_numpy(read_audio(file, its.sample_rate, its.channels, duration_s=max_seconds))
-                name = in_utf8(file.path.relative_to(self.validation_root).as_posix())
+                name = in_utf8(file.below(self.validation_root))
                 clips.append((name, bring_to_loudness(audio, its.sample_rate, its.loudness_lufs)))
         return clips
 
@@ -216,8 +216,8 @@ class AudioDataModule(pl.LightningDataModule):
             return split_by_hash(files, its.root, its.validation_fraction)
         validation = self._scan(self.validation_root)
         # One folder may lie in the other: what validates does not train.
-        held_out = {real(file.path) for file in validation}
-        train = [file for file in files if real(file.path) not in held_out]
+        held_out = {(real(file.path), file.member) for file in validation}
+        train = [file for file in files if (real(file.path), file.member) not in held_out]
         if not train:
             raise DataError(f"{its.root}: every file also lies in data.validation_root; nothing is left to train on")
         return Split(train, validation)
@@ -228,7 +228,7 @@ class AudioDataModule(pl.LightningDataModule):
         scan = find_audio(root, strict=strict)
         fitting = [file for file in scan.files if channels in (1, file.channels) or file.channels == 1]
         taken = set(fitting)
-        others = [file.path.relative_to(root).as_posix() for file in scan.files if file not in taken]
+        others = [file.below(root) for file in scan.files if file not in taken]
         if others and (strict or not fitting):
             raise DataError(
                 f"{root}: {others[0]} has neither 1 nor {channels} channels; mix it down, or train a mono model"

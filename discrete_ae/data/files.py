@@ -8,10 +8,11 @@ import logging
 import os
 import re
 import shlex
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +28,7 @@ from discrete_ae.data.containers import (
     lengths_differ,
     look_into,
 )
+from discrete_ae.data.remote import stamp_of
 from discrete_ae.errors import DataError, counted
 from discrete_ae.paths import Kind, kind_of
 
@@ -54,11 +56,21 @@ UNKNOWN_FRAMES = 2**62
 _LENGTHS = re.compile(r"^\s*(?:data|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
 
 
+class Member(NamedTuple):
+    """A file in a tar."""
+
+    name: str
+    """In POSIX form."""
+    piece: Piece
+    """The stretch of the tar that it is."""
+
+
 @dataclass(frozen=True)
 class AudioFile:
     """One readable recording, by its header."""
 
-    path: Path
+    path: Path | str
+    """Of the file, or of the tar in which it lies; a text is a URL."""
     sample_rate: int
     channels: int
     num_frames: int
@@ -67,11 +79,23 @@ class AudioFile:
     """What it is read from, one after the other; none where the file is read as it is."""
     doubt: str | None = None
     """What its header or its format says of its length, and what is there instead; None where they agree."""
+    member: str = ""
+    """Its name in the tar; empty where it is a file by itself."""
 
     @property
     def duration_s(self) -> float:
         """Length in seconds."""
         return self.num_frames / self.sample_rate
+
+    @property
+    def name(self) -> str:
+        """What messages call it: its path, and behind that its name in the tar."""
+        return _name(self.path, self.member)
+
+    def below(self, root: Path) -> str:
+        """Return its name below a folder, in POSIX form."""
+        path = self.path if isinstance(self.path, str) else self.path.relative_to(root).as_posix()
+        return _name(path, self.member)
 
 
 class Scan(NamedTuple):
@@ -97,38 +121,59 @@ def recordings_root() -> Path:
     return installed if installed.is_dir() else package.parent / "data"
 
 
-def probe(path: Path) -> AudioFile:
-    """Read the header of `path`.
+def probe(path: Path | str, member: Member | None = None) -> AudioFile:
+    """Read the header of a file, or of a member of a tar.
+
+    Args:
+        path: of the file or tar; a text is a URL.
+        member: of the tar.
 
     Raises:
         DataError: libsndfile cannot read the file, it holds no samples, or its sample rate is out of range.
     """
-    if kind_of(path) is Kind.OTHER:  # opening a pipe would wait, perhaps for ever, for somebody to write to it
+    if not isinstance(path, str) and kind_of(path) is Kind.OTHER:
+        # opening a pipe would wait, perhaps for ever, for somebody to write to it
         raise DataError(f"{path}: a pipe or device, expected a file; give -, and the recording as standard input")
+    name, part = (str(path), None) if member is None else (_name(path, member.name), member.piece)
     try:
-        pieces, doubt = look_into(path)
+        pieces, doubt = look_into(path, part)
         found = [_measured(path, piece) for piece in pieces or [None]]
     except (soundfile.SoundFileError, OSError) as error:
-        raise _unreadable_as_audio(path) from error
+        raise _unreadable_as_audio(path, name) from error
     if len({(one.sample_rate, one.channels) for one in found}) > 1:
-        raise DataError(f"{path}: {doubt}, of different rates or channels; make one of them: {_conversion(path)}")
+        raise DataError(f"{name}: {doubt}, of different rates or channels; make one of them: {_conversion(name)}")
     first, num_frames = found[0], sum(one.num_frames for one in found)
     if num_frames < 1:
-        raise DataError(f"{path}: no samples; remove or replace it")
+        raise DataError(f"{name}: no samples; remove or replace it")
     try:
         checks.sample_rate("sample rate", first.sample_rate)
     except ValueError as error:
-        raise DataError(f"{path}: {error}; resample or remove it") from error
+        raise DataError(f"{name}: {error}; resample or remove it") from error
     counted = tuple(piece._replace(num_frames=one.num_frames) for piece, one in zip(pieces, found, strict=False))
-    return AudioFile(path, first.sample_rate, first.channels, num_frames, counted, doubt or first.doubt)
+    in_tar = member.name if member else ""
+    return AudioFile(path, first.sample_rate, first.channels, num_frames, counted, doubt or first.doubt, in_tar)
 
 
 @contextmanager
-def sound_of(path: Path, piece: Piece | None) -> Iterator[soundfile.SoundFile]:
-    """Open a file, or a piece of one, in libsndfile."""
-    with ExitStack() as stack:
-        place = os.fsencode(path) if piece is None else stack.enter_context(PieceFile(path, piece))
-        yield stack.enter_context(_Sound(place))
+def sound_of(path: Path | str, piece: Piece | None) -> Iterator[soundfile.SoundFile]:
+    """Open a file, or a piece of one, in libsndfile.
+
+    Raises:
+        OSError: what lies behind libsndfile cannot be read; at the end of the block, too.
+        DataError: the same of a URL.
+        soundfile.SoundFileError: it is no sound.
+    """
+    if piece is None and not isinstance(path, str):
+        with _Sound(os.fsencode(path)) as sound:
+            yield sound
+        return
+    with PieceFile(path, piece or Piece(b"", 0, stamp_of(path).num_bytes)) as file:
+        try:
+            with _Sound(file) as sound:
+                yield sound
+        finally:
+            if file.error:  # whatever came of it
+                raise file.error
 
 
 def accept(file: AudioFile, *, strict: bool = False) -> None:
@@ -138,9 +183,9 @@ def accept(file: AudioFile, *, strict: bool = False) -> None:
         DataError: with `strict`.
     """
     if file.doubt and strict:
-        raise DataError(f"{file.path}: {file.doubt}; save it anew, or go on without strict")
+        raise DataError(f"{file.name}: {file.doubt}; save it anew, or go on without strict")
     if file.doubt:
-        _warn_once(f"{file.path}: {file.doubt}; all that is there is read ({file.duration_s:.1f} s)")
+        _warn_once(f"{file.name}: {file.doubt}; all that is there is read ({file.duration_s:.1f} s)")
 
 
 def find_audio(root: str | Path, *, strict: bool = False) -> Scan:
@@ -171,16 +216,31 @@ def find_audio(root: str | Path, *, strict: bool = False) -> Scan:
             f"{root}: no audio files (.wav, .flac, .ogg, .opus, .mp3, …) in it or below; give another folder"
         )
 
+    return probe_all({_key(path, root): partial(probe, path) for path in paths}, root, strict=strict)
+
+
+def probe_all(probes: Mapping[str, Callable[[], AudioFile]], root: Path | str, *, strict: bool = False) -> Scan:
+    """Read many headers at a time; what cannot be read is left out, and named in one warning.
+
+    Args:
+        probes: what reads each header, by the name of the file in the folder or tar.
+        root: the folder or tar.
+        strict: whether the first error is raised instead.
+
+    Raises:
+        DataError: nothing can be read; with `strict`, something cannot.
+    """
     # Opening a file waits for the disk, not for Python: on a network file system threads are worth a factor.
     with ThreadPoolExecutor(max_workers=16) as pool:
-        found = list(pool.map(_probe_or_error, paths))
+        found = list(pool.map(_probed_or_error, probes.values()))
     files = [each for each in found if isinstance(each, AudioFile)]
-    errors = {_key(path, root): each for path, each in zip(paths, found, strict=True) if isinstance(each, DataError)}
+    errors = {name: each for name, each in zip(probes, found, strict=True) if isinstance(each, DataError)}
     if errors and strict:
         raise next(iter(errors.values()))
     skipped = list(errors)
     if not files:
-        raise DataError(f"{root}: none of its {len(paths)} audio files can be read, e.g. {skipped[0]}; check the files")
+        count = len(probes)
+        raise DataError(f"{root}: none of its {count} audio files can be read, e.g. {skipped[0]}; check the files")
     warn_skipped(skipped, root)
     doubtful = [file for file in files if file.doubt]
     for file in doubtful if strict else doubtful[:_NAMED]:
@@ -190,7 +250,7 @@ def find_audio(root: str | Path, *, strict: bool = False) -> Scan:
     return Scan(files, skipped)
 
 
-def warn_skipped(names: Sequence[str], root: Path, reason: str = "unreadable or empty") -> None:
+def warn_skipped(names: Sequence[str], root: Path | str, reason: str = "unreadable or empty") -> None:
     """Say once which files below `root` are left out; the first ones by name. Nothing is said of none."""
     if names:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
@@ -213,7 +273,7 @@ def split_by_hash(files: Sequence[AudioFile], root: str | Path, validation_fract
             f"{root}: only {len(files)} audio file, and the split into training and validation is by file; "
             "add recordings, or give others with data.validation_root"
         )
-    places = [_place(_key(file.path, root)) for file in files]
+    places = [_place(file.below(root)) for file in files]
     order = sorted(places)
     threshold = min(max(validation_fraction, order[0]), order[-2])
     validates = [place <= threshold for place in places]
@@ -324,7 +384,11 @@ def _warn_once(message: str) -> None:
     log.warning("%s", message)
 
 
-def _measured(path: Path, piece: Piece | None) -> AudioFile:
+def _name(path: Path | str, member: str) -> str:
+    return f"{path}/{member}" if member else str(path)
+
+
+def _measured(path: Path | str, piece: Piece | None) -> AudioFile:
     """Describe a file, or a piece of one, by what libsndfile makes of its header; without one, by reading it."""
     with sound_of(path, piece) as sound:
         num_frames, doubt = sound.frames, None
@@ -337,21 +401,22 @@ def _measured(path: Path, piece: Piece | None) -> AudioFile:
         return AudioFile(path, sound.samplerate, sound.channels, num_frames, doubt=doubt)
 
 
-def _unreadable_as_audio(path: Path) -> DataError:
-    if kind_of(path) is Kind.FILE and path.stat().st_size == 0:
-        return DataError(f"{path}: empty file; remove or replace it")
-    if path.suffix.lower() in CONVERTIBLE:
-        return DataError(f"{path}: {path.suffix} is not read here; convert it: {_conversion(path)}")
-    return DataError(f"{path}: not readable as audio; remove or replace it")
+def _unreadable_as_audio(path: Path | str, name: str) -> DataError:
+    if not isinstance(path, str) and kind_of(path) is Kind.FILE and path.stat().st_size == 0:
+        return DataError(f"{name}: empty file; remove or replace it")
+    suffix = Path(name).suffix
+    if suffix.lower() in CONVERTIBLE:
+        return DataError(f"{name}: {suffix} is not read here; convert it: {_conversion(name)}")
+    return DataError(f"{name}: not readable as audio; remove or replace it")
 
 
-def _conversion(path: Path) -> str:
-    return shlex.join(["ffmpeg", "-i", str(path), "-vn", str(path.with_suffix(".flac"))])
+def _conversion(name: Path | str) -> str:
+    return shlex.join(["ffmpeg", "-i", str(name), "-vn", str(Path(name).with_suffix(".flac"))])
 
 
-def _probe_or_error(path: Path) -> AudioFile | DataError:
+def _probed_or_error(probe: Callable[[], AudioFile]) -> AudioFile | DataError:
     try:
-        return probe(path)
+        return probe()
     except DataError as error:
         return error
 

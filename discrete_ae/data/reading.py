@@ -78,12 +78,12 @@ def read_audio(
     if duration_s is not None:
         length = min(length, round(duration_s * sample_rate))
     if rate == sample_rate:
-        return match_channels(_read_frames(file, start, start + length), channels, file.path)
+        return match_channels(_read_frames(file, start, start + length), channels, file.name)
 
     # At another speed the ratio is so odd that the exact margin would be long, for nothing but half a sample.
     margin = margin_frames(file.sample_rate, sample_rate) if speed == 1 else filter_frames(rate, sample_rate)
     stop = start + math.ceil(length * rate / sample_rate)
-    frames = match_channels(_read_frames(file, start - margin, stop + margin), channels, file.path)
+    frames = match_channels(_read_frames(file, start - margin, stop + margin), channels, file.name)
     resampled = soxr.resample(np.ascontiguousarray(frames.T), rate, sample_rate, quality="HQ").T
     first = round(margin * sample_rate / rate)
     return np.ascontiguousarray(resampled[:, first : first + length])
@@ -110,21 +110,21 @@ def stream_audio(file: AudioFile, sample_rate: int, channels: int | None = None)
     try:
         resampler = Resampler(file.sample_rate, sample_rate, channels or file.channels, length)
     except DataError as error:
-        raise DataError(f"{file.path}: {error}") from error
+        raise DataError(f"{file.name}: {error}") from error
     for piece, _, stop in _pieces(file):
         with _opened(file, piece) as source:
             for start in range(0, stop, block):
                 frames = np.zeros((min(block, stop - start), file.channels), np.float32)
                 _read_into(frames, source, file, start, stop)
-                yield resampler.push(match_channels(np.ascontiguousarray(frames.T), channels, file.path))
+                yield resampler.push(match_channels(np.ascontiguousarray(frames.T), channels, file.name))
     yield resampler.finish()
 
 
-def match_channels(audio: Audio, channels: int | None, path: Path | None = None) -> Audio:
+def match_channels(audio: Audio, channels: int | None, name: str | None = None) -> Audio:
     """Mix (C, N) down to mono by the mean, or copy mono into each of `channels`; None and C itself change nothing.
 
     Raises:
-        DataError: between two different numbers of channels, neither of them 1; it names `path`.
+        DataError: between two different numbers of channels, neither of them 1; it says `name`.
     """
     if channels is None or len(audio) == channels:
         return audio
@@ -133,7 +133,7 @@ def match_channels(audio: Audio, channels: int | None, path: Path | None = None)
     if len(audio) == 1:
         return audio.repeat(channels, axis=0)
     raise DataError(
-        f"{path or 'audio'}: has {len(audio)} channels, expected 1 or {channels}; mix it down, or use a mono model"
+        f"{name or 'audio'}: has {len(audio)} channels, expected 1 or {channels}; mix it down, or use a mono model"
     )
 
 
@@ -232,7 +232,7 @@ def _opened(file: AudioFile, piece: Piece | None) -> Iterator[soundfile.SoundFil
             length = file.num_frames if piece is None else piece.num_frames
             is_as_long = source.frames == length or source.frames >= UNKNOWN_FRAMES
             if not is_as_long or (source.samplerate, source.channels) != (file.sample_rate, file.channels):
-                raise DataError(f"{file.path}: was replaced by another recording meanwhile; start again")
+                raise DataError(f"{file.name}: was replaced by another recording meanwhile; start again")
             yield source
     except (soundfile.SoundFileError, OSError) as error:
         raise _unreadable(file) from error
@@ -256,10 +256,10 @@ def _read_into(
     """Fill (n, C) with what follows in `source`, of `length` frames, which stands at frame `start`."""
     found = start + len(source.read(out=window))
     if min(start + len(window), length - _LENGTH_ERROR) > found:
-        raise DataError(f"{file.path}: ends before the {file.num_frames} samples that its header promises; replace it")
+        raise DataError(f"{file.name}: ends before the {file.num_frames} samples that its header promises; replace it")
     if not np.isfinite(window).all():
-        raise DataError(f"{file.path}: holds NaN or infinite samples; repair or remove it")
+        raise DataError(f"{file.name}: holds NaN or infinite samples; repair or remove it")
 
 
 def _unreadable(file: AudioFile) -> DataError:
-    return DataError(f"{file.path}: not readable as audio; remove or replace it")
+    return DataError(f"{file.name}: not readable as audio; remove or replace it")
