@@ -66,8 +66,9 @@ def real(path: str | Path) -> Path:
 
 
 def cache_folder() -> Path:
-    """Return the user's folder for what can be made again: `discrete-ae` in XDG_CACHE_HOME, or in ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "discrete-ae"
+    """Return the folder for what can be made again: DISCRETE_AE_CACHE, or `discrete-ae` in the user's cache folder."""
+    given = os.environ.get("DISCRETE_AE_CACHE")
+    return Path(given or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "discrete-ae").expanduser()
 
 
 def in_utf8(name: str) -> str:

@@ -129,7 +129,8 @@ class PieceFile(io.RawIOBase):
         self.error: OSError | DataError | None = None
         self._file = open_at(path)
         self._piece = piece
-        self._at = 0
+        self._head_size = len(piece.head)
+        self._at, self._place = 0, 0  # in the piece; in the file, where it stands
 
     def close(self) -> None:
         """Close the file."""
@@ -150,24 +151,31 @@ class PieceFile(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Go to a place in the piece, and return it."""
-        head, start, stop, _ = self._piece
-        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: len(head) + stop - start}[whence]
+        _, start, stop, _ = self._piece
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._head_size + stop - start}[whence]
         return self._at
 
     def readinto(self, buffer: "memoryview[int]") -> int:  # type: ignore[override]
         """Read some of what follows."""
         head, start, stop, _ = self._piece
-        part = head[self._at : self._at + len(buffer)]
-        if not part:
-            place = self._at - len(head) + start
+        if self._at < self._head_size:
+            part = head[self._at : self._at + len(buffer)]
+        else:
+            place = self._at - self._head_size + start
+            if place >= stop:
+                return 0
             try:
-                self._file.seek(place)
-                part = self._file.read(max(0, min(len(buffer), stop - place)))
+                if place != self._place:  # mpg123 reads one after another, a few bytes at a time
+                    self._file.seek(place)
+                part = self._file.read(min(len(buffer), stop - place))
             except (OSError, DataError) as error:
                 self.error = error
-        buffer[: len(part)] = part
-        self._at += len(part)
-        return len(part)
+                return 0
+            self._place = place + len(part)
+        count = len(part)
+        buffer[:count] = part
+        self._at += count
+        return count
 
 
 def _wav(data: Stretch) -> Container:

@@ -8,11 +8,10 @@ import logging
 import os
 import re
 import shlex
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +27,7 @@ from discrete_ae.data.containers import (
     lengths_differ,
     look_into,
 )
-from discrete_ae.data.remote import stamp_of
+from discrete_ae.data.remote import is_url, stamp_of
 from discrete_ae.errors import DataError, counted
 from discrete_ae.paths import Kind, kind_of
 
@@ -94,7 +93,7 @@ class AudioFile:
 
     def below(self, root: Path) -> str:
         """Return its name below a folder, in POSIX form."""
-        path = self.path if isinstance(self.path, str) else self.path.relative_to(root).as_posix()
+        path = str(self.path) if is_url(self.path) else Path(self.path).relative_to(root).as_posix()
         return _name(path, self.member)
 
 
@@ -131,7 +130,7 @@ def probe(path: Path | str, member: Member | None = None) -> AudioFile:
     Raises:
         DataError: libsndfile cannot read the file, it holds no samples, or its sample rate is out of range.
     """
-    if not isinstance(path, str) and kind_of(path) is Kind.OTHER:
+    if not is_url(path) and kind_of(path) is Kind.OTHER:
         # opening a pipe would wait, perhaps for ever, for somebody to write to it
         raise DataError(f"{path}: a pipe or device, expected a file; give -, and the recording as standard input")
     name, part = (str(path), None) if member is None else (_name(path, member.name), member.piece)
@@ -154,6 +153,14 @@ def probe(path: Path | str, member: Member | None = None) -> AudioFile:
     return AudioFile(path, first.sample_rate, first.channels, num_frames, counted, doubt or first.doubt, in_tar)
 
 
+def probe_or_error(path: Path | str, member: Member | None = None) -> AudioFile | DataError:
+    """Read the header of a file, or of a member of a tar; return the error that `probe` raises."""
+    try:
+        return probe(path, member)
+    except DataError as error:
+        return error
+
+
 @contextmanager
 def sound_of(path: Path | str, piece: Piece | None) -> Iterator[soundfile.SoundFile]:
     """Open a file, or a piece of one, in libsndfile.
@@ -163,7 +170,7 @@ def sound_of(path: Path | str, piece: Piece | None) -> Iterator[soundfile.SoundF
         DataError: the same of a URL.
         soundfile.SoundFileError: it is no sound.
     """
-    if piece is None and not isinstance(path, str):
+    if piece is None and not is_url(path):
         with _Sound(os.fsencode(path)) as sound:
             yield sound
         return
@@ -216,31 +223,16 @@ def find_audio(root: str | Path, *, strict: bool = False) -> Scan:
             f"{root}: no audio files (.wav, .flac, .ogg, .opus, .mp3, …) in it or below; give another folder"
         )
 
-    return probe_all({_key(path, root): partial(probe, path) for path in paths}, root, strict=strict)
-
-
-def probe_all(probes: Mapping[str, Callable[[], AudioFile]], root: Path | str, *, strict: bool = False) -> Scan:
-    """Read many headers at a time; what cannot be read is left out, and named in one warning.
-
-    Args:
-        probes: what reads each header, by the name of the file in the folder or tar.
-        root: the folder or tar.
-        strict: whether the first error is raised instead.
-
-    Raises:
-        DataError: nothing can be read; with `strict`, something cannot.
-    """
     # Opening a file waits for the disk, not for Python: on a network file system threads are worth a factor.
     with ThreadPoolExecutor(max_workers=16) as pool:
-        found = list(pool.map(_probed_or_error, probes.values()))
+        found = list(pool.map(probe_or_error, paths))
     files = [each for each in found if isinstance(each, AudioFile)]
-    errors = {name: each for name, each in zip(probes, found, strict=True) if isinstance(each, DataError)}
+    errors = {_key(path, root): each for path, each in zip(paths, found, strict=True) if isinstance(each, DataError)}
     if errors and strict:
         raise next(iter(errors.values()))
     skipped = list(errors)
     if not files:
-        count = len(probes)
-        raise DataError(f"{root}: none of its {count} audio files can be read, e.g. {skipped[0]}; check the files")
+        raise DataError(f"{root}: none of its {len(paths)} audio files can be read, e.g. {skipped[0]}; check the files")
     warn_skipped(skipped, root)
     doubtful = [file for file in files if file.doubt]
     for file in doubtful if strict else doubtful[:_NAMED]:
@@ -402,7 +394,7 @@ def _measured(path: Path | str, piece: Piece | None) -> AudioFile:
 
 
 def _unreadable_as_audio(path: Path | str, name: str) -> DataError:
-    if not isinstance(path, str) and kind_of(path) is Kind.FILE and path.stat().st_size == 0:
+    if not is_url(path) and kind_of(path) is Kind.FILE and Path(path).stat().st_size == 0:
         return DataError(f"{name}: empty file; remove or replace it")
     suffix = Path(name).suffix
     if suffix.lower() in CONVERTIBLE:
@@ -412,13 +404,6 @@ def _unreadable_as_audio(path: Path | str, name: str) -> DataError:
 
 def _conversion(name: Path | str) -> str:
     return shlex.join(["ffmpeg", "-i", str(name), "-vn", str(Path(name).with_suffix(".flac"))])
-
-
-def _probed_or_error(probe: Callable[[], AudioFile]) -> AudioFile | DataError:
-    try:
-        return probe()
-    except DataError as error:
-        return error
 
 
 def _matches(pattern: Path) -> list[tuple[Path, Path]]:

@@ -15,10 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
-from pydantic import ByteSize, TypeAdapter, ValidationError
-
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.paths import cache_folder
+from discrete_ae.records import num_bytes
 
 Found = TypeVar("Found")
 
@@ -164,8 +163,8 @@ def _keep(path: Path, content: bytes) -> None:
     for entry in os.scandir(path.parent):
         with suppress(FileNotFoundError):  # another process was faster
             found.append((entry.stat().st_mtime_ns, entry.stat().st_size, entry.path))
-    for _, num_bytes, name in sorted(found, reverse=True):
-        room -= num_bytes
+    for _, size, name in sorted(found, reverse=True):
+        room -= size
         if room < 0:
             Path(name).unlink(missing_ok=True)
 
@@ -176,13 +175,14 @@ def cache_size() -> int:
     Raises:
         UsageError: the environment variable says no such size.
     """
-    said = os.environ.get(CACHE_SIZE_VARIABLE) or CACHE_SIZE
-    with suppress(ValidationError):
-        size = TypeAdapter(ByteSize).validate_python(said)
-        if size >= _FOLDERS * BLOCK_BYTES:
-            return size
-    least = ByteSize(_FOLDERS * BLOCK_BYTES).human_readable()
-    raise UsageError(f"{CACHE_SIZE_VARIABLE}: expected a size of at least {least}, such as {CACHE_SIZE}, got {said}")
+    least = _FOLDERS * BLOCK_BYTES
+    try:
+        size = num_bytes(os.environ.get(CACHE_SIZE_VARIABLE) or CACHE_SIZE)
+    except ValueError as error:
+        raise UsageError(f"{CACHE_SIZE_VARIABLE}: {error}") from error
+    if size < least:
+        raise UsageError(f"{CACHE_SIZE_VARIABLE}: expected at least {least} bytes, got {size}")
+    return size
 
 
 @functools.cache
