@@ -128,7 +128,7 @@ def _block(url: str, number: int) -> io.RawIOBase | io.BytesIO:
     start = number * BLOCK_BYTES
     stop = min(start + BLOCK_BYTES, stamp.num_bytes)
     digest = hashlib.sha256("\n".join(map(str, (url, *stamp, start, stop))).encode()).hexdigest()
-    path = cache_folder() / "blocks" / digest[:2] / digest[2:]
+    path = cache_folder() / "blocks" / f"{int(digest[:4], 16) % _FOLDERS:02x}" / digest
     with suppress(OSError):
         block = path.open("rb", buffering=0)
         if os.fstat(block.fileno()).st_size == stop - start:  # after a crash of the machine, it may be cut off
