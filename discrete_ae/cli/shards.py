@@ -43,5 +43,5 @@ def shards(
         raise UsageError(f"--size: {error}") from error
     with logged_on(Console(stderr=True)):
         written = write_shards(folder, out, max_bytes, strict=strict, overwrite=force)
-    amount = f"{counted(written.recordings, 'recording')}, {written.duration_s / 3600:.2f} h"
-    typer.echo(f"{out}: {counted(len(written.shards), 'tar')} of {amount}, {written.num_bytes / 1e9:.2f} GB")
+    amount = f"{counted(written.recordings, 'recording')} ({written.duration_s / 60:.1f} min)"
+    typer.echo(f"{out}: {counted(len(written.shards), 'tar')} of {amount}, {written.num_bytes / 1e6:.1f} MB")
