@@ -221,7 +221,7 @@ def _tried(url: str, attempt: Callable[[Any, str], Found]) -> Found:
 
 def _system(url: str) -> tuple[Any, str]:
     """Return the file system of a URL, that of this process and thread, and the name in it."""
-    import fsspec  # takes a tenth of a second, and local files need none of it
+    import fsspec.core  # takes a tenth of a second, and local files need none of it
 
     options = {}
     if url.startswith(("http://", "https://")):
@@ -229,7 +229,7 @@ def _system(url: str) -> tuple[Any, str]:
 
         options = {"client_kwargs": {"timeout": aiohttp.ClientTimeout(total=TIME_LIMIT_S)}}
     try:
-        system, name = fsspec.url_to_fs(url, **options)
+        system, name = fsspec.core.url_to_fs(url, **options)
     except (ImportError, ValueError) as error:
         raise UsageError(f"{url}: {error}; give another URL, or a file") from error
     return system, name
