@@ -15,7 +15,10 @@ def shards(
         str, typer.Option(metavar="SIZE", help="The largest size of a tar, such as 500MB, 1GB or 1GiB.")
     ] = "1GB",
     strict: Annotated[
-        bool, typer.Option("--strict", metavar="", help="Refuse a file that is not readable, instead of a warning.")
+        bool,
+        typer.Option(
+            "--strict", metavar="", help="Refuse files that are unreadable, or not as long as they say: no warnings."
+        ),
     ] = False,
     force: Annotated[
         bool,
