@@ -122,7 +122,7 @@ def test_measures(command, tmp_path):
 
 
 def test_a_wrong_manifest_ends_a_training_before_its_model_is_built(command, audio, tmp_path, monkeypatch):
-    monkeypatch.setattr("discrete_ae.training.run.build_model", lambda *given, **named: pytest.fail("built"))
+    monkeypatch.setattr("discrete_ae.training.parts.build_model", lambda *given, **named: pytest.fail("built"))
     path, good = tmp_path / "m.jsonl", tmp_path / "good.jsonl"
     good.write_text(json.dumps({"path": "audio/0.wav"}) + "\n")
     path.write_text(good.read_text() + json.dumps({"path": "audio/none.wav"}) + "\n")
