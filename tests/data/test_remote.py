@@ -16,7 +16,8 @@ import pytest
 import soundfile
 import torch
 
-from discrete_ae.data import TrainingCrops, read_audio, remote
+from discrete_ae.cli.main import main
+from discrete_ae.data import AudioDataModule, TrainingCrops, read_audio, read_manifest, remote
 from discrete_ae.data.crops import CropSettings
 from discrete_ae.data.files import AudioFile, probe
 from discrete_ae.data.index import index
@@ -193,6 +194,34 @@ def test_recordings_by_url_and_in_tars_there_are_those_of_the_disk(server, tmp_p
         for start_s, duration_s in ((0, None), (1.3, 0.5)):
             expected = read_audio(on_disk, RATE, None, start_s, duration_s)
             assert np.array_equal(read_audio(file, RATE, None, start_s, duration_s), expected)
+
+
+def test_a_tar_by_url_is_indexed_trained_on_and_refused_when_it_is_another(server, tmp_path, capsys):
+    server.contents["x.tar"] = tar_of({f"{k}.flac": encoded(1, "FLAC", k) for k in range(3)})
+    url, out = server.url("x.tar"), tmp_path / "m.jsonl"
+    with pytest.raises(SystemExit) as ended:
+        main(["index", url, "-o", str(out)])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"{out}: 3 recordings, 0.00 h\n"
+    files = read_manifest(out)
+    assert files == index(url).files
+    assert [file.name for file in files] == [f"{url}/{k}.flac" for k in range(3)]
+    given = {"root": None, "validation_root": None, "sample_rate": RATE, "channels": 1, "crop_seconds": 0.1}
+    data = AudioDataModule(**given, batch_size=2, manifest=str(out), validation_manifest=str(out))
+    with pytest.raises(DataError, match="every file also validates"):  # it is known by its URL
+        data.setup()
+    data = AudioDataModule(**given, batch_size=2, manifest=str(out))
+    data.setup()
+    assert (len(data.train_files), len(data.validation_files)) == (2, 1)
+    assert [name for name, _ in data.clips(1)] == [data.validation_files[0].name]
+    server.version = '"2"'
+    remote._remote_stamp.cache_clear()  # as in another process
+    with pytest.raises(DataError, match=rf"^{out}:1: path: {url} is not the file that was indexed; index again; and 2"):
+        read_manifest(out)
+    server.contents.clear()
+    remote._remote_stamp.cache_clear()
+    with pytest.raises(DataError, match=rf"^{out}:1: path: {url}: no such file"):
+        read_manifest(out)
 
 
 def test_loading_processes_read_the_same_crops(server):

@@ -3,6 +3,8 @@
 import gzip
 import io
 import itertools
+import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -11,14 +13,26 @@ import pytest
 import soundfile
 import torch
 
-from discrete_ae.data import AudioFile, TrainingCrops, ValidationSegments, find_audio, read_audio
+from discrete_ae.build import training_recordings, validation_recordings
+from discrete_ae.data import (
+    AudioDataModule,
+    AudioFile,
+    TrainingCrops,
+    ValidationSegments,
+    find_audio,
+    headers,
+    read_audio,
+    read_manifest,
+    write_manifest,
+)
 from discrete_ae.data.crops import CropSettings
 from discrete_ae.data.datamodule import AudioLoader, TrainingBatches
-from discrete_ae.data.files import name_of
+from discrete_ae.data.files import name_of, signs
 from discrete_ae.data.index import index
 from discrete_ae.data.reading import stream_audio
+from discrete_ae.data.shards import write_shards
 from discrete_ae.data.tars import members
-from discrete_ae.errors import DataError
+from discrete_ae.errors import DataError, UsageError
 
 RATE = 16000
 FORMATS = {
@@ -245,3 +259,150 @@ def test_what_the_system_says_while_libsndfile_reads_is_told_and_not_printed(tmp
     with pytest.raises(DataError, match=r"x\.tar/a\.flac: not readable"):
         read_audio(file, RATE)
     assert capfd.readouterr().err == ""
+
+
+def module(**settings: object) -> AudioDataModule:
+    rest = {"root": None, "validation_root": None, "sample_rate": RATE, "channels": 1, "crop_seconds": 0.1}
+    data = AudioDataModule(**{**rest, "batch_size": 2, "validation_fraction": 0.3, **settings})
+    data.setup()
+    return data
+
+
+@pytest.fixture
+def corpus(tmp_path) -> tuple[Path, Path]:
+    """A folder of 24 recordings of two speakers, and one of three tars of it."""
+    suffixes = itertools.cycle(FORMATS)
+    names = [f"{speaker}/{n:02}.{next(suffixes)}" for speaker in ("ann", "bob") for n in range(12)]
+    files = {name: encoded(Path(name).suffix[1:], 0.2 + n / 20, n) for n, name in enumerate(names)}
+    folder = write_folder(tmp_path / "folder", files)
+    assert len(write_shards(folder, tmp_path / "shards", 150_000).shards) == 3
+    return folder, tmp_path / "shards"
+
+
+def manifest_of(path: Path, *places: Path | str) -> Path:
+    files = index(places).files
+    write_manifest(path, files, signs([file.place for file in files]))
+    return path
+
+
+def changed_time(path: Path) -> None:
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 10**9))
+
+
+@pytest.mark.parametrize("balance", ["duration", "folder"])
+def test_tars_split_and_train_as_the_folder_that_they_are_made_of(tmp_path, corpus, balance):
+    folder, shards = corpus
+    path = manifest_of(tmp_path / "m.jsonl", *sorted(shards.iterdir()))
+    expected = module(root=str(folder), balance=balance)
+    assert len(expected.validation_files) > 1
+    for tars in (module(root=str(shards), balance=balance), module(manifest=str(path), balance=balance)):
+        assert len(tars.train_files) == len(expected.train_files)
+        assert [one.member for one in tars.validation_files] == [
+            name_of(one, folder) for one in expected.validation_files
+        ]
+        assert all(torch.equal(tars.training_crops[number], expected.training_crops[number]) for number in range(50))
+        segments, others = tars.validation_segments, expected.validation_segments
+        assert all(torch.equal(segments[number], others[number]) for number in range(len(others)))
+        assert len(segments) == len(others)
+        names = [f"{Path(one.place).name}/{one.member}" for one in tars.validation_files]
+        assert [name for name, _ in tars.clips(99)] == names
+
+
+def test_tars_beside_recordings_are_what_these_were_unpacked_from(corpus, caplog):
+    folder, shards = corpus
+    (shards / "shard-000000.tar").rename(folder / "all.tar")
+    assert all(not file.member for file in find_audio(folder).files)
+    assert len(index(folder).files) == 24
+
+
+def test_a_bad_tar_of_a_folder_is_named_and_left_out(corpus, caplog):
+    _, shards = corpus
+    write_tar(shards / "words.tar", {"a.txt": b"words"})
+    scan = find_audio(shards)
+    assert (len(scan.files), scan.skipped) == (24, ["words.tar"])
+    assert index(shards).errors.keys() == {str(shards / "words.tar")}
+    with pytest.raises(DataError, match=r"words\.tar: none of the 1 files in it is audio"):
+        find_audio(shards, strict=True)
+    for path in shards.glob("shard*"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"words\.tar: none of the 1 files in it is audio"):
+        find_audio(shards)
+
+
+def test_what_is_known_of_a_tar_is_kept_until_it_changes(corpus, monkeypatch):
+    _, shards = corpus
+    opened: list[str] = []
+    found = headers.audio_members
+    monkeypatch.setattr(headers, "audio_members", lambda tar: (opened.append(Path(tar).name), found(tar))[1])
+    first = find_audio(shards)
+    assert len(opened) == 3
+    assert find_audio(shards) == first
+    assert index(sorted(shards.iterdir())).files == first.files
+    assert len(opened) == 3
+    changed_time(shards / "shard-000001.tar")
+    assert find_audio(shards) == first
+    assert opened[3:] == ["shard-000001.tar"]
+
+
+def test_a_manifest_says_where_members_lie(tmp_path, corpus, monkeypatch):
+    _, shards = corpus
+    path = manifest_of(tmp_path / "m.jsonl", shards)
+    files = read_manifest(path)
+    assert files == index(shards).files
+    lines = list(map(json.loads, path.read_text().splitlines()))
+    assert (lines[0]["path"], lines[0]["member"]) == ("shards/shard-000000.tar", "ann/00.wav")
+    # A line by hand: a stretch of one, whose place is found.
+    tar, member = files[0].place, files[0].member
+    by_hand = tmp_path / "hand.jsonl"
+    whole = {"path": tar, "member": member}
+    stretch = {**whole, "start": 0.05, "duration": 0.1, "sample_rate": RATE, "channels": 1}
+    by_hand.write_text(f"{json.dumps(whole)}\n{json.dumps(stretch)}\n")
+    one, part = read_manifest(by_hand)
+    assert one == files[0]
+    assert np.array_equal(read_audio(part, RATE), read_audio(one, RATE, None, 0.05, 0.1))
+    # Copied, which changes its time: it is looked into once, and taken.
+    changed_time(Path(tar))
+    assert read_manifest(path) == files
+    monkeypatch.setattr(headers, "audio_members", lambda tar: pytest.fail("looked into again"))
+    assert read_manifest(path) == files
+
+
+def test_a_tar_that_is_not_the_indexed_one_is_refused_by_the_line(tmp_path):
+    contents = {f"{n}.wav": encoded("wav", 1, n) for n in range(3)}
+    tar = write_tar(tmp_path / "x.tar", contents)
+    path = manifest_of(tmp_path / "m.jsonl", tar)
+
+    def refused_as(number: int, words: str) -> None:
+        with pytest.raises(DataError, match=rf"^{path}:{number}: {words}") as caught:
+            module(manifest=str(path))
+        assert "\n" not in str(caught.value)
+
+    size = tar.stat().st_size
+    other = {"0.wav": contents["0.wav"], "2.wav": contents["1.wav"], "1.wav": contents["2.wav"]}
+    write_tar(tar, other)  # two have changed places
+    changed_time(tar)
+    assert tar.stat().st_size == size
+    refused_as(2, rf"path: {tar} is not the file that was indexed; index again; and 1 line more")
+    write_tar(tar, {"0.wav": contents["0.wav"], "1.wav": encoded("wav", 1, 1, 8000) * 2, "2.wav": contents["2.wav"]})
+    refused_as(2, f"path: {tar} is not the file")
+    write_tar(tar, {**contents, "3.wav": contents["0.wav"]})  # of another size
+    refused_as(1, f"path: {tar} is not the file")
+    tar.unlink()
+    refused_as(1, f"path: no such file, {tar}")
+    write_tar(tar, contents)
+    for line, words in (
+        ({"path": "x.tar"}, r"member: expected the name of a recording in the tar; discrete-ae index finds them"),
+        ({"path": "x.tar", "member": "none.wav"}, rf"member: no such recording in {tar}, none\.wav"),
+        ({"path": "m.jsonl", "member": "0.wav"}, r"path: expected that of a tar beside member, got m\.jsonl"),
+    ):
+        path.write_text(json.dumps(line))
+        refused_as(1, words)
+
+
+def test_a_run_over_tars_says_that_it_cannot_be_evaluated_by_itself(corpus):
+    _, shards = corpus
+    settings = {"root": str(shards), "validation_root": None, "sample_rate": RATE, "channels": 1}
+    target = {"_target_": "discrete_ae.data.AudioDataModule", "crop_seconds": 0.1, "batch_size": 2}
+    with pytest.raises(UsageError, match=r"expected whole files to validate on, got a part of one, .*\.tar/"):
+        validation_recordings({**target, **settings})
+    assert training_recordings({**target, **settings}) == []
