@@ -50,8 +50,8 @@ def find_audio(root: str | Path, *, strict: bool = False) -> Scan:
     Where there are none, those in the tars there are found. Beside recordings, tars are passed over: they are often
     what the recordings were unpacked from.
 
-    Files that cannot be read are left out and named in one warning, folders and tars in one each. What headers say is kept in
-    the user's cache: only those of files that are new or have changed are read.
+    Files that cannot be read are left out and named in one warning, folders and tars in one each. What headers say is
+    kept in the user's cache: only those of files that are new or have changed are read.
 
     Raises:
         DataError: `root` is missing, is no folder or holds no readable audio; with `strict`, also at the first file or
