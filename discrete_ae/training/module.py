@@ -129,6 +129,7 @@ class AutoencoderModule(pl.LightningModule):
 
         Returns, for callbacks, the reconstruction of the hard codes, and these.
         """
+        self._check_batch(audio)
         output = self.model(audio)
         values = self.loss(output.reconstruction, audio, output.losses)
         # A checkpoint is written after a validation: weights that are not finite must be found before.
@@ -184,6 +185,15 @@ class AutoencoderModule(pl.LightningModule):
         if self.is_logged:
             self.log_dict({f"train/schedule/{name}": value for name, value in scheduled.items()})
         return self.training_model(audio)
+
+    def _check_batch(self, batch: Any) -> None:
+        """Refuse in words what a user's own data module yields if the model does not take it."""
+        if not isinstance(batch, Tensor):
+            raise UsageError(f"data: expected it to yield tensors (B, C, N), got {type(batch).__name__}")
+        try:
+            self.model.check_audio(batch)
+        except ValueError as error:
+            raise UsageError(f"data: {error}") from error
 
     def _log_training(self, values: LossValues, codes: Tensor) -> None:
         if self.is_logged:

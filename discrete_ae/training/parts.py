@@ -51,7 +51,8 @@ class TrainingRun:
     """The parts of a run."""
 
     module: AutoencoderModule
-    data: AudioDataModule
+    data: pl.LightningDataModule
+    """Ours, or a user's own, which yields batches (B, C, N)."""
     trainer: pl.Trainer
     run_dir: Path
     first_step: int
@@ -96,7 +97,10 @@ def build_training(config: DictConfig, chosen: Mapping[str, Any] | None = None) 
     """
     check_run(config)
     data = _instantiate(config, "data")
-    data.setup("fit")  # what is wrong with the recordings is found before the model is built
+    if not isinstance(data, pl.LightningDataModule):
+        raise UsageError(f"data: expected a LightningDataModule, got {type(data).__name__}")
+    if isinstance(data, AudioDataModule):
+        data.setup("fit")  # what is wrong with the recordings is found before the model is built
     pl.seed_everything(config.seed, verbose=False)
     if on_gpu(config):
         torch.set_float32_matmul_precision(config.float32_matmul_precision)
@@ -107,9 +111,12 @@ def build_training(config: DictConfig, chosen: Mapping[str, Any] | None = None) 
         _take_weights(model, old, new_quantizer=not config.ckpt_path)
     first_step = read_training_state(config.ckpt_path).global_step if config.ckpt_path else 0
     loss = _instantiate(config, "loss")
-    for name in ("sample_rate", "channels"):
-        if (given := getattr(data.settings, name)) != (wanted := getattr(model, name)):
-            raise UsageError(f"data.{name}: expected the model's, {wanted}, got {given}; give the model another one")
+    if isinstance(data, AudioDataModule):
+        for name in ("sample_rate", "channels"):
+            if (given := getattr(data.settings, name)) != (wanted := getattr(model, name)):
+                raise UsageError(
+                    f"data.{name}: expected the model's, {wanted}, got {given}; give the model another one"
+                )
     callbacks, loggers = _named(config, "callbacks"), _named(config, "logger")
     parts = {
         "model": model,
