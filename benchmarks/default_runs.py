@@ -110,7 +110,7 @@ def main() -> None:
     """Train all and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--at-a-time", type=int, default=os.cpu_count(), help="how many runs, each on one core")
-    jobs = itertools.product(SEEDS, METHODS)  # whole seeds, if it is broken off
+    jobs = [job for names in (QUANTIZERS, OPTIONS) for job in itertools.product(SEEDS, names)]
     with ThreadPoolExecutor(parser.parse_args().at_a_time) as pool:
         list(pool.map(lambda job: train(job[1], job[0]), jobs))
     report([row(method) for method in METHODS])

@@ -23,9 +23,9 @@ import soundfile
 from _common import cpu_model, publish, table, versions
 
 from discrete_ae.data import AudioDataModule
-from discrete_ae.data.headers import CACHE_VARIABLE
 from discrete_ae.data.index import index
 from discrete_ae.data.manifest import write_manifest
+from discrete_ae.paths import CACHE_VARIABLE
 
 FOLDERS = 100
 SAMPLES = 78  # 200 bytes

@@ -269,18 +269,23 @@ def validation_recordings(config: Mapping[str, Any]) -> tuple[Path, list[Path]]:
     """Find the folder and the files on which a run of this configuration (nested plain data) was validated.
 
     Raises:
-        UsageError: it is not the configuration of this package's data module, or they are stretches of files.
+        UsageError: it is not the configuration of this package's data module, or they are stretches of files, members
+            of tars, or URLs.
         DataError: they are no longer there, or cannot be read.
     """
     data = _data_of(config)
-    if any(file.first_frame is not None for file in data.validation_files):
-        raise UsageError("data: expected whole files to validate on, got stretches of some by a manifest")
+    others = [file.name for file in data.validation_files if file.first_frame is not None or not file.is_file]
+    if others:
+        raise UsageError(f"data: expected whole files to validate on, got a part of one, or a URL, {others[0]}")
     return data.validation_root, [file.path for file in data.validation_files]
 
 
 def training_recordings(config: Mapping[str, Any]) -> list[Path]:
-    """Find the files on which a run of this configuration was trained; errors as `validation_recordings`."""
-    return [file.path for file in _data_of(config).train_files]
+    """Find the files on which a run of this configuration was trained, whole or in part; none of tars and URLs.
+
+    Errors are those of `validation_recordings`.
+    """
+    return [file.path for file in _data_of(config).train_files if file.is_file]
 
 
 def _data_of(config: Mapping[str, Any]) -> "AudioDataModule":

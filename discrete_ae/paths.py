@@ -14,6 +14,8 @@ from discrete_ae.errors import DataError
 
 CONFIG_NAME = "config.yaml"
 """In the folder of a run: its configuration. A folder with it is one of a run."""
+CACHE_VARIABLE = "DISCRETE_AE_CACHE"
+"""Of the environment: the folder of caches, in place of discrete-ae in the user's cache folder."""
 Paths = str | Path | Iterable[str | Path]
 """One, or several."""
 
@@ -63,6 +65,16 @@ def kind_of(path: str | Path) -> Kind:
 def real(path: str | Path) -> Path:
     """Return the path without links; those of a loop are left as they are, where `Path.resolve` may raise."""
     return Path(os.path.realpath(path))
+
+
+def cache_folder() -> Path | None:
+    """Return the folder for what can be made again: DISCRETE_AE_CACHE, or `discrete-ae` in the user's cache folder.
+
+    There is none where that is no absolute path, or the user has no home.
+    """
+    given, of_user = os.environ.get(CACHE_VARIABLE), os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    folder = Path(os.path.expanduser(given or f"{of_user}/discrete-ae"))  # noqa: PTH111  raises nothing
+    return folder if folder.is_absolute() else None
 
 
 def in_utf8(name: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ByteSize, ConfigDict, TypeAdapter, ValidationError
 
 from discrete_ae.errors import DataError
 
@@ -57,6 +57,21 @@ class Record(BaseModel):
             return cls.parse(Path(path).read_bytes())
         except ValueError as error:
             raise DataError(f"{path}: {error}; {advice}") from error
+
+
+def num_bytes(text: str) -> int:
+    """Return a size such as 500MB (5e8 bytes), 1GB or 1GiB (2^30 bytes) in bytes.
+
+    Raises:
+        ValueError: it is none, or below 1.
+    """
+    try:
+        size = int(TypeAdapter(ByteSize).validate_python(text))
+    except ValidationError:
+        size = 0
+    if size < 1:
+        raise ValueError(f"expected a size such as 500MB, 1GB or 1GiB, got {text}")
+    return size
 
 
 def _in_one_line(validate: Callable[[Any], Found], given: Any) -> Found:

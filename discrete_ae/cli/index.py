@@ -1,4 +1,4 @@
-"""`discrete-ae index`: the recordings of folders as a manifest, for data.manifest=."""
+"""`discrete-ae index`: the recordings of folders and tars as a manifest, for data.manifest=."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,8 +10,11 @@ from discrete_ae.errors import UsageError, counted
 
 def index(
     inputs: Annotated[
-        list[Path],
-        typer.Argument(metavar="INPUT", help="Folders, recordings, manifests, or patterns such as 'corpus/**/*.wav'."),
+        list[str],
+        typer.Argument(
+            metavar="INPUT",
+            help="Folders, recordings, tars, URLs of these two, manifests, or patterns such as 'corpus/**/*.wav'.",
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="The manifest, a .jsonl file.")],
     measure: Annotated[
@@ -30,6 +33,10 @@ def index(
     folder, duration, sample rate, channels, and the size of the file, by which
     another file in its place is noticed. Train on it with data.manifest=OUT.
 
+    Of a recording in a tar, such as those of discrete-ae shards, it also has the
+    name there and the place, so that it is read without unpacking, and the
+    version of the tar: one that was written again is not trained on.
+
     With --measure also bandwidth_hz, the highest frequency within 60 dB of the
     peak of the averaged spectrum, by which data.min_bandwidth_hz leaves out
     what was upsampled; loudness_lufs; clipping, the share of samples at full
@@ -43,7 +50,7 @@ def index(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from discrete_ae.cli.options import logged_on, print_line
-    from discrete_ae.data.files import stamps
+    from discrete_ae.data.files import signs
     from discrete_ae.data.index import index as found_in
     from discrete_ae.data.manifest import write_manifest
     from discrete_ae.data.measure import measure_all
@@ -60,9 +67,7 @@ def index(
         task = bar.add_task("headers", total=None)
         files, failed = found_in(inputs, lambda count: bar.advance(task, count))
         faults = list(failed.values())
-        sizes = {
-            file.place: stamp[0] for file, stamp in zip(files, stamps([f.place for f in files]), strict=True) if stamp
-        }
+        stamps = signs([*dict.fromkeys(file.place for file in files)])
         if measure:
             task = bar.add_task("measured", total=len(files))
             measured = measure_all(files, lambda count: bar.advance(task, count))
@@ -72,12 +77,12 @@ def index(
         print_line(errors, f"error: {fault}")
     for file in files:
         if file.doubt:
-            print_line(errors, f"warning: {file.place}: {file.doubt}; all that is there is read")
+            print_line(errors, f"warning: {file.name}: {file.doubt}; all that is there is read")
         if measure and file.known["silence"] == 1:
-            print_line(errors, f"warning: {file.place}: silent from its beginning to its end")
+            print_line(errors, f"warning: {file.name}: silent from its beginning to its end")
     if not files:
         raise DataError(f"none of {counted(len(faults), 'recording')} can be read; give others")
-    write_manifest(out, files, sizes)
+    write_manifest(out, files, stamps)
     hours = sum(file.duration_s for file in files) / 3600
     left = f"; {len(faults)} cannot be used and are left out" if faults else ""
     typer.echo(f"{out}: {counted(len(files), 'recording')}, {hours:.2f} h{left}")

@@ -21,6 +21,7 @@ from discrete_ae.cli.export import export
 from discrete_ae.cli.index import index
 from discrete_ae.cli.info import info
 from discrete_ae.cli.options import as_given
+from discrete_ae.cli.shards import shards
 from discrete_ae.errors import UserError, from_system
 from discrete_ae.paths import with_home
 from discrete_ae.signals import SIGNALLED, exiting_on_sigterm
@@ -63,7 +64,8 @@ def train(overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VA
 
 _CHECKPOINT = "logs/default/RUN/checkpoints/best.ckpt"
 for _command, _panel, *_examples in (
-    (index, "Train", "index /path/to/audio -o train.jsonl", "index /path/to/audio -o train.jsonl --measure"),
+    (index, "Train", "index /path/to/audio -o train.jsonl", "index shards/*.tar -o train.jsonl"),
+    (shards, "Train", "shards recordings -o shards --size 1GB"),
     (compare, "Compare", "compare logs/compare/TIME -o report", "compare RUN RUN -o report --data recordings"),
     (evaluate, "Compare", f"evaluate recordings -o result.json -c {_CHECKPOINT}"),
     (encode, "Encode and decode", f"encode recordings -o codes -c {_CHECKPOINT}"),

@@ -13,30 +13,27 @@ Axes: S streams, K codebooks, T frames.
 
 import io
 import json
-import tarfile
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
+from discrete_ae import tar_shards
 from discrete_ae.codes import ShardKind
-from discrete_ae.codes.code_file import CodebookSizes, Codes, Count, Sha256, codes_dtype
+from discrete_ae.codes.code_file import CodebookSizes, Count, Sha256, codes_dtype
 from discrete_ae.codes.container import in_smallest_type, npy_bytes
 from discrete_ae.codes.entropy import EntropyModel
 from discrete_ae.codes.manifest import ManifestEntry, one_set, read_entry, read_manifest
-from discrete_ae.errors import DataError
 from discrete_ae.records import Record
+from discrete_ae.tar_shards import Content, TarShards
 from discrete_ae.writing import whole_folder
 
 INDEX_NAME = "index.json"
 ARRAY_NAME = "codes.mmap"
 RECORDINGS_NAME = "recordings.jsonl"
 OWN_FILES = (INDEX_NAME, ARRAY_NAME, RECORDINGS_NAME, "codes-*.tar")
-
-_BLOCK = 512  # of a tar: a header, and what contents are rounded up to
 
 
 class ShardIndex(Record):
@@ -87,21 +84,15 @@ def write_tar_shards(
             manifest, or an output that is there.
     """
     keyed = _keyed(Path(folder), entries)
-    names: list[str] = []
-    with whole_folder(Path(out), OWN_FILES, overwrite=overwrite) as staging, ExitStack() as opened:
-        archive = None
-        for key, entry in keyed:
-            members = _members(key, entry, read_entry(Path(folder), entry, entropy_model, verify=True))
-            size = sum(_size_in_tar(member) for member, _ in members)
-            # A tar ends with at most one record of zeros.
-            if archive is None or archive.offset + size + tarfile.RECORDSIZE > max_bytes:
-                opened.close()
-                names.append(f"codes-{len(names):06d}.tar")
-                archive = opened.enter_context(tarfile.open(staging / names[-1], "w", format=tarfile.PAX_FORMAT))
-            for member, content in members:
-                archive.addfile(member, io.BytesIO(content))
-        opened.close()
-        _write_index(staging, "tar", keyed, names)
+    with whole_folder(Path(out), OWN_FILES, overwrite=overwrite) as staging:
+        with TarShards(staging, "codes", max_bytes) as shards:
+            for key, entry in keyed:
+                codes = in_smallest_type(
+                    read_entry(Path(folder), entry, entropy_model, verify=True), entry.codebook_sizes
+                )
+                parts = {".npy": npy_bytes(codes), ".json": entry.to_json().encode()}
+                shards.add(key, [Content(suffix, len(part), io.BytesIO(part)) for suffix, part in parts.items()])
+        _write_index(staging, "tar", keyed, shards.names)
     return Path(out, INDEX_NAME)
 
 
@@ -140,23 +131,13 @@ def write_memory_map(
 
 
 def keys_of(folder: Path, paths: Iterable[str]) -> list[str]:
-    """Return the WebDataset keys of the files of codes of a folder: their paths without the suffix.
-
-    A key ends at the first dot of the file's name, so that further dots are written %2E, and % itself %25.
+    """Return the WebDataset keys of the files of codes of a folder.
 
     Raises:
         DataError: two files have one key.
     """
-    found: dict[str, str] = {}
-    for path in paths:
-        pure = PurePosixPath(path)
-        key = pure.with_name(pure.stem.replace("%", "%25").replace(".", "%2E")).as_posix()
-        if (first := found.setdefault(key, path)) != path:
-            raise DataError(
-                f"{folder}: {first} and {path} have the same name but for the suffix, {key}; remove one of them and "
-                "its line in the manifest, or encode to another folder"
-            )
-    return list(found)
+    advice = "remove one of them and its line in the manifest, or encode to another folder"
+    return tar_shards.keys_of(folder, paths, advice)
 
 
 def _keyed(folder: Path, entries: Sequence[ManifestEntry] | None) -> list[tuple[str, ManifestEntry]]:
@@ -164,21 +145,6 @@ def _keyed(folder: Path, entries: Sequence[ManifestEntry] | None) -> list[tuple[
     one_set(entries, folder)  # now, not after the work
     keys = keys_of(folder, (entry.path for entry in entries))
     return sorted(zip(keys, entries, strict=True), key=lambda keyed: keyed[0])
-
-
-def _members(key: str, entry: ManifestEntry, codes: Codes) -> list[tuple[tarfile.TarInfo, bytes]]:
-    array = in_smallest_type(codes, entry.codebook_sizes)
-    members = []
-    for suffix, content in (("npy", npy_bytes(array)), ("json", entry.to_json().encode())):
-        member = tarfile.TarInfo(f"{key}.{suffix}")  # by default of owner 0 and time 0: equal codes, equal bytes
-        member.size = len(content)
-        members.append((member, content))
-    return members
-
-
-def _size_in_tar(member: tarfile.TarInfo) -> int:
-    """With header and padding."""
-    return len(member.tobuf(tarfile.PAX_FORMAT)) + -(-member.size // _BLOCK) * _BLOCK
 
 
 def _write_index(

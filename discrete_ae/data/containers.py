@@ -8,12 +8,14 @@ Sources: the Microsoft RIFF specification; RFC 3533 (Ogg), sections 4 and 6; ISO
 
 import functools
 import io
-import mmap
 import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
+
+from discrete_ae.data.remote import open_at, stamp_of
+from discrete_ae.errors import DataError
 
 # A program that writes to a pipe knows no length, and gives the largest, or nearly so.
 UNKNOWN_BYTES = 0x7FF00000
@@ -23,6 +25,7 @@ _MAX_RIFF_BYTES = 2**32
 
 _OGG_PAGE, _OGG_LONGEST_PAGE, _OGG_HEADER = b"OggS", 65307, 27
 _OGG_FIRST_PAGE, _OGG_LAST = b"OggS\0\x02", 0x04
+_PAGE_BYTES = 2**14
 
 _MP3_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 _MP3_KBPS = {
@@ -30,6 +33,7 @@ _MP3_KBPS = {
     False: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 _VBRI_AT = 36
+_LONGEST_FRONT = 52  # of an MP3 frame, to the end of a tag's lengths
 # A tag may count a few frames that hold nothing but the encoder's delay, or itself.
 _MP3_TOLERANCE_FRAMES = 4
 
@@ -53,21 +57,61 @@ class Container(NamedTuple):
     """What its header or its format says, and what is there instead; None where they agree."""
 
 
-def look_into(path: Path) -> Container:
+class Stretch:
+    """The bytes of a file from `start` to `stop`, read where they are asked for, a page of them at a time."""
+
+    def __init__(self, file: BinaryIO, start: int, stop: int) -> None:
+        self._file, self._start, self._size = file, start, stop - start
+        self._page, self._first, self._last = b"", 0, 0  # the page, and where it lies
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, place: slice) -> bytes:
+        start, stop = place.start or 0, self._size if place.stop is None else place.stop
+        if not self._first <= start <= stop <= self._last:
+            self._file.seek(self._start + start)
+            page = self._file.read(max(min(max(stop - start, _PAGE_BYTES), self._size - start), 0))
+            self._page, self._first, self._last = page, start, start + len(page)
+        return self._page[start - self._first : stop - self._first]
+
+    def find(self, wanted: bytes, start: int) -> int:
+        """Return where these bytes are found first, from a place on; -1 if they are not."""
+        while start < self._size:
+            if (found := self[start : start + _PAGE_BYTES].find(wanted)) >= 0:
+                return start + found
+            start += _PAGE_BYTES - len(wanted) + 1
+        return -1
+
+
+def look_into(path: Path | str, piece: Piece | None = None) -> Container:
     """Compare what a WAV, Ogg or MP3 file says of its length with what it holds; others are read as they are.
+
+    Args:
+        path: the file, or its URL.
+        piece: the part of it that is to be taken for a file, such as a member of a tar.
+
+    Returns:
+        Of a piece always at least one piece, since its file is not to be read as it is.
 
     Raises:
         OSError: it cannot be read.
+        DataError: the same of a URL.
     """
-    with path.open("rb") as file:
-        if not os.fstat(file.fileno()).st_size:
-            return Container()
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            if data[:4] in (b"RIFF", b"RIFX") and data[8:12] == b"WAVE":
-                return _wav(data)
-            if data[:4] == _OGG_PAGE:
-                return _ogg(data)
-            return _mp3(data)
+    with open_at(path) as file:
+        start, stop = (piece.start, piece.stop) if piece else (0, stamp_of(path).num_bytes)
+        data = Stretch(file, start, stop)
+        front = data[:12]
+        if front[:4] in (b"RIFF", b"RIFX") and front[8:] == b"WAVE":
+            found = _wav(data)
+        elif front[:4] == _OGG_PAGE:
+            found = _ogg(data)
+        else:
+            found = _mp3(data)
+    if piece is None:
+        return found
+    pieces = tuple(one._replace(start=start + one.start, stop=start + one.stop) for one in found.pieces)
+    return Container(pieces or (piece,), found.doubt)
 
 
 def lengths_differ(promised: int, found: int, unit: str = "bytes of samples") -> str:
@@ -76,12 +120,17 @@ def lengths_differ(promised: int, found: int, unit: str = "bytes of samples") ->
 
 
 class PieceFile(io.RawIOBase):
-    """A piece as a file that can be read and sought in."""
+    """A piece as a file that can be read and sought in.
 
-    def __init__(self, path: Path, piece: Piece) -> None:
-        self._file = path.open("rb")
+    libsndfile, which reads from it, cannot be told of an error: it is kept in `error`, and the file ends there.
+    """
+
+    def __init__(self, path: Path | str, piece: Piece) -> None:
+        self.error: OSError | DataError | None = None
+        self._file = open_at(path)
         self._piece = piece
-        self._at = 0
+        self._head_size = len(piece.head)
+        self._at, self._place = 0, 0  # in the piece; in the file, where it stands
 
     def close(self) -> None:
         """Close the file."""
@@ -102,24 +151,34 @@ class PieceFile(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Go to a place in the piece, and return it."""
-        head, start, stop, _ = self._piece
-        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: len(head) + stop - start}[whence]
+        _, start, stop, _ = self._piece
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._head_size + stop - start}[whence]
         return self._at
 
     def readinto(self, buffer: "memoryview[int]") -> int:  # type: ignore[override]
         """Read some of what follows."""
         head, start, stop, _ = self._piece
-        part = head[self._at : self._at + len(buffer)]
-        if not part:
-            place = self._at - len(head) + start
-            self._file.seek(place)
-            part = self._file.read(max(0, min(len(buffer), stop - place)))
-        buffer[: len(part)] = part
-        self._at += len(part)
-        return len(part)
+        if self._at < self._head_size:
+            part = head[self._at : self._at + len(buffer)]
+        else:
+            place = self._at - self._head_size + start
+            if place >= stop:
+                return 0
+            try:
+                if place != self._place:  # mpg123 reads one after another, a few bytes at a time
+                    self._file.seek(place)
+                part = self._file.read(min(len(buffer), stop - place))
+            except (OSError, DataError) as error:
+                self.error = error
+                return 0
+            self._place = place + len(part)
+        count = len(part)
+        buffer[:count] = part
+        self._at += count
+        return count
 
 
-def _wav(data: mmap.mmap) -> Container:
+def _wav(data: Stretch) -> Container:
     """The samples go on behind the promised end, unless chunks of other things lie there."""
     number, size = struct.Struct("<I" if data[:4] == b"RIFF" else ">I"), len(data)
 
@@ -153,14 +212,15 @@ def _wav(data: mmap.mmap) -> Container:
     return Container((Piece(head, begin, size),), lengths_differ(promised, size - begin))
 
 
-def _ogg(data: mmap.mmap) -> Container:
-    last = max(data.rfind(_OGG_PAGE, max(0, len(data) - _OGG_LONGEST_PAGE)), 0)
-    is_whole = len(data) >= last + _OGG_HEADER and _ogg_page_end(data, last) <= len(data)
+def _ogg(data: Stretch) -> Container:
+    last = max(len(data) - _OGG_LONGEST_PAGE, 0)
+    last += max(data[last:].rfind(_OGG_PAGE), 0)
+    header = data[last : last + _OGG_HEADER]
+    is_whole = len(header) == _OGG_HEADER and _ogg_page_end(data, last) <= len(data)
     doubt = None
-    if not is_whole or not data[last + 5] & _OGG_LAST:
+    if not is_whole or not header[5] & _OGG_LAST:
         doubt = "its last page is missing or lacks the end mark, as of a recording that was cut off"
-    serial = slice(14, 18)
-    if data[last : last + 18][serial] == data[serial]:
+    if header[14:18] == data[14:18]:
         return Container(doubt=doubt)
     starts: list[int] = []
     at, header_end = 0, -1
@@ -175,9 +235,10 @@ def _ogg(data: mmap.mmap) -> Container:
     return Container(pieces, _several(len(pieces)))
 
 
-def _ogg_page_end(data: mmap.mmap, at: int) -> int:
-    lengths = data[at + _OGG_HEADER : at + _OGG_HEADER + data[at + 26]]
-    return at + _OGG_HEADER + data[at + 26] + sum(lengths)
+def _ogg_page_end(data: Stretch, at: int) -> int:
+    (count,) = data[at + 26 : at + 27]
+    lengths = data[at + _OGG_HEADER : at + _OGG_HEADER + count]
+    return at + _OGG_HEADER + count + sum(lengths)
 
 
 class _Frame(NamedTuple):
@@ -210,7 +271,7 @@ class _Run(NamedTuple):
     num_frames: int
 
 
-def _mp3(data: mmap.mmap) -> Container:
+def _mp3(data: Stretch) -> Container:
     start = _id3_end(data, 0)
     if not (frame := _mp3_frame(data, start)) or not _mp3_frame(data, start + frame.length):
         return Container()
@@ -226,7 +287,7 @@ def _mp3(data: mmap.mmap) -> Container:
     return Container(tuple(_mp3_piece(data, run) for run in runs), doubt)
 
 
-def _mp3_runs(data: mmap.mmap, at: int, kind: tuple[int, int]) -> Iterator[_Run]:
+def _mp3_runs(data: Stretch, at: int, kind: tuple[int, int]) -> Iterator[_Run]:
     """Whatever is no frame of the same kind lies between them; the tag of another stream begins a new one."""
     while at < len(data):
         start, count = at, 0
@@ -243,7 +304,7 @@ def _mp3_runs(data: mmap.mmap, at: int, kind: tuple[int, int]) -> Iterator[_Run]
             at = _next_mp3_frame(data, at, kind)
 
 
-def _next_mp3_frame(data: mmap.mmap, at: int, kind: tuple[int, int]) -> int:
+def _next_mp3_frame(data: Stretch, at: int, kind: tuple[int, int]) -> int:
     """Return where two frames follow on one another, or the end."""
     while (at := data.find(b"\xff", at)) >= 0:
         frame = _mp3_frame(data, at)
@@ -254,16 +315,17 @@ def _next_mp3_frame(data: mmap.mmap, at: int, kind: tuple[int, int]) -> int:
     return len(data)
 
 
-def _mp3_tag(data: mmap.mmap, start: int, frame: _Frame) -> _Tag | None:
+def _mp3_tag(data: Stretch, start: int, frame: _Frame) -> _Tag | None:
     """Return the tag that this frame is, instead of samples."""
-    at = start + frame.tag_at
-    if data[at : at + 4] in (b"Xing", b"Info") and len(data) >= at + 16:
-        flags, frames, num_bytes = struct.unpack(">3I", data[at + 4 : at + 16])
-        return _Tag(at + 8, frames, num_bytes) if flags & 3 == 3 else _Tag()
-    return _Tag() if data[start + _VBRI_AT : start + _VBRI_AT + 4] == b"VBRI" else None
+    at = frame.tag_at
+    front = data[start : start + _LONGEST_FRONT]
+    if front[at : at + 4] in (b"Xing", b"Info") and len(front) >= at + 16:
+        flags, frames, num_bytes = struct.unpack(">3I", front[at + 4 : at + 16])
+        return _Tag(start + at + 8, frames, num_bytes) if flags & 3 == 3 else _Tag()
+    return _Tag() if front[_VBRI_AT : _VBRI_AT + 4] == b"VBRI" else None
 
 
-def _mp3_piece(data: mmap.mmap, run: _Run) -> Piece:
+def _mp3_piece(data: Stretch, run: _Run) -> Piece:
     """A run of frames behind a tag that says how many they are, its own if it has one that can."""
     frame = _mp3_frame(data, run.start)
     assert frame is not None
@@ -285,7 +347,7 @@ def _mp3_piece(data: mmap.mmap, run: _Run) -> Piece:
     raise AssertionError("no MP3 frame has room for a tag")
 
 
-def _mp3_frame(data: mmap.mmap | bytes, at: int) -> _Frame | None:
+def _mp3_frame(data: Stretch | bytes, at: int) -> _Frame | None:
     header = data[at : at + 4]
     return _parsed_mp3(header) if header[:1] == b"\xff" and len(header) == 4 else None
 
@@ -303,7 +365,7 @@ def _parsed_mp3(header: bytes) -> _Frame | None:
     return _Frame(length, 4 + side, (version, rate))
 
 
-def _id3_end(data: mmap.mmap, at: int) -> int:
+def _id3_end(data: Stretch, at: int) -> int:
     """Return where the ID3 tag ends that begins here, or the place itself."""
     while data[at : at + 3] == b"ID3":
         size = data[at + 6 : at + 10]

@@ -11,7 +11,6 @@ import pickle
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
 
 import numpy as np
@@ -23,7 +22,7 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from discrete_ae.data.files import AudioFile, name_of
+from discrete_ae.data.files import AudioFile, key_of
 from discrete_ae.data.loudness import (
     BLOCK_SECONDS,
     MAX_CHANNELS,
@@ -205,8 +204,8 @@ class TrainingCrops(Dataset[Tensor]):
     ) -> None:
         self.files = Packed(files)
         self.settings = settings
-        self.damaged: set[Path] = set()
-        """The damaged files met so far, in this process."""
+        self.damaged: set[str] = set()
+        """The names of the damaged files met so far, in this process."""
         sources = sources or [Source(len(self.files), 1.0)]
         self._shares = [Shares([source.weight for source in sources], settings.seed, stream) for stream in range(2)]
         self._ends = np.cumsum([file.duration_s * file.weight for file in files] if weights is None else weights)
@@ -229,8 +228,8 @@ class TrainingCrops(Dataset[Tensor]):
             except DataError as error:
                 if self.settings.strict:
                     raise
-                if file.path not in self.damaged:
-                    self.damaged.add(file.path)
+                if file.name not in self.damaged:
+                    self.damaged.add(file.name)
                     log.warning("Skipped in training (%d so far): %s", len(self.damaged), error)
         raise DataError(f"{len(self.damaged)} of {len(self.files)} training files are damaged; see the warnings above")
 
@@ -267,7 +266,7 @@ class ValidationSegments(Dataset[Tensor]):
 
     def __init__(self, files: Sequence[AudioFile], settings: CropSettings, max_segments: int) -> None:
         self.settings = settings
-        self.damaged: set[Path] = set()
+        self.damaged: set[str] = set()
         num_samples, rate = settings.num_samples, settings.sample_rate
         segments = [
             (file, round(k * num_samples * file.sample_rate / rate))
@@ -282,12 +281,12 @@ class ValidationSegments(Dataset[Tensor]):
             except DataError as error:
                 if settings.strict:
                     raise
-                if file.path not in self.damaged:
-                    self.damaged.add(file.path)
+                if file.name not in self.damaged:
+                    self.damaged.add(file.name)
                     log.warning("Skipped in validation: %s", error)
             else:
                 self.segments.append((file, start))
-        self.segments = [(file, start) for file, start in self.segments if file.path not in self.damaged]
+        self.segments = [(file, start) for file, start in self.segments if file.name not in self.damaged]
         if not self.segments:
             raise DataError("none of the validation files can be used; see the warnings above")
 
@@ -302,10 +301,11 @@ def folder_weights(files: Sequence[AudioFile], root: Paths) -> list[float]:
     """Weights by which every folder right below `root` is drawn equally often, and the files within it by duration.
 
     Files at any depth belong to the folder right below `root`, or the nearest of several; those in `root` itself are
-    one group more. The weights of a group add up to 1. Weights of the files count within their group.
+    one group more; in a tar, its own folders count. The weights of a group add up to 1. Weights of the files count
+    within their group.
     """
     roots = [path.expanduser() for path in listed(root)]
-    groups = [name.partition("/")[0] if "/" in name else "" for name in (name_of(file, *roots) for file in files)]
+    groups = [name.partition("/")[0] if "/" in name else "" for name in (key_of(file, *roots) for file in files)]
     weights = [file.duration_s * file.weight for file in files]
     sums: dict[str, float] = defaultdict(float)
     for weight, group in zip(weights, groups, strict=True):

@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 
 from discrete_ae.data.crops import CropSettings, TrainingCrops, ValidationSegments, folder_weights
 from discrete_ae.data.files import (
+    TEST,
     TRAIN,
     VALIDATION,
     AudioFile,
@@ -38,6 +39,7 @@ from discrete_ae.data.index import find_audio
 from discrete_ae.data.loudness import bring_to_loudness
 from discrete_ae.data.manifest import read_manifest
 from discrete_ae.data.reading import read_audio
+from discrete_ae.data.remote import is_url
 from discrete_ae.errors import DataError, UsageError, counted
 from discrete_ae.paths import command, in_utf8, listed
 
@@ -199,7 +201,7 @@ class AudioDataModule(pl.LightningDataModule):
         self.training_crops = TrainingCrops(train_files, its, weights)
         damaged = self.validation_segments.damaged
         self.num_skipped += len(damaged)
-        self.validation_files = [file for file in validation_files if file.path not in damaged]
+        self.validation_files = [file for file in validation_files if file.name not in damaged]
         self.train_files = train_files
 
     def train_dataloader(self) -> AudioLoader:
@@ -228,7 +230,7 @@ class AudioDataModule(pl.LightningDataModule):
             # `setup` has read segments of this file, not all of it.
             with contextlib.suppress(DataError):
                 audio = torch.from_numpy(read_audio(file, its.sample_rate, its.channels, duration_s=max_seconds))
-                name = in_utf8(file.path.relative_to(self.validation_root).as_posix())
+                name = in_utf8(name_of(file, self.validation_root))
                 clips.append((name, bring_to_loudness(audio, its.sample_rate, its.loudness_lufs)))
         return clips
 
@@ -241,10 +243,11 @@ class AudioDataModule(pl.LightningDataModule):
 
     @property
     def validation_root(self) -> Path:
-        """The folder in which the validation files lie."""
+        """The folder in which the validation files lie, but for those of URLs."""
         its = self.settings
         if its.validation_manifest is not None or (its.manifest is not None and its.validation_root is None):
-            return Path(os.path.commonpath([file.path.parent for file in self.validation_files]))
+            places = [file.place for file in self.validation_files if not is_url(file.place)]
+            return Path(os.path.commonpath(map(os.path.dirname, places))) if places else Path()
         return Path(its.validation_root or its.root or recordings_root() / "validation").expanduser()
 
     @property
@@ -258,8 +261,13 @@ class AudioDataModule(pl.LightningDataModule):
     def _find(self) -> Split:
         its = self.settings
         is_split = its.root is None and its.manifest is None
-        files = self._taken(self._train_roots[0], its.manifest)
+        found = self._taken(self._train_roots[0], its.manifest)
         source = ", ".join(self._train_sources)
+        files = [file for file in found if file.split != TEST]
+        if not files:
+            raise DataError(f"{source}: every line is of split test, and these are not trained on; give others")
+        if left := len(found) - len(files):
+            log.info("%s of split test, neither trained nor validated on", counted(left, "recording"))
         train = [file for file in files if file.split != VALIDATION]
         if is_split or its.validation_root is not None or its.validation_manifest is not None:
             validation = self._taken(
@@ -333,7 +341,7 @@ class AudioDataModule(pl.LightningDataModule):
             return bandwidth
         measuring = [command("discrete-ae"), "index", *self._train_sources, "-o", "measured.jsonl", "--measure"]
         raise DataError(
-            f"data.min_bandwidth_hz: {file.place} has no bandwidth_hz; measure with {shlex.join(measuring)}, and give "
+            f"data.min_bandwidth_hz: {file.name} has no bandwidth_hz; measure with {shlex.join(measuring)}, and give "
             "data.manifest=measured.jsonl"
         )
 

@@ -11,9 +11,9 @@ import re
 import shlex
 import stat
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -30,15 +30,20 @@ from discrete_ae.data.containers import (
     lengths_differ,
     look_into,
 )
+from discrete_ae.data.remote import is_url, stamp_of
 from discrete_ae.errors import DataError, counted
 from discrete_ae.paths import Kind, Paths, kind_of, listed
 
 log = logging.getLogger("discrete_ae")
 
+Given = TypeVar("Given")
 Found = TypeVar("Found")
 
-TRAIN, VALIDATION = "train", "validation"
-"""The sides of a split."""
+Signs = tuple[int, int | str, int]
+"""What of a file changes with it."""
+
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+"""The sides of a split; what is of the last one is neither trained nor validated on."""
 
 # Headerless (RAW) and MATLAB files are libsndfile formats too, but nothing in them says that they are audio.
 _NOT_SELF_DESCRIBING = {"RAW", "MAT4", "MAT5"}
@@ -62,12 +67,21 @@ UNKNOWN_FRAMES = 2**62
 _LENGTHS = re.compile(r"^\s*(?:data|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
 
 
+class Member(NamedTuple):
+    """A file in a tar."""
+
+    name: str
+    """In POSIX form."""
+    piece: Piece
+    """The stretch of the tar that it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class AudioFile:
-    """One readable recording, by its header or a manifest: a file, or a stretch of one."""
+    """One readable recording, by its header or a manifest: a file, a member of a tar, or a stretch of one."""
 
     place: str
-    """The path of the file; a text takes a fraction of the memory of a `Path`."""
+    """The path or the URL of the file, or of the tar; a text takes a fraction of the memory of a `Path`."""
     sample_rate: int
     channels: int
     num_frames: int
@@ -81,14 +95,26 @@ class AudioFile:
     weight: float = 1.0
     """Multiplies the probability of being drawn."""
     split: str | None = None
-    """`TRAIN`, `VALIDATION`, or None where nobody says."""
+    """`TRAIN`, `VALIDATION`, `TEST`, or None where nobody says."""
     further: str | None = None
     """What else a manifest says of it, as JSON."""
+    member: str = ""
+    """Its name in the tar; empty where it is a file by itself."""
 
     @property
     def path(self) -> Path:
-        """The path of the file."""
+        """The path of the file; of a URL there is none."""
         return Path(self.place)
+
+    @property
+    def name(self) -> str:
+        """What messages call it: its place, and behind that its name in the tar."""
+        return _name(self.place, self.member)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file of this machine, or a stretch of one: neither in a tar nor of a URL."""
+        return not self.member and not is_url(self.place)
 
     @property
     def known(self) -> dict[str, Any]:
@@ -115,38 +141,61 @@ def recordings_root() -> Path:
     return installed if installed.is_dir() else package.parent / "data"
 
 
-def probe(path: Path) -> AudioFile:
-    """Read the header of `path`.
+def probe(path: Path | str, member: Member | None = None) -> AudioFile:
+    """Read the header of a file, or of a member of a tar.
+
+    Args:
+        path: of the file or tar, or its URL.
+        member: of the tar.
 
     Raises:
         DataError: libsndfile cannot read the file, it holds no samples, or its sample rate is out of range.
     """
-    if kind_of(path) is Kind.OTHER:  # opening a pipe would wait, perhaps for ever, for somebody to write to it
+    if not is_url(path) and kind_of(path) is Kind.OTHER:
+        # opening a pipe would wait, perhaps for ever, for somebody to write to it
         raise DataError(f"{path}: a pipe or device, expected a file; give -, and the recording as standard input")
+    name, part = (str(path), None) if member is None else (_name(path, member.name), member.piece)
     try:
-        pieces, doubt = look_into(path)
+        pieces, doubt = look_into(path, part)
         found = [_measured(path, piece) for piece in pieces or [None]]
     except (soundfile.SoundFileError, OSError) as error:
-        raise _unreadable_as_audio(path) from error
+        raise _unreadable_as_audio(path, name) from error
     if len({(one.sample_rate, one.channels) for one in found}) > 1:
-        raise DataError(f"{path}: {doubt}, of different rates or channels; make one of them: {_conversion(path)}")
+        raise DataError(f"{name}: {doubt}, of different rates or channels; make one of them: {_conversion(name)}")
     first, num_frames = found[0], sum(one.num_frames for one in found)
     if num_frames < 1:
-        raise DataError(f"{path}: no samples; remove or replace it")
+        raise DataError(f"{name}: no samples; remove or replace it")
     try:
         checks.sample_rate("sample rate", first.sample_rate)
     except ValueError as error:
-        raise DataError(f"{path}: {error}; resample or remove it") from error
+        raise DataError(f"{name}: {error}; resample or remove it") from error
     counted = tuple(piece._replace(num_frames=one.num_frames) for piece, one in zip(pieces, found, strict=False))
-    return AudioFile(os.fspath(path), first.sample_rate, first.channels, num_frames, counted, doubt or first.doubt)
+    in_tar = member.name if member else ""
+    return AudioFile(
+        os.fspath(path), first.sample_rate, first.channels, num_frames, counted, doubt or first.doubt, member=in_tar
+    )
 
 
 @contextmanager
-def sound_of(path: Path, piece: Piece | None) -> Iterator[soundfile.SoundFile]:
-    """Open a file, or a piece of one, in libsndfile."""
-    with ExitStack() as stack:
-        place = os.fsencode(path) if piece is None else stack.enter_context(PieceFile(path, piece))
-        yield stack.enter_context(_Sound(place))
+def sound_of(path: Path | str, piece: Piece | None) -> Iterator[soundfile.SoundFile]:
+    """Open a file, or a piece of one, in libsndfile.
+
+    Raises:
+        OSError: what lies behind libsndfile cannot be read; at the end of the block, too.
+        DataError: the same of a URL.
+        soundfile.SoundFileError: it is no sound.
+    """
+    if piece is None and not is_url(path):
+        with _Sound(os.fsencode(path)) as sound:
+            yield sound
+        return
+    with PieceFile(path, piece or Piece(b"", 0, stamp_of(path).num_bytes)) as file:
+        try:
+            with _Sound(file) as sound:
+                yield sound
+        finally:
+            if file.error:  # whatever came of it
+                raise file.error
 
 
 def accept(file: AudioFile, *, strict: bool = False) -> None:
@@ -183,9 +232,9 @@ def warn_skipped(names: Sequence[str], root: Path, reason: str = "unreadable or 
 
 
 def split_by_hash(files: Sequence[AudioFile], root: Paths, validation_fraction: float) -> Split:
-    """Split by the SHA-256 of the path relative to `root`, or the nearest of several.
+    """Split by the SHA-256 of the path relative to `root`, or the nearest of several; in a tar, by the name there.
 
-    A file's side does not depend on the other files.
+    A file's side does not depend on the other files, and in tars that were made of a folder it is the same as there.
 
     The one exception keeps both sides filled: if no hash falls below the fraction, the smallest one validates; if all
     do, the largest one trains. Stretches of one file are on one side.
@@ -194,7 +243,7 @@ def split_by_hash(files: Sequence[AudioFile], root: Paths, validation_fraction: 
         DataError: fewer than two files.
     """
     roots = [path.expanduser() for path in listed(root)]
-    places = [_place(name_of(file, *roots)) for file in files]
+    places = [_place(key_of(file, *roots)) for file in files]
     order = sorted(set(places))
     if len(order) < 2:
         raise DataError(
@@ -211,7 +260,12 @@ def split_by_hash(files: Sequence[AudioFile], root: Paths, validation_fraction: 
 
 def name_of(file: AudioFile, *roots: Path) -> str:
     """Return the POSIX path of a recording below the nearest of some folders; its whole path where there is none."""
-    return min((file.place.removeprefix(prefix_of(root)) for root in roots), key=len)
+    return min((file.name.removeprefix(prefix_of(root)) for root in roots), key=len)
+
+
+def key_of(file: AudioFile, *roots: Path) -> str:
+    """Return what a recording is called in its corpus: `name_of`, or its name in the tar, in whichever that lies."""
+    return file.member or name_of(file, *roots)
 
 
 def prefix_of(root: Path) -> str:
@@ -318,7 +372,11 @@ def _warn_once(message: str) -> None:
     log.warning("%s", message)
 
 
-def _measured(path: Path, piece: Piece | None) -> AudioFile:
+def _name(place: Path | str, member: str) -> str:
+    return f"{place}/{member}" if member else str(place)
+
+
+def _measured(path: Path | str, piece: Piece | None) -> AudioFile:
     """Describe a file, or a piece of one, by what libsndfile makes of its header; without one, by reading it."""
     with sound_of(path, piece) as sound:
         num_frames, doubt = sound.frames, None
@@ -331,59 +389,66 @@ def _measured(path: Path, piece: Piece | None) -> AudioFile:
         return AudioFile(os.fspath(path), sound.samplerate, sound.channels, num_frames, doubt=doubt)
 
 
-def _unreadable_as_audio(path: Path) -> DataError:
-    if kind_of(path) is Kind.FILE and path.stat().st_size == 0:
-        return DataError(f"{path}: empty file; remove or replace it")
-    if path.suffix.lower() in CONVERTIBLE:
-        return DataError(f"{path}: {path.suffix} is not read here; convert it: {_conversion(path)}")
-    return DataError(f"{path}: not readable as audio; remove or replace it")
+def _unreadable_as_audio(path: Path | str, name: str) -> DataError:
+    if not is_url(path) and kind_of(path) is Kind.FILE and Path(path).stat().st_size == 0:
+        return DataError(f"{name}: empty file; remove or replace it")
+    suffix = Path(name).suffix
+    if suffix.lower() in CONVERTIBLE:
+        return DataError(f"{name}: {suffix} is not read here; convert it: {_conversion(name)}")
+    return DataError(f"{name}: not readable as audio; remove or replace it")
 
 
-def _conversion(path: Path) -> str:
-    return shlex.join(["ffmpeg", "-i", str(path), "-vn", str(path.with_suffix(".flac"))])
+def _conversion(name: Path | str) -> str:
+    return shlex.join(["ffmpeg", "-i", str(name), "-vn", str(Path(name).with_suffix(".flac"))])
 
 
-def probe_all(paths: Sequence[str], advance: Callable[[int], None] | None = None) -> list[AudioFile | DataError]:
-    """Probe many files by threads: each is described, or has its error.
+def probe_all(
+    places: Sequence[tuple[str, Member | None]], advance: Callable[[int], None] | None = None
+) -> list[AudioFile | DataError]:
+    """Probe many files, or members of tars, by threads: each is described, or has its error.
 
     Args:
-        paths: of the files.
+        places: of the files or tars, with the members.
         advance: is told of every few files how many they were.
     """
 
-    def probed(some: Sequence[str]) -> list[AudioFile | DataError]:
-        found = [_probe_or_error(Path(path)) for path in some]
+    def probed(some: Sequence[tuple[str, Member | None]]) -> list[AudioFile | DataError]:
+        found = [_probe_or_error(*one) for one in some]
         if advance:
             advance(len(some))
         return found
 
-    return by_threads(probed, paths, 32)
+    return by_threads(probed, places, 32)
 
 
-def stamps(paths: Sequence[str]) -> list[tuple[int, int, int] | None]:
-    """Return what of each file changes with it: its size, and when it and its entry were changed; None for no file."""
-    return by_threads(lambda some: [_stamp(path) for path in some], paths, 1000)
+def signs(places: Sequence[str]) -> dict[str, Signs | DataError | None]:
+    """Return what of each file changes with it; None where there is none, of a URL the error.
+
+    It begins with the size and the version: of a file, when it was changed last, of a URL, as its server says.
+    """
+    found = by_threads(lambda some: [_signs(place) for place in some], places, 1 if any(map(is_url, places)) else 1000)
+    return dict(zip(places, found, strict=True))
 
 
 def without(files: Sequence[AudioFile], others: Sequence[AudioFile]) -> list[AudioFile]:
     """Leave out the recordings that others have samples in common with, by whatever path they are found."""
-    taken: dict[tuple[int, int], list[AudioFile]] = defaultdict(list)
+    taken: dict[Hashable, list[AudioFile]] = defaultdict(list)
     for other, same in zip(others, _identities(others), strict=True):
         if same:
             taken[same].append(other)
 
-    def is_free(file: AudioFile, same: tuple[int, int] | None) -> bool:
+    def is_free(file: AudioFile, same: Hashable) -> bool:
         return not any(_overlap(file, other) for other in (taken.get(same, ()) if same else ()))
 
     return [file for file, same in zip(files, _identities(files), strict=True) if is_free(file, same)]
 
 
-def by_threads(work: Callable[[Sequence[str]], Sequence[Found]], paths: Sequence[str], each: int) -> list[Found]:
+def by_threads(work: Callable[[Sequence[Given]], Sequence[Found]], items: Sequence[Given], each: int) -> list[Found]:
     """Do something to many files, `each` of them at a time, by threads; the results are in the order of the files.
 
     Opening a file waits for the disk, not for Python: on a network file system threads are worth a factor.
     """
-    parts = [paths[start : start + each] for start in range(0, len(paths), each)]
+    parts = [items[start : start + each] for start in range(0, len(items), each)]
     with ThreadPoolExecutor(max_workers=16) as pool:
         return list(itertools.chain.from_iterable(pool.map(work, parts)))
 
@@ -393,10 +458,12 @@ def _overlap(one: AudioFile, other: AudioFile) -> bool:
     return one.pieces == other.pieces and a < d and c < b
 
 
-def _identities(files: Sequence[AudioFile]) -> list[tuple[int, int] | None]:
+def _identities(files: Sequence[AudioFile]) -> list[Hashable]:
     """Return which file of the system each is, whatever its name; None where it is not there."""
 
-    def identity(path: str) -> tuple[int, int] | None:
+    def identity(path: str) -> Hashable:
+        if is_url(path):
+            return path
         try:
             found = os.stat(path)  # noqa: PTH116  a text
         except OSError:
@@ -406,7 +473,12 @@ def _identities(files: Sequence[AudioFile]) -> list[tuple[int, int] | None]:
     return by_threads(lambda some: [identity(path) for path in some], [file.place for file in files], 1000)
 
 
-def _stamp(path: str) -> tuple[int, int, int] | None:
+def _signs(path: str) -> Signs | DataError | None:
+    if is_url(path):
+        try:
+            return (*stamp_of(path), 0)
+        except DataError as error:
+            return error
     try:
         found = os.stat(path)  # noqa: PTH116  a text
     except (OSError, ValueError):  # a null character
@@ -414,9 +486,9 @@ def _stamp(path: str) -> tuple[int, int, int] | None:
     return (found.st_size, found.st_mtime_ns, found.st_ctime_ns) if stat.S_ISREG(found.st_mode) else None
 
 
-def _probe_or_error(path: Path) -> AudioFile | DataError:
+def _probe_or_error(place: str, member: Member | None) -> AudioFile | DataError:
     try:
-        return probe(path)
+        return probe(place, member)
     except DataError as error:
         return error
 

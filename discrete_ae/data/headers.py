@@ -13,15 +13,14 @@ import soundfile
 
 from discrete_ae import __version__
 from discrete_ae.data.containers import Piece
-from discrete_ae.data.files import AudioFile, prefix_of, probe_all, stamps
+from discrete_ae.data.files import AudioFile, Signs, prefix_of, probe_all, signs
+from discrete_ae.data.remote import is_url
+from discrete_ae.data.tars import audio_members
 from discrete_ae.errors import DataError
-from discrete_ae.paths import real
+from discrete_ae.paths import cache_folder, real
 from discrete_ae.writing import locked, write_whole
 
 log = logging.getLogger("discrete_ae")
-
-CACHE_VARIABLE = "DISCRETE_AE_CACHE"
-"""Of the environment: the folder of the cache, in place of discrete-ae in the user's cache folder."""
 
 Advance = Callable[[int], None]
 
@@ -44,7 +43,8 @@ def probe_kept(paths: Sequence[str], source: Path, advance: Advance | None = Non
     """
     prefix, kept = prefix_of(source), _cache_of(source)
     places = {path.removeprefix(prefix): path for path in paths}
-    now = dict(zip(places, stamps(paths), strict=True))
+    stamps = signs(paths)
+    now = {key: stamps[path] for key, path in places.items()}
     rows = _read(kept)
     errors: dict[str, DataError] = {}
     if any(_is_stale(rows, key, stamp) for key, stamp in now.items()):
@@ -54,20 +54,47 @@ def probe_kept(paths: Sequence[str], source: Path, advance: Advance | None = Non
             if len(stale) > _MANY:
                 log.info("Reading the headers of %d files; the next start will know them", len(stale))
             fresh: _Rows = {}
-            for key, found in zip(stale, probe_all([places[key] for key in stale], advance), strict=True):
+            for key, found in zip(stale, probe_all([(places[key], None) for key in stale], advance), strict=True):
                 if isinstance(found, DataError):
                     errors[key] = found
                 else:
-                    fresh[key] = _row(found, now[key] or (0, 0, 0))
+                    fresh[key] = _row(found, _known(now[key]))
             rows = {key: row for key in now if key not in errors and (row := fresh.get(key) or rows.get(key))}
             if fresh:
                 _keep(kept, rows, source)
     return [errors[key] if key in errors else _file(place, rows[key]) for key, place in places.items()]
 
 
-def _is_stale(rows: _Rows, key: str, stamp: tuple[int, int, int] | None) -> bool:
-    row = rows.get(key)
-    return row is None or stamp is None or tuple(row[:3]) != stamp
+def members_kept(tar: str, advance: Advance | None = None) -> dict[str, AudioFile | DataError]:
+    """Describe the recordings in a tar by their names there, in order; a tar that is known is not looked into.
+
+    Args:
+        tar: its path or URL.
+        advance: as that of `probe_kept`.
+
+    Raises:
+        DataError: as `audio_members`.
+        OSError: it cannot be read.
+    """
+    kept, (stamp,) = _cache_of(tar), signs([tar]).values()
+    versions = [*_VERSIONS, *_known(stamp)]
+    rows = _read(kept, versions)
+    if not rows:
+        with _alone(kept):
+            if not (rows := _read(kept, versions)):
+                found = audio_members(tar)
+                for member, one in zip(found, probe_all([(tar, member) for member in found], advance), strict=True):
+                    rows[member.name] = [str(one)] if isinstance(one, DataError) else _row(one, _known(stamp))
+                _keep(kept, rows, tar, versions)
+    return {name: _file(tar, row, name) if len(row) > 1 else DataError(row[0]) for name, row in rows.items()}
+
+
+def _is_stale(rows: _Rows, key: str, stamp: Signs | DataError | None) -> bool:
+    return key not in rows or tuple(rows[key][:3]) != stamp
+
+
+def _known(stamp: Signs | DataError | None) -> Signs:
+    return stamp if isinstance(stamp, tuple) else (0, 0, 0)
 
 
 def pieces_as_json(pieces: Sequence[Piece]) -> list[list[Any]]:
@@ -80,38 +107,38 @@ def pieces_of(plain: Iterable[Sequence[Any]]) -> tuple[Piece, ...]:
     return tuple(Piece(head.encode("latin-1"), *rest) for head, *rest in plain)
 
 
-def _row(file: AudioFile, stamp: tuple[int, int, int]) -> list[Any]:
+def _row(file: AudioFile, stamp: Signs) -> list[Any]:
     odd = [pieces_as_json(file.pieces), file.doubt] if file.pieces or file.doubt else []
     return [*stamp, file.sample_rate, file.channels, file.num_frames, *odd]
 
 
-def _file(place: str, row: list[Any]) -> AudioFile:
+def _file(place: str, row: list[Any], member: str = "") -> AudioFile:
     rate, channels, num_frames, *odd = row[3:]
     pieces, doubt = odd or ((), None)
-    return AudioFile(place, rate, channels, num_frames, pieces_of(pieces), doubt)
+    return AudioFile(place, rate, channels, num_frames, pieces_of(pieces), doubt, member=member)
 
 
-def _cache_of(source: Path) -> Path | None:
+def _cache_of(source: Path | str) -> Path | None:
     """Return the file that keeps what headers say; None where there is no place for it."""
-    given, of_user = os.environ.get(CACHE_VARIABLE), os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    base = Path(os.path.expanduser(given or f"{of_user}/discrete-ae"))  # noqa: PTH111  raises nothing
-    name = hashlib.sha256(os.fsencode(real(source))).hexdigest()[:16]
-    return base / "index" / f"{name}.json" if base.is_absolute() else None
+    base, place = cache_folder(), source if is_url(source) else real(source)
+    return base / "index" / f"{hashlib.sha256(os.fsencode(place)).hexdigest()[:16]}.json" if base else None
 
 
-def _read(kept: Path | None) -> _Rows:
+def _read(kept: Path | None, versions: Sequence[Any] = _VERSIONS) -> _Rows:
     """Return what is kept; nothing where that is not there, damaged, or of another version."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         content = json.loads(kept.read_bytes()) if kept else {}
-        if content["versions"] == _VERSIONS:
+        if content["versions"] == versions:
             return dict(content["files"])
     return {}
 
 
-def _keep(kept: Path | None, rows: Mapping[str, list[Any]], source: Path) -> None:
+def _keep(
+    kept: Path | None, rows: Mapping[str, list[Any]], source: Path | str, versions: Sequence[Any] = _VERSIONS
+) -> None:
     if kept:
         try:
-            content = {"source": str(source), "versions": _VERSIONS, "files": rows}
+            content = {"source": str(source), "versions": versions, "files": rows}
             write_whole(kept, json.dumps(content, separators=(",", ":")).encode())
         except OSError as error:
             log.info("What was found in %s cannot be kept: %s: %s", source, kept.parent, error.strerror)

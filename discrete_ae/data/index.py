@@ -1,4 +1,4 @@
-"""Finds recordings: in folders, in manifests, or as files."""
+"""Finds recordings: in folders, in tars, in manifests, or as files."""
 
 import logging
 from collections.abc import Callable
@@ -17,15 +17,14 @@ from discrete_ae.data.files import (
     warn_doubtful,
     warn_skipped,
 )
-from discrete_ae.data.headers import Advance, probe_kept
+from discrete_ae.data.headers import Advance, members_kept, probe_kept
 from discrete_ae.data.manifest import read_manifest
-from discrete_ae.errors import DataError
-from discrete_ae.paths import Kind, Paths, kind_of, listed
+from discrete_ae.data.remote import is_url
+from discrete_ae.data.tars import is_tar
+from discrete_ae.errors import DataError, counted
+from discrete_ae.paths import Kind, Paths, kind_of
 
 log = logging.getLogger("discrete_ae")
-
-_READERS: dict[str, Callable[[Path], list[AudioFile]]] = {".jsonl": read_manifest, ".jsonl.gz": read_manifest}
-"""What reads a file that holds, or names, recordings, by its suffix."""
 
 
 class Scan(NamedTuple):
@@ -34,7 +33,7 @@ class Scan(NamedTuple):
     files: list[AudioFile]
     """Sorted by relative POSIX path."""
     skipped: list[str]
-    """The relative POSIX paths of the files that have an audio suffix and cannot be used."""
+    """The relative POSIX paths of the files that have an audio suffix, or that of a tar, and cannot be used."""
 
 
 class Found(NamedTuple):
@@ -47,6 +46,9 @@ class Found(NamedTuple):
 
 def find_audio(root: str | Path, *, strict: bool = False) -> Scan:
     """Find the audio files below `root` by suffix, folder links followed, hidden names left out.
+
+    Where there are none, those in the tars there are found. Beside recordings, tars are passed over: they are often
+    what the recordings were unpacked from.
 
     Files that cannot be read are left out and named in one warning, folders in one each. What headers say is kept in
     the user's cache: only those of files that are new or have changed are read.
@@ -74,6 +76,8 @@ def find_audio(root: str | Path, *, strict: bool = False) -> Scan:
     prefix = prefix_of(root)
     skipped = [place.removeprefix(prefix) for place in errors]
     if not files:
+        if all(map(is_tar, errors)):
+            raise next(iter(errors.values()))
         raise DataError(
             f"{root}: none of its {len(errors)} audio files can be read, e.g. {skipped[0]}; check the files"
         )
@@ -83,10 +87,10 @@ def find_audio(root: str | Path, *, strict: bool = False) -> Scan:
 
 
 def index(inputs: Paths, advance: Advance | None = None) -> Found:
-    """Find the recordings of folders, files and manifests, in their order; those of a folder are sorted.
+    """Find the recordings of folders, files, tars and manifests, in their order; those of a folder or tar are sorted.
 
     Args:
-        inputs: one, or several.
+        inputs: one, or several; files and tars may be URLs.
         advance: is told of every few headers that were read how many they were.
 
     Raises:
@@ -94,14 +98,18 @@ def index(inputs: Paths, advance: Advance | None = None) -> Found:
     """
     files: list[AudioFile] = []
     errors: dict[str, DataError] = {}
-    for path in listed(inputs):
-        found = _of_input(path.expanduser(), advance)
+    for given in [inputs] if isinstance(inputs, str | Path) else inputs:
+        found = _of_input(given if is_url(given) else Path(given).expanduser(), advance)
         files += found.files
         errors |= found.errors
     return Found(files, errors)
 
 
-def _of_input(path: Path, advance: Advance | None) -> Found:
+def _of_input(path: Path | str, advance: Advance | None) -> Found:
+    if is_tar(path) and (isinstance(path, str) or kind_of(path) is Kind.FILE):
+        return _in_tar(str(path), advance)
+    if isinstance(path, str):
+        return Found([probe(path)], {})
     kind = kind_of(path)
     if kind is Kind.NOTHING:
         return index([file for file, _ in files_of(path, SUFFIXES, [], alone=True)], advance)
@@ -113,19 +121,40 @@ def _of_input(path: Path, advance: Advance | None) -> Found:
 
         files, errors = _scan(path, onerror, advance)
         return Found(files, closed | errors)
-    for suffix, read in _READERS.items():
-        if path.name.lower().endswith(suffix):
-            return Found(read(path), {})
+    if path.name.lower().endswith((".jsonl", ".jsonl.gz")):
+        return Found(read_manifest(path), {})
     return Found([probe(path)], {})
 
 
 def _scan(root: Path, onerror: Callable[[OSError], None], advance: Advance | None = None) -> Found:
-    """Find the audio files below a folder."""
-    paths = sorted(audio_only(walk(root, onerror), root))  # all begin with the same folder
-    if not paths:
+    """Find the audio files below a folder; where there are none, those in its tars."""
+    below = sorted(walk(root, onerror))  # all begin with the same folder
+    paths, tars = list(audio_only(below, root)), list(filter(is_tar, below))
+    if not paths and not tars:
         raise DataError(
-            f"{root}: no audio files (.wav, .flac, .ogg, .opus, .mp3, …) in it or below; give another folder"
+            f"{root}: no audio files (.wav, .flac, .ogg, .opus, .mp3, …) in it or below, nor tars; give another folder"
         )
+    if not paths:
+        scans = [_in_folder(tar, advance) for tar in tars]
+        errors = {name: error for scan in scans for name, error in scan.errors.items()}
+        return Found([file for scan in scans for file in scan.files], errors)
+    if tars:
+        log.info("%s: %s passed over beside the recordings, e.g. %s", root, counted(len(tars), "tar"), tars[0])
     found = probe_kept(paths, root, advance)
     errors = {path: one for path, one in zip(paths, found, strict=True) if isinstance(one, DataError)}
     return Found([one for one in found if not isinstance(one, DataError)], errors)
+
+
+def _in_folder(tar: str, advance: Advance | None) -> Found:
+    try:
+        return _in_tar(tar, advance)
+    except DataError as error:
+        return Found([], {tar: error})
+    except OSError as error:
+        return Found([], {tar: unreadable(error)})
+
+
+def _in_tar(tar: str, advance: Advance | None) -> Found:
+    found = members_kept(tar, advance)
+    errors = {f"{tar}/{name}": one for name, one in found.items() if isinstance(one, DataError)}
+    return Found([one for one in found.values() if not isinstance(one, DataError)], errors)

@@ -2,6 +2,7 @@
 
     {"path": "a/x.flac", "duration": 3.2, "sample_rate": 16000, "channels": 1, "text": "hello"}
     {"audio_filepath": "/corpus/long.wav", "offset": 61.5, "duration": 4.25}
+    {"path": "shards/shard-000000.tar", "member": "a/x.flac"}
 
 Sources: NeMo's manifests, https://docs.nvidia.com/nemo-framework/user-guide/latest/nemotoolkit/asr/datasets.html;
 Lhotse's recordings and cuts, https://lhotse.readthedocs.io/en/latest/cuts.html
@@ -18,8 +19,10 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, InstanceOf, Strict, ValidationError
 
 from discrete_ae import checks
-from discrete_ae.data.files import TRAIN, UNKNOWN_FRAMES, VALIDATION, AudioFile, prefix_of, stamps
-from discrete_ae.data.headers import pieces_as_json, pieces_of, probe_kept
+from discrete_ae.data.files import TEST, TRAIN, UNKNOWN_FRAMES, VALIDATION, AudioFile, Signs, prefix_of, signs
+from discrete_ae.data.headers import members_kept, pieces_as_json, pieces_of, probe_kept
+from discrete_ae.data.remote import is_url
+from discrete_ae.data.tars import is_tar
 from discrete_ae.errors import DataError, counted
 from discrete_ae.records import Record
 from discrete_ae.writing import written_whole
@@ -32,11 +35,13 @@ _OTHER_NAMES = {
 }
 _SIDES = {
     **dict.fromkeys(("train", "training"), TRAIN),
-    **dict.fromkeys(("validation", "valid", "val", "dev", "test"), VALIDATION),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), VALIDATION),
+    "test": TEST,
 }
 """By the first word of a split, such as that of train-clean-100."""
 
 
+_CHANGED = "path: {} is not the file that was indexed; index again"
 _Count = Annotated[int, Field(ge=0)]
 
 
@@ -47,6 +52,7 @@ class Line(Record):
 
     # A name of a file that is not UTF-8 is text to Python, and none to pydantic.
     path: InstanceOf[str] = Field(description="the path of a file")
+    member: InstanceOf[str] = Field("", description="the name of a recording in the tar")
     duration: float | None = Field(None, gt=0, description="a number above 0")
     """In seconds, from `start` on."""
     sample_rate: int | None = Field(
@@ -56,9 +62,11 @@ class Line(Record):
     start: float | None = Field(None, ge=0, description="a number of seconds, 0 or above")
     end: float | None = Field(None, gt=0, description="a number above 0")
     weight: float = Field(1.0, gt=0, le=1e9, description="a number above 0, up to 1e9")
-    split: str | None = Field(None, description="train or validation")
+    split: str | None = Field(None, description="train, validation or test")
     num_bytes: int | None = Field(None, ge=0, description="the size of the file in bytes")
     """When it was indexed."""
+    version: str | None = Field(None, description="a text")
+    """Of a tar or a URL, when it was indexed: when it was changed last, or what its server says of that."""
     pieces: list[Annotated[tuple[str, _Count, _Count, _Count], Strict(False)]] | None = Field(
         None, description="pieces of the file"
     )
@@ -91,7 +99,8 @@ class _Cut(Record):
 def read_manifest(path: str | Path) -> list[AudioFile]:
     """Read a manifest, sorted by path; of lines without rate, channels or duration the headers are read.
 
-    Paths are relative to the manifest's folder, or absolute. It may be compressed (.gz).
+    Paths are relative to the manifest's folder, or absolute, or URLs. It may be compressed (.gz). A tar that was copied
+    or written again since it was indexed is looked into: the recordings must lie where the lines say.
 
     Raises:
         DataError: with the number of the line: a line is none of a manifest, its file is not there, cannot be read, or
@@ -105,31 +114,43 @@ def read_manifest(path: str | Path) -> list[AudioFile]:
     faults: dict[int, str] = {}
     one: dict[str, str] = {}  # many lines may be of one file
     places: dict[int, str] = {}
-    sizes: dict[int, int] = {}
+    noted: dict[int, tuple[int | None, str | None]] = {}  # the size and version, when it was indexed
     for number, text in _numbered(path):
         try:
             line = _line(_fields(text))
-            place = os.path.join(folder, line.path)  # noqa: PTH118  a text
+            place = line.path if is_url(line.path) else os.path.join(folder, line.path)  # noqa: PTH118  a text
             places[number] = place = one.setdefault(place, place)
-            if line.num_bytes is not None:
-                sizes[number] = line.num_bytes
-            if None in (line.sample_rate, line.channels) or (line.duration is None and line.end is None):
+            if is_tar(place) and not line.member:
+                raise ValueError("member: expected the name of a recording in the tar; discrete-ae index finds them")
+            if line.member and not is_tar(place):
+                raise ValueError(f"path: expected that of a tar beside member, got {line.path}")
+            if line.num_bytes is not None or line.version is not None:
+                noted[number] = (line.num_bytes, line.version)
+            says_less = None in (line.sample_rate, line.channels) or (line.duration is None and line.end is None)
+            if says_less or (line.member and not line.pieces):
                 lines[number] = line
             else:
                 files[number] = _audio_file(line, place)
         except ValueError as error:
             faults[number] = str(error)
-    now = dict(zip(one, stamps([*one]), strict=True))
+    now = signs([*one])
+    moved: set[int] = set()  # in tars that are, perhaps, other ones
     for number, place in places.items():
-        if (stamp := now[place]) is None:
-            faults[number] = f"path: no such file, {place}"
-        elif stamp[0] != sizes.get(number, stamp[0]):
-            faults[number] = f"path: {place} is not the file that was indexed; index again"
-    unknown = [*dict.fromkeys(places[number] for number in lines if number not in faults)]
-    probed = dict(zip(unknown, probe_kept(unknown, path), strict=True))
-    for number in lines.keys() - faults.keys():
+        size, version = noted.get(number, (None, None))
+        if not isinstance(stamp := now[place], tuple):
+            faults[number] = f"path: {stamp or f'no such file, {place}'}"
+        elif size not in (None, stamp[0]) or (is_url(place) and version not in (None, stamp[1])):
+            faults[number] = _CHANGED.format(place)
+        elif number in files and files[number].member and (version or "") != str(stamp[1]):
+            moved.add(number)
+    wanted = {number: lines[number].member for number in lines.keys() - faults.keys()}
+    wanted |= {number: files[number].member for number in moved}
+    for number, probed in _probed({number: (places[number], member) for number, member in wanted.items()}, path):
         try:
-            files[number] = _audio_file(lines[number], places[number], probed[places[number]])
+            if number in lines:
+                files[number] = _audio_file(lines[number], places[number], probed)
+            elif _place_of(files[number]) != _place_of(probed):
+                faults[number] = _CHANGED.format(places[number])
         except ValueError as error:
             faults[number] = str(error)
     if faults:
@@ -139,16 +160,18 @@ def read_manifest(path: str | Path) -> list[AudioFile]:
     if not files:
         raise DataError(f"{path}: no lines; give a manifest with a line for each recording")
     in_order = (files[number] for number in sorted(files))
-    return sorted(in_order, key=lambda file: (file.place, file.first_frame or 0))
+    return sorted(in_order, key=lambda file: (file.place, file.member, file.first_frame or 0))
 
 
-def write_manifest(path: str | Path, files: Iterable[AudioFile], sizes: Mapping[str, int] | None = None) -> None:
+def write_manifest(
+    path: str | Path, files: Iterable[AudioFile], stamps: Mapping[str, Signs | DataError | None] | None = None
+) -> None:
     """Write a manifest, whole or not at all; paths below its folder are relative to it.
 
     Args:
         path: of the manifest.
         files: the recordings.
-        sizes: bytes of the files by place, by which another file in their place is noticed.
+        stamps: the `signs` of the files by place, by which another file in their place is noticed.
 
     Raises:
         OSError: it cannot be written.
@@ -157,21 +180,47 @@ def write_manifest(path: str | Path, files: Iterable[AudioFile], sizes: Mapping[
     below = prefix_of(Path(os.path.abspath(path.parent)))  # noqa: PTH100  resolve() would leave the links' names
     with written_whole(path) as temporary, temporary.open("w", encoding="ascii") as out:
         for file in files:
-            place = os.path.abspath(file.place)  # noqa: PTH100
+            place = file.place if is_url(file.place) else os.path.abspath(file.place)  # noqa: PTH100
+            stamp = (stamps or {}).get(file.place)
+            size, version = stamp[:2] if isinstance(stamp, tuple) else (None, None)
             line = {
                 "path": place.removeprefix(below),
+                "member": file.member or None,
                 "duration": file.duration_s,
                 "sample_rate": file.sample_rate,
                 "channels": file.channels,
                 "start": None if file.first_frame is None else file.first_frame / file.sample_rate,
                 "weight": None if file.weight == 1 else file.weight,
                 "split": file.split,
-                "num_bytes": (sizes or {}).get(file.place),
+                "num_bytes": size,
+                "version": str(version) if version and (file.member or is_url(file.place)) else None,
                 "pieces": pieces_as_json(file.pieces) or None,
                 "doubt": file.doubt,
             }
             line = {name: value for name, value in line.items() if value is not None}
             out.write(json.dumps({**line, **file.known}) + "\n")
+
+
+def _probed(wanted: Mapping[int, tuple[str, str]], path: Path) -> Iterator[tuple[int, AudioFile | DataError]]:
+    """Yield what headers say of lines by their numbers: of files, or of members of tars."""
+    alone = [*dict.fromkeys(place for place, member in wanted.values() if not member)]
+    files = dict(zip(alone, probe_kept(alone, path), strict=True))
+    tars: dict[str, dict[str, AudioFile | DataError] | DataError] = {}
+    for place in dict.fromkeys(place for place, member in wanted.values() if member):
+        try:
+            tars[place] = members_kept(place)
+        except DataError as error:
+            tars[place] = error
+    for number, (place, member) in wanted.items():
+        found = tars[place] if member else files[place]
+        if isinstance(found, dict):
+            found = found.get(member) or DataError(f"member: no such recording in {place}, {member}")
+        yield number, found
+
+
+def _place_of(file: AudioFile | DataError) -> tuple[Any, ...] | None:
+    """Return how a recording is read from its file."""
+    return None if isinstance(file, DataError) else (file.pieces, file.sample_rate, file.channels)
 
 
 def _fields(text: str) -> dict[str, Any]:
@@ -283,6 +332,7 @@ def _audio_file(line: Line, place: str, probed: AudioFile | DataError | None = N
         line.weight,
         _side(line.split),
         json.dumps(further) if further else None,
+        line.member,
     )
 
 
@@ -291,5 +341,5 @@ def _side(split: str | None) -> str | None:
         return None
     word = re.match(r"[a-z]*", split.lower())
     if word is None or word[0] not in _SIDES:
-        raise ValueError(f"split: expected train or validation (dev, valid, val, test), got {split!r:.80}")
+        raise ValueError(f"split: expected train, validation (dev, valid, val) or test, got {split!r:.80}")
     return _SIDES[word[0]]

@@ -58,7 +58,7 @@ def read_audio(
     speed it does so too, but for a shift by up to half a sample.
 
     Args:
-        source: the file, or its header where that is known already.
+        source: the file or its URL, or its header where that is known already.
         sample_rate: of the result, in Hz.
         channels: of the result, as in `match_channels`; None keeps the file's.
         start_s: where the part begins in the recording, rounded to a sample of the file.
@@ -73,19 +73,19 @@ def read_audio(
         DataError: the file cannot be read, is damaged, holds NaN or infinity, has the wrong number of channels, or is
             no longer the one of the header.
     """
-    file = source if isinstance(source, AudioFile) else probe(Path(source))
+    file = source if isinstance(source, AudioFile) else probe(source)
     start = min(round(start_s * file.sample_rate), file.num_frames)
     rate = round(file.sample_rate * speed, 6)  # binary fractions would make it no simple ratio
     length = math.ceil((file.num_frames - start) * sample_rate / rate)
     if duration_s is not None:
         length = min(length, round(duration_s * sample_rate))
     if rate == sample_rate:
-        return match_channels(_read_frames(file, start, start + length), channels, file.path)
+        return match_channels(_read_frames(file, start, start + length), channels, file.name)
 
     # At another speed the ratio is so odd that the exact margin would be long, for nothing but half a sample.
     margin = margin_frames(file.sample_rate, sample_rate) if speed == 1 else filter_frames(rate, sample_rate)
     stop = start + math.ceil(length * rate / sample_rate)
-    frames = match_channels(_read_frames(file, start - margin, stop + margin), channels, file.path)
+    frames = match_channels(_read_frames(file, start - margin, stop + margin), channels, file.name)
     resampled = soxr.resample(np.ascontiguousarray(frames.T), rate, sample_rate, quality="HQ").T
     first = round(margin * sample_rate / rate)
     return np.ascontiguousarray(resampled[:, first : first + length])
@@ -112,22 +112,22 @@ def stream_audio(file: AudioFile, sample_rate: int, channels: int | None = None)
     try:
         resampler = Resampler(file.sample_rate, sample_rate, channels or file.channels, length)
     except DataError as error:
-        raise DataError(f"{file.path}: {error}") from error
+        raise DataError(f"{file.name}: {error}") from error
     for piece, first, stop, length, _ in _parts(file, 0, file.num_frames):
         with _opened(file, piece) as source:
             _go_to(first, source)
             for start in range(first, stop, block):
                 frames = np.zeros((min(block, stop - start), file.channels), np.float32)
                 _read_into(frames, source, file, start, length)
-                yield resampler.push(match_channels(np.ascontiguousarray(frames.T), channels, file.path))
+                yield resampler.push(match_channels(np.ascontiguousarray(frames.T), channels, file.name))
     yield resampler.finish()
 
 
-def match_channels(audio: Audio, channels: int | None, path: Path | None = None) -> Audio:
+def match_channels(audio: Audio, channels: int | None, name: str | None = None) -> Audio:
     """Mix (C, N) down to mono by the mean, or copy mono into each of `channels`; None and C itself change nothing.
 
     Raises:
-        DataError: between two different numbers of channels, neither of them 1; it names `path`.
+        DataError: between two different numbers of channels, neither of them 1; it says `name`.
     """
     if channels is None or len(audio) == channels:
         return audio
@@ -136,7 +136,7 @@ def match_channels(audio: Audio, channels: int | None, path: Path | None = None)
     if len(audio) == 1:
         return audio.repeat(channels, axis=0)
     raise DataError(
-        f"{path or 'audio'}: has {len(audio)} channels, expected 1 or {channels}; mix it down, or use a mono model"
+        f"{name or 'audio'}: has {len(audio)} channels, expected 1 or {channels}; mix it down, or use a mono model"
     )
 
 
@@ -257,14 +257,14 @@ def _parts(file: AudioFile, start: int, stop: int) -> Iterator[_Part]:
 def _opened(file: AudioFile, piece: Piece | None) -> Iterator[soundfile.SoundFile]:
     """Give a file, or a piece of one, to read from; what goes wrong meanwhile is a DataError."""
     try:
-        with sound_of(file.path, piece) as source:
+        with sound_of(file.place, piece) as source:
             if piece or file.first_frame is None:
                 is_as_long = source.frames == (piece.num_frames if piece else file.num_frames)
             else:  # a manifest's durations are rounded, and it need not know how long the file is
                 is_as_long = source.frames >= file.first_frame + file.num_frames - _LENGTH_ERROR
             is_as_long = is_as_long or source.frames >= UNKNOWN_FRAMES
             if not is_as_long or (source.samplerate, source.channels) != (file.sample_rate, file.channels):
-                raise DataError(f"{file.path}: was replaced by another recording meanwhile; start again")
+                raise DataError(f"{file.name}: was replaced by another recording meanwhile; start again")
             yield source
     except (soundfile.SoundFileError, OSError) as error:
         raise _unreadable(file) from error
@@ -288,10 +288,10 @@ def _read_into(
     """Fill (n, C) with what follows in `source`, of `length` frames, which stands at frame `start`."""
     found = start + len(source.read(out=window))
     if min(start + len(window), length - _LENGTH_ERROR) > found:
-        raise DataError(f"{file.path}: ends before the {file.num_frames} samples that its header promises; replace it")
+        raise DataError(f"{file.name}: ends before the {file.num_frames} samples that its header promises; replace it")
     if not np.isfinite(window).all():
-        raise DataError(f"{file.path}: holds NaN or infinite samples; repair or remove it")
+        raise DataError(f"{file.name}: holds NaN or infinite samples; repair or remove it")
 
 
 def _unreadable(file: AudioFile) -> DataError:
-    return DataError(f"{file.path}: not readable as audio; remove or replace it")
+    return DataError(f"{file.name}: not readable as audio; remove or replace it")

@@ -117,10 +117,10 @@ def _say_what_next(run: TrainingRun, begun_from: str | None) -> None:
     print(f"\ncheckpoint: {shown(known[0]) if known else 'none was written'}\nnext:")
     print(" ", shlex.join([command("tensorboard"), "--logdir", str(shown(run.run_dir).parent)]))
     if known:
-        ours = run.data if isinstance(run.data, AudioDataModule) else None
-        recordings = shown(ours.validation_files[0].path.parent) if ours else "RECORDINGS"
+        files = run.data.validation_files if isinstance(run.data, AudioDataModule) else []
+        folders = (str(shown(file.path.parent)) for file in files if file.is_file)
         does = ["encode", "-o", "codes"] if run.module.model.quantizer.num_codebooks else ["evaluate"]
-        use = [command("discrete-ae"), does[0], str(recordings), *does[1:], "-c", str(shown(known[0]))]
+        use = [command("discrete-ae"), does[0], next(folders, "RECORDINGS"), *does[1:], "-c", str(shown(known[0]))]
         print(" ", shlex.join([*use, *(f"--trust={name}" for name in to_trust(run.module.model_config))]))
 
 

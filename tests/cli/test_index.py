@@ -1,6 +1,7 @@
 """`discrete-ae index` from the command line to the manifest."""
 
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,48 @@ def test_a_folder_becomes_a_manifest_of_its_recordings(command, audio):
     assert out.read_bytes() == before
     assert command("index", audio / "0.wav", "-o", out, "--force")[0] == 0
     assert list(lines(out)) == ["0.wav"]
+
+
+def test_shards_become_a_manifest_of_their_recordings(command, audio, tmp_path):
+    out, shards = tmp_path / "m.jsonl", tmp_path / "shards"
+    assert command("shards", audio, "-o", shards, "--size=20KB")[0] == 0
+    tars = sorted(shards.iterdir())
+    assert len(tars) > 1
+    assert command("index", *tars, "-o", out) == (0, [f"{out}: 3 recordings, 0.00 h"], [])
+    assert [file.member for file in read_manifest(out)] == ["0.wav", "1.wav", "2.wav"]
+    assert command("index", shards, out, f"{shards}/*.tar", "-o", tmp_path / "again.jsonl", "--measure")[0] == 0
+    assert [(file.name, file.num_frames) for file in read_manifest(tmp_path / "again.jsonl")] == [
+        (file.name, file.num_frames) for file in read_manifest(out) for _ in range(3)
+    ]
+    assert read_manifest(tmp_path / "again.jsonl")[0].known["bandwidth_hz"] == RATE / 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("empty", "an empty tar; remove it"),
+        ("words", "none of the 1 files in it is audio"),
+        ("cut", "cut off"),
+        ("compressed", "compressed, and what lies in it cannot be read by itself"),
+        ("bad", "0.wav: not readable as audio"),
+    ],
+)
+def test_a_bad_tar_is_told_in_one_line(command, tmp_path, kind, said):
+    tar, out = tmp_path / "x.tar", tmp_path / "m.jsonl"
+    (tmp_path / "notes.txt").write_text("words")
+    with tarfile.open(tar, "w:gz" if kind == "compressed" else "w") as archive:
+        if kind in ("words", "bad"):
+            archive.add(tmp_path / "notes.txt", "0.wav" if kind == "bad" else "notes.txt")
+        if kind == "cut":
+            archive.add(write_noise(tmp_path / "audio.wav", 20_000), "0.wav")
+    if kind == "cut":
+        tar.write_bytes(tar.read_bytes()[:9000])
+    status, _, errors = command("index", tar, "-o", out)
+    assert status == 1
+    assert errors[0].startswith(f"error: {tar}")
+    assert said in errors[0]
+    assert len(errors) == (2 if kind == "bad" else 1)  # what cannot be read, and that there is nothing else
+    assert not out.exists()
 
 
 def test_bad_recordings_are_named(command, audio, tmp_path):

@@ -174,7 +174,7 @@ def test_a_file_of_which_a_part_is_damaged_validates_with_no_part(tmp_path, file
     file.path.write_bytes(file.path.read_bytes()[:30_000])
     settings = CropSettings(sample_rate=RATE, channels=1, crop_seconds=0.1)
     both = ValidationSegments([file, *files], settings, 10**6)
-    assert both.damaged == {file.path}
+    assert both.damaged == {file.name}
     assert {segment[0].path for segment in both.segments} == {other.path for other in files}
     with pytest.raises(DataError, match="none of the validation files can be used"):
         ValidationSegments([file], settings, 10**6)
@@ -185,7 +185,7 @@ def test_damaged_file_is_replaced_named_once_and_counted(files, bad, caplog):
     first = [crops[number] for number in range(20)]
     (record,) = caplog.records
     assert f"(1 so far): {bad.path}: holds NaN" in record.getMessage()
-    assert crops.damaged == {bad.path}
+    assert crops.damaged == {str(bad.path)}
     assert all(torch.equal(again[number], first[number]) for number in reversed(range(20)))
     with pytest.raises(DataError, match=r"bad\.wav: holds NaN"):
         [crops_of([*files, bad], strict=True)[number] for number in range(20)]

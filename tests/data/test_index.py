@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from discrete_ae.data import files, find_audio, read_manifest
-from discrete_ae.data.headers import CACHE_VARIABLE
 from discrete_ae.data.index import index
 from discrete_ae.errors import DataError
+from discrete_ae.paths import CACHE_VARIABLE
 from tests.recordings import write_noise
 
 
@@ -20,7 +20,7 @@ def probed(tmp_path, monkeypatch) -> list[str]:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     names: list[str] = []
     probe = files.probe
-    monkeypatch.setattr(files, "probe", lambda path: (names.append(path.name), probe(path))[1])
+    monkeypatch.setattr(files, "probe", lambda place, member: (names.append(Path(place).name), probe(place, member))[1])
     return names
 
 
@@ -108,7 +108,7 @@ def test_where_nothing_can_be_kept_all_is_read(root, probed, tmp_path, monkeypat
 
 def _find(root: Path, start: "multiprocessing.synchronize.Barrier", counts: "multiprocessing.Queue[int]") -> None:
     probe, opened = files.probe, []
-    files.probe = lambda path: (opened.append(path), probe(path))[1]
+    files.probe = lambda place, member: (opened.append(place), probe(place, member))[1]
     start.wait()
     find_audio(root)
     counts.put(len(opened))

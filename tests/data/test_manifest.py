@@ -11,7 +11,7 @@ import soundfile
 
 from discrete_ae.data import AudioDataModule, AudioFile, read_audio, read_manifest, stream_audio, write_manifest
 from discrete_ae.data.crops import CropSettings, Packed, TrainingCrops
-from discrete_ae.data.files import probe
+from discrete_ae.data.files import probe, signs
 from discrete_ae.errors import DataError, UsageError
 from tests.recordings import write_noise
 
@@ -77,7 +77,7 @@ def test_lines_of_nemo_and_lhotse_are_understood(corpus):
         (line(channels=0), "channels: expected a whole number above 0, got 0"),
         (line(weight=0), "weight: expected a number above 0, up to 1e9, got 0"),
         (line(duration=1e300), "duration: expected less than"),
-        (line(split="left"), "split: expected train or validation"),
+        (line(split="left"), "split: expected train, validation"),
         (line(start=0.2, end=0.1), "end: expected more than start, 0.2, got 0.1"),
         (line("audio/none.wav"), "path: no such file, .*/audio/none.wav"),
         (line("audio"), "path: no such file, .*/audio"),
@@ -122,9 +122,9 @@ def test_what_is_written_is_read_again(corpus, tmp_path):
     files = [probe(path), probe(odd), probe(corpus / name)]
     assert files[0].doubt
     assert files[1].pieces
-    sizes = {file.place: file.path.stat().st_size for file in files}
+    stamps = signs([file.place for file in files])
     for place in (corpus / "m.jsonl", tmp_path / "elsewhere.jsonl"):
-        write_manifest(place, files, sizes)
+        write_manifest(place, files, stamps)
         assert read_manifest(place) == files
     assert '"audio/0.wav"' in (corpus / "m.jsonl").read_text()
 
@@ -167,7 +167,7 @@ def test_a_manifest_of_a_folder_splits_as_the_folder_and_gives_the_same_crops(co
     by_folder.setup()
     files = sorted((corpus / "audio").iterdir())
     path = corpus / "audio/m.jsonl"
-    write_manifest(path, map(probe, files), {str(file): file.stat().st_size for file in files})
+    write_manifest(path, map(probe, files), signs(list(map(str, files))))
     by_manifest = module(manifest=str(path))
     by_manifest.setup()
     assert by_manifest.train_files == by_folder.train_files
@@ -188,13 +188,13 @@ def test_stretches_of_a_file_are_on_one_side(corpus):
 
 
 def test_the_field_split_decides(corpus):
-    sides = ["train", "dev", "train-clean-100", "test", None]
+    sides = ["train", "dev", "train-clean-100", "test-other", None, "valid"]
     lines = [line(f"audio/{k}.wav", **({"split": side} if side else {})) for k, side in enumerate(sides)]
     path = written(corpus / "m.jsonl", *lines)
     data = module(manifest=str(path))
     data.setup()
     assert names(data.train_files) == ["0.wav", "2.wav", "4.wav"]
-    assert names(data.validation_files) == ["1.wav", "3.wav"]
+    assert names(data.validation_files) == ["1.wav", "5.wav"]
     other = written(corpus / "v.jsonl", line("audio/0.wav"), line("audio/9.wav"))
     data = module(manifest=[str(path)], validation_manifest=str(other))
     data.setup()
@@ -204,6 +204,19 @@ def test_the_field_split_decides(corpus):
         one_sided = written(corpus / "m.jsonl", line(split=side), line("audio/1.wav", split=side))
         with pytest.raises(DataError, match=f"no line is of split {lack}"):
             module(manifest=str(one_sided)).setup()
+
+
+def test_what_is_of_the_test_neither_trains_nor_validates(corpus):
+    lines = [line(f"audio/{k}.wav", split="test") for k in range(8)]
+    path = written(corpus / "m.jsonl", *lines, line("audio/8.wav"), line("audio/9.wav"))
+    data = module(manifest=str(path))  # split by hash: no other line says a side
+    data.setup()
+    assert sorted(names([*data.train_files, *data.validation_files])) == ["8.wav", "9.wav"]
+    data = module(manifest=str(path), validation_manifest=str(written(corpus / "v.jsonl", line("audio/9.wav"))))
+    data.setup()
+    assert names(data.train_files) == ["8.wav"]
+    with pytest.raises(DataError, match=r"m\.jsonl: every line is of split test"):
+        module(manifest=str(written(corpus / "m.jsonl", *lines))).setup()
 
 
 def test_validation_takes_only_what_it_has_in_common_from_training(corpus):

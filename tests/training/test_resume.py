@@ -11,6 +11,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, ExponentialLR, SequentialLR
 
+from discrete_ae.data.shards import write_shards
 from tests.runs import SHARPENED, SMALL, TINY, errors, fail_at, same, scalars, state_of
 
 # The process that trains kills itself in mid-run, with a signal that it cannot handle.
@@ -66,17 +67,21 @@ def test_broken_and_resumed_equals_uninterrupted(
 def test_killed_and_resumed_equals_uninterrupted(
     run_training: Callable[..., Path], recordings: Path, tmp_path: Path
 ) -> None:
+    """Both halves read tars, with two loading processes and with one; the uninterrupted run reads the files itself."""
     overrides = ["quantizer=rvq", "trainer.max_steps=12", "trainer.val_check_interval=6"]
-    broken = tmp_path / "broken"
+    broken, shards = tmp_path / "broken", tmp_path / "shards"
+    assert len(write_shards(recordings, shards, 150_000).shards) > 1
+    began = [f"data.root={shards}", "data.num_workers=2", f"hydra.run.dir={broken}"]
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED_AT_8, *SMALL, f"data.root={recordings}", f"hydra.run.dir={broken}", *overrides],
+        [sys.executable, "-c", KILLED_AT_8, *SMALL, *overrides, *began],
         env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
         capture_output=True,
         check=False,
     )
     assert killed.returncode == -9
     assert state_of(broken)["global_step"] == 6
-    compare(run_training(*overrides), run_training(*overrides, f"ckpt_path={broken}/checkpoints/last.ckpt"), 12)
+    goes_on = [f"data.root={shards}", "data.num_workers=1", f"ckpt_path={broken}/checkpoints/last.ckpt"]
+    compare(run_training(*overrides), run_training(*overrides, *goes_on), 12)
 
 
 def test_init_from_a_run_with_another_quantizer_takes_all_but_that(

@@ -1,0 +1,80 @@
+"""WebDataset's tars: keys of files, and shards no larger than asked; equal contents make equal bytes. No torch here."""
+
+import tarfile
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, NamedTuple, Self
+
+from discrete_ae.errors import DataError
+
+
+class Content(NamedTuple):
+    """A file of a sample."""
+
+    suffix: str
+    """Dot included."""
+    num_bytes: int
+    stream: BinaryIO
+
+
+class TarShards(ExitStack):
+    """Writes `NAME-000000.tar`, `NAME-000001.tar`, … one after the other; the last is whole at the end of the block.
+
+    Args:
+        folder: for the shards.
+        name: NAME.
+        max_bytes: no shard is larger, unless a single sample makes it so.
+    """
+
+    def __init__(self, folder: Path, name: str, max_bytes: int) -> None:
+        super().__init__()
+        self.names: list[str] = []
+        """Of the shards so far."""
+        self._folder, self._name, self._max_bytes = folder, name, max_bytes
+        self._archive: tarfile.TarFile | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def add(self, key: str, contents: Sequence[Content]) -> None:
+        """Write the files of a sample, whose names are the key and their suffixes.
+
+        Raises:
+            OSError: the shard cannot be written.
+        """
+        members = [(tarfile.TarInfo(key + one.suffix), one) for one in contents]
+        size = 0
+        for member, one in members:
+            member.size = one.num_bytes  # by default of owner 0 and time 0: equal contents, equal bytes
+            size += len(member.tobuf(tarfile.PAX_FORMAT)) + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+        # A tar ends with at most one record of zeros.
+        if self._archive is None or self._archive.offset + size + tarfile.RECORDSIZE > self._max_bytes:
+            self.close()
+            self.names.append(f"{self._name}-{len(self.names):06d}.tar")
+            archive = tarfile.open(self._folder / self.names[-1], "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
+            self._archive = self.enter_context(archive)
+        for member, one in members:
+            self._archive.addfile(member, one.stream)
+
+
+def keys_of(folder: Path, paths: Iterable[str], advice: str) -> list[str]:
+    """Return the WebDataset keys of the files of a folder: their paths without the suffix.
+
+    A key ends at the first dot of the file's name, so that further dots are written %2E, and % itself %25.
+
+    Args:
+        folder: for messages.
+        paths: in the folder, in POSIX form.
+        advice: what to do where two files have one key.
+
+    Raises:
+        DataError: two files have one key.
+    """
+    found: dict[str, str] = {}
+    for path in paths:
+        pure = PurePosixPath(path)
+        key = pure.with_name(pure.stem.replace("%", "%25").replace(".", "%2E")).as_posix()
+        if (first := found.setdefault(key, path)) != path:
+            raise DataError(f"{folder}: {first} and {path} have the same name but for the suffix, {key}; {advice}")
+    return list(found)
