@@ -211,6 +211,11 @@ class TrainingCrops(Dataset[Tensor]):
         self._ends = np.cumsum([file.duration_s * file.weight for file in files] if weights is None else weights)
         self._bounds = np.cumsum([0, *(source.num_files for source in sources)])
 
+    @property
+    def shares(self) -> list[float]:
+        """Of the sources, in their order."""
+        return self._shares[0].shares.tolist()
+
     def __getitem__(self, sample_number: int) -> Tensor:
         crop, changes = self._crop(sample_number)
         if changes.mix_db is not None:

@@ -132,7 +132,7 @@ def build_training(config: DictConfig, chosen: Mapping[str, Any] | None = None) 
     settings = {
         "precision": resolved_precision(config),
         "logger": list(loggers.values()),
-        "callbacks": [*callbacks.values(), LogHyperparameters(_hyperparameters(config, model, chosen or {}))],
+        "callbacks": [*callbacks.values(), LogHyperparameters(_hyperparameters(config, model, data, chosen or {}))],
         "enable_progress_bar": False,  # the callbacks have one
         # Where the callbacks write no checkpoints, Lightning does not either.
         "enable_checkpointing": any(isinstance(each, Checkpoint) for each in callbacks.values()),
@@ -218,7 +218,9 @@ def _take_weights(model: DiscreteAutoencoder, path: str, *, new_quantizer: bool)
         log.info("init_from: the quantizer starts anew, for %s was trained with another one", path)
 
 
-def _hyperparameters(config: DictConfig, model: DiscreteAutoencoder, chosen: Mapping[str, Any]) -> Hyperparameters:
+def _hyperparameters(
+    config: DictConfig, model: DiscreteAutoencoder, data: pl.LightningDataModule, chosen: Mapping[str, Any]
+) -> Hyperparameters:
     """Collect what was chosen, and what is usual, flat and by the configuration's own keys."""
     found: Hyperparameters = {}
 
@@ -236,5 +238,8 @@ def _hyperparameters(config: DictConfig, model: DiscreteAutoencoder, chosen: Map
     collect("bitrate_nominal_bps", model.bitrate_bps)
     for key in USUAL:
         collect(key, OmegaConf.select(config, key))
+    if isinstance(data, AudioDataModule) and data.settings.sources:
+        collect("data.sources", {name: one.model_dump(exclude_none=True) for name, one in data.settings.named.items()})
+        collect("data.shares", data.shares)
     collect("quantizer", OmegaConf.to_container(config.model.quantizer, resolve=True))
     return found
