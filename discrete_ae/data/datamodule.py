@@ -153,7 +153,7 @@ class AudioLoader(DataLoader[Tensor]):
 
 
 class AudioDataModule(pl.LightningDataModule):
-    """Random training crops and fixed validation segments of a folder of audio files.
+    """Random training crops and fixed validation segments of a folder of audio files, or of several sources.
 
     Args:
         settings: the fields of `DataSettings`.
@@ -168,21 +168,21 @@ class AudioDataModule(pl.LightningDataModule):
     def __init__(self, **settings: Any) -> None:
         super().__init__()
         try:
-            self.settings = DataSettings.of(settings)
+            self.settings = its = DataSettings.of(settings)
         except ValueError as error:
             raise UsageError(f"data.{error}") from error
-        self.train_files: list[AudioFile] = []
-        self.validation_files: list[AudioFile] = []
-        self.num_skipped = 0
-        self.validation_sets: list[ValidationSegments] = []
-        """Of the sources, in their order."""
-        its = self.settings
         self._sources = {
             name: RecordingSource(
                 source, f"data.sources.{name}." if name else "data.", its.channels, its.validation_fraction, its.strict
             )
             for name, source in its.named.items()
         }
+        self.train_files: list[AudioFile] = []
+        """Those of one source after the other."""
+        self.validation_files: list[AudioFile] = []
+        self.validation_sets: list[ValidationSegments] = []
+        """Of the sources, in their order."""
+        self.num_skipped = 0
 
     def setup(self, stage: str | None = None) -> None:
         """Find, check and split the files, once."""
@@ -263,8 +263,8 @@ class AudioDataModule(pl.LightningDataModule):
     def describe(self) -> str:
         """Say in one line what `setup` found, and the shares of several sources."""
         shares = [
-            f"{name} {100 * share:.1f} % of the crops ({_duration(self._sources[name].seconds)})"
-            for name, share in self.shares.items()
+            f"{name} {100 * share:.1f} %{'' if place else ' of the crops'} ({_duration(self._sources[name].seconds)})"
+            for place, (name, share) in enumerate(self.shares.items())
         ]
         return (
             f"{_amount(self.train_files)} to train on, {_amount(self.validation_files)} to validate on"
