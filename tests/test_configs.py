@@ -180,11 +180,14 @@ BUILDERS: dict[str, Callable[[DictConfig], Any]] = {
     "callbacks": lambda config: [instantiate(callback).on_validation_end for callback in config.callbacks.values()],
 }
 BUILT.update(BUILDERS)
+# What an option wants to be told.
+WANTED = {"data=mixture": [f"data.sources.{name}.root=/path" for name in ("speech", "music")]}
 
 
 @pytest.mark.parametrize("file", [file for file in OPTIONS if group_of(file) in BUILDERS], ids=option_of)
 def test_option_builds(file: Path, composed: Callable[..., DictConfig]) -> None:
-    BUILDERS[group_of(file)](composed(f"{group_of(file)}={option_of(file)}"))
+    option = f"{group_of(file)}={option_of(file)}"
+    BUILDERS[group_of(file)](composed(option, *WANTED.get(option, ())))
 
 
 def test_choices_follow_one_another_and_the_run(composed: Callable[..., DictConfig], tmp_path: Path) -> None:

@@ -274,6 +274,15 @@ def test_other_values_are_hydras(at_home: Path) -> None:
     assert (config.seed, config.x, config.data.root, config.init_from) == (4, ["/a", "/b"], "/a(1)/4", f"{at_home}/x")
 
 
+def test_places_of_sources_are_paths_too(at_home: Path) -> None:
+    given = ["data=mixture", "data.sources.speech.root=~/a (1)", "data.sources.music.manifest=b=c.jsonl"]
+    config = compose_config([*given, "+data.sources.noise.root=2024"])
+    sources = config.data.sources
+    found = (sources.speech.root, sources.music.manifest, sources.noise.root)
+    assert found == (f"{at_home}/a (1)", "b=c.jsonl", "2024")
+    assert as_meant(["data.sources.speech.weight=2"]) == ["data.sources.speech.weight=2"]
+
+
 def test_every_argument_of_the_trainer_is_taken_without_a_plus() -> None:
     names = inspect.signature(pl.Trainer).parameters
     assert "fast_dev_run" in names
