@@ -50,8 +50,8 @@ def find_audio(root: str | Path, *, strict: bool = False) -> Scan:
     Where there are none, those in the tars there are found. Beside recordings, tars are passed over: they are often
     what the recordings were unpacked from.
 
-    Files that cannot be read are left out and named in one warning, folders in one each. What headers say is kept in
-    the user's cache: only those of files that are new or have changed are read.
+    Files that cannot be read are left out and named in one warning, folders and tars in one each. What headers say is
+    kept in the user's cache: only those of files that are new or have changed are read.
 
     Raises:
         DataError: `root` is missing, is no folder or holds no readable audio; with `strict`, also at the first file or
@@ -81,7 +81,9 @@ def find_audio(root: str | Path, *, strict: bool = False) -> Scan:
         raise DataError(
             f"{root}: none of its {len(errors)} audio files can be read, e.g. {skipped[0]}; check the files"
         )
-    warn_skipped(skipped, root)
+    for error in (error for place, error in errors.items() if is_tar(place)):  # many recordings at once
+        log.warning("Skipped: %s", error)
+    warn_skipped([name for name in skipped if not is_tar(name)], root)
     warn_doubtful(files, root, strict=strict)
     return Scan(files, skipped)
 

@@ -320,6 +320,8 @@ def test_a_bad_tar_of_a_folder_is_named_and_left_out(corpus, caplog):
     write_tar(shards / "words.tar", {"a.txt": b"words"})
     scan = find_audio(shards)
     assert (len(scan.files), scan.skipped) == (24, ["words.tar"])
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"Skipped: {shards}/words.tar: none of the 1 files in it is audio")
     assert index(shards).errors.keys() == {str(shards / "words.tar")}
     with pytest.raises(DataError, match=r"words\.tar: none of the 1 files in it is audio"):
         find_audio(shards, strict=True)
