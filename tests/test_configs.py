@@ -171,7 +171,7 @@ def assert_trains_towards(loss: WeightedLoss) -> None:
 # How the options of a group are built, and what of it is looked at.
 BUILDERS: dict[str, Callable[[DictConfig], Any]] = {
     "loss": lambda config: assert_trains_towards(instantiate(config.loss)),
-    "data": lambda config: instantiate(config.data).settings,
+    "data": lambda config: instantiate(config.data, _convert_="all").settings,  # as a run does it
     "optim": lambda config: (
         made := instantiate(config.optim),
         made.scheduler(made.optimizer(nn.Linear(2, 2).parameters()), total_steps=100).step,
