@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, get_args, get_origin
 
-from pydantic import ConfigDict, PydanticUndefinedAnnotation, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, PydanticUndefinedAnnotation, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from discrete_ae.errors import UsageError
@@ -45,8 +45,10 @@ def typed(value: Any, key: str = "", wanted: Any = Any, settings: Mapping[str, A
             component does not take.
     """
     settings = settings or {}
-    if isinstance(value, Mapping) and (wanted is Any or _type_of_items(wanted) or _holds_component(value)):
-        types = _types_in(value, key)
+    if isinstance(value, Mapping) and (
+        wanted is Any or _type_of_items(wanted) or _record_in(wanted) or _holds_component(value)
+    ):
+        types = _types_in(value, key, _record_in(wanted))
         rest = _type_of_items(wanted) or Any
         return {
             name: typed(inner, place, settings.get(place, types.get(name, rest)), settings)
@@ -68,10 +70,13 @@ def argument_types(target: str) -> dict[str, Any]:
 
 def not_taken(target: str, name: str, key: str) -> str:
     """Return the refusal of an argument, given as `key`, that a class or function does not take; empty if it does."""
-    types, takes_any = _signature(target)
+    return _refusal(target.rpartition(".")[2], *_signature(target), name, key)
+
+
+def _refusal(taker: str, types: Mapping[str, Any], takes_any: bool, name: str, key: str) -> str:
     if takes_any or name in types or name.startswith("_"):
         return ""
-    return f"{key}: {target.rpartition('.')[2]} takes no such argument; it takes {', '.join(types) or 'none'}"
+    return f"{key}: {taker} takes no such argument; it takes {', '.join(types) or 'none'}"
 
 
 def _signature(target: str) -> tuple[dict[str, Any], bool]:
@@ -101,7 +106,13 @@ def _arguments(taker: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
     return types, any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
 
 
-def _types_in(value: Mapping[str, Any], key: str) -> dict[str, Any]:
+def _types_in(value: Mapping[str, Any], key: str, record: type[BaseModel] | None) -> dict[str, Any]:
+    if record:
+        types, takes_any = _arguments(record)
+        for name in value:
+            if refusal := _refusal(record.__name__, types, takes_any, str(name), f"{key}.{name}"):
+                raise UsageError(refusal)
+        return types
     if "_target_" not in value:
         return {}
     target = _converted(value["_target_"], f"{key}._target_", str)
@@ -118,6 +129,12 @@ def _type_of_items(wanted: Any) -> Any:
         if inspect.isclass(origin) and issubclass(origin, Mapping):
             return get_args(each)[1]
     return None
+
+
+def _record_in(wanted: Any) -> type[BaseModel] | None:
+    """Return the record whose fields are wanted, or None where none is."""
+    of_union = (wanted, *get_args(wanted))
+    return next((each for each in of_union if inspect.isclass(each) and issubclass(each, BaseModel)), None)
 
 
 def _holds_component(value: Any) -> bool:

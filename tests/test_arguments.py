@@ -3,12 +3,13 @@
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from pydantic import BaseModel, Field
 
 from discrete_ae.arguments import typed
 from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME
@@ -18,6 +19,13 @@ from discrete_ae.training.settings import SETTINGS
 
 class Part:
     """An argument of a component."""
+
+
+class Entry(BaseModel):
+    """Fields with types of their own."""
+
+    share: Annotated[float, Field(gt=0)] | None = None
+    name: str = ""
 
 
 class Component:
@@ -36,6 +44,7 @@ class Component:
         share_or_part: float | Part = 1.0,
         devices: list[int] | str | int = "auto",
         parts: Mapping[str, Part] | None = None,
+        entries: dict[str, Entry | None] | None = None,
         unread: "NowhereDefined" = None,  # type: ignore[name-defined]  # noqa: F821
         **others: Any,
     ) -> None: ...
@@ -63,6 +72,7 @@ COMPONENT, PART = ({"_target_": f"{__name__}.{each.__name__}"} for each in (Comp
         ("devices", 2.0, 2),
         ("devices", "2", "2"),
         ("parts", {"a": PART}, {"a": PART}),
+        ("entries", {"a": {"share": 2, "name": 3}, "b": None}, {"a": {"share": 2.0, "name": "3"}, "b": None}),
         ("unread", [{}], [{}]),
         ("others", 1.5, 1.5),
     ],
@@ -93,6 +103,8 @@ def test_value_is_taken_in_the_type_that_is_wanted(name: str, given: object, exp
         ("share_or_part", "x", "share_or_part: expected a number or a component with its _target_ (Part), got 'x'"),
         ("parts", {"a": 3}, "parts.a: expected a component with its _target_ (Part), got 3"),
         ("parts", {"a": {**COMPONENT, "count": 0.5}}, "parts.a.count: expected a whole number, got 0.5"),
+        ("entries", {"a": {"share": 0}}, "entries.a.share: expected a number greater than 0, got 0"),
+        ("entries", {"a": {"shade": 1}}, "entries.a.shade: Entry takes no such argument; it takes share, name"),
         ("_target_", [3], "_target_: expected a text, got [3]"),
         ("_partial_", "maybe", "_partial_: expected true or false, got 'maybe'"),
     ],

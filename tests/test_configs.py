@@ -171,7 +171,7 @@ def assert_trains_towards(loss: WeightedLoss) -> None:
 # How the options of a group are built, and what of it is looked at.
 BUILDERS: dict[str, Callable[[DictConfig], Any]] = {
     "loss": lambda config: assert_trains_towards(instantiate(config.loss)),
-    "data": lambda config: instantiate(config.data).settings,
+    "data": lambda config: instantiate(config.data, _convert_="all").settings,  # as a run does it
     "optim": lambda config: (
         made := instantiate(config.optim),
         made.scheduler(made.optimizer(nn.Linear(2, 2).parameters()), total_steps=100).step,
@@ -180,11 +180,14 @@ BUILDERS: dict[str, Callable[[DictConfig], Any]] = {
     "callbacks": lambda config: [instantiate(callback).on_validation_end for callback in config.callbacks.values()],
 }
 BUILT.update(BUILDERS)
+# What an option wants to be told.
+WANTED = {"data=mixture": [f"data.sources.{name}.root=/path" for name in ("speech", "music")]}
 
 
 @pytest.mark.parametrize("file", [file for file in OPTIONS if group_of(file) in BUILDERS], ids=option_of)
 def test_option_builds(file: Path, composed: Callable[..., DictConfig]) -> None:
-    BUILDERS[group_of(file)](composed(f"{group_of(file)}={option_of(file)}"))
+    option = f"{group_of(file)}={option_of(file)}"
+    BUILDERS[group_of(file)](composed(option, *WANTED.get(option, ())))
 
 
 def test_choices_follow_one_another_and_the_run(composed: Callable[..., DictConfig], tmp_path: Path) -> None:

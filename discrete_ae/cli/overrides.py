@@ -39,7 +39,7 @@ PATH_KEYS = (
     "hydra.run.dir",
     "hydra.sweep.dir",
 )
-"""What takes a path, as it is pasted."""
+"""What takes a path, as it is pasted; in each of data.sources, what does in data."""
 OF_MANY = ("logger", "callbacks")
 """Groups of which a run may have none, or its own."""
 TRAINER = "lightning.pytorch.Trainer"
@@ -85,7 +85,7 @@ def _as_meant(override: str, *, multirun: bool) -> list[str]:
         return [f"~{key}", f"+{override}"]
     if key.startswith("trainer.") and key.removeprefix("trainer.") in argument_types(TRAINER):
         key = f"++{key}"
-    takes_path = key.lstrip("+") in PATH_KEYS
+    takes_path = re.sub(r"^data\.sources\.[^.]+", "data", key.lstrip("+")) in PATH_KEYS
     if takes_path and equals and not value.strip("'\""):  # as of a variable of the shell that is not set
         raise UsageError(f"{key}: expected a path, got ''")
     is_literal = takes_path and not _is_text(f"{key}={value}", multirun=multirun)

@@ -10,7 +10,8 @@ from discrete_ae.evaluation.results import DECODED, Evaluation, Run
 
 DECIDING = (
     *("quantizer", "num_codebooks", DECODED, "model", "init_from", "loss", "optim"),
-    *("data.root", "data.validation_root", "data.manifest", "data.validation_manifest", "data.validation_fraction"),
+    *("data.root", "data.validation_root", "data.manifest", "data.validation_manifest", "data.sources"),
+    "data.validation_fraction",
     *("data.min_seconds", "data.max_seconds", "data.min_bandwidth_hz", "data.sample_rate", "data.channels"),
     *("data.crop_seconds", "data.batch_size", "data.balance", "data.loudness_lufs", "data.speed", "data.mix"),
     *("data.equalizer_db", "data.gain_db", "data.flip_polarity"),

@@ -30,6 +30,7 @@ _SPLIT = (
     "manifest",
     "validation_root",
     "validation_manifest",
+    "sources",
     "validation_fraction",
     "channels",
 )  # which files train and which validate
@@ -178,7 +179,7 @@ def recordings_of(data: Sequence[Path], runs: Sequence[Run]) -> tuple[list[Sourc
             )
     is_own = real(root).is_relative_to(real(recordings_root()))
     said = "the project's own validation recordings" if is_own else f"the runs' validation recordings, {root.name}"
-    return named_sources({path: path.relative_to(root).as_posix() for path in paths}), said
+    return named_sources({path: Path(os.path.relpath(path, root)).as_posix() for path in paths}), said
 
 
 def trained_on(runs: Sequence[Run], sources: Sequence[Source]) -> set[Path]:
@@ -190,7 +191,7 @@ def trained_on(runs: Sequence[Run], sources: Sequence[Source]) -> set[Path]:
     found: set[Path] = set()
     places = {source.path: real(source.path) for source in sources}
     for data in {_split(run): run.config["data"] for run in runs}.values():
-        if data.get("manifest") is not None:
+        if data.get("manifest") is not None or data.get("sources") is not None:
             trained = set(map(real, training_recordings(data)))
             found |= {path for path, place in places.items() if place in trained}
             continue

@@ -17,6 +17,7 @@ _CONDITIONS = {
     "data.validation_root": ("validation recordings, by which checkpoints are chosen,", "a part of the training's"),
     "data.manifest": ("manifests of training recordings", "none"),
     "data.validation_manifest": ("manifests of validation recordings, by which checkpoints are chosen,", "none"),
+    "data.sources": ("mixtures of training recordings", "none"),
     "data.batch_size": ("batch sizes", "none"),
     "data.crop_seconds": ("lengths of the training crops", "none"),
     "data.loudness_lufs": ("levels of the training recordings", "as they are"),
@@ -101,7 +102,10 @@ def _on_conditions(comparison: Comparison, conditions: Mapping[str, tuple[str, s
     for key, (names, absent) in conditions.items():
         values: dict[str, list[str]] = {}
         for label, flat in flats.items():
-            value = flat.get(key)
+            below = [
+                f"{k.removeprefix(f'{key}.')}={v}" for k, v in flat.items() if k.startswith(f"{key}.") and v is not None
+            ]
+            value = " ".join(below) or flat.get(key)
             values.setdefault(absent if value is None else str(value), []).append(label)
         if len(values) > 1:
             parts = [f"{value} of {listed(labels)}" for value, labels in values.items()]

@@ -31,6 +31,7 @@ from discrete_ae.data.loudness import (
     bring_to_loudness,
 )
 from discrete_ae.data.reading import read_audio
+from discrete_ae.data.shares import Shares
 from discrete_ae.errors import DataError
 from discrete_ae.paths import Paths, listed
 from discrete_ae.records import Record
@@ -164,12 +165,21 @@ class Packed(Sequence[AudioFile]):
         return AudioFile(*pickle.loads(self._bytes[start:stop].tobytes()))
 
 
+class Source(NamedTuple):
+    """One of several collections of recordings that are trained on in given shares."""
+
+    num_files: int
+    weight: float
+    """Of its crops among those of all sources, in any unit, above 0."""
+
+
 class TrainingCrops(Dataset[Tensor]):
     """Crops (C, N), each a pure function of (seed, sample number), for any number from 0 on.
 
     The file is drawn in proportion to its duration, times its weight, and the start uniformly within it, so that every
     second of audio is as likely as any other; a file shorter than a crop is padded with zeros at its end. Where a file
-    turns out to be damaged, the next draw of the same number takes its place.
+    turns out to be damaged, the next draw of the same number takes its place. Of several sources,
+    `Shares` chooses one first.
 
     The changes are drawn after the file and the start, and made in this order: speed, mixture, equalizer, loudness,
     gain, polarity. The second crop of a mixture comes from a stream of random numbers of its own, in the same way, at
@@ -179,19 +189,32 @@ class TrainingCrops(Dataset[Tensor]):
         files: to draw from.
         settings: of the crops.
         weights: of the files in the draw; None takes their durations times their own.
+        sources: to which the files belong, in their order; None for one.
 
     Raises:
         DataError: from `__getitem__`, at a damaged file if `settings.strict`, otherwise if nearly all of them are.
     """
 
     def __init__(
-        self, files: Sequence[AudioFile], settings: CropSettings, weights: Sequence[float] | None = None
+        self,
+        files: Sequence[AudioFile],
+        settings: CropSettings,
+        weights: Sequence[float] | None = None,
+        sources: Sequence[Source] | None = None,
     ) -> None:
         self.files = Packed(files)
         self.settings = settings
         self.damaged: set[str] = set()
         """The names of the damaged files met so far, in this process."""
+        sources = sources or [Source(len(self.files), 1.0)]
+        self._shares = [Shares([source.weight for source in sources], settings.seed, stream) for stream in range(2)]
         self._ends = np.cumsum([file.duration_s * file.weight for file in files] if weights is None else weights)
+        self._bounds = np.cumsum([0, *(source.num_files for source in sources)])
+
+    @property
+    def shares(self) -> list[float]:
+        """Of the sources, in their order."""
+        return self._shares[0].shares.tolist()
 
     def __getitem__(self, sample_number: int) -> Tensor:
         crop, changes = self._crop(sample_number)
@@ -219,12 +242,19 @@ class TrainingCrops(Dataset[Tensor]):
         """Draw the file, the start and the changes, in this order, from Philox seeded by all that is given."""
         seeds = np.random.SeedSequence((self.settings.seed, sample_number, attempt), spawn_key=(1,) if second else ())
         random = np.random.Generator(np.random.Philox(seeds))
-        file = self.files[np.searchsorted(self._ends, random.random() * self._ends[-1], side="right")]
+        file = self.files[self._place(random.random(), self._shares[second][sample_number])]
         last = _last_start(file, self.settings)
         start = int(random.integers(last + 1))
         changes = self.settings.draw(random)
         # The draw of the start is the same at every speed, and its place among the possible starts too.
         return file, start * _last_start(file, self.settings, changes.speed) // max(last, 1), changes
+
+    def _place(self, random: float, source: int) -> int:
+        """Return the place of the file of a source that a number from 0 to 1 falls on."""
+        first, stop = self._bounds[source : source + 2]
+        low = self._ends[first - 1] if first else 0.0
+        place = np.searchsorted(self._ends, low + random * (self._ends[stop - 1] - low), side="right")
+        return int(min(place, stop - 1))
 
 
 class ValidationSegments(Dataset[Tensor]):

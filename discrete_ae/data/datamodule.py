@@ -2,10 +2,10 @@
 
 import contextlib
 import inspect
+import itertools
 import logging
 import math
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,31 +17,24 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.accelerators import CPUAccelerator
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
-from discrete_ae.data.crops import CropSettings, TrainingCrops, ValidationSegments, folder_weights
-from discrete_ae.data.files import (
-    TEST,
-    TRAIN,
-    VALIDATION,
-    AudioFile,
-    Split,
-    name_of,
-    recordings_root,
-    split_by_hash,
-    warn_doubtful,
-    warn_skipped,
-    without,
-)
-from discrete_ae.data.index import find_audio
+from discrete_ae.data.crops import CropSettings, Source, TrainingCrops, ValidationSegments, folder_weights
+from discrete_ae.data.files import AudioFile, name_of
 from discrete_ae.data.loudness import bring_to_loudness
-from discrete_ae.data.manifest import read_manifest
 from discrete_ae.data.reading import read_audio
-from discrete_ae.data.remote import is_url
+from discrete_ae.data.sources import (
+    PLACES,
+    RecordingSource,
+    RecordingsSettings,
+    SourceSettings,
+    check_mixture,
+    common_folder,
+)
 from discrete_ae.errors import DataError, UsageError, counted
-from discrete_ae.paths import command, in_utf8, listed
+from discrete_ae.paths import in_utf8
 
 log = logging.getLogger("discrete_ae")
 
@@ -49,39 +42,20 @@ MAX_WORKERS = 16
 """More loading processes than this are only started where they are asked for."""
 
 
-def _named(folder: str) -> str:
-    if not folder:  # as of a variable of the shell that is not set
-        raise ValueError("expected a folder, or null, got an empty name")
-    return folder
+class DataSettings(CropSettings, RecordingsSettings):
+    """What AudioDataModule loads: its arguments.
 
+    Without a root, a manifest or sources, that is the project's own recordings, already split.
+    """
 
-Folder = Annotated[str, AfterValidator(_named)]
-Manifests = Folder | list[Folder] | None
-
-
-class DataSettings(CropSettings):
-    """What AudioDataModule loads: its arguments."""
-
-    root: Folder | None
-    """Folder of the recordings; None, without a manifest, takes the project's own, already split."""
-    validation_root: Folder | None
-    """Folder of the validation recordings; None splits those to train on."""
-    manifest: Manifests = None
-    """One manifest, or several, in place of `root`."""
-    validation_manifest: Manifests = None
-    """The same in place of `validation_root`."""
-    min_seconds: Annotated[float, Field(gt=0)] | None = None
-    """Shorter recordings are not trained on."""
-    max_seconds: Annotated[float, Field(gt=0)] | None = None
-    """Longer recordings are not trained on."""
-    min_bandwidth_hz: Annotated[float, Field(gt=0)] | None = None
-    """Recordings whose measured bandwidth is less are not trained on."""
+    sources: dict[str, SourceSettings | None] | None = None
+    """Several places by name, in place of one, with shares of the crops of their own; a None is left out."""
     batch_size: Annotated[int, Field(ge=1)]
     """Crops per step and device."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share of the files that validates, where `root` is split."""
+    """Share of the files that validates, where nobody says which do."""
     max_validation_segments: Annotated[int, Field(ge=1)] = 256
-    """At most this many, spread evenly over the validation files."""
+    """At most this many, spread evenly over the validation files; each source has as many."""
     num_workers: Annotated[int, Field(ge=0)] | None = None
     """Loading processes per device; None takes none on CPU, `loading_workers` otherwise."""
     prefetch_batches: Annotated[int, Field(ge=1)] = 4
@@ -89,15 +63,26 @@ class DataSettings(CropSettings):
     balance: Literal["duration", "folder"] = "duration"
     """What is trained on equally often: every second, or every folder right below `root`, as `folder_weights`."""
 
+    @property
+    def named(self) -> dict[str, SourceSettings]:
+        """The sources by name; one that has none."""
+        own = {name: value for name in RecordingsSettings.model_fields if (value := getattr(self, name)) is not None}
+        if self.sources is None:
+            return {"": SourceSettings(**own)}
+        given = {name: source.model_dump(exclude_none=True) for name, source in self.sources.items() if source}
+        return {name: SourceSettings(**{**own, **of_source}) for name, of_source in given.items()}
+
     @model_validator(mode="after")
-    def _name_one_source(self) -> Self:
-        for folder, manifest in (("root", "manifest"), ("validation_root", "validation_manifest")):
-            if getattr(self, folder) is not None and getattr(self, manifest) is not None:
-                raise ValueError(f"{manifest}: expected null beside data.{folder}; give one of the two")
-            if getattr(self, manifest) == []:
-                raise ValueError(f"{manifest}: expected the path of a manifest, or several, got none")
-        if self.root is None and self.manifest is None and self.validation_manifest is not None:
-            raise ValueError("validation_manifest: expected data.manifest or data.root beside it")
+    def _check_sources(self) -> Self:
+        self.check_places("")
+        if self.sources is None:
+            return self
+        for name in PLACES:
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name}: expected null beside data.sources, each of which has its own")
+        check_mixture(self.named)
+        if self.max_validation_segments < (count := len(self.named)):
+            raise ValueError(f"max_validation_segments: expected at least 1 for each of {count} sources")
         return self
 
 
@@ -168,7 +153,7 @@ class AudioLoader(DataLoader[Tensor]):
 
 
 class AudioDataModule(pl.LightningDataModule):
-    """Random training crops and fixed validation segments of a folder of audio files.
+    """Random training crops and fixed validation segments of a folder of audio files, or of several sources.
 
     Args:
         settings: the fields of `DataSettings`.
@@ -183,26 +168,66 @@ class AudioDataModule(pl.LightningDataModule):
     def __init__(self, **settings: Any) -> None:
         super().__init__()
         try:
-            self.settings = DataSettings.of(settings)
+            self.settings = its = DataSettings.of(settings)
         except ValueError as error:
             raise UsageError(f"data.{error}") from error
+        self._sources = {
+            name: RecordingSource(
+                source, f"data.sources.{name}." if name else "data.", its.channels, its.validation_fraction, its.strict
+            )
+            for name, source in its.named.items()
+        }
         self.train_files: list[AudioFile] = []
+        """Those of one source after the other."""
         self.validation_files: list[AudioFile] = []
+        self.validation_sets: list[ValidationSegments] = []
+        """Of the sources, in their order."""
         self.num_skipped = 0
 
     def setup(self, stage: str | None = None) -> None:
         """Find, check and split the files, once."""
         if self.train_files:
             return
-        its = self.settings
-        train_files, validation_files = self._find()
-        self.validation_segments = ValidationSegments(validation_files, its, its.max_validation_segments)
-        weights = folder_weights(train_files, self._train_roots) if its.balance == "folder" else None
-        self.training_crops = TrainingCrops(train_files, its, weights)
-        damaged = self.validation_segments.damaged
-        self.num_skipped += len(damaged)
-        self.validation_files = [file for file in validation_files if file.name not in damaged]
+        its, sources = self.settings, list(self._sources.values())
+        for source in sources:
+            source.find()
+        if len(sources) > 1:  # what validates in one trains in none
+            held_out = [file for source in sources for file in source.validation]
+            for source in sources:
+                source.hold_out(held_out)
+        for source in sources:
+            source.limit()
+        ends = [place * its.max_validation_segments // len(sources) for place in range(len(sources) + 1)]
+        self.validation_sets = [
+            ValidationSegments(source.validation, its, end - start)
+            for source, (start, end) in zip(sources, itertools.pairwise(ends), strict=True)
+        ]
+        damaged = set[str]().union(*(one.damaged for one in self.validation_sets))
+        self.num_skipped = len(damaged) + sum(source.num_skipped for source in sources)
+        found = (file for source in sources for file in source.validation if file.name not in damaged)
+        self.validation_files = list(dict.fromkeys(found))  # two sources may have the same
+        weights = None
+        if its.balance == "folder":
+            weights = [each for source in sources for each in folder_weights(source.train, source.train_roots)]
+        train_files = [file for source in sources for file in source.train]
+        shares = [Source(len(source.train), source.weight) for source in sources]
+        self.training_crops = TrainingCrops(train_files, its, weights, shares)
         self.train_files = train_files
+
+    @property
+    def validation_segments(self) -> ConcatDataset[Tensor]:
+        """Those of all sources, one source after the other."""
+        return ConcatDataset(self.validation_sets)
+
+    @property
+    def source_names(self) -> list[str]:
+        """The names of the sources, in the order of the validation loaders."""
+        return list(self._sources)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Of the crops, by the names of the sources; they add up to 1."""
+        return dict(zip(self._sources, self.training_crops.shares, strict=True))
 
     def train_dataloader(self) -> AudioLoader:
         """Load what is left of the run's stream of batches, by the trainer's step."""
@@ -215,11 +240,12 @@ class AudioDataModule(pl.LightningDataModule):
             batches = replace(batches, total=trainer.max_steps * per_step)
         return self._loader(self.training_crops, batches)
 
-    def val_dataloader(self) -> AudioLoader:
-        """Load every validation segment once, on one rank or another."""
+    def val_dataloader(self) -> AudioLoader | list[AudioLoader]:
+        """Load every validation segment once, on one rank or another; of several sources, by a loader for each."""
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        batches = validation_batches(len(self.validation_segments), self.settings.batch_size, rank, world_size)
-        return self._loader(self.validation_segments, batches)
+        size, sets = self.settings.batch_size, self.validation_sets
+        loaders = [self._loader(one, validation_batches(len(one), size, rank, world_size), len(sets)) for one in sets]
+        return loaders if len(loaders) > 1 else loaders[0]
 
     def clips(self, count: int, max_seconds: float = 5.0) -> list[tuple[str, Tensor]]:
         """Read the beginnings of up to `count` validation files, spread evenly: (path there in UTF-8, (C, N))."""
@@ -235,124 +261,33 @@ class AudioDataModule(pl.LightningDataModule):
         return clips
 
     def describe(self) -> str:
-        """Say in one line what `setup` found."""
+        """Say in one line what `setup` found, and the shares of several sources."""
+        shares = [
+            f"{name} {100 * share:.1f} %{'' if place else ' of the crops'} ({_duration(self._sources[name].seconds)})"
+            for place, (name, share) in enumerate(self.shares.items())
+        ]
         return (
             f"{_amount(self.train_files)} to train on, {_amount(self.validation_files)} to validate on"
             f" ({counted(len(self.validation_segments), 'segment')}), {counted(self.num_skipped, 'file')} skipped"
+            f"{'; ' + ', '.join(shares) if len(shares) > 1 else ''}"
         )
 
     @property
     def validation_root(self) -> Path:
         """The folder in which the validation files lie, but for those of URLs."""
-        its = self.settings
-        if its.validation_manifest is not None or (its.manifest is not None and its.validation_root is None):
-            places = [file.place for file in self.validation_files if not is_url(file.place)]
-            return Path(os.path.commonpath(map(os.path.dirname, places))) if places else Path()
-        return Path(its.validation_root or its.root or recordings_root() / "validation").expanduser()
-
-    @property
-    def _train_roots(self) -> list[Path]:
-        """The folders to which the names of the training files are relative."""
-        its = self.settings
-        if its.manifest is not None:
-            return [Path(os.path.abspath(path.expanduser().parent)) for path in listed(its.manifest)]  # noqa: PTH100
-        return [Path(its.root or recordings_root() / "train").expanduser()]
-
-    def _find(self) -> Split:
-        its = self.settings
-        is_split = its.root is None and its.manifest is None
-        found = self._taken(self._train_roots[0], its.manifest)
-        source = ", ".join(self._train_sources)
-        files = [file for file in found if file.split != TEST]
-        if not files:
-            raise DataError(f"{source}: every line is of split test, and these are not trained on; give others")
-        if left := len(found) - len(files):
-            log.info("%s of split test, neither trained nor validated on", counted(left, "recording"))
-        train = [file for file in files if file.split != VALIDATION]
-        if is_split or its.validation_root is not None or its.validation_manifest is not None:
-            validation = self._taken(
-                self.validation_root if its.validation_manifest is None else Path(), its.validation_manifest
-            )
-            # One folder may lie in the other: what validates does not train.
-            train = without(train, validation)
-            if not train:
-                raise DataError(
-                    f"{source}: every file also validates; nothing is left to train on, give others with "
-                    "data.validation_root"
-                )
-        elif any(file.split for file in files):
-            validation = [file for file in files if file.split == VALIDATION]
-            for side, found in ((TRAIN, train), (VALIDATION, validation)):
-                if not found:
-                    raise DataError(f"{source}: no line is of split {side}; add some, or give data.validation_manifest")
-        else:
-            train, validation = split_by_hash(files, self._train_roots, its.validation_fraction)
-        return Split(self._within_limits(train), validation)
-
-    @property
-    def _train_sources(self) -> list[str]:
-        """What the training files are found in."""
-        its = self.settings
-        return [str(each) for each in (self._train_roots if its.manifest is None else listed(its.manifest))]
-
-    def _taken(self, root: Path, manifest: Manifests) -> list[AudioFile]:
-        """Return the recordings of a folder, or of manifests, that can be brought to the wanted number of channels."""
-        its = self.settings
-        if manifest is None:
-            scan = find_audio(root, strict=its.strict)
-            files, folder = scan.files, root.expanduser()
-            self.num_skipped += len(scan.skipped)
-        else:
-            folder = Path(", ".join(map(str, listed(manifest))))
-            files = [file for path in listed(manifest) for file in read_manifest(path)]
-            warn_doubtful(files, folder, strict=its.strict)
-
-        def fits(file: AudioFile) -> bool:
-            return its.channels in (1, file.channels) or file.channels == 1
-
-        others = [name_of(file, folder) for file in files if not fits(file)]
-        if others and (its.strict or len(others) == len(files)):
-            raise DataError(
-                f"{folder}: {others[0]} has neither 1 nor {its.channels} channels; mix it down, or train a mono model"
-            )
-        warn_skipped(others, folder, f"neither 1 nor {its.channels} channels")
-        self.num_skipped += len(others)
-        return [file for file in files if fits(file)]
-
-    def _within_limits(self, files: list[AudioFile]) -> list[AudioFile]:
-        """Leave out what is too short, too long, or too narrow to train on."""
-        its = self.settings
-        least_s, most_s = its.min_seconds or 0, its.max_seconds or math.inf
-        taken = [file for file in files if least_s <= file.duration_s <= most_s]
-        if its.min_bandwidth_hz:
-            taken = [file for file in taken if self._bandwidth_hz(file) >= its.min_bandwidth_hz]
-        if not taken:
-            raise DataError(
-                f"{', '.join(self._train_sources)}: every file is outside of data.min_seconds, data.max_seconds or "
-                "data.min_bandwidth_hz; nothing is left to train on"
-            )
-        if left := len(files) - len(taken):
-            log.info("%s outside of the limits of data, not trained on", counted(left, "file"))
-        return taken
-
-    def _bandwidth_hz(self, file: AudioFile) -> float:
-        bandwidth = file.known.get("bandwidth_hz")
-        if isinstance(bandwidth, int | float):
-            return bandwidth
-        measuring = [command("discrete-ae"), "index", *self._train_sources, "-o", "measured.jsonl", "--measure"]
-        raise DataError(
-            f"data.min_bandwidth_hz: {file.name} has no bandwidth_hz; measure with {shlex.join(measuring)}, and give "
-            "data.manifest=measured.jsonl"
-        )
+        roots = [source.validation_root for source in self._sources.values()]
+        return roots[0] if len(roots) == 1 and roots[0] else common_folder(self.validation_files)
 
     def _loader(
-        self, dataset: TrainingCrops | ValidationSegments, batches: TrainingBatches | list[list[int]]
+        self, dataset: Dataset[Tensor], batches: TrainingBatches | list[list[int]], beside: int = 1
     ) -> AudioLoader:
+        """Load batches of a data set; `beside` loaders, used one after the other, share the processes of one."""
         on_cpu = self.trainer is None or isinstance(self.trainer.accelerator, CPUAccelerator)
         workers = self.settings.num_workers
         if workers is None:
             # On CPU the model wants the cores, and reading takes a small part of one.
             workers = 0 if self.trainer is None or on_cpu else loading_workers(self.trainer.num_devices)
+        workers = -(-workers // beside)
         return AudioLoader(
             dataset,
             batch_sampler=batches,
@@ -374,7 +309,11 @@ def _outlive_signals(worker: int) -> None:
 
 
 def _amount(files: Sequence[AudioFile]) -> str:
-    return f"{counted(len(files), 'file')} ({sum(file.duration_s for file in files) / 60:.1f} min)"
+    return f"{counted(len(files), 'file')} ({_duration(math.fsum(file.duration_s for file in files))})"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
 
 
 def loading_workers(processes: int) -> int:

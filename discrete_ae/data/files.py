@@ -231,13 +231,19 @@ def warn_skipped(names: Sequence[str], root: Path, reason: str = "unreadable or 
         log.warning("%s: skipped %s, %s: %s%s", root, skipped, reason, ", ".join(names[:_NAMED]), more)
 
 
-def split_by_hash(files: Sequence[AudioFile], root: Paths, validation_fraction: float) -> Split:
+def split_by_hash(files: Sequence[AudioFile], root: Paths, validation_fraction: float, key: str = "data.") -> Split:
     """Split by the SHA-256 of the path relative to `root`, or the nearest of several; in a tar, by the name there.
 
     A file's side does not depend on the other files, and in tars that were made of a folder it is the same as there.
 
     The one exception keeps both sides filled: if no hash falls below the fraction, the smallest one validates; if all
     do, the largest one trains. Stretches of one file are on one side.
+
+    Args:
+        files: to be split.
+        root: to which the paths are relative, or several.
+        validation_fraction: above 0 and below 1.
+        key: below which the settings of these files stand, for errors.
 
     Raises:
         DataError: fewer than two files.
@@ -248,7 +254,7 @@ def split_by_hash(files: Sequence[AudioFile], root: Paths, validation_fraction: 
     if len(order) < 2:
         raise DataError(
             f"{roots[0]}: only {len(order)} audio file, and the split into training and validation is by file; "
-            "add recordings, or give others with data.validation_root"
+            f"add recordings, or give others with {key}validation_root"
         )
     threshold = min(max(validation_fraction, order[0]), order[-2])
     validates = [place <= threshold for place in places]

@@ -122,23 +122,27 @@ class AutoencoderModule(pl.LightningModule):
         if self.validation_usage is not None:
             self.validation_usage.reset()
 
-    def validation_step(self, audio: Tensor, batch_idx: int) -> dict[str, Tensor]:
+    def validation_step(self, audio: Tensor, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
         """Measure a batch of segments (B, C, N) through hard codes, and through the training-time forward.
+
+        What is measured of the sources of a mixture is logged of each, too, as val/<source>/...
 
         Returns, for callbacks, the reconstruction of the hard codes, and these.
         """
+        self._check_batch(audio)
         output = self.model(audio)
         values = self.loss(output.reconstruction, audio, output.losses)
         # A checkpoint is written after a validation: weights that are not finite must be found before.
         self._watch(values.reconstruction)
         self._require_finite()
-        self._add_to_means({"reconstruction": values.reconstruction, **values.terms}, len(audio))
+        self._add_to_means({"reconstruction": values.reconstruction, **values.terms}, len(audio), dataloader_idx)
         quality = si_sdr_db(output.reconstruction, audio)
-        self._add_to_means({"si_sdr_db": quality.sum() / max(len(quality), 1)}, len(quality))
+        self._add_to_means({"si_sdr_db": quality.sum() / max(len(quality), 1)}, len(quality), dataloader_idx)
         # By the configuration, never by what came out: the ranks of a distributed run must log the same.
         if not self.model.quantizer.matches_evaluation:
-            soft = self._training_reconstruction(output, audio, batch_idx)
-            self._add_to_means({"soft_reconstruction": self.loss(soft, audio, {}).reconstruction}, len(audio))
+            soft = self._training_reconstruction(output, audio, batch_idx, dataloader_idx)
+            soft_loss = self.loss(soft, audio, {}).reconstruction
+            self._add_to_means({"soft_reconstruction": soft_loss}, len(audio), dataloader_idx)
         if self.validation_usage is not None:
             self.validation_usage.update(output.codes)
         return for_callbacks(output)
@@ -181,6 +185,15 @@ class AutoencoderModule(pl.LightningModule):
         if self.is_logged:
             self.log_dict({f"train/schedule/{name}": value for name, value in scheduled.items()})
         return self.training_model(audio)
+
+    def _check_batch(self, batch: Any) -> None:
+        """Refuse in words what a user's own data module yields if the model does not take it."""
+        if not isinstance(batch, Tensor):
+            raise UsageError(f"data: expected it to yield tensors (B, C, N), got {type(batch).__name__}")
+        try:
+            self.model.check_audio(batch)
+        except ValueError as error:
+            raise UsageError(f"data: {error}") from error
 
     def _log_training(self, values: LossValues, codes: Tensor) -> None:
         if self.is_logged:
@@ -225,9 +238,9 @@ class AutoencoderModule(pl.LightningModule):
             groups.append(saved | numbers)
         return {**state, "param_groups": groups}
 
-    def _training_reconstruction(self, output: AutoencoderOutput, audio: Tensor, batch_idx: int) -> Tensor:
-        """Decode what the training-time forward emits."""
-        self._reseed("validation", self.global_step, batch_idx)
+    def _training_reconstruction(self, output: AutoencoderOutput, audio: Tensor, *batch: int) -> Tensor:
+        """Decode what the training-time forward emits; `batch` is the place of the batch."""
+        self._reseed("validation", self.global_step, *batch)
         # A copy of it, since codebooks that are moving averages learn from a training forward.
         soft = copy.deepcopy(self.model.quantizer).train()(output.latents).latents
         return self.model.reconstruct(soft, audio.shape[-1])
@@ -239,9 +252,13 @@ class AutoencoderModule(pl.LightningModule):
         except ValueError as error:
             raise UsageError(str(error)) from error
 
-    def _add_to_means(self, scalars: Mapping[str, Tensor], weight: int) -> None:
+    def _add_to_means(self, scalars: Mapping[str, Tensor], weight: int, dataloader_idx: int) -> None:
         # Lightning's own means are wrong where ranks differ in the number of items: it rounds their average down.
-        for name, value in scalars.items():
+        prefixes = [""]
+        if len(self.trainer.num_val_batches) > 1:
+            names = getattr(cast(Any, self.trainer).datamodule, "source_names", None)
+            prefixes.append(f"{names[dataloader_idx] if names else dataloader_idx}/")
+        for name, value in ((prefix + name, value) for prefix in prefixes for name, value in scalars.items()):
             if name not in self.validation_means:
                 self.validation_means[name] = MeanMetric().to(self.device)
             self.validation_means[name].update(value, weight)

@@ -51,7 +51,8 @@ class TrainingRun:
     """The parts of a run."""
 
     module: AutoencoderModule
-    data: AudioDataModule
+    data: pl.LightningDataModule
+    """Ours, or a user's own, which yields batches (B, C, N)."""
     trainer: pl.Trainer
     run_dir: Path
     first_step: int
@@ -96,7 +97,10 @@ def build_training(config: DictConfig, chosen: Mapping[str, Any] | None = None) 
     """
     check_run(config)
     data = _instantiate(config, "data")
-    data.setup("fit")  # what is wrong with the recordings is found before the model is built
+    if not isinstance(data, pl.LightningDataModule):
+        raise UsageError(f"data: expected a LightningDataModule, got {type(data).__name__}")
+    if isinstance(data, AudioDataModule):
+        data.setup("fit")  # what is wrong with the recordings is found before the model is built
     pl.seed_everything(config.seed, verbose=False)
     if on_gpu(config):
         torch.set_float32_matmul_precision(config.float32_matmul_precision)
@@ -107,9 +111,12 @@ def build_training(config: DictConfig, chosen: Mapping[str, Any] | None = None) 
         _take_weights(model, old, new_quantizer=not config.ckpt_path)
     first_step = read_training_state(config.ckpt_path).global_step if config.ckpt_path else 0
     loss = _instantiate(config, "loss")
-    for name in ("sample_rate", "channels"):
-        if (given := getattr(data.settings, name)) != (wanted := getattr(model, name)):
-            raise UsageError(f"data.{name}: expected the model's, {wanted}, got {given}; give the model another one")
+    if isinstance(data, AudioDataModule):
+        for name in ("sample_rate", "channels"):
+            if (given := getattr(data.settings, name)) != (wanted := getattr(model, name)):
+                raise UsageError(
+                    f"data.{name}: expected the model's, {wanted}, got {given}; give the model another one"
+                )
     callbacks, loggers = _named(config, "callbacks"), _named(config, "logger")
     parts = {
         "model": model,
@@ -125,7 +132,7 @@ def build_training(config: DictConfig, chosen: Mapping[str, Any] | None = None) 
     settings = {
         "precision": resolved_precision(config),
         "logger": list(loggers.values()),
-        "callbacks": [*callbacks.values(), LogHyperparameters(_hyperparameters(config, model, chosen or {}))],
+        "callbacks": [*callbacks.values(), LogHyperparameters(_hyperparameters(config, model, data, chosen or {}))],
         "enable_progress_bar": False,  # the callbacks have one
         # Where the callbacks write no checkpoints, Lightning does not either.
         "enable_checkpointing": any(isinstance(each, Checkpoint) for each in callbacks.values()),
@@ -211,7 +218,9 @@ def _take_weights(model: DiscreteAutoencoder, path: str, *, new_quantizer: bool)
         log.info("init_from: the quantizer starts anew, for %s was trained with another one", path)
 
 
-def _hyperparameters(config: DictConfig, model: DiscreteAutoencoder, chosen: Mapping[str, Any]) -> Hyperparameters:
+def _hyperparameters(
+    config: DictConfig, model: DiscreteAutoencoder, data: pl.LightningDataModule, chosen: Mapping[str, Any]
+) -> Hyperparameters:
     """Collect what was chosen, and what is usual, flat and by the configuration's own keys."""
     found: Hyperparameters = {}
 
@@ -229,5 +238,8 @@ def _hyperparameters(config: DictConfig, model: DiscreteAutoencoder, chosen: Map
     collect("bitrate_nominal_bps", model.bitrate_bps)
     for key in USUAL:
         collect(key, OmegaConf.select(config, key))
+    if isinstance(data, AudioDataModule) and data.settings.sources:
+        collect("data.sources", {name: one.model_dump(exclude_none=True) for name, one in data.settings.named.items()})
+        collect("data.shares", data.shares)
     collect("quantizer", OmegaConf.to_container(config.model.quantizer, resolve=True))
     return found

@@ -12,6 +12,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from discrete_ae.build import to_trust
+from discrete_ae.data import AudioDataModule
 from discrete_ae.errors import DataError
 from discrete_ae.paths import command, shown
 from discrete_ae.training.complaints import complaint_of, lack_of_room
@@ -67,7 +68,7 @@ def train(config: DictConfig, varied: Mapping[str, Any] | None = None) -> Traini
         if complaint := complaint_of(error):
             raise complaint from error
         # Loading processes hand over batches in shared memory.
-        places = [str(run.run_dir), *(["/dev/shm"] if config.data.num_workers else [])]
+        places = [str(run.run_dir), *(["/dev/shm"] if config.data.get("num_workers") else [])]
         if lack := lack_of_room(error, " or ".join(places)):
             raise DataError(f"{lack}; {_what_is_safe(run, config.ckpt_path)}") from error
         raise
@@ -97,7 +98,10 @@ def _say_what_runs(run: TrainingRun, chosen: Mapping[str, str]) -> None:
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     rate = f"{model.bitrate_bps / 1000:.2f} kbps" if model.quantizer.num_codebooks else "no codes"
     print(f"{chosen['quantizer']} · {chosen['model']} · {millions:.1f} M parameters · {rate}")
-    print(f"recordings: {run.data.describe()}")
+    if isinstance(run.data, AudioDataModule):
+        print(f"recordings: {run.data.describe()}")
+    else:
+        print(f"data: {type(run.data).__name__}")
     print(f"run folder: {run.run_dir}")
     if run.module.compiled:
         print("compiling at the first step, which takes a minute or so")
@@ -113,7 +117,8 @@ def _say_what_next(run: TrainingRun, begun_from: str | None) -> None:
     print(f"\ncheckpoint: {shown(known[0]) if known else 'none was written'}\nnext:")
     print(" ", shlex.join([command("tensorboard"), "--logdir", str(shown(run.run_dir).parent)]))
     if known:
-        folders = (str(shown(file.path.parent)) for file in run.data.validation_files if file.is_file)
+        files = run.data.validation_files if isinstance(run.data, AudioDataModule) else []
+        folders = (str(shown(file.path.parent)) for file in files if file.is_file)
         does = ["encode", "-o", "codes"] if run.module.model.quantizer.num_codebooks else ["evaluate"]
         use = [command("discrete-ae"), does[0], next(folders, "RECORDINGS"), *does[1:], "-c", str(shown(known[0]))]
         print(" ", shlex.join([*use, *(f"--trust={name}" for name in to_trust(run.module.model_config))]))

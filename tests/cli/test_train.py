@@ -23,7 +23,7 @@ from discrete_ae.cli.overrides import as_meant, compose_config
 from discrete_ae.cli.train import main
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.training import AutoencoderModule, TrainingRun, build_training
-from tests.runs import SCHEDULE, SHARPENED, SMALL, errors, state_of
+from tests.runs import SCHEDULE, SHARPENED, SMALL, errors, events_of, scalars, state_of
 
 REPOSITORY = Path(__file__).parents[2]
 SHORT = ("trainer.max_steps=2", "trainer.val_check_interval=2")
@@ -274,6 +274,15 @@ def test_other_values_are_hydras(at_home: Path) -> None:
     assert (config.seed, config.x, config.data.root, config.init_from) == (4, ["/a", "/b"], "/a(1)/4", f"{at_home}/x")
 
 
+def test_places_of_sources_are_paths_too(at_home: Path) -> None:
+    given = ["data=mixture", "data.sources.speech.root=~/a (1)", "data.sources.music.manifest=b=c.jsonl"]
+    config = compose_config([*given, "+data.sources.noise.root=2024"])
+    sources = config.data.sources
+    found = (sources.speech.root, sources.music.manifest, sources.noise.root)
+    assert found == (f"{at_home}/a (1)", "b=c.jsonl", "2024")
+    assert as_meant(["data.sources.speech.weight=2"]) == ["data.sources.speech.weight=2"]
+
+
 def test_every_argument_of_the_trainer_is_taken_without_a_plus() -> None:
     names = inspect.signature(pl.Trainer).parameters
     assert "fast_dev_run" in names
@@ -521,6 +530,28 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+OWN_DATA = """
+import lightning.pytorch as pl
+import torch
+from torch.utils.data import DataLoader
+
+class Noise(pl.LightningDataModule):
+    def __init__(self, batch_size, channels, **others):
+        super().__init__()
+        self.batch_size, self.channels = batch_size, channels
+
+    def _loader(self, count):
+        audio = torch.rand(count, self.channels, 3200, generator=torch.Generator().manual_seed(count)) - 0.5
+        return DataLoader(audio if self.channels else [[each] for each in audio], self.batch_size)
+
+    def train_dataloader(self):
+        return self._loader(16)
+
+    def val_dataloader(self):
+        return [self._loader(3), self._loader(1)]
+"""
+
+
 def test_own_quantizer_and_experiment_in_own_folder(run_training: Callable[..., Path], own_folder: Path) -> None:
     own = ("--config-dir", str(own_folder / "conf"), "experiment=own")
     run = run_training(*own, *SHORT)
@@ -535,6 +566,26 @@ def test_own_quantizer_and_experiment_in_own_folder(run_training: Callable[..., 
     again = run_training(*own, f"ckpt_path={checkpoint}", "trainer.max_steps=3", "trainer.val_check_interval=3")
     assert state_of(again)["global_step"] == 3
     run_training(*own, f"init_from={checkpoint}", *SHORT)
+
+
+def test_a_data_module_of_ones_own(
+    run_training: Callable[..., Path], own_folder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (own_folder / "own_data.py").write_text(OWN_DATA)
+    (own_folder / "conf/data").mkdir()
+    settings = {"batch_size": 2, "channels": 1, "root": "", "crop_seconds": 1.0, "max_validation_segments": 1}
+    (own_folder / "conf/data/own.yaml").write_text(yaml.safe_dump({"_target_": "own_data.Noise", **settings}))
+    own = ("--config-dir", str(own_folder / "conf"), "data=own", "callbacks.clips.count=2")
+    run = run_training(*own, *SHORT)
+    assert "data: Noise\n" in capsys.readouterr().out
+    # The whole is the mean over both sets, of three segments and of one.
+    whole, first, second = (scalars(run, f"val/{of}reconstruction")[2] for of in ("", "0/", "1/"))
+    assert first != second
+    assert whole == pytest.approx((3 * first + second) / 4, rel=1e-5)
+    assert {"audio/original/segment_0", "audio/original/segment_1"} <= set(events_of(run).Tags()["audio"])
+    for wrong, expected in {"channels=2": "(batch, 1, samples)", "channels=0": "tensors (B, C, N), got list"}.items():
+        run_training(*own, f"data.{wrong}", *SHORT, status=2)
+        assert expected in capsys.readouterr().err
 
 
 def test_commands_load_what_they_are_told_to_trust(

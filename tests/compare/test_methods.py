@@ -59,6 +59,7 @@ def test_seeds_are_one_method_whatever_else_differs_beside_the_training():
         ("loss.weights.stft", 1.0),
         ("optim.optimizer.lr", 1.0),
         ("data.root", "/elsewhere"),
+        ("data.sources", {"speech": {"root": "/a", "weight": 3}}),
         ("trainer.max_steps", 7),
         ("callbacks.ema.decay", 0.9),
         ("init_from", "a.ckpt"),

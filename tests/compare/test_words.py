@@ -124,6 +124,17 @@ def test_unequal_conditions_are_named():
     assert any("networks around the quantizers differ" in note for note in notes)
 
 
+def test_unequal_mixtures_are_named():
+    sources = {"speech": {"root": "/a", "weight": 3.0, "hours": None}, "music": {"root": "/b", "weight": 1.0}}
+    configs = {name: make_config() for name in ("ste", "vq")}
+    configs["ste"]["data"] = {"sources": sources}
+    scores = {"mel_distance": [1.0, 2.0]}
+    runs = [make_evaluation(scores, run=make_run(name, name, 0, config)) for name, config in configs.items()]
+    (note,) = [note for note in notes_of(Comparison(make_methods(runs))) if "mixtures of" in note]
+    said = "speech.root=/a speech.weight=3.0 music.root=/b music.weight=1.0 of ste"
+    assert note.endswith(f"{said}; none of vq.")
+
+
 def test_different_sample_rates_are_said_first():
     def compared(*rates):
         configs = [make_config(quantizer={"_target_": name}) for name in ("ste", "vq")]

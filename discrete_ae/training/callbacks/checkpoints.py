@@ -208,7 +208,8 @@ class FitEntropyModel(pl.Callback):
 
     The model is then in evaluation mode and has the weights that the checkpoint gets. Nothing of it depends on what was
     fitted before, so a continued run needs no state of it; nothing is drawn at random, so training goes on as without.
-    A model without codes has none; nor has a checkpoint written before the first validation of its run.
+    A model without codes has none; nor has a checkpoint written before the first validation of its run, or one of a run
+    on a user's own data module.
 
     Args:
         max_seconds: of audio that is encoded; the crops are those that training began with.
@@ -228,8 +229,8 @@ class FitEntropyModel(pl.Callback):
             return
         assert isinstance(pl_module, AutoencoderModule)
         sizes = pl_module.model.quantizer.codebook_sizes
-        if sizes:
-            data: AudioDataModule = cast(Any, trainer).datamodule
+        data = cast(Any, trainer).datamodule
+        if sizes and isinstance(data, AudioDataModule):
             self._fitted = EntropyModel.fit(list(self._codes(pl_module, data)), sizes)
 
     def on_save_checkpoint(

@@ -70,8 +70,7 @@ class LogClips(pl.Callback):
         assert isinstance(pl_module, AutoencoderModule)
         first = self.clips is None
         if self.clips is None:
-            data: AudioDataModule = cast(Any, trainer).datamodule
-            self.clips = data.clips(self.count, self.max_seconds) if self.count else []
+            self.clips = _clips(trainer, self.count, self.max_seconds) if self.count else []
         model = pl_module.model
         for name, audio in self.clips:
             with torch.no_grad():
@@ -207,6 +206,16 @@ def _pixels(figure: Figure) -> NDArray[np.uint8]:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _clips(trainer: pl.Trainer, count: int, max_seconds: float) -> list[tuple[str, Tensor]]:
+    """Read a few validation clips: (name, (C, N)); of a user's own data module the first segments."""
+    data = cast(Any, trainer).datamodule
+    if isinstance(data, AudioDataModule):
+        return data.clips(count, max_seconds)
+    loaders = cast(Any, trainer.val_dataloaders)
+    batch = next(iter(loaders[0] if isinstance(loaders, list) else loaders), ())
+    return [(f"segment_{place}", audio.float().cpu()) for place, audio in enumerate(batch[:count])]
 
 
 def _log_clip(trainer: pl.Trainer, name: str, audio: Tensor, sample_rate: int) -> None:

@@ -1,0 +1,49 @@
+"""Which of several sources a training crop comes from."""
+
+import functools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+WINDOW = 1000
+"""Consecutive crops in which each source has its share, rounded up or down."""
+
+_GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+class Shares:
+    """Assigns a source to every sample number, as a pure function of (seed, number).
+
+    A window of `WINDOW` numbers, in random order, is laid evenly over [0, 1), and each source owns an interval as long
+    as its share. So no window is more than one crop away from the exact share of a source. The grid is moved by the
+    golden ratio from window to window, so that shares which are no multiple of 1 / `WINDOW` hold in the long run.
+
+    Args:
+        weights: of the sources, each above 0, in any unit.
+        seed: of the order.
+        stream: one of several independent orders of the same seed.
+    """
+
+    def __init__(self, weights: Sequence[float], seed: int, stream: int = 0) -> None:
+        self.shares = np.array(weights, dtype=np.float64) / math.fsum(weights)
+        self._ends = self.shares.cumsum()
+        self._ends[-1] = 1.0
+        self._seed = seed
+        self._stream = stream
+
+    def __getitem__(self, number: int) -> int:
+        """Return the place of a sample number's source, from 0 to len(weights) - 1."""
+        if len(self.shares) == 1:
+            return 0
+        window, place = divmod(number, WINDOW)
+        point = (int(_order(self._seed, window, self._stream)[place]) + window * _GOLDEN % 1) / WINDOW
+        return int(np.searchsorted(self._ends, point, side="right"))
+
+
+@functools.lru_cache(maxsize=8)
+def _order(seed: int, window: int, stream: int) -> npt.NDArray[np.int64]:
+    """Return the random order of the numbers of a window."""
+    random = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, window), spawn_key=(2, stream))))
+    return random.permutation(WINDOW)

@@ -1,0 +1,282 @@
+"""Sources of recordings: where one's lie and which are taken, and what is found of it to train and to validate on."""
+
+import logging
+import math
+import os
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, ConfigDict, Field
+
+from discrete_ae.data.files import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    AudioFile,
+    name_of,
+    recordings_root,
+    split_by_hash,
+    warn_doubtful,
+    warn_skipped,
+    without,
+)
+from discrete_ae.data.index import find_audio
+from discrete_ae.data.manifest import read_manifest
+from discrete_ae.data.remote import is_url
+from discrete_ae.errors import DataError, counted
+from discrete_ae.paths import command, listed
+from discrete_ae.records import Record
+
+log = logging.getLogger("discrete_ae")
+
+
+def _named(folder: str) -> str:
+    if not folder:  # as of a variable of the shell that is not set
+        raise ValueError("expected a folder, or null, got an empty name")
+    return folder
+
+
+Folder = Annotated[str, AfterValidator(_named)]
+Manifests = Folder | list[Folder] | None
+PLACES = ("root", "validation_root", "manifest", "validation_manifest")
+LIMITS = ("min_seconds", "max_seconds", "min_bandwidth_hz")
+"""Of what is trained on."""
+
+
+class RecordingsSettings(Record):
+    """Where recordings lie, and which of them are trained on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    root: Folder | None = None
+    """Folder of the recordings, or of tars of them."""
+    validation_root: Folder | None = None
+    """Folder of the validation recordings; None splits those to train on."""
+    manifest: Manifests = None
+    """One manifest, or several, in place of `root`."""
+    validation_manifest: Manifests = None
+    """The same in place of `validation_root`."""
+    min_seconds: Annotated[float, Field(gt=0)] | None = None
+    """Shorter recordings are not trained on."""
+    max_seconds: Annotated[float, Field(gt=0)] | None = None
+    """Longer recordings are not trained on."""
+    min_bandwidth_hz: Annotated[float, Field(gt=0)] | None = None
+    """Recordings whose measured bandwidth is less are not trained on."""
+
+    def check_places(self, key: str) -> None:
+        """Refuse places that do not go together.
+
+        Args:
+            key: that they stand below, such as "sources.speech."; empty for those of the data as a whole.
+
+        Raises:
+            ValueError: for the first of them, by its key.
+        """
+        for folder, manifest in (("root", "manifest"), ("validation_root", "validation_manifest")):
+            if getattr(self, folder) is not None and getattr(self, manifest) is not None:
+                raise ValueError(f"{key}{manifest}: expected null beside data.{key}{folder}; give one of the two")
+            if getattr(self, manifest) == []:
+                raise ValueError(f"{key}{manifest}: expected the path of a manifest, or several, got none")
+        if self.root is None and self.manifest is None and self.validation_manifest is not None:
+            raise ValueError(f"{key}validation_manifest: expected data.{key}manifest or data.{key}root beside it")
+
+
+class SourceSettings(RecordingsSettings):
+    """One source of a mixture; where it has no limit of its own, that of the data as a whole holds."""
+
+    weight: Annotated[float, Field(gt=0)] | None = None
+    """Its share of the crops is in proportion to this, in any unit; all sources have one, or none has."""
+    hours: Annotated[float, Field(gt=0)] | None = None
+    """Its share is as if it were so long; None takes what it has to train on."""
+
+
+def check_mixture(sources: dict[str, SourceSettings]) -> None:
+    """Refuse sources without a place or a name, and shares that cannot be weighed against one another.
+
+    Raises:
+        ValueError: for the first of them, by its key.
+    """
+    if not sources:
+        raise ValueError("sources: expected one or more by name, or null, got none")
+    for name, source in sources.items():
+        if not name.replace("-", "_").isidentifier():
+            raise ValueError(f"sources: expected names of letters, digits, - and _, such as speech, got {name!r}")
+        source.check_places(f"sources.{name}.")
+        if source.root is None and source.manifest is None:
+            raise ValueError(f"sources.{name}: expected a root or a manifest, got neither; null leaves it out")
+        if source.weight is not None and source.hours is not None:
+            raise ValueError(f"sources.{name}.hours: expected null beside data.sources.{name}.weight; give one")
+    weighted, others = (
+        [name for name, source in sources.items() if (source.weight is not None) is given] for given in (True, False)
+    )
+    if weighted and others:
+        raise ValueError(
+            f"sources.{others[0]}.weight: expected one, as data.sources.{weighted[0]} has it; give all sources a "
+            "weight, or none, for shares by their hours"
+        )
+
+
+@dataclass
+class RecordingSource:
+    """Finds the recordings of one source.
+
+    Args:
+        settings: of the source.
+        key: that they stand below in errors, such as "data." or "data.sources.speech.".
+        channels: that are wanted; recordings of 1, or of as many, can be brought to it, and all to 1.
+        validation_fraction: share of the files that validates, where nobody says which do.
+        strict: whether a recording that cannot be used ends the search.
+    """
+
+    settings: SourceSettings
+    key: str
+    channels: int
+    validation_fraction: float
+    strict: bool
+    train: list[AudioFile] = field(default_factory=list)
+    """What to train on, once `find` has found it."""
+    validation: list[AudioFile] = field(default_factory=list)
+    """What to validate on, likewise."""
+    num_skipped: int = 0
+    """Recordings that cannot be used."""
+
+    @property
+    def train_roots(self) -> list[Path]:
+        """The folders to which the names of the training files are relative."""
+        its = self.settings
+        if its.manifest is not None:
+            return [Path(os.path.abspath(path.expanduser().parent)) for path in listed(its.manifest)]  # noqa: PTH100
+        return [Path(its.root or recordings_root() / "train").expanduser()]
+
+    @property
+    def validation_root(self) -> Path | None:
+        """The folder that is searched for validation files, or split; None where manifests say which they are."""
+        its = self.settings
+        if its.validation_manifest is not None or (its.manifest is not None and its.validation_root is None):
+            return None
+        return Path(its.validation_root or its.root or recordings_root() / "validation").expanduser()
+
+    def find(self) -> None:
+        """Find all that is to train and to validate on, whatever the limits.
+
+        Raises:
+            DataError: there is nothing of one of the two.
+        """
+        its = self.settings
+        is_split = its.root is None and its.manifest is None
+        found = self._taken(self.train_roots[0], its.manifest)
+        files = [file for file in found if file.split != TEST]
+        if not files:
+            raise DataError(f"{self._said}: every line is of split test, and these are not trained on; give others")
+        if left := len(found) - len(files):
+            log.info("%s of split test, neither trained nor validated on", counted(left, "recording"))
+        self.train = [file for file in files if file.split != VALIDATION]
+        if is_split or its.validation_root is not None or its.validation_manifest is not None:
+            self.validation = self._taken(self.validation_root or Path(), its.validation_manifest)
+            self.hold_out(self.validation)  # one folder may lie in the other
+        elif any(file.split for file in files):
+            self.validation = [file for file in files if file.split == VALIDATION]
+            for side, found in ((TRAIN, self.train), (VALIDATION, self.validation)):
+                if not found:
+                    raise DataError(
+                        f"{self._said}: no line is of split {side}; add some, or give {self.key}validation_manifest"
+                    )
+        else:
+            self.train, self.validation = split_by_hash(files, self.train_roots, self.validation_fraction, self.key)
+
+    def hold_out(self, files: Sequence[AudioFile]) -> None:
+        """Leave out of what to train on what validates.
+
+        Raises:
+            DataError: nothing is left.
+        """
+        self.train = without(self.train, files)
+        if not self.train:
+            raise DataError(
+                f"{self._said}: every file also validates; nothing is left to train on, give others with "
+                f"{self.key}validation_root"
+            )
+
+    def limit(self) -> None:
+        """Leave out what is too short, too long, or too narrow to train on.
+
+        Raises:
+            DataError: nothing is left, or a bandwidth is not known.
+        """
+        its, files = self.settings, self.train
+        least_s, most_s = its.min_seconds or 0, its.max_seconds or math.inf
+        taken = [file for file in files if least_s <= file.duration_s <= most_s]
+        if its.min_bandwidth_hz:
+            taken = [file for file in taken if self._bandwidth_hz(file) >= its.min_bandwidth_hz]
+        if not taken:
+            shortest, longest, narrowest = (f"{self.key}{name}" for name in LIMITS)
+            raise DataError(
+                f"{self._said}: every file is outside of {shortest}, {longest} or {narrowest}; nothing is left to "
+                "train on"
+            )
+        if left := len(files) - len(taken):
+            log.info("%s outside of the limits of %s, not trained on", counted(left, "file"), self.key.rstrip("."))
+        self.train = taken
+
+    @property
+    def seconds(self) -> float:
+        """Length of what to train on."""
+        return math.fsum(file.duration_s for file in self.train)
+
+    @property
+    def weight(self) -> float:
+        """What its share is in proportion to: its weight, or its hours as given, or as there are, weighted by file."""
+        its = self.settings
+        return its.weight or its.hours or math.fsum(file.duration_s * file.weight for file in self.train) / 3600
+
+    @property
+    def _places(self) -> list[str]:
+        """What the training files are found in."""
+        its = self.settings
+        return [str(each) for each in (self.train_roots if its.manifest is None else listed(its.manifest))]
+
+    @property
+    def _said(self) -> str:
+        return ", ".join(self._places)
+
+    def _taken(self, root: Path, manifest: Manifests) -> list[AudioFile]:
+        """Return the recordings of a folder, or of manifests, that can be brought to the wanted number of channels."""
+        if manifest is None:
+            scan = find_audio(root, strict=self.strict)
+            files, folder = scan.files, root.expanduser()
+            self.num_skipped += len(scan.skipped)
+        else:
+            folder = Path(", ".join(map(str, listed(manifest))))
+            files = [file for path in listed(manifest) for file in read_manifest(path)]
+            warn_doubtful(files, folder, strict=self.strict)
+
+        def fits(file: AudioFile) -> bool:
+            return self.channels in (1, file.channels) or file.channels == 1
+
+        others = [name_of(file, folder) for file in files if not fits(file)]
+        if others and (self.strict or len(others) == len(files)):
+            raise DataError(
+                f"{folder}: {others[0]} has neither 1 nor {self.channels} channels; mix it down, or train a mono model"
+            )
+        warn_skipped(others, folder, f"neither 1 nor {self.channels} channels")
+        self.num_skipped += len(others)
+        return [file for file in files if fits(file)]
+
+    def _bandwidth_hz(self, file: AudioFile) -> float:
+        bandwidth = file.known.get("bandwidth_hz")
+        if isinstance(bandwidth, int | float):
+            return bandwidth
+        measuring = [command("discrete-ae"), "index", *self._places, "-o", "measured.jsonl", "--measure"]
+        raise DataError(
+            f"{self.key}min_bandwidth_hz: {file.name} has no bandwidth_hz; measure with {shlex.join(measuring)}, and "
+            f"give {self.key}manifest=measured.jsonl"
+        )
+
+
+def common_folder(files: Iterable[AudioFile]) -> Path:
+    """Return the innermost folder in which files lie, those of URLs apart."""
+    folders = [os.path.dirname(os.path.abspath(file.place)) for file in files if not is_url(file.place)]  # noqa: PTH100, PTH120
+    return Path(os.path.commonpath(folders)) if folders else Path()
