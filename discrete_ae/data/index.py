@@ -96,14 +96,21 @@ def index(inputs: Paths, advance: Advance | None = None) -> Found:
         advance: is told of every few headers that were read how many they were.
 
     Raises:
-        DataError: an input is not there, holds no audio, or is a manifest with a fault.
+        DataError: none of the inputs can be used: it is not there, holds no audio, or is a manifest with a fault.
     """
     files: list[AudioFile] = []
     errors: dict[str, DataError] = {}
-    for given in [inputs] if isinstance(inputs, str | Path) else inputs:
-        found = _of_input(given if is_url(given) else Path(given).expanduser(), advance)
-        files += found.files
-        errors |= found.errors
+    several = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    for given in several:
+        try:
+            found = _of_input(given if is_url(given) else Path(given).expanduser(), advance)
+        except DataError as error:
+            if len(several) == 1:
+                raise
+            errors[str(given)] = error
+        else:
+            files += found.files
+            errors |= found.errors
     return Found(files, errors)
 
 

@@ -52,8 +52,8 @@ class SplitQuantizer(Quantizer):
         overlapping = all(level % 2 for level in levels) and math.prod(level - 1 for level in levels) == whole - 1
         if not (apart or overlapping):
             raise ValueError(
-                f"levels: expected numbers whose product is {whole}, or odd ones whose product is {whole - 1} when "
-                f"each is 1 less, got {levels}"
+                f"levels: expected the levels of each stream, whose product is the {whole} levels of a channel (as 2,2 "
+                f"for 4), or odd ones for which the product of (levels - 1) is {whole - 1} (as 3,3 for 5), got {levels}"
             )
         sizes = [level**quantizer.channels for level in levels for _ in range(quantizer.num_codebooks)]
         super().__init__(quantizer.dim, sizes)

@@ -126,7 +126,7 @@ def test_split_model_has_no_entropy_model_and_its_codes_are_small_all_the_same(r
         (
             "best.ckpt",
             "3,2",
-            "--split: levels: expected numbers whose product is 4, or odd ones whose product is 3 when",
+            "--split: levels: expected the levels of each stream, whose product is the 4 levels of a channel",
         ),
         ("best.ckpt", "2,x", "--split 2,x: expected whole numbers joined by commas, such as 4,4"),
         ("rvq.ckpt", "2,2", "expected a ScalarQuantizer of equal levels in each channel, got a ResidualQuantizer"),

@@ -140,6 +140,13 @@ def test_folders_files_patterns_and_manifests_are_inputs(root, probed, tmp_path)
         index(tmp_path / "none")
 
 
+def test_of_several_inputs_those_that_cannot_be_used_are_named(root, tmp_path):
+    (tmp_path / "cut.tar").write_bytes(b"\1" * 700)
+    found = index([root / "1", tmp_path / "cut.tar", tmp_path / "none"])
+    assert [file.path.name for file in found.files] == ["1.wav", "3.wav"]
+    assert {str(tmp_path / "cut.tar"), str(tmp_path / "none")} <= found.errors.keys()
+
+
 def test_headers_that_a_manifest_wants_are_kept_too(root, probed, tmp_path):
     manifest = tmp_path / "nemo.jsonl"
     lines = [{"audio_filepath": "audio/0/0.wav", "offset": 0.01, "duration": 0.02}, {"audio_filepath": "audio/1/3.wav"}]
