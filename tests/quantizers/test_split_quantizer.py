@@ -121,7 +121,5 @@ def test_levels_that_do_not_make_up_the_whole_are_refused():
     }
     assert_refused(SplitQuantizer, wrong, quantizer=ScalarQuantizer([16], 1, StraightThrough()), levels=[4, 4])
     # 10 - 1 = 3 * 3, but the digits of 4 and 4 levels lie between integers, and none of their sums is that of 10.
-    with pytest.raises(
-        ValueError, match=r"^levels: expected .* whose product is the 10 levels of a channel"
-    ):
+    with pytest.raises(ValueError, match=r"^levels: expected .* whose product is the 10 levels of a channel"):
         SplitQuantizer(ScalarQuantizer([10], 1, StraightThrough()), [4, 4])
