@@ -264,7 +264,10 @@ def _opened(file: AudioFile, piece: Piece | None) -> Iterator[soundfile.SoundFil
                 is_as_long = source.frames >= file.first_frame + file.num_frames - _LENGTH_ERROR
             is_as_long = is_as_long or source.frames >= UNKNOWN_FRAMES
             if not is_as_long or (source.samplerate, source.channels) != (file.sample_rate, file.channels):
-                raise DataError(f"{file.name}: was replaced by another recording meanwhile; start again")
+                raise DataError(
+                    f"{file.name}: was replaced by another recording meanwhile, or its manifest gives another length; "
+                    "index it again"
+                )
             yield source
     except (soundfile.SoundFileError, OSError) as error:
         raise _unreadable(file) from error
