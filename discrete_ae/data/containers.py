@@ -7,14 +7,12 @@ Sources: the Microsoft RIFF specification; RFC 3533 (Ogg), sections 4 and 6; ISO
 """
 
 import functools
-import io
-import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from discrete_ae.data.remote import open_at, stamp_of
+from discrete_ae.data.remote import SeekableFile, open_at, stamp_of
 from discrete_ae.errors import DataError
 
 # A program that writes to a pipe knows no length, and gives the largest, or nearly so.
@@ -119,7 +117,7 @@ def lengths_differ(promised: int, found: int, unit: str = "bytes of samples") ->
     return f"its header says {promised} {unit}, the file holds {found}"
 
 
-class PieceFile(io.RawIOBase):
+class PieceFile(SeekableFile):
     """A piece as a file that can be read and sought in.
 
     libsndfile, which reads from it, cannot be told of an error: it is kept in `error`, and the file ends there.
@@ -130,30 +128,13 @@ class PieceFile(io.RawIOBase):
         self._file = open_at(path)
         self._piece = piece
         self._head_size = len(piece.head)
-        self._at, self._place = 0, 0  # in the piece; in the file, where it stands
+        self._place = 0  # where the file stands
+        super().__init__(self._head_size + piece.stop - piece.start)
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
         super().close()
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def tell(self) -> int:
-        """Return the place in the piece."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a place in the piece, and return it."""
-        _, start, stop, _ = self._piece
-        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._head_size + stop - start}[whence]
-        return self._at
 
     def readinto(self, buffer: "memoryview[int]") -> int:  # type: ignore[override]
         """Read some of what follows."""

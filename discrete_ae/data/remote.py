@@ -78,18 +78,16 @@ def stamp_of(path: Path | str) -> Stamp:
     return Stamp(stat.st_size, str(stat.st_mtime_ns))
 
 
-class _RemoteFile(io.RawIOBase):
-    """A URL as a file that can be read and sought in."""
+class SeekableFile(io.RawIOBase):
+    """A file of a known size that can be read and sought in; a subclass reads what follows at its place.
 
-    def __init__(self, url: str) -> None:
-        self._url, self._size = url, _remote_stamp(url).num_bytes
-        self._at, self._number = 0, -1
-        self._block: io.RawIOBase | io.BytesIO = io.BytesIO()
+    Args:
+        size: in bytes.
+    """
 
-    def close(self) -> None:
-        """Close the block that it is at."""
-        self._block.close()
-        super().close()
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._at = 0
 
     def readable(self) -> bool:
         """Return True."""
@@ -107,6 +105,20 @@ class _RemoteFile(io.RawIOBase):
         """Go to a place, and return it."""
         self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
         return self._at
+
+
+class _RemoteFile(SeekableFile):
+    """A URL as a file that can be read and sought in."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(_remote_stamp(url).num_bytes)
+        self._url, self._number = url, -1
+        self._block: io.RawIOBase | io.BytesIO = io.BytesIO()
+
+    def close(self) -> None:
+        """Close the block that it is at."""
+        self._block.close()
+        super().close()
 
     def readinto(self, buffer: "memoryview[int]") -> int:  # type: ignore[override]
         """Read what follows, to the end of its block at most."""
