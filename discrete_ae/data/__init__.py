@@ -3,10 +3,11 @@
 from typing import TYPE_CHECKING
 
 from discrete_ae.data.crops import CropSettings, TrainingCrops, ValidationSegments
-from discrete_ae.data.files import AudioFile, recordings_root, split_by_hash
+from discrete_ae.data.files import AudioFile, recordings_root
 from discrete_ae.data.index import find_audio
 from discrete_ae.data.manifest import read_manifest, write_manifest
 from discrete_ae.data.reading import match_channels, read_audio, stream_audio
+from discrete_ae.data.splitting import split_by_hash
 
 if TYPE_CHECKING:
     from discrete_ae.data.datamodule import AudioDataModule

@@ -1,8 +1,7 @@
-"""Find audio files, read their headers, split them into training and validation."""
+"""Find audio files, read their headers."""
 
 import functools
 import glob
-import hashlib
 import itertools
 import json
 import logging
@@ -10,8 +9,7 @@ import os
 import re
 import shlex
 import stat
-from collections import defaultdict
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,7 +30,7 @@ from discrete_ae.data.containers import (
 )
 from discrete_ae.data.remote import is_url, stamp_of
 from discrete_ae.errors import DataError, counted
-from discrete_ae.paths import Kind, Paths, kind_of, listed
+from discrete_ae.paths import Kind, kind_of
 
 log = logging.getLogger("discrete_ae")
 
@@ -125,13 +123,6 @@ class AudioFile:
     def duration_s(self) -> float:
         """Length in seconds."""
         return self.num_frames / self.sample_rate
-
-
-class Split(NamedTuple):
-    """Two disjoint lists of files that keep the order of their origin."""
-
-    train: list[AudioFile]
-    validation: list[AudioFile]
 
 
 def recordings_root() -> Path:
@@ -231,39 +222,6 @@ def warn_skipped(names: Sequence[str], root: Path, reason: str = "unreadable or 
         log.warning("%s: skipped %s, %s: %s%s", root, skipped, reason, ", ".join(names[:_NAMED]), more)
 
 
-def split_by_hash(files: Sequence[AudioFile], root: Paths, validation_fraction: float, key: str = "data.") -> Split:
-    """Split by the SHA-256 of the path relative to `root`, or the nearest of several; in a tar, by the name there.
-
-    A file's side does not depend on the other files, and in tars that were made of a folder it is the same as there.
-
-    The one exception keeps both sides filled: if no hash falls below the fraction, the smallest one validates; if all
-    do, the largest one trains. Stretches of one file are on one side.
-
-    Args:
-        files: to be split.
-        root: to which the paths are relative, or several.
-        validation_fraction: above 0 and below 1.
-        key: below which the settings of these files stand, for errors.
-
-    Raises:
-        DataError: fewer than two files.
-    """
-    roots = [path.expanduser() for path in listed(root)]
-    places = [_place(key_of(file, *roots)) for file in files]
-    order = sorted(set(places))
-    if len(order) < 2:
-        raise DataError(
-            f"{roots[0]}: only {len(order)} audio file, and the split into training and validation is by file; "
-            f"add recordings, or give others with {key}validation_root"
-        )
-    threshold = min(max(validation_fraction, order[0]), order[-2])
-    validates = [place <= threshold for place in places]
-    return Split(
-        train=[file for file, held_out in zip(files, validates, strict=True) if not held_out],
-        validation=[file for file, held_out in zip(files, validates, strict=True) if held_out],
-    )
-
-
 def name_of(file: AudioFile, *roots: Path) -> str:
     """Return the POSIX path of a recording below the nearest of some folders; its whole path where there is none."""
     return min((file.name.removeprefix(prefix_of(root)) for root in roots), key=len)
@@ -315,11 +273,6 @@ def files_of(
     # abspath gives "." its name; resolve() would give the name that a link points to
     name = "" if alone else Path(os.path.abspath(path)).name  # noqa: PTH100
     return [(file, name / file.parent.relative_to(path)) for file in files]
-
-
-def _place(key: str) -> float:
-    """Map a path to [0, 1), evenly."""
-    return int.from_bytes(hashlib.sha256(os.fsencode(key)).digest()[:6]) / 2**48
 
 
 def walk(root: Path, onerror: Callable[[OSError], None]) -> Iterator[str]:
@@ -436,19 +389,6 @@ def signs(places: Sequence[str]) -> dict[str, Signs | DataError | None]:
     return dict(zip(places, found, strict=True))
 
 
-def without(files: Sequence[AudioFile], others: Sequence[AudioFile]) -> list[AudioFile]:
-    """Leave out the recordings that others have samples in common with, by whatever path they are found."""
-    taken: dict[Hashable, list[AudioFile]] = defaultdict(list)
-    for other, same in zip(others, _identities(others), strict=True):
-        if same:
-            taken[same].append(other)
-
-    def is_free(file: AudioFile, same: Hashable) -> bool:
-        return not any(_overlap(file, other) for other in (taken.get(same, ()) if same else ()))
-
-    return [file for file, same in zip(files, _identities(files), strict=True) if is_free(file, same)]
-
-
 def by_threads(work: Callable[[Sequence[Given]], Sequence[Found]], items: Sequence[Given], each: int) -> list[Found]:
     """Do something to many files, `each` of them at a time, by threads; the results are in the order of the files.
 
@@ -457,26 +397,6 @@ def by_threads(work: Callable[[Sequence[Given]], Sequence[Found]], items: Sequen
     parts = [items[start : start + each] for start in range(0, len(items), each)]
     with ThreadPoolExecutor(max_workers=16) as pool:
         return list(itertools.chain.from_iterable(pool.map(work, parts)))
-
-
-def _overlap(one: AudioFile, other: AudioFile) -> bool:
-    (a, b), (c, d) = (((file.first_frame or 0), (file.first_frame or 0) + file.num_frames) for file in (one, other))
-    return one.pieces == other.pieces and a < d and c < b
-
-
-def _identities(files: Sequence[AudioFile]) -> list[Hashable]:
-    """Return which file of the system each is, whatever its name; None where it is not there."""
-
-    def identity(path: str) -> Hashable:
-        if is_url(path):
-            return path
-        try:
-            found = os.stat(path)  # noqa: PTH116  a text
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino
-
-    return by_threads(lambda some: [identity(path) for path in some], [file.place for file in files], 1000)
 
 
 def _signs(path: str) -> Signs | DataError | None:

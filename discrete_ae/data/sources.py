@@ -18,14 +18,13 @@ from discrete_ae.data.files import (
     AudioFile,
     name_of,
     recordings_root,
-    split_by_hash,
     warn_doubtful,
     warn_skipped,
-    without,
 )
 from discrete_ae.data.index import find_audio
 from discrete_ae.data.manifest import read_manifest
 from discrete_ae.data.remote import is_url
+from discrete_ae.data.splitting import split_by_hash, without
 from discrete_ae.errors import DataError, counted
 from discrete_ae.paths import command, listed
 from discrete_ae.records import Record

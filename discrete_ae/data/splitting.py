@@ -1,0 +1,90 @@
+"""Which recordings train, and which validate."""
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from typing import NamedTuple
+
+from discrete_ae.data.files import AudioFile, by_threads, key_of
+from discrete_ae.data.remote import is_url
+from discrete_ae.errors import DataError
+from discrete_ae.paths import Paths, listed
+
+
+class Split(NamedTuple):
+    """Two disjoint lists of files that keep the order of their origin."""
+
+    train: list[AudioFile]
+    validation: list[AudioFile]
+
+
+def split_by_hash(files: Sequence[AudioFile], root: Paths, validation_fraction: float, key: str = "data.") -> Split:
+    """Split by the SHA-256 of the path relative to `root`, or the nearest of several; in a tar, by the name there.
+
+    A file's side does not depend on the other files, and in tars that were made of a folder it is the same as there.
+
+    The one exception keeps both sides filled: if no hash falls below the fraction, the smallest one validates; if all
+    do, the largest one trains. Stretches of one file are on one side.
+
+    Args:
+        files: to be split.
+        root: to which the paths are relative, or several.
+        validation_fraction: above 0 and below 1.
+        key: below which the settings of these files stand, for errors.
+
+    Raises:
+        DataError: fewer than two files.
+    """
+    roots = [path.expanduser() for path in listed(root)]
+    places = [_place(key_of(file, *roots)) for file in files]
+    order = sorted(set(places))
+    if len(order) < 2:
+        raise DataError(
+            f"{roots[0]}: only {len(order)} audio file, and the split into training and validation is by file; "
+            f"add recordings, or give others with {key}validation_root"
+        )
+    threshold = min(max(validation_fraction, order[0]), order[-2])
+    validates = [place <= threshold for place in places]
+    return Split(
+        train=[file for file, held_out in zip(files, validates, strict=True) if not held_out],
+        validation=[file for file, held_out in zip(files, validates, strict=True) if held_out],
+    )
+
+
+def without(files: Sequence[AudioFile], others: Sequence[AudioFile]) -> list[AudioFile]:
+    """Leave out the recordings that others have samples in common with, by whatever path they are found."""
+    taken: dict[Hashable, list[AudioFile]] = defaultdict(list)
+    for other, same in zip(others, _identities(others), strict=True):
+        if same:
+            taken[same].append(other)
+
+    def is_free(file: AudioFile, same: Hashable) -> bool:
+        return not any(_overlap(file, other) for other in (taken.get(same, ()) if same else ()))
+
+    return [file for file, same in zip(files, _identities(files), strict=True) if is_free(file, same)]
+
+
+def _place(key: str) -> float:
+    """Map a path to [0, 1), evenly."""
+    return int.from_bytes(hashlib.sha256(os.fsencode(key)).digest()[:6]) / 2**48
+
+
+def _overlap(one: AudioFile, other: AudioFile) -> bool:
+    (a, b), (c, d) = (((file.first_frame or 0), (file.first_frame or 0) + file.num_frames) for file in (one, other))
+    return one.pieces == other.pieces and a < d and c < b
+
+
+def _identities(files: Sequence[AudioFile]) -> list[Hashable]:
+    """Return which file of the system each is, whatever its name; None where it is not there."""
+
+    def identity(path: str) -> Hashable:
+        if is_url(path):
+            return path
+        try:
+            found = os.stat(path)  # noqa: PTH116  a text
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    return by_threads(lambda some: [identity(path) for path in some], [file.place for file in files], 1000)
