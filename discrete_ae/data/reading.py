@@ -20,6 +20,7 @@ import soxr
 
 from discrete_ae.data.containers import Piece
 from discrete_ae.data.files import UNKNOWN_FRAMES, AudioFile, probe, sound_of
+from discrete_ae.data.mpg123 import without_complaints
 from discrete_ae.data.resampling import (
     BLOCK_FRAMES,
     Audio,
@@ -275,21 +276,31 @@ def _opened(file: AudioFile, piece: Piece | None) -> Iterator[soundfile.SoundFil
 
 def _go_to(frame: int, source: soundfile.SoundFile) -> None:
     """Seek; read on from the beginning where the format, such as GSM, cannot be sought in."""
-    if soundfile.SoundFile.seekable(source):
-        lead = min(frame, _MP3_LEAD) if source.format == "MP3" else 0
-        if frame > lead:
-            source.seek(frame - lead)
-        frame = lead
-    block = np.empty((min(frame, BLOCK_FRAMES), source.channels), np.float32)
-    while frame and (found := len(source.read(out=block[:frame]))):
-        frame -= found
+    if not frame:
+        return
+    if not soundfile.SoundFile.seekable(source):
+        _read_past(frame, source)
+    elif source.format == "MP3":
+        lead = min(frame, _MP3_LEAD)
+        with without_complaints():
+            if frame > lead:
+                source.seek(frame - lead)
+            _read_past(lead, source)
+    else:
+        source.seek(frame)
+
+
+def _read_past(frames: int, source: soundfile.SoundFile) -> None:
+    block = np.empty((min(frames, BLOCK_FRAMES), source.channels), np.float32)
+    while frames and (found := source.buffer_read_into(block[:frames], "float32")):
+        frames -= found
 
 
 def _read_into(
     window: npt.NDArray[np.float32], source: soundfile.SoundFile, file: AudioFile, start: int, length: int
 ) -> None:
     """Fill (n, C) with what follows in `source`, of `length` frames, which stands at frame `start`."""
-    found = start + len(source.read(out=window))
+    found = start + source.buffer_read_into(window, "float32")
     if min(start + len(window), length - _LENGTH_ERROR) > found:
         raise DataError(f"{file.name}: ends before the {file.num_frames} samples that its header promises; replace it")
     if not np.isfinite(window).all():

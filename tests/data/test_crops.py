@@ -168,6 +168,14 @@ def test_crop_is_a_function_of_seed_and_number(files, options):
     assert crops[10**15].shape == forwards[0].shape
 
 
+@every_setting
+def test_a_batch_holds_the_crops_of_its_numbers(files, options):
+    crops = crops_of(files, **options)
+    numbers = [7, 2, 7, 1000003]
+    batch = crops.__getitems__(numbers)
+    assert [torch.equal(one, crops[number]) for one, number in zip(batch, numbers, strict=True)] == [True] * 4
+
+
 def test_a_file_of_which_a_part_is_damaged_validates_with_no_part(tmp_path, files):
     soundfile.write(tmp_path / "cut.flac", np.random.default_rng(0).uniform(-0.5, 0.5, 20_000), RATE)
     file = probe(tmp_path / "cut.flac")

@@ -1,0 +1,32 @@
+"""Keeps libmpg123, by which libsndfile reads MP3, from filling the terminal."""
+
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_STDERR = 2
+_COMPLAINT = b"[src/libmpg123/"
+_one_at_a_time = threading.Lock()
+
+
+@contextmanager
+def without_complaints() -> Iterator[None]:
+    """Drop the errors that libmpg123 prints meanwhile; whatever else is printed follows at the end of the block.
+
+    A frame of an MP3 may need bits of frames before it. The first ones after a seek lack these: they are decoded
+    wrongly and not used, but libmpg123 prints a line for each, and libsndfile has no setting against that.
+    """
+    with _one_at_a_time, tempfile.TemporaryFile() as printed:
+        terminal = os.dup(_STDERR)
+        os.dup2(printed.fileno(), _STDERR)
+        try:
+            yield
+        finally:
+            os.dup2(terminal, _STDERR)
+            os.close(terminal)
+            printed.seek(0)
+            for line in printed:
+                if not line.startswith(_COMPLAINT):
+                    os.write(_STDERR, line)
