@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import resource
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -60,6 +61,12 @@ def versions(*packages: str) -> str:
         except importlib.metadata.PackageNotFoundError:
             continue
     return ", ".join(found)
+
+
+def megabytes() -> float:
+    """What this process has of the memory now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
 
 
 def composed(*overrides: str) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 import soundfile
 
 from discrete_ae.data import AudioFile, find_audio
+from discrete_ae.data.shards import write_shards
 
 NUM_FILES = 4
 _BLOCK = 2**16  # libsndfile's Vorbis encoder takes no minute at once
@@ -21,6 +22,8 @@ class Recordings(NamedTuple):
     channels: int
     container: str = "FLAC"
     subtype: str = "PCM_16"
+    in_tars: bool = False
+    """Whether they lie in tars, of which each holds one or two."""
 
 
 def write(kind: Recordings, folder: Path, duration_s: float) -> list[AudioFile]:
@@ -33,7 +36,10 @@ def write(kind: Recordings, folder: Path, duration_s: float) -> list[AudioFile]:
             for part in _parts(kind, seed, round(duration_s * kind.sample_rate)):
                 for start in range(0, len(part), _BLOCK):
                     file.write(part[start : start + _BLOCK])
-    return find_audio(folder).files
+    if not kind.in_tars:
+        return find_audio(folder).files
+    write_shards(folder, folder / "tars", path.stat().st_size)
+    return find_audio(folder / "tars").files
 
 
 def _parts(kind: Recordings, seed: int, num_samples: int) -> Iterator[np.ndarray]:

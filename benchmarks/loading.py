@@ -1,22 +1,23 @@
 """Seconds of audio a second from the loader that a training has, and crops a second beside two ways in common use.
 
-    python benchmarks/loading.py                                             # 15 minutes on two busy cores
+    python benchmarks/loading.py                                             # 12 minutes on two cores
     python benchmarks/loading.py --seconds 1 --rounds 1 --minutes 0.5 --workers 0 8 15 --json loading.json
 
 The second form measures the loader alone, prints it, and leaves benchmarks/results/loading.md as it is; the first
-writes that file. Its recordings are made in a temporary folder and stay in the system's memory. What is compared takes
-turns, and beside the clock stands the time of the processors, of all processes together, by which a busy machine
-disturbs less.
+writes that file. Its recordings are made in a temporary folder and stay in the system's memory, and freed memory is
+kept, as in a training. What is compared takes turns, and beside the clock stands the time of the processors, of all
+processes together, by which a busy machine disturbs less.
 """
 
 import argparse
 import itertools
 import json
+import math
 import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,11 +25,12 @@ import numpy as np
 import soundfile
 import soxr
 import torch
-from _common import cpu_model, machine, publish, table, versions
+from _common import cpu_model, machine, megabytes, publish, table, versions
 from _recordings import NUM_FILES, Recordings, write
 
 from discrete_ae.data import AudioFile, CropSettings, TrainingCrops
 from discrete_ae.data.datamodule import AudioLoader, TrainingBatches
+from discrete_ae.training.run import keep_freed_memory
 
 MODEL_RATE = 16000
 LOUDNESS_LUFS = -23.0
@@ -37,6 +39,9 @@ LOUDNESS_LUFS = -23.0
 LOADED = (
     Recordings("WAV, 16 kHz mono", 16000, 1, "WAV"),
     Recordings("FLAC, 16 kHz mono", 16000, 1),
+    Recordings("FLAC, 16 kHz mono, in tars", 16000, 1, in_tars=True),
+    Recordings("FLAC, 44.1 kHz mono", 44100, 1),
+    Recordings("FLAC, 44.1 kHz stereo", 44100, 2),
     Recordings("Opus, 48 kHz mono", 48000, 1, "OGG", "OPUS"),
     Recordings("MP3, 44.1 kHz stereo", 44100, 2, "MP3", "MPEG_LAYER_III"),
     Recordings("Vorbis, 44.1 kHz stereo", 44100, 2, "OGG", "VORBIS"),
@@ -44,21 +49,27 @@ LOADED = (
 BATCH_SIZE = 64
 PREFETCHED = 2
 """Batches that each worker keeps ready: enough for a consumer that never waits long."""
-CORES = 16
-"""What a machine with one big GPU has; for the extrapolation."""
+WANTED = 20_000
+"""Seconds of audio a second that a big GPU trains on."""
+
+# Memory.
+COUNTS = (10_000, 50_000, 100_000)
+"""Crops after which it is looked at."""
 
 # Single crops.
 CROPPED = (
     Recordings("16 kHz mono, as the model's audio", 16000, 1),
+    Recordings("44.1 kHz mono, resampled to 16 kHz", 44100, 1),
     Recordings("44.1 kHz stereo, mixed down and resampled to 16 kHz", 44100, 2),
 )
 MINUTES = 10
 ROUNDS = 5
-CROPS = 200
-"""In each turn; of the way that decodes whole recordings, one."""
+CROPS = BATCH_SIZE
+"""In a batch, three of which are a turn; of the way that decodes whole recordings it is one crop."""
 COLUMNS = ("way", "crops/s", "times the whole file", "times opening it")
 
-Load = Callable[[int], object]
+Load = Callable[[Sequence[int]], object]
+"""Makes the crops of these numbers."""
 
 
 class Speed(NamedTuple):
@@ -134,7 +145,7 @@ def loader_table(records: list[dict]) -> list[str]:
     counts = sorted({record["workers"] for record in records})
     header = ["recordings", "loudness"]
     header += [f"{count} worker{'' if count == 1 else 's'}: a second, a core second" for count in counts]
-    header += [f"{CORES} cores, extrapolated"]
+    header += [f"cores for {WANTED:,}"]
     rows = []
     for (name, loudness), group in itertools.groupby(records, lambda r: (r["recordings"], r["loudness_lufs"])):
         by_workers = {record["workers"]: record for record in group}
@@ -142,14 +153,30 @@ def loader_table(records: list[dict]) -> list[str]:
         for count in counts:
             found = by_workers[count]
             row.append(f"{found['audio_seconds_per_second']:,.0f}, {found['audio_seconds_per_core_second']:,.0f}")
-        rows.append([*row, f"{CORES * by_workers[counts[-1]]['audio_seconds_per_core_second']:,.0f}"])
+        rows.append([*row, f"{math.ceil(WANTED / by_workers[counts[-1]]['audio_seconds_per_core_second'])}"])
     return table(header, rows)
+
+
+def measure_memory() -> list[list[str]]:
+    """A row for each number of crops, of every kind of recording, that one process has made."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = []
+        for place, kind in enumerate(LOADED):
+            (Path(folder) / str(place)).mkdir()
+            files += write(kind, Path(folder) / str(place), 60)
+        crops, rows, done = TrainingCrops(files, settings()), [], 0
+        for count in COUNTS:
+            for start in range(done, count, 100):
+                crops.__getitems__(range(start, start + 100))
+            done = count
+            rows.append([f"{count:,}", f"{megabytes():,.0f}", str(len(list(Path("/proc/self/fd").iterdir())))])
+    return rows
 
 
 def simple_load(files: list[AudioFile], *, whole: bool) -> Load:
     """One second of a file at a random place, from all of it decoded or from a fresh opening and a seek."""
 
-    def load(number: int) -> torch.Tensor:
+    def one(number: int) -> torch.Tensor:
         random = np.random.default_rng(number)
         file = files[random.integers(len(files))]
         start = int(random.integers(file.num_frames - file.sample_rate))
@@ -160,7 +187,7 @@ def simple_load(files: list[AudioFile], *, whole: bool) -> Load:
         audio = audio.mean(axis=1)
         return torch.from_numpy(soxr.resample(audio, file.sample_rate, MODEL_RATE))[None]
 
-    return load
+    return lambda numbers: [one(number) for number in numbers]
 
 
 def settings(**changes: Any) -> CropSettings:
@@ -189,7 +216,7 @@ def ways(files: list[AudioFile]) -> dict[str, Load]:
     return {
         "decoding the whole file": simple_load(files, whole=True),
         "opening the file, seeking": simple_load(files, whole=False),
-        **{name: TrainingCrops(files, settings(**change)).__getitem__ for name, change in changes.items()},
+        **{name: TrainingCrops(files, settings(**change)).__getitems__ for name, change in changes.items()},
     }
 
 
@@ -199,12 +226,13 @@ def measure_crops(found: dict[str, Load]) -> list[list[str]]:
     rates: dict[str, list[float]] = {name: [] for name in found}
     for round_number in range(-1, ROUNDS):  # the first, in which the files get into memory, does not count
         for name, load in found.items():
-            numbers = range(1 if name == whole else CROPS)
+            sizes = [1] if name == whole else [CROPS] * 3
+            first = (round_number + 1) * CROPS * 3
             start = time.process_time()
-            for number in numbers:
-                load(round_number * CROPS + number + CROPS)
+            for place, size in enumerate(sizes):
+                load(range(first + place * CROPS, first + place * CROPS + size))
             if round_number >= 0:
-                rates[name].append(len(numbers) / (time.process_time() - start))
+                rates[name].append(sum(sizes) / (time.process_time() - start))
     medians = {name: statistics.median(values) for name, values in rates.items()}
     return [
         [name, f"{rate:,.4g}", f"{rate / medians[whole]:.0f}", f"{rate / medians[opening]:.3g}"]
@@ -223,13 +251,15 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="measure the loader alone, and write records to FILE")
     options = parser.parse_args()
     torch.set_num_threads(1)  # as in a loading process
+    keep_freed_memory()
 
     records = measure_loader(options.crop_seconds, options.workers, options.seconds, options.rounds, options.minutes)
     loaded = [
         f"Seconds of audio a second, in batches of {BATCH_SIZE} x {options.crop_seconds:g} s of mono at 16 kHz, from "
         f"{NUM_FILES} recordings of {options.minutes:g} minutes: by the clock, and for each second of processor time "
         f"of all processes together; medians of {options.rounds} interleaved turns. The last column is no measurement: "
-        f"{CORES} times the processors' figure with the most workers, as if cores did not disturb one another.",
+        f"as many cores as give {WANTED:,} seconds of audio a second by the last figure, if they do not disturb one "
+        "another.",
         "",
         *loader_table(records),
     ]
@@ -252,14 +282,22 @@ def main() -> None:
         "## Single crops",
         "",
         f"Crops of one second of mono at {MODEL_RATE // 1000} kHz from {NUM_FILES} FLAC files of {MINUTES} minutes. "
-        f"Medians of {ROUNDS} interleaved rounds, by the processor's time, of the function that makes a crop, without "
-        "batches.",
+        f"Medians of {ROUNDS} interleaved rounds, by the processor's time, of the function that makes crops, in "
+        f"batches of {CROPS}, without the copy to the process that trains.",
         "",
     ]
     for kind in CROPPED:
         with tempfile.TemporaryDirectory() as folder:
             rows = measure_crops(ways(write(kind, Path(folder), 60 * MINUTES)))
         lines += [f"### {kind.name}", "", *table(COLUMNS, rows)]
+    lines += [
+        "## Memory",
+        "",
+        f"One process, crops of every kind of recording of the first table ({NUM_FILES} of a minute each): its memory, "
+        "and how many files it has open.",
+        "",
+        *table(("crops", "MB", "open files"), measure_memory()),
+    ]
     publish(lines, "loading")
 
 

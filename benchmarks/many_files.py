@@ -11,7 +11,6 @@ import argparse
 import io
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from _common import cpu_model, publish, table, versions
+from _common import cpu_model, megabytes, publish, table, versions
 
 from discrete_ae.data import AudioDataModule
 from discrete_ae.data.index import index
@@ -41,12 +40,6 @@ def write(root: Path, count: int) -> None:
         content = io.BytesIO()
         soundfile.write(content, random.uniform(-0.5, 0.5, SAMPLES), RATE, format="WAV")
         path.write_bytes(content.getvalue())
-
-
-def megabytes() -> float:
-    """What this process has of the memory now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20
 
 
 def start(**source: str) -> dict[str, float]:
@@ -104,7 +97,7 @@ def main() -> None:
         "# Many small files",
         "",
         f"By `benchmarks/many_files.py`: {given.files:,} WAV files of 200 bytes in {FOLDERS} folders, in the",
-        f"system's memory; {cpu_model()}, busy with other work; {versions('soundfile')}.",
+        f"system's memory; {cpu_model()}; {versions('soundfile')}.",
         "Seconds by the clock, and of one core's time, that the data of a training take to be set up, and how",
         "much the process grows.",
         "",
