@@ -40,9 +40,9 @@ def index(
     LibriSpeech, LibriTTS, LJSpeech, VCTK, Speech Commands, GTZAN and MUSDB18
     are recognized by how they lie on disk, whole or in part. Their lines also
     have split (train, validation or test), speaker, genre, word, or track and
-    stem, and text. Where none of a data set validates, lines have a group in
-    place of the split, and training holds out whole groups. A folder that is
-    given as data.root is not looked at so: it is split by the names of files.
+    stem, and text. Where nothing of a data set validates, lines have a group in
+    place of the split, and training holds out whole groups. Only index does
+    so: a folder given as data.root is split by the paths of its files.
 
     With --measure also bandwidth_hz, the highest frequency within 60 dB of the
     peak of the averaged spectrum, by which data.min_bandwidth_hz leaves out

@@ -143,7 +143,7 @@ class _GTZAN(Layout):
     )
     counts = "genre"
     together = ()
-    left_out = "that are repeated or faulty"
+    left_out = "repeated or faulty"
 
     def __init__(self, root: str) -> None:
         from torchaudio.datasets import gtzan

@@ -52,7 +52,7 @@ def described(files: Sequence[AudioFile]) -> Described:
                 told, summary = _told(data_set, [files[number] for number in taken], [*taken.values()])
                 known |= dict.fromkeys(places) | dict(zip(taken, told, strict=True))
                 left = len(places) - len(taken)
-                summaries.append(f"{summary}; {left} {layout.left_out} left out" if left else summary)
+                summaries.append(f"{summary}; left out: {left} {layout.left_out}" if left else summary)
     kept = (known.get(number, file) for number, file in enumerate(files))
     return Described([file for file in kept if file], summaries)
 

@@ -169,9 +169,8 @@ def test_speech_commands(lines, tmp_path):
     assert len(expected) == 8
     found, said = lines(root)
     assert told(found, "split", "word", "speaker") == expected
-    assert said == [
-        f"{root}: Speech Commands, 2 speakers; train 5, validation 2, test 1 recordings; 1 of background noise left out"
-    ]
+    counts = "train 5, validation 2, test 1 recordings; left out: 1 of background noise"
+    assert said == [f"{root}: Speech Commands, 2 speakers; {counts}"]
     for name in lists:
         (root / name).unlink()
     found, said = lines(root)
@@ -209,7 +208,7 @@ def test_gtzan(lines, tmp_path):
     sides = [side for side, _ in expected.values()]
     counts = ", ".join(f"{side} {sides.count(side)}" for side in ("train", "validation", "test"))
     genres = len({genre for _, genre in expected.values()})
-    left = "1 that are repeated or faulty left out"
+    left = "left out: 1 repeated or faulty"
     assert said == [f"{tmp_path}/genres: GTZAN, {genres} genres; {counts} recordings; {left}"]
 
 
