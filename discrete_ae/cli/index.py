@@ -37,6 +37,13 @@ def index(
     name there and the place, so that it is read without unpacking, and the
     version of the tar: one that was written again is not trained on.
 
+    LibriSpeech, LibriTTS, LJSpeech, VCTK, Speech Commands, GTZAN and MUSDB18
+    are recognized by how they lie on disk, whole or in part. Their lines also
+    have split (train, validation or test), speaker, genre, word, or track and
+    stem, and text. Where nothing of a data set validates, lines have a group in
+    place of the split, and training holds out whole groups. Only index does
+    so: a folder given as data.root is split by the paths of its files.
+
     With --measure also bandwidth_hz, the highest frequency within 60 dB of the
     peak of the averaged spectrum, by which data.min_bandwidth_hz leaves out
     what was upsampled; loudness_lufs; clipping, the share of samples at full
@@ -54,6 +61,7 @@ def index(
     from discrete_ae.data.index import index as found_in
     from discrete_ae.data.manifest import write_manifest
     from discrete_ae.data.measure import measure_all
+    from discrete_ae.data.recognizing import described
     from discrete_ae.errors import DataError
     from discrete_ae.evaluation.saving import claim
 
@@ -67,12 +75,15 @@ def index(
         task = bar.add_task("headers", total=None)
         files, failed = found_in(inputs, lambda count: bar.advance(task, count))
         faults = list(failed.values())
+        files, summaries = described(files)
         stamps = signs([*dict.fromkeys(file.place for file in files)])
         if measure:
             task = bar.add_task("measured", total=len(files))
             measured = measure_all(files, lambda count: bar.advance(task, count))
             faults += [one for one in measured if isinstance(one, DataError)]
             files = [one for one in measured if not isinstance(one, DataError)]
+    for summary in summaries:
+        typer.echo(summary)
     for fault in faults:
         print_line(errors, f"error: {fault}")
     for file in files:

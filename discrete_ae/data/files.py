@@ -98,6 +98,8 @@ class AudioFile:
     """What else a manifest says of it, as JSON."""
     member: str = ""
     """Its name in the tar; empty where it is a file by itself."""
+    group: str | None = None
+    """Recordings of one, such as those of a speaker, are on one side of the split by hash; None where it is alone."""
 
     @property
     def path(self) -> Path:

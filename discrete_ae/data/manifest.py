@@ -63,6 +63,7 @@ class Line(Record):
     end: float | None = Field(None, gt=0, description="a number above 0")
     weight: float = Field(1.0, gt=0, le=1e9, description="a number above 0, up to 1e9")
     split: str | None = Field(None, description="train, validation or test")
+    group: str | None = Field(None, min_length=1, description="a text")
     num_bytes: int | None = Field(None, ge=0, description="the size of the file in bytes")
     """When it was indexed."""
     version: str | None = Field(None, description="a text")
@@ -192,6 +193,7 @@ def write_manifest(
                 "start": None if file.first_frame is None else file.first_frame / file.sample_rate,
                 "weight": None if file.weight == 1 else file.weight,
                 "split": file.split,
+                "group": file.group,
                 "num_bytes": size,
                 "version": str(version) if version and (file.member or is_url(file.place)) else None,
                 "pieces": pieces_as_json(file.pieces) or None,
@@ -330,13 +332,19 @@ def _audio_file(line: Line, place: str, probed: AudioFile | DataError | None = N
         doubt,
         None if is_whole else first,
         line.weight,
-        _side(line.split),
+        side_of(line.split),
         json.dumps(further) if further else None,
         line.member,
+        line.group,
     )
 
 
-def _side(split: str | None) -> str | None:
+def side_of(split: str | None) -> str | None:
+    """Return the side that the first word of a split names, such as train of train-clean-100; None of none.
+
+    Raises:
+        ValueError: it names no side.
+    """
     if split is None:
         return None
     word = re.match(r"[a-z]*", split.lower())

@@ -20,7 +20,7 @@ class Split(NamedTuple):
 
 
 def split_by_hash(files: Sequence[AudioFile], root: Paths, validation_fraction: float, key: str = "data.") -> Split:
-    """Split by the SHA-256 of the path relative to `root`, or the nearest of several; in a tar, by the name there.
+    """Split by the SHA-256 of the group, or of the path relative to the nearest `root`; in a tar, by the name there.
 
     A file's side does not depend on the other files, and in tars that were made of a folder it is the same as there.
 
@@ -34,14 +34,15 @@ def split_by_hash(files: Sequence[AudioFile], root: Paths, validation_fraction: 
         key: below which the settings of these files stand, for errors.
 
     Raises:
-        DataError: fewer than two files.
+        DataError: fewer than two files, or two groups.
     """
     roots = [path.expanduser() for path in listed(root)]
-    places = [_place(key_of(file, *roots)) for file in files]
+    places = [_place(file.group or key_of(file, *roots)) for file in files]
     order = sorted(set(places))
     if len(order) < 2:
+        unit = "group" if any(file.group for file in files) else "audio file"
         raise DataError(
-            f"{roots[0]}: only {len(order)} audio file, and the split into training and validation is by file; "
+            f"{roots[0]}: only {len(order)} {unit}, and the split into training and validation is by {unit}; "
             f"add recordings, or give others with {key}validation_root"
         )
     threshold = min(max(validation_fraction, order[0]), order[-2])

@@ -61,6 +61,20 @@ def test_shards_become_a_manifest_of_their_recordings(command, audio, tmp_path):
     assert read_manifest(tmp_path / "again.jsonl")[0].known["bandwidth_hz"] == RATE / 2
 
 
+def test_what_is_recognized_is_said_and_written(command, tmp_path):
+    """A data set, beside recordings of none; `tests/data/test_layouts.py` has each of the data sets."""
+    for name in ("train-clean-100/10/1/10-1-0000", "train-clean-100/11/2/11-2-0000", "dev-clean/20/3/20-3-0000", "own"):
+        write_noise(tmp_path / f"LibriSpeech/{name}.flac")
+    out, unknown = tmp_path / "m.jsonl", "LibriSpeech/own.flac"
+    status, said, _ = command("index", tmp_path / "LibriSpeech", "-o", out, "--measure")
+    summary = f"{tmp_path}/LibriSpeech: LibriSpeech, 3 speakers; train 2, validation 1 recordings"
+    assert (status, said) == (0, [summary, f"{out}: 4 recordings, 0.00 h"])
+    found = lines(out)
+    assert "speaker" not in found.pop(unknown)
+    told = {(line["split"], line["speaker"], "loudness_lufs" in line) for line in found.values()}
+    assert told == {("train", "10", True), ("train", "11", True), ("validation", "20", True)}
+
+
 @pytest.mark.parametrize(
     ("kind", "said"),
     [

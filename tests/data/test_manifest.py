@@ -77,6 +77,7 @@ def test_lines_of_nemo_and_lhotse_are_understood(corpus):
         (line(channels=0), "channels: expected a whole number above 0, got 0"),
         (line(weight=0), "weight: expected a number above 0, up to 1e9, got 0"),
         (line(duration=1e300), "duration: expected less than"),
+        (line(group=3), "group: expected a text, got 3"),
         (line(split="left"), "split: expected train, validation"),
         (line(start=0.2, end=0.1), "end: expected more than start, 0.2, got 0.1"),
         (line("audio/none.wav"), "path: no such file, .*/audio/none.wav"),
@@ -185,6 +186,19 @@ def test_stretches_of_a_file_are_on_one_side(corpus):
     assert not set(names(data.train_files)) & set(names(data.validation_files))
     with pytest.raises(DataError, match="only 1 audio file"):
         module(manifest=str(written(corpus / "m.jsonl", *lines[:2]))).setup()
+
+
+def test_recordings_of_a_group_are_on_one_side(corpus):
+    """The SHA-256 of "b" begins with 3e23e8, 0.24 of the whole, that of "a" with ca9781, 0.79."""
+    lines = [line(f"audio/{k}.wav", group="ab"[k % 2]) for k in range(10)]
+    path = written(corpus / "m.jsonl", *lines)
+    write_manifest(path, read_manifest(path))
+    data = module(manifest=str(path), validation_fraction=0.5)
+    data.setup()
+    assert names(data.validation_files) == [f"{k}.wav" for k in (1, 3, 5, 7, 9)]
+    assert names(data.train_files) == [f"{k}.wav" for k in (0, 2, 4, 6, 8)]
+    with pytest.raises(DataError, match="only 1 group"):
+        module(manifest=str(written(corpus / "m.jsonl", *lines[::2]))).setup()
 
 
 def test_the_field_split_decides(corpus):
