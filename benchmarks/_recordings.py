@@ -1,6 +1,6 @@
 """Recordings for benchmarks: noise with the spectrum and the syllables of speech, of any length, in any format."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +25,13 @@ class Recordings(NamedTuple):
 
 def write(kind: Recordings, folder: Path, duration_s: float) -> list[AudioFile]:
     """Write `NUM_FILES` recordings of a kind and a length, and find them."""
-    for seed in range(NUM_FILES):
+    write_all(kind, folder, [duration_s] * NUM_FILES)
+    return find_audio(folder).files
+
+
+def write_all(kind: Recordings, folder: Path, durations_s: Iterable[float]) -> None:
+    """Write a recording of a kind for each length."""
+    for seed, duration_s in enumerate(durations_s):
         path = folder / f"{seed}.{kind.container.lower()}"
         with soundfile.SoundFile(
             path, "w", kind.sample_rate, kind.channels, kind.subtype, format=kind.container
@@ -33,7 +39,6 @@ def write(kind: Recordings, folder: Path, duration_s: float) -> list[AudioFile]:
             for part in _parts(kind, seed, round(duration_s * kind.sample_rate)):
                 for start in range(0, len(part), _BLOCK):
                     file.write(part[start : start + _BLOCK])
-    return find_audio(folder).files
 
 
 def _parts(kind: Recordings, seed: int, num_samples: int) -> Iterator[np.ndarray]:

@@ -1,14 +1,19 @@
 """`python train.py` from the command line to its exit status: what is refused, how, and what several runs leave."""
 
 import inspect
+import os
 import shlex
 import signal
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import lightning.pytorch as pl
+import numpy as np
 import pytest
+import soundfile
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
@@ -586,6 +591,79 @@ def test_a_data_module_of_ones_own(
     for wrong, expected in {"channels=2": "(batch, 1, samples)", "channels=0": "tensors (B, C, N), got list"}.items():
         run_training(*own, f"data.{wrong}", *SHORT, status=2)
         assert expected in capsys.readouterr().err
+
+
+STREAMED = """
+import io
+import random
+
+import lightning.pytorch as pl
+import soundfile
+import soxr
+import torch
+import webdataset as wds
+
+
+class Streamed(pl.LightningDataModule):
+    def __init__(self, tars, validation_tars, sample_rate, batch_size=8, num_workers=0):
+        super().__init__()
+        self.tars, self.validation_tars, self.rate = tars, validation_tars, sample_rate
+        self.batch_size, self.num_workers = batch_size, num_workers
+
+    def second(self, sample, place=random.random):
+        with soundfile.SoundFile(io.BytesIO(sample["flac"])) as sound:
+            sound.seek(int(place() * max(sound.frames - sound.samplerate, 0)))
+            audio = sound.read(sound.samplerate, dtype="float32", always_2d=True, fill_value=0.0)
+            return torch.from_numpy(soxr.resample(audio[:, 0], sound.samplerate, self.rate))[None]
+
+    def train_dataloader(self):
+        tars = wds.WebDataset(self.tars, resampled=True, shardshuffle=False, nodesplitter=wds.split_by_node)
+        batches = tars.map(self.second).shuffle(1000).batched(self.batch_size, torch.stack)
+        return wds.WebLoader(batches, batch_size=None, num_workers=self.num_workers)
+
+    def val_dataloader(self):
+        recordings = wds.WebDataset(self.validation_tars, shardshuffle=False, nodesplitter=None)
+        return torch.utils.data.DataLoader([self.second(each, float) for each in recordings], self.batch_size)
+"""
+SHOW_FIRST = """
+import sys, my_package
+data = my_package.Streamed("tars/shard-000000.tar", "held_out/shard-000000.tar", 16000)
+print(next(iter(data.train_dataloader())).shape, [batch[:, 0, 8000].tolist() for batch in data.val_dataloader()])
+"""
+
+
+@pytest.mark.slow
+def test_tars_streamed_by_webdataset(own_folder: Path) -> None:
+    """The example of docs/data.md, in processes of its own: webdataset leaves files open."""
+    pytest.importorskip("webdataset")
+    (own_folder / "my_package.py").write_text(STREAMED)
+    (own_folder / "conf/data").mkdir()
+    settings = {"tars": "tars/shard-000000.tar", "validation_tars": "held_out/shard-000000.tar"}
+    conf = {"_target_": "my_package.Streamed", **settings, "sample_rate": "${model.sample_rate}"}
+    (own_folder / "conf/data/streamed.yaml").write_text(yaml.safe_dump(conf))
+    # A level for a second and less, then its negative; the last one at another rate.
+    for place, (rate, seconds) in enumerate([(16000, 1.5), (16000, 0.5), (48000, 1.5)]):
+        audio = np.full(int(seconds * rate), (place + 1) / 8)
+        audio[rate:] *= -1
+        for folder in ("a", "b"):
+            (own_folder / folder).mkdir(exist_ok=True)
+            soundfile.write(own_folder / folder / f"{place}.flac", audio, rate)
+
+    def run(*words: str) -> str:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(own_folder), str(REPOSITORY)])}
+        done = subprocess.run(words, cwd=own_folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    command = (sys.executable, "-c", "from discrete_ae.cli.main import main; main()")
+    run(*command, "shards", "a", "-o", "tars")
+    run(*command, "shards", "b", "-o", "held_out")
+    # Sample 8,000 of the first second of each: it is the first one after the end of the recording of half a second.
+    shape, values = run(sys.executable, "-c", SHOW_FIRST).strip().split(" [[")
+    assert shape == "torch.Size([8, 1, 16000])"
+    assert [float(value) for value in values.strip("]").split(", ")] == pytest.approx([1 / 8, 0, 3 / 8], abs=1e-4)
+    own = ("train", "--config-dir", "conf", "data=streamed", "trainer=cpu", "model=spectral/tiny", "logger=null")
+    run(*command, *own, *SHORT, "callbacks=null", "hydra.run.dir=run")
 
 
 def test_commands_load_what_they_are_told_to_trust(
