@@ -1,6 +1,6 @@
 """Recordings for benchmarks: noise with the spectrum and the syllables of speech, of any length, in any format."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +28,16 @@ class Recordings(NamedTuple):
 
 def write(kind: Recordings, folder: Path, duration_s: float) -> list[AudioFile]:
     """Write `NUM_FILES` recordings of a kind and a length, and find them."""
-    for seed in range(NUM_FILES):
+    write_all(kind, folder, [duration_s] * NUM_FILES)
+    if not kind.in_tars:
+        return find_audio(folder).files
+    write_shards(folder, folder / "tars", (folder / f"0.{kind.container.lower()}").stat().st_size)
+    return find_audio(folder / "tars").files
+
+
+def write_all(kind: Recordings, folder: Path, durations_s: Iterable[float]) -> None:
+    """Write a recording of a kind for each length."""
+    for seed, duration_s in enumerate(durations_s):
         path = folder / f"{seed}.{kind.container.lower()}"
         with soundfile.SoundFile(
             path, "w", kind.sample_rate, kind.channels, kind.subtype, format=kind.container
@@ -36,10 +45,6 @@ def write(kind: Recordings, folder: Path, duration_s: float) -> list[AudioFile]:
             for part in _parts(kind, seed, round(duration_s * kind.sample_rate)):
                 for start in range(0, len(part), _BLOCK):
                     file.write(part[start : start + _BLOCK])
-    if not kind.in_tars:
-        return find_audio(folder).files
-    write_shards(folder, folder / "tars", path.stat().st_size)
-    return find_audio(folder / "tars").files
 
 
 def _parts(kind: Recordings, seed: int, num_samples: int) -> Iterator[np.ndarray]:

@@ -9,7 +9,8 @@ go into an environment of their own, which sees the one of `make install` for to
     /tmp/peers/bin/pip install --no-deps -r benchmarks/peers.txt
     /tmp/peers/bin/python benchmarks/coding_speed.py
 
-Nothing is downloaded but packages: weights are random, which changes no speed.
+Nothing is downloaded but packages: weights are random, which changes no speed. The environment also holds the
+engines of benchmarks/streaming_engines.py.
 """
 
 import importlib

@@ -1,14 +1,20 @@
 """`python train.py` from the command line to its exit status: what is refused, how, and what several runs leave."""
 
 import inspect
+import os
+import re
 import shlex
 import signal
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import lightning.pytorch as pl
+import numpy as np
 import pytest
+import soundfile
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
@@ -586,6 +592,66 @@ def test_a_data_module_of_ones_own(
     for wrong, expected in {"channels=2": "(batch, 1, samples)", "channels=0": "tensors (B, C, N), got list"}.items():
         run_training(*own, f"data.{wrong}", *SHORT, status=2)
         assert expected in capsys.readouterr().err
+
+
+def example(language: str, holds: str) -> str:
+    """Return the example of docs/data.md that holds a text."""
+    page = (REPOSITORY / "docs/data.md").read_text()
+    examples = re.findall(rf"^```{language}\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    (found,) = (text for text in examples if holds in text)
+    return found
+
+
+OF_THE_PAGE = ("trainer=cpu", "model=spectral/tiny", "logger=null", "callbacks=null", *SHORT, "hydra.run.dir=run")
+
+
+def test_the_data_module_of_the_page_trains(own_folder: Path, capsys: pytest.CaptureFixture, monkeypatch) -> None:
+    monkeypatch.chdir(own_folder)
+    (own_folder / "my_package.py").write_text(example("python", "class Tones"))
+    (own_folder / "conf/data").mkdir()
+    (own_folder / "conf/data/tones.yaml").write_text("_target_: my_package.Tones")
+    with pytest.raises(SystemExit) as ended:
+        main(["--config-dir", "conf", "data=tones", *OF_THE_PAGE])
+    assert ended.value.code == 0
+    assert "data: Tones\n" in capsys.readouterr().out
+
+
+SHOW_FIRST = """
+import sys, my_package
+data = my_package.Streamed("tars/shard-000000.tar", "held_out/shard-000000.tar", 16000)
+print(next(iter(data.train_dataloader())).shape, [batch[:, 0, 8000].tolist() for batch in data.val_dataloader()])
+"""
+
+
+@pytest.mark.slow
+def test_tars_streamed_by_webdataset(own_folder: Path) -> None:
+    """The example of docs/data.md, in processes of its own: webdataset leaves files open."""
+    pytest.importorskip("webdataset")
+    (own_folder / "my_package.py").write_text(example("python", "class Streamed"))
+    (own_folder / "conf/data").mkdir()
+    (own_folder / "conf/data/streamed.yaml").write_text(example("yaml", "my_package.Streamed"))
+    # A level for a second and less, then its negative; the last one at another rate.
+    for place, (rate, seconds) in enumerate([(16000, 1.5), (16000, 0.5), (48000, 1.5)]):
+        audio = np.full(int(seconds * rate), (place + 1) / 8)
+        audio[rate:] *= -1
+        for folder in ("a", "b"):
+            (own_folder / folder).mkdir(exist_ok=True)
+            soundfile.write(own_folder / folder / f"{place}.flac", audio, rate)
+
+    def run(*words: str) -> str:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(own_folder), str(REPOSITORY)])}
+        done = subprocess.run(words, cwd=own_folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    command = (sys.executable, "-c", "from discrete_ae.cli.main import main; main()")
+    run(*command, "shards", "a", "-o", "tars")
+    run(*command, "shards", "b", "-o", "held_out")
+    # Sample 8,000 of the first second of each: it is the first one after the end of the recording of half a second.
+    shape, values = run(sys.executable, "-c", SHOW_FIRST).strip().split(" [[")
+    assert shape == "torch.Size([8, 1, 16000])"
+    assert [float(value) for value in values.strip("]").split(", ")] == pytest.approx([1 / 8, 0, 3 / 8], abs=1e-4)
+    run(*command, "train", "--config-dir", "conf", "data=streamed", *OF_THE_PAGE)
 
 
 def test_commands_load_what_they_are_told_to_trust(
