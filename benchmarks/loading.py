@@ -28,7 +28,8 @@ from _common import cpu_model, machine, publish, table, versions
 from _recordings import NUM_FILES, Recordings, write
 
 from discrete_ae.data import AudioFile, CropSettings, TrainingCrops
-from discrete_ae.data.datamodule import AudioLoader, TrainingBatches
+from discrete_ae.data.datamodule import TrainingBatches
+from discrete_ae.data.workers import AudioLoader
 
 MODEL_RATE = 16000
 LOUDNESS_LUFS = -23.0

@@ -20,6 +20,7 @@ import soxr
 
 from discrete_ae.data.containers import Piece
 from discrete_ae.data.files import UNKNOWN_FRAMES, AudioFile, probe, sound_of
+from discrete_ae.data.remote import open_at
 from discrete_ae.data.resampling import (
     BLOCK_FRAMES,
     Audio,
@@ -297,4 +298,10 @@ def _read_into(
 
 
 def _unreadable(file: AudioFile) -> DataError:
+    """Say why a file cannot be read, which libsndfile does not tell."""
+    try:
+        with open_at(file.place) as source:
+            source.read(1)
+    except OSError as error:
+        return DataError(f"{file.name}: cannot be read any more ({error.strerror}); see to the file, or to its disk")
     return DataError(f"{file.name}: not readable as audio; remove or replace it")
