@@ -216,7 +216,9 @@ class Damage:
                 self._name(failed)
                 return audio, draw
         first, told = next(iter(failed.values())), counted(len(failed), "recording")
-        raise DataError(f"none of {told} in a row can be read, as where a disk is gone; the first: {first}")
+        raise DataError(
+            f"nothing that was drawn can be read, as where a disk is gone ({told} tried); the first: {first}"
+        )
 
     def _name(self, failed: dict[int, DataError]) -> None:
         for place, error in failed.items():

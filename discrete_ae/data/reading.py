@@ -258,7 +258,8 @@ def _parts(file: AudioFile, start: int, stop: int) -> Iterator[_Part]:
 def _opened(file: AudioFile, piece: Piece | None) -> Iterator[soundfile.SoundFile]:
     """Give a file, or a piece of one, to read from; what goes wrong meanwhile is a DataError."""
     try:
-        with sound_of(file.place, piece) as source:
+        is_all = len(file.pieces) == 1 and not file.pieces[0].head
+        with sound_of(file.place, piece, file.member if is_all else "") as source:
             if piece or file.first_frame is None:
                 is_as_long = source.frames == (piece.num_frames if piece else file.num_frames)
             else:  # a manifest's durations are rounded, and it need not know how long the file is

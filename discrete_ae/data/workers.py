@@ -18,7 +18,7 @@ from discrete_ae.errors import DataError, UserError
 
 _LONGEST_NAME = 4096
 
-_ADVICE = {
+_ADVICE: dict[int, str] = {
     signal.SIGKILL: "the system kills where memory is short: give the run more, or fewer data.num_workers",
     signal.SIGSEGV: "if that recording does it again, take it away",
     signal.SIGBUS: "/dev/shm may have no room for batches: make it larger, or use data.num_workers=0",
@@ -87,11 +87,14 @@ def lost_worker(error: BaseException) -> LoadingError | None:
     """
     if not (isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker")):
         return None
-    lost = next(_started[int(pid)] for pid in re.findall(r"\d+", str(error)) if int(pid) in _started)
-    process, noted = lost
-    name = os.fsdecode(noted.value)
-    said = f"a loading process {_end_of(process)} {f'while it read {name}, or right after' if name else 'at its start'}"
-    return LoadingError("; ".join(filter(None, [said, _ADVICE.get(-(process.exitcode or 0))])))
+    for pid in map(int, re.findall(r"\d+", str(error))):
+        if pid in _started:
+            process, noted = _started[pid]
+            name = os.fsdecode(noted.value)
+            when = f"while it read {name}, or right after" if name else "at its start"
+            advice = _ADVICE.get(-(process.exitcode or 0))
+            return LoadingError(f"a loading process {_end_of(process)} {when}{f'; {advice}' if advice else ''}")
+    return None
 
 
 def _end_of(process: BaseProcess) -> str:
