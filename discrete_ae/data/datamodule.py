@@ -29,6 +29,7 @@ from discrete_ae.data.sources import (
     RecordingSource,
     RecordingsSettings,
     SourceSettings,
+    check_distinct,
     check_mixture,
     common_folder,
 )
@@ -76,11 +77,13 @@ class DataSettings(CropSettings, RecordingsSettings):
     def _check_sources(self) -> Self:
         self.check_places("")
         if self.sources is None:
+            check_distinct(self.named)
             return self
         for name in PLACES:
             if getattr(self, name) is not None:
                 raise ValueError(f"{name}: expected null beside data.sources, each of which has its own")
         check_mixture(self.named)
+        check_distinct(self.named)
         if self.max_validation_segments < (count := len(self.named)):
             raise ValueError(f"max_validation_segments: expected at least 1 for each of {count} sources")
         return self
