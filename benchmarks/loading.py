@@ -29,7 +29,8 @@ from _common import cpu_model, machine, megabytes, publish, table, versions
 from _recordings import NUM_FILES, Recordings, write
 
 from discrete_ae.data import AudioFile, CropSettings, TrainingCrops
-from discrete_ae.data.datamodule import AudioLoader, TrainingBatches
+from discrete_ae.data.datamodule import TrainingBatches
+from discrete_ae.data.workers import AudioLoader
 from discrete_ae.training.run import keep_freed_memory
 
 MODEL_RATE = 16000

@@ -19,7 +19,7 @@ class NewFolder(Callback):
     """
 
     made: ClassVar[Path | None] = None
-    """The folder that this process has made, if any."""
+    """The folder that this process has made, or is about to, if any."""
 
     @classmethod
     def remove_empty(cls) -> None:
@@ -33,6 +33,8 @@ class NewFolder(Callback):
         """See Callback."""
         if not _is_given(config, "hydra.run.dir"):
             config.hydra.run.dir = _made(config.hydra.run.dir)
+        elif is_first_process() and not (folder := Path(config.hydra.run.dir).absolute()).exists():
+            NewFolder.made = folder  # by Hydra
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """See Callback; the jobs are composed later, from the overrides."""

@@ -8,8 +8,9 @@ Sources: the Microsoft RIFF specification; RFC 3533 (Ogg), sections 4 and 6; ISO
 
 import functools
 import struct
+import tarfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
 
 from discrete_ae.data.remote import SeekableFile, open_at, stamp_of
@@ -121,11 +122,25 @@ class PieceFile(SeekableFile):
     """A piece as a file that can be read and sought in.
 
     libsndfile, which reads from it, cannot be told of an error: it is kept in `error`, and the file ends there.
+
+    Args:
+        path: of the file, or its URL.
+        piece: of it.
+        member: the name of that recording in the tar that the piece is all of, if any.
+
+    Raises:
+        OSError: it cannot be opened.
+        DataError: the same of a URL; another recording lies there now.
     """
 
-    def __init__(self, path: Path | str, piece: Piece) -> None:
+    def __init__(self, path: Path | str, piece: Piece, member: str = "") -> None:
         self.error: OSError | DataError | None = None
         self._file = open_at(path)
+        if member and not _begins_at(self._file, piece, member):
+            self._file.close()
+            raise DataError(
+                f"{path}/{member}: is no longer where it lay in the tar, which was written anew; index it again"
+            )
         self._piece = piece
         self._head_size = len(piece.head)
         self._place = 0  # where the file stands
@@ -157,6 +172,18 @@ class PieceFile(SeekableFile):
         buffer[:count] = part
         self._at += count
         return count
+
+
+def _begins_at(file: BinaryIO, piece: Piece, member: str) -> bool:
+    """Return whether the header of a member lies before its bytes, by its size and the last part of its name."""
+    file.seek(piece.start - tarfile.BLOCKSIZE)
+    try:
+        found = tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), tarfile.ENCODING, "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    is_short = member.isascii() and len(member) <= tarfile.LENGTH_NAME  # a longer one stands elsewhere
+    same_name = PurePosixPath(found.name).name == PurePosixPath(member).name
+    return found.size == piece.stop - piece.start and (same_name or not is_short)
 
 
 def _wav(data: Stretch) -> Container:

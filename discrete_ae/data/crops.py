@@ -4,12 +4,14 @@ Legend: C channels, N samples per channel.
 """
 
 import functools
+import itertools
 import logging
 import math
+import mmap
 import operator
 import pickle
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Annotated, Any, NamedTuple, Self
 
@@ -32,7 +34,8 @@ from discrete_ae.data.loudness import (
 )
 from discrete_ae.data.reading import read_audio
 from discrete_ae.data.shares import Shares
-from discrete_ae.errors import DataError
+from discrete_ae.data.workers import note
+from discrete_ae.errors import DataError, counted
 from discrete_ae.paths import Paths, listed
 from discrete_ae.records import Record
 
@@ -65,10 +68,6 @@ class Changes(NamedTuple):
         if self.gain_db is not None:
             audio = amplify(audio, self.gain_db)
         return -audio if self.flip else audio
-
-
-Draw = tuple[AudioFile, int, Changes]
-"""A recording, the frame at which a crop of it starts, and what is changed."""
 
 
 def _within(least: float, most: float) -> AfterValidator:
@@ -169,6 +168,65 @@ class Packed(Sequence[AudioFile]):
         return AudioFile(*pickle.loads(self._bytes[start:stop].tobytes()))
 
 
+class Draw(NamedTuple):
+    """A stretch of a recording that may be read."""
+
+    file: AudioFile
+    start: int
+    """In frames of the file."""
+    place: int
+    """Of the file, among those of its set."""
+    changes: Changes | None = None
+
+
+class Damage:
+    """Leaves out recordings that cannot be read, and names each once, whichever loading process meets it.
+
+    The flags lie in memory that the processes share, where they are forked; elsewhere each names them for itself.
+
+    Args:
+        count: of the recordings.
+        message: what to say of one that cannot be read, with its number among these, and the error.
+    """
+
+    def __init__(self, count: int, message: str) -> None:
+        self._flags = np.frombuffer(mmap.mmap(-1, count), np.uint8)
+        self._message = message
+
+    @property
+    def places(self) -> list[int]:
+        """Those of the recordings that were named."""
+        return np.flatnonzero(self._flags).tolist()
+
+    def first_readable(self, draws: Iterable[Draw], settings: CropSettings) -> tuple[Tensor, Draw]:
+        """Return the first of some draws that can be read, (C, N), and which it is.
+
+        Raises:
+            DataError: none of them can be read; with `settings.strict`, the first cannot.
+        """
+        failed: dict[int, DataError] = {}
+        for draw in draws:
+            try:
+                audio = _read(draw.file, draw.start, settings, draw.changes.speed if draw.changes else 1.0)
+            except DataError as error:
+                if settings.strict:
+                    raise
+                failed.setdefault(draw.place, error)
+            else:
+                self._name(failed)
+                return audio, draw
+        first, told = next(iter(failed.values())), counted(len(failed), "recording")
+        raise DataError(
+            f"nothing that was drawn can be read, as where a disk is gone ({told} tried); the first: {first}"
+        )
+
+    def _name(self, failed: dict[int, DataError]) -> None:
+        for place, error in failed.items():
+            if not self._flags[place]:
+                self._flags[place] = 1
+                log.warning(self._message, np.count_nonzero(self._flags), error)
+
+
 class Source(NamedTuple):
     """One of several collections of recordings that are trained on in given shares."""
 
@@ -196,7 +254,7 @@ class TrainingCrops(Dataset[Tensor]):
         sources: to which the files belong, in their order; None for one.
 
     Raises:
-        DataError: from `__getitem__`, at a damaged file if `settings.strict`, otherwise if nearly all of them are.
+        DataError: from `__getitem__`, at a damaged file if `settings.strict`, otherwise if all draws of a crop are.
     """
 
     def __init__(
@@ -208,8 +266,7 @@ class TrainingCrops(Dataset[Tensor]):
     ) -> None:
         self.files = Packed(files)
         self.settings = settings
-        self.damaged: set[str] = set()
-        """The names of the damaged files met so far, in this process."""
+        self._damage = Damage(len(files), "Skipped in training (%d so far): %s")
         sources = sources or [Source(len(self.files), 1.0)]
         self._shares = [Shares([source.weight for source in sources], settings.seed, stream) for stream in range(2)]
         self._ends = np.cumsum([file.duration_s * file.weight for file in files] if weights is None else weights)
@@ -219,6 +276,11 @@ class TrainingCrops(Dataset[Tensor]):
     def shares(self) -> list[float]:
         """Of the sources, in their order."""
         return self._shares[0].shares.tolist()
+
+    @property
+    def damaged(self) -> set[str]:
+        """The names of the damaged files met so far."""
+        return {self.files[place].name for place in self._damage.places}
 
     def __getitem__(self, sample_number: int) -> Tensor:
         return self.__getitems__([sample_number])[0]
@@ -239,29 +301,23 @@ class TrainingCrops(Dataset[Tensor]):
 
     def _crop(self, sample_number: int, draw: Draw, *, second: bool = False) -> tuple[Tensor, Changes]:
         """Read a crop at its speed; what else is to be changed is returned beside it."""
-        for attempt in range(1, _MAX_ATTEMPTS + 1):
-            file, start, changes = draw
-            try:
-                return _read(file, start, self.settings, changes.speed), changes
-            except DataError as error:
-                if self.settings.strict:
-                    raise
-                if file.name not in self.damaged:
-                    self.damaged.add(file.name)
-                    log.warning("Skipped in training (%d so far): %s", len(self.damaged), error)
-            draw = self._draw(sample_number, attempt, second=second)
-        raise DataError(f"{len(self.damaged)} of {len(self.files)} training files are damaged; see the warnings above")
+        others = (self._draw(sample_number, attempt, second=second) for attempt in range(1, _MAX_ATTEMPTS))
+        crop, draw = self._damage.first_readable(itertools.chain([draw], others), self.settings)
+        assert draw.changes is not None
+        return crop, draw.changes
 
     def _draw(self, sample_number: int, attempt: int = 0, *, second: bool = False) -> Draw:
         """Draw the file, the start and the changes, in this order, from Philox seeded by all that is given."""
         seeds = np.random.SeedSequence((self.settings.seed, sample_number, attempt), spawn_key=(1,) if second else ())
         random = np.random.Generator(np.random.Philox(seeds))
-        file = self.files[self._place(random.random(), self._shares[second][sample_number])]
+        place = self._place(random.random(), self._shares[second][sample_number])
+        file = self.files[place]
         last = _last_start(file, self.settings)
         start = int(random.integers(last + 1))
         changes = self.settings.draw(random)
         # The draw of the start is the same at every speed, and its place among the possible starts too.
-        return file, start * _last_start(file, self.settings, changes.speed) // max(last, 1), changes
+        start = start * _last_start(file, self.settings, changes.speed) // max(last, 1)
+        return Draw(file, start, place, changes)
 
     def _place(self, random: float, source: int) -> int:
         """Return the place of the file of a source that a number from 0 to 1 falls on."""
@@ -276,8 +332,8 @@ class ValidationSegments(Dataset[Tensor]):
 
     What is left at the end of a file is dropped, except that a file shorter than one segment is padded with zeros.
     Every chosen segment is read once when the set is made, so that a damaged file is met before the training, and left
-    out as a whole. Of the
-    changes of crops only the loudness is made.
+    out as a whole. Where one cannot be read later, the next that can takes its place, with a warning, since the figures
+    are of other audio then. Of the changes of crops only the loudness is made.
 
     Raises:
         DataError: no segment can be read; with `settings.strict`, one cannot.
@@ -308,12 +364,19 @@ class ValidationSegments(Dataset[Tensor]):
         self.segments = [(file, start) for file, start in self.segments if file.name not in self.damaged]
         if not self.segments:
             raise DataError("none of the validation files can be used; see the warnings above")
+        places: dict[str, int] = {}
+        self._draws = [Draw(*one, places.setdefault(one[0].name, len(places))) for one in self.segments]
+        self._damage = Damage(
+            len(places),
+            "Replaced in validation by the next segment (%d so far): %s; figures before and after are of other audio",
+        )
 
     def __len__(self) -> int:
         return len(self.segments)
 
     def __getitem__(self, index: int) -> Tensor:
-        return _leveled(_read(*self.segments[index], self.settings), self.settings)
+        draws = itertools.chain(self._draws[index:], self._draws[:index])
+        return _leveled(self._damage.first_readable(draws, self.settings)[0], self.settings)
 
 
 def folder_weights(files: Sequence[AudioFile], root: Paths) -> list[float]:
@@ -356,6 +419,7 @@ def _read(file: AudioFile, start: int, settings: CropSettings, speed: float = 1.
 
     At another speed it is a longer or shorter stretch of the file, as in `read_audio`.
     """
+    note(file.name)
     rate, num_samples = settings.sample_rate, settings.num_samples
     start_s, duration_s = start / file.sample_rate, num_samples / rate
     read = read_audio(file, rate, settings.channels, start_s, duration_s, speed=speed)

@@ -6,7 +6,6 @@ import itertools
 import logging
 import math
 import os
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ import torch
 from lightning.pytorch.accelerators import CPUAccelerator
 from pydantic import Field, model_validator
 from torch import Tensor
-from torch.utils.data import ConcatDataset, DataLoader, Dataset
+from torch.utils.data import ConcatDataset, Dataset
 
 from discrete_ae.data.crops import CropSettings, Source, TrainingCrops, ValidationSegments, folder_weights
 from discrete_ae.data.files import AudioFile, name_of
@@ -30,9 +29,11 @@ from discrete_ae.data.sources import (
     RecordingSource,
     RecordingsSettings,
     SourceSettings,
+    check_distinct,
     check_mixture,
     common_folder,
 )
+from discrete_ae.data.workers import AudioLoader
 from discrete_ae.errors import DataError, UsageError, counted
 from discrete_ae.paths import in_utf8
 
@@ -76,11 +77,13 @@ class DataSettings(CropSettings, RecordingsSettings):
     def _check_sources(self) -> Self:
         self.check_places("")
         if self.sources is None:
+            check_distinct(self.named)
             return self
         for name in PLACES:
             if getattr(self, name) is not None:
                 raise ValueError(f"{name}: expected null beside data.sources, each of which has its own")
         check_mixture(self.named)
+        check_distinct(self.named)
         if self.max_validation_segments < (count := len(self.named)):
             raise ValueError(f"max_validation_segments: expected at least 1 for each of {count} sources")
         return self
@@ -127,29 +130,6 @@ def validation_batches(num_segments: int, batch_size: int, rank: int, world_size
     num_batches = min(-(-most // batch_size), num_segments // world_size)
     own = np.arange(rank, num_segments, world_size)
     return [batch.tolist() for batch in np.array_split(own, num_batches)]
-
-
-class AudioLoader(DataLoader[Tensor]):
-    """DataLoader of batches (B, C, N) that can be resumed and whose workers fail in one line.
-
-    The place in the stream follows from the trainer's step, so there is no state to save; having the two methods
-    tells Lightning that resuming in the middle is safe.
-    """
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return nothing: see the class."""
-        return {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take nothing: see the class."""
-
-    def __iter__(self) -> Iterator[Tensor]:  # type: ignore[override]
-        try:
-            yield from super().__iter__()
-        except DataError as error:
-            # An error that crosses from a worker process carries that process's traceback as its text.
-            message = str(error).strip().splitlines()[-1]
-            raise DataError(message.removeprefix("discrete_ae.errors.DataError: ")) from None
 
 
 class AudioDataModule(pl.LightningDataModule):
@@ -292,20 +272,9 @@ class AudioDataModule(pl.LightningDataModule):
             dataset,
             batch_sampler=batches,
             num_workers=workers,
-            persistent_workers=workers > 0,
             prefetch_factor=self.settings.prefetch_batches if workers else None,
             pin_memory=not on_cpu,
-            worker_init_fn=_outlive_signals,
         )
-
-
-def _outlive_signals(worker: int) -> None:
-    """Let a loading process go on after a signal to all processes of its run: the main one makes its last step first.
-
-    A second SIGTERM, which Python sends at the main process's end to those that are left, ends it.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
 
 
 def _amount(files: Sequence[AudioFile]) -> str:

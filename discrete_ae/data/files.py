@@ -170,19 +170,19 @@ def probe(path: Path | str, member: Member | None = None) -> AudioFile:
 
 
 @contextmanager
-def sound_of(path: Path | str, piece: Piece | None) -> Iterator[soundfile.SoundFile]:
-    """Open a file, or a piece of one, in libsndfile.
+def sound_of(path: Path | str, piece: Piece | None, member: str = "") -> Iterator[soundfile.SoundFile]:
+    """Open a file, or a piece of one, in libsndfile; of a piece that is all of a member of a tar, its name is checked.
 
     Raises:
         OSError: what lies behind libsndfile cannot be read; at the end of the block, too.
-        DataError: the same of a URL.
+        DataError: the same of a URL; another recording lies there now.
         soundfile.SoundFileError: it is no sound.
     """
     if piece is None and not is_url(path):
         with _Sound(os.fsencode(path)) as sound:
             yield sound
         return
-    with PieceFile(path, piece or Piece(b"", 0, stamp_of(path).num_bytes)) as file:
+    with PieceFile(path, piece or Piece(b"", 0, stamp_of(path).num_bytes), member) as file:
         try:
             with _Sound(file) as sound:
                 yield sound

@@ -61,7 +61,7 @@ class Line(Record):
     channels: int | None = Field(None, ge=1, description="a whole number above 0")
     start: float | None = Field(None, ge=0, description="a number of seconds, 0 or above")
     end: float | None = Field(None, gt=0, description="a number above 0")
-    weight: float = Field(1.0, gt=0, le=1e9, description="a number above 0, up to 1e9")
+    weight: float = Field(1.0, gt=0, le=1e9, description="a number above 0, up to 1e9 (remove a line to leave it out)")
     split: str | None = Field(None, description="train, validation or test")
     group: str | None = Field(None, min_length=1, description="a text")
     num_bytes: int | None = Field(None, ge=0, description="the size of the file in bytes")

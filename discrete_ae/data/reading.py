@@ -21,6 +21,7 @@ import soxr
 from discrete_ae.data.containers import Piece
 from discrete_ae.data.files import UNKNOWN_FRAMES, AudioFile, probe, sound_of
 from discrete_ae.data.mpg123 import without_complaints
+from discrete_ae.data.remote import open_at
 from discrete_ae.data.resampling import (
     BLOCK_FRAMES,
     Audio,
@@ -258,7 +259,8 @@ def _parts(file: AudioFile, start: int, stop: int) -> Iterator[_Part]:
 def _opened(file: AudioFile, piece: Piece | None) -> Iterator[soundfile.SoundFile]:
     """Give a file, or a piece of one, to read from; what goes wrong meanwhile is a DataError."""
     try:
-        with sound_of(file.place, piece) as source:
+        is_all = len(file.pieces) == 1 and not file.pieces[0].head
+        with sound_of(file.place, piece, file.member if is_all else "") as source:
             if piece or file.first_frame is None:
                 is_as_long = source.frames == (piece.num_frames if piece else file.num_frames)
             else:  # a manifest's durations are rounded, and it need not know how long the file is
@@ -308,4 +310,10 @@ def _read_into(
 
 
 def _unreadable(file: AudioFile) -> DataError:
+    """Say why a file cannot be read, which libsndfile does not tell."""
+    try:
+        with open_at(file.place) as source:
+            source.read(1)
+    except OSError as error:
+        return DataError(f"{file.name}: cannot be read any more ({error.strerror}); see to the file, or to its disk")
     return DataError(f"{file.name}: not readable as audio; remove or replace it")

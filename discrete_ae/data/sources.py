@@ -4,7 +4,7 @@ import logging
 import math
 import os
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -26,7 +26,7 @@ from discrete_ae.data.manifest import read_manifest
 from discrete_ae.data.remote import is_url
 from discrete_ae.data.splitting import split_by_hash, without
 from discrete_ae.errors import DataError, counted
-from discrete_ae.paths import command, listed
+from discrete_ae.paths import command, listed, real
 from discrete_ae.records import Record
 
 log = logging.getLogger("discrete_ae")
@@ -38,7 +38,14 @@ def _named(folder: str) -> str:
     return folder
 
 
+def _above_zero(share: float) -> float:
+    if share <= 0:
+        raise ValueError(f"expected a number above 0 (null in place of the source leaves it out), got {share:g}")
+    return share
+
+
 Folder = Annotated[str, AfterValidator(_named)]
+Share = Annotated[float, AfterValidator(_above_zero)]
 Manifests = Folder | list[Folder] | None
 PLACES = ("root", "validation_root", "manifest", "validation_manifest")
 LIMITS = ("min_seconds", "max_seconds", "min_bandwidth_hz")
@@ -86,9 +93,9 @@ class RecordingsSettings(Record):
 class SourceSettings(RecordingsSettings):
     """One source of a mixture; where it has no limit of its own, that of the data as a whole holds."""
 
-    weight: Annotated[float, Field(gt=0)] | None = None
+    weight: Share | None = None
     """Its share of the crops is in proportion to this, in any unit; all sources have one, or none has."""
-    hours: Annotated[float, Field(gt=0)] | None = None
+    hours: Share | None = None
     """Its share is as if it were so long; None takes what it has to train on."""
 
 
@@ -116,6 +123,23 @@ def check_mixture(sources: dict[str, SourceSettings]) -> None:
             f"sources.{others[0]}.weight: expected one, as data.sources.{weighted[0]} has it; give all sources a "
             "weight, or none, for shares by their hours"
         )
+
+
+def check_distinct(sources: dict[str, SourceSettings]) -> None:
+    """Refuse a folder, or a manifest, that is given twice with the same limits.
+
+    Raises:
+        ValueError: for the first of them, by its key.
+    """
+    given: dict[Hashable, str] = {}
+    for name, source in sources.items():
+        field = "root" if source.manifest is None else "manifest"
+        key = f"sources.{name}.{field}" if name else field
+        for place in listed(getattr(source, field) or []):
+            same = (real(place.expanduser()), *(getattr(source, limit) for limit in LIMITS))
+            if same in given:
+                raise ValueError(f"{key}: the recordings of data.{given[same]} again; give them once, got {place}")
+            given[same] = key
 
 
 @dataclass

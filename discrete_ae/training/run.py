@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from discrete_ae.build import to_trust
 from discrete_ae.data import AudioDataModule
+from discrete_ae.data.workers import LoadingError, lost_worker
 from discrete_ae.errors import DataError
 from discrete_ae.paths import command, shown
 from discrete_ae.training.complaints import complaint_of, lack_of_room
@@ -62,11 +63,15 @@ def train(config: DictConfig, varied: Mapping[str, Any] | None = None) -> Traini
             run.trainer.fit(run.module, run.data, ckpt_path=config.ckpt_path, weights_only=True)
         run.trainer.strategy.barrier()  # the first process to end would end those that it started
     except BaseException as error:
+        if isinstance(error, Exception):  # where a validation fails, Lightning lets the processes that load crops wait
+            run.trainer.fit_loop.teardown()
         if is_new and run.trainer.global_step <= run.first_step:  # the same command, mended, may have the folder
             with contextlib.suppress(OSError):
                 remove_run(run.run_dir)
         if complaint := complaint_of(error):
             raise complaint from error
+        if failure := error if isinstance(error, LoadingError) else lost_worker(error):
+            raise DataError(f"{failure}; {_what_is_safe(run, config.ckpt_path)}") from error
         # Loading processes hand over batches in shared memory.
         places = [str(run.run_dir), *(["/dev/shm"] if config.data.get("num_workers") else [])]
         if lack := lack_of_room(error, " or ".join(places)):

@@ -167,7 +167,7 @@ def test_a_limit_holds_for_all_sources_but_for_those_with_their_own(corpus):
 
 
 def test_what_validates_in_one_source_trains_in_none(corpus):
-    twice = make(sources={name: {"root": f"{corpus}/noise"} for name in "ab"})
+    twice = make(sources={"a": {"root": f"{corpus}/noise"}, "b": {"root": f"{corpus}/noise", "max_seconds": 9}})
     twice.setup()
     assert len(twice.validation_files) == 1
     assert len(twice.train_files) == 4
@@ -242,6 +242,11 @@ def test_recordings_of_a_mixture_are_found_again(corpus, monkeypatch):
             r"data\.sources\.a\.weight: expected one, as data\.sources\.b",
         ),
         ({"sources": {"a": {"root": "/a"}, "b": {"root": "/b", "weight": 1}}}, r"data\.sources\.a\.weight: "),
+        (
+            {"sources": {"a": {"root": "/a/b"}, "b": {"root": "/a/c/../b"}}},
+            r"data\.sources\.b\.root: .*data\.sources\.a\.root",
+        ),
+        ({"manifest": ["m", "./m"]}, r"data\.manifest: the recordings of data\.manifest again"),
         ({"sources": {"a/b": {"root": "/a"}}}, r"data\.sources: expected names .*'a/b'"),
         ({"sources": {"a": {"root": "/a"}}, "root": "/b"}, r"data\.root: expected null beside data\.sources"),
         (
@@ -253,6 +258,13 @@ def test_recordings_of_a_mixture_are_found_again(corpus, monkeypatch):
 def test_sources_that_cannot_be_mixed_are_usage_errors(changes, said):
     with pytest.raises(UsageError, match=rf"^{said}"):
         make(**changes)
+
+
+def test_parts_of_one_folder_by_length_are_sources_of_their_own(corpus):
+    folders = {"root": f"{corpus}/speech/train", "validation_root": f"{corpus}/speech/dev"}
+    data = make(sources={"long": {**folders, "min_seconds": 1.5}, "short": {**folders, "max_seconds": 1.5}})
+    data.setup()
+    assert [file.path.name for file in data.train_files] == ["b.wav", "a.wav", "short.wav"]
 
 
 def test_a_source_without_recordings_is_refused(corpus, tmp_path):

@@ -27,12 +27,13 @@ from discrete_ae.data import (
     write_manifest,
 )
 from discrete_ae.data.crops import CropSettings
-from discrete_ae.data.datamodule import AudioLoader, TrainingBatches
+from discrete_ae.data.datamodule import TrainingBatches
 from discrete_ae.data.files import name_of, signs
 from discrete_ae.data.index import index
 from discrete_ae.data.reading import stream_audio
 from discrete_ae.data.shards import write_shards
 from discrete_ae.data.tars import members
+from discrete_ae.data.workers import AudioLoader
 from discrete_ae.errors import DataError, UsageError
 
 RATE = 16000

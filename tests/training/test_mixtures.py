@@ -66,7 +66,7 @@ def test_wrong_sources_end_in_one_line(
         (
             [speech, music, "data.sources.music.weight=0"],
             2,
-            "music.weight: expected a number greater than 0",
+            "music.weight: expected a number above 0 (null in place of the source leaves it out), got 0",
         ),
         (
             [speech, music, "data.sources.music.hours=long"],
