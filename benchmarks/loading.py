@@ -254,6 +254,7 @@ def main() -> None:
     torch.set_num_threads(1)  # as in a loading process
     keep_freed_memory()
 
+    memory = [] if options.json else measure_memory()  # before anything else is in it
     records = measure_loader(options.crop_seconds, options.workers, options.seconds, options.rounds, options.minutes)
     loaded = [
         f"Seconds of audio a second, in batches of {BATCH_SIZE} x {options.crop_seconds:g} s of mono at 16 kHz, from "
@@ -297,7 +298,7 @@ def main() -> None:
         f"One process, crops of every kind of recording of the first table ({NUM_FILES} of a minute each): its memory, "
         "and how many files it has open.",
         "",
-        *table(("crops", "MB", "open files"), measure_memory()),
+        *table(("crops", "MB", "open files"), memory),
     ]
     publish(lines, "loading")
 

@@ -6,10 +6,11 @@ import multiprocessing
 import os
 import re
 import signal
+import sys
+import threading
 from collections.abc import Iterator
-from ctypes import Array, c_char
-from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakSet
 
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -18,7 +19,7 @@ from discrete_ae.errors import DataError, UserError
 
 _LONGEST_NAME = 4096
 
-_ADVICE: dict[int, str] = {
+_ADVICE: dict[signal.Signals | None, str] = {
     signal.SIGKILL: "the system kills where memory is short: give the run more, or fewer data.num_workers",
     signal.SIGSEGV: "if that recording does it again, take it away",
     signal.SIGBUS: "/dev/shm may have no room for batches: make it larger, or use data.num_workers=0",
@@ -30,15 +31,21 @@ class LoadingError(DataError):
     """A batch could not be loaded; the run can go on from its last checkpoint."""
 
 
-_note: Array[c_char] = ctypes.create_string_buffer(_LONGEST_NAME)
-"""What this process reads; in a loading process, memory that it shares with the main one."""
-_started: dict[int, tuple[BaseProcess, Array[c_char]]] = {}
-"""The loading processes that this one has started, by their numbers, and what each reads."""
+class _Note(ctypes.Structure):
+    """What a loading process reads."""
+
+    pid: int
+    name: bytes
+    _fields_: ClassVar = [("pid", ctypes.c_int), ("name", ctypes.c_char * _LONGEST_NAME)]
+
+
+_note = _Note()
+"""That of this process; in a loading process, in memory that it shares with the main one."""
 
 
 def note(name: str) -> None:
     """Note which recording is about to be read, so that it can be named where this process dies of it."""
-    _note.value = os.fsencode(name)[1 - _LONGEST_NAME :]
+    _note.name = os.fsencode(name)[1 - _LONGEST_NAME :]
 
 
 class AudioLoader(DataLoader[Tensor]):
@@ -52,12 +59,14 @@ class AudioLoader(DataLoader[Tensor]):
     """
 
     def __init__(self, dataset: Dataset[Tensor], *, num_workers: int = 0, **options: Any) -> None:
-        self._notes = multiprocessing.RawArray(c_char * _LONGEST_NAME, num_workers)
+        self.notes = multiprocessing.RawArray(_Note, num_workers)
+        """Of its loading processes."""
+        _loaders.add(self)
         super().__init__(
             dataset,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
-            worker_init_fn=functools.partial(_begin, self._notes),
+            worker_init_fn=functools.partial(_begin, self.notes),
             **options,
         )
 
@@ -70,14 +79,14 @@ class AudioLoader(DataLoader[Tensor]):
 
     def __iter__(self) -> Iterator[Tensor]:  # type: ignore[override]
         try:
-            batches = super().__iter__()
-            for process, noted in zip(getattr(batches, "_workers", ()), self._notes, strict=False):
-                _started[process.pid] = process, noted
-            yield from batches
+            yield from super().__iter__()
         except Exception as error:
             if failure := lost_worker(error) or _failure(error):
                 raise failure from None
             raise
+
+
+_loaders: WeakSet[AudioLoader] = WeakSet()
 
 
 def lost_worker(error: BaseException) -> LoadingError | None:
@@ -87,21 +96,24 @@ def lost_worker(error: BaseException) -> LoadingError | None:
     """
     if not (isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker")):
         return None
-    for pid in map(int, re.findall(r"\d+", str(error))):
-        if pid in _started:
-            process, noted = _started[pid]
-            name = os.fsdecode(noted.value)
-            when = f"while it read {name}, or right after" if name else "at its start"
-            advice = _ADVICE.get(-(process.exitcode or 0))
-            return LoadingError(f"a loading process {_end_of(process)} {when}{f'; {advice}' if advice else ''}")
+    dead = set(map(int, re.findall(r"\d+", str(error))))
+    for loader in _loaders:
+        for noted in loader.notes:
+            if noted.pid in dead:
+                number = _signal_of(loader, noted.pid, str(error))
+                end = f"was ended by {number.name} ({signal.strsignal(number)})" if number else "ended"
+                when = f"while it read {os.fsdecode(noted.name)}, or right after" if noted.name else "at its start"
+                advice = f"; {_ADVICE[number]}" if number in _ADVICE else ""
+                return LoadingError(f"a loading process {end} {when}{advice}")
     return None
 
 
-def _end_of(process: BaseProcess) -> str:
-    status = process.exitcode or 0
-    if status >= 0:
-        return f"ended with status {status}"
-    return f"was ended by {signal.Signals(-status).name} ({signal.strsignal(-status)})"
+def _signal_of(loader: AudioLoader, pid: int, said: str) -> signal.Signals | None:
+    """Return the signal that ended a loading process, by its status, or by what PyTorch says where that is gone."""
+    for process in getattr(loader._iterator, "_workers", ()):
+        if process.pid == pid and (process.exitcode or 0) < 0:
+            return signal.Signals(-process.exitcode)
+    return next((number for number in signal.Signals if f"signal: {signal.strsignal(number)}." in said), None)
 
 
 def _failure(error: Exception) -> LoadingError | None:
@@ -117,10 +129,11 @@ def _failure(error: Exception) -> LoadingError | None:
     return None
 
 
-def _begin(notes: "Array[Array[c_char]]", worker: int) -> None:
+def _begin(notes: "ctypes.Array[_Note]", worker: int) -> None:
     """Begin a loading process."""
     global _note
     _note = notes[worker]
+    _note.pid = os.getpid()
     _outlive_signals()
     for number in _CRASHES:  # PyTorch's handlers print a line each; the main process says more
         signal.signal(number, signal.SIG_DFL)
@@ -129,7 +142,15 @@ def _begin(notes: "Array[Array[c_char]]", worker: int) -> None:
 def _outlive_signals() -> None:
     """Go on after a signal to all processes of the run: the main one makes its last step first.
 
-    A second SIGTERM, which Python sends at the main process's end to those that are left, ends it.
+    The SIGTERM that ends this process is that of the main one, which sends one at its end to those that are left.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
+    if sys.platform == "linux":  # elsewhere there is no asking for a signal's sender
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_by, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_by(main: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main:
+        pass
+    os._exit(0)  # as PyTorch's own handler: another status would raise an error in the main process
