@@ -181,7 +181,7 @@ BUILDERS: dict[str, Callable[[DictConfig], Any]] = {
 }
 BUILT.update(BUILDERS)
 # What an option wants to be told.
-WANTED = {"data=mixture": [f"data.sources.{name}.root=/path" for name in ("speech", "music")]}
+WANTED = {"data=mixture": [f"data.sources.{name}.root=/{name}" for name in ("speech", "music")]}
 
 
 @pytest.mark.parametrize("file", [file for file in OPTIONS if group_of(file) in BUILDERS], ids=option_of)
