@@ -1,6 +1,5 @@
 """The batches that a real trainer sees: the stream, its resumption, the shares of the ranks, the errors of `setup`."""
 
-import contextlib
 import multiprocessing
 import os
 import signal
