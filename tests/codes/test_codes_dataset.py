@@ -197,6 +197,7 @@ def in_json(path, **changes):
         ("index.json", lambda path: path.write_text("{"), "index.json"),
         ("index.json", lambda path: in_json(path, format_version=2), "format_version"),
         ("index.json", lambda path: in_json(path, kind="tar"), "read them with webdataset"),
+        ("index.json", lambda path: in_json(path, kind="parquet"), "read them with datasets"),
         ("recordings.jsonl", lambda path: in_json(path, offset=10**30), "offset: expected 0"),
         ("recordings.jsonl", lambda path: in_json(path, key="b"), "one key"),
         ("recordings.jsonl", lambda path: path.write_text(""), "recordings.jsonl: damaged"),
