@@ -1,6 +1,6 @@
 """Codes to train on: a data set over what `discrete-ae encode` wrote, as files or as one memory-mapped array.
 
-Tar shards are read with webdataset, Parquet with datasets (README.md).
+Tar shards are read with webdataset, Parquet with datasets (README.md, docs/language_models.md).
 
 Axes: S streams, K codebooks, T frames, L positions of a sequence of tokens.
 """
