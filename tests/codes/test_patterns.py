@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discrete_ae.codec import patterns
@@ -53,6 +53,7 @@ def sizes_and_codes(draw):
 
 
 @every_pattern
+@settings(deadline=None)
 @given(made=sizes_and_codes(), begin=st.booleans(), end=st.booleans(), padding=st.integers(0, 3))
 def test_tokens_are_those_of_the_definition_and_come_back(kind, made, begin, end, padding):
     sizes, codes = made
@@ -74,6 +75,7 @@ def test_tokens_are_those_of_the_definition_and_come_back(kind, made, begin, end
 
 
 @every_pattern
+@settings(deadline=None)
 @given(made=sizes_and_codes(), begin=st.booleans(), data=st.data())
 def test_a_sequence_cut_anywhere_gives_the_frames_that_are_complete(kind, made, begin, data):
     sizes, codes = made
@@ -88,6 +90,7 @@ def test_a_sequence_cut_anywhere_gives_the_frames_that_are_complete(kind, made, 
 
 
 @every_pattern
+@settings(deadline=None)
 @given(made=sizes_and_codes(), data=st.data())
 def test_a_wrong_token_is_refused_or_read_as_the_code_that_it_is(kind, made, data):
     sizes, codes = made
