@@ -54,8 +54,8 @@ def encode(
         ShardKind | None,
         typer.Option(
             show_default="none",
-            help="Put all codes of OUT together in OUT/shards, for training on them: WebDataset [bold]tar[/] files, or "
-            "one array in memory-mapped form.",
+            help="Put all codes of OUT together in OUT/shards, for training on them: WebDataset [bold]tar[/] files, "
+            "one array in memory-mapped form, or [bold]parquet[/].",
         ),
     ] = None,
     share: Annotated[

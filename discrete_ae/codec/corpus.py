@@ -125,7 +125,8 @@ def encode_corpus(
         An outcome for each recording of the share, and for each input of which there is none.
 
     Raises:
-        UsageError: two recordings would become one file, or a share or shards are wanted of a single file.
+        UsageError: two recordings would become one file, a share or shards are wanted of a single file, or Parquet
+            without pyarrow.
         DataError: a file exists; the model has no codes; manifest or shards cannot be read or written.
         OSError: a file cannot be written.
         ValueError: see `encode_files`.
@@ -140,6 +141,7 @@ def encode_corpus(
             f"--shards, and share {share.number} of {share.count}: put the codes together when all shares are done, "
             "with --skip-existing --share 1/1"
         )
+    write_shards = _shard_writer(shards)
     if has_manifest(folder) and not planned.is_file:
         read_manifest(folder)  # before the work: it is to be added to
     sizes = model.quantizer.codebook_sizes[:num_codebooks]
@@ -177,9 +179,8 @@ def encode_corpus(
                 f"{folder}: recordings under two names: {len(superseded)}, such as {entry.path} and {by}; the manifest "
                 "lists the latter, remove the former"
             )
-        if shards:
-            write = {"tar": write_tar_shards, "mmap": write_memory_map}[shards]
-            write(folder, folder / "shards", overwrite=True, entropy_model=model.entropy_model)
+        if write_shards:
+            write_shards(folder, folder / "shards", overwrite=True, entropy_model=model.entropy_model)
     return found
 
 
@@ -243,6 +244,18 @@ def decode_corpus(
         if outcome.error is None and decoded.code_file.model_hash != model.model_hash:
             watch.warn(f"{outcome.source}: codes of another model, decoded all the same")
     return found
+
+
+def _shard_writer(kind: ShardKind | None) -> Callable[..., Path] | None:
+    if kind == "parquet":
+        try:
+            from discrete_ae.codes.parquet import write_parquet_shards
+        except ImportError as error:
+            raise UsageError(
+                f"--shards parquet: needs the package {error.name}; pip install 'discrete-ae[parquet]'"
+            ) from error
+        return write_parquet_shards
+    return {None: None, "tar": write_tar_shards, "mmap": write_memory_map}[kind]
 
 
 def _sorted_out(planned: Plan, share: Share, existing: Existing) -> tuple[list[Outcome], list[Job], list[Job]]:

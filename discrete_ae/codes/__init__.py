@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 Format = Literal["npz", "npy", "daec"]
 """The formats of files of codes (container.py)."""
-ShardKind = Literal["tar", "mmap"]
-"""How the codes of a folder are put together (shards.py)."""
+ShardKind = Literal["tar", "mmap", "parquet"]
+"""How the codes of a folder are put together (shards.py, parquet.py)."""
 
 _MODULES = {
     "CodeFile": "code_file",
@@ -21,6 +21,7 @@ _MODULES = {
     "read_npy": "container",
     "write_codes": "container",
     "write_memory_map": "shards",
+    "write_parquet_shards": "parquet",
     "write_tar_shards": "shards",
 }
 

@@ -1,8 +1,8 @@
 """Codes to train on: a data set over what `discrete-ae encode` wrote, as files or as one memory-mapped array.
 
-Tar shards are read with webdataset (README.md).
+Tar shards are read with webdataset, Parquet with datasets (README.md, docs/language_models.md).
 
-Axes: S streams, K codebooks, T frames.
+Axes: S streams, K codebooks, T frames, L positions of a sequence of tokens.
 """
 
 import logging
@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from discrete_ae.codes.code_file import Codes, parse_object
+from discrete_ae.codes.code_file import Codes, in_words, parse_object
 from discrete_ae.codes.entropy import EntropyModel
 from discrete_ae.codes.manifest import ManifestEntry, one_set, read_entry, read_manifest
+from discrete_ae.codes.patterns import PATTERNS, Pattern
 from discrete_ae.codes.shards import ARRAY_NAME, INDEX_NAME, RECORDINGS_NAME, ShardIndex, ShardRow, keys_of
 from discrete_ae.errors import DataError
 
@@ -29,9 +30,9 @@ class CodesItem(NamedTuple):
     """One stream of a recording, or a crop of it."""
 
     codes: Tensor
-    """(K, T) int64."""
+    """(K, T) int64; of a data set with a pattern its tokens, (L,) or (K, L)."""
     frames: int
-    """How many of the T frames are codes; what follows them is padding."""
+    """How many frames of the recording they are; what follows them is padding."""
     key: str
     """Of the recording: the path of its file of codes without the suffix, as in the shards."""
     stream: int
@@ -52,18 +53,31 @@ class CodesDataset(Dataset[CodesItem]):
     >>> dataset[0].codes.shape
     torch.Size([2, 20])
 
+    With a pattern, items are sequences of tokens for a language model (patterns.py). Each begins with `begin_id`, that
+    of a crop too; `end_id` follows where the stream ends. Those of crops have the length of a whole crop with begin and
+    end, and are filled up with `pad_id`.
+
+    >>> dataset = CodesDataset(codes, frames=20, pattern="delay")
+    >>> tokens = dataset[0].codes
+    >>> tokens.shape  # 20 frames, one position of delay, begin and end
+    torch.Size([2, 23])
+    >>> dataset.pattern.invert(tokens).shape
+    (2, 20)
+
     Args:
         path: a folder of files of codes with their manifest, or a folder with the array of `write_memory_map`.
         frames: length of the crops; None takes whole streams.
         seed: of the crops, at least 0.
         padding: of the streams that are shorter than a crop, after their end; None leaves them out.
+            A pattern pads by itself.
+        pattern: "flat", "coarse_first", "parallel" or "delay", or a pattern for codebooks of the sizes of these codes.
         entropy_model: of files that are entropy-coded; the array needs none.
 
     Raises:
         OSError: the manifest, or, from an item, its file cannot be read.
         DataError: the folder is not there, or holds no codes, or those of different models; every stream is shorter
             than a crop; or, from an item, its file is damaged.
-        ValueError: a number out of its range.
+        ValueError: a number out of its range; no such pattern, or one for other codebooks, or with `padding`.
     """
 
     def __init__(
@@ -73,6 +87,7 @@ class CodesDataset(Dataset[CodesItem]):
         seed: int = 0,
         *,
         padding: int | None = None,
+        pattern: str | Pattern | None = None,
         entropy_model: EntropyModel | None = None,
     ) -> None:
         if frames is not None and frames < 1:
@@ -81,6 +96,8 @@ class CodesDataset(Dataset[CodesItem]):
             raise ValueError(f"seed: expected at least 0, got {seed}")
         self.frames = frames
         self.seed = seed
+        if pattern is not None and padding is not None:
+            raise ValueError(f"padding: expected None beside a pattern, which pads with its pad_id, got {padding}")
         self.padding = padding
         folder = Path(path)
         is_array = (folder / INDEX_NAME).exists()
@@ -91,6 +108,8 @@ class CodesDataset(Dataset[CodesItem]):
         """The model that made the codes, and that decodes them."""
         self.codebook_sizes = common.codebook_sizes
         """Entries of each of the K codebooks."""
+        self.pattern = None if pattern is None else _pattern(pattern, self.codebook_sizes)
+        """Of the tokens; None where items are codes."""
         if sum(entry.streams * entry.frames for entry in entries) >= 2**63:
             raise DataError(f"{folder}: damaged, it says that it holds 2^63 frames or more; encode again")
         # By recording, not by stream: how many streams there are is what a file says of itself.
@@ -127,14 +146,17 @@ class CodesDataset(Dataset[CodesItem]):
         return self._item(recording, frame // length, start, min(start + self.frames, length))
 
     def _item(self, recording: int, stream: int, start: int, stop: int) -> CodesItem:
-        read = self._source.read(recording, stream, start, stop)
-        codes = np.full((len(read), self.frames or stop - start), self.padding or 0, np.int64)
-        codes[:, : stop - start] = read
+        codes: Codes = self._source.read(recording, stream, start, stop).astype(np.int64)
+        length, fill = self.frames or stop - start, self.padding or 0
+        if self.pattern:
+            codes = self.pattern.apply(codes, begin=True, end=stop == self._lengths[recording])
+            length, fill = self.pattern.shape(length)[-1] + 2, self.pattern.pad_id
+        codes = np.pad(codes, [(0, 0)] * (codes.ndim - 1) + [(0, length - codes.shape[-1])], constant_values=fill)
         return CodesItem(torch.from_numpy(codes), stop - start, self._source.keys[recording], stream, start)
 
     def _weights(self, folder: Path, streams: Any) -> Any:
         """Frames of all streams of each recording, 0 for one that is left out."""
-        if self.frames is None or self.padding is not None:
+        if self.frames is None or self.padding is not None or self.pattern:
             return streams * self._lengths
         short = self._lengths < self.frames
         if short.all():
@@ -180,7 +202,10 @@ class _Array:
     def __init__(self, folder: Path) -> None:
         index = ShardIndex.read(folder / INDEX_NAME, "write the shards again")
         if index.kind != "mmap":
-            raise DataError(f"{folder}: holds tar shards; read them with webdataset, or encode with --shards mmap")
+            reader = {"tar": "webdataset", "parquet": "datasets"}[index.kind]
+            raise DataError(
+                f"{folder}: holds {index.kind} shards; read them with {reader}, or encode with --shards mmap"
+            )
         rows = _rows(folder / RECORDINGS_NAME)
         self.entries: Sequence[ManifestEntry] = rows
         self.keys = [row.key for row in rows]
@@ -209,6 +234,21 @@ class _Array:
                 "again"
             )
         return found
+
+
+def _pattern(pattern: str | Pattern, codebook_sizes: tuple[int, ...]) -> Pattern:
+    if isinstance(pattern, str) and pattern in PATTERNS:
+        return PATTERNS[pattern](codebook_sizes)
+    if not isinstance(pattern, Pattern):
+        raise ValueError(
+            f"pattern: expected one of {', '.join(PATTERNS)}, or an instance of Pattern, got {pattern!r:.60}"
+        )
+    if pattern.codebook_sizes != codebook_sizes:
+        raise ValueError(
+            f"pattern: expected one for codebooks of the set ({in_words(codebook_sizes)}), got one for others "
+            f"({in_words(pattern.codebook_sizes)}); give its name instead"
+        )
+    return pattern
 
 
 def _rows(path: Path) -> list[ShardRow]:

@@ -1,7 +1,8 @@
 """A folder of codes as few large files, for training on codes: tar shards, or one array that is mapped into memory.
 
-Both are written from the manifest, one recording at a time, in the order of the keys; the same codes always give the
-same bytes. `index.json` says what the set holds. No torch here.
+Parquet is a room of its own (parquet.py), since it needs pyarrow. All are written from the manifest, one recording at
+a time, in the order of the keys; the same codes always give the same bytes. `index.json` says what the set holds. No
+torch here.
 
 Tar shards are those of WebDataset: `codes-000000.tar` with `<key>.npy`, the codes (S, K, T), and `<key>.json`, the
 recording's entry of the manifest. The array is `codes.mmap`, of shape (K, all frames) in Fortran order: the codes of a
@@ -33,7 +34,7 @@ from discrete_ae.writing import whole_folder
 INDEX_NAME = "index.json"
 ARRAY_NAME = "codes.mmap"
 RECORDINGS_NAME = "recordings.jsonl"
-OWN_FILES = (INDEX_NAME, ARRAY_NAME, RECORDINGS_NAME, "codes-*.tar")
+OWN_FILES = (INDEX_NAME, ARRAY_NAME, RECORDINGS_NAME, "codes-*.tar", "codes-*.parquet")
 
 
 class ShardIndex(Record):
@@ -48,7 +49,7 @@ class ShardIndex(Record):
     frames: Count
     """Of all streams of all recordings."""
     files: tuple[str, ...]
-    """The names of the tars in order, or of the array."""
+    """The names of the tars or Parquet files in order, or of the array."""
 
 
 class ShardRow(ManifestEntry):
@@ -83,7 +84,7 @@ def write_tar_shards(
         DataError: codes of different models or codebooks, two files with one key, a file that is not the one of the
             manifest, or an output that is there.
     """
-    keyed = _keyed(Path(folder), entries)
+    keyed = keyed_entries(Path(folder), entries)
     with whole_folder(Path(out), OWN_FILES, overwrite=overwrite) as staging:
         with TarShards(staging, "codes", max_bytes) as shards:
             for key, entry in keyed:
@@ -92,7 +93,7 @@ def write_tar_shards(
                 )
                 parts = {".npy": npy_bytes(codes), ".json": entry.to_json().encode()}
                 shards.add(key, [Content(suffix, len(part), io.BytesIO(part)) for suffix, part in parts.items()])
-        _write_index(staging, "tar", keyed, shards.names)
+        write_index(staging, "tar", keyed, shards.names)
     return Path(out, INDEX_NAME)
 
 
@@ -108,9 +109,9 @@ def write_memory_map(
 
     Arguments and errors are those of `write_tar_shards`.
     """
-    keyed = _keyed(Path(folder), entries)
+    keyed = keyed_entries(Path(folder), entries)
     with whole_folder(Path(out), OWN_FILES, overwrite=overwrite) as staging:
-        index = _write_index(staging, "mmap", keyed, [ARRAY_NAME])
+        index = write_index(staging, "mmap", keyed, [ARRAY_NAME])
         header = {
             "descr": np.lib.format.dtype_to_descr(codes_dtype(index.codebook_sizes)),
             "fortran_order": True,
@@ -140,16 +141,23 @@ def keys_of(folder: Path, paths: Iterable[str]) -> list[str]:
     return tar_shards.keys_of(folder, paths, advice)
 
 
-def _keyed(folder: Path, entries: Sequence[ManifestEntry] | None) -> list[tuple[str, ManifestEntry]]:
+def keyed_entries(folder: Path, entries: Sequence[ManifestEntry] | None) -> list[tuple[str, ManifestEntry]]:
+    """Return entries with their keys, sorted by key; None takes all of the folder's manifest.
+
+    Raises:
+        OSError: the manifest cannot be read.
+        DataError: codes of different models or codebooks, two files with one key.
+    """
     entries = read_manifest(folder) if entries is None else entries
     one_set(entries, folder)  # now, not after the work
     keys = keys_of(folder, (entry.path for entry in entries))
     return sorted(zip(keys, entries, strict=True), key=lambda keyed: keyed[0])
 
 
-def _write_index(
+def write_index(
     staging: Path, kind: ShardKind, keyed: Sequence[tuple[str, ManifestEntry]], files: Sequence[str]
 ) -> ShardIndex:
+    """Write the index of a set into the folder in which it is made, and return it."""
     index = ShardIndex(
         model_hash=keyed[0][1].model_hash,
         codebook_sizes=keyed[0][1].codebook_sizes,

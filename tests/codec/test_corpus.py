@@ -1,6 +1,7 @@
 """Many recordings to files of codes and back: what is kept, what is listed, and what a share of the work leaves."""
 
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -80,6 +81,19 @@ def test_only_the_first_share_names_what_is_missing(tmp_path, model):
     ):
         with pytest.raises(UsageError, match=words):
             encode_corpus(model, ["x.wav"], tmp_path / out, **settings)
+
+
+def test_parquet_without_its_package_is_said_before_the_work(tmp_path, recordings, model, monkeypatch):
+    def encode(out):
+        return encode_corpus(model, [recordings / "clip_0.wav"], tmp_path / out, shards="parquet")
+
+    encode("codes")
+    assert [path.suffix for path in sorted((tmp_path / "codes/shards").iterdir())] == [".parquet", ".json"]
+    monkeypatch.delitem(sys.modules, "discrete_ae.codes.parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UsageError, match=r"needs the package pyarrow; pip install 'discrete-ae\[parquet\]'"):
+        encode("other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_recording_under_two_names_is_said(tmp_path, recordings, model):

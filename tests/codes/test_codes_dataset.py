@@ -16,6 +16,7 @@ from discrete_ae.codes.container import FORMATS, write_codes
 from discrete_ae.codes.dataset import CodesDataset
 from discrete_ae.codes.entropy import EntropyModel
 from discrete_ae.codes.manifest import describe, read_manifest, write_manifest
+from discrete_ae.codes.patterns import PATTERNS
 from discrete_ae.codes.shards import write_memory_map
 from tests.codes.made import HASH, assert_refused, code_file, drawn, replace, write_set
 
@@ -65,6 +66,32 @@ def test_files_of_every_format_must_be_what_the_manifest_says(tmp_path, format):
         assert [item.codes.tolist() for item in CodesDataset(tmp_path / folder)] == codes.tolist()
     write_codes(code_file(codes[:, :, :-1], (256,) * 4), tmp_path / f"codes/x.{format}", format)
     assert_refused(lambda: CodesDataset(tmp_path / "codes")[0], f"x.{format}: does not hold what the manifest says")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", PATTERNS)
+def test_a_pattern_gives_the_same_items_as_tokens(made, kind, name):
+    path = made[0] / kind
+    pattern = PATTERNS[name](SIZES)
+    for plain, item in zip(CodesDataset(path), CodesDataset(path, pattern=name), strict=True):
+        assert item.codes.tolist() == pattern.apply(plain.codes, begin=True, end=True).tolist()
+        assert item[1:] == plain[1:]
+    crops, tokens = CodesDataset(path, 20, 3, padding=0), CodesDataset(path, 20, 3, pattern=pattern)
+    assert (tokens.pattern, len(tokens)) == (pattern, len(crops))
+    ends = set()
+    for epoch in range(4):
+        crops.set_epoch(epoch)
+        tokens.set_epoch(epoch)
+        for crop, item in zip(crops, tokens, strict=True):
+            assert item[1:] == crop[1:]
+            assert item.codes.shape[-1] == pattern.shape(20)[-1] + 2
+            assert torch.equal(torch.from_numpy(pattern.invert(item.codes)), crop.codes[:, : crop.frames])
+            assert (item.codes[..., 0] == pattern.begin_id).all()
+            # The end stands where the stream ends, and only there.
+            has_end = bool((item.codes == pattern.end_id).any())
+            assert has_end == (crop.start + crop.frames == STREAMS[item.key, item.stream])
+            ends.add(has_end)
+    assert ends == {True, False}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -138,6 +165,13 @@ def test_numbers_out_of_their_range(made):
     for index in (4, -1):
         assert_refused(lambda index=index: CodesDataset(path)[index], error=IndexError)
     assert_refused(lambda: CodesDataset(path, frames=0), "frames: expected at least 1", error=ValueError)
+    for pattern, words in (
+        ("dely", "pattern: expected one of flat, coarse_first, parallel, delay, or an instance of Pattern, got 'dely'"),
+        (PATTERNS["flat"], "pattern: expected one of flat"),
+        (PATTERNS["flat"]((4, 300)), "(3 of 4, 300, 9 entries), got one for others (2 of 4, 300 entries)"),
+    ):
+        assert_refused(lambda pattern=pattern: CodesDataset(path, pattern=pattern), words, error=ValueError)
+    assert_refused(lambda: CodesDataset(path, padding=0, pattern="flat"), "padding: expected None", error=ValueError)
     assert_refused(lambda: CodesDataset(path, seed=-1), "seed: expected at least 0", error=ValueError)
 
 
@@ -163,6 +197,7 @@ def in_json(path, **changes):
         ("index.json", lambda path: path.write_text("{"), "index.json"),
         ("index.json", lambda path: in_json(path, format_version=2), "format_version"),
         ("index.json", lambda path: in_json(path, kind="tar"), "read them with webdataset"),
+        ("index.json", lambda path: in_json(path, kind="parquet"), "read them with datasets"),
         ("recordings.jsonl", lambda path: in_json(path, offset=10**30), "offset: expected 0"),
         ("recordings.jsonl", lambda path: in_json(path, key="b"), "one key"),
         ("recordings.jsonl", lambda path: path.write_text(""), "recordings.jsonl: damaged"),

@@ -1,15 +1,19 @@
-"""Shards against the packages that others read them with: webdataset, tarfile and numpy."""
+"""Shards against the packages that others read them with: webdataset, tarfile, numpy, pyarrow and datasets."""
 
 import json
+import os
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
-from discrete_ae.codes.manifest import read_manifest
+from discrete_ae.codes.manifest import read_manifest, write_manifest
+from discrete_ae.codes.parquet import write_parquet_shards
 from discrete_ae.codes.shards import keys_of, write_memory_map, write_tar_shards
 from tests.codes.made import HASH, assert_refused, code_file, drawn, replace, write_set
 
@@ -22,7 +26,7 @@ INDEX = {
     "recordings": 6,
     "frames": 69,  # 5 to 10 frames, of 1 and 2 streams in turn: 5 + 12 + 7 + 16 + 9 + 20
 }
-both_writers = pytest.mark.parametrize("write", [write_tar_shards, write_memory_map])
+every_writer = pytest.mark.parametrize("write", [write_tar_shards, write_memory_map, write_parquet_shards])
 
 
 def make_corpus(folder, names):
@@ -108,7 +112,68 @@ def test_the_array_opens_with_numpy_alone(tmp_path, corpus):
             end += row["frames"]
 
 
-@both_writers
+# In a process of its own, with a cache of its own: it is told here where that lies, and that there is no network.
+READ_WITH_DATASETS = """
+import json, sys, datasets
+found = datasets.load_dataset(sys.argv[1], split="train", cache_dir=sys.argv[2])
+print(json.dumps([found.column_names, str(found.features["codes"]), [row for row in found]]))
+"""
+
+
+@pytest.mark.slow
+def test_datasets_opens_the_folder_of_parquet(tmp_path, corpus):
+    write_parquet_shards(tmp_path / "codes", tmp_path / "shards", max_bytes=100)
+    names = sorted(path.name for path in (tmp_path / "shards").glob("*.parquet"))
+    assert len(names) > 1
+    assert json.loads((tmp_path / "shards/index.json").read_text()) == INDEX | {"kind": "parquet", "files": names}
+    command = [sys.executable, "-c", READ_WITH_DATASETS, tmp_path / "shards", tmp_path / "cache"]
+    environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+    read = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    columns, type_of_codes, rows = json.loads(read.stdout)
+    assert columns[:3] == ["key", "stream", "codes"]
+    assert "uint16" in type_of_codes  # the smallest for 300 entries
+    entries = {entry.path: entry for entry in read_manifest(tmp_path / "codes")}
+    ordered = sorted(zip(keys_of(Path(), entries), entries.values(), strict=True), key=lambda keyed: keyed[0])
+    assert [(row["key"], row["stream"]) for row in rows] == [
+        (key, s) for key, one in ordered for s in range(one.streams)
+    ]
+    for row in rows:
+        entry = entries[row["path"]]
+        assert row["codes"] == corpus[row["path"]][row["stream"]].tolist()
+        assert keys_of(Path(), [row["path"]]) == [row["key"]]
+        said = {"duration_s": entry.duration_s, **entry.model_dump(), "codebook_sizes": [4, 300]}
+        assert {name: row[name] for name in columns[3:]} == said
+
+
+def test_parquet_has_files_and_row_groups_of_bounded_size_and_plain_types(tmp_path, monkeypatch):
+    corpus = make_corpus(tmp_path / "codes", [f"{i:02}.npz" for i in range(8)])
+    monkeypatch.setattr("discrete_ae.codes.parquet.ROW_GROUP_BYTES", 60)
+    write_parquet_shards(tmp_path / "codes", tmp_path / "shards", max_bytes=120)
+    # Of 2 codebooks of 2 bytes, 4 bytes a frame: 20, 24 + 24, 28, 32 + 32, 36, 40 + 40, 44, 48 + 48. No more than 60
+    # in a row group, no more than 120 in a file.
+    bytes_of_groups = [[[20, 24], [24, 28]], [[32], [32], [36]], [[40], [40]], [[44], [48]], [[48]]]
+    files = [parquet.ParquetFile(path) for path in sorted((tmp_path / "shards").glob("*.parquet"))]
+    found = [
+        [[4 * row["frames"] for row in one.read_row_group(i).to_pylist()] for i in range(one.num_row_groups)]
+        for one in files
+    ]
+    assert found == bytes_of_groups
+    rows = pa.concat_tables([one.read() for one in files]).to_pylist()
+    assert [row["codes"] for row in rows] == [stream.tolist() for codes in corpus.values() for stream in codes]
+    plain = (pa.string(), pa.int64(), pa.float64(), pa.list_(pa.int64()), pa.list_(pa.list_(pa.uint16())))
+    # Names of the items of lists apart.
+    assert {str(one.type).replace("element", "item") for one in files[0].schema_arrow} == set(map(str, plain))
+
+
+def test_a_name_that_is_no_text_is_written_with_its_bytes(tmp_path):
+    make_corpus(tmp_path / "codes", ["x.npz"])
+    (entry,) = read_manifest(tmp_path / "codes")
+    write_manifest(tmp_path / "codes", [replace(entry, source="in/\udcffä.wav")])
+    write_parquet_shards(tmp_path / "codes", tmp_path / "shards")
+    assert parquet.read_table(tmp_path / "shards/codes-000000.parquet")["source"].to_pylist() == ["in/\\xffä.wav"]
+
+
+@every_writer
 def test_what_is_no_set_of_codes_leaves_nothing(tmp_path, corpus, write):
     def assert_none(entries, *words):
         assert_refused(lambda: write(tmp_path / "codes", tmp_path / "shards", entries), *words)
