@@ -22,7 +22,7 @@ from discrete_ae.quantizers import Quantizer, SplitQuantizer
 from discrete_ae.rounding import Rounding
 from discrete_ae.saving.bundle import read_bundle
 from discrete_ae.saving.checkpoint import read_checkpoint
-from discrete_ae.saving.saved import SavedModel, check_claims, model_hash
+from discrete_ae.saving.saved import SavedModel, check_claims, codes_hash, model_hash
 from discrete_ae.schedules import Schedule, scheduled_numbers, write_scheduled_numbers
 
 if TYPE_CHECKING:
@@ -236,7 +236,8 @@ def restore(path: str | Path, saved: SavedModel, trust: Sequence[str] = ()) -> D
         raise DataError(
             f"{path}: its entropy model is not that of its quantizer; the file is damaged, use another copy"
         )
-    model.model_hash, model.entropy_model = saved.model_hash, entropy_model
+    model.model_hash, model.codes_hash = saved.model_hash, codes_hash(saved.state, saved.config)
+    model.entropy_model = entropy_model
     return model.eval()
 
 
@@ -261,8 +262,10 @@ def split_model(saved: SavedModel, model: DiscreteAutoencoder, levels: Sequence[
     target = f"{PACKAGE}.quantizers.{SplitQuantizer.__name__}"
     quantizer = {"_target_": target, "quantizer": saved.config["quantizer"], "levels": list(split.levels)}
     model.quantizer, config = split.eval(), {**saved.config, "quantizer": quantizer}
-    model.model_hash, model.entropy_model = model_hash(model.state_dict(), config), None
-    return SavedModel(config, model.state_dict(), model.model_hash, scheduled_numbers(model))
+    state = model.state_dict()
+    model.model_hash, model.codes_hash = model_hash(state, config), codes_hash(state, config)
+    model.entropy_model = None
+    return SavedModel(config, state, model.model_hash, scheduled_numbers(model))
 
 
 def validation_recordings(config: Mapping[str, Any]) -> tuple[Path, list[Path]]:
