@@ -65,9 +65,6 @@ class AutoencoderModule(pl.LightningModule):
         self.frozen = tuple(frozen)
         for part in self._frozen_modules():
             part.requires_grad_(False)
-        if not any(parameter.requires_grad for parameter in model.parameters()):
-            left = "no part" if set(frozen) >= set(PARTS) else "no part that has parameters"
-            raise UsageError(f"freeze: {', '.join(frozen)} leave {left} to train; freeze fewer")
         self.train()
         sizes = model.quantizer.codebook_sizes
         self.training_usage = CodeUsage(sizes) if sizes else None

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -46,9 +46,11 @@ def begin_with(
 
     Raises:
         DataError: the file cannot be read, or its weights do not fit.
-        UsageError: a part that is to be frozen does not fit.
+        UsageError: a part that is to be frozen does not fit, or nothing is left to be trained.
     """
-    taken: set[str] = set()
+    if all(part_of(name) in frozen for name, _ in model.named_parameters()):
+        raise UsageError(f"freeze: nothing is left to train beside {', '.join(frozen)}; freeze fewer parts")
+    taken: Collection[str] = ()
     if old := continued or init_from:
         saved = read_saved(old)
         if continued:
@@ -58,7 +60,7 @@ def begin_with(
             taken = _load_what_fits(model, adversary, old, saved, of_adversary)
         if set(frozen) >= MAKES_CODES:
             model.entropy_model = saved.entropy_model
-    random = [part for part in frozen if any(part_of(name) == part for name in model.state_dict().keys() - taken)]
+    random = [part for part in frozen if any(part_of(name) == part for name in model.state_dict().keys() - {*taken})]
     if random and old:
         raise UsageError(
             f"freeze: the {random[0]} of {old} is another one, and this one would stay random; give the same model=, "
@@ -68,19 +70,19 @@ def begin_with(
         log.warning("freeze: the %s stays random; init_from= begins with that of a trained model", random[0])
 
 
-def _load_all(model: DiscreteAutoencoder, path: str, state: Tensors) -> set[str]:
+def _load_all(model: DiscreteAutoencoder, path: str, state: Tensors) -> Collection[str]:
     if told := _differences(model.state_dict(), state):
         raise DataError(
             f"{path}: its weights do not fit this model ({told}); give the same model=, quantizer= and num_codebooks= "
             "as its run, or start a new run from what fits with init_from="
         )
     model.load_state_dict(state)
-    return set(state)
+    return state.keys()
 
 
 def _load_what_fits(
     model: DiscreteAutoencoder, adversary: Adversary | None, path: str, saved: SavedModel, of_adversary: Tensors
-) -> set[str]:
+) -> Collection[str]:
     """Load the layers that fit, say which in a line, and return the names of their tensors."""
     own, old = model.state_dict(), {**saved.state, **of_adversary}
     if adversary is not None:
@@ -100,7 +102,7 @@ def _load_what_fits(
     return taken
 
 
-def _fitting(own: Tensors, old: Tensors) -> set[str]:
+def _fitting(own: Tensors, old: Tensors) -> list[str]:
     """Return the names of the tensors that can be taken: of layers that have the same ones in both, of equal shapes.
 
     A quantizer counts as one layer, for its tensors describe one another, as entries and how often each was chosen.
@@ -114,10 +116,10 @@ def _fitting(own: Tensors, old: Tensors) -> set[str]:
         return layers
 
     there = by_layer(old)
-    return {name for layer, shapes in by_layer(own).items() if there.get(layer) == shapes for name in shapes}
+    return [name for layer, shapes in by_layer(own).items() if there.get(layer) == shapes for name in shapes]
 
 
-def _told(own: Tensors, old: Tensors, taken: set[str], own_quantizer: str, old_quantizer: str) -> str:
+def _told(own: Tensors, old: Tensors, taken: Sequence[str], own_quantizer: str, old_quantizer: str) -> str:
     """Return in words what was taken by part, what of the old model was left, and what is new."""
     of_own, of_old, of_taken = (Counter(map(part_of, names)) for names in (own, old, taken))
     left, new = of_old - of_taken, of_own - of_taken
