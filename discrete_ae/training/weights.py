@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from discrete_ae.build import read_saved
@@ -56,7 +57,7 @@ def begin_with(
         if continued:
             taken = _load_all(model, old, saved.state)
         else:
-            of_adversary = {} if kind_of(old) is Kind.FOLDER else read_adversary(old)
+            of_adversary = read_adversary(old) if kind_of(old) is Kind.FILE else {}
             taken = _load_what_fits(model, adversary, old, saved, of_adversary)
         if set(frozen) >= MAKES_CODES:
             model.entropy_model = saved.entropy_model
@@ -67,7 +68,9 @@ def begin_with(
             "quantizer= and num_codebooks= as its run, or freeze other parts"
         )
     if random:
-        log.warning("freeze: the %s stays random; init_from= begins with that of a trained model", random[0])
+        rank_zero_only(log.warning)(
+            "freeze: the %s stays random; init_from= begins with that of a trained model", random[0]
+        )
 
 
 def _load_all(model: DiscreteAutoencoder, path: str, state: Tensors) -> Collection[str]:
@@ -98,7 +101,7 @@ def _load_what_fits(
         if module is not None:
             module.load_state_dict(fitting, strict=False)
     quantizers = type(model.quantizer).__name__, str(saved.config["quantizer"].get("_target_")).rpartition(".")[2]
-    log.info("init_from: %s", _told(own, old, taken, *quantizers))
+    rank_zero_only(log.info)("init_from: %s", _told(own, old, taken, *quantizers))
     return taken
 
 
