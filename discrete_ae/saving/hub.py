@@ -4,6 +4,7 @@ Both go through the package huggingface_hub, which nothing else needs, with its 
 download takes the files of a bundle alone, by name, whatever else a repository holds: no pickle either way.
 """
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -89,6 +90,8 @@ def _package(name: str | Path) -> Any:
         hub = import_module("huggingface_hub")
     except ImportError as error:
         raise UsageError(f"{name}: huggingface_hub is not installed; pip install 'discrete-ae[hub]'") from error
+    for library in ("httpx", "httpx2"):  # of which huggingface_hub has one or the other: a line for each request
+        logging.getLogger(library).setLevel(logging.WARNING)
     if not sys.stderr.isatty():
         import_module("huggingface_hub.utils").disable_progress_bars()
     return hub

@@ -15,6 +15,7 @@ from huggingface_hub import constants
 
 import discrete_ae
 from discrete_ae.cli.main import main
+from discrete_ae.evaluation.results import run_of
 from tests.models import save_checkpoint
 from tests.saving.hub_stand_in import TOKEN, Hub, Repository
 
@@ -97,13 +98,22 @@ def test_it_serves_wherever_a_checkpoint_does(
     assert any(discrete_ae.load(bundle).model_hash in line for line in out)
 
 
+def test_a_model_of_the_hub_is_of_no_run_even_within_the_folder_of_one(
+    ste_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ste_run)
+    assert run_of(Path("checkpoints/last.ckpt")) is not None
+    assert run_of(Path("hf:me/codec")) is None
+
+
 def test_a_new_run_begins_with_it(
-    hub: Hub, ste_run: Path, run_training: Callable, command: Callable, tmp_path: Path
+    hub: Hub, ste_run: Path, run_training: Callable, command: Callable, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
     assert command("export", ste_run / "checkpoints" / "last.ckpt", "-o", tmp_path / "model")[0] == 0
     hub.repositories["me/codec"] = Repository()
     sha = hub.repositories["me/codec"].commit(held(tmp_path / "model"), "")
     run = run_training("trainer.max_steps=1", "optim.optimizer.lr=0", f"init_from=hf:me/codec@{sha}")
+    assert "HTTP" not in capfd.readouterr().err
     found, own = (discrete_ae.load(of / "checkpoints" / "last.ckpt") for of in (run, ste_run))
     assert all(torch.equal(tensor, found.state_dict()[name]) for name, tensor in own.state_dict().items())
 
