@@ -36,7 +36,7 @@ from discrete_ae.training.settings import (
     resolved_precision,
     uses_cuda_graphs,
 )
-from discrete_ae.training.weights import begin_with
+from discrete_ae.training.weights import begin_with, beginning, with_frozen
 
 USUAL = ("seed", "num_codebooks", "optim.optimizer.lr", "data.batch_size", "data.crop_seconds", "trainer.max_steps")
 """What is logged as a hyperparameter of every run, beside its choices and its quantizer's settings."""
@@ -103,10 +103,12 @@ def build_training(config: DictConfig, chosen: Mapping[str, Any] | None = None) 
     if on_gpu(config):
         torch.set_float32_matmul_precision(config.float32_matmul_precision)
     model_config = cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True))
+    if begun := beginning(config.ckpt_path, config.init_from):
+        model_config = with_frozen(model_config, begun, config.freeze)
     model = build_model(model_config, trust=None)
     check_codes_of(model.quantizer)
     loss = _instantiate(config, "loss")
-    begin_with(model, loss.adversary, continued=config.ckpt_path, init_from=config.init_from, frozen=config.freeze)
+    begin_with(model, loss.adversary, begun, config.freeze)
     first_step = read_training_state(config.ckpt_path).global_step if config.ckpt_path else 0
     if isinstance(data, AudioDataModule):
         for name in ("sample_rate", "channels"):

@@ -3,6 +3,7 @@
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch.utilities import rank_zero_only
@@ -25,13 +26,55 @@ Tensors = Mapping[str, Tensor]
 log = logging.getLogger("discrete_ae")
 
 
+class Beginning(NamedTuple):
+    """The model that a run begins with."""
+
+    path: str
+    """Of a checkpoint or a bundle, as it was given."""
+    saved: SavedModel
+    is_continued: bool
+    """Whether its run goes on; Lightning then restores the rest of its state."""
+
+
+def beginning(continued: str | None, init_from: str | None) -> Beginning | None:
+    """Read the checkpoint whose run goes on, or the checkpoint or bundle of which a new run takes what fits, if any.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    path = continued or init_from
+    return Beginning(path, read_saved(path), bool(continued)) if path else None
+
+
+def with_frozen(config: Mapping[str, Any], begun: Beginning, frozen: Sequence[str]) -> dict[str, Any]:
+    """Return a model's configuration in which frozen parts have the settings that they had, and so their codes' hash.
+
+    What the configuration says beyond them, as that of a later version may, is left out: it was not there.
+
+    Raises:
+        UsageError: it has another value for one of the settings.
+    """
+    for part in ("sample_rate", *frozen) if frozen else ():
+        key = part if part == "quantizer" else f"model.{part}"
+        if found := _unlike(key, config[part], begun.saved.config.get(part)):
+            key, own, old = found
+            raise UsageError(
+                f"freeze: {key} is {old} in {begun.path}, and {own} here; a frozen part keeps its settings: give the "
+                "same model=, quantizer= and others as its run"
+            )
+    return {**config, **{part: begun.saved.config[part] for part in frozen}}
+
+
+def _unlike(key: str, own: Any, old: Any) -> tuple[str, Any, Any] | None:
+    """Return the first of the old settings that is another one now, by its key, and both values."""
+    if isinstance(own, Mapping) and isinstance(old, Mapping):
+        found = (_unlike(f"{key}.{name}", own.get(name), value) for name, value in old.items())
+        return next(filter(None, found), None)
+    return None if own == old else (key, own, old)
+
+
 def begin_with(
-    model: DiscreteAutoencoder,
-    adversary: Adversary | None,
-    *,
-    continued: str | None,
-    init_from: str | None,
-    frozen: Sequence[str],
+    model: DiscreteAutoencoder, adversary: Adversary | None, begun: Beginning | None, frozen: Sequence[str]
 ) -> None:
     """Give a model, and the discriminators of an adversarial run, the weights that a run begins with.
 
@@ -41,31 +84,25 @@ def begin_with(
     Args:
         model: with random weights.
         adversary: the discriminators, if the run has any.
-        continued: the checkpoint whose run goes on; Lightning restores the rest of its state.
-        init_from: the checkpoint or bundle of which a new run takes what fits.
+        begun: what it begins with, if anything.
         frozen: the parts of the model that will not be trained.
 
     Raises:
-        DataError: the file cannot be read, or its weights do not fit.
+        DataError: the weights do not fit.
         UsageError: a part that is to be frozen does not fit, or nothing is left to be trained.
     """
     if all(part_of(name) in frozen for name, _ in model.named_parameters()):
         raise UsageError(f"freeze: nothing is left to train beside {', '.join(frozen)}; freeze fewer parts")
     taken: Collection[str] = ()
-    if old := continued or init_from:
-        saved = read_saved(old)
-        if continued:
-            taken = _load_all(model, old, saved.state)
-        else:
-            of_adversary = read_adversary(old) if kind_of(old) is Kind.FILE else {}
-            taken = _load_what_fits(model, adversary, old, saved, of_adversary)
+    if begun:
+        taken = _load_all(model, begun) if begun.is_continued else _load_what_fits(model, adversary, begun)
         if set(frozen) >= MAKES_CODES:
-            model.entropy_model = saved.entropy_model
+            model.entropy_model = begun.saved.entropy_model
     random = [part for part in frozen if any(part_of(name) == part for name in model.state_dict().keys() - {*taken})]
-    if random and old:
+    if random and begun:
         raise UsageError(
-            f"freeze: the {random[0]} of {old} is another one, and this one would stay random; give the same model=, "
-            "quantizer= and num_codebooks= as its run, or freeze other parts"
+            f"freeze: the {random[0]} of {begun.path} is another one, and this one would stay random; give the same "
+            "model=, quantizer= and num_codebooks= as its run, or freeze other parts"
         )
     if random:
         rank_zero_only(log.warning)(
@@ -73,21 +110,23 @@ def begin_with(
         )
 
 
-def _load_all(model: DiscreteAutoencoder, path: str, state: Tensors) -> Collection[str]:
+def _load_all(model: DiscreteAutoencoder, begun: Beginning) -> Collection[str]:
+    state = begun.saved.state
     if told := _differences(model.state_dict(), state):
         raise DataError(
-            f"{path}: its weights do not fit this model ({told}); give the same model=, quantizer= and num_codebooks= "
-            "as its run, or start a new run from what fits with init_from="
+            f"{begun.path}: its weights do not fit this model ({told}); give the same model=, quantizer= and "
+            "num_codebooks= as its run, or start a new run from what fits with init_from="
         )
     model.load_state_dict(state)
     return state.keys()
 
 
-def _load_what_fits(
-    model: DiscreteAutoencoder, adversary: Adversary | None, path: str, saved: SavedModel, of_adversary: Tensors
-) -> Collection[str]:
+def _load_what_fits(model: DiscreteAutoencoder, adversary: Adversary | None, begun: Beginning) -> Collection[str]:
     """Load the layers that fit, say which in a line, and return the names of their tensors."""
-    own, old = model.state_dict(), {**saved.state, **of_adversary}
+    path, saved, _ = begun
+    own, old = model.state_dict(), dict(saved.state)
+    if kind_of(path) is Kind.FILE:  # no bundle
+        old |= read_adversary(path)
     if adversary is not None:
         own |= adversary.state_dict()
     taken = _fitting(own, old)

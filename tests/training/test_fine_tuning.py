@@ -15,6 +15,7 @@ from discrete_ae.cli.main import main
 from discrete_ae.errors import DataError
 from discrete_ae.training import AutoencoderModule
 from tests.runs import SHARPENED, TINY, errors, scalars, state_of, watch
+from tests.test_build import named_hash
 
 Train = Callable[..., Path]
 AVERAGES = ("quantizer=ema_rvq", "quantizer.num_stages=2", "quantizer.stage.k_means_steps=2", "quantizer.dropout=0.5")
@@ -130,6 +131,24 @@ def emits_its_codes(module: AutoencoderModule, audio: Tensor, _: int) -> bool:
     return torch.equal(quantized.latents, quantizer.decode(quantized.codes)) and not quantized.losses
 
 
+def test_a_frozen_part_of_an_earlier_version_keeps_its_hash(
+    old: Path, run_training: Train, recordings: Path, tmp_path: Path
+) -> None:
+    """Of one that knew no dropout of codebooks, whose configuration therefore does not name it."""
+    content = torch.load(last(old), weights_only=True)
+    about = content["discrete_ae"]
+    del about["model"]["quantizer"]["dropout"], about["entropy_model"]
+    about["model_hash"] = named_hash(content)
+    torch.save(content, tmp_path / "earlier.ckpt")
+    run = run_training(*AVERAGES, *SHORT, "freeze=[quantizer,encoder]", f"init_from={tmp_path}/earlier.ckpt")
+    earlier, tuned = (discrete_ae.load(path) for path in (tmp_path / "earlier.ckpt", last(run)))
+    assert tuned.codes_hash == earlier.codes_hash != discrete_ae.load(last(old)).codes_hash
+    discrete_ae.Codec(tuned).decode_file(discrete_ae.Codec(earlier).encode_file(recordings / "clip_0.wav"))
+    # It goes on so, too.
+    run = run_training(*AVERAGES, "trainer.max_steps=4", "freeze=[quantizer,encoder]", f"ckpt_path={last(run)}")
+    assert discrete_ae.load(last(run)).codes_hash == earlier.codes_hash
+
+
 def test_what_is_frozen_computes_as_in_evaluation(run_training: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a rounding that is soft in training, until it is hard at the end."""
     exact = watch(monkeypatch, AutoencoderModule, "training_step", emits_its_codes)
@@ -164,8 +183,14 @@ def test_a_frozen_run_goes_on_with_the_same_parts_alone(
         ("freeze=[encoder,decoder]", 2, "nothing is left to train beside encoder, decoder"),
         ("freeze=[vocoder]", 2, "freeze: expected 'encoder', 'quantizer' or 'decoder', got 'vocoder'"),
         ("freeze=encoder", 2, "freeze: expected a list, got 'encoder'"),
-        ("freeze=[quantizer] init_from={old} quantizer.num_stages=1", 2, "freeze: the quantizer of "),
-        ("freeze=[encoder] init_from={old} model.encoder.dim=24", 2, "freeze: the encoder of "),
+        ("freeze=[quantizer] init_from={old} quantizer.num_stages=1", 2, "freeze: quantizer.num_stages is 2 in "),
+        ("freeze=[encoder] init_from={old} model.encoder.dim=24", 2, "freeze: model.encoder.dim is 16 in "),
+        (
+            "freeze=[encoder] init_from={old} model.sample_rate=8000 data.sample_rate=8000",
+            2,
+            "sample_rate is 16000 in ",
+        ),
+        ("freeze=[encoder] init_from={old} quantizer.stage.codebook_dim=4", 2, "freeze: the encoder of "),
     ],
 )
 def test_what_cannot_be_frozen_is_one_line(
