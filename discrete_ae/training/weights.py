@@ -139,8 +139,10 @@ def _load_what_fits(model: DiscreteAutoencoder, adversary: Adversary | None, beg
     for module in (model, adversary):
         if module is not None:
             module.load_state_dict(fitting, strict=False)
-    quantizers = type(model.quantizer).__name__, str(saved.config["quantizer"].get("_target_")).rpartition(".")[2]
-    rank_zero_only(log.info)("init_from: %s", _told(own, old, taken, *quantizers))
+    said = saved.config.get("quantizer")
+    old_quantizer = str(said.get("_target_") if isinstance(said, Mapping) else said).rpartition(".")[2]
+    told = _told(own, old, taken, type(model.quantizer).__name__, old_quantizer)
+    rank_zero_only(log.info)("init_from: %s", told)
     return taken
 
 
