@@ -22,7 +22,8 @@ from discrete_ae.quantizers import Quantizer, SplitQuantizer
 from discrete_ae.rounding import Rounding
 from discrete_ae.saving.bundle import read_bundle
 from discrete_ae.saving.checkpoint import read_checkpoint
-from discrete_ae.saving.saved import SavedModel, check_claims, model_hash
+from discrete_ae.saving.hub import downloaded, is_on_hub
+from discrete_ae.saving.saved import SavedModel, check_claims, codes_hash, model_hash
 from discrete_ae.schedules import Schedule, scheduled_numbers, write_scheduled_numbers
 
 if TYPE_CHECKING:
@@ -159,7 +160,8 @@ def load(path: str | Path, device: str | torch.device = "cpu", trust: Sequence[s
     (16000, (256, 256))
 
     Args:
-        path: best.ckpt or last.ckpt of a run, or a folder that `discrete-ae export` wrote.
+        path: best.ckpt or last.ckpt of a run, a folder that `discrete-ae export` wrote, or hf:user/model or
+            hf:user/model@revision of the Hugging Face Hub.
         device: where the model goes.
         trust: modules, such as ["mine"], whose components the file may name beside this package's; they are imported.
 
@@ -201,11 +203,14 @@ def pick_device(device: str) -> str:
 
 
 def read_saved(path: str | Path) -> SavedModel:
-    """Read what a checkpoint file or a bundle folder says of its model.
+    """Read what a checkpoint file, a bundle folder or a bundle on the hub, hf:user/model, says of its model.
 
     Raises:
-        DataError: if it is missing, damaged, or neither of the two.
+        DataError: if it is missing, damaged, or none of the three.
+        UsageError: it is on the hub, and huggingface_hub is not installed.
     """
+    if is_on_hub(path):
+        return read_bundle(downloaded(path))
     if Path(path, "checkpoints").is_dir():
         raise DataError(f"{path}: is the folder of a run; give checkpoints/best.ckpt or checkpoints/last.ckpt in it")
     return read_bundle(path) if kind_of(path) is Kind.FOLDER else read_checkpoint(path)
@@ -236,7 +241,8 @@ def restore(path: str | Path, saved: SavedModel, trust: Sequence[str] = ()) -> D
         raise DataError(
             f"{path}: its entropy model is not that of its quantizer; the file is damaged, use another copy"
         )
-    model.model_hash, model.entropy_model = saved.model_hash, entropy_model
+    model.model_hash, model.codes_hash = saved.model_hash, codes_hash(saved.state, saved.config)
+    model.entropy_model = entropy_model
     return model.eval()
 
 
@@ -261,8 +267,10 @@ def split_model(saved: SavedModel, model: DiscreteAutoencoder, levels: Sequence[
     target = f"{PACKAGE}.quantizers.{SplitQuantizer.__name__}"
     quantizer = {"_target_": target, "quantizer": saved.config["quantizer"], "levels": list(split.levels)}
     model.quantizer, config = split.eval(), {**saved.config, "quantizer": quantizer}
-    model.model_hash, model.entropy_model = model_hash(model.state_dict(), config), None
-    return SavedModel(config, model.state_dict(), model.model_hash, scheduled_numbers(model))
+    state = model.state_dict()
+    model.model_hash, model.codes_hash = model_hash(state, config), codes_hash(state, config)
+    model.entropy_model = None
+    return SavedModel(config, state, model.model_hash, scheduled_numbers(model))
 
 
 def validation_recordings(config: Mapping[str, Any]) -> tuple[Path, list[Path]]:

@@ -9,7 +9,10 @@ import typer
 from discrete_ae.cli.options import TrustOption, whole_numbers
 
 if TYPE_CHECKING:
+    from discrete_ae.evaluation.results import Evaluation
     from discrete_ae.model import DiscreteAutoencoder
+    from discrete_ae.saving.bundle import Extra
+    from discrete_ae.saving.saved import SavedModel
 
 _TORCH = "torch.export"
 
@@ -17,7 +20,7 @@ _TORCH = "torch.export"
 def export(
     checkpoint: Annotated[
         Path,
-        typer.Argument(metavar="CHECKPOINT", help="best.ckpt or last.ckpt of a run; a bundle."),
+        typer.Argument(metavar="CHECKPOINT", help="best.ckpt or last.ckpt of a run; a bundle; hf:USER/MODEL."),
     ],
     out: Annotated[
         Path,
@@ -43,6 +46,20 @@ def export(
             metavar="TEXT", show_default="not stated", help="The recordings that it learned from, for the card."
         ),
     ] = None,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", show_default="none", help="A data set of a hub among them; repeat it for several."
+        ),
+    ] = None,
+    results: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            show_default="none",
+            help="JSON of [bold]evaluate[/], for the card, called as its data set; repeat it for several.",
+        ),
+    ] = None,
     split: Annotated[
         str | None,
         typer.Option(
@@ -66,7 +83,8 @@ def export(
 
     model.safetensors and config.json hold no pickle and name nothing to be
     executed; README.md is the model card. Wherever a CHECKPOINT is expected,
-    the folder will do: encode, decode, info, init_from=.
+    the folder will do: encode, decode, info, init_from=. discrete-ae push brings
+    it to the Hugging Face Hub.
 
     The programs of --onnx and --torch-export need none of this package. Audio
     (batch, channels, samples) float32 of any length becomes codes (batch,
@@ -77,8 +95,13 @@ def export(
     --split makes several rates of a trained model: all streams decode to what
     the model decodes to, and the first ones alone to the middle of what they
     leave open.
+
+    --results is for the JSON of discrete-ae evaluate of the same weights: their
+    means stand in the card, also where a hub looks for them. Call the file as
+    the data set, such as librispeech-test-clean.json.
     """
     from discrete_ae.build import read_saved, restore, split_model
+    from discrete_ae.evaluation.card import index_entry
     from discrete_ae.saving.bundle import write_bundle
 
     saved = read_saved(checkpoint)
@@ -88,13 +111,50 @@ def export(
         if saved.entropy_model:
             lines.append("the entropy model is left out: it is of the codes before they were split")
         saved = split_model(saved, model, whole_numbers("--split", split, "4,4"))
-    extras = [
+    measured = [(path.stem, _evaluation(path, saved)) for path in results or ()]
+    extras: list[Extra] = [partial(_measured, name, evaluation) for name, evaluation in measured]
+    extras += [
         partial(_program, model, lines, name) for name, given in (("ONNX", onnx), (_TORCH, torch_export)) if given
     ]
-    files = write_bundle(out, saved, model, licence, trained_on=trained_on, extras=extras, overwrite=force)
+    files = write_bundle(
+        out,
+        saved,
+        model,
+        licence,
+        trained_on=trained_on,
+        datasets=dataset or (),
+        results=[index_entry(evaluation, name) for name, evaluation in measured],
+        extras=extras,
+        overwrite=force,
+    )
     typer.echo(f"{out}: {', '.join(files)}")
     for line in lines:
         typer.echo(line)
+
+
+def _evaluation(path: Path, saved: "SavedModel") -> "Evaluation":
+    """Read the results of a model.
+
+    Raises:
+        DataError: they are those of another one.
+    """
+    from discrete_ae.errors import DataError
+    from discrete_ae.evaluation.results import Evaluation
+
+    found = Evaluation.read_json(path)
+    if found.model_hash != saved.model_hash:
+        raise DataError(
+            f"{path}: was measured of another model ({str(found.model_hash)[:12]}), this one is "
+            f"{saved.model_hash[:12]}; evaluate this one"
+        )
+    return found
+
+
+def _measured(name: str, evaluation: "Evaluation", folder: Path) -> str:
+    """Return the section of the model card that tells of an evaluation."""
+    from discrete_ae.evaluation.card import section
+
+    return section(evaluation, name)
 
 
 def _program(model: "DiscreteAutoencoder", lines: list[str], title: str, folder: Path) -> str:

@@ -50,6 +50,7 @@ def info(
     from discrete_ae.codes.summary import describe_codes, holds_codes
     from discrete_ae.data.files import CONVERTIBLE, SUFFIXES
     from discrete_ae.model.summary import summarize
+    from discrete_ae.saving.hub import is_on_hub
 
     given = what or []
     files = [argument for argument in given if "=" not in argument or kind_of(argument) is not Kind.NOTHING]
@@ -57,7 +58,7 @@ def info(
         raise UsageError(
             f"{files[0]}: expected one file, or settings such as model=conv/base, got {len(given)} arguments"
         )
-    if files and kind_of(files[0]) is Kind.NOTHING:
+    if files and kind_of(files[0]) is Kind.NOTHING and not is_on_hub(files[0]):
         raise DataError(f"{files[0]}: no such file; give one that exists, or settings such as model=conv/base")
     costs = None
     if files and holds_codes(Path(files[0])):

@@ -21,6 +21,7 @@ from discrete_ae.cli.export import export
 from discrete_ae.cli.index import index
 from discrete_ae.cli.info import info
 from discrete_ae.cli.options import as_given
+from discrete_ae.cli.push import push
 from discrete_ae.cli.shards import shards
 from discrete_ae.errors import UserError, from_system
 from discrete_ae.paths import with_home
@@ -71,6 +72,7 @@ for _command, _panel, *_examples in (
     (encode, "Encode and decode", f"encode recordings -o codes -c {_CHECKPOINT}"),
     (decode, "Encode and decode", f"decode codes -o decoded -c {_CHECKPOINT}"),
     (export, "Hand on", f"export {_CHECKPOINT} -o model --licence cc0-1.0 --onnx"),
+    (push, "Hand on", "push model user/name --private"),
     (info, "Understand", "info model=conv/base quantizer=rvq", f"info {_CHECKPOINT}"),
 ):
     app.command(rich_help_panel=_panel, epilog=_example(*_examples))(_command)

@@ -40,7 +40,7 @@ CheckpointOption = Annotated[
         "--checkpoint",
         "-c",
         metavar="CHECKPOINT",
-        help="The model: best.ckpt or last.ckpt of a run, or a folder of [bold]discrete-ae export[/].",
+        help="The model: best.ckpt or last.ckpt of a run, a folder of [bold]discrete-ae export[/], or hf:USER/MODEL.",
     ),
 ]
 TrustOption = Annotated[

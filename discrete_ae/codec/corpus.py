@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from discrete_ae.codec.files import Decoded, Encoded, bare_codes, check_fits, decode_files, encode_files
+from discrete_ae.codec.files import Decoded, Encoded, are_of, bare_codes, check_fits, decode_files, encode_files
 from discrete_ae.codec.jobs import Job, Plan, Share, plan
 from discrete_ae.codes import CodeFile, Format, ShardKind, read_codes, read_daec_header, read_npy, write_codes
 from discrete_ae.codes.container import FORMATS
@@ -241,7 +241,7 @@ def decode_corpus(
     for decoded in decode_files(model, readable(), force=force, runner=runner, progress=watch.advance):
         outcome = _recorded(model, waiting.popleft(), decoded, format)
         finish(outcome)
-        if outcome.error is None and decoded.code_file.model_hash != model.model_hash:
+        if outcome.error is None and not are_of(model, decoded.code_file):
             watch.warn(f"{outcome.source}: codes of another model, decoded all the same")
     return found
 
@@ -295,7 +295,7 @@ def _kept(model: DiscreteAutoencoder, sizes: tuple[int, ...], job: Job, folder: 
         if recording is None and target.suffix == ".npy":
             raise DataError(f"{target}: holds bare codes, and {job.source} cannot be read; {again}")
         code_file = _read(model, target, recording)
-        if code_file.model_hash != model.model_hash:
+        if code_file.model_hash != model.codes_hash:
             raise DataError(f"{target}: codes of another model ({code_file.model_hash[:12]}); {again}")
         if code_file.codebook_sizes != sizes:
             raise DataError(f"{target}: {code_file.codebooks} codebooks, where {len(sizes)} are wanted; {again}")

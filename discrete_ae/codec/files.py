@@ -101,8 +101,8 @@ def encode_files(
         ValueError: the model was not loaded from a file, so that nothing names it; num_codebooks does not decode; or
             loudness_lufs is out of its range.
     """
-    if model.model_hash is None:
-        raise ValueError("model: expected one with a model_hash, which a file of codes must name; use discrete_ae.load")
+    if model.codes_hash is None:
+        raise ValueError("model: expected one with a codes_hash, which a file of codes must name; use discrete_ae.load")
     if not model.quantizer.num_codebooks:
         raise DataError(f"the model's {type(model.quantizer).__name__} has no codes; use a model with a quantizer")
     model.quantizer.check_count(num_codebooks)
@@ -147,7 +147,7 @@ def encode_files(
             "num_samples": recording.file.num_frames,
             "model_sample_rate": model.sample_rate,
             "codebook_sizes": sizes,
-            "model_hash": model.model_hash,
+            "model_hash": model.codes_hash,
             "gain_db": recording.gain_db,
             "quantizer": type(model.quantizer).__name__,
         }
@@ -167,7 +167,7 @@ def decode_files(
     Args:
         model: the one that made the codes.
         code_files: the codes; `check_fits` holds of each.
-        force: decode with a model of another hash too.
+        force: decode codes of another model too.
         runner: how windows are computed.
         progress: called with every window.
 
@@ -219,20 +219,25 @@ def in_windows(
         yield begun.popleft(), ((part, found) for part, found in parts if found is not None)
 
 
+def are_of(model: DiscreteAutoencoder, code_file: CodeFile) -> bool:
+    """Return whether a model makes codes as those of a file were made; some files name the whole model."""
+    return code_file.model_hash in (model.codes_hash, model.model_hash)
+
+
 def check_fits(model: DiscreteAutoencoder, code_file: CodeFile, *, force: bool = False) -> None:
     """Refuse codes that a model cannot decode.
 
     Args:
         model: which is to decode them.
         code_file: the codes.
-        force: take those of a model of another hash too, if all else fits.
+        force: take those of another model too, if all else fits.
 
     Raises:
         DataError: the codes are those of another model, or do not fit this one.
     """
     same = "decode with the checkpoint that made them"
-    if code_file.model_hash != model.model_hash and not force:
-        this = model.model_hash or "unnamed"
+    if not (force or are_of(model, code_file)):
+        this = model.codes_hash or "unnamed"
         raise DataError(
             f"codes of another model ({code_file.model_hash[:12]}), this one is {this[:12]}; {same}, or take them "
             "by --force (in Python force=True)"
@@ -277,7 +282,7 @@ def bare_codes(
         "num_samples": num_samples or codes.shape[-1] * model.hop_length,
         "model_sample_rate": model.sample_rate,
         "codebook_sizes": model.quantizer.codebook_sizes[: codes.shape[1]],
-        "model_hash": model.model_hash,
+        "model_hash": model.codes_hash,
     }
     try:
         return CodeFile.of(said)

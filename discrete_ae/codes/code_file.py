@@ -56,7 +56,8 @@ class CodesInfo(Record):
     frames: Count
     """T."""
     model_hash: Sha256
-    """The model that made the codes: SHA-256, 64 hexadecimal digits."""
+    """The model that made the codes, by its `codes_hash`, or, in files of early versions, by its `model_hash`: SHA-256,
+    64 hexadecimal digits."""
 
     @property
     def codebooks(self) -> int:

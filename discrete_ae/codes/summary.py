@@ -52,7 +52,7 @@ def describe_codes(path: Path) -> Rows:
         ("bits per frame, all streams", f"{info.bits_per_frame:g}"),
         ("nominal bitrate", f"{info.bits_per_frame * info.frames / info.duration_s / 1000:.3g} kbps"),
         *coding,
-        ("model hash", info.model_hash),
+        ("codes hash", info.model_hash),
     ]
 
 
@@ -69,7 +69,7 @@ def _of_folder(folder: Path) -> Rows:
         ("codebooks", _alternatives(in_words(entry.codebook_sizes) for entry in entries)),
         ("bytes", f"{size:,}"),
         ("measured bitrate", f"{8 * size / duration_s / 1000:.3g} kbps with the files' headers"),
-        ("model hash", _alternatives(entry.model_hash for entry in entries)),
+        ("codes hash", _alternatives(entry.model_hash for entry in entries)),
     ]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from discrete_ae.evaluation.results import DECODED, Evaluation, Run
 
 DECIDING = (
-    *("quantizer", "num_codebooks", DECODED, "model", "init_from", "loss", "optim"),
+    *("quantizer", "num_codebooks", DECODED, "model", "init_from", "freeze", "loss", "optim"),
     *("data.root", "data.validation_root", "data.manifest", "data.validation_manifest", "data.sources"),
     "data.validation_fraction",
     *("data.min_seconds", "data.max_seconds", "data.min_bandwidth_hz", "data.sample_rate", "data.channels"),
@@ -168,7 +168,7 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     kept = {
         key: value
         for key, value in flatten(config).items()
-        if value is not None and any(key == deciding or key.startswith(f"{deciding}.") for deciding in DECIDING)
+        if value not in (None, []) and any(key == deciding or key.startswith(f"{deciding}.") for deciding in DECIDING)
     }
     if "init_from" in kept:
         kept["init_from"] = "given"  # each seed may have started from a file of its own

@@ -21,6 +21,7 @@ from discrete_ae.errors import DataError, counted
 from discrete_ae.evaluation.scores import PER_FILE, QUANTITIES
 from discrete_ae.paths import CONFIG_NAME, in_utf8
 from discrete_ae.records import Record
+from discrete_ae.saving.hub import is_on_hub
 from discrete_ae.statistics import Interval, mean_interval
 from discrete_ae.writing import write_whole
 
@@ -265,7 +266,7 @@ def read_run(folder: Path, checkpoint: str = "best") -> Run:
 def run_of(checkpoint: Path) -> Run | None:
     """Return the run in whose folder a checkpoint lies, None where it lies in none."""
     folder = checkpoint.absolute().parent.parent
-    if not (folder / CONFIG_NAME).is_file():
+    if is_on_hub(checkpoint) or not (folder / CONFIG_NAME).is_file():
         return None
     try:
         run = read_run(folder, checkpoint.stem)

@@ -10,6 +10,15 @@ from discrete_ae import checks
 from discrete_ae.model.base import Decoder, Encoder, Span
 from discrete_ae.quantizers import Quantizer
 
+PARTS = {"encoder": ("encoder", "to_latents"), "quantizer": ("quantizer",), "decoder": ("from_latents", "decoder")}
+"""The parts of a model by name, and the modules of each: the maps to latents and back belong to the networks."""
+
+
+def part_of(name: str) -> str:
+    """Return the part that a module, parameter or buffer of a model belongs to, by its dotted name in the model."""
+    top = name.partition(".")[0]
+    return next((part for part, modules in PARTS.items() if top in modules), top)
+
 
 class AutoencoderOutput(NamedTuple):
     """The result of one pass through the autoencoder."""
@@ -39,7 +48,10 @@ class DiscreteAutoencoder(nn.Module):
     """
 
     model_hash: str | None = None
-    """SHA-256 of the trained model if it was loaded from a file; files of codes carry it."""
+    """SHA-256 of the trained model if it was loaded from a file."""
+    codes_hash: str | None = None
+    """SHA-256 of what makes the codes, which is all but the decoder, if it was loaded from a file; files of codes carry
+    it, so that a model of which the decoder alone was trained further decodes them too."""
     entropy_model: Any = None
     """`EntropyModel` of its codes if it was loaded from a file that has one; files of codes are coded with it."""
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from discrete_ae.model.autoencoder import DiscreteAutoencoder
+from discrete_ae.model.autoencoder import PARTS, DiscreteAutoencoder
 from discrete_ae.quantizers.base import in_evaluation
 
 Result = TypeVar("Result")
@@ -50,6 +50,8 @@ class ModelSummary(NamedTuple):
     """The part of the receptive field that lies after the sample."""
     model_hash: str | None
     """None unless the model was loaded from a file."""
+    codes_hash: str | None
+    """Likewise."""
     costs: tuple[Cost, ...]
     """Encoder with the map to latents, quantizer from latents to codes and back, decoder with the map from latents."""
 
@@ -77,7 +79,8 @@ class ModelSummary(NamedTuple):
             ("receptive field", f"{1000 * self.receptive_field_s:.1f} ms"),
             ("look-ahead", f"{1000 * self.look_ahead_s:.1f} ms"),
         ]
-        return rows + ([("model hash", self.model_hash)] if self.model_hash else [])
+        hashes = (("model hash", self.model_hash), ("codes hash", self.codes_hash))
+        return rows + [(name, value) for name, value in hashes if value]
 
     def cost_rows(self) -> list[tuple[str, str, str]]:
         """Return the costs of the parts and of the whole: name, parameters, multiply-accumulates a second."""
@@ -108,10 +111,10 @@ def summarize(model: DiscreteAutoencoder) -> ModelSummary:
         model.receptive_field_samples / model.sample_rate,
         model.look_ahead_samples / model.sample_rate,
         model.model_hash,
-        (
-            Cost("encoder", _parameters(model.encoder, model.to_latents), encoder_macs / duration_s),
-            Cost("quantizer", _parameters(model.quantizer), quantizer_macs / duration_s),
-            Cost("decoder", _parameters(model.decoder, model.from_latents), decoder_macs / duration_s),
+        model.codes_hash,
+        tuple(
+            Cost(part, _parameters(*map(model.get_submodule, PARTS[part])), macs / duration_s)
+            for part, macs in (("encoder", encoder_macs), ("quantizer", quantizer_macs), ("decoder", decoder_macs))
         ),
     )
 

@@ -11,7 +11,7 @@ A bundle may come from anyone: what is read is bounded by the size of its files,
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ TENSORS = "model.safetensors"
 ENTROPY = "entropy.safetensors"
 CARD = "README.md"
 PROGRAMS = ("encoder.onnx", "decoder.onnx", "encoder.pt2", "decoder.pt2")
+PIPELINE = "audio-to-audio"
+"""What model hubs call the task."""
 UNKNOWN = "not stated"
 LARGEST_CONFIG = 2**18  # bytes; those of the shipped models have some 2000
 
@@ -50,6 +52,8 @@ def write_bundle(
     licence: str | None = None,
     *,
     trained_on: str | None = None,
+    datasets: Sequence[str] = (),
+    results: Sequence[Mapping[str, Any]] = (),
     extras: Sequence[Extra] = (),
     overwrite: bool = False,
 ) -> list[str]:
@@ -61,6 +65,8 @@ def write_bundle(
         model: the same, built, on the CPU.
         licence: of the weights, as the author names it.
         trained_on: the recordings, for the card; None for "not stated".
+        datasets: those of a hub among them, by their names there.
+        results: what was measured, as entries of `model-index` in the card.
         extras: write what else belongs in it.
         overwrite: whether a bundle at `target` is replaced; a folder with any other file in it never is.
 
@@ -84,7 +90,16 @@ def write_bundle(
             _write_tensors({name: torch.from_numpy(array) for name, array in arrays.items()}, folder / ENTROPY)
         (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         paragraphs = [write(folder) for write in extras]
-        (folder / CARD).write_text(_card(saved, model, licence, trained_on, paragraphs), encoding="utf-8")
+        facts = {
+            "license": licence or "unknown",  # a name that hubs know
+            "library_name": "discrete-ae",
+            "pipeline_tag": PIPELINE,
+            "tags": ["audio", "neural-codec", "discrete-ae"],
+            **({"datasets": list(datasets)} if datasets else {}),
+            **({"model-index": [{"name": Path(target).name, "results": list(results)}]} if results else {}),
+        }
+        card = _card(saved, model, facts, licence, trained_on, paragraphs)
+        (folder / CARD).write_text(card, encoding="utf-8")
         return sorted(path.name for path in folder.iterdir())
 
 
@@ -142,7 +157,7 @@ def _about(model: DiscreteAutoencoder) -> dict[str, Any]:
 
 _USE = """## Use
 
-With the package discrete-ae installed, and this folder as `model`:
+With the package discrete-ae installed, and this folder as `model`, or its name on a hub, `hf:user/model`:
 
 ```python
 import discrete_ae
@@ -162,17 +177,12 @@ discrete-ae decode codes -o decoded -c model
 def _card(
     saved: SavedModel,
     model: DiscreteAutoencoder,
+    front: Mapping[str, Any],
     licence: str | None,
     trained_on: str | None,
     paragraphs: Sequence[str],
 ) -> str:
     """The model card: Markdown with the front matter that model hubs read, of facts alone."""
-    # In quotes as JSON has them, which are YAML too, so that no licence can be read as anything but a text.
-    front = {
-        "license": licence or "unknown",  # a name that hubs know
-        "library_name": "discrete-ae",
-        "tags": ["audio", "neural-codec", "discrete-ae"],
-    }
     summary = summarize(model)
     facts = [
         *(
@@ -187,6 +197,7 @@ def _card(
     ]
     table = ["| | |", "| --- | --- |", *(f"| {name} | {_cell(value)} |" for name, value in facts)]
     parts = [
+        # In quotes as JSON has them, which are YAML too, so that no licence can be read as anything but a text.
         "\n".join(["---", *(f"{key}: {json.dumps(said, ensure_ascii=False)}" for key, said in front.items()), "---"]),
         "# Discrete audio autoencoder",
         "Turns audio into integer codes, and codes into audio.",

@@ -19,6 +19,8 @@ from discrete_ae.schedules import scheduled_numbers
 
 KEY = "discrete_ae"
 STATE_PREFIX = "model."
+ADVERSARY_PREFIX = "loss.adversary."
+FROZEN = "frozen"  # below KEY: the parts of the model that the run leaves as they are
 ENTROPY_MODEL = "entropy_model"  # below KEY: the integers of the entropy model by name, where there is one
 # What Lightning needs beside the tensors to continue a run.
 STATE_OF_RUN = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "global_step", "pytorch-lightning_version")
@@ -31,12 +33,12 @@ _NAMED = re.compile(
 CLAIMED_PER_BYTE = 4
 
 
-def model_state(state_dict: Mapping[Any, Any]) -> dict[str, Tensor]:
-    """Return the model's tensors in the state_dict of a checkpoint, by the model's own names."""
+def model_state(state_dict: Mapping[Any, Any], prefix: str = STATE_PREFIX) -> dict[str, Tensor]:
+    """Return the model's tensors in the state_dict of a checkpoint, or those of what the prefix names, by own names."""
     return {
-        name.removeprefix(STATE_PREFIX): tensor
+        name.removeprefix(prefix): tensor
         for name, tensor in state_dict.items()
-        if isinstance(name, str) and name.startswith(STATE_PREFIX)
+        if isinstance(name, str) and name.startswith(prefix)
     }
 
 
@@ -74,6 +76,15 @@ def read_checkpoint(path: str | Path) -> SavedModel:
             "last.ckpt of a run, or update discrete-ae"
         ) from error
     return saved_model(path, record, model_state(content["state_dict"]), content[KEY].get(ENTROPY_MODEL))
+
+
+def read_adversary(path: str | Path) -> dict[str, Tensor]:
+    """Return the tensors of the discriminators in a checkpoint, by their own names; none of a run without them.
+
+    Raises:
+        DataError: as `read_checkpoint`.
+    """
+    return model_state(_read(Path(path))["state_dict"], ADVERSARY_PREFIX)
 
 
 class TrainingState(NamedTuple):

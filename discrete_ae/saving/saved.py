@@ -18,6 +18,7 @@ from torch.nn.modules import module as registration
 
 from discrete_ae.codes.entropy import EntropyModel
 from discrete_ae.errors import DataError
+from discrete_ae.model.autoencoder import part_of
 from discrete_ae.records import Record
 
 SCHEMA_VERSION = 1
@@ -66,6 +67,14 @@ def model_hash(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
         digest.update(values.reshape(-1).numpy().data)  # read where it is, without a copy
     digest.update(json.dumps(config, sort_keys=True, separators=(",", ":")).encode())
     return digest.hexdigest()
+
+
+def codes_hash(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
+    """Name what makes a model's codes: its `model_hash` without tensors and configuration of the decoder."""
+    return model_hash(
+        {name: tensor for name, tensor in state.items() if part_of(name) != "decoder"},
+        {key: value for key, value in config.items() if part_of(key) != "decoder"},
+    )
 
 
 def saved_model(path: Path, record: ModelRecord, state: dict[str, Tensor], entropy_arrays: object) -> SavedModel:

@@ -3,8 +3,8 @@
 import copy
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Self, cast
 
 import lightning.pytorch as pl
 import torch
@@ -17,7 +17,8 @@ from discrete_ae.errors import DataError, UsageError
 from discrete_ae.losses import LossValues, WeightedLoss
 from discrete_ae.metrics import CodeUsage, si_sdr_db
 from discrete_ae.model import AutoencoderOutput, DiscreteAutoencoder
-from discrete_ae.saving.checkpoint import KEY, describe_model, model_state
+from discrete_ae.model.autoencoder import PARTS
+from discrete_ae.saving.checkpoint import FROZEN, KEY, describe_model, model_state
 from discrete_ae.schedules import follow_schedules
 from discrete_ae.training.compiled import CompiledForward, Compiler
 
@@ -34,6 +35,7 @@ class AutoencoderModule(pl.LightningModule):
         optimizer: parameters to optimizer.
         scheduler: (optimizer, total steps) to a schedule that is stepped with every optimizer step.
         seed: with the step and the rank it alone decides on the quantizer's noise.
+        frozen: parts of the model (`PARTS`) that keep their values, and compute as in evaluation, without noise.
         compiled: makes compiled functions of the parts of a training step; None leaves them as they are.
     """
 
@@ -45,6 +47,7 @@ class AutoencoderModule(pl.LightningModule):
         optimizer: Callable[..., Optimizer],
         scheduler: Callable[..., LRScheduler],
         seed: int,
+        frozen: Sequence[str] = (),
         compiled: Compiler | None = None,
     ) -> None:
         super().__init__()
@@ -59,6 +62,10 @@ class AutoencoderModule(pl.LightningModule):
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.seed = seed
+        self.frozen = tuple(frozen)
+        for part in self._frozen_modules():
+            part.requires_grad_(False)
+        self.train()
         sizes = model.quantizer.codebook_sizes
         self.training_usage = CodeUsage(sizes) if sizes else None
         self.validation_usage = CodeUsage(sizes) if sizes else None
@@ -71,9 +78,17 @@ class AutoencoderModule(pl.LightningModule):
         every = cast(Any, self.trainer).log_every_n_steps
         return bool(every) and (self.global_step + 1) % every == 0
 
+    def train(self, mode: bool = True) -> Self:
+        """See Module; what is frozen stays in evaluation mode: codebooks that are moving averages would move."""
+        super().train(mode)
+        for part in self._frozen_modules():
+            part.eval()
+        return self
+
     def configure_optimizers(self) -> Any:
         """See LightningModule."""
-        return self._with_schedule(self.make_optimizer, self.model.parameters(), self.trainer.max_steps)
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        return self._with_schedule(self.make_optimizer, trained, self.trainer.max_steps)
 
     def training_step(self, audio: Tensor, batch_idx: int) -> dict[str, Tensor]:
         """Return the loss of a batch of crops (B, C, N) and, for callbacks, its reconstruction and codes."""
@@ -139,7 +154,7 @@ class AutoencoderModule(pl.LightningModule):
         quality = si_sdr_db(output.reconstruction, audio)
         self._add_to_means({"si_sdr_db": quality.sum() / max(len(quality), 1)}, len(quality), dataloader_idx)
         # By the configuration, never by what came out: the ranks of a distributed run must log the same.
-        if not self.model.quantizer.matches_evaluation:
+        if not (self.model.quantizer.matches_evaluation or "quantizer" in self.frozen):
             soft = self._training_reconstruction(output, audio, batch_idx, dataloader_idx)
             soft_loss = self.loss(soft, audio, {}).reconstruction
             self._add_to_means({"soft_reconstruction": soft_loss}, len(audio), dataloader_idx)
@@ -165,7 +180,7 @@ class AutoencoderModule(pl.LightningModule):
         """
         self._require_finite()
         about = describe_model(self.model, self.model_config, model_state(checkpoint["state_dict"]))
-        checkpoint[KEY] = checkpoint.get(KEY, {}) | about
+        checkpoint[KEY] = checkpoint.get(KEY, {}) | about | {FROZEN: list(self.frozen)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the state of a run of another kind in a line, where PyTorch does so in a page."""
@@ -174,9 +189,17 @@ class AutoencoderModule(pl.LightningModule):
                 f"{self.trainer.ckpt_path}: comes from a run with another loss= or model, which cannot be continued "
                 "with this one; start anew from its weights with init_from="
             )
+        if set(was := checkpoint[KEY].get(FROZEN, [])) != set(self.frozen):
+            raise DataError(
+                f"{self.trainer.ckpt_path}: comes from a run with freeze=[{','.join(was)}]; give that, or start anew "
+                "from its weights with init_from="
+            )
         for schedule in checkpoint["lr_schedulers"]:
             for part in (schedule, *schedule.get("_schedulers", ())):  # of SequentialLR and ChainedScheduler
                 part.pop("base_lrs", None)  # the peaks are those of the configuration
+
+    def _frozen_modules(self) -> list[torch.nn.Module]:
+        return [self.model.get_submodule(name) for part in self.frozen for name in PARTS[part]]
 
     def _training_output(self, audio: Tensor, batch_idx: int) -> AutoencoderOutput:
         """Run the forward that trains, with the noise and the scheduled numbers of this step."""

@@ -1,6 +1,5 @@
 """The parts of a run, built of a composed configuration. Beside cli/ the only code that knows Hydra."""
 
-import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from omegaconf import DictConfig, OmegaConf
 
 from discrete_ae.arguments import typed
-from discrete_ae.build import build_model, check_components, read_saved
+from discrete_ae.build import build_model, check_components
 from discrete_ae.data import AudioDataModule
-from discrete_ae.errors import DataError, UsageError, UserError
+from discrete_ae.errors import UsageError, UserError
 from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.saving.checkpoint import read_training_state
 from discrete_ae.training.adversarial import AdversarialModule
@@ -37,13 +36,12 @@ from discrete_ae.training.settings import (
     resolved_precision,
     uses_cuda_graphs,
 )
+from discrete_ae.training.weights import begin_with, beginning, with_frozen
 
 USUAL = ("seed", "num_codebooks", "optim.optimizer.lr", "data.batch_size", "data.crop_seconds", "trainer.max_steps")
 """What is logged as a hyperparameter of every run, beside its choices and its quantizer's settings."""
 
 Hyperparameters = dict[str, str | float | bool]
-
-log = logging.getLogger("discrete_ae")
 
 
 @dataclass(frozen=True)
@@ -105,12 +103,13 @@ def build_training(config: DictConfig, chosen: Mapping[str, Any] | None = None) 
     if on_gpu(config):
         torch.set_float32_matmul_precision(config.float32_matmul_precision)
     model_config = cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True))
+    if begun := beginning(config.ckpt_path, config.init_from):
+        model_config = with_frozen(model_config, begun, config.freeze)
     model = build_model(model_config, trust=None)
     check_codes_of(model.quantizer)
-    if old := config.ckpt_path or config.init_from:
-        _take_weights(model, old, new_quantizer=not config.ckpt_path)
-    first_step = read_training_state(config.ckpt_path).global_step if config.ckpt_path else 0
     loss = _instantiate(config, "loss")
+    begin_with(model, loss.adversary, begun, config.freeze)
+    first_step = read_training_state(config.ckpt_path).global_step if config.ckpt_path else 0
     if isinstance(data, AudioDataModule):
         for name in ("sample_rate", "channels"):
             if (given := getattr(data.settings, name)) != (wanted := getattr(model, name)):
@@ -125,6 +124,7 @@ def build_training(config: DictConfig, chosen: Mapping[str, Any] | None = None) 
         "optimizer": _instantiate(config, "optim.optimizer"),
         "scheduler": _instantiate(config, "optim.scheduler"),
         "seed": config.seed,
+        "frozen": list(config.freeze),
         "compiled": compiler(cuda_graphs=uses_cuda_graphs(config)) if config.compile else None,
     }
     check_optimization(config, adversarial=loss.adversary is not None)
@@ -193,29 +193,6 @@ def _is_ddp(trainer: DictConfig) -> bool:
     """Return whether Lightning will train by plain DistributedDataParallel."""
     strategy = trainer.get("strategy", "auto")
     return strategy == "ddp" or (strategy == "auto" and (trainer.devices != 1 or trainer.get("num_nodes", 1) != 1))
-
-
-def _take_weights(model: DiscreteAutoencoder, path: str, *, new_quantizer: bool) -> None:
-    """Load a checkpoint's weights; with `new_quantizer`, a quantizer whose tensors are others keeps its own."""
-    own = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("quantizer.")}
-    state = read_saved(path).state
-    saved = {name: tensor for name, tensor in state.items() if name.startswith("quantizer.")}
-    shapes, saved_shapes = ({name: tensor.shape for name, tensor in part.items()} for part in (own, saved))
-    anew = new_quantizer and shapes != saved_shapes
-    try:
-        model.load_state_dict({name: state[name] for name in state if name not in saved} | own if anew else state)
-    except RuntimeError as error:
-        expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-        given = {name: tuple(tensor.shape) for name, tensor in state.items() if not (anew and name in saved)}
-        other = [name for name in expected | given if expected.get(name) != given.get(name)]
-        told = [f"{name} is {given.get(name, 'not there')}, not {expected.get(name, 'there')}" for name in other[:3]]
-        raise DataError(
-            f"{path}: its weights do not fit this model ({'; '.join(told)}; {len(other)} tensors in all); give the "
-            "same model=, quantizer= and num_codebooks= as its run; init_from= may change the quantizer, but not the "
-            "number of its channels"
-        ) from error
-    if anew:
-        log.info("init_from: the quantizer starts anew, for %s was trained with another one", path)
 
 
 def _hyperparameters(

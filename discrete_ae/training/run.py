@@ -153,6 +153,7 @@ def _quieten() -> None:
         ".*does not have many workers.*",  # on CPU the cores belong to the model
         ".*Checkpoint directory .* exists and is not empty.*",  # a continued run goes on in its own folder
         ".*The dirpath has changed from.*",  # or in a new one
+        r".*module\(s\) in eval mode at the start of training.*",  # those that are frozen
         ".*smaller than the logging interval.*",
         ".*It is recommended to use .self.log.*sync_dist.*",  # what is logged is that of all ranks already
         ".*does not support code generation for complex operators.*",  # compile=true: FFTs stay as they are

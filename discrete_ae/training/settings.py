@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 
 from discrete_ae.build import PACKAGE
 from discrete_ae.errors import UsageError
+from discrete_ae.model.autoencoder import PARTS
 from discrete_ae.paths import with_home
 from discrete_ae.quantizers import Quantizer
 from discrete_ae.training.compiled import require_compiler
@@ -28,6 +29,7 @@ SETTINGS: dict[str, Any] = {
     "num_codebooks": int,
     "ckpt_path": Annotated[str, AfterValidator(with_home)] | None,
     "init_from": Annotated[str, AfterValidator(with_home)] | None,
+    "freeze": list[Literal[tuple(PARTS)]],  # type: ignore[misc]
     "compile": bool,
     "force": bool,
     "float32_matmul_precision": Literal["highest", "high", "medium"],

@@ -65,6 +65,7 @@ def test_checkpoint_and_bundle(info):
     field_ms = 1000 * model.receptive_field_samples / model.sample_rate
     assert {
         ("model hash", expected["model_hash"]),
+        ("codes hash", model.codes_hash),
         ("entropy model", expected["entropy_model"]),
         ("codebooks", "2 of 12 entries"),
         ("decodes from", "all 2 together"),
@@ -80,7 +81,7 @@ def test_file_of_codes(info, tmp_path):
         ("codebooks", "3 of 16, 16, 8 entries"),
         ("bits per frame, all streams", "22"),  # two streams of 4 + 4 + 3
         ("nominal bitrate", "1.1 kbps"),  # in 50 frames per second
-        ("model hash", HASH),
+        ("codes hash", HASH),
     } < set(info(path))
     # 16 entries take 4 bits: 3 codebooks of 50 frames are 75 bytes in one second, 0.6 kbps.
     path = tmp_path / "x.daec"

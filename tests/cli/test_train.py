@@ -197,7 +197,7 @@ def test_data_error_ends_before_any_run(given: str, told: str, refused: Refused)
         (" ".join((*SHARPENED, "trainer.max_steps=-1", "trainer.max_epochs=1")), 2, "set trainer.max_steps"),
         ("ckpt_path={run}/checkpoints/last.ckpt quantizer=gumbel", 1, "last.ckpt: its weights do not fit this model"),
         (
-            "init_from={run}/checkpoints/last.ckpt model.encoder.dim=24",
+            "init_from={run}/checkpoints/last.ckpt model.encoder.dim=24 model.decoder.dim=24",
             1,
             "last.ckpt: its weights do not fit this model (encoder.project.weight is (16, 960), not (24, 960); ",
         ),

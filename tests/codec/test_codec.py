@@ -25,7 +25,7 @@ def make_model(channels=1, levels=(4, 4, 4, 4), num_codebooks=8, hop=320, sample
     quantizer = ScalarQuantizer(list(levels), num_codebooks, StraightThrough())
     coders = SpectralEncoder(channels, hop, 16, 1), SpectralDecoder(channels, hop, 16, 1)
     model = DiscreteAutoencoder(sample_rate, coders[0], quantizer, coders[1]).eval()
-    model.model_hash = "a" * 64
+    model.codes_hash = "a" * 64
     return model
 
 
@@ -119,7 +119,7 @@ def test_models_that_cannot_code_are_refused(tmp_path):
         Codec(model).decode_file(coded)
     with pytest.raises(DataError, match=r"x\.wav: the model makes NaN or infinite latents"):
         Codec(model).encode_file(path)
-    model.model_hash = None
+    model.codes_hash = None
     with pytest.raises(ValueError, match=r"use discrete_ae\.load"):
         Codec(model).encode_file(path)
 

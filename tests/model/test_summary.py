@@ -60,7 +60,7 @@ def test_summary_by_hand():
     assert (found.codebook_sizes, found.bits_per_frame, found.bitrate_bps) == ((8, 8, 8), 9, 9 * 250)
     assert found.receptive_field_s == network.receptive_field_samples / 1000
     assert found.look_ahead_s == network.look_ahead_samples / 1000
-    assert found.model_hash is None
+    assert found.model_hash is found.codes_hash is None
     # The modes are those before.
     assert (network.training, network.encoder.training, network.decoder.training) == (True, True, False)
 

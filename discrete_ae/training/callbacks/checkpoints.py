@@ -208,6 +208,7 @@ class FitEntropyModel(pl.Callback):
 
     The model is then in evaluation mode and has the weights that the checkpoint gets. Nothing of it depends on what was
     fitted before, so a continued run needs no state of it; nothing is drawn at random, so training goes on as without.
+    Where the model has one already, of a run that leaves its codes as they are, that is kept.
     A model without codes has none; nor has a checkpoint written before the first validation of its run, or one of a run
     on a user's own data module.
 
@@ -230,15 +231,17 @@ class FitEntropyModel(pl.Callback):
         assert isinstance(pl_module, AutoencoderModule)
         sizes = pl_module.model.quantizer.codebook_sizes
         data = cast(Any, trainer).datamodule
-        if sizes and isinstance(data, AudioDataModule):
+        if pl_module.model.entropy_model is None and sizes and isinstance(data, AudioDataModule):
             self._fitted = EntropyModel.fit(list(self._codes(pl_module, data)), sizes)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """See Callback; what the module adds comes after it."""
-        if self._fitted is not None:
-            arrays = self._fitted.to_arrays()
+        assert isinstance(pl_module, AutoencoderModule)
+        kept = pl_module.model.entropy_model
+        if (fitted := self._fitted if kept is None else kept) is not None:
+            arrays = fitted.to_arrays()
             checkpoint.setdefault(KEY, {})[ENTROPY_MODEL] = {
                 name: torch.from_numpy(array) for name, array in arrays.items()
             }
@@ -255,8 +258,10 @@ class FitEntropyModel(pl.Callback):
 
 
 def _parameters(pl_module: pl.LightningModule) -> dict[str, Tensor]:
+    """Those that are trained."""
     assert isinstance(pl_module, AutoencoderModule)
-    return dict(pl_module.model.named_parameters(remove_duplicate=False))
+    named = pl_module.model.named_parameters(remove_duplicate=False)
+    return {name: parameter for name, parameter in named if parameter.requires_grad}
 
 
 def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,39 @@
+"""What an evaluation says in a model card: for people as a table, for model hubs as an entry of `model-index`."""
+
+from typing import Any
+
+from discrete_ae.evaluation.results import Evaluation
+from discrete_ae.evaluation.scores import OVERALL, QUANTITIES
+from discrete_ae.saving.bundle import PIPELINE
+
+
+def index_entry(evaluation: Evaluation, data: str) -> dict[str, Any]:
+    """Return the results as an entry of `model-index`: the mean of every score, and the bitrates.
+
+    Args:
+        evaluation: of the model.
+        data: what the recordings are called.
+    """
+    values: dict[str, float | None] = {name: interval.mean for name, interval in evaluation.means().items()}
+    values |= {one.name: evaluation.overall.get(one.name) for one in OVERALL if one.unit == "bps"}
+    return {
+        "task": {"type": PIPELINE},
+        "dataset": {"name": data, "type": data},
+        "metrics": [
+            {"type": name, "name": QUANTITIES[name].label, "value": round(value, QUANTITIES[name].digits)}
+            for name, value in values.items()
+            if value is not None and value == value
+        ],
+    }
+
+
+def section(evaluation: Evaluation, data: str) -> str:
+    """Return the results as a section of a card, with the table that `discrete-ae evaluate` prints of them."""
+    heads = ("of each recording", "mean", "95 % interval", "recordings", "unit", "better")
+    rows = [heads, ("---",) * len(heads), *evaluation.rows()]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    count, seconds = len(evaluation.files), sum(file.duration_s for file in evaluation.files)
+    return (
+        f"## Measured\n\nOn {data}, {count} recordings of {seconds:,.0f} s, decoded from the codes and compared at "
+        f"{evaluation.sample_rate} Hz by `discrete-ae evaluate`:\n\n{table}"
+    )
