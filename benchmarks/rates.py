@@ -14,8 +14,8 @@ from _common import publish, table, versions
 
 import discrete_ae
 from discrete_ae.errors import DataError, UsageError
-from discrete_ae.evaluation.baselines import Codec2, Opus, evaluate_baseline, installed
-from discrete_ae.evaluation.evaluate import Plan, evaluate_model
+from discrete_ae.evaluation.baselines import Codec2, Opus, installed
+from discrete_ae.evaluation.evaluate import Plan, evaluate_coder, evaluate_model
 from discrete_ae.evaluation.recordings import find_sources
 from discrete_ae.evaluation.results import Evaluation
 from discrete_ae.evaluation.scores import SCORES, choose
@@ -74,7 +74,7 @@ def measure(checkpoint: Path, recordings: Path, name: str, about: str) -> None:
         print(*rows[-1], flush=True)
     programs = [*(Opus(float(bps)) for bps in OPUS_BPS), Codec2("3200")]
     for program in programs:
-        rows.append(row(program.name, evaluate_baseline(program, found.sources, model.sample_rate, 1, plan)))
+        rows.append(row(program.name, evaluate_coder(program, found.sources, plan, model.sample_rate, 1)))
         print(*rows[-1], flush=True)
     scores = [SCORES[name] for name in NAMES]
     units = [f"{score.label}, {score.unit}" if score.unit else score.label for score in scores]

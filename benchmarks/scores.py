@@ -21,7 +21,8 @@ from _common import machine, publish, table, versions
 from numpy.typing import NDArray
 
 from discrete_ae.data import find_audio, read_audio, recordings_root
-from discrete_ae.evaluation.baselines import Opus, through
+from discrete_ae.evaluation.baselines import Opus
+from discrete_ae.evaluation.coders import through
 from discrete_ae.evaluation.perceptual import perceptual_score
 from discrete_ae.evaluation.scores import NAMES, SCORES
 

@@ -64,6 +64,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "pytorch_lightning": (),
     "matplotlib": ("compare/", "training/callbacks/"),
     "jinja2": ("compare/",),
+    "transformers": ("evaluation/pretrained.py",),
 }
 WITH_TORCH = ("codes/dataset.py",)  # the other files of codes know no model
 

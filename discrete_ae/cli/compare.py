@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 def compare(
     inputs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN", help="Folders of runs or sweeps; .json files of evaluate."),
+        typer.Argument(
+            metavar="RUN",
+            help="Folders of runs or sweeps; .json files of evaluate; hf:FOLDER or hf:NAME for an audio tokenizer of "
+            "transformers beside them.",
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -59,7 +63,8 @@ def compare(
         typer.Option(
             metavar="N,...",
             show_default="all of each run alone",
-            help=f"Also decode each run from its first N codebooks, for several rates of one model; or from {ALL} N.",
+            help=f"Also decode each run from its first N codebooks, for several rates of one model; or from {ALL} N. "
+            "Tokenizers are at each of their bandwidths without it.",
         ),
     ] = None,
     device: DeviceOption = "auto",
@@ -81,6 +86,10 @@ def compare(
     Runs that differ in their seed alone are one method: its figures are means
     with their spread over seeds. REPORT/index.html is one page with everything,
     to listen too, that works from disk; tables, plots and clips lie beside it.
+
+    EnCodec, DAC, Mimi and other audio tokenizers of the package transformers
+    stand beside the runs as hf:FOLDER, or hf:NAME of one in the user's cache
+    of Hugging Face; pip install 'discrete-ae\\[codecs]'.
 
     Evaluations are kept in REPORT/evaluations: the same command goes on where it
     was broken off, and they can be given in place of the runs. A run that fails

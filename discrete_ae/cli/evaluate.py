@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from discrete_ae.cli.options import (
-    CheckpointOption,
     ClipSecondsOption,
     CodebooksOption,
     DeviceOption,
@@ -26,7 +25,16 @@ def evaluate(
         list[Path],
         typer.Argument(metavar="DATA", help="Recordings, folders of them, or patterns such as 'corpus/**/*.wav'."),
     ],
-    checkpoint: CheckpointOption,
+    checkpoint: Annotated[
+        Path,
+        typer.Option(
+            "--checkpoint",
+            "-c",
+            metavar="CHECKPOINT",
+            help="The model: best.ckpt or last.ckpt of a run, or a folder of [bold]discrete-ae export[/]; hf:FOLDER or "
+            "hf:NAME for an audio tokenizer of transformers.",
+        ),
+    ],
     out: Annotated[
         Path | None,
         typer.Option(
@@ -75,6 +83,10 @@ def evaluate(
     but zimtohrli are made for speech. One whose package is absent or fails is a
     dash. DNSMOS and DistillMOS hear the decoded recording alone; what they say of
     the original stands beside them.
+
+    Audio tokenizers of the package transformers are measured alike, at their own
+    sample rate: pip install 'discrete-ae\\[codecs]'. Nothing is downloaded: NAME
+    has to be in the user's cache of Hugging Face.
 
     A recording that cannot be coded is named, the others are done, and the exit
     status is 1.

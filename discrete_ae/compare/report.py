@@ -18,6 +18,7 @@ from discrete_ae.compare.tables import MINOR, TABLES, columns_of, pairs_of, rows
 from discrete_ae.compare.words import findings, notes_of, summary_of
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.evaluate import Plan, Progress
+from discrete_ae.evaluation.pretrained import is_tokenizer, load_tokenizers
 from discrete_ae.evaluation.recordings import Found, choose_excerpts, without_doubt
 from discrete_ae.evaluation.results import CHECKPOINTS, as_csv
 from discrete_ae.evaluation.scores import ALL, QUANTITIES, SCORES, choose
@@ -78,7 +79,8 @@ def compare_runs(
     'index.html'
 
     Args:
-        inputs: folders of runs, files that `evaluate` wrote, and folders of either.
+        inputs: folders of runs, files that `evaluate` wrote, and folders of either; beside these, audio tokenizers of
+            the package transformers, as of `discrete_ae.evaluate`, at each of their rates.
         out: the folder of the report.
         data: recordings, folders of them, or patterns; None is what the runs were validated on.
         metrics: as `scores.choose`.
@@ -89,7 +91,7 @@ def compare_runs(
         checkpoint: "best" or "last" of each run.
         trust: as of `discrete_ae.load`.
         codebooks: numbers of codebooks to decode each run from, besides all of them, as far as it decodes; "all" is
-            each such number. They are other rates of the same model.
+            each such number. They are other rates of the same model. Tokenizers are likewise coded with so many.
         device: "cpu", "cuda" or "auto".
         jobs: segments scored at a time; None is one a core, at most 16.
         title: of the page.
@@ -114,13 +116,19 @@ def compare_runs(
         lines.append(line.removeprefix("error: ").removeprefix("warning: "))
 
     # What is given, and on which recordings to compare it.
-    inputs = listed(inputs)
-    given = find_given(inputs, checkpoint)
+    named = list(dict.fromkeys(str(one) for one in listed(inputs) if is_tokenizer(one)))
+    paths = [one for one in listed(inputs) if not is_tokenizer(one)]
+    if not paths:
+        raise UsageError(f"{named[0]}: stands beside runs of training, as Opus does; give a run too, or use evaluate")
+    given = find_given(paths, checkpoint)
     measured = {name for one in given.evaluations for file in one.evaluation.files for name in file.scores}
     sorted_by, worded = quantities(sort_by, [n for n in SCORES if n in measured or (given.runs and n in choice.names)])
     sources, where = recordings_of(listed(data or []), given.runs)
+    if named and not sources:
+        raise UsageError(f"{named[0]}: there are no recordings to evaluate it on; give them with --data")
     if strict and (doubtful := without_doubt(Found(sources, [])).problems):
         raise doubtful[0]
+    tokenizers = load_tokenizers(named, pick_device(device))
     claim(out, title, force=force)
     for line in ([f"{choice.said}."] if given.runs and choice.said else []) + given.lines:
         say(line)
@@ -145,7 +153,10 @@ def compare_runs(
         say(line)
     if not methods:
         advice = "see what is said of each" if lines else 'say by "run" in the file what it is (docs/evaluation.md)'
-        raise DataError(f"{inputs[0]}: no run can be compared; {advice}")
+        raise DataError(f"{paths[0]}: no run can be compared; {advice}")
+    if tokenizers:
+        coders = evaluator.at_rates(tokenizers)
+        placed += evaluator.of_coders(coders, methods, [one.name for one in placed])
     if baselines and sources:
         placed += evaluator.of_baselines(methods, [one.name for one in placed])
     beside = tuple(one.evaluation for one in placed if not one.evaluation.run)

@@ -3,7 +3,7 @@
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,14 +14,15 @@ from discrete_ae.compare.methods import Method, repeated_runs, set_aside
 from discrete_ae.compare.words import listed
 from discrete_ae.data import recordings_root
 from discrete_ae.errors import DataError, UsageError
-from discrete_ae.evaluation.baselines import Program, evaluate_baseline, installed, through
+from discrete_ae.evaluation.baselines import installed
 from discrete_ae.evaluation.coded import reconstruct
-from discrete_ae.evaluation.evaluate import Plan, evaluate_model, settings_of
+from discrete_ae.evaluation.coders import Coder, through
+from discrete_ae.evaluation.evaluate import Plan, evaluate_coder, evaluate_model, settings_of
 from discrete_ae.evaluation.recordings import Source, find_sources, named_sources
 from discrete_ae.evaluation.results import ERROR_NAME, FORMAT, Evaluation, Excerpt, Run, read_run
 from discrete_ae.evaluation.saving import Render, with_clips
+from discrete_ae.evaluation.tokenizers import Tokenizer
 from discrete_ae.paths import CONFIG_NAME, real
-from discrete_ae.quantizers import Quantizer
 
 log = logging.getLogger("discrete_ae")
 
@@ -210,7 +211,7 @@ def _split(run: Run) -> str:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Evaluates runs and baselines on the same recordings, unless that was done before."""
+    """Evaluates runs and other codecs on the same recordings, unless that was done before."""
 
     folder: Path
     """Where evaluations are kept."""
@@ -243,26 +244,40 @@ class Evaluator:
                 break
 
     def of_baselines(self, methods: Sequence[Method], others: Sequence[str]) -> Iterator[Placed]:
-        """Yield evaluations of Opus and Codec 2 near the methods' rates, unless they are among the others.
+        """Yield evaluations of Opus and Codec 2 near the methods' rates, as `of_coders`; the absent ones are said."""
+        programs, lines = installed([bps for method in methods if (bps := method.nominal_bitrate_bps)])
+        yield from self.of_coders(programs, methods, others)
+        for line in lines:
+            self.say(f"{line}.")
 
-        Those that are not installed, or fail on what all runs can do, are said.
+    def at_rates(self, tokenizers: Sequence[Tokenizer]) -> list[Coder]:
+        """Return tokenizers at each rate wanted: unless numbers of codebooks are, at those that are their own."""
+        found: list[Coder] = []
+        for one in tokenizers:
+            wanted = self.codebooks if self.codebooks is None or self.codebooks else one.rates
+            counts = self._counts(one.label, one.counts, one.decodes_from, wanted)
+            found += [one.at(count) for count in (*counts, one.counts[-1])]
+        return found
+
+    def of_coders(self, coders: Iterable[Coder], methods: Sequence[Method], others: Sequence[str]) -> Iterator[Placed]:
+        """Yield evaluations of other codecs at the methods' highest sample rate, unless they are among the others.
+
+        Those that fail on what all runs can do are said.
         """
         runs = [evaluation for method in methods for evaluation in method.runs]
         highest = max(runs, key=lambda evaluation: evaluation.sample_rate)
         rate, channels = highest.sample_rate, int(highest.settings.get("channels") or 1)
         measured = set.intersection(*({file.path for file in one.files} for one in runs))
-        programs, lines = installed([bps for method in methods if (bps := method.nominal_bitrate_bps)])
-        for program in (program for program in programs if program.name not in others):
+        for coder in (coder for coder in coders if coder.name not in others):
             try:
-                placed = self._of_program(program, rate, channels)
+                placed = self._of_coder(coder, rate, channels)
                 if lacking := [one.reason for one in placed.evaluation.failures if one.path in measured]:
                     raise DataError(f"could not do {lacking[0]}")
             except DataError as error:
-                lines.append(f"{program.name} is left out: {str(error).removeprefix(f'{program.name}: ')}")
+                reason = str(error).removeprefix(f"{coder.name}: ").rstrip(".")
+                self.say(f"{coder.name} is left out: {reason}.")
             else:
                 yield placed
-        for line in lines:
-            self.say(f"{line.rstrip('.')}.")
 
     def with_clips(self, placed: Placed, excerpts: Sequence[Excerpt]) -> Placed:
         """Return an evaluation with what its codec makes of the excerpts, unless it has them or the codec is away."""
@@ -284,7 +299,9 @@ class Evaluator:
         def render(count: int | None) -> Render:  # the models need not be in memory together
             return partial(reconstruct, load_again(), num_codebooks=count)
 
-        for count in self._counts(run, model.quantizer):
+        quantizer = model.quantizer
+        counts = self._counts(run.name, quantizer.decodable_counts, quantizer.decodes_from, self.codebooks)
+        for count in (*counts, None):
             of_rate = run.decoded_from(count)
             path = self._path(of_rate.name, is_run=True)
             wanted = {"model_hash": model.model_hash, **settings_of(model, self.plan, count)}
@@ -294,24 +311,25 @@ class Evaluator:
                 found.evaluation.write_json(path)
             yield Placed(found.path, found.evaluation.model_copy(update={"run": of_rate}), partial(render, count))
 
-    def _counts(self, run: Run, quantizer: Quantizer) -> list[int | None]:
-        """Return from how many codebooks to decode a run, None for all; what is wanted and does not decode is said."""
-        whole, decodable = quantizer.num_codebooks, quantizer.decodable_counts
-        wanted = decodable if self.codebooks is None else self.codebooks
-        if whole and (lacking := sorted({*wanted} - {*decodable})):
+    def _counts(
+        self, name: str, decodable: Sequence[int], decodes_from: str, wanted: Sequence[int] | None
+    ) -> list[int]:
+        """Return from how many codebooks to decode, besides all; what is wanted and does not decode is said."""
+        wanted = decodable if wanted is None else wanted
+        if decodable[-1] and (lacking := sorted({*wanted} - {*decodable})):
             counts = listed([str(count) for count in lacking])
-            self.say(f"{run.name} is not compared at {counts} codebooks: it decodes from {quantizer.decodes_from}.")
-        return [*sorted({*wanted} & {*decodable} - {whole}), None]
+            self.say(f"{name} is not compared at {counts} codebooks: it decodes from {decodes_from}.")
+        return sorted({*wanted} & {*decodable[:-1]})
 
-    def _of_program(self, program: Program, sample_rate: int, channels: int) -> Placed:
-        path = self._path(program.name, is_run=False)
-        wanted = {"codec": program.name, "sample_rate": sample_rate, "channels": channels,
-                  "segment_seconds": self.plan.segment_seconds}  # fmt: skip
+    def _of_coder(self, coder: Coder, sample_rate: int, channels: int) -> Placed:
+        path = self._path(coder.name, is_run=False)
+        wanted = {"codec": coder.name, "sample_rate": sample_rate, "channels": channels,
+                  "segment_seconds": self.plan.segment_seconds, "model_hash": coder.model_hash}  # fmt: skip
         found = self._found(path.parent, wanted)
         if not found:
-            found = Placed(path, evaluate_baseline(program, self.sources, sample_rate, channels, self.plan))
+            found = Placed(path, evaluate_coder(coder, self.sources, self.plan, sample_rate, channels))
             found.evaluation.write_json(path)
-        return found._replace(render=lambda: lambda audio: through(program, audio, sample_rate, channels).audio)
+        return found._replace(render=lambda: lambda audio: through(coder, audio, sample_rate, channels).audio)
 
     def _path(self, name: str, *, is_run: bool) -> Path:
         return (self.folder if is_run else self.folder / "baselines") / f"{name}.json"

@@ -10,20 +10,17 @@ import math
 import shutil
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import soundfile
 
 from discrete_ae.data.reading import Audio
 from discrete_ae.errors import DataError
-from discrete_ae.evaluation.coded import passed_through, real_time_factors
-from discrete_ae.evaluation.evaluate import Figures, Plan, Settings, evaluation_of
-from discrete_ae.evaluation.perceptual import resampled
-from discrete_ae.evaluation.recordings import Source
-from discrete_ae.evaluation.results import Evaluation
+from discrete_ae.evaluation.coders import Passed, of_length
 from discrete_ae.writing import scratch_folder
 
 OPUS_RATE = 48000
@@ -34,17 +31,51 @@ CODEC2_BITS = {"3200": (64, 20), "2400": (48, 20), "1600": (64, 40), "1400": (56
 CODEC2_BITS |= {"1200": (48, 40), "700C": (28, 40)}
 """Bits of a frame and its length in ms, by mode; in a file, frames are filled up to whole bytes."""
 _OGG_HEADER = 27
-PIECE_S = 300.0
-"""Longer recordings go through a program in pieces of about this length, so that memory is bounded."""
 
 
-class Opus(NamedTuple):
+class Program(ABC):
+    """A codec that is a program to encode and one to decode; a `Coder`."""
+
+    keeps_waveform = True
+    piece_s = 300.0
+    device = "cpu, a program started and given a file"
+    parameters: int | None = None
+    model_hash: str | None = None
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """As of `Coder`."""
+
+    @abstractmethod
+    def encode(self, audio: Audio, folder: Path) -> tuple[Path, float]:
+        """Write audio (C, N) into a file of the folder; return it, and the bits of its codes without headers."""
+
+    @abstractmethod
+    def decode(self, coded: Path, num_samples: int) -> Audio:
+        """Return audio (C, num_samples) of the file."""
+
+    def code(self, audio: Audio) -> Passed:
+        """See `Coder`; temporary files that cannot be written are a DataError, too."""
+        try:
+            with scratch_folder("discrete-ae-baseline-") as folder:
+                start = time.perf_counter()
+                coded, bits = self.encode(audio, folder)
+                between = time.perf_counter()
+                found = self.decode(coded, audio.shape[1])
+                end = time.perf_counter()
+        except (OSError, soundfile.SoundFileError) as error:
+            raise DataError(f"{self.name}: its temporary files failed ({error}); see to the disk") from error
+        return Passed(found, bits, between - start, end - between)
+
+
+@dataclass(frozen=True)
+class Opus(Program):
     """Opus at a target bitrate, otherwise as opusenc chooses: variable bitrate, frames of 20 ms."""
 
     bitrate_bps: float
-    sample_rate: int = OPUS_RATE
-    max_channels: int = 2
-    keeps_waveform: bool = True
+    sample_rate = decoded_rate = OPUS_RATE
+    max_channels = 2
 
     @property
     def name(self) -> str:
@@ -72,16 +103,17 @@ class Opus(NamedTuple):
         decoded = coded.with_suffix(".wav")
         _run(["opusdec", "--quiet", "--float", "--rate", self.sample_rate, coded, decoded])
         audio, _ = soundfile.read(decoded, dtype="float32", always_2d=True)
-        return _of_length(audio.T, num_samples)
+        return of_length(audio.T, num_samples)
 
 
-class Codec2(NamedTuple):
+@dataclass(frozen=True)
+class Codec2(Program):
     """Codec 2 in one of its modes."""
 
     mode: str
-    sample_rate: int = CODEC2_RATE
-    max_channels: int = 1
-    keeps_waveform: bool = False
+    sample_rate = decoded_rate = CODEC2_RATE
+    max_channels = 1
+    keeps_waveform = False
 
     @property
     def name(self) -> str:
@@ -123,44 +155,10 @@ class Codec2(NamedTuple):
         decoded = coded.with_suffix(".raw")
         _run(["c2dec", self.mode, coded, decoded])
         audio = np.fromfile(decoded, "<i2").astype(np.float32) * np.float32(2**-15)
-        return _of_length(audio[None, self._delay :], num_samples)
+        return of_length(audio[None, self._delay :], num_samples)
 
 
-Program = Opus | Codec2
-
-
-class Passed(NamedTuple):
-    """Audio that passed through a program."""
-
-    audio: Audio
-    """(C, N), the shape that it had, aligned with it."""
-    bits: float
-    """Of its codes."""
-    encode_s: float
-    """How long it took, with starting the program and with its files."""
-    decode_s: float
-
-
-def through(program: Program, audio: Audio, sample_rate: int, channels: int = 1) -> Passed:
-    """Pass audio through a program and back.
-
-    Args:
-        program: at one bitrate.
-        audio: (C, N), N >= 1.
-        sample_rate: in Hz.
-        channels: as many are coded together, as a model of so many does; C is a multiple of it. Codec 2 codes every
-            channel alone whatever is said.
-
-    Raises:
-        DataError: the program fails, or temporary files cannot be written.
-    """
-    together = channels if channels <= program.max_channels else 1
-    streams = [_stream(program, audio[i : i + together], sample_rate) for i in range(0, len(audio), together)]
-    found, *sums = zip(*streams, strict=True)
-    return Passed(np.concatenate(found), *map(math.fsum, sums))
-
-
-def installed(nominal_bps: Sequence[float]) -> tuple[list[Program], list[str]]:
+def installed(nominal_bps: Sequence[float]) -> tuple[list[Opus | Codec2], list[str]]:
     """Return Opus and Codec 2, each at the bitrate nearest to each of these that it can do, and a line on each absent.
 
     Args:
@@ -169,7 +167,7 @@ def installed(nominal_bps: Sequence[float]) -> tuple[list[Program], list[str]]:
     wanted = [bps for bps in nominal_bps if math.isfinite(bps) and bps > 0]
     least, most = OPUS_BPS
     modes = [Codec2(mode) for mode in CODEC2_BITS]
-    programs: set[Program] = set()
+    programs: set[Opus | Codec2] = set()
     absent = []
     if shutil.which("opusenc") and shutil.which("opusdec"):
         programs |= {Opus(float(min(max(round(bps), least), most))) for bps in wanted}
@@ -180,57 +178,6 @@ def installed(nominal_bps: Sequence[float]) -> tuple[list[Program], list[str]]:
     else:
         absent.append("Codec 2 is left out: c2enc and c2dec are not installed (package codec2)")
     return sorted(programs, key=lambda program: program.bitrate_bps), absent
-
-
-def evaluate_baseline(
-    program: Program, sources: Sequence[Source], sample_rate: int, channels: int, plan: Plan
-) -> Evaluation:
-    """Evaluate a program on recordings, as `evaluate_model`.
-
-    Real-time factors are of the program as it is: with its start and its files.
-
-    Args:
-        program: of `installed`.
-        sources: the recordings.
-        sample_rate: at which reconstructions are compared, in Hz: that of the models beside it.
-        channels: of these models; 1 codes every channel alone.
-        plan: how.
-
-    Raises:
-        DataError: not one recording could be coded.
-    """
-    figures: Figures = {"nominal_bitrate_bps": program.bitrate_bps}
-    settings: Settings = {"channels": channels, "segment_seconds": plan.segment_seconds}
-
-    def passed(audio: Audio) -> Passed:
-        return through(program, audio, sample_rate, channels)
-
-    if plan.timing:
-        factors = real_time_factors(sources, sample_rate, channels, lambda audio: passed(audio)[2:])
-        figures |= factors
-        settings |= {"rtf_device": "cpu, a program started and given a file", "rtf_audio_s": factors.get("rtf_audio_s")}
-    coded = passed_through(
-        sources, sample_rate, channels, plan.segment_seconds, lambda audio: passed(audio)[:2], piece_s=PIECE_S
-    )
-    found = evaluation_of(coded, program.name, sample_rate, plan, sources, figures, settings)
-    versions = found.versions | {program.name: program.version()}
-    return found.model_copy(update={"keeps_waveform": program.keeps_waveform, "versions": versions})
-
-
-def _stream(program: Program, audio: Audio, sample_rate: int) -> Passed:
-    length = -(-audio.shape[1] * program.sample_rate // sample_rate)
-    given = _of_length(resampled(audio, sample_rate, program.sample_rate), length)
-    try:
-        with scratch_folder("discrete-ae-baseline-") as folder:
-            start = time.perf_counter()
-            coded, bits = program.encode(given, folder)
-            between = time.perf_counter()
-            found = program.decode(coded, given.shape[1])
-            end = time.perf_counter()
-    except (OSError, soundfile.SoundFileError) as error:
-        raise DataError(f"{program.name}: its temporary files failed ({error}); see to the disk") from error
-    found = _of_length(resampled(found, program.sample_rate, sample_rate), audio.shape[1])
-    return Passed(found, bits, between - start, end - between)
 
 
 def opus_packet_bytes(content: bytes) -> int:
@@ -259,9 +206,3 @@ def _run(command: Sequence[object]) -> None:
         said = (done.stderr or done.stdout).strip().splitlines()
         reason = said[-1] if said else f"status {done.returncode}"
         raise DataError(f"{command[0]}: failed ({reason}); try it by hand, or leave the baselines out")
-
-
-def _of_length(audio: Audio, num_samples: int) -> Audio:
-    """Cut audio off, or fill it up with silence."""
-    missing = max(0, num_samples - audio.shape[1])
-    return np.ascontiguousarray(np.pad(audio[:, :num_samples], ((0, 0), (0, missing))))

@@ -6,14 +6,14 @@ Axes: B batch, C channels of a recording, n samples.
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from discrete_ae.codec import Codec, decode_files, encode_files
 from discrete_ae.codec.files import opened
@@ -252,8 +252,19 @@ def time_model(
     return encode_s, _fastest(lambda: decode(coded).cpu())[0]
 
 
-def timing_device(model: DiscreteAutoencoder) -> str:
-    """Return the name of the device that `time_model` measures."""
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute on one thread meanwhile, as `time_model` does."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def timing_device(model: nn.Module) -> str:
+    """Return the name of the device of which real-time factors are measured."""
     device = next(model.parameters()).device
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)

@@ -14,21 +14,25 @@ import numpy as np
 import torch
 
 from discrete_ae.build import check_codebooks, load, pick_device
+from discrete_ae.data.reading import Audio
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.coded import (
     Coded,
     coded_by_model,
     failed,
+    one_thread,
     passed_through,
     real_time_factors,
     reconstruct,
     time_model,
     timing_device,
 )
+from discrete_ae.evaluation.coders import Coder, Passed, through
 from discrete_ae.evaluation.perceptual import weighted_mean
+from discrete_ae.evaluation.pretrained import is_tokenizer, load_tokenizer
 from discrete_ae.evaluation.recordings import MIN_SEGMENT_S, Source, choose_excerpts, find_sources, without_doubt
 from discrete_ae.evaluation.results import Evaluation, Failure, FileScores, Run, run_of
-from discrete_ae.evaluation.saving import claim, result_paths, save_pairs, saved_paths, with_clips
+from discrete_ae.evaluation.saving import Render, claim, result_paths, save_pairs, saved_paths, with_clips
 from discrete_ae.evaluation.scores import OVERALL, SEGMENT_S, Choice, Scores, choose
 from discrete_ae.evaluation.scoring import Scorer
 from discrete_ae.inference import MAX_JOBS, runner_of
@@ -94,12 +98,13 @@ def evaluate(
     True
 
     Args:
-        model: best.ckpt or last.ckpt of a run, an exported bundle, or what `discrete_ae.load` made of it.
+        model: best.ckpt or last.ckpt of a run, an exported bundle, or what `discrete_ae.load` made of it; or an audio
+            tokenizer of the package transformers: "hf:" and its folder, or its name in the cache of Hugging Face.
         data: recordings, folders of them, or patterns such as "corpus/**/*.wav".
         out: a .json file to write, which `compare` reads, its clips beside it; a .csv file of a row a recording; or a
             folder for both.
         metrics: as `scores.choose`.
-        num_codebooks: how many of the codebooks to use, one of `model.quantizer.decodable_counts`; None is all.
+        num_codebooks: how many of the codebooks to use, as many as decode; None is all.
         segment_seconds: longer recordings are scored in segments of this length, of which their score is the mean.
         clips: so many stretches of the recordings are written to listen to, beside the .json file.
         clip_seconds: their length.
@@ -124,13 +129,10 @@ def evaluate(
     found = find_sources(listed(data))
     if strict:
         found = without_doubt(found)
-    if isinstance(model, DiscreteAutoencoder):
-        name, run, loaded = "model", None, model
-    else:
-        name, run, loaded = in_utf8(str(model)), run_of(Path(model)), load(model, pick_device(device), trust)
+    subject = _subject(model, num_codebooks, trust, device)
     if not found.sources:
         raise found.problems[0]
-    evaluation = evaluate_model(loaded, found.sources, name, plan, num_codebooks, run)
+    evaluation = subject.evaluate(found.sources, plan)
     absent = tuple(Failure(path=reason.partition(":")[0], reason=reason) for reason in map(str, found.problems))
     evaluation = evaluation.model_copy(update={"failures": (*absent, *evaluation.failures)})
     for path in results:
@@ -140,10 +142,36 @@ def evaluate(
             continue
         measured = {file.path for file in evaluation.files}
         excerpts = choose_excerpts([one for one in found.sources if one.name in measured], clips, clip_seconds)
-        render = partial(reconstruct, loaded, num_codebooks=num_codebooks)
-        evaluation = with_clips(evaluation, path, excerpts, found.sources, render)
+        evaluation = with_clips(evaluation, path, excerpts, found.sources, subject.render)
         evaluation.write_json(path)
     return evaluation
+
+
+class _Subject(NamedTuple):
+    """What is evaluated."""
+
+    evaluate: Callable[[Sequence[Source], Plan], Evaluation]
+    render: Render
+
+
+def _subject(
+    model: DiscreteAutoencoder | str | Path, num_codebooks: int | None, trust: Sequence[str], device: str
+) -> _Subject:
+    if is_tokenizer(model):
+        coder = load_tokenizer(str(model), pick_device(device)).at(num_codebooks)
+        at = coder.decoded_rate, coder.max_channels
+        return _Subject(
+            lambda sources, plan: evaluate_coder(coder, sources, plan, *at),
+            lambda audio: through(coder, audio, *at).audio,
+        )
+    if isinstance(model, DiscreteAutoencoder):
+        name, run, loaded = "model", None, model
+    else:
+        name, run, loaded = in_utf8(str(model)), run_of(Path(model)), load(model, pick_device(device), trust)
+    return _Subject(
+        lambda sources, plan: evaluate_model(loaded, sources, name, plan, num_codebooks, run),
+        partial(reconstruct, loaded, num_codebooks=num_codebooks),
+    )
 
 
 def evaluate_model(
@@ -177,6 +205,39 @@ def evaluate_model(
     usage = CodeUsage(sizes) if sizes else None
     found = evaluation_of(coded, codec, model.sample_rate, plan, sources, figures, settings, usage)
     return found.model_copy(update={"model_hash": model.model_hash, "run": run})
+
+
+def evaluate_coder(coder: Coder, sources: Sequence[Source], plan: Plan, sample_rate: int, channels: int) -> Evaluation:
+    """Evaluate a codec that is not of this package on recordings, as `evaluate_model`.
+
+    Args:
+        coder: at one bitrate.
+        sources: the recordings.
+        plan: how.
+        sample_rate: at which reconstructions are compared, in Hz: that of the models beside it.
+        channels: of these models; 1 codes every channel alone.
+
+    Raises:
+        DataError: not one recording could be coded.
+    """
+    figures: Figures = {"nominal_bitrate_bps": coder.bitrate_bps, "parameters": coder.parameters}
+    settings: Settings = {"channels": channels, "segment_seconds": plan.segment_seconds}
+
+    def passed(audio: Audio) -> Passed:
+        return through(coder, audio, sample_rate, channels)
+
+    if plan.timing:
+        with one_thread():
+            factors = real_time_factors(sources, sample_rate, channels, lambda audio: passed(audio)[2:])
+        figures |= factors
+        settings |= {"rtf_device": coder.device, "rtf_audio_s": factors.get("rtf_audio_s")}
+    coded = passed_through(
+        sources, sample_rate, channels, plan.segment_seconds, lambda audio: passed(audio)[:2], piece_s=coder.piece_s
+    )
+    found = evaluation_of(coded, coder.name, sample_rate, plan, sources, figures, settings)
+    versions = found.versions | {coder.name: coder.version()}
+    about = {"keeps_waveform": coder.keeps_waveform, "versions": versions, "model_hash": coder.model_hash}
+    return found.model_copy(update=about)
 
 
 def settings_of(model: DiscreteAutoencoder, plan: Plan, num_codebooks: int | None = None) -> Settings:

@@ -202,12 +202,7 @@ class Quantizer(Scheduled, ABC):
     @property
     def decodes_from(self) -> str:
         """`decodable_counts` in words: "all 8 together", "the first 1 to 8", "the first 8 or 16"."""
-        *fewer, whole = self.decodable_counts
-        if not fewer:
-            return f"all {whole} together"
-        if len(fewer) == whole - fewer[0]:
-            return f"the first {fewer[0]} to {whole}"
-        return f"the first {', '.join(map(str, fewer))} or {whole}"
+        return counts_in_words(self.decodable_counts)
 
     def encode(self, latents: Tensor, num_codebooks: int | None = None) -> Tensor:
         """Return codes (B, K, T) int64 of latents (B, D, T), as in evaluation, without gradient.
@@ -291,6 +286,16 @@ class Quantizer(Scheduled, ABC):
                 "by discrete-ae export --split, decodes from fewer"
             )
         return f"one of {', '.join(map(str, counts))}"
+
+
+def counts_in_words(counts: Sequence[int]) -> str:
+    """Say from how many codebooks something decodes, of increasing numbers of which the last is all of them."""
+    *fewer, whole = counts
+    if not fewer:
+        return f"all {whole} together"
+    if len(fewer) == whole - fewer[0]:
+        return f"the first {fewer[0]} to {whole}"
+    return f"the first {', '.join(map(str, fewer))} or {whole}"
 
 
 class IdentityQuantizer(Quantizer):

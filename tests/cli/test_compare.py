@@ -22,9 +22,13 @@ from discrete_ae.cli.compare import print_report
 from discrete_ae.compare import runs as compared
 from discrete_ae.compare.report import Report, quantities
 from discrete_ae.compare.runs import find_given, trained_on
+from discrete_ae.data import read_audio
 from discrete_ae.errors import UsageError
+from discrete_ae.evaluation.coders import through
+from discrete_ae.evaluation.pretrained import load_tokenizer
 from discrete_ae.evaluation.recordings import Source
-from tests.compare.comparisons import make_comparison
+from discrete_ae.evaluation.scoring import SignalScores
+from tests.compare.comparisons import make_comparison, make_evaluation, make_run
 
 slow = pytest.mark.slow
 FAST = ("--metrics", "mel_distance,si_sdr_db", "--no-baselines", "--clips", 2, "--jobs", 1, "--device", "cpu")
@@ -303,6 +307,66 @@ def test_several_rates_of_one_model_are_evaluated_kept_and_joined(run_training, 
     assert status == 0
     assert set(methods_in(out)) == {"rvq (0.4 kbps)", "rvq (0.8 kbps)", "ste (0.8 kbps)", "identity"}
     assert {path: path.stat().st_mtime_ns for path in (report / "evaluations").glob("*.json")} == kept
+
+
+@slow
+def test_tokenizers_of_transformers_stand_beside_runs_at_each_of_their_rates(sweep, recordings, tmp_path):
+    tiny = pytest.importorskip("tests.tiny_tokenizers", reason="pip install 'discrete-ae[codecs]'")
+    encodec, dac = tiny.save(tiny.encodec, tmp_path / "encodec"), tiny.save(tiny.dac, tmp_path / "dac")
+    other = shutil.copytree(encodec, tmp_path / "other/encodec")
+    files = [recordings / f"clip_{i}.wav" for i in (0, 3)]  # mono at 16 kHz, stereo at 44.1 kHz
+    report = tmp_path / "report"
+    where = ("-o", report, *(f"--data={file}" for file in files), *QUICK, "--no-baselines")
+    given = (sweep / "ste-seed0", f"hf:{encodec}", f"hf:{dac}", f"hf:{encodec}")
+    status, out, _ = run_command(*given, *where, "--clips", 1)
+    assert status == 0
+    rates = {"encodec": (0.9, 1.8, 3.6), "dac": ("0.4307", "0.8613", 1.723, 2.153)}
+    names = {f"{name} {kbps} kbps" for name, of_one in rates.items() for kbps in of_one}
+    assert set(methods_in(out)) == {"ste", *names}
+    rows = {row["method"]: row for row in read(report / "methods.csv")}
+    assert [float(rows[f"encodec {kbps} kbps"]["nominal_bitrate_bps"]) for kbps in (0.9, 3.6)] == [900, 3600]
+    assert float(rows["dac 2.153 kbps"]["nominal_bitrate_bps"]) == 5 * 5 * 44100 / 512
+    # At the sample rate of the run beside them, as Opus is.
+    coder = load_tokenizer(f"hf:{encodec}").at(4)
+    means = []
+    for file in files:
+        audio = read_audio(file, 16000)
+        means.append(SignalScores(16000, ["mel_distance"])(through(coder, audio, 16000).audio, audio)["mel_distance"])
+    assert float(rows["encodec 1.8 kbps"]["mel_distance"]) == pytest.approx(statistics.fmean(means), rel=1e-6)
+    (clip,) = json.loads((report / "clips/clips.json").read_text())["clips"]
+    assert len(clip["versions"]) == 2 + len(names)
+
+    # They are kept by their weights; numbers of codebooks may be chosen; those of one name are told apart.
+    tiny.save(tiny.dac, dac, seed=1)
+    kept = {path: path.stat().st_mtime_ns for path in (report / "evaluations/baselines").glob("*.json")}
+    assert {path.stem for path in kept} == names
+    status, out, err = run_command(*given[:3], f"hf:{other}", *where, "--clips", 0, "--codebooks", "2,3")
+    assert status == 0
+    chosen = {"encodec 0.9 kbps", "encodec (2) 0.9 kbps", "dac 0.8613 kbps", "dac 1.292 kbps", "dac 2.153 kbps"}
+    assert set(methods_in(out)) >= {"encodec 3.6 kbps", "encodec (2) 3.6 kbps", *chosen}
+    assert any("encodec is not compared at 3 codebooks: it decodes from the first 2, 4 or 8." in line for line in err)
+    anew = {path.stem for path, time in kept.items() if path.stat().st_mtime_ns != time}
+    assert anew == {"dac 0.8613 kbps", "dac 2.153 kbps"}
+
+
+def test_tokenizers_that_cannot_be_compared_are_one_line(tmp_path):
+    make_evaluation({"mel_distance": [1.0]}, run=make_run("ste", "ste")).write_json(tmp_path / "ste.json")
+    for given, expected, words in (
+        (["hf:x"], 2, "stands beside runs of training, as Opus does"),
+        ([tmp_path / "ste.json", "hf:x"], 2, "give them with --data"),
+    ):
+        status, _, (line,) = run_command(*given, "-o", tmp_path / "report")
+        assert (status, line.startswith("error: hf:x: "), words in line) == (expected, True, True), line
+    assert not (tmp_path / "report").exists()
+
+
+@slow
+def test_a_tokenizer_that_is_not_there_costs_nothing(sweep, recordings, tmp_path):
+    pytest.importorskip("transformers")
+    where = ("-o", tmp_path / "report", "--data", recordings, *QUICK)
+    status, _, (line,) = run_command(sweep / "ste-seed0", f"hf:{tmp_path}/none", *where)
+    assert (status, line.startswith(f"error: hf:{tmp_path}/none: is no folder of a model")) == (1, True), line
+    assert not (tmp_path / "report").exists()
 
 
 @pytest.mark.parametrize("codebooks", ["2,x", "", "0,2"])

@@ -14,12 +14,11 @@ from discrete_ae.evaluation.baselines import (
     CODEC2_BITS,
     Codec2,
     Opus,
-    evaluate_baseline,
     installed,
     opus_packet_bytes,
-    through,
 )
-from discrete_ae.evaluation.evaluate import Plan
+from discrete_ae.evaluation.coders import through
+from discrete_ae.evaluation.evaluate import Plan, evaluate_coder
 from discrete_ae.evaluation.recordings import Source
 from discrete_ae.evaluation.scores import choose
 from discrete_ae.evaluation.scoring import SignalScores
@@ -133,7 +132,7 @@ def test_evaluation_of_a_baseline(tmp_path, speech, monkeypatch):
     plan = Plan(choose(["si_sdr_db"]), 1.0, jobs=1)
     sources = [Source(tmp_path / name, name) for name in ("a.wav", "damaged.wav")]
     opus = Opus(24000.0)
-    found = evaluate_baseline(opus, sources, 16000, 1, plan)
+    found = evaluate_coder(opus, sources, plan, 16000, 1)
     (file,) = found.files
     passed = through(opus, speech, 16000)
     duration_s = speech.shape[1] / 16000
@@ -144,8 +143,8 @@ def test_evaluation_of_a_baseline(tmp_path, speech, monkeypatch):
     assert found.versions["opus 24 kbps"] == opus.version()
     assert [one.path for one in found.failures] == ["damaged.wav"]
     # In pieces, each of which is coded by itself.
-    monkeypatch.setattr("discrete_ae.evaluation.baselines.PIECE_S", 2.0)
-    pieces = evaluate_baseline(opus, sources[:1], 16000, 1, plan._replace(timing=False))
+    monkeypatch.setattr(Opus, "piece_s", 2.0)
+    pieces = evaluate_coder(opus, sources[:1], plan._replace(timing=False), 16000, 1)
     bits = sum(through(opus, speech[:, i : i + 32000], 16000).bits for i in (0, 32000))
     bits += through(opus, speech[:, 64000:], 16000).bits
     assert pieces.files[0].scores["bitrate_bps"] == pytest.approx(bits / duration_s)

@@ -1,0 +1,280 @@
+"""Audio tokenizers of the package transformers (EnCodec, DAC, Mimi, X-Codec 2, …) as codecs to measure beside our own.
+
+Any will do whose `encode` gives the `audio_codes` that its `decode` takes. Its rates are those of its own interface:
+where `encode` takes a `bandwidth`, each of its `target_bandwidths`; where it takes `n_quantizers` or `num_quantizers`,
+any number of its first codebooks.
+
+Axes: C channels, N samples, K codebooks, T frames.
+"""
+
+import inspect
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from discrete_ae.data.reading import Audio
+from discrete_ae.errors import DataError, UsageError
+from discrete_ae.evaluation.coded import timing_device
+from discrete_ae.evaluation.coders import Passed, of_length
+from discrete_ae.quantizers.base import counts_in_words
+
+_NUMBERS = ("n_quantizers", "num_quantizers")
+_OF_CODES = ("audio_codes", "audio_scales", "last_frame_pad_length", "audio_codes_mask")
+"""What `encode` gives that is transmitted; latents are not."""
+_SCALE_BITS = 32  # EnCodec's own files have the level of a chunk as a float
+_TRIAL_S = 2.0
+_PIECE_S = 30.0
+
+
+class Codes(NamedTuple):
+    """What a tokenizer makes of audio."""
+
+    for_decoder: dict[str, Any]
+    shape: tuple[int, int]
+    """K and T, of one chunk where it works in chunks."""
+    num_codes: int
+    """Of all codebooks, frames and chunks."""
+    scales: int
+    """Numbers beside the codes."""
+
+
+class Tokenizer:
+    """A tokenizer with its weights.
+
+    Args:
+        given: what it was called.
+        label: its name in tables.
+        model: of transformers.
+        extractor: what makes the model's inputs of audio.
+        model_hash: of the model's weights.
+        device: where it runs.
+
+    Raises:
+        DataError: it is no audio tokenizer, or its configuration does not say at which rate it codes.
+    """
+
+    def __init__(self, given: str, label: str, model: Any, extractor: Any, model_hash: str, device: str) -> None:
+        self.given, self.label = given, label
+        self.config, self.extractor = model.config, extractor
+        if not hasattr(model, "encode") or not hasattr(model, "decode"):
+            kind = self.config.model_type
+            raise DataError(f"{given}: is a model of type {kind}, which does not code audio; give an audio tokenizer")
+        self.model_hash = model_hash
+        self.model = model.eval().to(device)
+        self.sample_rate: int = extractor.sampling_rate
+        self.decoded_rate: int = getattr(self.config, "output_sampling_rate", self.sample_rate)
+        self.channels: int = getattr(self.config, "audio_channels", 1)
+        self.modes = self._modes()
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """The numbers of codebooks that it codes with, increasing."""
+        return tuple(self.modes)
+
+    @property
+    def rates(self) -> tuple[int, ...]:
+        """Of `counts` those to compare by default: of its bandwidths each, else the powers of two, and all."""
+        if "bandwidth" in self._parameters:
+            return self.counts
+        return tuple(count for count in self.counts if count & (count - 1) == 0 or count == self.counts[-1])
+
+    @property
+    def decodes_from(self) -> str:
+        """`counts` in words."""
+        return counts_in_words(self.counts)
+
+    @cached_property
+    def hop_length(self) -> float:
+        """Samples of a frame, as its configuration has them."""
+        for name in ("encoder_hop_length", "hop_length"):
+            if hop := getattr(self.config, name, None):
+                return float(hop)
+        if rate := getattr(self.config, "frame_rate", None):
+            return self.sample_rate / rate
+        raise DataError(f"{self.given}: its config.json says neither hop_length nor frame_rate; its rate is not known")
+
+    @cached_property
+    def code_bits(self) -> float:
+        """Bits of a code: log2 of the size of a codebook."""
+        if size := getattr(self.config, "codebook_size", None):
+            return math.log2(size)
+        if levels := getattr(self.config, "quantization_levels", None):
+            return math.fsum(map(math.log2, levels))
+        raise DataError(
+            f"{self.given}: its config.json says neither codebook_size nor quantization_levels; its rate is not known"
+        )
+
+    @property
+    def _parameters(self) -> Mapping[str, object]:
+        return inspect.signature(self.model.encode).parameters
+
+    def _modes(self) -> dict[int, dict[str, float]]:
+        """Return by number of codebooks what `encode` is to be told."""
+        if "bandwidth" in self._parameters:
+            asked: Sequence[dict[str, float]] = [{"bandwidth": kbps} for kbps in self.config.target_bandwidths]
+            return dict(sorted(((self._num_codebooks(one), one) for one in asked), key=lambda mode: mode[0]))
+        whole = self._num_codebooks({})
+        if names := [name for name in _NUMBERS if name in self._parameters]:
+            least = getattr(self.config, "num_semantic_quantizers", 1)
+            return {count: {names[0]: count} for count in range(least, whole + 1)}
+        return {whole: {}}
+
+    def _num_codebooks(self, mode: Mapping[str, float]) -> int:
+        """Count the codebooks of a mode by a trial, which must give as many frames as the configuration says."""
+        length = round(_TRIAL_S * self.sample_rate)
+        codes, given = self.encode(np.zeros((self.channels, length), np.float32), mode)
+        num_codebooks, frames = codes.shape
+        said = given / self.hop_length
+        if abs(frames - said) > 1:
+            raise DataError(
+                f"{self.given}: makes {frames} frames of {given} samples, where its config.json has {said:g}, one for "
+                f"{self.hop_length:g} samples; its rate is not known: use a tokenizer whose frames divide its samples"
+            )
+        return num_codebooks
+
+    def encode(self, audio: Audio, mode: Mapping[str, float]) -> tuple[Codes, int]:
+        """Return the codes of audio (C, N) at its own rate, and how many samples there are to a chunk, or in all.
+
+        Raises:
+            DataError: it makes no codes of them.
+        """
+        signal = np.resize(audio, (self.channels, audio.shape[1]))
+        chunk, options = getattr(self.config, "chunk_length", None), {}
+        if chunk is not None:
+            # By default the last chunk is filled up, which EnCodec's own code does not do; but transformers fails where
+            # the last but one is not whole either.
+            rest, overlap = signal.shape[1] % self.config.chunk_stride, chunk - self.config.chunk_stride
+            signal = of_length(signal, signal.shape[1] + (overlap - rest if 0 < rest < overlap else 0))
+            options = {"padding": False}
+        if self.channels == 1:
+            signal = signal[0]
+        with self._coding("code", audio):
+            inputs = self.extractor(signal, sampling_rate=self.sample_rate, return_tensors="pt", **options)
+            taken = {name: value for name, value in inputs.items() if name in self._parameters}
+            moved = {name: value.to(self.model.device) for name, value in taken.items() if isinstance(value, Tensor)}
+            found = self.model.encode(**moved, **mode)
+        codes = found.get("audio_codes")
+        if codes is None:
+            raise DataError(f"{self.given}: makes no codes but numbers; give a tokenizer that quantizes")
+        *_, num_codebooks, frames = codes.shape
+        num_codes = codes.numel() - (found.get("last_frame_pad_length") or 0) * num_codebooks
+        scales = sum(scale.numel() for scale in found.get("audio_scales") or () if scale is not None)
+        for_decoder = {name: found[name] for name in _OF_CODES if name in found}
+        samples = inputs["input_values"].shape[-1]
+        return Codes(for_decoder, (num_codebooks, frames), num_codes, scales), min(samples, chunk or samples)
+
+    def decode(self, codes: Codes, audio: Audio) -> Audio:
+        """Return audio of codes, as many channels as there were in `audio` (C, N), which they are of.
+
+        Raises:
+            DataError: it cannot.
+        """
+        taken = inspect.signature(self.model.decode).parameters
+        with self._coding("decode", audio):
+            given = {name: value for name, value in codes.for_decoder.items() if name in taken}
+            decoded = self.model.decode(**given).audio_values.float().cpu().numpy()
+        found: Audio = decoded.reshape(self.channels, -1)
+        return found if len(audio) == self.channels else found.mean(axis=0, keepdims=True)
+
+    @contextmanager
+    def _coding(self, what: str, audio: Audio) -> Iterator[None]:
+        advice = "leave this recording out, or use another tokenizer"
+        with in_one_line(self.given, f"cannot {what} {audio.shape[1]} samples", advice), torch.inference_mode():
+            yield
+
+    def at(self, num_codebooks: int | None = None) -> "TokenizerAtRate":
+        """Return it at the rate of its first codebooks, None for all.
+
+        Raises:
+            UsageError: it does not code with so many.
+        """
+        count = self.counts[-1] if num_codebooks is None else num_codebooks
+        if count not in self.modes:
+            raise UsageError(f"--codebooks: {self.label} codes with {self.decodes_from}, got {count}")
+        return TokenizerAtRate(self, count)
+
+
+@dataclass(frozen=True)
+class TokenizerAtRate:
+    """A tokenizer at one bitrate; a `Coder`."""
+
+    tokenizer: Tokenizer
+    num_codebooks: int
+    keeps_waveform = True
+    piece_s = _PIECE_S
+
+    @property
+    def name(self) -> str:
+        """Such as "encodec_24khz 6 kbps"."""
+        return f"{self.tokenizer.label} {self.bitrate_bps / 1000:.4g} kbps"
+
+    @property
+    def bitrate_bps(self) -> float:
+        """Its codebooks times the bits of a code times frames a second, by its own configuration."""
+        one = self.tokenizer
+        return self.num_codebooks * one.code_bits * one.sample_rate / one.hop_length
+
+    @property
+    def sample_rate(self) -> int:
+        """See `Coder`."""
+        return self.tokenizer.sample_rate
+
+    @property
+    def decoded_rate(self) -> int:
+        """See `Coder`."""
+        return self.tokenizer.decoded_rate
+
+    @property
+    def max_channels(self) -> int:
+        """See `Coder`."""
+        return self.tokenizer.channels
+
+    @property
+    def device(self) -> str:
+        """See `Coder`."""
+        return timing_device(self.tokenizer.model)
+
+    @property
+    def parameters(self) -> int:
+        """See `Coder`."""
+        return sum(parameter.numel() for parameter in self.tokenizer.model.parameters())
+
+    @property
+    def model_hash(self) -> str:
+        """See `Coder`."""
+        return self.tokenizer.model_hash
+
+    def version(self) -> str:
+        """Return the version of transformers."""
+        return f"transformers {version('transformers')}"
+
+    def code(self, audio: Audio) -> Passed:
+        """See `Coder`."""
+        start = time.perf_counter()
+        codes, _ = self.tokenizer.encode(audio, self.tokenizer.modes[self.num_codebooks])
+        between = time.perf_counter()
+        found = self.tokenizer.decode(codes, audio)
+        end = time.perf_counter()
+        length = -(-audio.shape[1] * self.decoded_rate // self.sample_rate)
+        bits = codes.num_codes * self.tokenizer.code_bits + codes.scales * _SCALE_BITS
+        return Passed(of_length(found, length), bits, between - start, end - between)
+
+
+@contextmanager
+def in_one_line(given: str, what: str, advice: str) -> Iterator[None]:
+    """Say what failed, and what transformers or a model of someone else's raised, which may be anything."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        reason = f"{reason[:160]}…" if len(reason) > 160 else reason or type(error).__name__
+        raise DataError(f"{given}: {what} ({reason}); {advice}") from error
