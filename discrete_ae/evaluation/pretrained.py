@@ -14,16 +14,15 @@ import torch
 
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.tokenizers import Tokenizer, in_one_line
+from discrete_ae.saving.hub import PREFIX, is_cached_bundle, is_on_hub
 from discrete_ae.saving.saved import model_hash
 
-PREFIX = "hf:"
-"""Before the name or the folder of a tokenizer, where a checkpoint or a run may be given too."""
 INSTALL = "pip install 'discrete-ae[codecs]'"
 
 
 def is_tokenizer(given: object) -> bool:
-    """Return whether what was given in place of a model names a tokenizer of transformers."""
-    return str(given).startswith(PREFIX)
+    """Return whether what was given in place of a model names a tokenizer of transformers, and no bundle of the hub."""
+    return is_on_hub(given) and not is_cached_bundle(given)
 
 
 def load_tokenizer(given: str, device: str = "cpu") -> Tokenizer:
@@ -55,6 +54,10 @@ def load_tokenizer(given: str, device: str = "cpu") -> Tokenizer:
             )
             raise DataError(f"{given}: {what}; give the folder of one, or type: hf download NAME") from error
         kind = said.get("model_type")
+        if kind is None and "schema_version" in said:
+            raise DataError(
+                f"{given}: a bundle of discrete-ae, no tokenizer of transformers; give its folder without hf:"
+            )
         if kind not in transformers.CONFIG_MAPPING:
             raise DataError(
                 f"{given}: transformers {version('transformers')} knows no models of type {kind}, and code that comes "

@@ -4,6 +4,7 @@ Both go through the package huggingface_hub, which nothing else needs, with its 
 download takes the files of a bundle alone, by name, whatever else a repository holds: no pickle either way.
 """
 
+import json
 import logging
 import sys
 from collections.abc import Iterator
@@ -44,6 +45,17 @@ def downloaded(name: str | Path) -> Path:
             repository, revision=revision or None, allow_patterns=list(FILES), library_name=LIBRARY
         )
     return Path(found)
+
+
+def is_cached_bundle(name: object) -> bool:
+    """Return whether the cache has a bundle by the name hf:user/model, as after `downloaded`."""
+    repository, _, revision = str(name).removeprefix(PREFIX).partition("@")
+    try:
+        hub = import_module("huggingface_hub")
+        found = hub.try_to_load_from_cache(repository, CONFIG, revision=revision or None)
+        return "schema_version" in json.loads(Path(found).read_text(encoding="utf-8"))
+    except (ImportError, OSError, TypeError, ValueError):  # not installed; no such file, name or JSON
+        return False
 
 
 def uploaded(folder: str | Path, name: str, *, private: bool = False, message: str | None = None) -> str:

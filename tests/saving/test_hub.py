@@ -8,14 +8,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import huggingface_hub
+import numpy as np
 import pytest
+import soundfile
 import torch
 import yaml
 from huggingface_hub import constants
 
 import discrete_ae
 from discrete_ae.cli.main import main
+from discrete_ae.evaluation.pretrained import is_tokenizer
 from discrete_ae.evaluation.results import run_of
+from discrete_ae.saving.hub import downloaded, is_cached_bundle, uploaded
 from tests.models import save_checkpoint
 from tests.saving.hub_stand_in import TOKEN, Hub, Repository
 
@@ -96,6 +100,21 @@ def test_it_serves_wherever_a_checkpoint_does(
     status, out, _ = command("info", name)
     assert status == 0
     assert any(discrete_ae.load(bundle).model_hash in line for line in out)
+
+
+def test_it_is_evaluated_as_ours_and_as_no_tokenizer(hub: Hub, bundle: Path, command: Callable, tmp_path: Path) -> None:
+    assert not is_cached_bundle("hf:ann/speech")
+    uploaded(bundle, "ann/speech")
+    downloaded("hf:ann/speech")
+    assert is_cached_bundle("hf:ann/speech")
+    assert not is_tokenizer("hf:ann/speech")
+    assert is_tokenizer("hf:ann/other")
+    soundfile.write(tmp_path / "a.wav", np.sin(np.arange(16000) / 10) / 2, 16000)
+    of_hub, of_folder = (
+        command("evaluate", tmp_path / "a.wav", "-c", model, "--metrics", "si_sdr_db")[1][-3:]
+        for model in ("hf:ann/speech", bundle)
+    )
+    assert of_hub == of_folder
 
 
 def test_a_model_of_the_hub_is_of_no_run_even_within_the_folder_of_one(
