@@ -155,8 +155,9 @@ def main() -> None:
         f"{command}; {machine('cpu', 1)}, {versions()}.",
         "",
         f"16 kHz, frames of 20 ms, 3.2 kbps, one frame a push, blocks of {inference.BLOCK} frames. Latency is that of "
-        "the algorithm, in ms: a frame and the look-ahead beyond it; compute time comes on top. The real-time factor is "
-        "compute time by duration, below 1 for a stream that keeps up; p50 and p95 are compute times of a frame in ms.",
+        "the algorithm, in ms: a frame and the look-ahead beyond it; compute time comes on top. The real-time factor "
+        "is compute time by duration, below 1 for a stream that keeps up; p50 and p95 are compute times of a frame in "
+        "ms.",
         "",
         *table(
             (
@@ -175,8 +176,8 @@ def main() -> None:
         "## What equal codes cost",
         "",
         "An encoder computes the frames of its block again with each frame that comes, and whole signals are computed "
-        "in the same blocks, so that the codes are the same to the last bit. The longer the block, the slower the stream "
-        "and the faster the whole signal; `none` is what whole signals would take without equal codes.",
+        "in the same blocks, so that the codes are the same to the last bit. The longer the block, the slower the "
+        "stream and the faster the whole signal; `none` is what whole signals would take without equal codes.",
         "",
         *table(
             ("model", "frames of a block", "stream, ms per frame (p50)", "whole signal, × real time"),

@@ -1,6 +1,7 @@
 """Streams in any parts have the codes and the audio of the whole signal; what cannot be is refused in a line."""
 
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+import discrete_ae
 from discrete_ae import Codec
+from discrete_ae.data.reading import read_audio
 from discrete_ae.errors import UsageError
 from discrete_ae.inference import BLOCK, encoder_window
 from discrete_ae.model import ConvDecoder, ConvEncoder, DiscreteAutoencoder, SpectralDecoder, SpectralEncoder
@@ -24,6 +27,9 @@ from discrete_ae.quantizers import (
 )
 from discrete_ae.rounding import StraightThrough
 from discrete_ae.streaming import Decoder, Encoder
+from tests.models import save_checkpoint
+from tests.recordings import write_noise
+from tests.scripts import python_in
 
 
 def ste(**settings):
@@ -204,6 +210,17 @@ def test_fewer_codebooks_are_the_first_ones():
     whole, first = streamed(Encoder(model), [audio]), streamed(Encoder(model, 2), [audio])
     assert torch.equal(first, whole[:, :2])
     torch.testing.assert_close(streamed(Decoder(model), [first]), Codec(model).decode(first), rtol=0, atol=1e-5)
+
+
+def test_the_example_of_the_documentation_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("causal/checkpoints").mkdir(parents=True)
+    model = discrete_ae.load(save_checkpoint(Path("causal/checkpoints/best.ckpt"), causal=True))
+    samples = read_audio(write_noise("speech.wav", 16100, 16000), 16000)
+    found = {}
+    exec(python_in("docs/streaming.md")[0], found)
+    expected = Codec(model).decode(Codec(model).encode(torch.from_numpy(samples)[None]))
+    torch.testing.assert_close(found["audio"], expected, rtol=0, atol=1e-5)
 
 
 def test_nothing_pushed_is_nothing():

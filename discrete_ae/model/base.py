@@ -10,7 +10,7 @@ hop of H samples.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
@@ -78,11 +78,18 @@ def after_past(x: Tensor, past: State, length: int) -> tuple[Tensor, State]:
     return joined, joined[..., -length:].clone()
 
 
-def in_silence(state: State) -> State:
-    """Return the state of the same shape before the first step, in which None is written out as zeros."""
+def tensors_of(state: State) -> list[Tensor]:
+    """Return the tensors of a state, in order."""
     if isinstance(state, Tensor):
-        return torch.zeros_like(state)
-    return state and tuple(map(in_silence, state))
+        return [state]
+    return [tensor for part in state or () for tensor in tensors_of(part)]
+
+
+def with_tensors(state: State, tensors: Iterator[Tensor]) -> State:
+    """Return a state of the same form with these tensors in place of its own."""
+    if isinstance(state, Tensor):
+        return next(tensors)
+    return state and tuple(with_tensors(part, tensors) for part in state)
 
 
 class Half(nn.Module, ABC):
