@@ -73,7 +73,7 @@ def test_steps_of_a_causal_model_are_written_and_described(run):
     (example,) = (code for code in python_in("docs/streaming.md") if "onnxruntime" in code)
     found = {}
     exec(example, found)
-    whole = np.array(discrete_ae.Codec(discrete_ae.load("best.ckpt")).encode(torch.zeros(1, 1, 50 * 320)))
+    whole = discrete_ae.Codec(discrete_ae.load("best.ckpt")).encode(torch.zeros(1, 1, 50 * 320)).numpy()
     assert np.array_equal(found["codes"], whole[..., -1:])
     assert run("export", "best.ckpt", "-o", "model", "--force")[0] == 0
     assert names() == ["README.md", "config.json", "model.safetensors"]
