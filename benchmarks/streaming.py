@@ -1,9 +1,10 @@
 """Streams of causal models: latency, compute time per frame, and what equal codes cost.
 
-    python benchmarks/streaming.py                                   # about 4 minutes on one core
+    python benchmarks/streaming.py                                   # about 10 minutes on one core
 
 Recordings of data/ one after another, pushed frame by frame as from a microphone; random weights, evaluation mode, one
-thread. Writes benchmarks/results/streaming.md.
+thread, whose own time is taken, so that other work on the machine counts little. Writes
+benchmarks/results/streaming.md.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import torch
-from _common import REPOSITORY, composed, interleaved, machine, publish, table, versions
+from _common import REPOSITORY, composed, machine, publish, table, versions
 from omegaconf import OmegaConf
 from torch import Tensor
 
@@ -50,9 +51,9 @@ def milliseconds(push: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -> l
     """Of each push, after a few that warm up."""
     found = []
     for part in parts:
-        start = time.perf_counter()
+        start = time.process_time()
         push(part)
-        found.append(1000 * (time.perf_counter() - start))
+        found.append(1000 * (time.process_time() - start))
     return found[20:]
 
 
@@ -109,8 +110,14 @@ def block_rows(seconds: float, rounds: int) -> list[list[str]]:
 
 
 def median_seconds(function: Callable[[], object], rounds: int) -> float:
-    """Of one call."""
-    return interleaved({"": function}, "cpu", rounds)[""]
+    """Of one call, after one that warms up."""
+    function()
+    found = []
+    for _ in range(rounds):
+        start = time.process_time()
+        function()
+        found.append(time.process_time() - start)
+    return statistics.median(found)
 
 
 def in_windows(model: DiscreteAutoencoder, audio: Tensor) -> Tensor:
@@ -140,9 +147,9 @@ def difference_rows(seconds: float) -> list[list[str]]:
 def main() -> None:
     """Measure and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=20.0, help="of audio")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--compared-seconds", type=float, default=120.0, help="of audio whose codes are compared")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of audio")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--compared-seconds", type=float, default=60.0, help="of audio whose codes are compared")
     given = parser.parse_args()
     torch.set_num_threads(1)
     command = (
@@ -157,7 +164,7 @@ def main() -> None:
         f"16 kHz, frames of 20 ms, 3.2 kbps, one frame a push, blocks of {inference.BLOCK} frames. Latency is that of "
         "the algorithm, in ms: a frame and the look-ahead beyond it; compute time comes on top. The real-time factor "
         "is compute time by duration, below 1 for a stream that keeps up; p50 and p95 are compute times of a frame in "
-        "ms.",
+        "ms, of the processor's own time.",
         "",
         *table(
             (
