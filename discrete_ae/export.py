@@ -1,5 +1,7 @@
 """A model as programs for other runtimes: ONNX, and PyTorch's own exported programs. Scalar quantizers only.
 
+A causal model has steps in ONNX, too, one frame each, whose states are inputs and outputs (`model.base`).
+
 Encoder and decoder are traced for any length and batch size, written as files, and compared with the model on random
 signals of random lengths. Runtimes sum in different orders, so latents differ in their last bits, and one that lies at
 a decision boundary may be rounded to either side. Any other difference of codes is an error.
@@ -10,7 +12,7 @@ Axes: B batch, C audio channels, N samples, D latent channels, K codebooks, T fr
 import copy
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -25,8 +27,11 @@ from torch.export import Dim, ExportedProgram
 
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.model import DiscreteAutoencoder
+from discrete_ae.model.base import tensors_of, with_tensors
 from discrete_ae.quantizers import ScalarQuantizer
 
+STEPLESS = ("encoder.onnx", "decoder.onnx")
+STEPS = ("encoder_step.onnx", "decoder_step.onnx")
 NEAR = 1e-4
 """Of a decision boundary, in steps of the quantizer; and of a decoded sample, in full scale."""
 RANDOM_LENGTHS = 8
@@ -72,31 +77,71 @@ def write_onnx(model: DiscreteAutoencoder, folder: Path) -> Agreement:
         DataError: if what onnxruntime makes of the files differs from the model.
     """
     require_scalar(model)
+    encoder, decoder = _written_onnx(_traced(model), folder, STEPLESS)
+
+    def ran(session: Any) -> Program:
+        name = session.get_inputs()[0].name
+        return lambda given: session.run(None, {name: given})[0]
+
+    return check_programs(model, ran(encoder), ran(decoder), "ONNX")
+
+
+def write_onnx_steps(model: DiscreteAutoencoder, folder: Path) -> Agreement:
+    """Write encoder_step.onnx and decoder_step.onnx, one frame each, and compare their streams with the model.
+
+    Beside its audio or codes, of one item, a step takes the states that the step before returned, in the same order;
+    the first one takes zeros.
+
+    Raises:
+        UsageError: for a model that is not causal; otherwise as `write_onnx`.
+        DataError: if what onnxruntime makes of the files differs from the model.
+    """
+    require_scalar(model)
+    if not model.is_causal:
+        raise UsageError("a model that is not causal has no steps; train one with model.encoder.causal=true")
+    encoder, decoder = _written_onnx(_traced_steps(model), folder, STEPS)
+
+    def streamed(session: Any, unit: int) -> Program:
+        first, *states = session.get_inputs()
+
+        def run(given: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            last = [np.zeros(state.shape, np.float32) for state in states]
+            given = np.pad(given, ((0, 0), (0, 0), (0, -given.shape[-1] % unit)))
+            found = []
+            for frame in np.split(given, given.shape[-1] // unit, axis=-1):
+                names = (state.name for state in states)
+                output, *last = session.run(None, {first.name: frame, **dict(zip(names, last, strict=True))})
+                found.append(output)
+            return np.concatenate(found, axis=-1)
+
+        return run
+
+    return check_programs(model, streamed(encoder, model.hop_length), streamed(decoder, 1), "ONNX, step by step")
+
+
+def _written_onnx(
+    programs: Iterator[tuple[ExportedProgram, list[str]]], folder: Path, names: Sequence[str]
+) -> list[Any]:
+    """Write programs, of which the names of outputs come with them, and return sessions of onnxruntime."""
     try:
         runtime = [import_module(name) for name in ("onnx", "onnxscript", "onnxruntime")][-1]
     except ImportError as error:
         raise UsageError(f"--onnx: needs the package {error.name}; pip install 'discrete-ae[onnx]'") from error
-    paths = [folder / "encoder.onnx", folder / "decoder.onnx"]
+    options: Any = runtime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    sessions = []
     # optimize=False: onnxscript takes a constant of at most 1e-8 for 0, and silence has no logarithm then. Whatever
     # runs the file optimizes it anyway.
     settings: Any = {"dynamo": True, "external_data": False, "optimize": False, "verbose": False}
-    for program, path, output in zip(_traced(model), paths, ("codes", "audio"), strict=True):
+    for (program, outputs), name in zip(programs, names, strict=True):
+        path = folder / name
         try:
             with _quiet():
-                torch.onnx.export(program, (), path, output_names=[output], **settings)
+                torch.onnx.export(program, (), path, output_names=outputs, **settings)
         except Exception as error:  # of the exporter, which has many
-            raise UsageError(
-                f"--onnx: PyTorch cannot write {path.name}: {_first_line(error)}; leave out --onnx"
-            ) from error
-
-    def loaded(path: Path) -> Program:
-        options: Any = runtime.SessionOptions()
-        options.log_severity_level = 3  # errors
-        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        name = session.get_inputs()[0].name
-        return lambda given: session.run(None, {name: given})[0]
-
-    return check_programs(model, loaded(paths[0]), loaded(paths[1]), "ONNX")
+            raise UsageError(f"--onnx: PyTorch cannot write {name}: {_first_line(error)}; leave out --onnx") from error
+        sessions.append(runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]))
+    return sessions
 
 
 def write_torch_programs(model: DiscreteAutoencoder, folder: Path) -> Agreement:
@@ -107,7 +152,7 @@ def write_torch_programs(model: DiscreteAutoencoder, folder: Path) -> Agreement:
         DataError: if the programs differ from the model.
     """
     paths = [folder / "encoder.pt2", folder / "decoder.pt2"]
-    for program, path in zip(_traced(model), paths, strict=True):
+    for (program, _), path in zip(_traced(model), paths, strict=True):
         with _quiet():
             torch.export.save(program, path)
 
@@ -243,25 +288,76 @@ class _Decoder(nn.Module):
         return self.model.decoder(self.model.from_latents(self.model.quantizer.dequantize(codes)))
 
 
-def _traced(model: DiscreteAutoencoder) -> Iterator[ExportedProgram]:
-    """Encoder and decoder of a copy of the model on the CPU, in evaluation mode."""
-    quantizer = require_scalar(model)
-    model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
+class _EncoderStep(nn.Module):
+    """Audio (1, C, hop_length) and states to codes (1, K, 1) and the next states."""
+
+    def __init__(self, model: DiscreteAutoencoder, audio: Tensor) -> None:
+        super().__init__()
+        self.model = model
+        self.state = model.latents_step(audio, None)[1]
+
+    def forward(self, audio: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        latents, state = self.model.latents_step(audio, with_tensors(self.state, iter(states)))
+        return self.model.quantizer.quantize(latents.contiguous()).codes, *tensors_of(state)
+
+
+class _DecoderStep(nn.Module):
+    """Codes (1, K, 1), not checked, and states to audio (1, C, hop_length) and the next states."""
+
+    def __init__(self, model: DiscreteAutoencoder, codes: Tensor) -> None:
+        super().__init__()
+        self.model = model
+        self.state = model.reconstruct_step(model.quantizer.dequantize(codes), None)[1]
+
+    def forward(self, codes: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        latents = self.model.quantizer.dequantize(codes)
+        audio, state = self.model.reconstruct_step(latents, with_tensors(self.state, iter(states)))
+        return audio, *tensors_of(state)
+
+
+def _still(model: DiscreteAutoencoder) -> DiscreteAutoencoder:
+    """Return a copy of the model on the CPU, in evaluation mode."""
+    return copy.deepcopy(model).cpu().eval().requires_grad_(False)
+
+
+def _traced_steps(model: DiscreteAutoencoder) -> Iterator[tuple[ExportedProgram, list[str]]]:
+    """Yield the steps of encoder and decoder, with the names of their outputs."""
+    quantizer, model = require_scalar(model), _still(model)
+    audio = torch.zeros(1, model.channels, model.hop_length)
+    codes = torch.zeros(1, quantizer.num_codebooks, 1, dtype=torch.int64)
+    for program, given, output in (
+        (_EncoderStep(model, audio), audio, "codes"),
+        (_DecoderStep(model, codes), codes, "audio"),
+    ):
+        states = [torch.zeros_like(tensor) for tensor in tensors_of(program.state)]
+        traced = _exported(program, (given, states), None)
+        yield traced, [output, *(f"next_states_{i}" for i in range(len(states)))]
+
+
+def _exported(program: nn.Module, given: tuple[Any, ...], dynamic: dict[str, Any] | None) -> ExportedProgram:
+    # Makes a length of 1 one like others. There is no public name for it in torch 2.11.
+    symbolic_shapes = import_module("torch.fx.experimental._config")
+    try:
+        with torch.no_grad(), _quiet(), symbolic_shapes.patch(backed_size_oblivious=True):
+            return torch.export.export(program, given, dynamic_shapes=dynamic, strict=False)
+    except Exception as error:  # of PyTorch's exporter, which has many
+        name = type(program).__name__.strip("_")
+        raise UsageError(
+            f"PyTorch cannot export this {name} program: {_first_line(error)}; leave out --onnx and --torch-export"
+        ) from error
+
+
+def _traced(model: DiscreteAutoencoder) -> Iterator[tuple[ExportedProgram, list[str]]]:
+    """Yield encoder and decoder, with the names of their outputs."""
+    quantizer, model = require_scalar(model), _still(model)
     # More than one item and frame: what an exporter sees as 1 it takes for a constant.
     audio = torch.zeros(2, model.channels, 7 * model.hop_length + 1)
     codes = torch.zeros(2, quantizer.num_codebooks, 7, dtype=torch.int64)
-    # Makes a length of 1 one like others. There is no public name for it in torch 2.11.
-    symbolic_shapes = import_module("torch.fx.experimental._config")
-    for program, name, example in ((_Encoder(model), "audio", audio), (_Decoder(model), "codes", codes)):
-        dynamic = {name: {0: Dim.DYNAMIC, 2: Dim.DYNAMIC}}
-        try:
-            with torch.no_grad(), _quiet(), symbolic_shapes.patch(backed_size_oblivious=True):
-                traced = torch.export.export(program, (example,), dynamic_shapes=dynamic, strict=False)
-        except Exception as error:  # of PyTorch's exporter, which has many
-            raise UsageError(
-                f"PyTorch cannot export this {name} program: {_first_line(error)}; leave out --onnx and --torch-export"
-            ) from error
-        yield traced
+    for program, name, example, output in (
+        (_Encoder(model), "audio", audio, "codes"),
+        (_Decoder(model), "codes", codes, "audio"),
+    ):
+        yield _exported(program, (example,), {name: {0: Dim.DYNAMIC, 2: Dim.DYNAMIC}}), [output]
 
 
 @contextmanager

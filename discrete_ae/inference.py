@@ -6,6 +6,11 @@ in which it arrives: window i begins at frame i S, and the last one ends with th
 layer as its beginning is. All have the same shape, so that the same arithmetic is done in the same order; a signal of
 at most one window is a window of its own length.
 
+A causal model can be asked for a frame before the next one is there. Its windows are therefore computed in blocks of
+BLOCK frames, which begin at multiples of BLOCK frames of the signal and take the state of the block before: a block
+whose last frames are not there yet, and zeros in their place, has the same bits in its first ones, since the same
+arithmetic is done on the same numbers. So `streaming` gives the codes of the whole signal, by construction.
+
 The order in which a matrix product or a convolution sums up follows the shape of its input and the number of threads,
 and another order gives other last bits, now and then another code. On a CPU, therefore, each window is computed by
 itself and on one thread, and the cores work on several windows at a time: which is also what is fastest.
@@ -25,12 +30,15 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from discrete_ae.model import DiscreteAutoencoder, Span
+from discrete_ae.model.base import State
 from discrete_ae.quantizers.base import in_evaluation
 
 MAX_JOBS = 16
 # Longer windows repeat less work at their ends, shorter ones stay in the caches: on a CPU encoders were fastest here.
 LEAST_SECONDS = 2.0
 LEAST_BY_OVERLAP = 16
+BLOCK = 16
+"""Frames. Longer blocks make whole signals faster, and streaming slower (benchmarks/results/streaming.md)."""
 
 Tag = TypeVar("Tag")
 
@@ -44,6 +52,8 @@ class Window(NamedTuple):
     """At its beginning so many do not count, unless the signal begins there."""
     after: int
     """Nor so many at its end, unless the signal ends there."""
+    grid: int = 1
+    """Each begins at a multiple of so many frames."""
 
     @property
     def step(self) -> int:
@@ -55,7 +65,8 @@ def encoder_window(model: DiscreteAutoencoder) -> Window:
     """Return the windows in which a model encodes audio."""
     hop = model.hop_length
     span = model.encoder.input_span(Span(0, 0))
-    return _reaching(model, math.ceil(-span.first / hop), math.ceil((span.last + 1) / hop) - 1)
+    grid = BLOCK if model.is_causal else 1
+    return _reaching(model, math.ceil(-span.first / hop), math.ceil((span.last + 1) / hop) - 1, grid)
 
 
 def decoder_window(model: DiscreteAutoencoder) -> Window:
@@ -64,10 +75,11 @@ def decoder_window(model: DiscreteAutoencoder) -> Window:
     return _reaching(model, -span.first, span.last)
 
 
-def _reaching(model: DiscreteAutoencoder, before: int, after: int) -> Window:
+def _reaching(model: DiscreteAutoencoder, before: int, after: int, grid: int = 1) -> Window:
     """Windows for a network whose frames depend on so many frames before and after their own."""
     least = math.ceil(LEAST_SECONDS * model.frame_rate_hz)
-    return Window(max(least, LEAST_BY_OVERLAP * (before + after)), before, after)
+    before = grid * math.ceil(before / grid)
+    return Window(grid * math.ceil(max(least, LEAST_BY_OVERLAP * (before + after)) / grid), before, after, grid)
 
 
 def runner_of(
@@ -83,9 +95,46 @@ def window_codes(model: DiscreteAutoencoder, audio: Tensor, num_codebooks: int |
 
     They are -1 in a frame whose latents are not finite: no code stands for it.
     """
-    latents = model.latents(audio)
+    if not in_blocks(model):
+        return _codes_of(model, model.latents(audio), num_codebooks)
+    size = BLOCK * model.hop_length
+    missing = -audio.shape[-1] % size
+    found, state = [], None
+    for block in F.pad(audio, (0, missing)).split(size, dim=-1):
+        codes, state = block_codes(model, block.clone(), state, num_codebooks)
+        found.append(codes)
+    return torch.cat(found, dim=-1)[..., : audio.shape[-1] // model.hop_length]
+
+
+def in_blocks(model: DiscreteAutoencoder) -> bool:
+    """Return whether codes are computed in blocks: of a causal model, on a CPU. A GPU takes whole windows."""
+    return model.is_causal and next(model.parameters()).device.type == "cpu"
+
+
+def block_codes(
+    model: DiscreteAutoencoder, block: Tensor, state: State, num_codebooks: int | None = None
+) -> tuple[Tensor, State]:
+    """Return codes of the next block of audio, as `window_codes`, and the state after it."""
+    latents, state = model.latents_step(block, state)
+    return _codes_of(model, latents, num_codebooks), state
+
+
+def _codes_of(model: DiscreteAutoencoder, latents: Tensor, num_codebooks: int | None) -> Tensor:
     codes = model.quantizer.encode(latents, num_codebooks)
     return codes.masked_fill(~latents.isfinite().all(dim=1, keepdim=True), -1)
+
+
+@contextmanager
+def as_a_window(model: DiscreteAutoencoder) -> Iterator[None]:
+    """Compute in the calling thread with the bits of a window: in evaluation, on one thread, in full float32."""
+    device = next(model.parameters()).device
+    with _PROCESS.prepared(model, False), torch.no_grad(), torch.autocast(device.type, enabled=False):
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
 
 class Piece(NamedTuple):
@@ -135,7 +184,8 @@ class Cutter:
         rest = F.pad(self._rest, (0, -self._rest.shape[-1] % self.unit))
         end = self._begin + rest.shape[-1] // self.unit
         if end > self._done:
-            first = max(0, end - self.window.length)
+            grid = self.window.grid
+            first = grid * math.ceil(max(0, end - self.window.length) / grid)
             yield self._piece(rest, first, end - first, end)
 
     def _piece(self, rest: Tensor, first: int, length: int, stop: int) -> Piece:

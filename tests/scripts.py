@@ -1,6 +1,7 @@
 """Scripts outside the package, as modules for tests."""
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -21,3 +22,8 @@ def load_script(path: str) -> ModuleType:
     finally:
         sys.path.remove(str(script.parent))
     return module
+
+
+def python_in(path: str) -> list[str]:
+    """The Python examples of a page of the documentation."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / path).read_text(encoding="utf-8"), re.DOTALL)

@@ -9,6 +9,8 @@ import torch
 
 import discrete_ae
 from discrete_ae import rounding
+from discrete_ae.build import build_model
+from tests.models import config
 from tests.runs import REPOSITORY
 
 FILES = [path for path in sorted((REPOSITORY / "discrete_ae").rglob("*.py")) if ">>> " in path.read_text()]
@@ -23,6 +25,7 @@ def names(ste_run, recordings, tmp_path):
         (two / name).write_bytes((recordings / name).read_bytes())
     discrete_ae.encode_corpus(discrete_ae.load(checkpoint), [two], tmp_path / "codes")
     paths = {"run": ste_run, "checkpoint": checkpoint, "recordings": two, "recording": two / "clip_0.wav"}
+    paths["causal_model"] = build_model(config(causal=True))
     paths |= {"codes": tmp_path / "codes", "out": tmp_path / "out"}
     return paths | {"discrete_ae": discrete_ae, "torch": torch, "rounding": rounding}
 

@@ -11,7 +11,14 @@ import torch
 
 from discrete_ae.build import build_model
 from discrete_ae.errors import DataError, UsageError
-from discrete_ae.export import NEAR, boundary_distances, check_programs, write_onnx, write_torch_programs
+from discrete_ae.export import (
+    NEAR,
+    boundary_distances,
+    check_programs,
+    write_onnx,
+    write_onnx_steps,
+    write_torch_programs,
+)
 from discrete_ae.model import DiscreteAutoencoder
 from tests.models import RESIDUAL, config
 
@@ -87,6 +94,41 @@ def test_onnx_gives_the_codes_of_the_model(name: str, tmp_path: Path) -> None:
     with torch.no_grad():
         of_silence = model.quantizer.encode(model.latents(silence))
     np.testing.assert_array_equal(encoder.run(["codes"], {"audio": silence.numpy()})[0], of_silence)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["conv, stereo", "patch, causal"])
+def test_onnx_steps_give_the_codes_of_the_whole_signal(name: str, tmp_path: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    model = model_of(name)
+    found = write_onnx_steps(model, tmp_path)
+    assert found.lengths >= 10
+    assert found.furthest <= NEAR
+    audio, latents, expected, reference = of_three_signals(model)
+    hop = model.hop_length
+    for half, given, unit, output in (("encoder", audio, hop, "codes"), ("decoder", expected, 1, "audio")):
+        session = runtime.InferenceSession(tmp_path / f"{half}_step.onnx")
+        first, *states = session.get_inputs()
+        next_states = [one.name for one in session.get_outputs()][1:]
+        assert len(states) == len(next_states) > 0
+        last = {state.name: np.zeros(state.shape, np.float32) for state in states}
+        frames = []
+        for frame in torch.nn.functional.pad(given[1:2], (0, -given.shape[-1] % unit)).split(unit, dim=-1):
+            one, *after = session.run([output, *next_states], {first.name: frame.numpy(), **last})
+            frames.append(one)
+            last = dict(zip(last, after, strict=True))
+        streamed = torch.from_numpy(np.concatenate(frames, axis=-1))
+        if output == "audio":
+            torch.testing.assert_close(streamed[..., :1234], reference[1:2], rtol=0, atol=1e-4)
+        else:
+            wrong = model.quantizer.integers(streamed) != model.quantizer.integers(expected[1:2])
+            assert not (boundary_distances(model, latents[1:2])[wrong] > 1e-4).any()
+            assert wrong.float().mean() < 0.01
+
+
+def test_steps_of_a_model_that_is_not_causal_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"model\.encoder\.causal=true"):
+        write_onnx_steps(model_of("lapped"), tmp_path)
 
 
 @pytest.mark.slow

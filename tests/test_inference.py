@@ -57,13 +57,14 @@ def noise(*shape, seed=0):
     length=st.integers(1, 30),
     before=st.integers(0, 8),
     after=st.integers(0, 8),
+    grid=st.integers(1, 4),
     unit=st.integers(1, 5),
     total=st.integers(0, 400),
     parts=st.integers(1, 80),
 )
 @settings(deadline=None, max_examples=150)
-def test_windows_cover_every_frame_once_with_its_surroundings(length, before, after, unit, total, parts):
-    window = Window(length + before + after, before, after)
+def test_windows_cover_every_frame_once_with_its_surroundings(length, before, after, grid, unit, total, parts):
+    window = Window(grid * (length + before + after), grid * before, grid * after, grid)
     signal = torch.arange(1, total + 1)
     cutter, pieces = Cutter(window, unit), []
     for part in signal.split(parts):
@@ -76,9 +77,11 @@ def test_windows_cover_every_frame_once_with_its_surroundings(length, before, af
         begin = done - piece.first  # frame of the signal where the window begins
         size = piece.signal.shape[-1] // unit
         assert torch.equal(piece.signal, padded[begin * unit : (begin + size) * unit])
-        assert size == min(window.length, frames)
-        assert begin == 0 or piece.first >= before
-        assert begin + size == frames or size - piece.stop == after
+        assert begin % grid == 0
+        assert min(window.length, frames) - grid < size <= window.length
+        assert begin == 0 or piece.first >= window.before
+        assert begin + size == frames or size - piece.stop == window.after
+        assert begin + size == frames or size == window.length
         done = begin + piece.stop
     assert done == frames
     together = Cutter(window, unit)

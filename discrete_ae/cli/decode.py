@@ -5,6 +5,7 @@ from typing import Annotated, Literal, get_args
 
 import typer
 
+from discrete_ae.cli.live import decode_stream, is_stream
 from discrete_ae.cli.options import (
     BatchSecondsOption,
     CheckpointOption,
@@ -34,6 +35,9 @@ def decode(
     jobs: JobsOption = None,
     batch_seconds: BatchSecondsOption = 120.0,
     deterministic: DeterministicOption = False,
+    speaker: Annotated[
+        bool, typer.Option("--speaker", metavar="", help="Let -o - be the loudspeaker, of codes that come as a stream.")
+    ] = False,
     skip_existing: SkipExistingOption = False,
     force: Annotated[
         bool,
@@ -55,12 +59,19 @@ def decode(
     of the same codebooks, sample rate and frames. Bare codes (.npy) name no
     model, and become whole frames at the model's own sample rate. A file that
     cannot be decoded is named, the others are done, and the exit status is 1.
+
+    The stream of codes of encode --format stream, on standard input, is decoded
+    frame by frame as it comes: to a WAV stream on standard output, to a file, or
+    to the loudspeaker.
     """
     from discrete_ae.cli.files import format_of, is_dash, piped, shown
     from discrete_ae.codec import decode_corpus
     from discrete_ae.inference import runner_of
 
     audio_format = format_of(Path(out), format, get_args(Format), "decode")
+    if speaker or is_stream(inputs):
+        decode_stream(inputs, out, lambda: load_model(checkpoint, device, trust), audio_format, speaker, force)
+        return
     with piped(inputs, out, f".{audio_format}") as (sources, target):
         model = load_model(checkpoint, device, trust)
         line, failed = shown(

@@ -2,10 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Literal, get_args
 
 import typer
 
+from discrete_ae.cli.live import encode_stream
 from discrete_ae.cli.options import (
     BatchSecondsOption,
     CheckpointOption,
@@ -21,6 +22,7 @@ from discrete_ae.cli.options import (
     load_model,
 )
 from discrete_ae.codes import Format, ShardKind
+from discrete_ae.errors import UsageError
 
 
 def encode(
@@ -28,10 +30,11 @@ def encode(
     out: OutOption,
     checkpoint: CheckpointOption,
     format: Annotated[
-        Format | None,
+        Literal[Format, "stream"] | None,
         typer.Option(
             show_default="by the suffix of OUT, otherwise npz",
-            help="[bold]npz[/] opens with numpy; [bold]npy[/] too, the bare codes; [bold]daec[/] is the smallest.",
+            help="[bold]npz[/] opens with numpy; [bold]npy[/] too, the bare codes; [bold]daec[/] is the smallest; "
+            "[bold]stream[/], of - to -o -, writes each frame as its samples come, by a causal model.",
         ),
     ] = None,
     codebooks: CodebooksOption = None,
@@ -66,6 +69,12 @@ def encode(
             help="Encode the K-th of N shares of the recordings, such as 3/16; other processes take the others.",
         ),
     ] = None,
+    microphone: Annotated[
+        bool,
+        typer.Option(
+            "--microphone", metavar="", help="Let - be the microphone, until Ctrl-C; implies --format stream."
+        ),
+    ] = False,
     skip_existing: SkipExistingOption = False,
     force: Annotated[
         bool, typer.Option("--force", "-f", metavar="", help="Overwrite files of codes that exist.")
@@ -85,12 +94,27 @@ def encode(
 
     Started by torchrun or srun, each process encodes its share of the
     recordings, by file size, on its own GPU, and waits for no other.
+
+    --format stream is for pipes and live sound: a WAV stream on standard input
+    becomes a line of JSON that says what the codes are, then frame after frame
+    as little-endian integers, streams by codebooks, of one byte each up to 256
+    entries, otherwise two, four or eight. decode - reads it. The codes are those
+    of the whole recording; its length is filled up to whole frames.
     """
     from discrete_ae.build import check_codebooks
     from discrete_ae.cli.files import format_of, is_dash, piped, shown
     from discrete_ae.codec import Share, encode_corpus
     from discrete_ae.inference import runner_of
 
+    if format == "stream" or microphone:
+        if format not in (None, "stream"):
+            raise UsageError(
+                f"--microphone with --format {format}: sound that comes makes a stream; leave out --format"
+            )
+        if loudness_lufs is not None or shards or share:
+            raise UsageError("--loudness-lufs, --shards and --share want whole recordings; leave them out for a stream")
+        encode_stream(inputs, out, lambda: load_model(checkpoint, device, trust), codebooks, microphone)
+        return
     code_format = format_of(Path(out), format, get_args(Format), "encode")
     part = Share.parse(share) if share else Share.of_environment()
     with piped(inputs, out, f".{code_format}") as (sources, target):

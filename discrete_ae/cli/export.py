@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from discrete_ae.saving.saved import SavedModel
 
 _TORCH = "torch.export"
+_STEPS = "ONNX, step by step"
 
 
 def export(
@@ -92,6 +93,10 @@ def export(
     quantizers only. Each is compared with the model on signals of random
     lengths; codes may differ where a latent lies at a decision boundary.
 
+    Of a causal model --onnx also writes encoder_step.onnx and decoder_step.onnx
+    for streams: one frame of one signal, and the states that the step before
+    returned; zeros are the states of the first step.
+
     --split makes several rates of a trained model: all streams decode to what
     the model decodes to, and the first ones alone to the middle of what they
     leave open.
@@ -111,11 +116,10 @@ def export(
         if saved.entropy_model:
             lines.append("the entropy model is left out: it is of the codes before they were split")
         saved = split_model(saved, model, whole_numbers("--split", split, "4,4"))
+    programs = {"ONNX": onnx, _STEPS: onnx and model.is_causal, _TORCH: torch_export}
     measured = [(path.stem, _evaluation(path, saved)) for path in results or ()]
     extras: list[Extra] = [partial(_measured, name, evaluation) for name, evaluation in measured]
-    extras += [
-        partial(_program, model, lines, name) for name, given in (("ONNX", onnx), (_TORCH, torch_export)) if given
-    ]
+    extras += [partial(_program, model, lines, name) for name, given in programs.items() if given]
     files = write_bundle(
         out,
         saved,
@@ -159,8 +163,18 @@ def _measured(name: str, evaluation: "Evaluation", folder: Path) -> str:
 
 def _program(model: "DiscreteAutoencoder", lines: list[str], title: str, folder: Path) -> str:
     """Write encoder and decoder as programs, add what was found to `lines`, and return a section of the model card."""
-    from discrete_ae.export import write_onnx, write_torch_programs
+    from discrete_ae.export import write_onnx, write_onnx_steps, write_torch_programs
 
+    if title == _STEPS:
+        found = write_onnx_steps(model, folder)
+        lines.append(f"{title}: {found}")
+        return (
+            f"## {title}\n\n`encoder_step.onnx` and `decoder_step.onnx`, for streams: a frame of {model.hop_length} "
+            f"samples (1, {model.channels}, {model.hop_length}) and states become codes (1, "
+            f"{model.quantizer.num_codebooks}, 1) and the next states, and codes and states become a frame and the "
+            "next states. The inputs after the first are the states, in the order in which they come out after the "
+            f"first output; the first step takes zeros.\n\nCompared with the model when they were written: {found}."
+        )
     if title == _TORCH:
         names = (
             "`encoder.pt2` and `decoder.pt2`, for `torch.export.load` (a signal of a single frame needs "

@@ -23,7 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from discrete_ae.codes.code_file import MAX_GAIN_DB, CodeFile, Codes, codes_dtype, in_words
+from discrete_ae.codes.code_file import MAX_GAIN_DB, CodeFile, Codes, FileInfo, codes_dtype, in_words
+from discrete_ae.codes.stream import StreamInfo
 from discrete_ae.data.files import AudioFile, accept, probe
 from discrete_ae.data.loudness import MAX_CHANNELS, MIN_SAMPLE_RATE, gain_for, measure_stream
 from discrete_ae.data.reading import Prefetched, stream_audio
@@ -33,6 +34,7 @@ from discrete_ae.inference import Cutter, Runner, Window, decoder_window, encode
 from discrete_ae.model import DiscreteAutoencoder
 
 FILES_AHEAD = 4
+_SAME = "decode with the checkpoint that made them"
 
 Given = TypeVar("Given")
 
@@ -219,7 +221,7 @@ def in_windows(
         yield begun.popleft(), ((part, found) for part, found in parts if found is not None)
 
 
-def are_of(model: DiscreteAutoencoder, code_file: CodeFile) -> bool:
+def are_of(model: DiscreteAutoencoder, code_file: FileInfo | StreamInfo) -> bool:
     """Return whether a model makes codes as those of a file were made; some files name the whole model."""
     return code_file.model_hash in (model.codes_hash, model.model_hash)
 
@@ -235,30 +237,34 @@ def check_fits(model: DiscreteAutoencoder, code_file: CodeFile, *, force: bool =
     Raises:
         DataError: the codes are those of another model, or do not fit this one.
     """
-    same = "decode with the checkpoint that made them"
+    check_model(model, code_file, force=force)
+    expected = math.ceil(code_file.num_model_samples / model.hop_length)
+    if code_file.frames != expected:
+        raise DataError(
+            f"has {code_file.frames} frames where {code_file.num_samples} samples at {code_file.sample_rate} Hz make "
+            f"{expected} of this model; {_SAME}"
+        )
+
+
+def check_model(model: DiscreteAutoencoder, code_file: FileInfo | StreamInfo, *, force: bool = False) -> None:
+    """Refuse codes of another model, as `check_fits`, whatever their length."""
     if not (force or are_of(model, code_file)):
         this = model.codes_hash or "unnamed"
         raise DataError(
-            f"codes of another model ({code_file.model_hash[:12]}), this one is {this[:12]}; {same}, or take them "
+            f"codes of another model ({code_file.model_hash[:12]}), this one is {this[:12]}; {_SAME}, or take them "
             "by --force (in Python force=True)"
         )
     quantizer = model.quantizer
     if code_file.codebook_sizes not in [quantizer.codebook_sizes[:count] for count in quantizer.decodable_counts]:
         found, own = in_words(code_file.codebook_sizes), in_words(quantizer.codebook_sizes)
-        raise DataError(f"codes of other codebooks ({found}), the model has {own}; {same}")
+        raise DataError(f"codes of other codebooks ({found}), the model has {own}; {_SAME}")
     if code_file.model_sample_rate != model.sample_rate:
         raise DataError(
-            f"codes of a model at {code_file.model_sample_rate} Hz, this one is at {model.sample_rate} Hz; {same}"
+            f"codes of a model at {code_file.model_sample_rate} Hz, this one is at {model.sample_rate} Hz; {_SAME}"
         )
     if model.channels != 1 and code_file.streams != 1:
         raise DataError(
-            f"codes of {code_file.streams} channels one by one, the model takes {model.channels} together; {same}"
-        )
-    expected = math.ceil(code_file.num_model_samples / model.hop_length)
-    if code_file.frames != expected:
-        raise DataError(
-            f"has {code_file.frames} frames where {code_file.num_samples} samples at {code_file.sample_rate} Hz make "
-            f"{expected} of this model; {same}"
+            f"codes of {code_file.streams} channels one by one, the model takes {model.channels} together; {_SAME}"
         )
 
 

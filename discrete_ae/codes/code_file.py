@@ -26,7 +26,8 @@ each costs at least 0.1926 bits."""
 Codes = npt.NDArray[np.integer[Any]]
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Return the text; ValueError where it holds what cannot be printed."""
     if not text.isprintable():
         raise ValueError("expected printable characters")
     return text
@@ -87,7 +88,7 @@ class FileInfo(CodesInfo):
     """The rate at which the model heard the recording."""
     gain_db: Annotated[float, Field(ge=-MAX_GAIN_DB, le=MAX_GAIN_DB)] = 0.0
     """Gain that was applied to the recording before it was coded; decoding takes it back."""
-    quantizer: Annotated[str, Field(max_length=MAX_QUANTIZER_LENGTH), AfterValidator(_printable)] = ""
+    quantizer: Annotated[str, Field(max_length=MAX_QUANTIZER_LENGTH), AfterValidator(printable)] = ""
     """The class of the quantizer that made the codes, for people."""
 
     @property

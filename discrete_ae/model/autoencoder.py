@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from discrete_ae import checks
-from discrete_ae.model.base import Decoder, Encoder, Span
+from discrete_ae.model.base import Decoder, Encoder, Span, State
 from discrete_ae.quantizers import Quantizer
 
 PARTS = {"encoder": ("encoder", "to_latents"), "quantizer": ("quantizer",), "decoder": ("from_latents", "decoder")}
@@ -111,6 +111,12 @@ class DiscreteAutoencoder(nn.Module):
         """
         return max(self.input_span(Span(n, n)).last - n for n in range(self.hop_length))
 
+    @property
+    def is_causal(self) -> bool:
+        """Whether no frame depends on a sample after its own, and no sample on a frame after its own."""
+        hop = self.hop_length
+        return self.encoder.input_span(Span(0, 0)).last < hop and self.decoder.input_span(Span(0, hop - 1)).last <= 0
+
     def forward(self, audio: Tensor) -> AutoencoderOutput:
         """Reconstruct audio (B, C, N), any N >= 1.
 
@@ -182,6 +188,15 @@ class DiscreteAutoencoder(nn.Module):
         self.check_audio(audio)
         missing = -audio.shape[-1] % self.hop_length
         return self.to_latents(self.encoder(F.pad(audio, (0, missing))))
+
+    def latents_step(self, audio: Tensor, state: State) -> tuple[Tensor, State]:
+        """Return latents (B, D, T) of the next audio (B, C, T hop_length), and the next state; see `base`."""
+        hidden, state = self.encoder.step(audio, state)
+        return self.to_latents(hidden), state
+
+    def reconstruct_step(self, latents: Tensor, state: State) -> tuple[Tensor, State]:
+        """Return audio (B, C, T hop_length) of the next quantized latents (B, D, T), and the next state; see `base`."""
+        return self.decoder.step(self.from_latents(latents), state)
 
     def reconstruct(self, latents: Tensor, num_samples: int) -> Tensor:
         """Return audio (B, C, num_samples) of quantized latents (B, D, T)."""

@@ -1,4 +1,8 @@
-"""Encoders and decoders as the autoencoder sees them, and the inputs that their outputs depend on.
+"""Encoders and decoders as the autoencoder sees them, the inputs that their outputs depend on, and causal steps.
+
+A causal network can be computed part by part. `step` takes the next part of the input and the state that the step
+before returned, which holds the last inputs of every layer that mixes time steps; the outputs of all steps, put
+together, are those of the whole. None is the state before the first step: silence, as each layer is padded.
 
 Axes: B batch, C audio channels, N samples, D hidden channels, T frames. Frame t has the samples [t H, (t + 1) H) of a
 hop of H samples.
@@ -6,9 +10,10 @@ hop of H samples.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from discrete_ae.checks import whole_number
@@ -21,12 +26,19 @@ class Span(NamedTuple):
     last: int
 
 
+State: TypeAlias = "Tensor | tuple[State, ...] | None"
+"""What a step must know of the steps before it, by layer."""
+
+
 @runtime_checkable
 class MixesTime(Protocol):
     """A layer whose output at one index depends on inputs at other indices."""
 
     def input_span(self, outputs: Span) -> Span:
         """Return the smallest interval of input indices on which `outputs` depend, in a signal without ends."""
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Return the outputs for the next part of the inputs, and the next state; of a causal layer."""
 
 
 def input_span(layer: nn.Module, outputs: Span) -> Span:
@@ -41,6 +53,43 @@ def input_span(layer: nn.Module, outputs: Span) -> Span:
         for part in reversed(layer):
             outputs = input_span(part, outputs)
     return outputs
+
+
+def step(layer: nn.Module, x: Tensor, state: State) -> tuple[Tensor, State]:
+    """Return the outputs of a causal layer for the next part of its inputs, and the next state."""
+    if isinstance(layer, MixesTime):
+        return layer.step(x, state)
+    if isinstance(layer, nn.Sequential):
+        states = state or [None] * len(layer)
+        after = []
+        for part, before in zip(layer, states, strict=True):
+            x, last = step(part, x, before)
+            after.append(last)
+        return x, tuple(after)
+    return layer(x), None
+
+
+def after_past(x: Tensor, past: State, length: int) -> tuple[Tensor, State]:
+    """Return x (..., n) with the last `length` inputs before it, and the last `length` inputs of both together."""
+    if not length:
+        return x, None
+    before = past if isinstance(past, Tensor) else x.new_zeros(*x.shape[:-1], length)
+    joined = torch.cat([before, x], dim=-1)
+    return joined, joined[..., -length:].clone()
+
+
+def tensors_of(state: State) -> list[Tensor]:
+    """Return the tensors of a state, in order."""
+    if isinstance(state, Tensor):
+        return [state]
+    return [tensor for part in state or () for tensor in tensors_of(part)]
+
+
+def with_tensors(state: State, tensors: Iterator[Tensor]) -> State:
+    """Return a state of the same form with these tensors in place of its own."""
+    if isinstance(state, Tensor):
+        return next(tensors)
+    return state and tuple(with_tensors(part, tensors) for part in state)
 
 
 class Half(nn.Module, ABC):
@@ -73,6 +122,13 @@ class Half(nn.Module, ABC):
         """Return the smallest interval of input indices on which the output indices depend, in a signal without ends.
 
         An encoder's inputs are samples and its outputs frames, a decoder's the other way round.
+        """
+
+    @abstractmethod
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Return the outputs for the next whole frames, and the next state; of a causal network.
+
+        The end of a signal is none to a step: whatever follows, the outputs are those of the whole.
         """
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from discrete_ae.checks import true_or_false, whole_number
-from discrete_ae.model.base import Decoder, Encoder, Half, Span, input_span
+from discrete_ae.model.base import Decoder, Encoder, Half, Span, State, input_span, step
 from discrete_ae.model.layers import (
     ACTIVATIONS,
     NORMS,
@@ -85,6 +85,10 @@ class _ConvHalf(Half):
     def input_span(self, outputs: Span) -> Span:
         """See Encoder and Decoder."""
         return input_span(self.layers, outputs)
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """See Half."""
+        return step(self.layers, x, state)
 
 
 class ConvEncoder(_ConvHalf, Encoder):

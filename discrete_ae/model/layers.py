@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from discrete_ae.model.activations import ELU, Snake
-from discrete_ae.model.base import Span, input_span
+from discrete_ae.model.base import Span, State, after_past, input_span, step
 
 Activation = Literal["elu", "snake"]
 ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {"elu": lambda dim: ELU(), "snake": Snake}
@@ -62,6 +62,11 @@ class Conv(nn.Conv1d):
         before = self.reach if self.causal else self.reach // 2
         return Span(outputs.first - before, outputs.last - before + self.reach)
 
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """See MixesTime."""
+        x, state = after_past(x, state, self.reach)
+        return F.conv1d(x, self.weight, self.bias, dilation=self.dilation, groups=self.groups), state
+
 
 class Downsample(nn.Module):
     """Strided convolution of kernel 2 s: (B, D, T s) to (B, D', T).
@@ -85,6 +90,12 @@ class Downsample(nn.Module):
         start = -self.before
         return Span(outputs.first * self.stride + start, outputs.last * self.stride + start + 2 * self.stride - 1)
 
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """See MixesTime."""
+        x, state = after_past(x, state, self.before)
+        # The convolution pads by itself: its first output has nothing but padding before it, and its last one after it.
+        return self.conv(x)[..., 1 : x.shape[-1] // self.stride], state
+
 
 class Upsample(nn.Module):
     """Transposed convolution of kernel 2 s: (B, D, T) to (B, D', T s).
@@ -106,6 +117,11 @@ class Upsample(nn.Module):
         """See MixesTime."""
         first, last = outputs.first + self.trim, outputs.last + self.trim
         return Span(first // self.stride - 1, last // self.stride)
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """See MixesTime."""
+        x, state = after_past(x, state, 1)
+        return self.conv(x)[..., self.stride : x.shape[-1] * self.stride], state
 
 
 class ResidualUnit(nn.Module):
@@ -141,9 +157,17 @@ class ResidualUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, D, T) to (B, D, T)."""
-        return x + self.pointwise(self.inner_activation(self.dilated(self.activation(x))))
+        return self._joined(x, self.dilated(self.activation(x)))
+
+    def _joined(self, x: Tensor, dilated: Tensor) -> Tensor:
+        return x + self.pointwise(self.inner_activation(dilated))
 
     def input_span(self, outputs: Span) -> Span:
         """See MixesTime."""
         branch = input_span(self.dilated, outputs)
         return Span(min(branch.first, outputs.first), max(branch.last, outputs.last))
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """See MixesTime."""
+        dilated, state = step(self.dilated, self.activation(x), state)
+        return self._joined(x, dilated), state

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from discrete_ae.checks import true_or_false, whole_number
-from discrete_ae.model.base import Decoder, Encoder, Span, input_span
+from discrete_ae.model.base import Decoder, Encoder, Span, State, after_past, input_span, step
 from discrete_ae.model.frames import FRONTS, HEADS, cut, overlap_add
 from discrete_ae.model.layers import Conv, require_choice
 
@@ -49,12 +49,19 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) to (B, T, D)."""
-        branch = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
-        return x + self.scale * self.narrow(F.gelu(self.widen(self.norm(branch))))
+        return self._joined(x, self.depthwise(x.transpose(1, 2)))
+
+    def _joined(self, x: Tensor, depthwise: Tensor) -> Tensor:
+        return x + self.scale * self.narrow(F.gelu(self.widen(self.norm(depthwise.transpose(1, 2)))))
 
     def input_span(self, outputs: Span) -> Span:
         """See MixesTime; the kernel always reaches its own frame."""
         return self.depthwise.input_span(outputs)
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """See MixesTime."""
+        depthwise, state = self.depthwise.step(x.transpose(1, 2), state)
+        return self._joined(x, depthwise), state
 
 
 class SpectralEncoder(Encoder):
@@ -96,14 +103,26 @@ class SpectralEncoder(Encoder):
 
     def forward(self, audio: Tensor) -> Tensor:
         """See Encoder."""
-        features = self.front(cut(audio, self.hop_length, self.front.hops, self.before))  # (B, C, T, F)
-        return self.norm(self.blocks(self.project(features.transpose(1, 2).flatten(2)))).transpose(1, 2)
+        frames = self._projected(cut(audio, self.hop_length, self.front.hops, self.before))
+        return self.norm(self.blocks(frames)).transpose(1, 2)
+
+    def _projected(self, windows: Tensor) -> Tensor:
+        """Return frames (B, T, D) of windows (B, C, T, W)."""
+        return self.project(self.front(windows).transpose(1, 2).flatten(2))
 
     def input_span(self, outputs: Span) -> Span:
         """See Encoder."""
         frames = input_span(self.blocks, outputs)
         first, last = (frame * self.hop_length - self.before for frame in frames)
         return Span(first, last + self.front.hops * self.hop_length - 1)
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """See Half."""
+        samples, blocks = state or (None, None)
+        x, samples = after_past(x, samples, self.before)
+        windows = x.unfold(-1, self.front.hops * self.hop_length, self.hop_length)
+        frames, blocks = step(self.blocks, self._projected(windows), blocks)
+        return self.norm(frames).transpose(1, 2), (samples, blocks)
 
 
 class SpectralDecoder(Decoder):
@@ -153,12 +172,20 @@ class SpectralDecoder(Decoder):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """See Decoder."""
-        features = self.project(self.norm(self.blocks(hidden.transpose(1, 2))))  # (B, T, C F)
-        windows = self.head(features.unflatten(2, (self.channels, -1)).transpose(1, 2))
-        return overlap_add(windows, self.hop_length, self.before)
+        return overlap_add(self._windows(self.blocks(hidden.transpose(1, 2))), self.hop_length, self.before)
+
+    def _windows(self, frames: Tensor) -> Tensor:
+        """Return windows (B, C, T, W) of frames (B, T, D)."""
+        features = self.project(self.norm(frames))  # (B, T, C F)
+        return self.head(features.unflatten(2, (self.channels, -1)).transpose(1, 2))
 
     def input_span(self, outputs: Span) -> Span:
         """See Decoder."""
         first, last = (sample + self.before for sample in outputs)
         hop = self.hop_length
         return input_span(self.blocks, Span(first // hop - self.head.hops + 1, last // hop))
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """See Half; the windows of a causal decoder do not overlap."""
+        frames, state = step(self.blocks, x.transpose(1, 2), state)
+        return self._windows(frames).flatten(2), state

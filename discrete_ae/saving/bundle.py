@@ -29,7 +29,10 @@ CONFIG = "config.json"
 TENSORS = "model.safetensors"
 ENTROPY = "entropy.safetensors"
 CARD = "README.md"
-PROGRAMS = ("encoder.onnx", "decoder.onnx", "encoder.pt2", "decoder.pt2")
+PROGRAMS = (
+    *("encoder.onnx", "decoder.onnx", "encoder_step.onnx", "decoder_step.onnx"),
+    *("encoder.pt2", "decoder.pt2"),
+)
 PIPELINE = "audio-to-audio"
 """What model hubs call the task."""
 UNKNOWN = "not stated"

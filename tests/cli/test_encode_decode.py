@@ -321,7 +321,7 @@ def test_pipes_carry_recordings_and_codes(code, checkpoint, monkeypatch):
     content = [path.read_bytes()]
     for command in ("encode", "decode"):
         stdout = io.TextIOWrapper(io.BytesIO())
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content[-1])))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(content[-1]))))
         monkeypatch.setattr(sys, "stdout", stdout)
         status, _, (line,) = code(command, "-", "-o", "-")
         assert (status, line.startswith(f"1 file {command}d, 0 failed")) == (0, True)

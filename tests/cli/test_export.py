@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import discrete_ae
 from discrete_ae.codes import read_codes
 from discrete_ae.schedules import scheduled_numbers
 from tests.models import RESIDUAL, save_checkpoint
 from tests.recordings import write_noise
+from tests.scripts import python_in
 
 
 @pytest.fixture
@@ -52,6 +54,27 @@ def test_programs_are_written_and_described(run):
     card = Path("model/README.md").read_text()
     assert all(name in card for name in programs)
     # They are part of a bundle, and so are replaced with it.
+    assert run("export", "best.ckpt", "-o", "model", "--force")[0] == 0
+    assert names() == ["README.md", "config.json", "model.safetensors"]
+
+
+@pytest.mark.slow
+def test_steps_of_a_causal_model_are_written_and_described(run):
+    pytest.importorskip("onnxruntime")
+    save_checkpoint(Path("best.ckpt"), causal=True)
+    status, out, err = run("export", "best.ckpt", "-o", "model", "--onnx")
+    assert (status, err) == (0, [])
+    programs = ["decoder.onnx", "decoder_step.onnx", "encoder.onnx", "encoder_step.onnx"]
+    assert names() == ["README.md", "config.json", *programs, "model.safetensors"]
+    assert all("codes of 12 lengths, " in line for line in out[1:])
+    assert len(out) == 3
+    card = Path("model/README.md").read_text()
+    assert all(name in card for name in programs)
+    (example,) = (code for code in python_in("docs/streaming.md") if "onnxruntime" in code)
+    found = {}
+    exec(example, found)
+    whole = discrete_ae.Codec(discrete_ae.load("best.ckpt")).encode(torch.zeros(1, 1, 50 * 320)).numpy()
+    assert np.array_equal(found["codes"], whole[..., -1:])
     assert run("export", "best.ckpt", "-o", "model", "--force")[0] == 0
     assert names() == ["README.md", "config.json", "model.safetensors"]
 

@@ -1,0 +1,124 @@
+"""What `encode` and `decode` do with sound and codes that come as a stream: pipes, microphone, loudspeaker."""
+
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from io import BufferedReader
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, cast
+
+import typer
+
+from discrete_ae.errors import UsageError
+
+if TYPE_CHECKING:
+    from discrete_ae.model import DiscreteAutoencoder
+
+    Load = Callable[[], DiscreteAutoencoder]
+
+
+def encode_stream(
+    inputs: Sequence[str], out: str, load: "Load", num_codebooks: int | None, from_microphone: bool
+) -> None:
+    """Encode standard input, or what the microphone hears, to standard output, frame by frame.
+
+    Raises:
+        UsageError: inputs or output are others, or the model is not causal.
+        DataError: see `encode_live`.
+    """
+    from discrete_ae.build import check_codebooks
+    from discrete_ae.codec.live import encode_live
+    from discrete_ae.data.live import microphone, wav_stream
+
+    if list(inputs) != ["-"] or out != "-":
+        raise UsageError("--format stream: codes that come go from standard input to standard output; give - -o -")
+    _require_stdin(from_microphone)
+    _require_stdout()
+    model = load()
+    check_codebooks(model, num_codebooks)
+    if not from_microphone:
+        _write(encode_live(model, wav_stream(_stdin()), num_codebooks))
+        return
+    with _interrupted() as ended:
+        audio = microphone(model.sample_rate, model.channels, model.hop_length, ended)
+        _write(encode_live(model, audio, num_codebooks))
+
+
+def is_stream(inputs: Sequence[str]) -> bool:
+    """Return whether the only input is standard input, and begins as a stream of codes does; wait for its beginning."""
+    from discrete_ae.codes.stream import FIRST
+
+    return list(inputs) == ["-"] and sys.stdin is not None and _stdin().peek(1)[:1] == FIRST
+
+
+def decode_stream(
+    inputs: Sequence[str], out: str, load: "Load", audio_format: str, to_speaker: bool, force: bool
+) -> None:
+    """Decode a stream of codes from standard input, frame by frame.
+
+    Raises:
+        UsageError: inputs or output do not fit, or the model is not causal.
+        DataError: a file exists, or see `decode_live`.
+    """
+    from discrete_ae.codec.live import decode_live
+    from discrete_ae.data.live import Speaker, wav_head, wav_samples
+    from discrete_ae.data.reading import recorded_whole
+
+    if list(inputs) != ["-"] or (to_speaker and out != "-"):
+        raise UsageError("--speaker: plays codes that come, on standard input; give - -o -")
+    _require_stdin(False)
+    if out == "-" and not to_speaker:
+        if audio_format != "wav":
+            raise UsageError(f"--format {audio_format}: codes that come become WAV; leave it out, or give a file")
+        _require_stdout()
+    elif not to_speaker and Path(out).exists() and not force:
+        raise UsageError(f"-o {out}: exists already; use --force to overwrite, or give another name")
+    audio = decode_live(load(), _stdin(), force=force)
+    if to_speaker:
+        with Speaker(audio.sample_rate, audio.channels) as speaker:
+            for block in audio.blocks:
+                speaker.play(block)
+    elif out == "-":
+        _write([wav_head(audio.sample_rate, audio.channels)])
+        _write(map(wav_samples, audio.blocks))
+    else:
+        with recorded_whole(Path(out), audio.sample_rate, audio.channels, audio_format.upper()) as write:
+            for block in audio.blocks:
+                write(block)
+        typer.echo(f"{out}: decoded")
+
+
+def _write(parts: Iterable[bytes]) -> None:
+    """Write to standard output, each part at once."""
+    for part in parts:
+        sys.stdout.buffer.write(part)
+        sys.stdout.buffer.flush()
+
+
+@contextmanager
+def _interrupted() -> Iterator[Event]:
+    """Give what is set at Ctrl-C, so that the last frame of a recording can still be written."""
+    ended = Event()
+    before = signal.signal(signal.SIGINT, lambda number, frame: ended.set())
+    try:
+        yield ended
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _stdin() -> BufferedReader:
+    return cast(BufferedReader, sys.stdin.buffer)
+
+
+def _require_stdin(otherwise: bool) -> None:
+    if sys.stdin is None and not otherwise:
+        raise UsageError("-: standard input is closed; write something into it, or give a file")
+
+
+def _require_stdout() -> None:
+    if sys.stdout is None:
+        raise UsageError("-o -: standard output is closed; redirect it")
+    if sys.stdout.isatty():
+        raise UsageError("-o -: binary data would go to the terminal; redirect it")

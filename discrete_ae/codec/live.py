@@ -1,0 +1,84 @@
+"""Signals to streams of codes while they are going on, and back. Axes: S streams, C channels, n samples, t frames."""
+
+from collections.abc import Iterator
+from io import BufferedIOBase
+
+import numpy as np
+import torch
+
+from discrete_ae.codec.files import check_model
+from discrete_ae.codes.stream import StreamInfo, frames_bytes, head_bytes, read_frames, read_head
+from discrete_ae.data.live import LiveAudio, resampled
+from discrete_ae.data.reading import match_channels
+from discrete_ae.data.resampling import Audio
+from discrete_ae.errors import DataError
+from discrete_ae.model import DiscreteAutoencoder
+from discrete_ae.streaming import Decoder, Encoder
+
+
+def encode_live(model: DiscreteAutoencoder, audio: LiveAudio, num_codebooks: int | None = None) -> Iterator[bytes]:
+    """Yield a stream of codes: its first line at once, and each frame as soon as its samples are there.
+
+    Channels are coded as those of a file: one by one by a mono model, and mono is copied into all of another one.
+
+    Args:
+        model: a causal one, from `discrete_ae.load`.
+        audio: the signal.
+        num_codebooks: how many of the codebooks to use; None is all.
+
+    Raises:
+        UsageError: the model is not causal.
+        DataError: the channels do not fit the model, or the samples are none.
+    """
+    channels = audio.channels
+    if model.channels != 1:
+        if channels not in (1, model.channels):
+            raise DataError(f"-: has {channels} channels, the model takes {model.channels}; convert it, or use another")
+        channels = model.channels
+    said = {
+        "discrete_ae_codes": 1,
+        "sample_rate": audio.sample_rate,
+        "model_sample_rate": model.sample_rate,
+        "streams": channels // model.channels,
+        "codebook_sizes": model.quantizer.codebook_sizes[:num_codebooks],
+        "model_hash": model.codes_hash,
+        "quantizer": type(model.quantizer).__name__,
+    }
+    try:
+        encoder, info = Encoder(model, num_codebooks), StreamInfo.of(said)
+        yield head_bytes(info)
+        for block in resampled(audio, model.sample_rate):
+            samples = torch.from_numpy(match_channels(block, channels)).unflatten(0, (-1, model.channels))
+            yield frames_bytes(info, encoder.push(samples).numpy())
+        yield frames_bytes(info, encoder.finish().numpy())
+    except ValueError as error:
+        raise DataError(f"-: {error}") from error
+
+
+def decode_live(model: DiscreteAutoencoder, stream: BufferedIOBase, *, force: bool = False) -> LiveAudio:
+    """Read the first line of a stream of codes, and return the audio that its frames become, whole frames.
+
+    Args:
+        model: the one that made the codes.
+        stream: of codes, at its beginning.
+        force: decode with a model of another hash too.
+
+    Raises:
+        UsageError: the model is not causal.
+        DataError: what is read is no such stream, or does not fit the model; from the blocks, that its frames are
+            damaged, or decode to NaN or infinity.
+    """
+    info = read_head(stream)
+    decoder = Decoder(model)
+    check_model(model, info, force=force)
+    channels = info.streams * model.channels
+
+    def blocks() -> Iterator[Audio]:
+        for codes in read_frames(stream, info):
+            block = decoder.push(torch.from_numpy(codes)).flatten(0, 1).numpy()
+            if not np.isfinite(block).all():
+                raise DataError("the model makes NaN or infinite samples of these codes; use another checkpoint")
+            yield block
+
+    at_model_rate = LiveAudio(model.sample_rate, channels, blocks())
+    return LiveAudio(info.sample_rate, channels, resampled(at_model_rate, info.sample_rate))

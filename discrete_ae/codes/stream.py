@@ -1,0 +1,116 @@
+"""Codes as a stream of bytes, for pipes: one line that says what they are, then frame after frame. No torch here.
+
+The line is a JSON object of the fields of `StreamInfo`, of which `discrete_ae_codes`, 1, is the version. Each frame
+follows as its integers, streams by codebooks, little-endian and in the smallest type that holds every code: one byte
+each up to 256 entries, two up to 65536. The stream ends with the last frame: how long the recording was, nobody knew at
+its start.
+"""
+
+import json
+from collections.abc import Iterator
+from io import BufferedIOBase
+from typing import Annotated
+
+import numpy as np
+from pydantic import AfterValidator, Field
+
+from discrete_ae.codes.code_file import (
+    MAX_QUANTIZER_LENGTH,
+    CodebookSizes,
+    Codes,
+    Count,
+    Hz,
+    Sha256,
+    check_codes,
+    codes_dtype,
+    printable,
+)
+from discrete_ae.errors import DataError
+from discrete_ae.records import Record
+
+FIRST = b"{"
+"""With which no other file of codes begins."""
+MAX_LINE = 2**20
+MAX_FRAME = 2**24
+_READ = 2**16
+
+
+class StreamInfo(Record):
+    """What the first line of a stream says."""
+
+    discrete_ae_codes: Annotated[int, Field(ge=1, le=1)]
+    """The version."""
+    sample_rate: Hz
+    """Of the recording; decoding restores it."""
+    model_sample_rate: Hz
+    """The rate at which the model heard the recording."""
+    streams: Count
+    """S, as in a file of codes."""
+    codebook_sizes: CodebookSizes
+    """Entries of each of the K codebooks."""
+    model_hash: Sha256
+    """The model that made the codes."""
+    quantizer: Annotated[str, Field(max_length=MAX_QUANTIZER_LENGTH), AfterValidator(printable)] = ""
+    """The class of the quantizer, for people."""
+
+    @property
+    def dtype(self) -> np.dtype[np.integer]:
+        """Of an integer."""
+        return codes_dtype(self.codebook_sizes).newbyteorder("<")
+
+    @property
+    def frame_bytes(self) -> int:
+        """Of one frame."""
+        return self.streams * len(self.codebook_sizes) * self.dtype.itemsize
+
+
+def head_bytes(info: StreamInfo) -> bytes:
+    """Return the first line."""
+    return json.dumps(info.model_dump(), separators=(",", ":")).encode() + b"\n"
+
+
+def frames_bytes(info: StreamInfo, codes: Codes) -> bytes:
+    """Return codes (S, K, t) as frames."""
+    return np.ascontiguousarray(codes.transpose(2, 0, 1), info.dtype).tobytes()
+
+
+def read_head(stream: BufferedIOBase) -> StreamInfo:
+    """Read the first line.
+
+    Raises:
+        DataError: it is none.
+    """
+    line = stream.readline(MAX_LINE)
+    try:
+        info = StreamInfo.parse(line)
+        if info.frame_bytes > MAX_FRAME:
+            raise ValueError(f"frames of {info.frame_bytes} bytes, expected at most {MAX_FRAME}")
+    except ValueError as error:
+        raise DataError(
+            f"not a stream of codes: {error}; give what discrete-ae encode - -o - --format stream wrote"
+        ) from error
+    return info
+
+
+def read_frames(stream: BufferedIOBase, info: StreamInfo) -> Iterator[Codes]:
+    """Yield codes (S, K, t) int64 as they come, at least one frame at a time.
+
+    Raises:
+        DataError: they are none of their codebooks, or end within a frame.
+    """
+    size, rest = info.frame_bytes, b""
+    while more := stream.read1(_READ):
+        rest += more
+        whole = len(rest) - len(rest) % size
+        if not whole:
+            continue
+        found = np.frombuffer(rest[:whole], info.dtype).reshape(-1, info.streams, len(info.codebook_sizes))
+        rest = rest[whole:]
+        codes = np.ascontiguousarray(found.transpose(1, 2, 0))
+        try:
+            check_codes(codes, info.codebook_sizes)
+        except ValueError as error:
+            raise DataError(f"damaged stream of {error}; encode the recording again") from error
+        yield codes.astype(np.int64)
+    if rest:
+        raise DataError(f"the stream of codes ends within a frame, after {len(rest)} of {size} bytes; encode it again")

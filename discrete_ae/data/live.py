@@ -1,0 +1,181 @@
+"""Samples that come one after another: a WAV stream in a pipe, a microphone, a loudspeaker.
+
+Legend: C channels, n samples per channel.
+"""
+
+import io
+import math
+import struct
+from collections.abc import Iterator
+from importlib import import_module
+from threading import Event
+from types import ModuleType, TracebackType
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import soundfile
+
+from discrete_ae.data.resampling import Audio, Resampler
+from discrete_ae.errors import DataError, UsageError
+
+UNKNOWN = 2**32 - 1
+"""In place of a length in the head of a WAV stream, as ffmpeg has it."""
+_READ = 2**16
+_MAX_CHUNK = 2**20
+
+
+class LiveAudio(NamedTuple):
+    """Samples that come."""
+
+    sample_rate: int
+    """In Hz."""
+    channels: int
+    """C."""
+    blocks: Iterator[Audio]
+    """(C, n) float32, as soon as there are any."""
+
+
+def wav_stream(stream: io.BufferedIOBase) -> LiveAudio:
+    """Read WAV from a stream in which nobody can seek, such as standard input.
+
+    Raises:
+        DataError: it is no WAV, or one of samples that do not all have the same size; from the blocks, that there is
+            NaN or infinity among them.
+    """
+    front = stream.read(12)
+    if front[:4] != b"RIFF" or front[8:] != b"WAVE":
+        raise DataError("-: expected a WAV stream to be encoded as it comes; write one, such as ffmpeg's -f wav")
+    form = b""
+    while (chunk := stream.read(8))[:4] != b"data" or len(chunk) < 8:
+        if len(chunk) < 8 or (size := struct.unpack("<4xI", chunk)[0]) > _MAX_CHUNK:
+            raise DataError("-: damaged WAV stream, without the head of its samples; write it again")
+        content = stream.read(size + size % 2)
+        if chunk[:4] == b"fmt ":
+            form = chunk + content
+    (promised,) = struct.unpack("<4xI", chunk)
+    try:
+        # libsndfile reads what is not a file of its own as raw samples, of the kind that it finds in the head.
+        info = soundfile.info(
+            io.BytesIO(b"RIFF" + struct.pack("<I", 12 + len(form)) + b"WAVE" + form + b"data\0\0\0\0")
+        )
+        (size,) = struct.unpack("<20xH", form[:22])  # of a sample of all channels
+        raw = {"samplerate": info.samplerate, "channels": info.channels, "subtype": info.subtype, "endian": "LITTLE"}
+        if not size or len(_samples(bytes(size), raw)[0]) != 1:
+            raise ValueError(size)
+    except (soundfile.SoundFileError, struct.error, ValueError, TypeError) as error:
+        raise DataError("-: expected a WAV stream of plain samples; write samples of 16 bits, or float") from error
+
+    def blocks() -> Iterator[Audio]:
+        missing, rest = promised or UNKNOWN, b""
+        while missing and (more := stream.read1(min(_READ, missing))):
+            missing -= len(more) if missing < UNKNOWN else 0  # a length that nobody knew is not counted down
+            rest += more
+            whole = len(rest) - len(rest) % size
+            if not whole:
+                continue
+            block = _samples(rest[:whole], raw)
+            rest = rest[whole:]
+            if not np.isfinite(block).all():
+                raise DataError("-: holds NaN or infinite samples; repair the signal")
+            yield block
+
+    return LiveAudio(info.samplerate, info.channels, blocks())
+
+
+def _samples(content: bytes, raw: dict[str, Any]) -> Audio:
+    found, _ = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True, format="RAW", **raw)
+    return np.ascontiguousarray(found.T)
+
+
+def wav_head(sample_rate: int, channels: int) -> bytes:
+    """Return the head of a WAV stream of 16-bit samples whose length nobody knows yet."""
+    form = struct.pack("<HHIIHH", 1, channels, sample_rate, 2 * channels * sample_rate, 2 * channels, 16)
+    unknown = struct.pack("<I", UNKNOWN)
+    return b"RIFF" + unknown + b"WAVEfmt " + struct.pack("<I", len(form)) + form + b"data" + unknown
+
+
+def wav_samples(block: Audio) -> bytes:
+    """Return samples (C, n) in 16 bits, as `recorded_whole` has them: what lies beyond full scale is clipped."""
+    content = io.BytesIO()
+    soundfile.write(content, block.T.clip(-1, 1), 8000, format="RAW", subtype="PCM_16", endian="LITTLE")
+    return content.getvalue()
+
+
+def resampled(audio: LiveAudio, sample_rate: int) -> Iterator[Audio]:
+    """Yield blocks at another rate, in all what `stream_audio` gives of a file; the filter wants some 20 ms ahead.
+
+    Raises:
+        DataError: so many channels so far up would not fit into memory.
+    """
+    given = made = 0
+    resampler = Resampler(audio.sample_rate, sample_rate, audio.channels, 2**62)
+    for block in audio.blocks:
+        given += block.shape[1]
+        for piece in resampler.pieces(block):
+            made += piece.shape[1]
+            yield piece
+    yield resampler.finish()[:, : math.ceil(given * sample_rate / audio.sample_rate) - made]
+
+
+def microphone(sample_rate: int, channels: int, block: int, ended: Event) -> LiveAudio:
+    """Record from the default input of `sounddevice`, in blocks of so many samples, until `ended` is set.
+
+    Raises:
+        UsageError: sounddevice is not installed.
+        DataError: from the blocks, that the microphone cannot be used.
+    """
+    device = _sounddevice("--microphone")
+
+    def blocks() -> Iterator[Audio]:
+        try:
+            with device.InputStream(
+                samplerate=sample_rate, channels=channels, dtype="float32", blocksize=block
+            ) as stream:
+                while not ended.is_set():
+                    samples, _ = stream.read(block)
+                    yield np.ascontiguousarray(samples.T)
+        except device.PortAudioError as error:
+            raise DataError(f"--microphone: {error}; see to the sound device") from error
+
+    return LiveAudio(sample_rate, channels, blocks())
+
+
+class Speaker:
+    """Plays blocks (C, n) on the default output of `sounddevice`, a context.
+
+    Args:
+        sample_rate: in Hz.
+        channels: C.
+
+    Raises:
+        UsageError: sounddevice is not installed.
+        DataError: the loudspeaker cannot be used.
+    """
+
+    def __init__(self, sample_rate: int, channels: int) -> None:
+        self._device = _sounddevice("--speaker")
+        try:
+            self._stream: Any = self._device.OutputStream(samplerate=sample_rate, channels=channels, dtype="float32")
+        except self._device.PortAudioError as error:
+            raise DataError(f"--speaker: {error}; see to the sound device") from error
+
+    def __enter__(self) -> Self:
+        self._stream.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stream.stop()  # which waits until all is played
+        self._stream.close()
+
+    def play(self, block: Audio) -> None:
+        """Play a block; wait while enough is waiting to be played."""
+        self._stream.write(np.ascontiguousarray(block.T.clip(-1, 1)))
+
+
+def _sounddevice(option: str) -> ModuleType:
+    try:
+        return import_module("sounddevice")
+    except ImportError as error:
+        raise UsageError(f"{option}: needs the package sounddevice; pip install 'discrete-ae[live]'") from error
+    except OSError as error:  # of the library behind it
+        raise UsageError(f"{option}: {error}; install PortAudio (Debian: libportaudio2)") from error
