@@ -53,7 +53,7 @@ def bare(model: DiscreteAutoencoder, audio: torch.Tensor) -> None:
 def speed_row(name: str, minutes: float, folder: Path) -> list[str]:
     """Of one model: x real time of each way, a stream at a time, and their ratio."""
     model = model_of([f"model={name}"]).eval()
-    model.model_hash = "0" * 64
+    model.codes_hash = "0" * 64
     path = noise(folder / "speed.flac", 60 * minutes)
     audio = torch.from_numpy(read_audio(path, model.sample_rate))
     ways = {"encode": lambda: list(encode_files(model, [path])), "bare": lambda: bare(model, audio)}

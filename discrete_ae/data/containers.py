@@ -139,7 +139,8 @@ class PieceFile(SeekableFile):
         if member and not _begins_at(self._file, piece, member):
             self._file.close()
             raise DataError(
-                f"{path}/{member}: is no longer where it lay in the tar, which was written anew; index it again"
+                f"{path}/{member}: is no longer where it lay in the tar, which was written anew, or cut off; index it "
+                "again"
             )
         self._piece = piece
         self._head_size = len(piece.head)

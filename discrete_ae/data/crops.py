@@ -205,7 +205,9 @@ class Damage:
             DataError: none of them can be read; with `settings.strict`, the first cannot.
         """
         failed: dict[int, DataError] = {}
+        tries = 0
         for draw in draws:
+            tries += 1
             try:
                 audio = _read(draw.file, draw.start, settings, draw.changes.speed if draw.changes else 1.0)
             except DataError as error:
@@ -217,7 +219,8 @@ class Damage:
                 return audio, draw
         first, told = next(iter(failed.values())), counted(len(failed), "recording")
         raise DataError(
-            f"nothing that was drawn can be read, as where a disk is gone ({told} tried); the first: {first}"
+            f"all {tries} draws for a crop failed, of {told}; is a disk gone, or a manifest wrong in a duration? The first: "
+            f"{first}"
         )
 
     def _name(self, failed: dict[int, DataError]) -> None:

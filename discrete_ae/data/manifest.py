@@ -239,8 +239,10 @@ def _numbered(path: Path) -> Iterator[tuple[int, str]]:
     try:
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
             yield from ((number, text) for number, text in enumerate(file, 1) if text.strip())
-    except (gzip.BadGzipFile, EOFError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: no lines of text ({error}); give a manifest") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is no text in UTF-8; give a manifest") from error
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise DataError(f"{path}: is no whole gzip file ({error}); give a manifest") from error
 
 
 def _line(fields: dict[str, Any]) -> Line:

@@ -313,7 +313,8 @@ def _unreadable(file: AudioFile) -> DataError:
     """Say why a file cannot be read, which libsndfile does not tell."""
     try:
         with open_at(file.place) as source:
-            source.read(1)
+            if not source.read(1):
+                return DataError(f"{file.name}: is empty now; replace it")
     except OSError as error:
         return DataError(f"{file.name}: cannot be read any more ({error.strerror}); see to the file, or to its disk")
     return DataError(f"{file.name}: not readable as audio; remove or replace it")

@@ -138,7 +138,7 @@ def check_distinct(sources: dict[str, SourceSettings]) -> None:
         for place in listed(getattr(source, field) or []):
             same = (real(place.expanduser()), *(getattr(source, limit) for limit in LIMITS))
             if same in given:
-                raise ValueError(f"{key}: the recordings of data.{given[same]} again; give them once, got {place}")
+                raise ValueError(f"{key}: the same recordings as data.{given[same]}, {place}; give them once")
             given[same] = key
 
 
@@ -196,6 +196,8 @@ class RecordingSource:
             raise DataError(f"{self._said}: every line is of split test, and these are not trained on; give others")
         if left := len(found) - len(files):
             log.info("%s of split test, neither trained nor validated on", counted(left, "recording"))
+        if (unsplit := sum(file.split is None for file in files)) and unsplit < len(files):
+            log.info("%s without a split beside others with one: not validated on", counted(unsplit, "recording"))
         self.train = [file for file in files if file.split != VALIDATION]
         if is_split or its.validation_root is not None or its.validation_manifest is not None:
             self.validation = self._taken(self.validation_root or Path(), its.validation_manifest)

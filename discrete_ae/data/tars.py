@@ -35,8 +35,8 @@ def members(path: Path | str) -> Iterator[Member]:
     with open_at(path) as file:
         if file.read(6).startswith(_COMPRESSED):
             raise DataError(
-                f"{path}: compressed, and what lies in it cannot be read by itself; unpack it, and give the folder, or "
-                "write it anew with discrete-ae shards"
+                f"{path}: compressed, so that recordings cannot be read in place; decompress it, as by gunzip, and "
+                "give the .tar"
             )
         file.seek(0)
         try:

@@ -20,7 +20,7 @@ from discrete_ae.errors import DataError, UserError
 _LONGEST_NAME = 4096
 
 _ADVICE: dict[signal.Signals | None, str] = {
-    signal.SIGKILL: "the system kills where memory is short: give the run more, or fewer data.num_workers",
+    signal.SIGKILL: "mostly for lack of memory: try fewer data.num_workers",
     signal.SIGSEGV: "if that recording does it again, take it away",
     signal.SIGBUS: "/dev/shm may have no room for batches: make it larger, or use data.num_workers=0",
 }

@@ -132,7 +132,7 @@ def _say_what_next(run: TrainingRun, begun_from: str | None) -> None:
 def _what_is_safe(run: TrainingRun, begun_from: str | None) -> str:
     """Say how the run goes on that a full disk, or the like, has ended."""
     if known := _checkpoints(run, begun_from, "last.ckpt", "best.ckpt"):
-        return f"{shown(known[0])} is whole; ckpt_path={shown(known[0])} goes on from it"
+        return f"to resume: ckpt_path={shown(known[0])}"
     if run.trainer.global_step <= run.first_step:
         return "nothing was trained yet"
     return "there is no checkpoint yet; a run that begins anew in the same folder wants force=true"

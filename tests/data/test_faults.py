@@ -125,7 +125,7 @@ def test_a_run_whose_loading_process_dies_goes_on_from_its_checkpoint(run_traini
     (line,) = errors(capsys.readouterr().err)
     assert line.startswith("error: a loading process was ended by SIGKILL")
     last = run / "checkpoints" / "last.ckpt"
-    assert line.endswith(f"ckpt_path={last} goes on from it")
+    assert line.endswith(f"; to resume: ckpt_path={last}")
     run_training(*short, f"ckpt_path={last}", run_dir=run)
     assert state_of(run)["global_step"] == 8
 
