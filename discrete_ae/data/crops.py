@@ -219,8 +219,8 @@ class Damage:
                 return audio, draw
         first, told = next(iter(failed.values())), counted(len(failed), "recording")
         raise DataError(
-            f"all {tries} draws for a crop failed, of {told}; is a disk gone, or a manifest wrong in a duration? The first: "
-            f"{first}"
+            f"all {tries} draws for a crop failed, of {told}; is a disk gone, or a duration in a manifest wrong? "
+            f"The first: {first}"
         )
 
     def _name(self, failed: dict[int, DataError]) -> None:
