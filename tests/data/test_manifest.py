@@ -109,7 +109,7 @@ def test_of_several_wrong_lines_the_first_is_told_and_the_others_counted(corpus)
         read_manifest(path)
     for content in (b"", b"\n\n", b"\xff\xfe", gzip.compress(b"{}")):
         path.write_bytes(content)
-        with pytest.raises(DataError, match=f"^{path}: no lines"):
+        with pytest.raises(DataError, match=f"^{path}: .*give a manifest"):
             read_manifest(path)
 
 

@@ -246,7 +246,7 @@ def test_recordings_of_a_mixture_are_found_again(corpus, monkeypatch):
             {"sources": {"a": {"root": "/a/b"}, "b": {"root": "/a/c/../b"}}},
             r"data\.sources\.b\.root: .*data\.sources\.a\.root",
         ),
-        ({"manifest": ["m", "./m"]}, r"data\.manifest: the recordings of data\.manifest again"),
+        ({"manifest": ["m", "./m"]}, r"data\.manifest: .*data\.manifest.* once"),
         ({"sources": {"a/b": {"root": "/a"}}}, r"data\.sources: expected names .*'a/b'"),
         ({"sources": {"a": {"root": "/a"}}, "root": "/b"}, r"data\.root: expected null beside data\.sources"),
         (
