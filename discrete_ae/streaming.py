@@ -29,7 +29,7 @@ class _Stream(ABC, Generic[Item]):
 
     def __init__(self, model: DiscreteAutoencoder) -> None:
         if not isinstance(model, DiscreteAutoencoder):
-            raise ValueError(f"model: expected that of discrete_ae.load(path), got {model!r:.80}")
+            raise ValueError(f"model: expected a model, as discrete_ae.load(path) returns it, got {model!r:.80}")
         if not model.is_causal:
             raise UsageError(
                 "streaming needs a causal model, and this one looks at samples after its frames; train one with "

@@ -43,7 +43,7 @@ class Codec:
 
     def __init__(self, model: DiscreteAutoencoder, runner: Runner | None = None) -> None:
         if not isinstance(model, DiscreteAutoencoder):
-            raise ValueError(f"model: expected that of discrete_ae.load(path), got {model!r:.80}")
+            raise ValueError(f"model: expected a model, as discrete_ae.load(path) returns it, got {model!r:.80}")
         self.model = model
         self.runner = runner or Runner()
 

@@ -85,9 +85,19 @@ class Pattern(ABC):
         """How many ids there are, those of padding, begin and end among them: they are 0 to `vocabulary_size` - 1."""
         return self.pad_id + 3
 
-    @abstractmethod
     def ids(self, codebook: int) -> range:
-        """Return the ids of the codes of a codebook: what a model may choose from where one of its codes is due."""
+        """Return the ids of the codes of a codebook: what a model may choose from where one of its codes is due.
+
+        Raises:
+            ValueError: there is no such codebook.
+        """
+        if not 0 <= codebook < self.num_codebooks:
+            raise ValueError(f"codebook: expected 0 to {self.num_codebooks - 1}, got {codebook}")
+        return self._ids(codebook)
+
+    @abstractmethod
+    def _ids(self, codebook: int) -> range:
+        """The same, of a codebook that there is."""
 
     @abstractmethod
     def shape(self, frames: int) -> tuple[int, ...]:
@@ -203,7 +213,7 @@ class _Offset(Pattern):
         """The first id of each codebook, and the end of the last."""
         return [0, *accumulate(self.codebook_sizes)]
 
-    def ids(self, codebook: int) -> range:
+    def _ids(self, codebook: int) -> range:
         return range(*self._offsets[codebook : codebook + 2])
 
     def shape(self, frames: int) -> tuple[int, ...]:
@@ -282,7 +292,7 @@ class CoarseFirst(_Offset):
 class _Rows(Pattern):
     """One row a codebook, in which ids are the codes themselves."""
 
-    def ids(self, codebook: int) -> range:
+    def _ids(self, codebook: int) -> range:
         return range(self.codebook_sizes[codebook])
 
     def _check_row(self, tokens: Tokens, codebook: int, start: int) -> Tokens:

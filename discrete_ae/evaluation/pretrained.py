@@ -40,7 +40,8 @@ def load_tokenizer(given: str, device: str = "cpu") -> Tokenizer:
         import transformers
     except ImportError as error:
         raise UsageError(f"{given}: needs the package transformers; {INSTALL}") from error
-    name = given.removeprefix(PREFIX)
+    if not (name := given.removeprefix(PREFIX)):
+        raise UsageError(f"{given}: expected a folder or a name after it, such as hf:facebook/encodec_24khz")
     folder = Path(name).expanduser()
     place = str(folder) if folder.is_dir() else name
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}

@@ -317,7 +317,7 @@ OVERALL = (
              "second; of one channel where channels are coded alone"),
     Quantity("entropy_coded_bitrate_bps", "entropy-coded bitrate", "bps", None, 0,
              "what the codes of these recordings take after lossless compression, as in .daec files: all bits over all "
-             "seconds, all channels together"),
+             "seconds, all channels together; of other codecs their own: Opus packets, a tokenizer's plain codes"),
     Quantity("encode_rtf", "encode RTF", "", False, 4, "seconds of computing per second of audio, recording to codes"),
     Quantity("decode_rtf", "decode RTF", "", False, 4, "seconds of computing per second of audio, codes to audio"),
     Quantity("parameters", "parameters", "", None, 0, "numbers that training optimized"),

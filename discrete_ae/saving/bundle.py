@@ -123,7 +123,10 @@ def read_bundle(folder: str | Path) -> SavedModel:
     # Before it is read: it is text of anyone's making.
     if (folder / CONFIG).stat().st_size > LARGEST_CONFIG:
         raise DataError(f"{folder / CONFIG}: has more than {LARGEST_CONFIG} bytes; export the model again")
-    config = BundleConfig.read(folder / CONFIG, "export the model again, or update discrete-ae")
+    config = BundleConfig.read(
+        folder / CONFIG,
+        "export the model again, or update discrete-ae; evaluate takes a tokenizer of transformers as hf:FOLDER",
+    )
     arrays = _read_tensors(folder / ENTROPY) if (folder / ENTROPY).exists() else None
     saved = saved_model(folder, config, _read_tensors(folder / TENSORS), arrays)
     if config.entropy_model != (saved.entropy_model.fingerprint if saved.entropy_model else None):

@@ -94,6 +94,7 @@ def build_training(config: DictConfig, chosen: Mapping[str, Any] | None = None) 
         DataError: for recordings that cannot be used, or a checkpoint that cannot be read.
     """
     check_run(config)
+    begun = beginning(config.ckpt_path, config.init_from)  # before the recordings are looked for, which may take long
     data = _instantiate(config, "data")
     if not isinstance(data, pl.LightningDataModule):
         raise UsageError(f"data: expected a LightningDataModule, got {type(data).__name__}")
@@ -103,7 +104,7 @@ def build_training(config: DictConfig, chosen: Mapping[str, Any] | None = None) 
     if on_gpu(config):
         torch.set_float32_matmul_precision(config.float32_matmul_precision)
     model_config = cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True))
-    if begun := beginning(config.ckpt_path, config.init_from):
+    if begun:
         model_config = with_frozen(model_config, begun, config.freeze)
     model = build_model(model_config, trust=None)
     check_codes_of(model.quantizer)

@@ -195,3 +195,10 @@ def test_delay_by_hand():
     # A model that goes on in the rows that are through, rather than write padding.
     tokens[0][3:], tokens[1][4:] = [4, 4, 4], [4, 9]
     assert delay.invert(tokens).tolist() == codes
+
+
+@pytest.mark.parametrize("pattern", [kind([4, 8]) for kind in PATTERNS.values()], ids=[*PATTERNS])
+@pytest.mark.parametrize("codebook", [-1, 2])
+def test_ids_of_a_codebook_that_is_not_there_are_refused(pattern: Pattern, codebook: int) -> None:
+    with pytest.raises(ValueError, match=f"codebook: expected 0 to 1, got {codebook}"):
+        pattern.ids(codebook)
