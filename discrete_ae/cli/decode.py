@@ -69,7 +69,7 @@ def decode(
     from discrete_ae.inference import runner_of
 
     audio_format = format_of(Path(out), format, get_args(Format), "decode")
-    if speaker or is_stream(inputs):
+    if is_stream(inputs) or speaker:
         decode_stream(inputs, out, lambda: load_model(checkpoint, device, trust), audio_format, speaker, force)
         return
     with piped(inputs, out, f".{audio_format}") as (sources, target):

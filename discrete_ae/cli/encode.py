@@ -34,7 +34,7 @@ def encode(
         typer.Option(
             show_default="by the suffix of OUT, otherwise npz",
             help="[bold]npz[/] opens with numpy; [bold]npy[/] too, the bare codes; [bold]daec[/] is the smallest; "
-            "[bold]stream[/], of - to -o -, writes each frame as its samples come, by a causal model.",
+            "[bold]stream[/] writes each frame as its samples come; INPUT must be - and OUT must be -.",
         ),
     ] = None,
     codebooks: CodebooksOption = None,
@@ -113,7 +113,7 @@ def encode(
             )
         if loudness_lufs is not None or shards or share:
             raise UsageError("--loudness-lufs, --shards and --share want whole recordings; leave them out for a stream")
-        encode_stream(inputs, out, lambda: load_model(checkpoint, device, trust), codebooks, microphone)
+        encode_stream(inputs, out, lambda: load_model(checkpoint, device, trust), codebooks, microphone, strict)
         return
     code_format = format_of(Path(out), format, get_args(Format), "encode")
     part = Share.parse(share) if share else Share.of_environment()

@@ -36,7 +36,8 @@ def info(
     model=conv/base quantizer=rvq would train; without either, the default one.
     Of a file of codes: what it holds, its bits and bitrates those of all streams
     together (a mono model codes every channel as a stream); of a .daec file also
-    how it is coded, and the bitrate that came of it. Of a folder of codes: what
+    how it is coded, and the bitrate that came of it. Of a stream of codes that
+    was saved: what its first line says, and how many frames follow. Of a folder of codes: what
     its manifest lists. Of a recording: its sample rate, channels and length.
 
     Parameters are those that training optimizes. MACs are multiply-accumulates

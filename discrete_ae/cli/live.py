@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, cast
 
 import typer
 
-from discrete_ae.errors import UsageError
+from discrete_ae.cli.options import logged_on
+from discrete_ae.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from discrete_ae.model import DiscreteAutoencoder
@@ -20,26 +21,31 @@ if TYPE_CHECKING:
 
 
 def encode_stream(
-    inputs: Sequence[str], out: str, load: "Load", num_codebooks: int | None, from_microphone: bool
+    inputs: Sequence[str], out: str, load: "Load", num_codebooks: int | None, from_microphone: bool, strict: bool
 ) -> None:
     """Encode standard input, or what the microphone hears, to standard output, frame by frame.
 
     Raises:
         UsageError: inputs or output are others, or the model is not causal.
-        DataError: see `encode_live`.
+        DataError: see `encode_live`; with `strict`, fewer samples came than the head of the WAV stream says.
     """
     from discrete_ae.build import check_codebooks
     from discrete_ae.codec.live import encode_live
     from discrete_ae.data.live import microphone, wav_stream
 
     if list(inputs) != ["-"] or out != "-":
-        raise UsageError("--format stream: codes that come go from standard input to standard output; give - -o -")
+        raise UsageError("--format stream reads standard input and writes standard output: encode - -o -")
     _require_stdin(from_microphone)
     _require_stdout()
     model = load()
     check_codebooks(model, num_codebooks)
     if not from_microphone:
-        _write(encode_live(model, wav_stream(_stdin()), num_codebooks))
+        doubts: list[str] = []
+        _write(encode_live(model, wav_stream(_stdin(), doubts.append), num_codebooks))
+        for doubt in doubts:
+            if strict:
+                raise DataError(f"-: {doubt}; send the whole recording, or go on without --strict")
+            typer.echo(f"warning: -: {doubt}; all that came was coded", err=True)
         return
     with _interrupted() as ended:
         audio = microphone(model.sample_rate, model.channels, model.hop_length, ended)
@@ -47,10 +53,19 @@ def encode_stream(
 
 
 def is_stream(inputs: Sequence[str]) -> bool:
-    """Return whether the only input is standard input, and begins as a stream of codes does; wait for its beginning."""
+    """Return whether the only input is standard input, and begins as a stream of codes does; wait for its beginning.
+
+    Raises:
+        DataError: nothing comes.
+    """
     from discrete_ae.codes.stream import FIRST
 
-    return list(inputs) == ["-"] and sys.stdin is not None and _stdin().peek(1)[:1] == FIRST
+    if list(inputs) != ["-"] or sys.stdin is None:
+        return False
+    first = _stdin().peek(1)[:1]
+    if not first:
+        raise DataError("-: standard input was empty; the encoder before it wrote nothing")
+    return first == FIRST
 
 
 def decode_stream(
@@ -62,6 +77,8 @@ def decode_stream(
         UsageError: inputs or output do not fit, or the model is not causal.
         DataError: a file exists, or see `decode_live`.
     """
+    from rich.console import Console
+
     from discrete_ae.codec.live import decode_live
     from discrete_ae.data.live import Speaker, wav_head, wav_samples
     from discrete_ae.data.reading import recorded_whole
@@ -75,19 +92,20 @@ def decode_stream(
         _require_stdout()
     elif not to_speaker and Path(out).exists() and not force:
         raise UsageError(f"-o {out}: exists already; use --force to overwrite, or give another name")
-    audio = decode_live(load(), _stdin(), force=force)
-    if to_speaker:
-        with Speaker(audio.sample_rate, audio.channels) as speaker:
-            for block in audio.blocks:
-                speaker.play(block)
-    elif out == "-":
-        _write([wav_head(audio.sample_rate, audio.channels)])
-        _write(map(wav_samples, audio.blocks))
-    else:
-        with recorded_whole(Path(out), audio.sample_rate, audio.channels, audio_format.upper()) as write:
-            for block in audio.blocks:
-                write(block)
-        typer.echo(f"{out}: decoded")
+    with logged_on(Console(stderr=True)):
+        audio = decode_live(load(), _stdin(), force=force)
+        if to_speaker:
+            with Speaker(audio.sample_rate, audio.channels) as speaker:
+                for block in audio.blocks:
+                    speaker.play(block)
+        elif out == "-":
+            _write([wav_head(audio.sample_rate, audio.channels)])
+            _write(map(wav_samples, audio.blocks))
+        else:
+            with recorded_whole(Path(out), audio.sample_rate, audio.channels, audio_format.upper()) as write:
+                for block in audio.blocks:
+                    write(block)
+            typer.echo(f"{out}: decoded")
 
 
 def _write(parts: Iterable[bytes]) -> None:

@@ -66,7 +66,7 @@ def decode_live(model: DiscreteAutoencoder, stream: BufferedIOBase, *, force: bo
     Raises:
         UsageError: the model is not causal.
         DataError: what is read is no such stream, or does not fit the model; from the blocks, that its frames are
-            damaged, or decode to NaN or infinity.
+            damaged, or decode to NaN or infinity. A frame that is cut off is left out, with a warning of the log.
     """
     info = read_head(stream)
     decoder = Decoder(model)

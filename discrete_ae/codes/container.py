@@ -11,6 +11,7 @@ A new format is an entry of `FORMATS`, and its name one of `Format`.
 
 import io
 import math
+import shlex
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from discrete_ae.codes import Format
 from discrete_ae.codes.code_file import CodeFile, Codes, FileInfo, checked_shape, codes_dtype
 from discrete_ae.codes.daec import MAGIC, DaecHeader, daec_bytes, parse_daec, parse_front
 from discrete_ae.codes.entropy import EntropyModel
+from discrete_ae.codes.stream import holds_stream
 from discrete_ae.errors import DataError
 
 Found = TypeVar("Found")
@@ -61,6 +63,9 @@ def read_codes(path: str | Path, entropy_model: EntropyModel | None = None) -> C
         for format in FORMATS.values():
             if content.startswith(format.magic):
                 return format.read(content, entropy_model)
+        if holds_stream(io.BytesIO(content)):
+            command = f"discrete-ae decode - -o y.wav < {shlex.quote(str(path))}"
+            raise DataError(f"a stream of codes; decode it from standard input: {command}")
         raise DataError("damaged, or not a file of codes; give a .npz or .daec file that discrete-ae encode wrote")
 
     return _read(path, parse)

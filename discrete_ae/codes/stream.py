@@ -7,6 +7,7 @@ its start.
 """
 
 import json
+import logging
 from collections.abc import Iterator
 from io import BufferedIOBase
 from typing import Annotated
@@ -25,8 +26,10 @@ from discrete_ae.codes.code_file import (
     codes_dtype,
     printable,
 )
-from discrete_ae.errors import DataError
+from discrete_ae.errors import DataError, counted
 from discrete_ae.records import Record
+
+log = logging.getLogger("discrete_ae")
 
 FIRST = b"{"
 """With which no other file of codes begins."""
@@ -92,13 +95,22 @@ def read_head(stream: BufferedIOBase) -> StreamInfo:
     return info
 
 
+def holds_stream(file: BufferedIOBase) -> bool:
+    """Return whether a file begins with the first line of a stream of codes."""
+    try:
+        read_head(file)
+    except DataError:
+        return False
+    return True
+
+
 def read_frames(stream: BufferedIOBase, info: StreamInfo) -> Iterator[Codes]:
-    """Yield codes (S, K, t) int64 as they come, at least one frame at a time.
+    """Yield codes (S, K, t) int64 as they come, at least one frame at a time; warn if the last frame is not whole.
 
     Raises:
-        DataError: they are none of their codebooks, or end within a frame.
+        DataError: they are none of their codebooks.
     """
-    size, rest = info.frame_bytes, b""
+    size, rest, count = info.frame_bytes, b"", 0
     while more := stream.read1(_READ):
         rest += more
         whole = len(rest) - len(rest) % size
@@ -111,6 +123,7 @@ def read_frames(stream: BufferedIOBase, info: StreamInfo) -> Iterator[Codes]:
             check_codes(codes, info.codebook_sizes)
         except ValueError as error:
             raise DataError(f"damaged stream of {error}; encode the recording again") from error
+        count += len(found)
         yield codes.astype(np.int64)
     if rest:
-        raise DataError(f"the stream of codes ends within a frame, after {len(rest)} of {size} bytes; encode it again")
+        log.warning("-: cut off in a frame; %s decoded", counted(count, "frame"))

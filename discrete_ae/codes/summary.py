@@ -1,5 +1,6 @@
 """Files and folders of codes as rows of a table for people. No torch here."""
 
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -7,14 +8,17 @@ from discrete_ae.codes.code_file import in_words
 from discrete_ae.codes.container import FORMATS, read_codes, read_daec_header, read_npy
 from discrete_ae.codes.daec import DaecHeader
 from discrete_ae.codes.manifest import has_manifest, read_manifest
+from discrete_ae.codes.stream import holds_stream, read_head
 from discrete_ae.errors import DataError
 
 Rows = list[tuple[str, str]]
 
 
 def holds_codes(path: Path) -> bool:
-    """Return whether a path names a file of codes, by its suffix, or a folder of them."""
-    return has_manifest(path) if path.is_dir() else path.suffix.lower().removeprefix(".") in FORMATS
+    """Return whether a path names a file of codes, by its suffix, or a folder of them, or a stream of codes."""
+    if path.is_dir():
+        return has_manifest(path)
+    return path.suffix.lower().removeprefix(".") in FORMATS or _is_stream(path)
 
 
 def describe_codes(path: Path) -> Rows:
@@ -26,6 +30,8 @@ def describe_codes(path: Path) -> Rows:
     """
     if path.is_dir():
         return _of_folder(path)
+    if _is_stream(path):
+        return _of_stream(path)
     if path.suffix.lower() == ".npy":
         codes = read_npy(path)
         return [
@@ -52,6 +58,28 @@ def describe_codes(path: Path) -> Rows:
         ("bits per frame, all streams", f"{info.bits_per_frame:g}"),
         ("nominal bitrate", f"{info.bits_per_frame * info.frames / info.duration_s / 1000:.3g} kbps"),
         *coding,
+        ("codes hash", info.model_hash),
+    ]
+
+
+def _is_stream(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return holds_stream(file)
+
+
+def _of_stream(path: Path) -> Rows:
+    with path.open("rb") as file:
+        info = read_head(file)
+        frames = (path.stat().st_size - file.tell()) // info.frame_bytes
+    return [
+        ("stream of codes", f"to decode it: discrete-ae decode - -o y.wav < {shlex.quote(str(path))}"),
+        ("recording", f"{info.sample_rate} Hz"),
+        ("coded at", f"{info.model_sample_rate} Hz"),
+        ("streams", str(info.streams)),
+        ("frames", str(frames)),
+        ("codebooks", in_words(info.codebook_sizes)),
         ("codes hash", info.model_hash),
     ]
 

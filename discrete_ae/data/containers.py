@@ -118,6 +118,11 @@ def lengths_differ(promised: int, found: int, unit: str = "bytes of samples") ->
     return f"its header says {promised} {unit}, the file holds {found}"
 
 
+def falls_short(promised: int, found: int) -> str | None:
+    """Say that fewer bytes of samples came than a WAV header says; None where it knew no length, or about so many."""
+    return lengths_differ(promised, found) if found + TOLERANCE_BYTES < promised < UNKNOWN_BYTES else None
+
+
 class PieceFile(SeekableFile):
     """A piece as a file that can be read and sought in.
 

@@ -21,11 +21,9 @@ import soundfile
 
 from discrete_ae import checks
 from discrete_ae.data.containers import (
-    TOLERANCE_BYTES,
-    UNKNOWN_BYTES,
     Piece,
     PieceFile,
-    lengths_differ,
+    falls_short,
     look_into,
 )
 from discrete_ae.data.remote import is_url, stamp_of
@@ -345,8 +343,7 @@ def _measured(path: Path | str, piece: Piece | None) -> AudioFile:
             block = np.empty((2**16, sound.channels), np.float32)
             num_frames = sum(iter(lambda: len(sound.read(out=block)), 0))
         for promised, found in _LENGTHS.findall(sound.extra_info):
-            if int(found) + TOLERANCE_BYTES < int(promised) < UNKNOWN_BYTES:
-                doubt = lengths_differ(promised, found)
+            doubt = falls_short(int(promised), int(found)) or doubt
         return AudioFile(os.fspath(path), sound.samplerate, sound.channels, num_frames, doubt=doubt)
 
 

@@ -6,7 +6,7 @@ Legend: C channels, n samples per channel.
 import io
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from threading import Event
 from types import ModuleType, TracebackType
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import soundfile
 
+from discrete_ae.data.containers import falls_short
 from discrete_ae.data.resampling import Audio, Resampler
 from discrete_ae.errors import DataError, UsageError
 
@@ -35,8 +36,12 @@ class LiveAudio(NamedTuple):
     """(C, n) float32, as soon as there are any."""
 
 
-def wav_stream(stream: io.BufferedIOBase) -> LiveAudio:
+def wav_stream(stream: io.BufferedIOBase, doubted: Callable[[str], None] = lambda doubt: None) -> LiveAudio:
     """Read WAV from a stream in which nobody can seek, such as standard input.
+
+    Args:
+        stream: at its beginning.
+        doubted: is told, after the last block, if the stream ended before all samples came that its head promises.
 
     Raises:
         DataError: it is no WAV, or one of samples that do not all have the same size; from the blocks, that there is
@@ -52,7 +57,7 @@ def wav_stream(stream: io.BufferedIOBase) -> LiveAudio:
         content = stream.read(size + size % 2)
         if chunk[:4] == b"fmt ":
             form = chunk + content
-    (promised,) = struct.unpack("<4xI", chunk)
+    promised = struct.unpack("<4xI", chunk)[0] or UNKNOWN
     try:
         # libsndfile reads what is not a file of its own as raw samples, of the kind that it finds in the head.
         info = soundfile.info(
@@ -66,7 +71,7 @@ def wav_stream(stream: io.BufferedIOBase) -> LiveAudio:
         raise DataError("-: expected a WAV stream of plain samples; write samples of 16 bits, or float") from error
 
     def blocks() -> Iterator[Audio]:
-        missing, rest = promised or UNKNOWN, b""
+        missing, rest = promised, b""
         while missing and (more := stream.read1(min(_READ, missing))):
             missing -= len(more) if missing < UNKNOWN else 0  # a length that nobody knew is not counted down
             rest += more
@@ -78,6 +83,8 @@ def wav_stream(stream: io.BufferedIOBase) -> LiveAudio:
             if not np.isfinite(block).all():
                 raise DataError("-: holds NaN or infinite samples; repair the signal")
             yield block
+        if doubt := falls_short(promised, promised - missing):
+            doubted(doubt)
 
     return LiveAudio(info.samplerate, info.channels, blocks())
 

@@ -263,18 +263,67 @@ def test_a_first_line_that_cannot_be_is_refused(content, words):
 
 @pytest.mark.parametrize(
     ("frames", "words"),
-    [(bytes(7), "ends within a frame"), (b"\5" + bytes(7), "0 <= code < 5"), (bytes(6) + b"\0\2", "0 <= code < 300")],
+    [(b"\5" + bytes(7), "0 <= code < 5"), (bytes(6) + b"\0\2", "0 <= code < 300")],
 )
 def test_damaged_frames_are_refused(frames, words):
     with pytest.raises(DataError, match=words):
         list(read_frames(io.BufferedReader(io.BytesIO(frames)), StreamInfo.of(INFO)))
 
 
+@pytest.mark.parametrize("length", [16000 * 2, 0, 0x7FFFFFFF, 0xFFFFFFFF])
+def test_a_recording_that_is_cut_off_is_coded_with_a_warning_or_strictly_an_error(piped, causal, length):
+    write_noise("x.wav", 16000)  # a header of 44 bytes, and 32000 of samples
+    whole = Path("x.wav").read_bytes()
+    cut = whole[:40] + length.to_bytes(4, "little") + whole[44:20045]  # 10000 samples, and half of one
+    options = ("encode", "-", "-o", "-", "--format", "stream", "-c", causal)
+    status, content, said = piped(*options, given=cut)
+    strict_status, strict_content, strictly_said = piped(*options, "--strict", given=cut)
+    assert content == strict_content
+    assert codes_in(content)[1].shape[2] == 32  # 10000 / 320 = 31.25
+    if length != 32000:  # nobody knew it
+        assert (status, strict_status, said, strictly_said) == (0, 0, [], [])
+        return
+    assert (status, strict_status) == (0, 1)
+    numbers = "-: its header says 32000 bytes of samples, the file holds 20001"
+    assert said[0].startswith(f"warning: {numbers}")
+    assert strictly_said[0].startswith(f"error: {numbers}")
+    assert len(said) == len(strictly_said) == 1
+
+
+def test_codes_that_are_cut_off_in_a_frame_are_decoded_up_to_there(piped, causal):
+    recording = write_noise("x.wav", 3200).read_bytes()
+    _, content, _ = piped("encode", "-", "-o", "-", "--format", "stream", "-c", causal, given=recording)
+    status, decoded, said = piped("decode", "-", "-o", "-", "-c", causal, given=content[:-1])
+    assert (status, said) == (0, ["warning: -: cut off in a frame; 9 frames decoded"])
+    assert len(decoded) == 44 + 2 * 9 * 320
+
+
+def test_a_stream_that_was_saved_is_named(piped, causal, command):
+    info = StreamInfo.of(INFO)
+    Path("x y.codes").write_bytes(head_bytes(info) + frames_bytes(info, np.zeros((2, 2, 7), int)) + b"\0")
+    status, _, (line,) = piped("decode", "x y.codes", "-o", "y.wav", "-c", causal)
+    assert (status, "discrete-ae decode - -o y.wav < 'x y.codes'" in line) == (1, True), line
+    status, rows, _ = command("info", "x y.codes")
+    said = [" ".join(row.split()) for row in rows]
+    assert status == 0
+    for words in ("8000 Hz", "16000 Hz", "streams │ 2", "frames │ 7", "ab" * 32):
+        assert any(words in row for row in said), said
+    Path("x.codes").write_text("{}")
+    status, _, (line,) = command("info", "x.codes")
+    assert (status, "not a checkpoint" in line) == (1, True)
+
+
+@pytest.mark.parametrize("more", [(), ("--speaker",)])
+def test_an_encoder_that_wrote_nothing_is_said(piped, causal, more):
+    status, out, (line,) = piped("decode", "-", "-o", "-", "-c", causal, *more)
+    assert (status, out, "standard input was empty" in line) == (1, b"", True), line
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("encode", "x.wav", "-o", "-", "--format", "stream"), "give - -o -"),
-        (("encode", "-", "-o", "out", "--format", "stream"), "give - -o -"),
+        (("encode", "x.wav", "-o", "-", "--format", "stream"), "encode - -o -"),
+        (("encode", "-", "-o", "out", "--format", "stream"), "encode - -o -"),
         (("encode", "-", "-o", "-", "--format", "stream", "--loudness-lufs", "-20"), "whole recordings"),
         (("encode", "-", "-o", "-", "--format", "npz", "--microphone"), "leave out --format"),
         (("encode", "-", "-o", "-", "--format", "stream", "--codebooks", "2"), "codebooks"),
