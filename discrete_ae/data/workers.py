@@ -81,9 +81,24 @@ class AudioLoader(DataLoader[Tensor]):
         try:
             yield from super().__iter__()
         except Exception as error:
-            if failure := lost_worker(error) or _failure(error):
-                raise failure from None
-            raise
+            failure = self._lost(error) or _failure(error)
+            if failure is None:
+                raise
+            if self._iterator is not None:  # or the death of another one is raised, wherever the main process is then
+                self._iterator._shutdown_workers()  # type: ignore[attr-defined]
+            raise failure from None
+
+    def _lost(self, error: Exception) -> LoadingError | None:
+        """Return `lost_worker`, also of an error that comes before PyTorch sees which process has died."""
+        try:
+            if isinstance(error, ConnectionError | EOFError):
+                for process, noted in zip(getattr(self._iterator, "_workers", ()), self.notes, strict=False):
+                    process.join(1)
+                    if process.exitcode:
+                        return _told(noted, signal.Signals(-process.exitcode) if process.exitcode < 0 else None)
+            return lost_worker(error)
+        except RuntimeError as later:
+            return lost_worker(later)
 
 
 _loaders: WeakSet[AudioLoader] = WeakSet()
@@ -95,17 +110,21 @@ def lost_worker(error: BaseException) -> LoadingError | None:
     PyTorch raises it wherever the main process is at that moment.
     """
     if not (isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker")):
-        return None
+        return lost_worker(error.__context__) if error.__context__ else None
     dead = set(map(int, re.findall(r"\d+", str(error))))
     for loader in _loaders:
         for noted in loader.notes:
             if noted.pid in dead:
-                number = _signal_of(loader, noted.pid, str(error))
-                end = f"was ended by {number.name} ({signal.strsignal(number)})" if number else "ended"
-                when = f"while it read {os.fsdecode(noted.name)}, or right after" if noted.name else "at its start"
-                advice = f"; {_ADVICE[number]}" if number in _ADVICE else ""
-                return LoadingError(f"a loading process {end} {when}{advice}")
+                return _told(noted, _signal_of(loader, noted.pid, str(error)))
     return None
+
+
+def _told(noted: _Note, number: signal.Signals | None) -> LoadingError:
+    """Say which signal, if any, has ended the process of a note."""
+    end = f"was ended by {number.name} ({signal.strsignal(number)})" if number else "ended"
+    when = f"while it read {os.fsdecode(noted.name)}, or right after" if noted.name else "at its start"
+    advice = f"; {_ADVICE[number]}" if number in _ADVICE else ""
+    return LoadingError(f"a loading process {end} {when}{advice}")
 
 
 def _signal_of(loader: AudioLoader, pid: int, said: str) -> signal.Signals | None:

@@ -68,10 +68,10 @@ def train(config: DictConfig, varied: Mapping[str, Any] | None = None) -> Traini
         if is_new and run.trainer.global_step <= run.first_step:  # the same command, mended, may have the folder
             with contextlib.suppress(OSError):
                 remove_run(run.run_dir)
-        if complaint := complaint_of(error):
-            raise complaint from error
         if failure := error if isinstance(error, LoadingError) else lost_worker(error):
             raise DataError(f"{failure}; {_what_is_safe(run, config.ckpt_path)}") from error
+        if complaint := complaint_of(error):
+            raise complaint from error
         # Loading processes hand over batches in shared memory.
         places = [str(run.run_dir), *(["/dev/shm"] if config.data.get("num_workers") else [])]
         if lack := lack_of_room(error, " or ".join(places)):
