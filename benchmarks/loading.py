@@ -116,14 +116,21 @@ def loader_speed(crops: TrainingCrops, crop_seconds: float, workers: int, second
     return Speed(*(count * BATCH_SIZE * crop_seconds / time for time in taken))
 
 
-def measure_loader(crop_seconds: float, counts: list[int], seconds: float, rounds: int, minutes: float) -> list[dict]:
+def measure_loader(
+    crop_seconds: float,
+    counts: list[int],
+    seconds: float,
+    rounds: int,
+    minutes: float,
+    kinds: Sequence[Recordings] = LOADED,
+) -> list[dict]:
     """A record for each kind of recording, loudness and number of workers: medians over the rounds."""
     with tempfile.TemporaryDirectory() as folder:
         files = {}
-        for place, kind in enumerate(LOADED):
+        for place, kind in enumerate(kinds):
             (Path(folder) / str(place)).mkdir()
             files[kind] = write(kind, Path(folder) / str(place), 60 * minutes)
-        cells = list(itertools.product(LOADED, (None, LOUDNESS_LUFS), counts))
+        cells = list(itertools.product(kinds, (None, LOUDNESS_LUFS), counts))
         speeds: dict[Any, list[Speed]] = {cell: [] for cell in cells}
         for _, cell in itertools.product(range(rounds), cells):
             kind, loudness, workers = cell

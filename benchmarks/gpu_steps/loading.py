@@ -6,7 +6,7 @@ from itertools import islice
 
 from _common import composed
 from hydra.utils import instantiate
-from loading import measure_loader
+from loading import LOADED, measure_loader
 
 from gpu_steps.results import Given
 
@@ -28,7 +28,7 @@ def measure(given: Given) -> None:
     if given.left_s < 0:
         given.note("no time was left for recordings of other kinds")
         return
-    short = {"crop_seconds": 0.5, "counts": [0], "seconds": 0.05, "rounds": 1, "minutes": 0.1}
+    short = {"crop_seconds": 0.5, "counts": [0], "seconds": 0.05, "rounds": 1, "minutes": 0.1, "kinds": LOADED[:2]}
     usual = {"crop_seconds": 1.0, "counts": [max(cores - 1, 1)], "seconds": 0.5, "rounds": 1, "minutes": 0.5}
     for record in measure_loader(**(short if given.tiny else usual)):
         given.add(**record)
