@@ -125,16 +125,22 @@ def _codes_of(model: DiscreteAutoencoder, latents: Tensor, num_codebooks: int | 
 
 
 @contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute on one thread meanwhile."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
 def as_a_window(model: DiscreteAutoencoder) -> Iterator[None]:
     """Compute in the calling thread with the bits of a window: in evaluation, on one thread, in full float32."""
     device = next(model.parameters()).device
-    with _PROCESS.prepared(model, False), torch.no_grad(), torch.autocast(device.type, enabled=False):
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
+    with _PROCESS.prepared(model, False), torch.no_grad(), torch.autocast(device.type, enabled=False), one_thread():
+        yield
 
 
 class Piece(NamedTuple):

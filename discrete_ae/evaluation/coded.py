@@ -6,7 +6,7 @@ Axes: B batch, C channels of a recording, n samples.
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -250,17 +250,6 @@ def time_model(
     except ValueError as error:
         raise DataError(f"the model cannot code: {error}; use another checkpoint") from error
     return encode_s, _fastest(lambda: decode(coded).cpu())[0]
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch compute on one thread meanwhile, as `time_model` does."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def timing_device(model: nn.Module) -> str:

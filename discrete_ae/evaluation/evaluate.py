@@ -20,7 +20,6 @@ from discrete_ae.evaluation.coded import (
     Coded,
     coded_by_model,
     failed,
-    one_thread,
     passed_through,
     real_time_factors,
     reconstruct,
@@ -35,7 +34,7 @@ from discrete_ae.evaluation.results import Evaluation, Failure, FileScores, Run,
 from discrete_ae.evaluation.saving import Render, claim, result_paths, save_pairs, saved_paths, with_clips
 from discrete_ae.evaluation.scores import OVERALL, SEGMENT_S, Choice, Scores, choose
 from discrete_ae.evaluation.scoring import Scorer
-from discrete_ae.inference import MAX_JOBS, runner_of
+from discrete_ae.inference import MAX_JOBS, one_thread, runner_of
 from discrete_ae.metrics import CodeUsage
 from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.model.summary import summarize
