@@ -85,6 +85,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the results, six files")
     parser.add_argument("--corpus", type=Path, help="folder of recordings for the training run (default: data/)")
+    parser.add_argument(
+        "--train",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="what the training run trains, as for train.py (may be repeated; default: a model of 3.3 M parameters)",
+    )
     parser.add_argument("--peers", type=Path, help="folder with DAC's and EnCodec's packages, where not installed")
     parser.add_argument("--minutes", type=float, default=10.0, help="for all of it")
     parser.add_argument("--only", choices=tuple(STEPS), action="append", help="only this step (may be repeated)")
@@ -96,7 +103,7 @@ def main() -> None:
     if given.step:
         deadline = time.monotonic() + given.seconds
         step = importlib.import_module(f"gpu_steps.{given.step}")
-        step.measure(Given(given.step, given.out, given.device, given.corpus, deadline, results))
+        step.measure(Given(given.step, given.out, given.device, given.corpus, tuple(given.train), deadline, results))
         return
     if given.device == "cuda" and not torch.cuda.is_available():
         sys.exit(
@@ -109,12 +116,13 @@ def main() -> None:
     results.about(command=shlex.join(["python", *sys.argv]), started=time.strftime("%Y-%m-%d %H:%M:%S %Z"))
     end = time.monotonic() + 60 * given.minutes
     chosen = [name for name in STEPS if given.only is None or name in given.only]
-    corpus = ["--corpus", str(given.corpus.resolve())] if given.corpus else []
+    trained = ["--corpus", str(given.corpus.resolve())] if given.corpus else []
+    trained += [f"--train={override}" for override in given.train]
     for name in chosen:
         limit_s = limit_of(name, chosen, max(end - time.monotonic(), 0), given.device)
         print(f"{name}, at most {limit_s:.0f} s ...", flush=True)
         results.begin(name, round(limit_s, 1))
-        command = [sys.executable, __file__, "--out", str(given.out.resolve()), "--device", given.device, *corpus]
+        command = [sys.executable, __file__, "--out", str(given.out.resolve()), "--device", given.device, *trained]
         command += ["--step", name, "--seconds", str(AIM * limit_s)]
         begin = time.monotonic()
         status, last = in_process(command, log, limit_s, environment_of(name, given.device, given.peers))

@@ -16,11 +16,11 @@ class Preset(NamedTuple):
 RUN = Preset("spectral/small, 3.3 M", ("model=spectral/small", "model.encoder.dim=208", "optim.optimizer.lr=1e-3"), 64)
 PRESETS = (  # in the order in which the time may run out
     RUN,
+    Preset("speech_16k", ("experiment=speech_16k",), 64),
     Preset("spectral/small", ("model=spectral/small",), 32),
     Preset("spectral/small, large batch", ("model=spectral/small",), 256),
     Preset("dac_like", ("experiment=dac_like",), 16),
     Preset("adversarial", ("model=spectral/small", "loss=adversarial", "loss.adversary.begin_step=0"), 32),
-    Preset("speech_16k", ("experiment=speech_16k",), 64),
     Preset("spectral/small, rvq", ("model=spectral/small", "quantizer=rvq"), 32),
     Preset("encodec_like", ("experiment=encodec_like",), 32),
     Preset("the default run", (), 8),

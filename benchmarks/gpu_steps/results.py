@@ -66,6 +66,8 @@ class Given:
     """cuda or cpu. On a CPU everything is as small as can be: it shows that every line runs, and no speed."""
     corpus: Path | None
     """Recordings to train on; None takes those in data/."""
+    train: tuple[str, ...]
+    """Overrides of the training run; none takes presets.RUN."""
     deadline: float
     """By time.monotonic(), when the step should be done; it is stopped a little later."""
     results: Results = field(repr=False)

@@ -20,13 +20,14 @@ from _common import REPOSITORY, composed
 from hydra.utils import instantiate
 
 from discrete_ae import DiscreteAutoencoder, load
-from discrete_ae.saving.checkpoint import KEY
+from discrete_ae.saving.checkpoint import KEY, STATE_PREFIX, model_state
+from discrete_ae.saving.saved import model_hash
 from gpu_steps.presets import RUN, TINY_RUN
 from gpu_steps.results import Given
 
 MAX_BYTES = 16e6  # of a file that comes back
 FINISHING_S = 20.0  # for what comes after the training
-SAFETY = 0.85  # of the time that the speed so far promises
+SAFETY = 0.95  # of the time that the speed so far promises; a run that is late is near its end, its rate near 0
 VALIDATIONS = 10
 TINY_STEPS, TINY_INTERVAL = 8, 4
 COSTS = {  # names that Lightning's profiler gives, and what they are
@@ -59,6 +60,8 @@ class Training:
         self.costs = folder / "costs.json"
         preset = TINY_RUN if given.tiny else RUN
         self.settings = [*preset.overrides, f"data.batch_size={preset.batch_size}", *self.data]
+        if given.train:
+            self.settings = [*given.train, *self.data]
         self.compile = not given.tiny
         self.first_interval = 5 if given.tiny else 200
 
@@ -114,6 +117,7 @@ class Training:
         process = self.start(
             2,
             f"ckpt_path={self.last}",
+            "init_from=null",
             f"trainer.max_steps={end}",
             f"trainer.val_check_interval={interval}",
         )
@@ -191,11 +195,23 @@ def step_of(checkpoint: Path) -> int:
 
 
 def keep(given: Given, training: Training) -> DiscreteAutoencoder:
-    """Bring back the best weights without the state of the run, as they are; the model that is read from them."""
+    """Bring back the best weights without the state of the run, in half precision where they are too large for a file.
+
+    Returns the model that is read from them.
+    """
     content = torch.load(training.best, map_location="cpu", weights_only=True)
     target = given.out / "best.ckpt"
     temporary = training.folder / "weights.ckpt"
-    torch.save({KEY: content[KEY], "state_dict": content["state_dict"]}, temporary)
+    record, tensors = content[KEY], content["state_dict"]
+    if sum(tensor.nbytes for tensor in tensors.values()) > MAX_BYTES:
+        tensors = {
+            name: tensor.half() if tensor.dtype == torch.float32 else tensor
+            for name, tensor in tensors.items()
+            if name.startswith(STATE_PREFIX)
+        }
+        record = {**record, "model_hash": model_hash(model_state(tensors), record["model"])}
+        given.note("best.ckpt is in half precision")
+    torch.save({KEY: record, "state_dict": tensors}, temporary)
     if temporary.stat().st_size > MAX_BYTES:
         raise SystemExit(f"best.ckpt has {temporary.stat().st_size / 1e6:.1f} MB; choose a smaller model in presets.py")
     target.write_bytes(temporary.read_bytes())
