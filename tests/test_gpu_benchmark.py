@@ -17,6 +17,7 @@ import torch
 from torch.autograd import DeviceType
 
 import discrete_ae
+from tests.models import save_checkpoint
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "benchmarks" / "gpu.py"
@@ -162,3 +163,47 @@ def test_kernels_launches_and_busy_time_of_a_profile() -> None:
     assert (found.kernels, found.launches, found.graph_launches) == (6 / steps, 4 / steps, 1 / steps)
     assert found.copies_to_host == 1 / steps
     assert found.busy_s == pytest.approx(620e-6 / steps)
+
+
+def test_the_training_run_takes_settings(gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = []
+
+    def in_process(command: list[str], *_: object) -> tuple[str, list[str]]:
+        commands.append(command)
+        return "done", []
+
+    monkeypatch.setattr(gpu, "in_process", in_process)
+    settings = ["--train", "experiment=speech_16k", "--train", "data.batch_size=2"]
+    argv = ["gpu.py", "--out", str(tmp_path), "--device", "cpu", "--only", "run", *settings]
+    monkeypatch.setattr(sys, "argv", argv)
+    with pytest.raises(SystemExit):
+        gpu.main()
+
+    step = importlib.import_module("gpu_steps.run")
+    found = []
+    monkeypatch.setattr(step, "measure", found.append)
+    monkeypatch.setattr(sys, "argv", commands[0][1:])
+    gpu.main()
+    assert found[0].train == ("experiment=speech_16k", "data.batch_size=2")
+    monkeypatch.setattr(step.subprocess, "Popen", lambda command: command)
+    command = step.Training(found[0], tmp_path / "run").start(1)
+    assert {"experiment=speech_16k", "data.batch_size=2"} < set(command)
+    assert not set(importlib.import_module("gpu_steps.presets").TINY_RUN.overrides) & set(command)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_large_weights_come_back_in_half_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step, checkpoint = importlib.import_module("gpu_steps.run"), save_checkpoint(tmp_path / "whole.ckpt")
+    model = discrete_ae.load(checkpoint)
+    notes: list[str] = []
+    given = SimpleNamespace(out=tmp_path, note=notes.append)
+    training = SimpleNamespace(best=checkpoint, folder=tmp_path)
+    for limit, in_half in ((16e6, False), (0.75 * sum(x.nbytes for x in model.state_dict().values()), True)):
+        notes.clear()
+        monkeypatch.setattr(step, "MAX_BYTES", limit)
+        found = step.keep(given, training)
+        for name, tensor in model.state_dict().items():
+            wanted = tensor.half().float() if in_half and tensor.is_floating_point() else tensor
+            assert torch.equal(found.state_dict()[name], wanted)
+        assert len(notes) == in_half
+        assert (found.model_hash == model.model_hash) is (not in_half)
