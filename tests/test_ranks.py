@@ -24,6 +24,7 @@ from discrete_ae.quantizers import (
 from discrete_ae.quantizers.codebooks import k_means, nearest, replacements
 from discrete_ae.ranks import mean_over_ranks, num_ranks, rank, sum_over_ranks
 from discrete_ae.rounding import StraightThrough
+from tests.processes import Process
 
 S, K, D, STEPS = 16, 3, 4, 3
 MOVING = functools.partial(VectorQuantizer, S, K, D, ema_decay=0.5)
@@ -126,7 +127,6 @@ def results() -> dict[str, Any]:
 
 
 def run_rank(number: int, folder: str) -> None:
-    torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", f"file://{folder}/store", rank=number, world_size=2)
     torch.save(results(), f"{folder}/{number}.pt")
     torch.distributed.destroy_process_group()
@@ -136,7 +136,10 @@ def run_rank(number: int, folder: str) -> None:
 def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of two processes found."""
     folder: Path = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(run_rank, (str(folder),), nprocs=2)
+    program = f"import sys; from {__name__} import run_rank; run_rank(int(sys.argv[1]), sys.argv[2])"
+    ranks = [Process(program, number, folder) for number in range(2)]
+    for process in ranks:
+        assert process.wait(600) == 0, process.err
     return [torch.load(folder / f"{number}.pt") for number in range(2)]
 
 

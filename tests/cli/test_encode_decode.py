@@ -20,6 +20,7 @@ from discrete_ae.codec import Codec
 from discrete_ae.codes import read_codes, read_npy
 from discrete_ae.errors import UsageError
 from tests.models import RESIDUAL, save_checkpoint
+from tests.processes import COMMAND, Process
 from tests.recordings import write_noise
 
 
@@ -359,18 +360,16 @@ def test_streams_that_cannot_be_written(checkpoint):
     write_noise("x.wav")
     reading, closed = os.pipe()
     os.close(reading)
-    arguments = ["encode", "x.wav", "-o", "-", "-c", str(checkpoint), "--device", "cpu"]
-    command = [sys.executable, "-m", "discrete_ae.cli.main", *arguments]
-    with Path("/dev/full").open("wb") as full:
-        done = [subprocess.run(command, stdout=to, stderr=subprocess.PIPE, check=False) for to in (full, closed)]
-        told = subprocess.run([*command[:3], "info", "x.wav"], stdout=full, stderr=subprocess.PIPE, check=False)
-    os.close(closed)
-    assert [process.returncode for process in (*done, told)] == [1, 1, 1]
-    (line,) = told.stderr.decode().splitlines()
+    encode = ("encode", "x.wav", "-o", "-", "-c", checkpoint, "--device", "cpu")
+    with Path("/dev/full").open("wb") as full, os.fdopen(closed, "wb") as unread:
+        done = [Process(COMMAND, *encode, cwd=Path(), stdout=to) for to in (full, unread)]
+        told = Process(COMMAND, "info", "x.wav", cwd=Path(), stdout=full)
+    assert [process.wait() for process in (*done, told)] == [1, 1, 1]
+    (line,) = told.err.splitlines()
     assert line.startswith("error: standard output: No space left on device")
-    (line,) = done[0].stderr.decode().splitlines()
+    (line,) = done[0].err.splitlines()
     assert line.startswith("error: -o -: No space left on device")
-    assert done[1].stderr == b""  # a reader that stops is no error to speak of
+    assert done[1].err == ""  # a reader that stops is no error to speak of
 
 
 def test_train_gets_its_arguments_untouched(command, monkeypatch):

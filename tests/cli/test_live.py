@@ -2,8 +2,8 @@
 
 import io
 import json
+import os
 import signal
-import subprocess
 import sys
 import threading
 import types
@@ -21,6 +21,7 @@ from discrete_ae.data.live import wav_stream
 from discrete_ae.data.reading import read_audio
 from discrete_ae.errors import DataError
 from tests.models import RESIDUAL, save_checkpoint
+from tests.processes import COMMAND, Process
 from tests.recordings import write_noise
 
 
@@ -119,30 +120,45 @@ def test_a_first_code_leaves_before_the_last_sample_has_come(causal):
     noise = (np.random.default_rng(0).uniform(-0.5, 0.5, 16000) * 2**15).astype("<i2")
     soundfile.write("x.wav", noise, 16000)
     recording, codes = Path("x.wav").read_bytes(), Codec(discrete_ae.load(causal)).encode_file("x.wav").codes[0]
-    start = [sys.executable, "-m", "discrete_ae.cli.main"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    options = ["-", "-o", "-", "-c", str(causal), "--device", "cpu"]
-    with (
-        subprocess.Popen([*start, "encode", *options, "--format", "stream"], **pipes) as encoding,
-        subprocess.Popen([*start, "decode", *options], **pipes) as decoding,
-    ):
-        watchdog = threading.Timer(100, lambda: (encoding.kill(), decoding.kill()))
-        watchdog.start()
-        encoding.stdin.write(recording[: 44 + 2 * 8000])  # 25 frames of 320 samples
-        encoding.stdin.flush()
-        line = encoding.stdout.readline()
-        first = encoding.stdout.read(25 * 8)  # of 8 codebooks of 256 entries
-        assert np.array_equal(np.frombuffer(first, np.uint8).reshape(-1, 8).T, codes[:, :25])
-        decoding.stdin.write(line + first)
-        decoding.stdin.flush()
-        heard = decoding.stdout.read(44 + 2 * 8000)
-        assert len(heard) == 44 + 2 * 8000
-        rest, _ = encoding.communicate(recording[44 + 2 * 8000 :], timeout=60)
-        assert np.array_equal(np.frombuffer(rest, np.uint8).reshape(-1, 8).T, codes[:, 25:])
-        more, _ = decoding.communicate(rest, timeout=60)
-        assert len(more) == 2 * 8000
-        watchdog.cancel()
-    assert (encoding.returncode, decoding.returncode) == (0, 0)
+    options = ["-", "-o", "-", "-c", causal, "--device", "cpu"]
+    encoding = Piped("encode", *options, "--format", "stream")
+    decoding = Piped("decode", *options)
+    watchdog = threading.Timer(
+        100, lambda: [piped.process.send_signal(signal.SIGKILL) for piped in (encoding, decoding)]
+    )
+    watchdog.start()
+    encoding.stdin.write(recording[: 44 + 2 * 8000])  # 25 frames of 320 samples
+    encoding.stdin.flush()
+    line = encoding.stdout.readline()
+    first = encoding.stdout.read(25 * 8)  # of 8 codebooks of 256 entries
+    assert np.array_equal(np.frombuffer(first, np.uint8).reshape(-1, 8).T, codes[:, :25])
+    decoding.stdin.write(line + first)
+    decoding.stdin.flush()
+    heard = decoding.stdout.read(44 + 2 * 8000)
+    assert len(heard) == 44 + 2 * 8000
+    rest = encoding.end(recording[44 + 2 * 8000 :])
+    assert np.array_equal(np.frombuffer(rest, np.uint8).reshape(-1, 8).T, codes[:, 25:])
+    assert len(decoding.end(rest)) == 2 * 8000
+    watchdog.cancel()
+
+
+class Piped:
+    """A command that runs, with its standard streams as pipes."""
+
+    def __init__(self, *arguments: object) -> None:
+        (reading, stdin), (stdout, writing) = os.pipe(), os.pipe()
+        self.stdin, self.stdout = os.fdopen(stdin, "wb"), os.fdopen(stdout, "rb")
+        with os.fdopen(reading, "rb") as its_stdin, os.fdopen(writing, "wb") as its_stdout:
+            self.process = Process(COMMAND, *arguments, stdin=its_stdin, stdout=its_stdout)
+
+    def end(self, rest: bytes) -> bytes:
+        """Write the rest, and return the rest of what is written."""
+        with self.stdin:
+            self.stdin.write(rest)
+        with self.stdout:
+            found = self.stdout.read()
+        assert self.process.wait() == 0
+        return found
 
 
 def wav(*changes, subtype="PCM_16", name="WAV"):

@@ -10,10 +10,10 @@ import time
 import pytest
 
 from discrete_ae.cli import main
+from tests.processes import COMMAND, Process
 from tests.recordings import write_noise
 
 pytestmark = pytest.mark.slow
-ENCODE = ("-m", "discrete_ae.cli.main", "encode", "corpus")
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +53,6 @@ def contents(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
-def start(corpus, *command, **variables):
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)} | variables
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([sys.executable, *command], cwd=corpus, env=environment, **streams)
-
-
 def joined(corpus, out, options):
     """What is there after the same command as one process, which has nothing left to do but the manifest."""
     before = {path: path.stat().st_mtime_ns for path in (corpus / out).rglob("*.npz")}
@@ -68,12 +62,18 @@ def joined(corpus, out, options):
 
 
 def test_processes_of_torchrun_leave_what_one_leaves(corpus, single, options):
-    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python", sys.executable]
-    process = start(corpus, *torchrun, *ENCODE, "-o", "torchrun", *options)
-    said, err = process.communicate(timeout=100)
-    assert process.returncode == 0  # torchrun would end the other process when one has another status
-    assert sorted(line[:14] for line in said.splitlines()) == ["share 1 of 2: ", "share 2 of 2: "]
-    assert "error: corpus/broken.wav: not readable as audio" in err
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "discrete_ae.cli.main"]
+    done = subprocess.run(
+        [sys.executable, *torchrun, "encode", "corpus", "-o", "torchrun", *options],
+        cwd=corpus,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,  # torchrun would end the other process when one has another status
+        timeout=100,
+    )
+    assert sorted(line[:14] for line in done.stdout.splitlines()) == ["share 1 of 2: ", "share 2 of 2: "]
+    assert "error: corpus/broken.wav: not readable as audio" in done.stderr
     found = contents(corpus / "torchrun")
     parts = [found.pop(f"manifest-{number}-of-2.jsonl") for number in (1, 2)]
     assert sorted(b"".join(parts).splitlines()) == sorted(single["manifest.jsonl"].splitlines())
@@ -83,8 +83,8 @@ def test_processes_of_torchrun_leave_what_one_leaves(corpus, single, options):
 
 def test_of_a_killed_process_its_own_recordings_are_lost_and_the_same_command_goes_on(corpus, single, options):
     def rank(number):
-        command = [*ENCODE, "-o", "srun", *options, "--skip-existing", "--jobs", "1"]
-        return start(corpus, *command, SLURM_PROCID=str(number), SLURM_STEP_NUM_TASKS="2")
+        command = ["encode", "corpus", "-o", "srun", *options, "--skip-existing", "--jobs", "1"]
+        return Process(COMMAND, *command, cwd=corpus, SLURM_PROCID=str(number), SLURM_STEP_NUM_TASKS="2")
 
     first, second = rank(0), rank(1)
     part = corpus / "srun/manifest-2-of-2.jsonl"
@@ -93,12 +93,10 @@ def test_of_a_killed_process_its_own_recordings_are_lost_and_the_same_command_go
         assert time.monotonic() < deadline
         time.sleep(0.005)
     second.send_signal(signal.SIGKILL)
-    for process in (first, second):
-        process.communicate(timeout=100)
-    assert first.returncode in (0, 1)
-    assert second.returncode == -signal.SIGKILL
+    assert first.wait() in (0, 1)
+    assert second.wait() == -signal.SIGKILL
     left = contents(corpus / "srun")
     assert left["manifest-1-of-2.jsonl"].count(b"\n") >= 11  # all of the first
     assert {name: left[name] for name in left if name in single}.items() < single.items()  # each file is whole
-    rank(1).communicate(timeout=100)
+    rank(1).wait()
     assert joined(corpus, "srun", options) == single

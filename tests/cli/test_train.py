@@ -1,12 +1,9 @@
 """`python train.py` from the command line to its exit status: what is refused, how, and what several runs leave."""
 
 import inspect
-import os
 import re
 import shlex
 import signal
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -27,8 +24,10 @@ from discrete_ae.build import load
 from discrete_ae.cli.main import main as commands
 from discrete_ae.cli.overrides import as_meant, compose_config
 from discrete_ae.cli.train import main
+from discrete_ae.data.shards import write_shards
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.training import AutoencoderModule, TrainingRun, build_training
+from tests.processes import COMMAND, Process
 from tests.runs import SCHEDULE, SHARPENED, SMALL, errors, events_of, scalars, state_of
 
 REPOSITORY = Path(__file__).parents[2]
@@ -638,20 +637,18 @@ def test_tars_streamed_by_webdataset(own_folder: Path) -> None:
             (own_folder / folder).mkdir(exist_ok=True)
             soundfile.write(own_folder / folder / f"{place}.flac", audio, rate)
 
-    def run(*words: str) -> str:
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(own_folder), str(REPOSITORY)])}
-        done = subprocess.run(words, cwd=own_folder, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+    def run(program: str, *arguments: str) -> str:
+        process = Process(f"import sys; sys.path.insert(0, '')\n{program}", *arguments, cwd=own_folder)
+        assert process.wait() == 0, process.err
+        return process.out
 
-    command = (sys.executable, "-c", "from discrete_ae.cli.main import main; main()")
-    run(*command, "shards", "a", "-o", "tars")
-    run(*command, "shards", "b", "-o", "held_out")
+    for folder, tars in (("a", "tars"), ("b", "held_out")):
+        write_shards(own_folder / folder, own_folder / tars)
     # Sample 8,000 of the first second of each: it is the first one after the end of the recording of half a second.
-    shape, values = run(sys.executable, "-c", SHOW_FIRST).strip().split(" [[")
+    shape, values = run(SHOW_FIRST).strip().split(" [[")
     assert shape == "torch.Size([8, 1, 16000])"
     assert [float(value) for value in values.strip("]").split(", ")] == pytest.approx([1 / 8, 0, 3 / 8], abs=1e-4)
-    run(*command, "train", "--config-dir", "conf", "data=streamed", *OF_THE_PAGE)
+    run(COMMAND, "train", "--config-dir", "conf", "data=streamed", *OF_THE_PAGE)
 
 
 def test_commands_load_what_they_are_told_to_trust(

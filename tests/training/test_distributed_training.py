@@ -2,9 +2,9 @@
 
 import json
 import os
+import select
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.processes import Process
 from tests.runs import REPOSITORY, SMALL, TINY, errors, events_of, same, scalars, state_of
 
 pytestmark = pytest.mark.slow
@@ -56,6 +57,16 @@ for arguments in json.loads(sys.argv[1]):
 """
 
 
+TRAIN = """
+import sys
+from discrete_ae.cli.train import main
+
+sys.argv[0] = "train.py"  # which Lightning starts for the second process
+main()
+"""
+HIDDEN = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(REPOSITORY)}
+
+
 class SaveOfEachRank(pl.Callback):
     """Saves what every rank has at the end."""
 
@@ -93,14 +104,6 @@ class Disturb(pl.Callback):
         raise RuntimeError("a bug of ours")
 
 
-def start(arguments: list[str], **variables: str) -> subprocess.Popen:
-    hidden = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(REPOSITORY)}
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(
-        [sys.executable, *arguments], cwd=REPOSITORY, env={**os.environ, **hidden, **variables}, **streams
-    )
-
-
 def overrides_of(recordings: Path, run: Path, *more: str) -> list[str]:
     left_out = ("trainer=", "callbacks.entropy", "callbacks.clips")
     small = [override for override in SMALL if not override.startswith(left_out)]
@@ -131,16 +134,11 @@ def both(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Together
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    ranks = [
-        start(["-c", WORKER, given], MASTER_ADDR="127.0.0.1", MASTER_PORT=port, NODE_RANK="0", LOCAL_RANK=rank)
-        for rank in "01"
-    ]
-    try:
-        said = [process.communicate(timeout=600) for process in ranks]
-    finally:
-        for process in ranks:
-            process.kill()
-    assert [process.returncode for process in ranks] == [0, 0], said
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": "0"} | HIDDEN
+    ranks = [Process(WORKER, given, LOCAL_RANK=rank, **place) for rank in "01"]
+    ended = [process.wait(600) for process in ranks]
+    said = [(process.out, process.err) for process in ranks]
+    assert ended == [0, 0], said
     return Together(runs, said)
 
 
@@ -192,6 +190,17 @@ def test_one_process_speaks_and_a_signal_to_the_other_ends_both_with_a_checkpoin
     assert same(*ranks_of(run))
 
 
+def read_to_end(pipe: int) -> str:
+    """Read all that is written, until the last process which has the pipe is gone."""
+    content = b""
+    with os.fdopen(pipe, "rb", buffering=0) as file:
+        while select.select([file], [], [], 300)[0]:
+            if not (piece := file.read(2**16)):
+                return content.decode()
+            content += piece
+    raise TimeoutError("a process that should have ended goes on")
+
+
 @pytest.mark.parametrize(
     ("first", "second", "status", "last_line"),
     [
@@ -206,12 +215,11 @@ def test_one_process_speaks_and_a_signal_to_the_other_ends_both_with_a_checkpoin
 def test_failure_of_one_is_said_once_and_ends_both(
     first: str, second: str, status: int, last_line: str | None, recordings: Path, tmp_path: Path
 ) -> None:
-    process = start(["train.py", *overrides_of(recordings, tmp_path, *disturbed(first, second))])
-    try:
-        _, err = process.communicate(timeout=300)  # until the last process which has its streams is gone
-    finally:
-        process.kill()
-    assert process.returncode == status
-    said = errors(err)
+    reading, writing = os.pipe()
+    arguments = overrides_of(recordings, tmp_path, *disturbed(first, second))
+    with os.fdopen(writing, "w") as stderr:
+        process = Process(TRAIN, *arguments, stderr=stderr, **HIDDEN)
+    assert process.wait(300) == status
+    said = errors(read_to_end(reading))
     assert [line for line in said if line.startswith((" ", "Traceback"))] == (said[:-1] if second == "bug" else [])
     assert said[-1:] == [] if last_line is None else said[-1].startswith(last_line)

@@ -1,8 +1,6 @@
 """A run that was broken off and resumed ends with the weights of one that was not, to the last bit."""
 
-import os
-import subprocess
-import sys
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, ExponentialLR, SequentialLR
 
 from discrete_ae.data.shards import write_shards
+from tests.processes import Process
 from tests.runs import SHARPENED, SMALL, TINY, errors, fail_at, same, scalars, state_of
 
 # The process that trains kills itself in mid-run, with a signal that it cannot handle.
@@ -72,13 +71,8 @@ def test_killed_and_resumed_equals_uninterrupted(
     broken, shards = tmp_path / "broken", tmp_path / "shards"
     assert len(write_shards(recordings, shards, 150_000).shards) > 1
     began = [f"data.root={shards}", "data.num_workers=2", f"hydra.run.dir={broken}"]
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED_AT_8, *SMALL, *overrides, *began],
-        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
-        capture_output=True,
-        check=False,
-    )
-    assert killed.returncode == -9
+    killed = Process(KILLED_AT_8, *SMALL, *overrides, *began)
+    assert killed.wait() == -signal.SIGKILL
     assert state_of(broken)["global_step"] == 6
     goes_on = [f"data.root={shards}", "data.num_workers=1", f"ckpt_path={broken}/checkpoints/last.ckpt"]
     compare(run_training(*overrides), run_training(*overrides, *goes_on), 12)
