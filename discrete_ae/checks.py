@@ -1,4 +1,4 @@
-"""Checks of arguments: each returns the value, or raises a ValueError that names it and what was expected."""
+"""Checks of arguments: each returns the value, or raises a ValueError with the argument's name and the expectation."""
 
 import math
 from collections.abc import Callable
@@ -19,7 +19,7 @@ def sample_rate(name: str, value: int) -> int:
 
 
 def true_or_false(name: str, value: bool) -> bool:
-    """Return a boolean; a word such as "maybe" would count as true in Python."""
+    """Return a boolean; any other value, such as the string "maybe", is rejected."""
     flag = _plain(value)
     if not isinstance(flag, bool):
         raise _refusal(name, "true or false", value)
@@ -53,7 +53,7 @@ def whole_number(name: str, value: float, least: int) -> int:
 
 
 def _number(name: str, value: float, expected: str, fits: Callable[[float], bool]) -> float:
-    """Return a number that fits; True and False are none."""
+    """Return a number that fits; reject True and False."""
     number = _plain(value)
     if isinstance(number, bool) or not isinstance(number, int | float) or not fits(number):
         raise _refusal(name, expected, value)
@@ -61,8 +61,8 @@ def _number(name: str, value: float, expected: str, fits: Callable[[float], bool
 
 
 def _plain(value: Any) -> Any:
-    """Return the number or boolean that a scalar of NumPy is, in Python's own type, which can be written as JSON."""
-    # Without an import: roundings want torch alone.
+    """Return a NumPy scalar as a Python number or boolean, which JSON can store; return other values unchanged."""
+    # NumPy is not imported: roundings need torch alone.
     return value.item() if type(value).__module__ == "numpy" and value.ndim == 0 else value
 
 

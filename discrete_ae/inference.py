@@ -1,19 +1,19 @@
 """A model over signals of any length, in windows: as fast as the machine, with bits that depend on the signal alone.
 
-A frame depends on a limited stretch of its signal, so what a window gives for frames that are far enough from its ends
-is what the whole signal would give. Where the windows lie follows from the signal's length alone, never from the parts
-in which it arrives: window i begins at frame i S, and the last one ends with the signal, whose end is silence to each
-layer as its beginning is. All have the same shape, so that the same arithmetic is done in the same order; a signal of
-at most one window is a window of its own length.
+A frame depends on a limited stretch of its signal. Frames far enough from the ends of a window are therefore the same
+as if the whole signal were computed at once. The positions of the windows follow from the signal's length alone, never
+from the parts in which the signal arrives. Window i begins at frame i S, and the last window ends with the signal. Each
+layer sees silence before and after the signal. All windows have the same shape, so that the same arithmetic is done in
+the same order. A signal of at most one window is a window of its own length.
 
-A causal model can be asked for a frame before the next one is there. Its windows are therefore computed in blocks of
-BLOCK frames, which begin at multiples of BLOCK frames of the signal and take the state of the block before: a block
-whose last frames are not there yet, and zeros in their place, has the same bits in its first ones, since the same
-arithmetic is done on the same numbers. So `streaming` gives the codes of the whole signal, by construction.
+A causal model can compute a frame before the next frame arrives. Its windows are therefore computed in blocks of BLOCK
+frames. Blocks begin at multiples of BLOCK frames of the signal and continue from the state of the previous block. An
+incomplete block is padded with zeros. Its first frames have the same bits as in the complete block, since the same
+arithmetic is done on the same numbers. `streaming` thus gives the codes of the whole signal, by construction.
 
-The order in which a matrix product or a convolution sums up follows the shape of its input and the number of threads,
-and another order gives other last bits, now and then another code. On a CPU, therefore, each window is computed by
-itself and on one thread, and the cores work on several windows at a time: which is also what is fastest.
+The summation order of a matrix product or a convolution depends on the shape of the input and the number of threads.
+Another order gives other last bits, and sometimes another code. On a CPU, therefore, each window is computed separately
+and on one thread, and the cores work on several windows at a time. This is also the fastest way.
 """
 
 import math
@@ -34,11 +34,11 @@ from discrete_ae.model.base import State
 from discrete_ae.quantizers.base import in_evaluation
 
 MAX_JOBS = 16
-# Longer windows repeat less work at their ends, shorter ones stay in the caches: on a CPU encoders were fastest here.
+# Longer windows repeat less work at their ends, shorter ones stay in the caches; encoders on a CPU were fastest here.
 LEAST_SECONDS = 2.0
 LEAST_BY_OVERLAP = 16
 BLOCK = 16
-"""Frames. Longer blocks make whole signals faster, and streaming slower (benchmarks/results/streaming.md)."""
+"""Frames per block. Longer blocks make whole signals faster and streaming slower (benchmarks/results/streaming.md)."""
 
 Tag = TypeVar("Tag")
 
@@ -47,17 +47,17 @@ class Window(NamedTuple):
     """The windows of a network, in frames."""
 
     length: int
-    """Of each."""
+    """Length of each window."""
     before: int
-    """At its beginning so many do not count, unless the signal begins there."""
+    """Frames discarded at the beginning of a window, unless the signal begins there."""
     after: int
-    """Nor so many at its end, unless the signal ends there."""
+    """Frames discarded at the end of a window, unless the signal ends there."""
     grid: int = 1
-    """Each begins at a multiple of so many frames."""
+    """Every window begins at a multiple of this number."""
 
     @property
     def step(self) -> int:
-        """S, from the beginning of one to that of the next."""
+        """S, the distance between the beginnings of adjacent windows."""
         return self.length - self.before - self.after
 
 
@@ -76,7 +76,7 @@ def decoder_window(model: DiscreteAutoencoder) -> Window:
 
 
 def _reaching(model: DiscreteAutoencoder, before: int, after: int, grid: int = 1) -> Window:
-    """Windows for a network whose frames depend on so many frames before and after their own."""
+    """Return the windows of a network whose frames depend on `before` earlier and `after` later frames."""
     least = math.ceil(LEAST_SECONDS * model.frame_rate_hz)
     before = grid * math.ceil(before / grid)
     return Window(grid * math.ceil(max(least, LEAST_BY_OVERLAP * (before + after)) / grid), before, after, grid)
@@ -85,7 +85,7 @@ def _reaching(model: DiscreteAutoencoder, before: int, after: int, grid: int = 1
 def runner_of(
     model: DiscreteAutoencoder, jobs: int | None = None, batch_seconds: float = 120.0, deterministic: bool = False
 ) -> "Runner":
-    """Return a runner that computes about so many seconds of audio at once on a GPU; the rest as `Runner`."""
+    """Return a runner that computes about `batch_seconds` of audio at once on a GPU; see `Runner`."""
     batch_size = max(1, round(batch_seconds * model.frame_rate_hz / encoder_window(model).length))
     return Runner(jobs, batch_size, deterministic)
 
@@ -93,7 +93,7 @@ def runner_of(
 def window_codes(model: DiscreteAutoencoder, audio: Tensor, num_codebooks: int | None = None) -> Tensor:
     """Return codes (B, K, T) of windows of audio (B, C, T hop_length).
 
-    They are -1 in a frame whose latents are not finite: no code stands for it.
+    Frames with NaN or infinite latents have the codes -1.
     """
     if not in_blocks(model):
         return _codes_of(model, model.latents(audio), num_codebooks)
@@ -107,14 +107,14 @@ def window_codes(model: DiscreteAutoencoder, audio: Tensor, num_codebooks: int |
 
 
 def in_blocks(model: DiscreteAutoencoder) -> bool:
-    """Return whether codes are computed in blocks: of a causal model, on a CPU. A GPU takes whole windows."""
+    """Return True if codes are computed in blocks: for a causal model on a CPU. A GPU computes whole windows."""
     return model.is_causal and next(model.parameters()).device.type == "cpu"
 
 
 def block_codes(
     model: DiscreteAutoencoder, block: Tensor, state: State, num_codebooks: int | None = None
 ) -> tuple[Tensor, State]:
-    """Return codes of the next block of audio, as `window_codes`, and the state after it."""
+    """Return the codes of the next block of audio, as `window_codes` does, and the state after the block."""
     latents, state = model.latents_step(block, state)
     return _codes_of(model, latents, num_codebooks), state
 
@@ -126,7 +126,7 @@ def _codes_of(model: DiscreteAutoencoder, latents: Tensor, num_codebooks: int | 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch compute on one thread meanwhile."""
+    """Run torch operations on one thread within this context."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -137,7 +137,7 @@ def one_thread() -> Iterator[None]:
 
 @contextmanager
 def as_a_window(model: DiscreteAutoencoder) -> Iterator[None]:
-    """Compute in the calling thread with the bits of a window: in evaluation, on one thread, in full float32."""
+    """Compute with the same bits as in a window, in the calling thread: evaluation mode, one thread, full float32."""
     device = next(model.parameters()).device
     with _PROCESS.prepared(model, False), torch.no_grad(), torch.autocast(device.type, enabled=False), one_thread():
         yield
@@ -149,42 +149,42 @@ class Piece(NamedTuple):
     signal: Tensor
     """(..., frames x unit)."""
     first: int
-    """The first of its frames that counts."""
+    """First frame of the window that counts."""
     stop: int
-    """The one after the last that counts."""
+    """Frame after the last frame that counts."""
 
 
 class Cutter:
-    """Cuts a signal that arrives in parts of any length into windows.
+    """Cutter of a signal that arrives in parts of any length into windows.
 
     Args:
         window: lengths in frames.
-        unit: indices of the signal's last axis in one frame: the hop for audio, 1 for codes.
+        unit: number of elements per frame in the signal's last axis: the hop for audio, 1 for codes.
     """
 
     def __init__(self, window: Window, unit: int) -> None:
         self.window = window
         self.unit = unit
-        self._rest: Tensor | None = None  # of the signal, from frame `_begin` on
+        self._rest: Tensor | None = None  # part of the signal from frame `_begin` on
         self._begin = 0
         self._next = 0  # frame where the next window begins
-        self._done = 0  # frames that counted already
+        self._done = 0  # frames that counted in earlier windows
 
     def push(self, part: Tensor) -> Iterator[Piece]:
         """Take the next part (..., n) of the signal; yield the windows that are complete and not the last."""
         rest = part if self._rest is None else torch.cat([self._rest, part], dim=-1)
-        # Only if there is more than this window is it known that it is not the last one.
+        # A window is known not to be the last only once the signal continues after it.
         while rest.shape[-1] > (self._next - self._begin + self.window.length) * self.unit:
             stop = self._next + self.window.length - self.window.after
             yield self._piece(rest, self._next, self.window.length, stop)
-            # The last window may begin before the next one, but not before this one.
+            # The last window may begin before frame `_next`, but not before this window.
             rest = rest[..., (self._next - self._begin) * self.unit :]
             self._begin = self._next
             self._next += self.window.step
         self._rest = rest
 
     def finish(self) -> Iterator[Piece]:
-        """End the signal, the last frame filled up with zeros; yield the last window, none of an empty signal."""
+        """End the signal, pad its last frame with zeros, and yield the last window; an empty signal has none."""
         if self._rest is None:
             return
         rest = F.pad(self._rest, (0, -self._rest.shape[-1] % self.unit))
@@ -202,13 +202,13 @@ class Cutter:
 
 
 class Runner(NamedTuple):
-    """Computes windows, several at a time.
+    """Runner that computes several windows at a time.
 
     Args:
-        jobs: windows computed at a time on a CPU, each on a thread of its own; None is as many as PyTorch has threads,
-            at most 16. Memory grows with them.
+        jobs: windows computed at a time on a CPU, each on its own thread; None for the number of PyTorch's threads, at
+            most 16. Memory grows with the number of jobs.
         batch_size: windows computed together on a GPU.
-        deterministic: on a GPU compute each window by itself, with algorithms that give the same bits every time.
+        deterministic: whether a GPU computes each window separately, with algorithms that always give the same bits.
     """
 
     jobs: int | None = None
@@ -218,15 +218,15 @@ class Runner(NamedTuple):
     def map(
         self, network: nn.Module, function: Callable[[Tensor], Tensor], windows: Iterable[tuple[Tag, Tensor | None]]
     ) -> Iterator[tuple[Tag, Tensor | None]]:
-        """Apply a function of the network to windows, each with a tag of the caller's, and yield results in order.
+        """Apply a function of the network to windows, and yield the results in order, each with the caller's tag.
 
-        Until the last result is taken, or the iterator closed, the network is in evaluation mode, and the process has
-        one thread for each operation and full float32 precision, without autocast. Several may run at a time, in
-        threads of the caller's; other code should not call torch.set_num_threads meanwhile: it affects all threads.
+        Until the last result is taken or the iterator is closed, the network is in evaluation mode. The process then
+        computes each operation on one thread, in full float32, without autocast. Several iterators may run at a time,
+        in different threads. Other code should not call torch.set_num_threads meanwhile: it affects all threads.
 
         Args:
-            network: whose parameters tell the device.
-            function: windows (B, ...) of one shape to results (B, ...), on the network's device.
+            network: module whose parameters are on the device to use.
+            function: maps windows (B, ...) of one shape to results (B, ...), on the network's device.
             windows: tags and windows (...) on the CPU; a tag without a window passes through.
 
         Yields:
@@ -280,7 +280,7 @@ class Runner(NamedTuple):
 
 
 def _on_one_thread(function: Callable[[Tensor], Tensor], window: Tensor) -> Tensor:
-    torch.set_num_threads(1)  # for the calling thread alone, which has no autocast either
+    torch.set_num_threads(1)  # for the calling thread, which has no autocast either
     with torch.no_grad():
         return function(window[None])[0]
 
@@ -290,9 +290,9 @@ def _finished(tag: Tag, result: Future[Tensor] | None) -> tuple[Tag, Tensor | No
 
 
 class _Process:
-    """The switches of the whole process while windows are computed: the first runner sets them, the last resets them.
+    """Settings of the whole process while windows are computed: the first runner sets them, the last restores them.
 
-    Runners may overlap in any order, since their results are taken by generators.
+    Runners are generators, so they may overlap in any order.
     """
 
     def __init__(self) -> None:
@@ -304,7 +304,7 @@ class _Process:
 
     @contextmanager
     def prepared(self, network: nn.Module, deterministic: bool) -> Iterator[None]:
-        """Set the network to evaluation mode, and the process to full float32 and one thread for each operation."""
+        """Set the network to evaluation mode, and the process to full float32 and one thread per operation."""
         with self._lock:
             if not self._users[None]:
                 self._set(deterministic)
@@ -327,10 +327,10 @@ class _Process:
         self._stack = ExitStack()
         self.threads = torch.get_num_threads()
         self._stack.callback(torch.set_num_threads, self.threads)
-        # In all threads: those that wait for the next small operation would take the cores from the windows.
+        # In all threads: threads that wait for the next small operation would take cores from the windows.
         torch.set_num_threads(1)
-        # TensorFloat-32 rounds the factors to 10 bits: far more codes would differ from those of a CPU, whose own
-        # matrix products "medium" makes coarser.
+        # TensorFloat-32 rounds factors to 10 bits, so that far more codes would differ from those of a CPU. On a CPU,
+        # "medium" makes matrix products less precise.
         self._stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
         torch.set_float32_matmul_precision("highest")
         self._stack.enter_context(

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
-_LIMIT = 1e-10  # of either power, relative to the reconstruction's: 100 dB
+_LIMIT = 1e-10  # added to both powers, relative to the reconstruction's: 100 dB
 WIDTH, HEIGHT = 320, 96
-"""Of a picture of levels, in pixels."""
+"""Size of a picture of levels, in pixels."""
 LEVELS_DB = (-80.0, 0.0)
-"""From dark to bright: one scale, so that pictures compare."""
+"""Levels from dark to bright, the same for all pictures, so that they can be compared."""
 
 
 class CodeUsage(Metric):
-    """Counts codes; gives usage, perplexity and entropy.
+    """Metric of the usage, perplexity and entropy of codes.
 
     `compute` returns scalars: "usage", the fraction of entries used at least once, mean over codebooks, in [0, 1];
     "perplexity", exp of the entropy of the code distribution, mean over codebooks; "entropy_bits", bits per frame,
@@ -49,7 +49,7 @@ class CodeUsage(Metric):
         self.counts.view(-1).index_add_(0, flat, torch.ones_like(flat))  # bincount makes a GPU wait in every step
 
     def compute(self) -> dict[str, Tensor]:
-        """Return usage, perplexity and entropy_bits, as the class says."""
+        """Return usage, perplexity and entropy_bits; see the class."""
         counts = self.counts.cpu().double()  # not every accelerator has float64
         shares = counts / counts.sum(dim=1, keepdim=True).clamp_min(1)
         entropy_nats = torch.special.entr(shares).sum(dim=1)
@@ -69,12 +69,12 @@ def si_sdr_db(reconstruction: Tensor, target: Tensor) -> Tensor:
         target: (B, C, N).
 
     Returns:
-        (M,) the ratio of every channel that is not silent in the target, for which alone it is defined; M <= B C. It
-        is kept within 100 dB of 0, where a perfect or a silent reconstruction would have an infinite one.
+        Ratios (M,) of the channels that are not silent in the target, M <= B C; the ratio is undefined for silence.
+        Ratios are kept within 100 dB of 0, since those of perfect and of silent reconstructions are infinite.
     """
     audible = target.abs().amax(dim=-1) > 0
-    # Both of unit length, so that the level makes no difference. torchmetrics adds a constant to each power instead,
-    # which weighs on quiet audio and gives a silent reconstruction 0 dB.
+    # Scaled to unit length, so that the level has no influence. torchmetrics adds a constant to each power instead,
+    # which biases the ratio of quiet audio and gives a silent reconstruction 0 dB.
     found, wanted = (F.normalize(audio[audible].float(), dim=-1) for audio in (reconstruction, target))
     share = (found * wanted).sum(dim=-1, keepdim=True)
     distortion = (found - share * wanted).square().sum(dim=-1)
@@ -84,17 +84,17 @@ def si_sdr_db(reconstruction: Tensor, target: Tensor) -> Tensor:
 
 
 def levels_db(audio: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
-    """Find the strongest sine in every mel band and stretch of time, (HEIGHT, WIDTH), the lowest band first.
+    """Return the level of the strongest sine in every mel band and time interval, (HEIGHT, WIDTH), lowest band first.
 
-    The bands go up to half the sample rate, the stretches over the whole duration; a sine of full scale has 0 dB,
-    silence -120 dB. The strongest one and not the sum, so that bands of few and of many frequencies compare.
+    The bands cover 0 Hz to half the sample rate, the intervals the whole duration. A sine of full scale has 0 dB,
+    silence -120 dB. The maximum is taken rather than the sum, so that narrow and wide bands can be compared.
 
     Args:
         audio: (N,), N >= 1.
         sample_rate: in Hz.
     """
     stretch = len(audio) / WIDTH
-    # At least 32 ms, to tell harmonics of speech apart; in long clips so long that no time is passed over.
+    # At least 32 ms, to resolve harmonics of speech; longer in long clips, so that no time is left out.
     length = max(round(0.032 * sample_rate), int(2 * stretch), 2)
     points = 4 << (length - 1).bit_length()
     starts = ((np.arange(WIDTH) + 0.5) * stretch).astype(int)
@@ -109,5 +109,5 @@ def levels_db(audio: NDArray[np.float32], sample_rate: int) -> NDArray[np.float6
 
 
 def mel(hz: float) -> float:
-    """Return where a frequency lies on the mel scale of `levels_db` (O'Shaughnessy 1987)."""
+    """Return a frequency on the mel scale of `levels_db` (O'Shaughnessy 1987)."""
     return float(2595 * np.log10(1 + hz / 700))

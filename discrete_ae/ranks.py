@@ -1,7 +1,7 @@
-"""Sums and means over the processes (ranks) of a distributed run; with a single process, its own values.
+"""Sums and means over the processes (ranks) of a distributed run; for a single process, its own values.
 
-The process group is looked up at every call, since modules are built before it. Every rank must make the same calls in
-the same order.
+The process group is looked up at every call, since modules are built before the group. Every rank must make the same
+calls in the same order.
 """
 
 from typing import Any
@@ -32,9 +32,9 @@ def sum_over_ranks(x: Tensor) -> Tensor:
 def mean_over_ranks(x: Tensor) -> Tensor:
     """Return the mean of x over the ranks; its gradient goes to this rank's x, undivided.
 
-    That is right where gradients are averaged over the ranks, as DDP does. Let L depend on the mean m of x_1 ... x_R.
-    The gradient of L with respect to a weight is dL/dm times the mean over the ranks of dx_r/dw: rank r gives dL/dm
-    dx_r/dw, and DDP takes the mean. A collective with a gradient of its own would give R times as much.
+    This is correct if gradients are averaged over the ranks, as in DDP. Let L depend on the mean m of x_1 ... x_R. The
+    gradient of L with respect to a weight is dL/dm times the mean over the ranks of dx_r/dw: rank r computes dL/dm
+    dx_r/dw, and DDP takes the mean. A differentiable collective would give R times as much.
     """
     if num_ranks() == 1:
         return x
@@ -43,15 +43,15 @@ def mean_over_ranks(x: Tensor) -> Tensor:
 
 
 def shared_mean_over_ranks(x: Tensor) -> Tensor:
-    """Return the mean of x over the ranks; its gradient is the mean over the ranks of theirs.
+    """Return the mean of x over the ranks; its gradient is the mean of the gradients on all ranks.
 
-    For a mean of which each rank makes another use, so that its gradients differ. Each rank must make the backward.
+    Use this for a mean whose gradient differs between ranks. Every rank must run the backward pass.
     """
     return x if num_ranks() == 1 else _SharedMean.apply(x)
 
 
 class _SharedMean(torch.autograd.Function):
-    """Not all_reduce of torch.distributed.nn, whose gradient torch.compile (2.11) loses."""
+    """Differentiable mean over ranks; torch.compile (2.11) loses the gradient of torch.distributed.nn's all_reduce."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
-"""Numbers that follow the course of training: annealed sharpness, temperature, share of noise, number of terms.
+"""Numbers that change during training: annealed sharpness, temperature, share of noise, number of terms.
 
 A schedule is a pure function of the step, so a resumed run continues exactly. A number that follows a schedule is kept
-in a zero-dimensional buffer and written in place, so that a compiled graph reads the new value without being compiled
-again. The buffers are not part of the state_dict, since codes do not depend on them; a training checkpoint stores their
-values beside it.
+in a zero-dimensional buffer and written in place: a compiled graph reads the new value without being compiled again.
+The buffers are not part of the state_dict, since codes do not depend on them. A training checkpoint stores their values
+separately.
 """
 
 import math
@@ -30,7 +30,7 @@ class Schedule:
         shape: "linear"; "cosine" (half a cosine, flat at both ends); "exponential" (equal factors in equal times);
             "switch" (`first` before `end`, then `last`); or "constant" (`first` throughout).
         first: value up to `begin`.
-        last: value from `end` on; None where the shape is "constant".
+        last: value from `end` on; None for a constant.
         begin: start of the change.
         end: end of the change.
         unit: unit of `begin` and `end`: "fraction" of the run, in [0, 1], or optimizer "steps".
@@ -97,9 +97,9 @@ class Schedule:
 class Scheduled(nn.Module):
     """Base class of modules with numbers that may follow a schedule.
 
-    A cast (`half`, `bfloat16`, `double`, `to` of a dtype) moves neither its parameters and buffers nor those of modules
-    below to another dtype: roundings and quantizers compute in float32 whatever their input's dtype is, and a schedule,
-    a table or a codebook in half precision would give other codes.
+    A cast (`half`, `bfloat16`, `double`, `to` of a dtype) does not change the dtype of parameters and buffers, here or
+    in modules below. Roundings and quantizers compute in float32 for any input dtype; a schedule, a table or a codebook
+    in half precision would give other codes.
     """
 
     def __init__(self) -> None:
@@ -110,9 +110,9 @@ class Scheduled(nn.Module):
         """Set the attribute `name` to a number, or to a buffer that follows a schedule.
 
         Args:
-            name: name of the attribute, and in errors of the argument.
+            name: name of the attribute, and of the argument in error messages.
             value: a number, or a schedule whose first and last value both pass `check`.
-            check: returns the number, given (name, number), or raises a ValueError.
+            check: function of (name, number) that returns the number or raises a ValueError.
         """
         if isinstance(value, Schedule):
             check(name, value.last)
@@ -122,7 +122,7 @@ class Scheduled(nn.Module):
             setattr(self, name, check(name, value))
 
     def set_flag(self, name: str, value: bool | Schedule) -> None:
-        """Set the attribute `name` to a flag, or to a buffer that follows a schedule; it is on from 1/2."""
+        """Set the attribute `name` to a flag, or to a buffer that follows a schedule; the flag is on from 1/2."""
         if isinstance(value, Schedule):
             self.set_number(name, value, in_unit_interval)
         else:
@@ -136,7 +136,7 @@ class Scheduled(nn.Module):
         return super()._apply(keeping_dtype, recurse)
 
     def write_number(self, name: str, value: float) -> float:
-        """Write the current value of a scheduled number and return it; a subclass may update what depends on it."""
+        """Write the current value of a scheduled number and return it; a subclass may update dependent tensors."""
         getattr(self, name).fill_(value)
         return value
 
@@ -147,7 +147,7 @@ def scheduled_numbers(module: nn.Module) -> dict[str, float]:
 
 
 def write_scheduled_numbers(module: nn.Module, values: Mapping[str, float]) -> None:
-    """Write values as returned by `scheduled_numbers`; names that the module does not have are ignored.
+    """Write values as returned by `scheduled_numbers`; ignore names that the module does not have.
 
     Raises:
         ValueError: for a value outside the range of its schedule.

@@ -1,4 +1,4 @@
-"""How SIGINT, which is Ctrl-C, and SIGTERM end a command: with one line, and the status that shells give."""
+"""Handling of SIGINT (Ctrl-C) and SIGTERM: a command ends with one line and the exit status that shells use."""
 
 import contextlib
 import os
@@ -9,11 +9,11 @@ from types import FrameType
 from typing import NoReturn
 
 SIGNALLED = {128 + signal.SIGINT: "Interrupted", 128 + signal.SIGTERM: "Terminated"}
-"""What is said of a command that a signal ended, by its exit status."""
+"""Messages for a command that a signal ended, by exit status."""
 
 
 def exit_at_once(number: int, frame: FrameType | None) -> NoReturn:
-    """Handle a signal by an exit, with the status that a shell gives to a process which the signal has killed.
+    """Exit with the status that a shell reports for a process killed by this signal.
 
     Raises:
         SystemExit: always.
@@ -22,9 +22,9 @@ def exit_at_once(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def signalled(error: BaseException) -> int | None:
-    """Return the exit status where a signal is behind an error, which may be one of cleaning up after it; else None.
+    """Return the exit status if a signal caused an error, directly or in the cleanup after it; else None.
 
-    Lightning makes an exit with status 1 of a Ctrl-C, and cannot close what it had not opened yet.
+    Lightning turns Ctrl-C into an exit with status 1, and its cleanup fails if it was still starting.
     """
     cause: BaseException | None = error
     while cause is not None:
@@ -37,7 +37,7 @@ def signalled(error: BaseException) -> int | None:
 
 @contextlib.contextmanager
 def exiting_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM end what is done by an exit, unless whoever started this process has it ignored."""
+    """Exit on SIGTERM within this context, unless SIGTERM is ignored or already handled."""
     before = signal.getsignal(signal.SIGTERM)
     if before == signal.SIG_DFL:
         signal.signal(signal.SIGTERM, exit_at_once)
@@ -49,19 +49,19 @@ def exiting_on_sigterm() -> Iterator[None]:
 
 @contextlib.contextmanager
 def ending_imports() -> Iterator[None]:
-    """Let a signal end the process at once while modules are imported, when there is nothing to clean up yet.
+    """End the process at once on a signal while modules are imported, when there is nothing to clean up yet.
 
-    An exception would do for most moments; but some code that runs at an import, such as a `__del__`, swallows it.
+    An exception would not always suffice: some code that runs during an import, such as a `__del__`, swallows it.
     """
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
-        if os.environ.get("LOCAL_RANK", "0") == "0":  # of the processes of a run one says it
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # only one process of a run prints the message
             print(SIGNALLED[128 + number], file=sys.stderr, flush=True)
         os._exit(128 + number)
 
     found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in found:
-        # Neither ignored nor a caller's own.
+        # Ignored signals stay ignored, and a caller's own handlers stay.
         if found[number] in (signal.default_int_handler, signal.SIG_DFL, exit_at_once):
             signal.signal(number, end)
     try:

@@ -1,6 +1,6 @@
 """Means with 95 % intervals: by the bootstrap (Efron 1979), and by Student's t for a handful of values.
 
-Axes: S seeds, or whatever else the rows are, F files, or whatever else the columns are, R resamples, T tables.
+Axes: S rows (mostly seeds), F columns (mostly files), R resamples, T tables.
 """
 
 import math
@@ -18,7 +18,7 @@ Values = NDArray[np.float64]
 
 
 class Interval(NamedTuple):
-    """A mean with its 95 % interval; all NaN where nothing was measured, low and high of a single value."""
+    """A mean with its 95 % interval. Without values all fields are NaN; for a single value, low and high are NaN."""
 
     mean: float
     low: float
@@ -26,29 +26,28 @@ class Interval(NamedTuple):
 
 
 def mean_interval(values: Values, seed: int = 0) -> Interval:
-    """Mean of values (F,) with the 2.5 and 97.5 percentiles of the means of RESAMPLES resamples of the files.
+    """Return the mean of values (F,) with the 2.5 and 97.5 percentiles of the means of RESAMPLES resamples.
 
-    NaN values are left out. Of few values the percentiles lie too close: of 5, 9, 20 and 50 normal ones the interval
-    held the true mean 85, 90, 93 and 94 % of the time in a simulation.
+    NaN values are left out. The interval is too narrow for few values: for 5, 9, 20 and 50 normal values it contained
+    the true mean in 85, 90, 93 and 94 % of the simulated cases.
     """
     return crossed_interval(values[None], seed)
 
 
 def paired_difference(first: Values, second: Values, seed: int = 0) -> Interval:
-    """Mean of first - second, both (S, F), with its 95 % interval over seeds and files.
+    """Return the mean of first - second, both (S, F), with its 95 % interval over seeds and files.
 
-    A resample draws S seeds and F files, each with replacement and the same ones for both, so that what a recording or
-    a seed has in common for both cancels out. Files that are NaN anywhere are left out. With one seed the interval is
-    that over files alone.
+    A resample draws S seeds and F files with replacement, the same for both. The common effect of a recording or a seed
+    on both thus cancels out. Files that are NaN anywhere are left out. With one seed the interval is over files alone.
     """
     difference = first - second
     return crossed_interval(difference[:, ~np.isnan(difference).any(0)], seed)
 
 
 def unpaired_difference(first: Values, second: Values, seed: int = 0) -> Interval:
-    """Mean of first (S, F) less that of second (S', F), with its 95 % interval over seeds and files.
+    """Return the mean of first (S, F) minus that of second (S', F), with its 95 % interval over seeds and files.
 
-    As `paired_difference`, but each draws seeds of its own: nothing that one seed of both has in common is known.
+    As `paired_difference`, but seeds are drawn separately for first and second: their seeds are not pairs.
     """
     known = ~np.isnan(np.concatenate([first, second])).any(0)
     first, second = first[:, known], second[:, known]
@@ -58,27 +57,27 @@ def unpaired_difference(first: Values, second: Values, seed: int = 0) -> Interva
 
 
 def crossed_interval(values: Values, seed: int = 0) -> Interval:
-    """Mean of values (S, F), NaN where nothing was measured, with its 95 % bootstrap interval over rows and columns.
+    """Return the mean of values (S, F) with its 95 % bootstrap interval over rows and columns; NaN is a missing value.
 
-    A resample draws S rows and F columns with replacement and takes the mean of what was measured where they meet. With
-    one row the interval is over columns alone, and the other way round; with one of each there is none.
+    A resample draws S rows and F columns with replacement, and takes the mean of their values that are not missing.
+    With one row the interval is over columns alone, and vice versa; a single value has no interval.
     """
     is_there = ~np.isnan(values)
     values = values[is_there.any(1)][:, is_there.any(0)]
     mean = float(np.nanmean(values)) if values.size else math.nan
-    if values.size < 2:  # every resample is that value, which says nothing of how far off it is
+    if values.size < 2:  # every resample would be this value
         return Interval(mean, math.nan, math.nan)
     total, count = resampled([np.stack([np.nan_to_num(values), ~np.isnan(values)])], seed)
     return _around(mean, total[count > 0] / count[count > 0])
 
 
 def resampled(groups: Sequence[Values], seed: int = 0) -> Values:
-    """Means (T, R) of tables (T, S, F), summed over groups; each draws rows of its own, all the same columns."""
+    """Return means (T, R) of tables (T, S, F), summed over groups; groups draw their own rows and the same columns."""
     random, files = np.random.default_rng(seed), groups[0].shape[2]
     block = max(1, _AT_ONCE // files)
     found = []
     for count in [block] * (RESAMPLES // block) + [RESAMPLES % block]:
-        means = np.zeros((len(groups[0]), count, files))  # over the rows that are drawn
+        means = np.zeros((len(groups[0]), count, files))  # over the drawn rows
         for tables in groups:
             rows = tables.shape[1]
             means += random.multinomial(rows, np.full(rows, 1 / rows), count) / rows @ tables
@@ -88,12 +87,12 @@ def resampled(groups: Sequence[Values], seed: int = 0) -> Values:
 
 
 def half_width(values: Values) -> float:
-    """Half the width of the 95 % interval around the mean of values (S,), S >= 2, by Student's t."""
+    """Return half the width of the 95 % interval around the mean of values (S,), S >= 2, by Student's t."""
     return float(stdtrit(len(values) - 1, 0.975) * values.std(ddof=1)) / math.sqrt(len(values))
 
 
 def welch_half_width(first: Values, second: Values) -> float:
-    """Half the width of the 95 % interval around the difference of two means, of two values each or more (Welch 1947).
+    """Return half the width of the 95 % interval around the difference of two means of 2 or more values (Welch 1947).
 
     The degrees of freedom are those of Welch and Satterthwaite, rounded down.
     """
@@ -101,7 +100,7 @@ def welch_half_width(first: Values, second: Values) -> float:
     if (variance := sum(parts)) == 0:
         return 0.0
     freedom = 1 / sum((part / variance) ** 2 / (len(of) - 1) for part, of in zip(parts, (first, second), strict=True))
-    # The small number keeps a whole one from the one below.
+    # The small number keeps rounding errors from lowering a whole number by 1.
     return float(stdtrit(math.floor(freedom + 1e-9), 0.975)) * math.sqrt(variance)
 
 

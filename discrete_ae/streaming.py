@@ -1,10 +1,9 @@
-"""Codes of a signal while it is still going on, and audio of codes while they come, by a causal model.
+"""Streaming with a causal model: codes of a signal and audio of codes, while they arrive.
 
-A frame is coded as soon as its last sample is there: a causal model looks no further ahead, so the latency is a frame.
-On a CPU the codes are exactly those that `Codec` gives the whole signal: both compute blocks of the same shape, and an
-encoder fills a block that is not complete with zeros (`inference`). The price is that the frames of a block are
-computed again with each frame that comes. A decoder takes frame by frame; its audio is that of `Codec` but for its last
-bits.
+A frame is coded as soon as its last sample arrives. A causal model looks no further ahead, so the latency is one frame.
+On a CPU the codes are exactly those of `Codec` for the whole signal: both compute blocks of the same shape, and an
+encoder pads an incomplete block with zeros (`inference`). The cost is that each new frame recomputes the earlier frames
+of its block. A decoder computes frame by frame; its audio differs from that of `Codec` in the last bits only.
 
 Axes: B items, C audio channels, n samples, K codebooks, t frames.
 """
@@ -25,14 +24,14 @@ Item = TypeVar("Item")
 
 
 class _Stream(ABC, Generic[Item]):
-    """Common base: the items of a batch, each computed by itself, and the end of the signal."""
+    """Base class of encoder and decoder: the items of a batch, each computed separately, and the end of the signal."""
 
     def __init__(self, model: DiscreteAutoencoder) -> None:
         if not isinstance(model, DiscreteAutoencoder):
             raise ValueError(f"model: expected a model, as discrete_ae.load(path) returns it, got {model!r:.80}")
         if not model.is_causal:
             raise UsageError(
-                "streaming needs a causal model, and this one looks at samples after its frames; train one with "
+                "streaming needs a causal model, and this one depends on samples after a frame; train one with "
                 "model.encoder.causal=true, such as discrete-ae train model=spectral/tiny model.encoder.causal=true"
             )
         model.quantizer.check_count(None)
@@ -49,9 +48,11 @@ class _Stream(ABC, Generic[Item]):
         """Return a new item, before its first step."""
 
     def _continue(self, name: str, batch_size: int) -> None:
-        """Check that the signals go on, and are as many as before."""
+        """Check that the signals have not ended and that their number is as before; begin them on the first call."""
         if self._finished:
-            raise ValueError(f"push: the signal has ended with finish(); make a new {type(self).__name__} for another")
+            raise ValueError(
+                f"push: the signal has ended with finish(); make a new {type(self).__name__} for another signal"
+            )
         if not batch_size:
             raise ValueError(f"{name}: expected at least 1 item, got none")
         self._items = self._items or [self._begun() for _ in range(batch_size)]
@@ -60,16 +61,16 @@ class _Stream(ABC, Generic[Item]):
 
 
 class _Signal:
-    """Samples of one item that belong to the block that is not complete, and the state before it."""
+    """State of one item: the samples of its incomplete block, and the model's state before this block."""
 
     def __init__(self, channels: int) -> None:
         self.samples = torch.zeros(1, channels, 0)
-        self.done = 0  # frames of this block
+        self.done = 0  # frames of this block whose codes are returned
         self.state: State = None
 
 
 class Encoder(_Stream[_Signal]):
-    """Encodes signals that come in parts of any length.
+    """Encoder of signals that arrive in parts of any length.
 
     >>> encoder = Encoder(causal_model)
     >>> audio = torch.zeros(1, 1, 16000)
@@ -78,12 +79,12 @@ class Encoder(_Stream[_Signal]):
     True
 
     Args:
-        model: a causal one, in float32; its mode of training or evaluation is left as it is.
-        num_codebooks: how many of the codebooks to use, one of `model.quantizer.decodable_counts`; None for all.
+        model: a causal model in float32; its training or evaluation mode does not change.
+        num_codebooks: number of codebooks to use, one of `model.quantizer.decodable_counts`; None for all.
 
     Raises:
-        UsageError: the model is not causal.
-        ValueError: it has no codes, or num_codebooks cannot be decoded.
+        UsageError: for a model that is not causal.
+        ValueError: for a model without codes, or a num_codebooks that cannot be decoded.
     """
 
     def __init__(self, model: DiscreteAutoencoder, num_codebooks: int | None = None) -> None:
@@ -92,12 +93,12 @@ class Encoder(_Stream[_Signal]):
         self.num_codebooks = num_codebooks
 
     def push(self, samples: Tensor) -> Tensor:
-        """Return the codes (B, K, t) int64 of the frames that are complete with samples (B, C, n), n from 0 on.
+        """Add samples (B, C, n), n >= 0, and return the codes (B, K, t) int64 of the frames that they complete.
 
         Raises:
             ValueError: for samples of another shape or type than (B, C, n) float32, another B than before, samples that
-                are NaN or infinite, or after `finish`: the stream goes on as if they had not come. Also for samples
-                so loud that the model makes NaN or infinite latents of them.
+                are NaN or infinite, or a call after `finish`. Such samples are ignored, and the stream can continue.
+                Also for samples so loud that their latents are NaN or infinite.
         """
         channels = self.model.channels
         if not isinstance(samples, Tensor) or samples.ndim != 3 or samples.shape[1] != channels:
@@ -111,7 +112,7 @@ class Encoder(_Stream[_Signal]):
         return self._codes(samples.detach())
 
     def finish(self) -> Tensor:
-        """End the signal, the last frame filled up with zeros, and return its codes (B, K, t), t = 0 or 1.
+        """End the signal, pad its last frame with zeros, and return the remaining codes (B, K, t), t = 0 or 1.
 
         Raises:
             ValueError: as `push`.
@@ -128,11 +129,11 @@ class Encoder(_Stream[_Signal]):
         with as_a_window(self.model):
             codes = torch.stack([self._of(signal, new.cpu()) for signal, new in zip(self._items, samples, strict=True)])
         if bool((codes < 0).any()):
-            raise ValueError("samples: the model makes NaN or infinite latents of them; bring them to [-1, 1]")
+            raise ValueError("samples: the model makes NaN or infinite latents from them; scale them to [-1, 1]")
         return codes.to(samples.device)
 
     def _of(self, signal: _Signal, samples: Tensor) -> Tensor:
-        """Return the codes (K, t) that one item (C, n) completes."""
+        """Return the codes (K, t) of the frames that new samples (C, n) of one item complete."""
         hop, size = self.model.hop_length, BLOCK * self.model.hop_length
         count = len(self.model.quantizer.codebook_sizes[: self.num_codebooks])
         signal.samples = torch.cat([signal.samples, samples[None]], dim=-1)
@@ -149,14 +150,14 @@ class Encoder(_Stream[_Signal]):
 
 
 class _Codes:
-    """The state of one item."""
+    """State of one item."""
 
     def __init__(self) -> None:
         self.state: State = None
 
 
 class Decoder(_Stream[_Codes]):
-    """Decodes codes that come in parts of any number of frames.
+    """Decoder of codes that arrive in parts of any number of frames.
 
     >>> decoder = Decoder(causal_model)
     >>> codes = torch.zeros(1, 8, 50, dtype=torch.int64)
@@ -165,15 +166,15 @@ class Decoder(_Stream[_Codes]):
     torch.Size([1, 1, 16000])
 
     Args:
-        model: a causal one, in float32; its mode of training or evaluation is left as it is.
+        model: a causal model in float32; its training or evaluation mode does not change.
 
     Raises:
-        UsageError: the model is not causal.
-        ValueError: it has no codes.
+        UsageError: for a model that is not causal.
+        ValueError: for a model without codes.
     """
 
     def push(self, codes: Tensor) -> Tensor:
-        """Return audio (B, C, t hop_length) float32 of codes (B, K, t), t from 0 on; all of it is complete.
+        """Return the complete audio (B, C, t hop_length) float32 of codes (B, K, t), t >= 0.
 
         Raises:
             ValueError: for codes of another shape or vocabulary, another B than before, or after `finish`.
@@ -186,7 +187,7 @@ class Decoder(_Stream[_Codes]):
         return torch.cat(items).to(codes.device)
 
     def finish(self) -> Tensor:
-        """End the codes and return what is left of the audio, (B, C, 0): a causal model holds nothing back.
+        """End the codes and return the remaining audio, (B, C, 0), since a causal model holds nothing back.
 
         Raises:
             ValueError: after `finish`.

@@ -1,4 +1,4 @@
-"""Reconstruction losses, adversarial ones, and their weighted sum by name."""
+"""Reconstruction losses, adversarial losses, and their weighted sum by name."""
 
 from discrete_ae.losses.adversarial import Adversary, MultiBandSTFTDiscriminator, MultiPeriodDiscriminator
 from discrete_ae.losses.balancer import LossBalancer

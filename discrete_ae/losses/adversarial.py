@@ -1,13 +1,13 @@
-"""Adversarial training: discriminators of audio, their own loss, and the two terms that the autoencoder gets of them.
+"""Adversarial training: audio discriminators, their loss, and two loss terms for the autoencoder.
 
-The least-squares game (Mao et al. 2016, arXiv:1611.04076) with feature matching, as neural codecs play it: HiFi-GAN
-(arXiv:2010.05646, section 2.3), with the features' distance relative to their size as in EnCodec (arXiv:2210.13438,
-equation 2). Ours differs in this: every sum over discriminators and layers is a mean, so that a weight means the same
-when discriminators are added.
+The least-squares game (Mao et al. 2016, arXiv:1611.04076) with feature matching, as in HiFi-GAN (arXiv:2010.05646,
+section 2.3). The distance of features is relative to their size, as in EnCodec (arXiv:2210.13438, equation 2). Ours
+differs in one point: every sum over discriminators and layers is a mean, so that a weight means the same for any number
+of discriminators.
 
-A discriminator maps audio (B, C, N) of any length to a list with an entry for each of its parts: a list of feature
-maps, the last of which is the score, of any shape. Channels are judged one by one, as items of their own. Nothing joins
-the items of a batch, so a batch may be judged in pieces.
+A discriminator maps audio (B, C, N) of any length to a list with an entry for each of its parts. An entry is a list of
+feature maps; the last map is the score, of any shape. Channels are judged as separate items. The items of a batch do
+not interact, so a batch may be judged in pieces.
 
 Axes: B batch, C audio channels, N samples, T frames, F bins.
 """
@@ -25,21 +25,21 @@ from discrete_ae.checks import positive, whole_number
 from discrete_ae.losses.stft import FramedDFT
 
 TERMS = ("adversarial", "feature_matching")
-_FLOOR = 1e-5  # of the size of features, which a layer of zeros would divide by
+_FLOOR = 1e-5  # minimum size of features to divide by, for a layer of zeros
 
 
 class Adversary(nn.Module):
     """Discriminators and the losses of both sides.
 
-    Networks run under the caller's autocast, losses are float32.
+    Networks run under the caller's autocast; losses are float32.
 
     Args:
-        discriminators: modules by name; None is left out.
-        weights: of the terms `adversarial` and `feature_matching`, above 0.
-        begin_step: optimizer step from which the trainer plays the game; before it the autoencoder trains alone.
+        discriminators: modules by name; entries that are None are ignored.
+        weights: weights of the terms `adversarial` and `feature_matching`, above 0.
+        begin_step: optimizer step at which adversarial training starts; before it, the autoencoder trains alone.
 
     Raises:
-        ValueError: for no discriminator, other names, or a number outside its range.
+        ValueError: if there is no discriminator, for other names of weights, or a number outside its range.
     """
 
     def __init__(
@@ -48,7 +48,9 @@ class Adversary(nn.Module):
         super().__init__()
         present = {name: module for name, module in discriminators.items() if module is not None}
         if not present:
-            raise ValueError("discriminators: expected at least one, got none; set loss.adversary=null to have none")
+            raise ValueError(
+                "discriminators: expected at least one, got none; set loss.adversary=null to train without them"
+            )
         if set(weights) != set(TERMS):
             raise ValueError(f"weights: expected one for each of {sorted(TERMS)}, got {sorted(weights)}")
         self.discriminators = _Discriminators(present)
@@ -58,8 +60,8 @@ class Adversary(nn.Module):
     def discriminator_loss(self, reconstruction: Tensor, target: Tensor) -> Tensor:
         """Return the mean over discriminators of mean (1 - score of target)^2 + mean (score of reconstruction)^2.
 
-        Scores of 1 are real, of 0 reconstructed; the loss is 0 for a perfect discriminator, 1/2 at chance. Its gradient
-        goes to the discriminators, never to the reconstruction (B, C, N).
+        A score of 1 means real, 0 reconstructed. The loss is 0 for a perfect discriminator, and 1/2 at chance level.
+        Its gradient goes to the discriminators, never to the reconstruction (B, C, N).
         """
         outputs = self.discriminators(torch.cat([target.float(), reconstruction.detach().float()]))
         scores = [maps[-1].float().chunk(2) for maps in outputs]
@@ -70,8 +72,8 @@ class Adversary(nn.Module):
         """Return the terms `adversarial` and `feature_matching`, scalars of at least 0.
 
         adversarial: mean over discriminators of mean (1 - score of reconstruction)^2.
-        feature_matching: mean over discriminators and their layers, scores left out, of the mean absolute difference
-            of features over the mean absolute feature of the target.
+        feature_matching: mean over discriminators and their layers, except scores, of the mean absolute difference of
+            features divided by the mean absolute feature of the target.
 
         The gradient goes to the reconstruction (B, C, N), never to the discriminators' parameters.
         """
@@ -88,7 +90,7 @@ class Adversary(nn.Module):
 
 
 class _Discriminators(nn.ModuleDict):
-    """Discriminators by name, all of which judge the same audio."""
+    """Discriminators by name that judge the same audio."""
 
     def forward(self, audio: Tensor) -> list[list[Tensor]]:
         """Return the feature maps of every part of every discriminator for audio (B, C, N)."""
@@ -101,27 +103,27 @@ def _relative_distance(found: Tensor, wanted: Tensor) -> Tensor:
 
 
 class MultiPeriodDiscriminator(nn.Module):
-    """The waveform in rows of `period` samples, convolved along columns: samples a period apart meet first.
+    """Discriminator of the waveform in rows of `period` samples, convolved along columns of samples a period apart.
 
-    Kong et al. 2020 (HiFi-GAN, arXiv:2010.05646, section 2.3 and appendix A.2); the last row is filled up with silence.
+    Kong et al. 2020 (HiFi-GAN, arXiv:2010.05646, section 2.3 and appendix A.2). The last row is padded with silence.
 
     Args:
-        periods: in samples, one part for each.
+        periods: in samples; the discriminator has a part for each.
         width: channels of the first layer; the others have 4, 16, 32 and 32 times as many.
 
     Raises:
-        ValueError: for no period, or a number below 1.
+        ValueError: if there is no period, or for a number below 1.
     """
 
     def __init__(self, periods: Sequence[int] = (2, 3, 5, 7, 11), width: int = 32) -> None:
         super().__init__()
         if not periods:
-            raise ValueError("periods: expected at least one")
+            raise ValueError("periods: expected at least one, got none")
         width = whole_number("width", width, 1)
         self.parts = nn.ModuleList(_RowsOfOnePeriod(whole_number("periods", period, 1), width) for period in periods)
 
     def forward(self, audio: Tensor) -> list[list[Tensor]]:
-        """Return feature maps (B C, channels, rows, period) of audio (B, C, N) by period; the score has 1 channel."""
+        """Return feature maps (B C, channels, rows, period) of audio (B, C, N) per period; the score has 1 channel."""
         items = audio.flatten(0, 1)
         return [part(items) for part in self.parts]
 
@@ -144,18 +146,18 @@ class _RowsOfOnePeriod(nn.Module):
 
 
 class MultiBandSTFTDiscriminator(nn.Module):
-    """Complex spectrograms at several window lengths, each band of frequencies with layers of its own.
+    """Discriminator of complex spectrograms at several window lengths, with separate layers for each frequency band.
 
-    Kumar et al. 2023 (DAC, arXiv:2306.06546, section 3.4): real and imaginary parts are two channels; the bands' maps
-    are joined again for the score.
+    Kumar et al. 2023 (DAC, arXiv:2306.06546, section 3.4): real and imaginary parts are two channels. The maps of all
+    bands are concatenated for the score.
 
     Args:
-        window_lengths: in samples, one part for each; shorter audio is filled up with silence.
+        window_lengths: in samples, one part for each; shorter audio is padded with silence.
         bands: (from, to) as shares of half the sample rate.
         width: channels of every layer.
 
     Raises:
-        ValueError: for no window length, a band outside [0, 1] or without a bin, or a width below 1.
+        ValueError: if there is no window length, for a band outside [0, 1] or without a bin, or a width below 1.
     """
 
     def __init__(
@@ -166,13 +168,15 @@ class MultiBandSTFTDiscriminator(nn.Module):
     ) -> None:
         super().__init__()
         if not window_lengths:
-            raise ValueError("window_lengths: expected at least one")
+            raise ValueError("window_lengths: expected at least one, got none")
         width = whole_number("width", width, 1)
         self.parts = nn.ModuleList(_BandsOfOneWindow(length, bands, width) for length in window_lengths)
 
     def forward(self, audio: Tensor) -> list[list[Tensor]]:
-        """Return feature maps (B C, width, T, bins) of the layers of all bands and a score (B C, 1, T, bins), for each
-        window length, of audio (B, C, N)."""
+        """Return feature maps (B C, width, T, bins) and a score (B C, 1, T, bins) of audio (B, C, N) per window length.
+
+        The feature maps are those of the layers of all bands.
+        """
         items = audio.flatten(0, 1)
         return [part(items) for part in self.parts]
 
@@ -188,7 +192,7 @@ class _BandsOfOneWindow(nn.Module):
         for band, (first, end) in zip(bands, self.edges, strict=True):
             if not 0 <= first < end <= num_bins:
                 raise ValueError(
-                    f"bands: expected shares 0 <= from < to <= 1 that hold a bin, got {list(band)} "
+                    f"bands: expected shares 0 <= from < to <= 1 that include a bin, got {list(band)} "
                     f"for the {num_bins} bins of window length {window_length}"
                 )
         self.bands = nn.ModuleList(nn.ModuleList(_band_layers(width)) for _ in self.edges)
@@ -211,7 +215,7 @@ def _band_layers(width: int) -> list[nn.Module]:
 
 
 def _features(layers: Iterable[nn.Module], x: Tensor, slope: float) -> list[Tensor]:
-    """Return the activated output of every layer, each given that of the one before."""
+    """Return the activated outputs of all layers, applied one after the other."""
     maps = []
     for layer in layers:
         x = F.leaky_relu(layer(x), slope)
@@ -220,6 +224,6 @@ def _features(layers: Iterable[nn.Module], x: Tensor, slope: float) -> list[Tens
 
 
 def _conv(channels_in: int, channels_out: int, kernel: tuple[int, int], stride: tuple[int, int] = (1, 1)) -> nn.Module:
-    """A convolution with a normalized weight, of odd kernels and as many outputs as inputs for each step of stride."""
+    """Return a convolution with weight normalization, padded for odd kernels so that only the stride changes sizes."""
     padding = (kernel[0] // 2, kernel[1] // 2)
     return weight_norm(nn.Conv2d(channels_in, channels_out, kernel, stride, padding))

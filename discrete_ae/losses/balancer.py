@@ -2,7 +2,7 @@
 
 Défossez et al. 2022 (arXiv:2210.13438, section 3.4, "Balancer"). The gradient g_i of each term with respect to the
 reconstruction is divided by the moving average of its norm and multiplied by total_norm weight_i / sum of the weights.
-A weight is then the share of the update that a term gets, whatever its scale and however it changes during training.
+The weight of a term is then its share of the update, independent of the term's scale and of changes in training.
 
 Axes: B batch, C audio channels, N samples.
 """
@@ -18,16 +18,16 @@ from torch.autograd.function import once_differentiable
 from discrete_ae.checks import in_unit_interval, positive
 from discrete_ae.ranks import mean_over_ranks
 
-_TINY = 1e-12  # a term without a gradient has a norm of 0, and stays without
+_TINY = 1e-12  # minimum norm to divide by: a gradient of 0 stays 0
 
 
 class LossBalancer(nn.Module):
-    """Rescales the terms' gradients to their weights' shares; its averages are part of the state dict.
+    """Scales the gradients of terms to shares given by their weights; the averages are part of the state dict.
 
     Args:
-        weights: of the terms by name, each above 0.
-        total_norm: of the sum of the gradients if all point the same way; that of one item, mean over the batch.
-        ema_decay: of the moving averages, below 1; they are corrected for having begun at 0.
+        weights: weights of the terms by name, each above 0.
+        total_norm: norm of the sum of the gradients if all have the same direction; per item, mean over the batch.
+        ema_decay: decay of the moving averages, below 1; the averages are corrected for their start at 0.
 
     Raises:
         ValueError: for a number outside its range.
@@ -40,13 +40,13 @@ class LossBalancer(nn.Module):
         self.weights = {name: positive(f"weights.{name}", weight) for name, weight in weights.items()}
         self.total_norm = positive("total_norm", total_norm)
         self.ema_decay = ema_decay
-        for name in self.weights:  # sum of the decayed norms, and of the decayed ones that correct it
+        for name in self.weights:  # moving average of the norms, and of ones, to correct for the start at 0
             self.register_buffer(f"norm_of_{name}", torch.zeros(2))
 
     def forward(self, gradients: Mapping[str, Tensor]) -> Tensor:
-        """Return the balanced sum (B, C, N) of gradients (B, C, N); counts their norms into the averages.
+        """Update the averages with the norms of gradients (B, C, N), and return their balanced sum (B, C, N).
 
-        Names may be missing where a term has not begun; the others then share all of total_norm.
+        Names of terms that are not used yet may be missing; the others then share all of total_norm.
 
         Raises:
             ValueError: for a name without a weight.
@@ -60,7 +60,7 @@ class LossBalancer(nn.Module):
 
     @torch.no_grad()
     def _average(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the moving averages of the norms, these included."""
+        """Update the moving averages of the norms and return them."""
         norms = torch.stack([gradient.flatten(1).norm(dim=1).mean() for gradient in gradients.values()])
         averages = {}
         for name, norm in zip(gradients, mean_over_ranks(norms), strict=True):
@@ -73,7 +73,7 @@ class LossBalancer(nn.Module):
 def with_gradient(value: Tensor, source: Tensor, gradient: Tensor) -> Tensor:
     """Return `value`, a scalar, with `gradient` as its gradient with respect to `source`.
 
-    The gradient is all that is kept for the backward pass, and cannot be differentiated again.
+    Only the gradient is kept for the backward pass. It cannot be differentiated again.
     """
     return _WithGradient.apply(source, value.detach(), gradient.detach())
 

@@ -1,11 +1,11 @@
 """L1 distance of log mel spectrograms at several window lengths, with its gradient in closed form.
 
 Kumar et al. 2023 (arXiv:2306.06546, section 3.5), of magnitudes, with Hann windows and hops of a quarter window. Mel
-bands are triangles of height 1 on the HTK scale, the paper's of area 1 on Slaney's.
+bands are triangles of height 1 on the HTK scale; in the paper they have area 1 on Slaney's scale.
 
-Recorded by autograd, this loss keeps the frames, spectra, magnitudes and bands of every window length until the
-backward pass. Its gradient is short enough to be written down: it is computed along with the value, one window length
-after the other, and is all that is kept.
+With autograd, this loss would keep the frames, spectra, magnitudes and bands of every window length until the backward
+pass. Instead the gradient is computed along with the value, one window length after the other, and only the gradient is
+kept.
 
 Axes: B batch, C audio channels, N samples, M = B C signals, T frames, F bins.
 """
@@ -21,23 +21,23 @@ from torch import Tensor, nn
 from discrete_ae.losses.balancer import with_gradient
 from discrete_ae.losses.stft import FramedDFT
 
-_TINY = 1e-25  # the least magnitude that is divided by: at 0 the quotient must stay finite
+_TINY = 1e-25  # minimum magnitude to divide by, so that the quotient at 0 is finite
 
 
 class MultiScaleMel(nn.Module):
     """Mean over window lengths of mean |log10 mel(reconstruction) - log10 mel(target)|.
 
-    Bands of many for a short window may be too narrow to hold a bin, as in the paper's settings; they add 0. The
-    gradient goes to the reconstruction alone, and cannot be differentiated again.
+    With many bands and a short window, a band may be too narrow to include a bin, as in the paper's settings. Such a
+    band adds 0. The gradient goes to the reconstruction alone, and cannot be differentiated again.
 
     Args:
         sample_rate: in Hz.
         window_lengths: in samples, each at least 4.
         num_mels: mel bands for each window length.
-        floor: mel magnitudes below this count as this.
+        floor: minimum of mel magnitudes; lower ones are raised to it.
 
     Raises:
-        ValueError: if window_lengths and num_mels differ in length, there is none, or a window is too short.
+        ValueError: if window_lengths and num_mels differ in length or are empty, or a window is too short.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class MultiScaleMel(nn.Module):
     def forward(self, reconstruction: Tensor, target: Tensor) -> Tensor:
         """Return the distance, a scalar of at least 0, of a reconstruction (B, C, N) from target (B, C, N).
 
-        In float32 whatever autocast says, in float64 for a reconstruction in float64.
+        Computed in float32 even under autocast, and in float64 for a reconstruction in float64.
         """
         wants_gradient = torch.is_grad_enabled() and reconstruction.requires_grad
         reconstruction = reconstruction.to(torch.promote_types(reconstruction.dtype, torch.float32))
@@ -91,16 +91,16 @@ class _MelScale(nn.Module):
         distance = (held / goal).log10_().abs_().mean()
         if not wants_gradient:
             return distance, None
-        # Of mean |log10 a - log10 b| by a: sign(a - b) / (a ln 10) over the number of bands; below the floor, 0.
+        # d/da mean |log10 a - log10 b| = sign(a - b) / (a ln 10) / number of bands; 0 below the floor.
         of_mels = (held - goal).sign_().mul_(mels >= self.floor).div_(held * (math.log(10) * mels.numel()))
-        # Of |z| by z: z / |z|.
+        # d|z| / dz = z / |z|.
         over_magnitudes = (of_mels @ bank.T).div_(magnitudes.clamp_min_(_TINY))
         torch.view_as_real(spectra).mul_(over_magnitudes[..., None])  # no compiler fuses complex products
         return distance, self.dft.adjoint(spectra, found.shape[-1])
 
     def _analyzed(self, found: Tensor, wanted: Tensor, bank: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return spectra, magnitudes and mels of `found`, and the mels of `wanted`."""
-        if found.device.type == "cpu":  # one after the other stays in the cache
+        if found.device.type == "cpu":  # computed one after the other, they stay in the cache
             goal = _magnitudes(self.dft(wanted)) @ bank
             spectra = self.dft(found)
             magnitudes = _magnitudes(spectra)
@@ -112,6 +112,6 @@ class _MelScale(nn.Module):
 
 
 def _magnitudes(spectra: Tensor) -> Tensor:
-    """Absolute values; on a CPU abs() takes 2.5 times as long."""
+    """Return absolute values; on a CPU abs() takes 2.5 times as long."""
     real, imaginary = torch.view_as_real(spectra).unbind(-1)
     return real.square().addcmul_(imaginary, imaginary).sqrt_()

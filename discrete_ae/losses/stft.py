@@ -1,6 +1,6 @@
-"""Short-time spectra with Hann windows and hops of a quarter window, and distances of them at several window lengths.
+"""Short-time spectra with Hann windows and hops of a quarter window, and distances between them.
 
-Each distance takes (reconstruction, target), both (B, C, N), and gives a scalar.
+Each distance takes (reconstruction, target), both (B, C, N), and returns a scalar.
 
 Axes: M signals, N samples, T frames, W window length, F = W // 2 + 1 bins.
 """
@@ -13,20 +13,21 @@ from torch import Tensor, nn
 
 
 class FramedDFT(nn.Module):
-    """Linear map of signals (..., N) to spectra (..., T, F) complex, and its adjoint, written out.
+    """Linear map of signals (..., N) to complex spectra (..., T, F), and its adjoint.
 
-    It reflects half a window at both ends, cuts frames, weights them by the window and takes the real DFT. Bins lie
-    along the last axis, where the FFT and the products with a mel bank run over adjacent numbers. A signal shorter than
-    a window is filled up with silence first; of length N' then, it has 1 + N' // (W // 4) frames. Autograd goes through
-    the map; the adjoint carries a gradient of the spectra back to the samples without a recorded graph.
+    The map reflects half a window at both ends, cuts frames, multiplies them by the window and takes the real DFT. Bins
+    are the last axis, so that the FFT and products with a mel bank read adjacent numbers. A signal shorter than a
+    window is padded with silence first. A signal of N' samples after this padding has 1 + N' // (W // 4) frames.
+
+    Autograd differentiates the map. The adjoint maps a gradient of the spectra to the samples without a recorded graph.
 
     Args:
         window_length: W in samples, at least 4.
-        is_normalized: divides bins by the window's norm: white noise of power 1 has bins of power 1, whatever the
-            window.
+        is_normalized: whether to divide bins by the window's norm: white noise of power 1 then has bins of power 1 with
+            any window.
 
     Raises:
-        ValueError: for a window below 4 samples, of which there is no quarter.
+        ValueError: for a window below 4 samples, which has no hop of a quarter window.
     """
 
     window: Tensor
@@ -43,17 +44,19 @@ class FramedDFT(nn.Module):
 
     def forward(self, signals: Tensor) -> Tensor:
         """Return spectra (..., T, F) of signals (M, N) or (B, C, N), in their precision."""
-        missing = max(0, self.window_length - signals.shape[-1])  # half a window of less cannot be mirrored
+        missing = max(0, self.window_length - signals.shape[-1])  # a shorter signal could not be reflected
         padded = F.pad(F.pad(signals, (0, missing)), (self.margin, self.margin), mode="reflect")
         frames = padded.unfold(-1, self.window_length, self.hop)
         return torch.fft.rfft(frames * self.window.to(frames.dtype))
 
     def adjoint(self, gradient: Tensor, num_samples: int) -> Tensor:
-        """Return the gradient (M, num_samples) of the signals for one (M, T, F) of the spectra, which is overwritten.
+        """Return the gradient (M, num_samples) of the signals for a gradient (M, T, F) of the spectra.
 
-        A complex gradient is that of the real part plus i times that of the imaginary part.
+        The gradient of the spectra is overwritten. It is the gradient of the real part plus i times that of the
+        imaginary part.
         """
-        # irfft counts a bin twice if it stands for its mirror image too: all but the first and an even window's last.
+        # irfft counts a bin twice if the bin also stands for its mirror image: all but the first, and the last of an
+        # even window.
         torch.view_as_real(gradient)[..., 1 : (self.window_length + 1) // 2, :].mul_(0.5)
         frames = torch.fft.irfft(gradient, n=self.window_length, norm="forward")
         frames *= self.window.to(frames.dtype)
@@ -65,7 +68,7 @@ class FramedDFT(nn.Module):
         return signals[:, :num_samples]
 
     def _overlap_add(self, frames: Tensor, length: int) -> Tensor:
-        """Return the sum (M, length) of frames (M, T, W) at their places, a hop's share of all of them at a time."""
+        """Return the overlap-added sum (M, length) of frames (M, T, W), adding one hop of every frame at a time."""
         count, shifts = frames.shape[1], -(-self.window_length // self.hop)
         hops = max(count + shifts, -(-length // self.hop))
         sums = frames.new_zeros((len(frames), hops, self.hop))
@@ -80,10 +83,10 @@ class MultiResolutionSTFT(nn.Module):
 
     Args:
         window_lengths: in samples.
-        floor: magnitudes below this count as this.
+        floor: minimum of magnitudes; lower ones are raised to it.
 
     Raises:
-        ValueError: if there is no window length, or one below 4.
+        ValueError: if there is no window length, or for one below 4.
     """
 
     def __init__(self, window_lengths: Sequence[int] = (512, 1024, 2048), floor: float = 1e-5) -> None:
@@ -104,16 +107,16 @@ class MultiResolutionSTFT(nn.Module):
 
 
 class ComplexSTFT(nn.Module):
-    """L1 distance of the real and imaginary parts of all bins, mean over window lengths: magnitude and phase at once.
+    """L1 distance of the real and imaginary parts of all bins, mean over window lengths; sensitive to phase.
 
-    Bins are divided by the window's norm, so that a white difference of standard deviation s has about s / sqrt(pi) at
-    every window length.
+    Bins are divided by the window's norm. A difference that is white noise of standard deviation s then has the
+    distance s / sqrt(pi), about, at every window length.
 
     Args:
         window_lengths: in samples.
 
     Raises:
-        ValueError: if there is no window length, or one below 4.
+        ValueError: if there is no window length, or for one below 4.
     """
 
     def __init__(self, window_lengths: Sequence[int] = (512, 1024, 2048)) -> None:
@@ -128,20 +131,20 @@ class ComplexSTFT(nn.Module):
 
 
 class CompressedSTFT(nn.Module):
-    """Squared distance of bins whose magnitudes are raised to a power below 1, mean over window lengths.
+    """Squared distance of bins with compressed magnitudes, mean over window lengths.
 
-    Compression weighs a bin's error by how loud the bin is, as hearing does; the waveform's own error is nearly all in
-    the loudest ones. With share s it is (1 - s) (|X|^p - |Y|^p)^2 + s |X^p - Y^p|^2, where X^p keeps the phase of X
-    (Braun & Tashev 2021, arXiv:2009.12286, equation 5), bins as in ComplexSTFT.
+    Compression makes the error of a bin relative to its loudness, as in hearing; almost all of an uncompressed error is
+    in the loudest bins. With share s the distance is (1 - s) (|X|^p - |Y|^p)^2 + s |X^p - Y^p|^2, where X^p keeps the
+    phase of X (Braun & Tashev 2021, arXiv:2009.12286, equation 5). Bins are normalized as in ComplexSTFT.
 
     Args:
         window_lengths: in samples.
         exponent: p, in (0, 1].
-        complex_share: s, in [0, 1]: of the part that hears the phase.
-        floor: magnitudes are compressed as if they were sqrt(magnitude^2 + floor^2), so that the slope at 0 is finite.
+        complex_share: s, in [0, 1], share of the part that depends on the phase.
+        floor: magnitudes are compressed as sqrt(magnitude^2 + floor^2), so that the slope at 0 is finite.
 
     Raises:
-        ValueError: for a number out of its range; if there is no window length, or one below 4.
+        ValueError: for a number outside its range; if there is no window length, or for one below 4.
     """
 
     def __init__(
@@ -169,7 +172,7 @@ class CompressedSTFT(nn.Module):
         for spectra in self.spectra:
             found, found_size = self._compressed(spectra(reconstruction))
             wanted, wanted_size = self._compressed(spectra(target))
-            # Both parts of a bin are in the last axis: their squares add up, the mean halves them.
+            # The squares of both parts of a bin must add up, but the mean over the last axis halves their sum.
             of_bins = 2 * F.mse_loss(found, wanted)
             distances.append(
                 (1 - self.complex_share) * F.mse_loss(found_size, wanted_size) + self.complex_share * of_bins
@@ -186,5 +189,5 @@ class CompressedSTFT(nn.Module):
 
 def _spectra(window_lengths: Sequence[int], is_normalized: bool = False) -> nn.ModuleList:
     if not window_lengths:
-        raise ValueError("window_lengths: expected at least one")
+        raise ValueError("window_lengths: expected at least one, got none")
     return nn.ModuleList(FramedDFT(length, is_normalized) for length in window_lengths)

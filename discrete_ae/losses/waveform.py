@@ -1,4 +1,4 @@
-"""Losses of the samples themselves. Each takes (reconstruction, target), both (B, C, N), and gives a scalar."""
+"""Losses in the time domain. Each takes (reconstruction, target), both (B, C, N), and returns a scalar."""
 
 import torch
 import torch.nn.functional as F
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from discrete_ae import checks
 from discrete_ae.checks import positive
 
-_LIMIT = 1e-10  # of a share of the power: 100 dB
+_LIMIT = 1e-10  # added to shares of the power: 100 dB
 
 
 class WaveformL1(nn.Module):
@@ -21,16 +21,16 @@ class WaveformL1(nn.Module):
 class LogSNR(nn.Module):
     """ln(1 + noise power / signal power), mean over the batch: 0 for a perfect copy, ln 2 for silence.
 
-    A logarithmic signal-to-noise ratio that is bounded below, and near 0 dB as steep as the ratio in decibels. Without
-    such a term the magnitude losses leave the phase, and with it the waveform, to chance.
+    This logarithmic signal-to-noise ratio is bounded below. Near 0 dB it is as steep as the ratio in decibels. Without
+    such a term, magnitude losses do not constrain the phase, and thus the waveform.
 
-    Where a network cannot know the phase, silence is the best that this term lets it do: high frequencies come out too
-    faint. With a cutoff they count less, by a second-order Butterworth low-pass, 1 / (1 + (f / cutoff)^4) in power.
+    If a network cannot predict the phase, silence minimizes this term: high frequencies become too faint. With a cutoff
+    they count less, by a second-order Butterworth low-pass, 1 / (1 + (f / cutoff)^4) in power.
 
     Args:
-        cutoff_hz: where the low-pass is down by 3 dB; None counts all frequencies alike.
-        sample_rate: in Hz, needed with a cutoff.
-        floor_db: the signal's power counts as at least this, in dB full scale, so that silence has a finite loss.
+        cutoff_hz: frequency at which the low-pass is down by 3 dB; None weights all frequencies equally.
+        sample_rate: in Hz, required with a cutoff.
+        floor_db: minimum of the signal's power in dB full scale, so that silence has a finite loss.
 
     Raises:
         ValueError: for a cutoff or sample rate that is not above 0, or a cutoff without a sample rate.
@@ -41,7 +41,7 @@ class LogSNR(nn.Module):
         if cutoff_hz is not None:
             positive("cutoff_hz", cutoff_hz)
             if sample_rate is None:
-                raise ValueError("sample_rate: expected one in Hz beside cutoff_hz, got None")
+                raise ValueError("sample_rate: expected a number of Hz with cutoff_hz, got None")
             checks.sample_rate("sample_rate", sample_rate)
         self.cutoff_hz, self.sample_rate = cutoff_hz, sample_rate
         self.floor = 10 ** (floor_db / 10)
@@ -53,7 +53,7 @@ class LogSNR(nn.Module):
         return torch.log1p(noise / signal).mean()
 
     def _power(self, audio: Tensor) -> Tensor:
-        """Return the mean square (B) of audio (B, C, N) as the low-pass leaves it."""
+        """Return the mean square (B,) of audio (B, C, N) after the low-pass."""
         if self.cutoff_hz is not None and self.sample_rate is not None:
             hertz = torch.fft.rfftfreq(audio.shape[-1], 1 / self.sample_rate, device=audio.device)
             amplitude = (1 + (hertz / self.cutoff_hz) ** 4).rsqrt()
@@ -62,14 +62,15 @@ class LogSNR(nn.Module):
 
 
 class NegativeSISDR(nn.Module):
-    """Minus the scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019, arXiv:1811.02508), within 100 dB
-    of 0: mean over the channels whose target is not silent, for which alone it is defined; 0 if there are none.
+    """Negative scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019, arXiv:1811.02508).
 
-    It does not hear the reconstruction's level, and needs another term beside it that does.
+    The value is within 100 dB of 0. It is the mean over channels with a target that is not silent, since the ratio is
+    undefined for silence; 0 if all are silent. It does not depend on the reconstruction's level, so it needs another
+    term that does.
 
     Args:
-        floor_db: a reconstruction of less power than this, in dB full scale, counts as what is missing to it in
-            distortion, so that silence has a finite gradient and no good value.
+        floor_db: minimum power of a reconstruction in dB full scale. Power missing to it counts as distortion, so that
+            silence has a finite gradient and a bad value.
     """
 
     def __init__(self, floor_db: float = -70.0) -> None:

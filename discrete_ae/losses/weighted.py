@@ -15,28 +15,29 @@ class LossValues(NamedTuple):
     """The losses of one batch, scalars."""
 
     total: Tensor
-    """The loss that is optimized: the weighted terms, the weighted adversarial terms, and those of the quantizer."""
+    """The optimized loss: the weighted sum of the reconstruction, adversarial and quantizer terms."""
     reconstruction: Tensor
-    """The weighted sum of the reconstruction terms; with a balancer a value without a gradient."""
+    """The weighted sum of the reconstruction terms; without a gradient if a balancer is used."""
     terms: dict[str, Tensor]
-    """The terms that have a weight, by name, unweighted. With a balancer only the quantizer's have a gradient."""
+    """Unweighted terms by name, without those of weight 0. With a balancer, only the quantizer's have a gradient."""
 
 
 class WeightedLoss(nn.Module):
-    """Weighted sum of named reconstruction terms, of adversarial ones, and of the quantizer's auxiliary losses.
+    """Weighted sum of named reconstruction terms, adversarial terms, and the quantizer's auxiliary losses.
 
     Args:
         terms: modules of (reconstruction, target), by name.
-        weights: of the terms, by the same names; a term of weight 0 is not computed.
-        quantizer_weights: of the quantizer's auxiliary losses by name, such as commitment; 1 where it is not named. One
-            of weight 0 is neither computed (Quantizer.leave_out) nor logged; one below 0 is driven up.
-        balancer: builds a balancer from the weights of all terms except the quantizer's. It shares out the gradients;
-            the values stay weighted sums, so that curves of runs with and without a balancer can be compared.
-        adversary: discriminators, whose terms are added where forward is asked to.
+        weights: weights of the terms, by the same names; a term of weight 0 is not computed.
+        quantizer_weights: weights of the quantizer's auxiliary losses, such as commitment, by name; 1 if not given. A
+            loss of weight 0 is neither computed (Quantizer.leave_out) nor logged. A loss of negative weight is
+            maximized.
+        balancer: builds a balancer from the weights of all terms except the quantizer's. The balancer scales the
+            gradients. The values stay weighted sums, so that runs with and without a balancer can be compared.
+        adversary: discriminators; their terms are added if `forward` is called with adversarial=True.
 
     Raises:
-        ValueError: for a weight without a term, a term without a weight, a weight that is negative or no number, all
-            weights 0, or a term named like one of the adversary's.
+        ValueError: for a weight without a term, a term without a weight, a weight that is negative or not finite, all
+            weights 0, or a term with the name of an adversarial term.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class WeightedLoss(nn.Module):
             raise ValueError(f"weights: expected one for each of {sorted(terms)}, got {sorted(weights)}")
         given = {name: finite(f"weights.{name}", weight) for name, weight in weights.items()}
         if any(weight < 0 for weight in given.values()) or not any(given.values()):
-            raise ValueError(f"weights: expected none below 0 and one above, got {dict(weights)}")
+            raise ValueError(f"weights: expected numbers of at least 0 and one above 0, got {dict(weights)}")
         self.weights = {name: weight for name, weight in given.items() if weight}
         self.terms = nn.ModuleDict({name: terms[name] for name in self.weights})
         self.quantizer_weights = {
@@ -65,7 +66,7 @@ class WeightedLoss(nn.Module):
 
     @property
     def adversarial_weights(self) -> dict[str, float]:
-        """The weights of the adversary's terms by name; {} without an adversary."""
+        """Weights of the adversary's terms by name; {} without an adversary."""
         return dict(self.adversary.weights) if self.adversary else {}
 
     def forward(
@@ -76,17 +77,18 @@ class WeightedLoss(nn.Module):
         *,
         adversarial: bool = False,
     ) -> LossValues:
-        """Return the losses of a reconstruction (B, C, N) of target (B, C, N), in float32 whatever autocast says.
+        """Return the losses of a reconstruction (B, C, N) of target (B, C, N), in float32 even under autocast.
 
         Args:
             reconstruction: (B, C, N).
             target: (B, C, N).
             auxiliary: the quantizer's losses by name, scalars.
-            adversarial: whether the adversary's terms are computed and added to the total, never to the reconstruction
-                part, by which checkpoints are compared. Its networks follow the caller's autocast.
+            adversarial: whether to compute the adversary's terms and add them to the total. They are never part of
+                `reconstruction`, by which checkpoints are compared. The adversary's networks run under the caller's
+                autocast.
 
         Raises:
-            ValueError: if the quantizer names an auxiliary loss as a term is named, or without an adversary.
+            ValueError: if an auxiliary loss has the name of a term, or adversarial is True without an adversary.
         """
         if clash := set(auxiliary) & (set(self.terms) | set(self.adversarial_weights)):
             raise ValueError(
@@ -104,7 +106,7 @@ class WeightedLoss(nn.Module):
         total = reconstructed + _weighted_sum(opposed, self.adversarial_weights) if opposed else reconstructed
         named = {**terms, **opposed}
         if balancing and self.balancer is not None:
-            # Kept for one another: adversarial terms share the discriminators' graph.
+            # The graph is retained, since adversarial terms share that of the discriminators.
             with torch.autocast(target.device.type, enabled=False):
                 gradients = {n: torch.autograd.grad(value, source, retain_graph=True)[0] for n, value in named.items()}
             total = with_gradient(total, reconstruction, self.balancer(gradients))

@@ -1,4 +1,4 @@
-"""Activations that keep one tensor for the backward: the exponential linear unit and Snake.
+"""Activations that keep one tensor for the backward pass: the exponential linear unit and Snake.
 
 Axes: B batch, D channels, T time steps; R rows, the channels of all items.
 """
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-PIECE = 2**17  # elements for each thread
+PIECE = 2**17  # elements per thread
 TINY = 1e-9  # keeps 1 / a finite at 0
 
 
@@ -25,14 +25,15 @@ class _ELU(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         (y,) = ctx.saved_tensors
-        # Its slope is 1 where x > 0, and exp(x) = y + 1 elsewhere.
+        # The slope is 1 where x > 0, and exp(x) = y + 1 elsewhere.
         return torch.ops.aten.elu_backward(gradients[0], 1, 1, 1, True, y)
 
 
 class ELU(nn.Module):
     """Exponential linear unit (Clevert et al. 2015, arXiv:1511.07289): x where x > 0, exp(x) - 1 elsewhere.
 
-    Its result is kept for the backward, as it is by the convolution after it; torch.nn.ELU keeps its input beside that.
+    Only the result is kept for the backward pass, and the next convolution keeps it anyway. torch.nn.ELU also keeps its
+    input.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,7 +60,7 @@ def _gradients(a: Tensor, x: Tensor, above: Tensor) -> tuple[Tensor, ...]:
 
 
 def _by_rows(function: Callable[..., tuple[Tensor, ...]], a: Tensor, *tensors: Tensor) -> list[Tensor]:
-    """Apply a function of rows to a and tensors (B, D, T), in at least float32; its results have rows, too."""
+    """Apply a function of rows to a (D,) and tensors (B, D, T), in at least float32; return its results, in rows."""
     a = a.repeat(tensors[0].shape[0])[:, None]  # len() would fix the batch of an exported program
     rows = [tensor.flatten(0, 1) for tensor in tensors]
     rows = [part.float() if part.dtype in (torch.float16, torch.bfloat16) else part for part in rows]
@@ -81,7 +82,7 @@ class _Snake(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, a: Tensor) -> Tensor:
         ctx.save_for_backward(x, a)
         (y,) = _by_rows(_value, a, x)
-        # In this order: where the last operation is a `to` that changes nothing, Dynamo 2.11 loses the backward.
+        # `view` is last: Dynamo 2.11 loses the backward pass if the last operation is a `to` that changes nothing.
         return y.to(x.dtype).view(x.shape)
 
     @staticmethod
@@ -93,11 +94,11 @@ class _Snake(torch.autograd.Function):
 
 
 class Snake(nn.Module):
-    """Snake activation of (B, D, T), x + sin(a x)^2 / a with a learned a for each channel, at first 1.
+    """Snake activation of (B, D, T), x + sin(a x)^2 / a with a learned a for each channel, initially 1.
 
-    Ziyin et al. 2020 (arXiv:2006.08195), equation 2. Ours differs in keeping x alone for the backward, which computes
-    everything else again. On a CPU it works piece by piece, so that intermediate results stay in the cache; a compiler
-    fuses them by itself. Half precision is computed in float32.
+    Ziyin et al. 2020 (arXiv:2006.08195), equation 2. Ours keeps x alone for the backward pass, which recomputes the
+    rest. On a CPU, x is processed in pieces, so that intermediate results stay in the cache; a compiler fuses the
+    operations itself. Half precision is computed in float32.
     """
 
     def __init__(self, dim: int) -> None:

@@ -11,7 +11,7 @@ from discrete_ae.model.base import Decoder, Encoder, Span, State
 from discrete_ae.quantizers import Quantizer
 
 PARTS = {"encoder": ("encoder", "to_latents"), "quantizer": ("quantizer",), "decoder": ("from_latents", "decoder")}
-"""The parts of a model by name, and the modules of each: the maps to latents and back belong to the networks."""
+"""Names of the modules in each part of a model; the maps to and from latents belong to the networks."""
 
 
 def part_of(name: str) -> str:
@@ -39,7 +39,7 @@ class DiscreteAutoencoder(nn.Module):
     Args:
         sample_rate: in Hz.
         encoder: audio to hidden frames.
-        quantizer: latents to codes; 1x1 convolutions map hidden frames to its `dim` channels and back.
+        quantizer: latents to codes; 1x1 convolutions map hidden frames to the quantizer's `dim` channels and back.
         decoder: hidden frames to audio, with the encoder's channels and strides.
 
     Raises:
@@ -50,10 +50,10 @@ class DiscreteAutoencoder(nn.Module):
     model_hash: str | None = None
     """SHA-256 of the trained model if it was loaded from a file."""
     codes_hash: str | None = None
-    """SHA-256 of what makes the codes, which is all but the decoder, if it was loaded from a file; files of codes carry
-    it, so that a model of which the decoder alone was trained further decodes them too."""
+    """SHA-256 of all parts but the decoder, which determine the codes, if the model was loaded from a file. Files of
+    codes store it, so that a model with a decoder that was trained further can decode them."""
     entropy_model: Any = None
-    """`EntropyModel` of its codes if it was loaded from a file that has one; files of codes are coded with it."""
+    """`EntropyModel` of the codes if the model was loaded from a file that has one, to compress files of codes."""
 
     def __init__(self, sample_rate: int, encoder: Encoder, quantizer: Quantizer, decoder: Decoder) -> None:
         super().__init__()
@@ -63,8 +63,8 @@ class DiscreteAutoencoder(nn.Module):
             )
         if encoder.strides != decoder.strides:
             raise ValueError(
-                f"strides: the encoder has {encoder.strides}, the decoder {decoder.strides}; give both the encoder's "
-                "order, the decoder undoes them from the last to the first"
+                f"strides: the encoder has {encoder.strides}, the decoder {decoder.strides}; give both in the "
+                "encoder's order, the decoder reverses it"
             )
         self.sample_rate = checks.sample_rate("sample_rate", sample_rate)
         self.encoder = encoder
@@ -94,7 +94,7 @@ class DiscreteAutoencoder(nn.Module):
         return self.quantizer.bits_per_frame * self.frame_rate_hz
 
     def input_span(self, outputs: Span) -> Span:
-        """Return the smallest interval of input samples on which output samples depend, in a signal without ends."""
+        """Return the smallest interval of input samples on which output samples depend, in an infinite signal."""
         return self.encoder.input_span(self.decoder.input_span(outputs))
 
     @property
@@ -105,15 +105,15 @@ class DiscreteAutoencoder(nn.Module):
 
     @property
     def look_ahead_samples(self) -> int:
-        """Number of later input samples on which an output sample depends, at most.
+        """Largest number of later input samples on which an output sample depends.
 
-        A whole frame is coded at once, so this is hop_length - 1 for a causal model, and no less for any other.
+        A whole frame is coded at once, so a causal model has hop_length - 1, and any other model at least that.
         """
         return max(self.input_span(Span(n, n)).last - n for n in range(self.hop_length))
 
     @property
     def is_causal(self) -> bool:
-        """Whether no frame depends on a sample after its own, and no sample on a frame after its own."""
+        """True if no frame depends on later samples than its own, and no sample on later frames than its own."""
         hop = self.hop_length
         return self.encoder.input_span(Span(0, 0)).last < hop and self.decoder.input_span(Span(0, hop - 1)).last <= 0
 
@@ -132,8 +132,8 @@ class DiscreteAutoencoder(nn.Module):
     def encode(self, audio: Tensor, num_codebooks: int | None = None) -> Tensor:
         """Return codes (B, K, T) int64 of audio (B, C, N), T = ceil(N / hop_length), on the model's device.
 
-        The whole batch is computed at once, in the precision of autocast. The last bits of the latents therefore depend
-        on the batch's shape and the number of threads, and so, rarely, does a code. `discrete_ae.Codec` gives codes
+        The whole batch is computed at once, in the precision of autocast. The last bits of the latents, and in rare
+        cases a code, therefore depend on the batch's shape and the number of threads. `discrete_ae.Codec` gives codes
         that depend on neither.
 
         >>> model = discrete_ae.load(checkpoint)
@@ -142,22 +142,22 @@ class DiscreteAutoencoder(nn.Module):
 
         Args:
             audio: (B, C, N), any N >= 1.
-            num_codebooks: number of codebooks to use, counted from the first, one of `quantizer.decodable_counts`: of a
-                residual quantizer, or of one trained with dropout. None for all.
+            num_codebooks: number of codebooks to use, counted from the first, one of `quantizer.decodable_counts`; None
+                for all. Residual quantizers and quantizers trained with dropout have several counts.
 
         Raises:
             ValueError: for audio of another shape, latents that are NaN or infinite, a quantizer without codes, or a
-                num_codebooks that it cannot decode.
+                num_codebooks that the quantizer cannot decode.
         """
         self.quantizer.check_count(num_codebooks)
         latents = self.latents(audio.to(self.to_latents.weight.device))
         if not bool(latents.isfinite().all()):
-            raise ValueError("audio: the model makes NaN or infinite latents of it; bring its samples to [-1, 1]")
+            raise ValueError("audio: the model makes NaN or infinite latents from it; scale its samples to [-1, 1]")
         return self.quantizer.encode(latents, num_codebooks)
 
     @torch.no_grad()
     def decode(self, codes: Tensor, num_samples: int | None = None) -> Tensor:
-        """Return audio (B, C, N) of codes (B, K, T), N = num_samples, or T * hop_length if None; see `encode`.
+        """Return audio (B, C, N) of codes (B, K, T), N = num_samples, or T * hop_length if None; computed as `encode`.
 
         Raises:
             ValueError: for codes of another shape or out of range, or a num_samples that needs more frames.
@@ -203,7 +203,7 @@ class DiscreteAutoencoder(nn.Module):
         return self.decoder(self.from_latents(latents))[..., :num_samples]
 
     def check_audio(self, audio: Tensor) -> None:
-        """Raise a ValueError unless audio is (B, C, N), N >= 1, of the weights' type or one that autocast makes."""
+        """Raise a ValueError unless audio is (B, C, N), N >= 1, in the weights' dtype (any float dtype in autocast)."""
         if not isinstance(audio, Tensor):
             raise ValueError(
                 f"audio: expected a tensor (batch, {self.channels}, samples), got {type(audio).__name__}; "
@@ -216,4 +216,4 @@ class DiscreteAutoencoder(nn.Module):
             )
         wanted = self.to_latents.weight.dtype
         if audio.dtype != wanted and not (audio.is_floating_point() and torch.is_autocast_enabled(audio.device.type)):
-            raise ValueError(f"audio: expected {wanted} in [-1, 1], got {audio.dtype}; convert it by .to({wanted})")
+            raise ValueError(f"audio: expected {wanted} in [-1, 1], got {audio.dtype}; convert it with .to({wanted})")

@@ -1,11 +1,12 @@
-"""Encoders and decoders as the autoencoder sees them, the inputs that their outputs depend on, and causal steps.
+"""Interfaces of encoders and decoders: the inputs on which outputs depend, and causal steps.
 
-A causal network can be computed part by part. `step` takes the next part of the input and the state that the step
-before returned, which holds the last inputs of every layer that mixes time steps; the outputs of all steps, put
-together, are those of the whole. None is the state before the first step: silence, as each layer is padded.
+A causal network can be computed part by part. `step` takes the next part of the input and the state that the previous
+step returned. The state holds the last inputs of every layer that mixes time steps. The concatenated outputs of all
+steps are the outputs of the whole. The state before the first step is None, which means silence, as in the padding of
+each layer.
 
-Axes: B batch, C audio channels, N samples, D hidden channels, T frames. Frame t has the samples [t H, (t + 1) H) of a
-hop of H samples.
+Axes: B batch, C audio channels, N samples, D hidden channels, T frames. With a hop of H samples, frame t has the
+samples [t H, (t + 1) H).
 """
 
 import math
@@ -27,7 +28,7 @@ class Span(NamedTuple):
 
 
 State: TypeAlias = "Tensor | tuple[State, ...] | None"
-"""What a step must know of the steps before it, by layer."""
+"""State of a network between steps, by layer."""
 
 
 @runtime_checkable
@@ -35,17 +36,17 @@ class MixesTime(Protocol):
     """A layer whose output at one index depends on inputs at other indices."""
 
     def input_span(self, outputs: Span) -> Span:
-        """Return the smallest interval of input indices on which `outputs` depend, in a signal without ends."""
+        """Return the smallest interval of input indices on which `outputs` depend, in an infinite signal."""
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """Return the outputs for the next part of the inputs, and the next state; of a causal layer."""
+        """Return the outputs of a causal layer for the next part of its inputs, and the next state."""
 
 
 def input_span(layer: nn.Module, outputs: Span) -> Span:
     """Return the inputs on which `outputs` of a layer depend; a sequence is traced from its last layer to its first.
 
-    A layer that is neither a sequence nor `MixesTime` is taken to work on each index alone.
-    tests/model/test_receptive_field.py perturbs single samples to verify that for every family.
+    A layer that is neither a sequence nor `MixesTime` is assumed to work on each index separately.
+    tests/model/test_receptive_field.py verifies this for every family by perturbing single samples.
     """
     if isinstance(layer, MixesTime):
         return layer.input_span(outputs)
@@ -70,7 +71,7 @@ def step(layer: nn.Module, x: Tensor, state: State) -> tuple[Tensor, State]:
 
 
 def after_past(x: Tensor, past: State, length: int) -> tuple[Tensor, State]:
-    """Return x (..., n) with the last `length` inputs before it, and the last `length` inputs of both together."""
+    """Return x (..., n) with the last `length` inputs prepended, and the last `length` inputs of the result."""
     if not length:
         return x, None
     before = past if isinstance(past, Tensor) else x.new_zeros(*x.shape[:-1], length)
@@ -86,7 +87,7 @@ def tensors_of(state: State) -> list[Tensor]:
 
 
 def with_tensors(state: State, tensors: Iterator[Tensor]) -> State:
-    """Return a state of the same form with these tensors in place of its own."""
+    """Return a state of the same structure with its tensors replaced by `tensors`, in order."""
     if isinstance(state, Tensor):
         return next(tensors)
     return state and tuple(with_tensors(part, tensors) for part in state)
@@ -98,7 +99,7 @@ class Half(nn.Module, ABC):
     Args:
         channels: C, audio channels.
         dim: D, hidden channels at the frame rate.
-        strides: downsampling factors from the audio to the frames, in the encoder's order on both sides.
+        strides: downsampling factors from audio to frames, in the encoder's order for both encoder and decoder.
 
     Raises:
         ValueError: for a number below 1.
@@ -119,16 +120,16 @@ class Half(nn.Module, ABC):
 
     @abstractmethod
     def input_span(self, outputs: Span) -> Span:
-        """Return the smallest interval of input indices on which the output indices depend, in a signal without ends.
+        """Return the smallest interval of input indices on which the output indices depend, in an infinite signal.
 
-        An encoder's inputs are samples and its outputs frames, a decoder's the other way round.
+        An encoder's inputs are samples and its outputs frames; a decoder's inputs are frames and its outputs samples.
         """
 
     @abstractmethod
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """Return the outputs for the next whole frames, and the next state; of a causal network.
+        """Return the outputs of a causal network for the next whole frames, and the next state.
 
-        The end of a signal is none to a step: whatever follows, the outputs are those of the whole.
+        The outputs are those of the whole signal, independent of the inputs that follow.
         """
 
 

@@ -1,10 +1,11 @@
-"""Strided convolutional network in the line of SEANet (Tagliasacchi et al. 2020, arXiv:2009.02095), EnCodec
-(Défossez et al. 2022, arXiv:2210.13438) and DAC (Kumar et al. 2023, arXiv:2306.06546).
+"""Strided convolutional network, as in SEANet, EnCodec and DAC.
 
-Each stage of the encoder is a few dilated residual units and a strided convolution that doubles the channels; the
-decoder mirrors it with transposed convolutions. With the arguments of conf/experiment/dac_like.yaml it is DAC's network
-without the last tanh. Where EnCodec has a recurrent layer at the frame rate, `frame_dilations` puts residual units,
-whose receptive field is finite.
+Tagliasacchi et al. 2020 (SEANet, arXiv:2009.02095), Défossez et al. 2022 (EnCodec, arXiv:2210.13438) and Kumar et al.
+2023 (DAC, arXiv:2306.06546). Each stage of the encoder has a few dilated residual units and a strided convolution that
+doubles the channels. The decoder mirrors the encoder with transposed convolutions.
+
+With the arguments of conf/experiment/dac_like.yaml this is DAC's network without the last tanh. `frame_dilations` adds
+residual units with a finite receptive field, in place of EnCodec's recurrent layer at the frame rate.
 
 Axes: B batch, C audio channels, D hidden channels, N samples, T frames.
 """
@@ -31,7 +32,7 @@ from discrete_ae.model.layers import (
 
 
 class _ConvHalf(Half):
-    """Base of ConvEncoder and ConvDecoder: their arguments, and the layers of both."""
+    """Base class of ConvEncoder and ConvDecoder: their arguments and common layers."""
 
     def __init__(
         self,
@@ -99,17 +100,18 @@ class ConvEncoder(_ConvHalf, Encoder):
         width: channels before the first stride; each stride doubles them.
         strides: downsampling factors, in this order.
         dim: D, hidden channels at the frame rate.
-        dilations: of the residual units of each stage.
-        kernel_size: of their dilated convolutions, odd.
+        dilations: dilations of the residual units of each stage.
+        kernel_size: kernel size of the dilated convolutions, odd unless causal.
         compress: a residual unit works on 1 / compress of its channels.
-        frame_dilations: of residual units after the last stride.
-        frame_kernel_size: of the convolution to D channels, odd.
+        frame_dilations: dilations of residual units after the last stride.
+        frame_kernel_size: kernel size of the convolution to D channels, odd unless causal.
         activation: "elu" or "snake".
         norm: "weight" for weight normalization (Salimans & Kingma 2016, arXiv:1602.07868), or "none".
-        causal: whether a frame depends on no sample after its own.
+        causal: whether a frame depends on no later samples than its own.
 
     Raises:
-        ValueError: for an unknown activation or norm, an even kernel, a number below 1, or a compress above width.
+        ValueError: for an unknown activation or norm, an even kernel that is not causal, a number below 1, or a
+            compress above width.
     """
 
     def _build(
@@ -127,12 +129,12 @@ class ConvEncoder(_ConvHalf, Encoder):
 class ConvDecoder(_ConvHalf, Decoder):
     """Frames to audio by transposed convolutions, the mirror of ConvEncoder.
 
-    Args, where they differ from those of ConvEncoder:
-        width: channels after the last stride; each stride halves them.
-        strides: the encoder's downsampling factors, in the encoder's order; they are undone from the last to the first.
-        frame_dilations: of residual units before the first stride is undone.
-        frame_kernel_size: of the convolution from D channels, odd.
-        causal: whether a sample depends on no frame after its own.
+    Args, if different from those of ConvEncoder:
+        width: channels after the last upsampling; each upsampling halves them.
+        strides: the encoder's downsampling factors, in the encoder's order; the decoder upsamples in reverse order.
+        frame_dilations: dilations of residual units before the first upsampling.
+        frame_kernel_size: kernel size of the convolution from D channels, odd unless causal.
+        causal: whether a sample depends on no later frames than its own.
 
     Raises:
         ValueError: as for ConvEncoder.

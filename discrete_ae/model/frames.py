@@ -1,15 +1,15 @@
-"""Fixed transforms between audio and frames, of windows of one, two or four hops.
+"""Fixed transforms between audio and frames, with windows of one, two or four hops.
 
 - lapped: the modulated complex lapped transform (Malvar 1999) of two hops, cosine and sine projections under a sine
-  window. Its cosine part alone is the modified discrete cosine transform (Princen & Bradley 1986), whose overlap-add is
-  orthonormal: an error in the coefficients is the same error in the waveform.
-- leveled: the lapped front with the logarithms of its magnitudes beside it. In linear coefficients alone a network sees
-  little but the loudest; in logarithms alone, little of the waveform.
-- envelope: the lapped head with each coefficient the product of one output and the exponential of another, so that the
-  level of a spectrum and its fine structure come from two outputs.
-- stft, istft: the Fourier transform of four hops under a Hann window; on the way back from log magnitude and phase,
-  as in Vocos (Siuzdak 2023, arXiv:2306.00814, section 3.1).
-- patch: the samples of one hop as they are.
+  window. The cosine part alone is the modified discrete cosine transform (Princen & Bradley 1986). Its overlap-add is
+  orthonormal, so an error in the coefficients is an equal error in the waveform.
+- leveled: the lapped front, and the logarithms of its magnitudes. Linear coefficients alone show a network little but
+  the loudest ones; logarithms alone show little of the waveform.
+- envelope: the lapped head, where each coefficient is the product of one output and the exponential of another. The
+  level of a spectrum and its fine structure thus come from different outputs.
+- stft, istft: the Fourier transform of four hops under a Hann window. The inverse takes log magnitude and phase, as in
+  Vocos (Siuzdak 2023, arXiv:2306.00814, section 3.1).
+- patch: the unchanged samples of one hop.
 
 Axes: B batch, C audio channels, N samples, T frames, H hop length, W window length in samples, F features.
 """
@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-HANN_OVERLAP = 1.5  # sum of the squares of Hann windows that lie a quarter of their length apart
-LOUDEST = 5.0  # the highest log magnitude
+HANN_OVERLAP = 1.5  # sum of the squares of Hann windows at distances of a quarter of their length
+LOUDEST = 5.0  # largest log magnitude
 QUIETEST = 1e-4  # added to magnitudes, so that silence has a finite logarithm
 MIDDLE = -2.0  # a typical log10 magnitude of speech
 
@@ -37,7 +37,7 @@ def lapped_basis(hop_length: int) -> tuple[Tensor, Tensor]:
 
 
 def hann_window(length: int) -> Tensor:
-    """Return a Hann window whose zeros lie half a sample outside, so that every sample counts."""
+    """Return a Hann window whose zeros are half a sample outside it, so that no sample has the weight 0."""
     return torch.sin(math.pi * (torch.arange(length, dtype=torch.float64) + 0.5) / length).square().float()
 
 
@@ -58,17 +58,17 @@ def overlap_add(windows: Tensor, hop_length: int, before: int) -> Tensor:
 
 
 def _single(x: Tensor) -> Tensor:
-    """Return x in at least float32: rounded to half precision, the quiet part of a spectrum would be lost."""
+    """Return x in at least float32: in half precision, the quiet part of a spectrum would be lost."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _full_precision(x: Tensor) -> AbstractContextManager[object]:
-    """Disable autocast on the device of x; the meta device has none."""
+    """Disable autocast on the device of x; the meta device has no autocast."""
     return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
 class Transform(nn.Module):
-    """Windows (..., W) to features (..., F), or the other way.
+    """Transform of windows (..., W) to features (..., F), or of features to windows.
 
     Args:
         hop_length: H.
@@ -131,7 +131,7 @@ class LeveledFront(LappedFront):
         self.num_features = 3 * hop_length
 
     def forward(self, windows: Tensor) -> Tensor:
-        """See Transform; scaled so that both kinds of features vary about equally in speech of the usual level."""
+        """See Transform; both kinds of features are scaled to vary about equally for speech of typical level."""
         with _full_precision(windows):
             coefficients = super().forward(windows)
             cosines, sines = coefficients.chunk(2, dim=-1)
@@ -155,7 +155,7 @@ class EnvelopeHead(LappedHead):
 
 
 class STFTFront(Transform):
-    """Windows of four hops to real and imaginary parts of their spectrum, with the energy of the window's samples."""
+    """Windows of four hops to real and imaginary parts of their orthonormal spectrum."""
 
     hops = 4
     window: Tensor
@@ -183,7 +183,7 @@ class ISTFTHead(Transform):
         super().__init__(hop_length)
         self.num_features = 4 * hop_length + 2
         self.register_buffer("window", hann_window(4 * hop_length) / HANN_OVERLAP, persistent=False)
-        # The lowest and the highest bin are real; implementations of the inverse differ in how they treat other values.
+        # The lowest and the highest bin must be real; implementations of the inverse treat other values differently.
         self.register_buffer("inner", pad(torch.ones(2 * hop_length - 1), (1, 1)), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Convolutions over time, the layers of the `conv` family. Axes: B batch, D channels, T time steps.
 
-Every layer is centred on its own time step, or `causal`: then an output depends on no later step. Each layer pads its
-input with zeros.
+Every layer is centered on its own time step, or `causal`: an output of a causal layer depends on no later step. Each
+layer pads its input with zeros.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ NORMS: dict[str, Callable[[nn.Module], nn.Module]] = {"none": lambda layer: laye
 
 
 def require_choice(name: str, value: object, choices: Any) -> None:
-    """Raise a ValueError unless `value` is one of a Literal's."""
+    """Raise a ValueError unless `value` is one of the Literal `choices`."""
     if value not in get_args(choices):
         raise ValueError(f"{name}: expected one of {', '.join(get_args(choices))}, got {value!r}")
 
@@ -33,8 +33,8 @@ class Conv(nn.Conv1d):
     Args:
         dim_in: D.
         dim_out: D'.
-        kernel_size: time steps seen, odd unless causal.
-        dilation: distance between them.
+        kernel_size: number of input time steps per output, odd unless causal.
+        dilation: distance between these time steps.
         causal: whether an output depends on no later time step.
         groups: as in torch.nn.Conv1d.
 
@@ -49,12 +49,12 @@ class Conv(nn.Conv1d):
             raise ValueError(f"kernel_size: expected an odd number of time steps, at least 1, got {kernel_size}")
         self.reach = dilation * (kernel_size - 1)
         self.causal = causal
-        # Padded by the convolution itself: a padded copy would be one tensor more that is kept for the backward.
+        # Padded by the convolution itself: a padded copy would be an additional tensor kept for the backward pass.
         padding = self.reach if causal else self.reach // 2
         super().__init__(dim_in, dim_out, kernel_size, dilation=dilation, padding=padding, groups=groups)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, D, T) to (B, D', T)."""
+        """Map (B, D, T) to (B, D', T)."""
         return super().forward(x)[..., : x.shape[-1]]
 
     def input_span(self, outputs: Span) -> Span:
@@ -71,7 +71,7 @@ class Conv(nn.Conv1d):
 class Downsample(nn.Module):
     """Strided convolution of kernel 2 s: (B, D, T s) to (B, D', T).
 
-    Output t depends on its own s inputs, and on the s before them if causal, else on half as many on either side.
+    Output t depends on its own s inputs, and on the s inputs before them if causal, else on s / 2 on either side.
     """
 
     def __init__(self, dim_in: int, dim_out: int, stride: int, *, causal: bool = False, norm: Norm = "none") -> None:
@@ -82,7 +82,7 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Downsample by the stride."""
-        more = max(0, self.stride - 2 * self.before)  # half of an odd stride is rounded down: one more at the end
+        more = max(0, self.stride - 2 * self.before)  # 1 for an odd stride, since half of it is rounded down
         return self.conv(F.pad(x, (0, more)) if more else x)[..., : x.shape[-1] // self.stride]
 
     def input_span(self, outputs: Span) -> Span:
@@ -93,14 +93,14 @@ class Downsample(nn.Module):
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """See MixesTime."""
         x, state = after_past(x, state, self.before)
-        # The convolution pads by itself: its first output has nothing but padding before it, and its last one after it.
+        # The convolution also pads its input itself; the first and the last output, which see that padding, are cut.
         return self.conv(x)[..., 1 : x.shape[-1] // self.stride], state
 
 
 class Upsample(nn.Module):
     """Transposed convolution of kernel 2 s: (B, D, T) to (B, D', T s).
 
-    Input t contributes to its own s outputs, and to the s after them if causal, else to half as many on either side.
+    Input t contributes to its own s outputs, and to the s outputs after them if causal, else to s / 2 on either side.
     """
 
     def __init__(self, dim_in: int, dim_out: int, stride: int, *, causal: bool = False, norm: Norm = "none") -> None:
@@ -129,9 +129,9 @@ class ResidualUnit(nn.Module):
 
     Args:
         dim: D.
-        kernel_size: of the dilated convolution.
-        dilation: of the dilated convolution.
-        compress: D / compress channels lie between the two convolutions.
+        kernel_size: kernel size of the dilated convolution.
+        dilation: dilation of that convolution.
+        compress: there are D / compress channels between the two convolutions.
         activation: "elu" or "snake".
         norm: "weight" or "none".
         causal: whether an output depends on no later time step.
@@ -156,7 +156,7 @@ class ResidualUnit(nn.Module):
         self.pointwise = NORMS[norm](nn.Conv1d(inner, dim, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, D, T) to (B, D, T)."""
+        """Map (B, D, T) to (B, D, T)."""
         return self._joined(x, self.dilated(self.activation(x)))
 
     def _joined(self, x: Tensor, dilated: Tensor) -> Tensor:

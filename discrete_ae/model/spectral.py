@@ -1,9 +1,9 @@
 """Frame-rate network: all learned layers run at the frame rate, between two fixed transforms.
 
 ConvNeXt blocks between a spectral front and a spectral head, as in Vocos (Siuzdak 2023, arXiv:2306.00814) and
-WavTokenizer (Ji et al. 2024, arXiv:2408.16532). Ours differs in the transforms: lapped ones of two hops, with levels
-beside the coefficients. After 8 minutes of training on speech the mel distance was 0.33 (coefficients alone 0.56, an
-inverse STFT 0.50), SI-SDR 6.4 dB (7.0 and 5.6 dB; one seed each, benchmarks/results/recipe.md).
+WavTokenizer (Ji et al. 2024, arXiv:2408.16532). Ours differs in the transforms: they are lapped transforms of two hops,
+with levels as additional features. After 8 minutes of training on speech the mel distance was 0.33 (coefficients alone
+0.56, an inverse STFT 0.50), SI-SDR 6.4 dB (7.0 and 5.6 dB; one seed each, benchmarks/results/recipe.md).
 
 Axes: B batch, C audio channels, D hidden channels, T frames, H hop length.
 """
@@ -26,12 +26,13 @@ Head = Literal["auto", "envelope", "lapped", "istft", "patch"]
 class ConvNeXtBlock(nn.Module):
     """Depthwise convolution over time and a pointwise network, added to the input (Liu et al. 2022, arXiv:2201.03545).
 
-    It works on (B, T, D): the pointwise part, which is most of the work, then needs no transposition.
+    The block works on (B, T, D): the pointwise part, which is most of the work, then needs no transposition.
 
     Args:
         dim: D.
-        kernel_size: frames seen, odd unless causal.
-        depth: blocks in the stack; the residual branch starts at 1 / depth, so that the stack starts near the identity.
+        kernel_size: number of input frames per output frame, odd unless causal.
+        depth: number of blocks in the stack. The residual branch is initially scaled by 1 / depth, so that the stack
+            starts near the identity.
         expansion: the pointwise network has expansion * D hidden units.
         causal: whether a frame depends on no later one.
 
@@ -48,14 +49,14 @@ class ConvNeXtBlock(nn.Module):
         self.scale = nn.Parameter(torch.full((dim,), 1 / depth))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, D) to (B, T, D)."""
+        """Map (B, T, D) to (B, T, D)."""
         return self._joined(x, self.depthwise(x.transpose(1, 2)))
 
     def _joined(self, x: Tensor, depthwise: Tensor) -> Tensor:
         return x + self.scale * self.narrow(F.gelu(self.widen(self.norm(depthwise.transpose(1, 2)))))
 
     def input_span(self, outputs: Span) -> Span:
-        """See MixesTime; the kernel always reaches its own frame."""
+        """See MixesTime; the kernel always includes its own frame, so the residual connection adds no inputs."""
         return self.depthwise.input_span(outputs)
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -72,12 +73,12 @@ class SpectralEncoder(Encoder):
         hop_length: H, samples per frame.
         dim: D, hidden channels.
         depth: number of blocks.
-        kernel_size: frames seen by one block, odd.
+        kernel_size: input frames per output frame of one block, odd unless causal.
         front: "leveled" or "lapped" (windows of 2 H), "stft" (4 H) or "patch" (H).
-        causal: whether a frame depends on no sample after its own; its window then ends with it.
+        causal: whether a frame depends on no later samples than its own; the window of a frame then ends with it.
 
     Raises:
-        ValueError: for an unknown front, or an even kernel.
+        ValueError: for an unknown front, or an even kernel that is not causal.
     """
 
     def __init__(
@@ -133,13 +134,14 @@ class SpectralDecoder(Decoder):
         hop_length: H, samples per frame.
         dim: D, hidden channels.
         depth: number of blocks.
-        kernel_size: frames seen by one block, odd.
-        head: "envelope" or "lapped" (windows of 2 H), "istft" (4 H) or "patch" (H); "auto" is "envelope", or "patch" if
-            causal. None is "lapped" in place of "envelope": the first models were stored without a name of their head.
-        causal: whether a sample depends on no frame after its own.
+        kernel_size: input frames per output frame of one block, odd unless causal.
+        head: "envelope" or "lapped" (windows of 2 H), "istft" (4 H) or "patch" (H). "auto" is "envelope", or "patch" if
+            causal. None is "lapped", or "patch" if causal, for the first stored models, which do not name their head.
+        causal: whether a sample depends on no later frames than its own.
 
     Raises:
-        ValueError: for an unknown head, an even kernel, or a causal decoder with windows longer than a hop.
+        ValueError: for an unknown head, an even kernel that is not causal, or a causal decoder with windows longer than
+            a hop.
     """
 
     def __init__(
@@ -162,7 +164,7 @@ class SpectralDecoder(Decoder):
             head = "patch" if causal else overlapping
         self.head = HEADS[head](hop_length)
         if causal and self.head.hops > 1:
-            # Its first half would fade in over the samples that only this frame knows.
+            # Windows would overlap: the first half of each would fade in over samples that only its own frame codes.
             raise ValueError(f"head: expected 'patch' for a causal decoder, whose frames do not overlap, got {head!r}")
         self.before = (self.head.hops - 1) * hop_length // 2
         self.blocks = nn.Sequential(*(ConvNeXtBlock(dim, kernel_size, depth, causal=causal) for _ in range(depth)))

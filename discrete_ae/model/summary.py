@@ -1,4 +1,4 @@
-"""Summary of a model without training it: rates, parameters, work per second of audio, receptive field."""
+"""Summary of a model without training: rates, parameters, work per second of audio, receptive field."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from discrete_ae.quantizers.base import in_evaluation
 
 Result = TypeVar("Result")
 
-COUNTED_S = 1.0  # seconds of audio, long enough that work done once, whatever the length, hardly counts
+COUNTED_S = 1.0  # seconds of audio, enough to make work that does not grow with the length negligible
 
 
 class Cost(NamedTuple):
@@ -25,7 +25,7 @@ class Cost(NamedTuple):
     parameters: int
     """Number of trainable parameters."""
     macs_per_second: float
-    """Multiply-accumulates for a second of audio."""
+    """Multiply-accumulates per second of audio."""
 
 
 class ModelSummary(NamedTuple):
@@ -38,20 +38,20 @@ class ModelSummary(NamedTuple):
     """Samples per frame."""
     frame_rate_hz: float
     codebook_sizes: tuple[int, ...]
-    """Empty without codes."""
+    """Empty for a model without codes."""
     decodes_from: str
-    """Of how many of them the codes can be decoded, in words."""
+    """`Quantizer.decodes_from`: the numbers of codebooks that can be decoded, in words."""
     bits_per_frame: float
-    """Infinite without codes."""
+    """Infinite for a model without codes."""
     bitrate_bps: float
     receptive_field_s: float
-    """Seconds of audio that one sample of the reconstruction depends on."""
+    """Seconds of audio on which one sample of the reconstruction depends."""
     look_ahead_s: float
-    """The part of the receptive field that lies after the sample."""
+    """The part of the receptive field after the sample."""
     model_hash: str | None
     """None unless the model was loaded from a file."""
     codes_hash: str | None
-    """Likewise."""
+    """None unless the model was loaded from a file."""
     costs: tuple[Cost, ...]
     """Encoder with the map to latents, quantizer from latents to codes and back, decoder with the map from latents."""
 
@@ -63,7 +63,7 @@ class ModelSummary(NamedTuple):
         )
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return all but the costs as rows of a table for people."""
+        """Return all fields but the costs as rows (name, value) of a printed table."""
         has_codes = bool(self.codebook_sizes)
         sizes = ", ".join(map(str, dict.fromkeys(self.codebook_sizes)))
         codebooks = f"{len(self.codebook_sizes)} of {sizes} entries"
@@ -83,7 +83,7 @@ class ModelSummary(NamedTuple):
         return rows + [(name, value) for name, value in hashes if value]
 
     def cost_rows(self) -> list[tuple[str, str, str]]:
-        """Return the costs of the parts and of the whole: name, parameters, multiply-accumulates a second."""
+        """Return the costs of the parts and of the whole: name, parameters, multiply-accumulates per second."""
         return [
             (cost.part, f"{cost.parameters:,}", f"{cost.macs_per_second / 1e6:,.1f} M")
             for cost in (*self.costs, self.total)
@@ -91,7 +91,7 @@ class ModelSummary(NamedTuple):
 
 
 def summarize(model: DiscreteAutoencoder) -> ModelSummary:
-    """Summarize a model that lies on the CPU, and leave it in its mode."""
+    """Summarize a model on the CPU, and leave its mode unchanged."""
     num_samples = max(round(COUNTED_S * model.sample_rate), 1)
     duration_s = num_samples / model.sample_rate
     audio = torch.zeros(1, model.channels, num_samples)
@@ -122,8 +122,8 @@ def summarize(model: DiscreteAutoencoder) -> ModelSummary:
 def multiply_accumulates(function: Callable[[], Result]) -> tuple[Result, int]:
     """Run `function` on the CPU without gradient; return its result and its multiply-accumulates by PyTorch's counter.
 
-    Convolutions, transposed ones too, matrix products, recurrent layers and attention are counted; elementwise work,
-    Fourier transforms and table look-ups are not.
+    The count includes (transposed) convolutions, matrix products, recurrent layers and attention. It does not include
+    elementwise operations, Fourier transforms and table look-ups.
     """
     with torch.no_grad(), _countable(), FlopCounterMode(display=False) as counter:
         result = function()
@@ -134,10 +134,10 @@ def multiply_accumulates(function: Callable[[], Result]) -> tuple[Result, int]:
 def _countable() -> Iterator[None]:
     """Run recurrent layers and attention as matrix products: PyTorch's counter has no formula for their fused forms.
 
-    Seen in torch 2.11: aten::mkldnn_rnn_layer and aten::_scaled_dot_product_flash_attention_for_cpu.
+    In torch 2.11 these are aten::mkldnn_rnn_layer and aten::_scaled_dot_product_flash_attention_for_cpu.
     """
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "TF32 acceleration on top of oneDNN")  # from entering and from leaving
+        warnings.filterwarnings("ignore", "TF32 acceleration on top of oneDNN")  # on entry and on exit
         with torch.backends.mkldnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH):
             yield
 

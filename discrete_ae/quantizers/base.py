@@ -1,11 +1,11 @@
-"""The base class of all quantizers, which does what they have in common and states what each must do.
+"""The base class of all quantizers: their common code, and the contract that each must fulfil.
 
-A subclass hands `dim` and `codebook_sizes` to the base class and writes `quantize` and `dequantize`. The base class
+A subclass passes `dim` and `codebook_sizes` to the base class and writes `quantize` and `dequantize`. The base class
 checks arguments, computes in float32 also under autocast, and emits the decoded codes exactly in evaluation.
 IdentityQuantizer, at the end, is the smallest subclass.
 
-Axes: B batch, D latent channels, K codebooks, T frames. Channels of one codebook lie next to one another: of D = K d
-channels, codebook k has [k d, (k + 1) d).
+Axes: B batch, D latent channels, K codebooks, T frames. The channels of one codebook are adjacent: with D = K d,
+codebook k has the channels [k d, (k + 1) d).
 """
 
 import math
@@ -25,13 +25,13 @@ class Quantized(NamedTuple):
     """The result of quantizing latents."""
 
     latents: Tensor
-    """(B, D, T), the decoder's input, in the dtype of the latents that were quantized."""
+    """(B, D, T), the decoder's input, in the dtype of the unquantized latents."""
     codes: Tensor
-    """(B, K, T) int64, 0 <= codes[:, k] < codebook_sizes[k]; those of evaluation, in training too."""
+    """(B, K, T) int64, 0 <= codes[:, k] < codebook_sizes[k]; in training the same as in evaluation."""
     losses: dict[str, Tensor]
     """Auxiliary scalars by name, weighted in conf/loss; {} in evaluation."""
     exact: Tensor | None = None
-    """(B, D, T), what the codes decoded to before a training forward that emits something else moved its codebooks."""
+    """(B, D, T), the decoded codes from before an update of the codebooks, if training emits other values; or None."""
 
 
 def straight_through(source: Tensor, value: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ class _StraightThrough(torch.autograd.Function):
 
 
 class _StraightThroughForward(_StraightThrough):
-    """The same with a gradient in forward mode, which torch.compile (2.11) does not trace."""
+    """_StraightThrough with a forward-mode gradient, which torch.compile (2.11) does not trace."""
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ class _StraightThroughForward(_StraightThrough):
 def exact_products() -> Iterator[None]:
     """Compute matrix products in full float32: with TF32 (torch.set_float32_matmul_precision) codes would differ.
 
-    torch.compile does not trace this: call a compiled function within the context.
+    torch.compile does not trace this context manager: call a compiled function within it.
     """
     if torch.compiler.is_compiling():
         yield
@@ -82,7 +82,7 @@ def exact_products() -> Iterator[None]:
 
 @contextmanager
 def in_evaluation(module: nn.Module) -> Iterator[None]:
-    """Put a module and its parts into evaluation mode, and afterwards each into the mode it had."""
+    """Put a module and its parts into evaluation mode, and restore the mode of each afterwards."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
@@ -95,29 +95,29 @@ def in_evaluation(module: nn.Module) -> Iterator[None]:
 class Quantizer(Scheduled, ABC):
     """Base class of the quantizers.
 
-    A subclass writes `quantize` and `dequantize` so that, as tests/quantizers/test_quantizer_contract.py checks:
+    A subclass writes `quantize` and `dequantize`. tests/quantizers/test_quantizer_contract.py checks that:
         - the codes of a frame depend on that frame alone, and are the same in training and evaluation, without noise;
-        - codes are in range for any latents, NaN and infinite ones too (any code will do), and the codes of other
-          frames do not change: a run that diverges then ends with a message about its loss, not about an index;
+        - codes are in range for any latents. NaN and infinite latents may have any code, and do not change the codes of
+          other frames: a diverging run then ends with a message about its loss, not about an index;
         - a gradient reaches every channel of the latents and every parameter, and can be differentiated again;
-        - losses are scalars, computed in training only, without those named in `left_out`;
+        - losses are scalars, computed in training only, except those named in `left_out`;
         - latents without frames (T = 0) are quantized to codes without frames, and the input is not changed in place.
 
-    Means and sums over the batch must be taken over all ranks (discrete_ae.ranks); a quantizer that has any is added to
-    CASES in tests/test_ranks.py.
+    Means and sums over the batch must be taken over all ranks (discrete_ae.ranks). A quantizer with such means or sums
+    is added to CASES in tests/test_ranks.py.
 
     Args:
         dim: D, latent channels, the same in and out.
         codebook_sizes: entries of each of the K codebooks.
-        dropout: share of the items in training that are decoded from the first n codebooks only (or stages, of a
-            residual quantizer), n uniform from 1 to all, so that one model serves all these rates; may be a schedule.
+        dropout: share of the training items that are decoded from the first n codebooks only (or stages, of a residual
+            quantizer), n uniform from 1 to all. One model then serves all these rates. May be a schedule.
 
     Raises:
         ValueError: for a dim below 1, a codebook of fewer than 2 entries, or a dropout outside [0, 1].
     """
 
     left_out: frozenset[str]
-    """Names of losses not to compute; see `leave_out`."""
+    """Names of the losses that are not computed; see `leave_out`."""
     dropout: float | Tensor
 
     def __init__(self, dim: int, codebook_sizes: Sequence[int], dropout: float | Schedule = 0.0) -> None:
@@ -139,19 +139,22 @@ class Quantizer(Scheduled, ABC):
 
     @property
     def matches_evaluation(self) -> bool:
-        """Whether the training forward emits the latents of evaluation, up to float rounding; False unless overridden.
+        """True if the training forward emits the latents of evaluation, up to float rounding; False unless overridden.
 
-        It must follow from the configuration, never from data, so that all ranks of a distributed run agree on it.
+        The value must follow from the configuration, never from data, so that all ranks of a distributed run agree.
         """
         return False
 
     @property
     def drops(self) -> bool:
-        """Whether some items in training are decoded from fewer codebooks; follows from the configuration alone."""
+        """True if some training items are decoded from fewer codebooks; follows from the configuration alone."""
         return "dropout" in self.schedules or float(self.dropout) != 0.0
 
     def kept(self, latents: Tensor, most: int) -> Tensor:
-        """Draw for each item of latents (B, D, T) the number (B, 1, 1) it is decoded from, 1 to `most`: see dropout."""
+        """Draw how many codebooks or stages decode each item of latents (B, D, T): (B, 1, 1), 1 to `most`.
+
+        Without dropout, and in evaluation, the number is always `most`.
+        """
         size = (latents.shape[0], 1, 1)
         everything = torch.full(size, most, device=latents.device)
         if not (self.training and self.drops):
@@ -160,21 +163,21 @@ class Quantizer(Scheduled, ABC):
         return torch.where(torch.rand(size, device=latents.device) < self.dropout, drawn, everything)
 
     def leave_out(self, names: Iterable[str]) -> None:
-        """Compute no losses of these names from now on, here and in all quantizers below; () computes all."""
+        """Stop computing the losses of these names, here and in all quantizers below; () computes all losses."""
         left_out = frozenset(names)
         for module in self.modules():
             if isinstance(module, Quantizer):
                 module.left_out = left_out
 
     def forward(self, latents: Tensor) -> Quantized:
-        """Quantize latents (B, D, T); in evaluation `latents` of the result is exactly decode(codes).
+        """Quantize latents (B, D, T); in evaluation the latents of the result are exactly decode(codes).
 
         Raises:
             ValueError: for latents of another shape or dtype.
         """
         self._check_latents(latents)
         with torch.autocast(latents.device.type, enabled=False), exact_products():
-            # Contiguous, since another kernel for a strided tensor might give other codes.
+            # Contiguous, since the kernel for a strided tensor might give other codes.
             prepared = latents.float().contiguous()
             starts = self.training and self.needs_start and latents.numel() > 0
             quantized = self.quantize(prepared)
@@ -183,20 +186,20 @@ class Quantizer(Scheduled, ABC):
             if not self.training and self.num_codebooks:
                 exact = self.dequantize(quantized.codes)
                 quantized = Quantized(straight_through(quantized.latents, exact), quantized.codes, quantized.losses)
-        # Built anew: torch.compile does not trace NamedTuple._replace.
+        # torch.compile does not trace NamedTuple._replace.
         return Quantized(quantized.latents.to(latents.dtype), quantized.codes, quantized.losses, quantized.exact)
 
     @property
     def needs_start(self) -> bool:
-        """Whether codebooks wait for the latents of a first training forward, at whose end `start` is called."""
+        """True if `start` must still make codebooks; `forward` calls it at the end of the first training forward."""
         return False
 
     def start(self, latents: Tensor) -> None:
-        """Make codebooks of latents (B, D, T), float32 and without gradient, if any wait for them."""
+        """Make initial codebooks from latents (B, D, T), float32 and without gradient, if `needs_start`."""
 
     @property
     def decodable_counts(self) -> tuple[int, ...]:
-        """Numbers n such that codes of the first n codebooks can be decoded."""
+        """Numbers n for which the codes of the first n codebooks can be decoded."""
         return (self.num_codebooks,)
 
     @property
@@ -212,8 +215,8 @@ class Quantizer(Scheduled, ABC):
             num_codebooks: number of codebooks to use, counted from the first, one of `decodable_counts`; None for all.
 
         Raises:
-            ValueError: for latents of another shape or dtype, a num_codebooks that cannot be decoded, and for a
-                quantizer without codes.
+            ValueError: for latents of another shape or dtype, a num_codebooks that cannot be decoded, or a quantizer
+                without codes.
         """
         self.check_count(num_codebooks)
         count = self.num_codebooks if num_codebooks is None else int(num_codebooks)
@@ -239,9 +242,10 @@ class Quantizer(Scheduled, ABC):
 
     @abstractmethod
     def quantize(self, latents: Tensor) -> Quantized:
-        """Quantize latents (B, D, T), float32 and checked; the latents of the result are float32.
+        """Quantize latents (B, D, T), float32 and checked; return float32 latents.
 
-        In evaluation the base class replaces their values by `dequantize(codes)`; their gradient remains.
+        In evaluation the base class replaces the values of the returned latents by `dequantize(codes)`, and keeps their
+        gradient.
         """
 
     @abstractmethod
@@ -289,7 +293,7 @@ class Quantizer(Scheduled, ABC):
 
 
 def counts_in_words(counts: Sequence[int]) -> str:
-    """Say from how many codebooks something decodes, of increasing numbers of which the last is all of them."""
+    """Return decodable counts in words; `counts` increase, and the last is the number of all codebooks."""
     *fewer, whole = counts
     if not fewer:
         return f"all {whole} together"
@@ -299,7 +303,7 @@ def counts_in_words(counts: Sequence[int]) -> str:
 
 
 class IdentityQuantizer(Quantizer):
-    """Pass latents on unchanged, the upper bound for every quantizer; without codes (K = 0), so it cannot encode.
+    """A quantizer that returns latents unchanged, the upper bound for the others; K = 0, so it cannot encode.
 
     Args:
         dim: D, latent channels.

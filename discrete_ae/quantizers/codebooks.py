@@ -1,7 +1,7 @@
 """Parts of vector quantizers: the search for the nearest entry, and codebooks that learn by averaging.
 
-All K codebooks are computed at once, without branches on data, so that a training step is one graph and never waits for
-a GPU.
+All K codebooks are computed at once, without branches on data. A training step is thus one graph and never waits for a
+GPU.
 
 Axes: B batch, D latent channels, T frames, K codebooks, S entries of each, N = B T vectors, d channels of one codebook.
 """
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from discrete_ae.ranks import num_ranks, rank, sum_over_ranks
 
-_IN_CACHE = 2**19  # products, of 2 MiB
+_IN_CACHE = 2**19  # number of products, 2 MiB
 _SMOOTHING = 1e-5  # added to every count, so that an entry without vectors has a mean
 
 
@@ -19,8 +19,8 @@ _SMOOTHING = 1e-5  # added to every count, so that an entry without vectors has 
 def snapshot(x: Tensor) -> Tensor:
     """Return a copy of x, for a forward that reads x and then overwrites it.
 
-    Inductor (torch 2.11) may move a read of x, also one by clone(), behind the write to x. It cannot look into a custom
-    operation; and where the values written to x are computed from this copy, the write must come after the read.
+    Inductor (torch 2.11) may move a read of x behind the write to x, even a read by clone(). It cannot look into a
+    custom operation. Compute the values written to x from this copy: the write must then follow the read.
     """
     return x.clone()
 
@@ -31,10 +31,10 @@ snapshot.register_autograd(lambda ctx, gradient: gradient)
 
 @torch.no_grad()
 def nearest(vectors: Tensor, codebooks: Tensor) -> Tensor:
-    """Return the codes (K, N) int64 of the entries of codebooks (K, S, d) that are nearest to vectors (K, N, d).
+    """Return codes (K, N) int64: the nearest entries of codebooks (K, S, d) to vectors (K, N, d).
 
-    |z - e|^2 = |z|^2 - 2 (z e - |e|^2 / 2), whose first term is the same for every entry. A CPU takes so many vectors
-    at a time that the products stay in its cache.
+    |z - e|^2 = |z|^2 - 2 (z e - |e|^2 / 2); the first term is the same for every entry and left out. On a CPU, vectors
+    are processed in pieces whose products stay in the cache.
     """
     half_squares = codebooks.square().sum(dim=-1)[:, None] / 2
     piece = max(1, vectors.shape[1])
@@ -52,7 +52,10 @@ def look_up(codebooks: Tensor, codes: Tensor) -> Tensor:
 
 @torch.no_grad()
 def count_and_sum(vectors: Tensor, codes: Tensor, codebook_size: int) -> tuple[Tensor, Tensor]:
-    """Count and sum the vectors (K, N, d) of all ranks that chose each entry by codes (K, N): (K, S) and (K, S, d)."""
+    """Return the count (K, S) and sum (K, S, d) of the vectors (K, N, d) of all ranks that chose each entry.
+
+    Codes (K, N) are the choices.
+    """
     rows = torch.cat([vectors, torch.ones_like(vectors[..., :1])], dim=-1)
     totals = rows.new_zeros((len(rows), codebook_size, rows.shape[-1]))
     totals = sum_over_ranks(totals.scatter_add(1, codes[..., None].expand_as(rows), rows))
@@ -60,7 +63,7 @@ def count_and_sum(vectors: Tensor, codes: Tensor, codebook_size: int) -> tuple[T
 
 
 def means(counts: Tensor, sums: Tensor) -> Tensor:
-    """Return entries (K, S, d) as the means sums (K, S, d) / counts (K, S), with Laplace smoothing of the counts."""
+    """Return the means (K, S, d), sums (K, S, d) / counts (K, S), with Laplace smoothing of the counts."""
     total = counts.sum(dim=-1, keepdim=True)
     smoothed = (counts + _SMOOTHING) / (total + counts.shape[-1] * _SMOOTHING) * total
     return sums / smoothed[..., None]
@@ -70,11 +73,11 @@ def means(counts: Tensor, sums: Tensor) -> Tensor:
 def replacements(vectors: Tensor, dead: Tensor) -> tuple[Tensor, Tensor]:
     """Draw vectors (K, N, d) to replace dead entries (K, S), each vector at most once.
 
-    Every rank draws from its own vectors, and the r-th dead entry takes one of rank r mod R. All ranks must be given
-    the same `dead`, and then get the same replacements.
+    Every rank draws from its own vectors, and the r-th dead entry takes a vector of rank r mod R. All ranks must pass
+    the same `dead`; they then get the same replacements.
 
     Returns:
-        Values (K, S, d), and a mask (K, S) of the entries to replace: `dead` but for those left without a vector.
+        Values (K, S, d), and a mask (K, S) of the entries to replace: `dead` without entries that got no vector.
     """
     place = dead.cumsum(dim=-1) - 1  # number of an entry among the dead
     turn, giver = place // num_ranks(), place % num_ranks()
@@ -89,11 +92,11 @@ def replacements(vectors: Tensor, dead: Tensor) -> tuple[Tensor, Tensor]:
 def k_means(vectors: Tensor, codebooks: Tensor, steps: int) -> tuple[Tensor, Tensor]:
     """Cluster the vectors (K, N, d) of all ranks by `steps` rounds of Lloyd's algorithm, from vectors drawn at random.
 
-    Entries that no vector chooses keep what they had, those beyond the number of vectors what they are in codebooks
-    (K, S, d).
+    Entries that no vector chooses keep their value. If there are fewer vectors than entries, the other entries start
+    from codebooks (K, S, d).
 
     Returns:
-        The entries (K, S, d), and how many vectors chose each (K, S).
+        The entries (K, S, d), and the number of vectors that chose each (K, S).
     """
     values, drawn = replacements(vectors, torch.ones_like(codebooks[..., 0], dtype=torch.bool))
     entries = torch.where(drawn[..., None], values, codebooks)

@@ -1,8 +1,8 @@
-"""The loss `code_entropy`: entropy, in bits per frame, of how often entries are chosen in a batch.
+"""The loss `code_entropy`: entropy, in bits per frame, of the distribution of codes in a batch.
 
-A count of codes has no gradient, so counts are soft: a value between two integers counts for both by its distance to
-them, a choice by its probability. A positive weight in conf/loss lowers the rate of the codes, a negative one spreads
-them over all entries.
+Counts of codes have no gradient, so counting is soft. A value between two integers counts for both according to its
+distance from each, and a random choice counts by its probability. A positive weight in conf/loss lowers the rate of the
+codes; a negative weight spreads the codes over all entries.
 
 Axes: B batch, D latent channels, T frames.
 """
@@ -10,7 +10,7 @@ Axes: B batch, D latent channels, T frames.
 import torch
 from torch import Tensor
 
-_TINY = 1e-8  # shares below are raised to this before the logarithm, whose slope is infinite at 0
+_TINY = 1e-8  # minimum of a share in the logarithm, whose slope is infinite at 0
 
 
 def entropy_bits(shares: Tensor) -> Tensor:
@@ -19,14 +19,14 @@ def entropy_bits(shares: Tensor) -> Tensor:
 
 
 def soft_level_shares(scaled: Tensor, highest: Tensor, num_levels: int) -> Tensor:
-    """Return the share (D, num_levels) of each integer among values (B, D, T), softly counted.
+    """Return the share (D, num_levels) of each integer among values (B, D, T), counted softly.
 
-    A value u counts as 1 - |u - n| of each of its two neighbours n.
+    A value u adds 1 - |u - n| to the count of each of its two neighbors n.
 
     Args:
         scaled: (B, D, T) in [0, highest], B T >= 1.
         highest: (D, 1) int64, each at least 1.
-        num_levels: above every one of `highest`.
+        num_levels: number of integers counted, above every entry of `highest`.
     """
     values = scaled.transpose(0, 1).flatten(1)
     below = torch.minimum(values.detach().floor().long().clamp_min(0), highest - 1)  # NaN counts as 0

@@ -1,15 +1,15 @@
-"""Gradients of vector quantization: what the entry that was chosen passes on to the latents, and to itself.
+"""Gradients of vector quantization, from the chosen entry to the latents and to the entry.
 
-A function here takes vectors and the entries that they chose, and returns what training emits. Choosing has no
-gradient; each function stands in for it in another way:
+Each function takes vectors and their chosen entries, and returns the value that training emits. The choice has no
+gradient; each function replaces its gradient in another way:
 
     straight_through    the entry; its gradient is that of the vector
-    rotation            the entry; its gradient, rotated and scaled as the vector is onto the entry
+    rotation            the entry; its gradient is that of rotating and scaling the vector onto the entry
     mste                the entry; as straight_through, but the error grows with the spread of the vectors
     diveq               a point very near the entry; its gradient reaches vector and entry
-    nsvq                a point as far from the vector as the entry, anywhere; its gradient reaches both
+    nsvq                a random point as far from the vector as the entry; its gradient reaches vector and entry
 
-Axes: B batch, K codebooks, d channels of one codebook, T frames. Vectors lie along the third.
+Axes: B batch, K codebooks, d channels of one codebook, T frames. Vectors are along the third axis.
 """
 
 from collections.abc import Callable
@@ -24,8 +24,8 @@ from discrete_ae.ranks import mean_over_ranks, shared_mean_over_ranks
 
 Gradient = Literal["straight_through", "rotation", "mste", "diveq", "nsvq"]
 
-_TINY = 1e-6  # vectors are divided by no smaller length
-_DIVEQ_VARIANCE = 1e-3  # of the noise of each channel; the paper recommends less than 1e-2
+_TINY = 1e-6  # minimum length by which vectors are divided
+_DIVEQ_VARIANCE = 1e-3  # variance of the noise in each channel; the paper recommends less than 1e-2
 
 
 class _Rotated(torch.autograd.Function):
@@ -56,7 +56,7 @@ class _Rotated(torch.autograd.Function):
 def rotation(vectors: Tensor, entries: Tensor) -> Tensor:
     """Return the entries (B, K, d, T) with the gradient of the rotation trick (Fifty et al. 2024, arXiv:2410.06424).
 
-    The gradient is that of v -> c R v, with constants R, the rotation of the vector onto its entry, and c, the ratio of
+    The gradient is that of v -> c R v with constant R and c. R rotates the vector onto its entry; c is the ratio of
     their lengths. Entries have no gradient.
     """
     return _Rotated.apply(vectors, entries.detach(), 2)
@@ -65,9 +65,10 @@ def rotation(vectors: Tensor, entries: Tensor) -> Tensor:
 def mste(vectors: Tensor, entries: Tensor) -> Tensor:
     """Return the entries (B, K, d, T) with the gradient of the modified straight-through estimator.
 
-    Mack et al. 2025 (arXiv:2502.04770): the error e - v counts as noise in proportion to the spread s of the vectors,
-    so the gradient is that of v + s / sg(s) sg(e - v). An encoder can then not make the error small by making its
-    latents large. Here s is the standard deviation of a codebook's channels over the batch of all ranks.
+    Mack et al. 2025 (arXiv:2502.04770): the error e - v is treated as noise in proportion to the spread s of the
+    vectors. The gradient is that of v + s / sg(s) sg(e - v), with sg the stop-gradient. An encoder can then not make
+    the error small by making its latents large. Here s is the standard deviation of a codebook's channels over the
+    batch of all ranks.
     """
     mean = mean_over_ranks(vectors.detach().mean(dim=(0, 2, 3), keepdim=True))  # its gradients sum to 0
     variance = shared_mean_over_ranks((vectors - mean).square().mean(dim=(0, 2, 3), keepdim=True))
@@ -79,7 +80,7 @@ def mste(vectors: Tensor, entries: Tensor) -> Tensor:
 def diveq(vectors: Tensor, entries: Tensor) -> Tensor:
     """Return v + |e - v| sg(u), with u the direction of e - v plus a little noise (DiVeQ, arXiv:2509.26469).
 
-    It lies very near the entry e, and its gradient moves vector v and entry: no other loss is needed.
+    The result is very near the entry e. Its gradient moves vector v and entry, so no other loss is needed.
     """
     error = entries - vectors
     return _moved(vectors, error, error.detach() + _DIVEQ_VARIANCE**0.5 * torch.randn_like(error))
@@ -88,7 +89,7 @@ def diveq(vectors: Tensor, entries: Tensor) -> Tensor:
 def nsvq(vectors: Tensor, entries: Tensor) -> Tensor:
     """Return v + |e - v| u, with u a random direction (NSVQ, Vali & Backstrom 2022, IEEE Access 10).
 
-    The error has the length of that of the entry e and any direction; its gradient moves vector v and entry.
+    The error is as long as that of the entry e. The gradient moves vector v and entry.
     """
     error = entries - vectors
     return _moved(vectors, error, torch.randn_like(error))
@@ -106,4 +107,4 @@ GRADIENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "nsvq": nsvq,
 }
 MOVES_ENTRIES = frozenset({"diveq", "nsvq"})
-"""Those whose gradient reaches the entries, and which emit no entry in training."""
+"""Names of the gradients that reach the entries; these do not emit the entries exactly in training."""

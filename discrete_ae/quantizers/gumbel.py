@@ -1,10 +1,12 @@
 """Gumbel-softmax quantizer: a categorical choice among learned vectors, relaxed in training.
 
-The score of an entry e for the channels z is -precision |z - e|^2. Training emits softmax((scores + g) / tau) with
-Gumbel noise g (Jang et al. 2017, arXiv:1611.01144; Maddison et al. 2017, arXiv:1611.00712), evaluation the arg max
-without noise, which is the nearest entry. Scores by distance with a learned precision are the stochastic quantization
-of Takida et al. 2022 (arXiv:2205.07547), without its variational losses: from the first step on the output lies near
-the input. Scores by a linear map, as in vq-wav2vec, stayed below -30 dB SI-SDR in our trials.
+The score of an entry e for the channels z is -precision |z - e|^2. Training mixes the entries with the weights
+softmax((scores + g) / tau), with Gumbel noise g (Jang et al. 2017, arXiv:1611.01144; Maddison et al. 2017,
+arXiv:1611.00712). Evaluation takes the arg max without noise, which is the nearest entry.
+
+Scores by distance with a learned precision are the stochastic quantization of Takida et al. 2022 (arXiv:2205.07547),
+without its variational losses. The output is then near the input from the first step on. Scores by a linear map, as in
+vq-wav2vec, stayed below -30 dB SI-SDR in our trials.
 """
 
 import math
@@ -30,18 +32,18 @@ class GumbelSoftmaxQuantizer(ProductQuantizer):
         num_codebooks: K; the quantizer has D = K codebook_dim channels.
         codebook_dim: channels of one codebook.
         temperature: tau > 0 of the relaxation; may be a schedule.
-        hard: whether the training forward emits one entry (straight-through) or the soft mixture; a schedule from 0 to
-            1 changes from soft to hard at 1/2.
+        hard: whether the training forward emits one entry (straight-through) or the soft mixture. A schedule from 0 to
+            1 switches from soft to hard at 1/2.
         precision: initial value, above 0, of the learned factor of the squared distance.
         kl_to_uniform: whether to compute the loss `kl`.
         reinmax: whether the hard choice has the gradient of ReinMax (Liu et al. 2023, arXiv:2304.08612, algorithm 2),
-            which is of second order; it needs hard=True.
+            which is accurate to second order. It requires hard=True.
         dropout: see Quantizer.
 
     Losses:
         kl: divergence in nats of softmax(scores) from the uniform distribution, mean over frames and codebooks (Ramesh
-            et al. 2021, arXiv:2102.12092); keeps frames from choosing too clearly.
-        code_entropy: in bits per frame, entropy of the mean of softmax(scores) over the batch of all ranks, summed over
+            et al. 2021, arXiv:2102.12092). It keeps the choice of a frame from becoming too certain.
+        code_entropy: entropy in bits per frame of the mean of softmax(scores) over the batch of all ranks, summed over
             codebooks.
 
     Raises:
@@ -77,8 +79,8 @@ class GumbelSoftmaxQuantizer(ProductQuantizer):
         self.log_precision = nn.Parameter(torch.full((self.num_codebooks,), math.log(positive("precision", precision))))
 
     def logits(self, latents: Tensor) -> Tensor:
-        """Return scores (B, K, T, S) of the S entries for latents (B, D, T), up to a constant of each frame."""
-        # -|z - e|^2 = 2 z e - |e|^2 - |z|^2, whose last term is the same for every entry.
+        """Return scores (B, K, T, S) of the S entries for latents (B, D, T), up to a constant per frame."""
+        # -|z - e|^2 = 2 z e - |e|^2 - |z|^2; the last term is the same for every entry and left out.
         precision = self.log_precision.exp()[:, None, None]
         products = torch.einsum("bkdt,ksd->bkts", self.split(latents), 2 * precision * self.codebooks)
         return products - (precision * self.codebooks.square()).sum(dim=-1)[:, None]
@@ -124,8 +126,8 @@ class GumbelSoftmaxQuantizer(ProductQuantizer):
 def _reinmax(logits: Tensor, temperature: float | Tensor) -> Tensor:
     """Draw one-hot choices of softmax(logits) with the gradient of ReinMax.
 
-    With p the probabilities, D the choice and q = (D + softmax(logits / temperature)) / 2, the gradient is that of
-    2 q - p / 2, where q is taken as the softmax of logits that are shifted by constants.
+    Let p be the probabilities, D the choice and q = (D + softmax(logits / temperature)) / 2. The gradient is that of
+    2 q - p / 2, with q computed as the softmax of the logits plus constants.
     """
     p = torch.softmax(logits, dim=-1)
     chosen = F.gumbel_softmax(logits.detach(), dim=-1).argmax(dim=-1, keepdim=True)

@@ -20,24 +20,25 @@ from discrete_ae.schedules import Schedule
 class LookupFreeQuantizer(ProductQuantizer):
     """LFQ (Yu et al. 2023, arXiv:2310.05737) or, on the sphere, BSQ (Zhao et al. 2024, arXiv:2406.07548).
 
-    The code of a codebook is the signs of its d channels, of 2^d entries.
+    The code of a codebook is the signs of its d channels, one of 2^d entries.
 
     Args:
         codebook_size: entries of each codebook, a power of 2.
         num_codebooks: K; the quantizer has D = K log2(codebook_size) channels.
-        spherical: whether the channels of a codebook are first scaled to length 1 (BSQ).
-        inverse_temperature: of the soft assignment in the loss `entropy`.
-        diversity: weight in the loss `entropy` of the mean assignment's entropy, against that of single frames.
+        spherical: whether to scale the channels of a codebook to length 1 first (BSQ).
+        inverse_temperature: inverse temperature of the soft assignment in the loss `entropy`.
+        diversity: weight of the mean assignment's entropy in the loss `entropy`, relative to the entropy of single
+            frames.
         commitment: factor of the loss `commitment`; with 1, codebooks of plain LFQ collapse in the default run.
         dropout: see Quantizer.
 
     Losses:
-        entropy: mean entropy of the frames' soft assignments, less `diversity` times the entropy of their mean, in
-            nats: low if every frame is assigned clearly and all entries are used.
+        entropy: mean entropy of the frames' soft assignments minus `diversity` times the entropy of their mean, in
+            nats. It is low if every frame is assigned clearly and all entries are used.
         commitment: `commitment` times the mean squared distance from latents to their signs.
 
     Raises:
-        ValueError: for a number outside its range, or a codebook_size that is no power of 2.
+        ValueError: for a number outside its range, or a codebook_size that is not a power of 2.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class LookupFreeQuantizer(ProductQuantizer):
 
     @property
     def matches_evaluation(self) -> bool:
-        """Whether no codebooks are dropped: training emits the signs."""
+        """True if no codebooks are dropped: training emits the signs."""
         return not self.drops
 
     def quantize_all(self, latents: Tensor) -> Quantized:
@@ -98,8 +99,8 @@ class LookupFreeQuantizer(ProductQuantizer):
     def _entropy(self, latents: Tensor) -> Tensor:
         """Return the loss `entropy` of latents (B, K, d, T), mean over codebooks.
 
-        The soft assignment is softmax(2 inverse_temperature z e) over all 2^d vectors e of d signs. It is the product
-        of the assignments of the first half of the channels and of the second, which have 2^(d/2) entries each.
+        The soft assignment is softmax(2 inverse_temperature z e) over all 2^d vectors e of d signs. It factorizes into
+        the assignments of the first and the second half of the channels, with 2^(d/2) entries each.
         """
         vectors = 2 * self.inverse_temperature * latents.permute(1, 0, 3, 2).flatten(1, 2)
         half = (self.channels + 1) // 2

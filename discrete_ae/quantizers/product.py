@@ -1,8 +1,8 @@
-"""Product quantization: K codebooks side by side, each for channels of its own.
+"""Product quantization: K codebooks side by side, each for its own channels.
 
-Jegou et al. 2011 (Product quantization for nearest neighbor search, TPAMI 33(1)). With dropout of codebooks, an item in
-training is decoded from its first n codebooks, the channels of the others being 0, so that one model serves K rates, as
-residual quantizers do (SoundStream, arXiv:2107.03312, section III.C).
+Jegou et al. 2011 (Product quantization for nearest neighbor search, TPAMI 33(1)). With codebook dropout, a training
+item is decoded from its first n codebooks, and the channels of the others are 0. One model then serves K rates, as with
+residual quantizers (SoundStream, arXiv:2107.03312, section III.C).
 
 Axes: B batch, D latent channels, K codebooks, T frames, d channels of one codebook; D = K d.
 """
@@ -19,14 +19,14 @@ from discrete_ae.schedules import Schedule
 
 
 class ProductQuantizer(Quantizer):
-    """Base of quantizers with K codebooks of equal size, each for d channels of its own.
+    """Base class of quantizers with K codebooks of equal size, each for its own d channels.
 
     A subclass writes `quantize_all` and `dequantize_some`.
 
     Args:
         codebook_size: entries of each codebook.
         num_codebooks: K.
-        channels: d, of one codebook.
+        channels: d, channels of one codebook.
         dropout: see Quantizer.
 
     Raises:
@@ -41,12 +41,12 @@ class ProductQuantizer(Quantizer):
 
     @property
     def decodable_counts(self) -> tuple[int, ...]:
-        """1 to K with dropout, else K alone: a decoder that has not met channels of 0 makes nothing of them."""
+        """All counts from 1 to K with dropout; else K alone, since the decoder was not trained on channels of 0."""
         return tuple(range(1, self.num_codebooks + 1)) if self.drops else (self.num_codebooks,)
 
     @property
     def apart(self) -> bool:
-        """Whether each codebook decodes to its own d channels of the result alone; True unless overridden."""
+        """True if each codebook decodes to its own d channels of the result alone; True unless overridden."""
         return True
 
     @abstractmethod

@@ -1,17 +1,18 @@
 """Residual quantization with any quantizer: each stage quantizes the residual of the stages before it.
 
 Zeghidour et al. 2021 (SoundStream, arXiv:2107.03312, section III.C). Ours differs in three points:
-- In training too, the residual is taken from the exact decoded values of a stage, even if the stage emits a soft or
-  noisy value: so every stage is trained on the residuals that it will encode.
-- The gradient of the latents is the mean of the stages' gradients. The chain rule would multiply the gradient of a
-  stage by 1 - s' of every stage before it, which is 0 for straight-through: only the first stage would train the
-  encoder. The sum of the gradients would grow with the number of stages. Stages with projections of their own, such as
-  DAC's, let the rest of the channels pass, and are trained by the chain rule (`chain_rule`).
+- The residual is computed from the exact decoded values of a stage in training too, even if the stage emits a soft or
+  noisy value. Every stage is thus trained on the residuals that it will encode.
+- The gradient of the latents is the mean of the stages' gradients; their sum would grow with the number of stages. The
+  chain rule would multiply the gradient of a stage by 1 - s' of every stage before it. For straight-through this is 0,
+  so only the first stage would train the encoder. Stages with their own projections, such as DAC's, let the other
+  channels pass, and are trained by the chain rule (`chain_rule`).
 - Dropout (section III.C, quantizer dropout) decodes an item from its first codebooks, and a channel thus from the first
-  n of N stages; all stages still quantize it and have their losses. The gradient of the decoded value is then the mean
-  over n stages, and that of the losses the mean over all N: every gradient is divided by N at the input of a stage, and
-  that of the decoded value multiplied by N / n at its output. Parameters of a stage, such as entries of a Gumbel stage,
-  thus get N / n times the gradient of the decoded value, and the full gradient of the losses.
+  n of N stages. All stages still quantize the item and have their losses. The gradient of the decoded value is then the
+  mean over n stages, and the gradient of the losses the mean over all N. For this, every gradient is divided by N at
+  the input of a stage, and the gradient of the decoded value is multiplied by N / n at its output. Parameters of a
+  stage, such as entries of a Gumbel stage, thus get N / n times the gradient of the decoded value, and the full
+  gradient of the losses.
 """
 
 import math
@@ -29,28 +30,29 @@ from discrete_ae.quantizers.product import ProductQuantizer
 from discrete_ae.schedules import Schedule
 
 RATES = frozenset({"code_entropy"})
-"""Losses in bits per frame, which are summed over the stages; of other losses the mean is taken."""
+"""Names of the losses in bits per frame, which are summed over the stages; other losses are averaged."""
 
 
 class ResidualQuantizer(Quantizer):
-    """Stages of quantizers of one kind, each on the residual of those before; the first n can be decoded alone.
+    """Stages of one kind of quantizer, each for the residual of those before it; the first n can be decoded alone.
 
     Args:
         stage: function that returns a new quantizer; called once for each stage.
         num_stages: N; the codebooks are those of all stages.
-        num_codebooks: K, of all stages together: `stage` is then called with num_codebooks, K / N or one more or less.
-            Stages of fewer codebooks refine only the first channels.
+        num_codebooks: K, of all stages together. `stage` is then called with num_codebooks, K / N rounded down or up.
+            Stages with fewer codebooks refine only the first channels.
         scale: the residual after k stages is multiplied by scale^k before it is quantized, and the result divided by
             it. For a scalar quantizer of L levels use L, since its residual is about L times smaller than its range.
-        soft_bound: whether latents z first pass b tanh(z / b), b = scale / (scale - 1), which are the values that
-            stages of `scale` levels can reach. Stages that clamp need it, since what they cut off is lost to all.
+        soft_bound: whether to pass latents z through b tanh(z / b) first, with b = scale / (scale - 1), the largest
+            value that stages of `scale` levels can reach. Use it for stages that clamp, since later stages cannot
+            restore what a stage has cut off.
         learn_scale: whether the N factors scale^k are learned (RFSQ, Zhu et al. 2025, arXiv:2508.15860).
         chain_rule: whether the gradient follows the chain rule through the residuals, see above.
         dropout: see Quantizer.
 
     Losses:
-        The losses of a stage: their mean over the stages, or their sum for those in RATES. Their gradient for the
-        latents is the mean in either case, or with chain_rule the sum.
+        The mean over the stages of each loss, or the sum for the losses in RATES. The gradient for the latents is the
+        mean in both cases, or the sum with chain_rule.
 
     Raises:
         ValueError: for a number outside its range, fewer codebooks than stages, or a stage that is not a quantizer with
@@ -93,29 +95,29 @@ class ResidualQuantizer(Quantizer):
 
     @property
     def _apart(self) -> bool:
-        """Whether the codebooks of a stage are dropped one by one."""
+        """True if the codebooks of a stage are dropped one by one."""
         return self.drops and all(isinstance(stage, ProductQuantizer) and stage.apart for stage in self._stages())
 
     @property
     def decodable_counts(self) -> tuple[int, ...]:
-        """The codebooks of the first stages; with dropout every number, if those of a stage lie side by side."""
+        """Counts of the codebooks of the first stages, or all counts if codebooks are dropped one by one."""
         if self._apart:
             return tuple(range(1, self.num_codebooks + 1))
         return tuple(accumulate(stage.num_codebooks for stage in self._stages()))
 
     @property
     def matches_evaluation(self) -> bool:
-        """Whether every stage matches evaluation and no item is decoded from fewer stages."""
+        """True if every stage matches evaluation and no item is decoded from fewer stages."""
         return not self.drops and all(stage.matches_evaluation for stage in self._stages())
 
     @property
     def needs_start(self) -> bool:
-        """Whether any stage waits for latents."""
+        """True if any stage must still be started."""
         return any(stage.needs_start for stage in self._stages())
 
     @torch.no_grad()
     def start(self, latents: Tensor) -> None:
-        """See Quantizer; each stage starts with the residual that those before it leave after their start."""
+        """See Quantizer; each stage starts from the residual of the stages before it, after their start."""
         residual = self._bounded(latents)
         for k, stage in enumerate(self._stages()):
             given = self._scaled(residual[:, : stage.dim], k).contiguous()
@@ -135,7 +137,7 @@ class ResidualQuantizer(Quantizer):
             given = residual if self.chain_rule else with_gradient_times(residual, 1 / depth)
             out = stage(self._scaled(given[:, : stage.dim], k))
             decoded = self._unscaled(out.latents, k)
-            # Decoded only where it must be: a stage may have updated its codebook since.
+            # Decoded again only if necessary; `out.exact` is from before an update of the stage's codebook.
             if stage.training and not stage.matches_evaluation:
                 known = stage.dequantize(out.codes) if out.exact is None else out.exact
                 exact = self._padded(straight_through(decoded, self._unscaled(known, k).detach()))
@@ -165,7 +167,7 @@ class ResidualQuantizer(Quantizer):
         return total
 
     def _there(self, latents: Tensor) -> Tensor:
-        """Draw which channels (N, B, D, 1) each of the N stages decodes, of latents (B, D, T); see dropout."""
+        """Draw the channels that each of the N stages decodes of latents (B, D, T), as a mask (N, B, D, 1)."""
         stages = self._stages()
         channels = torch.arange(self.dim, device=latents.device)[:, None]
         if self._apart:
@@ -181,7 +183,7 @@ class ResidualQuantizer(Quantizer):
         return torch.stack([(k < kept) & (channels < stage.dim) for k, stage in enumerate(stages)])
 
     def _depth(self, latents: Tensor) -> float | Tensor:
-        """Return how many stages a channel has: a number, or where channels differ in it (D, 1)."""
+        """Return the number of stages of each channel, (D, 1), or one number if all channels have the same."""
         dims = [stage.dim for stage in self._stages()]
         if min(dims) == self.dim:
             return float(len(dims))
@@ -196,13 +198,13 @@ class ResidualQuantizer(Quantizer):
         return latents if self.bound is None else self.bound * torch.tanh(latents / self.bound)
 
     def _scaled(self, residual: Tensor, k: int) -> Tensor:
-        """Return the residual of the first k stages as the next stage is given it."""
+        """Return the residual of the first k stages, scaled for the next stage."""
         if self.log_scales is not None:
             return residual * self.log_scales[k].exp()
         return residual if self.scale == 1 else residual * self.scale**k
 
     def _unscaled(self, decoded: Tensor, k: int) -> Tensor:
-        """Return what stage k emits on the scale of the latents."""
+        """Return the output of stage k on the scale of the latents."""
         if self.log_scales is not None:
             return decoded / self.log_scales[k].exp()
         return decoded if self.scale == 1 else decoded / self.scale**k
@@ -214,14 +216,14 @@ class ResidualQuantizer(Quantizer):
 def _together(losses: list[dict[str, Tensor]], name: str) -> Tensor:
     """Return the mean of a loss over the stages, or the sum of a rate, with the gradient of the sum.
 
-    The part of it that reaches the latents is divided by N at the input of each stage.
+    The part of the gradient that reaches the latents is divided by N at the input of each stage.
     """
     total = torch.stack([loss[name] for loss in losses]).sum()
     return total if name in RATES else total.detach() / len(losses) + (total - total.detach())
 
 
 def with_gradient_times(x: Tensor, factor: Tensor | float) -> Tensor:
-    """Return x with its gradient multiplied by `factor`, a number or a tensor that broadcasts to it."""
+    """Return x with its gradient multiplied by `factor`, a number or a tensor that broadcasts to x."""
     return _WithGradientTimes.apply(x, factor)
 
 

@@ -1,14 +1,14 @@
 """Scalar quantizer: each latent channel is bounded and rounded by itself, to one of L integers.
 
-A bound b maps a latent z to [0, 1]. With u = (L - 1) b(z) the integer is round(u), and its dequantized value
+A bound b maps a latent z to [0, 1]. With u = (L - 1) b(z) the integer is round(u), and its dequantized value is
 2 round(u) / (L - 1) - 1. With the tanh bound and straight-through rounding this is Finite Scalar Quantization (Mentzer
 et al. 2023, arXiv:2309.15505) in its symmetry-preserving form (Parker et al. 2024, arXiv:2411.19842, section 3).
 
-Several channels with levels L_1 ... L_d make one codebook of prod L_i entries; its code is the mixed-radix number,
-the first channel least significant.
+Several channels with levels L_1 ... L_d make one codebook of prod L_i entries. Its code is the mixed-radix number of
+their integers, the first channel least significant.
 
-Other bounds are cumulative distribution functions (VP-VAE, arXiv:2602.17133): latents of that distribution use all
-integers equally often, but for the first and the last, whose cells are half as wide.
+Other bounds are cumulative distribution functions (VP-VAE, arXiv:2602.17133). Latents of that distribution use all
+integers equally often, except the first and the last, whose cells are half as wide.
 """
 
 import math
@@ -30,12 +30,12 @@ Bound = Literal["tanh", "sigmoid", "clamp", "normal", "laplace", "cauchy"]
 
 
 def _clamp(z: Tensor) -> Tensor:
-    """clamp(z, -1, 1) with the gradient 1 everywhere, so that latents outside of [-1, 1] learn too."""
+    """Return clamp(z, -1, 1) with the gradient 1 everywhere, so that latents outside [-1, 1] learn too."""
     return straight_through(z, z.detach().clamp(-1, 1))
 
 
 def _laplace(z: Tensor) -> Tensor:
-    # Not by z.abs(), whose gradient at 0 is 0, nor by z.clamp_max(0), whose gradient there is 0 from torch 2.14 on.
+    # z.abs() has the gradient 0 at 0, and so has z.clamp_max(0) from torch 2.14 on.
     tail = torch.exp(torch.where(z < 0, z, -z)) / 2
     return torch.where(z < 0, tail, 1 - tail)
 
@@ -67,26 +67,26 @@ class ScalarQuantizer(ProductQuantizer):
     (torch.Size([1, 8, 50]), torch.Size([1, 32, 50]), 256, 64.0)
 
     Args:
-        levels: L_1 ... L_d of the channels of one codebook; its size is their product.
+        levels: L_1 ... L_d of the channels of one codebook; the product is the codebook's size.
         num_codebooks: K; the quantizer has D = K d channels.
         rounding: any Rounding with op="round".
-        bound: "tanh", "sigmoid", "clamp" (to [-1, 1]; the gradient passes unchanged outside, too), or the cumulative
-            distribution function "normal", "laplace" or "cauchy".
-        rotation: whether latents are first multiplied by a fixed random orthogonal matrix, and the result by its
-            transpose, so that channels of unlike spread share their bits (QuIP, Chee et al. 2023, arXiv:2307.13304).
-        dither: whether a fixed number in [-1/2, 1/2), drawn for each channel, is added before rounding and subtracted
-            after it. Over the channels the error is then uniform whatever the latents are, as with uniform noise in
-            training (universal quantization, Agustsson & Theis 2020, arXiv:2006.09952, who draw one for each sample).
+        bound: "tanh", "sigmoid", "clamp" (to [-1, 1]; the gradient is 1 outside, too), or the cumulative distribution
+            function "normal", "laplace" or "cauchy".
+        rotation: whether to multiply latents by a fixed random orthogonal matrix, and the result by its transpose, so
+            that channels of unlike spread share their bits (QuIP, Chee et al. 2023, arXiv:2307.13304).
+        dither: whether to add a fixed number in [-1/2, 1/2) to each channel before rounding, and subtract it after
+            rounding. Over the channels the error is then uniform for any latents, as with uniform noise in training
+            (universal quantization, Agustsson & Theis 2020, arXiv:2006.09952, who draw a number for each sample).
         dropout: see Quantizer.
 
     Losses:
-        code_entropy: in bits per frame, entropy of each channel's levels over the batch of all ranks, softly counted
-            before rounding, summed over channels. It bounds the entropy of the codes from above, and equals it if the
-            channels are independent.
+        code_entropy: entropy in bits per frame of each channel's levels over the batch of all ranks, summed over
+            channels. Levels are counted softly before rounding. The sum is an upper bound of the entropy of the codes,
+            and equals it if the channels are independent.
 
     Raises:
-        ValueError: for fewer than 2 levels, an unknown bound, a rounding that is not a Rounding with op="round", flags
-            that are none, or a dropout outside [0, 1].
+        ValueError: for fewer than 2 levels, an unknown bound, a rounding that is not a Rounding with op="round", a flag
+            that is not a boolean, or a dropout outside [0, 1].
     """
 
     steps: Tensor
@@ -124,12 +124,12 @@ class ScalarQuantizer(ProductQuantizer):
 
     @property
     def apart(self) -> bool:
-        """Whether there is no rotation, which spreads a codebook over all channels."""
+        """True without a rotation, which spreads a codebook over all channels."""
         return self.rotation is None
 
     @property
     def matches_evaluation(self) -> bool:
-        """Whether the rounding matches evaluation, and no codebooks are dropped."""
+        """True if the rounding matches evaluation and no codebooks are dropped."""
         return self.rounding.matches_evaluation and not self.drops
 
     def quantize(self, latents: Tensor) -> Quantized:
@@ -142,15 +142,15 @@ class ScalarQuantizer(ProductQuantizer):
         return self._turned_back(super().dequantize(codes))
 
     def integers(self, codes: Tensor) -> Tensor:
-        """Return the integers (B, n, d, T) int64 that make up codes (B, n, T), one of each channel of a codebook."""
+        """Return the integers (B, n, d, T) int64 of codes (B, n, T), one for each channel of a codebook."""
         return codes[:, :, None] // self.radix[:, None] % (self.steps[:, None] + 1)
 
     def from_integers(self, integers: Tensor) -> Tensor:
-        """Return the latents (B, D, T) of integers (B, n, d, T) of the first n codebooks, or of numbers between."""
+        """Return the latents (B, D, T) of integers (B, n, d, T), or fractions, of the first n codebooks."""
         return self._turned_back(self.padded(self._on_scale(integers.float())))
 
     def scaled(self, latents: Tensor) -> Tensor:
-        """Return the numbers (B, D, T), in the dtype of the latents, whose nearest integers are their codes."""
+        """Return latents (B, D, T) on the scale of the integers, in their dtype; the codes are the nearest integers."""
         return self._on_integers(BOUNDS[self.bound].function(self._turned(latents)))
 
     def quantize_all(self, latents: Tensor) -> Quantized:
@@ -159,7 +159,7 @@ class ScalarQuantizer(ProductQuantizer):
         with torch.no_grad():
             scaled = self._on_integers(bounded)
             emitted, codes = self.rounding.emitted(scaled), self._codes(self._within(scaled))
-        # The rounding of a x + b, with x alone kept for the backward: the function that bounds has kept it already.
+        # Rounds a x + b but keeps x alone for the backward pass: the bound has already kept x.
         slope = self._per_unit() if self.rounding.is_flat else self._slope
         rounded = with_slope(bounded, lambda x: emitted, slope)
         losses = {}
@@ -170,7 +170,7 @@ class ScalarQuantizer(ProductQuantizer):
         return Quantized(_to_unit_range(rounded, self._highest()), codes, losses)
 
     def _slope(self, bounded: Tensor) -> Tensor:
-        """Return the derivative of the rounding by what `_on_integers` is given."""
+        """Return the derivative of the rounding with respect to the bounded latents."""
         return self.rounding.slope(self._on_integers(bounded)) * self._per_unit()
 
     def _code_entropy(self, scaled: Tensor) -> Tensor:
@@ -178,7 +178,7 @@ class ScalarQuantizer(ProductQuantizer):
         return entropy_bits(mean_over_ranks(shares))
 
     def _within(self, scaled: Tensor) -> Tensor:
-        # With dither up to half a step outside, and so in float32 sometimes rounded to an integer that is not there.
+        # Dither moves values up to half a step outside the range; float32 may then round to an integer out of range.
         return scaled if self.dither is None else scaled.clamp_min(0).minimum(self._highest())
 
     def _highest(self) -> Tensor:
@@ -186,7 +186,7 @@ class ScalarQuantizer(ProductQuantizer):
         return self.steps.repeat(self.num_codebooks)[:, None]
 
     def _per_unit(self) -> Tensor:
-        """Return how many integers (D, 1) there are for a unit of the bounded latents."""
+        """Return the number of integer steps (D, 1) per unit of the bounded latents."""
         return self._highest() / BOUNDS[self.bound].width
 
     def _on_integers(self, bounded: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
-"""A trained scalar quantizer as several streams of codes, of which the first decode alone: several rates from a model.
+"""A trained scalar quantizer split into several streams of codes, so that one model serves several rates.
 
-Each integer of the quantizer is written as a sum of coarse and fine digits (Parker et al. 2024, arXiv:2411.19842): 16
-levels as 4 coarse ones of 4 fine ones each, 17 as 3 levels of step 8, 3 of step 4, 3 of 2 and 3 of 1.
-Nothing is trained, and nothing is lost: all streams together decode to what the quantizer decodes to.
+Each integer of the quantizer is written as a sum of coarse and fine digits (Parker et al. 2024, arXiv:2411.19842). For
+example, 16 levels are 4 coarse levels of 4 fine levels each; 17 are 3 levels of step 8, 3 of step 4, 3 of step 2 and 3
+of step 1. The first streams can be decoded alone. All streams together decode to the same latents as the quantizer's
+codes, without further training.
 """
 
 import math
@@ -27,13 +28,13 @@ class SplitQuantizer(Quantizer):
     Codes of the first streams decode to the middle of the integers that share them.
 
     Args:
-        quantizer: with the same number of levels, L, in each channel.
-        levels: L_1 ... L_S of the streams. Either L is their product, or they are odd and L - 1 the product of L_i - 1,
-            as for 17 and 3, 3, 3, 3: then a code has several spellings, of which the one nearest from coarse to fine is
-            taken.
+        quantizer: a ScalarQuantizer with the same number of levels, L, in each channel.
+        levels: L_1 ... L_S of the streams. Either L is their product, or all are odd and L - 1 is the product of
+            L_i - 1, as for 17 and 3, 3, 3, 3. An integer then has several representations; from coarse to fine, each
+            stream takes the nearest digit.
 
     Raises:
-        ValueError: for a quantizer of another kind or of unequal levels, and for levels that do not make up L.
+        ValueError: for another kind of quantizer, for unequal levels, and for levels that do not make up L.
     """
 
     def __init__(self, quantizer: ScalarQuantizer, levels: Sequence[int]) -> None:
@@ -48,7 +49,7 @@ class SplitQuantizer(Quantizer):
         levels = [whole_number("levels", level, 2) for level in levels]
         whole = quantizer.levels[0]
         apart = math.prod(levels) == whole
-        # Even ones would have their middle between integers, and not all sums would be integers.
+        # The middle of an even number of levels is between integers, so not all sums would be integers.
         overlapping = all(level % 2 for level in levels) and math.prod(level - 1 for level in levels) == whole - 1
         if not (apart or overlapping):
             raise ValueError(
@@ -70,13 +71,13 @@ class SplitQuantizer(Quantizer):
 
     @property
     def matches_evaluation(self) -> bool:
-        """Whether the quantizer that is split matches evaluation."""
+        """True if the underlying quantizer matches evaluation."""
         return self.quantizer.matches_evaluation
 
     def quantize(self, latents: Tensor) -> Quantized:
         """See Quantizer."""
         quantized = self.quantizer.quantize(latents)
-        # Coarse to fine, from the middle of the range: of 17 levels 8 is 0, and 12 is 4 = 8 - 4 + 0 + 0.
+        # Coarse to fine, relative to the middle of the range: with 17 levels, 8 is 0, and 12 is 4 = 8 - 4 + 0 + 0.
         left = self.quantizer.integers(quantized.codes) - (self.quantizer.levels[0] - 1) / 2
         streams = []
         for level, stride in zip(self.levels, self.strides, strict=True):

@@ -1,7 +1,7 @@
-"""Vector quantizers of the literature: K codebooks side by side, each for channels of its own.
+"""Vector quantizers of the literature: K codebooks side by side, each for its own channels.
 
-Their arithmetic is that of vector-quantize-pytorch, with which the tests compare them, except that training emits the
-entries exactly, and that moving averages and k-means leave an entry alone that nobody chose.
+The arithmetic is that of vector-quantize-pytorch, with which the tests compare. There are two differences: training
+emits the entries exactly, and moving averages and k-means do not change an entry that no vector chose.
 
 Axes: B batch, D latent channels, T frames, K codebooks, S entries of each, d channels of one entry, c of one codebook.
 """
@@ -31,7 +31,7 @@ from discrete_ae.schedules import Schedule
 
 
 class _NearestEntry(ProductQuantizer):
-    """Base of quantizers whose code is that of the nearest entry."""
+    """Base class of quantizers whose code is the index of the nearest entry."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class _NearestEntry(ProductQuantizer):
 
     @property
     def matches_evaluation(self) -> bool:
-        """Whether training emits the entries of all codebooks."""
+        """True if training emits the entries of all codebooks."""
         return self.gradient not in MOVES_ENTRIES and not self.drops
 
     @abstractmethod
@@ -57,10 +57,10 @@ class _NearestEntry(ProductQuantizer):
 
     @abstractmethod
     def _commitment(self, vectors: Tensor, chosen: Tensor) -> Tensor:
-        """Return the loss `commitment` of vectors and the entries that they chose, both (B, K, d, T)."""
+        """Return the loss `commitment` of vectors and their chosen entries, both (B, K, d, T)."""
 
     def _learn(self, entries: Tensor, vectors: Tensor, codes: Tensor) -> None:
-        """Update the codebooks (K, S, d) without a gradient, by vectors (K, B T, d) and their codes (K, B T)."""
+        """Update the codebooks without a gradient, from entries (K, S, d), vectors (K, B T, d) and codes (K, B T)."""
 
     def _search(self, vectors: Tensor, entries: Tensor) -> Tensor:
         """Return the codes (K, B T) of the entries (K, S, d) nearest to vectors (K, B T, d)."""
@@ -99,39 +99,40 @@ class _NearestEntry(ProductQuantizer):
 
 
 def _by_codebook(vectors: Tensor) -> Tensor:
-    """(B, K, d, T) to (K, B T, d)."""
+    """Reshape (B, K, d, T) to (K, B T, d)."""
     return vectors.permute(1, 0, 3, 2).flatten(1, 2)
 
 
 def _by_item(vectors: Tensor, batch_size: int) -> Tensor:
-    """(K, B T, d) to (B, K, d, T)."""
+    """Reshape (K, B T, d) to (B, K, d, T)."""
     return vectors.unflatten(1, (batch_size, -1)).permute(1, 0, 3, 2).contiguous()
 
 
 class VectorQuantizer(_NearestEntry):
-    """Vector quantization (van den Oord et al. 2017, arXiv:1711.00937), codebooks learned by gradient or averaging.
+    """Vector quantization (van den Oord et al. 2017, arXiv:1711.00937); codebooks learn by gradient or averaging.
 
     Args:
         codebook_size: entries of each codebook.
         num_codebooks: K; the quantizer has D = K codebook_dim channels.
         codebook_dim: d, channels of one codebook.
-        gradient: one of those in `gradients`; "diveq" and "nsvq" train the codebooks too, and need no loss.
+        gradient: a name in discrete_ae.quantizers.gradients; "diveq" and "nsvq" train the codebooks too, and need no
+            loss.
         ema_decay: None for codebooks learned by gradient; a decay in [0, 1) for codebooks that are moving averages of
             the latents, updated in every training forward (arXiv:1711.00937, appendix A.1).
         dead_code_threshold: entries chosen less often than this per step, by a moving average, are replaced by latents;
             0 replaces none. Without k_means_steps the averages start at 0, so the first steps fill the codebooks with
             latents.
-        k_means_steps: rounds of k-means that make the first codebooks of the latents of the first training forward
-            (SoundStream, arXiv:2107.03312, section III.C); 0 for random ones.
+        k_means_steps: rounds of k-means that make the initial codebooks from the latents of the first training forward
+            (SoundStream, arXiv:2107.03312, section III.C); 0 for random codebooks.
         dropout: see Quantizer.
 
     Losses:
         commitment: mean squared distance from latents to their entries. Its gradient moves both, or the latents alone
-            if the codebooks are moving averages. None with "diveq" and "nsvq".
+            if the codebooks are moving averages. Not computed with "diveq" and "nsvq".
 
     Raises:
-        ValueError: for a number outside its range, an unknown gradient, or moving averages with a gradient that needs
-            learned codebooks.
+        ValueError: for a number outside its range, an unknown gradient, or moving averages with a gradient that trains
+            the codebooks.
     """
 
     codebooks: Tensor
@@ -173,11 +174,11 @@ class VectorQuantizer(_NearestEntry):
 
     @property
     def _moves(self) -> bool:
-        """Whether a training forward overwrites the codebooks."""
+        """True if a training forward overwrites the codebooks."""
         return self.ema_decay is not None or self.dead_code_threshold > 0
 
     def entries(self) -> Tensor:
-        """Return the codebooks (K, S, d); in training a copy if they are overwritten before the backward."""
+        """Return the codebooks (K, S, d); in training a copy if they are overwritten before the backward pass."""
         overwritten = self._moves or self.needs_start
         return snapshot(self.codebooks) if self.training and overwritten else self.codebooks
 
@@ -186,7 +187,7 @@ class VectorQuantizer(_NearestEntry):
 
     @property
     def needs_start(self) -> bool:
-        """Whether k-means has not made the codebooks yet."""
+        """True until k-means has made the codebooks."""
         return not self._started
 
     @torch.no_grad()
@@ -210,7 +211,7 @@ class VectorQuantizer(_NearestEntry):
         counts, codebooks = snapshot(self.counts).lerp(new_counts, new_share), entries
         if self.ema_decay is not None:
             sums = snapshot(self.sums).lerp(new_sums, new_share)
-            # One that nobody chose stays: its mean does, but what smooths the counts would move it to 0 with time.
+            # An entry that no vector chose keeps its value: the smoothing of counts would slowly move it to 0.
             codebooks = torch.where(new_counts[..., None] > 0, means(counts, sums), entries)
         if self.dead_code_threshold:
             values, replaced = replacements(vectors, counts < self.dead_code_threshold)
@@ -227,7 +228,7 @@ class VectorQuantizer(_NearestEntry):
 class SimVectorQuantizer(_NearestEntry):
     """SimVQ (Zhu et al. 2024, arXiv:2411.02038): the codebook is a learned linear map of fixed random vectors.
 
-    A training step therefore moves all entries, also those that were not chosen.
+    A training step therefore moves all entries, even those that no vector chose.
 
     Args:
         codebook_size: entries of each codebook.
@@ -237,9 +238,9 @@ class SimVectorQuantizer(_NearestEntry):
         dropout: see Quantizer.
 
     Losses:
-        commitment: mean squared distance from latents to their entries, counted once with a gradient for the entries
-            alone, and with the weight 1/4 for the latents alone: its value is 5/4 of the distance. None with "diveq"
-            and "nsvq".
+        commitment: mean squared distance from latents to their entries, once with a gradient for the entries alone, and
+            with the weight 1/4 for the latents alone. Its value is 5/4 of the distance. Not computed with "diveq" and
+            "nsvq".
 
     Raises:
         ValueError: for a number outside its range.
@@ -273,23 +274,24 @@ class SimVectorQuantizer(_NearestEntry):
 class FactorizedVectorQuantizer(_NearestEntry):
     """The codebook of DAC (Kumar et al. 2023, arXiv:2306.06546), first in ViT-VQGAN (Yu et al. 2021, arXiv:2110.04627).
 
-    Latents are projected to a few channels, the entry is chosen by the cosine of the angle to it, and projected back.
-    One codebook has a projection of its own, so a residual quantizer of them codes other channels in every stage.
+    Latents are projected to a few channels. The entry with the largest cosine similarity is chosen and projected back.
+    Each codebook has its own projection, so every stage of a residual quantizer codes different channels.
 
-    DAC gives its projections weight normalization, which changes how fast they learn, not what they are. Its entries
-    begin as normal vectors; here they are scaled to a mean square length of 1, as those of VectorQuantizer.
+    DAC's projections have weight normalization, which changes how fast they learn, not the functions they can
+    represent. Its entries are initialized as normal vectors; here they are scaled to a mean square length of 1, as in
+    VectorQuantizer.
 
     Args:
         codebook_size: entries of each codebook.
         num_codebooks: K; the quantizer has D = K c channels.
         codebook_dim: d, channels of an entry.
         channels: c, latent channels of one codebook.
-        gradient: of entries for the projected latents, see VectorQuantizer.
+        gradient: gradient from entries to projected latents, see VectorQuantizer.
         dropout: see Quantizer.
 
     Losses:
-        commitment: mean squared distance from projected latents to their entries, as SimVectorQuantizer counts it. None
-            with "diveq" and "nsvq".
+        commitment: mean squared distance from projected latents to their entries, weighted as in SimVectorQuantizer.
+            Not computed with "diveq" and "nsvq".
 
     Raises:
         ValueError: for a number outside its range, or an unknown gradient.
@@ -332,16 +334,16 @@ class FactorizedVectorQuantizer(_NearestEntry):
 
 
 def _affine(weights: Tensor, vectors: Tensor) -> Tensor:
-    """Return W v + b for vectors v (B, K, d, T), with weights (K, c, d + 1), of which b is the last column."""
+    """Return W v + b for vectors v (B, K, d, T) and weights (K, c, d + 1), whose last column is b."""
     return weights[..., :-1] @ vectors + weights[..., -1:]
 
 
 def _one_way_each(vectors: Tensor, chosen: Tensor) -> Tensor:
-    """Return the squared distance with a gradient for the entries, and a quarter of it with one for the vectors."""
+    """Return the squared distance with a gradient for the entries, plus a quarter of it with one for the vectors."""
     return F.mse_loss(vectors.detach(), chosen) + F.mse_loss(vectors, chosen.detach()) / 4
 
 
 def _resumed(module: nn.Module, incompatible: Any) -> None:
-    """Note that the codebooks of a checkpoint were made before, if any entry was chosen."""
+    """Mark the codebooks of a loaded checkpoint as started if any entry was ever chosen."""
     if isinstance(module, VectorQuantizer) and module.k_means_steps:
         module._started = bool(module.counts.any())

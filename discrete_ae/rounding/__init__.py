@@ -1,15 +1,16 @@
 """Differentiable round, floor, ceil and trunc, all methods in one form.
 
-The derivative of rounding is zero almost everywhere, so each method replaces it by the slope s'(x) of a soft
-staircase s(x) with s(x + 1) = s(x) + 1 and s(-x) = -s(x). The slope has period 1 and depends on f = x - floor(x) - 1/2,
-the signed distance of x from the boundary between its neighbours floor(x) and floor(x) + 1; f lies in [-1/2, 1/2). A
-method makes two choices: what the training forward emits (exact integers, s(x), or a noisy value), and which slope the
-backward uses. Evaluation always emits torch.round (floor, ceil, trunc) itself, so that codes are exact; the gradient
-is slope(x) in both modes.
+The derivative of rounding is zero almost everywhere. Each method replaces it by the slope s'(x) of a soft staircase
+s(x) with s(x + 1) = s(x) + 1 and s(-x) = -s(x). The slope has period 1. It depends on f = x - floor(x) - 1/2, the
+signed distance of x from the boundary between its neighbours floor(x) and floor(x) + 1; f is in [-1/2, 1/2).
 
-The other three operations shift the same staircase: soft floor is s(x - 1/2), soft ceil s(x + 1/2), soft trunc
-sign(x) s(|x| - 1/2) for |x| >= 1/2 and 0 for smaller |x|, so that it is continuous at 0. Values such as 2.9999999 are
-rounded as their floating-point representation says; there is no hidden epsilon.
+A method makes two choices: the value that the training forward emits (exact integers, s(x), or a noisy value), and the
+slope of the backward pass. Evaluation always emits torch.round (floor, ceil, trunc) itself, so that codes are exact.
+The gradient is slope(x) in both modes.
+
+The other three operations shift the same staircase: soft floor is s(x - 1/2), soft ceil s(x + 1/2). Soft trunc is
+sign(x) s(|x| - 1/2) for |x| >= 1/2 and 0 for smaller |x|, so it is continuous at 0. No epsilon is added: 2.9999999 is
+rounded by its floating-point representation.
 
     rounding = Fourier(terms=5, weights="fejer", hard=True)
     integers = rounding(x)          # torch.round(x); d integers / d x = rounding.slope(x)
@@ -43,7 +44,7 @@ EXAMPLES: tuple[tuple[type[Rounding], dict[str, Any]], ...] = (
     *((FiniteDifference, {"epsilon": epsilon}) for epsilon in (0.25, 0.1)),
     *((Fourier, {"terms": n, "weights": weights}) for weights in ("dirichlet", "fejer", "lanczos") for n in (2, 5)),
 )
-"""Every method with typical arguments; the figure, the benchmarks and the tests are made from them."""
+"""Every method with typical arguments, for the figure, the benchmarks and the tests."""
 
 __all__ = [
     "EXAMPLES",

@@ -1,4 +1,4 @@
-"""The base class of all roundings: the four operations, the modes, and a gradient that is the slope."""
+"""The base class of all roundings: the four operations, the two modes, and the slope as gradient."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -17,7 +17,7 @@ EXACT: dict[str, Callable[[Tensor], Tensor]] = {
     "ceil": torch.ceil,
     "trunc": torch.trunc,
 }
-PIECE = 2**15  # elements for each thread, the least that PyTorch gives to one
+PIECE = 2**15  # elements per thread, the smallest share that PyTorch gives a thread
 SHIFT = {"round": 0.0, "floor": -0.5, "ceil": 0.5}
 
 
@@ -26,7 +26,7 @@ Slope = Callable[[Tensor], Tensor] | Tensor | None
 
 
 class _WithSlope(torch.autograd.Function):
-    """The only tensor saved is x. The backward consists of differentiable operations, so second derivatives exist."""
+    """A function of x with a given slope. It saves x alone; its backward is differentiable, for second derivatives."""
 
     generate_vmap_rule = True
 
@@ -47,7 +47,7 @@ class _WithSlope(torch.autograd.Function):
 
 
 class _WithTangent(_WithSlope):
-    """The same with forward-mode derivatives, in a class of its own: torch.compile traces none that has a jvp."""
+    """_WithSlope with forward-mode derivatives; a separate class, since torch.compile traces no function with a jvp."""
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
@@ -69,9 +69,9 @@ def with_slope(x: Tensor, value: Callable[[Tensor], Tensor], slope: Slope) -> Te
 def boundary_distance(x: Tensor) -> Tensor:
     """Return the signed distance f = x - floor(x) - 1/2 from the boundary n + 1/2 between n = floor(x) and n + 1.
 
-    It lies in [-1/2, 1/2); floating-point rounding may make it 1/2. Slopes are functions of |f|, written without
-    comparisons such as |f| < c: a compiler would save their booleans for the backward instead of x, and could not
-    vectorize.
+    The distance is in [-1/2, 1/2); floating-point rounding may make it 1/2. Slopes are functions of |f|, written
+    without comparisons such as |f| < c. A compiler would save the booleans of a comparison for the backward pass
+    instead of x, and could not vectorize it.
     """
     return x - x.floor() - 0.5
 
@@ -85,8 +85,8 @@ def require_floating_point(x: Tensor) -> None:
 def elementwise(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Apply an elementwise function to x, in the dtype of x; half precision is computed in float32.
 
-    On a CPU, without gradients, x is processed in pieces, so that intermediate results stay in the cache and no large
-    ones are allocated. A compiled function needs no pieces, since the compiler fuses the operations.
+    On a CPU, without gradients, x is processed in pieces: intermediate results are small and stay in the cache. A
+    compiled function needs no pieces, since the compiler fuses the operations.
 
     Raises:
         ValueError: for a tensor that is not floating-point.
@@ -114,22 +114,22 @@ _uniform.register_fake(torch.empty_like)
 def uniform_like(x: Tensor) -> Tensor:
     """Draw a number from U[0, 1) for each element of x.
 
-    On a CPU, inductor (torch 2.11) computes a whole block of Philox, of which it uses one number in four, for each
-    element and one element after the other: four times the time of torch's generator. It leaves a custom operation
-    alone.
+    On a CPU, inductor (torch 2.11) computes a block of four Philox numbers for each element and uses one of them, one
+    element after the other. This takes four times as long as torch's generator. Inductor does not change a custom
+    operation.
     """
     return _uniform(x.detach()) if torch.compiler.is_compiling() and x.device.type == "cpu" else torch.rand_like(x)
 
 
 class Rounding(Scheduled, ABC):
-    """Base class of the roundings. A subclass writes the soft round s(x) and its slope; the rest is done here.
+    """Base class of the roundings. A subclass writes the soft round s(x) and its slope.
 
-    A number among a subclass's arguments may be a `Schedule` (see discrete_ae.schedules) if its description says so.
+    An argument of a subclass may be a `Schedule` (see discrete_ae.schedules) if its description says so.
 
     Args:
         op: the operation to approximate: "round" (ties to even, as torch.round), "floor", "ceil" or "trunc".
-        hard: whether the training forward emits exact integers (True) or the soft value (False). A schedule that goes
-            from 0 to 1 changes from soft to hard at 1/2: soft first, then hard (Guo et al. 2021, arXiv:2104.05168).
+        hard: whether the training forward emits exact integers (True) or the soft value (False). A schedule from 0 to
+            1 switches from soft to hard at 1/2 (Guo et al. 2021, arXiv:2104.05168).
 
     Raises:
         ValueError: for an unknown `op`, and for a tensor that is not floating-point.
@@ -137,7 +137,7 @@ class Rounding(Scheduled, ABC):
 
     hard: bool | Tensor
     is_flat = False
-    """Whether the slope is 1 everywhere."""
+    """True if the slope is 1 everywhere."""
 
     def __init__(self, *, op: Op = "round", hard: bool | Schedule) -> None:
         super().__init__()
@@ -163,26 +163,26 @@ class Rounding(Scheduled, ABC):
         return elementwise(self._soft_trunc_slope if self.op == "trunc" else self._shifted(self._soft_round_slope), x)
 
     def exact(self, x: Tensor) -> Tensor:
-        """Return torch.round, floor, ceil or trunc of x, the values of evaluation."""
+        """Return torch.round, floor, ceil or trunc of x, as in evaluation."""
         require_floating_point(x)
         return EXACT[self.op](x)
 
     @property
     def matches_evaluation(self) -> bool:
-        """Whether the training forward always emits the integers of evaluation; depends on the arguments alone."""
+        """True if the training forward always emits the integers of evaluation; depends on the arguments alone."""
         return self.hard is True
 
     def forward(self, x: Tensor) -> Tensor:
-        """Round x elementwise: as `hard` says in training, exactly in evaluation. The gradient is slope(x) in both."""
+        """Round x elementwise: according to `hard` in training, exactly in evaluation. The gradient is slope(x)."""
         return with_slope(x, self.emitted, None if self.is_flat else self.slope)
 
     def emitted(self, x: Tensor) -> Tensor:
-        """Return what `forward` does, without its gradient."""
+        """Return the value of `forward`, without its gradient."""
         return self._training_value(x) if self.training else self.exact(x)
 
     def _training_value(self, x: Tensor) -> Tensor:
         if isinstance(self.hard, Tensor) and (torch.compiler.is_compiling() or self.hard.device.type != "cpu"):
-            # Without looking at the number, for which a GPU would have to be waited for.
+            # Reading the number would wait for the GPU.
             return torch.where(self.hard >= 0.5, self._hard_value(x), self._soft_value(x))
         return self._hard_value(x) if self.hard >= 0.5 else self._soft_value(x)
 

@@ -29,8 +29,8 @@ class CustomGradient(Rounding):
     """Exact integers forward, the slope of any surrogate backward.
 
     Args:
-        surrogate: the soft round whose slope is used: a Rounding with op="round", or an elementwise differentiable
-            function of a tensor; None for the identity, which gives the straight-through estimator.
+        surrogate: the soft round that gives the slope: a Rounding with op="round", or an elementwise differentiable
+            function of a tensor. None is the identity, which gives the straight-through estimator.
 
     Raises:
         ValueError: for a surrogate with another op, or one that is not callable.

@@ -1,4 +1,4 @@
-"""Roundings with slope 1: straight-through, and those that are random in training."""
+"""Roundings with slope 1: straight-through, and random ones for training."""
 
 import torch
 from torch import Tensor
@@ -7,11 +7,11 @@ from discrete_ae.checks import in_unit_interval
 from discrete_ae.rounding.base import EXACT, SHIFT, Op, Rounding, elementwise, uniform_like
 from discrete_ae.schedules import Schedule
 
-_TINY = 1e-30  # added to what may be 0 before dividing by it
+_TINY = 1e-30  # added to a divisor that may be 0
 
 
 class _Flat(Rounding):
-    """Base of the roundings with s(x) = x and slope 1."""
+    """Base class of the roundings with s(x) = x and slope 1."""
 
     is_flat = True
 
@@ -21,13 +21,12 @@ class _Flat(Rounding):
     def _soft_round_slope(self, x: Tensor) -> Tensor:
         return torch.ones_like(x)
 
-    # The base class would shift s by 1/2 towards 0 on either side of it, which makes a flat part for |x| < 1/2. Here
-    # the soft trunc is x itself, so that its slope is 1 everywhere.
+    # The soft trunc of the base class is flat for |x| < 1/2. Here it is x itself, so that its slope is 1 everywhere.
     _soft_trunc = _soft_round
     _soft_trunc_slope = _soft_round_slope
 
     def _soft(self, x: Tensor) -> Tensor:
-        """Return the soft value of the operation, x but for the shift of floor and ceil."""
+        """Return the soft value of the operation: x, shifted for floor and ceil."""
         shift = SHIFT.get(self.op, 0.0)
         return x + shift if shift else x
 
@@ -35,7 +34,7 @@ class _Flat(Rounding):
 class StraightThrough(_Flat):
     """Straight-through estimator: exact integers forward, slope 1 backward (Bengio et al. 2013, arXiv:1308.3432).
 
-    An autograd function rather than x + (round(x) - x).detach(): it reads x once and saves nothing.
+    The autograd function reads x once and saves nothing, unlike x + (round(x) - x).detach().
     """
 
     def __init__(self, *, op: Op = "round", hard: bool | Schedule = True) -> None:
@@ -46,7 +45,7 @@ class UniformNoise(_Flat):
     """Additive noise x + share u, u ~ U(-1/2, 1/2), in training (Ballé et al. 2017, arXiv:1611.01704); slope 1.
 
     Args:
-        share: of the full noise, in [0, 1]; may be a schedule.
+        share: fraction of the full noise, in [0, 1]; may be a schedule.
 
     Raises:
         ValueError: for a share outside [0, 1].
@@ -68,19 +67,19 @@ class UniformNoise(_Flat):
 class NoiseDropout(_Flat):
     """Noise in place of rounding for a random part of the elements in training (Parker et al. 2024, arXiv:2411.19842).
 
-    Section 3 there, in units of the step: with `probability` an element is x + u, u ~ U(-1/2, 1/2), else the exact
-    integer; slope 1. The decoder sees the integers of evaluation, and the encoder learns from what lies between them.
-    For the other operations x is their soft value, x - 1/2 (floor), x + 1/2 (ceil), x (trunc). hard=True emits
-    integers alone.
+    As in section 3 there, in units of the step: with `probability` an element is x + u, u ~ U(-1/2, 1/2), else the
+    exact integer; slope 1. The decoder sees the integers of evaluation, the encoder learns from the values between
+    them. Floor, ceil and trunc add the noise to their soft values, x - 1/2, x + 1/2 and x. hard=True emits integers
+    only.
 
-    Each element draws for itself. Two others of that name differ:
+    Each element is drawn separately. Two other implementations of this name differ:
         - stable-audio-tools draws once for a whole item, and emits x itself, without noise, for a quarter of the items;
-        - vector-quantize-pytorch (1.32, `noise_dropout` of FSQ) adds noise to values that are rounded already:
-          U(-1/2, 1/2) of its range [-1, 1] whatever the number of levels L, which is (L - 1) / 2 steps wide, and
-          clamps the sum to the range.
+        - vector-quantize-pytorch (1.32, `noise_dropout` of FSQ) adds noise to values that are already rounded, and
+          clamps the sum to its range [-1, 1]. The noise is U(-1/2, 1/2) in units of that range for any number of
+          levels L, which is (L - 1) / 2 steps wide.
 
     Args:
-        probability: of an element to be noisy, in [0, 1]; may be a schedule.
+        probability: probability that an element is noisy, in [0, 1]; may be a schedule.
 
     Raises:
         ValueError: for a probability outside [0, 1].
@@ -97,23 +96,22 @@ class NoiseDropout(_Flat):
 
     def _noisy_or_exact(self, x: Tensor) -> Tensor:
         drawn, exact = uniform_like(x), self.exact(x)
-        # Below the probability p, drawn / p is uniform in [0, 1) itself: one draw serves for both.
+        # Where drawn < p, drawn / p is uniform in [0, 1): one draw decides and is the noise.
         noise = (drawn / (self.probability + _TINY)).sub_(0.5)
-        to_noisy = (self._soft(x) - exact).nan_to_num_(0.0).add_(noise)  # infinity less infinity is 0 here
-        # Not torch.where, which takes much longer where its condition is random.
+        to_noisy = (self._soft(x) - exact).nan_to_num_(0.0).add_(noise)  # inf - inf counts as 0
+        # torch.where takes much longer for a random condition.
         return exact + to_noisy.mul_(drawn < self.probability)
 
 
 class Stochastic(_Flat):
     """Stochastic rounding in training: floor(x) + Bernoulli(x - floor(x)), unbiased (E = x); slope 1.
 
-    This is round(x + u), u ~ U(-1/2, 1/2), or round(x + share u) for a share of the noise, none at all being the exact
-    operation. The others are so too, floor(x + share u) and so on. Their means at the full share are the staircases
-    shifted from s(x) = x: x - 1/2 (floor), x + 1/2 (ceil), sign(x) max(|x| - 1/2, 0) (trunc). hard=False emits the
-    soft value.
+    It is computed as round(x + share u), u ~ U(-1/2, 1/2); share 0 is the exact operation. The other operations add
+    the same noise, as in floor(x + share u). Their means at share 1 are x - 1/2 (floor), x + 1/2 (ceil) and
+    sign(x) max(|x| - 1/2, 0) (trunc). hard=False emits the soft value.
 
     Args:
-        share: of the full noise, in [0, 1]; may be a schedule.
+        share: fraction of the full noise, in [0, 1]; may be a schedule.
 
     Raises:
         ValueError: for a share outside [0, 1].
@@ -134,16 +132,16 @@ class Stochastic(_Flat):
         return elementwise(self._random, x)
 
     def _random(self, x: Tensor) -> Tensor:
-        if self.op == "trunc":  # floor of |x + share u| with the sign of x, where that is not 0 already
+        if self.op == "trunc":  # floor(|x| + share u), at least 0, with the sign of x
             return self._moved(x.abs(), "floor").clamp_min_(0).copysign_(x)
         return self._moved(x, self.op)
 
     def _moved(self, x: Tensor, op: str) -> Tensor:
         """Return op(x + share u).
 
-        The noise is added to the distance from the nearest integer, which is exact, rather than to x, where it would be
-        lost far from 0.
+        The noise is added to the distance from the nearest integer, which is exact. Added to x, it would be lost far
+        from 0.
         """
         nearest = x.round()
-        distance = (x - nearest).nan_to_num_(0.0)  # infinity less infinity
+        distance = (x - nearest).nan_to_num_(0.0)  # inf - inf counts as 0
         return nearest + EXACT[op](distance.add_(uniform_like(x).sub_(0.5).mul_(self.share)))

@@ -15,12 +15,12 @@ FourierWeights = Literal["dirichlet", "fejer", "lanczos"]
 
 
 def _sin_pi(x: Tensor) -> Tensor:
-    """Return sin(pi x); in float32 by a polynomial, in a third of the time of torch.sin."""
+    """Return sin(pi x); in float32 by a polynomial, which takes a third of the time of torch.sin."""
     if x.dtype == torch.float64:
         return torch.sin(math.pi * x)
     half_turns = torch.round(x)
     r = x - half_turns
-    # Taylor's series in r to the power 9: the first term left out is below (pi / 2)^11 / 11! = 4e-6.
+    # Taylor series in r up to power 9; the first omitted term is below (pi / 2)^11 / 11! = 4e-6.
     square, sine = r * r, torch.zeros_like(x)
     for i in range(4, -1, -1):
         sine = sine * square + (-1) ** i * math.pi ** (2 * i + 1) / math.factorial(2 * i + 1)
@@ -32,13 +32,13 @@ class Fourier(Rounding):
     """Fourier series of round(x) with N terms: x + (1/pi) sum_n w_n (-1)^n sin(2 pi n x) / n.
 
     In terms of the distance f from the boundary it is x + (1/pi) sum_n w_n sin(2 pi n f) / n, with the slope
-    1 + 2 sum_n w_n cos(2 pi n f). The weights say how the series is truncated:
+    1 + 2 sum_n w_n cos(2 pi n f). The weights set how the series is truncated:
         dirichlet: w_n = 1. Slope sin((2N+1) pi f) / sin(pi f); rings, and is negative in places.
         fejer: w_n = 1 - n/(N+1). Slope (sin((N+1) pi f) / sin(pi f))^2 / (N+1), never negative.
         lanczos: w_n = sinc(n/(N+1)). Little ringing, steeper than Fejér.
-    The mean slope is 1 for each.
+    The mean slope is 1 for all three.
 
-    In float32 the curves are interpolated linearly in a table of one period, at a cost that does not depend on N; the
+    In float32 the curves are interpolated linearly in a table of one period, at a cost that does not depend on N. The
     error of s(x) is below 1e-4, that of s'(x) below 1e-4 of its peak. In float64, for tests, the series is summed.
 
     >>> x = torch.tensor([0.25, 0.5, 1.0], requires_grad=True)
@@ -104,8 +104,8 @@ class Fourier(Rounding):
         return sine * s1 / math.pi, 2 * (cosine * c1 - c2)
 
     def _fill_table(self, terms: int) -> None:
-        """Fill the rows: s(x) - x and s'(x) at the fractions 0, h, 2h ... of x, and the steps from each to the next."""
-        self._tabulated_terms = terms  # also here, since reading the buffer would wait for the GPU
+        """Fill the rows: s(x) - x and s'(x) at the fractions 0, h, 2h ... of x, then the differences of both."""
+        self._tabulated_terms = terms  # a copy, since reading the buffer would wait for the GPU
         if self._table.is_meta:
             return
         fraction = torch.linspace(0, 1, self._table.shape[1] + 1, dtype=torch.float64)
@@ -126,12 +126,12 @@ class Fourier(Rounding):
         return x + (self._sums(boundary_distance(x))[0] if x.dtype == torch.float64 else self._looked_up(0, x))
 
     def _soft_round_slope(self, x: Tensor) -> Tensor:
-        # Compiled, the closed form takes less time than two look-ups; uncompiled, more.
+        # The closed form is faster than two look-ups when compiled, slower otherwise.
         if x.dtype != torch.float64 and (self.weights == "lanczos" or not torch.compiler.is_compiling()):
             return self._looked_up(1, x)
         if self.weights == "lanczos":
             return 1 + self._sums(boundary_distance(x))[1]
-        # At the boundary itself 0/0; a few float spacings aside the value is the limit, since the kernel is flat there.
+        # The formula is 0/0 at the boundary. The kernel is flat there, so a few float spacings away it has its limit.
         distance = boundary_distance(x).abs().clamp_min(8 * torch.finfo(x.dtype).eps)
         if self.weights == "dirichlet":
             return _sin_pi((2 * self.terms + 1) * distance) / _sin_pi(distance)

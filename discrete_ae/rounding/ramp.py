@@ -25,7 +25,7 @@ def _at_most_half(name: str, value: float) -> float:
 
 
 class _Ramp(Rounding):
-    """Base of floor(x) + 1/2 + clip(k f, -1, 1) / 2, whose slope is k/2 within 1/k of a boundary and 0 elsewhere."""
+    """The curve floor(x) + 1/2 + clip(k f, -1, 1) / 2; its slope is k/2 within 1/k of a boundary and 0 elsewhere."""
 
     def _steepness(self) -> float | Tensor:
         """Return k."""
@@ -36,7 +36,7 @@ class _Ramp(Rounding):
 
     def _soft_round_slope(self, x: Tensor) -> Tensor:
         k = self._steepness()
-        # 1 where |k f| <= 1, else 0; with |k f| rather than |f| <= 1/k, the ramp of k = 2 reaches the integers exactly.
+        # 1 where |k f| <= 1, else 0. Compared with |f| <= 1/k, this makes the ramp of k = 2 reach the integers exactly.
         inside = (2 - torch.ceil((boundary_distance(x) * k).abs())).clamp(0, 1)
         return inside * (k / 2)
 
@@ -45,7 +45,7 @@ class Linear(_Ramp):
     """A ramp of slope k/2 around every boundary, flat elsewhere: floor(x) + 1/2 + clip(k f, -1, 1) / 2.
 
     Args:
-        sharpness: k >= 2, since smaller ones are not continuous; k = 2 is the identity. May be a schedule.
+        sharpness: k >= 2; the curve is the identity at 2 and not continuous below. May be a schedule.
 
     Raises:
         ValueError: for a sharpness below 2.
@@ -64,8 +64,8 @@ class Linear(_Ramp):
 class FiniteDifference(_Ramp):
     """Exact integers forward, the central difference (r(x + eps) - r(x - eps)) / 2 eps backward.
 
-    That difference is 1 / 2 eps within eps of a boundary and 0 elsewhere: the linear kernel with k = 1 / eps.
-    eps = 1/2 is the straight-through estimator; a tiny eps has no gradient almost everywhere.
+    The difference is 1 / 2 eps within eps of a boundary and 0 elsewhere: the slope of Linear with k = 1 / eps.
+    eps = 1/2 is the straight-through estimator; with a tiny eps the gradient is 0 almost everywhere.
 
     Args:
         epsilon: 0 < epsilon <= 1/2; may be a schedule.

@@ -4,8 +4,8 @@ The soft round of Agustsson & Theis 2020 (arXiv:2006.09952) is the curve of Sigm
 functions with its inverse. In their notation s_alpha(x) = m + tanh(alpha (x - m)) / (2 tanh(alpha / 2)) with
 m = floor(x) + 1/2, and alpha = k / 2.
 
-For noisy values: a receiver that knows the dither u gets z = s(x) + u and decodes the conditional mean of x given z,
-s^-1(z - 1/2) + 1/2. For integers z that is z itself, since s^-1(n - 1/2) = n - 1/2.
+A receiver that knows the dither u gets the noisy value z = s(x) + u. It decodes the conditional mean of x given z,
+s^-1(z - 1/2) + 1/2. For integers z this mean is z itself, since s^-1(n - 1/2) = n - 1/2.
 """
 
 import math
@@ -22,7 +22,7 @@ _SMALLEST_SHARPNESS = 1e-6
 
 
 def _normalization(sharpness: float | Tensor) -> float | Tensor:
-    """Return 1 / tanh(k/4), the scale at which the sigmoid does not jump at the integers."""
+    """Return 1 / tanh(k/4), the scale that makes the sigmoid continuous at the integers."""
     if isinstance(sharpness, Tensor):
         return 1 / torch.tanh(sharpness / 4)
     return 1 / math.tanh(sharpness / 4)
@@ -32,7 +32,7 @@ def _staircase(x: Tensor, sharpness: float | Tensor, scale: float | Tensor) -> T
     """Return floor(x) + 1/2 + scale (sigma(k f) - 1/2), for x in float32 or float64."""
     distance = boundary_distance(x)
     if isinstance(sharpness, Tensor) or sharpness < 1:
-        # The same by tanh, exact where k is small and sigma close to 1/2, but at several times the cost.
+        # The same value by tanh, at several times the cost: exact also for small k, where sigma is close to 1/2.
         step = torch.tanh(distance * (sharpness / 2)) * 0.5
     else:
         step = torch.sigmoid(distance * sharpness) - 0.5
@@ -49,12 +49,12 @@ class Sigmoid(Rounding):
     """A logistic step at every decision boundary.
 
     Plain: floor(x) + sigma(k f), which jumps by 2 sigma(-k/2) at the integers and has mean slope tanh(k/4).
-    Normalized: floor(x) + 1/2 + tanh(k f / 2) / (2 tanh(k/4)), continuous with mean slope 1; with alpha = k/2 the
-    soft round of Agustsson & Theis 2020 (arXiv:2006.09952). It tends to x as k tends to 0.
+    Normalized: floor(x) + 1/2 + tanh(k f / 2) / (2 tanh(k/4)), continuous with mean slope 1. It is the soft round of
+    Agustsson & Theis 2020 (arXiv:2006.09952) with alpha = k/2, and tends to x as k tends to 0.
 
     Args:
-        sharpness: k > 0, the slope at a boundary is k/4 (plain); may be a schedule.
-        normalized: whether the steps are scaled so that the curve is continuous at the integers.
+        sharpness: k > 0; the plain slope at a boundary is k/4. May be a schedule.
+        normalized: whether to scale the steps so that the curve is continuous at the integers.
 
     Raises:
         ValueError: for a sharpness that is not a finite number above 0.
@@ -121,9 +121,9 @@ class Softmax(Rounding):
     def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the weighted mean and mean square of the neighbours' offsets from the boundary.
 
-        Offsets are positive on the side of x: d = +-(j + 1/2). With a = |f|, the exponents -beta (a - d)^2 minus that
-        of the nearest neighbour, at d = 1/2, are -beta j (j + 1 - 2a) on the side of x and -beta (j + 1) (j + 2a) on
-        the other: two exponentials and their powers, none of them above 1.
+        Offsets are d = +-(j + 1/2), positive on the side of x. Let a = |f|. The exponents -beta (a - d)^2, minus that
+        of the nearest neighbour at d = 1/2, are -beta j (j + 1 - 2a) on the side of x and -beta (j + 1) (j + 2a) on
+        the other side. The weights are thus powers of two exponentials, none above 1.
         """
         distance = boundary_distance(x).abs()
         other, beyond = torch.exp(distance * (-2 * self.beta)), torch.exp((1 - distance) * (-2 * self.beta))
@@ -157,7 +157,7 @@ def soft_round(x: Tensor, sharpness: float) -> Tensor:
 
     Args:
         x: of any floating-point dtype.
-        sharpness: k > 0; s tends to x as k tends to 0, to round(x) as it grows.
+        sharpness: k > 0; s tends to x as k tends to 0, and to round(x) as k grows.
 
     Raises:
         ValueError: for a sharpness that is not a finite number above 0, or a tensor that is not floating-point.
@@ -183,7 +183,7 @@ def soft_round_inverse(y: Tensor, sharpness: float) -> Tensor:
 def soft_round_conditional_mean(z: Tensor, sharpness: float) -> Tensor:
     """Return E[x | s(x) + u = z] for u ~ U(-1/2, 1/2) and locally uniform x: s^-1(z - 1/2) + 1/2.
 
-    Integers are returned unchanged, so a decoder may apply it to rounded values, too.
+    Integers are returned unchanged, so a decoder may apply this function to rounded values, too.
 
     Args:
         z: noisy values, of any floating-point dtype.
@@ -224,8 +224,8 @@ def _inverse_value(y: Tensor, k: float) -> Tensor:
     distance = boundary_distance(y)
     doubled = 2 * distance.abs()
     t = doubled * math.tanh(k / 4)
-    # tanh(k/4) is 1 in floating point from k = 36 (float32) on. 1 - t = (1 - 2|f|) + 2|f| (1 - tanh(k/4)) loses
-    # nothing: the last factor is 2 / (1 + exp(k/2)), taken as its logarithm.
+    # tanh(k/4) is 1 in floating point from k = 36 (float32) on. 1 - t = (1 - 2|f|) + 2|f| (1 - tanh(k/4)) keeps full
+    # precision, since the logarithm of the last factor, 2 / (1 + exp(k/2)), is computed in closed form.
     log_rest = math.log(2) - (k / 2 + math.log1p(math.exp(-k / 2)))
     steep = torch.logaddexp(torch.log1p(-doubled), torch.log(doubled) + log_rest)
     log_below = torch.where(t < 0.5, torch.log1p(-t), steep)

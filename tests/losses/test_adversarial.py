@@ -141,7 +141,7 @@ def adversary(**changed) -> Adversary:
         (MultiPeriodDiscriminator, {"periods": [0]}, "^periods: expected .* got 0"),
         (MultiPeriodDiscriminator, {"width": 0}, "^width: expected .* got 0"),
         (MultiBandSTFTDiscriminator, {"window_lengths": []}, "^window_lengths: expected at least one"),
-        (MultiBandSTFTDiscriminator, {"window_lengths": [8]}, r"^bands: expected .*hold a bin, got \[0.0, 0.1\] for"),
+        (MultiBandSTFTDiscriminator, {"window_lengths": [8]}, r"^bands: expected .*a bin, got \[0.0, 0.1\] for"),
         (MultiBandSTFTDiscriminator, {"bands": [(0.5, 1.5)]}, r"^bands: expected .* got \[0.5, 1.5\]"),
         (MultiBandSTFTDiscriminator, {"bands": [(0.5, 0.2)]}, r"^bands: expected .* got \[0.5, 0.2\]"),
     ],
