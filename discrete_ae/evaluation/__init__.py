@@ -1,1 +1,1 @@
-"""Measurements of a codec over a data set of recordings, and what they leave behind."""
+"""Evaluation of codecs over data sets of recordings: scores, results and saved audio."""

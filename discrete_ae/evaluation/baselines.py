@@ -1,7 +1,6 @@
-"""Codecs that people use, as baselines of a comparison, where their programs are installed.
+"""Baseline codecs of a comparison: Opus (RFC 6716) and Codec 2, a speech vocoder, if their programs are installed.
 
-Audio goes through files and back: Opus (RFC 6716) by opusenc and opusdec; Codec 2, a vocoder for the speech of radio
-amateurs, by c2enc and c2dec.
+Audio passes through files: Opus by opusenc and opusdec, Codec 2 by c2enc and c2dec.
 
 Axes: C channels, N samples.
 """
@@ -25,16 +24,16 @@ from discrete_ae.writing import scratch_folder
 
 OPUS_RATE = 48000
 OPUS_BPS = (6000.0, 256000.0)
-"""The least and the most that opusenc takes for a channel."""
+"""Lowest and highest bitrate per channel that opusenc accepts."""
 CODEC2_RATE = 8000
 CODEC2_BITS = {"3200": (64, 20), "2400": (48, 20), "1600": (64, 40), "1400": (56, 40), "1300": (52, 40)}
 CODEC2_BITS |= {"1200": (48, 40), "700C": (28, 40)}
-"""Bits of a frame and its length in ms, by mode; in a file, frames are filled up to whole bytes."""
+"""Bits per frame and frame length in ms, by mode. In a file, each frame is padded to whole bytes."""
 _OGG_HEADER = 27
 
 
 class Program(ABC):
-    """A codec that is a program to encode and one to decode; a `Coder`."""
+    """A `Coder` that runs one program to encode and one to decode."""
 
     keeps_waveform = True
     piece_s = 300.0
@@ -45,18 +44,18 @@ class Program(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """As of `Coder`."""
+        """See `Coder`."""
 
     @abstractmethod
     def encode(self, audio: Audio, folder: Path) -> tuple[Path, float]:
-        """Write audio (C, N) into a file of the folder; return it, and the bits of its codes without headers."""
+        """Encode audio (C, N) to a file in the folder; return its path and the bits of its codes, without headers."""
 
     @abstractmethod
     def decode(self, coded: Path, num_samples: int) -> Audio:
-        """Return audio (C, num_samples) of the file."""
+        """Decode the file to audio (C, num_samples)."""
 
     def code(self, audio: Audio) -> Passed:
-        """See `Coder`; temporary files that cannot be written are a DataError, too."""
+        """See `Coder`; also raises DataError if temporary files cannot be written or read."""
         try:
             with scratch_folder("discrete-ae-baseline-") as folder:
                 start = time.perf_counter()
@@ -65,13 +64,13 @@ class Program(ABC):
                 found = self.decode(coded, audio.shape[1])
                 end = time.perf_counter()
         except (OSError, soundfile.SoundFileError) as error:
-            raise DataError(f"{self.name}: its temporary files failed ({error}); see to the disk") from error
+            raise DataError(f"{self.name}: temporary files failed ({error}); check the disk") from error
         return Passed(found, bits, between - start, end - between)
 
 
 @dataclass(frozen=True)
 class Opus(Program):
-    """Opus at a target bitrate, otherwise as opusenc chooses: variable bitrate, frames of 20 ms."""
+    """Opus at a target bitrate, with the defaults of opusenc: variable bitrate, frames of 20 ms."""
 
     bitrate_bps: float
     sample_rate = decoded_rate = OPUS_RATE
@@ -79,7 +78,7 @@ class Opus(Program):
 
     @property
     def name(self) -> str:
-        """Such as "opus 6 kbps"."""
+        """Name such as "opus 6 kbps"."""
         return f"opus {self.bitrate_bps / 1000:g} kbps"
 
     def version(self) -> str:
@@ -88,17 +87,17 @@ class Opus(Program):
         return (said.splitlines() or ["opusenc"])[0]
 
     def encode(self, audio: Audio, folder: Path) -> tuple[Path, float]:
-        """Write audio (C, N) into a file of the folder; return it, and the bits of its packets without headers."""
+        """Encode audio (C, N) to a file in the folder; return its path and the bits of its audio packets."""
         recording, coded = folder / "in.wav", folder / "coded.opus"
         soundfile.write(recording, audio.T, self.sample_rate, subtype="FLOAT")
         _run(["opusenc", "--quiet", "--bitrate", f"{self.bitrate_bps / 1000:.3f}", recording, coded])
         return coded, 8.0 * opus_packet_bytes(coded.read_bytes())
 
     def decode(self, coded: Path, num_samples: int) -> Audio:
-        """Return audio (C, num_samples) of the file.
+        """Decode the file to audio (C, num_samples).
 
-        opusdec takes out the delay itself: to a sample at 64 kbps, while at 6 and 12 kbps 2 or 3 samples of 48 kHz were
-        left on a recording of speech. SI-SDR feels that, a listener does not.
+        opusdec removes the delay itself: exactly at 64 kbps, but at 6 and 12 kbps 2 or 3 samples at 48 kHz remained on
+        a recording of speech. That lowers SI-SDR, but is inaudible.
         """
         decoded = coded.with_suffix(".wav")
         _run(["opusdec", "--quiet", "--float", "--rate", self.sample_rate, coded, decoded])
@@ -117,33 +116,33 @@ class Codec2(Program):
 
     @property
     def name(self) -> str:
-        """Such as "codec2 1300 bps"."""
+        """Name such as "codec2 1300 bps"."""
         return f"codec2 {self.bitrate_bps:g} bps"
 
     def version(self) -> str:
-        """Return that c2enc prints no version."""
+        """Return a placeholder, since c2enc prints no version."""
         return "c2enc, which names no version"
 
     @property
     def bitrate_bps(self) -> float:
-        """The bitrate of the mode."""
+        """Bitrate of the mode."""
         bits, frame_ms = CODEC2_BITS[self.mode]
         return 1000 * bits / frame_ms
 
     @property
     def _delay(self) -> int:
-        """Samples by which the output comes late: half of its 40 ms pitch window, in 700C a frame of 10 ms more.
+        """Delay of the output in samples: half of the 40 ms pitch window, in mode 700C another 10 ms frame.
 
-        With these STOI was highest on six recordings of speech, of shifts of 80 to 360 in steps of 40, in every mode.
+        On six recordings of speech these delays gave the highest STOI in every mode, among 80 to 360 in steps of 40.
         """
         return 240 if self.mode == "700C" else 160
 
     def encode(self, audio: Audio, folder: Path) -> tuple[Path, float]:
-        """Write audio (1, N) into a file of the folder; return it, and the bits of the frames that the audio needs."""
+        """Encode audio (1, N) to a file in the folder; return its path and the bits of the frames that audio fills."""
         bits, frame_ms = CODEC2_BITS[self.mode]
         frame = frame_ms * CODEC2_RATE // 1000
         raw, coded = folder / "in.raw", folder / "coded.bin"
-        # Whole frames, the last of which may be there for the delay alone.
+        # Pad to whole frames; the last one may hold only the delay.
         missing = self._delay + -(audio.shape[1] + self._delay) % frame
         padded = np.pad(audio[0], (0, missing))
         np.round(padded.clip(-1, 1) * 32767).astype("<i2").tofile(raw)
@@ -151,7 +150,7 @@ class Codec2(Program):
         return coded, float(-(-audio.shape[1] // frame) * bits)
 
     def decode(self, coded: Path, num_samples: int) -> Audio:
-        """Return audio (1, num_samples) of the file, without the delay."""
+        """Decode the file to audio (1, num_samples), with the delay removed."""
         decoded = coded.with_suffix(".raw")
         _run(["c2dec", self.mode, coded, decoded])
         audio = np.fromfile(decoded, "<i2").astype(np.float32) * np.float32(2**-15)
@@ -159,10 +158,10 @@ class Codec2(Program):
 
 
 def installed(nominal_bps: Sequence[float]) -> tuple[list[Opus | Codec2], list[str]]:
-    """Return Opus and Codec 2, each at the bitrate nearest to each of these that it can do, and a line on each absent.
+    """Return Opus and Codec 2 at their bitrates nearest to the given ones, and one line per codec not installed.
 
     Args:
-        nominal_bps: of what is to be compared, for a stream; those that are not finite or not above 0 are left out.
+        nominal_bps: nominal bitrates per stream of the models to compare; values not finite or not above 0 are skipped.
     """
     wanted = [bps for bps in nominal_bps if math.isfinite(bps) and bps > 0]
     least, most = OPUS_BPS
@@ -181,26 +180,26 @@ def installed(nominal_bps: Sequence[float]) -> tuple[list[Opus | Codec2], list[s
 
 
 def opus_packet_bytes(content: bytes) -> int:
-    """Count the bytes of the audio packets of an Ogg Opus file (RFC 3533, RFC 7845): all but the first two.
+    """Count the bytes of the audio packets of an Ogg Opus file (RFC 3533, RFC 7845): all but the first two packets.
 
     Raises:
-        DataError: it is not whole.
+        DataError: the content is not a sequence of Ogg pages.
     """
     packets, position, total = 0, 0, 0
     while position < len(content):
         if content[position : position + 4] != b"OggS" or len(content) < position + _OGG_HEADER:
-            raise DataError("opusenc: wrote what is no Ogg file; try another version of opus-tools")
+            raise DataError("opusenc: expected an Ogg file, got something else; try another version of opus-tools")
         count = content[position + _OGG_HEADER - 1]
         lengths = content[position + _OGG_HEADER : position + _OGG_HEADER + count]
         for length in lengths:
             total += length if packets >= 2 else 0
-            packets += length < 255  # where a packet ends
+            packets += length < 255  # a shorter segment ends the packet
         position += _OGG_HEADER + count + sum(lengths)
     return total
 
 
 def _run(command: Sequence[object]) -> None:
-    """Run a program; where it fails, raise a DataError with the last line that it printed."""
+    """Run a program; if it fails, raise a DataError with the last line that it printed."""
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines()

@@ -1,4 +1,4 @@
-"""What an evaluation says in a model card: for people as a table, for model hubs as an entry of `model-index`."""
+"""An evaluation in a model card: a table for people, an entry of `model-index` for model hubs."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ def index_entry(evaluation: Evaluation, data: str) -> dict[str, Any]:
     """Return the results as an entry of `model-index`: the mean of every score, and the bitrates.
 
     Args:
-        evaluation: of the model.
-        data: what the recordings are called.
+        evaluation: the model's evaluation.
+        data: name of the data set.
     """
     values: dict[str, float | None] = {name: interval.mean for name, interval in evaluation.means().items()}
     values |= {one.name: evaluation.overall.get(one.name) for one in OVERALL if one.unit == "bps"}
@@ -28,7 +28,7 @@ def index_entry(evaluation: Evaluation, data: str) -> dict[str, Any]:
 
 
 def section(evaluation: Evaluation, data: str) -> str:
-    """Return the results as a section of a card, with the table that `discrete-ae evaluate` prints of them."""
+    """Return the results as a section of a card, with the table that `discrete-ae evaluate` prints."""
     heads = ("of each recording", "mean", "95 % interval", "recordings", "unit", "better")
     rows = [heads, ("---",) * len(heads), *evaluation.rows()]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -1,4 +1,4 @@
-"""A model's recordings as pairs of what it made of them and what they were; and how long it takes for them.
+"""Pairs of reconstruction and original of each recording, and the time that a codec takes for them.
 
 Axes: B batch, C channels of a recording, n samples.
 """
@@ -30,14 +30,14 @@ from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.paths import in_utf8
 
 TIMED_S = 10.0
-"""So much of the first recordings is timed, at most."""
-_PASSES = 3  # of which the fastest counts: whatever else the machine does only makes one slower
-_ENOUGH_S = 5.0  # after so long, no further pass
+"""Maximum duration of the audio that is timed, from the first recordings."""
+_PASSES = 3  # the fastest counts, since other load on the machine only makes a pass slower
+_ENOUGH_S = 5.0  # no further pass after this time
 _BLOCKS_AHEAD = 4
 
 
 class Pair(NamedTuple):
-    """A segment of a recording."""
+    """A segment of a recording and its reconstruction."""
 
     reconstruction: Audio
     """(C, n)"""
@@ -47,14 +47,14 @@ class Pair(NamedTuple):
 
 @dataclass(eq=False)
 class Coded:
-    """A recording that is being coded."""
+    """A recording during coding."""
 
     source: Source
     duration_s: float
     pairs: Iterator[Pair]
-    """Its segments in their order; take them before the next recording. DataError where it cannot be read on."""
+    """Its segments in order; consume them before the next recording. Raises DataError on a read error."""
     bits: float | None = None
-    """What its codes take, known when all pairs are taken; None without codes."""
+    """Size of its codes, complete once all pairs are consumed; None without codes."""
     code_file: CodeFile | None = None
 
 
@@ -65,14 +65,14 @@ def coded_by_model(
     runner: Runner,
     segment_seconds: float,
 ) -> Iterator[Coded | Failure]:
-    """Yield recordings through hard codes and back at the model's rate, as `codec` codes them.
+    """Yield recordings coded and decoded by `codec`, at the model's sample rate.
 
     Args:
-        model: with codes, in [-1, 1] audio; a mono model codes every channel alone.
+        model: a model with codes; a mono model codes every channel separately.
         sources: the recordings.
-        num_codebooks: how many to use, None for all.
+        num_codebooks: number of codebooks to use, None for all.
         runner: how windows are computed.
-        segment_seconds: length of the pairs.
+        segment_seconds: duration of the pairs.
     """
     waiting: deque[tuple[Source, CodeFile]] = deque()
     failures: list[Failure] = []
@@ -84,14 +84,14 @@ def coded_by_model(
                 failures.append(failed(source, result.error))
                 continue
             waiting.append((source, result.code_file))
-            # As if it had been recorded at the model's rate, at which it is to be compared.
+            # Declare the model's rate as the recording's, so that decoding does not resample.
             at_model_rate = {"sample_rate": model.sample_rate, "num_samples": result.code_file.num_model_samples}
             yield result.code_file.model_copy(update=at_model_rate)
 
     for decoded in decode_files(model, code_files(), runner=runner):
         source, code_file = waiting.popleft()
         try:
-            # Without header and checksum.
+            # The payload, without header and checksum.
             bits = 8.0 * len(smallest_coding(code_file, model.entropy_model)[1])
         except DataError as error:
             failures.append(failed(source, error))
@@ -113,17 +113,17 @@ def passed_through(
     around: tuple[int, int] = (0, 0),
     hop: int = 1,
 ) -> Iterator[Coded | Failure]:
-    """Yield recordings that pass piece by piece through something without files of codes; else as `coded_by_model`.
+    """Yield recordings reconstructed piece by piece by a function; otherwise like `coded_by_model`.
 
     Args:
         sources: the recordings.
-        sample_rate: of pieces, in Hz.
-        channels: that are coded together; 1 takes recordings of any number, others those and mono.
-        segment_seconds: length of the pairs.
-        through: returns what becomes of a piece (C, n), and the bits of its codes.
-        piece_s: as many segments as fit are passed at once, at least one.
-        around: as many samples before and after a piece are passed with it, and cut off again.
-        hop: a piece begins at a multiple of so many samples, so that frames stay where they are in the whole.
+        sample_rate: sample rate of the pieces, in Hz.
+        channels: channels coded together; 1 accepts any recording, other values that many channels or mono.
+        segment_seconds: duration of the pairs.
+        through: maps a piece (C, n) to its reconstruction and the bits of its codes.
+        piece_s: maximum duration of a piece in whole segments; at least one segment.
+        around: samples of context before and after a piece, which are cut off again.
+        hop: each piece starts at a multiple of this many samples, which keeps the frames of the whole recording.
     """
     for source in sources:
         try:
@@ -145,7 +145,7 @@ def passed_through(
                 audio = read_audio(file, sample_rate, taken, first / sample_rate, duration_s)
                 found, bits = through(audio)
                 if not np.isfinite(found).all():
-                    raise DataError(f"{file.path}: comes back with NaN or infinite samples; use another checkpoint")
+                    raise DataError(f"{file.path}: decoded to NaN or infinite samples; use another checkpoint")
                 both = (signal[:, start - first : stop - first] for signal in (found, audio))
                 yield from map(Pair, *(cut([signal], segments) for signal in both))
                 if bits is not None:
@@ -157,7 +157,7 @@ def passed_through(
 
 
 def failed(source: Source, error: Exception | None) -> Failure:
-    """Return the failure of a recording that could not be coded, with a line that names it."""
+    """Return the Failure of a recording that could not be coded, with a one-line reason that names the recording."""
     line = in_utf8(" ".join(str(error).split()))
     named = line if line.startswith(in_utf8(str(source.path))) else f"{in_utf8(str(source.path))}: {line}"
     return Failure(path=source.name, reason=named, sha256=source.sha256)
@@ -167,7 +167,7 @@ def _paired(model: DiscreteAutoencoder, source: Source, decoded: Iterator[Audio]
     file = probe(source.path)
     blocks = stream_audio(file, model.sample_rate, model.channels if file.channels == 1 else None)
     with closing(Prefetched(blocks, _BLOCKS_AHEAD)) as originals:
-        # The codec's own complaint comes first: it names what is wrong with the model.
+        # `decoded` is read first, so that the codec's error on the model precedes others.
         for reconstruction, original in zip(cut(decoded, lengths), cut(originals, lengths), strict=True):
             yield Pair(reconstruction, original)
 
@@ -175,10 +175,10 @@ def _paired(model: DiscreteAutoencoder, source: Source, decoded: Iterator[Audio]
 def reconstruct(
     model: DiscreteAutoencoder, audio: Audio, num_codebooks: int | None = None, runner: Runner | None = None
 ) -> Audio:
-    """Return what the model makes of a short clip (S C, n) at its own rate, C channels at a time, by hard codes if any.
+    """Reconstruct a short clip (S C, n) at the model's rate, C channels at a time, from hard codes if it has any.
 
     Raises:
-        ValueError: audio of another shape, or see `Codec.encode`.
+        ValueError: the audio has another shape, or see `Codec.encode`.
     """
     encode, decode = _coder(model, runner or Runner(), num_codebooks)
     streams = torch.from_numpy(np.ascontiguousarray(audio, np.float32)).split(model.channels)
@@ -187,11 +187,11 @@ def reconstruct(
 
 
 Coder = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
-"""Encodes signals (1, C, n), and decodes what comes of it to whole frames."""
+"""A function that encodes signals (1, C, n), and one that decodes the result to whole frames."""
 
 
 def _coder(model: DiscreteAutoencoder, runner: Runner, num_codebooks: int | None) -> Coder:
-    """A model's exact codec; of a model without codes its networks, each on the whole of a signal."""
+    """Return a model's exact codec; for a model without codes, its networks applied to the whole signal."""
     if model.quantizer.num_codebooks:
         codec = Codec(model, runner)
         return partial(codec.encode, num_codebooks=num_codebooks), codec.decode
@@ -210,10 +210,10 @@ def _coder(model: DiscreteAutoencoder, runner: Runner, num_codebooks: int | None
 def real_time_factors(
     sources: Sequence[Source], sample_rate: int, channels: int, timed: Callable[[Audio], tuple[float, float]]
 ) -> dict[str, float]:
-    """Return encode_rtf and decode_rtf, seconds of computing per second of audio, and rtf_audio_s, of how much audio.
+    """Return encode_rtf and decode_rtf, computing time per second of audio, and rtf_audio_s, the audio timed.
 
-    It is timed by itself, before anything else runs, on the first `TIMED_S` of the recordings that can be read; the
-    result is empty if none can. `timed` returns the seconds that encoding and decoding audio (channels, n) take.
+    Timing runs alone, before the evaluation, on the first `TIMED_S` of the readable recordings; the result is empty
+    if none is readable. `timed` returns the seconds that encoding and decoding audio (channels, n) take.
     """
     parts = [np.zeros((channels, 0), np.float32)]
     missing = round(TIMED_S * sample_rate)
@@ -222,10 +222,10 @@ def real_time_factors(
             break
         try:
             parts.append(read_audio(source.path, sample_rate, channels, duration_s=missing / sample_rate))
-        except DataError:  # which is reported when it is evaluated
+        except DataError:  # the evaluation reports it
             continue
         missing -= parts[-1].shape[1]
-    audio = np.concatenate(parts, axis=1).clip(-1, 1)  # what is beyond may have no codes, and takes as long
+    audio = np.concatenate(parts, axis=1).clip(-1, 1)  # louder samples may have no codes; clipping keeps the time
     if not audio.shape[1]:
         return {}
     audio_s = audio.shape[1] / sample_rate
@@ -236,24 +236,24 @@ def real_time_factors(
 def time_model(
     model: DiscreteAutoencoder, audio: Audio, runner: Runner, num_codebooks: int | None = None
 ) -> tuple[float, float]:
-    """Return the seconds that encoding and decoding audio (C, n), n >= 1, take: on a CPU on one thread.
+    """Return the seconds that encoding and decoding audio (C, n), n >= 1, take; a CPU uses one thread.
 
-    Reading, resampling and entropy coding are not in it. A model without codes is timed on the whole of it.
+    The times exclude reading, resampling and entropy coding. A model without codes runs on the whole signal at once.
 
     Raises:
-        DataError: the model makes latents of it that are no numbers.
+        DataError: the model cannot code the audio, as when its latents are NaN.
     """
     encode, decode = _coder(model, runner._replace(jobs=1), num_codebooks)
     signal = torch.from_numpy(audio)[None]
     try:
-        encode_s, coded = _fastest(lambda: encode(signal).cpu())  # which waits until a GPU is done
+        encode_s, coded = _fastest(lambda: encode(signal).cpu())  # .cpu() waits for a GPU
     except ValueError as error:
         raise DataError(f"the model cannot code: {error}; use another checkpoint") from error
     return encode_s, _fastest(lambda: decode(coded).cpu())[0]
 
 
 def timing_device(model: nn.Module) -> str:
-    """Return the name of the device of which real-time factors are measured."""
+    """Return the name of the device that real-time factors are measured on."""
     device = next(model.parameters()).device
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -261,7 +261,7 @@ def timing_device(model: nn.Module) -> str:
 
 
 def _fastest(function: Callable[[], Tensor]) -> tuple[float, Tensor]:
-    """Return the seconds of the fastest pass and its result. The first, which warms up, counts where it is slow."""
+    """Return the seconds of the fastest pass, and the last result."""
     taken: list[float] = []
     while len(taken) < _PASSES and sum(taken) < _ENOUGH_S:
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Codecs that are not of this package, under one interface: audio in, and back; resampled on the way.
+"""A common interface for codecs from outside this package, with resampling to and from their sample rates.
 
 Axes: C channels, N samples.
 """
@@ -16,11 +16,11 @@ class Passed(NamedTuple):
     """Audio that passed through a codec."""
 
     audio: Audio
-    """(C, N), aligned with what went in."""
+    """(C, N), aligned with the input."""
     bits: float
-    """Of its codes."""
+    """Size of its codes."""
     encode_s: float
-    """How long it took, of a program with its start and its files."""
+    """Time of encoding; for a program, including its start and its files."""
     decode_s: float
 
 
@@ -29,67 +29,67 @@ class Coder(Protocol):
 
     @property
     def name(self) -> str:
-        """Such as "opus 6 kbps", no other codec's at no other rate."""
+        """Name such as "opus 6 kbps", unique to this codec and bitrate."""
 
     @property
     def bitrate_bps(self) -> float:
-        """The nominal bitrate of what is coded together."""
+        """Nominal bitrate of the channels coded together."""
 
     @property
     def sample_rate(self) -> int:
-        """Of what it codes, in Hz."""
+        """Sample rate of its input, in Hz."""
 
     @property
     def decoded_rate(self) -> int:
-        """Of what it gives back, in Hz."""
+        """Sample rate of its output, in Hz."""
 
     @property
     def max_channels(self) -> int:
-        """As many can be coded together."""
+        """Largest number of channels that it codes together."""
 
     @property
     def keeps_waveform(self) -> bool:
-        """As of `Evaluation`."""
+        """See `Evaluation`."""
 
     @property
     def piece_s(self) -> float:
-        """Longer recordings go through it in pieces of about this length, so that memory is bounded."""
+        """Approximate length of the pieces into which longer recordings are split, to bound memory."""
 
     @property
     def device(self) -> str:
-        """Where it runs, in words."""
+        """Description of the device it runs on."""
 
     @property
     def parameters(self) -> int | None:
-        """Numbers that training optimized, None if there was none."""
+        """Number of trained parameters, None without training."""
 
     @property
     def model_hash(self) -> str | None:
-        """Of its weights, None without."""
+        """Hash of its weights, None without weights."""
 
     def version(self) -> str:
-        """Return the version of what computes it."""
+        """Return the version of the program or package that runs it."""
 
     def code(self, audio: Audio) -> Passed:
-        """Return what becomes of audio (C, N) at `sample_rate`: (C, about N times `decoded_rate` / `sample_rate`).
+        """Code and decode audio (C, N) at `sample_rate` to (C, about N times `decoded_rate` / `sample_rate`).
 
         Raises:
-            DataError: it fails.
+            DataError: the codec fails.
         """
 
 
 def through(coder: Coder, audio: Audio, sample_rate: int, channels: int = 1) -> Passed:
-    """Pass audio through a codec and back.
+    """Code and decode audio.
 
     Args:
-        coder: at one bitrate.
+        coder: a codec at one bitrate.
         audio: (C, N), N >= 1.
         sample_rate: in Hz.
-        channels: as many are coded together, as a model of so many does; C is a multiple of it. A codec of one channel
-            codes every channel alone whatever is said.
+        channels: number of channels to code together; C is a multiple of it. A codec that takes fewer channels codes
+            each one separately.
 
     Returns:
-        The audio in the shape that it had.
+        Decoded audio in the shape of `audio`.
 
     Raises:
         DataError: the codec fails.
@@ -107,6 +107,6 @@ def _stream(coder: Coder, audio: Audio, sample_rate: int) -> Passed:
 
 
 def of_length(audio: Audio, num_samples: int) -> Audio:
-    """Cut audio off, or fill it up with silence."""
+    """Cut audio (C, N) to `num_samples`, or pad it with silence."""
     missing = max(0, num_samples - audio.shape[1])
     return np.ascontiguousarray(np.pad(audio[:, :num_samples], ((0, 0), (0, missing))))

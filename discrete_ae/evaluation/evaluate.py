@@ -1,4 +1,4 @@
-"""A codec over a data set of recordings: what it does to them, what it costs, and at which rate."""
+"""Evaluate a codec over a data set of recordings: quality, cost and bitrate."""
 
 import copy
 import math
@@ -43,27 +43,27 @@ from discrete_ae.paths import Paths, in_utf8, listed
 Figures = dict[str, float | None]
 Settings = dict[str, str | int | float | None]
 Progress = Callable[[str, float, float], None]
-"""Is told what is being evaluated, and how many seconds of how many are done."""
+"""Receives the codec's name, the seconds of audio done, and the total seconds."""
 
 
 class Plan(NamedTuple):
-    """How to evaluate, the same for everything that is to be compared."""
+    """Settings of an evaluation, the same for all codecs of a comparison."""
 
     choice: Choice
-    """Scores."""
+    """Scores to compute."""
     segment_seconds: float = SEGMENT_S
-    """Longer recordings are scored in segments of this length, at least 1, of which their score is the mean."""
+    """Longer recordings are scored in segments of this length, at least 1; their score is the segments' mean."""
     jobs: int | None = None
-    """Segments scored at a time, and windows on a CPU; None is one a core, at most 16. No figure depends on it."""
+    """Segments scored in parallel, and windows on a CPU; None for one per core, at most 16. Results do not change."""
     progress: Progress | None = None
     save_audio: Path | None = None
-    """A folder for what is compared, as WAV files; see `save_pairs`."""
+    """Folder for originals and reconstructions as WAV files; see `save_pairs`."""
     timing: bool = True
-    """Whether to measure real-time factors."""
+    """True to measure real-time factors."""
 
     @property
     def num_jobs(self) -> int:
-        """`jobs`, or one a core, at most 16."""
+        """Value of `jobs`, by default one per core, at most 16."""
         return self.jobs or min(os.cpu_count() or 1, MAX_JOBS)
 
 
@@ -85,10 +85,10 @@ def evaluate(
     strict: bool = False,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Encode recordings to hard codes, decode them, and compare at the model's rate.
+    """Encode recordings to hard codes, decode them, and compare at the model's sample rate.
 
-    Of a model without codes its reconstruction is compared, and what is said of codes is None. A recording that cannot
-    be coded is among the result's `failures`, and the others are done.
+    A model without codes is scored on its reconstruction, and its figures on codes are None. A recording that cannot
+    be coded is listed in the result's `failures`, and the evaluation continues.
 
     >>> found = discrete_ae.evaluate(checkpoint, recordings, metrics=["si_sdr_db"])
     >>> [file.path for file in found.files]
@@ -97,27 +97,27 @@ def evaluate(
     True
 
     Args:
-        model: best.ckpt or last.ckpt of a run, an exported bundle, or what `discrete_ae.load` made of it; or an audio
-            tokenizer of the package transformers: "hf:" and its folder, or its name in the cache of Hugging Face.
+        model: best.ckpt or last.ckpt of a run, an exported bundle, or a model that `discrete_ae.load` returned; or an
+            audio tokenizer of the package transformers, as "hf:" and its folder or its name in Hugging Face's cache.
         data: recordings, folders of them, or patterns such as "corpus/**/*.wav".
-        out: a .json file to write, which `compare` reads, its clips beside it; a .csv file of a row a recording; or a
-            folder for both.
-        metrics: as `scores.choose`.
-        num_codebooks: how many of the codebooks to use, as many as decode; None is all.
-        segment_seconds: longer recordings are scored in segments of this length, of which their score is the mean.
-        clips: so many stretches of the recordings are written to listen to, beside the .json file.
-        clip_seconds: their length.
-        trust: as of `discrete_ae.load`.
-        device: "cpu", "cuda", or "auto" for a GPU if there is one; of a model that is loaded already, its own.
-        jobs: segments scored at a time, and windows on a CPU; None is one a core, at most 16.
-        save_audio: a folder for all that is compared, as WAV files.
-        force: overwrite files that are there.
-        strict: recordings of another length than their header says are failures, and not only named in the log.
-        progress: told of what is done.
+        out: a .json file to write, which `compare` reads, with clips beside it; a .csv file with one row per recording;
+            or a folder for both.
+        metrics: see `scores.choose`.
+        num_codebooks: number of codebooks to use, one that the model decodes from; None for all.
+        segment_seconds: longer recordings are scored in segments of this length; their score is the segments' mean.
+        clips: number of excerpts to write beside the .json file for listening.
+        clip_seconds: maximum duration of an excerpt.
+        trust: see `discrete_ae.load`.
+        device: "cpu", "cuda", or "auto" for a GPU if available; a model that is already loaded keeps its own.
+        jobs: segments scored in parallel, and windows on a CPU; None for one per core, at most 16.
+        save_audio: folder for all originals and reconstructions, as WAV files.
+        force: overwrite existing files.
+        strict: count recordings whose length differs from their header as failures, instead of only logging them.
+        progress: receives the progress.
 
     Raises:
-        DataError: a file is there already; the model cannot be loaded, or not one recording could be coded.
-        UsageError: a score is not known or not installed, num_codebooks does not decode, or segments are too short.
+        DataError: an output file exists, the model cannot be loaded, or no recording could be coded.
+        UsageError: a score is unknown or not installed, or num_codebooks or segment_seconds is not possible.
     """
     results = result_paths(Path(out) if out else None)
     pairs = Path(save_audio) if save_audio else None
@@ -136,7 +136,7 @@ def evaluate(
     evaluation = evaluation.model_copy(update={"failures": (*absent, *evaluation.failures)})
     for path in results:
         (evaluation.write_csv if path.suffix.lower() == ".csv" else evaluation.write_json)(path)
-    for path in results if clips else ():  # after all scores, which are there then whatever becomes of the clips
+    for path in results if clips else ():  # the scores are saved by now, even if the clips fail
         if path.suffix.lower() == ".csv":
             continue
         measured = {file.path for file in evaluation.files}
@@ -147,7 +147,7 @@ def evaluate(
 
 
 class _Subject(NamedTuple):
-    """What is evaluated."""
+    """A codec to evaluate."""
 
     evaluate: Callable[[Sequence[Source], Plan], Evaluation]
     render: Render
@@ -181,7 +181,7 @@ def evaluate_model(
     num_codebooks: int | None = None,
     run: Run | None = None,
 ) -> Evaluation:
-    """Evaluate a loaded model on recordings, as `evaluate`; the result calls it `codec`, of the training `run`."""
+    """Evaluate a loaded model like `evaluate`; `codec` and `run` name the model and its training run in the result."""
     check_codebooks(model, num_codebooks)
     sizes = model.quantizer.codebook_sizes[:num_codebooks]
     if run and len(sizes) < model.quantizer.num_codebooks:
@@ -207,17 +207,17 @@ def evaluate_model(
 
 
 def evaluate_coder(coder: Coder, sources: Sequence[Source], plan: Plan, sample_rate: int, channels: int) -> Evaluation:
-    """Evaluate a codec that is not of this package on recordings, as `evaluate_model`.
+    """Evaluate a codec from outside this package like `evaluate_model`.
 
     Args:
-        coder: at one bitrate.
+        coder: a codec at one bitrate.
         sources: the recordings.
-        plan: how.
-        sample_rate: at which reconstructions are compared, in Hz: that of the models beside it.
-        channels: of these models; 1 codes every channel alone.
+        plan: settings of the evaluation.
+        sample_rate: sample rate of the comparison in Hz, the same as that of the models it is compared with.
+        channels: channels of these models; 1 codes every channel separately.
 
     Raises:
-        DataError: not one recording could be coded.
+        DataError: no recording could be coded.
     """
     figures: Figures = {"nominal_bitrate_bps": coder.bitrate_bps, "parameters": coder.parameters}
     settings: Settings = {"channels": channels, "segment_seconds": plan.segment_seconds}
@@ -240,7 +240,7 @@ def evaluate_coder(coder: Coder, sources: Sequence[Source], plan: Plan, sample_r
 
 
 def settings_of(model: DiscreteAutoencoder, plan: Plan, num_codebooks: int | None = None) -> Settings:
-    """Return the settings on which an evaluation depends, besides weights, recordings and scores."""
+    """Return the settings that an evaluation depends on, besides weights, recordings and scores."""
     codebooks = len(model.quantizer.codebook_sizes[:num_codebooks])
     return {
         "codebooks": codebooks,
@@ -252,7 +252,7 @@ def settings_of(model: DiscreteAutoencoder, plan: Plan, num_codebooks: int | Non
 
 
 def _figures_of(model: DiscreteAutoencoder, num_codebooks: int | None) -> Figures:
-    """Return the figures that need no recording."""
+    """Return the figures that depend on the model alone."""
     on_cpu = model if next(model.parameters()).device.type == "cpu" else copy.deepcopy(model).cpu()
     total = summarize(on_cpu).total
     sizes = model.quantizer.codebook_sizes[:num_codebooks]
@@ -273,10 +273,10 @@ def evaluation_of(
     settings: Settings,
     usage: CodeUsage | None = None,
 ) -> Evaluation:
-    """Score what a codec made of recordings, and put it together with its other figures, by name.
+    """Score a codec's reconstructions, and combine the scores with its other figures.
 
     Raises:
-        DataError: there is not one recording.
+        DataError: no recording could be evaluated.
     """
     if plan.save_audio is not None:
         coded = save_pairs(coded, plan.save_audio, sample_rate)
@@ -332,8 +332,9 @@ _Segments = list[tuple[int, Future[Scores]]]
 
 
 def _file_scores(item: Coded, segments: _Segments) -> FileScores:
-    """Return means over the segments of a recording. None where one was lost: codecs are compared on the same
-    recordings, and not on other parts of one.
+    """Return the mean scores over the segments of a recording.
+
+    A score is None if any segment lost it, so that all codecs are compared on the same audio.
     """
     found = [(length, future.result()) for length, future in segments]
     means = {name: weighted_mean([(length, scores[name]) for length, scores in found]) for name in found[0][1]}

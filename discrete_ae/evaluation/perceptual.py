@@ -1,4 +1,4 @@
-"""Scores by the packages of the extra `quality`, in processes of their own. No torch here, so that they start soon.
+"""Scores from the packages of the extra `quality`, in separate processes. No torch here, so that these start fast.
 
 Axes: C channels, N samples.
 """
@@ -18,16 +18,16 @@ from discrete_ae.evaluation.scores import SCORES, Audio, Score
 
 
 def perceptual_score(reconstruction: Audio, original: Audio, sample_rate: int, name: str) -> float | None:
-    """Return a score of both as one of `Scores`; the mean over the channels where it is defined.
+    """Return a score as in `Scores`: the mean over the channels for which it is defined.
 
-    It is not where the original is silent or shorter than `Score.min_s`, nor for STOI and PESQ where the original has
-    too little in it that is not silence.
+    A score is undefined if the original is silent or shorter than `Score.min_s`. STOI and PESQ are also undefined if
+    too little of the original is not silence.
 
     Args:
         reconstruction: (C, N), finite.
         original: (C, N), finite.
         sample_rate: of both, in Hz.
-        name: of a score of `SCORES` that has packages.
+        name: name in `SCORES` of a score that uses packages.
 
     Raises:
         Exception: whatever the package raises.
@@ -45,34 +45,34 @@ def _of_channel(score: Score, found: Audio, wanted: Audio) -> float | None:
 
 
 def weighted_mean(values: Sequence[tuple[float, float | None]]) -> float | None:
-    """Return the mean of (weight, value); None where all values are None, NaN where one is NaN, which was lost."""
+    """Return the weighted mean of (weight, value) without values of None; None if all are None, NaN if one is NaN."""
     known = [(weight, value) for weight, value in values if value is not None]
     return math.fsum(w * value for w, value in known) / math.fsum(w for w, _ in known) if known else None
 
 
 def resampled(audio: Audio, source_rate: int, target_rate: int) -> Audio:
-    """Return audio (C, N) at another rate."""
+    """Resample audio (C, N)."""
     if source_rate == target_rate:
         return audio
     return np.ascontiguousarray(soxr.resample(audio.T, source_rate, target_rate, quality="HQ").T)
 
 
 class Answer(NamedTuple):
-    """A score, or NaN and why it was lost."""
+    """A score, or NaN and the reason of the failure."""
 
     score: float | None
     reason: str = ""
 
 
 class PerceptualProcess:
-    """A process that computes `perceptual_score`, started anew after a crash; it ends when this process does."""
+    """A worker process that computes `perceptual_score`; restarted after a crash, ended with this process."""
 
     def __init__(self) -> None:
         self._killed = False
         self._start()
 
     def ask(self, reconstruction: Audio, original: Audio, sample_rate: int, name: str) -> Answer:
-        """Return what `perceptual_score` returns; NaN if it raised something, or the process did not survive it."""
+        """Return the result of `perceptual_score`; NaN if it raised an exception or crashed the process."""
         try:
             self._connection.send((reconstruction, original, sample_rate, name))
             answer: Answer = self._connection.recv()
@@ -85,44 +85,44 @@ class PerceptualProcess:
         return answer
 
     def kill(self) -> None:
-        """End it at once, whatever it does."""
+        """End the process at once."""
         self._killed = True
         self._process.terminate()
 
     def close(self) -> None:
-        """End it when it has nothing to do."""
+        """End the process after its current score."""
         self._connection.close()
         self._process.join()
 
     def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")  # a fork of a process with threads may stand still
+        context = multiprocessing.get_context("spawn")  # a fork of a process with threads may deadlock
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
         self._process.start()
-        theirs.close()  # so that the end of the process is the end of the pipe
+        theirs.close()  # so that the pipe closes when the process ends
         try:
             self._connection.recv()
         except EOFError as error:
             if not self._killed:
                 raise RuntimeError(
-                    "no process for STOI and its like could be started; a script that evaluates needs "
-                    'if __name__ == "__main__": around what it does'
+                    "the worker process for scores such as STOI could not start; a script that calls evaluate needs "
+                    'if __name__ == "__main__": around its code'
                 ) from error
 
 
 def _serve(connection: Connection) -> None:
-    os.environ["NUMBA_NUM_THREADS"] = "1"  # there is a process for each core
+    os.environ["NUMBA_NUM_THREADS"] = "1"  # there is one process per core
     try:
         connection.send("ready")
-        with Path(os.devnull).open("w") as nowhere:  # where packages say that they were loaded
+        with Path(os.devnull).open("w") as nowhere:  # packages print when they are loaded
             os.dup2(nowhere.fileno(), 1)
             os.dup2(nowhere.fileno(), 2)
         while True:
             asked = connection.recv()
             try:
                 answer = Answer(perceptual_score(*asked))
-            except Exception as error:  # whatever a package raises; the others go on
+            except Exception as error:  # packages may raise anything; the other scores continue
                 answer = Answer(math.nan, f"{type(error).__name__}: {error}")
             connection.send(answer)
-    except (EOFError, OSError):  # nobody asks any more
+    except (EOFError, OSError):  # the other end of the pipe is closed
         return

@@ -1,6 +1,6 @@
-"""Audio tokenizers of the package transformers, by name from the user's cache or from a folder.
+"""Load audio tokenizers of the package transformers, by name from the user's cache or from a folder.
 
-Weights are read as safetensors: nothing is downloaded, nothing unpickled, and no code runs that comes with a model.
+Weights are read as safetensors. Nothing is downloaded or unpickled, and no code of a model's own runs.
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ INSTALL = "pip install 'discrete-ae[codecs]'"
 
 
 def is_tokenizer(given: object) -> bool:
-    """Return whether what was given in place of a model names a tokenizer of transformers, and no bundle of the hub."""
+    """Return whether a model argument names a tokenizer of transformers, rather than a bundle on the hub."""
     return is_on_hub(given) and not is_cached_bundle(given)
 
 
@@ -30,18 +30,18 @@ def load_tokenizer(given: str, device: str = "cpu") -> Tokenizer:
 
     Args:
         given: such as "hf:facebook/encodec_24khz" or "hf:folder".
-        device: where it is to run.
+        device: device to run it on.
 
     Raises:
-        UsageError: the package transformers is not installed.
-        DataError: there is no such tokenizer here, or it cannot be used.
+        UsageError: the package transformers is not installed, or `given` has no name.
+        DataError: the tokenizer is missing or cannot be used.
     """
     try:
         import transformers
     except ImportError as error:
         raise UsageError(f"{given}: needs the package transformers; {INSTALL}") from error
     if not (name := given.removeprefix(PREFIX)):
-        raise UsageError(f"{given}: expected a folder or a name after it, such as hf:facebook/encodec_24khz")
+        raise UsageError(f"{given}: expected a folder or a name after hf:, such as hf:facebook/encodec_24khz")
     folder = Path(name).expanduser()
     place = str(folder) if folder.is_dir() else name
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -51,23 +51,23 @@ def load_tokenizer(given: str, device: str = "cpu") -> Tokenizer:
         except Exception as error:
             is_here = (folder / "config.json").is_file()
             what = (
-                "its config.json cannot be read" if is_here else "is no folder of a model, nor in Hugging Face's cache"
+                "its config.json cannot be read" if is_here else "is neither a model folder nor in Hugging Face's cache"
             )
-            raise DataError(f"{given}: {what}; give the folder of one, or type: hf download NAME") from error
+            raise DataError(f"{given}: {what}; give a model folder, or run: hf download NAME") from error
         kind = said.get("model_type")
         if kind is None and "schema_version" in said:
             raise DataError(
-                f"{given}: a bundle of discrete-ae, no tokenizer of transformers; give its folder without hf:"
+                f"{given}: is a bundle of discrete-ae, not a tokenizer of transformers; give its folder without hf:"
             )
         if kind not in transformers.CONFIG_MAPPING:
             raise DataError(
-                f"{given}: transformers {version('transformers')} knows no models of type {kind}, and code that comes "
-                "with a model is not run; give another tokenizer"
+                f"{given}: transformers {version('transformers')} does not support models of type {kind}, and a "
+                "model's own code is not run; give another tokenizer"
             )
         if folder.is_dir() and not any(folder.glob("*.safetensors")):
             raise DataError(
-                f"{given}: has no weights as safetensors, and pickled ones are not read; save it anew with "
-                "save_pretrained of a transformers that has safetensors"
+                f"{given}: has no safetensors weights, and pickled ones are not read; save it again with "
+                "save_pretrained of a transformers version that writes safetensors"
             )
         with in_one_line(given, "its preprocessor_config.json cannot be used", "give the folder of an audio tokenizer"):
             extractor = transformers.AutoFeatureExtractor.from_pretrained(place, **local)
@@ -77,19 +77,21 @@ def load_tokenizer(given: str, device: str = "cpu") -> Tokenizer:
                 use_safetensors=True,
                 dtype=torch.float32,
                 output_loading_info=True,
-                ignore_mismatched_sizes=True,  # of which transformers' own error says too little
+                ignore_mismatched_sizes=True,  # transformers' own error is too vague; reported below
                 **local,
             )
     lacking = {*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])}
     if lacking:
         count = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
-        raise DataError(f"{given}: its weights do not fit its config.json, as {min(lacking)}{count}; get both anew")
+        raise DataError(
+            f"{given}: its weights do not fit its config.json, such as {min(lacking)}{count}; download both again"
+        )
     label = folder.resolve().name if folder.is_dir() else folder.name
     return Tokenizer(given, label, model, extractor, model_hash(model.state_dict(), said), device)
 
 
 def load_tokenizers(given: Sequence[str], device: str) -> list[Tokenizer]:
-    """Load several, as `load_tokenizer`; those of one label are numbered."""
+    """Load several tokenizers by `load_tokenizer`, and number those with equal labels."""
     found = [load_tokenizer(one, device) for one in given]
     labels: Counter[str] = Counter()
     for tokenizer in found:
@@ -101,7 +103,7 @@ def load_tokenizers(given: Sequence[str], device: str) -> list[Tokenizer]:
 
 @contextmanager
 def _quiet(transformers: Any) -> Iterator[None]:
-    """Keep transformers from drawing bars and from logging meanwhile."""
+    """Disable progress bars and logging of transformers."""
     logging = transformers.utils.logging
     verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)

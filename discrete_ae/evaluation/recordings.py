@@ -1,7 +1,7 @@
-"""The recordings of a data set: their names, their segments, and the stretches that are listened to.
+"""The recordings of a data set: their names, their segments, and excerpts for listening.
 
-Long recordings are scored in segments, of which their score is the mean: in bounded memory, and PESQ and STOI were made
-for short ones.
+Long recordings are scored as the mean over segments. This bounds memory, and PESQ and STOI were designed for short
+recordings.
 
 Axes: C channels, n samples.
 """
@@ -23,8 +23,8 @@ from discrete_ae.evaluation.results import Excerpt
 from discrete_ae.paths import in_utf8
 
 MIN_SEGMENT_S = 1.0
-"""What is left at the end and is shorter belongs to the segment before."""
-_STEP_S = 0.25  # at which the loudness is looked at
+"""Minimum length of the last segment; a shorter rest is added to the segment before."""
+_STEP_S = 0.25  # resolution of the loudness
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Source:
 
     path: Path
     name: str
-    """Below the data folder, with slashes; no two have the same. What is not UTF-8 in it is escaped."""
+    """Unique path below the data folder, with slashes; bytes that are not UTF-8 are escaped."""
 
     @cached_property
     def sha256(self) -> str | None:
-        """The hash of its bytes; None where they cannot be read."""
+        """Hash of the file; None if it cannot be read."""
         try:
             if self.path.is_file():
                 with self.path.open("rb") as file:
@@ -48,7 +48,7 @@ class Source:
 
     @property
     def duration_s(self) -> float:
-        """The duration in its header; 0 where that cannot be read."""
+        """Duration from the header; 0 if it cannot be read."""
         try:
             return probe(self.path).duration_s
         except DataError:
@@ -56,20 +56,20 @@ class Source:
 
 
 class Found(NamedTuple):
-    """Recordings of inputs."""
+    """Recordings found in a list of inputs."""
 
     sources: list[Source]
     """Sorted by name."""
     problems: list[DataError]
-    """The inputs that are not there or hold no recording, and the folders in them that cannot be read."""
+    """Inputs that are missing or hold no recording, and subfolders that cannot be read."""
 
 
 def find_sources(inputs: Sequence[str | Path]) -> Found:
-    """Find the recordings that are given, those below given folders, by suffix, and those that patterns name.
+    """Find recordings: given files, files with audio suffixes below given folders, and files that match patterns.
 
-    Hidden files are left out. A recording of a folder is named by its path below it, with the folder's own name in
-    front where several inputs are given; one of a pattern such as corpus/**/*.wav by its path from the first wildcard
-    on; one that is given itself by its name. What would have the name of another has its whole path for a name.
+    Hidden files are skipped. A recording in a folder is named by its path below the folder; with several inputs, the
+    folder's name comes first. A match of a pattern such as corpus/**/*.wav is named by its path from the first
+    wildcard on, and a given file by its file name. Recordings whose names would be equal are named by their full paths.
     """
     found: dict[Path, str] = {}
     problems: list[DataError] = []
@@ -83,7 +83,7 @@ def find_sources(inputs: Sequence[str | Path]) -> Found:
 
 
 def without_doubt(found: Found) -> Found:
-    """Count recordings that cannot be read, or are of another length than their header says, among the problems."""
+    """Move recordings that cannot be read, or whose length differs from their header, to the problems."""
     sources, problems = [], list(found.problems)
     for source in found.sources:
         try:
@@ -95,14 +95,14 @@ def without_doubt(found: Found) -> Found:
 
 
 def named_sources(names: dict[Path, str]) -> list[Source]:
-    """Return recordings, sorted, by the names that they should have."""
+    """Return recordings sorted by name; those with equal names are named by their paths instead."""
     counts = Counter(names.values())
     sources = [Source(path, in_utf8(path.as_posix() if counts[name] > 1 else name)) for path, name in names.items()]
     return sorted(sources, key=lambda source: source.name)
 
 
 def segment_lengths(num_samples: int, sample_rate: int, segment_seconds: float) -> list[int]:
-    """Return the numbers of samples of the segments of a recording, which sum up to `num_samples` >= 1."""
+    """Return the lengths of a recording's segments in samples, which add up to `num_samples` >= 1."""
     length = max(1, round(min(segment_seconds * sample_rate, num_samples)))
     count, rest = divmod(num_samples, length)
     lengths = [length] * count
@@ -114,7 +114,7 @@ def segment_lengths(num_samples: int, sample_rate: int, segment_seconds: float) 
 
 
 def cut(blocks: Iterable[Audio], lengths: Iterable[int]) -> Iterator[Audio]:
-    """Yield blocks (C, n) cut anew into segments of these lengths; fewer or shorter ones where the blocks end."""
+    """Regroup blocks (C, n) into segments of the given lengths; fewer or shorter segments if the blocks end early."""
     parts: list[Audio] = []
     missing = iter(lengths)
     wanted, there = next(missing, 0), 0
@@ -131,10 +131,10 @@ def cut(blocks: Iterable[Audio], lengths: Iterable[int]) -> Iterator[Audio]:
 
 
 def choose_excerpts(sources: Sequence[Source], count: int, seconds: float) -> list[Excerpt]:
-    """Choose at most `count` stretches of at most `seconds`: evenly spread over the recordings, in each the loudest.
+    """Choose at most `count` excerpts of at most `seconds`: the loudest ones of evenly spread recordings.
 
-    Where there are fewer recordings than stretches, each is cut into equal parts, none shorter than a stretch. The same
-    recordings always give the same stretches; those that cannot be read give none.
+    If there are fewer recordings than `count`, each is divided into equal parts, none shorter than an excerpt. The
+    choice is deterministic. Recordings that cannot be read are skipped.
     """
     sources = [source for source in sources if source.duration_s]
     chosen = [sources[(2 * i + 1) * len(sources) // (2 * count)] for i in range(count)] if sources else []
@@ -145,7 +145,7 @@ def choose_excerpts(sources: Sequence[Source], count: int, seconds: float) -> li
         length = file.duration_s / parts
         try:
             starts = [loudest(file, i * length, length, seconds) for i in range(parts)]
-        except DataError:  # which its evaluation says
+        except DataError:  # the evaluation reports it
             continue
         length = min(seconds, length)
         excerpts += [Excerpt(recording=source.name, start_s=start, duration_s=length) for start in starts]
@@ -153,10 +153,10 @@ def choose_excerpts(sources: Sequence[Source], count: int, seconds: float) -> li
 
 
 def loudest(file: AudioFile, start_s: float, duration_s: float, seconds: float) -> float:
-    """Return the second at which the stretch of most energy within a part of a recording begins.
+    """Return the start, in seconds, of the excerpt with the most energy within a part of a recording.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: the recording cannot be read.
     """
     if duration_s <= seconds:
         return start_s

@@ -1,7 +1,7 @@
-"""Results of an evaluation: a JSON file of everything, which `compare` reads, and CSV of one row a recording.
+"""Results of an evaluation: a JSON file with everything, which `compare` reads, and CSV with one row per recording.
 
-docs/evaluation.md tells of the file, for codecs that are not of this package too. The run that a model comes from is
-read from its folder.
+docs/evaluation.md describes the JSON file, which other programs may write too. The training run of a model is read
+from the run's folder.
 """
 
 import csv
@@ -26,9 +26,9 @@ from discrete_ae.statistics import Interval, mean_interval
 from discrete_ae.writing import write_whole
 
 ERROR_NAME = "error.txt"
-"""In the folder of a run that failed: why, in one line."""
+"""File in the folder of a failed run with the reason in one line."""
 CHECKPOINTS = ("best", "last")
-# A folder is called <quantizer>-3.2kbps-seed0; sweeps append what else they vary.
+# Folders are named <quantizer>-3.2kbps-seed0; sweeps append the other settings that they vary.
 _AFTER_QUANTIZER = re.compile(r"-(?:seed\d|[\d.]+(?:e\+?\d+)?kbps|unquantized|invalid).*$")
 FORMAT = "discrete-ae evaluation"
 _LONG = ("code_counts", "files")
@@ -38,26 +38,26 @@ Figures = dict[str, int | float | None]
 
 
 DECODED = "decoded_codebooks"
-"""Key in the configuration of a run that was decoded from fewer codebooks than it has: how many."""
+"""Key in a run's configuration: the number of codebooks, if it was decoded from fewer than it has."""
 
 
 class Run(Record):
-    """The training that a model comes from."""
+    """The training run of a model."""
 
     name: str
-    """That of its folder; with as many of the folders above as tell it from the other runs of a comparison."""
+    """Name of its folder, preceded by as many parent folders as make it unique in a comparison."""
     quantizer: str
-    """The option that was chosen, such as "fourier"; of another program whatever names the method."""
+    """The chosen option, such as "fourier"; for another program, any name of the method."""
     seed: int = 0
     config: dict[str, Any] = Field(default_factory=dict)
     """Nested plain data of its config.yaml."""
     folder: str = ""
-    """Where it lay, empty if unknown."""
+    """Path of its folder, empty if unknown."""
     checkpoint: str = ""
-    """Below the folder."""
+    """Path of the checkpoint below the folder."""
 
     def decoded_from(self, num_codebooks: int | None) -> "Run":
-        """Return the run decoded from its first codebooks, another rate of one training; None is the run itself."""
+        """Return the run as decoded from its first codebooks, a lower rate of the same training; None for all."""
         if num_codebooks is None:
             return self
         config = {**self.config, DECODED: num_codebooks}
@@ -68,25 +68,25 @@ class FileScores(Record):
     """The scores of one recording."""
 
     path: str
-    """Below the data folder, with slashes."""
+    """Path below the data folder, with slashes."""
     duration_s: Positive
     scores: Figures
-    """By name of `scores.PER_FILE`; None where a score is not defined for this recording."""
+    """Values by name in `scores.PER_FILE`; None if a score is not defined for this recording."""
     sha256: str | None = None
-    """Of the recording's file, by which others know that they measured the same."""
+    """Hash of the recording's file, which shows whether two evaluations used the same one."""
 
 
 class Failure(Record):
-    """A recording that could not be coded, or an input that is not there."""
+    """A recording that could not be coded, or a missing input."""
 
     path: str
     reason: str
-    """One line that names it."""
+    """One line that names the recording or input."""
     sha256: str | None = None
 
 
 class Excerpt(Record):
-    """A stretch of a recording to listen to."""
+    """An excerpt of a recording for listening."""
 
     recording: str
     start_s: Annotated[float, Field(ge=0)]
@@ -94,7 +94,7 @@ class Excerpt(Record):
 
     @property
     def place(self) -> tuple[str, float, float]:
-        """The recording, start and duration: the same for every codec."""
+        """Recording, start and duration, the same for every codec."""
         return self.recording, self.start_s, self.duration_s
 
 
@@ -102,9 +102,9 @@ class SavedClip(Excerpt):
     """An excerpt as a codec decoded it, at the codec's sample rate."""
 
     decoded: str
-    """Audio file, below the folder of the JSON file."""
+    """Path of the decoded audio file, relative to the folder of the JSON file."""
     original: str
-    """Audio file, likewise."""
+    """Path of the original audio file, relative to the same folder."""
 
 
 class Evaluation(Record):
@@ -113,29 +113,29 @@ class Evaluation(Record):
     format: Literal["discrete-ae evaluation"] = "discrete-ae evaluation"
     version: Literal[1] = 1
     codec: str
-    """The checkpoint's path as it was given, or a name such as "opus 6 kbps"."""
+    """Path of the checkpoint as given, or a name such as "opus 6 kbps"."""
     sample_rate: Annotated[int, Field(gt=0)]
-    """In Hz, at which reconstructions were compared."""
+    """Sample rate of the comparison, in Hz."""
     overall: Figures = Field(default_factory=dict)
-    """By name of `scores.OVERALL`; None where there is no such thing, as usage without codes."""
+    """Values by name in `scores.OVERALL`; None if not applicable, such as usage without codes."""
     model_hash: str | None = None
     run: Run | None = None
-    """None of a model that lies outside its run, and of what was not trained here: a baseline in a comparison."""
+    """None for a model outside its run's folder, and for codecs not trained here, the baselines of a comparison."""
     keeps_waveform: bool = True
-    """Whether it is meant to give back the waveform, so that SI-SDR says something of it."""
+    """True if the codec aims to reproduce the waveform, so that SI-SDR is meaningful."""
     settings: dict[str, str | int | float | None] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)
-    """Of this package, of every score, and of what computes it."""
+    """Versions of this package, of every score, and of the packages that compute them."""
     clips: tuple[SavedClip, ...] = ()
     failures: tuple[Failure, ...] = ()
     code_counts: tuple[tuple[Annotated[int, Field(ge=0)], ...], ...] = ()
-    """How often each entry of each codebook was used, over all recordings; () without codes."""
+    """Usage counts of the entries of each codebook, over all recordings; () without codes."""
     files: tuple[FileScores, ...]
-    """Recordings that could not be coded are not among them."""
+    """Scores of the recordings that could be coded."""
 
     @property
     def title(self) -> str:
-        """One line that names the codec and says on what it was evaluated."""
+        """One line that names the codec and describes the evaluation."""
         count, seconds = len(self.files), math.fsum(file.duration_s for file in self.files)
         recordings, duration = counted(count, "recording"), f"{seconds:,.1f} s"
         alone = ", each channel alone" if self.settings.get("channels") == 1 else ""
@@ -148,20 +148,20 @@ class Evaluation(Record):
         return int(np.count_nonzero(~np.isnan(self.values(name))))
 
     def values(self, name: str) -> np.ndarray:
-        """Return a score of every recording (F,), in the order of `files`; NaN where there is none."""
+        """Return a score of every recording (F,), in the order of `files`; NaN for missing values."""
         found = [file.scores.get(name) for file in self.files]
         return np.array([math.nan if value is None else value for value in found], dtype=np.float64)
 
     def means(self) -> dict[str, Interval]:
-        """Return the means over recordings, each counting alike, of every score, with their 95 % intervals."""
+        """Return the unweighted mean over recordings of every score, with its 95 % interval."""
         names = [quantity.name for quantity in PER_FILE if any(quantity.name in file.scores for file in self.files)]
         return {name: mean_interval(self.values(name)) for name in names}
 
     def rows(self, missing: Sequence[str] = ()) -> list[tuple[str, ...]]:
-        """Return a table: of every score label, mean, interval, number of recordings, unit and which way is better.
+        """Return a table row per score: label, mean, interval, number of recordings, unit, "higher" or "lower".
 
         Args:
-            missing: names of scores that were not computed, as rows of dashes.
+            missing: names of scores that were not computed, shown as rows of dashes.
         """
         means = self.means()
         found: list[tuple[str, ...]] = []
@@ -173,7 +173,7 @@ class Evaluation(Record):
         return found
 
     def write_json(self, path: Path) -> None:
-        """Write everything; see `read_json`. The means with their intervals are in it for people, and not read back."""
+        """Write everything as JSON; see `read_json`. Means and intervals are included for people and not read back."""
         means = {
             name: {
                 "recordings": self.count(name),
@@ -192,50 +192,50 @@ class Evaluation(Record):
 
         Raises:
             OSError: the file cannot be read.
-            DataError: it is no evaluation, or names clips outside its own folder.
+            DataError: the file is not an evaluation, or names clips outside its own folder.
         """
         found = cls.read(path, "give a file that discrete-ae evaluate wrote, or one as in docs/evaluation.md")
         folder = path.parent.resolve()
         for name in (name for clip in found.clips for name in (clip.decoded, clip.original)):
             if not (folder / name).resolve().is_relative_to(folder):
-                raise DataError(f"{path}: the clip {name} lies outside its folder; put clips beside the file")
+                raise DataError(f"{path}: the clip {name} is outside its folder; put clips beside the file")
         return found
 
     def write_csv(self, path: Path) -> None:
-        """Write one row a recording: path, duration_s, and every score; empty where it is None."""
+        """Write one row per recording: path, duration_s and every score; None is left empty."""
         names = list(self.means())
         rows = ([one.path, one.duration_s, *(one.scores.get(name) for name in names)] for one in self.files)
         write_whole(path, as_csv([["path", "duration_s", *names], *rows]))
 
 
 def as_csv(rows: Iterable[Sequence[object]]) -> bytes:
-    """Return rows as a file."""
+    """Return rows as the bytes of a CSV file."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue().encode()
 
 
 def _json(value: Any, on_lines: bool) -> str:
-    """Return JSON on one line, or with one line an item."""
+    """Return JSON on one line, or one line per item."""
     if not on_lines:
         return json.dumps(value, allow_nan=False)
     return "[" + ",".join("\n" + json.dumps(item, allow_nan=False) for item in value) + "\n]"
 
 
 class _Loader(yaml.SafeLoader):
-    """Takes no aliases: a few lines of them can stand for any number of values."""
+    """A SafeLoader that rejects aliases: a few lines of them can expand to any number of values."""
 
     def compose_node(self, parent: object, index: object) -> object:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it names a part by an alias, which training never writes")
+            raise yaml.YAMLError("it has a YAML alias, which training never writes")
         return super().compose_node(parent, index)
 
 
 def read_run(folder: Path, checkpoint: str = "best") -> Run:
-    """Read the run in a folder, with the checkpoint that is wanted, or the other one where that is missing.
+    """Read the run in a folder, with the named checkpoint or, if that is missing, the other one.
 
     Raises:
-        DataError: it is no run, it failed, or it has no checkpoint; said without naming the folder.
+        DataError: it is not a run, it failed, or it has no checkpoint. The message does not name the folder.
     """
     try:
         if (error := folder / ERROR_NAME).exists():
@@ -250,7 +250,7 @@ def read_run(folder: Path, checkpoint: str = "best") -> Run:
     names = [f"checkpoints/{name}.ckpt" for name in sorted(CHECKPOINTS, key=lambda name: name != checkpoint)]
     there = [name for name in names if (folder / name).is_file()]
     if not there:
-        raise DataError("no checkpoint; it was broken off before its first validation, or still runs")
+        raise DataError("no checkpoint; it was interrupted before its first validation, or is still running")
     choices = config.get("choices")
     chosen = choices.get("quantizer") if isinstance(choices, dict) else None
     return Run(
@@ -264,7 +264,7 @@ def read_run(folder: Path, checkpoint: str = "best") -> Run:
 
 
 def run_of(checkpoint: Path) -> Run | None:
-    """Return the run in whose folder a checkpoint lies, None where it lies in none."""
+    """Return the run whose folder holds a checkpoint; None if there is no such run."""
     folder = checkpoint.absolute().parent.parent
     if is_on_hub(checkpoint) or not (folder / CONFIG_NAME).is_file():
         return None

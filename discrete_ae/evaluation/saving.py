@@ -1,4 +1,4 @@
-"""Audio files of an evaluation: clips that a report plays, and whole recordings for other programs of scores.
+"""Audio files of an evaluation: clips for a report, and whole recordings for other scoring programs.
 
 Axes: C channels, N samples.
 """
@@ -20,14 +20,15 @@ from discrete_ae.evaluation.results import Evaluation, Excerpt, Failure, SavedCl
 from discrete_ae.writing import check_writable, write_whole
 
 Render = Callable[[Audio], Audio]
-"""A clip (C, N) at a codec's sample rate to one of the same shape; C is its number of channels, of a mono one any."""
+"""Maps a clip (C, N) at a codec's sample rate to its reconstruction (C, N). C is the codec's number of channels, or any
+number for a mono codec."""
 
 SUFFIXES = (".json", ".csv")
 KINDS = ("reference", "decoded")
 
 
 def result_paths(out: Path | None) -> list[Path]:
-    """Return the files that are written for `out`: itself, or in a folder one of each kind."""
+    """Return the files to write for `out`: the file itself, or one of each kind in a folder."""
     if out is None:
         return []
     is_file = out.suffix.lower() in SUFFIXES and not out.is_dir()
@@ -35,11 +36,11 @@ def result_paths(out: Path | None) -> list[Path]:
 
 
 def claim(paths: Iterable[Path], *, force: bool) -> None:
-    """Find out that files can be written before the work for them is done, and make their folders.
+    """Check in advance that files can be written, and create their folders.
 
     Raises:
-        DataError: one exists, and is not to be overwritten.
-        OSError: one cannot be written.
+        DataError: a file exists and `force` is false.
+        OSError: a file cannot be written.
     """
     for path in paths:
         if path.exists() and not force:
@@ -50,15 +51,15 @@ def claim(paths: Iterable[Path], *, force: bool) -> None:
 def with_clips(
     evaluation: Evaluation, target: Path, excerpts: Sequence[Excerpt], sources: Iterable[Source], render: Render
 ) -> Evaluation:
-    """Write excerpts as a codec decodes them as FLAC files into a folder beside `target`, and return where they are.
+    """Write original and decoded excerpts as FLAC files beside `target`; return the evaluation with these clips.
 
-    The level is left as it is. A recording of more than two channels is mixed down; a mono codec renders each channel
-    by itself. An excerpt that cannot be rendered is left out.
+    The level is not changed. Recordings with more than two channels are mixed to mono, and a mono codec codes each
+    channel separately. Excerpts that cannot be rendered are skipped.
 
     Args:
-        evaluation: of the codec.
-        target: the JSON file that the evaluation is to be written to.
-        excerpts: of `choose_excerpts`.
+        evaluation: the codec's evaluation.
+        target: JSON file of the evaluation, to be written later.
+        excerpts: as returned by `choose_excerpts`.
         sources: the recordings.
         render: the codec.
     """
@@ -84,20 +85,20 @@ def with_clips(
 
 
 def saved_paths(folder: Path | None) -> list[Path]:
-    """Return the paths that `save_pairs` writes in a folder: a list and a folder of recordings of each kind."""
+    """Return the paths that `save_pairs` writes in a folder: a list and a folder of recordings per kind."""
     return [folder / f"{kind}{suffix}" for kind in KINDS for suffix in (".scp", "")] if folder else []
 
 
 def save_pairs(coded: Iterable[Coded | Failure], folder: Path, sample_rate: int) -> Iterator[Coded | Failure]:
-    """Pass recordings on, and write originals and reconstructions while their pairs are taken.
+    """Yield the recordings, and write originals and reconstructions as their pairs are consumed.
 
-    They are WAV files of equal names. After the last one reference.scp and decoded.scp name the files, a line "name
-    path" for each recording, sorted by name, as Kaldi has it; those that failed are not among them.
+    Both are WAV files with the same name. After the last recording, reference.scp and decoded.scp list the files in
+    Kaldi's format: one line "name path" per recording, sorted by name. Failed recordings are omitted.
 
     Args:
         coded: the recordings.
-        folder: to write into.
-        sample_rate: of the pairs, in Hz.
+        folder: output folder.
+        sample_rate: sample rate of the pairs, in Hz.
     """
     saved: set[str] = set()
     taken: set[str] = set()
@@ -111,10 +112,10 @@ def save_pairs(coded: Iterable[Coded | Failure], folder: Path, sample_rate: int)
 
 
 def _unique(name: str, taken: set[str]) -> str:
-    """Return a name without blanks and slashes that no other recording has."""
+    """Return a unique name without spaces and slashes."""
     plain = re.sub(r"[^\w.-]+", "_", str(Path(name).with_suffix("")))
     found, count = plain, 1
-    while found.lower() in taken:  # some file systems do not tell cases apart
+    while found.lower() in taken:  # some file systems ignore case
         count += 1
         found = f"{plain}-{count}"
     taken.add(found.lower())

@@ -1,8 +1,8 @@
-"""The scores and figures of a codec: names, units, which way is better, how they are computed; and the choice of them.
+"""Scores and figures of a codec: names, units, direction, computation; and the selection of scores.
 
-A score is one entry of `_ENTRIES` with its function, from which tables, CSV columns, help texts and versions follow.
-torch and the packages of the extra `quality` are imported where they are used, so that commands show their help and
-processes of `perceptual.py` start soon. Which packages were tried and not taken is in docs/scores.md.
+A score is one entry of `_ENTRIES` with its function. Tables, CSV columns, help texts and versions follow from it.
+torch and the packages of the extra `quality` are imported inside functions, so that help texts and the processes of
+`perceptual.py` start fast. docs/scores.md lists the packages that were tried and rejected.
 
 Axes: C channels, N samples.
 """
@@ -24,22 +24,22 @@ from discrete_ae.errors import UsageError
 
 Audio = NDArray[np.float32]
 Scores = dict[str, float | None]
-"""By name. None where a score is not defined for the original, whatever was made of it; NaN where it is and was lost,
-by a crash or a number that is not finite. To leave out what a codec lost would reward it."""
+"""Scores by name. None if a score is not defined for the original; NaN if it is defined but lost by a crash or a
+non-finite value. Skipping lost scores would reward the codec that caused them."""
 
 SEGMENT_S = 30.0
-"""Longer recordings are scored in segments of this length, unless another is asked for."""
+"""Default length of the segments in which longer recordings are scored."""
 
 ALL = "all"
-"""As a choice of scores: every one."""
+"""Selects every score."""
 ORIGINAL = "_original"
-"""Ends the name of what a reference-free score says of the recording itself."""
+"""Suffix of the name of a reference-free score applied to the original recording."""
 MOS = "MOS"
-"""Mean opinion score: the unit of what foretells one."""
+"""Unit of scores that predict a mean opinion score."""
 
 WINDOW_LENGTHS = (32, 64, 128, 256, 512, 1024, 2048)
 NUM_MELS = (5, 10, 20, 40, 80, 160, 320)
-"""Those of the Descript Audio Codec (arXiv:2306.06546), in samples whatever the rate, as in loss=multi_scale_mel."""
+"""Values of the Descript Audio Codec (arXiv:2306.06546), in samples at any sample rate, as in loss=multi_scale_mel."""
 
 
 @dataclass(frozen=True)
@@ -47,64 +47,64 @@ class Quantity:
     """One column of every table."""
 
     name: str
-    """In files: CSV columns, JSON keys."""
+    """Name in files: CSV columns, JSON keys."""
     label: str
-    """In tables and plots."""
+    """Name in tables and plots."""
     unit: str
-    """Empty for a pure number."""
+    """Unit; empty if dimensionless."""
     higher_is_better: bool | None
-    """None where neither is."""
+    """None if neither direction is better."""
     digits: int
-    """After the point, in tables."""
+    """Decimal places in tables."""
     meaning: str
-    """One sentence for a person who has not met it."""
+    """One-sentence explanation for a newcomer."""
 
     def shown(self, value: float | None) -> str:
-        """Return a value with its digits, as in tables; a dash for None or NaN."""
+        """Format a value for tables; a dash for None or NaN."""
         return "-" if value is None or value != value else f"{value:,.{self.digits}f}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Score(Quantity):
-    """A quantity that is computed from a recording and what was made of it.
+    """A quantity computed from a recording and its reconstruction.
 
-    Without packages it is computed of all channels together, in the model's process; with packages of each channel by
-    itself, in a process that may crash (`perceptual.py`), and the mean over channels is taken.
+    A score without packages is computed for all channels together, in the model's process. A score with packages is
+    the mean over channels, each scored separately in a process that may crash (`perceptual.py`).
     """
 
     compute: Callable[[Audio, Audio, int], float | None]
-    """Returns the score of a reconstruction, its original, and the rate of both in Hz: (C, N) without packages, (N,)
-    with them. None where it is not defined for the original."""
+    """Maps reconstruction, original and their sample rate in Hz to the score; None if not defined for the original.
+    Audio is (C, N) without packages, (N,) with packages."""
     packages: tuple[str, ...] = ()
-    """Distributions of the extra `quality` that compute it, the foremost first; () is this package alone."""
+    """Distributions of the extra `quality` that compute it, the main one first; () for this package alone."""
     how: str
-    """What they are asked for. It is part of the version: change it when the score changes."""
+    """Settings of the computation. They are part of the version: change them when the score changes."""
     by_default: bool = True
-    """Whether it is computed where no scores are asked for."""
+    """True if computed when no scores are requested."""
     rate: int = 16000
-    """In Hz; with packages, audio at another rate is resampled to it."""
+    """Sample rate in Hz to which audio is resampled, for scores with packages."""
     of_silence: bool = False
-    """Whether it is defined where the original is silent."""
+    """True if defined for a silent original."""
     min_s: float = 0.0
-    """It is not defined for shorter audio."""
+    """Minimum duration; the score is not defined for shorter audio."""
     piece_s: float | None = None
-    """With packages, longer audio is scored in equal pieces of at most this length, whose scores are averaged."""
+    """Maximum duration of the equal pieces whose scores are averaged, for scores with packages; None for no limit."""
     reference_free: bool = False
-    """Whether it is computed from the reconstruction alone."""
+    """True if computed from the reconstruction alone."""
     is_of_original: bool = False
-    """Whether a reference-free score is that of the original, for comparison with that of the reconstruction."""
+    """True for a reference-free score of the original, to compare with that of the reconstruction."""
 
     def of(self, found: Audio, wanted: Audio, rate: int) -> float | None:
-        """Return `compute` as one of `Scores`: None where it is not defined, NaN where it was lost."""
+        """Return the score as in `Scores`: None if not defined, NaN if lost."""
         if wanted.shape[-1] < self.min_s * rate or not (self.of_silence or wanted.any()):
             return None
-        with np.errstate(all="ignore"):  # what float32 does not hold is lost, and not warned of
+        with np.errstate(all="ignore"):  # overflow of float32 loses the score without a warning
             value = self.compute(found, wanted, rate)
         return value if value is None or math.isfinite(value) else math.nan
 
     @property
     def is_installed(self) -> bool:
-        """Whether its packages are there."""
+        """True if its packages are installed."""
         try:
             return all(version(package) for package in self.packages)
         except PackageNotFoundError:
@@ -112,10 +112,10 @@ class Score(Quantity):
 
     @property
     def version(self) -> str:
-        """Its packages, and what they are asked for.
+        """Versions of its packages, and the settings of the computation.
 
         Raises:
-            PackageNotFoundError: one is not installed.
+            PackageNotFoundError: a package is not installed.
         """
         if not self.packages:
             return self.how
@@ -149,38 +149,41 @@ def _stft_distance(found: Audio, wanted: Audio, rate: int) -> float:
 
 
 def _si_sdr_db(found: Audio, wanted: Audio, rate: int) -> float | None:
-    """The mean over the channels that are not silent; one sample is always a multiple of another."""
+    """Return the mean over channels that are not silent; None for a single sample, always a multiple of another."""
     from discrete_ae.metrics import si_sdr_db
 
     return _by_torch(lambda *pair: si_sdr_db(*pair).mean(), found, wanted) if wanted.shape[-1] > 1 else None
 
 
 def _stoi(found: Audio, wanted: Audio, rate: int) -> float | None:
-    """Taal et al. 2011, "An Algorithm for Intelligibility Prediction of Time-Frequency Weighted Noisy Speech"."""
+    """Compute STOI.
+
+    Taal et al. 2011, "An Algorithm for Intelligibility Prediction of Time-Frequency Weighted Noisy Speech".
+    """
     import pystoi
 
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         value = float(pystoi.stoi(wanted.astype(np.float64), found.astype(np.float64), rate))
-    # Of too few frames it warns, and returns a constant.
+    # With too few frames, pystoi warns and returns a constant.
     too_short = any("Not enough STFT frames" in str(warning.message) for warning in said)
     return None if too_short else value
 
 
 def _pesq(found: Audio, wanted: Audio, rate: int) -> float | None:
-    """ITU-T P.862.2, wideband, by the ITU's own program."""
+    """Compute wideband PESQ (ITU-T P.862.2) by the ITU's own program."""
     import pesq
 
     try:
         return float(pesq.pesq(rate, wanted, _audible(found, wanted), "wb"))
     except pesq.BufferTooShortError:
         return None
-    except pesq.NoUtterancesError:  # in the original, or where the two overlap once they are aligned
+    except pesq.NoUtterancesError:  # in the original, or in the overlap of the two after alignment
         return None if found is wanted or _pesq(wanted, wanted, rate) is None else math.nan
 
 
 def _visqol(found: Audio, wanted: Audio, rate: int) -> float:
-    """ViSQOL v3 (Chinen et al. 2020, arXiv:2004.09584) in speech mode; its best is about 4.5."""
+    """Compute ViSQOL v3 (Chinen et al. 2020, arXiv:2004.09584) in speech mode; its maximum is about 4.5."""
     pair = wanted.astype(np.float64), _audible(found, wanted).astype(np.float64)
     return float(_visqol_api().measure_from_arrays(*pair, rate).moslqo)
 
@@ -195,11 +198,11 @@ def _visqol_api() -> Any:
 
 
 def _audible(found: Audio, wanted: Audio) -> Audio:
-    """Noise in the place of what is as good as silent, for what divides by the level.
+    """Replace a nearly silent reconstruction by faint noise, for scores that divide by the level.
 
-    To leave such a piece out would reward a codec for falling silent.
+    Skipping such a piece would reward a codec that outputs silence.
     """
-    quietest = np.float32(2**-15) * np.abs(wanted).max()  # the rounding of 16 bits
+    quietest = np.float32(2**-15) * np.abs(wanted).max()  # one step of 16 bits
     if np.abs(found).max() >= quietest:
         return found
     noise: Audio = np.random.default_rng(0).uniform(-1, 1, len(found)).astype(np.float32) * quietest
@@ -207,16 +210,16 @@ def _audible(found: Audio, wanted: Audio) -> Audio:
 
 
 def _dnsmos_p808(found: Audio, wanted: Audio, rate: int) -> float:
-    """Reddy et al. 2021, arXiv:2010.15258."""
+    """Compute DNSMOS P.808: Reddy et al. 2021, arXiv:2010.15258."""
     return _dnsmos(found.tobytes(), rate)["p808_mos"]
 
 
 def _dnsmos_ovrl(found: Audio, wanted: Audio, rate: int) -> float:
-    """Reddy et al. 2022, arXiv:2110.01763."""
+    """Compute DNSMOS P.835, overall quality: Reddy et al. 2022, arXiv:2110.01763."""
     return _dnsmos(found.tobytes(), rate)["ovrl_mos"]
 
 
-@lru_cache(maxsize=4)  # all scores come of one pass
+@lru_cache(maxsize=4)  # one pass gives all scores
 def _dnsmos(audio: bytes, rate: int) -> dict[str, float]:
     samples = np.frombuffer(audio, np.float32).clip(-1, 1)
     return {name: float(value) for name, value in _dnsmos_model()(samples, rate, False).items()}
@@ -228,7 +231,7 @@ def _dnsmos_model() -> Any:
     from speechmos.dnsmos import DNSMOS
 
     options = SessionOptions()
-    options.intra_op_num_threads = 1  # its own sessions take all cores, each
+    options.intra_op_num_threads = 1  # each of DNSMOS's own sessions uses all cores
     paths = [str(files("speechmos") / "dnsmos_models" / name) for name in ("sig_bak_ovr.onnx", "model_v8.onnx")]
     model = DNSMOS(*paths)
     model.onnx_sess, model.p808_onnx_sess = (InferenceSession(path, options) for path in paths)
@@ -236,7 +239,7 @@ def _dnsmos_model() -> Any:
 
 
 def _distillmos(found: Audio, wanted: Audio, rate: int) -> float:
-    """Stahl and Gamper 2025, arXiv:2502.05356: distilled from a score by XLS-R."""
+    """Compute DistillMOS (Stahl and Gamper 2025, arXiv:2502.05356), distilled from a score based on XLS-R."""
     return _by_torch(lambda audio, _: _distillmos_model()(audio), found, wanted)
 
 
@@ -250,7 +253,7 @@ def _distillmos_model() -> Any:
 
 
 def _zimtohrli(found: Audio, wanted: Audio, rate: int) -> float:
-    """Google's distance of auditory spectrograms after time warping; 0 of the same signal."""
+    """Compute Zimtohrli, Google's distance of auditory spectrograms after time warping; 0 for equal signals."""
     import zimtohrli
 
     return float(zimtohrli.Pyohrli().distance(found, wanted))
@@ -270,8 +273,8 @@ _ENTRIES = (
     Score("stoi", "STOI", "", True, 3, "short-time objective intelligibility of speech, 0 to 1",
           compute=_stoi, packages=("pystoi",), how="not extended",
           min_s=0.4),  # 30 frames of 25.6 ms, overlapping by half
-    # PESQ is made for about 10 s, and its program has room for 50 utterances, each at least 0.4 s with its pause: of
-    # more it crashes, as of 30 s of a drum at 120 beats a minute.
+    # PESQ is designed for about 10 s. Its program holds 50 utterances, each at least 0.4 s with its pause, and crashes
+    # on more, as on 30 s of a drum at 120 beats per minute.
     Score("pesq", "PESQ", MOS, True, 2, "wideband perceptual evaluation of speech quality, 1 to 4.64",
           compute=_pesq, packages=("pesq",), how="wideband", min_s=0.25, piece_s=15.0),
     Score("visqol", "ViSQOL", MOS, True, 2, "virtual speech quality objective listener, 1 to 5, about 4.5 at best",
@@ -280,7 +283,7 @@ _ENTRIES = (
           compute=_dnsmos_p808, packages=_DNSMOS, how="1 thread", by_default=False, reference_free=True),
     Score("dnsmos_ovrl", "DNSMOS OVRL", MOS, True, 2, "P.835 overall quality of speech without a reference, 1 to 5",
           compute=_dnsmos_ovrl, packages=_DNSMOS, how="1 thread", by_default=False, reference_free=True),
-    # It looks at 7.68 s, of longer audio at every second anew, all at once: 30 s would take 3 GB.
+    # DistillMOS takes windows of 7.68 s at every second, all in one batch: 30 s would need 3 GB.
     Score("distillmos", "DistillMOS", MOS, True, 2, "quality of speech without a reference, 1 to 5",
           compute=_distillmos, packages=("distillmos", "xls-r-sqa", "torch"), how="variant 7", by_default=False,
           piece_s=15.0, reference_free=True),
@@ -296,9 +299,9 @@ def _with_original(score: Score) -> list[Score]:
 
 
 SCORES = {score.name: score for entry in _ENTRIES for score in _with_original(entry)}
-"""All by name, in the order of tables; reference-free ones are followed by the same of the recordings themselves."""
+"""Scores by name, in the order of tables; each reference-free score is followed by that of the originals."""
 NAMES = tuple(name for name, score in SCORES.items() if not score.is_of_original)
-"""Of those that can be asked for; with a reference-free one comes that of the recordings."""
+"""Names that can be requested; a reference-free score includes that of the originals."""
 
 PER_FILE = (
     *SCORES.values(),
@@ -306,24 +309,24 @@ PER_FILE = (
         "bitrate_bps", "bitrate", "bps", None, 0, "bits per second of one recording's codes, compressed as in .daec"
     ),
 )
-"""Of every recording by itself, and as a mean over recordings."""
+"""Quantities of each recording, and means over recordings."""
 
 OVERALL = (
     Quantity("usage", "usage", "", True, 3, "share of codebook entries used at least once over all recordings"),
     Quantity("perplexity", "perplexity", "", True, 1, "exp of the entropy of the codes, mean over codebooks"),
     Quantity("entropy_bits", "entropy", "bits/frame", None, 1, "entropy of the codes, summed over codebooks"),
     Quantity("nominal_bitrate_bps", "nominal bitrate", "bps", None, 0,
-             "what the model is built for, before compression: log2 of its codebook sizes, summed, times frames per "
-             "second; of one channel where channels are coded alone"),
+             "bitrate before entropy coding: log2 of the codebook sizes, summed, times frames per second; per channel "
+             "if channels are coded separately"),
     Quantity("entropy_coded_bitrate_bps", "entropy-coded bitrate", "bps", None, 0,
-             "what the codes of these recordings take after lossless compression, as in .daec files: all bits over all "
-             "seconds, all channels together; of other codecs their own: Opus packets, a tokenizer's plain codes"),
+             "bitrate of the recordings' codes after lossless compression, as in .daec files: total bits divided by "
+             "total duration, all channels together; for other codecs, Opus packets or a tokenizer's plain codes"),
     Quantity("encode_rtf", "encode RTF", "", False, 4, "seconds of computing per second of audio, recording to codes"),
     Quantity("decode_rtf", "decode RTF", "", False, 4, "seconds of computing per second of audio, codes to audio"),
-    Quantity("parameters", "parameters", "", None, 0, "numbers that training optimized"),
+    Quantity("parameters", "parameters", "", None, 0, "number of trained parameters"),
     Quantity("macs_per_second", "MACs/s", "", None, 0, "multiply-accumulates for each second of audio"),
 )  # fmt: skip
-"""Of all recordings together, or of the model alone."""
+"""Quantities of all recordings together, or of the model alone."""
 
 QUANTITIES = {quantity.name: quantity for quantity in (*PER_FILE, *OVERALL)}
 
@@ -331,34 +334,34 @@ INSTALL = "pip install 'discrete-ae[quality]'"
 
 
 class Choice(NamedTuple):
-    """Scores that are to be computed."""
+    """Scores to compute."""
 
     names: tuple[str, ...]
-    """In the order of `SCORES`."""
+    """Names in the order of `SCORES`."""
     missing: tuple[str, ...] = ()
-    """Those that are left out because a package of theirs is not installed."""
+    """Names of scores that are omitted because a package is not installed."""
 
     @property
     def said(self) -> str:
-        """One line on those that are missing; empty where none is."""
+        """One line on the missing scores; empty if none is missing."""
         labels = [SCORES[name].label for name in self.missing if not SCORES[name].is_of_original]
         return f"{', '.join(labels)} left out: {INSTALL}" if labels else ""
 
     def versions(self) -> dict[str, str]:
-        """Return the versions of every score, and of what computes it."""
+        """Return the versions of this package, of torch and of every score."""
         scores = {name: SCORES[name].version for name in self.names}
         return {"discrete-ae": discrete_ae.__version__, "torch": version("torch"), **scores}
 
 
 def choose(wanted: str | Sequence[str] | None = None) -> Choice:
-    """Return the scores that are wanted.
+    """Return the requested scores.
 
     Args:
-        wanted: names of `NAMES`, or a text with one, or several joined by commas; `ALL`; or None for those by default,
-            as far as their packages are installed.
+        wanted: names from `NAMES`, as a sequence or a string separated by commas; `ALL` for every score; or None for
+            the default ones. `ALL` and None skip scores whose packages are not installed.
 
     Raises:
-        UsageError: for a name that is not among `NAMES`, none, or one whose package is not installed.
+        UsageError: `wanted` is empty, or has a name that is unknown or whose package is not installed.
     """
     if isinstance(wanted, str):
         wanted = [name.strip() for name in wanted.split(",")]

@@ -1,7 +1,7 @@
-"""Pairs of signals to scores, many at a time.
+"""Score pairs of signals in parallel.
 
-Threads compute what torch computes. The packages of the extra `quality` hold the interpreter's lock, so each thread has
-a process of its own for them; where one fails or crashes, which foreign code may, one pair loses one score and no more.
+Threads compute the scores that use torch. The packages of the extra `quality` hold the interpreter's lock, so each
+thread runs them in a process of its own. If such a package fails or crashes, one pair loses one score.
 """
 
 import logging
@@ -19,11 +19,11 @@ log = logging.getLogger("discrete_ae")
 
 
 class SignalScores:
-    """Scores of pairs that this package computes itself.
+    """The scores of a pair that this package computes itself.
 
     Args:
-        sample_rate: of the pairs, in Hz.
-        names: which; those of packages are left to `perceptual.py`.
+        sample_rate: sample rate of the pairs, in Hz.
+        names: names of scores; those that use packages are ignored (see `perceptual.py`).
     """
 
     def __init__(self, sample_rate: int, names: Sequence[str]) -> None:
@@ -33,18 +33,18 @@ class SignalScores:
     def __call__(self, reconstruction: Audio, original: Audio) -> Scores:
         """Return `Scores` of a finite reconstruction (C, n) of `original` (C, n); any n >= 1.
 
-        Lost is what float32 does not hold, as the squares of samples of 1e20.
+        A score that overflows float32, as by samples of 1e20, is NaN.
         """
         return {score.name: score.of(reconstruction, original, self._sample_rate) for score in self._scores}
 
 
 class Scorer:
-    """Scores pairs at one sample rate; a context, at whose end threads and processes are gone.
+    """A context manager that scores pairs at one sample rate; its threads and processes end with the context.
 
     Args:
-        sample_rate: of all pairs, in Hz.
-        choice: which scores.
-        jobs: pairs at a time; twice as many are kept in memory.
+        sample_rate: sample rate of all pairs, in Hz.
+        choice: scores to compute.
+        jobs: pairs scored in parallel; twice as many are kept in memory.
     """
 
     def __init__(self, sample_rate: int, choice: Choice, jobs: int) -> None:
@@ -64,7 +64,7 @@ class Scorer:
     def __exit__(self, *error: object) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
         if any(error):
-            for process in self._processes:  # whose threads would wait for it to be done
+            for process in self._processes:  # otherwise their threads would wait for them
                 process.kill()
         self._pool.shutdown()
         for process in self._processes:
@@ -72,7 +72,7 @@ class Scorer:
         torch.set_num_threads(self._threads)
 
     def submit(self, reconstruction: Audio, original: Audio) -> Future[Scores]:
-        """Return future `Scores` of a finite reconstruction (C, n) of `original` (C, n); wait while many are before."""
+        """Return future `Scores` of a finite reconstruction (C, n) of `original` (C, n); block if the queue is full."""
         self._room.acquire()
         future = self._pool.submit(self._scores, reconstruction, original)
         future.add_done_callback(lambda _: self._room.release())
@@ -84,9 +84,9 @@ class Scorer:
             answer = self._process().ask(reconstruction, original, self.sample_rate, name)
             scores[name] = answer.score
             if answer.reason and name not in self._failing:
-                self._failing.add(name)  # one line a score, however many recordings go without
+                self._failing.add(name)  # one line per score, however many recordings lose it
                 reason = " ".join(answer.reason.split())[:200]
-                log.warning("%s failed, and what it failed on goes without: %s", SCORES[name].label, reason)
+                log.warning("%s failed, so some recordings have no such score: %s", SCORES[name].label, reason)
         return scores
 
     def _process(self) -> PerceptualProcess:
@@ -99,6 +99,6 @@ class Scorer:
 
 def _prepare_thread() -> None:
     torch.set_num_threads(1)
-    # The processes that a thread starts inherit this: at Ctrl-C it is the main thread that ends them, without a word.
+    # Processes started by a thread inherit this mask: at Ctrl-C the main thread ends them, without output of theirs.
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

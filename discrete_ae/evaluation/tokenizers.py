@@ -1,8 +1,8 @@
-"""Audio tokenizers of the package transformers (EnCodec, DAC, Mimi, X-Codec 2, …) as codecs to measure beside our own.
+"""Audio tokenizers of the package transformers (EnCodec, DAC, Mimi, X-Codec 2, …) as codecs to evaluate.
 
-Any will do whose `encode` gives the `audio_codes` that its `decode` takes. Its rates are those of its own interface:
-where `encode` takes a `bandwidth`, each of its `target_bandwidths`; where it takes `n_quantizers` or `num_quantizers`,
-any number of its first codebooks.
+Any tokenizer works whose `encode` returns the `audio_codes` that its `decode` takes. Its bitrates follow from the
+parameters of `encode`. With `bandwidth`, they are its `target_bandwidths`; with `n_quantizers` or `num_quantizers`, any
+number of its first codebooks.
 
 Axes: C channels, N samples, K codebooks, T frames.
 """
@@ -29,37 +29,37 @@ from discrete_ae.quantizers.base import counts_in_words
 
 _NUMBERS = ("n_quantizers", "num_quantizers")
 _OF_CODES = ("audio_codes", "audio_scales", "last_frame_pad_length", "audio_codes_mask")
-"""What `encode` gives that is transmitted; latents are not."""
-_SCALE_BITS = 32  # EnCodec's own files have the level of a chunk as a float
+"""Outputs of `encode` that are transmitted; latents are not."""
+_SCALE_BITS = 32  # EnCodec's own files store the level of a chunk as a float
 _TRIAL_S = 2.0
 _PIECE_S = 30.0
 
 
 class Codes(NamedTuple):
-    """What a tokenizer makes of audio."""
+    """A tokenizer's codes for a piece of audio."""
 
     for_decoder: dict[str, Any]
     shape: tuple[int, int]
-    """K and T, of one chunk where it works in chunks."""
+    """K and T, of one chunk if the tokenizer works in chunks."""
     num_codes: int
-    """Of all codebooks, frames and chunks."""
+    """Number of codes in all codebooks, frames and chunks."""
     scales: int
-    """Numbers beside the codes."""
+    """Number of level values transmitted beside the codes."""
 
 
 class Tokenizer:
     """A tokenizer with its weights.
 
     Args:
-        given: what it was called.
+        given: the user's name for it.
         label: its name in tables.
-        model: of transformers.
-        extractor: what makes the model's inputs of audio.
-        model_hash: of the model's weights.
-        device: where it runs.
+        model: the transformers model.
+        extractor: feature extractor that maps audio to the model's inputs.
+        model_hash: hash of the model's weights.
+        device: device to run it on.
 
     Raises:
-        DataError: it is no audio tokenizer, or its configuration does not say at which rate it codes.
+        DataError: it is not an audio tokenizer, or its configuration does not define its bitrate.
     """
 
     def __init__(self, given: str, label: str, model: Any, extractor: Any, model_hash: str, device: str) -> None:
@@ -77,40 +77,40 @@ class Tokenizer:
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """The numbers of codebooks that it codes with, increasing."""
+        """Numbers of codebooks that it can code with, increasing."""
         return tuple(self.modes)
 
     @property
     def rates(self) -> tuple[int, ...]:
-        """Of `counts` those to compare by default: of its bandwidths each, else the powers of two, and all."""
+        """Entries of `counts` to compare by default: one per bandwidth, else the powers of two and the largest."""
         if "bandwidth" in self._parameters:
             return self.counts
         return tuple(count for count in self.counts if count & (count - 1) == 0 or count == self.counts[-1])
 
     @property
     def decodes_from(self) -> str:
-        """`counts` in words."""
+        """Description of `counts`."""
         return counts_in_words(self.counts)
 
     @cached_property
     def hop_length(self) -> float:
-        """Samples of a frame, as its configuration has them."""
+        """Samples per frame, from its configuration."""
         for name in ("encoder_hop_length", "hop_length"):
             if hop := getattr(self.config, name, None):
                 return float(hop)
         if rate := getattr(self.config, "frame_rate", None):
             return self.sample_rate / rate
-        raise DataError(f"{self.given}: its config.json says neither hop_length nor frame_rate; its rate is not known")
+        raise DataError(f"{self.given}: its config.json has neither hop_length nor frame_rate; its bitrate is unknown")
 
     @cached_property
     def code_bits(self) -> float:
-        """Bits of a code: log2 of the size of a codebook."""
+        """Bits per code: log2 of the codebook size."""
         if size := getattr(self.config, "codebook_size", None):
             return math.log2(size)
         if levels := getattr(self.config, "quantization_levels", None):
             return math.fsum(map(math.log2, levels))
         raise DataError(
-            f"{self.given}: its config.json says neither codebook_size nor quantization_levels; its rate is not known"
+            f"{self.given}: its config.json has neither codebook_size nor quantization_levels; its bitrate is unknown"
         )
 
     @property
@@ -118,7 +118,7 @@ class Tokenizer:
         return inspect.signature(self.model.encode).parameters
 
     def _modes(self) -> dict[int, dict[str, float]]:
-        """Return by number of codebooks what `encode` is to be told."""
+        """Return the arguments of `encode` by number of codebooks."""
         if "bandwidth" in self._parameters:
             asked: Sequence[dict[str, float]] = [{"bandwidth": kbps} for kbps in self.config.target_bandwidths]
             return dict(sorted(((self._num_codebooks(one), one) for one in asked), key=lambda mode: mode[0]))
@@ -129,29 +129,33 @@ class Tokenizer:
         return {whole: {}}
 
     def _num_codebooks(self, mode: Mapping[str, float]) -> int:
-        """Count the codebooks of a mode by a trial, which must give as many frames as the configuration says."""
+        """Count the codebooks of a mode by a trial.
+
+        Raises:
+            DataError: the trial gives another number of frames than the configuration.
+        """
         length = round(_TRIAL_S * self.sample_rate)
         codes, given = self.encode(np.zeros((self.channels, length), np.float32), mode)
         num_codebooks, frames = codes.shape
         said = given / self.hop_length
         if abs(frames - said) > 1:
             raise DataError(
-                f"{self.given}: makes {frames} frames of {given} samples, where its config.json has {said:g}, one for "
-                f"{self.hop_length:g} samples; its rate is not known: use a tokenizer whose frames divide its samples"
+                f"{self.given}: expected {said:g} frames for {given} samples, one per {self.hop_length:g} by its "
+                f"config.json, got {frames}; its bitrate is unknown: use a tokenizer with a constant frame rate"
             )
         return num_codebooks
 
     def encode(self, audio: Audio, mode: Mapping[str, float]) -> tuple[Codes, int]:
-        """Return the codes of audio (C, N) at its own rate, and how many samples there are to a chunk, or in all.
+        """Return the codes of audio (C, N) at its own sample rate, and the samples per chunk, or in total.
 
         Raises:
-            DataError: it makes no codes of them.
+            DataError: it cannot encode the audio to codes.
         """
         signal = np.resize(audio, (self.channels, audio.shape[1]))
         chunk, options = getattr(self.config, "chunk_length", None), {}
         if chunk is not None:
-            # By default the last chunk is filled up, which EnCodec's own code does not do; but transformers fails where
-            # the last but one is not whole either.
+            # By default transformers pads the last chunk, unlike EnCodec's own code. Without padding it fails if the
+            # last but one is not full either.
             rest, overlap = signal.shape[1] % self.config.chunk_stride, chunk - self.config.chunk_stride
             signal = of_length(signal, signal.shape[1] + (overlap - rest if 0 < rest < overlap else 0))
             options = {"padding": False}
@@ -164,7 +168,7 @@ class Tokenizer:
             found = self.model.encode(**moved, **mode)
         codes = found.get("audio_codes")
         if codes is None:
-            raise DataError(f"{self.given}: makes no codes but numbers; give a tokenizer that quantizes")
+            raise DataError(f"{self.given}: returns no audio_codes; give a tokenizer that quantizes")
         *_, num_codebooks, frames = codes.shape
         num_codes = codes.numel() - (found.get("last_frame_pad_length") or 0) * num_codebooks
         scales = sum(scale.numel() for scale in found.get("audio_scales") or () if scale is not None)
@@ -173,10 +177,10 @@ class Tokenizer:
         return Codes(for_decoder, (num_codebooks, frames), num_codes, scales), min(samples, chunk or samples)
 
     def decode(self, codes: Codes, audio: Audio) -> Audio:
-        """Return audio of codes, as many channels as there were in `audio` (C, N), which they are of.
+        """Decode the codes of `audio` (C, N) to audio with C channels.
 
         Raises:
-            DataError: it cannot.
+            DataError: it cannot decode them.
         """
         taken = inspect.signature(self.model.decode).parameters
         with self._coding("decode", audio):
@@ -192,10 +196,10 @@ class Tokenizer:
             yield
 
     def at(self, num_codebooks: int | None = None) -> "TokenizerAtRate":
-        """Return it at the rate of its first codebooks, None for all.
+        """Return the tokenizer at the bitrate of its first `num_codebooks` codebooks, None for all.
 
         Raises:
-            UsageError: it does not code with so many.
+            UsageError: it cannot code with that number.
         """
         count = self.counts[-1] if num_codebooks is None else num_codebooks
         if count not in self.modes:
@@ -214,12 +218,12 @@ class TokenizerAtRate:
 
     @property
     def name(self) -> str:
-        """Such as "encodec_24khz 6 kbps"."""
+        """Name such as "encodec_24khz 6 kbps"."""
         return f"{self.tokenizer.label} {self.bitrate_bps / 1000:.4g} kbps"
 
     @property
     def bitrate_bps(self) -> float:
-        """Its codebooks times the bits of a code times frames a second, by its own configuration."""
+        """Number of codebooks times bits per code times frames per second, from its configuration."""
         one = self.tokenizer
         return self.num_codebooks * one.code_bits * one.sample_rate / one.hop_length
 
@@ -271,7 +275,13 @@ class TokenizerAtRate:
 
 @contextmanager
 def in_one_line(given: str, what: str, advice: str) -> Iterator[None]:
-    """Say what failed, and what transformers or a model of someone else's raised, which may be anything."""
+    """Turn any exception of transformers or a model into a one-line DataError.
+
+    Args:
+        given: the user's name for the tokenizer.
+        what: what failed.
+        advice: what the user can do.
+    """
     try:
         yield
     except Exception as error:

@@ -365,7 +365,7 @@ def test_a_tokenizer_that_is_not_there_costs_nothing(sweep, recordings, tmp_path
     pytest.importorskip("transformers")
     where = ("-o", tmp_path / "report", "--data", recordings, *QUICK)
     status, _, (line,) = run_command(sweep / "ste-seed0", f"hf:{tmp_path}/none", *where)
-    assert (status, line.startswith(f"error: hf:{tmp_path}/none: is no folder of a model")) == (1, True), line
+    assert (status, line.startswith(f"error: hf:{tmp_path}/none: is neither a model folder")) == (1, True), line
     assert not (tmp_path / "report").exists()
 
 

@@ -46,7 +46,7 @@ def test_packets_of_opus_are_counted_by_the_standard():
     assert opus_packet_bytes(content) == 255 + 7 + 600 + (510 + 90) + 1
     assert opus_packet_bytes(page(19) + page(-255) + page(45, 8)) == 8  # headers over two pages
     for damaged in (content + b"more than fits", content[:-1] + b"Ogg", b"OggS"):
-        with pytest.raises(DataError, match="no Ogg file"):
+        with pytest.raises(DataError, match="expected an Ogg file"):
             opus_packet_bytes(damaged + b"?")
 
 

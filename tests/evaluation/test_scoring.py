@@ -40,7 +40,9 @@ def test_processes_score_and_survive_a_crash(caplog):
         (process,) = scorer._processes
         process._process.kill()
         assert scorer.submit(found, original).result() == {"stoi": pytest.approx(math.nan, nan_ok=True)}
-        assert "STOI failed, and what it failed on goes without: it crashed" in caplog.text
+        (line,) = caplog.messages
+        assert line.startswith("STOI failed")
+        assert line.endswith(": it crashed")
         assert scorer.submit(found, original).result() == expected
         last = process._process
     assert last.exitcode == 0
@@ -92,4 +94,6 @@ def test_a_package_that_fails_on_a_recording_loses_its_own_score_of_this_one(tmp
             scores = scorer.submit(found, original).result()
             lost.append([name for name, score in scores.items() if math.isnan(score)])
     assert lost == [[], ["pesq"], ["pesq"], ["pesq"], []]
-    assert caplog.messages == ["PESQ failed, and what it failed on goes without: ValueError: not this one"]
+    (line,) = caplog.messages  # one for all three recordings
+    assert line.startswith("PESQ failed")
+    assert line.endswith(": ValueError: not this one")

@@ -142,21 +142,19 @@ def test_what_cannot_be_used_is_refused_in_one_line(folders, tmp_path):
     encodec = folders[tiny.encodec]
     remote = {"AutoConfig": "configuration_x.XConfig", "AutoModel": "modeling_x.XModel"}
     cases = {
-        "nowhere": "is no folder of a model, nor in Hugging Face's cache; .* hf download NAME",
+        "nowhere": "is neither a model folder nor in Hugging Face's cache; .* hf download NAME",
         altered(encodec, tmp_path / "garbled").name: "its config.json cannot be read",
-        altered(
-            encodec, tmp_path / "foreign", model_type="x", auto_map=remote
-        ).name: "type x, and code that comes with",
-        altered(encodec, tmp_path / "pickled").name: "no weights as safetensors, and pickled ones are not read",
+        altered(encodec, tmp_path / "foreign", model_type="x", auto_map=remote).name: "type x, and .* code is not run",
+        altered(encodec, tmp_path / "pickled").name: "no safetensors weights, and pickled ones are not read",
         altered(encodec, tmp_path / "mute").name: "its preprocessor_config.json cannot be used",
         altered(encodec, tmp_path / "cut").name: "its model cannot be loaded",
-        altered(encodec, tmp_path / "other", num_filters=8).name: "weights do not fit its config.json, as decoder",
-        altered(encodec, tmp_path / "partial").name: "weights do not fit its config.json, as decoder.layers.0",
+        altered(encodec, tmp_path / "other", num_filters=8).name: "weights do not fit its config.json, .* decoder",
+        altered(encodec, tmp_path / "partial").name: "weights do not fit its config.json, .* decoder.layers.0",
         tiny.save(tiny.hubert, tmp_path / "deaf").name: "is a model of type hubert, which does not code audio",
-        tiny.save(tiny.pocket, tmp_path / "numbers").name: "makes no codes but numbers",
+        tiny.save(tiny.pocket, tmp_path / "numbers").name: "no audio_codes",
         tiny.save(
             tiny.mimi, tmp_path / "uneven", frame_rate=13
-        ).name: "makes 50 frames of 48000 samples, where .* has 26",
+        ).name: "expected 26 frames for 48000 samples, .* got 50",
     }
     (tmp_path / "pickled/model.safetensors").rename(tmp_path / "pickled/pytorch_model.bin")
     (tmp_path / "garbled/config.json").write_text("{")
@@ -201,4 +199,4 @@ def test_a_name_is_found_in_the_cache_and_nowhere_else(folders, tmp_path):
     of_the_first, of_the_other, _ = done.stderr.split("then:\n")
     assert of_the_first == ""
     (line,) = of_the_other.splitlines()
-    assert line.startswith("error: hf:someone/else: is no folder of a model")
+    assert line.startswith("error: hf:someone/else: is neither a model folder")
