@@ -21,7 +21,7 @@ from discrete_ae.checks import in_unit_interval, whole_number
 from discrete_ae.schedules import Schedule, Scheduled
 
 _FEWER = (
-    "; only a residual quantizer, or one trained with quantizer.dropout above 0 or split by discrete-ae export --split, "
+    "; only a residual quantizer, or one trained with quantizer.dropout above 0 or split by discrete-ae export --split "
     "decodes from fewer"
 )
 
