@@ -52,6 +52,10 @@ class Coder(Protocol):
         """As of `Evaluation`."""
 
     @property
+    def is_entropy_coded(self) -> bool:
+        """True if `Passed.bits` are those of an entropy coder; False if they follow from the number of codes alone."""
+
+    @property
     def piece_s(self) -> float:
         """Longer recordings go through it in pieces of about this length, so that memory is bounded."""
 

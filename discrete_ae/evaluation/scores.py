@@ -303,7 +303,12 @@ NAMES = tuple(name for name, score in SCORES.items() if not score.is_of_original
 PER_FILE = (
     *SCORES.values(),
     Quantity(
-        "bitrate_bps", "bitrate", "bps", None, 0, "bits per second of one recording's codes, compressed as in .daec"
+        "bitrate_bps",
+        "bitrate",
+        "bps",
+        None,
+        0,
+        "bits per second of one recording's codes, compressed as in .daec; of other codecs as they write them",
     ),
 )
 """Of every recording by itself, and as a mean over recordings."""
@@ -317,7 +322,7 @@ OVERALL = (
              "second; of one channel where channels are coded alone"),
     Quantity("entropy_coded_bitrate_bps", "entropy-coded bitrate", "bps", None, 0,
              "what the codes of these recordings take after lossless compression, as in .daec files: all bits over all "
-             "seconds, all channels together; of other codecs their own: Opus packets, a tokenizer's plain codes"),
+             "seconds, all channels together; of Opus its packets; none of codecs whose codes have a fixed length"),
     Quantity("encode_rtf", "encode RTF", "", False, 4, "seconds of computing per second of audio, recording to codes"),
     Quantity("decode_rtf", "decode RTF", "", False, 4, "seconds of computing per second of audio, codes to audio"),
     Quantity("parameters", "parameters", "", None, 0, "numbers that training optimized"),
