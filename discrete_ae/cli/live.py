@@ -75,7 +75,7 @@ def decode_stream(
 
     Raises:
         UsageError: inputs or output do not fit, or the model is not causal.
-        DataError: a file exists, or see `decode_live`.
+        DataError: a file exists; see `decode_live`; or the stream ends within a frame; what came before is written.
     """
     from rich.console import Console
 
@@ -92,8 +92,9 @@ def decode_stream(
         _require_stdout()
     elif not to_speaker and Path(out).exists() and not force:
         raise UsageError(f"-o {out}: exists already; use --force to overwrite, or give another name")
+    doubts: list[str] = []
     with logged_on(Console(stderr=True)):
-        audio = decode_live(load(), _stdin(), force=force)
+        audio = decode_live(load(), _stdin(), doubts.append, force=force)
         if to_speaker:
             with Speaker(audio.sample_rate, audio.channels) as speaker:
                 for block in audio.blocks:
@@ -106,6 +107,8 @@ def decode_stream(
                 for block in audio.blocks:
                     write(block)
             typer.echo(f"{out}: decoded")
+    for doubt in doubts:
+        raise DataError(f"-: {doubt}; the frames before it are decoded, send the whole stream for the rest")
 
 
 def _write(parts: Iterable[bytes]) -> None:

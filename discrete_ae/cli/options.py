@@ -74,7 +74,6 @@ DeterministicOption = Annotated[
 CodebooksOption = Annotated[
     int | None,
     typer.Option(
-        min=1,
         show_default="all",
         help="Use only the first codebooks, for a lower bitrate: of a residual quantizer, or of a model trained with "
         "quantizer.dropout above 0; [bold]info[/] says how many decode.",

@@ -257,7 +257,10 @@ def check_model(model: DiscreteAutoencoder, code_file: FileInfo | StreamInfo, *,
     quantizer = model.quantizer
     if code_file.codebook_sizes not in [quantizer.codebook_sizes[:count] for count in quantizer.decodable_counts]:
         found, own = in_words(code_file.codebook_sizes), in_words(quantizer.codebook_sizes)
-        raise DataError(f"codes of other codebooks ({found}), the model has {own}; {_SAME}")
+        raise DataError(
+            f"codes of other codebooks ({found}), the model has {own} and decodes from {quantizer.decodes_from}; "
+            f"{_SAME}, or encode the recording again"
+        )
     if code_file.model_sample_rate != model.sample_rate:
         raise DataError(
             f"codes of a model at {code_file.model_sample_rate} Hz, this one is at {model.sample_rate} Hz; {_SAME}"

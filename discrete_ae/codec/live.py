@@ -1,6 +1,6 @@
 """Signals to streams of codes while they are going on, and back. Axes: S streams, C channels, n samples, t frames."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BufferedIOBase
 
 import numpy as np
@@ -55,18 +55,25 @@ def encode_live(model: DiscreteAutoencoder, audio: LiveAudio, num_codebooks: int
         raise DataError(f"-: {error}") from error
 
 
-def decode_live(model: DiscreteAutoencoder, stream: BufferedIOBase, *, force: bool = False) -> LiveAudio:
+def decode_live(
+    model: DiscreteAutoencoder,
+    stream: BufferedIOBase,
+    doubted: Callable[[str], None] = lambda doubt: None,
+    *,
+    force: bool = False,
+) -> LiveAudio:
     """Read the first line of a stream of codes, and return the audio that its frames become, whole frames.
 
     Args:
         model: the one that made the codes.
         stream: of codes, at its beginning.
+        doubted: called after the last block with a message if the stream ends within a frame, which is left out.
         force: decode with a model of another hash too.
 
     Raises:
         UsageError: the model is not causal.
         DataError: what is read is no such stream, or does not fit the model; from the blocks, that its frames are
-            damaged, or decode to NaN or infinity. A frame that is cut off is left out, with a warning of the log.
+            damaged, or decode to NaN or infinity.
     """
     info = read_head(stream)
     decoder = Decoder(model)
@@ -74,7 +81,7 @@ def decode_live(model: DiscreteAutoencoder, stream: BufferedIOBase, *, force: bo
     channels = info.streams * model.channels
 
     def blocks() -> Iterator[Audio]:
-        for codes in read_frames(stream, info):
+        for codes in read_frames(stream, info, doubted):
             block = decoder.push(torch.from_numpy(codes)).flatten(0, 1).numpy()
             if not np.isfinite(block).all():
                 raise DataError("the model makes NaN or infinite samples of these codes; use another checkpoint")

@@ -7,8 +7,7 @@ its start.
 """
 
 import json
-import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BufferedIOBase
 from typing import Annotated
 
@@ -26,10 +25,8 @@ from discrete_ae.codes.code_file import (
     codes_dtype,
     printable,
 )
-from discrete_ae.errors import DataError, counted
+from discrete_ae.errors import DataError
 from discrete_ae.records import Record
-
-log = logging.getLogger("discrete_ae")
 
 FIRST = b"{"
 """With which no other file of codes begins."""
@@ -104,11 +101,18 @@ def holds_stream(file: BufferedIOBase) -> bool:
     return True
 
 
-def read_frames(stream: BufferedIOBase, info: StreamInfo) -> Iterator[Codes]:
-    """Yield codes (S, K, t) int64 as they come, at least one frame at a time; warn if the last frame is not whole.
+def read_frames(
+    stream: BufferedIOBase, info: StreamInfo, doubted: Callable[[str], None] = lambda doubt: None
+) -> Iterator[Codes]:
+    """Yield codes (S, K, t) int64 as they come, at least one frame at a time.
+
+    Args:
+        stream: behind its first line.
+        info: the first line.
+        doubted: called after the last frame with a message if the stream ends within a frame.
 
     Raises:
-        DataError: they are none of their codebooks.
+        DataError: a code is not in its codebook.
     """
     size, rest, count = info.frame_bytes, b"", 0
     while more := stream.read1(_READ):
@@ -126,4 +130,4 @@ def read_frames(stream: BufferedIOBase, info: StreamInfo) -> Iterator[Codes]:
         count += len(found)
         yield codes.astype(np.int64)
     if rest:
-        log.warning("-: cut off in a frame; %s decoded", counted(count, "frame"))
+        doubted(f"cut off within frame {count + 1}, of which {len(rest)} of {size} bytes came")

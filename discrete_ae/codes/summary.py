@@ -72,13 +72,13 @@ def _is_stream(path: Path) -> bool:
 def _of_stream(path: Path) -> Rows:
     with path.open("rb") as file:
         info = read_head(file)
-        frames = (path.stat().st_size - file.tell()) // info.frame_bytes
+        frames, rest = divmod(path.stat().st_size - file.tell(), info.frame_bytes)
     return [
         ("stream of codes", f"to decode it: discrete-ae decode - -o y.wav < {shlex.quote(str(path))}"),
         ("recording", f"{info.sample_rate} Hz"),
         ("coded at", f"{info.model_sample_rate} Hz"),
         ("streams", str(info.streams)),
-        ("frames", str(frames)),
+        ("frames", f"{frames}, and {rest} of {info.frame_bytes} bytes of one that is cut off" if rest else str(frames)),
         ("codebooks", in_words(info.codebook_sizes)),
         ("codes hash", info.model_hash),
     ]

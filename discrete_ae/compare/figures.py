@@ -206,10 +206,14 @@ def rate_distortion(comparison: Comparison, name: str, styled: Mapping[str, Styl
     bounds = [point for label, point in points.items() if label not in coded and not math.isnan(point.value)]
     front = pareto_front(list(points.values()), higher_is_better=bool(quantity.higher_is_better))
     beside = {baseline.codec: _point(comparison, baseline.codec, name) for baseline in comparison.baselines}
+    plain = [label for label, point in beside.items() if math.isnan(point.rate)]
+    for label in plain:
+        beside[label] = beside[label]._replace(rate=comparison.value(label, "bitrate_bps").mean / 1000)
     known = {label: point for label, point in beside.items() if not math.isnan(point.rate + point.value)}
     vocoders = [one.codec for one in comparison.baselines if not one.keeps_waveform and one.codec in known]
     hidden = vocoders if name == _OF_WAVEFORM else []
     baselines = [point for label, point in known.items() if label not in hidden]
+    of_fixed_length = [point.label for point in baselines if point.label in plain]
 
     # What is outside the methods would leave them a corner of their own plot.
     panels = 2 if baselines or bounds else 1
@@ -245,6 +249,7 @@ def rate_distortion(comparison: Comparison, name: str, styled: Mapping[str, Styl
         "Lines join the rates of one model, decoded from fewer or more of its codebooks." if joined else "",
         "Above the methods alone, below them with what is not one of them." if panels > 1 else "",
         f"On the Pareto front of the methods: {listed([point.label for point in front])}." if front else "",
+        f"Without entropy coding: {listed(of_fixed_length)}." if of_fixed_length else "",
         f"{listed(hidden)} is left out: the waveform of a vocoder is not the original's." if hidden else "",
     ]
     return Plot("rate_distortion", "Rate and distortion", " ".join(filter(None, words)), figure)

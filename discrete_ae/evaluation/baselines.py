@@ -75,6 +75,7 @@ class Opus(Program):
     bitrate_bps: float
     sample_rate = decoded_rate = OPUS_RATE
     max_channels = 2
+    is_entropy_coded = True
 
     @property
     def name(self) -> str:
@@ -113,6 +114,7 @@ class Codec2(Program):
     sample_rate = decoded_rate = CODEC2_RATE
     max_channels = 1
     keeps_waveform = False
+    is_entropy_coded = False
 
     @property
     def name(self) -> str:

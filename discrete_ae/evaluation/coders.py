@@ -52,6 +52,10 @@ class Coder(Protocol):
         """See `Evaluation`."""
 
     @property
+    def is_entropy_coded(self) -> bool:
+        """True if `Passed.bits` are those of an entropy coder; False if they follow from the number of codes alone."""
+
+    @property
     def piece_s(self) -> float:
         """Approximate length of the pieces into which longer recordings are split, to bound memory."""
 

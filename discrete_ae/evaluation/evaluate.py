@@ -220,6 +220,8 @@ def evaluate_coder(coder: Coder, sources: Sequence[Source], plan: Plan, sample_r
         DataError: no recording could be coded.
     """
     figures: Figures = {"nominal_bitrate_bps": coder.bitrate_bps, "parameters": coder.parameters}
+    if not coder.is_entropy_coded:
+        figures["entropy_coded_bitrate_bps"] = None
     settings: Settings = {"channels": channels, "segment_seconds": plan.segment_seconds}
 
     def passed(audio: Audio) -> Passed:
@@ -311,7 +313,7 @@ def evaluation_of(
         raise DataError(f"{codec}: not one recording could be evaluated{reason}")
     known = [item.bits for item, _ in scored if item.bits is not None]
     seconds = math.fsum(file.duration_s for file in files)
-    figures = {**figures, "entropy_coded_bitrate_bps": sum(known) / seconds if known else None}
+    figures = {"entropy_coded_bitrate_bps": sum(known) / seconds if known else None, **figures}
     counts: list[tuple[int, ...]] = []
     if usage is not None:
         figures |= {name: float(value) for name, value in usage.compute().items()}

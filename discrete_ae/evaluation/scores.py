@@ -306,7 +306,12 @@ NAMES = tuple(name for name, score in SCORES.items() if not score.is_of_original
 PER_FILE = (
     *SCORES.values(),
     Quantity(
-        "bitrate_bps", "bitrate", "bps", None, 0, "bits per second of one recording's codes, compressed as in .daec"
+        "bitrate_bps",
+        "bitrate",
+        "bps",
+        None,
+        0,
+        "bits per second of one recording's codes, compressed as in .daec; of other codecs as they write them",
     ),
 )
 """Quantities of each recording, and means over recordings."""
@@ -320,7 +325,7 @@ OVERALL = (
              "if channels are coded separately"),
     Quantity("entropy_coded_bitrate_bps", "entropy-coded bitrate", "bps", None, 0,
              "bitrate of the recordings' codes after lossless compression, as in .daec files: total bits divided by "
-             "total duration, all channels together; for other codecs, Opus packets or a tokenizer's plain codes"),
+             "total duration, all channels together; for Opus, its packets; missing for codes of a fixed length"),
     Quantity("encode_rtf", "encode RTF", "", False, 4, "seconds of computing per second of audio, recording to codes"),
     Quantity("decode_rtf", "decode RTF", "", False, 4, "seconds of computing per second of audio, codes to audio"),
     Quantity("parameters", "parameters", "", None, 0, "number of trained parameters"),

@@ -214,6 +214,7 @@ class TokenizerAtRate:
     tokenizer: Tokenizer
     num_codebooks: int
     keeps_waveform = True
+    is_entropy_coded = False
     piece_s = _PIECE_S
 
     @property

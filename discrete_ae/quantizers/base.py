@@ -20,6 +20,11 @@ from torch import Tensor, nn
 from discrete_ae.checks import in_unit_interval, whole_number
 from discrete_ae.schedules import Schedule, Scheduled
 
+_FEWER = (
+    "; only a residual quantizer, or one trained with quantizer.dropout above 0 or split by discrete-ae export --split "
+    "decodes from fewer"
+)
+
 
 class Quantized(NamedTuple):
     """The result of quantizing latents."""
@@ -238,7 +243,10 @@ class Quantizer(Scheduled, ABC):
         if not self.num_codebooks:
             raise ValueError(f"{type(self).__name__} has no codes; choose another quantizer to encode")
         if num_codebooks is not None and num_codebooks not in self.decodable_counts:
-            raise ValueError(f"num_codebooks: expected {self._expected_count()}, got {num_codebooks!r}")
+            raise ValueError(
+                f"num_codebooks: expected {self.decodes_from}, got {num_codebooks!r}; leave it out for all"
+                f"{'' if len(self.decodable_counts) > 1 else _FEWER}"
+            )
 
     @abstractmethod
     def quantize(self, latents: Tensor) -> Quantized:
@@ -268,7 +276,7 @@ class Quantizer(Scheduled, ABC):
         if codes.ndim != 3 or codes.shape[1] not in self.decodable_counts:
             raise ValueError(
                 f"codes: expected shape (batch, {self.num_codebooks}, frames), got {tuple(codes.shape)}; "
-                f"the number of codebooks may be {self._expected_count()}"
+                f"this quantizer decodes from {self.decodes_from}"
             )
         if codes.dtype != torch.int64:
             raise ValueError(f"codes: expected int64, got {codes.dtype}; convert them with .long()")
@@ -281,15 +289,6 @@ class Quantizer(Scheduled, ABC):
                 f"codes: expected 0 <= code < {self.codebook_sizes[k]} in codebook {k}, "
                 f"got values from {int(found.min())} to {int(found.max())}; they are not codes of this quantizer"
             )
-
-    def _expected_count(self) -> str:
-        counts = self.decodable_counts
-        if len(counts) == 1:
-            return (
-                f"{counts[0]}, since only a residual quantizer, or one trained with quantizer.dropout above 0 or split "
-                "by discrete-ae export --split, decodes from fewer"
-            )
-        return f"one of {', '.join(map(str, counts))}"
 
 
 def counts_in_words(counts: Sequence[int]) -> str:

@@ -22,6 +22,7 @@ from torch import Tensor
 from discrete_ae.errors import DataError
 from discrete_ae.model.autoencoder import DiscreteAutoencoder
 from discrete_ae.model.summary import summarize
+from discrete_ae.records import Record
 from discrete_ae.saving.saved import SCHEMA_VERSION, ModelRecord, SavedModel, saved_model
 from discrete_ae.writing import whole_folder
 
@@ -46,6 +47,12 @@ class BundleConfig(ModelRecord):
     """The fields of config.json that are read."""
 
     entropy_model: str | None = None
+
+
+class _TransformersConfig(Record):
+    """The field of config.json by which transformers knows its models."""
+
+    model_type: str
 
 
 def write_bundle(
@@ -114,6 +121,7 @@ def read_bundle(folder: str | Path) -> SavedModel:
         DataError: a file is missing or damaged, or is not one of this program or of a version it knows.
     """
     folder = Path(folder)
+    refuse_tokenizer(folder, folder)
     for name in (CONFIG, TENSORS):
         if not (folder / name).is_file():
             raise DataError(
@@ -123,15 +131,35 @@ def read_bundle(folder: str | Path) -> SavedModel:
     # Before it is read: it is text of anyone's making.
     if (folder / CONFIG).stat().st_size > LARGEST_CONFIG:
         raise DataError(f"{folder / CONFIG}: has more than {LARGEST_CONFIG} bytes; export the model again")
-    config = BundleConfig.read(
-        folder / CONFIG,
-        "export the model again, or update discrete-ae; evaluate takes a tokenizer of transformers as hf:FOLDER",
-    )
+    config = BundleConfig.read(folder / CONFIG, "export the model again, or update discrete-ae")
     arrays = _read_tensors(folder / ENTROPY) if (folder / ENTROPY).exists() else None
     saved = saved_model(folder, config, _read_tensors(folder / TENSORS), arrays)
     if config.entropy_model != (saved.entropy_model.fingerprint if saved.entropy_model else None):
         raise DataError(f"{folder}: {ENTROPY} is missing, damaged or of another model; use another copy")
     return saved
+
+
+def refuse_tokenizer(folder: Path, given: str | Path) -> None:
+    """Refuse a folder of a model of transformers.
+
+    Args:
+        folder: of any kind, or missing.
+        given: its name in the message.
+
+    Raises:
+        DataError: its config.json is one of transformers.
+    """
+    path = folder / CONFIG
+    try:
+        if path.stat().st_size > LARGEST_CONFIG:
+            return
+        _TransformersConfig.parse(path.read_bytes())
+    except (OSError, ValueError):
+        return
+    raise DataError(
+        f"{given}: expected a model of discrete-ae, got a tokenizer of transformers; only evaluate and compare take "
+        "one, as hf:FOLDER or hf:NAME"
+    )
 
 
 def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from discrete_ae.errors import DataError, UsageError
-from discrete_ae.saving.bundle import CARD, CONFIG, ENTROPY, PROGRAMS, TENSORS, read_bundle
+from discrete_ae.saving.bundle import CARD, CONFIG, ENTROPY, PROGRAMS, TENSORS, read_bundle, refuse_tokenizer
 
 PREFIX = "hf:"
 LIBRARY = "discrete-ae"
@@ -36,9 +36,11 @@ def downloaded(name: str | Path) -> Path:
 
     Raises:
         UsageError: huggingface_hub is not installed, or the name is none.
-        DataError: there is no such model or revision, it is private, or the hub cannot be reached.
+        DataError: there is no such model or revision, it is private, or the hub cannot be reached; or the name is that
+            of a folder here with a tokenizer of transformers.
     """
     repository, _, revision = str(name).removeprefix(PREFIX).partition("@")
+    refuse_tokenizer(Path(repository).expanduser(), name)
     hub = _package(name)
     with _in_words(name):
         found = hub.snapshot_download(

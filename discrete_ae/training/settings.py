@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import StochasticWeightAveraging
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from discrete_ae.build import PACKAGE
 from discrete_ae.errors import UsageError
@@ -29,7 +29,10 @@ SETTINGS: dict[str, Any] = {
     "num_codebooks": int,
     "ckpt_path": Annotated[str, AfterValidator(with_home)] | None,
     "init_from": Annotated[str, AfterValidator(with_home)] | None,
-    "freeze": list[Literal[tuple(PARTS)]],  # type: ignore[misc]
+    "freeze": Annotated[
+        list[Literal[tuple(PARTS)]],  # type: ignore[misc]
+        BeforeValidator(lambda given: [given] if isinstance(given, str) else given),
+    ],
     "compile": bool,
     "force": bool,
     "float32_matmul_precision": Literal["highest", "high", "medium"],

@@ -326,6 +326,8 @@ def test_tokenizers_of_transformers_stand_beside_runs_at_each_of_their_rates(swe
     rows = {row["method"]: row for row in read(report / "methods.csv")}
     assert [float(rows[f"encodec {kbps} kbps"]["nominal_bitrate_bps"]) for kbps in (0.9, 3.6)] == [900, 3600]
     assert float(rows["dac 2.153 kbps"]["nominal_bitrate_bps"]) == 5 * 5 * 44100 / 512
+    assert {rows[name]["entropy_coded_bitrate_bps"] for name in names} == {""}
+    assert rows["ste"]["entropy_coded_bitrate_bps"]
     # At the sample rate of the run beside them, as Opus is.
     coder = load_tokenizer(f"hf:{encodec}").at(4)
     means = []

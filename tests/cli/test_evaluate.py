@@ -83,7 +83,8 @@ def test_mistakes_are_one_line(command, recordings, tmp_path):
     damaged.write_bytes(b"RIFF and nothing else")
     for arguments, expected, words in (
         ((recordings, "--metrics", "mel"), 2, "expected all, or some of mel_distance"),
-        ((recordings, "--codebooks", 1), 2, "--codebooks: expected 2, since only a residual quantizer, or one"),
+        ((recordings, "--codebooks", 1), 2, "--codebooks: expected all 2 together, got 1; leave it out"),
+        ((recordings, "--codebooks", 0), 2, "--codebooks: expected all 2 together, got 0; leave it out"),
         ((recordings, "-o", tmp_path / "x.wav"), 2, "evaluate writes .json or .csv"),
         ((recordings, "-o", tmp_path / "scores.txt"), 2, "evaluate writes .json or .csv"),
         ((recordings, "-o", tmp_path / "file"), 1, "expected a folder"),

@@ -309,9 +309,24 @@ def test_a_recording_that_is_cut_off_is_coded_with_a_warning_or_strictly_an_erro
 def test_codes_that_are_cut_off_in_a_frame_are_decoded_up_to_there(piped, causal):
     recording = write_noise("x.wav", 3200).read_bytes()
     _, content, _ = piped("encode", "-", "-o", "-", "--format", "stream", "-c", causal, given=recording)
-    status, decoded, said = piped("decode", "-", "-o", "-", "-c", causal, given=content[:-1])
-    assert (status, said) == (0, ["warning: -: cut off in a frame; 9 frames decoded"])
+    status, decoded, (line,) = piped("decode", "-", "-o", "-", "-c", causal, given=content[:-1])
+    assert (status, line.startswith("error: -: ")) == (1, True)
+    assert "frame 10, of which 7 of 8 bytes" in line  # of 8 codebooks of 256 entries; 3200 / 320 = 10
     assert len(decoded) == 44 + 2 * 9 * 320
+    status, _, (same,) = piped("decode", "-", "-o", "y.wav", "-c", causal, given=content[:-1])
+    assert (status, same) == (1, line)
+    assert np.array_equal(soundfile.read("y.wav", dtype="int16")[0], np.frombuffer(decoded[44:], "<i2"))
+
+
+@pytest.mark.parametrize("format", ["npz", "npy", "daec"])
+def test_files_of_codes_that_are_cut_off_end_with_the_status_of_such_a_stream(command, causal, format):
+    write_noise("x.wav", 3200)
+    options = ("-c", causal, "--device", "cpu")
+    command("encode", "x.wav", "-o", f"x.{format}", *options)
+    Path(f"x.{format}").write_bytes(Path(f"x.{format}").read_bytes()[:-1])
+    status, _, (line, *summary) = command("decode", f"x.{format}", "-o", "y.wav", *options)
+    assert (status, line.startswith(f"error: x.{format}: "), summary) == (1, True, [])
+    assert not Path("y.wav").exists()
 
 
 def test_a_stream_that_was_saved_is_named(piped, causal, command):
@@ -322,7 +337,7 @@ def test_a_stream_that_was_saved_is_named(piped, causal, command):
     status, rows, _ = command("info", "x y.codes")
     said = [" ".join(row.split()) for row in rows]
     assert status == 0
-    for words in ("8000 Hz", "16000 Hz", "streams │ 2", "frames │ 7", "ab" * 32):
+    for words in ("8000 Hz", "16000 Hz", "streams │ 2", "frames │ 7, and 1 of 8 bytes", "ab" * 32):
         assert any(words in row for row in said), said
     Path("x.codes").write_text("{}")
     status, _, (line,) = command("info", "x.codes")

@@ -101,7 +101,11 @@ def test_codes_of_another_model_are_refused_unless_forced(tmp_path, codec):
     assert np.array_equal(codec.decode_file(other, force=True), codec.decode_file(coded))
     for settings, words in (
         ({"levels": [5, 5, 5]}, r"8 of 256 entries\), the model has 8 of 125 entries"),
-        ({"num_codebooks": 4}, r"8 of 256 entries\), the model has 4 of 256 entries"),
+        (
+            {"num_codebooks": 4},
+            r"8 of 256 entries\), the model has 4 of 256 entries and decodes from all 4 together; decode with.* again",
+        ),
+        ({"num_codebooks": 9}, r"8 of 256 entries\), the model has 9 of 256 entries and decodes from all 9 together"),
         ({"sample_rate": 24000}, "codes of a model at 16000 Hz, this one is at 24000 Hz"),
         ({"hop": 160}, "has 13 frames where 4000 samples at 16000 Hz make 25 of this model"),
     ):

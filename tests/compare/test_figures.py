@@ -10,6 +10,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from torch.utils.tensorboard import SummaryWriter
 
+from discrete_ae.compare.comparison import Comparison
 from discrete_ae.compare.drawing import COLORS, Plot, canvas, look, styles
 from discrete_ae.compare.figures import (
     OVER_STEPS,
@@ -22,6 +23,7 @@ from discrete_ae.compare.figures import (
     rate_distortion,
     read_curves,
 )
+from discrete_ae.compare.tables import rows_of
 from tests.compare.comparisons import make_comparison, make_evaluation, make_rates
 
 
@@ -64,6 +66,20 @@ def test_rate_and_distortion_by_hand():
     heights, methods = ({tuple(line.get_ydata()) for line in axes.lines} for axes in (below, above))
     bound, baseline = (0.5, 0.5), (2.5,)
     assert {of for of in heights - methods if not np.isnan(of).any()} == {bound, baseline}
+
+
+def test_codes_of_fixed_length_have_no_entropy_coded_rate_and_stand_at_their_own():
+    scores = {"mel_distance": [2.5, 2.5], "bitrate_bps": [2000.0, 4000.0]}
+    tokenizer = make_evaluation(scores, None, 3200.0, (), codec="encodec 3.2 kbps")
+    made = make_comparison({"ste": {0: [1.0, 3.0]}}, baselines={"opus 6 kbps": [1.5, 1.5]})
+    comparison = Comparison(made.methods, (*made.baselines, tokenizer))
+    plot = rate_distortion(comparison, "mel_distance", styles([method.label for method in comparison.methods]))
+    points = [line.get_xydata().tolist() for line in plot.figure.axes[-1].lines]
+    assert [[3.0, 2.5]] in points  # kbps
+    assert [[6.0, 1.5]] in points
+    assert "Without entropy coding: encodec 3.2 kbps." in plot.description
+    rates = {row.label: row.cells["entropy_coded_bitrate_bps"].text for row in rows_of(comparison, "mel_distance")}
+    assert rates == {"ste": "2.88", "opus 6 kbps": "6.00", "encodec 3.2 kbps": "–"}
 
 
 def test_rates_of_one_model_are_joined_in_its_color_under_one_entry():

@@ -88,6 +88,8 @@ def test_scores_are_those_of_what_transformers_makes(folders, make, tmp_path):
     for name in NAMES:
         assert found.files[0].scores[name] == pytest.approx(scores[name], rel=1e-3)
     assert found.overall["nominal_bitrate_bps"] == pytest.approx(count * expected.code_bps)
+    assert found.overall["entropy_coded_bitrate_bps"] is None  # its codes have a fixed length
+    assert found.files[0].scores["bitrate_bps"] >= found.overall["nominal_bitrate_bps"]  # whole frames
     assert found.overall["encode_rtf"] > 0
     model = transformers.AutoModel.from_pretrained(folders[make])
     assert found.overall["parameters"] == sum(parameter.numel() for parameter in model.parameters())

@@ -240,8 +240,10 @@ def test_a_count_of_codebooks_that_does_not_decode_is_refused(name):
     k = quantizer.num_codebooks
     for wrong in (n for n in (-1, 0, 1, k - 1, k + 1, 1.5) if n not in quantizer.decodable_counts):
         residual = len(quantizer.decodable_counts) > 1
-        instructs = "one of 1, 2, 3" if residual else f"{k}, since only a residual"
-        with pytest.raises(ValueError, match=rf"^num_codebooks: expected {instructs}.*got {wrong}"):
+        instructs = f"the first 1 to {k}" if residual else f"all {k} together"
+        with pytest.raises(
+            ValueError, match=rf"^num_codebooks: expected {instructs}.*got {wrong}; leave it out for all"
+        ):
             quantizer.encode(some_latents(quantizer), wrong)
 
 

@@ -183,6 +183,27 @@ def test_what_cannot_be_downloaded_is_one_line(
     assert told in line
 
 
+@pytest.mark.parametrize("arguments", [("encode", "{}/clip_0.wav", "-o", "out", "-c"), ("info",)])
+def test_a_tokenizer_of_transformers_is_referred_to_the_commands_that_take_it(
+    hub: Hub,
+    recordings: Path,
+    command: Callable,
+    arguments: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = b'{"model_type": "encodec", "architectures": ["EncodecModel"]}'
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer/config.json").write_bytes(config)
+    hub.repositories["me/encodec"] = Repository()
+    hub.repositories["me/encodec"].commit({"config.json": config, "model.safetensors": b""}, "")
+    monkeypatch.chdir(tmp_path)
+    for name in ("hf:tokenizer", f"hf:{tmp_path}/tokenizer", "tokenizer", "hf:me/encodec"):
+        status, _, (line,) = command(*(part.format(recordings) for part in arguments), name)
+        assert (status, line.startswith("error: ")) == (1, True)
+        assert "tokenizer of transformers; only evaluate and compare take one" in line, line
+
+
 def test_neither_a_package_nor_a_network_is_one_line(
     hub: Hub, bundle: Path, command: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -182,9 +182,10 @@ def test_a_frozen_run_goes_on_with_the_same_parts_alone(
         ("freeze=[encoder,quantizer,decoder]", 2, "freeze: nothing is left to train beside encoder, quantizer"),
         ("freeze=[encoder,decoder]", 2, "nothing is left to train beside encoder, decoder"),
         ("freeze=[vocoder]", 2, "freeze: expected 'encoder', 'quantizer' or 'decoder', got 'vocoder'"),
-        ("freeze=encoder", 2, "freeze: expected a list, got 'encoder'"),
+        ("freeze=vocoder", 2, "freeze: expected 'encoder', 'quantizer' or 'decoder', got 'vocoder'"),
+        ("freeze=2", 2, "freeze: expected a list, got 2"),
         ("freeze=[quantizer] init_from={old} quantizer.num_stages=1", 2, "freeze: quantizer.num_stages is 2 in "),
-        ("freeze=[encoder] init_from={old} model.encoder.dim=24", 2, "freeze: model.encoder.dim is 16 in "),
+        ("freeze=encoder init_from={old} model.encoder.dim=24", 2, "freeze: model.encoder.dim is 16 in "),
         (
             "freeze=[encoder] init_from={old} model.sample_rate=8000 data.sample_rate=8000",
             2,
