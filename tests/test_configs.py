@@ -27,7 +27,7 @@ from discrete_ae.training import build_training
 from tests import models
 from tests.runs import TINY
 
-README = (CONFIG_DIR.parent / "README.md").read_text()
+QUANTIZERS_PAGE = (CONFIG_DIR.parent / "docs/quantizers.md").read_text()
 FILES = sorted(path.relative_to(CONFIG_DIR) for path in CONFIG_DIR.rglob("*.yaml"))
 
 
@@ -121,8 +121,7 @@ def test_quantizer_builds_by_itself_and_learns_with_as_many_codebooks_as_told(op
         usual, three = (plain(compose(f"quantizer/{option}", told).quantizer) for told in ([], ["+num_codebooks=3"]))
     quantizer = instantiate_component(usual)
     assert isinstance(quantizer, Quantizer)
-    assert f"`{option}`" in README
-    assert f"`{option}`" in (CONFIG_DIR.parent / "docs" / "quantizers.md").read_text()
+    assert f"`{option}`" in QUANTIZERS_PAGE
     if not isinstance(quantizer, IdentityQuantizer):
         assert quantizer.bits_per_frame == pytest.approx(64, rel=0.05)  # for a fair comparison
     torch.manual_seed(0)
