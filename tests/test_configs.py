@@ -1,6 +1,5 @@
 """Every YAML of conf/, found by itself: it composes, builds, and says how it is used."""
 
-import functools
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -11,7 +10,6 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
@@ -19,15 +17,16 @@ from torch import nn
 
 from discrete_ae.build import build_model
 from discrete_ae.build import instantiate as instantiate_component
-from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, compose_config
+from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME
 from discrete_ae.data import AudioDataModule
 from discrete_ae.losses import WeightedLoss
 from discrete_ae.quantizers import IdentityQuantizer, Quantizer, ScalarQuantizer
 from discrete_ae.training import build_training
 from tests import models
+from tests.commands import check_train
 from tests.runs import TINY
 
-README = (CONFIG_DIR.parent / "README.md").read_text()
+QUANTIZERS_PAGE = (CONFIG_DIR.parent / "docs/quantizers.md").read_text()
 FILES = sorted(path.relative_to(CONFIG_DIR) for path in CONFIG_DIR.rglob("*.yaml"))
 
 
@@ -84,24 +83,6 @@ def test_train_yaml_is_the_table_of_contents(composed: Callable[..., DictConfig]
             assert re.search(rf"\b{option_of(file)}\b", entry)
 
 
-def first_job(overrides: list[str]) -> list[str]:
-    """Those of a multirun with the first of several values, without those that a sweeper draws from a range."""
-    given = OverridesParser.create().parse_overrides(overrides)
-    return [
-        f"{each.get_key_element()}={next(each.sweep_string_iterator())}"
-        if each.is_sweep_override()
-        else each.input_line
-        for each in given
-        if not each.is_sweep_override() or each.is_discrete_sweep()
-    ]
-
-
-@functools.cache
-def compose_once(command: str) -> None:
-    overrides = [word for word in shlex.split(command) if not word.startswith("-")]
-    compose_config(first_job(overrides) if "-m" in command else overrides)
-
-
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.with_suffix("").as_posix())
 def test_yaml_starts_with_a_comment_and_its_commands_work(file: Path) -> None:
     text = (CONFIG_DIR / file).read_text()
@@ -112,7 +93,7 @@ def test_yaml_starts_with_a_comment_and_its_commands_work(file: Path) -> None:
         assert commands, f"no command in the comment of {file}"
     for command in commands:
         if not command.startswith(("--logdir", "--help")):
-            compose_once(command.strip())
+            check_train(tuple(shlex.split(command)))
 
 
 @options_of("quantizer")
@@ -121,8 +102,7 @@ def test_quantizer_builds_by_itself_and_learns_with_as_many_codebooks_as_told(op
         usual, three = (plain(compose(f"quantizer/{option}", told).quantizer) for told in ([], ["+num_codebooks=3"]))
     quantizer = instantiate_component(usual)
     assert isinstance(quantizer, Quantizer)
-    assert f"`{option}`" in README
-    assert f"`{option}`" in (CONFIG_DIR.parent / "docs" / "quantizers.md").read_text()
+    assert f"`{option}`" in QUANTIZERS_PAGE
     if not isinstance(quantizer, IdentityQuantizer):
         assert quantizer.bits_per_frame == pytest.approx(64, rel=0.05)  # for a fair comparison
     torch.manual_seed(0)
