@@ -21,7 +21,7 @@ inductor.cpp.vec_isa_ok = True
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What is kept of headers is neither the user's nor left to another run of the tests."""
+    """Use a new cache of headers, neither the user's nor that of another test run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DISCRETE_AE_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield

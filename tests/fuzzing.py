@@ -1,4 +1,4 @@
-"""What every coverage-guided harness (fuzz_*.py) does: inputs from valid files on, and what an error may be."""
+"""Common code of the coverage-guided harnesses (fuzz_*.py): inputs derived from valid files, and allowed errors."""
 
 import sys
 import tempfile

@@ -55,7 +55,7 @@ def state_of(run: Path, name: str = "last") -> dict:
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    """Whether two sets of tensors are equal to the last bit."""
+    """Return True if two sets of tensors are equal to the last bit."""
     return a.keys() == b.keys() and all(torch.equal(tensor, b[name]) for name, tensor in a.items())
 
 
@@ -67,7 +67,7 @@ def events_of(run: Path) -> EventAccumulator:
 
 
 def scalars(run: Path, tag: str) -> dict[int, float]:
-    """What a run has logged under a tag, by step."""
+    """Return the values that a run has logged under a tag, by step."""
     return {event.step: event.value for event in events_of(run).Scalars(tag)}
 
 

@@ -134,7 +134,7 @@ def run_rank(number: int, folder: str) -> None:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What each of two processes found."""
+    """Results of each of two processes."""
     folder: Path = tmp_path_factory.mktemp("ranks")
     program = f"import sys; from {__name__} import run_rank; run_rank(int(sys.argv[1]), sys.argv[2])"
     ranks = [Process(program, number, folder) for number in range(2)]

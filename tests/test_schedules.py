@@ -44,7 +44,7 @@ class Example(NamedTuple):
 
     number: str
     build: Callable[[Any], Rounding]
-    """Of the number, or of a schedule for it."""
+    """Function that builds the rounding from a number or a schedule."""
     schedule: Schedule
 
 

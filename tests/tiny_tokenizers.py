@@ -28,7 +28,7 @@ def encodec_stereo():
 
 
 def dac():
-    """Of 44100 / 512 frames a second, as DAC's model for 44.1 kHz."""
+    """Build a tokenizer of 44100 / 512 frames per second, as DAC's model for 44.1 kHz."""
     config = transformers.DacConfig(
         encoder_hidden_size=4, decoder_hidden_size=64, n_codebooks=5, codebook_size=32, codebook_dim=4,
         sampling_rate=44100,
@@ -82,12 +82,12 @@ def pocket():
 
 
 class Expected(NamedTuple):
-    """What a tokenizer's configuration says, by hand."""
+    """Properties of a tokenizer, computed by hand from its configuration."""
 
     sample_rate: int
     channels: int
     code_bps: float
-    """Of one codebook."""
+    """Rate of one codebook."""
     rates: tuple[int, ...]
     """In codebooks."""
 

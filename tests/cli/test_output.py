@@ -1,4 +1,4 @@
-"""What a command prints fits any output."""
+"""Output of commands in any encoding."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Which file becomes which, and whose it is."""
+"""Jobs of encoding: the output of each input, and its share."""
 
 from pathlib import Path
 

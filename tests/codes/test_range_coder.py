@@ -1,4 +1,4 @@
-"""What the range coder does with whole-number weights, against exact arithmetic: nothing is rounded."""
+"""Range coder with integer weights, against exact arithmetic without rounding."""
 
 import numpy as np
 from constriction import stream

@@ -1,4 +1,4 @@
-"""What libmpg123 prints, and what else is printed meanwhile, against the terminal's own lines."""
+"""Messages of libmpg123 are suppressed; other lines are printed in their order."""
 
 import os
 import subprocess

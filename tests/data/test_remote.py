@@ -41,17 +41,17 @@ class Server(ThreadingHTTPServer):
         self.status: int | None = None
         """Answered to all."""
         self.drops = 0
-        """How many of the next answers end in their middle."""
+        """Number of the next answers that are cut off in the middle."""
         self.failures = 0
-        """How many of the next answers are 503."""
+        """Number of the next answers that are 503."""
         self.has_ranges = True
         self.goes_on = threading.Event()
-        """Where it is not set, contents are waited for."""
+        """While it is not set, requests for contents wait."""
         self.goes_on.set()
         self.version = '"1"'
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Of a client that has gone: nothing."""
+        """Print nothing if a client has disconnected."""
 
     def url(self, name: str) -> str:
         return f"http://127.0.0.1:{self.server_port}/{name}"

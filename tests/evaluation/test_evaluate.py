@@ -1,4 +1,4 @@
-"""What is measured is what the codec does, put together as arithmetic has it."""
+"""Evaluation measures the codec's own output; totals follow from the scores of files by arithmetic."""
 
 import errno
 import hashlib

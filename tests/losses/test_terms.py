@@ -1,4 +1,4 @@
-"""What all terms of all options of conf/loss do alike, also those whose weight is 0."""
+"""Common properties of all terms of all options in conf/loss, including terms of weight 0."""
 
 from pathlib import Path
 

@@ -39,7 +39,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def residuals(quantizer: ResidualQuantizer, latents: Tensor, codes: Tensor) -> list[Tensor]:
-    """What is left over before each stage, and after the last: latents less the decoded codes of those before."""
+    """Return the residuals before each stage and after the last: latents minus the decoded codes of earlier stages."""
     return [latents, *(latents - quantizer.decode(codes[:, :n]) for n in quantizer.decodable_counts)]
 
 

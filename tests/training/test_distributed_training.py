@@ -78,7 +78,7 @@ class SaveOfEachRank(pl.Callback):
 
 
 class Disturb(pl.Callback):
-    """What happens to each rank at its fourth step: nothing, or one of the methods by name."""
+    """Callback that disturbs each rank at its fourth step, by the named method."""
 
     def __init__(self, ranks: list[str]) -> None:
         self.ranks = ranks
@@ -91,7 +91,7 @@ class Disturb(pl.Callback):
         pass
 
     def waits(self) -> None:
-        """As for others on a GPU, where nothing tells of a lost connection."""
+        """Wait, like a rank on a GPU that is not told of a lost connection."""
         time.sleep(1000)
 
     def terminated(self) -> None:
@@ -117,7 +117,7 @@ def disturbed(first: str, second: str) -> tuple[str, ...]:
 
 
 class Together(NamedTuple):
-    """What runs by two processes left, which were started once for all of them."""
+    """Results of runs by two processes, which are started once for all runs."""
 
     runs: dict[str, Path]
     said: list[tuple[str, str]]

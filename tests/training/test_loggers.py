@@ -17,7 +17,7 @@ from discrete_ae.training.loggers import log_counts
 
 
 class Medium(NamedTuple):
-    """What wandb makes of data."""
+    """Stand-in for wandb's media types."""
 
     data: Any
     settings: dict
@@ -47,7 +47,7 @@ class Wandb(ModuleType):
         self.finished += 1
 
     def of(self, tag: str) -> list[tuple[int, Any]]:
-        """What was logged under a tag, with its steps."""
+        """Return the values logged under a tag, with their steps."""
         return [(entry["trainer/global_step"], entry[tag]) for entry in self.logged if tag in entry]
 
 
