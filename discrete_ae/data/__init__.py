@@ -30,7 +30,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Import the data module when it is first asked for: reading audio needs no Lightning."""
+    """Import the data module on first access, since reading audio needs no Lightning."""
     if name == "AudioDataModule":
         from discrete_ae.data.datamodule import AudioDataModule
 

@@ -1,7 +1,7 @@
-"""What a container says of its length, against what it holds; and a file with its header put right, for libsndfile.
+"""Compare the length in a container's header with the contents, and correct the header for libsndfile.
 
-libsndfile believes the lengths in a WAV header and in an MP3's first frame, and reads the first of several streams that
-were put together: without a word it gives a part of the samples.
+libsndfile trusts the length in a WAV header and in an MP3's first frame. Of several concatenated streams it reads only
+the first. In these cases it silently returns a part of the samples.
 
 Sources: the Microsoft RIFF specification; RFC 3533 (Ogg), sections 4 and 6; ISO 11172-3, section 2.4 (MP3 frames).
 """
@@ -16,9 +16,9 @@ from typing import BinaryIO, NamedTuple
 from discrete_ae.data.remote import SeekableFile, open_at, stamp_of
 from discrete_ae.errors import DataError
 
-# A program that writes to a pipe knows no length, and gives the largest, or nearly so.
+# A program that writes to a pipe does not know the length, and writes the largest one or nearly so.
 UNKNOWN_BYTES = 0x7FF00000
-# Some count the header too, or leave a tag at the end.
+# Some programs count the header too, or append a tag.
 TOLERANCE_BYTES = 1024
 _MAX_RIFF_BYTES = 2**32
 
@@ -32,36 +32,36 @@ _MP3_KBPS = {
     False: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 _VBRI_AT = 36
-_LONGEST_FRONT = 52  # of an MP3 frame, to the end of a tag's lengths
-# A tag may count a few frames that hold nothing but the encoder's delay, or itself.
+_LONGEST_FRONT = 52  # from the start of an MP3 frame to the end of a tag's lengths
+# A tag may count itself, or a few frames that hold only the encoder's delay.
 _MP3_TOLERANCE_FRAMES = 4
 
 
 class Piece(NamedTuple):
-    """What libsndfile is to take for a whole file: these bytes, and then those of the file from `start` to `stop`."""
+    """A part of a file that libsndfile reads as a whole file: `head`, then the file's bytes from `start` to `stop`."""
 
     head: bytes
     start: int
     stop: int
     num_frames: int = 0
-    """Samples per channel, once they are counted."""
+    """Samples per channel; 0 until they are counted."""
 
 
 class Container(NamedTuple):
-    """How the samples of a file are to be read."""
+    """The way to read the samples of a file."""
 
     pieces: tuple[Piece, ...] = ()
-    """To be read one after the other; none where the file is to be read as it is."""
+    """Pieces to read one after the other; empty if the file is read unchanged."""
     doubt: str | None = None
-    """What its header or its format says, and what is there instead; None where they agree."""
+    """Description of the mismatch between the header or format and the contents; None if they agree."""
 
 
 class Stretch:
-    """The bytes of a file from `start` to `stop`, read where they are asked for, a page of them at a time."""
+    """The bytes of a file from `start` to `stop`, read on access, a page at a time."""
 
     def __init__(self, file: BinaryIO, start: int, stop: int) -> None:
         self._file, self._start, self._size = file, start, stop - start
-        self._page, self._first, self._last = b"", 0, 0  # the page, and where it lies
+        self._page, self._first, self._last = b"", 0, 0  # the page, and its first and last place
 
     def __len__(self) -> int:
         return self._size
@@ -75,7 +75,7 @@ class Stretch:
         return self._page[start - self._first : stop - self._first]
 
     def find(self, wanted: bytes, start: int) -> int:
-        """Return where these bytes are found first, from a place on; -1 if they are not."""
+        """Return the place of the first occurrence of `wanted` at or after `start`; -1 if there is no such place."""
         while start < self._size:
             if (found := self[start : start + _PAGE_BYTES].find(wanted)) >= 0:
                 return start + found
@@ -84,18 +84,18 @@ class Stretch:
 
 
 def look_into(path: Path | str, piece: Piece | None = None) -> Container:
-    """Compare what a WAV, Ogg or MP3 file says of its length with what it holds; others are read as they are.
+    """Compare the stated length of a WAV, Ogg or MP3 file with its contents; other formats are read unchanged.
 
     Args:
-        path: the file, or its URL.
-        piece: the part of it that is to be taken for a file, such as a member of a tar.
+        path: path or URL of the file.
+        piece: the part of the file that is treated as a file, such as a member of a tar.
 
     Returns:
-        Of a piece always at least one piece, since its file is not to be read as it is.
+        The way to read the samples. Given a piece, it has at least one piece.
 
     Raises:
-        OSError: it cannot be read.
-        DataError: the same of a URL.
+        OSError: the file cannot be read.
+        DataError: the URL cannot be read.
     """
     with open_at(path) as file:
         start, stop = (piece.start, piece.stop) if piece else (0, stamp_of(path).num_bytes)
@@ -114,28 +114,31 @@ def look_into(path: Path | str, piece: Piece | None = None) -> Container:
 
 
 def lengths_differ(promised: int, found: int, unit: str = "bytes of samples") -> str:
-    """Say that a header is wrong."""
+    """Return the description of a wrong length in a header."""
     return f"its header says {promised} {unit}, the file holds {found}"
 
 
 def falls_short(promised: int, found: int) -> str | None:
-    """Say that fewer bytes of samples came than a WAV header says; None where it knew no length, or about so many."""
+    """Return the description of a WAV that has fewer bytes of samples than its header promises.
+
+    Return None if the header has no length, or the lengths are about equal.
+    """
     return lengths_differ(promised, found) if found + TOLERANCE_BYTES < promised < UNKNOWN_BYTES else None
 
 
 class PieceFile(SeekableFile):
-    """A piece as a file that can be read and sought in.
+    """A piece as a seekable file.
 
-    libsndfile, which reads from it, cannot be told of an error: it is kept in `error`, and the file ends there.
+    libsndfile, which reads from it, takes no exceptions. An error is kept in `error`, and the file ends there.
 
     Args:
-        path: of the file, or its URL.
-        piece: of it.
-        member: the name of that recording in the tar that the piece is all of, if any.
+        path: path or URL of the file.
+        piece: the piece of the file.
+        member: name of the recording in the tar, if the piece is a whole member of a tar.
 
     Raises:
-        OSError: it cannot be opened.
-        DataError: the same of a URL; another recording lies there now.
+        OSError: the file cannot be opened.
+        DataError: the URL cannot be opened, or the tar has another recording at this place now.
     """
 
     def __init__(self, path: Path | str, piece: Piece, member: str = "") -> None:
@@ -144,12 +147,12 @@ class PieceFile(SeekableFile):
         if member and not _begins_at(self._file, piece, member):
             self._file.close()
             raise DataError(
-                f"{path}/{member}: is no longer where it lay in the tar, which was written anew, or cut off; index it "
-                "again"
+                f"{path}/{member}: is no longer at its place in the tar, which was rewritten or truncated; index the "
+                "tar again"
             )
         self._piece = piece
         self._head_size = len(piece.head)
-        self._place = 0  # where the file stands
+        self._place = 0  # position in the file
         super().__init__(self._head_size + piece.stop - piece.start)
 
     def close(self) -> None:
@@ -158,7 +161,7 @@ class PieceFile(SeekableFile):
         super().close()
 
     def readinto(self, buffer: "memoryview[int]") -> int:  # type: ignore[override]
-        """Read some of what follows."""
+        """Read some of the bytes that follow into `buffer`, and return their number."""
         head, start, stop, _ = self._piece
         if self._at < self._head_size:
             part = head[self._at : self._at + len(buffer)]
@@ -167,7 +170,7 @@ class PieceFile(SeekableFile):
             if place >= stop:
                 return 0
             try:
-                if place != self._place:  # mpg123 reads one after another, a few bytes at a time
+                if place != self._place:  # mpg123 reads in sequence, a few bytes at a time
                     self._file.seek(place)
                 part = self._file.read(min(len(buffer), stop - place))
             except (OSError, DataError) as error:
@@ -181,19 +184,19 @@ class PieceFile(SeekableFile):
 
 
 def _begins_at(file: BinaryIO, piece: Piece, member: str) -> bool:
-    """Return whether the header of a member lies before its bytes, by its size and the last part of its name."""
+    """Return whether the header of a member precedes the piece, judged by its size and the last part of its name."""
     file.seek(piece.start - tarfile.BLOCKSIZE)
     try:
         found = tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), tarfile.ENCODING, "surrogateescape")
     except tarfile.HeaderError:
         return False
-    is_short = member.isascii() and len(member) <= tarfile.LENGTH_NAME  # a longer one stands elsewhere
+    is_short = member.isascii() and len(member) <= tarfile.LENGTH_NAME  # a longer name is stored elsewhere
     same_name = PurePosixPath(found.name).name == PurePosixPath(member).name
     return found.size == piece.stop - piece.start and (same_name or not is_short)
 
 
 def _wav(data: Stretch) -> Container:
-    """The samples go on behind the promised end, unless chunks of other things lie there."""
+    """Take all bytes after the promised end as samples too, unless they are other chunks."""
     number, size = struct.Struct("<I" if data[:4] == b"RIFF" else ">I"), len(data)
 
     def after(at: int) -> int:
@@ -211,7 +214,7 @@ def _wav(data: Stretch) -> Container:
     riff_end = 8 + number.unpack(data[4:8])[0]
 
     def chunks_from(at: int) -> bool:
-        """Whether whole chunks, or none, lie between here and the end that the header gives, or the file's own."""
+        """Return whether whole chunks, or none, fill the file from `at` to the end in the header, or to its own end."""
         while at < riff_end - 1 and at + 8 <= size:
             at = after(at)
         return abs(at - riff_end) <= 1 or abs(at - size) <= 1
@@ -221,7 +224,7 @@ def _wav(data: Stretch) -> Container:
     believed = size < _MAX_RIFF_BYTES and is_closed and (promised > 0 or riff_end >= size - 1)
     if rest <= (TOLERANCE_BYTES if promised else 0) or believed:
         return Container()
-    # So libsndfile knows a file that was not closed: it reads to the end, and a length has 32 bits.
+    # libsndfile takes these lengths for those of a file that was never closed, and reads to the end.
     head = data[:4] + number.pack(8) + data[8 : at + 4] + number.pack(0)
     return Container((Piece(head, begin, size),), lengths_differ(promised, size - begin))
 
@@ -233,13 +236,13 @@ def _ogg(data: Stretch) -> Container:
     is_whole = len(header) == _OGG_HEADER and _ogg_page_end(data, last) <= len(data)
     doubt = None
     if not is_whole or not header[5] & _OGG_LAST:
-        doubt = "its last page is missing or lacks the end mark, as of a recording that was cut off"
+        doubt = "its last page is missing or lacks the end mark, as in a truncated recording"
     if header[14:18] == data[14:18]:
         return Container(doubt=doubt)
     starts: list[int] = []
     at, header_end = 0, -1
     while at >= 0:
-        if at != header_end:  # the first pages of streams side by side follow on one another
+        if at != header_end:  # the first pages of multiplexed streams follow one another
             starts.append(at)
         header_end = _ogg_page_end(data, at) if at + _OGG_HEADER <= len(data) else len(data)
         at = data.find(_OGG_FIRST_PAGE, at + 1)
@@ -256,29 +259,29 @@ def _ogg_page_end(data: Stretch, at: int) -> int:
 
 
 class _Frame(NamedTuple):
-    """What the four bytes at the beginning of an MP3 frame say."""
+    """The contents of the four bytes at the beginning of an MP3 frame."""
 
     length: int
-    """In bytes."""
+    """Length in bytes."""
     tag_at: int
-    """Where in the first frame a tag lies, behind room for side information."""
+    """Place of a tag in the first frame, after the space for side information."""
     kind: tuple[int, int]
-    """What all frames of a stream have in common."""
+    """Version and sample rate, which all frames of a stream share."""
 
 
 class _Tag(NamedTuple):
     """A first frame that holds no samples."""
 
     lengths_at: int = 0
-    """Where the two lengths are, 4 bytes each; 0 where it has none that are known here."""
+    """Place of the two lengths, 4 bytes each; 0 if the tag has no lengths known here."""
     num_frames: int = 0
-    """Those that follow."""
+    """Number of frames that follow."""
     num_bytes: int = 0
-    """Of the stream, with the tag."""
+    """Size of the stream, tag included."""
 
 
 class _Run(NamedTuple):
-    """MP3 frames one right after the other."""
+    """Consecutive MP3 frames."""
 
     start: int
     stop: int
@@ -302,7 +305,7 @@ def _mp3(data: Stretch) -> Container:
 
 
 def _mp3_runs(data: Stretch, at: int, kind: tuple[int, int]) -> Iterator[_Run]:
-    """Whatever is no frame of the same kind lies between them; the tag of another stream begins a new one."""
+    """Yield the runs of frames of the same kind. Other bytes between frames, or another stream's tag, end a run."""
     while at < len(data):
         start, count = at, 0
         while (frame := _mp3_frame(data, at)) and frame.kind == kind and at + frame.length <= len(data):
@@ -319,7 +322,7 @@ def _mp3_runs(data: Stretch, at: int, kind: tuple[int, int]) -> Iterator[_Run]:
 
 
 def _next_mp3_frame(data: Stretch, at: int, kind: tuple[int, int]) -> int:
-    """Return where two frames follow on one another, or the end."""
+    """Return the next place where two frames of this kind follow one another, or the end."""
     while (at := data.find(b"\xff", at)) >= 0:
         frame = _mp3_frame(data, at)
         following = frame and frame.kind == kind and _mp3_frame(data, at + frame.length)
@@ -330,7 +333,7 @@ def _next_mp3_frame(data: Stretch, at: int, kind: tuple[int, int]) -> int:
 
 
 def _mp3_tag(data: Stretch, start: int, frame: _Frame) -> _Tag | None:
-    """Return the tag that this frame is, instead of samples."""
+    """Return the tag if this frame is one; None if it holds samples."""
     at = frame.tag_at
     front = data[start : start + _LONGEST_FRONT]
     if front[at : at + 4] in (b"Xing", b"Info") and len(front) >= at + 16:
@@ -340,7 +343,10 @@ def _mp3_tag(data: Stretch, start: int, frame: _Frame) -> _Tag | None:
 
 
 def _mp3_piece(data: Stretch, run: _Run) -> Piece:
-    """A run of frames behind a tag that says how many they are, its own if it has one that can."""
+    """Return the piece of a run of frames, preceded by a tag that gives their number.
+
+    The run's own tag is used if it has lengths.
+    """
     frame = _mp3_frame(data, run.start)
     assert frame is not None
     num_bytes = run.stop - run.start
@@ -348,9 +354,9 @@ def _mp3_piece(data: Stretch, run: _Run) -> Piece:
     if tag and tag.lengths_at:
         said = struct.pack(">2I", run.num_frames - 1, num_bytes)
         return Piece(data[run.start : tag.lengths_at] + said, tag.lengths_at + len(said), run.stop)
-    # Without a tag, the length would be guessed from the bytes of the first frame.
+    # Without a tag, libsndfile would guess the length from the size of the first frame.
     header = int.from_bytes(data[run.start : run.start + 4])
-    for kbps in range(1, 15):  # the first in which there is room
+    for kbps in range(1, 15):  # the first bitrate whose frame is large enough
         first = (header & ~0xF200 | kbps << 12 | 1 << 16).to_bytes(4)
         new = _mp3_frame(first, 0)
         if new and new.length >= new.tag_at + 16:
@@ -380,7 +386,7 @@ def _parsed_mp3(header: bytes) -> _Frame | None:
 
 
 def _id3_end(data: Stretch, at: int) -> int:
-    """Return where the ID3 tag ends that begins here, or the place itself."""
+    """Return the end of the ID3 tags that begin at `at`; `at` itself if there are none."""
     while data[at : at + 3] == b"ID3":
         size = data[at + 6 : at + 10]
         at += 10 + sum((byte & 127) << 7 * (len(size) - 1 - place) for place, byte in enumerate(size))
@@ -388,4 +394,4 @@ def _id3_end(data: Stretch, at: int) -> int:
 
 
 def _several(count: int) -> str:
-    return f"holds {count} streams one after the other, as of files that were put together"
+    return f"holds {count} streams one after the other, as in concatenated files"

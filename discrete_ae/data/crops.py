@@ -1,4 +1,4 @@
-"""Data sets over audio files: random crops to train on, fixed segments to validate on.
+"""Data sets over audio files: random crops for training, fixed segments for validation.
 
 Legend: C channels, N samples per channel.
 """
@@ -43,23 +43,24 @@ log = logging.getLogger("discrete_ae")
 
 NUM_BANDS = 8
 MIX_DB = (-10.0, 0.0)
-"""The second crop of a mixture is lowered by a gain between these, uniform in dB."""
+"""Range of the gain of a mixture's second crop, uniform in dB."""
 
-# So many samples from an impulse, the equalizer's answer is 60 dB below its peak, even where its bands differ by 60 dB.
+# At this distance in samples, the equalizer's impulse response is 60 dB below its peak, even if its bands differ by
+# 60 dB.
 _ANSWER_SAMPLES = 1024
 
 _MAX_ATTEMPTS = 100
 
 
 class Changes(NamedTuple):
-    """What was drawn for one crop; a None is a change that is not made."""
+    """The changes drawn for one crop; None stands for no change."""
 
     speed: float
-    """In hundredths; 1 is the recording's own."""
+    """Speed, a multiple of 0.01; 1 is the recording's own."""
     mix_db: float | None
     """Gain of the crop that is added."""
     band_gains_db: npt.NDArray[np.float64] | None
-    """The equalizer's, (`NUM_BANDS`,)."""
+    """Gains of the equalizer, (`NUM_BANDS`,)."""
     gain_db: float | None
     flip: bool
 
@@ -71,7 +72,7 @@ class Changes(NamedTuple):
 
 
 def _within(least: float, most: float) -> AfterValidator:
-    """Refuse what is not two numbers in [least, most], the lower one first."""
+    """Return a validator for two numbers in [least, most], the lower one first."""
 
     def check(pair: list[float]) -> list[float]:
         if not (len(pair) == 2 and least <= pair[0] <= pair[1] <= most):
@@ -81,41 +82,41 @@ def _within(least: float, most: float) -> AfterValidator:
     return AfterValidator(check)
 
 
-# Hydra's lists are sequences of another type.
+# Lists from Hydra are sequences, but no lists.
 Pair = Annotated[list[float], BeforeValidator(lambda pair: list(pair) if isinstance(pair, Sequence) else pair)]
 
 
 class CropSettings(Record):
-    """How crops and segments are made; the changes of crops in the order in which they are made."""
+    """Settings of crops and segments; the changes of crops are listed in the order in which they are applied."""
 
     model_config = ConfigDict(extra="forbid")
 
     sample_rate: Annotated[int, Field(ge=1)]
-    """In Hz; files of other rates are resampled."""
+    """Sample rate in Hz; files of other rates are resampled."""
     channels: Annotated[int, Field(ge=1)]
-    """Files are mixed down to mono or copied from it; others are an error."""
+    """Number of channels. Files are mixed down to mono, or mono is copied; other numbers are an error."""
     crop_seconds: Annotated[float, Field(gt=0)]
-    """Length of the crops and segments."""
+    """Length of the crops and segments in seconds."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Of the crops."""
+    """Seed of the crops."""
     strict: bool = False
-    """Whether a file that cannot be used ends the run instead of being skipped and named."""
+    """True if an unusable file ends the run, instead of being skipped with a warning."""
     speed: Annotated[Pair, _within(0.5, 2)] | None = None
-    """The logarithm of a crop's speed is uniform between those of these; None for no change."""
+    """Range of a crop's speed, whose logarithm is uniform; None for no change."""
     mix: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Probability that a second crop is added, as `mixture`, by a gain in `MIX_DB`."""
+    """Probability that `mixture` adds a second crop with a gain in `MIX_DB`."""
     equalizer_db: Annotated[float, Field(ge=0, le=30)] | None = None
-    """The gain of every band is uniform between minus and plus this, as `equalize`; None for no equalizer."""
+    """Largest gain of a band of `equalize`: gains are uniform between minus and plus this; None for no equalizer."""
     loudness_lufs: Annotated[float, Field(ge=-70, le=0)] | None = None
-    """To which every crop, segment and clip is brought, as `bring_to_loudness`; None leaves them as recorded."""
+    """Loudness of every crop, segment and clip, reached by `bring_to_loudness`; None leaves them as recorded."""
     gain_db: Annotated[Pair, _within(-100, 100)] | None = None
-    """The gain is uniform in dB between these; None for no gain."""
+    """Range of the gain, uniform in dB; None for no gain."""
     flip_polarity: bool = False
-    """Whether half of the crops are multiplied by -1."""
+    """True if half of the crops are multiplied by -1."""
 
     @property
     def num_samples(self) -> int:
-        """Length of the crops and segments."""
+        """Length of the crops and segments in samples per channel."""
         return round(self.crop_seconds * self.sample_rate)
 
     @model_validator(mode="after")
@@ -135,7 +136,7 @@ class CropSettings(Record):
     def draw(self, random: np.random.Generator) -> Changes:
         """Draw the changes of one crop.
 
-        All numbers are drawn whether they are used or not: one change does not move the draws of the others.
+        All numbers are drawn, used or not, so that switching one change on or off leaves the others the same.
         """
         gain, coin, speed, mixed, level, *bands = random.random(5 + NUM_BANDS)
         return Changes(
@@ -148,10 +149,10 @@ class CropSettings(Record):
 
 
 class Packed(Sequence[AudioFile]):
-    """Recordings as one block of bytes.
+    """Recordings as one block of bytes, which forked worker processes share without copies.
 
-    A loading process shares its memory with the one that started it, until it touches an object: Python then writes
-    the count of its references, and the system copies the page. Of a block of bytes nothing is ever copied.
+    A worker process shares memory pages with its parent until one of them writes. Python writes an object's reference
+    count whenever the object is used, and the system then copies the page. One block of bytes avoids that.
     """
 
     def __init__(self, files: Sequence[AudioFile]) -> None:
@@ -169,24 +170,24 @@ class Packed(Sequence[AudioFile]):
 
 
 class Draw(NamedTuple):
-    """A stretch of a recording that may be read."""
+    """A candidate stretch of a recording."""
 
     file: AudioFile
     start: int
-    """In frames of the file."""
+    """Start in frames of the file."""
     place: int
-    """Of the file, among those of its set."""
+    """Index of the file in its data set."""
     changes: Changes | None = None
 
 
 class Damage:
-    """Leaves out recordings that cannot be read, and names each once, whichever loading process meets it.
+    """Skips unreadable recordings, and warns of each once over all worker processes.
 
-    The flags lie in memory that the processes share, where they are forked; elsewhere each names them for itself.
+    The flags are in memory that forked processes share. Processes that are not forked warn separately.
 
     Args:
-        count: of the recordings.
-        message: what to say of one that cannot be read, with its number among these, and the error.
+        count: number of recordings.
+        message: the warning, with placeholders for the number of unreadable recordings so far and the error.
     """
 
     def __init__(self, count: int, message: str) -> None:
@@ -195,14 +196,14 @@ class Damage:
 
     @property
     def places(self) -> list[int]:
-        """Those of the recordings that were named."""
+        """Indices of the recordings that were reported."""
         return np.flatnonzero(self._flags).tolist()
 
     def first_readable(self, draws: Iterable[Draw], settings: CropSettings) -> tuple[Tensor, Draw]:
-        """Return the first of some draws that can be read, (C, N), and which it is.
+        """Return the audio (C, N) of the first readable draw, and that draw.
 
         Raises:
-            DataError: none of them can be read; with `settings.strict`, the first cannot.
+            DataError: no draw can be read; with `settings.strict`, the first draw cannot be read.
         """
         failed: dict[int, DataError] = {}
         tries = 0
@@ -219,8 +220,8 @@ class Damage:
                 return audio, draw
         first, told = next(iter(failed.values())), counted(len(failed), "recording")
         raise DataError(
-            f"all {tries} draws for a crop failed, of {told}; is a disk gone, or a duration in a manifest wrong? "
-            f"The first: {first}"
+            f"all {tries} draws for a crop failed, from {told}; check for a missing disk or a wrong duration in a "
+            f"manifest. The first error: {first}"
         )
 
     def _name(self, failed: dict[int, DataError]) -> None:
@@ -231,33 +232,32 @@ class Damage:
 
 
 class Source(NamedTuple):
-    """One of several collections of recordings that are trained on in given shares."""
+    """One of several collections of recordings with given shares of the training crops."""
 
     num_files: int
     weight: float
-    """Of its crops among those of all sources, in any unit, above 0."""
+    """Share of the crops in any unit, above 0."""
 
 
 class TrainingCrops(Dataset[Tensor]):
     """Crops (C, N), each a pure function of (seed, sample number), for any number from 0 on.
 
-    The file is drawn in proportion to its duration, times its weight, and the start uniformly within it, so that every
-    second of audio is as likely as any other; a file shorter than a crop is padded with zeros at its end. Where a file
-    turns out to be damaged, the next draw of the same number takes its place. Of several sources,
-    `Shares` chooses one first.
+    With several sources, `Shares` first chooses one. A file is then drawn in proportion to its duration times its
+    weight, and a start uniformly within the file. Every second of audio is therefore equally likely. A file shorter
+    than a crop is padded with zeros at its end. If a file is damaged, the next draw of the same number replaces it.
 
-    The changes are drawn after the file and the start, and made in this order: speed, mixture, equalizer, loudness,
-    gain, polarity. The second crop of a mixture comes from a stream of random numbers of its own, in the same way, at
-    its own speed.
+    The changes are drawn after the file and the start. They are applied in this order: speed, mixture, equalizer,
+    loudness, gain, polarity. The second crop of a mixture is drawn in the same way, with its own speed, from a random
+    stream of its own.
 
     Args:
-        files: to draw from.
-        settings: of the crops.
-        weights: of the files in the draw; None takes their durations times their own.
-        sources: to which the files belong, in their order; None for one.
+        files: the files to draw from.
+        settings: settings of the crops.
+        weights: weights of the files in the draw; None takes durations times the files' own weights.
+        sources: the sources of the files, in the order of the files; None for a single source.
 
     Raises:
-        DataError: from `__getitem__`, at a damaged file if `settings.strict`, otherwise if all draws of a crop are.
+        DataError: from `__getitem__`: a file is damaged and `settings.strict` is set, or all draws of a crop failed.
     """
 
     def __init__(
@@ -277,19 +277,19 @@ class TrainingCrops(Dataset[Tensor]):
 
     @property
     def shares(self) -> list[float]:
-        """Of the sources, in their order."""
+        """Shares of the sources, in their order."""
         return self._shares[0].shares.tolist()
 
     @property
     def damaged(self) -> set[str]:
-        """The names of the damaged files met so far."""
+        """Names of the damaged files found so far."""
         return {self.files[place].name for place in self._damage.places}
 
     def __getitem__(self, sample_number: int) -> Tensor:
         return self.__getitems__([sample_number])[0]
 
     def __getitems__(self, sample_numbers: Sequence[int]) -> list[Tensor]:
-        """Return the crops of a batch; drawn first and read then, they take an eighth less time than one by one."""
+        """Return the crops of a batch. Drawing all crops before reading any takes an eighth less time."""
         draws = [self._draw(number) for number in sample_numbers]
         return [self._finished(*numbered) for numbered in zip(sample_numbers, draws, strict=True)]
 
@@ -303,14 +303,14 @@ class TrainingCrops(Dataset[Tensor]):
         return changes.change_level(_leveled(crop, self.settings))
 
     def _crop(self, sample_number: int, draw: Draw, *, second: bool = False) -> tuple[Tensor, Changes]:
-        """Read a crop at its speed; what else is to be changed is returned beside it."""
+        """Read a crop at its speed; return it with all its changes."""
         others = (self._draw(sample_number, attempt, second=second) for attempt in range(1, _MAX_ATTEMPTS))
         crop, draw = self._damage.first_readable(itertools.chain([draw], others), self.settings)
         assert draw.changes is not None
         return crop, draw.changes
 
     def _draw(self, sample_number: int, attempt: int = 0, *, second: bool = False) -> Draw:
-        """Draw the file, the start and the changes, in this order, from Philox seeded by all that is given."""
+        """Draw the file, the start and the changes, in this order, from a Philox generator seeded by all arguments."""
         seeds = np.random.SeedSequence((self.settings.seed, sample_number, attempt), spawn_key=(1,) if second else ())
         random = np.random.Generator(np.random.Philox(seeds))
         place = self._place(random.random(), self._shares[second][sample_number])
@@ -318,12 +318,12 @@ class TrainingCrops(Dataset[Tensor]):
         last = _last_start(file, self.settings)
         start = int(random.integers(last + 1))
         changes = self.settings.draw(random)
-        # The draw of the start is the same at every speed, and its place among the possible starts too.
+        # The random start, and its relative place among the possible starts, are the same at every speed.
         start = start * _last_start(file, self.settings, changes.speed) // max(last, 1)
         return Draw(file, start, place, changes)
 
     def _place(self, random: float, source: int) -> int:
-        """Return the place of the file of a source that a number from 0 to 1 falls on."""
+        """Return the index of the file of a source that a number from 0 to 1 selects."""
         first, stop = self._bounds[source : source + 2]
         low = self._ends[first - 1] if first else 0.0
         place = np.searchsorted(self._ends, low + random * (self._ends[stop - 1] - low), side="right")
@@ -333,13 +333,13 @@ class TrainingCrops(Dataset[Tensor]):
 class ValidationSegments(Dataset[Tensor]):
     """Consecutive segments (C, N) of every file from its start, at most `max_segments`, spread evenly over all.
 
-    What is left at the end of a file is dropped, except that a file shorter than one segment is padded with zeros.
-    Every chosen segment is read once when the set is made, so that a damaged file is met before the training, and left
-    out as a whole. Where one cannot be read later, the next that can takes its place, with a warning, since the figures
-    are of other audio then. Of the changes of crops only the loudness is made.
+    The rest at the end of a file is dropped, but a file shorter than one segment is padded with zeros. Every chosen
+    segment is read once on construction, so that damaged files are found before training and left out as a whole. A
+    segment that becomes unreadable later is replaced by the next readable one. A warning reports that the scores are
+    of other audio then. Of the changes of crops, only the loudness applies.
 
     Raises:
-        DataError: no segment can be read; with `settings.strict`, one cannot.
+        DataError: no segment can be read; with `settings.strict`, any segment cannot be read.
     """
 
     def __init__(self, files: Sequence[AudioFile], settings: CropSettings, max_segments: int) -> None:
@@ -371,7 +371,7 @@ class ValidationSegments(Dataset[Tensor]):
         self._draws = [Draw(*one, places.setdefault(one[0].name, len(places))) for one in self.segments]
         self._damage = Damage(
             len(places),
-            "Replaced in validation by the next segment (%d so far): %s; figures before and after are of other audio",
+            "Replaced in validation by the next segment (%d so far): %s; scores before and after are of other audio",
         )
 
     def __len__(self) -> int:
@@ -383,11 +383,11 @@ class ValidationSegments(Dataset[Tensor]):
 
 
 def folder_weights(files: Sequence[AudioFile], root: Paths) -> list[float]:
-    """Weights by which every folder right below `root` is drawn equally often, and the files within it by duration.
+    """Return weights that draw every folder directly below `root` equally often, and its files by duration.
 
-    Files at any depth belong to the folder right below `root`, or the nearest of several; those in `root` itself are
-    one group more; in a tar, its own folders count. The weights of a group add up to 1. Weights of the files count
-    within their group.
+    A file at any depth belongs to the folder directly below `root`, or below the nearest of several roots. Files
+    directly in `root` form one more group. In a tar, the tar's own folders are the groups. The weights of a group add
+    up to 1. Weights of the files count within their group.
     """
     roots = [path.expanduser() for path in listed(root)]
     groups = [name.partition("/")[0] if "/" in name else "" for name in (key_of(file, *roots) for file in files)]
@@ -399,16 +399,16 @@ def folder_weights(files: Sequence[AudioFile], root: Paths) -> list[float]:
 
 
 def mixture(audio: Tensor, other: Tensor, other_db: float) -> Tensor:
-    """Add another crop, amplified by `other_db`; both are lowered alike where the peak would exceed 1."""
+    """Add another crop, amplified by `other_db`; lower the sum if its peak would exceed 1."""
     return amplify(audio + 10 ** (other_db / 20) * other, 0.0)
 
 
 def equalize(audio: Tensor, band_gains_db: npt.NDArray[np.float64]) -> Tensor:
-    """Filter by a smooth magnitude and no phase; the audio is lowered where the peak would exceed 1.
+    """Filter by a smooth magnitude response with zero phase; lower the audio if its peak would exceed 1.
 
-    The gains hold at frequencies an octave apart, the last at half the sample rate. Between two of them the gain in dB
-    goes from one to the other by half a period of a cosine of the octave, so that it is never outside of the two; below
-    the first it stays.
+    The gains hold at frequencies an octave apart, the last at half the sample rate. Between two frequencies, the gain
+    in dB follows half a period of a cosine of the octave, and never leaves the range of the two gains. Below the first
+    frequency, the gain is constant.
     """
     num_samples = audio.shape[1]
     size, bands = _bands(num_samples)
@@ -418,22 +418,22 @@ def equalize(audio: Tensor, band_gains_db: npt.NDArray[np.float64]) -> Tensor:
 
 
 def _read(file: AudioFile, start: int, settings: CropSettings, speed: float = 1.0) -> Tensor:
-    """Return exactly (C, N) from the file's own frame `start` on, with zeros after the file's end.
+    """Return exactly (C, N) from frame `start` of the file on, with zeros after its end.
 
-    At another speed it is a longer or shorter stretch of the file, as in `read_audio`.
+    At another speed, a longer or shorter stretch of the file is read, as in `read_audio`.
     """
     note(file.name)
     rate, num_samples = settings.sample_rate, settings.num_samples
     start_s, duration_s = start / file.sample_rate, num_samples / rate
     read = read_audio(file, rate, settings.channels, start_s, duration_s, speed=speed)
     audio = torch.from_numpy(read)
-    if missing := num_samples - read.shape[1]:  # padding by nothing is a tenth of the time of a crop
+    if missing := num_samples - read.shape[1]:  # padding by 0 samples takes a tenth of the time of a crop
         audio = F.pad(audio, (0, missing))
     return audio
 
 
 def _last_start(file: AudioFile, settings: CropSettings, speed: float = 1.0) -> int:
-    """Return the last frame of a file from which a crop lies within it; 0 where there is none."""
+    """Return the last start frame of a crop that fits into the file; 0 if no crop fits."""
     num_frames = math.ceil(settings.num_samples * file.sample_rate * speed / settings.sample_rate)
     return max(file.num_frames - num_frames, 0)
 
@@ -448,7 +448,7 @@ def _between(ends: Sequence[float], place: float) -> float:
 
 @functools.lru_cache(maxsize=4)
 def _bands(num_samples: int) -> tuple[int, npt.NDArray[np.float32]]:
-    """Return the size of an FFT in which the answer does not wrap around, and each band's share (bands, bins)."""
+    """Return an FFT size without wrap-around of the response, and the share of each band (bands, bins)."""
     size = next_fast_len(num_samples + _ANSWER_SAMPLES, real=True)
     octaves = np.log2(np.maximum(2 * np.fft.rfftfreq(size), 2.0 ** (1 - NUM_BANDS)))
     distances = np.minimum(np.abs(octaves - np.arange(1 - NUM_BANDS, 1)[:, None]), 1)

@@ -1,4 +1,4 @@
-"""The recordings as Lightning wants them: found, checked and split at `setup`, then loaded in batches (B, C, N)."""
+"""The recordings as a Lightning data module: found, checked and split at `setup`, then loaded in batches (B, C, N)."""
 
 import contextlib
 import inspect
@@ -40,33 +40,33 @@ from discrete_ae.paths import in_utf8
 log = logging.getLogger("discrete_ae")
 
 MAX_WORKERS = 16
-"""More loading processes than this are only started where they are asked for."""
+"""Largest default number of worker processes per device."""
 
 
 class DataSettings(CropSettings, RecordingsSettings):
-    """What AudioDataModule loads: its arguments.
+    """Arguments of AudioDataModule.
 
-    Without a root, a manifest or sources, that is the project's own recordings, already split.
+    Without a root, a manifest or sources, the module loads the project's own recordings, which are already split.
     """
 
     sources: dict[str, SourceSettings | None] | None = None
-    """Several places by name, in place of one, with shares of the crops of their own; a None is left out."""
+    """Several sources by name instead of one place, each with its share of the crops; None leaves a source out."""
     batch_size: Annotated[int, Field(ge=1)]
     """Crops per step and device."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share of the files that validates, where nobody says which do."""
+    """Share of the files used for validation, if no split is given."""
     max_validation_segments: Annotated[int, Field(ge=1)] = 256
-    """At most this many, spread evenly over the validation files; each source has as many."""
+    """Largest number of validation segments. Sources get equal parts, spread evenly over their validation files."""
     num_workers: Annotated[int, Field(ge=0)] | None = None
-    """Loading processes per device; None takes none on CPU, `loading_workers` otherwise."""
+    """Worker processes per device; None takes 0 on CPU, `loading_workers` otherwise."""
     prefetch_batches: Annotated[int, Field(ge=1)] = 4
-    """Batches that each loading process keeps ready."""
+    """Batches that each worker process prefetches."""
     balance: Literal["duration", "folder"] = "duration"
-    """What is trained on equally often: every second, or every folder right below `root`, as `folder_weights`."""
+    """Unit drawn equally often: every second of audio, or every folder directly below `root` (`folder_weights`)."""
 
     @property
     def named(self) -> dict[str, SourceSettings]:
-        """The sources by name; one that has none."""
+        """The sources by name; a single unnamed source has the name ""."""
         own = {name: value for name in RecordingsSettings.model_fields if (value := getattr(self, name)) is not None}
         if self.sources is None:
             return {"": SourceSettings(**own)}
@@ -85,16 +85,19 @@ class DataSettings(CropSettings, RecordingsSettings):
         check_mixture(self.named)
         check_distinct(self.named)
         if self.max_validation_segments < (count := len(self.named)):
-            raise ValueError(f"max_validation_segments: expected at least 1 for each of {count} sources")
+            raise ValueError(
+                f"max_validation_segments: expected at least {count}, 1 for each source, "
+                f"got {self.max_validation_segments}"
+            )
         return self
 
 
 @dataclass(frozen=True)
 class TrainingBatches:
-    """Batch sampler of one endless stream of sample numbers, shared out between the ranks.
+    """Batch sampler over one endless stream of sample numbers, distributed over the ranks.
 
-    Batch b of rank r of w holds the numbers from (b·w + r)·batch_size on. A resumed run begins at the batch `first`;
-    the length is that of the whole run, from batch 0, because Lightning counts a resumed run on from where it was.
+    Batch b of rank r of w has the numbers from (b·w + r)·batch_size on. A resumed run begins at the batch `first`. The
+    length counts from batch 0, because Lightning continues its count in a resumed run.
     """
 
     batch_size: int
@@ -113,13 +116,14 @@ class TrainingBatches:
 
 
 def validation_batches(num_segments: int, batch_size: int, rank: int, world_size: int) -> list[list[int]]:
-    """Share the segments r, r + w, r + 2w, … of rank r into batches: each segment once, as many batches on each rank.
+    """Divide the segments r, r + w, r + 2w, … of rank r of w into batches.
 
-    Equal counts matter: a rank with one batch more would wait for the others in the first collective of that batch.
-    The batches of a rank differ in size by one at most; one may exceed `batch_size` only where that is 1.
+    Every segment is in one batch. Every rank has the same number of batches: a rank with one batch more would wait for
+    the others in the first collective of that batch. The batches of a rank differ in size by at most one. A batch
+    exceeds `batch_size` only if that is 1.
 
     Raises:
-        DataError: fewer segments than ranks.
+        DataError: there are fewer segments than ranks.
     """
     if num_segments < world_size:
         raise DataError(
@@ -133,14 +137,14 @@ def validation_batches(num_segments: int, batch_size: int, rank: int, world_size
 
 
 class AudioDataModule(pl.LightningDataModule):
-    """Random training crops and fixed validation segments of a folder of audio files, or of several sources.
+    """Data module of random training crops and fixed validation segments from one or several sources of recordings.
 
     Args:
         settings: the fields of `DataSettings`.
 
     Raises:
-        UsageError: an unknown or missing setting, or one out of its range.
-        DataError: from `setup`, if there is nothing to train or validate on.
+        UsageError: a setting is unknown, missing or out of range.
+        DataError: from `setup`, if there are no recordings to train or validate on.
     """
 
     __signature__ = inspect.signature(DataSettings)
@@ -158,20 +162,20 @@ class AudioDataModule(pl.LightningDataModule):
             for name, source in its.named.items()
         }
         self.train_files: list[AudioFile] = []
-        """Those of one source after the other."""
+        """Training files, source by source."""
         self.validation_files: list[AudioFile] = []
         self.validation_sets: list[ValidationSegments] = []
-        """Of the sources, in their order."""
+        """Validation segments of each source, in the order of the sources."""
         self.num_skipped = 0
 
     def setup(self, stage: str | None = None) -> None:
-        """Find, check and split the files, once."""
+        """Find, check and split the files; further calls do nothing."""
         if self.train_files:
             return
         its, sources = self.settings, list(self._sources.values())
         for source in sources:
             source.find()
-        if len(sources) > 1:  # what validates in one trains in none
+        if len(sources) > 1:  # validation files of one source are training files of none
             held_out = [file for source in sources for file in source.validation]
             for source in sources:
                 source.hold_out(held_out)
@@ -185,7 +189,7 @@ class AudioDataModule(pl.LightningDataModule):
         damaged = set[str]().union(*(one.damaged for one in self.validation_sets))
         self.num_skipped = len(damaged) + sum(source.num_skipped for source in sources)
         found = (file for source in sources for file in source.validation if file.name not in damaged)
-        self.validation_files = list(dict.fromkeys(found))  # two sources may have the same
+        self.validation_files = list(dict.fromkeys(found))  # two sources may share a file
         weights = None
         if its.balance == "folder":
             weights = [each for source in sources for each in folder_weights(source.train, source.train_roots)]
@@ -196,21 +200,21 @@ class AudioDataModule(pl.LightningDataModule):
 
     @property
     def validation_segments(self) -> ConcatDataset[Tensor]:
-        """Those of all sources, one source after the other."""
+        """Validation segments of all sources, source by source."""
         return ConcatDataset(self.validation_sets)
 
     @property
     def source_names(self) -> list[str]:
-        """The names of the sources, in the order of the validation loaders."""
+        """Names of the sources, in the order of the validation loaders."""
         return list(self._sources)
 
     @property
     def shares(self) -> dict[str, float]:
-        """Of the crops, by the names of the sources; they add up to 1."""
+        """Share of the crops by name of the source; the sum is 1."""
         return dict(zip(self._sources, self.training_crops.shares, strict=True))
 
     def train_dataloader(self) -> AudioLoader:
-        """Load what is left of the run's stream of batches, by the trainer's step."""
+        """Return a loader of the rest of the run's stream of batches, from the trainer's step on."""
         trainer, size = self.trainer, self.settings.batch_size
         if trainer is None:
             return self._loader(self.training_crops, TrainingBatches(size))
@@ -221,19 +225,26 @@ class AudioDataModule(pl.LightningDataModule):
         return self._loader(self.training_crops, batches)
 
     def val_dataloader(self) -> AudioLoader | list[AudioLoader]:
-        """Load every validation segment once, on one rank or another; of several sources, by a loader for each."""
+        """Return the loaders of this rank's validation segments: one, or one for each of several sources.
+
+        Each segment is loaded once over all ranks.
+        """
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         size, sets = self.settings.batch_size, self.validation_sets
         loaders = [self._loader(one, validation_batches(len(one), size, rank, world_size), len(sets)) for one in sets]
         return loaders if len(loaders) > 1 else loaders[0]
 
     def clips(self, count: int, max_seconds: float = 5.0) -> list[tuple[str, Tensor]]:
-        """Read the beginnings of up to `count` validation files, spread evenly: (path there in UTF-8, (C, N))."""
+        """Read the beginnings of up to `count` evenly spread validation files.
+
+        Returns:
+            For each its path relative to `validation_root`, in UTF-8, and its audio (C, N).
+        """
         its = self.settings
         places = np.linspace(0, len(self.validation_files) - 1, min(count, len(self.validation_files)))
         clips = []
         for file in (self.validation_files[round(place)] for place in places):
-            # `setup` has read segments of this file, not all of it.
+            # `setup` has read only segments of this file.
             with contextlib.suppress(DataError):
                 audio = torch.from_numpy(read_audio(file, its.sample_rate, its.channels, duration_s=max_seconds))
                 name = in_utf8(name_of(file, self.validation_root))
@@ -241,7 +252,7 @@ class AudioDataModule(pl.LightningDataModule):
         return clips
 
     def describe(self) -> str:
-        """Say in one line what `setup` found, and the shares of several sources."""
+        """Summarize the files found by `setup` in one line, with the shares of several sources."""
         shares = [
             f"{name} {100 * share:.1f} %{'' if place else ' of the crops'} ({_duration(self._sources[name].seconds)})"
             for place, (name, share) in enumerate(self.shares.items())
@@ -254,18 +265,18 @@ class AudioDataModule(pl.LightningDataModule):
 
     @property
     def validation_root(self) -> Path:
-        """The folder in which the validation files lie, but for those of URLs."""
+        """Folder of all validation files except URLs."""
         roots = [source.validation_root for source in self._sources.values()]
         return roots[0] if len(roots) == 1 and roots[0] else common_folder(self.validation_files)
 
     def _loader(
         self, dataset: Dataset[Tensor], batches: TrainingBatches | list[list[int]], beside: int = 1
     ) -> AudioLoader:
-        """Load batches of a data set; `beside` loaders, used one after the other, share the processes of one."""
+        """Return a loader of batches; `beside` loaders that take turns share the worker processes of one."""
         on_cpu = self.trainer is None or isinstance(self.trainer.accelerator, CPUAccelerator)
         workers = self.settings.num_workers
         if workers is None:
-            # On CPU the model wants the cores, and reading takes a small part of one.
+            # On CPU the model needs the cores, and reading takes a small part of one.
             workers = 0 if self.trainer is None or on_cpu else loading_workers(self.trainer.num_devices)
         workers = -(-workers // beside)
         return AudioLoader(
@@ -286,22 +297,22 @@ def _duration(seconds: float) -> str:
 
 
 def loading_workers(processes: int) -> int:
-    """Return how many loading processes each of a run's `processes` on this machine starts, 0 to `MAX_WORKERS`.
+    """Return the number of worker processes, 0 to `MAX_WORKERS`, for each of a run's `processes` on this machine.
 
-    A process has its share of the usable cores, and keeps one of them for itself.
+    A process has an equal part of the usable cores, and keeps one core for itself.
     """
     return min(max(usable_cores() // processes - 1, 0), MAX_WORKERS)
 
 
 def usable_cores(groups: Path = Path("/sys/fs/cgroup")) -> int:
-    """Count the processors that this process may keep busy: those of its affinity, fewer by a container's quota.
+    """Return the number of processors that this process may use, by its affinity and its container's quota.
 
     Args:
-        groups: the folder in which a container finds its control group, version 2, or version 1 with its `cpu` below.
+        groups: folder of the container's control group, either version 2, or version 1 with the subfolder `cpu`.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
-        with contextlib.suppress(OSError, ValueError):  # the other version's; "max"
+        with contextlib.suppress(OSError, ValueError):  # files of the other version; the quota "max"
             quota, period = (int(number) for name in names for number in (groups / name).read_text().split())
             if quota > 0:
                 cores = min(cores, quota // period)

@@ -1,4 +1,4 @@
-"""Find audio files, read their headers."""
+"""Find audio files and read their headers."""
 
 import functools
 import glob
@@ -36,30 +36,30 @@ Given = TypeVar("Given")
 Found = TypeVar("Found")
 
 Signs = tuple[int, int | str, int]
-"""What of a file changes with it."""
+"""Size, version and change time of a file, which differ if the file has changed."""
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
-"""The sides of a split; what is of the last one is neither trained nor validated on."""
+"""The sides of a split; test recordings are used neither for training nor for validation."""
 
-# Headerless (RAW) and MATLAB files are libsndfile formats too, but nothing in them says that they are audio.
+# libsndfile also reads headerless (RAW) and MATLAB files, but nothing in them identifies audio.
 _NOT_SELF_DESCRIBING = {"RAW", "MAT4", "MAT5"}
 # Suffixes in common use that differ from libsndfile's name of the format.
 _ALIASES = {"aif", "aifc", "oga", "opus", "wave", "snd", "sph", "mp2"}
 SUFFIXES = frozenset(
     "." + name.lower() for name in (soundfile.available_formats().keys() - _NOT_SELF_DESCRIBING) | _ALIASES
 )
-"""The lower-case suffixes, dot included, by which audio files are found."""
-_USUAL = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".npz", ".npy", ".daec")  # named where nothing is found
+"""Lower-case suffixes of audio files, dot included."""
+_USUAL = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".npz", ".npy", ".daec")  # named if no file is found
 CONVERTIBLE = {
     *(".3gp", ".aac", ".ac3", ".amr", ".ape", ".avi", ".dsf", ".m4a", ".m4b", ".mka", ".mkv"),
     *(".mov", ".mp4", ".mpg", ".tta", ".webm", ".wma", ".wmv", ".wv"),
 }
-"""The same of files with sound that libsndfile does not read, and ffmpeg does."""
+"""Lower-case suffixes of files with sound that ffmpeg reads and libsndfile does not."""
 
-_NAMED = 10  # files of a folder that have the same fault
-# libsndfile's word for a length that is not in the header, as of a FLAC that was written to a pipe.
+_NAMED = 10  # files with the same fault that are named
+# libsndfile's length of a file whose header has none, such as a FLAC written to a pipe.
 UNKNOWN_FRAMES = 2**62
-# What libsndfile notes of the chunk of samples: its length by the header, and by the file.
+# libsndfile's log of the chunk of samples: its length by the header, and by the file.
 _LENGTHS = re.compile(r"^\s*(?:data|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
 
 
@@ -67,56 +67,56 @@ class Member(NamedTuple):
     """A file in a tar."""
 
     name: str
-    """In POSIX form."""
+    """Name in POSIX form."""
     piece: Piece
-    """The stretch of the tar that it is."""
+    """Bytes of the file in the tar."""
 
 
 @dataclass(frozen=True, slots=True)
 class AudioFile:
-    """One readable recording, by its header or a manifest: a file, a member of a tar, or a stretch of one."""
+    """One readable recording, by its header or a manifest: a file, a member of a tar, or a stretch of a file."""
 
     place: str
-    """The path or the URL of the file, or of the tar; a text takes a fraction of the memory of a `Path`."""
+    """Path or URL of the file or tar; a string takes a fraction of the memory of a `Path`."""
     sample_rate: int
     channels: int
     num_frames: int
     """Length in samples per channel at the file's own rate, at least 1."""
     pieces: tuple[Piece, ...] = field(default=(), repr=False)
-    """What it is read from, one after the other; none where the file is read as it is."""
+    """Pieces of the file that are read one after the other; empty if the file is read unchanged."""
     doubt: str | None = None
-    """What its header or its format says of its length, and what is there instead; None where they agree."""
+    """Description of the mismatch between the length in the header or format and the contents; None if they agree."""
     first_frame: int | None = None
-    """Where in the file a stretch begins, whose length `num_frames` is; None where it is the whole file."""
+    """First frame of a stretch of `num_frames` in the file; None for the whole file."""
     weight: float = 1.0
-    """Multiplies the probability of being drawn."""
+    """Factor of the probability of being drawn."""
     split: str | None = None
-    """`TRAIN`, `VALIDATION`, `TEST`, or None where nobody says."""
+    """`TRAIN`, `VALIDATION`, `TEST`, or None if it is not given."""
     further: str | None = None
-    """What else a manifest says of it, as JSON."""
+    """Other fields of a manifest's line, as JSON."""
     member: str = ""
-    """Its name in the tar; empty where it is a file by itself."""
+    """Name in the tar; empty for a separate file."""
     group: str | None = None
-    """Recordings of one, such as those of a speaker, are on one side of the split by hash; None where it is alone."""
+    """Name of a group, such as a speaker. The split by hash keeps a group on one side; None for no group."""
 
     @property
     def path(self) -> Path:
-        """The path of the file; of a URL there is none."""
+        """Path of the file; not defined for a URL."""
         return Path(self.place)
 
     @property
     def name(self) -> str:
-        """What messages call it: its place, and behind that its name in the tar."""
+        """Name in messages: the place, followed by the name in the tar."""
         return _name(self.place, self.member)
 
     @property
     def is_file(self) -> bool:
-        """Whether it is a file of this machine, or a stretch of one: neither in a tar nor of a URL."""
+        """True for a local file or a stretch of one; False for a member of a tar or a URL."""
         return not self.member and not is_url(self.place)
 
     @property
     def known(self) -> dict[str, Any]:
-        """The further fields of a manifest's line."""
+        """Other fields of the manifest's line."""
         return json.loads(self.further) if self.further else {}
 
     @property
@@ -126,7 +126,7 @@ class AudioFile:
 
 
 def recordings_root() -> Path:
-    """Return the folder of the project's own recordings: inside the installed package, or `data/` of the checkout."""
+    """Return the folder of the project's own recordings: in the installed package, or `data/` in a checkout."""
     package = Path(__file__).parents[1]
     installed = package / "recordings"
     return installed if installed.is_dir() else package.parent / "data"
@@ -136,15 +136,15 @@ def probe(path: Path | str, member: Member | None = None) -> AudioFile:
     """Read the header of a file, or of a member of a tar.
 
     Args:
-        path: of the file or tar, or its URL.
-        member: of the tar.
+        path: path or URL of the file or tar.
+        member: member of the tar.
 
     Raises:
-        DataError: libsndfile cannot read the file, it holds no samples, or its sample rate is out of range.
+        DataError: libsndfile cannot read the file, it has no samples, or its sample rate is out of range.
     """
     if not is_url(path) and kind_of(path) is Kind.OTHER:
-        # opening a pipe would wait, perhaps for ever, for somebody to write to it
-        raise DataError(f"{path}: a pipe or device, expected a file; give -, and the recording as standard input")
+        # Opening a pipe without a writer would block.
+        raise DataError(f"{path}: expected a file, got a pipe or device; give - and the recording on standard input")
     name, part = (str(path), None) if member is None else (_name(path, member.name), member.piece)
     try:
         pieces, doubt = look_into(path, part)
@@ -152,7 +152,7 @@ def probe(path: Path | str, member: Member | None = None) -> AudioFile:
     except (soundfile.SoundFileError, OSError) as error:
         raise _unreadable_as_audio(path, name) from error
     if len({(one.sample_rate, one.channels) for one in found}) > 1:
-        raise DataError(f"{name}: {doubt}, of different rates or channels; make one of them: {_conversion(name)}")
+        raise DataError(f"{name}: {doubt}, with different rates or channels; merge them: {_conversion(name)}")
     first, num_frames = found[0], sum(one.num_frames for one in found)
     if num_frames < 1:
         raise DataError(f"{name}: no samples; remove or replace it")
@@ -169,12 +169,17 @@ def probe(path: Path | str, member: Member | None = None) -> AudioFile:
 
 @contextmanager
 def sound_of(path: Path | str, piece: Piece | None, member: str = "") -> Iterator[soundfile.SoundFile]:
-    """Open a file, or a piece of one, in libsndfile; of a piece that is all of a member of a tar, its name is checked.
+    """Open a file, or a piece of one, in libsndfile, as a context manager.
+
+    Args:
+        path: path or URL of the file.
+        piece: piece of the file; None for the whole file.
+        member: name to check, if the piece is a whole member of a tar.
 
     Raises:
-        OSError: what lies behind libsndfile cannot be read; at the end of the block, too.
-        DataError: the same of a URL; another recording lies there now.
-        soundfile.SoundFileError: it is no sound.
+        OSError: the file cannot be read; also raised at the end of the block.
+        DataError: the URL cannot be read, or the tar has another recording at this place now.
+        soundfile.SoundFileError: the file is not audio.
     """
     if piece is None and not is_url(path):
         with _Sound(os.fsencode(path)) as sound:
@@ -185,37 +190,37 @@ def sound_of(path: Path | str, piece: Piece | None, member: str = "") -> Iterato
             with _Sound(file) as sound:
                 yield sound
         finally:
-            if file.error:  # whatever came of it
+            if file.error:
                 raise file.error
 
 
 def accept(file: AudioFile, *, strict: bool = False) -> None:
-    """Say once in a process that a recording is read to its real end, which is not the one that it names.
+    """Warn, once per process, that a recording of doubtful length is read to its real end.
 
     Raises:
-        DataError: with `strict`.
+        DataError: the length is doubtful and `strict` is set.
     """
     if file.doubt and strict:
-        raise DataError(f"{file.path}: {file.doubt}; save it anew, or go on without strict")
+        raise DataError(f"{file.path}: {file.doubt}; save the file again, or run without strict")
     if file.doubt:
-        _warn_once(f"{file.path}: {file.doubt}; all that is there is read ({file.duration_s:.1f} s)")
+        _warn_once(f"{file.path}: {file.doubt}; reading all of it ({file.duration_s:.1f} s)")
 
 
 def warn_doubtful(files: Sequence[AudioFile], root: Path, *, strict: bool) -> None:
-    """Say which recordings are not as long as they say, the first ones by name; with `strict`, refuse the first.
+    """Warn of recordings of doubtful length, naming the first ones.
 
     Raises:
-        DataError: with `strict`.
+        DataError: there is such a recording and `strict` is set.
     """
     doubtful = [file for file in files if file.doubt]
     for file in doubtful if strict else doubtful[:_NAMED]:
         accept(file, strict=strict)
     if len(doubtful) > _NAMED:
-        log.warning("%s: %s more whose header says another length", root, counted(len(doubtful) - _NAMED, "file"))
+        log.warning("%s: %s more with a wrong length in the header", root, counted(len(doubtful) - _NAMED, "file"))
 
 
 def warn_skipped(names: Sequence[str], root: Path, reason: str = "unreadable or empty") -> None:
-    """Say once which files below `root` are left out; the first ones by name. Nothing is said of none."""
+    """Log one warning that files below `root` are skipped, naming the first ones; nothing if there are none."""
     if names:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         skipped = counted(len(names), "file")
@@ -223,36 +228,36 @@ def warn_skipped(names: Sequence[str], root: Path, reason: str = "unreadable or 
 
 
 def name_of(file: AudioFile, *roots: Path) -> str:
-    """Return the POSIX path of a recording below the nearest of some folders; its whole path where there is none."""
+    """Return the POSIX path of a recording relative to the nearest of `roots`; its whole path if it is in none."""
     return min((file.name.removeprefix(prefix_of(root)) for root in roots), key=len)
 
 
 def key_of(file: AudioFile, *roots: Path) -> str:
-    """Return what a recording is called in its corpus: `name_of`, or its name in the tar, in whichever that lies."""
+    """Return the name of a recording in its corpus: its name in the tar, or `name_of`."""
     return file.member or name_of(file, *roots)
 
 
 def prefix_of(root: Path) -> str:
-    """Return what the paths of the files below a folder begin with."""
+    """Return the common prefix of the paths of files below a folder."""
     return os.path.join("" if root == Path() else root, "")  # noqa: PTH118  Path drops the slash at the end
 
 
 def files_of(
     path: Path, suffixes: Collection[str], problems: list[DataError], *, alone: bool
 ) -> list[tuple[Path, Path]]:
-    """List the files of an input, each with the folder that it keeps: where it lies in the tree of the input.
+    """Return the files of an input, each with its relative folder in the tree of the input.
 
-    A pattern with wildcards is expanded, if the shell has not done so, and keeps the tree below its first wildcard. A
-    folder keeps its tree, and its own name where it is one of several inputs. A file keeps no folder.
+    A pattern with wildcards is expanded; folders are relative to the part before its first wildcard. For a folder, they
+    are relative to the folder, preceded by the folder's own name if there are several inputs. A file has no folder.
 
     Args:
-        path: a file, of any suffix, a folder, or a pattern such as corpus/**/*.wav.
-        suffixes: lower-case, dot included; which files of a folder are taken.
-        problems: what cannot be read of a folder is added to them.
-        alone: whether it is the only input.
+        path: a file of any suffix, a folder, or a pattern such as corpus/**/*.wav.
+        suffixes: lower-case suffixes, dot included, of the files to take from a folder.
+        problems: receives the errors of unreadable subfolders.
+        alone: True if this is the only input.
 
     Raises:
-        DataError: it is not there, or holds no such file.
+        DataError: the input does not exist, or has no such file.
     """
     kind = kind_of(path)
     if kind is Kind.NOTHING:
@@ -270,15 +275,15 @@ def files_of(
     if not files and not closed:
         usual = [suffix for suffix in _USUAL if suffix in suffixes]
         raise DataError(f"{path}: no {', '.join(usual)} files in it or below; give another folder")
-    # abspath gives "." its name; resolve() would give the name that a link points to
+    # abspath gives "." its name; resolve() would give the name of a link's target
     name = "" if alone else Path(os.path.abspath(path)).name  # noqa: PTH100
     return [(file, name / file.parent.relative_to(path)) for file in files]
 
 
 def walk(root: Path, onerror: Callable[[OSError], None]) -> Iterator[str]:
-    """Yield the paths of the files below a folder, folder links followed, hidden names left out.
+    """Yield the paths of the files below a folder; follow folder links, and skip hidden names.
 
-    `onerror` is told of each folder that cannot be read.
+    `onerror` is called for each folder that cannot be read.
     """
     seen: set[str] = set()  # a folder link may point to one of its own parents
     for folder, subfolders, names in os.walk(root, onerror=onerror, followlinks=True):
@@ -291,7 +296,7 @@ def walk(root: Path, onerror: Callable[[OSError], None]) -> Iterator[str]:
 
 
 def audio_only(paths: Iterable[str], root: Path) -> Iterator[str]:
-    """Yield those that have the suffix of an audio file; say at the end what was passed over."""
+    """Yield the paths with the suffix of an audio file; warn at the end of files that ffmpeg could convert."""
     convertible = []
     for path in paths:
         suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122  a tenth of the time of a Path
@@ -302,7 +307,7 @@ def audio_only(paths: Iterable[str], root: Path) -> Iterator[str]:
     if convertible:
         count = counted(len(convertible), "file")
         log.warning(
-            "%s: %s skipped, which cannot be read as they are; convert those with sound: %s",
+            "%s: %s skipped, in formats that are not supported; convert those with sound: %s",
             root,
             count,
             _conversion(Path(min(convertible))),
@@ -311,18 +316,18 @@ def audio_only(paths: Iterable[str], root: Path) -> Iterator[str]:
 
 def unreadable(error: OSError) -> DataError:
     """Return the error of a folder that cannot be read."""
-    return DataError(f"{error.filename}: cannot be read ({error.strerror}); see to its permissions")
+    return DataError(f"{error.filename}: cannot be read ({error.strerror}); check its permissions")
 
 
 class _Sound(soundfile.SoundFile):
-    """Leaves the place in the file to libsndfile, which moves it on while reading.
+    """A SoundFile that does not seek after reading.
 
-    soundfile itself seeks to it after every read: in FLAC that decodes a block once more, and fails where the length is
-    not known, in MP3 it changes the last bits.
+    soundfile itself seeks to the current place after every read. In FLAC the seek decodes a block again, and fails if
+    the length is unknown; in MP3 it changes the last bits.
     """
 
     def seekable(self) -> bool:
-        """Answer for soundfile's `read` alone; `seek` does not ask."""
+        """Return False, which only soundfile's `read` looks at; `seek` still works."""
         return False
 
 
@@ -336,7 +341,7 @@ def _name(place: Path | str, member: str) -> str:
 
 
 def _measured(path: Path | str, piece: Piece | None) -> AudioFile:
-    """Describe a file, or a piece of one, by what libsndfile makes of its header; without one, by reading it."""
+    """Describe a file, or a piece of one, by its header in libsndfile; count the frames if the header has no length."""
     with sound_of(path, piece) as sound:
         num_frames, doubt = sound.frames, None
         if num_frames >= UNKNOWN_FRAMES:
@@ -352,7 +357,7 @@ def _unreadable_as_audio(path: Path | str, name: str) -> DataError:
         return DataError(f"{name}: empty file; remove or replace it")
     suffix = Path(name).suffix
     if suffix.lower() in CONVERTIBLE:
-        return DataError(f"{name}: {suffix} is not read here; convert it: {_conversion(name)}")
+        return DataError(f"{name}: {suffix} is not supported; convert it: {_conversion(name)}")
     return DataError(f"{name}: not readable as audio; remove or replace it")
 
 
@@ -363,11 +368,11 @@ def _conversion(name: Path | str) -> str:
 def probe_all(
     places: Sequence[tuple[str, Member | None]], advance: Callable[[int], None] | None = None
 ) -> list[AudioFile | DataError]:
-    """Probe many files, or members of tars, by threads: each is described, or has its error.
+    """Probe many files, or members of tars, in threads; return the description of each, or its error.
 
     Args:
-        places: of the files or tars, with the members.
-        advance: is told of every few files how many they were.
+        places: paths or URLs of the files or tars, with the members of tars.
+        advance: called after every few files with their number.
     """
 
     def probed(some: Sequence[tuple[str, Member | None]]) -> list[AudioFile | DataError]:
@@ -380,18 +385,19 @@ def probe_all(
 
 
 def signs(places: Sequence[str]) -> dict[str, Signs | DataError | None]:
-    """Return what of each file changes with it; None where there is none, of a URL the error.
+    """Return the signs of each file by its place: size, version and change time.
 
-    It begins with the size and the version: of a file, when it was changed last, of a URL, as its server says.
+    The version of a file is its modification time; that of a URL comes from its server. The value is None if the file
+    is missing, and the error if a URL cannot be read.
     """
     found = by_threads(lambda some: [_signs(place) for place in some], places, 1 if any(map(is_url, places)) else 1000)
     return dict(zip(places, found, strict=True))
 
 
 def by_threads(work: Callable[[Sequence[Given]], Sequence[Found]], items: Sequence[Given], each: int) -> list[Found]:
-    """Do something to many files, `each` of them at a time, by threads; the results are in the order of the files.
+    """Apply `work` to many items in threads, `each` items per call; return the results in the order of the items.
 
-    Opening a file waits for the disk, not for Python: on a network file system threads are worth a factor.
+    Opening a file waits for the disk, not for Python, so that threads help, most of all on a network file system.
     """
     parts = [items[start : start + each] for start in range(0, len(items), each)]
     with ThreadPoolExecutor(max_workers=16) as pool:

@@ -1,4 +1,4 @@
-"""What the headers of many files say, kept in the user's cache: each is read when it is new or its file has changed."""
+"""Cache of file headers in the user's cache folder; a header is read if the file is new or has changed."""
 
 import hashlib
 import json
@@ -24,22 +24,25 @@ log = logging.getLogger("discrete_ae")
 
 Advance = Callable[[int], None]
 
-# Of what reads headers: another version may find something else.
+# Versions of the code that reads headers; another version may give other results.
 _VERSIONS = [1, __version__, soundfile.__version__, soundfile.__libsndfile_version__]
 _MANY = 1000
 _Rows = dict[str, list[Any]]
-"""By path: the file's stamp, rate, channels, frames, and pieces and doubt where there are any."""
+"""By path or name in the tar: the signs, rate, channels and frames, then pieces and doubt if there are any.
+
+The row of an unreadable member of a tar is its error message.
+"""
 
 
 def probe_kept(paths: Sequence[str], source: Path, advance: Advance | None = None) -> list[AudioFile | DataError]:
-    """Describe files as `probe_all`; of those that are known, the header is not read.
+    """Describe files like `probe_all`, with cached headers for unchanged files.
 
-    One process at a time reads headers, and the others then know them.
+    One process at a time reads headers; the others wait for its results.
 
     Args:
-        paths: of the files.
-        source: the folder or the manifest that they were found in; the cache has a file for each.
-        advance: is told of every few headers that were read how many they were.
+        paths: paths of the files.
+        source: the folder or manifest of the files, which has its own cache file.
+        advance: called after every few headers that were read, with their number.
     """
     prefix, kept = prefix_of(source), _cache_of(source)
     places = {path.removeprefix(prefix): path for path in paths}
@@ -52,7 +55,7 @@ def probe_kept(paths: Sequence[str], source: Path, advance: Advance | None = Non
             rows = _read(kept)  # another process may have written it meanwhile
             stale = [key for key, stamp in now.items() if _is_stale(rows, key, stamp)]
             if len(stale) > _MANY:
-                log.info("Reading the headers of %d files; the next start will know them", len(stale))
+                log.info("Reading the headers of %d files; they are cached for the next start", len(stale))
             fresh: _Rows = {}
             for key, found in zip(stale, probe_all([(places[key], None) for key in stale], advance), strict=True):
                 if isinstance(found, DataError):
@@ -66,15 +69,15 @@ def probe_kept(paths: Sequence[str], source: Path, advance: Advance | None = Non
 
 
 def members_kept(tar: str, advance: Advance | None = None) -> dict[str, AudioFile | DataError]:
-    """Describe the recordings in a tar by their names there, in order; a tar that is known is not looked into.
+    """Describe the recordings in a tar, sorted and keyed by their names there; an unchanged tar comes from the cache.
 
     Args:
-        tar: its path or URL.
-        advance: as that of `probe_kept`.
+        tar: path or URL of the tar.
+        advance: called after every few headers that were read, with their number.
 
     Raises:
-        DataError: as `audio_members`.
-        OSError: it cannot be read.
+        DataError: as in `audio_members`.
+        OSError: the tar cannot be read.
     """
     kept, (stamp,) = _cache_of(tar), signs([tar]).values()
     versions = [*_VERSIONS, *_known(stamp)]
@@ -98,12 +101,12 @@ def _known(stamp: Signs | DataError | None) -> Signs:
 
 
 def pieces_as_json(pieces: Sequence[Piece]) -> list[list[Any]]:
-    """Return pieces as plain data; the bytes of their heads as characters of Latin-1."""
+    """Return pieces as plain data, with the bytes of their heads as Latin-1 characters."""
     return [[piece.head.decode("latin-1"), *piece[1:]] for piece in pieces]
 
 
 def pieces_of(plain: Iterable[Sequence[Any]]) -> tuple[Piece, ...]:
-    """Return the pieces that `pieces_as_json` made plain data of."""
+    """Return the pieces from the plain data of `pieces_as_json`."""
     return tuple(Piece(head.encode("latin-1"), *rest) for head, *rest in plain)
 
 
@@ -119,13 +122,13 @@ def _file(place: str, row: list[Any], member: str = "") -> AudioFile:
 
 
 def _cache_of(source: Path | str) -> Path | None:
-    """Return the file that keeps what headers say; None where there is no place for it."""
+    """Return the cache file of a folder, manifest or tar; None if there is no cache folder."""
     base, place = cache_folder(), source if is_url(source) else real(source)
     return base / "index" / f"{hashlib.sha256(os.fsencode(place)).hexdigest()[:16]}.json" if base else None
 
 
 def _read(kept: Path | None, versions: Sequence[Any] = _VERSIONS) -> _Rows:
-    """Return what is kept; nothing where that is not there, damaged, or of another version."""
+    """Return the cached rows; none if the cache file is missing, damaged, or of another version."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         content = json.loads(kept.read_bytes()) if kept else {}
         if content["versions"] == versions:
@@ -141,12 +144,12 @@ def _keep(
             content = {"source": str(source), "versions": versions, "files": rows}
             write_whole(kept, json.dumps(content, separators=(",", ":")).encode())
         except OSError as error:
-            log.info("What was found in %s cannot be kept: %s: %s", source, kept.parent, error.strerror)
+            log.info("The headers of %s cannot be cached: %s: %s", source, kept.parent, error.strerror)
 
 
 @contextmanager
 def _alone(kept: Path | None) -> Iterator[None]:
-    """Let one process at a time read headers for the cache; where it cannot be written, each reads them for itself."""
+    """Let one process at a time read headers for the cache; without a writable cache, do not wait."""
     with ExitStack() as held:
         if kept:
             with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Finds recordings: in folders, in tars, in manifests, or as files."""
+"""Find recordings in folders, tars and manifests, or as single files."""
 
 import logging
 from collections.abc import Callable
@@ -28,41 +28,41 @@ log = logging.getLogger("discrete_ae")
 
 
 class Scan(NamedTuple):
-    """What a folder holds."""
+    """Contents of a folder."""
 
     files: list[AudioFile]
-    """Sorted by relative POSIX path."""
+    """Recordings, sorted by relative POSIX path."""
     skipped: list[str]
-    """The relative POSIX paths of the files that have an audio suffix, or that of a tar, and cannot be used."""
+    """Relative POSIX paths of unusable files with the suffix of audio or of a tar."""
 
 
 class Found(NamedTuple):
-    """What was found, and what cannot be used."""
+    """Recordings and errors."""
 
     files: list[AudioFile]
     errors: dict[str, DataError]
-    """By path: of files, and of folders that cannot be read."""
+    """Errors by path, of unusable files and unreadable folders."""
 
 
 def find_audio(root: str | Path, *, strict: bool = False) -> Scan:
-    """Find the audio files below `root` by suffix, folder links followed, hidden names left out.
+    """Find the audio files below `root` by suffix; follow folder links, and skip hidden names.
 
-    Where there are none, those in the tars there are found. Beside recordings, tars are passed over: they are often
-    what the recordings were unpacked from.
+    If there are none, the recordings in the tars below `root` are found. Tars beside audio files are ignored, since the
+    audio files were often unpacked from them.
 
-    Files that cannot be read are left out and named in one warning, folders and tars in one each. What headers say is
-    kept in the user's cache: only those of files that are new or have changed are read.
+    Unreadable files are skipped with one warning, unreadable folders and tars with a warning each. Headers are cached
+    in the user's cache folder: only new or changed files are read.
 
     Raises:
-        DataError: `root` is missing, is no folder or holds no readable audio; with `strict`, also at the first file or
-            folder that cannot be read.
+        DataError: `root` is missing, is not a folder, or has no readable audio. With `strict`, also if any file or
+            folder cannot be read.
     """
     root = Path(root).expanduser()
     kind = kind_of(root)
     if kind is Kind.NOTHING:
         raise DataError(f"{root}: no such folder; give the folder that holds the recordings")
     if kind is not Kind.FOLDER:
-        raise DataError(f"{root}: is a file, expected a folder; give the folder that holds the recordings")
+        raise DataError(f"{root}: expected a folder, got a file; give the folder that holds the recordings")
 
     def onerror(error: OSError) -> None:
         if strict:
@@ -81,7 +81,7 @@ def find_audio(root: str | Path, *, strict: bool = False) -> Scan:
         raise DataError(
             f"{root}: none of its {len(errors)} audio files can be read, e.g. {skipped[0]}; check the files"
         )
-    for error in (error for place, error in errors.items() if is_tar(place)):  # many recordings at once
+    for error in (error for place, error in errors.items() if is_tar(place)):  # one warning each: many recordings
         log.warning("Skipped: %s", error)
     warn_skipped([name for name in skipped if not is_tar(name)], root)
     warn_doubtful(files, root, strict=strict)
@@ -89,14 +89,17 @@ def find_audio(root: str | Path, *, strict: bool = False) -> Scan:
 
 
 def index(inputs: Paths, advance: Advance | None = None) -> Found:
-    """Find the recordings of folders, files, tars and manifests, in their order; those of a folder or tar are sorted.
+    """Find the recordings of folders, files, tars and manifests.
+
+    Recordings are in the order of the inputs; those of a folder or tar are sorted.
 
     Args:
-        inputs: one, or several; files and tars may be URLs.
-        advance: is told of every few headers that were read how many they were.
+        inputs: one or several inputs; files and tars may be URLs.
+        advance: called after every few headers that were read, with their number.
 
     Raises:
-        DataError: none of the inputs can be used: it is not there, holds no audio, or is a manifest with a fault.
+        DataError: the only input cannot be used: it is missing, has no audio, or is an invalid manifest. Of several
+            inputs, such an input is one of the errors of the result.
     """
     files: list[AudioFile] = []
     errors: dict[str, DataError] = {}
@@ -136,19 +139,19 @@ def _of_input(path: Path | str, advance: Advance | None) -> Found:
 
 
 def _scan(root: Path, onerror: Callable[[OSError], None], advance: Advance | None = None) -> Found:
-    """Find the audio files below a folder; where there are none, those in its tars."""
+    """Find the audio files below a folder; if there are none, the recordings in its tars."""
     below = sorted(walk(root, onerror))  # all begin with the same folder
     paths, tars = list(audio_only(below, root)), list(filter(is_tar, below))
     if not paths and not tars:
         raise DataError(
-            f"{root}: no audio files (.wav, .flac, .ogg, .opus, .mp3, …) in it or below, nor tars; give another folder"
+            f"{root}: no audio files (.wav, .flac, .ogg, .opus, .mp3, …) or tars in it or below; give another folder"
         )
     if not paths:
         scans = [_in_folder(tar, advance) for tar in tars]
         errors = {name: error for scan in scans for name, error in scan.errors.items()}
         return Found([file for scan in scans for file in scan.files], errors)
     if tars:
-        log.info("%s: %s passed over beside the recordings, e.g. %s", root, counted(len(tars), "tar"), tars[0])
+        log.info("%s: ignored %s beside the recordings, e.g. %s", root, counted(len(tars), "tar"), tars[0])
     found = probe_kept(paths, root, advance)
     errors = {path: one for path, one in zip(paths, found, strict=True) if isinstance(one, DataError)}
     return Found([one for one in found if not isinstance(one, DataError)], errors)

@@ -1,7 +1,7 @@
-"""Public data sets as they lie on disk.
+"""Layouts of public data sets on disk.
 
-Layouts, splits and what is left out are those of `torchaudio.datasets`; the deviation: of VCTK both microphones are
-kept, and the recordings without texts.
+Layouts, splits and excluded recordings are those of `torchaudio.datasets`, with one deviation: VCTK keeps both
+microphones, and recordings without texts.
 """
 
 import os
@@ -15,51 +15,51 @@ from discrete_ae.data.files import TEST, TRAIN, VALIDATION
 from discrete_ae.data.manifest import side_of
 
 Place = re.Match[str]
-"""The end of a recording's path, from the folder of its data set on."""
+"""The end of a recording's path, relative to the folder of its data set."""
 
 
 class Layout:
-    """One data set in its folder; the base of those that are known.
+    """Base class of a data set in its folder.
 
     Args:
-        root: the folder.
+        root: folder of the data set.
     """
 
     name: ClassVar[str]
     pattern: ClassVar[re.Pattern[str]]
-    """Finds a place; its named groups are fields of the manifest's line."""
+    """Pattern of a place; its named groups are fields of the manifest's line."""
     counts: ClassVar[str] = "speaker"
-    """The field whose values are counted for the summary."""
+    """Field whose values are counted for the summary."""
     together: ClassVar[tuple[str, ...]] = ("speaker",)
-    """The first of these fields that has several values is the group."""
+    """Candidate fields for the group; the first with several values is used."""
     transcript: ClassVar[str] = ""
-    """The path of the file that has a recording's text, by fields, `root`, and `folder`, that of the recording."""
+    """Path of the file with a recording's text, in terms of the fields, `root`, and the recording's `folder`."""
     line: ClassVar[re.Pattern[str]]
-    """Finds an utterance and its text in a transcript."""
+    """Pattern of an utterance and its text in a transcript."""
     left_out: ClassVar[str] = ""
-    """Describes the recordings that are not taken."""
+    """Description of the excluded recordings."""
 
     def __init__(self, root: str) -> None:
         self.root = root
 
     @classmethod
     def is_seen_in(cls, places: Collection[Place]) -> bool:
-        """Return whether places of one folder are of this data set; their names alone are enough for most."""
+        """Return whether places in one folder belong to this data set; by default, the match of `pattern` suffices."""
         return True
 
     def takes(self, place: Place) -> bool:
-        """Return whether the data set has this recording in one of its subsets."""
+        """Return whether the recording is in one of the data set's subsets."""
         return True
 
     def side(self, place: Place) -> str | None:
-        """Return the side of the official split; None where there is no such split."""
+        """Return the side in the official split; None if there is no official split."""
         return None
 
     def texts(self, transcript: str) -> dict[str, str]:
-        """Read a transcript: its texts by utterance; none where there is no such file.
+        """Read the texts of a transcript by utterance; none if the file does not exist.
 
         Raises:
-            OSError: it cannot be read.
+            OSError: the transcript cannot be read.
         """
         return dict(self.line.findall(_content(transcript)))
 
@@ -81,7 +81,7 @@ class _LibriSpeech(Layout):
 
 
 class _LibriTTS(_LibriSpeech):
-    """The same with other names, and texts as written and as read aloud, of which the latter are taken."""
+    """LibriSpeech's layout with other names. Of the texts as written and as read aloud, those read aloud are used."""
 
     name = "LibriTTS"
     pattern = re.compile(rf"{_SUBSET}{_CHAPTER}/(?P<utterance>(?P=speaker)_(?P=chapter)_\d+_\d+)\.\w+\Z")
@@ -90,7 +90,7 @@ class _LibriTTS(_LibriSpeech):
 
 
 class _LJSpeech(Layout):
-    """wavs/UTTERANCE.wav, of one speaker; the texts are those as read aloud."""
+    """wavs/UTTERANCE.wav, of one speaker; the texts as read aloud are used."""
 
     name = "LJSpeech"
     pattern = re.compile(r"/wavs[^/]*/(?P<utterance>(?P<speaker>LJ)\d{3}-\d{4})\.\w+\Z")
@@ -105,7 +105,7 @@ class _VCTK(Layout):
     pattern = re.compile(
         r"/wav\d\d\w*/(?P<speaker>p[23]\d\d|s5)/(?P<utterance>(?P=speaker)_\d{3})(?:_(?P<mic>mic[12]))?\.\w+\Z"
     )
-    together = ("speaker", "utterance")  # of one speaker, both microphones of an utterance
+    together = ("speaker", "utterance")  # with a single speaker, both microphones of an utterance form a group
     transcript = "{root}/txt/{speaker}/{utterance}.txt"
 
     def texts(self, transcript: str) -> dict[str, str]:
@@ -113,7 +113,7 @@ class _VCTK(Layout):
 
 
 class _SpeechCommands(Layout):
-    """WORD/SPEAKER_nohash_NUMBER.wav; lists say what validates and tests, and the rest trains."""
+    """WORD/SPEAKER_nohash_NUMBER.wav; two lists name the validation and test recordings, the rest is for training."""
 
     name = "Speech Commands"
     pattern = re.compile(r"/(?:_background_noise_/[^/]+|(?P<word>[^/]+)/(?P<speaker>[0-9a-f]{8})_nohash_\d+)\.\w+\Z")
@@ -135,7 +135,7 @@ class _SpeechCommands(Layout):
 
 
 class _GTZAN(Layout):
-    """GENRE/GENRE.NUMBER.wav; the split is the filtered one, which leaves out repeated and faulty recordings."""
+    """GENRE/GENRE.NUMBER.wav; the split is the filtered one, which excludes repeated and faulty recordings."""
 
     name = "GTZAN"
     pattern = re.compile(
@@ -160,7 +160,7 @@ class _GTZAN(Layout):
 
 
 class _MUSDB18(Layout):
-    """SUBSET/TRACK/STEM.wav; the tracks that validate are those that are agreed on."""
+    """SUBSET/TRACK/STEM.wav; the validation tracks are those of torchaudio."""
 
     name = "MUSDB18"
     pattern = re.compile(r"/(?P<subset>train|test)/(?P<track>[^/]+)/(?P<stem>[^/]+)\.\w+\Z")

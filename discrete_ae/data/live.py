@@ -1,4 +1,4 @@
-"""Samples that come one after another: a WAV stream in a pipe, a microphone, a loudspeaker.
+"""Live audio: a WAV stream in a pipe, a microphone, a loudspeaker.
 
 Legend: C channels, n samples per channel.
 """
@@ -20,50 +20,50 @@ from discrete_ae.data.resampling import Audio, Resampler
 from discrete_ae.errors import DataError, UsageError
 
 UNKNOWN = 2**32 - 1
-"""In place of a length in the head of a WAV stream, as ffmpeg has it."""
+"""Placeholder for the length in the header of a WAV stream, as ffmpeg writes it."""
 _READ = 2**16
 _MAX_CHUNK = 2**20
 
 
 class LiveAudio(NamedTuple):
-    """Samples that come."""
+    """Samples that arrive over time."""
 
     sample_rate: int
-    """In Hz."""
+    """Sample rate in Hz."""
     channels: int
     """C."""
     blocks: Iterator[Audio]
-    """(C, n) float32, as soon as there are any."""
+    """Blocks (C, n) float32, yielded as samples arrive."""
 
 
 def wav_stream(stream: io.BufferedIOBase, doubted: Callable[[str], None] = lambda doubt: None) -> LiveAudio:
-    """Read WAV from a stream in which nobody can seek, such as standard input.
+    """Read WAV from a stream that cannot seek, such as standard input.
 
     Args:
-        stream: at its beginning.
-        doubted: is told, after the last block, if the stream ended before all samples came that its head promises.
+        stream: the stream, at its beginning.
+        doubted: called after the last block with a description, if the stream is shorter than its header promises.
 
     Raises:
-        DataError: it is no WAV, or one of samples that do not all have the same size; from the blocks, that there is
-            NaN or infinity among them.
+        DataError: the stream is not WAV, or its samples do not all have the same size. From the blocks: a sample is NaN
+            or infinite.
     """
     front = stream.read(12)
     if front[:4] != b"RIFF" or front[8:] != b"WAVE":
-        raise DataError("-: expected a WAV stream to be encoded as it comes; write one, such as ffmpeg's -f wav")
+        raise DataError("-: expected a WAV stream on standard input; write one, for example by ffmpeg -f wav")
     form = b""
     while (chunk := stream.read(8))[:4] != b"data" or len(chunk) < 8:
         if len(chunk) < 8 or (size := struct.unpack("<4xI", chunk)[0]) > _MAX_CHUNK:
-            raise DataError("-: damaged WAV stream, without the head of its samples; write it again")
+            raise DataError("-: damaged WAV stream, no data chunk found; write it again")
         content = stream.read(size + size % 2)
         if chunk[:4] == b"fmt ":
             form = chunk + content
     promised = struct.unpack("<4xI", chunk)[0] or UNKNOWN
     try:
-        # libsndfile reads what is not a file of its own as raw samples, of the kind that it finds in the head.
+        # libsndfile parses the header of an empty file; the samples are then read as raw data of that kind.
         info = soundfile.info(
             io.BytesIO(b"RIFF" + struct.pack("<I", 12 + len(form)) + b"WAVE" + form + b"data\0\0\0\0")
         )
-        (size,) = struct.unpack("<20xH", form[:22])  # of a sample of all channels
+        (size,) = struct.unpack("<20xH", form[:22])  # bytes of one sample of all channels
         raw = {"samplerate": info.samplerate, "channels": info.channels, "subtype": info.subtype, "endian": "LITTLE"}
         if not size or len(_samples(bytes(size), raw)[0]) != 1:
             raise ValueError(size)
@@ -73,7 +73,7 @@ def wav_stream(stream: io.BufferedIOBase, doubted: Callable[[str], None] = lambd
     def blocks() -> Iterator[Audio]:
         missing, rest = promised, b""
         while missing and (more := stream.read1(min(_READ, missing))):
-            missing -= len(more) if missing < UNKNOWN else 0  # a length that nobody knew is not counted down
+            missing -= len(more) if missing < UNKNOWN else 0  # an unknown length is not counted down
             rest += more
             whole = len(rest) - len(rest) % size
             if not whole:
@@ -95,24 +95,24 @@ def _samples(content: bytes, raw: dict[str, Any]) -> Audio:
 
 
 def wav_head(sample_rate: int, channels: int) -> bytes:
-    """Return the head of a WAV stream of 16-bit samples whose length nobody knows yet."""
+    """Return the header of a WAV stream of 16-bit samples of unknown length."""
     form = struct.pack("<HHIIHH", 1, channels, sample_rate, 2 * channels * sample_rate, 2 * channels, 16)
     unknown = struct.pack("<I", UNKNOWN)
     return b"RIFF" + unknown + b"WAVEfmt " + struct.pack("<I", len(form)) + form + b"data" + unknown
 
 
 def wav_samples(block: Audio) -> bytes:
-    """Return samples (C, n) in 16 bits, as `recorded_whole` has them: what lies beyond full scale is clipped."""
+    """Return samples (C, n) as bytes of 16-bit samples, clipped at full scale as in `recorded_whole`."""
     content = io.BytesIO()
     soundfile.write(content, block.T.clip(-1, 1), 8000, format="RAW", subtype="PCM_16", endian="LITTLE")
     return content.getvalue()
 
 
 def resampled(audio: LiveAudio, sample_rate: int) -> Iterator[Audio]:
-    """Yield blocks at another rate, in all what `stream_audio` gives of a file; the filter wants some 20 ms ahead.
+    """Yield blocks at another rate, together the same as from `stream_audio`. The filter looks about 20 ms ahead.
 
     Raises:
-        DataError: so many channels so far up would not fit into memory.
+        DataError: the ratio of the rates, with so many channels, would take too much memory.
     """
     given = made = 0
     resampler = Resampler(audio.sample_rate, sample_rate, audio.channels, 2**62)
@@ -125,11 +125,11 @@ def resampled(audio: LiveAudio, sample_rate: int) -> Iterator[Audio]:
 
 
 def microphone(sample_rate: int, channels: int, block: int, ended: Event) -> LiveAudio:
-    """Record from the default input of `sounddevice`, in blocks of so many samples, until `ended` is set.
+    """Record from the default input of `sounddevice`, in blocks of `block` samples, until `ended` is set.
 
     Raises:
         UsageError: sounddevice is not installed.
-        DataError: from the blocks, that the microphone cannot be used.
+        DataError: from the blocks: the microphone cannot be used.
     """
     device = _sounddevice("--microphone")
 
@@ -142,16 +142,16 @@ def microphone(sample_rate: int, channels: int, block: int, ended: Event) -> Liv
                     samples, _ = stream.read(block)
                     yield np.ascontiguousarray(samples.T)
         except device.PortAudioError as error:
-            raise DataError(f"--microphone: {error}; see to the sound device") from error
+            raise DataError(f"--microphone: {error}; check the sound device") from error
 
     return LiveAudio(sample_rate, channels, blocks())
 
 
 class Speaker:
-    """Plays blocks (C, n) on the default output of `sounddevice`, a context.
+    """Player of blocks (C, n) on the default output of `sounddevice`, as a context manager.
 
     Args:
-        sample_rate: in Hz.
+        sample_rate: sample rate in Hz.
         channels: C.
 
     Raises:
@@ -164,18 +164,18 @@ class Speaker:
         try:
             self._stream: Any = self._device.OutputStream(samplerate=sample_rate, channels=channels, dtype="float32")
         except self._device.PortAudioError as error:
-            raise DataError(f"--speaker: {error}; see to the sound device") from error
+            raise DataError(f"--speaker: {error}; check the sound device") from error
 
     def __enter__(self) -> Self:
         self._stream.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._stream.stop()  # which waits until all is played
+        self._stream.stop()  # waits until all is played
         self._stream.close()
 
     def play(self, block: Audio) -> None:
-        """Play a block; wait while enough is waiting to be played."""
+        """Play a block; wait while the queue is full."""
         self._stream.write(np.ascontiguousarray(block.T.clip(-1, 1)))
 
 
@@ -184,5 +184,5 @@ def _sounddevice(option: str) -> ModuleType:
         return import_module("sounddevice")
     except ImportError as error:
         raise UsageError(f"{option}: needs the package sounddevice; pip install 'discrete-ae[live]'") from error
-    except OSError as error:  # of the library behind it
+    except OSError as error:  # PortAudio is missing
         raise UsageError(f"{option}: {error}; install PortAudio (Debian: libportaudio2)") from error

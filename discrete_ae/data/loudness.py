@@ -1,12 +1,12 @@
 """The loudness of audio of any length, in bounded memory: ITU-R BS.1770-4, https://www.itu.int/rec/R-REC-BS.1770
 
-K-weighted audio is cut into blocks of 400 ms that begin every 100 ms; of every 100 ms the energy is kept, one number,
-and when all have been heard, the gates choose the blocks whose mean is the loudness. Filters, weights and gates are
-those of `torchaudio.functional.loudness`; the deviations:
+K-weighted audio is cut into blocks of 400 ms that begin every 100 ms. One energy per 100 ms is kept. At the end, the
+gates select the blocks whose mean energy is the loudness. Filters, weights and gates are those of
+`torchaudio.functional.loudness`, with these deviations:
 
-- the absolute gate of -70 LUFS holds for the audio at a peak of -20 dB, so that quiet audio has a loudness too;
-- audio shorter than a block counts as if silence followed;
-- the filters compute in float64 and do not clip at full scale, which lowers loud audio by up to 4 dB in torchaudio.
+- the absolute gate of -70 LUFS applies to the audio scaled to a peak of -20 dB, so that quiet audio has a loudness too;
+- audio shorter than a block is padded with silence;
+- the filters compute in float64 and do not clip at full scale; in torchaudio, clipping lowers loud audio by up to 4 dB.
 
 Legend: C channels, n samples of a piece.
 """
@@ -23,49 +23,49 @@ from torch import Tensor
 from discrete_ae.data.resampling import Audio
 
 BLOCK_SECONDS = 0.4
-"""Loudness is that of blocks of this length."""
+"""Length of the blocks whose loudness is measured."""
 
 MAX_CHANNELS = 5
-"""The standard gives weights to so many."""
+"""Number of channels to which the standard gives weights."""
 
 MAX_GAIN_DB = 30.0
-"""No audio is raised by more: what is nearly silence stays nearly silent."""
+"""Largest gain, which keeps near-silence nearly silent."""
 
 MIN_SAMPLE_RATE = 4000
-"""In Hz. The filter for the treble has its corner at 1500 Hz; below twice of that it would be unstable."""
+"""Lowest sample rate in Hz. The treble filter has its corner at 1500 Hz, and is unstable below twice that rate."""
 
-_MEASURED_PEAK = 0.1  # for which the absolute gate holds as it stands
+_MEASURED_PEAK = 0.1  # peak at which the absolute gate is -70 LUFS
 _BIAS_LU = -0.691
 _ABSOLUTE_GATE_LUFS = -70.0
-_RELATIVE_GATE = 0.1  # of the mean energy: -10 LU
+_RELATIVE_GATE = 0.1  # share of the mean energy: -10 LU
 _CHANNEL_WEIGHTS = np.array([1.0, 1.0, 1.0, 1.41, 1.41])
 
 
 class Level(NamedTuple):
-    """How loud audio is."""
+    """Loudness and peak of audio."""
 
     loudness_lufs: float
-    """-inf for silence."""
+    """Loudness; -inf for silence."""
     peak: float
-    """The greatest magnitude of a sample, full scale at 1."""
+    """Largest magnitude of a sample, full scale at 1."""
 
 
 def measure_stream(blocks: Iterable[Audio], sample_rate: int) -> Level:
-    """Measure audio that comes in blocks; however it is cut, the result is the same to the last bit.
+    """Measure audio given in blocks; the result is bit-identical for any division into blocks.
 
     Args:
-        blocks: (C, n) of any lengths, 1 to `MAX_CHANNELS` channels.
-        sample_rate: in Hz, at least `MIN_SAMPLE_RATE`.
+        blocks: blocks (C, n) of any lengths, with 1 to `MAX_CHANNELS` channels.
+        sample_rate: sample rate in Hz, at least `MIN_SAMPLE_RATE`.
 
     Raises:
-        ValueError: more channels, or a lower sample rate.
+        ValueError: there are more channels, or the sample rate is lower.
     """
     if sample_rate < MIN_SAMPLE_RATE:
         raise ValueError(f"sample_rate: expected at least {MIN_SAMPLE_RATE} Hz to measure loudness, got {sample_rate}")
     quarter = round(BLOCK_SECONDS / 4 * sample_rate)
     filters = _k_weighting(sample_rate)
     peak, state, powers = 0.0, np.zeros(0), np.zeros(0)
-    energies: list[float] = []  # of quarters of blocks
+    energies: list[float] = []  # one per quarter of a block
     for piece in (block for block in blocks if block.size):
         if len(piece) > MAX_CHANNELS:
             raise ValueError(f"blocks: expected at most {MAX_CHANNELS} channels to measure loudness, got {len(piece)}")
@@ -81,25 +81,25 @@ def measure_stream(blocks: Iterable[Audio], sample_rate: int) -> Level:
 
 
 def amplify(audio: Tensor, gain_db: float, peak: float | None = None) -> Tensor:
-    """Multiply by a gain; by a lower one where the peak would exceed 1. `peak` is that of the audio, if it is known."""
+    """Multiply by a gain, lowered if the peak would exceed 1. `peak` is the audio's peak; None computes it."""
     if peak is None:
         peak = audio.abs().max().item()
-    # Division by the peak itself gives exactly 1, multiplication by its inverse may give more.
+    # Division by the peak gives exactly 1; multiplication by its inverse may give more.
     return audio / max(peak, 10 ** (-gain_db / 20))
 
 
 def gain_for(level: Level, loudness_lufs: float) -> float:
-    """Return the gain in dB to a loudness: at most `MAX_GAIN_DB`, only as far as the peak allows, and 0 for silence."""
+    """Return the gain in dB to a loudness, limited by `MAX_GAIN_DB` and the peak; 0 for silence."""
     if level.loudness_lufs == -math.inf:
         return 0.0
     return min(loudness_lufs - level.loudness_lufs, MAX_GAIN_DB, -20 * math.log10(level.peak))
 
 
 def bring_to_loudness(audio: Tensor, sample_rate: int, loudness_lufs: float | None) -> Tensor:
-    """Amplify to a loudness by `gain_for`; None and silence leave the audio as it is.
+    """Amplify to a loudness by `gain_for`; None, or silence, leaves the audio unchanged.
 
     Raises:
-        ValueError: as `measure_stream`.
+        ValueError: as in `measure_stream`.
     """
     if loudness_lufs is None:
         return audio
@@ -108,10 +108,10 @@ def bring_to_loudness(audio: Tensor, sample_rate: int, loudness_lufs: float | No
 
 
 def _k_weighting(sample_rate: int) -> npt.NDArray[np.float64]:
-    """Return second-order sections: a shelf of 4 dB from 1500 Hz on, and a high pass at 38 Hz.
+    """Return second-order sections of a 4 dB shelf from 1500 Hz on and a high pass at 38 Hz.
 
-    By the formulas of R. Bristow-Johnson's Audio EQ Cookbook, https://www.w3.org/TR/audio-eq-cookbook/, with Q of
-    1/√2 and 1/2.
+    The formulas are those of R. Bristow-Johnson's Audio EQ Cookbook, https://www.w3.org/TR/audio-eq-cookbook/, with Q
+    of 1/√2 and 1/2.
     """
     root = 10 ** (4.0 / 40)
     cosine, alpha = _cosine_and_alpha(1500.0, sample_rate, math.sqrt(0.5))
@@ -132,7 +132,7 @@ def _cosine_and_alpha(frequency_hz: float, sample_rate: int, q: float) -> tuple[
 
 
 def _gated_loudness(energies: npt.NDArray[np.float64], peak: float) -> float:
-    """Loudness in LUFS of the blocks that pass both gates, -inf where none does."""
+    """Return the loudness in LUFS of the blocks that pass both gates; -inf if none does."""
     absolute_gate = 10 ** ((_ABSOLUTE_GATE_LUFS - _BIAS_LU) / 10) * (peak / _MEASURED_PEAK) ** 2
     heard = energies[energies > absolute_gate]
     if not len(heard):

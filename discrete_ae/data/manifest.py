@@ -1,4 +1,4 @@
-"""Manifests: a JSON object a line for each recording, or stretch of one; NeMo's and Lhotse's are understood too.
+"""Manifests: one JSON object per line for each recording or stretch; those of NeMo and Lhotse are supported too.
 
     {"path": "a/x.flac", "duration": 3.2, "sample_rate": 16000, "channels": 1, "text": "hello"}
     {"audio_filepath": "/corpus/long.wav", "offset": 61.5, "duration": 4.25}
@@ -38,23 +38,23 @@ _SIDES = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), VALIDATION),
     "test": TEST,
 }
-"""By the first word of a split, such as that of train-clean-100."""
+"""Sides by the first word of a split, such as train in train-clean-100."""
 
 
-_CHANGED = "path: {} is not the file that was indexed; index again"
+_CHANGED = "path: {} is not the file that was indexed; index it again"
 _Count = Annotated[int, Field(ge=0)]
 
 
 class Line(Record):
-    """A line of a manifest; what it has beside these fields is kept."""
+    """A line of a manifest; other fields are kept."""
 
     model_config = ConfigDict(extra="allow")
 
-    # A name of a file that is not UTF-8 is text to Python, and none to pydantic.
+    # pydantic's own str rejects file names that are not UTF-8.
     path: InstanceOf[str] = Field(description="the path of a file")
     member: InstanceOf[str] = Field("", description="the name of a recording in the tar")
     duration: float | None = Field(None, gt=0, description="a number above 0")
-    """In seconds, from `start` on."""
+    """Duration in seconds, from `start` on."""
     sample_rate: int | None = Field(
         None, ge=checks.MIN_SAMPLE_RATE, le=checks.MAX_SAMPLE_RATE, description="a sample rate in whole Hz"
     )
@@ -65,9 +65,9 @@ class Line(Record):
     split: str | None = Field(None, description="train, validation or test")
     group: str | None = Field(None, min_length=1, description="a text")
     num_bytes: int | None = Field(None, ge=0, description="the size of the file in bytes")
-    """When it was indexed."""
+    """Size of the file when it was indexed."""
     version: str | None = Field(None, description="a text")
-    """Of a tar or a URL, when it was indexed: when it was changed last, or what its server says of that."""
+    """Version of a tar or URL when it was indexed: its modification time, or the version from its server."""
     pieces: list[Annotated[tuple[str, _Count, _Count, _Count], Strict(False)]] | None = Field(
         None, description="pieces of the file"
     )
@@ -81,7 +81,7 @@ class _Source(Record):
 
 
 class _Recording(Record):
-    """Of Lhotse."""
+    """Lhotse's Recording."""
 
     sources: Annotated[list[_Source], Field(min_length=1)]
     sampling_rate: Annotated[int, Field(ge=1)]
@@ -89,7 +89,7 @@ class _Recording(Record):
 
 
 class _Cut(Record):
-    """Of Lhotse: MonoCut, or a MultiCut of all channels."""
+    """Lhotse's MonoCut, or a MultiCut of all channels."""
 
     start: Annotated[float, Field(ge=0)]
     duration: Annotated[float, Field(gt=0)]
@@ -98,24 +98,24 @@ class _Cut(Record):
 
 
 def read_manifest(path: str | Path) -> list[AudioFile]:
-    """Read a manifest, sorted by path; of lines without rate, channels or duration the headers are read.
+    """Read a manifest, sorted by path; read headers for lines without rate, channels or duration.
 
-    Paths are relative to the manifest's folder, or absolute, or URLs. It may be compressed (.gz). A tar that was copied
-    or written again since it was indexed is looked into: the recordings must lie where the lines say.
+    Paths are relative to the manifest's folder, absolute, or URLs. The manifest may be compressed (.gz). If a tar was
+    copied or rewritten after indexing, its members are checked: each must still be where its line says.
 
     Raises:
-        DataError: with the number of the line: a line is none of a manifest, its file is not there, cannot be read, or
-            is not the one that was indexed.
+        DataError: a line is invalid, or its file is missing, unreadable, or not the one that was indexed; the message
+            gives the number of the line.
         OSError: the manifest cannot be read.
     """
     path = Path(path).expanduser()
     folder = prefix_of(Path(os.path.abspath(path.parent)))  # noqa: PTH100  resolve() would leave links' names
     files: dict[int, AudioFile] = {}
-    lines: dict[int, Line] = {}  # whose headers are wanted
+    lines: dict[int, Line] = {}  # lines that need headers
     faults: dict[int, str] = {}
-    one: dict[str, str] = {}  # many lines may be of one file
+    one: dict[str, str] = {}  # one string per place: many lines may name the same file
     places: dict[int, str] = {}
-    noted: dict[int, tuple[int | None, str | None]] = {}  # the size and version, when it was indexed
+    noted: dict[int, tuple[int | None, str | None]] = {}  # size and version when indexed
     for number, text in _numbered(path):
         try:
             line = _line(_fields(text))
@@ -124,7 +124,7 @@ def read_manifest(path: str | Path) -> list[AudioFile]:
             if is_tar(place) and not line.member:
                 raise ValueError("member: expected the name of a recording in the tar; discrete-ae index finds them")
             if line.member and not is_tar(place):
-                raise ValueError(f"path: expected that of a tar beside member, got {line.path}")
+                raise ValueError(f"path: expected the path of a tar beside member, got {line.path}")
             if line.num_bytes is not None or line.version is not None:
                 noted[number] = (line.num_bytes, line.version)
             says_less = None in (line.sample_rate, line.channels) or (line.duration is None and line.end is None)
@@ -135,7 +135,7 @@ def read_manifest(path: str | Path) -> list[AudioFile]:
         except ValueError as error:
             faults[number] = str(error)
     now = signs([*one])
-    moved: set[int] = set()  # in tars that are, perhaps, other ones
+    moved: set[int] = set()  # lines of tars that may have changed
     for number, place in places.items():
         size, version = noted.get(number, (None, None))
         if not isinstance(stamp := now[place], tuple):
@@ -156,7 +156,7 @@ def read_manifest(path: str | Path) -> list[AudioFile]:
             faults[number] = str(error)
     if faults:
         first, more = min(faults), len(faults) - 1
-        others = f"; and {counted(more, 'line')} more cannot be used" if more else ""
+        others = f"; {counted(more, 'more line')} cannot be used" if more else ""
         raise DataError(f"{path}:{first}: {faults[first]}{others}")
     if not files:
         raise DataError(f"{path}: no lines; give a manifest with a line for each recording")
@@ -167,15 +167,15 @@ def read_manifest(path: str | Path) -> list[AudioFile]:
 def write_manifest(
     path: str | Path, files: Iterable[AudioFile], stamps: Mapping[str, Signs | DataError | None] | None = None
 ) -> None:
-    """Write a manifest, whole or not at all; paths below its folder are relative to it.
+    """Write a manifest, whole or not at all; paths below its folder are relative to the folder.
 
     Args:
-        path: of the manifest.
+        path: path of the manifest.
         files: the recordings.
-        stamps: the `signs` of the files by place, by which another file in their place is noticed.
+        stamps: the `signs` of the files by place, which reveal later changes.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the manifest cannot be written.
     """
     path = Path(path)
     below = prefix_of(Path(os.path.abspath(path.parent)))  # noqa: PTH100  resolve() would leave the links' names
@@ -204,7 +204,7 @@ def write_manifest(
 
 
 def _probed(wanted: Mapping[int, tuple[str, str]], path: Path) -> Iterator[tuple[int, AudioFile | DataError]]:
-    """Yield what headers say of lines by their numbers: of files, or of members of tars."""
+    """Yield line numbers with the description, or the error, of the line's file or member of a tar."""
     alone = [*dict.fromkeys(place for place, member in wanted.values() if not member)]
     files = dict(zip(alone, probe_kept(alone, path), strict=True))
     tars: dict[str, dict[str, AudioFile | DataError] | DataError] = {}
@@ -221,7 +221,7 @@ def _probed(wanted: Mapping[int, tuple[str, str]], path: Path) -> Iterator[tuple
 
 
 def _place_of(file: AudioFile | DataError) -> tuple[Any, ...] | None:
-    """Return how a recording is read from its file."""
+    """Return the pieces, rate and channels of a recording; None for an error."""
     return None if isinstance(file, DataError) else (file.pieces, file.sample_rate, file.channels)
 
 
@@ -240,13 +240,13 @@ def _numbered(path: Path) -> Iterator[tuple[int, str]]:
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
             yield from ((number, text) for number, text in enumerate(file, 1) if text.strip())
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is no text in UTF-8; give a manifest") from error
+        raise DataError(f"{path}: expected text in UTF-8; give a manifest") from error
     except (gzip.BadGzipFile, EOFError) as error:
-        raise DataError(f"{path}: is no whole gzip file ({error}); give a manifest") from error
+        raise DataError(f"{path}: expected a complete gzip file ({error}); give a manifest") from error
 
 
 def _line(fields: dict[str, Any]) -> Line:
-    """Return a line by its fields; ValueError says in words what is wrong with the first that is."""
+    """Return the line with these fields, or raise a ValueError that describes the first invalid field."""
     if "recording" in fields or "sources" in fields or "tracks" in fields:
         fields = _of_lhotse(fields)
     given = {}
@@ -266,7 +266,7 @@ def _line(fields: dict[str, Any]) -> Line:
 
 
 def _of_lhotse(fields: dict[str, Any]) -> dict[str, Any]:
-    """Bring a recording or a cut of Lhotse to the fields of a line."""
+    """Convert a recording or a cut of Lhotse to the fields of a line."""
     is_cut = "sources" not in fields
     try:
         if is_cut:
@@ -279,11 +279,11 @@ def _of_lhotse(fields: dict[str, Any]) -> dict[str, Any]:
     except ValueError as error:
         kind = fields.get("type", "a cut")
         raise ValueError(
-            f"{error} (of Lhotse: expected a recording or a MonoCut with its recording, got {kind})"
+            f"{error} (expected Lhotse's Recording, or a MonoCut with its recording, got {kind})"
         ) from None
     source = next((one for one in recording.sources if sorted(one.channels) == sorted(channels)), None)
     if source is None or source.type != "file":
-        raise ValueError(f"channel: expected a file that holds channels {channels} and no others; save them in one")
+        raise ValueError(f"channel: expected a file with exactly the channels {channels}; save them in one file")
     rest = {
         name: value
         for name, value in fields.items()
@@ -295,7 +295,7 @@ def _of_lhotse(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _audio_file(line: Line, place: str, probed: AudioFile | DataError | None = None) -> AudioFile:
-    """Describe a recording by its line, and by its header where the line does not do."""
+    """Describe a recording by its line, and by its header if the line is not sufficient."""
     if isinstance(probed, DataError):
         raise ValueError(str(probed))
     rate, channels = (probed.sample_rate, probed.channels) if probed else (line.sample_rate, line.channels)
@@ -303,11 +303,11 @@ def _audio_file(line: Line, place: str, probed: AudioFile | DataError | None = N
     assert channels is not None
     for name, said, found in (("sample_rate", line.sample_rate, rate), ("channels", line.channels, channels)):
         if said not in (None, found):
-            raise ValueError(f"{name}: expected that of the file, {found}, got {said}")
+            raise ValueError(f"{name}: expected {found}, as in the file, got {said}")
     start = line.start or 0.0
     first = round(start * rate)
     if line.end is not None and line.end <= start:
-        raise ValueError(f"end: expected more than start, {start:g}, got {line.end:g}")
+        raise ValueError(f"end: expected more than the start {start:g}, got {line.end:g}")
     stop = first + round(line.duration * rate) if line.duration is not None else None
     if line.end is not None:
         stop = round(line.end * rate) if stop is None else min(stop, round(line.end * rate))
@@ -342,10 +342,10 @@ def _audio_file(line: Line, place: str, probed: AudioFile | DataError | None = N
 
 
 def side_of(split: str | None) -> str | None:
-    """Return the side that the first word of a split names, such as train of train-clean-100; None of none.
+    """Return the side named by the first word of a split, such as train in train-clean-100; None for None.
 
     Raises:
-        ValueError: it names no side.
+        ValueError: the word names no side.
     """
     if split is None:
         return None

@@ -1,4 +1,4 @@
-"""What the samples of a recording tell: how far its spectrum reaches, how loud it is, how much is clipped or silent.
+"""Measure recordings: bandwidth, loudness, clipping and silence.
 
 Legend: C channels, n samples of a block.
 """
@@ -19,27 +19,28 @@ from discrete_ae.data.resampling import Audio
 from discrete_ae.errors import DataError
 
 BELOW_PEAK_DB = 60.0
-"""The bandwidth reaches to the highest frequency that is so little, or less, below the peak of the spectrum."""
+"""Range below the peak of the spectrum within which frequencies count for the bandwidth."""
 SILENCE_DBFS = -60.0
-"""What is quieter, by its root mean square over `SILENCE_SECONDS`, is silence."""
+"""Root mean square over `SILENCE_SECONDS` below which audio is silence."""
 SILENCE_SECONDS = 0.05
 
 _WINDOW = 2048
-_LOWEST_HZ = 20.0  # below lie offsets and rumble, and no sound
+_LOWEST_HZ = 20.0  # lower frequencies are offsets and rumble
 _FULL_SCALE = 1 - 2.0**-15  # of 16 bits
 _AT_ONCE = 64
-"""Windows."""
+"""Windows per FFT call."""
 
 
 def measure(file: AudioFile) -> AudioFile:
-    """Read a recording to its end, and add what was measured to what is known of it.
+    """Read a recording to its end, and add the measurements to its further fields.
 
-    These are `bandwidth_hz`, the highest frequency within `BELOW_PEAK_DB` of the peak of the averaged spectrum (0 for
-    silence), `loudness_lufs` (BS.1770; none for silence, for rates below 4 kHz and for more than 5 channels),
-    `clipping`, the share of samples at full scale, and `silence`, the share of time below `SILENCE_DBFS`.
+    - `bandwidth_hz`: highest frequency within `BELOW_PEAK_DB` of the peak of the averaged spectrum; 0 for silence.
+    - `loudness_lufs`: loudness by BS.1770; None for silence, rates below 4 kHz, or more than 5 channels.
+    - `clipping`: share of samples at full scale.
+    - `silence`: share of the time below `SILENCE_DBFS`.
 
     Raises:
-        DataError: it cannot be read to its end.
+        DataError: the recording cannot be read to its end.
     """
     spectrum, clipped, energies = _Spectrum(file.sample_rate), 0, _Energies(file.sample_rate)
 
@@ -69,11 +70,11 @@ def measure(file: AudioFile) -> AudioFile:
 def measure_all(
     files: Sequence[AudioFile], advance: Callable[[int], None] | None = None
 ) -> list[AudioFile | DataError]:
-    """Measure recordings by threads, one a core: each is described, or has its error.
+    """Measure recordings in threads; return the description of each, or its error.
 
     Args:
         files: the recordings.
-        advance: is told 1 for each that is done.
+        advance: called with 1 after each recording.
     """
 
     def measured(file: AudioFile) -> AudioFile | DataError:
@@ -90,7 +91,7 @@ def measure_all(
 
 
 class _Spectrum:
-    """The power of windows of `_WINDOW` samples by frequency, of all channels together; each overlaps half the next."""
+    """Power spectrum, summed over all channels and windows of `_WINDOW` samples that overlap by half."""
 
     def __init__(self, sample_rate: int) -> None:
         self._frequencies = np.fft.rfftfreq(_WINDOW, 1 / sample_rate)
@@ -118,7 +119,7 @@ class _Spectrum:
 
 
 class _Energies:
-    """The mean square of every `SILENCE_SECONDS`, over all channels."""
+    """Mean square of every `SILENCE_SECONDS`, over all channels."""
 
     def __init__(self, sample_rate: int) -> None:
         self._length = max(round(SILENCE_SECONDS * sample_rate), 1)
@@ -132,7 +133,7 @@ class _Energies:
         self._left = squares[whole:]
 
     def silent_share(self) -> float:
-        if not self._count:  # shorter than one
+        if not self._count:  # shorter than `SILENCE_SECONDS`
             self._take(self._left.mean(keepdims=True))
         return self._silent / self._count
 

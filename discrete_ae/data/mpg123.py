@@ -1,4 +1,4 @@
-"""Keeps libmpg123, by which libsndfile reads MP3, from filling the terminal."""
+"""Suppress the messages of libmpg123, which libsndfile uses to read MP3."""
 
 import os
 import tempfile
@@ -13,10 +13,10 @@ _one_at_a_time = threading.Lock()
 
 @contextmanager
 def without_complaints() -> Iterator[None]:
-    """Drop the errors that libmpg123 prints meanwhile; whatever else is printed follows at the end of the block.
+    """Drop the errors that libmpg123 prints during the block; all other output appears at the end of the block.
 
-    A frame of an MP3 may need bits of frames before it. The first ones after a seek lack these: they are decoded
-    wrongly and not used, but libmpg123 prints a line for each, and libsndfile has no setting against that.
+    A frame of an MP3 may need bits of earlier frames. The first frames after a seek lack them and are decoded wrongly.
+    We do not use these frames, but libmpg123 prints a line for each, and libsndfile has no setting to prevent it.
     """
     with _one_at_a_time, tempfile.TemporaryFile() as printed:
         terminal = os.dup(_STDERR)

@@ -1,4 +1,4 @@
-"""Samples from audio files, any part of them at any sample rate, and to audio files.
+"""Read any part of an audio file at any sample rate, and write audio files.
 
 Legend: C channels, N samples per channel.
 """
@@ -38,10 +38,9 @@ Item = TypeVar("Item")
 _END = object()
 _MORE_BYTES = 2**20
 
-# The header of an MP3 may promise a few of its frames, 1152 samples each, more than there are; more is missing only
-# where a file was cut off.
+# The header of an MP3 may promise a few frames of 1152 samples too many. Only a truncated file lacks more.
 _LENGTH_ERROR = 4 * 1152
-# A frame may hold bits of frames before it; without them it is decoded as silence, or wrongly.
+# A frame may need bits of earlier frames; without them it is decoded as silence, or wrongly.
 _MP3_LEAD = 32 * 1152
 
 
@@ -56,35 +55,35 @@ def read_audio(
 ) -> Audio:
     """Read a part of a recording, by seeking, and resample it to `sample_rate` in Hz.
 
-    A part equals the same samples of the whole recording resampled: the filter sees what lies around it. At another
-    speed it does so too, but for a shift by up to half a sample.
+    A part equals the same samples of the whole resampled recording, because the filter also reads the samples around
+    the part. At another speed, it may be shifted by up to half a sample.
 
     Args:
-        source: the file or its URL, or its header where that is known already.
-        sample_rate: of the result, in Hz.
-        channels: of the result, as in `match_channels`; None keeps the file's.
-        start_s: where the part begins in the recording, rounded to a sample of the file.
-        duration_s: length of the result; None reads to the end.
-        speed: as of a tape: at 2, all frequencies are doubled, those above half the sample rate are left out, and the
-            result is half as long as what is read. Resampling is fastest at a speed in hundredths.
+        source: path or URL of the file, or its header if known.
+        sample_rate: sample rate of the result in Hz.
+        channels: channels of the result, as in `match_channels`; None keeps the file's.
+        start_s: start of the part in seconds, rounded to a sample of the file.
+        duration_s: length of the result in seconds; None reads to the end.
+        speed: tape speed. At 2, all frequencies are doubled, those above half the sample rate are removed, and the
+            result is half as long as the part read. Resampling is fastest if the speed is a multiple of 0.01.
 
     Returns:
-        (C, N) with `round(duration_s * sample_rate)` samples, fewer where the recording ends before.
+        (C, N) with `round(duration_s * sample_rate)` samples, fewer if the recording ends earlier.
 
     Raises:
-        DataError: the file cannot be read, is damaged, holds NaN or infinity, has the wrong number of channels, or is
-            no longer the one of the header.
+        DataError: the file cannot be read, is damaged, holds NaN or infinity, has the wrong number of channels, or
+            no longer matches the header.
     """
     file = source if isinstance(source, AudioFile) else probe(source)
     start = min(round(start_s * file.sample_rate), file.num_frames)
-    rate = round(file.sample_rate * speed, 6)  # binary fractions would make it no simple ratio
+    rate = round(file.sample_rate * speed, 6)  # rounding errors would spoil a simple ratio
     length = math.ceil((file.num_frames - start) * sample_rate / rate)
     if duration_s is not None:
         length = min(length, round(duration_s * sample_rate))
     if rate == sample_rate:
         return match_channels(_read_frames(file, start, start + length), channels, file.name)
 
-    # At another speed the ratio is so odd that the exact margin would be long, for nothing but half a sample.
+    # At another speed the exact margin would be long, and its only effect would be the half sample.
     margin = margin_frames(file.sample_rate, sample_rate) if speed == 1 else filter_frames(rate, sample_rate)
     stop = start + math.ceil(length * rate / sample_rate)
     frames = match_channels(_read_frames(file, start - margin, stop + margin), channels, file.name)
@@ -94,20 +93,20 @@ def read_audio(
 
 
 def stream_audio(file: AudioFile, sample_rate: int, channels: int | None = None) -> Iterator[Audio]:
-    """Read a whole recording from its beginning to its end in blocks, and resample it to `sample_rate` in Hz.
+    """Read a whole recording in blocks, and resample it to `sample_rate` in Hz.
 
-    The blocks, put together, are `read_audio(file, sample_rate, channels)`, to the last bit.
+    The concatenated blocks equal `read_audio(file, sample_rate, channels)` to the last bit.
 
     Args:
-        file: by its header.
-        sample_rate: of the result, in Hz.
-        channels: of the result, as in `match_channels`; None keeps the file's.
+        file: header of the recording.
+        sample_rate: sample rate of the result in Hz.
+        channels: channels of the result, as in `match_channels`; None keeps the file's.
 
     Returns:
-        Blocks (C, n) of `block_frames` of the file each, usually `BLOCK_FRAMES`.
+        Blocks (C, n), each from `block_frames` of the file, usually `BLOCK_FRAMES`.
 
     Raises:
-        DataError: as `read_audio`, when the block is reached.
+        DataError: as in `read_audio`, when the iterator reaches the block.
     """
     length = math.ceil(file.num_frames * sample_rate / file.sample_rate)
     block = block_frames(file.sample_rate, sample_rate, max(file.channels, channels or 0))
@@ -126,10 +125,10 @@ def stream_audio(file: AudioFile, sample_rate: int, channels: int | None = None)
 
 
 def match_channels(audio: Audio, channels: int | None, name: str | None = None) -> Audio:
-    """Mix (C, N) down to mono by the mean, or copy mono into each of `channels`; None and C itself change nothing.
+    """Mix (C, N) down to mono by the mean, or copy mono into each of `channels`; None, or C, changes nothing.
 
     Raises:
-        DataError: between two different numbers of channels, neither of them 1; it says `name`.
+        DataError: the two numbers of channels differ and neither is 1; the message begins with `name`.
     """
     if channels is None or len(audio) == channels:
         return audio
@@ -138,14 +137,15 @@ def match_channels(audio: Audio, channels: int | None, name: str | None = None) 
     if len(audio) == 1:
         return audio.repeat(channels, axis=0)
     raise DataError(
-        f"{name or 'audio'}: has {len(audio)} channels, expected 1 or {channels}; mix it down, or use a mono model"
+        f"{name or 'audio'}: expected 1 or {channels} channels, got {len(audio)}; mix it down, or use a mono model"
     )
 
 
 class Prefetched(Generic[Item]):
-    """Iterates once over items that a thread makes up to `ahead` in advance; an error is raised in the item's place.
+    """An iterable whose items a thread prefetches, up to `ahead` of them; for one pass.
 
-    Close it where it is left before its end: the thread stops after the item that it is at.
+    An error is raised in place of the item. Close the iterable if the pass ends early: the thread stops after its
+    current item.
     """
 
     def __init__(self, items: Iterable[Item], ahead: int) -> None:
@@ -168,19 +168,19 @@ class Prefetched(Generic[Item]):
 def recorded_whole(
     target: Path, sample_rate: int, channels: int, audio_format: str = "WAV"
 ) -> Iterator[Callable[[Audio], None]]:
-    """Give what writes blocks (C, n), in 16 bits, to a file that is there at the end of the block, or not at all.
+    """Yield a function that writes blocks (C, n) as 16-bit samples to a file, clipped at full scale.
 
-    What lies beyond full scale is clipped.
+    The file appears whole at the end of the with-block, or not at all.
 
     Args:
-        target: the file.
-        sample_rate: in Hz.
+        target: path of the file.
+        sample_rate: sample rate in Hz.
         channels: C.
-        audio_format: a name of libsndfile's.
+        audio_format: libsndfile's name of the format.
 
     Raises:
-        DataError: the format cannot hold so many channels or such a sample rate.
-        OSError: it cannot be written.
+        DataError: the format does not support the number of channels or the sample rate.
+        OSError: the file cannot be written.
     """
     with written_whole(target) as temporary:
         try:
@@ -210,31 +210,31 @@ def recorded_whole(
 
 
 def _ask_disk(path: Path) -> None:
-    """Write more to a file that libsndfile failed to write, since it does not say why.
+    """Append to a file that libsndfile failed to write, to find out the reason.
 
     Raises:
-        OSError: what the system says, if it is the disk.
+        OSError: the disk is the reason.
     """
     with path.open("ab") as file:
         file.write(bytes(_MORE_BYTES))
 
 
 class _Part(NamedTuple):
-    """Frames of a file, or of a piece of one, which follow one another."""
+    """Consecutive frames of a file or of a piece."""
 
     piece: Piece | None
     first: int
-    """Of the piece."""
+    """First frame, counted in the piece."""
     stop: int
-    """Of the piece."""
+    """End of the frames, counted in the piece."""
     length: int
-    """Frames that the piece has, or has at least."""
+    """Number of frames in the piece, or a lower bound."""
     at: int
-    """Which frame of the recording the first one is."""
+    """First frame, counted in the recording."""
 
 
 def _read_frames(file: AudioFile, start: int, stop: int) -> Audio:
-    """Return frames [start, stop) of the recording as (C, N), zeros where they lie outside of it."""
+    """Return frames [start, stop) of the recording as (C, N), with zeros outside of the recording."""
     frames = np.zeros((stop - start, file.channels), dtype=np.float32)
     for piece, first, end, length, at in _parts(file, start, stop):
         with _opened(file, piece) as source:
@@ -244,7 +244,7 @@ def _read_frames(file: AudioFile, start: int, stop: int) -> Audio:
 
 
 def _parts(file: AudioFile, start: int, stop: int) -> Iterator[_Part]:
-    """What to read for the frames [start, stop) of a recording, one after the other."""
+    """Yield the parts to read for the frames [start, stop) of a recording, in order."""
     offset, begin = file.first_frame or 0, 0
     low, high = offset + max(start, 0), offset + min(stop, file.num_frames)
     for piece in file.pieces or [None]:
@@ -257,19 +257,19 @@ def _parts(file: AudioFile, start: int, stop: int) -> Iterator[_Part]:
 
 @contextmanager
 def _opened(file: AudioFile, piece: Piece | None) -> Iterator[soundfile.SoundFile]:
-    """Give a file, or a piece of one, to read from; what goes wrong meanwhile is a DataError."""
+    """Open a file, or a piece of one, for reading; errors within the block become a DataError."""
     try:
         is_all = len(file.pieces) == 1 and not file.pieces[0].head
         with sound_of(file.place, piece, file.member if is_all else "") as source:
             if piece or file.first_frame is None:
                 is_as_long = source.frames == (piece.num_frames if piece else file.num_frames)
-            else:  # a manifest's durations are rounded, and it need not know how long the file is
+            else:  # a manifest's durations are rounded, and the length of the file may be unknown
                 is_as_long = source.frames >= file.first_frame + file.num_frames - _LENGTH_ERROR
             is_as_long = is_as_long or source.frames >= UNKNOWN_FRAMES
             if not is_as_long or (source.samplerate, source.channels) != (file.sample_rate, file.channels):
                 raise DataError(
-                    f"{file.name}: was replaced by another recording meanwhile, or its manifest gives another length; "
-                    "index it again"
+                    f"{file.name}: was replaced by another recording, or its manifest gives a wrong length; index it "
+                    "again"
                 )
             yield source
     except (soundfile.SoundFileError, OSError) as error:
@@ -277,7 +277,7 @@ def _opened(file: AudioFile, piece: Piece | None) -> Iterator[soundfile.SoundFil
 
 
 def _go_to(frame: int, source: soundfile.SoundFile) -> None:
-    """Seek; read on from the beginning where the format, such as GSM, cannot be sought in."""
+    """Seek to a frame, or read up to the frame if the format, such as GSM, cannot seek."""
     if not frame:
         return
     if not soundfile.SoundFile.seekable(source):
@@ -301,20 +301,20 @@ def _read_past(frames: int, source: soundfile.SoundFile) -> None:
 def _read_into(
     window: npt.NDArray[np.float32], source: soundfile.SoundFile, file: AudioFile, start: int, length: int
 ) -> None:
-    """Fill (n, C) with what follows in `source`, of `length` frames, which stands at frame `start`."""
+    """Fill `window` (n, C) with the next frames of `source`, which is at frame `start` of `length`."""
     found = start + source.buffer_read_into(window, "float32")
     if min(start + len(window), length - _LENGTH_ERROR) > found:
-        raise DataError(f"{file.name}: ends before the {file.num_frames} samples that its header promises; replace it")
+        raise DataError(f"{file.name}: truncated, expected the {file.num_frames} samples of its header; replace it")
     if not np.isfinite(window).all():
         raise DataError(f"{file.name}: holds NaN or infinite samples; repair or remove it")
 
 
 def _unreadable(file: AudioFile) -> DataError:
-    """Say why a file cannot be read, which libsndfile does not tell."""
+    """Return the error of an unreadable file with its reason, which libsndfile does not report."""
     try:
         with open_at(file.place) as source:
             if not source.read(1):
                 return DataError(f"{file.name}: is empty now; replace it")
     except OSError as error:
-        return DataError(f"{file.name}: cannot be read any more ({error.strerror}); see to the file, or to its disk")
+        return DataError(f"{file.name}: can no longer be read ({error.strerror}); check the file or its disk")
     return DataError(f"{file.name}: not readable as audio; remove or replace it")

@@ -1,8 +1,8 @@
-"""Recognizes the public data sets that recordings are of, and adds what these say of them.
+"""Recognize public data sets, and add their metadata to recordings.
 
-A data set is recognized by the ends of its paths, never by the name of its folder, so that a part of it will do. Where
-nothing of it validates, recordings do not say that they train either, but have a group: training then holds out
-recordings by hash, whole speakers or tracks where there are several.
+A data set is recognized by the ends of its paths, never by the name of its folder, so that a part of it suffices. If
+none of its recordings are for validation, they get a group instead of the training side. Training then holds out
+recordings by hash: whole speakers or tracks, if there are several.
 """
 
 import json
@@ -20,21 +20,21 @@ from discrete_ae.paths import in_utf8
 
 
 class Described(NamedTuple):
-    """What data sets say of recordings."""
+    """Recordings with the metadata of their data sets."""
 
     files: list[AudioFile]
-    """In their order, without those that a data set leaves out."""
+    """Recordings in the given order, without those that their data set excludes."""
     summaries: list[str]
-    """A line for each data set that was recognized."""
+    """One line for each recognized data set."""
 
 
 def described(files: Sequence[AudioFile]) -> Described:
-    """Add to recordings what their data sets say: the split or the group, and fields such as speaker and text.
+    """Add the metadata of data sets to recordings: the split or group, and fields such as speaker and text.
 
-    What a manifest said of a recording before stays. Recordings of no data set stay as they are.
+    Fields from a manifest take precedence. Recordings of no known data set are unchanged.
 
     Raises:
-        OSError: a small file of a data set cannot be read.
+        OSError: a transcript or list of a data set cannot be read.
     """
     paths = [_absolute(file) for file in files]
     known: dict[int, AudioFile | None] = {}
@@ -58,7 +58,7 @@ def described(files: Sequence[AudioFile]) -> Described:
 
 
 def _told(data_set: Layout, files: Sequence[AudioFile], places: Sequence[Place]) -> tuple[list[AudioFile], str]:
-    """Return recordings with what their data set says of them, and its summary."""
+    """Return recordings with the metadata of their data set, and the summary of the data set."""
     sides = [data_set.side(place) for place in places]
     is_split = VALIDATION in sides
     values = {field: {place[field] for place in places} for field in (data_set.counts, *data_set.together)}
@@ -86,7 +86,7 @@ def _told(data_set: Layout, files: Sequence[AudioFile], places: Sequence[Place])
 
 
 def _texts(data_set: Layout, files: Sequence[AudioFile], places: Sequence[Place]) -> list[str]:
-    """Return the texts of recordings; empty ones where there are none, as in tars."""
+    """Return the texts of recordings; "" if there is no text, as in tars."""
     if not data_set.transcript:
         return [""] * len(files)
     transcripts = [
@@ -103,6 +103,6 @@ def _texts(data_set: Layout, files: Sequence[AudioFile], places: Sequence[Place]
 
 
 def _absolute(file: AudioFile) -> str:
-    """Return the path of a recording; in a tar, the one that it would have beside the tar."""
+    """Return the absolute path of a recording; for a member of a tar, its path if unpacked beside the tar."""
     place = file.place if is_url(file.place) else os.path.abspath(file.place)  # noqa: PTH100  resolve() follows links
     return f"{os.path.dirname(place)}/{file.member}" if file.member else place  # noqa: PTH120  a text

@@ -1,4 +1,4 @@
-"""A folder of recordings as few large files: WebDataset's tars, in which they lie byte for byte as they are."""
+"""Write a folder of recordings as a few large tars in WebDataset's format, without changing a byte of any file."""
 
 import os
 from pathlib import Path, PurePosixPath
@@ -14,39 +14,39 @@ OWN_FILES = ("shard-*.tar",)
 
 
 class Written(NamedTuple):
-    """What was written."""
+    """Summary of the shards."""
 
     shards: list[Path]
     recordings: int
     duration_s: float
     num_bytes: int
-    """Of all shards."""
+    """Total size of the shards."""
 
 
 def write_shards(
     folder: str | Path, out: str | Path, max_bytes: int = 10**9, *, strict: bool = False, overwrite: bool = False
 ) -> Written:
-    """Write `shard-000000.tar`, … of the recordings below a folder, sorted by their keys; the same make the same bytes.
+    """Write the recordings below a folder to `shard-000000.tar`, …, sorted by key; equal inputs give equal bytes.
 
-    A key is the path in the folder without its suffix, in which further dots are written %2E. Files that cannot be read
-    as audio are left out, and named in one warning.
+    A key is the path in the folder without its suffix; further dots in it become %2E. Files that are not readable as
+    audio are skipped with one warning.
 
     Args:
-        folder: of the recordings.
-        out: the folder for the shards.
-        max_bytes: no shard is larger, unless a single recording makes it so.
-        strict: whether the first file that cannot be read is raised instead.
-        overwrite: whether shards that are there are replaced.
+        folder: folder of the recordings.
+        out: folder for the shards.
+        max_bytes: maximum size of a shard, exceeded only by a single larger recording.
+        strict: True to raise an error for an unreadable file instead of the warning.
+        overwrite: True to replace existing shards.
 
     Raises:
-        DataError: no recording is found, two have one key, or `out` exists already.
+        DataError: no recording is found, two have the same key, or `out` exists already.
         OSError: a file cannot be read or written.
     """
     folder, out = Path(folder).expanduser(), Path(out)
     with whole_folder(out, OWN_FILES, overwrite=overwrite) as staging:
         files = find_audio(folder, strict=strict).files
         if any(file.member for file in files):
-            raise DataError(f"{folder}: its recordings lie in tars already; index these, or give another folder")
+            raise DataError(f"{folder}: its recordings are in tars already; index the tars, or give another folder")
         names = [name_of(file, folder) for file in files]
         keyed = sorted(zip(keys_of(folder, names, "rename one of them"), names, strict=True))
         with TarShards(staging, "shard", max_bytes) as shards:

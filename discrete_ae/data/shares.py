@@ -1,4 +1,4 @@
-"""Which of several sources a training crop comes from."""
+"""Assignment of training crops to several sources."""
 
 import functools
 import math
@@ -8,22 +8,22 @@ import numpy as np
 import numpy.typing as npt
 
 WINDOW = 1000
-"""Consecutive crops in which each source has its share, rounded up or down."""
+"""Number of consecutive crops in which each source has its share, rounded up or down."""
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 class Shares:
-    """Assigns a source to every sample number, as a pure function of (seed, number).
+    """Assignment of a source to every sample number, as a pure function of (seed, number).
 
-    A window of `WINDOW` numbers, in random order, is laid evenly over [0, 1), and each source owns an interval as long
-    as its share. So no window is more than one crop away from the exact share of a source. The grid is moved by the
-    golden ratio from window to window, so that shares which are no multiple of 1 / `WINDOW` hold in the long run.
+    The numbers of a window, in random order, are spread evenly over [0, 1). Each source owns an interval as long as its
+    share. The share of a source in a window is therefore exact to within one crop. The grid shifts by the golden ratio
+    from window to window, so that shares that are no multiple of 1 / `WINDOW` hold in the long run.
 
     Args:
-        weights: of the sources, each above 0, in any unit.
-        seed: of the order.
-        stream: one of several independent orders of the same seed.
+        weights: weights of the sources, each above 0, in any unit.
+        seed: seed of the order.
+        stream: index of one of several independent orders with the same seed.
     """
 
     def __init__(self, weights: Sequence[float], seed: int, stream: int = 0) -> None:
@@ -34,7 +34,7 @@ class Shares:
         self._stream = stream
 
     def __getitem__(self, number: int) -> int:
-        """Return the place of a sample number's source, from 0 to len(weights) - 1."""
+        """Return the index of a sample number's source, from 0 to len(weights) - 1."""
         if len(self.shares) == 1:
             return 0
         window, place = divmod(number, WINDOW)

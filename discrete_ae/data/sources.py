@@ -1,4 +1,4 @@
-"""Sources of recordings: where one's lie and which are taken, and what is found of it to train and to validate on."""
+"""Sources of recordings: their settings, and the training and validation files found in them."""
 
 import logging
 import math
@@ -33,14 +33,14 @@ log = logging.getLogger("discrete_ae")
 
 
 def _named(folder: str) -> str:
-    if not folder:  # as of a variable of the shell that is not set
-        raise ValueError("expected a folder, or null, got an empty name")
+    if not folder:  # such as an unset variable of the shell
+        raise ValueError("expected a folder or null, got an empty name")
     return folder
 
 
 def _above_zero(share: float) -> float:
     if share <= 0:
-        raise ValueError(f"expected a number above 0 (null in place of the source leaves it out), got {share:g}")
+        raise ValueError(f"expected a number above 0, got {share:g}; set the source to null to leave it out")
     return share
 
 
@@ -49,61 +49,61 @@ Share = Annotated[float, AfterValidator(_above_zero)]
 Manifests = Folder | list[Folder] | None
 PLACES = ("root", "validation_root", "manifest", "validation_manifest")
 LIMITS = ("min_seconds", "max_seconds", "min_bandwidth_hz")
-"""Of what is trained on."""
+"""Settings that limit the training recordings."""
 
 
 class RecordingsSettings(Record):
-    """Where recordings lie, and which of them are trained on."""
+    """Places of recordings, and limits on those for training."""
 
     model_config = ConfigDict(extra="forbid")
 
     root: Folder | None = None
-    """Folder of the recordings, or of tars of them."""
+    """Folder of the recordings, or of tars of recordings."""
     validation_root: Folder | None = None
-    """Folder of the validation recordings; None splits those to train on."""
+    """Folder of the validation recordings; None splits the recordings of `root`."""
     manifest: Manifests = None
-    """One manifest, or several, in place of `root`."""
+    """One or several manifests, instead of `root`."""
     validation_manifest: Manifests = None
-    """The same in place of `validation_root`."""
+    """One or several manifests, instead of `validation_root`."""
     min_seconds: Annotated[float, Field(gt=0)] | None = None
-    """Shorter recordings are not trained on."""
+    """Minimum duration of training recordings."""
     max_seconds: Annotated[float, Field(gt=0)] | None = None
-    """Longer recordings are not trained on."""
+    """Maximum duration of training recordings."""
     min_bandwidth_hz: Annotated[float, Field(gt=0)] | None = None
-    """Recordings whose measured bandwidth is less are not trained on."""
+    """Minimum measured bandwidth of training recordings."""
 
     def check_places(self, key: str) -> None:
-        """Refuse places that do not go together.
+        """Check that the places do not conflict.
 
         Args:
-            key: that they stand below, such as "sources.speech."; empty for those of the data as a whole.
+            key: prefix of the settings, such as "sources.speech."; "" for those outside of `sources`.
 
         Raises:
-            ValueError: for the first of them, by its key.
+            ValueError: settings conflict; the message names the first of them.
         """
         for folder, manifest in (("root", "manifest"), ("validation_root", "validation_manifest")):
             if getattr(self, folder) is not None and getattr(self, manifest) is not None:
                 raise ValueError(f"{key}{manifest}: expected null beside data.{key}{folder}; give one of the two")
             if getattr(self, manifest) == []:
-                raise ValueError(f"{key}{manifest}: expected the path of a manifest, or several, got none")
+                raise ValueError(f"{key}{manifest}: expected one or several manifests, got none")
         if self.root is None and self.manifest is None and self.validation_manifest is not None:
             raise ValueError(f"{key}validation_manifest: expected data.{key}manifest or data.{key}root beside it")
 
 
 class SourceSettings(RecordingsSettings):
-    """One source of a mixture; where it has no limit of its own, that of the data as a whole holds."""
+    """One source of a mixture; limits outside of `sources` are its defaults."""
 
     weight: Share | None = None
-    """Its share of the crops is in proportion to this, in any unit; all sources have one, or none has."""
+    """Relative share of the crops, in any unit; given for all sources or for none."""
     hours: Share | None = None
-    """Its share is as if it were so long; None takes what it has to train on."""
+    """Duration for the share of the crops; None takes the duration of the training recordings."""
 
 
 def check_mixture(sources: dict[str, SourceSettings]) -> None:
-    """Refuse sources without a place or a name, and shares that cannot be weighed against one another.
+    """Check that every source has a name and a place, and that the shares are comparable.
 
     Raises:
-        ValueError: for the first of them, by its key.
+        ValueError: a source is invalid; the message names the setting.
     """
     if not sources:
         raise ValueError("sources: expected one or more by name, or null, got none")
@@ -112,7 +112,9 @@ def check_mixture(sources: dict[str, SourceSettings]) -> None:
             raise ValueError(f"sources: expected names of letters, digits, - and _, such as speech, got {name!r}")
         source.check_places(f"sources.{name}.")
         if source.root is None and source.manifest is None:
-            raise ValueError(f"sources.{name}: expected a root or a manifest, got neither; null leaves it out")
+            raise ValueError(
+                f"sources.{name}: expected a root or a manifest, got neither; set the source to null to leave it out"
+            )
         if source.weight is not None and source.hours is not None:
             raise ValueError(f"sources.{name}.hours: expected null beside data.sources.{name}.weight; give one")
     weighted, others = (
@@ -120,16 +122,16 @@ def check_mixture(sources: dict[str, SourceSettings]) -> None:
     )
     if weighted and others:
         raise ValueError(
-            f"sources.{others[0]}.weight: expected one, as data.sources.{weighted[0]} has it; give all sources a "
-            "weight, or none, for shares by their hours"
+            f"sources.{others[0]}.weight: expected a weight, since data.sources.{weighted[0]} has one; give all "
+            "sources a weight, or none for shares by hours"
         )
 
 
 def check_distinct(sources: dict[str, SourceSettings]) -> None:
-    """Refuse a folder, or a manifest, that is given twice with the same limits.
+    """Check that no folder or manifest is given twice with the same limits.
 
     Raises:
-        ValueError: for the first of them, by its key.
+        ValueError: one is given twice; the message names the setting.
     """
     given: dict[Hashable, str] = {}
     for name, source in sources.items():
@@ -138,20 +140,20 @@ def check_distinct(sources: dict[str, SourceSettings]) -> None:
         for place in listed(getattr(source, field) or []):
             same = (real(place.expanduser()), *(getattr(source, limit) for limit in LIMITS))
             if same in given:
-                raise ValueError(f"{key}: the same recordings as data.{given[same]}, {place}; give them once")
+                raise ValueError(f"{key}: {place} is also given by data.{given[same]}; give the recordings once")
             given[same] = key
 
 
 @dataclass
 class RecordingSource:
-    """Finds the recordings of one source.
+    """The recordings of one source.
 
     Args:
-        settings: of the source.
-        key: that they stand below in errors, such as "data." or "data.sources.speech.".
-        channels: that are wanted; recordings of 1, or of as many, can be brought to it, and all to 1.
-        validation_fraction: share of the files that validates, where nobody says which do.
-        strict: whether a recording that cannot be used ends the search.
+        settings: settings of the source.
+        key: prefix of the settings in errors, such as "data." or "data.sources.speech.".
+        channels: number of channels to train with. Recordings with 1 channel or as many fit; for 1, all fit.
+        validation_fraction: share of the files used for validation, if no split is given.
+        strict: True if an unusable recording raises an error.
     """
 
     settings: SourceSettings
@@ -160,15 +162,15 @@ class RecordingSource:
     validation_fraction: float
     strict: bool
     train: list[AudioFile] = field(default_factory=list)
-    """What to train on, once `find` has found it."""
+    """Training files, set by `find`."""
     validation: list[AudioFile] = field(default_factory=list)
-    """What to validate on, likewise."""
+    """Validation files, set by `find`."""
     num_skipped: int = 0
-    """Recordings that cannot be used."""
+    """Number of unusable recordings."""
 
     @property
     def train_roots(self) -> list[Path]:
-        """The folders to which the names of the training files are relative."""
+        """Folders to which the names of the training files are relative."""
         its = self.settings
         if its.manifest is not None:
             return [Path(os.path.abspath(path.expanduser().parent)) for path in listed(its.manifest)]  # noqa: PTH100
@@ -176,32 +178,32 @@ class RecordingSource:
 
     @property
     def validation_root(self) -> Path | None:
-        """The folder that is searched for validation files, or split; None where manifests say which they are."""
+        """Folder that is searched for validation files, or split; None if manifests list them."""
         its = self.settings
         if its.validation_manifest is not None or (its.manifest is not None and its.validation_root is None):
             return None
         return Path(its.validation_root or its.root or recordings_root() / "validation").expanduser()
 
     def find(self) -> None:
-        """Find all that is to train and to validate on, whatever the limits.
+        """Find the training and validation files, without applying the limits.
 
         Raises:
-            DataError: there is nothing of one of the two.
+            DataError: there are no training files, or no validation files.
         """
         its = self.settings
         is_split = its.root is None and its.manifest is None
         found = self._taken(self.train_roots[0], its.manifest)
         files = [file for file in found if file.split != TEST]
         if not files:
-            raise DataError(f"{self._said}: every line is of split test, and these are not trained on; give others")
+            raise DataError(f"{self._said}: every line is of split test, which is not used for training; give others")
         if left := len(found) - len(files):
-            log.info("%s of split test, neither trained nor validated on", counted(left, "recording"))
+            log.info("%s of split test, used neither for training nor for validation", counted(left, "recording"))
         if (unsplit := sum(file.split is None for file in files)) and unsplit < len(files):
-            log.info("%s without a split beside others with one: not validated on", counted(unsplit, "recording"))
+            log.info("%s without a split beside others with one: used for training only", counted(unsplit, "recording"))
         self.train = [file for file in files if file.split != VALIDATION]
         if is_split or its.validation_root is not None or its.validation_manifest is not None:
             self.validation = self._taken(self.validation_root or Path(), its.validation_manifest)
-            self.hold_out(self.validation)  # one folder may lie in the other
+            self.hold_out(self.validation)  # one folder may contain the other
         elif any(file.split for file in files):
             self.validation = [file for file in files if file.split == VALIDATION]
             for side, found in ((TRAIN, self.train), (VALIDATION, self.validation)):
@@ -213,23 +215,23 @@ class RecordingSource:
             self.train, self.validation = split_by_hash(files, self.train_roots, self.validation_fraction, self.key)
 
     def hold_out(self, files: Sequence[AudioFile]) -> None:
-        """Leave out of what to train on what validates.
+        """Remove validation files from the training files.
 
         Raises:
-            DataError: nothing is left.
+            DataError: no training file is left.
         """
         self.train = without(self.train, files)
         if not self.train:
             raise DataError(
-                f"{self._said}: every file also validates; nothing is left to train on, give others with "
-                f"{self.key}validation_root"
+                f"{self._said}: every file is also a validation file, and none is left to train on; give other "
+                f"validation files with {self.key}validation_root"
             )
 
     def limit(self) -> None:
-        """Leave out what is too short, too long, or too narrow to train on.
+        """Remove training files outside of the limits on duration and bandwidth.
 
         Raises:
-            DataError: nothing is left, or a bandwidth is not known.
+            DataError: no training file is left, or a bandwidth is unknown.
         """
         its, files = self.settings, self.train
         least_s, most_s = its.min_seconds or 0, its.max_seconds or math.inf
@@ -239,27 +241,28 @@ class RecordingSource:
         if not taken:
             shortest, longest, narrowest = (f"{self.key}{name}" for name in LIMITS)
             raise DataError(
-                f"{self._said}: every file is outside of {shortest}, {longest} or {narrowest}; nothing is left to "
-                "train on"
+                f"{self._said}: every file is outside of {shortest}, {longest} or {narrowest}; relax these limits or "
+                "give other files"
             )
         if left := len(files) - len(taken):
-            log.info("%s outside of the limits of %s, not trained on", counted(left, "file"), self.key.rstrip("."))
+            what = counted(left, "file")
+            log.info("%s outside of the limits of %s, not used for training", what, self.key.rstrip("."))
         self.train = taken
 
     @property
     def seconds(self) -> float:
-        """Length of what to train on."""
+        """Total duration of the training files."""
         return math.fsum(file.duration_s for file in self.train)
 
     @property
     def weight(self) -> float:
-        """What its share is in proportion to: its weight, or its hours as given, or as there are, weighted by file."""
+        """Relative share of the crops: the weight or hours in the settings, or the hours of the files by weight."""
         its = self.settings
         return its.weight or its.hours or math.fsum(file.duration_s * file.weight for file in self.train) / 3600
 
     @property
     def _places(self) -> list[str]:
-        """What the training files are found in."""
+        """Manifests or folders of the training files."""
         its = self.settings
         return [str(each) for each in (self.train_roots if its.manifest is None else listed(its.manifest))]
 
@@ -268,7 +271,7 @@ class RecordingSource:
         return ", ".join(self._places)
 
     def _taken(self, root: Path, manifest: Manifests) -> list[AudioFile]:
-        """Return the recordings of a folder, or of manifests, that can be brought to the wanted number of channels."""
+        """Return the recordings of a folder, or of manifests, that fit the number of channels."""
         if manifest is None:
             scan = find_audio(root, strict=self.strict)
             files, folder = scan.files, root.expanduser()
@@ -284,7 +287,7 @@ class RecordingSource:
         others = [name_of(file, folder) for file in files if not fits(file)]
         if others and (self.strict or len(others) == len(files)):
             raise DataError(
-                f"{folder}: {others[0]} has neither 1 nor {self.channels} channels; mix it down, or train a mono model"
+                f"{folder}: expected 1 or {self.channels} channels in {others[0]}; mix it down, or train a mono model"
             )
         warn_skipped(others, folder, f"neither 1 nor {self.channels} channels")
         self.num_skipped += len(others)
@@ -296,12 +299,12 @@ class RecordingSource:
             return bandwidth
         measuring = [command("discrete-ae"), "index", *self._places, "-o", "measured.jsonl", "--measure"]
         raise DataError(
-            f"{self.key}min_bandwidth_hz: {file.name} has no bandwidth_hz; measure with {shlex.join(measuring)}, and "
-            f"give {self.key}manifest=measured.jsonl"
+            f"{self.key}min_bandwidth_hz: {file.name} has no bandwidth_hz; measure it with {shlex.join(measuring)}, "
+            f"and give {self.key}manifest=measured.jsonl"
         )
 
 
 def common_folder(files: Iterable[AudioFile]) -> Path:
-    """Return the innermost folder in which files lie, those of URLs apart."""
+    """Return the innermost common folder of files, without those of URLs."""
     folders = [os.path.dirname(os.path.abspath(file.place)) for file in files if not is_url(file.place)]  # noqa: PTH100, PTH120
     return Path(os.path.commonpath(folders)) if folders else Path()

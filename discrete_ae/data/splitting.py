@@ -1,4 +1,4 @@
-"""Which recordings train, and which validate."""
+"""Split recordings into training and validation."""
 
 import hashlib
 import os
@@ -13,28 +13,29 @@ from discrete_ae.paths import Paths, listed
 
 
 class Split(NamedTuple):
-    """Two disjoint lists of files that keep the order of their origin."""
+    """Two disjoint lists of files, each in the original order."""
 
     train: list[AudioFile]
     validation: list[AudioFile]
 
 
 def split_by_hash(files: Sequence[AudioFile], root: Paths, validation_fraction: float, key: str = "data.") -> Split:
-    """Split by the SHA-256 of the group, or of the path relative to the nearest `root`; in a tar, by the name there.
+    """Split by the SHA-256 of the group, of the name in a tar, or of the path relative to the nearest `root`.
 
-    A file's side does not depend on the other files, and in tars that were made of a folder it is the same as there.
+    A file's side does not depend on the other files. It is the same in a folder and in tars made from the folder.
+    Stretches of one file are on the same side.
 
-    The one exception keeps both sides filled: if no hash falls below the fraction, the smallest one validates; if all
-    do, the largest one trains. Stretches of one file are on one side.
+    There is one exception, so that neither side is empty. If no hash is below the fraction, the smallest one is for
+    validation; if all are, the largest one is for training.
 
     Args:
-        files: to be split.
-        root: to which the paths are relative, or several.
-        validation_fraction: above 0 and below 1.
-        key: below which the settings of these files stand, for errors.
+        files: the files to split.
+        root: one or several folders to which the paths are relative.
+        validation_fraction: share for validation, above 0 and below 1.
+        key: prefix of the settings of these files in errors.
 
     Raises:
-        DataError: fewer than two files, or two groups.
+        DataError: there are fewer than two files or groups.
     """
     roots = [path.expanduser() for path in listed(root)]
     places = [_place(file.group or key_of(file, *roots)) for file in files]
@@ -42,8 +43,8 @@ def split_by_hash(files: Sequence[AudioFile], root: Paths, validation_fraction: 
     if len(order) < 2:
         unit = "group" if any(file.group for file in files) else "audio file"
         raise DataError(
-            f"{roots[0]}: only {len(order)} {unit}, and the split into training and validation is by {unit}; "
-            f"add recordings, or give others with {key}validation_root"
+            f"{roots[0]}: expected at least 2 {unit}s to split into training and validation, got {len(order)}; "
+            f"add recordings, or give validation files with {key}validation_root"
         )
     threshold = min(max(validation_fraction, order[0]), order[-2])
     validates = [place <= threshold for place in places]
@@ -54,7 +55,7 @@ def split_by_hash(files: Sequence[AudioFile], root: Paths, validation_fraction: 
 
 
 def without(files: Sequence[AudioFile], others: Sequence[AudioFile]) -> list[AudioFile]:
-    """Leave out the recordings that others have samples in common with, by whatever path they are found."""
+    """Return the files that share no samples with `others`, even if found by other paths."""
     taken: dict[Hashable, list[AudioFile]] = defaultdict(list)
     for other, same in zip(others, _identities(others), strict=True):
         if same:
@@ -67,7 +68,7 @@ def without(files: Sequence[AudioFile], others: Sequence[AudioFile]) -> list[Aud
 
 
 def _place(key: str) -> float:
-    """Map a path to [0, 1), evenly."""
+    """Map a path to [0, 1), uniformly."""
     return int.from_bytes(hashlib.sha256(os.fsencode(key)).digest()[:6]) / 2**48
 
 
@@ -77,7 +78,7 @@ def _overlap(one: AudioFile, other: AudioFile) -> bool:
 
 
 def _identities(files: Sequence[AudioFile]) -> list[Hashable]:
-    """Return which file of the system each is, whatever its name; None where it is not there."""
+    """Return the identity of each file (its device and inode, or its URL); None if the file is missing."""
 
     def identity(path: str) -> Hashable:
         if is_url(path):

@@ -1,7 +1,7 @@
-"""Recordings in tars such as those of WebDataset: found by the headers, read where they lie.
+"""Find recordings in tars such as those of WebDataset, to be read in place.
 
-A member of a tar is a stretch of it, which libsndfile takes for a file; nothing is unpacked. Sidecars of the same key,
-such as .json and .txt, are passed over.
+A member of a tar is a range of its bytes, which libsndfile reads as a file; nothing is unpacked. Sidecars with the same
+key, such as .json and .txt, are ignored.
 """
 
 import tarfile
@@ -15,19 +15,19 @@ from discrete_ae.errors import DataError
 from discrete_ae.paths import Kind, kind_of
 
 TAR_SUFFIXES = (".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz", ".tar.zst", ".tar.lz4")
-"""Those of tars; all but the first are of compressed ones, which are refused in words."""
+"""Suffixes of tars; all but the first are of compressed tars, which are rejected with a message."""
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18")
 
 
 def members(path: Path | str) -> Iterator[Member]:
-    """Yield the files in a tar, in its order, by their headers alone.
+    """Yield the files in a tar, in its order, from their headers alone.
 
     Args:
-        path: a text is a URL.
+        path: path or URL of the tar.
 
     Raises:
-        DataError: it is missing, compressed, cut off, or no tar.
-        OSError: it cannot be read.
+        DataError: the tar is missing, compressed, truncated, or not a tar.
+        OSError: the tar cannot be read.
     """
     if not is_url(path) and kind_of(path) is not Kind.FILE:
         raise DataError(f"{path}: no such file; give a tar")
@@ -35,7 +35,7 @@ def members(path: Path | str) -> Iterator[Member]:
     with open_at(path) as file:
         if file.read(6).startswith(_COMPRESSED):
             raise DataError(
-                f"{path}: compressed, so that recordings cannot be read in place; decompress it, as by gunzip, and "
+                f"{path}: compressed, so recordings cannot be read in place; decompress it, for example by gunzip, and "
                 "give the .tar"
             )
         file.seek(0)
@@ -43,40 +43,40 @@ def members(path: Path | str) -> Iterator[Member]:
             with tarfile.open(fileobj=file, mode="r:") as archive:
                 for info in iter(archive.next, None):
                     if info.offset_data + info.size > size:
-                        raise DataError(f"{path}: cut off in {info.name}; fetch or write it anew")
+                        raise DataError(f"{path}: truncated in {info.name}; fetch or write it again")
                     if info.issparse():
-                        raise DataError(f"{path}: {info.name} is stored with holes; write it anew without --sparse")
+                        raise DataError(f"{path}: {info.name} is a sparse file; write the tar again without --sparse")
                     if info.isfile():
                         stop = info.offset_data + info.size
                         yield Member(PurePosixPath(info.name).as_posix(), Piece(b"", info.offset_data, stop))
-                    archive.members = []  # type: ignore[attr-defined]  # which may be millions
+                    archive.members = []  # type: ignore[attr-defined]  # there may be millions
                 end = archive.offset
         except tarfile.TarError as error:
-            raise DataError(f"{path}: no tar, or cut off ({error}); fetch or write it anew") from error
-        # tarfile takes a header that it does not understand for the end, unless it is the first.
+            raise DataError(f"{path}: not a tar, or truncated ({error}); fetch or write it again") from error
+        # tarfile takes an invalid header for the end, unless it is the first header.
         file.seek(end)
         if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
-            raise DataError(f"{path}: damaged or cut off at byte {end}; fetch or write it anew")
+            raise DataError(f"{path}: damaged or truncated at byte {end}; fetch or write it again")
 
 
 def is_tar(place: Path | str) -> bool:
-    """Return whether a file, or a URL, is a tar by its suffix; whether it is compressed is seen when it is read."""
+    """Return whether a file or URL has the suffix of a tar, compressed or not."""
     name = str(place).partition("?")[0] if is_url(place) else str(place)
     return name.lower().endswith(TAR_SUFFIXES)
 
 
 def audio_members(path: Path | str) -> list[Member]:
-    """Return the recordings in a tar by their suffixes, hidden names left out, sorted by their names in the tar.
+    """Return the recordings in a tar by suffix, sorted by name, without hidden names.
 
-    Of two with one name it is the last, as unpacking would leave it.
+    If two members have the same name, the last one is returned, as unpacking would keep it.
 
     Raises:
-        DataError: as `members`, or no recording is in it.
-        OSError: it cannot be read.
+        DataError: as in `members`, or there is no recording in the tar.
+        OSError: the tar cannot be read.
     """
     found = list(members(path))
     if not found:
-        raise DataError(f"{path}: an empty tar; remove it, or write it anew")
+        raise DataError(f"{path}: an empty tar; remove it, or write it again")
     audio = {one.name: one for one in sorted(found) if _is_audio(PurePosixPath(one.name))}
     if not audio:
         raise DataError(

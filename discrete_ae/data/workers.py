@@ -1,4 +1,4 @@
-"""The processes that load batches: what each of them reads at the moment, and what is said where one fails."""
+"""Worker processes that load batches: a note of the current recording in each, and errors if one fails."""
 
 import ctypes
 import functools
@@ -20,19 +20,19 @@ from discrete_ae.errors import DataError, UserError
 _LONGEST_NAME = 4096
 
 _ADVICE: dict[signal.Signals | None, str] = {
-    signal.SIGKILL: "mostly for lack of memory: try fewer data.num_workers",
-    signal.SIGSEGV: "if that recording does it again, take it away",
-    signal.SIGBUS: "/dev/shm may have no room for batches: make it larger, or use data.num_workers=0",
+    signal.SIGKILL: "usually for lack of memory: try fewer data.num_workers",
+    signal.SIGSEGV: "if it happens again with that recording, remove the recording",
+    signal.SIGBUS: "/dev/shm may have no space for batches: make it larger, or use data.num_workers=0",
 }
 _CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE)
 
 
 class LoadingError(DataError):
-    """A batch could not be loaded; the run can go on from its last checkpoint."""
+    """Failure to load a batch; the run can be resumed from its last checkpoint."""
 
 
 class _Note(ctypes.Structure):
-    """What a loading process reads."""
+    """The recording that a worker process reads."""
 
     pid: int
     name: bytes
@@ -40,27 +40,27 @@ class _Note(ctypes.Structure):
 
 
 _note = _Note()
-"""That of this process; in a loading process, in memory that it shares with the main one."""
+"""The note of this process; in a worker process, in memory shared with the main process."""
 
 
 def note(name: str) -> None:
-    """Note which recording is about to be read, so that it can be named where this process dies of it."""
+    """Note the recording that is about to be read, so that an error can name it if this process dies."""
     _note.name = os.fsencode(name)[1 - _LONGEST_NAME :]
 
 
 class AudioLoader(DataLoader[Tensor]):
-    """DataLoader of batches (B, C, N) that can be resumed and whose workers fail in one line.
+    """DataLoader of batches (B, C, N) that can be resumed, and reports a failing worker process in one line.
 
-    The place in the stream follows from the trainer's step, so there is no state to save; having the two methods
-    tells Lightning that resuming in the middle is safe.
+    The place in the stream follows from the trainer's step, so there is no state to save. `state_dict` and
+    `load_state_dict` only tell Lightning that resuming in the middle is safe.
 
     Raises:
-        LoadingError: from iterating, where a worker dies, or a batch cannot be read.
+        LoadingError: from iteration: a worker process died, or a batch cannot be read.
     """
 
     def __init__(self, dataset: Dataset[Tensor], *, num_workers: int = 0, **options: Any) -> None:
         self.notes = multiprocessing.RawArray(_Note, num_workers)
-        """Of its loading processes."""
+        """Notes of the worker processes."""
         _loaders.add(self)
         super().__init__(
             dataset,
@@ -71,11 +71,11 @@ class AudioLoader(DataLoader[Tensor]):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return nothing: see the class."""
+        """Return no state; see the class."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take nothing: see the class."""
+        """Do nothing; see the class."""
 
     def __iter__(self) -> Iterator[Tensor]:  # type: ignore[override]
         try:
@@ -84,12 +84,12 @@ class AudioLoader(DataLoader[Tensor]):
             failure = self._lost(error) or _failure(error)
             if failure is None:
                 raise
-            if self._iterator is not None:  # or the death of another one is raised, wherever the main process is then
+            if self._iterator is not None:  # otherwise the death of another worker may be raised later, anywhere
                 self._iterator._shutdown_workers()  # type: ignore[attr-defined]
             raise failure from None
 
     def _lost(self, error: Exception) -> LoadingError | None:
-        """Return `lost_worker`, also of an error that comes before PyTorch sees which process has died."""
+        """Return `lost_worker`; also handle an error that is raised before PyTorch notices the dead process."""
         try:
             if isinstance(error, ConnectionError | EOFError):
                 for process, noted in zip(getattr(self._iterator, "_workers", ()), self.notes, strict=False):
@@ -105,9 +105,9 @@ _loaders: WeakSet[AudioLoader] = WeakSet()
 
 
 def lost_worker(error: BaseException) -> LoadingError | None:
-    """Return what to say of an error where it is that a loading process has died, else None.
+    """Return the LoadingError for a PyTorch error that reports a dead worker process; None for other errors.
 
-    PyTorch raises it wherever the main process is at that moment.
+    PyTorch raises such an error at any point of the main process.
     """
     if not (isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker")):
         return lost_worker(error.__context__) if error.__context__ else None
@@ -120,15 +120,15 @@ def lost_worker(error: BaseException) -> LoadingError | None:
 
 
 def _told(noted: _Note, number: signal.Signals | None) -> LoadingError:
-    """Say which signal, if any, has ended the process of a note."""
+    """Return the LoadingError for a dead process, with its note and the signal, if any, that ended it."""
     end = f"was ended by {number.name} ({signal.strsignal(number)})" if number else "ended"
-    when = f"while it read {os.fsdecode(noted.name)}, or right after" if noted.name else "at its start"
+    when = f"while reading {os.fsdecode(noted.name)}, or right after" if noted.name else "at its start"
     advice = f"; {_ADVICE[number]}" if number in _ADVICE else ""
-    return LoadingError(f"a loading process {end} {when}{advice}")
+    return LoadingError(f"a worker process {end} {when}{advice}")
 
 
 def _signal_of(loader: AudioLoader, pid: int, said: str) -> signal.Signals | None:
-    """Return the signal that ended a loading process, by its status, or by what PyTorch says where that is gone."""
+    """Return the signal that ended a worker process, from its exit code, or else from PyTorch's message `said`."""
     for process in getattr(loader._iterator, "_workers", ()):
         if process.pid == pid and (process.exitcode or 0) < 0:
             return signal.Signals(-process.exitcode)
@@ -136,35 +136,35 @@ def _signal_of(loader: AudioLoader, pid: int, said: str) -> signal.Signals | Non
 
 
 def _failure(error: Exception) -> LoadingError | None:
-    """Return what to say of an error of reading a batch, in whichever process; None for a bug."""
+    """Return the LoadingError for an error from reading a batch, in any process; None for a bug."""
     kind, said = type(error).__name__, str(error)
-    if said.startswith("Caught "):  # in a loading process, whose traceback is the text
+    if said.startswith("Caught "):  # from a worker process, with the traceback as the message
         kind, _, said = said.strip().splitlines()[-1].partition(": ")
     if isinstance(error, UserError):
         return LoadingError(said)
     if kind.endswith("MemoryError"):
         told = f" ({said})" if said else ""
-        return LoadingError(f"no memory is left to load a batch{told}; give fewer data.num_workers, or smaller batches")
+        return LoadingError(f"out of memory while loading a batch{told}; use fewer data.num_workers or smaller batches")
     return None
 
 
 def _begin(notes: "ctypes.Array[_Note]", worker: int) -> None:
-    """Begin a loading process."""
+    """Initialize a worker process."""
     global _note
     _note = notes[worker]
     _note.pid = os.getpid()
     _outlive_signals()
-    for number in _CRASHES:  # PyTorch's handlers print a line each; the main process says more
+    for number in _CRASHES:  # PyTorch's handlers print a line each; the main process reports more
         signal.signal(number, signal.SIG_DFL)
 
 
 def _outlive_signals() -> None:
-    """Go on after a signal to all processes of the run: the main one makes its last step first.
+    """Survive signals sent to all processes of the run, so that the main process can finish its last step.
 
-    The SIGTERM that ends this process is that of the main one, which sends one at its end to those that are left.
+    Only a SIGTERM from the main process ends this process. The main process sends one at its end.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":  # elsewhere there is no asking for a signal's sender
+    if sys.platform == "linux":  # other systems do not report a signal's sender
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_end_by, args=(os.getppid(),), daemon=True).start()
 
@@ -172,4 +172,4 @@ def _outlive_signals() -> None:
 def _end_by(main: int) -> None:
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main:
         pass
-    os._exit(0)  # as PyTorch's own handler: another status would raise an error in the main process
+    os._exit(0)  # like PyTorch's own handler: another status would raise an error in the main process

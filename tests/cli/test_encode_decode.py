@@ -347,10 +347,10 @@ def test_a_recording_of_another_length_than_it_says_is_named_or_refused(code):
     said = "x.wav: its header says 40000 bytes of samples, the file holds 20000"
     assert code("encode", "x.wav", "-o", "out", "--strict")[::2] == (
         1,
-        [f"error: {said}; save it anew, or go on without strict"],
+        [f"error: {said}; save the file again, or run without strict"],
     )
     status, _, err = code("encode", "x.wav", "-o", "out")
-    assert (status, err) == (0, [f"warning: {said}; all that is there is read (0.6 s)"])
+    assert (status, err) == (0, [f"warning: {said}; reading all of it (0.6 s)"])
     assert read_codes("out/x.npz").num_samples == 10_000
 
 

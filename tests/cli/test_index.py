@@ -80,8 +80,8 @@ def test_what_is_recognized_is_said_and_written(command, tmp_path):
     [
         ("empty", "an empty tar; remove it"),
         ("words", "none of the 1 files in it is audio"),
-        ("cut", "cut off"),
-        ("compressed", "compressed, so that recordings cannot be read in place"),
+        ("cut", "truncated"),
+        ("compressed", "compressed, so recordings cannot be read in place"),
         ("bad", "0.wav: not readable as audio"),
     ],
 )

@@ -151,7 +151,7 @@ def test_recording(command, tmp_path):
     assert rows == {
         "recording": str(path), "sample rate": "44100 Hz", "channels": "2", "length": "0.227 s, 10000 samples"
     }  # fmt: skip
-    said = f"warning: {path}: its header says 88200 bytes of samples, the file holds 40000; all that is there is read"
+    said = f"warning: {path}: its header says 88200 bytes of samples, the file holds 40000; reading all of it"
     assert err == [f"{said} (0.2 s)"]
     path = path.with_suffix(".m4a")
     path.write_bytes(b"no matter what")

@@ -142,7 +142,7 @@ def test_validation_root_inside_root_is_held_out(folder):
     data.setup()
     assert [file.path.name for file in data.validation_files] == ["0.wav"]
     assert sorted(file.path.name for file in data.train_files) == [f"{k}.wav" for k in range(1, 10)]
-    with pytest.raises(DataError, match="nothing is left to train on"):
+    with pytest.raises(DataError, match="none is left to train on"):
         make(folder, validation_root=str(folder)).setup()
 
 
@@ -152,7 +152,7 @@ def test_files_of_other_channel_counts_are_skipped_and_named(folder, caplog, cha
     data = make(folder, channels=channels)
     data.setup()
     assert data.num_skipped == skipped == caplog.text.count("surround.wav")
-    with pytest.raises(DataError, match=r"surround\.wav has neither 1 nor 2 channels"):
+    with pytest.raises(DataError, match=r"expected 1 or 2 channels in surround\.wav"):
         make(folder, channels=2, strict=True).setup()
 
 

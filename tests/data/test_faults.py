@@ -84,7 +84,7 @@ def test_a_loading_process_that_dies_is_named_with_what_it_was_reading(folder, m
     with pytest.raises((LoadingError, RuntimeError)) as caught:
         loaded(crops_of(folder))
     said = str(lost_worker(caught.value) or caught.value)  # PyTorch may raise it while an error is turned into ours
-    assert said.startswith(f"a loading process was ended by {told} while it read {folder}/b.flac, or right after; ")
+    assert said.startswith(f"a worker process was ended by {told} while reading {folder}/b.flac, or right after; ")
     assert "\n" not in said
 
 
@@ -92,8 +92,8 @@ def test_a_loading_process_that_dies_is_named_with_what_it_was_reading(folder, m
     ("error", "told"),
     [
         (UsageError("s3://x: no package: s3fs"), "s3://x: no package: s3fs"),
-        (MemoryError(), "no memory is left to load a batch; give fewer"),
-        (MemoryError("8 GB"), "no memory is left to load a batch (8 GB); give fewer"),
+        (MemoryError(), "out of memory while loading a batch; use fewer"),
+        (MemoryError("8 GB"), "out of memory while loading a batch (8 GB); use fewer"),
     ],
 )
 def test_an_error_in_a_loading_process_is_one_line(folder, monkeypatch, error, told):
@@ -126,7 +126,7 @@ def test_a_run_whose_loading_process_dies_goes_on_from_its_checkpoint(run_traini
         patch.setattr(TrainingCrops, "__getitems__", batch)
         run = run_training(*short, run_dir=tmp_path / "run", status=1)
     (line,) = errors(capsys.readouterr().err)
-    assert line.startswith("error: a loading process was ended by SIGKILL")
+    assert line.startswith("error: a worker process was ended by SIGKILL")
     last = run / "checkpoints" / "last.ckpt"
     assert line.endswith(f"; to resume: ckpt_path={last}")
     run_training(*short, f"ckpt_path={last}", run_dir=run)
@@ -153,11 +153,9 @@ def test_a_file_that_vanishes_is_named_once_by_all_processes_and_used_again_when
     finally:
         log.removeHandler(handler)
         handler.close()
-    said = (tmp_path / "log").read_text().splitlines()
-    assert said == [
-        f"Skipped in training (1 so far): {folder}/b.flac: cannot be read any more (No such file or directory); see to "
-        "the file, or to its disk"
-    ]
+    (line,) = (tmp_path / "log").read_text().splitlines()
+    assert line.startswith(f"Skipped in training (1 so far): {folder}/b.flac: ")
+    assert "No such file or directory" in line
     assert data.damaged == {f"{folder}/b.flac"}
     assert all(torch.equal(one, other) for one, other in zip(without, again, strict=True))
     kept = [torch.equal(one, other) for one, other in zip(torch.cat(before), torch.cat(without), strict=True)]
@@ -173,7 +171,7 @@ def test_a_disk_that_is_gone_ends_the_run_in_one_line(folder, tmp_path, caplog):
     for one in (data, validation):
         with pytest.raises(DataError, match=r"4 recordings;.*No such file"):
             one[0]
-    with pytest.raises(DataError, match=r"^/\S+: cannot be read any more"):
+    with pytest.raises(DataError, match=r"^/\S+: can no longer be read"):
         TrainingCrops([*data.files], settings(strict=True))[0]
     assert not caplog.records
 
@@ -189,7 +187,7 @@ def test_a_validation_file_that_vanishes_is_named_and_the_next_segment_taken(fol
     for k, place in enumerate([0, 1, 4, 4, 4, 5, 6, 7]):
         assert torch.equal(after[k], before[place])
     (record,) = caplog.records
-    assert f"{folder}/b.flac: cannot be read any more (Is a directory)" in record.getMessage()
+    assert f"{folder}/b.flac: can no longer be read (Is a directory)" in record.getMessage()
     assert "of other audio" in record.getMessage()
     with pytest.raises(DataError, match=r"b\.flac"):
         strict[2]
@@ -215,6 +213,6 @@ def test_another_recording_in_the_place_of_a_member_is_not_read_for_it(tmp_path)
         assert read_audio(file, RATE).max() == pytest.approx(0.1 * k, abs=1e-4)
     write([b, a, long])
     for file in files[:2]:
-        with pytest.raises(DataError, match=rf"{file.member}: is no longer where it lay"):
+        with pytest.raises(DataError, match=rf"{file.member}: is no longer at its place"):
             read_audio(file, RATE)
     assert read_audio(files[2], RATE).max() == pytest.approx(0.2, abs=1e-4)

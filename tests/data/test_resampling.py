@@ -54,7 +54,7 @@ def test_blocks_are_of_one_length_unless_they_would_grow_or_take_all_memory():
     # 2^20 samples: at 7680 times the rate from 136 frames, in 1024 channels from 1024 frames.
     assert block_frames(100, 768_000, 1) == 136
     assert block_frames(48000, 16000, 1024) == 1024
-    with pytest.raises(DataError, match="2 channels from 100 to 768000 Hz take too much memory"):
+    with pytest.raises(DataError, match="2 channels from 100 to 768000 Hz takes too much memory"):
         Resampler(100, 768_000, 2, 1)
     Resampler(8000, 48000, 1024, 1)
 

@@ -192,14 +192,14 @@ def test_tars_that_cannot_be_used_are_refused_in_one_line(tmp_path):
         refused(bad, words)
 
     refused(tmp_path / "none.tar", "no such file")
-    refused_content(b"", "no tar, or cut off")
-    refused_content(b"text" * 1000, "no tar, or cut off")
+    refused_content(b"", "not a tar, or truncated")
+    refused_content(b"text" * 1000, "not a tar, or truncated")
     refused_content(bytes(10240), "an empty tar")
-    refused_content(whole[: start + 1000], "cut off")  # in a file
-    refused_content(whole[: start - 300], "cut off")  # in a header
+    refused_content(whole[: start + 1000], "truncated")  # in a file
+    refused_content(whole[: start - 300], "truncated")  # in a header
     broken = bytearray(whole)
     broken[start - 512 : start - 500] = b"\xff" * 12
-    refused_content(bytes(broken), f"damaged or cut off at byte {start - 512}")
+    refused_content(bytes(broken), f"damaged or truncated at byte {start - 512}")
     refused_content(gzip.compress(whole), "compressed, .*decompress it")
     refused(write_tar(bad, {"a.txt": b"words", "b.json": b"{}"}), "none of the 2 files in it is audio")
 
@@ -386,7 +386,7 @@ def test_a_tar_that_is_not_the_indexed_one_is_refused_by_the_line(tmp_path):
     write_tar(tar, other)  # two have changed places
     changed_time(tar)
     assert tar.stat().st_size == size
-    refused_as(2, rf"path: {tar} is not the file that was indexed; index again; and 1 line more")
+    refused_as(2, rf"path: {tar} is not the file that was indexed; index it again; 1 more line")
     write_tar(tar, {"0.wav": contents["0.wav"], "1.wav": encoded("wav", 1, 1, 8000) * 2, "2.wav": contents["2.wav"]})
     refused_as(2, f"path: {tar} is not the file")
     write_tar(tar, {**contents, "3.wav": contents["0.wav"]})  # of another size
@@ -397,7 +397,7 @@ def test_a_tar_that_is_not_the_indexed_one_is_refused_by_the_line(tmp_path):
     for line, words in (
         ({"path": "x.tar"}, r"member: expected the name of a recording in the tar; discrete-ae index finds them"),
         ({"path": "x.tar", "member": "none.wav"}, rf"member: no such recording in {tar}, none\.wav"),
-        ({"path": "m.jsonl", "member": "0.wav"}, r"path: expected that of a tar beside member, got m\.jsonl"),
+        ({"path": "m.jsonl", "member": "0.wav"}, r"path: expected the path of a tar beside member, got m\.jsonl"),
     ):
         path.write_text(json.dumps(line))
         refused_as(1, words)
