@@ -1,4 +1,4 @@
-"""What guards a run and what it shows: divergence, collapse, Ctrl-C, last and best checkpoint, bar, pictures."""
+"""Callbacks: divergence, collapse, Ctrl-C, last and best checkpoint, progress bar, pictures."""
 
 import os
 import signal
@@ -104,7 +104,7 @@ def test_divergence_ends_the_run_and_leaves_the_last_good_checkpoint(
 
 
 class OnGpu(SimpleNamespace):
-    """What the guard needs of a module; there need not be a GPU."""
+    """A stand-in for a module on a GPU, with the attributes that the check for divergence uses."""
 
     device = SimpleNamespace(type="cuda")
     trainer = SimpleNamespace(strategy=SimpleNamespace(reduce=lambda value, reduce_op: value))

@@ -67,7 +67,7 @@ class SaveOfEachRank(pl.Callback):
 
 
 class Disturb(pl.Callback):
-    """What happens to each rank at its fourth step: nothing, or one of the methods by name."""
+    """A callback that calls one of its methods, by name, on each rank at the fourth step."""
 
     def __init__(self, ranks: list[str]) -> None:
         self.ranks = ranks
@@ -80,7 +80,7 @@ class Disturb(pl.Callback):
         pass
 
     def waits(self) -> None:
-        """As for others on a GPU, where nothing tells of a lost connection."""
+        """Wait as processes on a GPU do, where a lost connection goes unnoticed."""
         time.sleep(1000)
 
     def terminated(self) -> None:
@@ -114,7 +114,7 @@ def disturbed(first: str, second: str) -> tuple[str, ...]:
 
 
 class Together(NamedTuple):
-    """What runs by two processes left, which were started once for all of them."""
+    """Results of runs by two processes, which are started once for all runs."""
 
     runs: dict[str, Path]
     said: list[tuple[str, str]]

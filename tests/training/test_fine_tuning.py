@@ -44,7 +44,7 @@ def last(run: Path) -> Path:
 
 
 def tensors(run: Path, *modules: str) -> dict[str, Tensor]:
-    """Those of modules of a run's model, or of all that its checkpoint holds."""
+    """Return the tensors of some modules of a run's model, or of its whole checkpoint."""
     prefixes = tuple(f"model.{module}." for module in modules)
     return {name: tensor for name, tensor in state_of(run)["state_dict"].items() if name.startswith(prefixes or "")}
 
@@ -61,7 +61,7 @@ def old(run_training: Train) -> Path:
 
 @pytest.fixture(scope="module")
 def tuned(old: Path, run_training: Train) -> Path:
-    """Its decoder trained further."""
+    """A run that fine-tunes the decoder of `old`."""
     given = ("freeze=[encoder,quantizer]", f"init_from={last(old)}", "callbacks.ema.decay=0.9", "seed=5")
     return run_training(*AVERAGES, *SHORT, *FAST, *given)
 
@@ -134,7 +134,7 @@ def emits_its_codes(module: AutoencoderModule, audio: Tensor, _: int) -> bool:
 def test_a_frozen_part_of_an_earlier_version_keeps_its_hash(
     old: Path, run_training: Train, recordings: Path, tmp_path: Path
 ) -> None:
-    """Of one that knew no dropout of codebooks, whose configuration therefore does not name it."""
+    """Earlier versions had no dropout of codebooks, so their configurations lack it."""
     content = torch.load(last(old), weights_only=True)
     about = content["discrete_ae"]
     del about["model"]["quantizer"]["dropout"], about["entropy_model"]
@@ -150,7 +150,7 @@ def test_a_frozen_part_of_an_earlier_version_keeps_its_hash(
 
 
 def test_what_is_frozen_computes_as_in_evaluation(run_training: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a rounding that is soft in training, until it is hard at the end."""
+    """The rounding is soft in training until it becomes hard at the end."""
     exact = watch(monkeypatch, AutoencoderModule, "training_step", emits_its_codes)
     begun = run_training(*SHARPENED, *SHORT)
     assert scalars(begun, "val/soft_hard_gap")[0] != 0
@@ -173,14 +173,14 @@ def test_a_frozen_run_goes_on_with_the_same_parts_alone(
     capsys.readouterr()
     run_training(*given, status=1)
     (line,) = errors(capsys.readouterr().err)
-    assert line.startswith(f"error: {last(tuned)}: comes from a run with freeze=[encoder,quantizer]; give that, or")
+    assert line.startswith(f"error: {last(tuned)}: comes from a run with freeze=[encoder,quantizer]; ")
 
 
 @pytest.mark.parametrize(
     ("given", "status", "told"),
     [
-        ("freeze=[encoder,quantizer,decoder]", 2, "freeze: nothing is left to train beside encoder, quantizer"),
-        ("freeze=[encoder,decoder]", 2, "nothing is left to train beside encoder, decoder"),
+        ("freeze=[encoder,quantizer,decoder]", 2, "freeze: nothing is left to train besides encoder, quantizer"),
+        ("freeze=[encoder,decoder]", 2, "nothing is left to train besides encoder, decoder"),
         ("freeze=[vocoder]", 2, "freeze: expected 'encoder', 'quantizer' or 'decoder', got 'vocoder'"),
         ("freeze=encoder", 2, "freeze: expected a list, got 'encoder'"),
         ("freeze=[quantizer] init_from={old} quantizer.num_stages=1", 2, "freeze: quantizer.num_stages is 2 in "),

@@ -17,14 +17,14 @@ from discrete_ae.training.loggers import log_counts
 
 
 class Medium(NamedTuple):
-    """What wandb makes of data."""
+    """A wandb media object."""
 
     data: Any
     settings: dict
 
 
 class Wandb(ModuleType):
-    """Stands in for the package: what the logger calls of it."""
+    """A stand-in for the package, with the functions that the logger calls."""
 
     def __init__(self) -> None:
         super().__init__("wandb")
@@ -47,7 +47,7 @@ class Wandb(ModuleType):
         self.finished += 1
 
     def of(self, tag: str) -> list[tuple[int, Any]]:
-        """What was logged under a tag, with its steps."""
+        """Return what was logged under a tag, with its steps."""
         return [(entry["trainer/global_step"], entry[tag]) for entry in self.logged if tag in entry]
 
 

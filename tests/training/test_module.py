@@ -1,4 +1,4 @@
-"""What is trained and what is logged of it, against recomputations from the checkpoint and the recordings."""
+"""Training and its logs, against recomputations from the checkpoint and the recordings."""
 
 import math
 from collections.abc import Callable
@@ -87,7 +87,7 @@ def test_validation_does_not_disturb_training_nor_training_validation(
 
 @pytest.fixture
 def seeds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """What the generator was seeded with in each training step, while others draw from it as they like."""
+    """Seeds of the generator in each training step, while other code draws from it too."""
     step = AutoencoderModule.training_step
     found: list[int] = []
 

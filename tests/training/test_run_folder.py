@@ -1,4 +1,4 @@
-"""What a run leaves behind: events, configuration, checkpoints; numbers that follow a schedule."""
+"""The files of a run: events, configuration, checkpoints; scheduled numbers."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ from tests.runs import REPOSITORY, SHARPENED, events_of, scalars, state_of
 
 
 def weights_of(run: Path) -> dict[str, float]:
-    """Of the terms that are computed."""
+    """Return the non-zero weights of loss terms."""
     weights = yaml.safe_load((run / "config.yaml").read_text())["loss"]["weights"]
     return {term: weight for term, weight in weights.items() if weight}
 
@@ -89,7 +89,7 @@ def test_reconstruction_is_the_weighted_sum_of_the_terms(ste_run: Path) -> None:
 
 
 def hparams_of(logs: Path) -> Experiment:
-    """What TensorBoard shows of all runs below a folder in its HPARAMS tab: by its own server."""
+    """Return the content of TensorBoard's HPARAMS tab for all runs below a folder, by its own server code."""
     multiplexer = EventMultiplexer().AddRunsFromDirectory(str(logs)).Reload()
     context = Context(TBContext(data_provider=MultiplexerDataProvider(multiplexer, str(logs))))
     request = RequestContext()

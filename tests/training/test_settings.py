@@ -17,7 +17,7 @@ from discrete_ae.training.settings import check_codes_of, check_run, resolved_pr
 
 
 def config(seed: object = 0, **trainer: object) -> DictConfig:
-    """Of a run on a CPU that nothing is wrong with, but for the settings that are given."""
+    """Return a valid configuration of a run on a CPU, changed by the given settings."""
     given = {"accelerator": "cpu", "precision": "auto", "val_check_interval": 200} | trainer
     root = {"ckpt_path": None, "init_from": None, "seed": seed, "float32_matmul_precision": "high"}
     root |= {"compile": False, "force": False}
