@@ -1,4 +1,4 @@
-"""What a command prints fits any output."""
+"""Commands print text that fits any output."""
 
 import os
 import subprocess

@@ -40,7 +40,7 @@ def encode(corpus, *arguments):
 
 @pytest.fixture(scope="module")
 def single(corpus, options):
-    """What one process leaves, with its manifest."""
+    """Files that a single process writes, with the manifest."""
     encode(corpus, "-o", "single", *options)
     found = contents(corpus / "single")
     assert found["manifest.jsonl"].count(b"\n") == len(found) - 1 == 24
@@ -60,7 +60,7 @@ def start(corpus, *command, **variables):
 
 
 def joined(corpus, out, options):
-    """What is there after the same command as one process, which has nothing left to do but the manifest."""
+    """Run the same command in one process, which has only the manifest left to write; return all files."""
     before = {path: path.stat().st_mtime_ns for path in (corpus / out).rglob("*.npz")}
     encode(corpus, "-o", out, *options, "--skip-existing")
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())

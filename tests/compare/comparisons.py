@@ -43,7 +43,7 @@ def make_evaluation(
     paths=None,
     **others,
 ):
-    """Of files a.wav, b.wav, … of 1, 2, … s, with the scores by name."""
+    """Make an evaluation of files a.wav, b.wav, … of 1, 2, … s, with the scores by name."""
     count = len(next(iter(scores.values())))
     names = paths or [f"{'abcdefghijklmnopqrstuvwxyz'[i]}.wav" for i in range(count)]
     files = tuple(
@@ -64,7 +64,7 @@ def make_evaluation(
 
 
 def make_methods(evaluations):
-    """Of evaluations of runs."""
+    """Group evaluations of runs into methods."""
     methods, repeated = group_runs(evaluations)
     assert not repeated
     return tuple(methods)

@@ -1,4 +1,4 @@
-"""Which runs are one method, and what the methods are called."""
+"""Grouping of runs into methods, and the names of methods."""
 
 import functools
 from pathlib import Path
@@ -18,7 +18,7 @@ def grouped(runs, rates=None):
 
 
 def names(*configs):
-    """Of the runs of each method."""
+    """Return the names of the runs of each method."""
     runs = [make_run(f"run{i}", "ste", config["seed"], config) for i, config in enumerate(configs)]
     return [[run.name for run in method.trainings] for method in grouped(runs)[0]]
 

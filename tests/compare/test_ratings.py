@@ -15,7 +15,7 @@ ROW = "l,t,r,m,1,1,c,1,ste,ste,50,\n"
 
 
 def ratings(listener: str, condition: str, grades) -> list[Rating]:
-    """Of the clips 0, 1, …, by one listener."""
+    """Make ratings of the clips 0, 1, … by one listener."""
     about = {"listener": listener, "material": "m", "condition": condition, "label": f"the {condition}"}
     return [Rating.of({**about, "clip": str(clip), "rating": grade}) for clip, grade in enumerate(grades)]
 

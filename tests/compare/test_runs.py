@@ -1,4 +1,4 @@
-"""What is given: which folders are runs, which files are evaluations, what is said of others, and who is at fault."""
+"""Inputs of a comparison: folders of runs, files of evaluations, and messages on anything else."""
 
 from pathlib import Path
 

@@ -15,7 +15,7 @@ from tests.compare.comparisons import make_comparison, make_evaluation, make_met
 
 @pytest.fixture(scope="module")
 def tables():
-    """Of two methods with two scores, one of which is not there of every recording and run, and a baseline."""
+    """Tables of two methods and a baseline, with two scores; one is missing for some recordings and runs."""
     runs = [
         ("ste", 0, [0.1, 0.2, 0.7], [1.5, None, 3.0]),
         ("ste", 1, [0.3, 0.1, 0.4], [0.5, 0.25, 1 / 3]),

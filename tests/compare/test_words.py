@@ -13,7 +13,7 @@ FILES = np.array([1.0, 2.0, 4.0, 3.0])
 
 
 def seeds(offset, count=3, scatter=0.01):
-    """Of a method whose runs lie evenly around an offset."""
+    """Return the values of a method whose runs are spread evenly around an offset."""
     return {seed: list(FILES + offset + scatter * (seed - (count - 1) / 2)) for seed in range(count)}
 
 
