@@ -1,4 +1,4 @@
-"""Short training runs in tests: their overrides, what they leave, how they are made to fail."""
+"""Short training runs in tests: overrides, results, and forced failures."""
 
 import functools
 from collections.abc import Callable
@@ -26,7 +26,7 @@ SMALL = (
     "data.max_validation_segments=4",
     "callbacks.progress=null",
     "callbacks.entropy_model.max_seconds=2",
-    "callbacks.clips.count=0",  # drawing takes long
+    "callbacks.clips.count=0",  # drawing is slow
     "callbacks.rounding_curve=null",
     "trainer.log_every_n_steps=1",
 )
@@ -50,29 +50,29 @@ SHARPENED = (
 
 
 def state_of(run: Path, name: str = "last") -> dict:
-    """The content of a run's checkpoint."""
+    """Return the content of a run's checkpoint."""
     return torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    """Whether two sets of tensors are equal to the last bit."""
+    """Return True if two sets of tensors are bit-identical."""
     return a.keys() == b.keys() and all(torch.equal(tensor, b[name]) for name, tensor in a.items())
 
 
 @functools.cache
 def events_of(run: Path) -> EventAccumulator:
-    """Everything that a run has logged to TensorBoard."""
+    """Return everything that a run has logged to TensorBoard."""
     sizes = {"scalars": 0, "images": 0, "audio": 0, "histograms": 0}
     return EventAccumulator(str(run), size_guidance=sizes).Reload()
 
 
 def scalars(run: Path, tag: str) -> dict[int, float]:
-    """What a run has logged under a tag, by step."""
+    """Return the scalars that a run has logged under a tag, by step."""
     return {event.step: event.value for event in events_of(run).Scalars(tag)}
 
 
 def errors(text: str) -> list[str]:
-    """The lines of stderr that do not merely inform."""
+    """Return the lines of stderr that are not INFO."""
     return [line for line in text.splitlines() if line and not line.startswith("INFO: ")]
 
 
@@ -92,7 +92,7 @@ def fail_at(patch: pytest.MonkeyPatch, name: str, step: int) -> list[Autoencoder
 
 
 def watch(patch: pytest.MonkeyPatch, owner: type, name: str, note: Callable[..., Any]) -> list[Any]:
-    """Keep what `note` makes of the arguments of each call of a method, before it."""
+    """Record `note(*arguments)` before each call of a method; return the list of records."""
     method = getattr(owner, name)
     found: list[Any] = []
 

@@ -1,4 +1,4 @@
-"""Sines, and where they lie on the mel scale."""
+"""Sines, and their bands on the mel scale."""
 
 import numpy as np
 
@@ -12,5 +12,5 @@ def sine(hz: float, seconds: float = 1.0, rate: int = RATE) -> np.ndarray:
 
 
 def mel_band(hz: float, rate: int = RATE) -> int:
-    """Of HEIGHT bands of equal width on the mel scale, that with this frequency."""
+    """Return the index of the band that holds a frequency, among HEIGHT bands of equal width on the mel scale."""
     return int(HEIGHT * np.log10(1 + hz / 700) / np.log10(1 + rate / 2 / 700))

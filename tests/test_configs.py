@@ -85,7 +85,7 @@ def test_train_yaml_is_the_table_of_contents(composed: Callable[..., DictConfig]
 
 
 def first_job(overrides: list[str]) -> list[str]:
-    """Those of a multirun with the first of several values, without those that a sweeper draws from a range."""
+    """Return the overrides of a multirun's first job, without those that a sweeper draws from a range."""
     given = OverridesParser.create().parse_overrides(overrides)
     return [
         f"{each.get_key_element()}={next(each.sweep_string_iterator())}"

@@ -1,4 +1,4 @@
-"""What a path names, impossible names among them."""
+"""Kinds of paths, including impossible names."""
 
 import os
 

@@ -134,7 +134,7 @@ def run_rank(number: int, folder: str) -> None:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What each of two processes found."""
+    """Results of each of two processes."""
     folder: Path = tmp_path_factory.mktemp("ranks")
     torch.multiprocessing.spawn(run_rank, (str(folder),), nprocs=2)
     return [torch.load(folder / f"{number}.pt") for number in range(2)]

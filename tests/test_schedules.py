@@ -40,11 +40,11 @@ HARDENING = Schedule("switch", 0, 1, end=0.5)
 
 
 class Example(NamedTuple):
-    """A rounding of which one number follows a schedule."""
+    """A rounding with one scheduled number."""
 
     number: str
     build: Callable[[Any], Rounding]
-    """Of the number, or of a schedule for it."""
+    """Maps the number, or a schedule for it, to the rounding."""
     schedule: Schedule
 
 

@@ -51,7 +51,7 @@ def write(tmp_path):
 
 
 def heard(path):
-    """What the model hears, a channel an item."""
+    """Read a file as the model's input, one item per channel."""
     return torch.from_numpy(read_audio(path, 16000))[:, None]
 
 
@@ -126,7 +126,7 @@ def test_models_that_cannot_code_are_refused(tmp_path):
 
 @pytest.mark.parametrize(("jobs", "chunk_seconds", "loudness_lufs"), [(1, 0.1, -30), (3, 100.0, None)])
 def test_many_recordings_are_those_one_by_one(tmp_path, model, codec, jobs, chunk_seconds, loudness_lufs):
-    """Of all lengths and rates, whatever is read ahead, computed at a time, or between them."""
+    """Results do not depend on lengths, sample rates, read-ahead or parallel windows."""
     lengths = {"a": (1, 16000), "b": (200_000, 44100), "c": (320, 16000), "d": (70_000, 8000), "e": (16001, 16000)}
     paths = [write_noise(tmp_path / f"{name}.wav", *length, 1 + (name == "b")) for name, length in lengths.items()]
     one_by_one = [codec.encode_file(path, loudness_lufs=loudness_lufs) for path in paths]

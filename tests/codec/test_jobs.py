@@ -1,4 +1,4 @@
-"""Which file becomes which, and whose it is."""
+"""Assignment of input files to output files and to processes."""
 
 from pathlib import Path
 

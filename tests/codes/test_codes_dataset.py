@@ -180,7 +180,7 @@ def cut(path, by=1):
 
 
 def fill(path, array):
-    """As np.save, which adds a suffix to a path."""
+    """Save an array like np.save, but without adding a suffix to the path."""
     with path.open("wb") as stream:
         np.save(stream, array)
 

@@ -34,7 +34,7 @@ def expected_tokens(kind, sizes, codes):
 
 
 def known(kind, codes, length, codebook):
-    """How many frames of a codebook are in the first so many positions of a sequence."""
+    """Return the number of frames of a codebook in the first `length` positions of a sequence."""
     frames = len(codes[0])
     place = {
         Flat: lambda t: t * len(codes) + codebook,

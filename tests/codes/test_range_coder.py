@@ -1,4 +1,4 @@
-"""What the range coder does with whole-number weights, against exact arithmetic: nothing is rounded."""
+"""The range coder with integer weights, against exact arithmetic: nothing is rounded."""
 
 import numpy as np
 from constriction import stream

@@ -24,7 +24,7 @@ def drawn(count: int = 1000, **changes: object) -> list[Changes]:
 
 
 def assert_uniform(values: list[float], low: float, high: float) -> None:
-    """Of 1000 draws, 1000/3 lie in each third of the range, with a standard deviation of 14.9; four of them."""
+    """Check that each third of the range holds 1000/3 of 1000 draws, within four standard deviations of 14.9."""
     counts, _ = np.histogram(values, bins=3, range=(low, high))
     assert counts.sum() == len(values) == 1000
     assert np.abs(counts - 1000 / 3).max() < 60
@@ -96,7 +96,7 @@ def test_response_of_the_equalizer(limit_db):
 
 
 def test_equalizer_does_not_come_round():
-    """What lies at one end of a crop is not heard at the other."""
+    """Samples at one end of a crop do not affect the other end."""
     gains_db = 6.0 * (-1.0) ** np.arange(NUM_BANDS)
     for place in (0, 3999):
         impulse = torch.zeros(1, 4000)

@@ -1,4 +1,4 @@
-"""What happens in the middle of a run: loading processes that die, and recordings that vanish, or change."""
+"""Faults during a run: worker processes that die, and recordings that vanish or change."""
 
 import io
 import logging

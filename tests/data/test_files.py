@@ -180,7 +180,7 @@ def tree(tmp_path, monkeypatch):
 
 
 def kept(path, *, alone=True):
-    """Where the files of an input would lie below an output; nothing may be wrong with it."""
+    """Return the paths of an input's files below an output folder; the input must have no problems."""
     problems: list[DataError] = []
     found = [(folder / file.name).as_posix() for file, folder in files_of(Path(path), {".wav"}, problems, alone=alone)]
     assert problems == []

@@ -1,4 +1,4 @@
-"""What headers say is kept: a second start finds the same and opens none."""
+"""The cache of headers: a second start finds the same recordings and opens none."""
 
 import json
 import multiprocessing

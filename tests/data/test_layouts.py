@@ -268,7 +268,7 @@ def test_what_looks_alike_stays_as_it_is(lines, tmp_path, names):
 
 
 def sides(manifest: Path, **settings: Any) -> tuple[list[Line], list[Line]]:
-    """What the lines of a manifest say that are trained on, and validated on."""
+    """Return the manifest lines of the training files and of the validation files."""
     model = {"sample_rate": 16000, "channels": 1, "crop_seconds": 0.01, "batch_size": 1}
     data = AudioDataModule(root=None, validation_root=None, manifest=str(manifest), **model, **settings)
     data.setup()

@@ -1,4 +1,4 @@
-"""What libmpg123 prints, and what else is printed meanwhile, against the terminal's own lines."""
+"""Suppression of libmpg123's messages, but not of other output at the same time, on a terminal."""
 
 import os
 import subprocess

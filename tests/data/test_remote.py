@@ -39,19 +39,19 @@ class Server(ThreadingHTTPServer):
         self.given = 0
         """Bytes of contents that went out."""
         self.status: int | None = None
-        """Answered to all."""
+        """Status of every answer; None for the usual ones."""
         self.drops = 0
-        """How many of the next answers end in their middle."""
+        """Number of the next answers that end halfway."""
         self.failures = 0
-        """How many of the next answers are 503."""
+        """Number of the next answers with status 503."""
         self.has_ranges = True
         self.goes_on = threading.Event()
-        """Where it is not set, contents are waited for."""
+        """While cleared, answers with content are delayed."""
         self.goes_on.set()
         self.version = '"1"'
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Of a client that has gone: nothing."""
+        """Ignore errors of disconnected clients."""
 
     def url(self, name: str) -> str:
         return f"http://127.0.0.1:{self.server_port}/{name}"

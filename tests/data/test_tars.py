@@ -64,7 +64,7 @@ def with_other_serial(ogg: bytes) -> bytes:
 
 
 def recordings() -> dict[str, bytes]:
-    """Of every format, and of every kind that is read in pieces."""
+    """Return recordings of every format, and of every kind that is read in pieces."""
     files = {f"{suffix}/{n}.{suffix}": encoded(suffix, 1 + n, n) for suffix in FORMATS for n in range(2)}
     wav, mp3 = encoded("wav", 2, 7), encoded("mp3", 3, 8)
     files["pieces/length_0.wav"] = wav[:40] + bytes(4) + wav[44:]

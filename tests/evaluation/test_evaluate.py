@@ -1,4 +1,4 @@
-"""What is measured is what the codec does, put together as arithmetic has it."""
+"""Evaluations measure the codec's output, and combine scores as in plain arithmetic."""
 
 import errno
 import hashlib

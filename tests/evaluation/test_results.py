@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: exact, strict, and readable by others."""
+"""Files of an evaluation: exact, strictly checked, and readable by other programs."""
 
 import csv
 import json

@@ -70,7 +70,7 @@ def test_channels_where_a_score_is_not_defined_do_not_count(speechlike, name):
 
 
 def test_pesq_is_given_short_pieces(speechlike, monkeypatch):
-    """Of 50 utterances and more, ITU's program writes beyond its arrays."""
+    """Long audio must be split, since the ITU's program writes beyond its arrays from 50 utterances on."""
     pesq = pytest.importorskip("pesq")
     given = []
     monkeypatch.setattr(pesq, "pesq", lambda rate, wanted, found, mode: given.append(len(wanted)) or len(wanted) / 1000)

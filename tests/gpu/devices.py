@@ -1,4 +1,4 @@
-"""Where the tests of this folder run: on a GPU all of them, on a CPU a few, so that it is known that they run."""
+"""Devices of the tests in this folder: all run on a GPU, and a few on a CPU too, to show that they work."""
 
 import pytest
 import torch

@@ -71,7 +71,7 @@ def test_the_gradient_is_finite_and_of_the_parameters_dtype(device: str, name: s
 
 @pytest.fixture
 def _tensor_float_32() -> object:
-    """As training has it on a GPU; a matrix product then keeps 10 bits of its factors."""
+    """Use the matrix precision of training on a GPU, which keeps 10 bits of the factors of a product."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")
     yield

@@ -1,4 +1,4 @@
-"""What all terms of all options of conf/loss do alike, also those whose weight is 0."""
+"""Properties of all terms of all options of conf/loss, including those with weight 0."""
 
 from pathlib import Path
 

@@ -24,7 +24,7 @@ def noise(seed: int, *shape: int) -> Tensor:
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> Tensor:
-    """What torch.randn_like draws, also for vectors that lie along the last axis."""
+    """Noise that torch.randn_like returns, also for vectors along the last axis."""
     known = noise(2)
     monkeypatch.setattr(torch, "randn_like", lambda like: known if like.shape == known.shape else known.mT)
     return known

@@ -56,7 +56,7 @@ def seeded(quantizer: ProductQuantizer, latents: Tensor) -> Quantized:
 
 
 def counts(decoded: Tensor) -> Tensor:
-    """How many codebooks (B,) items (B, K d, T) have; the rest must be exactly 0."""
+    """Return the number of codebooks (B,) that items (B, K d, T) have; the other channels must be exactly 0."""
     there = decoded.detach().unflatten(1, (K, D)).flatten(2).any(dim=2)
     assert torch.equal(there, there.long().cummin(dim=1).values.bool())  # the first ones
     return there.sum(dim=1)

@@ -39,12 +39,12 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def residuals(quantizer: ResidualQuantizer, latents: Tensor, codes: Tensor) -> list[Tensor]:
-    """What is left over before each stage, and after the last: latents less the decoded codes of those before."""
+    """Return the residual before each stage and after the last: latents minus the decoded codes of earlier stages."""
     return [latents, *(latents - quantizer.decode(codes[:, :n]) for n in quantizer.decodable_counts)]
 
 
 def inputs_of_stages(quantizer: ResidualQuantizer) -> list[Tensor]:
-    """Filled at the next training forward with what each stage is given; encode, in evaluation, is not counted."""
+    """Return a list that the next training forward fills with the input of each stage; encode is not counted."""
     inputs: list[Tensor] = []
     for stage in quantizer.stages:
         stage.register_forward_pre_hook(lambda made, args: inputs.append(args[0]) if made.training else None)

@@ -1,4 +1,4 @@
-"""What torch.compile (inductor, on the CPU) makes of the roundings: within 1e-4 of float64 without it, in one graph.
+"""Roundings under torch.compile (inductor, CPU): one graph, within 1e-4 of uncompiled float64.
 
 The float64 results are themselves tested against numpy, in test_rounding.py.
 """

@@ -112,13 +112,13 @@ class Case(NamedTuple):
     """Soft round and its slope."""
     mean_slope: float = 1.0
     hard: bool = False
-    """Whether the training forward emits integers by default."""
+    """True if the training forward emits integers by default."""
     kink: float | None = None
     """Distance from the boundary where the slope itself jumps."""
     flat: bool = False
-    """Whether the soft value is x for every operation but for its shift, trunc included."""
+    """True if the soft value is x up to the operation's shift, for every operation including trunc."""
     random: Literal["hard", "soft"] | None = None
-    """Which training forward is random."""
+    """Training forward that is random, if any."""
 
     def build(self, op: str = "round", **more: Any) -> Rounding:
         return self.cls(**self.arguments, op=op, **more)
