@@ -1,4 +1,4 @@
-"""What the benchmarks share: interleaved timing, where they ran, and their Markdown."""
+"""Helpers of the benchmarks: interleaved timing, description of the machine, Markdown."""
 
 import importlib.metadata
 import os
@@ -25,7 +25,7 @@ def example_name(cls: type, arguments: Mapping[str, Any]) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table, an empty one last."""
+    """Return the lines of a Markdown table, followed by an empty line."""
     lines = ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
     return [*lines, *("| " + " | ".join(row) + " |" for row in rows), ""]
 
@@ -38,14 +38,14 @@ def publish(lines: Sequence[str], name: str, folder: Path = RESULTS) -> None:
 
 
 def machine(device: str, threads: int) -> str:
-    """The GPU, or the CPU's model and the threads used of it."""
+    """Return the name of the GPU, or of the CPU with the number of threads used."""
     if device == "cuda":
         return torch.cuda.get_device_name()
     return f"{threads} thread{'s' if threads > 1 else ''} of {cpu_model()}"
 
 
 def cpu_model() -> str:
-    """The processor's name, otherwise its architecture."""
+    """Return the name and core count of the processor; its architecture if the name is unknown."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -53,7 +53,7 @@ def cpu_model() -> str:
 
 
 def versions(*packages: str) -> str:
-    """Of Python, torch, and those of the packages that are installed."""
+    """Return the versions of Python, torch, and those packages that are installed."""
     found = [f"Python {platform.python_version()}", f"torch {torch.__version__}"]
     for package in packages:
         try:
@@ -64,32 +64,32 @@ def versions(*packages: str) -> str:
 
 
 def megabytes() -> float:
-    """What this process has of the memory now."""
+    """Return the resident memory of this process in MiB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 2**20
 
 
 def composed(*overrides: str) -> Any:
-    """The configuration of `python train.py` with these overrides, without callbacks and without a logger."""
+    """Return the configuration of `python train.py` with the given overrides, without callbacks and loggers."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
     with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
         config = compose("train", list(overrides))
-    # Not by overrides: a preset that changes a callback would bring it back.
+    # Not by overrides: a preset that changes a callback would restore it.
     OmegaConf.set_struct(config, False)
     config.callbacks = config.logger = None
     return config
 
 
 def finish(device: str) -> None:
-    """Wait until the device has done what it was given."""
+    """Wait until the device has finished its work."""
     if device == "cuda":
         torch.cuda.synchronize()
 
 
 def seconds(function: Callable[[], object], device: str) -> float:
-    """Of one call, until the device has finished."""
+    """Return the duration of one call in seconds, including the device's work."""
     finish(device)
     start = time.perf_counter()
     function()
@@ -98,7 +98,7 @@ def seconds(function: Callable[[], object], device: str) -> float:
 
 
 def interleaved(functions: Mapping[str, Callable[[], object]], device: str, rounds: int) -> dict[str, float]:
-    """Median seconds of each, one call of every function in each round, so that a busy machine disturbs all alike."""
+    """Return the median seconds of each function; each round calls all, so that other load affects all alike."""
     for function in functions.values():
         function()
     times = [{name: seconds(function, device) for name, function in functions.items()} for _ in range(rounds)]

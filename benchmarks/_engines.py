@@ -1,7 +1,7 @@
-"""Ways to load one-second crops of 16 kHz mono for training: ours, and engines that read in sequence.
+"""Loaders of one-second training crops of 16 kHz mono: ours, and engines that read sequentially.
 
-An engine keeps recordings in a store of its own form, and loads batches (B, 1, N) of it without end. Of each crop that
-is made it tells `made` the bytes that it was handed, which are more than were delivered so far: some wait in a buffer.
+An engine reads its own storage format and yields batches (B, 1, N) forever. For each crop it creates, it adds the bytes
+it received to `made`. These counts run ahead of the delivered batches, since some crops wait in a buffer.
 """
 
 import io
@@ -23,19 +23,19 @@ RATE = 16000
 BATCH_SIZE = 64
 SEED = 1
 SHARD_BYTES = 64 * 10**6
-"""Of tars and of litdata's chunks, whose default it is."""
+"""Size of tars and of litdata's chunks, which is litdata's default."""
 SHUFFLED = 1000
-"""Crops in the buffer of an engine that reads in sequence: webdataset's documentation calls it usual."""
+"""Crops in the shuffle buffer of a sequential engine, a usual value according to webdataset's documentation."""
 
 
 class Made:
-    """The crops made so far, in this process."""
+    """Counter of the crops created in this process."""
 
     crops = 0
     num_bytes = 0
 
     def add(self, crops: int, num_bytes: int) -> None:
-        """Count."""
+        """Add crops and bytes to the counts."""
         self.crops += crops
         self.num_bytes += num_bytes
 
@@ -44,19 +44,19 @@ made = Made()
 
 
 class Engine(NamedTuple):
-    """One of them, configured."""
+    """A configured loader."""
 
     name: str
     package: str | None
-    """That it wants beside this project's own; as its module is called."""
+    """Module name of the package it needs besides this project's dependencies; None for ours."""
     store: str
-    """The name of what it reads."""
+    """Name of the storage format it reads."""
     load: Callable[[Path | list[str], int], Iterable[Tensor]]
-    """Of a folder, or of the URLs of tars, and a number of loading processes."""
+    """Maps a folder or the URLs of tars, and a number of worker processes, to the batches."""
 
 
 def sought(content: bytes) -> Tensor:
-    """Return a random second (1, N) of a recording, by a seek in its bytes."""
+    """Return a random second (1, N) of a recording by seeking in its bytes."""
     made.add(1, len(content))
     with soundfile.SoundFile(io.BytesIO(content)) as sound:
         sound.seek(random.randrange(sound.frames - RATE + 1))
@@ -64,7 +64,7 @@ def sought(content: bytes) -> Tensor:
 
 
 def decoded(content: bytes) -> Tensor:
-    """Return a random second (1, N) of a recording that is decoded as a whole."""
+    """Return a random second (1, N) of a recording by decoding all of it."""
     made.add(1, len(content))
     audio = soundfile.read(io.BytesIO(content), dtype="float32")[0]
     start = random.randrange(len(audio) - RATE + 1)
@@ -72,7 +72,7 @@ def decoded(content: bytes) -> Tensor:
 
 
 def all_seconds(content: bytes) -> Iterator[Tensor]:
-    """Yield the seconds (1, N) of a recording, one after the other, from a random start on."""
+    """Yield the consecutive seconds (1, N) of a recording, from a random start on."""
     audio = torch.from_numpy(soundfile.read(io.BytesIO(content), dtype="float32")[0])
     seconds = audio[random.randrange(len(audio) % RATE + 1) :].unfold(0, RATE, RATE)
     made.add(len(seconds), len(content))
@@ -89,7 +89,7 @@ def _ours(folder: Path | list[str], workers: int) -> Iterable[Tensor]:
 
 
 def _webdataset(crops_of: Callable[[bytes], Iterable[Tensor]]) -> Callable[[Path | list[str], int], Iterable[Tensor]]:
-    """Shards drawn without end, a buffer of shuffled crops, batches made in the worker."""
+    """Return a loader that draws shards forever, shuffles crops in a buffer, and batches in the worker process."""
 
     def crops(samples: Iterable[dict[str, Any]]) -> Iterator[Tensor]:
         for sample in samples:
@@ -122,7 +122,7 @@ def _litdata(folder: Path | list[str], workers: int) -> Iterable[Tensor]:
 
 
 def _lhotse(all_windows: bool) -> Callable[[Path | list[str], int], Iterable[Tensor]]:
-    """Shards split between the workers, a buffer of shuffled cuts, batches made in the worker."""
+    """Return a loader that splits shards between workers, and shuffles and batches cuts in the worker process."""
 
     def load(folder: Path | list[str], workers: int) -> Iterable[Tensor]:
         import lhotse
@@ -134,7 +134,7 @@ def _lhotse(all_windows: bool) -> Callable[[Path | list[str], int], Iterable[Ten
         )
         count = len(cuts)
         cuts = cuts.cut_into_windows(1.0).filter(_is_whole) if all_windows else cuts.map(_second_of)
-        # A buffered cut holds the bytes of its whole recording, and a larger buffer those of several epochs.
+        # A buffered cut holds the bytes of its whole recording; a larger buffer would hold those of several epochs.
         sampler = DynamicCutSampler(
             cuts.repeat(),
             max_cuts=BATCH_SIZE,
@@ -168,12 +168,12 @@ class _LoadedCuts(torch.utils.data.Dataset):
 
 
 def write_tars(recordings: Path, folder: Path) -> None:
-    """Write what `discrete-ae shards` writes."""
+    """Write tars as `discrete-ae shards` does."""
     write_shards(recordings, folder, SHARD_BYTES)
 
 
 def write_chunks(recordings: Path, folder: Path) -> None:
-    """Write litdata's chunks of the bytes of the files, by what its `optimize` writes them with."""
+    """Write the bytes of the files to litdata's chunks, by the writer that its `optimize` uses."""
     from litdata.streaming import Cache
 
     cache = Cache(str(folder), chunk_bytes=SHARD_BYTES)
@@ -184,7 +184,7 @@ def write_chunks(recordings: Path, folder: Path) -> None:
 
 
 def write_shar(recordings: Path, folder: Path) -> None:
-    """Write Lhotse's shar of the recordings, encoded as FLAC once more, in shards about as large as tars."""
+    """Write the recordings, encoded again as FLAC, to Lhotse's shar, in shards about as large as the tars."""
     import lhotse
 
     paths = sorted(recordings.iterdir())
@@ -196,7 +196,7 @@ def write_shar(recordings: Path, folder: Path) -> None:
 
 
 STORES = {"tars": (None, write_tars), "chunks": ("litdata", write_chunks), "shar": ("lhotse", write_shar)}
-"""Beside the files as they are: the package that is wanted, and what writes them of a folder into another."""
+"""Storage formats besides plain files: the package needed, and the function that writes a folder to it."""
 
 ENGINES = [
     Engine("ours, files", None, "files", _ours),

@@ -11,11 +11,11 @@ from discrete_ae.data import AudioFile, find_audio
 from discrete_ae.data.shards import write_shards
 
 NUM_FILES = 4
-_BLOCK = 2**16  # libsndfile's Vorbis encoder takes no minute at once
+_BLOCK = 2**16  # libsndfile's Vorbis encoder fails on a whole minute
 
 
 class Recordings(NamedTuple):
-    """A kind of recording, in words and numbers."""
+    """A kind of recording."""
 
     name: str
     sample_rate: int
@@ -23,11 +23,11 @@ class Recordings(NamedTuple):
     container: str = "FLAC"
     subtype: str = "PCM_16"
     in_tars: bool = False
-    """Whether they lie in tars, of which each holds one or two."""
+    """True to pack them into tars of one or two recordings each."""
 
 
 def write(kind: Recordings, folder: Path, duration_s: float) -> list[AudioFile]:
-    """Write `NUM_FILES` recordings of a kind and a length, and find them."""
+    """Write `NUM_FILES` recordings of a kind and duration, and return them as found by `find_audio`."""
     write_all(kind, folder, [duration_s] * NUM_FILES)
     if not kind.in_tars:
         return find_audio(folder).files
@@ -36,7 +36,7 @@ def write(kind: Recordings, folder: Path, duration_s: float) -> list[AudioFile]:
 
 
 def write_all(kind: Recordings, folder: Path, durations_s: Iterable[float]) -> None:
-    """Write a recording of a kind for each length."""
+    """Write one recording per duration."""
     for seed, duration_s in enumerate(durations_s):
         path = folder / f"{seed}.{kind.container.lower()}"
         with soundfile.SoundFile(
@@ -48,7 +48,7 @@ def write_all(kind: Recordings, folder: Path, durations_s: Iterable[float]) -> N
 
 
 def _parts(kind: Recordings, seed: int, num_samples: int) -> Iterator[np.ndarray]:
-    """A recording by the minute, (N, C) each: noise that falls by 6 dB an octave from 500 Hz, in syllables."""
+    """Yield a recording minute by minute, (N, C): noise that falls by 6 dB per octave above 500 Hz, in syllables."""
     random = np.random.default_rng(seed)
     for start in range(0, num_samples, 60 * kind.sample_rate):
         count = min(60 * kind.sample_rate, num_samples - start)

@@ -1,9 +1,9 @@
-"""How much faster than real time our models and others' encode and decode.
+"""Measure how much faster than real time our models and others encode and decode.
 
     /tmp/peers/bin/python benchmarks/coding_speed.py                 # about 3 minutes on one core
     /tmp/peers/bin/python benchmarks/coding_speed.py --device cuda
 
-The environment of the others is described in benchmarks/peers.py; without it the table has ours alone. Evaluation mode,
+benchmarks/peers.py describes the environment of the others; without it the table has only ours. Evaluation mode,
 random weights, float32, medians of interleaved rounds. Writes benchmarks/results/coding_speed_<device>.md.
 """
 
@@ -33,7 +33,7 @@ PEERS: dict[str, Callable[[], Codec]] = {REFERENCE: Encodec, "DAC 16 kHz": Dac, 
 
 
 def ours() -> dict[str, Callable[[], Codec]]:
-    """Every option of conf/model, small ones first."""
+    """Return the builder of every option of conf/model, small models first."""
     folder = REPOSITORY / "conf" / "model"
     options = [path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")]
     sizes = ("tiny", "small", "base", "large")
@@ -45,7 +45,7 @@ def ours() -> dict[str, Callable[[], Codec]]:
 
 
 def giga_macs(codec: Codec) -> tuple[float, float]:
-    """Of a second of audio, to encode and to decode."""
+    """Return the GMACs to encode and to decode one second of audio."""
     codes, encode_macs = multiply_accumulates(lambda: codec.encode(torch.zeros(1, 1, codec.sample_rate)))
     _, decode_macs = multiply_accumulates(lambda: codec.decode(codes))
     return encode_macs / 1e9, decode_macs / 1e9

@@ -1,4 +1,4 @@
-"""Lays out real recordings of Debian packages for training: train/, validation/ and test/, in folders by kind.
+"""Lay out recordings from Debian packages for training: train/, validation/ and test/, with a folder per kind.
 
     mkdir packages && cd packages
     apt-get download tuxpaint-stamps-default festvox-ru wesnoth-1.16-music singularity-music warzone2100-music
@@ -7,11 +7,11 @@
 
 `words` are short descriptions of pictures in ten languages (tuxpaint-stamps-default, GPL-2), `sentences` are of one
 Russian speaker (festvox-ru, BSD-like), `music` is orchestral, electronic and rock (wesnoth and warzone2100, GPL-2+;
-singularity, CC-BY-SA). None of it lies in this repository. A picture's descriptions in all languages, a sentence, a
-piece of music are on one side only; the voices are on all.
+singularity, CC-BY-SA). This repository holds none of them. A picture's descriptions in all languages, a sentence, or a
+piece of music are in one split only; voices are in all splits.
 
-train/ holds links to whole recordings; validation/ and test/ hold copies, of music excerpts of 6 s, as mono FLAC at the
-recording's own rate: a mono model would code the channels of a stereo recording one by one, at twice the bitrate.
+train/ holds links to whole recordings. validation/ and test/ hold copies, of music excerpts of 6 s, as mono FLAC at the
+recording's sample rate: a mono model would code the channels of a stereo recording separately, at twice the bitrate.
 """
 
 import argparse
@@ -32,17 +32,17 @@ LEAST_S, MOST_S = 1.0, 12.0  # of a held-out recording of speech
 
 
 def work_of(path: Path, kind: str) -> str:
-    """What must be on one side only: the picture that is described, or the recording."""
+    """Return the unit that must stay in one split: the described picture, or the recording."""
     return str(path).partition("_desc_")[0] if kind == "words" else str(path)
 
 
 def order(work: str) -> bytes:
-    """An arbitrary order that is the same everywhere."""
+    """Return a sort key for an arbitrary order that is the same on every machine."""
     return hashlib.sha256(work.encode()).digest()
 
 
 def write_excerpts(path: Path, target: Path, kind: str) -> int:
-    """Write what is held out of a recording; how many files came of it."""
+    """Write the held-out files of a recording and return their number."""
     with soundfile.SoundFile(path) as file:
         duration_s = len(file) / file.samplerate
         if kind != "music":
@@ -61,7 +61,7 @@ def write_excerpts(path: Path, target: Path, kind: str) -> int:
 
 
 def main() -> None:
-    """See the module."""
+    """Run the program; see the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path, help="where the packages were unpacked")
     parser.add_argument("out", type=Path)
@@ -77,7 +77,7 @@ def main() -> None:
             target.mkdir(parents=True, exist_ok=True)
             taken = 0
             while taken < count:
-                # Of a picture one language, whichever comes first in the arbitrary order.
+                # One language per picture: the first in the arbitrary order.
                 path = min(works[left.pop(0)], key=lambda path: order(path.name))
                 taken += bool(write_excerpts(path, target, kind))
         target = given.out / "train" / kind

@@ -1,9 +1,9 @@
-"""The default run of every quantizer, as a newcomer would start it, and of some of their options, by three seeds.
+"""Train the default run of every quantizer and of some quantizer options, with three seeds each.
 
-    python benchmarks/default_runs.py            # about three hours on 2 cores; called again, it goes on
+    python benchmarks/default_runs.py            # about three hours on 2 cores; a second call resumes
 
-One CPU thread a run, and as many runs at a time as there are cores. The runs are left in logs/default_runs, and those
-that are finished there are not trained again. Writes benchmarks/results/default_runs.md, and the same table into
+Each run uses one CPU thread, with as many runs in parallel as cores. The runs stay in logs/default_runs, and finished
+runs there are not trained again. Writes benchmarks/results/default_runs.md, and the same table into
 docs/quantizers.md.
 """
 
@@ -23,7 +23,7 @@ from _common import REPOSITORY, publish, table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 SEEDS = (0, 1, 2)
-NEEDS_ANOTHER = "rvq_pretrained"  # a network that was trained before
+NEEDS_ANOTHER = "rvq_pretrained"  # needs a network that is already trained
 QUANTIZERS = sorted({path.stem for path in (REPOSITORY / "conf" / "quantizer").glob("*.yaml")} - {NEEDS_ANOTHER})
 OPTIONS = {
     "ste, bound=normal": ["quantizer=ste", "quantizer.bound=normal"],
@@ -36,7 +36,7 @@ OPTIONS = {
     "gumbel, reinmax=true": ["quantizer=gumbel", "quantizer.hard=true", "quantizer.reinmax=true"],
 }
 METHODS = {name: [f"quantizer={name}"] for name in QUANTIZERS} | OPTIONS
-"""Overrides by what the row is called."""
+"""Overrides by the name of the row."""
 COLUMNS = {  # heading: tag, factor, digits, unit
     "reconstruction ↓": ("val/reconstruction", 1.0, 3, ""),
     "SI-SDR, dB ↑": ("val/si_sdr_db", 1.0, 2, ""),
@@ -49,12 +49,12 @@ MARKS = "<!-- default runs -->", "<!-- end of default runs -->"
 
 
 def folder_of(method: str, seed: int) -> Path:
-    """Where a run is."""
+    """Return the folder of a run."""
     return FOLDER / f"{method.replace(', ', '-').replace('=', '-')}-seed{seed}"
 
 
 def train(method: str, seed: int) -> None:
-    """Train one, unless it is there."""
+    """Train one run, unless it is finished already."""
     run = folder_of(method, seed)
     done = run / "done"
     if not done.exists():
@@ -70,13 +70,13 @@ def train(method: str, seed: int) -> None:
 
 
 def last(run: Path) -> dict[str, float]:
-    """The values of the last validation, by tag."""
+    """Return the values of the last validation by tag."""
     events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
     return {tag: events.Scalars(tag)[-1].value for tag in events.Tags()["scalars"] if tag.startswith("val/")}
 
 
 def row(method: str) -> list[str]:
-    """The row of a method: means over seeds, with the sample standard deviation."""
+    """Return the row of a method: means over seeds with sample standard deviations."""
     found = [last(folder_of(method, seed)) for seed in SEEDS]
     cells = []
     for tag, factor, digits, unit in COLUMNS.values():

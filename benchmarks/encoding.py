@@ -1,12 +1,12 @@
-"""`discrete-ae encode` beside its bare model: speed, and memory for a recording of three hours.
+"""Compare `discrete-ae encode` with its bare model: speed, and memory for a recording of three hours.
 
     python benchmarks/encoding.py                              # about ten minutes on two cores, 4 GB of disk in TMPDIR
     python benchmarks/encoding.py --hours 0                    # without the long recording
 
-Speed: recordings of `--minutes`, stereo FLAC at 44.1 kHz, from the file to the codes (`encode_files`: read, resampled,
-windows computed, put together), against the same samples in batches of 16 x 10 s through the encoder and the quantizer
-alone, with all threads; one way after the other, medians. Memory: the peak of the process (VmHWM) that encodes, minus
-that of one which loads the model and encodes one second. Random weights. Writes benchmarks/results/encoding.md.
+Speed: recordings of a few minutes of stereo FLAC at 44.1 kHz, from the file to the codes (`encode_files`: read,
+resample, compute windows, join), against the same samples in batches of 16 x 10 s through encoder and quantizer
+alone, with all threads; interleaved, medians. Memory: the peak (VmHWM) of the process that encodes, minus
+that of a process which loads the model and encodes one second. Random weights. Writes benchmarks/results/encoding.md.
 """
 
 import argparse
@@ -33,7 +33,7 @@ RATE = 44100
 
 
 def noise(path: Path, seconds: float) -> Path:
-    """A stereo recording of noise, which no format compresses."""
+    """Write a stereo recording of noise, which no format compresses, and return its path."""
     random = np.random.default_rng(0)
     with soundfile.SoundFile(path, "w", RATE, 2, subtype="PCM_16") as file:
         for start in range(0, round(seconds * RATE), 60 * RATE):
@@ -42,7 +42,7 @@ def noise(path: Path, seconds: float) -> Path:
 
 
 def bare(model: DiscreteAutoencoder, audio: torch.Tensor) -> None:
-    """Large batches through the model alone: (streams, samples) at its rate."""
+    """Encode audio (streams, samples) at the model's rate in large batches, by the model alone."""
     length = round(SECONDS * model.sample_rate)
     items = torch.cat([stream[: len(stream) // length * length].view(-1, 1, length) for stream in audio])
     with torch.no_grad():
@@ -51,7 +51,7 @@ def bare(model: DiscreteAutoencoder, audio: torch.Tensor) -> None:
 
 
 def speed_row(name: str, minutes: float, folder: Path) -> list[str]:
-    """Of one model: x real time of each way, a stream at a time, and their ratio."""
+    """Return a model's row: the speed of both ways, x real time per channel, and their ratio."""
     model = model_of([f"model={name}"]).eval()
     model.codes_hash = "0" * 64
     path = noise(folder / "speed.flac", 60 * minutes)
@@ -64,7 +64,7 @@ def speed_row(name: str, minutes: float, folder: Path) -> list[str]:
 
 
 def peak_mib(arguments: list[str]) -> tuple[float, str]:
-    """Peak memory in MiB of a process that runs discrete-ae, and its last line."""
+    """Return the peak memory in MiB of a process that runs discrete-ae, and its last line of output."""
     code = (
         "import sys; from discrete_ae.cli.main import main\n"
         "try: main(sys.argv[1:])\n"
@@ -77,7 +77,7 @@ def peak_mib(arguments: list[str]) -> tuple[float, str]:
 
 
 def memory_rows(name: str, hours: float, folder: Path) -> list[list[str]]:
-    """Peaks of encoding and decoding a long recording, beside those of a second."""
+    """Return the rows of peak memory when encoding and decoding a long recording, beside one second."""
     checkpoint = folder / "model.ckpt"
     save(name, checkpoint)
     long, short = noise(folder / "long.wav", 3600 * hours), noise(folder / "short.wav", 1.0)
@@ -95,7 +95,7 @@ def memory_rows(name: str, hours: float, folder: Path) -> list[list[str]]:
 
 
 def save(name: str, path: Path) -> None:
-    """A checkpoint of random weights."""
+    """Save a checkpoint of random weights."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 

@@ -1,10 +1,10 @@
-"""How small codes get: the codings of a `.daec` file on codes of recordings that neither model has seen.
+"""Measure how small codes get: the codings of a `.daec` file on recordings that neither model has seen.
 
     python benchmarks/entropy_coding.py CORPUS/train CORPUS/test NAME=CHECKPOINT...    # some minutes a checkpoint
 
-CORPUS is that of benchmarks/corpus.py, and the checkpoints are of models that were trained on it. The entropy model is
-fitted to 200 seconds of the training folder, as a training run does it, and to all of it. Bytes are those of the
-payloads of all files of the test folder; a file has some 260 bytes beside. Writes benchmarks/results/entropy_coding.md.
+CORPUS is written by benchmarks/corpus.py, and the checkpoints are of models trained on it. The entropy model is
+fitted to 200 seconds of the training folder, as in a training run, and to all of it. The table counts the bytes of the
+payloads of all test files; each file has about 260 bytes more. Writes benchmarks/results/entropy_coding.md.
 """
 
 import argparse
@@ -24,13 +24,13 @@ FIT_SECONDS = (200.0, float("inf"))
 
 
 def encoded(model: discrete_ae.DiscreteAutoencoder, folder: Path) -> list[CodeFile]:
-    """Codes of all recordings of a folder."""
+    """Return the codes of all recordings in a folder."""
     results = encode_files(model, [file.path for file in find_audio(folder).files])
     return [result.code_file for result in results if result.code_file is not None]
 
 
 def at_random(files: list[CodeFile], most_s: float) -> list[CodeFile]:
-    """Recordings drawn until they have so many seconds."""
+    """Draw recordings at random until they last `most_s` seconds in total."""
     found, seconds = [], 0.0
     for i in np.random.default_rng(0).permutation(len(files)):
         if seconds >= most_s:
@@ -41,7 +41,7 @@ def at_random(files: list[CodeFile], most_s: float) -> list[CodeFile]:
 
 
 def rows_of(name: str, checkpoint: str, train: Path, test: Path) -> list[list[str]]:
-    """A row for each fit of an entropy model to a checkpoint's codes."""
+    """Return one row per fit of an entropy model to a checkpoint's codes."""
     model = discrete_ae.load(checkpoint)
     sizes = tuple(model.quantizer.codebook_sizes)
     seen, files = encoded(model, train), encoded(model, test)

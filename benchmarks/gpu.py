@@ -1,13 +1,13 @@
-"""Everything about a GPU with one command: whether all of it works there, and how fast it is.
+"""Test and measure everything on a GPU with one command: whether it works, and how fast it is.
 
     python benchmarks/gpu.py --out DIR                          # about ten minutes on a GPU
     python benchmarks/gpu.py --out DIR --corpus FOLDER          # the training run on recordings of your own
-    python benchmarks/gpu.py --out DIR --only compiled          # one step again; the results of the others stay
+    python benchmarks/gpu.py --out DIR --only compiled          # repeat one step; the results of the others stay
     python benchmarks/gpu.py --out DIR --device cpu --minutes 1 # shows that every line runs, on tiny models
 
-Each step is a process of its own with a limit of its own. One that fails or is stopped is noted, and the next one runs;
-what it had found until then is kept. DIR gets gpu.md to read and gpu.json with the same for programs, gpu.log with all
-that the steps printed, and of the training run best.ckpt, curve.csv and clips.flac. docs/gpu.md says how to read them.
+Each step runs in its own process with its own time limit. A step that fails or is stopped is recorded with its results
+so far, and the next one runs. DIR gets gpu.md to read, gpu.json with the same for programs, and gpu.log with the output
+of the steps; the training run adds best.ckpt, curve.csv and clips.flac. docs/gpu.md explains how to read them.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import torch
 from _common import REPOSITORY
 from gpu_steps.results import Given, Results, verdict
 
-STEPS = {  # in this order; shares of the time, of which what one step leaves goes to those after it
+STEPS = {  # in this order, with shares of the time; time that a step leaves goes to later steps
     "environment": 2,
     "tests": 24,
     "training": 14,
@@ -38,18 +38,18 @@ STEPS = {  # in this order; shares of the time, of which what one step leaves go
     "run": 36,
 }
 AIM = 0.85  # the share of its limit that a step plans with
-PATIENCE_S = 300.0  # on a CPU, which may be busy, and where nothing is measured
+PATIENCE_S = 300.0  # minimum limit on a CPU, which may be busy, and where no speed is measured
 LAST_LINES = 12
 
 
 def limit_of(name: str, chosen: list[str], left_s: float, device: str) -> float:
-    """Seconds after which a step is stopped."""
+    """Return the seconds after which a step is stopped."""
     following = chosen[chosen.index(name) :]
     return max(left_s * STEPS[name] / sum(STEPS[step] for step in following), PATIENCE_S * (device == "cpu"))
 
 
 def in_process(command: list[str], log: Path, limit_s: float, environment: dict[str, str]) -> tuple[str, list[str]]:
-    """Run a step; what became of it, and if it did not end well, the last lines that it printed."""
+    """Run a step; return its status and, unless it is "done", the last lines that it printed."""
     begin = log.stat().st_size
     with log.open("ab") as file:
         process = subprocess.Popen(
@@ -61,7 +61,7 @@ def in_process(command: list[str], log: Path, limit_s: float, environment: dict[
         except subprocess.TimeoutExpired:
             status = f"stopped after {limit_s:.0f} s"
         finally:
-            with contextlib.suppress(ProcessLookupError):  # whatever it started is stopped with it
+            with contextlib.suppress(ProcessLookupError):  # stop its child processes too
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     with log.open("rb") as file:
@@ -71,17 +71,17 @@ def in_process(command: list[str], log: Path, limit_s: float, environment: dict[
 
 
 def environment_of(step: str, device: str, peers: Path | None) -> dict[str, str]:
-    """The environment of a step and of the trainings that it starts: it names this checkout and its callbacks."""
+    """Return the environment of a step and its trainings, with this checkout and its callbacks on PYTHONPATH."""
     paths = [str(REPOSITORY), str(REPOSITORY / "benchmarks"), os.environ.get("PYTHONPATH", "")]
-    if step == "peers" and peers:  # others' packages are not to change what the other steps import
+    if step == "peers" and peers:  # the other steps must not import the peers' packages
         paths.append(str(peers.resolve()))
     found = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUNBUFFERED": "1"}
-    # Tiny models on a busy CPU: more threads wait for one another, and making kernels takes most of the time.
+    # Tiny models on a busy CPU: more threads wait for each other, and compiling kernels takes most of the time.
     return {**found, "OMP_NUM_THREADS": "1", "TORCH_COMPILE_DISABLE": "1"} if device == "cpu" else found
 
 
 def main() -> None:
-    """Run the steps, then print a table of what became of them; the exit status is 0 if all went well."""
+    """Run the steps and print a table of their results; the exit status is 0 if all succeeded."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the results, six files")
     parser.add_argument("--corpus", type=Path, help="folder of recordings for the training run (default: data/)")

@@ -1,15 +1,15 @@
-"""How well each rounding's surrogate gradient agrees with the effect that rounding really has on the loss.
+"""Compare each rounding's surrogate gradient with the true effect of rounding on the loss.
 
     python benchmarks/gradients.py RUN/checkpoints/best.ckpt
 
-Writes benchmarks/results/gradients.md and gradients.png, of a trained model with a scalar quantizer.
+Writes benchmarks/results/gradients.md and gradients.png for a trained model with a scalar quantizer.
 
 The reference for coordinate i is the exact gradient of the loss dithered in that coordinate, all others rounded hard:
     d/du_i E[L(round(u_i + U), others hard)] = L(floor(u_i) + 1) - L(floor(u_i)),   U ~ U(-1/2, 1/2),
-two values of the loss and no gradient. It is constant between two integers, so the flat slope has the least variance
-against it: were dL/dq exact, an estimate slope(u) dL/dq with u spread evenly would have the cosine 1 / sqrt(mean
-slope^2), for Fourier weights w_n 1 / sqrt(1 + 2 sum w_n^2). `slope_cosine` measures that part by itself; what the
-cosine lacks beyond it is the loss's curvature, between the values at which it is differentiated and the integers.
+which takes two values of the loss and no gradient. It is constant between two integers, so a flat slope has the least
+variance against it. If dL/dq were exact and u uniform, the estimate slope(u) dL/dq would have the cosine 1 / sqrt(mean
+slope^2); with Fourier weights w_n, 1 / sqrt(1 + 2 sum w_n^2). `slope_cosine` measures this part alone. The rest of the
+loss in cosine comes from the curvature of L between the integers and the values at which it is differentiated.
 
 Axes: B copies of one segment, C audio channels, N samples, D latent channels, T frames; n sampled coordinates.
 """
@@ -39,7 +39,7 @@ Loss = Callable[[Tensor], Tensor]
 """Losses (B,) of rounded values (B, D, T)."""
 
 BOUND = "bound, hard forward"
-"""Name of the row that no hard rounding with a slope nowhere negative can exceed; see `hard_bound`."""
+"""Name of the row that bounds every hard rounding with a non-negative slope; see `hard_bound`."""
 
 LOSS_WEIGHTS = {"mel": 1.0, "l1": 1.0, "snr": 2.0}
 
@@ -48,16 +48,16 @@ _NOISE_DRAWS = 8
 
 
 class Candidate(NamedTuple):
-    """A rounding to be compared."""
+    """A rounding to compare."""
 
     name: str
     rounding: Rounding
     draws: int = 1
-    """Forwards whose gradients are averaged; more than 1 removes the noise of a noisy one, training has 1 a crop."""
+    """Forward passes whose gradients are averaged, to reduce noise; training uses 1 per crop."""
 
 
 def candidates() -> list[Candidate]:
-    """Return every example of a rounding, hard and soft unless its slope is 1, and one with hardly any gradient."""
+    """Return every example of a rounding (hard and soft unless its slope is 1), and one with almost no gradient."""
     found = []
     x = torch.linspace(-1.3, 1.4, 55)
     for cls, arguments in (*EXAMPLES, (FiniteDifference, {"epsilon": 0.001})):
@@ -73,22 +73,22 @@ def candidates() -> list[Candidate]:
 
 
 class Agreement(NamedTuple):
-    """How an estimate agrees with the reference on one segment; NaN where it is not defined."""
+    """Agreement of an estimate with the reference on one segment; NaN for undefined values."""
 
     cosine: float
-    """Cosine similarity; NaN where one of the two is 0."""
+    """Cosine similarity; NaN if either is 0."""
     norm_ratio: float
     """|estimate| / |reference|."""
     right_sign: float
-    """Share of the coordinates, those of reference 0 left out, whose estimate has its sign; 0 is not a right one."""
+    """Share of the coordinates with non-zero reference at which the estimate has the same sign; 0 counts as wrong."""
     slope_cosine: float = math.nan
-    """The cosine if the loss's own derivative were exact: of slope(u) * reference."""
+    """Cosine of slope(u) * reference, as if the loss's own derivative were exact."""
 
 
 def prepare(model: DiscreteAutoencoder, audio: Tensor) -> tuple[Loss, Tensor, Tensor]:
-    """What `compare` takes, of one segment of audio (C, N): the training loss, u (D, T), and the highest integers.
+    """Return the arguments of `compare` for audio (C, N): the training loss, u (D, T), and the highest integers.
 
-    The loss is that of conf/loss/mel_l1_snr.yaml, between the audio and what is decoded of rounded values.
+    The loss of conf/loss/mel_l1_snr.yaml compares the audio with the reconstruction from rounded values.
 
     Raises:
         UserError: the model's quantizer is not a ScalarQuantizer, so it has no rounding.
@@ -113,16 +113,16 @@ def prepare(model: DiscreteAutoencoder, audio: Tensor) -> tuple[Loss, Tensor, Te
 
 
 def sample_coordinates(u: Tensor, highest: Tensor, count: int, seed: int) -> Tensor:
-    """Places (n,) in u.flatten(), n <= count, drawn without repetition where both neighbours are in the alphabet."""
+    """Draw n <= count distinct indices (n,) into u.flatten() at which both neighboring integers are in range."""
     inside = ((u.floor() >= 0) & (u.floor() + 1 <= highest)).flatten().nonzero()[:, 0].cpu()
     order = torch.randperm(len(inside), generator=torch.Generator().manual_seed(seed))
     return inside[order[:count]].to(u.device)
 
 
 def reference_gradient(loss: Loss, u: Tensor, places: Tensor) -> Tensor:
-    """L(floor(u_i) + 1) - L(floor(u_i)) at the places i, all other coordinates rounded hard: (n,)."""
+    """Return L(floor(u_i) + 1) - L(floor(u_i)) at the indices i, all other coordinates rounded hard: (n,)."""
     hard, below = u.round(), u.floor().flatten()
-    # round(u_i) is one of the neighbours: only the other one is decoded.
+    # round(u_i) is one of the two neighbors, so only the other one is decoded.
     up = below[places] == hard.flatten()[places]
     differences = []
     with torch.no_grad():
@@ -136,7 +136,7 @@ def reference_gradient(loss: Loss, u: Tensor, places: Tensor) -> Tensor:
 
 
 def estimated_gradient(loss: Loss, u: Tensor, candidate: Candidate, seed: int) -> Tensor:
-    """dL/du as the rounding in training gives it, mean over its draws: (D, T)."""
+    """Return the rounding's dL/du in training, averaged over its draws: (D, T)."""
     rounding = candidate.rounding.to(u.device).train()
     total = torch.zeros_like(u)
     with torch.random.fork_rng([u.device] if u.is_cuda else []):
@@ -159,10 +159,10 @@ def agreement(estimate: Tensor, reference: Tensor) -> Agreement:
 
 
 def hard_bound(hard_gradient: Tensor, reference: Tensor) -> Agreement:
-    """Agreement of the best k dL/dq, any k >= 0 for each coordinate: the reference where the signs agree, else 0.
+    """Return the agreement of the best k dL/dq, k >= 0 per coordinate: the reference if the signs agree, else 0.
 
-    Every hard rounding with a slope nowhere negative gives some k dL/dq with the same dL/dq at the hard values (n,), so
-    none exceeds this; it is below 1, since a derivative at an integer may differ in sign from a step to the next one.
+    Every hard rounding with a non-negative slope gives some k dL/dq with the same dL/dq at the hard values (n,), so
+    none exceeds this bound. It is below 1, since the derivative at an integer may differ in sign from a step of L.
     """
     return agreement(torch.where(hard_gradient * reference > 0, reference, 0.0), reference)
 
@@ -170,15 +170,15 @@ def hard_bound(hard_gradient: Tensor, reference: Tensor) -> Agreement:
 def compare(
     loss: Loss, u: Tensor, highest: Tensor, compared: Iterable[Candidate], count: int = 64, seed: int = 0
 ) -> dict[str, Agreement]:
-    """Agreement of each candidate on one segment, and BOUND; the same for the same seed.
+    """Return the agreement of each candidate on one segment, and that of BOUND; deterministic for a given seed.
 
     Args:
-        loss: of rounded values.
-        u: (D, T), what is rounded.
+        loss: maps rounded values to losses.
+        u: (D, T), the values to round.
         highest: (D, 1), the highest integer of each channel.
-        compared: the roundings.
-        count: coordinates at which the gradients are compared, fewer where u has fewer between two integers.
-        seed: of the coordinates and of noisy forwards.
+        compared: the roundings to compare.
+        count: number of coordinates to compare; fewer if u has fewer between two integers.
+        seed: seed of the coordinates and of noisy forward passes.
     """
     places = sample_coordinates(u, highest, count, seed)
     reference = reference_gradient(loss, u, places)
@@ -193,7 +193,7 @@ def compare(
 
 
 class Spread(NamedTuple):
-    """Mean and standard deviation over the segments; both NaN where no segment has a value."""
+    """Mean and standard deviation over the segments; both NaN if no segment has a value."""
 
     mean: float
     std: float
@@ -203,7 +203,7 @@ class Spread(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """A rounding's agreement over all segments; the fields are those of Agreement."""
+    """Agreement of a rounding over all segments, with the fields of `Agreement`."""
 
     name: str
     cosine: Spread
@@ -216,13 +216,13 @@ HEADINGS = ("rounding", "cosine", "norm ratio", "right sign", "slope alone")
 
 
 def summarize(segments: Sequence[Mapping[str, Agreement]]) -> list[Summary]:
-    """Agreement over the segments, sorted by cosine; where that is not defined, last.
+    """Return the agreement over the segments, sorted by cosine, with undefined cosines last.
 
-    A segment where a rounding's gradient is 0 counts as cosine 0, unless that is so in all. A segment of reference 0 is
-    left out.
+    A segment in which a rounding's gradient is 0 counts as cosine 0, unless this holds for all segments. Segments with
+    reference 0 are skipped.
 
     Args:
-        segments: what `compare` gave for each, at least one.
+        segments: results of `compare`, at least one.
     """
     segments = [segment for segment in segments if not math.isnan(segment[BOUND].norm_ratio)] or segments
     rows = []
@@ -233,12 +233,12 @@ def summarize(segments: Sequence[Mapping[str, Agreement]]) -> list[Summary]:
 
 
 def cells(row: Summary) -> list[str]:
-    """The row as text under HEADINGS; a dash where there is no value."""
+    """Return the row as text for the columns HEADINGS; a dash for NaN."""
     return [row.name, *(str(value) for value in row[1:])]
 
 
 def draw_gradients(rows: Sequence[Summary], title: str) -> Figure:
-    """Bars of the cosine with its spread over the segments, best on top; the norm ratio beside it."""
+    """Draw bars of the cosine with its spread over the segments, best on top, and the norm ratio beside them."""
     figure = Figure(figsize=(9.0, 0.32 * len(rows) + 1.7), layout="constrained")
     figure.suptitle(title, fontsize="medium")
     cosines, ratios = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
@@ -264,7 +264,7 @@ def draw_gradients(rows: Sequence[Summary], title: str) -> Figure:
     for place, row, color in zip(places, rows, colors, strict=True):
         mean, std = row.norm_ratio
         if mean > 0:
-            down = min(std, mean - 2**low / 2)  # a logarithmic axis has no place for 0 and below
+            down = min(std, mean - 2**low / 2)  # a logarithmic axis cannot show 0 or below
             ratios.errorbar(mean, place, xerr=[[down], [std]], fmt="o", color=color, **line)
     for place, row in enumerate(rows):
         if math.isnan(row.cosine.mean):

@@ -1,12 +1,12 @@
-"""Seconds of audio a second from the loader that a training has, and crops a second beside two ways in common use.
+"""Measure the training loader in seconds of audio per second, and its crops per second beside two common ways.
 
     python benchmarks/loading.py                                             # 12 minutes on two cores
     python benchmarks/loading.py --seconds 1 --rounds 1 --minutes 0.5 --workers 0 8 15 --json loading.json
 
-The second form measures the loader alone, prints it, and leaves benchmarks/results/loading.md as it is; the first
-writes that file. Its recordings are made in a temporary folder and stay in the system's memory, and freed memory is
-kept, as in a training. What is compared takes turns, and beside the clock stands the time of the processors, of all
-processes together, by which a busy machine disturbs less.
+The second form measures the loader alone and prints the result; the first form
+writes benchmarks/results/loading.md. The recordings are generated in a temporary folder and stay in the page cache;
+freed memory is kept, as in training. Measurements are interleaved. Beside wall-clock time they give the processor time
+of all processes together, which other load affects less.
 """
 
 import argparse
@@ -49,13 +49,13 @@ LOADED = (
 )
 BATCH_SIZE = 64
 PREFETCHED = 2
-"""Batches that each worker keeps ready: enough for a consumer that never waits long."""
+"""Batches that each worker prefetches: enough for a consumer that never waits long."""
 WANTED = 20_000
-"""Seconds of audio a second that a big GPU trains on."""
+"""Seconds of audio per second that a big GPU trains on."""
 
 # Memory.
 COUNTS = (10_000, 50_000, 100_000)
-"""Crops after which it is looked at."""
+"""Numbers of crops after which memory is measured."""
 
 # Single crops.
 CROPPED = (
@@ -66,30 +66,30 @@ CROPPED = (
 MINUTES = 10
 ROUNDS = 5
 CROPS = BATCH_SIZE
-"""In a batch, three of which are a turn; of the way that decodes whole recordings it is one crop."""
+"""Crops per batch, three batches per turn; the way that decodes whole recordings makes one crop per turn."""
 COLUMNS = ("way", "crops/s", "times the whole file", "times opening it")
 
 Load = Callable[[Sequence[int]], object]
-"""Makes the crops of these numbers."""
+"""Makes the crops with the given numbers."""
 
 
 class Speed(NamedTuple):
-    """Seconds of audio that a loader gives."""
+    """Seconds of audio that a loader delivers."""
 
     by_the_clock: float
     by_the_processors: float
-    """A second of one core's time, all processes together."""
+    """Per second of processor time, all processes together."""
 
 
 def processor_seconds() -> float:
-    """Of this process and of the loader's workers so far."""
+    """Return the processor seconds of this process and of the loader's workers so far."""
     children = [process.pid for process in multiprocessing.active_children()]
-    # Linux's clock of another process, clock_getcpuclockid(3), which Python does not name.
+    # Linux's CPU clock of another process, clock_getcpuclockid(3), which Python does not expose.
     return time.process_time() + sum(time.clock_gettime(~pid << 3 | 2) for pid in children if pid)
 
 
 def loader_speed(crops: TrainingCrops, crop_seconds: float, workers: int, seconds: float) -> Speed:
-    """Take batches for some seconds, on a GPU where there is one, after those that the workers had ready."""
+    """Measure the loader for `seconds`, after the prefetched batches; copies batches to a GPU if available."""
     on_gpu = torch.cuda.is_available()
     loader = AudioLoader(
         crops,
@@ -124,7 +124,7 @@ def measure_loader(
     minutes: float,
     kinds: Sequence[Recordings] = LOADED,
 ) -> list[dict]:
-    """A record for each kind of recording, loudness and number of workers: medians over the rounds."""
+    """Return one record per kind of recording, loudness and number of workers: medians over the rounds."""
     with tempfile.TemporaryDirectory() as folder:
         files = {}
         for place, kind in enumerate(kinds):
@@ -149,7 +149,7 @@ def measure_loader(
 
 
 def loader_table(records: list[dict]) -> list[str]:
-    """A row for each kind of recording, with and without loudness."""
+    """Return a table with a row per kind of recording, with and without loudness."""
     counts = sorted({record["workers"] for record in records})
     header = ["recordings", "loudness"]
     header += [f"{count} worker{'' if count == 1 else 's'}: a second, a core second" for count in counts]
@@ -166,7 +166,7 @@ def loader_table(records: list[dict]) -> list[str]:
 
 
 def measure_memory() -> list[list[str]]:
-    """A row for each number of crops, of every kind of recording, that one process has made."""
+    """Return a row of memory and open files per number of crops that one process has made, from all kinds."""
     with tempfile.TemporaryDirectory() as folder:
         files = []
         for place, kind in enumerate(LOADED):
@@ -182,7 +182,7 @@ def measure_memory() -> list[list[str]]:
 
 
 def simple_load(files: list[AudioFile], *, whole: bool) -> Load:
-    """One second of a file at a random place, from all of it decoded or from a fresh opening and a seek."""
+    """Return a loader of random seconds that decodes the whole file, or opens the file anew and seeks."""
 
     def one(number: int) -> torch.Tensor:
         random = np.random.default_rng(number)
@@ -199,12 +199,12 @@ def simple_load(files: list[AudioFile], *, whole: bool) -> Load:
 
 
 def settings(**changes: Any) -> CropSettings:
-    """Crops of a second of mono at the model's rate, but for the changes."""
+    """Return settings for one-second mono crops at the model's rate, with changes."""
     return CropSettings.of({"sample_rate": MODEL_RATE, "channels": 1, "crop_seconds": 1.0, **changes})
 
 
 def ways(files: list[AudioFile]) -> dict[str, Load]:
-    """What is measured; the first two are for comparison."""
+    """Return the ways to measure by name; the first two are for comparison."""
     level = {"gain_db": [-12.0, 6.0], "flip_polarity": True}
     changes = {
         "`TrainingCrops`": {},
@@ -229,10 +229,10 @@ def ways(files: list[AudioFile]) -> dict[str, Load]:
 
 
 def measure_crops(found: dict[str, Load]) -> list[list[str]]:
-    """A row for each way: the median of its rates over the rounds, and its ratios to the first two."""
+    """Return a row per way: the median of its rates over the rounds, and its ratios to the first two."""
     whole, opening, *_ = found
     rates: dict[str, list[float]] = {name: [] for name in found}
-    for round_number in range(-1, ROUNDS):  # the first, in which the files get into memory, does not count
+    for round_number in range(-1, ROUNDS):  # the first, which fills the page cache, does not count
         for name, load in found.items():
             sizes = [1] if name == whole else [CROPS] * 3
             first = (round_number + 1) * CROPS * 3
@@ -258,10 +258,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=2.0, help="length of a recording (default: 2)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="measure the loader alone, and write records to FILE")
     options = parser.parse_args()
-    torch.set_num_threads(1)  # as in a loading process
+    torch.set_num_threads(1)  # as in a worker process
     keep_freed_memory()
 
-    memory = [] if options.json else measure_memory()  # before anything else is in it
+    memory = [] if options.json else measure_memory()  # first, while memory is clean
     records = measure_loader(options.crop_seconds, options.workers, options.seconds, options.rounds, options.minutes)
     loaded = [
         f"Seconds of audio a second, in batches of {BATCH_SIZE} x {options.crop_seconds:g} s of mono at 16 kHz, from "

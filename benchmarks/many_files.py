@@ -1,10 +1,10 @@
-"""How long a start looks for many small files: the first one, the second one, by a manifest; and memory for them.
+"""Measure how long a training start takes to find many small files, and its memory: first, second, by a manifest.
 
     python benchmarks/many_files.py                       # 2 minutes: 100,000 files in 100 folders
     python benchmarks/many_files.py --files 1000000 --folder /path/to/network
 
-Each start is a process of its own, and sets up the data of a training; its files lie in the memory of the system, as
-they do when they were read a short time before. The second form leaves benchmarks/results/many_files.md as it is.
+Each start is a process of its own that sets up the data of a training. The files are in the page cache, as if they had
+been read shortly before. The second form does not write benchmarks/results/many_files.md.
 """
 
 import argparse
@@ -32,7 +32,7 @@ RATE = 16000
 
 
 def write(root: Path, count: int) -> None:
-    """Write short files of different content into folders."""
+    """Write short files of distinct content into folders."""
     random = np.random.default_rng(0)
     for k in range(count):
         path = root / f"{k % FOLDERS:03}" / f"{k // FOLDERS:06}.wav"
@@ -43,7 +43,7 @@ def write(root: Path, count: int) -> None:
 
 
 def start(**source: str) -> dict[str, float]:
-    """Set up the data of a training, in this process."""
+    """Set up the data of a training in this process."""
     settings = {"root": None, "validation_root": None, "validation_fraction": 0.001, "batch_size": 1}
     data = AudioDataModule(**{**settings, "sample_rate": RATE, "channels": 1, "crop_seconds": 0.004, **source})
     before, begun, worked = megabytes(), time.perf_counter(), time.process_time()
@@ -57,7 +57,7 @@ def start(**source: str) -> dict[str, float]:
 
 
 def started(cache: str, **source: str) -> dict[str, float]:
-    """Do so in a new process."""
+    """Run `start` in a new process."""
     done = subprocess.run(
         [sys.executable, __file__, "--start", json.dumps(source)],
         env={**os.environ, CACHE_VARIABLE: cache},

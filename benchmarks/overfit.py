@@ -1,10 +1,10 @@
-"""Can each model family and size learn one second of speech by heart, without a quantizer and at 6 kbps?
+"""Check that each model family and size can overfit one second of speech, without a quantizer and at 6 kbps.
 
     python benchmarks/overfit.py                             # about half an hour on 2 cores
     python benchmarks/overfit.py --models conv/tiny
 
-A model that cannot has a fault; how well audio other than this second is coded, this does not say. One CPU thread a
-run, and as many runs at a time as there are cores. Writes benchmarks/results/overfit.md.
+A model that cannot has a bug. The result does not tell how well other audio is coded. Each run uses one CPU thread,
+with as many runs in parallel as cores. Writes benchmarks/results/overfit.md.
 """
 
 import argparse
@@ -32,14 +32,14 @@ SIZES = {"tiny": 2e-3, "small": 1e-3, "base": 5e-4, "large": 3e-4}  # and peak l
 MODELS = [
     f"{family}/{size}" for family in ("conv", "spectral") for size in SIZES if (family, size) != ("conv", "large")
 ]
-# 15 codebooks of 256 entries, 50 times a second: 6 kbps.
+# 15 codebooks of 256 entries at 50 frames per second: 6 kbps.
 CASES = {"no quantizer": ["quantizer=identity"], "ste at 6 kbps": ["quantizer=ste", "num_codebooks=15"]}
 WARMUP_STEPS = 50
 COLUMNS = ("model", "quantizer", "nominal kbps", "steps", "seconds", "SI-SDR in dB")
 
 
 def fit(model_name: str, case: str, steps: int) -> list[str]:
-    """Train one model on the clip alone and return its row."""
+    """Train one model on the clip alone, and return its row."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):

@@ -1,10 +1,10 @@
-"""What a run spends beside its steps: forward, loss, backward and optimizer against all the rest, each by name.
+"""Measure the overhead of a run: forward, loss, backward and optimizer against everything else, by name.
 
     python benchmarks/overhead.py                             # the default run of 200 steps, about a minute
     python benchmarks/overhead.py model=spectral/large data.batch_size=2 trainer.max_steps=4
 
-On one thread, in processor seconds, so that what else a machine does counts little; from the first validation to the
-last checkpoint, without imports and compiling. Writes benchmarks/results/overhead_cpu.md if nothing is overridden.
+On one thread, in processor seconds, which other load affects little; from the first validation to the
+last checkpoint, without imports and compilation. Writes benchmarks/results/overhead_cpu.md if nothing is overridden.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from lightning.pytorch.utilities import disable_possible_user_warnings
 from discrete_ae.training import build_training
 from discrete_ae.training.run import keep_freed_memory
 
-# What Lightning calls the actions that it times, by their end; the first that fits. All others are "other".
+# Ends of the names of Lightning's timed actions, by phase; the longest match counts. All others are "other".
 STEP = {
     "forward": ("forward",),
     "loss": ("loss",),
@@ -51,7 +51,7 @@ OTHER = "other"
 
 
 class OwnTime(Profiler):
-    """Processor seconds of every action without those of the actions within it."""
+    """Profiler of the processor seconds of every action, excluding nested actions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,13 +70,13 @@ class OwnTime(Profiler):
         self._inside.pop()
 
     def lap(self) -> None:
-        """Count what has passed to the innermost action."""
+        """Add the time since the last lap to the innermost action."""
         before, self._since = self._since, time.process_time()
         self.seconds[self._inside[-1] if self._inside else OTHER] += self._since - before
 
 
 def main() -> None:
-    """Make the run and report."""
+    """Run and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     _, overrides = parser.parse_known_args()
     torch.set_num_threads(1)
@@ -90,7 +90,7 @@ def main() -> None:
 
 
 def measure(overrides: list[str]) -> tuple[int, dict[str, float]]:
-    """Number of steps, and seconds by phase, of one run on the CPU."""
+    """Return the number of steps and the seconds by phase of one run on the CPU."""
     own = OwnTime()
     with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
         chosen = ["choices=null", f"run_dir={folder}", "trainer=cpu", "trainer.max_steps=200"]
@@ -114,7 +114,7 @@ def measure(overrides: list[str]) -> tuple[int, dict[str, float]]:
 
 
 def timed(own: OwnTime, owner: Any, method: str, action: str, without_gradient: str = "") -> None:
-    """Have a method's calls timed under a name, those that keep no gradient under another one."""
+    """Time a method's calls under a name, or under another one while gradients are disabled."""
     called = getattr(owner, method)
 
     def instead(*arguments: Any, **settings: Any) -> Any:
@@ -125,15 +125,15 @@ def timed(own: OwnTime, owner: Any, method: str, action: str, without_gradient: 
 
 
 def phase_of(action: str) -> str:
-    """The phase in which an action falls."""
+    """Return the phase of an action."""
     named = {end: phase for phase, ends in (STEP | BESIDE).items() for end in ends}
-    # The longest end that fits, since "validation loss" ends with "loss" too.
+    # The longest match, since "validation loss" ends with "loss" too.
     fitting = [end for end in named if action.endswith(end)]
     return named[max(fitting, key=len)] if fitting else OTHER
 
 
 def report(overrides: list[str], steps: int, seconds: dict[str, float]) -> list[str]:
-    """The lines of the result."""
+    """Return the lines of the result."""
     total = sum(seconds.values())
     inside = sum(seconds[phase] for phase in STEP)
     return [

@@ -1,7 +1,7 @@
-"""Codecs to compare with, ours and others', with random weights and one interface.
+"""Codecs of a comparison, ours and others, with random weights and one interface.
 
-The others are not among this project's dependencies: descript-audiotools wants a protobuf from before Python 3.11. They
-go into an environment of their own, which sees the one of `make install` for torch and all that is in both:
+The others are no dependencies of this project, since descript-audiotools needs a protobuf from before Python 3.11. They
+go into a separate environment, which takes torch and other shared packages from that of `make install`:
 
     python3.11 -m venv /tmp/peers
     echo "import site; site.addsitedir('$PWD/.venv/lib/python3.11/site-packages')" \\
@@ -9,7 +9,7 @@ go into an environment of their own, which sees the one of `make install` for to
     /tmp/peers/bin/pip install --no-deps -r benchmarks/peers.txt
     /tmp/peers/bin/python benchmarks/coding_speed.py
 
-Nothing is downloaded but packages: weights are random, which changes no speed. The environment also holds the
+Only packages are downloaded: weights are random, which does not affect speed. The environment also holds the
 engines of benchmarks/streaming_engines.py.
 """
 
@@ -25,7 +25,7 @@ from discrete_ae.cli.info import model_of
 from discrete_ae.losses import MultiScaleMel
 from discrete_ae.training.run import keep_freed_memory
 
-# The multi-scale mel loss of DAC (arXiv:2306.06546, section 3.4), as its published training configuration has it.
+# The multi-scale mel loss of DAC (arXiv:2306.06546, section 3.4), as in its published training configuration.
 MEL_WINDOWS = [32, 64, 128, 256, 512, 1024, 2048]
 MEL_COUNTS = [5, 10, 20, 40, 80, 160, 320]
 MEL_WEIGHT = 15.0
@@ -41,21 +41,21 @@ class Codec(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """Reconstruction, which may be a little shorter, and the weighted sum of the quantizer's own losses."""
+        """Return the reconstruction, which may be slightly shorter, and the weighted sum of the quantizer's losses."""
 
     def prepare_process(self) -> None:
-        """What its training does to the process before its first step."""
+        """Prepare the process as the codec's training does before its first step."""
 
     @abstractmethod
     def encode(self, audio: Tensor) -> Tensor:
-        """Codes."""
+        """Return the codes of audio."""
 
     @abstractmethod
     def decode(self, codes: Tensor) -> Tensor:
-        """Audio of codes."""
+        """Return the audio of codes."""
 
     def make_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """A multi-scale mel distance of (reconstruction, target), by ours where the codec's package has none."""
+        """Return a multi-scale mel distance of (reconstruction, target): ours, unless the codec's package has one."""
         device = next(self.parameters()).device
         return MultiScaleMel(self.sample_rate, window_lengths=MEL_WINDOWS, num_mels=MEL_COUNTS).to(device)
 
@@ -121,7 +121,7 @@ class Dac(Codec):
         return self.codec.decode(self.codec.quantizer.from_codes(codes)[0])
 
     def make_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """DAC's own MelSpectrogramLoss."""
+        """Return DAC's own MelSpectrogramLoss."""
         from audiotools import AudioSignal
         from dac.nn.loss import MelSpectrogramLoss
 
@@ -140,7 +140,7 @@ class Dac(Codec):
 class Encodec(Codec):
     """EnCodec's 24 kHz model in its authors' code, at 6 kbps.
 
-    The first batch would set the codebooks by k-means, once a training; here they are random from the start.
+    Training would initialize the codebooks from the first batch by k-means; here they are random from the start.
     """
 
     sample_rate = 24000
@@ -173,7 +173,7 @@ class Encodec(Codec):
 
 
 class Mimi(Codec):
-    """Mimi, 24 kHz, with 8 codebooks, as transformers has it."""
+    """Mimi, 24 kHz, with 8 codebooks, from transformers."""
 
     sample_rate = 24000
 
@@ -184,7 +184,7 @@ class Mimi(Codec):
             self.codec = transformers.MimiModel(transformers.MimiConfig())
 
     def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """See Codec; transformers' Mimi cannot be trained, it has no straight-through gradient."""
+        """See Codec; transformers' Mimi cannot be trained, since it lacks a straight-through gradient."""
         raise NotImplementedError
 
     def encode(self, audio: Tensor) -> Tensor:
@@ -197,11 +197,11 @@ class Mimi(Codec):
 
 
 class MissingPeerError(Exception):
-    """A peer's package is not installed, or does not import."""
+    """Raised if a peer's package is not installed or cannot be imported."""
 
 
 def available(codecs: dict[str, Callable[[], Codec]]) -> dict[str, Codec]:
-    """Those that can be built; of the others, say why not."""
+    """Build the codecs whose packages are available; print the reason for the others."""
     built = {}
     for name, build in codecs.items():
         try:
@@ -212,10 +212,10 @@ def available(codecs: dict[str, Callable[[], Codec]]) -> dict[str, Codec]:
 
 
 def quietly_imported(module: str, package: str) -> Any:
-    """A module of a peer.
+    """Import a module of a peer without warnings.
 
     Raises:
-        MissingPeerError: if it does not import.
+        MissingPeerError: the module cannot be imported.
     """
     try:
         with _quiet():

@@ -1,11 +1,11 @@
-"""What each quantizer costs beside its counterpart in vector-quantize-pytorch: time and memory of a training step.
+"""Compare each quantizer with its counterpart in vector-quantize-pytorch: time and memory of a training step.
 
     python benchmarks/quantizer_speed.py                    # about five minutes; --device cuda on a GPU
 
-Forward and backward of latents (16, D, 1000) by every YAML of conf/quantizer as it is, with its weighted losses, and by
-the library's class with the same numbers, in the layout (batch, frames, channels) that it takes without a copy. The two
-are timed in turn; the table has medians. Kept memory is what autograd keeps for the backward, without parameters, as a
-multiple of the latents. Writes benchmarks/results/quantizer_speed_<device>.md.
+Forward and backward on latents (16, D, 1000), by every YAML of conf/quantizer with its weighted losses, and by
+the library's class with the same numbers, in the layout (batch, frames, channels) that it takes without a copy. Both
+are timed in turn; the table has medians. Kept memory is what autograd saves for the backward pass, without parameters,
+as a multiple of the latents. Writes benchmarks/results/quantizer_speed_<device>.md.
 """
 
 import argparse
@@ -25,14 +25,14 @@ LEARNED = {"learnable_codebook": True, "ema_update": False, "threshold_ema_dead_
 
 
 class SideBySide(nn.Module):
-    """K of the library's modules, each for channels of its own, where it has none that does so itself."""
+    """Several modules of the library side by side, each on its own channels, where it has no class for that."""
 
     def __init__(self, make: Callable[[], nn.Module], count: int) -> None:
         super().__init__()
         self.parts = nn.ModuleList(make() for _ in range(count))
 
     def forward(self, latents: Tensor) -> tuple[Tensor, Any, Tensor]:
-        """Concatenate the values, and add up the losses."""
+        """Return the concatenated values, None for codes, and the sum of the losses."""
         width = latents.shape[-1] // len(self.parts)
         found = [part(own.contiguous()) for part, own in zip(self.parts, latents.split(width, -1), strict=True)]
         losses = [loss.sum() for one in found for loss in one[2:]]
@@ -40,12 +40,12 @@ class SideBySide(nn.Module):
 
 
 def rvq(**arguments: Any) -> ResidualVQ:
-    """8 stages of 256 entries in 32 channels."""
+    """Return a ResidualVQ with 8 stages of 256 entries in 32 channels."""
     return ResidualVQ(**{"dim": 32, "num_quantizers": 8, "codebook_size": 256, "rotation_trick": False} | arguments)
 
 
 def vq(**arguments: Any) -> VectorQuantize:
-    """8 codebooks of 256 entries in 4 channels."""
+    """Return a VectorQuantize with 8 codebooks of 256 entries in 4 channels each."""
     product = {"dim": 32, "codebook_dim": 4, "heads": 8, "separate_codebook_per_head": True, "codebook_size": 256}
     return VectorQuantize(**product | arguments)
 
@@ -77,7 +77,7 @@ COUNTERPARTS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
     ),
     "dac_rvq": ("ResidualVQ, cosine, one projection", partial(rvq, codebook_dim=8, use_cosine_sim=True)),
 }  # fmt: skip
-"""By quantizer: what the counterpart is called, and how it is made."""
+"""Name and constructor of the counterpart, by quantizer."""
 
 
 class Step:
@@ -87,13 +87,13 @@ class Step:
         self.module, self.latents, self.loss = module.to(latents.device).train(), latents.clone().requires_grad_(), loss
 
     def __call__(self) -> None:
-        """One step, with no gradient left over from the one before."""
+        """Run one step from cleared gradients."""
         self.latents.grad = None
         self.module.zero_grad(set_to_none=True)
         self.loss(self.module(self.latents)).backward()
 
     def kept(self) -> float:
-        """Bytes that the forward keeps for the backward, as a multiple of those of the latents."""
+        """Return the bytes saved for the backward pass, as a multiple of the latents' bytes."""
         sizes: dict[int, int] = {}
 
         def pack(tensor: Tensor) -> Tensor:
@@ -108,12 +108,12 @@ class Step:
 
 
 def loss_of_ours(weights: dict[str, float]) -> Callable[[Any], Tensor]:
-    """The mean square of the latents, so that a gradient arrives, and the weighted losses."""
+    """Return a loss function: the mean square of the latents, to send a gradient, plus the weighted losses."""
     return lambda out: out.latents.square().mean() + sum(weights[name] * loss for name, loss in out.losses.items())
 
 
 def loss_of_theirs(out: Any) -> Tensor:
-    """The same of what the library returns: values, codes and, of most, losses."""
+    """Return the same loss for the library's output: values, codes and, for most classes, losses."""
     return out[0].square().mean() + (out[2].sum() if len(out) > 2 else 0.0)
 
 

@@ -1,9 +1,9 @@
-"""A trained model decoded from few and from many of its codebooks, beside Opus and Codec 2.
+"""Compare a trained model, decoded from few and from many of its codebooks, with Opus and Codec 2.
 
     python benchmarks/rates.py CHECKPOINT corpus/test/other_voices
 
-`corpus` is what speech_corpus.py wrote; other recordings that the model was not trained on will do. Writes
-benchmarks/results/NAME.md. Wants opus-tools, codec2 and 'discrete-ae[quality]'.
+`corpus` is written by speech_corpus.py; any recordings that the model was not trained on work too. Writes
+benchmarks/results/NAME.md. Needs opus-tools, codec2 and 'discrete-ae[quality]'.
 """
 
 import argparse
@@ -27,7 +27,7 @@ OPUS_BPS = (6000, 8000)
 
 
 def row(label: str, evaluation: Evaluation) -> list[str]:
-    """Of the table: both rates, mean scores with half of their 95 % interval."""
+    """Return a row of the table: both bitrates, and mean scores with half of their 95 % interval."""
     means = evaluation.means()
     rates = [evaluation.overall[f"{kind}_bitrate_bps"] for kind in ("nominal", "entropy_coded")]
     cells = [label, *("–" if bps is None else f"{bps / 1000:.2f}" for bps in rates)]
@@ -59,7 +59,7 @@ def measure(checkpoint: Path, recordings: Path, name: str, about: str) -> None:
         UsageError: a score's package is not installed.
     """
     if installed([])[1]:
-        sys.exit("opusenc, opusdec, c2enc and c2dec are wanted; type: apt-get install opus-tools codec2")
+        sys.exit("opusenc, opusdec, c2enc and c2dec are required; run: apt-get install opus-tools codec2")
     model = discrete_ae.load(checkpoint)
     steps = read_training_state(checkpoint).global_step
     found = find_sources([recordings])

@@ -1,13 +1,13 @@
-"""Trains the candidates of recipe.yaml for the same processor time each, and scores them on speech held out.
+"""Train the candidates of recipe.yaml for equal processor time, and score them on held-out speech.
 
-    python benchmarks/recipe.py corpus runs ROUND...      train and score what is not there yet; ROUND/NAME: one of it
-    python benchmarks/recipe.py corpus runs --table       write benchmarks/results/recipe.md from what is there
+    python benchmarks/recipe.py corpus runs ROUND...      train and score what is missing; ROUND/NAME: one candidate
+    python benchmarks/recipe.py corpus runs --table       write benchmarks/results/recipe.md from finished candidates
 
-`corpus` is what speech_corpus.py wrote. A candidate's number of steps is that which its round's minutes of one core
-allow, by a trial of some steps, so that a larger model or a dearer loss sees less audio. A round may start all of its
-candidates `from` the weights of a checkpoint, a path below `runs`; a round or a candidate may be scored from its first
-`codebooks` alone. `runs` keeps one folder a candidate, with the run and evaluation.json; one that has its evaluation is
-not trained again.
+`corpus` is written by speech_corpus.py. A trial of some steps determines how many steps of a candidate fit into its
+round's minutes on one core, so a larger model or a costlier loss sees less audio. A round may start all of its
+candidates `from` the weights of a checkpoint, a path below `runs`. A round or a candidate may be scored from its first
+`codebooks` only. `runs` holds one folder per candidate, with the run and evaluation.json; candidates with an evaluation
+are not trained again.
 """
 
 import argparse
@@ -52,7 +52,7 @@ round names; the command above runs in that commit alone for such a candidate.""
 
 
 def processor_seconds(command: list[str], log: Path) -> float:
-    """Run a command on one thread, and return what it took of the processor."""
+    """Run a command on one thread, and return its processor time."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with log.open("a") as file:
         print(*command, file=file, flush=True)
@@ -63,7 +63,7 @@ def processor_seconds(command: list[str], log: Path) -> float:
 
 
 class Stopwatch(pl.Callback):
-    """Takes the processor time of the steps after the first few."""
+    """A callback that measures the processor time of the steps after the first few."""
 
     WARMUP, STEPS = 10, 40
 
@@ -76,7 +76,7 @@ class Stopwatch(pl.Callback):
 
 
 def step_seconds(overrides: list[str]) -> float:
-    """Return the processor time of a step on one thread, without what callbacks do."""
+    """Return the processor time of a step on one thread, without other callbacks."""
     watch = Stopwatch()
     steps = watch.WARMUP + watch.STEPS
     fixed = ["+trainer.limit_val_batches=0", "+trainer.enable_checkpointing=false", f"trainer.max_steps={steps}"]
@@ -88,7 +88,7 @@ def step_seconds(overrides: list[str]) -> float:
 
 
 def run(name: str, round_: dict[str, Any], candidate: dict[str, Any], corpus: Path, runs: Path) -> None:
-    """Train and score a candidate, unless that is done."""
+    """Train and score a candidate, unless it has an evaluation."""
     folder = runs / name
     if (folder / "evaluation.json").exists():
         return
@@ -125,7 +125,7 @@ def run(name: str, round_: dict[str, Any], candidate: dict[str, Any], corpus: Pa
 
 
 def scores(folder: Path, voices: list[str]) -> dict[str, str]:
-    """Return the mean scores over the test recordings of some voices."""
+    """Return the mean scores over the test recordings of the given voices."""
     files = json.loads((folder / "evaluation.json").read_text())["files"]
     means = {}
     for score, (_, digits) in SCORES.items():
@@ -144,7 +144,7 @@ def names(folder: Path) -> list[str]:
 
 
 def lines(rounds: dict[str, Any], corpus: Path, runs: Path) -> list[str]:
-    """Return the rounds as Markdown, of the candidates that were scored."""
+    """Return the rounds as Markdown, with the candidates that were scored."""
     found = []
     for title, round_ in rounds.items():
         rows = []
@@ -167,7 +167,7 @@ def lines(rounds: dict[str, Any], corpus: Path, runs: Path) -> list[str]:
 
 
 def main() -> None:
-    """See the module."""
+    """Run the program; see the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     rounds = yaml.safe_load((REPOSITORY / "benchmarks/recipe.yaml").read_text())
     parser.add_argument("corpus", type=Path, help="a folder")

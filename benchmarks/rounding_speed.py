@@ -1,9 +1,9 @@
-"""Time and memory of rounding, forward and backward, beside x.clone() on the same tensor.
+"""Measure time and memory of rounding, forward and backward, relative to x.clone() on the same tensor.
 
-    python benchmarks/rounding_speed.py          # about 5 minutes on 2 cores, on a GPU where there is one
+    python benchmarks/rounding_speed.py          # about 5 minutes on 2 cores; uses a GPU if available
 
-Medians of interleaved runs, each a ratio to x.clone() forward + backward measured between them, so that a busy machine
-disturbs all alike. Writes benchmarks/results/rounding_speed_<device>.md.
+Medians of interleaved runs, as ratios to x.clone() forward + backward measured in between, so that other load affects
+all alike. Writes benchmarks/results/rounding_speed_<device>.md.
 """
 
 import argparse
@@ -27,7 +27,7 @@ Step = Callable[[Tensor], Tensor]
 
 
 def naive_fourier(terms: int) -> Step:
-    """The sum as the formula says it, differentiated by autograd."""
+    """Return the Fourier sum as in the formula, differentiated by autograd."""
 
     def forward(x: Tensor) -> Tensor:
         return x + sum((-1) ** n * torch.sin(2 * math.pi * n * x) / n for n in range(1, terms + 1)) / math.pi
@@ -36,7 +36,7 @@ def naive_fourier(terms: int) -> Step:
 
 
 def family(hard: bool) -> dict[str, Rounding]:
-    """Return every example by its name, and Fourier series of more terms."""
+    """Return every example by name, and Fourier series with more terms."""
     long = [(Fourier, {"terms": n, "weights": w}) for w in ("dirichlet", "fejer", "lanczos") for n in (20, 100)]
     return {example_name(cls, arguments): cls(**arguments, hard=hard) for cls, arguments in (*EXAMPLES, *long)}
 
@@ -50,8 +50,8 @@ class Bench:
     """Forward and backward of elementwise functions on one tensor.
 
     Args:
-        shape: of the tensor.
-        device: where it lies.
+        shape: shape of the tensor.
+        device: device of the tensor.
     """
 
     def __init__(self, shape: tuple[int, ...], device: torch.device) -> None:
@@ -61,14 +61,14 @@ class Bench:
         self.device = device
 
     def step(self, function: Step) -> None:
-        """One forward and backward, finished when this returns."""
+        """Run one forward and backward, and wait for the device."""
         self.x.grad = None
         function(self.x).backward(self.upstream)
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 
     def ratios(self, functions: dict[str, Step]) -> dict[str, float]:
-        """Median time of each by that of x.clone(), interleaved."""
+        """Return the median time of each function divided by that of x.clone(), interleaved."""
         functions = {"clone": torch.clone, **functions}
         for function in functions.values():
             self.step(function)
@@ -83,7 +83,7 @@ class Bench:
         return {name: medians[name] / medians["clone"] for name in functions}
 
     def peak(self, function: Step) -> float:
-        """Most memory allocated at a time by a forward and backward, as a multiple of the tensor's own size."""
+        """Return the peak memory of a forward and backward, as a multiple of the tensor's size."""
         self.step(function)
         self.x.grad = None
         if self.device.type == "cuda":
@@ -101,7 +101,7 @@ class Bench:
         return most / self.x.nbytes
 
     def saved(self, function: Step) -> int:
-        """Tensors of more than one element that the forward keeps for the backward."""
+        """Return the number of tensors with more than one element that are saved for the backward pass."""
         kept: list[int] = []
 
         def pack(tensor: Tensor) -> Tensor:
@@ -114,13 +114,13 @@ class Bench:
 
 
 def compiled(function: nn.Module) -> Step:
-    """A compiled copy that shares no cache with the others: each is measured as if it were alone."""
+    """Compile a function after a reset of the compiler, so that each is measured as if it were alone."""
     torch._dynamo.reset()
     return torch.compile(function, fullgraph=True)
 
 
 def roundings(bench: Bench, functions: dict[str, Rounding], extra: dict[str, Step] | None = None) -> list[list[str]]:
-    """A row for each: eager and compiled time and memory, saved tensors."""
+    """Return a row per function: compiled and eager time and memory, and saved tensors."""
     eager = bench.ratios({**functions, **(extra or {})})
     rows = []
     for name, function in functions.items():
@@ -134,7 +134,7 @@ def roundings(bench: Bench, functions: dict[str, Rounding], extra: dict[str, Ste
 
 
 def errors(device: torch.device) -> list[list[str]]:
-    """Greatest error of the soft Fourier curves in float32 against the sum in float64, over two periods."""
+    """Return the largest error of the soft Fourier curves in float32 against float64, over two periods."""
     x = torch.linspace(-1, 1, 200_001, device=device)
     rows = []
     for name, function in SOFT.items():

@@ -1,10 +1,10 @@
-"""What a schedule of a quantizer's numbers is worth: constant, annealed, and soft first, then hard.
+"""Compare schedules of a quantizer's numbers: constant, annealed, and soft first, then hard.
 
     python benchmarks/schedules.py               # about 20 minutes on 2 cores
 
-Each setting is trained for 400 steps from each of several seeds, the rest as in the default run, one CPU thread a run
-and as many runs at a time as there are cores. The runs are left in logs/schedules. Writes
-benchmarks/results/schedules.md: the defaults of conf/quantizer are chosen by it.
+Each setting is trained for 400 steps with several seeds, otherwise like the default run. Each run uses one CPU thread,
+with as many runs in parallel as cores. The runs stay in logs/schedules. Writes
+benchmarks/results/schedules.md, on which the defaults of conf/quantizer are based.
 """
 
 import argparse
@@ -28,13 +28,13 @@ COLUMNS = ("quantizer", "numbers", "SI-SDR in dB", "of each seed", "reconstructi
 
 
 def schedule(shape: str, first: float, last: float, begin: float = 0.0, end: float = 1.0) -> str:
-    """A schedule as an override's value."""
+    """Return a schedule as the value of an override."""
     target = "_target_:discrete_ae.schedules.Schedule"
     return f"{{{target},shape:{shape},first:{first},last:{last},begin:{begin},end:{end}}}"
 
 
 class Setting(NamedTuple):
-    """Numbers of a quantizer, in words and as overrides."""
+    """Numbers of a quantizer, as a description and as overrides."""
 
     quantizer: str
     numbers: str
@@ -42,7 +42,7 @@ class Setting(NamedTuple):
 
 
 def rounding(number: str, value: str | float) -> str:
-    """An override of a number of the rounding."""
+    """Return an override of a number of the rounding."""
     return f"quantizer.rounding.{number}={value}"
 
 
@@ -90,14 +90,14 @@ def train(setting: Setting, seed: int, run_dir: Path) -> dict[str, float]:
 
 
 def last_validation(run_dir: Path) -> dict[str, float]:
-    """The figures of the validation after the last step."""
+    """Return the figures of the validation after the last step."""
     events = EventAccumulator(str(run_dir), size_guidance={"scalars": 0}).Reload()
     last = {tag: events.Scalars(tag)[-1] for tag in events.Tags()["scalars"] if tag.startswith("val/")}
     return {tag: event.value for tag, event in last.items() if event.step == STEPS}
 
 
 def row(setting: Setting, figures: list[dict[str, float]]) -> list[str]:
-    """One setting's line of the table, means over the seeds."""
+    """Return the row of a setting, with means over the seeds."""
 
     def mean(tag: str, hard: str = "") -> float:
         return statistics.mean(found.get(tag, found.get(hard, float("nan"))) for found in figures)
@@ -114,7 +114,7 @@ def row(setting: Setting, figures: list[dict[str, float]]) -> list[str]:
 
 
 def main() -> None:
-    """Train all and write the table."""
+    """Train all settings and write the table."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     folder = REPOSITORY / "logs" / "schedules" / time.strftime("%Y%m%d-%H%M%S")
     jobs = [(setting, seed) for setting in SETTINGS for seed in SEEDS]
@@ -124,7 +124,7 @@ def main() -> None:
 
 
 def report(figures: list[dict[str, float]]) -> None:
-    """Write the table of all settings' figures, those of a setting's seeds next to one another."""
+    """Write the table from the figures of all settings, ordered by setting, then seed."""
     n = len(SEEDS)
     rows = [row(setting, figures[i * n : (i + 1) * n]) for i, setting in enumerate(SETTINGS)]
     lines = [

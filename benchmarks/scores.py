@@ -1,8 +1,8 @@
-"""What every score of the extra `quality` says of speech that is made worse step by step, and what it costs.
+"""Measure how every score of the extra `quality` rates speech as it degrades step by step, and what the score costs.
 
-    python benchmarks/scores.py          # 10 minutes on two busy cores; wants opus-tools and 'discrete-ae[quality]'
+    python benchmarks/scores.py          # 10 minutes on two busy cores; needs opus-tools and 'discrete-ae[quality]'
 
-Each is computed as `discrete-ae evaluate` does, on one thread; seconds are the processor's, of a second pass.
+Scores are computed as in `discrete-ae evaluate`, on one thread. Costs are processor seconds of a second pass.
 """
 
 import argparse
@@ -34,20 +34,20 @@ TIMED = [name for name in NAMES if SCORES[name].packages]
 
 
 def noisy(speech: Audio, snr_db: float) -> Audio:
-    """With white noise, (1, N)."""
+    """Return speech with white noise, (1, N)."""
     noise = np.random.default_rng(0).standard_normal(speech.shape).astype(np.float32)
     level = math.sqrt(float((speech**2).mean())) / 10 ** (snr_db / 20)
     return speech + np.float32(level) * noise
 
 
 def narrowed(speech: Audio, band_hz: float) -> Audio:
-    """Without what is above the band, (1, N)."""
+    """Return speech limited to the band, (1, N)."""
     there_and_back = soxr.resample(soxr.resample(speech[0], RATE, 2 * band_hz), 2 * band_hz, RATE)
     return np.resize(there_and_back.astype(np.float32), speech.shape)
 
 
 def coded(speech: Audio, kbps: float) -> Audio:
-    """Through Opus, (1, N)."""
+    """Return speech after Opus, (1, N)."""
     return through(Opus(1000 * kbps), speech, RATE).audio
 
 
@@ -60,14 +60,14 @@ WORSE: dict[str, Callable[[Audio], Audio]] = {
 
 
 def mean(name: str, made: list[Audio], clips: list[Audio]) -> str:
-    """Over the clips."""
+    """Return the mean of a score over the clips."""
     scores = [perceptual_score(found, wanted, RATE, name) for found, wanted in zip(made, clips, strict=True)]
     return f"{np.mean([score for score in scores if score is not None]):.{SCORES[name].digits}f}"
 
 
 def cost(name: str, speech: Audio) -> str:
-    """Seconds of the processor for one recording."""
-    for snr_db in (20, 21):  # not twice the same, which DNSMOS would remember
+    """Return the processor seconds for one recording."""
+    for snr_db in (20, 21):  # two different signals, since DNSMOS caches its result
         found = noisy(speech, snr_db)
         started = time.process_time()
         perceptual_score(found, speech, RATE, name)

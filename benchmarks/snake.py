@@ -1,10 +1,10 @@
-"""The Snake activation, ours beside DAC's: time and what the backward keeps, for each element.
+"""Compare our Snake activation with DAC's: time and memory saved for the backward pass, per element.
 
     /tmp/peers/bin/python benchmarks/snake.py                        # about 2 minutes on one core
     /tmp/peers/bin/python benchmarks/snake.py --device cuda
 
-Medians of interleaved runs of forward and backward. The environment with DAC's own is described in benchmarks/peers.py;
-without it, its formula is written out here and compiled by TorchScript as DAC does. Writes
+Medians of interleaved runs of forward and backward. benchmarks/peers.py describes the environment with DAC's own;
+without it, DAC's formula is used, compiled by TorchScript as in DAC. Writes
 benchmarks/results/snake_<device>.md.
 """
 
@@ -23,19 +23,19 @@ COLUMNS = ("Snake", "ns per element", "ours by it", "bytes kept per element")
 
 
 class PlainSnake(nn.Module):
-    """x + sin²(αx) / α as DAC 1.0.0 has it (dac/nn/layers.py)."""
+    """x + sin²(αx) / α, as in DAC 1.0.0 (dac/nn/layers.py)."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.alpha = nn.Parameter(torch.ones(1, dim, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, D, T) to (B, D, T)."""
+        """Apply the activation to (B, D, T)."""
         return x + (self.alpha + 1e-9).reciprocal() * torch.sin(self.alpha * x).pow(2)
 
 
 def scripted(dim: int) -> nn.Module:
-    """DAC's own, or its formula in TorchScript."""
+    """Return DAC's own Snake, or its formula in TorchScript."""
     try:
         return quietly_imported("dac.nn.layers", "descript-audio-codec").Snake1d(dim)
     except MissingPeerError as error:
@@ -44,7 +44,7 @@ def scripted(dim: int) -> nn.Module:
 
 
 def kept_bytes(snake: Callable[[Tensor], Tensor], x: Tensor) -> int:
-    """Bytes that the forward keeps for the backward, each storage once; x itself counts, as in a network."""
+    """Return the bytes saved for the backward pass, each storage once; x itself counts, as in a network."""
     storages: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ def kept_bytes(snake: Callable[[Tensor], Tensor], x: Tensor) -> int:
 
 
 def step(snake: Callable[[Tensor], Tensor], x: Tensor, upstream: Tensor) -> Callable[[], None]:
-    """A forward and backward."""
+    """Return a function that runs a forward and backward."""
 
     def run() -> None:
         x.grad = None
@@ -98,7 +98,7 @@ def main() -> None:
         torch._dynamo.reset()
         snakes["ours, compiled"] = torch.compile(snakes["ours"])
         snakes["DAC's formula, compiled"] = torch.compile(snakes["DAC's formula"])
-        # TorchScript specializes in its first calls.
+        # TorchScript specializes during its first calls.
         for snake in snakes.values():
             for _ in range(3):
                 step(snake, x, upstream)()

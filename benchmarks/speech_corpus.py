@@ -1,4 +1,4 @@
-"""Lays out speech of Debian packages for training at 16 kHz: train/, validation/ and test/, in folders by voice.
+"""Lay out speech from Debian packages for training at 16 kHz: train/, validation/ and test/, with a folder per voice.
 
     mkdir packages && cd packages
     apt-get download festvox-ru asterisk-core-sounds-{en,es,fr,it,ru}-g722 gcin-voice tuxpaint-stamps-default
@@ -8,9 +8,9 @@
 `--licences permissive` trains on recordings whose licence allows weights under any licence, with attribution: BSD-like
 and CC-BY. `--licences all` adds those under CC-BY-SA and the GPL. validation/ and test/ are the same for both.
 
-Apart by text: what is said in a file of validation/ or test/ is said in no file of train/, by any voice of its package.
-Apart by speaker: `other_voices` of validation/ and test/ are in no other folder. `other_texts` are by voices of train/;
-with `permissive`, only four of them. Recordings shorter than some seconds are joined with others of their voice.
+Texts are separate: a text in validation/ or test/ occurs in no file of train/, by any voice of its package.
+Speakers are separate: `other_voices` of validation/ and test/ are in no other folder. `other_texts` are by voices of
+train/; with `permissive`, only four of them. Short recordings are joined with others of the same voice.
 Needs ffmpeg for the G.722 of the telephone prompts.
 """
 
@@ -38,7 +38,7 @@ CLIPS = {"other_texts": 4, "other_voices": 12}  # at most, of a voice in validat
 
 @dataclass(frozen=True)
 class Source:
-    """One voice of one package, or several of whom no more is known than their language."""
+    """One voice of a package, or several voices of which only the language is known."""
 
     package: str
     voice: str
@@ -47,11 +47,11 @@ class Source:
     licence: str
     permissive: bool = False
     side: str = "train"
-    """Where the voice may appear; one of train/ also has other texts in validation/ and test/."""
+    """Split of the voice; a voice in train/ also has other texts in validation/ and test/."""
 
 
 def asterisk(language: str, voice: str, licence: str, **options: str | bool) -> Source:
-    """Return telephone prompts, in every language the same texts by the same file names."""
+    """Return telephone prompts, which have the same texts and file names in every language."""
     return Source(
         f"asterisk-core-sounds-{language}-g722", f"{language}_{voice}", "asterisk/sounds",
         f"{language}_*/**/*.g722", licence, **options,
@@ -59,7 +59,7 @@ def asterisk(language: str, voice: str, licence: str, **options: str | bool) -> 
 
 
 def stamps(language: str, **options: str) -> Source:
-    """Return descriptions of pictures, the same pictures in every language."""
+    """Return descriptions of pictures, which are the same in every language."""
     pattern = f"**/*_desc_{language}.ogg"
     return Source("tuxpaint-stamps-default", f"{language}_stamps", "tuxpaint/stamps", pattern, "GPL-2", **options)
 
@@ -85,18 +85,18 @@ SOURCES = [
 
 
 def place(text: str) -> float:
-    """An arbitrary place of a text in [0, 1) that is the same everywhere."""
+    """Return an arbitrary number in [0, 1) for a text, the same on every machine."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
 
 
 def text_of(source: Source, path: Path) -> str:
-    """What is said: a prompt has one name in all languages, a picture's descriptions differ in the end of theirs."""
+    """Return a name of the text; prompts have equal file names in all languages, descriptions differ in the suffix."""
     name = path.parent.name if source.package == "gcin-voice" else path.stem.partition("_desc_")[0]
     return f"{source.package.split('-')[0]}/{name}"
 
 
 def side_of(source: Source, path: Path) -> str:
-    """Where a recording goes: by its voice, where that is held out, otherwise by its text."""
+    """Return the split of a recording: that of a held-out voice, otherwise by its text."""
     if source.side != "train":
         return f"{source.side}/other_voices"
     at = place(text_of(source, path))
@@ -132,7 +132,7 @@ def read(path: Path) -> np.ndarray:
 
 
 def joined(paths: list[Path], least_s: float) -> Iterator[np.ndarray]:
-    """Yield recordings of at least `least_s`, short ones with others behind them; what is left at the end is lost."""
+    """Yield audio of at least `least_s`; short recordings are joined with the next ones, a short rest is dropped."""
     parts: list[np.ndarray] = []
     pause = np.zeros(round(PAUSE_S * RATE), dtype=np.float32)
     for path in paths:
@@ -163,7 +163,7 @@ def lay_out(source: Source, paths: list[Path], out: Path, licences: str) -> None
 
 
 def main() -> None:
-    """See the module."""
+    """Run the program; see the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path, help="where the packages were unpacked")
     parser.add_argument("out", type=Path, help="a folder that does not exist yet")

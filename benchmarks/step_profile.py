@@ -1,10 +1,10 @@
-"""Where the time of a training step goes: waiting for data, by operation, and on a GPU how long that is busy.
+"""Profile a training step: waiting for data, time by operation, and the busy time of a GPU.
 
     python benchmarks/step_profile.py experiment=speech_16k data.root=/path/to/speech
     python benchmarks/step_profile.py --steps 10 model=spectral/tiny
 
-The steps are those of `python train.py` with the same settings, without validations, checkpoints and logs.
-Prints, and writes nothing.
+The steps are those of `python train.py` with the same settings, without validation, checkpoints and logs.
+The result is printed, not written to a file.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from discrete_ae.training import build_training
 
 
 class Watch(pl.Callback):
-    """Times the steps after the warm-up, with the device waited for at both ends, and profiles them."""
+    """A callback that times and profiles the steps after the warm-up, waiting for the device at both ends."""
 
     def __init__(self, warmup: int) -> None:
         self.warmup = warmup
@@ -31,7 +31,7 @@ class Watch(pl.Callback):
         self._since = 0.0
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """The data has come."""
+        """Count the time since the last step as waiting for data."""
         if trainer.global_step == self.warmup:
             self.profiler.start()
             self._since = time.perf_counter()
@@ -39,7 +39,7 @@ class Watch(pl.Callback):
             self.waited_s += self._lap()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """The step is done."""
+        """Count the time since the batch arrived as the step's."""
         finish(pl_module.device.type)
         if trainer.global_step > self.warmup:
             self.stepped_s += self._lap()
@@ -54,7 +54,7 @@ class Watch(pl.Callback):
 
 
 def main() -> None:
-    """Make the steps and print."""
+    """Run the steps and print the profile."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--warmup", type=int, default=5, help="steps before those that are measured")
     parser.add_argument("--steps", type=int, default=20, help="that are measured")
@@ -71,7 +71,7 @@ def main() -> None:
     print(f"a step: {1000 * total_s / given.steps:.1f} ms, {watch.waited_s / total_s:.1%} of it waiting for data")
     averages = watch.profiler.key_averages()
     if ProfilerActivity.CUDA in torch.profiler.supported_activities():
-        # Of the kernels alone: an operation's time is that of its kernels once more.
+        # Kernels alone: an operation's time repeats that of its kernels.
         kernels = [event for event in averages if event.device_type == DeviceType.CUDA and not event.is_user_annotation]
         busy_s = sum(event.self_device_time_total for event in kernels) / 1e6
         print(f"the GPU is busy {busy_s / total_s:.1%} of the time")

@@ -1,9 +1,9 @@
-"""Streams of causal models: latency, compute time per frame, and what equal codes cost.
+"""Measure streams of causal models: latency, compute time per frame, and the cost of equal codes.
 
     python benchmarks/streaming.py                                   # about 10 minutes on one core
 
-Recordings of data/ one after another, pushed frame by frame as from a microphone; random weights, evaluation mode, one
-thread, whose own time is taken, so that other work on the machine counts little. Writes
+Recordings of data/ are pushed frame by frame, as from a microphone; random weights, evaluation mode, one thread.
+Times are the thread's processor time, which other load affects little. Writes
 benchmarks/results/streaming.md.
 """
 
@@ -31,14 +31,14 @@ BLOCKS = (1, 4, 8, 16, 32)
 
 
 def causal(name: str) -> DiscreteAutoencoder:
-    """An option of conf/model, causal, with random weights."""
+    """Return a causal model of an option of conf/model, with random weights."""
     torch.manual_seed(0)
     model = composed(f"model={name}", "model.encoder.causal=true").model
     return build_model(OmegaConf.to_container(model, resolve=True)).eval()
 
 
 def recordings(sample_rate: int, seconds: float) -> Tensor:
-    """(1, 1, N) of recordings of data/, one after another."""
+    """Return recordings of data/ joined to (1, 1, N)."""
     paths = itertools.cycle(sorted((REPOSITORY / "data").rglob("*.flac")))
     parts, missing = [], round(seconds * sample_rate)
     while missing > 0:
@@ -48,7 +48,7 @@ def recordings(sample_rate: int, seconds: float) -> Tensor:
 
 
 def milliseconds(push: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -> list[float]:
-    """Of each push, after a few that warm up."""
+    """Return the milliseconds of each push, after a few for warm-up."""
     found = []
     for part in parts:
         start = time.process_time()
@@ -58,7 +58,7 @@ def milliseconds(push: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -> l
 
 
 def spread(times: Sequence[float], frame_ms: float) -> list[str]:
-    """Real-time factor, median and 95th percentile."""
+    """Return the real-time factor, the median and the 95th percentile."""
     return [
         f"{statistics.mean(times) / frame_ms:.3f}",
         f"{statistics.median(times):.2f}",
@@ -67,12 +67,12 @@ def spread(times: Sequence[float], frame_ms: float) -> list[str]:
 
 
 def set_block(frames: int) -> None:
-    """Compute in blocks of so many frames from now on."""
+    """Set the number of frames in which streams and whole signals are computed."""
     inference.BLOCK = streaming.BLOCK = frames
 
 
 def stream_rows(seconds: float) -> list[list[str]]:
-    """Of every model, with the blocks that there are."""
+    """Return a row per model, with the default block."""
     rows = []
     for name in MODELS:
         model = causal(name)
@@ -91,7 +91,7 @@ def stream_rows(seconds: float) -> list[list[str]]:
 
 
 def block_rows(seconds: float, rounds: int) -> list[list[str]]:
-    """Of every model and length of block: a stream's frame, and the whole signal; last, whole windows."""
+    """Return a row per model and block length: a stream's time per frame, and the speed on whole signals."""
     rows = []
     kept = inference.BLOCK
     for name in MODELS:
@@ -110,7 +110,7 @@ def block_rows(seconds: float, rounds: int) -> list[list[str]]:
 
 
 def median_seconds(function: Callable[[], object], rounds: int) -> float:
-    """Of one call, after one that warms up."""
+    """Return the median processor seconds of a call, after one for warm-up."""
     function()
     found = []
     for _ in range(rounds):
@@ -121,13 +121,13 @@ def median_seconds(function: Callable[[], object], rounds: int) -> float:
 
 
 def in_windows(model: DiscreteAutoencoder, audio: Tensor) -> Tensor:
-    """Codes as those of a model that is not causal: each window at once, without the repeated parts."""
+    """Return codes computed as for a non-causal model: each window at once, without the repeated parts."""
     size = encoder_window(model).step * model.hop_length
     return torch.cat([model.encode(part) for part in audio.split(size, dim=-1)], dim=-1)
 
 
 def difference_rows(seconds: float) -> list[list[str]]:
-    """Of every model: codes of streams that differ from those of the whole, with blocks and frame by frame."""
+    """Return a row per model: codes of streams that differ from those of the whole, in blocks and frame by frame."""
     rows = []
     for name in MODELS:
         model = causal(name)

@@ -1,11 +1,11 @@
-"""One-second crops from our loader and from webdataset, litdata and Lhotse shar: speed, bytes, memory, repeatability.
+"""Compare one-second crops from our loader, webdataset, litdata and Lhotse shar: speed, bytes, memory, repeatability.
 
     /tmp/peers/bin/python benchmarks/streaming_engines.py                          # about 25 minutes on two busy cores
     /tmp/peers/bin/python benchmarks/streaming_engines.py --recordings 300 10 --rounds 1 --crops 500
 
-The environment of the engines is described in benchmarks/peers.py; one that is missing there is said in a line and left
-out. The second form leaves benchmarks/results/streaming_engines.md as it is. Each run is a process of its own that
-starts no further ones to load; what is compared takes turns.
+benchmarks/peers.py describes the environment of the engines. An engine that is missing is skipped with a message. The
+second form does not write benchmarks/results/streaming_engines.md. Each run is a process of its own without worker
+processes; the runs are interleaved.
 """
 
 import argparse
@@ -38,16 +38,16 @@ from discrete_ae.paths import CACHE_VARIABLE
 FORKED = multiprocessing.get_context("fork")
 KIND = Recordings("FLAC, 16 kHz mono", RATE, 1)
 PROCESSOR_S = 15.0
-"""A run that is slow ends after this time of the processor, beside that of its first batch."""
+"""Limit of a run's processor time, after its first batch."""
 COMPARED = 4
-"""Batches by which two streams of crops are compared."""
+"""Number of batches in which two streams of crops are compared."""
 LATENCY_S = 0.03
-"""Before the server's first byte of each answer, as from an object store."""
+"""Delay before the first byte of the server's answers, as from an object store."""
 REMOTE = ("ours, tars", "webdataset, seek in its bytes", "webdataset, every second of it")
 REMOTE_CROPS = 128
-"""Of ours, few beside the blocks of the corpus: nearly every crop is of a block that was not read yet."""
+"""Crops of our loader: so few, compared with the blocks of the corpus, that nearly each one needs a new block."""
 
-# What the packages' own documentation says, of the versions measured.
+# From the packages' own documentation, for the versions measured.
 PROMISES = {
     None: "exact: a crop follows from the seed and its number",
     "webdataset": "none: the stream has no state",
@@ -59,14 +59,14 @@ PROMISES = {
 
 
 class Corpus(NamedTuple):
-    """Recordings of one kind of length."""
+    """A corpus of recordings of similar length."""
 
     name: str
     durations_s: list[float]
 
 
 def corpora(counts: list[int]) -> dict[str, Corpus]:
-    """The two of them."""
+    """Return the two corpora by name."""
     short = np.random.default_rng(0).uniform(4, 12, counts[0]).tolist()
     return {
         "short": Corpus(f"{counts[0]:,} recordings of 4 to 12 seconds", short),
@@ -75,18 +75,18 @@ def corpora(counts: list[int]) -> dict[str, Corpus]:
 
 
 def memory_mb() -> float:
-    """What this process has written to its memory; pages of mapped files are not of it."""
+    """Return this process's anonymous memory in MB, without mapped files."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1000
 
 
 def bytes_read() -> int:
-    """By this process from all files, whether the system had them in memory or not; not by mapped memory."""
+    """Return the bytes that this process has read from files, cached or not, without mapped files."""
     return int(Path("/proc/self/io").read_text().split()[1])
 
 
 def measured(engine: Engine, place: Path | list[str], crops: int) -> dict[str, float]:
-    """Load crops in this process."""
+    """Load crops in this process, and return the figures."""
     if engine.package:
         importlib.import_module(engine.package)
     memory, start = memory_mb(), time.perf_counter()
@@ -97,7 +97,7 @@ def measured(engine: Engine, place: Path | list[str], crops: int) -> dict[str, f
     while made.crops < crops and time.process_time() - worked < PROCESSOR_S:
         next(batches)
     count = max(made.crops - counted, 1)
-    mapped = made.num_bytes - handed if engine.package == "litdata" else 0  # which maps its chunks
+    mapped = made.num_bytes - handed if engine.package == "litdata" else 0  # litdata maps its chunks
     return {
         "first_s": first_s,
         "per_core_s": count / (time.process_time() - worked),
@@ -109,20 +109,20 @@ def measured(engine: Engine, place: Path | list[str], crops: int) -> dict[str, f
 
 
 def digests(engine: Engine, place: Path, workers: int) -> list[str]:
-    """Of the first crops, each."""
+    """Return the hashes of the first crops."""
     batches = iter(engine.load(place, workers))
     return [hashlib.sha256(crop.numpy().tobytes()).hexdigest() for _ in range(COMPARED) for crop in next(batches)]
 
 
 def in_process(cache: Path, work: Callable[..., Any], *arguments: Any) -> Any:
-    """Call in a process that is forked from this one, with a folder of caches of its own."""
+    """Call a function in a forked process with its own cache folder, and return the result."""
 
     def forked(answer: Connection) -> None:
         os.environ[CACHE_VARIABLE] = str(cache)
         torch.manual_seed(SEED)
         random.seed(SEED)
         answer.send(work(*arguments))
-        os._exit(0)  # some engines' threads do not end
+        os._exit(0)  # threads of some engines do not end
 
     here, there = FORKED.Pipe(duplex=False)
     process = FORKED.Process(target=forked, args=(there,))
@@ -137,17 +137,17 @@ def in_process(cache: Path, work: Callable[..., Any], *arguments: Any) -> Any:
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Gives files, or a range of one, and counts the bytes; each answer comes late."""
+    """A handler that serves files and byte ranges after a delay, and counts the bytes sent."""
 
     protocol_version = "HTTP/1.1"
     sent = 0
 
     def do_HEAD(self) -> None:
-        """Answer without content."""
+        """Answer with the headers only."""
         self._answer(content=False)
 
     def do_GET(self) -> None:
-        """Answer."""
+        """Answer with a file, a range of it, or the count of bytes sent."""
         if self.path == "/sent":
             text = str(Handler.sent).encode()
             self.send_response(200)
@@ -178,18 +178,18 @@ class Handler(SimpleHTTPRequestHandler):
                 part = file.read(min(left, 2**18))
                 try:
                     self.wfile.write(part)
-                except OSError:  # the reader has enough
+                except OSError:  # the reader closed the connection
                     self.close_connection = True
                     return
                 Handler.sent += len(part)
                 left -= len(part)
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def serve(folder: Path, port: Connection) -> None:
-    """Serve a folder for good; tell the port first."""
+    """Send the port, then serve a folder forever."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), lambda *given: Handler(*given, directory=str(folder)))
     port.send(server.server_port)
     server.serve_forever()
@@ -197,7 +197,7 @@ def serve(folder: Path, port: Connection) -> None:
 
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """Serve a folder from a process of its own, and give its address."""
+    """Serve a folder from a separate process, and yield its address."""
     here, there = FORKED.Pipe(duplex=False)
     process = FORKED.Process(target=serve, args=(folder, there))
     process.start()
@@ -209,15 +209,15 @@ def served(folder: Path) -> Iterator[str]:
 
 
 def sent_by(url: str) -> int:
-    """The bytes of files that the server of a URL has sent."""
+    """Return the bytes of files that the server of a URL has sent."""
     with urllib.request.urlopen(f"{url.rpartition('/')[0]}/sent") as answer:
         return int(answer.read())
 
 
 def local_rows(engines: list[Engine], root: Path, crops: int, rounds: int) -> list[list[str]]:
-    """A row for each engine over one corpus."""
+    """Return a row per engine for one corpus on disk."""
     found: dict[str, list[dict[str, float]]] = {engine.name: [] for engine in engines}
-    for round_number in range(-1, rounds):  # the first, in which files and headers are new, counts for itself
+    for round_number in range(-1, rounds):  # the first, with nothing cached, is reported separately
         for engine in engines:
             count = crops if round_number >= 0 else 1
             one = in_process(root / f"cache of {engine.store}", measured, engine, root / engine.store, count)
@@ -239,7 +239,7 @@ def local_rows(engines: list[Engine], root: Path, crops: int, rounds: int) -> li
 
 
 def repeated_rows(engines: list[Engine], root: Path) -> list[list[str]]:
-    """Whether each engine's crops are the same again, and with other numbers of loading processes."""
+    """Return a row per engine: are its crops the same in a second run, and with other numbers of worker processes?"""
     rows = []
     for engine in engines:
         cache = root / f"cache of {engine.store}"
@@ -250,7 +250,7 @@ def repeated_rows(engines: list[Engine], root: Path) -> list[list[str]]:
 
 
 def remote_rows(engines: list[Engine], root: Path, crops: int) -> list[list[str]]:
-    """A row for each engine over tars that come by HTTP: one run of each."""
+    """Return a row per engine for tars over HTTP, from one run each."""
     rows = []
     for engine in (engine for engine in engines if engine.name in REMOTE):
         with served(root / "tars") as address, tempfile.TemporaryDirectory() as cache:
@@ -267,7 +267,7 @@ def remote_rows(engines: list[Engine], root: Path, crops: int) -> list[list[str]
             if engine.package:
                 rows.append(run(engine.name, crops))
                 continue
-            run("", 1)  # which reads the headers, and then keeps them
+            run("", 1)  # reads and caches the headers
             for block in Path(cache, "blocks").glob("*/*"):
                 block.unlink()
             rows.append(run(f"{engine.name}, blocks not read before", REMOTE_CROPS))
@@ -277,7 +277,7 @@ def remote_rows(engines: list[Engine], root: Path, crops: int) -> list[list[str]
 
 
 def report(counts: list[int], crops: int, rounds: int) -> list[str]:
-    """Measure, and tell."""
+    """Measure, and return the lines of the report."""
     packages = {"webdataset", "litdata", "lhotse"}
     for package in sorted(packages):
         try:
@@ -294,7 +294,7 @@ def report(counts: list[int], crops: int, rounds: int) -> list[str]:
         for name, corpus in corpora(counts).items():
             root = Path(folder, name)
             (root / "files").mkdir(parents=True)
-            # Not in this process, whose freed memory the others would use.
+            # Not in this process: the forked ones would reuse its freed memory.
             in_process(root / "cache", write_all, KIND, root / "files", corpus.durations_s)
             for store, (package, write) in STORES.items():
                 if package in {None, *packages}:
@@ -349,7 +349,7 @@ def report(counts: list[int], crops: int, rounds: int) -> list[str]:
 
 
 def conclusion(from_disk: dict[str, list[list[str]]], by_http: dict[str, list[list[str]]], long_ones: int) -> list[str]:
-    """Where each is the better choice, by the first figure of the rows."""
+    """Return the advice on when to use which engine, based on the first figure of each row."""
     disk, http = (
         {(name, row[0]): row[1] for name, rows in found.items() for row in rows} for found in (from_disk, by_http)
     )
@@ -387,7 +387,7 @@ def conclusion(from_disk: dict[str, list[list[str]]], by_http: dict[str, list[li
 
 
 def main() -> None:
-    """Measure, and write the tables."""
+    """Measure and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recordings", type=int, nargs=2, default=[3000, 100], help="short ones, long ones")
     parser.add_argument("--crops", type=int, default=5000, help="in each run")

@@ -1,12 +1,12 @@
-"""A training step of ours beside the same one of DAC and of EnCodec in their authors' code: audio per second, memory.
+"""Compare our training step with the same step of DAC and EnCodec in their authors' code: audio per second, memory.
 
     /tmp/peers/bin/python benchmarks/training_speed.py               # about 10 minutes on 2 cores
     /tmp/peers/bin/python benchmarks/training_speed.py --bf16
     /tmp/peers/bin/python benchmarks/training_speed.py --device cuda --batch 16 --bf16 --compile
 
-The environment of the others is described in benchmarks/peers.py. A step is forward, the codec's own quantizer, the
-multi-scale mel loss of DAC, backward and AdamW, on the same batch. Each measurement is a process of its own, ours and
-theirs in turn, so that its peak memory is its own; ours keeps freed memory as our training does. Writes
+benchmarks/peers.py describes the environment of the others. A step is forward, the codec's own quantizer, the
+multi-scale mel loss of DAC, backward and AdamW, on the same batch. Each measurement is a process of its own, since
+peak memory is per process; ours and theirs alternate. Ours keeps freed memory, as our training does. Writes
 benchmarks/results/training_speed_<device>.md, with the options in its name.
 """
 
@@ -50,7 +50,7 @@ COLUMNS = (
     "audio s/s, ours by theirs",
     "memory, ours by theirs",
 )
-STATE_BYTES = 12  # of a parameter: its gradient and two moments
+STATE_BYTES = 12  # per parameter: gradient and two moments
 MISSING = 3  # exit status of a measurement whose peer is not installed
 
 
@@ -65,7 +65,7 @@ class Step:
         self.optimizer = torch.optim.AdamW(codec.parameters(), lr=1e-4, betas=(0.8, 0.99), fused=True)
 
     def __call__(self) -> None:
-        """Forward, loss, backward, AdamW."""
+        """Run forward, loss, backward and AdamW."""
         with torch.autocast(self.audio.device.type, torch.bfloat16, enabled=self.bf16):
             reconstruction, auxiliary = self.codec(self.audio)
         loss = MEL_WEIGHT * self.distance(reconstruction) + auxiliary
@@ -74,16 +74,16 @@ class Step:
         self.optimizer.step()
 
     def distance(self, reconstruction: Tensor) -> Tensor:
-        """The mel loss, in float32; DAC's own reconstruction is shorter than what it was given."""
+        """Return the mel loss in float32; DAC's reconstruction is shorter than its input."""
         return self.loss(reconstruction.float(), self.audio[..., : reconstruction.shape[-1]])
 
     def loss_alone(self) -> None:
-        """Forward and backward of the mel loss."""
+        """Run forward and backward of the mel loss."""
         self.distance((0.5 * self.audio).requires_grad_()).backward()
 
 
 def measure(codec: Codec, given: argparse.Namespace) -> dict[str, float]:
-    """Median seconds of a step and of its loss, and peak memory in bytes above that of the built model."""
+    """Return the median seconds of a step and of its loss, and peak memory in bytes above the built model."""
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
     if given.keep_freed_memory:
@@ -95,11 +95,11 @@ def measure(codec: Codec, given: argparse.Namespace) -> dict[str, float]:
         codec.compile()
     audio = 0.1 * torch.randn(given.batch, 1, round(given.seconds * codec.sample_rate), device=given.device)
     step = Step(codec, audio, given.bf16)
-    if not given.compile:  # it would compile this length too
+    if not given.compile:  # otherwise this length would be compiled too
         step.audio = audio[:1, :, : codec.sample_rate // 8]  # imports, gradients and the optimizer's state
         step()
         step.audio = audio
-        ctypes.CDLL(None).malloc_trim(0)  # what is freed is no memory of either side
+        ctypes.CDLL(None).malloc_trim(0)  # freed memory must not count for either side
     finish(given.device)
     before = _memory(given.device)
     for _ in range(given.warmup):
@@ -114,14 +114,14 @@ def measure(codec: Codec, given: argparse.Namespace) -> dict[str, float]:
 
 
 def count(codec: Codec) -> float:
-    """Multiply-accumulates of the forward for a second of audio, quantizer included."""
+    """Return the multiply-accumulates of the forward for one second of audio, including the quantizer."""
     audio = torch.zeros(1, 1, codec.sample_rate)
     codes, encode_macs = multiply_accumulates(lambda: codec.eval().encode(audio))
     return encode_macs + multiply_accumulates(lambda: codec.decode(codes))[1]
 
 
 def _memory(device: str) -> int:
-    """Bytes held now, by tensors on a GPU, otherwise by the process; the peak is counted from here."""
+    """Return the bytes held by tensors on a GPU, otherwise by the process, and reset the peak."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
@@ -130,7 +130,7 @@ def _memory(device: str) -> int:
 
 
 def _peak(device: str) -> int:
-    # Not getrusage's: a process takes over the peak of the one that started it.
+    # Not getrusage: a process inherits the peak of its parent.
     return torch.cuda.max_memory_allocated() if device == "cuda" else _status_bytes("VmHWM")
 
 
@@ -141,7 +141,7 @@ def _status_bytes(field: str) -> int:
 
 
 def in_process(pair: str, name: str, arguments: Sequence[str]) -> dict[str, float] | None:
-    """The measurement in a process of its own; None where the peer is not installed."""
+    """Measure in a new process; return None if the peer is not installed."""
     command = [sys.executable, __file__, *arguments, "--measure", json.dumps([pair, name])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == MISSING:
@@ -153,7 +153,7 @@ def in_process(pair: str, name: str, arguments: Sequence[str]) -> dict[str, floa
 
 
 def medians(pair: str, given: argparse.Namespace, arguments: Sequence[str]) -> dict[str, dict[str, float]]:
-    """The figures of those of a pair that are installed, in turn in each round."""
+    """Return the median figures of the installed codecs of a pair, measured in turn in each round."""
     found: dict[str, list[dict[str, float]]] = {name: [] for name in PAIRS[pair]}
     for _ in range(given.rounds):
         for name in list(found):
@@ -170,7 +170,7 @@ def medians(pair: str, given: argparse.Namespace, arguments: Sequence[str]) -> d
 
 
 def rows(pair: str, figures: dict[str, dict[str, float]], given: argparse.Namespace) -> list[list[str]]:
-    """Ours and theirs."""
+    """Return the rows of our codec and theirs."""
     ours, theirs = (figures.get(name) for name in PAIRS[pair])
     found = []
     for name, values in figures.items():
@@ -191,7 +191,7 @@ def rows(pair: str, figures: dict[str, dict[str, float]], given: argparse.Namesp
 
 
 def main() -> None:
-    """Measure and write the table; with --measure, one of them."""
+    """Measure and write the table; with --measure, measure one codec."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=2, help="of the CPU")
@@ -215,7 +215,7 @@ def main() -> None:
             sys.exit(MISSING)
         return
 
-    # A thread pool is sized when torch starts: the processes are to have no more threads than were asked for.
+    # torch sizes its thread pool at start, so the processes get the number of threads from the environment.
     os.environ["OMP_NUM_THREADS"] = str(given.threads)
     lines = [
         "# A training step beside DAC and EnCodec",

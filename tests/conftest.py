@@ -13,7 +13,7 @@ from torch._inductor.cpu_vec_isa import VecISA
 from discrete_ae.cli.train import main as train
 from tests.runs import SMALL
 
-# One thread: the models are tiny, and threads that wait for one another on a busy machine are slow.
+# One thread: the models are tiny, and threads that wait for each other on a busy machine are slow.
 torch.set_num_threads(1)
 # torch.compile would try out the vector instructions that the processor says it has, which takes ten seconds.
 VecISA.check_build = lambda *_: True
@@ -29,7 +29,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_handlers_are_left() -> Iterator[None]:
-    """Hydra's, of a training in a test, write to a stream that pytest closes."""
+    """Remove the log handlers that Hydra adds in a test; they write to a stream that pytest closes."""
     handlers = list(logging.root.handlers)
     yield
     logging.root.handlers[:] = handlers
@@ -50,14 +50,14 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def run_training(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Train with the overrides, added to those of a very small model; returns the run's folder."""
+    """Train a very small model with the given overrides; return the run's folder."""
 
     def run(*overrides: str, run_dir: Path | None = None, status: int = 0) -> Path:
         run_dir = run_dir or tmp_path_factory.mktemp("run")
         handlers = list(logging.root.handlers)
         with pytest.raises(SystemExit) as ended:
             train([*SMALL, f"data.root={recordings}", f"hydra.run.dir={run_dir}", *overrides])
-        logging.root.handlers[:] = handlers  # Hydra's write to a stream that pytest closes
+        logging.root.handlers[:] = handlers  # Hydra's handlers write to a stream that pytest closes
         assert ended.value.code == status
         return run_dir
 

@@ -9,7 +9,7 @@ import atheris
 
 
 def check_line(error: Exception, place: Path) -> None:
-    """Check that an error is one short line which names the place."""
+    """Check that an error is one short line that starts with the place."""
     message = str(error)
     assert message.startswith(str(place)), message
     assert "\n" not in message, message
@@ -17,7 +17,7 @@ def check_line(error: Exception, place: Path) -> None:
 
 
 def fuzz(one_input: Callable[[bytes], None], valid: Iterable[bytes], most_bytes: int) -> None:
-    """Fuzz, from valid inputs on, with the options of the command line."""
+    """Fuzz from valid inputs, with the options of the command line."""
     corpus = Path(tempfile.mkdtemp(prefix="fuzz_valid_"))
     for i, content in enumerate(valid):
         (corpus / str(i)).write_bytes(content)

@@ -25,7 +25,7 @@ RESIDUAL = {
 def config(
     hop_length: int = 320, sample_rate: int = 16000, quantizer: Any = None, channels: int = 1, causal: bool = False
 ) -> dict[str, Any]:
-    """The configuration of a spectral model; by default with 8 codebooks of 256 entries."""
+    """Return the configuration of a spectral model, by default with 8 codebooks of 256 entries."""
     coder = SPECTRAL | {"hop_length": hop_length, "channels": channels, "causal": causal}
     return {
         "_target_": "discrete_ae.model.DiscreteAutoencoder",

@@ -1,4 +1,4 @@
-"""Recordings that tests write for themselves."""
+"""Generated recordings for tests."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import soundfile
 def write_noise(
     path: str | Path, num_samples: int = 4000, rate: int = 16000, channels: int = 1, subtype: str = "PCM_16"
 ) -> Path:
-    """Write noise that follows from its length, and the folders that are missing."""
+    """Write noise seeded by its length, and create missing folders."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(num_samples).uniform(-0.5, 0.5, (num_samples, channels))

@@ -1,4 +1,4 @@
-"""Short training runs in tests: their overrides, what they leave, how they are made to fail."""
+"""Short training runs in tests: overrides, results, and forced failures."""
 
 import functools
 from collections.abc import Callable
@@ -26,7 +26,7 @@ SMALL = (
     "data.max_validation_segments=4",
     "callbacks.progress=null",
     "callbacks.entropy_model.max_seconds=2",
-    "callbacks.clips.count=0",  # drawing takes long
+    "callbacks.clips.count=0",  # drawing is slow
     "callbacks.rounding_curve=null",
     "trainer.log_every_n_steps=1",
 )
@@ -50,7 +50,7 @@ SHARPENED = (
 
 
 def state_of(run: Path, name: str = "last") -> dict:
-    """The content of a run's checkpoint."""
+    """Return the content of a run's checkpoint."""
     return torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
 
 
@@ -61,7 +61,7 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 @functools.cache
 def events_of(run: Path) -> EventAccumulator:
-    """Everything that a run has logged to TensorBoard."""
+    """Return everything that a run has logged to TensorBoard."""
     sizes = {"scalars": 0, "images": 0, "audio": 0, "histograms": 0}
     return EventAccumulator(str(run), size_guidance=sizes).Reload()
 
@@ -72,7 +72,7 @@ def scalars(run: Path, tag: str) -> dict[int, float]:
 
 
 def errors(text: str) -> list[str]:
-    """The lines of stderr that do not merely inform."""
+    """Return the lines of stderr that are not INFO."""
     return [line for line in text.splitlines() if line and not line.startswith("INFO: ")]
 
 
@@ -92,7 +92,7 @@ def fail_at(patch: pytest.MonkeyPatch, name: str, step: int) -> list[Autoencoder
 
 
 def watch(patch: pytest.MonkeyPatch, owner: type, name: str, note: Callable[..., Any]) -> list[Any]:
-    """Keep what `note` makes of the arguments of each call of a method, before it."""
+    """Record `note(*arguments)` before each call of a method; return the list of records."""
     method = getattr(owner, name)
     found: list[Any] = []
 

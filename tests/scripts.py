@@ -1,4 +1,4 @@
-"""Scripts outside the package, as modules for tests."""
+"""Import scripts outside the package as modules."""
 
 import importlib.util
 import re
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def load_script(path: str) -> ModuleType:
-    """Import a script by its path below the repository, with the modules that lie beside it."""
+    """Import a script by its path below the repository; it may import modules beside it."""
     script = ROOT / path
     spec = importlib.util.spec_from_file_location(script.stem, script)
     assert spec is not None
@@ -25,5 +25,5 @@ def load_script(path: str) -> ModuleType:
 
 
 def python_in(path: str) -> list[str]:
-    """The Python examples of a page of the documentation."""
+    """Return the Python examples of a page of the documentation."""
     return re.findall(r"```python\n(.*?)```", (ROOT / path).read_text(encoding="utf-8"), re.DOTALL)

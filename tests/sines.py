@@ -1,4 +1,4 @@
-"""Sines, and where they lie on the mel scale."""
+"""Sines, and their bands on the mel scale."""
 
 import numpy as np
 

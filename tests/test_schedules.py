@@ -40,7 +40,7 @@ HARDENING = Schedule("switch", 0, 1, end=0.5)
 
 
 class Example(NamedTuple):
-    """A rounding of which one number follows a schedule."""
+    """A rounding with one scheduled number."""
 
     number: str
     build: Callable[[Any], Rounding]

@@ -17,7 +17,7 @@ def encodec():
 
 
 def encodec_stereo():
-    """In chunks of a second, each with its level, as EnCodec's model for 48 kHz."""
+    """Make one that works in chunks of a second with a level each, like EnCodec's model for 48 kHz."""
     chunks = {"chunk_length_s": 1.0, "overlap": 0.01}
     config = transformers.EncodecConfig(
         hidden_size=8, num_filters=8, codebook_size=64, sampling_rate=48000, audio_channels=2, normalize=True,
@@ -66,7 +66,7 @@ def xcodec2():
 
 
 def hubert():
-    """Listens and does not code."""
+    """Make a model that encodes audio but has no codes."""
     config = transformers.HubertConfig(
         hidden_size=16, conv_dim=[8] * 7, num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2, **SMALL_LAYERS
     )
@@ -74,7 +74,7 @@ def hubert():
 
 
 def pocket():
-    """Latents without a quantizer."""
+    """Make a model with latents but no quantizer."""
     config = transformers.PocketTTSAudioTokenizerConfig(
         hidden_size=16, num_filters=2, num_key_value_heads=2, upsample_groups=16, latent_dim=4, **SMALL_LAYERS
     )
@@ -89,7 +89,7 @@ class Expected(NamedTuple):
     code_bps: float
     """Rate of one codebook."""
     rates: tuple[int, ...]
-    """In codebooks."""
+    """Numbers of codebooks to compare."""
 
 
 EXPECTED = {
@@ -103,7 +103,7 @@ EXPECTED = {
 
 
 def save(make, folder: Path, seed: int = 0, **others) -> Path:
-    """Write a tokenizer, its codebooks filled: transformers leaves those of some at 0."""
+    """Save a tokenizer with random codebooks, since transformers leaves some of them at 0."""
     torch.manual_seed(seed)
     model, extractor = make(**others)
     for name, tensor in model.state_dict().items():

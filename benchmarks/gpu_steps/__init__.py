@@ -1,1 +1,1 @@
-"""The steps of benchmarks/gpu.py, each a module with `measure(given)`, run in a process of its own."""
+"""The steps of benchmarks/gpu.py: modules with `measure(given)`, each run in a process of its own."""

@@ -1,4 +1,4 @@
-"""What the trainings that these benchmarks start write down of themselves; named in their configuration."""
+"""Callbacks that record the trainings of these benchmarks; named in their configuration."""
 
 import csv
 import json
@@ -9,18 +9,18 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
-SETTLED = 20  # steps after which the speed counts: before, kernels are made and chosen
+SETTLED = 20  # steps before the speed counts: kernels are compiled and chosen in them
 
 
 class Curve(pl.Callback):
-    """Appends a line to a CSV file at the end of every validation: step, time, speed of training and every val/ metric.
+    """A callback that appends step, time, training speed and all val/ metrics to a CSV file after every validation.
 
-    At the end of training writes beside it how long each part of a validation took, by the trainer's SimpleProfiler.
+    At the end of training it writes the durations of the trainer's SimpleProfiler to a JSON file.
 
     Args:
-        path: of the CSV file, to which several processes write one after the other.
-        costs: of a JSON file.
-        process: a number for the process that trains.
+        path: path of the CSV file, to which several processes write one after another.
+        costs: path of the JSON file.
+        process: number of the training process.
     """
 
     def __init__(self, path: str, costs: str, process: int) -> None:
@@ -63,10 +63,10 @@ class Curve(pl.Callback):
 
 
 class SameOnEveryRank(pl.Callback):
-    """At the end of training writes whether every rank has the same weights and codebooks, to the last bit.
+    """A callback that writes at the end of training whether all ranks have bit-identical weights and codebooks.
 
     Args:
-        path: of a JSON file.
+        path: path of a JSON file.
     """
 
     def __init__(self, path: str) -> None:

@@ -1,4 +1,4 @@
-"""Encoding and decoding of files, as the commands do it: speed, agreement with the CPU, the same bits twice."""
+"""Measure encoding and decoding of files as in the commands: speed, agreement with the CPU, repeatability."""
 
 import tempfile
 import time
@@ -24,11 +24,11 @@ MODELS = {
     "dac_like": ("experiment=dac_like",),
 }
 RATE = 16000
-BATCH_SECONDS = 120.0  # what the commands take
+BATCH_SECONDS = 120.0  # default of the commands
 
 
 def measure(given: Given) -> None:
-    """Random weights, recordings of noise at the model's own sample rate."""
+    """Measure models with random weights on recordings of noise at the model's sample rate."""
     count, seconds = (2, 1.0) if given.tiny else (20, 60.0)
     models = {"tiny": SMALLEST} if given.tiny else MODELS
     random = np.random.default_rng(0)
@@ -56,10 +56,10 @@ def measure(given: Given) -> None:
 def figures(
     model: DiscreteAutoencoder, paths: Sequence[Path], short: Path, audio_s: float, device: str
 ) -> dict[str, object]:
-    """A row for a model."""
+    """Return the figures of a model."""
     (on_cpu,) = encoded(model, [short])
     model.to(device)
-    (found,) = encoded(model, [short])  # and warm
+    (found,) = encoded(model, [short])  # warms up, too
     decoded(model, [found])
     finish(device)
     begin = time.perf_counter()
@@ -81,7 +81,7 @@ def figures(
 
 
 def encoded(model: DiscreteAutoencoder, paths: Sequence[Path], deterministic: bool = False) -> list[CodeFile]:
-    """The codes of recordings, none of which may fail."""
+    """Encode recordings, none of which may fail."""
     runner = runner_of(model, None, BATCH_SECONDS, deterministic)
     files = []
     for result in encode_files(model, paths, runner=runner):
@@ -92,11 +92,11 @@ def encoded(model: DiscreteAutoencoder, paths: Sequence[Path], deterministic: bo
 
 
 def decoded(model: DiscreteAutoencoder, files: Sequence[CodeFile], deterministic: bool = False) -> list[np.ndarray]:
-    """Their audio."""
+    """Decode files of codes to audio."""
     runner = runner_of(model, None, BATCH_SECONDS, deterministic)
     return [np.concatenate(list(found.blocks), axis=1) for found in decode_files(model, files, runner=runner)]
 
 
 def same(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> str:
-    """In words."""
+    """Return "equal" or "DIFFERENT"."""
     return "equal" if all(np.array_equal(a, b) for a, b in zip(first, second, strict=True)) else "DIFFERENT"

@@ -1,4 +1,4 @@
-"""A training step of the presets with compile=true."""
+"""Measure a training step of the presets with compile=true."""
 
 from gpu_steps import training
 from gpu_steps.results import Given

@@ -1,4 +1,4 @@
-"""Some steps with trainer=ddp, over NCCL on a GPU and over gloo on a CPU."""
+"""Train some steps with trainer=ddp, over NCCL on a GPU or gloo on a CPU."""
 
 import json
 import subprocess
@@ -12,12 +12,12 @@ from _common import REPOSITORY
 from gpu_steps.presets import SMALLEST
 from gpu_steps.results import Given
 
-QUANTIZERS = ("ste", "vq", "rvq")  # rounding; codebooks; stages that are left out at random
-START_S = 10.0  # a training takes about as long, however short
+QUANTIZERS = ("ste", "vq", "rvq")  # rounding; codebooks; random quantizer dropout of stages
+START_S = 10.0  # minimum duration of a training
 
 
 def measure(given: Given) -> None:
-    """One process, and two where there are two GPUs; on a CPU two."""
+    """Train with one process, and with two if there are two GPUs; on a CPU with two."""
     counts = [2] if given.device == "cpu" else [1, 2][: torch.cuda.device_count()]
     quantizers = QUANTIZERS[: 1 if given.tiny else None]
     status = 0
@@ -31,7 +31,7 @@ def measure(given: Given) -> None:
 
 
 def train(given: Given, processes: int, quantizer: str) -> int:
-    """A row; 1 if the training failed or the ranks' weights differ."""
+    """Train, add a row, and return 1 if the training failed or the ranks' weights differ, else 0."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ranks.json"
         command = [

@@ -1,4 +1,4 @@
-"""What the machine is: card, driver, libraries, processor; and what its card can do at most."""
+"""Describe the machine (GPU, driver, libraries, processor), and measure the peak rates of its GPU."""
 
 import importlib.metadata
 import os
@@ -54,7 +54,7 @@ def measure(given: Given) -> None:
 
 
 def matrix_rate(device: str) -> tuple[float, str]:
-    """Operations a second of a large product of random matrices, in the precision that trains; and that precision."""
+    """Return the operations per second of a large matrix product in the training precision, and that precision."""
     size, dtype = (8192, torch.bfloat16) if device == "cuda" else (512, torch.float32)
     left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     torch.mm(left, right)
@@ -63,7 +63,7 @@ def matrix_rate(device: str) -> tuple[float, str]:
 
 
 def copy_rate(given: Given) -> float:
-    """Bytes a second, read and written."""
+    """Return the bytes read and written per second of a copy."""
     source = torch.zeros(2**22 if given.tiny else 2**30, dtype=torch.uint8, device=given.device)
     target = torch.empty_like(source)
     target.copy_(source)
@@ -72,14 +72,14 @@ def copy_rate(given: Given) -> float:
 
 
 def packages() -> list[str]:
-    """What this project depends on, and the compiler of kernels."""
+    """Return the names of this project's dependencies, triton and pytest."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     names = [requirement.split("=")[0].split(">")[0].split("[")[0] for requirement in project["dependencies"]]
     return [*names, "triton", "pytest"]
 
 
 def version(package: str) -> str:
-    """Of what is installed."""
+    """Return the version of an installed package, or "missing"."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -87,7 +87,7 @@ def version(package: str) -> str:
 
 
 def output(command: Sequence[str]) -> str | None:
-    """Of a program, where there is one and it works."""
+    """Return the output of a program; None if it is missing or fails."""
     if not shutil.which(command[0]):
         return None
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
@@ -95,5 +95,5 @@ def output(command: Sequence[str]) -> str | None:
 
 
 def text(path: Path) -> str | None:
-    """Of a file that may not be there."""
+    """Return the content of a file; None if it is missing."""
     return path.read_text().strip() if path.is_file() else None

@@ -1,4 +1,4 @@
-"""Seconds of audio a second that the processes which load it give, with as many as the machine has cores for."""
+"""Measure the seconds of audio per second that the data loader delivers, with as many worker processes as cores."""
 
 import os
 import time
@@ -14,7 +14,7 @@ BATCH = 64
 
 
 def measure(given: Given) -> None:
-    """The recordings of the training run, in crops of a second; then those that benchmarks/loading.py makes."""
+    """Measure the recordings of the training run in one-second crops, then those of benchmarks/loading.py."""
     cores = len(os.sched_getaffinity(0))
     best = 0.0
     counts = {1} if given.tiny else {cores, max(cores - 1, 1), min(cores, 8), 1}
@@ -35,7 +35,7 @@ def measure(given: Given) -> None:
 
 
 def loaded(given: Given, workers: int, batches: int) -> float:
-    """Crops a second of so many processes, once each of them has given some."""
+    """Return the crops per second of the given number of worker processes, after a warm-up."""
     few = "data.max_validation_segments=1"  # each is read before the first crop
     config = composed(f"data.batch_size={BATCH}", few, *(["data.root=" + str(given.corpus)] if given.corpus else []))
     data = instantiate(config.data, num_workers=workers)

@@ -1,4 +1,4 @@
-"""What a training step costs: time, memory, kernels, and how often the processor waits for the GPU."""
+"""Measure a training step: time, memory, kernels, and how often the processor waits for the GPU."""
 
 import time
 import warnings
@@ -11,20 +11,20 @@ from _common import finish
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-LOG_EVERY = 10  # steps, as `trainer.log_every_n_steps` must be
-PROFILED = 2  # a profile of more of them takes long to read
-SYNCHRONIZING = "called a synchronizing CUDA operation"  # by torch, under torch.cuda.set_sync_debug_mode
+LOG_EVERY = 10  # steps; `trainer.log_every_n_steps` must be equal
+PROFILED = 2  # steps; a longer profile takes long to read
+SYNCHRONIZING = "called a synchronizing CUDA operation"  # torch's warning under torch.cuda.set_sync_debug_mode
 
 
 class Meter(pl.Callback):
-    """Measures a run of `num_steps` steps in stretches: some are timed, then ten are watched for synchronizations.
+    """A callback that measures a run of `num_steps` steps: some are timed, the next ten watched for synchronizations.
 
-    The ten begin after a step that is logged and end with one; the last few steps are profiled. Nothing waits for the
-    GPU between the first and the last of the timed steps.
+    The ten start after a logged step and end with one. The last few steps are profiled. The callback does not wait for
+    the GPU between the first and the last timed step.
 
     Args:
-        timed: steps, a multiple of ten.
-        warmup: steps before them, a multiple of ten.
+        timed: number of timed steps, a multiple of ten.
+        warmup: number of steps before them, a multiple of ten.
     """
 
     def __init__(self, timed: int, warmup: int = LOG_EVERY) -> None:
@@ -35,9 +35,9 @@ class Meter(pl.Callback):
         self.first_step_s = self.step_s = 0.0
         self.peak_bytes: int | None = None
         self.places: Counter[str] = Counter()
-        """Lines that synchronize between two logs."""
+        """Lines of code that synchronize between two logged steps."""
         self.synchronizations: list[int] = []
-        """In each of the ten steps, the last of which is logged."""
+        """Number of synchronizations in each of the ten steps; the last step is logged."""
         activities = {"cuda": [ProfilerActivity.CPU, ProfilerActivity.CUDA], "cpu": [ProfilerActivity.CPU]}
         self.profilers = {device: profile(activities=chosen) for device, chosen in activities.items()}
         self._begin = 0.0
@@ -94,10 +94,10 @@ class Meter(pl.Callback):
 
 
 class Profiled:
-    """What a profile of a few steps says of one.
+    """Figures per step from a profile of a few steps.
 
     Args:
-        found: the profile, stopped.
+        found: the stopped profile.
     """
 
     def __init__(self, found: profile) -> None:

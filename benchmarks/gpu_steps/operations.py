@@ -1,4 +1,4 @@
-"""Forward and backward of every rounding and quantizer, by that of `clone` on a tensor of the same size."""
+"""Measure forward and backward of every rounding and quantizer, relative to `clone` on an equal tensor."""
 
 import inspect
 from collections.abc import Callable
@@ -16,7 +16,7 @@ Function = Callable[[Tensor], Tensor]
 
 
 def measure(given: Given) -> None:
-    """All of them as they are, then the roundings compiled, as many as there is time for."""
+    """Measure all of them in eager mode, then as many compiled roundings as time allows."""
     torch.manual_seed(0)
     roundings = {name: kind() for name, kind in inspect.getmembers(rounding, _is_rounding)}
     x = 2 * torch.randn((4, 16, 64) if given.tiny else (64, 64, 4096), device=given.device)
@@ -41,7 +41,7 @@ def measure(given: Given) -> None:
 
 
 def quantizers(given: Given) -> dict[str, float]:
-    """Every YAML of conf/quantizer, on latents (B, D, T) of its own width."""
+    """Measure every YAML of conf/quantizer on latents (B, D, T) of its width; return the ratios to clone by name."""
     batch, frames = (2, 16) if given.tiny else (32, 512)
     ratios = {}
     for path in sorted((REPOSITORY / "conf" / "quantizer").glob("*.yaml")):
@@ -51,7 +51,7 @@ def quantizers(given: Given) -> dict[str, float]:
 
         def step(latents: Tensor, quantizer: Callable = quantizer) -> Tensor:
             found = quantizer(latents)
-            # So that the losses have their backward too.
+            # The losses are added so that the backward pass includes them.
             return found.latents + sum(found.losses.values(), latents.new_zeros(()))
 
         latents = torch.randn(batch, quantizer.dim, frames, device=given.device)
@@ -61,7 +61,7 @@ def quantizers(given: Given) -> dict[str, float]:
 
 
 def by_clone(given: Given, x: Tensor, functions: dict[str, Function]) -> dict[str, float]:
-    """Median time of each function's forward and backward by that of torch.clone, one after the other."""
+    """Return the median time of each function's forward and backward, divided by that of torch.clone, interleaved."""
     x = x.requires_grad_()
     upstream = torch.randn_like(x)
 
@@ -73,7 +73,7 @@ def by_clone(given: Given, x: Tensor, functions: dict[str, Function]) -> dict[st
         return once
 
     steps = {name: step(function) for name, function in {"clone": torch.clone, **functions}.items()}
-    for once in steps.values():  # with the first call of `interleaved`, two before those that are timed
+    for once in steps.values():  # two warm-up calls, with the first one in `interleaved`
         once()
     times = interleaved(steps, given.device, rounds=3 if given.tiny else 20)
     return {name: times[name] / times["clone"] for name in functions}

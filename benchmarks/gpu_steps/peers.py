@@ -1,4 +1,4 @@
-"""A training step of ours beside the same one in DAC's and EnCodec's own code, where their packages are."""
+"""Compare our training step with the same step in DAC's and EnCodec's own code, if their packages are installed."""
 
 import argparse
 import gc
@@ -12,7 +12,7 @@ from gpu_steps.results import Given
 
 
 def measure(given: Given) -> None:
-    """As benchmarks/training_speed.py on a CPU: one loss, one optimizer, one batch for both."""
+    """Measure like benchmarks/training_speed.py: the same loss, optimizer and batch for both."""
     batch, length_s = (1, 0.1) if given.tiny else (16, 1.0)
     settings = argparse.Namespace(
         device=given.device,
@@ -28,7 +28,7 @@ def measure(given: Given) -> None:
     speeds: dict[str, float] = {}
     given.summarize("neither is installed")
     for pair in PAIRS.values():
-        for name, build in reversed(pair.items()):  # theirs first: without it ours stands beside nothing
+        for name, build in reversed(pair.items()):  # theirs first: without it ours has no counterpart
             if given.left_s < 0:
                 given.note(f"no time was left for {name}")
                 break
@@ -37,7 +37,7 @@ def measure(given: Given) -> None:
             except MissingPeerError as error:
                 given.note(f"{name} is left out: {error}")
                 break
-            except Exception as error:  # of code that is not ours
+            except Exception as error:  # foreign code may raise anything
                 given.note(f"{name}: {type(error).__name__}: {str(error)[:300]}")
                 break
             speeds[name] = batch * length_s / found["step_s"]

@@ -1,20 +1,20 @@
-"""What is trained on a GPU, and what stands for it on a CPU."""
+"""Training presets for a GPU, and tiny ones that replace them on a CPU."""
 
 from typing import NamedTuple
 
 
 class Preset(NamedTuple):
-    """Settings of `python train.py` under a name."""
+    """Named settings of `python train.py`."""
 
     name: str
     overrides: tuple[str, ...]
     batch_size: int
-    """Crops; halved until it fits."""
+    """Number of crops; halved until the batch fits into memory."""
 
 
-# Below 4 M parameters, so that its weights are a file below 16 MB.
+# Below 4 M parameters, to keep the file of weights below 16 MB.
 RUN = Preset("spectral/small, 3.3 M", ("model=spectral/small", "model.encoder.dim=208", "optim.optimizer.lr=1e-3"), 64)
-PRESETS = (  # in the order in which the time may run out
+PRESETS = (  # most important first, since time may run out
     RUN,
     Preset("speech_16k", ("experiment=speech_16k",), 64),
     Preset("spectral/small", ("model=spectral/small",), 32),

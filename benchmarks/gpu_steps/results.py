@@ -1,4 +1,4 @@
-"""What the steps of benchmarks/gpu.py share: their results on disk, and what each is given."""
+"""Results on disk and inputs of the steps of benchmarks/gpu.py."""
 
 import json
 import time
@@ -15,10 +15,10 @@ Row = Mapping[str, Any]
 
 
 class Results:
-    """gpu.json, and gpu.md for people: both are written whole after every row, so that what is cut off loses nothing.
+    """The files gpu.json and, for people, gpu.md; both are rewritten after every row, so a stopped step loses none.
 
     Args:
-        folder: for both.
+        folder: folder of both files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -26,15 +26,15 @@ class Results:
         self.path = folder / "gpu.json"
 
     def read(self) -> dict[str, Any]:
-        """What is there: `about` the whole, and `steps` by name."""
+        """Return the results so far: `about` the whole measurement, and `steps` by name."""
         return json.loads(self.path.read_text()) if self.path.exists() else {"about": {}, "steps": {}}
 
     def about(self, **entries: Any) -> None:
-        """Write down how the measuring was started."""
+        """Record how the measurement was started."""
         self._write({**self.read(), "about": entries})
 
     def begin(self, step: str, limit_s: float) -> None:
-        """Forget what an earlier run found of a step."""
+        """Clear the earlier results of a step, and mark it as cut off until it ends."""
         found = self.read()
         found["steps"][step] = {"status": "cut off", "limit_s": limit_s, "summary": "", "rows": [], "notes": []}
         self._write(found)
@@ -58,23 +58,23 @@ class Results:
 
 @dataclass(frozen=True)
 class Given:
-    """What a step is given."""
+    """Inputs of a step."""
 
     step: str
     out: Path
     device: str
-    """cuda or cpu. On a CPU everything is as small as can be: it shows that every line runs, and no speed."""
+    """Device, "cuda" or "cpu". On a CPU everything is as small as possible, to test that every line runs."""
     corpus: Path | None
-    """Recordings to train on; None takes those in data/."""
+    """Folder of recordings to train on; None for those in data/."""
     train: tuple[str, ...]
-    """Overrides of the training run; none takes presets.RUN."""
+    """Overrides of the training run; empty for presets.RUN."""
     deadline: float
-    """By time.monotonic(), when the step should be done; it is stopped a little later."""
+    """Time by time.monotonic() at which the step should be done; it is stopped slightly later."""
     results: Results = field(repr=False)
 
     @property
     def tiny(self) -> bool:
-        """Whether everything is to be as small as can be."""
+        """True if everything should be as small as possible."""
         return self.device == "cpu"
 
     @property
@@ -83,20 +83,20 @@ class Given:
         return self.deadline - time.monotonic()
 
     def add(self, **row: Any) -> None:
-        """Write down a row; its keys are the columns."""
+        """Record a row; its keys are the columns."""
         self.results.add(self.step, "rows", row)
 
     def note(self, text: str) -> None:
-        """Write down a line."""
+        """Record a line of text."""
         self.results.add(self.step, "notes", " ".join(text.split()))
 
     def summarize(self, text: str) -> None:
-        """Set what the table of all steps says of this one."""
+        """Set the result shown for this step in the table of all steps."""
         self.results.change(self.step, summary=text)
 
 
 def markdown(found: Mapping[str, Any]) -> str:
-    """The results for people."""
+    """Return the results as Markdown."""
     lines = ["# What this GPU does", "", *(f"{name}: {value}  " for name, value in found["about"].items()), ""]
     lines += table(("step", "status", "seconds", "result"), verdict(found))
     for name, step in found["steps"].items():
@@ -108,14 +108,14 @@ def markdown(found: Mapping[str, Any]) -> str:
 
 
 def verdict(found: Mapping[str, Any]) -> list[list[str]]:
-    """A row for each step: its name, what became of it, its time and its result."""
+    """Return a row per step: its name, status, seconds and result."""
     return [
         [name, step["status"], shown(step.get("seconds", "")), step["summary"]] for name, step in found["steps"].items()
     ]
 
 
 def tables(rows: Sequence[Row]) -> list[str]:
-    """Lines of a table for each stretch of rows with the same columns."""
+    """Return the lines of one table per group of consecutive rows with equal columns."""
     lines: list[str] = []
     while rows:
         columns = list(rows[0])
@@ -126,7 +126,7 @@ def tables(rows: Sequence[Row]) -> list[str]:
 
 
 def shown(value: Any) -> str:
-    """A cell of a table; nothing for None, four digits of a float."""
+    """Format a value for a table: empty for None, four significant digits for a float."""
     if value is None:
         return ""
     return f"{value:,.4g}" if isinstance(value, float) else str(value).replace("|", "/")

@@ -1,4 +1,4 @@
-"""A training for the rest of the time, killed once in its course and continued; its weights, its curve, and clips."""
+"""Train for the remaining time, killed once and resumed; save the weights, the curve and clips."""
 
 import contextlib
 import csv
@@ -25,12 +25,12 @@ from discrete_ae.saving.saved import model_hash
 from gpu_steps.presets import RUN, TINY_RUN
 from gpu_steps.results import Given
 
-MAX_BYTES = 16e6  # of a file that comes back
-FINISHING_S = 20.0  # for what comes after the training
-SAFETY = 0.95  # of the time that the speed so far promises; a run that is late is near its end, its rate near 0
+MAX_BYTES = 16e6  # of a file of results
+FINISHING_S = 20.0  # reserved for the work after training
+SAFETY = 0.95  # share of the time to plan for; a late run is near its end, where its learning rate is near 0
 VALIDATIONS = 10
 TINY_STEPS, TINY_INTERVAL = 8, 4
-COSTS = {  # names that Lightning's profiler gives, and what they are
+COSTS = {  # descriptions by names in Lightning's profiler
     "[Strategy]": "validation: forward and losses of a batch",
     "[Callback]LogClips.on_validation_end": "validation: audio and pictures of clips",
     "[Callback]FitEntropyModel.on_validation_end": "validation: entropy model",
@@ -43,11 +43,11 @@ COSTS = {  # names that Lightning's profiler gives, and what they are
 
 
 class Training:
-    """One run of `python train.py`, in one process after the other.
+    """One run of `python train.py`, in consecutive processes.
 
     Args:
-        given: of the step.
-        folder: for the run.
+        given: inputs of the step.
+        folder: parent of the run's folder.
     """
 
     def __init__(self, given: Given, folder: Path) -> None:
@@ -67,11 +67,11 @@ class Training:
 
     @property
     def data(self) -> list[str]:
-        """Overrides that name the recordings."""
+        """Overrides that set the recordings."""
         return [f"data.root={self.given.corpus}"] if self.given.corpus else []
 
     def start(self, process: int, *overrides: str) -> subprocess.Popen:
-        """Start a process of it."""
+        """Start a process of the run."""
         curve = "_target_: gpu_steps.callbacks.Curve"
         profiler = "_target_: lightning.pytorch.profilers.SimpleProfiler"
         command = [
@@ -90,15 +90,15 @@ class Training:
         return subprocess.Popen(command)
 
     def rows(self) -> list[dict[str, str]]:
-        """Of the curve so far."""
+        """Return the rows of the curve so far."""
         if not self.curve.exists():
             return []
         with self.curve.open(newline="") as file:
             return list(csv.DictReader(file))
 
     def until_first_checkpoint(self) -> int | None:
-        """Train to a checkpoint and some steps more, then kill; the checkpoint's step, None if there is none."""
-        # So many steps that the learning rate stays where it is.
+        """Train past the first checkpoint, then kill the process; return the checkpoint's step, None without one."""
+        # So many steps that the learning rate stays constant.
         process = self.start(1, "trainer.max_steps=1000000", f"trainer.val_check_interval={self.first_interval}")
         try:
             while not self.last.exists():
@@ -112,7 +112,7 @@ class Training:
         return step_of(self.last)
 
     def resume(self, step: int) -> list[str]:
-        """Continue until the time is over, with a learning rate that falls to 0 then; what is wrong, if anything."""
+        """Resume until the time is over, with a learning rate that falls to 0; return a list of errors."""
         interval, end = self.plan(step)
         process = self.start(
             2,
@@ -122,7 +122,7 @@ class Training:
             f"trainer.val_check_interval={interval}",
         )
         wrong = []
-        first = min(end, (step // interval + 1) * interval)  # as of a run that was never broken off
+        first = min(end, (step // interval + 1) * interval)  # as in an uninterrupted run
         try:
             if process.wait(max(self.given.left_s - FINISHING_S, 1)):
                 wrong.append(f"the continued run failed, exit status {process.returncode}")
@@ -143,12 +143,12 @@ class Training:
         return wrong
 
     def plan(self, step: int) -> tuple[int, int]:
-        """Steps between validations, and in all: as many as there is time for."""
+        """Return the steps between validations and the last step, as many as time allows."""
         if self.given.tiny:
             return TINY_INTERVAL, step + TINY_STEPS
         first = self.rows()[-1]
         started_s = float(first["time"]) - float(self.rows()[0]["time"])  # validation, kernels, the first steps
-        validation_s = 2 * float(first["validation_s"])  # checkpoints come after what was timed
+        validation_s = 2 * float(first["validation_s"])  # checkpoints are written after the timed part
         time_s = SAFETY * (self.given.left_s - FINISHING_S - started_s - VALIDATIONS * validation_s)
         steps = max(int(time_s * float(first["steps_per_s"])), self.first_interval)
         return max(steps // VALIDATIONS, self.first_interval // 2), step + steps
@@ -190,14 +190,14 @@ SHOWN = ("val/reconstruction", "val/si_sdr_db", "val/codes/usage", "val/codes/pe
 
 
 def step_of(checkpoint: Path) -> int:
-    """The step at which it was written."""
+    """Return the step at which a checkpoint was written."""
     return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
 
 
 def keep(given: Given, training: Training) -> DiscreteAutoencoder:
-    """Bring back the best weights without the state of the run, in half precision where they are too large for a file.
+    """Save the best weights without the state of the run, in half precision if the file would be too large.
 
-    Returns the model that is read from them.
+    Returns the model that is loaded from them.
     """
     content = torch.load(training.best, map_location="cpu", weights_only=True)
     target = given.out / "best.ckpt"
@@ -219,7 +219,7 @@ def keep(given: Given, training: Training) -> DiscreteAutoencoder:
 
 
 def clips(given: Given, training: Training, model: DiscreteAutoencoder) -> None:
-    """Validation clips in one file: each as recorded, then decoded from its codes, with silence between."""
+    """Write validation clips to one file: each as recorded, then decoded from its codes, separated by silence."""
     data = instantiate(composed(*training.settings).data)
     data.setup("fit")
     pause = np.zeros((model.channels, model.sample_rate // 2), np.float32)
@@ -234,7 +234,7 @@ def clips(given: Given, training: Training, model: DiscreteAutoencoder) -> None:
 
 
 def costs(given: Given, path: Path) -> None:
-    """What parts of a step and of a validation took, by the processor's clock."""
+    """Add rows with the durations of parts of a step and of a validation, timed on the CPU side."""
     found: Mapping[str, Sequence[float]] = json.loads(path.read_text()) if path.exists() else {}
     for part, words in COSTS.items():
         times = [time for name, several in found.items() if _is_part(name, part) for time in several]

@@ -1,4 +1,4 @@
-"""The tests marked `gpu`."""
+"""Run the tests marked `gpu`."""
 
 import pytest
 from _common import REPOSITORY
@@ -7,10 +7,10 @@ from gpu_steps.results import Given
 
 
 class Recorder:
-    """A plugin of pytest that writes down every test when it is done.
+    """A pytest plugin that records every test when it is done.
 
     Args:
-        given: where to.
+        given: inputs of the step, which receive the results.
     """
 
     def __init__(self, given: Given) -> None:
@@ -18,7 +18,7 @@ class Recorder:
         self.counts = {"passed": 0, "failed": 0, "skipped": 0}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """See pytest; set-up and tear-down count where they go wrong or skip."""
+        """See pytest; set-up and tear-down count if they fail or skip."""
         if report.when != "call" and report.passed:
             return
         self.counts[report.outcome] += 1
@@ -34,7 +34,7 @@ class Recorder:
 
 def measure(given: Given) -> None:
     """See the module."""
-    # A warning that a library newer than the tested ones gives is no failure here.
+    # A warning from a newer library than the tested ones is not a failure here.
     options = ["-m", "gpu", "-W", "default", "-p", "no:cacheprovider", f"--rootdir={REPOSITORY}"]
     code = pytest.main([*options, str(REPOSITORY / "tests" / "gpu")], plugins=[Recorder(given)])
     raise SystemExit(int(code))

@@ -1,4 +1,4 @@
-"""A training step of the presets, through the trainer as `python train.py` has it, on batches that lie in memory."""
+"""Measure a training step of the presets, by the trainer of `python train.py`, on batches in memory."""
 
 import gc
 import tempfile
@@ -19,11 +19,11 @@ from gpu_steps.results import Given
 
 
 class Repeated:
-    """A loader of one batch, as often as there are steps.
+    """A loader that repeats one batch for every step.
 
     Args:
-        batch: of crops (B, C, N).
-        count: of steps.
+        batch: crops (B, C, N).
+        count: number of steps.
     """
 
     def __init__(self, batch: Tensor, count: int) -> None:
@@ -37,7 +37,7 @@ class Repeated:
 
 
 def measure(given: Given, compiled: bool = False) -> None:
-    """The presets, as many as there is time for."""
+    """Measure as many presets as time allows."""
     peak_rate, _ = matrix_rate(given.device)
     presets = TINY_PRESETS[: 1 if compiled else None] if given.tiny else PRESETS
     for number, preset in enumerate(presets):
@@ -46,7 +46,7 @@ def measure(given: Given, compiled: bool = False) -> None:
             break
         try:
             row = step_of(given, preset, peak_rate, compiled)
-        except Exception as error:  # of whatever kind: the others are still wanted
+        except Exception as error:  # of any kind: the other presets still run
             given.note(f"{preset.name}: {type(error).__name__}: {str(error)[:300]}")
             continue
         given.add(**row)
@@ -59,7 +59,7 @@ def measure(given: Given, compiled: bool = False) -> None:
 
 
 def step_of(given: Given, preset: Preset, peak_rate: float, compiled: bool) -> dict[str, Any]:
-    """A row for a preset, at its batch size or at the first half of it that fits."""
+    """Return a row for a preset, with its batch size halved until it fits."""
     batch_size = preset.batch_size
     while True:
         try:
@@ -98,7 +98,7 @@ def _step_of(given: Given, preset: Preset, batch_size: int, peak_rate: float, co
         given.note(f"{preset.name}: {place} waits for the GPU {count} times in {LOG_EVERY - 1} steps")
     summary = summarize(model_of(preset.overrides))
     audio_s = batch_size * run.data.settings.num_samples / run.data.settings.sample_rate
-    flops = 6 * summary.total.macs_per_second * audio_s  # two for each multiply-accumulate, forward and twice back
+    flops = 6 * summary.total.macs_per_second * audio_s  # two per multiply-accumulate: once forward, twice backward
     on_gpu = given.device == "cuda"
     found = meter.profiled
     return {
@@ -109,7 +109,7 @@ def _step_of(given: Given, preset: Preset, batch_size: int, peak_rate: float, co
         "step ms": 1000 * meter.step_s,
         "audio s/s": audio_s / meter.step_s,
         "peak GiB": None if meter.peak_bytes is None else meter.peak_bytes / 2**30,
-        # The model's own work: discriminators and losses, and products of single numbers, are not counted.
+        # The model's own work, without discriminators, losses and elementwise products.
         "TFLOP/s": flops / meter.step_s / 1e12,
         "of the matrix rate": f"{flops / meter.step_s / peak_rate:.1%}",
         "GPU busy": f"{found.busy_s / meter.step_s:.0%}" if on_gpu else None,

@@ -52,7 +52,7 @@ class Coded:
     source: Source
     duration_s: float
     pairs: Iterator[Pair]
-    """Its segments in order; consume them before the next recording. Raises DataError on a read error."""
+    """Segments in order; consume them before the next recording. Raises DataError on a read error."""
     bits: float | None = None
     """Size of its codes, complete once all pairs are consumed; None without codes."""
     code_file: CodeFile | None = None

@@ -90,7 +90,7 @@ def through(coder: Coder, audio: Audio, sample_rate: int, channels: int = 1) -> 
         audio: (C, N), N >= 1.
         sample_rate: in Hz.
         channels: number of channels to code together; C is a multiple of it. A codec that takes fewer channels codes
-            each one separately.
+            each channel separately.
 
     Returns:
         Decoded audio in the shape of `audio`.

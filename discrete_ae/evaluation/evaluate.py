@@ -54,7 +54,7 @@ class Plan(NamedTuple):
     segment_seconds: float = SEGMENT_S
     """Longer recordings are scored in segments of this length, at least 1; their score is the segments' mean."""
     jobs: int | None = None
-    """Segments scored in parallel, and windows on a CPU; None for one per core, at most 16. Results do not change."""
+    """Segments scored in parallel, and windows on a CPU; None for one per core, at most 16. Results are the same."""
     progress: Progress | None = None
     save_audio: Path | None = None
     """Folder for originals and reconstructions as WAV files; see `save_pairs`."""

@@ -92,7 +92,7 @@ class WeightedLoss(nn.Module):
         """
         if clash := set(auxiliary) & (set(self.terms) | set(self.adversarial_weights)):
             raise ValueError(
-                f"the quantizer's losses {sorted(clash)} have the names of reconstruction terms; rename one"
+                f"the quantizer's losses {sorted(clash)} have the names of terms of the loss; rename one"
             )
         if adversarial and self.adversary is None:
             raise ValueError("adversarial: expected a loss with an adversary, got none; choose loss=adversarial")

@@ -1,4 +1,4 @@
-"""The autoencoder against discriminators (Goodfellow et al. 2014, arXiv:1406.2661).
+"""Adversarial training of the autoencoder (Goodfellow et al. 2014, arXiv:1406.2661).
 
 Axes: B batch, C audio channels, N samples.
 """
@@ -15,17 +15,18 @@ from discrete_ae.training.module import AutoencoderModule, for_callbacks
 
 
 class AdversarialModule(AutoencoderModule):
-    """Trains the autoencoder as AutoencoderModule does, and from `loss.adversary.begin_step` on its discriminators too.
+    """An AutoencoderModule that also trains discriminators, from step `loss.adversary.begin_step` on.
 
-    A step of training is one forward of the autoencoder, then the discriminators' step on its detached reconstruction,
-    then the autoencoder's step against the discriminators as they are now. Lightning leaves the order of two optimizers
-    to the module ("manual optimization"), and with it the clipping of gradients and the schedules of learning rates.
+    A training step runs the autoencoder's forward once. The discriminators step on its detached reconstruction; then
+    the autoencoder steps against the updated discriminators. With two optimizers Lightning leaves the order of steps,
+    gradient clipping and learning rate schedules to the module ("manual optimization").
 
     Args:
-        arguments: those of AutoencoderModule.
-        discriminator_optimizer: parameters to optimizer; its learning rate has the schedule's shape, from `begin_step`.
-        gradient_clip_val: bound on the norm of the autoencoder's gradient and on that of the discriminators'; None or
-            0 for no bound.
+        arguments: passed on to AutoencoderModule.
+        discriminator_optimizer: maps parameters to an optimizer; its learning rate follows the schedule's shape,
+            starting at `begin_step`.
+        gradient_clip_val: bound on the gradient norm, for autoencoder and discriminators separately; None or 0 for no
+            bound.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class AdversarialModule(AutoencoderModule):
         return adversary
 
     def configure_optimizers(self) -> Any:
-        """See LightningModule; the autoencoder's and the discriminators'."""
+        """Return the optimizers of the autoencoder and of the discriminators."""
         steps = self.trainer.max_steps
         adversarial_steps = max(1, steps - self.adversary.begin_step) if steps > 0 else steps
         return [
@@ -59,7 +60,7 @@ class AdversarialModule(AutoencoderModule):
         ]
 
     def training_step(self, audio: Tensor, batch_idx: int) -> dict[str, Tensor]:
-        """Make one step of the discriminators and one of the autoencoder on a batch of crops (B, C, N)."""
+        """Step the discriminators, then the autoencoder, on a batch of crops (B, C, N)."""
         generator, discriminators = cast(Any, self.optimizers())
         generator_rate, discriminator_rate = cast(Any, self.lr_schedulers())
         adversarial = self.global_step >= self.adversary.begin_step
@@ -73,7 +74,7 @@ class AdversarialModule(AutoencoderModule):
             discriminators.zero_grad()
             self._backward(loss)
             self._clip(discriminators.optimizer)
-            discriminators.optimizer.step()  # not through Lightning, whose count of steps is the autoencoder's
+            discriminators.optimizer.step()  # not through Lightning, which counts the autoencoder's steps alone
             discriminator_rate.step()
 
         values = self.training_loss(output.reconstruction, audio, output.losses, adversarial=adversarial)
@@ -86,12 +87,12 @@ class AdversarialModule(AutoencoderModule):
         return {"loss": values.total.detach()} | for_callbacks(output)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """See AutoencoderModule; only the autoencoder's step comes here."""
+        """See AutoencoderModule; called for the autoencoder's optimizer only."""
         super().on_before_optimizer_step(optimizer)
         self._clip(optimizer)
 
     def _backward(self, loss: Tensor) -> None:
-        # Lightning runs all of a step under autocast; a backward has the precisions of its forward.
+        # Lightning runs the whole step under autocast; a backward pass takes its precision from its forward pass.
         with torch.autocast(self.device.type, enabled=False):
             self.manual_backward(loss)
 

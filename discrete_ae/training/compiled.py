@@ -1,4 +1,4 @@
-"""torch.compile of what a training step computes. Axes: B batch, C audio channels, N samples."""
+"""Compile the parts of a training step by torch.compile. Axes: B batch, C audio channels, N samples."""
 
 import os
 import shutil
@@ -12,18 +12,17 @@ from discrete_ae.model import AutoencoderOutput, DiscreteAutoencoder
 from discrete_ae.quantizers.base import Quantized, Quantizer, exact_products
 
 Compiler = Callable[[Callable], Callable]
-"""Makes a compiled function of a function: one graph, for the shapes of the first call. Training has crops of one
-length in batches of one size."""
+"""Compiles a function to one graph for the shapes of its first call. All training batches have the same shape."""
 
 
 def compiler(*, cuda_graphs: bool) -> Compiler:
-    """Return what compiles the parts of a training step.
+    """Return a function that compiles the parts of a training step.
 
     Args:
-        cuda_graphs: whether a GPU is given each part in one launch ("reduce-overhead"). Results then live until the
-            next step: a gradient that is accumulated over several batches does not survive it.
+        cuda_graphs: launch each part as one CUDA graph ("reduce-overhead"). The next step overwrites all results, so
+            gradients cannot be accumulated over several batches.
     """
-    torch.compiler.reset()  # what earlier runs of a multirun compiled counts against Dynamo's limit
+    torch.compiler.reset()  # graphs of earlier runs in a multirun count against Dynamo's limit
     mode = "reduce-overhead" if cuda_graphs else None
 
     def compiled(function: Callable) -> Callable:
@@ -33,9 +32,9 @@ def compiler(*, cuda_graphs: bool) -> Compiler:
 
 
 def compiled_quantizer(quantizer: Quantizer, compiled: Compiler) -> Callable[[Tensor], Quantized]:
-    """Return the compiled forward; the one forward in which codebooks start (k-means) is left as it is.
+    """Return the quantizer's compiled forward.
 
-    It is another graph than all the others, and a long one.
+    The one forward that initializes the codebooks (k-means) is not compiled: its graph is long and runs once.
     """
     forward = compiled(quantizer.forward)
     return lambda latents: (quantizer.forward if quantizer.needs_start else forward)(latents)
@@ -44,8 +43,8 @@ def compiled_quantizer(quantizer: Quantizer, compiled: Compiler) -> Callable[[Te
 class CompiledForward:
     """A model's forward in three compiled parts: audio to latents, the quantizer, latents to audio.
 
-    Whatever else runs the model (validation, clips) runs it as it is. It holds functions, no modules: the model's names
-    and tensors, and so its checkpoints, stay the same.
+    Validation and logged clips use the uncompiled model. This class holds functions, not modules, so the names and
+    tensors in checkpoints stay the same.
     """
 
     def __init__(self, model: DiscreteAutoencoder, compiled: Compiler) -> None:
@@ -54,25 +53,25 @@ class CompiledForward:
         self.reconstruct = compiled(model.reconstruct)
 
     def __call__(self, audio: Tensor) -> AutoencoderOutput:
-        """Compute what DiscreteAutoencoder.forward does, of audio (B, C, N)."""
+        """Compute the same as DiscreteAutoencoder.forward for audio (B, C, N)."""
         torch.compiler.cudagraph_mark_step_begin()  # the last step's results may be overwritten
         latents = self.latents(audio)
-        with exact_products():  # also while it is compiled
+        with exact_products():  # during compilation too
             quantized = self.quantizer(latents)
         reconstruction = self.reconstruct(quantized.latents, audio.shape[-1])
         return AutoencoderOutput(reconstruction, quantized.codes, latents, quantized.losses)
 
 
 def require_compiler(*, for_gpu: bool) -> None:
-    """Look for what torch.compile calls: a C++ compiler for a CPU, a C compiler for a GPU.
+    """Check that the compiler torch.compile calls is installed: C++ for a CPU, C for a GPU.
 
     Raises:
-        UsageError: where there is none.
+        UsageError: the compiler is not on the PATH.
     """
     variable, names = ("CC", ("gcc", "cc", "clang")) if for_gpu else ("CXX", ("g++", "c++", "clang++"))
     wanted = (os.environ[variable],) if variable in os.environ else names
     if not any(shutil.which(name) for name in wanted):
         raise UsageError(
-            f"compile=true needs a compiler, and there is no {' or '.join(wanted)} on the PATH; install g++, name "
-            f"another in the environment variable {variable}, or leave compile=false"
+            f"compile=true needs a compiler, but {' or '.join(wanted)} is not on the PATH; install g++, set the "
+            f"environment variable {variable} to another compiler, or use compile=false"
         )

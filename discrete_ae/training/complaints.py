@@ -1,4 +1,4 @@
-"""Errors of Lightning, PyTorch and the system that end a training, in the words of a user."""
+"""User-facing messages for errors of Lightning, PyTorch and the operating system that end a training run."""
 
 import traceback
 
@@ -8,9 +8,9 @@ from discrete_ae.errors import UsageError, from_system
 
 
 def complaint_of(error: BaseException | None) -> UsageError | None:
-    """Return what Lightning, or a schedule of PyTorch, has to say to its user; None for any other error.
+    """Return the UsageError for an error that Lightning or a PyTorch scheduler raised; None for any other error.
 
-    Not all that Lightning says is a MisconfigurationException: what its own code raises is meant for the user too.
+    Lightning reports misuse by plain RuntimeError and ValueError as well as by MisconfigurationException.
     """
     frames = list(traceback.walk_tb(error.__traceback__)) if error else []
     raised_in = str(frames[-1][0].f_globals.get("__name__")) if frames else ""
@@ -23,18 +23,18 @@ def complaint_of(error: BaseException | None) -> UsageError | None:
         return UsageError(f"Lightning says: {said}")
     if isinstance(error, Exception) and raised_in == "torch.optim.lr_scheduler":
         return UsageError(
-            f"optim.scheduler: {type(error).__name__}: {said}; a continued run wants the scheduler that it began with, "
-            "and one that was made for a number of steps does not go on beyond; init_from= starts anew"
+            f"optim.scheduler: {type(error).__name__}: {said}; a resumed run needs its original scheduler, and a "
+            "scheduler with a fixed number of steps cannot run past them; init_from= starts a new run"
         )
     return None
 
 
 def lack_of_room(error: BaseException, places: str) -> str:
-    """Return what could not be written in `places`, and why; "" for an error of another kind."""
-    # Lightning's TensorBoard logger raises a ValueError of every error.
+    """Return a message on a failed write in `places`; "" for an error of another kind."""
+    # Lightning's TensorBoard logger wraps every error in a ValueError.
     broken = error.__cause__ if isinstance(error, ValueError) else error
     if isinstance(broken, OSError):
         return str(from_system(broken, places))
     if isinstance(error, RuntimeError) and "shared memory" in str(error):  # PyTorch's words
-        return "/dev/shm: no room for batches of loading processes; make it larger, or use data.num_workers=0"
+        return "/dev/shm: no room for batches of worker processes; make it larger, or use data.num_workers=0"
     return ""

@@ -1,6 +1,6 @@
-"""How a run ends before its time: all processes of a distributed one, soon, when one of them fails.
+"""Early end of a distributed run: when one process fails, all of them end soon.
 
-The first to fail says why. The others fail of that, or of the same, and say nothing.
+The first process to fail prints why. The others fail because of it, or for the same reason, and print nothing.
 """
 
 import atexit
@@ -25,32 +25,32 @@ _PATIENCE = timedelta(seconds=5)
 
 
 def is_first_process() -> bool:
-    """Return whether this is the first process of its run, by what the one that started it tells it."""
+    """Return whether this process has rank 0 in its run, as set by its launcher."""
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def end_with_parent() -> None:
-    """Have the system kill this process when the one that started it is gone, where the system is Linux.
+    """Ask Linux to kill this process when its parent process ends; do nothing on other systems.
 
-    Without that a process which waits for others on a GPU would wait, and keep the GPU, for half an hour.
+    Otherwise a process that waits for others on a GPU would keep the GPU for half an hour.
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def take_along(trainer: "pl.Trainer") -> None:
-    """End the processes that Lightning has started for the trainer together with this one, which is about to end."""
+    """Kill the processes that Lightning started for the trainer when this process exits."""
     started = getattr(trainer.strategy.launcher, "procs", [])
     for process in started:
         atexit.register(process.kill)
-    started.clear()  # Lightning watches those in it, and would kill this process if one of them ended first
+    started.clear()  # Lightning watches this list, and would kill this process if a listed one ended first
 
 
 def kill_left() -> None:
-    """Kill the processes that Python would wait for at its end.
+    """Kill the worker processes that Python would wait for at exit.
 
-    A loading process outlives one SIGTERM, since that may have reached all of a run. One whose start was interrupted is
-    known to nobody but Python, which would send it that one, and wait for good.
+    A worker process whose start was interrupted may not end on the one SIGTERM that Python sends. Python would then
+    wait forever.
     """
     for process in multiprocessing.active_children():
         if process.daemon:
@@ -58,12 +58,12 @@ def kill_left() -> None:
 
 
 def say_once(text: str) -> None:
-    """Print to stderr what ends the run, unless another of its processes has failed before; return when it is said."""
+    """Print `text` to stderr if this process is the first of its run to fail; else wait until that one has printed."""
     if (group := _group()) is None:
         print(text, file=sys.stderr)
         return
     store = group.get_group_store()
-    with contextlib.suppress(RuntimeError):  # the first process keeps the store: it has failed, and said why
+    with contextlib.suppress(RuntimeError):  # rank 0 hosts the store: without it, rank 0 has failed and printed why
         if store.add("failed", 1) == 1:
             print(text, file=sys.stderr, flush=True)
             store.set("said", "")
@@ -72,10 +72,10 @@ def say_once(text: str) -> None:
 
 
 def lost_process(error: Exception) -> DataError | None:
-    """Return what to say of an error where it is that another process could not be reached, else None.
+    """Return a DataError if `error` means that another process of the run could not be reached, else None.
 
     Raises:
-        SystemExit: another process says it.
+        SystemExit: on every rank but 0, since rank 0 reports the error.
     """
     lost = dist.is_available() and isinstance(error, dist.DistError)
     if not (lost or (isinstance(error, RuntimeError) and "gloo" in str(error))):
@@ -84,11 +84,11 @@ def lost_process(error: Exception) -> DataError | None:
     if group is not None and group.rank() != 0:
         sys.exit(DataError.exit_status)
     return DataError(
-        f"another process of this run was killed or cannot be reached ({str(error).splitlines()[0]}); go on from the "
+        f"another process of this run was killed or cannot be reached ({str(error).splitlines()[0]}); resume from the "
         "run's last checkpoint with ckpt_path="
     )
 
 
 def _group() -> "dist.ProcessGroup | None":
-    """Return all processes of the run; None where it is one that does not know of others."""
+    """Return the process group of the run; None if the run is not distributed."""
     return dist.group.WORLD if dist.is_available() and dist.is_initialized() else None

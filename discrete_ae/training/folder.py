@@ -1,4 +1,4 @@
-"""The folder of a run: taken by one run alone, and emptied of what a run leaves there."""
+"""The folder of a run, which holds one run only."""
 
 from pathlib import Path
 
@@ -10,22 +10,22 @@ _OF_A_RUN = (CONFIG_NAME, "checkpoints/*.ckpt", "events.out.tfevents.*")
 
 
 def take_folder(run_dir: Path, config: str, *, continued_from: str | None = None, force: bool = False) -> bool:
-    """Write a run's configuration into its folder, which marks it as taken; return whether it is a new one.
+    """Claim a folder by writing the run's configuration into it; return False if the run resumes there, else True.
 
     Args:
-        run_dir: the folder, which need not be there.
+        run_dir: the folder; created if missing.
         config: text of the configuration.
-        continued_from: the checkpoint that the run goes on from, if any.
-        force: a run that is there is removed.
+        continued_from: the checkpoint that the run resumes from, if any.
+        force: remove a run that the folder holds.
 
     Raises:
-        DataError: the folder holds a run that is neither continued nor, with `force`, replaced.
-        OSError: the configuration cannot be written; no part of it is left.
+        DataError: the folder holds a run that is neither resumed nor, with `force`, replaced.
+        OSError: the configuration cannot be written; no partial file is left.
     """
     held = f"{shown(run_dir)}: holds a run already; give another hydra.run.dir, or replace it with force=true"
     last = run_dir / "checkpoints" / "last.ckpt"
     if last.exists():
-        held += f", or go on with it with ckpt_path={shown(last)}"
+        held += f", or resume it with ckpt_path={shown(last)}"
     run_dir.mkdir(parents=True, exist_ok=True)
     is_continued = bool(continued_from) and Path(str(continued_from)).resolve().is_relative_to(run_dir.resolve())
     if force and not is_continued:
@@ -39,7 +39,7 @@ def take_folder(run_dir: Path, config: str, *, continued_from: str | None = None
     try:
         with target.open("xb") as file:
             file.write(config.encode())
-    except FileExistsError as error:  # of a run that began at the same time
+    except FileExistsError as error:  # another run started at the same time
         raise DataError(held) from error
     except OSError:
         target.unlink(missing_ok=True)
@@ -48,7 +48,7 @@ def take_folder(run_dir: Path, config: str, *, continued_from: str | None = None
 
 
 def remove_run(run_dir: Path) -> None:
-    """Remove what a run has left in its folder: configuration, checkpoints, events."""
+    """Remove the files of a run: configuration, checkpoints, TensorBoard events."""
     for pattern in _OF_A_RUN:
         for path in run_dir.glob(pattern):
             path.unlink()

@@ -1,4 +1,4 @@
-"""The learning rate over training."""
+"""Learning rate schedules."""
 
 import math
 
@@ -13,12 +13,12 @@ def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup_steps: int, fin
 
     Args:
         optimizer: its learning rate is the peak.
-        total_steps: of the run; without an end (below 1) the rate stays at the peak after the warm-up.
+        total_steps: number of steps of the run; below 1 for no end, when the rate stays at its peak after warm-up.
         warmup_steps: 0 or more.
-        final_share: of the peak, in [0, 1].
+        final_share: final learning rate divided by the peak, in [0, 1].
 
     Raises:
-        ValueError: for a negative number of warm-up steps or a share outside [0, 1].
+        ValueError: `warmup_steps` is negative or `final_share` is outside [0, 1].
     """
     whole_number("scheduler.warmup_steps", warmup_steps, 0)
     in_unit_interval("scheduler.final_share", final_share)

@@ -1,7 +1,6 @@
-"""Log a run: its TensorBoard logger, and audio, pictures, histograms and hyperparameters for whatever logger there is.
+"""The TensorBoard logger of a run, and functions that log audio, pictures, histograms and hyperparameters.
 
-Audio, pictures and histograms go to TensorBoard and Weights & Biases; for any other logger one line says that they are
-left out.
+Audio, pictures and histograms go to TensorBoard and Weights & Biases. Other loggers omit them, with one warning.
 """
 
 import contextlib
@@ -27,7 +26,7 @@ log = logging.getLogger("discrete_ae")
 
 
 class RunLogger(TensorBoardLogger):
-    """Writes events into the run folder itself, and only the documented tags.
+    """A TensorBoard logger that writes events directly into the run folder, and documented tags only.
 
     Args:
         run_dir: folder of the run.
@@ -37,11 +36,11 @@ class RunLogger(TensorBoardLogger):
         super().__init__(save_dir=run_dir, name=None, version="", flush_secs=5)
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """See Logger; the count of epochs, which Lightning adds, says nothing of a stream of crops."""
+        """See Logger; drops Lightning's "epoch", which is meaningless for a stream of crops."""
         super().log_metrics({name: value for name, value in metrics.items() if name != "epoch"}, step)
 
     def save(self) -> None:
-        """Flush; the run's configuration is in config.yaml, not in a second file."""
+        """Flush; writes no hparams file, since config.yaml holds the run's configuration."""
         self.experiment.flush()
 
 
@@ -50,7 +49,7 @@ def log_audio(loggers: Sequence[Logger], tag: str, audio: Tensor, sample_rate: i
     audio = audio.clamp(-1, 1)
     _log(
         loggers,
-        # TensorBoard's writer takes a single sample for none.
+        # TensorBoard's writer treats a single sample as empty audio.
         lambda writer: writer.add_audio(tag, F.pad(audio, (0, max(0, 2 - len(audio)))), step, sample_rate),
         lambda wandb: wandb.log_audio(tag, [audio.numpy()], step, sample_rate=[sample_rate]),
     )
@@ -66,7 +65,7 @@ def log_picture(loggers: Sequence[Logger], tag: str, pixels: NDArray[np.uint8], 
 
 
 def log_counts(loggers: Sequence[Logger], tag: str, counts: NDArray[np.int64], step: int) -> None:
-    """Log how often each of the numbers from 0 on was counted, as a histogram with a bin for each."""
+    """Log a histogram with one bin per index: `counts[i]` is the count of i."""
     numbers = np.arange(len(counts))
 
     def log_in_wandb(logger: WandbLogger) -> None:
@@ -97,9 +96,9 @@ def log_hyperparameters(loggers: Sequence[Logger], values: Mapping[str, Any], fi
     """Log the hyperparameters of a run.
 
     Args:
-        loggers: of the run.
-        values: flat, the most telling first: of a table of all runs TensorBoard shows the columns of the first few.
-        figures: tags of scalars, logged elsewhere, that TensorBoard shows beside them, likewise.
+        loggers: the run's loggers.
+        values: flat, the most informative first, since TensorBoard's table of runs shows the first few only.
+        figures: tags of scalars, logged elsewhere, that the table shows beside the hyperparameters.
     """
     for logger in loggers:
         if not isinstance(logger, TensorBoardLogger):
@@ -109,7 +108,7 @@ def log_hyperparameters(loggers: Sequence[Logger], values: Mapping[str, Any], fi
         held = experiment.value[0].metadata.plugin_data
         described = HParamsPluginData.FromString(held.content)
         for index, info in enumerate(described.experiment.hparam_infos):
-            info.differs = index < SHOWN_COLUMNS  # by which TensorBoard sorts, then by name
+            info.differs = index < SHOWN_COLUMNS  # TensorBoard sorts by this flag, then by name
         held.content = described.SerializeToString()
         for summary in (experiment, *session):
             logger.experiment._get_file_writer().add_summary(summary)
@@ -117,7 +116,7 @@ def log_hyperparameters(loggers: Sequence[Logger], values: Mapping[str, Any], fi
 
 @contextlib.contextmanager
 def quiet_writer() -> Iterator[None]:
-    """Keep from the terminal an OSError of the thread in which TensorBoard writes: its next call raises it again."""
+    """Hide OSErrors of background threads: TensorBoard's next call raises that of its writer thread again."""
     usual = threading.excepthook
     threading.excepthook = lambda raised: None if isinstance(raised.exc_value, OSError) else usual(raised)
     try:
@@ -127,7 +126,7 @@ def quiet_writer() -> Iterator[None]:
 
 
 def finish(loggers: Sequence[Logger]) -> None:
-    """End what a logger would otherwise go on with in the next run of this process."""
+    """Close the Weights & Biases run, which the next run of this process would otherwise continue."""
     if any(isinstance(logger, WandbLogger) for logger in loggers):
         import wandb
 
@@ -150,5 +149,5 @@ def _log(
 
 @functools.lru_cache(maxsize=16)
 def _say_what_is_left_out(logger: Logger) -> None:
-    """Say it once for each logger."""
-    log.warning("%s takes scalars alone: audio, pictures and histograms are left out", type(logger).__name__)
+    """Warn once per logger."""
+    log.warning("%s logs scalars only: audio, pictures and histograms are omitted", type(logger).__name__)

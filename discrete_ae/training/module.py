@@ -1,4 +1,4 @@
-"""The autoencoder as Lightning trains it. Axes: B batch, C audio channels, N samples."""
+"""The LightningModule of the autoencoder. Axes: B batch, C audio channels, N samples."""
 
 import copy
 import hashlib
@@ -26,17 +26,17 @@ log = logging.getLogger("discrete_ae")
 
 
 class AutoencoderModule(pl.LightningModule):
-    """One training step, one validation, and what is logged of them.
+    """The training step, the validation, and their logging.
 
     Args:
-        model: what is trained.
-        model_config: plain data that builds the model again; it goes into every checkpoint.
+        model: the autoencoder to train.
+        model_config: plain data that rebuilds the model; stored in every checkpoint.
         loss: reconstruction and auxiliary losses.
-        optimizer: parameters to optimizer.
-        scheduler: (optimizer, total steps) to a schedule that is stepped with every optimizer step.
-        seed: with the step and the rank it alone decides on the quantizer's noise.
-        frozen: parts of the model (`PARTS`) that keep their values, and compute as in evaluation, without noise.
-        compiled: makes compiled functions of the parts of a training step; None leaves them as they are.
+        optimizer: maps parameters to an optimizer.
+        scheduler: maps an optimizer and the total steps to a learning rate schedule, stepped with the optimizer.
+        seed: seed of the quantizer's noise, together with step, batch and rank.
+        frozen: parts of the model (`PARTS`) that are not trained and run in evaluation mode, without noise.
+        compiled: compiles the parts of a training step; None for no compilation.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class AutoencoderModule(pl.LightningModule):
         self.training_model = CompiledForward(model, compiled) if compiled else model.__call__
         self.model_config = model_config
         self.loss = loss
-        # A balancer takes gradients within the loss, which no graph can hold.
+        # A balancer computes gradients inside the loss, which torch.compile cannot capture in one graph.
         self.training_loss = compiled(loss.forward) if compiled and loss.balancer is None else loss.__call__
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
@@ -74,12 +74,12 @@ class AutoencoderModule(pl.LightningModule):
 
     @property
     def is_logged(self) -> bool:
-        """Whether Lightning logs the step that is being made."""
+        """True if Lightning logs the current step."""
         every = cast(Any, self.trainer).log_every_n_steps
         return bool(every) and (self.global_step + 1) % every == 0
 
     def train(self, mode: bool = True) -> Self:
-        """See Module; what is frozen stays in evaluation mode: codebooks that are moving averages would move."""
+        """See Module; frozen parts stay in evaluation mode, since codebooks kept by moving averages would change."""
         super().train(mode)
         for part in self._frozen_modules():
             part.eval()
@@ -94,7 +94,7 @@ class AutoencoderModule(pl.LightningModule):
         """Return the loss of a batch of crops (B, C, N) and, for callbacks, its reconstruction and codes."""
         output = self._training_output(audio, batch_idx)
         values = self.training_loss(output.reconstruction, audio, output.losses)
-        # A loss of NaN must change neither the weights nor the counts of codes.
+        # A NaN loss must change neither the weights nor the counts of codes.
         self._watch(values.total)
         self._log_training(values, output.codes)
         return {"loss": values.total} | for_callbacks(output)
@@ -105,7 +105,7 @@ class AutoencoderModule(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """See LightningModule; its own way refuses a fused optimizer wherever there is mixed precision."""
+        """See LightningModule, whose own version rejects fused optimizers under mixed precision."""
         if gradient_clip_val is None or gradient_clip_val <= 0:
             return
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -115,7 +115,7 @@ class AutoencoderModule(pl.LightningModule):
             torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Log what belongs to a step rather than to a batch; the gradient is not clipped yet."""
+        """Log the per-step scalars; the gradient is not clipped yet."""
         if not self.is_logged:
             return
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
@@ -126,7 +126,7 @@ class AutoencoderModule(pl.LightningModule):
             self.training_usage.reset()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """End the run with a validation, and so with a checkpoint, wherever its last step falls."""
+        """Stop after the last step, so that the run ends with a validation and a checkpoint."""
         if self.global_step == self.trainer.max_steps:
             self.trainer.should_stop = True
 
@@ -138,22 +138,22 @@ class AutoencoderModule(pl.LightningModule):
             self.validation_usage.reset()
 
     def validation_step(self, audio: Tensor, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
-        """Measure a batch of segments (B, C, N) through hard codes, and through the training-time forward.
+        """Evaluate a batch of segments (B, C, N) with hard codes, and with the training-time forward.
 
-        What is measured of the sources of a mixture is logged of each, too, as val/<source>/...
+        With several data sources each one is also logged separately, as val/<source>/...
 
-        Returns, for callbacks, the reconstruction of the hard codes, and these.
+        Returns, for callbacks, the hard codes and their reconstruction.
         """
         self._check_batch(audio)
         output = self.model(audio)
         values = self.loss(output.reconstruction, audio, output.losses)
-        # A checkpoint is written after a validation: weights that are not finite must be found before.
+        # A checkpoint follows each validation: non-finite weights must be found before.
         self._watch(values.reconstruction)
         self._require_finite()
         self._add_to_means({"reconstruction": values.reconstruction, **values.terms}, len(audio), dataloader_idx)
         quality = si_sdr_db(output.reconstruction, audio)
         self._add_to_means({"si_sdr_db": quality.sum() / max(len(quality), 1)}, len(quality), dataloader_idx)
-        # By the configuration, never by what came out: the ranks of a distributed run must log the same.
+        # Decided by the configuration, never by results: all ranks of a distributed run must log the same tags.
         if not (self.model.quantizer.matches_evaluation or "quantizer" in self.frozen):
             soft = self._training_reconstruction(output, audio, batch_idx, dataloader_idx)
             soft_loss = self.loss(soft, audio, {}).reconstruction
@@ -163,8 +163,8 @@ class AutoencoderModule(pl.LightningModule):
         return for_callbacks(output)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the means and the use of codes over the whole validation set and all ranks."""
-        # Lightning puts what has this name on the x-axis, and would otherwise count one step too few.
+        """Log the means and the code usage over the whole validation set and all ranks."""
+        # Lightning uses the metric "step" as x-axis; its own count is one step too low.
         self.log("step", float(self.global_step))
         means = {name: mean.compute() for name, mean in self.validation_means.items()}
         if self.validation_usage is not None:
@@ -174,35 +174,39 @@ class AutoencoderModule(pl.LightningModule):
             self._log_codes("val", self.validation_usage)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what builds the model again, and its hash.
+        """Add the data that rebuilds the model, and the hash of the saved weights.
 
-        Callbacks come before and may have replaced tensors, as WeightEma does: the hash is that of what is saved.
+        Callbacks run before and may have replaced tensors, as WeightEma does.
         """
         self._require_finite()
         about = describe_model(self.model, self.model_config, model_state(checkpoint["state_dict"]))
         checkpoint[KEY] = checkpoint.get(KEY, {}) | about | {FROZEN: list(self.frozen)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse the state of a run of another kind in a line, where PyTorch does so in a page."""
+        """Reject a checkpoint of a run with another loss, model or freeze setting, in one line.
+
+        Raises:
+            DataError: the checkpoint comes from such a run.
+        """
         if set(checkpoint["state_dict"]) != set(self.state_dict()):
             raise DataError(
-                f"{self.trainer.ckpt_path}: comes from a run with another loss= or model, which cannot be continued "
-                "with this one; start anew from its weights with init_from="
+                f"{self.trainer.ckpt_path}: comes from a run with another loss= or model and cannot be resumed with "
+                "this one; start a new run from its weights with init_from="
             )
         if set(was := checkpoint[KEY].get(FROZEN, [])) != set(self.frozen):
             raise DataError(
-                f"{self.trainer.ckpt_path}: comes from a run with freeze=[{','.join(was)}]; give that, or start anew "
-                "from its weights with init_from="
+                f"{self.trainer.ckpt_path}: comes from a run with freeze=[{','.join(was)}]; use the same, or start a "
+                "new run from its weights with init_from="
             )
         for schedule in checkpoint["lr_schedulers"]:
             for part in (schedule, *schedule.get("_schedulers", ())):  # of SequentialLR and ChainedScheduler
-                part.pop("base_lrs", None)  # the peaks are those of the configuration
+                part.pop("base_lrs", None)  # the configuration sets the peak learning rates
 
     def _frozen_modules(self) -> list[torch.nn.Module]:
         return [self.model.get_submodule(name) for part in self.frozen for name in PARTS[part]]
 
     def _training_output(self, audio: Tensor, batch_idx: int) -> AutoencoderOutput:
-        """Run the forward that trains, with the noise and the scheduled numbers of this step."""
+        """Run the training-time forward with the noise and the scheduled values of this step."""
         self._reseed("train", self.global_step, batch_idx)
         scheduled = self._follow_schedules()
         if self.is_logged:
@@ -210,9 +214,13 @@ class AutoencoderModule(pl.LightningModule):
         return self.training_model(audio)
 
     def _check_batch(self, batch: Any) -> None:
-        """Refuse in words what a user's own data module yields if the model does not take it."""
+        """Reject batches of a user's own data module that the model cannot take.
+
+        Raises:
+            UsageError: the batch is not a tensor, or has the wrong shape or type.
+        """
         if not isinstance(batch, Tensor):
-            raise UsageError(f"data: expected it to yield tensors (B, C, N), got {type(batch).__name__}")
+            raise UsageError(f"data: expected batches that are tensors (B, C, N), got {type(batch).__name__}")
         try:
             self.model.check_audio(batch)
         except ValueError as error:
@@ -231,52 +239,51 @@ class AutoencoderModule(pl.LightningModule):
         try:
             optimizer = make_optimizer(parameters)
             scheduler = self.make_scheduler(optimizer, total_steps=total_steps)
-        except (TypeError, ValueError, RuntimeError) as error:  # the last: fused=true on a device that has no such
+        except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: fused=true on an unsupported device
             raise UsageError(f"optim: {error}") from error
         optimizer.register_load_state_dict_pre_hook(self._keep_own_numbers)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _keep_own_numbers(self, optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-        """Return a checkpoint's state of the optimizer with the configuration's learning rate, betas and the like.
+        """Return a checkpoint's optimizer state with the hyperparameters (learning rate, betas) of the configuration.
 
-        PyTorch would take them from the checkpoint, whatever the configuration says. The learning rate keeps its place
-        in its schedule.
+        PyTorch would restore the checkpoint's hyperparameters. The learning rate keeps its position in the schedule.
 
         Raises:
-            DataError: the state is that of another kind of optimizer.
+            DataError: the state belongs to another class of optimizer.
         """
         groups = []
         for own, saved in zip(optimizer.param_groups, state["param_groups"], strict=True):
             if own.keys() - saved.keys() and saved.keys() - own.keys():
                 raise DataError(
                     f"{self.trainer.ckpt_path}: comes from a run with another optimizer than "
-                    f"{type(optimizer).__name__}; give its optim=, or start anew from its weights with init_from="
+                    f"{type(optimizer).__name__}; use its optim=, or start a new run from its weights with init_from="
                 )
             peak, saved_peak = own.get("initial_lr", own["lr"]), saved.get("initial_lr", saved["lr"])
             numbers = {name: own[name] for name in optimizer.defaults if name != "lr"}
             if peak != saved_peak:
                 numbers |= {"initial_lr": peak, "lr": peak * (saved["lr"] / saved_peak if saved_peak else 1.0)}
                 if self.trainer.is_global_zero:
-                    log.info("goes on with a peak learning rate of %g in place of %g", peak, saved_peak)
+                    log.info("resuming with a peak learning rate of %g instead of %g", peak, saved_peak)
             groups.append(saved | numbers)
         return {**state, "param_groups": groups}
 
     def _training_reconstruction(self, output: AutoencoderOutput, audio: Tensor, *batch: int) -> Tensor:
-        """Decode what the training-time forward emits; `batch` is the place of the batch."""
+        """Decode the latents that the quantizer emits in training; `batch` holds the batch's indices."""
         self._reseed("validation", self.global_step, *batch)
-        # A copy of it, since codebooks that are moving averages learn from a training forward.
+        # A copy, since a forward in training mode updates codebooks kept by moving averages.
         soft = copy.deepcopy(self.model.quantizer).train()(output.latents).latents
         return self.model.reconstruct(soft, audio.shape[-1])
 
     def _follow_schedules(self) -> dict[str, float]:
-        """Bring the numbers that follow a schedule to this step."""
+        """Set all scheduled values to those of this step, and return them by name."""
         try:
             return follow_schedules(self.model, self.global_step, self.trainer.max_steps)
         except ValueError as error:
             raise UsageError(str(error)) from error
 
     def _add_to_means(self, scalars: Mapping[str, Tensor], weight: int, dataloader_idx: int) -> None:
-        # Lightning's own means are wrong where ranks differ in the number of items: it rounds their average down.
+        # Lightning's own means are wrong if ranks have different numbers of items: it rounds their average down.
         prefixes = [""]
         if len(self.trainer.num_val_batches) > 1:
             names = getattr(cast(Any, self.trainer).datamodule, "source_names", None)
@@ -287,27 +294,27 @@ class AutoencoderModule(pl.LightningModule):
             self.validation_means[name].update(value, weight)
 
     def _log_codes(self, prefix: str, usage: CodeUsage) -> None:
-        """Log what `usage` has counted, under the prefix; entropy times frame rate is the rate of an ideal coder."""
+        """Log the code usage under the prefix; `bitrate_bps` is the rate of an ideal entropy coder."""
         scalars = usage.compute()
         scalars["bitrate_bps"] = scalars["entropy_bits"] * self.model.frame_rate_hz
         self.log_dict({f"{prefix}/codes/{name}": value for name, value in scalars.items()})
 
     def _reseed(self, *where: object) -> None:
-        """Seed the generator by seed, place and rank alone, so that a resumed run draws the same noise."""
+        """Seed the generator from the seed, `where` and the rank alone, so that a resumed run draws the same noise."""
         key = repr((self.seed, *where, self.global_rank)).encode()
         torch.manual_seed(int.from_bytes(hashlib.sha256(key).digest()[:8], "little") % 2**63)
 
     def _watch(self, loss: Tensor) -> None:
-        """Check that a loss is finite: at once on a CPU, with the next log on a GPU, where reading a value waits."""
-        self._watched = self._watched + loss.detach()  # what is not finite stays so in a sum
+        """Check that a loss is finite: at once on a CPU, at the next logged step on a GPU, where reading it blocks."""
+        self._watched = self._watched + loss.detach()  # a sum stays non-finite
         if self.device.type == "cpu" or self.is_logged:
             self._require_finite()
 
     def _require_finite(self) -> None:
-        """End the run if a watched loss was not finite; called before every checkpoint."""
+        """Raise DataError if a watched loss was not finite; called before every checkpoint."""
         if not isinstance(self._watched, Tensor):
             return
-        # Of all ranks, since one that stops alone leaves the others waiting for it.
+        # Summed over all ranks: a rank that stops alone leaves the others waiting.
         loss = cast(Tensor, self.trainer.strategy.reduce(self._watched, reduce_op="sum"))
         self._watched = 0.0
         if not torch.isfinite(loss):
@@ -318,5 +325,5 @@ class AutoencoderModule(pl.LightningModule):
 
 
 def for_callbacks(output: AutoencoderOutput) -> dict[str, Tensor]:
-    """Return what callbacks get as the outputs of a step: the reconstruction (B, C, N) and the codes (B, K, T)."""
+    """Return the step's outputs for callbacks: the reconstruction (B, C, N) and the codes (B, K, T)."""
     return {"reconstruction": output.reconstruction.detach(), "codes": output.codes}

@@ -1,4 +1,4 @@
-"""The parts of a run, built of a composed configuration. Beside cli/ the only code that knows Hydra."""
+"""Build the parts of a run from a composed configuration. Only this module and cli/ use Hydra."""
 
 import math
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ from discrete_ae.training.settings import (
 from discrete_ae.training.weights import begin_with, beginning, with_frozen
 
 USUAL = ("seed", "num_codebooks", "optim.optimizer.lr", "data.batch_size", "data.crop_seconds", "trainer.max_steps")
-"""What is logged as a hyperparameter of every run, beside its choices and its quantizer's settings."""
+"""Keys logged as hyperparameters of every run, besides its choices and its quantizer's settings."""
 
 Hyperparameters = dict[str, str | float | bool]
 
@@ -50,56 +50,56 @@ class TrainingRun:
 
     module: AutoencoderModule
     data: pl.LightningDataModule
-    """Ours, or a user's own, which yields batches (B, C, N)."""
+    """An AudioDataModule, or a user's own data module that yields batches (B, C, N)."""
     trainer: pl.Trainer
     run_dir: Path
     first_step: int
-    """At which it begins: that of its checkpoint, or 0."""
+    """Step at which training begins: that of the checkpoint, or 0."""
     interrupt: StopOnInterrupt | None
-    """Told of Ctrl-C and SIGTERM, where the configuration has it."""
+    """The callback that handles Ctrl-C and SIGTERM; None if the configuration leaves it out."""
 
     @property
     def objective(self) -> float:
-        """The least val/reconstruction so far; NaN without a checkpoint that says."""
+        """The best score of the checkpoint callback so far (by default the least val/reconstruction); NaN if none."""
         found = getattr(self.trainer.checkpoint_callback, "best_model_score", None)
         return math.nan if found is None else float(found)
 
     @property
     def ended_by(self) -> int:
-        """The number of the signal that ended the run; 0 for none."""
+        """Number of the signal that ended the run; 0 for none."""
         return self.interrupt.ended_by if self.interrupt else 0
 
 
 def typed_config(config: DictConfig) -> DictConfig:
-    """Return a composed configuration, resolved, with every value in the type that is wanted of it.
+    """Return a composed configuration, resolved, with every value converted to its declared type.
 
     Raises:
-        UsageError: for a value of another type, with its key; for a part of the model that is no component.
-        OmegaConfBaseException: for a reference to what is not there.
+        UsageError: a value has another type, or a part of the model is not a component.
+        OmegaConfBaseException: a reference points to a missing key.
     """
     plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
-    check_components(plain.get("model"))  # before the arguments that they take
+    check_components(plain.get("model"))  # before their arguments
     return OmegaConf.create(typed(plain, settings=SETTINGS))
 
 
 def build_training(config: DictConfig, chosen: Mapping[str, Any] | None = None) -> TrainingRun:
-    """Build the parts of a run of a composed configuration.
+    """Build the parts of a run from a composed configuration.
 
     Args:
-        config: of conf/train.yaml, with its `run_dir`, as `typed_config` returns it.
-        chosen: settings by key, which are logged as hyperparameters, the most telling first.
+        config: composed from conf/train.yaml, with its `run_dir`, as `typed_config` returns it.
+        chosen: settings by key that are logged as hyperparameters, the most informative first.
 
     Raises:
-        UsageError: for values that do not fit.
-        DataError: for recordings that cannot be used, or a checkpoint that cannot be read.
+        UsageError: settings are invalid or do not fit together.
+        DataError: the recordings or the checkpoint cannot be read.
     """
     check_run(config)
-    begun = beginning(config.ckpt_path, config.init_from)  # before the recordings are looked for, which may take long
+    begun = beginning(config.ckpt_path, config.init_from)  # before the search for recordings, which may take long
     data = _instantiate(config, "data")
     if not isinstance(data, pl.LightningDataModule):
         raise UsageError(f"data: expected a LightningDataModule, got {type(data).__name__}")
     if isinstance(data, AudioDataModule):
-        data.setup("fit")  # what is wrong with the recordings is found before the model is built
+        data.setup("fit")  # report faulty recordings before the model is built
     pl.seed_everything(config.seed, verbose=False)
     if on_gpu(config):
         torch.set_float32_matmul_precision(config.float32_matmul_precision)
@@ -115,7 +115,7 @@ def build_training(config: DictConfig, chosen: Mapping[str, Any] | None = None) 
         for name in ("sample_rate", "channels"):
             if (given := getattr(data.settings, name)) != (wanted := getattr(model, name)):
                 raise UsageError(
-                    f"data.{name}: expected the model's, {wanted}, got {given}; give the model another one"
+                    f"data.{name}: expected {wanted} as in the model, got {given}; change model.{name} instead"
                 )
     callbacks, loggers = _named(config, "callbacks"), _named(config, "logger")
     parts = {
@@ -134,8 +134,8 @@ def build_training(config: DictConfig, chosen: Mapping[str, Any] | None = None) 
         "precision": resolved_precision(config),
         "logger": list(loggers.values()),
         "callbacks": [*callbacks.values(), LogHyperparameters(_hyperparameters(config, model, data, chosen or {}))],
-        "enable_progress_bar": False,  # the callbacks have one
-        # Where the callbacks write no checkpoints, Lightning does not either.
+        "enable_progress_bar": False,  # TrainingProgress shows one
+        # Without this Lightning adds a checkpoint callback of its own.
         "enable_checkpointing": any(isinstance(each, Checkpoint) for each in callbacks.values()),
         "default_root_dir": config.run_dir,
     }
@@ -148,20 +148,20 @@ def build_training(config: DictConfig, chosen: Mapping[str, Any] | None = None) 
             discriminator_optimizer=_instantiate(config, "optim.discriminator_optimizer"),
             gradient_clip_val=config.trainer.gradient_clip_val,
         )
-        settings["gradient_clip_val"] = None  # where there are two optimizers, Lightning leaves it to the module
+        settings["gradient_clip_val"] = None  # with two optimizers Lightning leaves clipping to the module
         if _is_ddp(config.trainer):
-            # Each backward reaches one of the two networks, and DDP must not wait for gradients of the other.
+            # Each backward pass reaches one of the two networks; DDP must not wait for gradients of the other.
             settings["strategy"] = "ddp_find_unused_parameters_true"
     trainer = _instantiate(config, "trainer", **settings)
     module.trainer = trainer
-    module.configure_optimizers()  # what does not fit shows now, not after the first validation
-    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # no other one was asked for
+    module.configure_optimizers()  # invalid settings raise now, not after the first validation
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # Lightning's default
         trainer.strategy.checkpoint_io = WholeCheckpoints()
     return TrainingRun(module, data, trainer, Path(config.run_dir), first_step, callbacks.get("interrupt"))
 
 
 def _named(config: DictConfig, group: str) -> dict[str, Any]:
-    """Build the components of a group by name, or the only one; those that are null are left out."""
+    """Build the components of a group by name, or its only one; skip entries that are null."""
     given = config.get(group) or {}
     if "_target_" in given:
         return {group: _instantiate(config, group)}
@@ -170,12 +170,16 @@ def _named(config: DictConfig, group: str) -> dict[str, Any]:
 
 
 def _instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:
-    """Build the component at a dotted key by Hydra; where it refuses, raise its own words."""
+    """Build the component at a dotted key by Hydra.
+
+    Raises:
+        UsageError: there is no component at the key, or it rejects its arguments; the message is the component's own.
+    """
     node = OmegaConf.select(config, key)
     if not isinstance(node, DictConfig) or "_target_" not in node:
         raise UsageError(f"{key}: expected a component with its _target_, got {node}")
     try:
-        # Lists of Python: an optimizer keeps its betas as they are given, and checkpoints hold plain data.
+        # Python lists: an optimizer stores its betas as given, and checkpoints hold plain data.
         return instantiate(node, _convert_="all", **arguments)
     except InstantiationException as error:
         cause = error.__cause__
@@ -191,7 +195,7 @@ def _instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:
 
 
 def _is_ddp(trainer: DictConfig) -> bool:
-    """Return whether Lightning will train by plain DistributedDataParallel."""
+    """Return whether Lightning will use plain DistributedDataParallel."""
     strategy = trainer.get("strategy", "auto")
     return strategy == "ddp" or (strategy == "auto" and (trainer.devices != 1 or trainer.get("num_nodes", 1) != 1))
 
@@ -199,7 +203,7 @@ def _is_ddp(trainer: DictConfig) -> bool:
 def _hyperparameters(
     config: DictConfig, model: DiscreteAutoencoder, data: pl.LightningDataModule, chosen: Mapping[str, Any]
 ) -> Hyperparameters:
-    """Collect what was chosen, and what is usual, flat and by the configuration's own keys."""
+    """Return the chosen settings and the usual ones, flattened to dotted keys of the configuration."""
     found: Hyperparameters = {}
 
     def collect(key: str, value: Any) -> None:

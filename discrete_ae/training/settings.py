@@ -1,4 +1,4 @@
-"""The settings of a run: their types, those that do not go together, and what "auto" comes to."""
+"""Settings of a run: their types, invalid combinations, and the meaning of "auto"."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -22,7 +22,7 @@ def _seed(value: int) -> int:
     return value
 
 
-# What is no component's argument, or is narrower here than there.
+# Settings that are not arguments of a component, or are restricted further here.
 SETTINGS: dict[str, Any] = {
     "name": str,
     "seed": Annotated[int, AfterValidator(_seed)],
@@ -39,22 +39,22 @@ SETTINGS: dict[str, Any] = {
     "run_dir": str,
     "choices": Mapping[str, str],
     "logger.wandb.group": str,
-    # Not Lightning's times either: each process has its own clock, so processes would not validate at the same step.
+    # No durations, which Lightning allows: each process has its own clock, so ranks would validate at different steps.
     "trainer.val_check_interval": Annotated[int, Field(ge=1)],
-    # Those in which weights and quantizer are in float32, with Lightning's other names for them.
+    # Precisions that keep weights and quantizer in float32, with Lightning's other names for them.
     "trainer.precision": Literal["auto", "32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16", 32, 16],
 }
 """Types by dotted key."""
 
 
 def check_run(config: Any) -> None:
-    """Look for settings that do not go together, or not on this machine.
+    """Check that the settings fit together and fit this machine.
 
     Raises:
-        UsageError: for the first of them.
+        UsageError: they do not; the message names the first conflict.
     """
     if config.ckpt_path and config.init_from:
-        raise UsageError("ckpt_path goes on with a run, init_from starts a new one: give one of them")
+        raise UsageError("ckpt_path resumes a run, init_from starts a new one: give only one of them")
     if config.trainer.accelerator in ("gpu", "cuda") and not torch.accelerator.is_available():
         raise UsageError("trainer: PyTorch finds no GPU here; use trainer=auto or trainer=cpu")
     if config.compile:
@@ -62,11 +62,11 @@ def check_run(config: Any) -> None:
 
 
 def check_optimization(config: Any, *, adversarial: bool) -> None:
-    """Look for what the loss and the optimizer do not do together.
+    """Check that loss, precision and optimizer work together.
 
     Raises:
-        UsageError: for a fused optimizer where the precision scales the loss; with two optimizers, for what Lightning
-            does for one alone: a precision that scales the loss, and accumulated gradients.
+        UsageError: a fused optimizer with loss scaling; or, in adversarial training, loss scaling or accumulated
+            gradients, which Lightning supports for a single optimizer only.
     """
     scales_loss = str(config.trainer.precision) in ("16", "16-mixed")
     if scales_loss and config.optim.optimizer.get("fused"):
@@ -87,18 +87,18 @@ def check_optimization(config: Any, *, adversarial: bool) -> None:
 
 
 def check_lightning(config: Any, callbacks: Mapping[str, pl.Callback]) -> None:
-    """Look for what Lightning offers and training here cannot use.
+    """Reject features of Lightning that do not work with this training.
 
     Raises:
-        UsageError: for processes that keep what they train to themselves, and for averages over epochs.
+        UsageError: a strategy that trains a copy of the model in new processes, or weight averaging by epochs.
     """
     strategy = str(config.trainer.get("strategy"))
     if any(way in strategy for way in ("spawn", "fork", "notebook")):
-        raise UsageError(f"trainer.strategy: {strategy} hands the model to new processes; use trainer.strategy=ddp")
+        raise UsageError(f"trainer.strategy: {strategy} copies the model to new processes; use trainer.strategy=ddp")
     for name, callback in callbacks.items():
         if isinstance(callback, StochasticWeightAveraging):
             raise UsageError(
-                f"callbacks.{name}: StochasticWeightAveraging counts epochs, of which training has none; average with "
+                f"callbacks.{name}: StochasticWeightAveraging counts epochs, and training here has none; use "
                 "callbacks.ema.decay=0.999"
             )
 
@@ -107,7 +107,7 @@ def check_codes_of(quantizer: Quantizer) -> None:
     """Try a quantizer on a few latents if it, or a part of it, is a user's own.
 
     Raises:
-        UsageError: its codes are not those that it says it makes.
+        UsageError: its codes contradict its `codebook_sizes`.
     """
     parts = (part for part in quantizer.modules() if isinstance(part, Quantizer))
     is_own = any(type(part).__module__.partition(".")[0] != PACKAGE for part in parts)
@@ -120,10 +120,10 @@ def check_codes_of(quantizer: Quantizer) -> None:
 
 
 def check_monitors(trainer: pl.Trainer) -> None:
-    """Look, after a validation, if there was one, for callbacks that go by a metric of it which there is not.
+    """Check that every metric which a callback monitors was logged by the first validation, if there was one.
 
     Raises:
-        UsageError: for the first of them; Lightning would say so only after steps of training.
+        UsageError: a metric was not logged; Lightning would report it only after training steps.
     """
     known = sorted(name for name in trainer.callback_metrics if name.startswith("val/"))
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
@@ -140,10 +140,10 @@ def on_gpu(config: Any) -> bool:
 
 
 def uses_cuda_graphs(config: Any) -> bool:
-    """Return whether compile=true may give a GPU its work as CUDA graphs.
+    """Return whether compile=true may use CUDA graphs.
 
-    One GPU alone: how the gradients that a graph leaves in its own memory go with those that DDP sums is untried. And
-    no accumulated gradients: a graph overwrites those of the batch before.
+    They require a single GPU, since CUDA graphs with DDP are untested. They exclude accumulated gradients, since a
+    graph overwrites those of the previous batch.
     """
     trainer = config.trainer
     is_single = trainer.devices in (1, "1") and trainer.get("num_nodes", 1) == 1
@@ -151,7 +151,7 @@ def uses_cuda_graphs(config: Any) -> bool:
 
 
 def resolved_precision(config: Any) -> str:
-    """Resolve the trainer's precision: "auto" is bf16 where a GPU will be used that has it."""
+    """Return the trainer's precision; "auto" means bf16-mixed on a GPU that supports it, else 32-true."""
     if config.trainer.precision != "auto":
         return config.trainer.precision
     return "bf16-mixed" if on_gpu(config) and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"

@@ -1,4 +1,4 @@
-"""The weights that a run begins with: all of a checkpoint to go on from, or what fits of an old model."""
+"""Initial weights of a run: all of a checkpoint to resume from, or the layers of an old model that fit."""
 
 import logging
 from collections import Counter, defaultdict
@@ -19,7 +19,7 @@ from discrete_ae.saving.checkpoint import read_adversary
 from discrete_ae.saving.saved import SavedModel
 
 MAKES_CODES = {"encoder", "quantizer"}
-"""Parts of a model; where both are frozen, codes stay what they are."""
+"""Parts of a model that determine its codes; when both are frozen, the codes do not change."""
 
 Tensors = Mapping[str, Tensor]
 
@@ -27,46 +27,46 @@ log = logging.getLogger("discrete_ae")
 
 
 class Beginning(NamedTuple):
-    """The model that a run begins with."""
+    """The saved model that a run starts from."""
 
     path: str
-    """Of a checkpoint or a bundle, as it was given."""
+    """Path of its checkpoint or bundle, as given by the user."""
     saved: SavedModel
     is_continued: bool
-    """Whether its run goes on; Lightning then restores the rest of its state."""
+    """True if the run is resumed; Lightning then restores the rest of its state."""
 
 
 def beginning(continued: str | None, init_from: str | None) -> Beginning | None:
-    """Read the checkpoint whose run goes on, or the checkpoint or bundle of which a new run takes what fits, if any.
+    """Read the checkpoint to resume from, or the checkpoint or bundle to initialize from; None if neither is given.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: the file cannot be read.
     """
     path = continued or init_from
     return Beginning(path, read_saved(path), bool(continued)) if path else None
 
 
 def with_frozen(config: Mapping[str, Any], begun: Beginning, frozen: Sequence[str]) -> dict[str, Any]:
-    """Return a model's configuration in which frozen parts have the settings that they had, and so their codes' hash.
+    """Return a model's configuration with the saved settings of its frozen parts, so that their hash stays the same.
 
-    What the configuration says beyond them, as that of a later version may, is left out: it was not there.
+    Settings of frozen parts that the saved configuration lacks, as a later version may add, are dropped.
 
     Raises:
-        UsageError: it has another value for one of the settings.
+        UsageError: the configuration sets one of the saved settings to another value.
     """
     for part in ("sample_rate", *frozen) if frozen else ():
         key = part if part == "quantizer" else f"model.{part}"
         if found := _unlike(key, config[part], begun.saved.config.get(part)):
             key, own, old = found
             raise UsageError(
-                f"freeze: {key} is {old} in {begun.path}, and {own} here; a frozen part keeps its settings: give the "
-                "same model=, quantizer= and others as its run"
+                f"freeze: {key} is {old} in {begun.path}, but {own} here; a frozen part keeps its settings: use the "
+                "same model= and quantizer= settings as its run"
             )
     return {**config, **{part: begun.saved.config[part] for part in frozen}}
 
 
 def _unlike(key: str, own: Any, old: Any) -> tuple[str, Any, Any] | None:
-    """Return the first of the old settings that is another one now, by its key, and both values."""
+    """Return key, new value and old value of the first old setting that has changed; None if none has."""
     if isinstance(own, Mapping) and isinstance(old, Mapping):
         found = (_unlike(f"{key}.{name}", own.get(name), value) for name, value in old.items())
         return next(filter(None, found), None)
@@ -76,23 +76,23 @@ def _unlike(key: str, own: Any, old: Any) -> tuple[str, Any, Any] | None:
 def begin_with(
     model: DiscreteAutoencoder, adversary: Adversary | None, begun: Beginning | None, frozen: Sequence[str]
 ) -> None:
-    """Give a model, and the discriminators of an adversarial run, the weights that a run begins with.
+    """Load the initial weights of a run into its model and discriminators.
 
-    Where all that makes codes is frozen, the model gets the old entropy model too: what was coded with it is read with
-    no other.
+    If encoder and quantizer are frozen, the model also gets the old entropy model, without which files coded by it
+    could not be read.
 
     Args:
         model: with random weights.
-        adversary: the discriminators, if the run has any.
-        begun: what it begins with, if anything.
-        frozen: the parts of the model that will not be trained.
+        adversary: the discriminators of an adversarial run.
+        begun: the saved model to start from; None to start from random weights.
+        frozen: parts of the model that are not trained.
 
     Raises:
         DataError: the weights do not fit.
-        UsageError: a part that is to be frozen does not fit, or nothing is left to be trained.
+        UsageError: the weights of a frozen part do not fit, or all parts are frozen.
     """
     if all(part_of(name) in frozen for name, _ in model.named_parameters()):
-        raise UsageError(f"freeze: nothing is left to train beside {', '.join(frozen)}; freeze fewer parts")
+        raise UsageError(f"freeze: nothing is left to train besides {', '.join(frozen)}; freeze fewer parts")
     taken: Collection[str] = ()
     if begun:
         taken = _load_all(model, begun) if begun.is_continued else _load_what_fits(model, adversary, begun)
@@ -101,12 +101,12 @@ def begin_with(
     random = [part for part in frozen if any(part_of(name) == part for name in model.state_dict().keys() - {*taken})]
     if random and begun:
         raise UsageError(
-            f"freeze: the {random[0]} of {begun.path} is another one, and this one would stay random; give the same "
-            "model=, quantizer= and num_codebooks= as its run, or freeze other parts"
+            f"freeze: the {random[0]} of {begun.path} does not fit and would stay frozen at random weights; use the "
+            "same model=, quantizer= and num_codebooks= as its run, or freeze other parts"
         )
     if random:
         rank_zero_only(log.warning)(
-            "freeze: the %s stays random; init_from= begins with that of a trained model", random[0]
+            "freeze: the %s keeps its random weights; init_from= starts from those of a trained model", random[0]
         )
 
 
@@ -114,26 +114,26 @@ def _load_all(model: DiscreteAutoencoder, begun: Beginning) -> Collection[str]:
     state = begun.saved.state
     if told := _differences(model.state_dict(), state):
         raise DataError(
-            f"{begun.path}: its weights do not fit this model ({told}); give the same model=, quantizer= and "
-            "num_codebooks= as its run, or start a new run from what fits with init_from="
+            f"{begun.path}: its weights do not fit this model ({told}); use the same model=, quantizer= and "
+            "num_codebooks= as its run, or start a new run from the layers that fit with init_from="
         )
     model.load_state_dict(state)
     return state.keys()
 
 
 def _load_what_fits(model: DiscreteAutoencoder, adversary: Adversary | None, begun: Beginning) -> Collection[str]:
-    """Load the layers that fit, say which in a line, and return the names of their tensors."""
+    """Load the layers that fit, log which in one line, and return the names of their tensors."""
     path, saved, _ = begun
     own, old = model.state_dict(), dict(saved.state)
-    if kind_of(path) is Kind.FILE:  # no bundle
+    if kind_of(path) is Kind.FILE:  # a bundle holds no discriminators
         old |= read_adversary(path)
     if adversary is not None:
         own |= adversary.state_dict()
     taken = _fitting(own, old)
     if not {"encoder", "decoder"} & set(map(part_of, taken)):
         raise DataError(
-            f"{path}: its weights do not fit this model ({_differences(own, old)}), neither those of its encoder nor "
-            "of its decoder; give the same model= as its run"
+            f"{path}: its weights do not fit this model ({_differences(own, old)}), in neither encoder nor decoder; "
+            "use the same model= as its run"
         )
     fitting = {name: old[name] for name in taken}
     for module in (model, adversary):
@@ -147,9 +147,9 @@ def _load_what_fits(model: DiscreteAutoencoder, adversary: Adversary | None, beg
 
 
 def _fitting(own: Tensors, old: Tensors) -> list[str]:
-    """Return the names of the tensors that can be taken: of layers that have the same ones in both, of equal shapes.
+    """Return the names of the tensors to load: those of layers whose tensors have equal names and shapes in both.
 
-    A quantizer counts as one layer, for its tensors describe one another, as entries and how often each was chosen.
+    A quantizer counts as one layer, since its tensors depend on each other: codebook entries and their usage counts.
     """
 
     def by_layer(tensors: Tensors) -> dict[str, dict[str, torch.Size]]:
@@ -164,10 +164,10 @@ def _fitting(own: Tensors, old: Tensors) -> list[str]:
 
 
 def _told(own: Tensors, old: Tensors, taken: Sequence[str], own_quantizer: str, old_quantizer: str) -> str:
-    """Return in words what was taken by part, what of the old model was left, and what is new."""
+    """Return a line that lists, by part, the tensors taken from the old model, left in it, and new in this one."""
     of_own, of_old, of_taken = (Counter(map(part_of, names)) for names in (own, old, taken))
     left, new = of_old - of_taken, of_own - of_taken
-    if own_quantizer != old_quantizer and not of_taken["quantizer"]:  # which may have no tensors
+    if own_quantizer != old_quantizer and not of_taken["quantizer"]:  # list quantizers without tensors too
         left["quantizer"], new["quantizer"] = of_old["quantizer"], of_own["quantizer"]
 
     def listed(counts: Mapping[str, int], quantizer: str) -> str:
@@ -186,8 +186,8 @@ def _told(own: Tensors, old: Tensors, taken: Sequence[str], own_quantizer: str, 
 
 
 def _differences(own: Tensors, old: Tensors) -> str:
-    """Return in words in which tensors two models differ, the first few; empty where in none."""
+    """Return a description of the first few tensors in which two models differ; "" if there are none."""
     expected, given = ({name: tuple(tensor.shape) for name, tensor in tensors.items()} for tensors in (own, old))
     other = [name for name in expected | given if expected.get(name) != given.get(name)]
-    told = [f"{name} is {given.get(name, 'not there')}, not {expected.get(name, 'there')}" for name in other[:3]]
+    told = [f"{name} is {given.get(name, 'missing')}, not {expected.get(name, 'expected')}" for name in other[:3]]
     return f"{'; '.join(told)}; {counted(len(other), 'tensor')} in all" if other else ""

@@ -1,4 +1,4 @@
-"""The command line in the process of the test."""
+"""Run the command line in the test's own process."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from discrete_ae.cli import main
 
 @pytest.fixture
 def command(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, list[str], list[str]]]:
-    """Run `discrete-ae`; its exit status, the lines of its stdout, those of its stderr that do not merely inform."""
+    """Run `discrete-ae`; return its exit status, the lines of stdout, and those of stderr that are not INFO."""
 
     def run(*arguments: object) -> tuple[int, list[str], list[str]]:
         with pytest.raises(SystemExit) as ended:

@@ -39,7 +39,7 @@ class Server(ThreadingHTTPServer):
         self.given = 0
         """Bytes of contents that went out."""
         self.status: int | None = None
-        """Answered to all."""
+        """Status of every answer; None for the usual ones."""
         self.drops = 0
         """Number of the next answers that are cut off in the middle."""
         self.failures = 0

@@ -44,7 +44,7 @@ def residuals(quantizer: ResidualQuantizer, latents: Tensor, codes: Tensor) -> l
 
 
 def inputs_of_stages(quantizer: ResidualQuantizer) -> list[Tensor]:
-    """Filled at the next training forward with what each stage is given; encode, in evaluation, is not counted."""
+    """Return a list that the next training forward fills with the input of each stage; encode is not counted."""
     inputs: list[Tensor] = []
     for stage in quantizer.stages:
         stage.register_forward_pre_hook(lambda made, args: inputs.append(args[0]) if made.training else None)

@@ -173,14 +173,14 @@ def test_a_frozen_run_goes_on_with_the_same_parts_alone(
     capsys.readouterr()
     run_training(*given, status=1)
     (line,) = errors(capsys.readouterr().err)
-    assert line.startswith(f"error: {last(tuned)}: comes from a run with freeze=[encoder,quantizer]; give that, or")
+    assert line.startswith(f"error: {last(tuned)}: comes from a run with freeze=[encoder,quantizer]; ")
 
 
 @pytest.mark.parametrize(
     ("given", "status", "told"),
     [
-        ("freeze=[encoder,quantizer,decoder]", 2, "freeze: nothing is left to train beside encoder, quantizer"),
-        ("freeze=[encoder,decoder]", 2, "nothing is left to train beside encoder, decoder"),
+        ("freeze=[encoder,quantizer,decoder]", 2, "freeze: nothing is left to train besides encoder, quantizer"),
+        ("freeze=[encoder,decoder]", 2, "nothing is left to train besides encoder, decoder"),
         ("freeze=[vocoder]", 2, "freeze: expected 'encoder', 'quantizer' or 'decoder', got 'vocoder'"),
         ("freeze=vocoder", 2, "freeze: expected 'encoder', 'quantizer' or 'decoder', got 'vocoder'"),
         ("freeze=2", 2, "freeze: expected a list, got 2"),

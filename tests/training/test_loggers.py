@@ -24,7 +24,7 @@ class Medium(NamedTuple):
 
 
 class Wandb(ModuleType):
-    """Stands in for the package: what the logger calls of it."""
+    """A stand-in for the package, with the functions that the logger calls."""
 
     def __init__(self) -> None:
         super().__init__("wandb")

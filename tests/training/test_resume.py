@@ -108,7 +108,7 @@ def test_a_run_goes_on_with_the_learning_rate_and_the_betas_that_are_given(
     assert list(scalars(run, "train/learning_rate").values()) == pytest.approx([1e-5 * 5 / 50, 1e-5 * 6 / 50])
     (group,) = state_of(run)["optimizer_states"][0]["param_groups"]
     assert list(group["betas"]) == [0.5, 0.9]
-    assert "learning rate of 1e-05 in place of 0.002" in capsys.readouterr().err
+    assert "learning rate of 1e-05 instead of 0.002" in capsys.readouterr().err
 
 
 def sequence(optimizer: Optimizer, total_steps: int) -> SequentialLR:
@@ -143,4 +143,4 @@ def test_a_run_with_another_schedule_does_not_go_on(
         begun, now = run_training(*IN_SEQUENCE, "trainer.max_steps=2", "trainer.val_check_interval=2"), ours
     run_training(*now, "trainer.max_steps=6", f"ckpt_path={begun}/checkpoints/last.ckpt", status=2)
     (line,) = (line for line in errors(capsys.readouterr().err) if "rror" in line)
-    assert "wants the scheduler that it began with" in line
+    assert "needs its original scheduler" in line

@@ -1,4 +1,4 @@
-"""Callbacks: all that happens beside the training step."""
+"""Lightning callbacks: everything besides the training step."""
 
 from discrete_ae.training.callbacks.checkpoints import FitEntropyModel, KeepBest, KeepLast, WeightEma
 from discrete_ae.training.callbacks.logs import (

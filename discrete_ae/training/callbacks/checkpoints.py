@@ -1,4 +1,4 @@
-"""Callbacks for what checkpoints hold: the best and last state, averaged weights, the entropy model of the codes."""
+"""Callbacks for checkpoints: the best and last state, averaged weights, the entropy model of the codes."""
 
 import io
 import logging
@@ -29,33 +29,33 @@ log = logging.getLogger("discrete_ae")
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint beside the one that it replaces, so that one of them is always there.
+    """A CheckpointIO that writes a checkpoint beside the one it replaces, so that a complete one always exists.
 
-    Lightning's own way writes into TMPDIR first, and copies from there: on another file system a full disk, or the end
-    of the process, then leaves half a checkpoint in place of the last one.
+    Lightning writes to TMPDIR and copies from there. If TMPDIR is on another file system, a full disk or a killed
+    process leaves half a checkpoint in place of the old one.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """See CheckpointIO."""
-        content = io.BytesIO()  # to a file itself PyTorch writes with errors of its own
+        content = io.BytesIO()  # PyTorch raises errors of its own, not OSError, when it writes to a file
         torch.save(checkpoint, content)
         write_whole(Path(path), content.getbuffer())
 
 
 class KeepBest(ModelCheckpoint):
-    """Writes best.ckpt with a validation that is better than those before it.
+    """A ModelCheckpoint that writes best.ckpt after each validation with a new best value.
 
-    With another `save_top_k` than 1 the k best are kept as step<step>.ckpt, and the best of them as best.ckpt too.
+    If `save_top_k` is not 1, the k best checkpoints are kept as step<step>.ckpt, and the best also as best.ckpt.
 
     Args:
         dirpath: folder of the checkpoints.
-        monitor: tag of the quantity that decides.
-        save_top_k: how many are kept; -1 for all.
+        monitor: tag of the metric to compare.
+        save_top_k: number of checkpoints to keep; -1 for all.
         settings: further arguments of ModelCheckpoint, such as `mode`.
     """
 
     def __init__(self, dirpath: str, monitor: str, save_top_k: int = 1, **settings: Any) -> None:
-        # ModelCheckpoint gives all that it keeps the one name: the last of them would be best.ckpt.
+        # ModelCheckpoint would name every checkpoint best.ckpt, so the last one would keep that name.
         named = {"filename": "best" if save_top_k == 1 else "step{step}", "auto_insert_metric_name": False}
         given = {"monitor": monitor, "save_top_k": save_top_k, "enable_version_counter": False, **named, **settings}
         super().__init__(dirpath, **cast(Any, given))
@@ -71,9 +71,9 @@ class KeepBest(ModelCheckpoint):
 
 
 class KeepLast(Checkpoint):
-    """Writes last.ckpt with every validation of training and at its end, whether or not it is the best one.
+    """A callback that writes last.ckpt after every validation and at the end of training.
 
-    Not ModelCheckpoint's `save_last`, which writes it only where it has also written the best one (Lightning 2.6).
+    ModelCheckpoint's `save_last` writes it only together with a new best checkpoint (Lightning 2.6).
 
     Args:
         dirpath: folder of the checkpoints.
@@ -84,13 +84,13 @@ class KeepLast(Checkpoint):
         self._step: int | None = None
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """See Callback; Lightning calls those that write checkpoints last, in the order in which they are given."""
+        """See Callback; Lightning calls checkpoint callbacks after all others, in their given order."""
         if trainer.state.fn == TrainerFn.FITTING:
             self._step = trainer.global_step
             trainer.save_checkpoint(self.path)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """See Callback; a run without validations has this one alone."""
+        """See Callback; a run without validations gets its only checkpoint here."""
         if self._step != trainer.global_step:
             trainer.save_checkpoint(self.path)
 
@@ -98,21 +98,21 @@ class KeepLast(Checkpoint):
 class WeightEma(pl.Callback):
     """Exponential moving average of the model's parameters (Polyak averaging; Karras et al. 2024, arXiv:2312.02696).
 
-    After every optimizer step n, average = d average + (1 - d) weights with d = min(decay, (1 + n) / (10 + n)): that is
-    how `num_updates` of TensorFlow's ExponentialMovingAverage keeps a short run from averaging over its first steps.
+    After every optimizer step n, average = d average + (1 - d) weights with d = min(decay, (1 + n) / (10 + n)). As with
+    `num_updates` of TensorFlow's ExponentialMovingAverage, a short run thus does not average over its first steps.
 
-    From the beginning of a validation to the next training step the model has the averaged weights, so all that is
-    measured, logged and drawn is of them, and it keeps them when training ends. A checkpoint's `state_dict` has them
-    too; the raw ones lie beside it, and a continued run takes those, whether it still averages or not.
+    From the start of a validation to the next training step the model holds the averaged weights, so validation and
+    logging use them. The model also keeps them when training ends. A checkpoint's `state_dict` holds the averaged
+    weights, and its `raw_weights` the raw ones. A resumed run loads the raw ones, even if it no longer averages.
 
-    Not Lightning's EMAWeightAveraging: it averages the whole LightningModule, discriminators and buffers included, but
-    a number that follows a schedule must be that of its step, and a codebook that is itself a moving average is one.
+    Lightning's EMAWeightAveraging would also average discriminators and buffers. But scheduled values must be those of
+    their step, and some codebooks are moving averages already.
 
     Args:
-        decay: at least 0 and below 1; an average over about 1 / (1 - decay) steps. None for no averaging.
+        decay: at least 0 and below 1; averages over about 1 / (1 - decay) steps. None for no averaging.
 
     Raises:
-        ValueError: for a decay outside its range.
+        ValueError: `decay` is out of range.
     """
 
     def __init__(self, decay: float | None = None) -> None:
@@ -120,21 +120,21 @@ class WeightEma(pl.Callback):
             raise ValueError(f"decay: expected null or a number from 0 to below 1, such as 0.999, got {decay!r}")
         self.decay = decay
         self.other: dict[str, Tensor] | None = None
-        """By name, the averaged parameters while the model has the raw ones, and the raw ones otherwise."""
+        """Parameters by name: the averaged ones while the model holds the raw ones, otherwise the raw ones."""
         self.shown = False
         self._step = 0
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """See Callback; the model already has what `state_dict` holds. Older checkpoints have nothing beside it."""
+        """See Callback; the model already has the averaged weights. Old checkpoints hold no raw ones."""
         own = _parameters(pl_module)
         self.other, self.shown = _copies(own), False
         raw = checkpoint.get(RAW_WEIGHTS)
         if raw is None:
             return
         if self.decay is None:
-            log.warning("the run averaged its weights and goes on without; callbacks.ema.decay=0.999 goes on averaging")
+            log.warning("the run averaged its weights and now stops averaging; callbacks.ema.decay=0.999 continues it")
         _copy(raw, own)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -160,9 +160,9 @@ class WeightEma(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """See Callback; on every rank alike, since their weights are the same."""
+        """See Callback; runs on every rank, since all ranks have the same weights."""
         n = trainer.global_step
-        if self.decay is None or self.other is None or n == self._step:  # a batch whose gradient is only accumulated
+        if self.decay is None or self.other is None or n == self._step:  # gradients accumulated, no optimizer step
             return
         self._step = n
         update = get_ema_multi_avg_fn(min(self.decay, (1 + n) / (10 + n)))
@@ -178,7 +178,7 @@ class WeightEma(pl.Callback):
         self._show(pl_module, averaged=True)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """See Callback; a validation that fails leaves the raw weights."""
+        """See Callback; restores the raw weights after a failed validation."""
         self._show(pl_module, averaged=False)
 
     def on_save_checkpoint(
@@ -193,7 +193,7 @@ class WeightEma(pl.Callback):
         checkpoint[RAW_WEIGHTS] = dict(raw)
 
     def _show(self, pl_module: pl.LightningModule, averaged: bool) -> None:
-        """Give the model its averaged or its raw weights, where it has the others."""
+        """Swap the model's weights to the averaged or the raw ones if it holds the others."""
         if self.other is None or self.shown == averaged:
             return
         own = _parameters(pl_module)
@@ -204,19 +204,20 @@ class WeightEma(pl.Callback):
 
 
 class FitEntropyModel(pl.Callback):
-    """At the end of every validation of training, counts the codes of the first training crops, for the checkpoint.
+    """A callback that fits the checkpoint's entropy model to codes of the first training crops, after each validation.
 
-    The model is then in evaluation mode and has the weights that the checkpoint gets. Nothing of it depends on what was
-    fitted before, so a continued run needs no state of it; nothing is drawn at random, so training goes on as without.
-    Where the model has one already, of a run that leaves its codes as they are, that is kept.
-    A model without codes has none; nor has a checkpoint written before the first validation of its run, or one of a run
-    on a user's own data module.
+    The model is then in evaluation mode and holds the weights of the checkpoint. The fit keeps no state, so a resumed
+    run needs none, and draws no random numbers, so training is unaffected. An entropy model that the model already
+    has, because its codes are frozen, is kept.
+
+    No entropy model is fitted for a model without codes, before the first validation during training, or with a user's
+    own data module.
 
     Args:
-        max_seconds: of audio that is encoded; the crops are those that training began with.
+        max_seconds: duration of the audio to encode, from the first crops of training.
 
     Raises:
-        ValueError: unless max_seconds is above 0.
+        ValueError: `max_seconds` is not above 0.
     """
 
     def __init__(self, max_seconds: float = 200.0) -> None:
@@ -237,7 +238,7 @@ class FitEntropyModel(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """See Callback; what the module adds comes after it."""
+        """See Callback; the module's own entries are added afterwards."""
         assert isinstance(pl_module, AutoencoderModule)
         kept = pl_module.model.entropy_model
         if (fitted := self._fitted if kept is None else kept) is not None:
@@ -247,7 +248,7 @@ class FitEntropyModel(pl.Callback):
             }
 
     def _codes(self, module: AutoencoderModule, data: AudioDataModule) -> Iterator[np.ndarray]:
-        """(B, K, T) of one batch of crops after the other."""
+        """Yield the codes (B, K, T) of each batch of crops."""
         count = max(1, int(self.max_seconds * data.settings.sample_rate / data.settings.num_samples))
         for first in range(0, count, data.settings.batch_size):
             numbers = range(first, min(first + data.settings.batch_size, count))
@@ -258,7 +259,7 @@ class FitEntropyModel(pl.Callback):
 
 
 def _parameters(pl_module: pl.LightningModule) -> dict[str, Tensor]:
-    """Those that are trained."""
+    """Return the trainable parameters by name."""
     assert isinstance(pl_module, AutoencoderModule)
     named = pl_module.model.named_parameters(remove_duplicate=False)
     return {name: parameter for name, parameter in named if parameter.requires_grad}
@@ -270,6 +271,6 @@ def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def _copy(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
-    """In place, so that optimizer, compiled graphs and DDP keep the tensors they know."""
+    """Copy in place, so that the optimizer, compiled graphs and DDP keep their tensors."""
     for name, tensor in target.items():
         tensor.copy_(source[name])

@@ -1,4 +1,4 @@
-"""Callbacks that log more than scalars: clips, the use of codes, the rounding's curve, hyperparameters, charts' layout.
+"""Callbacks that log more than scalars: clips, code histograms, rounding curves, hyperparameters, chart layout.
 
 Axes: C audio channels, N samples.
 """
@@ -26,7 +26,7 @@ from discrete_ae.training.module import AutoencoderModule
 
 TICKS_KHZ = (0.2, 0.5, 1, 2, 4, 8, 16)
 
-# The CUSTOM SCALARS tab: category, chart, tags; a tag is a pattern, hence the ends.
+# TensorBoard's CUSTOM SCALARS tab: category, chart, tags. Tags are regular expressions, hence the "$".
 LAYOUT = {
     "1 Reconstruction": {
         "reconstruction loss, hard codes": ["val/reconstruction$"],
@@ -48,14 +48,16 @@ LAYOUT = {
 
 
 class LogClips(pl.Callback):
-    """Logs the same few validation clips at every validation, as audio and as log-mel pictures; the originals once.
+    """A callback that logs a few validation clips after every validation, as audio and log-mel pictures.
+
+    The clips stay the same, and their originals are logged once.
 
     Args:
         count: number of clips, 0 for none.
-        max_seconds: length to which a clip is cut.
+        max_seconds: maximum duration of a clip.
 
     Raises:
-        ValueError: for a number outside its range.
+        ValueError: an argument is out of range.
     """
 
     def __init__(self, count: int = 4, max_seconds: float = 5.0) -> None:
@@ -81,10 +83,10 @@ class LogClips(pl.Callback):
 
 
 class LogCodeHistograms(pl.Callback):
-    """Logs how often every entry of every codebook was used over the validation set, all ranks together."""
+    """A callback that logs the usage counts of all codebook entries over the validation set, summed over ranks."""
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """See Callback; runs on every rank, since the counts of all ranks are added."""
+        """See Callback; runs on every rank to sum the counts."""
         assert isinstance(pl_module, AutoencoderModule)
         usage = pl_module.validation_usage
         if usage is None:
@@ -97,9 +99,9 @@ class LogCodeHistograms(pl.Callback):
 
 
 class LogRoundingCurve(pl.Callback):
-    """Logs what the quantizer's rounding emits in training and which slope its gradient has.
+    """A callback that plots the value and the slope of the quantizer's rounding in training.
 
-    Once, or with every validation where a number of the rounding follows a schedule.
+    It plots once, or after every validation if the rounding has scheduled values.
     """
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -115,7 +117,7 @@ class LogRoundingCurve(pl.Callback):
 
 
 class LogLayout(pl.Callback):
-    """Logs the layout of TensorBoard's charts once; where all runs have the same one, their curves share the charts."""
+    """A callback that logs the layout of TensorBoard's charts once; equal layouts let runs share charts."""
 
     def __init__(self) -> None:
         self.logged = False
@@ -135,10 +137,12 @@ class LogLayout(pl.Callback):
 
 
 class LogHyperparameters(pl.Callback):
-    """Logs the hyperparameters once, with the first validation, whose figures TensorBoard's HPARAMS tab shows too.
+    """A callback that logs the hyperparameters once, after the first validation.
+
+    TensorBoard's HPARAMS tab shows them beside the validation metrics.
 
     Args:
-        hyperparameters: flat, those that tell the run from others first: numbers, strings, booleans.
+        hyperparameters: flat; numbers, strings and booleans, the most informative first.
     """
 
     def __init__(self, hyperparameters: Mapping[str, str | float | bool]) -> None:
@@ -150,14 +154,14 @@ class LogHyperparameters(pl.Callback):
         if self.logged or not trainer.is_global_zero:
             return
         self.logged = True
-        # The gap, which every quantizer with codes has, says the same.
+        # Redundant: every quantizer with codes logs val/soft_hard_gap.
         hidden = "val/soft_reconstruction"
         figures = [tag for tag in trainer.callback_metrics if tag.startswith("val/") and tag != hidden]
         log_hyperparameters(trainer.loggers, self.hyperparameters, figures)
 
 
 def draw_log_mel(audio: Tensor, sample_rate: int) -> NDArray[np.uint8]:
-    """Draw the log-mel spectrogram of audio (N,), (height, width, 3), as on the page of a comparison, with axes."""
+    """Draw the log-mel spectrogram of audio (N,) with axes, as in the comparison page; return (height, width, 3)."""
     top_khz = sample_rate / 2000
     figure = Figure(figsize=(5.2, 3.0))
     figure.subplots_adjust(left=0.12, right=1.0, bottom=0.17, top=0.96)
@@ -180,12 +184,12 @@ def draw_log_mel(audio: Tensor, sample_rate: int) -> NDArray[np.uint8]:
 
 def draw_rounding(rounding: Rounding) -> Figure:
     """Draw a rounding over four integers: the soft staircase against the exact one, and the slope."""
-    rounding = copy.deepcopy(rounding).cpu()  # its scheduled numbers may lie on a GPU
+    rounding = copy.deepcopy(rounding).cpu()  # its scheduled values may be on a GPU
     x = torch.linspace(-1.499, 2.499, 2001, dtype=torch.float64)  # -1.5 itself would be rounded to -2
     value, slope, exact = (
         function(x).detach().numpy() for function in (rounding.value, rounding.slope, rounding.exact)
     )
-    figure = Figure(figsize=(6.4, 5.0))  # a layout that is computed would take as long as the picture
+    figure = Figure(figsize=(6.4, 5.0))  # fixed margins: an automatic layout takes as long as the drawing
     figure.subplots_adjust(left=0.12, right=0.97, bottom=0.1, top=0.93, hspace=0.08)
     above, below = figure.subplots(2, 1, sharex=True)
     above.plot(x, exact, color="0.6", label=rounding.op)
@@ -202,14 +206,14 @@ def draw_rounding(rounding: Rounding) -> Figure:
 
 
 def _pixels(figure: Figure) -> NDArray[np.uint8]:
-    """(height, width, 3)"""
+    """Return the pixels (height, width, 3)."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def _clips(trainer: pl.Trainer, count: int, max_seconds: float) -> list[tuple[str, Tensor]]:
-    """Read a few validation clips: (name, (C, N)); of a user's own data module the first segments."""
+    """Return the first validation clips as (name, (C, N)); for a user's own data module, the first segments."""
     data = cast(Any, trainer).datamodule
     if isinstance(data, AudioDataModule):
         return data.clips(count, max_seconds)

@@ -1,4 +1,4 @@
-"""Callbacks for a person at the terminal: progress, a warning of collapsed codes, Ctrl-C and SIGTERM."""
+"""Callbacks for the terminal: progress, a warning about collapsed codes, Ctrl-C and SIGTERM."""
 
 import logging
 import signal
@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 
 
 class TrainingProgress(pl.Callback):
-    """Shows a bar with loss, SI-SDR and code usage on a terminal, and prints a line for every validation.
+    """A progress bar with loss, SI-SDR and code usage on a terminal, and one printed line per validation.
 
-    The loss is looked at in logged steps alone: a look waits for the device, and so does the log.
+    The bar reads the loss in logged steps only, since reading it waits for the device.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class TrainingProgress(pl.Callback):
         if not (trainer.is_global_zero and self.console.is_terminal):
             return
         self.bar = Progress(
-            BarColumn(bar_width=8),  # all of it fits into 80 columns
+            BarColumn(bar_width=8),  # the whole line fits into 80 columns
             MofNCompleteColumn(),
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(compact=True),
@@ -71,7 +71,7 @@ class TrainingProgress(pl.Callback):
         )
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """See Callback; after an exception there is no teardown, and the terminal's cursor must come back."""
+        """See Callback; Lightning skips teardown after an exception, and the bar must restore the cursor."""
         self._stop()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -92,11 +92,11 @@ class TrainingProgress(pl.Callback):
 
 
 class WarnOfCollapse(pl.Callback):
-    """Warns after a validation whose perplexity is below a share of the codebook size.
+    """A callback that warns after a validation if the perplexity is below a share of the codebook size.
 
     Args:
-        min_share: of the mean codebook size, in [0, 1].
-        after_steps: an untrained network is not warned of.
+        min_share: share of the mean codebook size, in [0, 1].
+        after_steps: first step at which the callback may warn.
     """
 
     def __init__(self, min_share: float = 0.05, after_steps: int = 100) -> None:
@@ -123,30 +123,30 @@ class WarnOfCollapse(pl.Callback):
 
 
 class StopOnInterrupt(pl.Callback):
-    """Ends training on Ctrl-C or SIGTERM after a step, with a validation and its checkpoint; on a second one at once.
+    """A callback that ends training on Ctrl-C or SIGTERM with a validation and a checkpoint; a second one ends at once.
 
-    The signal is only noted when it comes. Processes that train together must end after the same step, so they agree on
-    it with every step that is logged, and after every validation, whichever of them it has reached; asking more often
-    would make a GPU wait in every step. A process that trains alone ends after the step that it is at.
+    The signal handler only records the signal. A single process ends after its current step. Distributed processes
+    must end after the same step, so they exchange the recorded signals at every logged step and after every
+    validation. Doing so at every step would make the GPU wait.
     """
 
     def __init__(self) -> None:
         self.ended_by = 0
-        """The number of the signal that ended the training; 0 for none."""
+        """Number of the signal that ended training; 0 for none."""
         self._noted = 0
         self._step = 0
         self._previous: dict[int, Any] = {}
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """See Callback; before the first step there is nothing to keep.
+        """See Callback; SIGTERM ends the validation before the first step at once, since there is nothing to save.
 
-        Lightning's own handler of SIGTERM lets a validation go on, and waits for the other processes.
+        Lightning's own SIGTERM handler would finish the validation and wait for the other processes.
         """
         if trainer.state.fn == TrainerFn.VALIDATING:
             signal.signal(signal.SIGTERM, exit_at_once)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """See Callback; not before, since at its end Lightning puts back the handlers that it found before this."""
+        """See Callback; installs its handlers after Lightning has saved the old ones, which it restores at its end."""
 
         def note(number: int, frame: FrameType | None) -> None:
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -163,7 +163,7 @@ class StopOnInterrupt(pl.Callback):
     ) -> None:
         """See Callback."""
         step = trainer.global_step
-        if step == self._step:  # a batch whose gradient is only accumulated
+        if step == self._step:  # gradients accumulated, no optimizer step
             return
         self._step = step
         every = cast(Any, trainer).log_every_n_steps if trainer.world_size > 1 else 1
@@ -171,12 +171,12 @@ class StopOnInterrupt(pl.Callback):
             self._agree(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """See Callback; in the validation before the first step nothing is noted yet."""
+        """See Callback; no signal is recorded in the validation before the first step."""
         if trainer.state.fn == TrainerFn.FITTING:
             self._agree(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """See Callback; after an exception there is no teardown."""
+        """See Callback; Lightning skips teardown after an exception."""
         self._restore()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
