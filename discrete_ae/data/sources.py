@@ -233,17 +233,27 @@ class RecordingSource:
         """
         its, files = self.settings, self.train
         least_s, most_s = its.min_seconds or 0, its.max_seconds or math.inf
-        taken = [file for file in files if least_s <= file.duration_s <= most_s]
+        in_time = [file for file in files if least_s <= file.duration_s <= most_s]
+        taken = in_time
         if its.min_bandwidth_hz:
-            taken = [file for file in taken if self._bandwidth_hz(file) >= its.min_bandwidth_hz]
+            taken = [file for file in in_time if self._bandwidth_hz(file) >= its.min_bandwidth_hz]
+        left_out = (
+            sum(file.duration_s < least_s for file in files),
+            sum(file.duration_s > most_s for file in files),
+            len(in_time) - len(taken),
+        )
+        told = ", ".join(
+            f"{count} by {self.key}{limit}={getattr(its, limit):g}"
+            for limit, count in zip(LIMITS, left_out, strict=True)
+            if count
+        )
         if not taken:
-            shortest, longest, narrowest = (f"{self.key}{name}" for name in LIMITS)
             raise DataError(
-                f"{self._said}: every file is outside of {shortest}, {longest} or {narrowest}; nothing is left to "
-                "train on"
+                f"{self._said}: nothing is left to train on, of {counted(len(files), 'file')} left out are {told}; "
+                "widen a limit, or give others"
             )
-        if left := len(files) - len(taken):
-            log.info("%s outside of the limits of %s, not trained on", counted(left, "file"), self.key.rstrip("."))
+        if told:
+            log.info("%s not trained on: %s", counted(len(files) - len(taken), "file"), told)
         self.train = taken
 
     @property
