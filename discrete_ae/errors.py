@@ -38,6 +38,7 @@ _ADVICE = {
     errno.EDQUOT: "make room, or give another place",
     errno.EEXIST: "expected a folder there; give another place",
     errno.EFBIG: "see to the limit of the size of files, or give another place",
+    errno.EISDIR: "expected a file in its place; give one",
     errno.EIO: "see to the disk, or give another place",
     errno.ENOENT: "check the name",
     errno.ENOSPC: "make room, or give another place",

@@ -37,6 +37,7 @@ class _Stream(ABC, Generic[Item]):
         model.quantizer.check_count(None)
         self.model = model
         self._items: list[Item] = []
+        self._given_on = torch.device("cpu")
         self._finished = False
 
     @property
@@ -47,8 +48,9 @@ class _Stream(ABC, Generic[Item]):
     def _begun(self) -> Item:
         """Return a new item, before its first step."""
 
-    def _continue(self, name: str, batch_size: int) -> None:
+    def _continue(self, name: str, batch: Tensor) -> None:
         """Check that the signals have not ended and that their number is as before; begin them on the first call."""
+        batch_size, self._given_on = len(batch), batch.device
         if self._finished:
             raise ValueError(
                 f"push: the signal has ended with finish(); make a new {type(self).__name__} for another signal"
@@ -58,6 +60,10 @@ class _Stream(ABC, Generic[Item]):
         self._items = self._items or [self._begun() for _ in range(batch_size)]
         if len(self._items) != batch_size:
             raise ValueError(f"{name}: expected {len(self._items)} items as before, got {batch_size}")
+
+    def _empty(self, length: int) -> Tensor:
+        """Return silence (B, C, n), on the device of what was pushed last."""
+        return torch.zeros(len(self._items) or 1, self.model.channels, length, device=self._given_on)
 
 
 class _Signal:
@@ -108,7 +114,7 @@ class Encoder(_Stream[_Signal]):
             raise ValueError(f"samples: expected torch.float32 in [-1, 1], got {samples.dtype}; convert them")
         if not bool(samples.isfinite().all()):
             raise ValueError("samples: expected finite numbers, got NaN or infinity; repair the signal")
-        self._continue("samples", len(samples))
+        self._continue("samples", samples)
         return self._codes(samples.detach())
 
     def finish(self) -> Tensor:
@@ -117,10 +123,11 @@ class Encoder(_Stream[_Signal]):
         Raises:
             ValueError: as `push`.
         """
-        self._continue("samples", len(self._items) or 1)
+        waiting = self._items[0].samples.shape[-1] if self._items else 0
+        padding = self._empty(-waiting % self.model.hop_length)
+        self._continue("samples", padding)
         self._finished = True
-        waiting = self._items[0].samples.shape[-1] % self.model.hop_length
-        return self._codes(torch.zeros(len(self._items), self.model.channels, -waiting % self.model.hop_length))
+        return self._codes(padding)
 
     def _begun(self) -> _Signal:
         return _Signal(self.model.channels)
@@ -181,7 +188,7 @@ class Decoder(_Stream[_Codes]):
         """
         model = self.model
         model.quantizer.check_codes(codes)
-        self._continue("codes", len(codes))
+        self._continue("codes", codes)
         with as_a_window(model):
             items = [self._of(item, new[None].to(self._device)) for item, new in zip(self._items, codes, strict=True)]
         return torch.cat(items).to(codes.device)
@@ -192,9 +199,10 @@ class Decoder(_Stream[_Codes]):
         Raises:
             ValueError: after `finish`.
         """
-        self._continue("codes", len(self._items) or 1)
+        nothing = self._empty(0)
+        self._continue("codes", nothing)
         self._finished = True
-        return torch.zeros(len(self._items), self.model.channels, 0)
+        return nothing
 
     def _begun(self) -> _Codes:
         return _Codes()

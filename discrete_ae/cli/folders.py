@@ -10,6 +10,9 @@ from omegaconf import DictConfig
 
 from discrete_ae.training.ending import is_first_process
 
+_OF_SWEEP = "multirun.yaml"
+"""Written by Hydra into the folder of a sweep before its first run."""
+
 
 class NewFolder(Callback):
     """Makes the folder of a run or of a sweep under its default name, with -2, -3, … behind it where that is taken.
@@ -23,9 +26,11 @@ class NewFolder(Callback):
 
     @classmethod
     def remove_empty(cls) -> None:
-        """Remove the folder that was made, where nothing was written into it, as for a run that was refused."""
+        """Remove the folder that was made if no run has written into it, as where the run or the sweep was refused."""
         if cls.made:
             with contextlib.suppress(OSError):
+                if [path.name for path in cls.made.iterdir()] == [_OF_SWEEP]:
+                    (cls.made / _OF_SWEEP).unlink()
                 cls.made.rmdir()
             cls.made = None
 
@@ -33,8 +38,8 @@ class NewFolder(Callback):
         """See Callback."""
         if not _is_given(config, "hydra.run.dir"):
             config.hydra.run.dir = _made(config.hydra.run.dir)
-        elif is_first_process() and not (folder := Path(config.hydra.run.dir).absolute()).exists():
-            NewFolder.made = folder  # by Hydra
+        else:
+            _note_new(config.hydra.run.dir)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """See Callback; the jobs are composed later, from the overrides."""
@@ -42,10 +47,18 @@ class NewFolder(Callback):
             config.hydra.sweep.dir = _made(config.hydra.sweep.dir)
             quoted = config.hydra.sweep.dir.replace("'", r"\'")
             config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{quoted}'")
+        else:
+            _note_new(config.hydra.sweep.dir)
 
 
 def _is_given(config: DictConfig, key: str) -> bool:
     return not is_first_process() or any(given.startswith(f"{key}=") for given in config.hydra.overrides.hydra)
+
+
+def _note_new(name: str) -> None:
+    """Note a folder that was given and that Hydra will make."""
+    if is_first_process() and not (folder := Path(name).absolute()).exists():
+        NewFolder.made = folder
 
 
 def _made(name: str) -> str:

@@ -33,12 +33,9 @@ _OTHER_NAMES = {
     "sampling_rate": "sample_rate",  # Lhotse
     "num_channels": "channels",
 }
-_SIDES = {
-    **dict.fromkeys(("train", "training"), TRAIN),
-    **dict.fromkeys(("validation", "valid", "val", "dev"), VALIDATION),
-    "test": TEST,
-}
-"""Sides by the first word of a split, such as train in train-clean-100."""
+_SIDES = {TRAIN: ("training",), VALIDATION: ("valid", "val", "dev"), TEST: ()}
+"""The sides of a split with their other names; the first word of a split is one, as in train-clean-100."""
+_SIDES_IN_WORDS = ", ".join(f"{side} (or {', '.join(names)})" if names else side for side, names in _SIDES.items())
 
 
 _CHANGED = "path: {} is not the file that was indexed; index it again"
@@ -62,7 +59,7 @@ class Line(Record):
     start: float | None = Field(None, ge=0, description="a number of seconds, 0 or above")
     end: float | None = Field(None, gt=0, description="a number above 0")
     weight: float = Field(1.0, gt=0, le=1e9, description="a number above 0, up to 1e9 (remove a line to leave it out)")
-    split: str | None = Field(None, description="train, validation or test")
+    split: str | None = Field(None, description=_SIDES_IN_WORDS)
     group: str | None = Field(None, min_length=1, description="a text")
     num_bytes: int | None = Field(None, ge=0, description="the size of the file in bytes")
     """Size of the file when it was indexed."""
@@ -139,7 +136,7 @@ def read_manifest(path: str | Path) -> list[AudioFile]:
     for number, place in places.items():
         size, version = noted.get(number, (None, None))
         if not isinstance(stamp := now[place], tuple):
-            faults[number] = f"path: {stamp or f'no such file, {place}'}"
+            faults[number] = f"path: {stamp or _not_there(place)}"
         elif size not in (None, stamp[0]) or (is_url(place) and version not in (None, stamp[1])):
             faults[number] = _CHANGED.format(place)
         elif number in files and files[number].member and (version or "") != str(stamp[1]):
@@ -223,6 +220,13 @@ def _probed(wanted: Mapping[int, tuple[str, str]], path: Path) -> Iterator[tuple
 def _place_of(file: AudioFile | DataError) -> tuple[Any, ...] | None:
     """Return the pieces, rate and channels of a recording; None for an error."""
     return None if isinstance(file, DataError) else (file.pieces, file.sample_rate, file.channels)
+
+
+def _not_there(place: str) -> str:
+    """Describe a path that names no file."""
+    if os.path.isdir(place):  # noqa: PTH112  a text
+        return f"expected a file, got a folder, {place}; discrete-ae index lists the recordings in it"
+    return f"no such file, {place}"
 
 
 def _fields(text: str) -> dict[str, Any]:
@@ -350,6 +354,7 @@ def side_of(split: str | None) -> str | None:
     if split is None:
         return None
     word = re.match(r"[a-z]*", split.lower())
-    if word is None or word[0] not in _SIDES:
-        raise ValueError(f"split: expected train, validation (dev, valid, val) or test, got {split!r:.80}")
-    return _SIDES[word[0]]
+    for side, names in _SIDES.items():
+        if word and word[0] in (side, *names):
+            return side
+    raise ValueError(f"split: expected {_SIDES_IN_WORDS}, got {split!r:.80}")

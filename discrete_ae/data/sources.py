@@ -235,18 +235,27 @@ class RecordingSource:
         """
         its, files = self.settings, self.train
         least_s, most_s = its.min_seconds or 0, its.max_seconds or math.inf
-        taken = [file for file in files if least_s <= file.duration_s <= most_s]
+        in_time = [file for file in files if least_s <= file.duration_s <= most_s]
+        taken = in_time
         if its.min_bandwidth_hz:
-            taken = [file for file in taken if self._bandwidth_hz(file) >= its.min_bandwidth_hz]
+            taken = [file for file in in_time if self._bandwidth_hz(file) >= its.min_bandwidth_hz]
+        left_out = (
+            sum(file.duration_s < least_s for file in files),
+            sum(file.duration_s > most_s for file in files),
+            len(in_time) - len(taken),
+        )
+        told = ", ".join(
+            f"{count} by {self.key}{limit}={getattr(its, limit):g}"
+            for limit, count in zip(LIMITS, left_out, strict=True)
+            if count
+        )
         if not taken:
-            shortest, longest, narrowest = (f"{self.key}{name}" for name in LIMITS)
             raise DataError(
-                f"{self._said}: every file is outside of {shortest}, {longest} or {narrowest}; relax these limits or "
-                "give other files"
+                f"{self._said}: none of {counted(len(files), 'file')} is left to train on: {told} excluded; "
+                "relax a limit, or give other files"
             )
-        if left := len(files) - len(taken):
-            what = counted(left, "file")
-            log.info("%s outside of the limits of %s, not used for training", what, self.key.rstrip("."))
+        if told:
+            log.info("%s not trained on: %s", counted(len(files) - len(taken), "file"), told)
         self.train = taken
 
     @property

@@ -91,9 +91,7 @@ class WeightedLoss(nn.Module):
             ValueError: if an auxiliary loss has the name of a term, or adversarial is True without an adversary.
         """
         if clash := set(auxiliary) & (set(self.terms) | set(self.adversarial_weights)):
-            raise ValueError(
-                f"the quantizer's losses {sorted(clash)} have the names of terms of the loss; rename one"
-            )
+            raise ValueError(f"the quantizer's losses {sorted(clash)} have the names of terms of the loss; rename one")
         if adversarial and self.adversary is None:
             raise ValueError("adversarial: expected a loss with an adversary, got none; choose loss=adversarial")
         reconstruction, target = reconstruction.float(), target.float()

@@ -124,6 +124,21 @@ def test_a_sweep_begins_a_run_anew_of_which_it_has_no_checkpoint_or_by_force(
 
 
 @pytest.mark.usefixtures("same_second")
+@pytest.mark.parametrize("given", [(), ("hydra.sweep.dir=sweep",)])
+def test_a_sweep_that_is_refused_leaves_no_folder(given: tuple[str, ...], recordings: Path, tmp_path: Path) -> None:
+    for slip in ("quantizer=none_such,ste", "+experiment=none_such"):
+        with pytest.raises(SystemExit) as ended:
+            main([*SMALL, f"data.root={recordings}", *SHORT, "-m", "seed=1,2", slip, *given])
+        assert ended.value.code == 2
+        assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+        assert not (tmp_path / "sweep").exists()
+    (tmp_path / "sweep").mkdir()  # by the user
+    with pytest.raises(SystemExit):
+        main([*SMALL, f"data.root={recordings}", *SHORT, "-m", "quantizer=none_such,ste", *given])
+    assert (tmp_path / "sweep").exists()
+
+
+@pytest.mark.usefixtures("same_second")
 @pytest.mark.parametrize(
     "slip", ["data.batch_size=2.5", f"+callbacks.stop={{_target_:{LIGHTNING}.EarlyStopping,monitor:val}}"]
 )

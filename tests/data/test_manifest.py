@@ -12,7 +12,7 @@ import soundfile
 from discrete_ae.data import AudioDataModule, AudioFile, read_audio, read_manifest, stream_audio, write_manifest
 from discrete_ae.data.crops import CropSettings, Packed, TrainingCrops
 from discrete_ae.data.files import probe, signs
-from discrete_ae.errors import DataError, UsageError
+from discrete_ae.errors import DataError, UsageError, from_system
 from tests.recordings import write_noise
 
 RATE = 16000
@@ -78,10 +78,14 @@ def test_lines_of_nemo_and_lhotse_are_understood(corpus):
         (line(weight=0), r"weight: expected a number above 0, up to 1e9 \(remove a line .*\), got 0"),
         (line(duration=1e300), "duration: expected less than"),
         (line(group=3), "group: expected a text, got 3"),
-        (line(split="left"), "split: expected train, validation"),
+        (
+            line(split="left"),
+            r"split: expected train \(or training\), validation \(or valid, val, dev\), test, got 'left'",
+        ),
+        (line(split=3), r"split: expected train \(or training\), validation \(or valid, val, dev\), test, got 3"),
         (line(start=0.2, end=0.1), "end: expected more than the start 0.2, got 0.1"),
         (line("audio/none.wav"), "path: no such file, .*/audio/none.wav"),
-        (line("audio"), "path: no such file, .*/audio"),
+        (line("audio"), "path: expected a file, got a folder, .*/audio; discrete-ae index"),
         (line("a\0b.wav"), "path: no such file"),
         (line(path=3), "path: expected the path of a file, got 3"),
         ({"duration": 1.0}, "path: expected the path of a file, got nothing"),
@@ -111,6 +115,12 @@ def test_of_several_wrong_lines_the_first_is_told_and_the_others_counted(corpus)
         path.write_bytes(content)
         with pytest.raises(DataError, match=f"^{path}: .*give a manifest"):
             read_manifest(path)
+
+
+def test_a_folder_in_place_of_a_manifest_is_said_to_be_one(corpus):
+    with pytest.raises(OSError) as refused:
+        read_manifest(corpus)
+    assert str(from_system(refused.value)) == f"{corpus}: Is a directory; expected a file in its place; give one"
 
 
 def test_what_is_written_is_read_again(corpus, tmp_path):
@@ -260,7 +270,14 @@ def test_limits_leave_out_of_training_alone(corpus):
     data.setup()
     assert names(data.train_files) == ["4.wav", "5.wav", "6.wav"]
     assert names(data.validation_files) == ["9.wav"]
-    with pytest.raises(DataError, match=r"outside of data\.min_seconds"):
+    # Of 0.02 to 0.16 s, all 8 to train on: 2 are shorter than 0.05 s, 5 longer than 0.07 s, and one is of 2000 Hz.
+    limits = {"min_seconds": 0.05, "max_seconds": 0.07, "min_bandwidth_hz": 4000}
+    told = (
+        r"of 8 files left out are 2 by data\.min_seconds=0\.05, 5 by data\.max_seconds=0\.07, 1 by .*bandwidth_hz=4000;"
+    )
+    with pytest.raises(DataError, match=told):
+        module(manifest=path, **limits).setup()
+    with pytest.raises(DataError, match=r"of 8 files left out are 8 by data\.min_seconds=9;"):
         module(manifest=path, min_seconds=9).setup()
 
 
