@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ALLOWED = {
-    *(".ci", ".gitignore", ".pre-commit-config.yaml", "Makefile", "constraints.txt", "pyproject.toml"),
+    *(".ci", ".gitignore", ".pre-commit-config.yaml", "Makefile", "constraints.txt", "mkdocs.yml", "pyproject.toml"),
     *("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md"),
     *("benchmarks", "conf", "data", "discrete_ae", "docs", "tests", "train.py"),
 }
