@@ -64,6 +64,10 @@ check: $(INSTALLED) ## lint, format and type check
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+.PHONY: docs
+docs: $(INSTALLED) ## build the documentation as a site in site/
+	$(BIN)/mkdocs build --strict
+
 .PHONY: clean
 clean: ## remove .venv, .venv-newest and caches; runs in logs/ stay
 	rm -rf $(VENV) $(NEWEST) .pytest_cache .ruff_cache .mypy_cache

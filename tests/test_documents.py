@@ -3,6 +3,8 @@
 import ast
 import importlib
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,6 +76,30 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_the_index_lists_every_page() -> None:
     index = ROOT / "docs/index.md"
     assert {page.name for page in PAGES if page.parent == index.parent} - {"index.md"} <= set(links(index))
+
+
+def test_the_site_has_every_page() -> None:
+    navigation = re.findall(r"^ +- (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    docs = ROOT / "docs"
+    assert sorted(navigation) == sorted(page.relative_to(docs).as_posix() for page in docs.rglob("*.md"))
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "<math" in (tmp_path / "site/rounding.html").read_text()
+    assert (tmp_path / "site/repository/benchmarks/results/comparison.html").is_file()
+
+
+def test_every_function_of_the_package_is_in_the_reference() -> None:
+    reference = "".join(page.read_text() for page in (ROOT / "docs/api").glob("*.md"))
+    modules = re.findall(r"^::: (\S+)$", reference, re.MULTILINE)
+    for name in discrete_ae.__all__:
+        place = f"{getattr(discrete_ae, name).__module__}.{name}"
+        assert any(f"{place}.".startswith(f"{module}.") for module in modules), place
 
 
 def test_what_is_checked_elsewhere_is_in_the_pages() -> None:

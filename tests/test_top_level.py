@@ -12,7 +12,7 @@ import discrete_ae
 ROOT = Path(__file__).parents[1]
 ALLOWED = {
     *(".ci", ".github", ".gitignore", ".pre-commit-config.yaml", "Makefile", "constraints.txt", "pyproject.toml"),
-    *(".dockerignore", "Dockerfile", "CITATION.cff"),
+    *(".dockerignore", "CITATION.cff", "Dockerfile", "mkdocs.yml"),
     *("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md"),
     *("benchmarks", "conf", "data", "discrete_ae", "docs", "tests", "train.py"),
 }

@@ -251,7 +251,7 @@ class RecordingSource:
         )
         if not taken:
             raise DataError(
-                f"{self._said}: none of {counted(len(files), 'file')} is left to train on: {told} excluded; "
+                f"{self._said}: none of {counted(len(files), 'file')} is left to train on, excluded are {told}; "
                 "relax a limit, or give other files"
             )
         if told:

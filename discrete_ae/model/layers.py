@@ -46,9 +46,7 @@ class Conv(nn.Conv1d):
         self, dim_in: int, dim_out: int, kernel_size: int, *, dilation: int = 1, causal: bool = False, groups: int = 1
     ) -> None:
         if kernel_size < 1 or (kernel_size % 2 == 0 and not causal):
-            raise ValueError(
-                f"kernel_size: expected an odd number of time steps, or any where causal, got {kernel_size}"
-            )
+            raise ValueError(f"kernel_size: expected an odd number of steps, or any where causal, got {kernel_size}")
         self.reach = dilation * (kernel_size - 1)
         self.causal = causal
         # Padded by the convolution itself: a padded copy would be an additional tensor kept for the backward pass.

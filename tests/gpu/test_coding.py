@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 
 import discrete_ae
+from discrete_ae.build import build_model
 from discrete_ae.codec import Codec, decode_files, encode_files
 from discrete_ae.inference import Runner
-from discrete_ae.build import build_model
 from discrete_ae.streaming import Decoder, Encoder
 from tests.gpu.devices import on_each_device
 from tests.models import config
