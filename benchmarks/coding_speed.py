@@ -55,9 +55,9 @@ def main() -> None:
     """Measure and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--threads", type=int, default=1, help="of the CPU")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of audio in a recording")
-    parser.add_argument("--batch", type=int, default=1, help="recordings at a time")
+    parser.add_argument("--threads", type=int, default=1, help="number of CPU threads")
+    parser.add_argument("--seconds", type=float, default=10.0, help="duration of a recording")
+    parser.add_argument("--batch", type=int, default=1, help="recordings per batch")
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)

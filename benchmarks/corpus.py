@@ -63,7 +63,7 @@ def write_excerpts(path: Path, target: Path, kind: str) -> int:
 def main() -> None:
     """Run the program; see the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("root", type=Path, help="where the packages were unpacked")
+    parser.add_argument("root", type=Path, help="folder of the unpacked packages")
     parser.add_argument("out", type=Path)
     given = parser.parse_args()
     for kind, (folder, pattern) in KINDS.items():

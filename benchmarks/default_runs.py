@@ -109,7 +109,7 @@ def report(rows: list[list[str]]) -> None:
 def main() -> None:
     """Train all and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--at-a-time", type=int, default=os.cpu_count(), help="how many runs, each on one core")
+    parser.add_argument("--at-a-time", type=int, default=os.cpu_count(), help="parallel runs, each on one core")
     jobs = [job for names in (QUANTIZERS, OPTIONS) for job in itertools.product(SEEDS, names)]
     with ThreadPoolExecutor(parser.parse_args().at_a_time) as pool:
         list(pool.map(lambda job: train(job[1], job[0]), jobs))

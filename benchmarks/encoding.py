@@ -113,7 +113,7 @@ def save(name: str, path: Path) -> None:
 def main() -> None:
     """Measure, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hours", type=float, default=3.0, help="length of the long recording; 0 leaves it out")
+    parser.add_argument("--hours", type=float, default=3.0, help="duration of the long recording; 0 to skip it")
     hours = parser.parse_args().hours
     lines = [
         "# Encoding files",

@@ -90,10 +90,10 @@ def main() -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="what the training run trains, as for train.py (may be repeated; default: a model of 3.3 M parameters)",
+        help="override of the training run, as for train.py (may be repeated; default: a model of 3.3 M parameters)",
     )
-    parser.add_argument("--peers", type=Path, help="folder with DAC's and EnCodec's packages, where not installed")
-    parser.add_argument("--minutes", type=float, default=10.0, help="for all of it")
+    parser.add_argument("--peers", type=Path, help="folder with DAC's and EnCodec's packages, if not installed")
+    parser.add_argument("--minutes", type=float, default=10.0, help="time limit of all steps together")
     parser.add_argument("--only", choices=tuple(STEPS), action="append", help="only this step (may be repeated)")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--step", choices=tuple(STEPS), help=argparse.SUPPRESS)  # in its own process

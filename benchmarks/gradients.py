@@ -292,9 +292,11 @@ def main() -> None:
     """Measure and publish."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, help="best.ckpt or last.ckpt of a run")
-    parser.add_argument("recordings", type=Path, nargs="?", default=recordings_root() / "validation", help="a folder")
-    parser.add_argument("--segments", type=int, default=32, help="of a second each")
-    parser.add_argument("--coordinates", type=int, default=64, help="rounded numbers compared in each segment")
+    parser.add_argument(
+        "recordings", type=Path, nargs="?", default=recordings_root() / "validation", help="folder of recordings"
+    )
+    parser.add_argument("--segments", type=int, default=32, help="number of one-second segments")
+    parser.add_argument("--coordinates", type=int, default=64, help="rounded numbers to compare per segment")
     parser.add_argument("--out", type=Path, default=RESULTS, help="the folder for gradients.md and gradients.png")
     given = parser.parse_args()
     try:

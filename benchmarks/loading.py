@@ -251,11 +251,11 @@ def measure_crops(found: dict[str, Load]) -> list[list[str]]:
 def main() -> None:
     """Measure, and write the tables or the records."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--crop-seconds", type=float, default=1.0, help="length of a crop (default: 1)")
+    parser.add_argument("--crop-seconds", type=float, default=1.0, help="duration of a crop (default: 1)")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="default: 0 1 2")
-    parser.add_argument("--seconds", type=float, default=1.0, help="by the clock, for each turn (default: 1)")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each, of which the median counts (default: 3)")
-    parser.add_argument("--minutes", type=float, default=2.0, help="length of a recording (default: 2)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="wall-clock time per turn (default: 1)")
+    parser.add_argument("--rounds", type=int, default=3, help="turns per measurement; the median counts (default: 3)")
+    parser.add_argument("--minutes", type=float, default=2.0, help="duration of a recording (default: 2)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="measure the loader alone, and write records to FILE")
     options = parser.parse_args()
     torch.set_num_threads(1)  # as in a worker process

@@ -71,7 +71,7 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--files", type=int, default=100_000)
-    parser.add_argument("--folder", type=Path, help="where to write them; a temporary folder")
+    parser.add_argument("--folder", type=Path, help="parent of the temporary folder for the files")
     parser.add_argument("--start", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.start:

@@ -70,7 +70,7 @@ def fit(model_name: str, case: str, steps: int) -> list[str]:
 def main() -> None:
     """Fit every model in every case and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=MODELS, help="of conf/model")
+    parser.add_argument("--models", nargs="+", default=MODELS, help="options of conf/model")
     parser.add_argument("--steps", type=int, default=800)
     arguments = parser.parse_args()
     jobs = [(model, case, arguments.steps) for model in reversed(arguments.models) for case in CASES]

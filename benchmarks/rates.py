@@ -42,8 +42,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, help="best.ckpt or last.ckpt of a run")
     parser.add_argument("recordings", type=Path, help="a recording, or a folder of them")
-    parser.add_argument("--name", default="speech_16k", help="of the file below benchmarks/results")
-    parser.add_argument("--about", default="", help="one more sentence on the model, such as what it began from")
+    parser.add_argument("--name", default="speech_16k", help="name of the result below benchmarks/results")
+    parser.add_argument("--about", default="", help="one more sentence about the model, such as its initial weights")
     given = parser.parse_args()
     try:
         measure(given.checkpoint, given.recordings, given.name, given.about)

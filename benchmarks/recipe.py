@@ -170,9 +170,9 @@ def main() -> None:
     """Run the program; see the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     rounds = yaml.safe_load((REPOSITORY / "benchmarks/recipe.yaml").read_text())
-    parser.add_argument("corpus", type=Path, help="a folder")
-    parser.add_argument("runs", type=Path, help="a folder, made where there is none")
-    parser.add_argument("rounds", nargs="*", help=f"of {', '.join(rounds)}; or one candidate of a round, ROUND/NAME")
+    parser.add_argument("corpus", type=Path, help="folder written by speech_corpus.py")
+    parser.add_argument("runs", type=Path, help="folder of the runs, created if missing")
+    parser.add_argument("rounds", nargs="*", help=f"any of {', '.join(rounds)}; or a candidate ROUND/NAME")
     parser.add_argument("--table", action="store_true", help="write the table")
     given = parser.parse_args()
     known = {f"{title}/{name}": title for title, round_ in rounds.items() for name in round_["candidates"]}

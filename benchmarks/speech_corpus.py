@@ -165,9 +165,9 @@ def lay_out(source: Source, paths: list[Path], out: Path, licences: str) -> None
 def main() -> None:
     """Run the program; see the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("root", type=Path, help="where the packages were unpacked")
-    parser.add_argument("out", type=Path, help="a folder that does not exist yet")
-    parser.add_argument("--licences", choices=["permissive", "all"], default="permissive", help="of what is trained on")
+    parser.add_argument("root", type=Path, help="folder of the unpacked packages")
+    parser.add_argument("out", type=Path, help="new folder for the corpus")
+    parser.add_argument("--licences", choices=["permissive", "all"], default="permissive", help="licences to train on")
     given = parser.parse_args()
     found = {source: sorted((given.root / "usr/share" / source.folder).glob(source.pattern)) for source in SOURCES}
     if missing := sorted({source.package for source, paths in found.items() if not paths}):

@@ -56,8 +56,8 @@ class Watch(pl.Callback):
 def main() -> None:
     """Run the steps and print the profile."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--warmup", type=int, default=5, help="steps before those that are measured")
-    parser.add_argument("--steps", type=int, default=20, help="that are measured")
+    parser.add_argument("--warmup", type=int, default=5, help="warm-up steps")
+    parser.add_argument("--steps", type=int, default=20, help="measured steps")
     given, overrides = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as folder:
         fixed = ["+trainer.limit_val_batches=0", "+trainer.enable_checkpointing=false", f"run_dir={folder}"]

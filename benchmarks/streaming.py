@@ -147,9 +147,11 @@ def difference_rows(seconds: float) -> list[list[str]]:
 def main() -> None:
     """Measure and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=8.0, help="of audio")
+    parser.add_argument("--seconds", type=float, default=8.0, help="duration of the audio")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--compared-seconds", type=float, default=60.0, help="of audio whose codes are compared")
+    parser.add_argument(
+        "--compared-seconds", type=float, default=60.0, help="duration of the audio whose codes are compared"
+    )
     given = parser.parse_args()
     torch.set_num_threads(1)
     command = (

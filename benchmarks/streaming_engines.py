@@ -389,8 +389,10 @@ def conclusion(from_disk: dict[str, list[list[str]]], by_http: dict[str, list[li
 def main() -> None:
     """Measure and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recordings", type=int, nargs=2, default=[3000, 100], help="short ones, long ones")
-    parser.add_argument("--crops", type=int, default=5000, help="in each run")
+    parser.add_argument(
+        "--recordings", type=int, nargs=2, default=[3000, 100], help="numbers of short and of long recordings"
+    )
+    parser.add_argument("--crops", type=int, default=5000, help="crops per run")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     logging.disable(logging.WARNING)
