@@ -1,7 +1,10 @@
-"""Examples in docstrings run."""
+"""Docstrings begin with a verb or a noun, and their examples run."""
 
+import ast
 import doctest
 import importlib
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -36,3 +39,30 @@ def test_examples_run(file: Path, names) -> None:
     found = doctest.testmod(importlib.import_module(module), extraglobs=names)
     assert found.attempted
     assert found.failed == 0
+
+
+POINTERS = {"What", "Which", "How", "Of", "Whether", "Where", "That", "Those", "As", "Its", "Their", "Says"}
+"""First words that make a reader look for what they point at."""
+
+
+def docstrings(tree: ast.Module) -> Iterator[str]:
+    """Yield the docstrings of a module, its classes and functions, and the texts below its constants and fields."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            if text := ast.get_docstring(node):
+                yield text
+            for before, after in pairwise(node.body):
+                match before, after:
+                    case ast.Assign() | ast.AnnAssign(), ast.Expr(ast.Constant(str(text))):
+                        yield text
+
+
+@pytest.mark.parametrize("folder", ["discrete_ae", "benchmarks", "tests", "docs"])
+def test_docstrings_begin_with_a_verb_or_a_noun(folder: str) -> None:
+    found = [
+        f"{path.name}: {text.splitlines()[0]}"
+        for path in sorted((REPOSITORY / folder).rglob("*.py"))
+        for text in docstrings(ast.parse(path.read_text()))
+        if text.split()[0].strip(",.:;") in POINTERS
+    ]
+    assert not found
