@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from discrete_ae.compare.places import with_short_paths
 from discrete_ae.evaluation.results import DECODED, Evaluation, Run
 
 DECIDING = (
@@ -178,7 +179,7 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _differences(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the settings in which configurations differ, shortly, for each; no two texts are alike."""
-    flats = [settings(config) for config in configs]
+    flats = with_short_paths([settings(config) for config in configs])
     models = [str(flatten(config).get("choices.model") or "") for config in configs]
     networks = [{key: flat[key] for key in flat if re.match(r"model\.(?!quantizer\.)", key)} for flat in flats]
     if all(models) and len(set(zip(models, map(str, networks), strict=True))) == len(set(models)):

@@ -1,4 +1,4 @@
-"""A comparison from runs of training and evaluations to a report: a page, tables, plots and clips in a folder."""
+"""The steps from training runs and evaluations to a report: a folder with a page, tables, plots and clips."""
 
 import json
 import logging
@@ -11,11 +11,12 @@ from discrete_ae.build import pick_device
 from discrete_ae.compare.clips import clip_files, heard_of, make_clips
 from discrete_ae.compare.comparison import Comparison
 from discrete_ae.compare.figures import Curves, plots_of, read_curves
-from discrete_ae.compare.methods import group_runs
+from discrete_ae.compare.methods import flatten, group_runs
 from discrete_ae.compare.page import Page, render
+from discrete_ae.compare.places import hiding, paths_in
 from discrete_ae.compare.runs import Evaluator, at_fault, find_given, recordings_of, trained_on
 from discrete_ae.compare.tables import MINOR, TABLES, columns_of, pairs_of, rows_of
-from discrete_ae.compare.words import findings, notes_of, summary_of
+from discrete_ae.compare.words import facts_of, findings, method_of, notes_of
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.evaluate import Plan, Progress
 from discrete_ae.evaluation.pretrained import is_tokenizer, load_tokenizers
@@ -33,16 +34,17 @@ TITLE = "Discrete audio autoencoders compared"
 
 
 class Report(NamedTuple):
-    """What became of a comparison."""
+    """The result of a comparison."""
 
     comparison: Comparison
     sorted_by: str
-    """Quantity by which the table is sorted."""
+    """Quantity that sorts the table."""
     findings: list[str]
-    """Sentences on the differences."""
+    """Sentences on the differences, the headline first."""
     problems: list[str]
-    """A line on every recording that could not be compared on."""
+    """One line on each recording that could not be used."""
     page: Path
+    """Path of the page."""
 
 
 def compare_runs(
@@ -183,22 +185,27 @@ def compare_runs(
         heard = [one._replace(placed=evaluator.with_clips(one.placed, excerpts)) for one in heard]
         shown = make_clips(heard, clips, say)
     words = findings(comparison, worded)
+    # The report may be sent to others, so its texts name no folders above those that were given.
+    configs = [flatten(run.config) for run in (*given.runs, *runs)]
+    hide = hiding([*paths, *listed(data or []), out, *paths_in(configs)])
     page = Page(
         title=title,
-        summary=summary_of(comparison, where),
-        findings=words,
-        pairs=pairs_of(comparison),
+        headline=words[0],
+        facts={heading: hide(fact) for heading, fact in facts_of(comparison, where).items()},
         columns=columns_of(comparison, sorted_by),
         minor=MINOR,
         rows=rows_of(comparison, sorted_by),
         sorted_by=sorted_by,
+        findings=words[1:],
+        pairs=pairs_of(comparison),
+        method=method_of(comparison, worded),
         figures=plots,
         clips=shown,
-        notes=notes_of(comparison, lines),
-        command=command,
+        notes=list(map(hide, notes_of(comparison, lines))),
+        command=hide(command),
         version=discrete_ae.__version__,
     )
-    files = {name: as_csv(table(comparison)) for name, table in TABLES.items()}
+    files = {name: as_csv([list(map(hide, row)) for row in table(comparison)]) for name, table in TABLES.items()}
     files |= {f"figures/{plot.name}.svg": plot.svg.encode() for plot in plots}
     files |= {f"figures/{plot.name}.png": plot.png for plot in plots}
     files |= {f"clips/{name}": content for name, content in clip_files(shown, title).items()}

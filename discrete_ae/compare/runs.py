@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from discrete_ae.build import load, training_recordings, validation_recordings
 from discrete_ae.compare.methods import Method, repeated_runs, set_aside
+from discrete_ae.compare.places import short_names
 from discrete_ae.compare.words import listed
 from discrete_ae.data import recordings_root
 from discrete_ae.errors import DataError, UsageError
@@ -96,7 +97,7 @@ def find_given(paths: Sequence[Path], checkpoint: str = "best") -> Given:
     if not runs and not files:
         raise DataError(f"{paths[0]}: none of the {len(lines)} runs can be compared; the first: {lines[0]}")
     named = [
-        run.model_copy(update={"name": name}) for run, name in zip(runs.values(), _short_names(list(runs)), strict=True)
+        run.model_copy(update={"name": name}) for run, name in zip(runs.values(), short_names(list(runs)), strict=True)
     ]
     return Given(named, _told_apart([Placed(*one) for one in files.items()], named), lines)
 
@@ -139,16 +140,6 @@ def _told_apart(placed: Sequence[Placed], runs: Sequence[Run]) -> list[Placed]:
         update = {"run": run.model_copy(update={"name": free})} if run else {"codec": free}
         found.append(one._replace(evaluation=one.evaluation.model_copy(update=update)))
     return found
-
-
-def _short_names(paths: Sequence[Path]) -> list[str]:
-    """Return the last part of each path; where several have the same one, the path below the folder of all."""
-    names = [path.name or "root" for path in paths]
-    root = os.path.commonpath(paths) if len(set(names)) < len(names) else ""
-    return [
-        name if names.count(name) == 1 else path.relative_to(root).as_posix()
-        for name, path in zip(names, paths, strict=True)
-    ]
 
 
 def recordings_of(data: Sequence[Path], runs: Sequence[Run]) -> tuple[list[Source], str]:
