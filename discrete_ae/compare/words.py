@@ -85,9 +85,7 @@ def notes_of(comparison: Comparison, lines: Sequence[str] = ()) -> list[str]:
     if vocoders := [baseline.codec for baseline in comparison.baselines if not baseline.keeps_waveform]:
         notes.append(f"Ignore the SI-SDR of {listed(vocoders)}: a vocoder does not reproduce the waveform.")
     if comparison.left_out:
-        notes.append(
-            f"Not used, because some method or codec has no result for them: {listed(comparison.left_out)}."
-        )
+        notes.append(f"Not used, because some method or codec has no result for them: {listed(comparison.left_out)}.")
     devices = {str(device) for _, one in comparison.everything() if (device := one.settings.get("rtf_device"))}
     if len({device for device in devices if "a program" not in device}) > 1:
         notes.append(f"The real-time factors were measured on different devices: {listed(sorted(devices))}.")
@@ -216,8 +214,9 @@ def method_of(comparison: Comparison, name: str) -> list[str]:
         )
     if len(over_seeds) < len(pairs):
         text.append(
-            "If a method has only one seed, a difference counts if its 95 % bootstrap interval over recordings excludes "
-            "0 and it is larger than the known spread over seeds. Another training of the method could reverse it."
+            "If a method has only one seed, a difference counts if its 95 % bootstrap interval over recordings "
+            "excludes 0 and it is larger than the known spread over seeds. Another training of the method could "
+            "reverse it."
         )
     text.append(
         f"Each bootstrap interval spans the 2.5 and 97.5 percentiles of {RESAMPLES} means. Seeds and recordings are "
@@ -335,7 +334,8 @@ def _by_other_scores(comparison: Comparison, coded: Sequence[Method], quantity: 
     if not best or len(comparison.trained.coded) < 2:
         return []
     parts = listed([f"{winner} ({', '.join(labels)})" for winner, labels in best.items()])
-    return [f"Best means{_among(comparison)} by other scores: {parts}. Some of these may be chance; see differences.csv."]
+    best_of = f"Best means{_among(comparison)} by other scores: {parts}"
+    return [f"{best_of}. Some of these may be chance; see differences.csv."]
 
 
 def _among(comparison: Comparison) -> str:

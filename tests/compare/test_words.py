@@ -84,7 +84,11 @@ def test_rates_are_compared_each_by_themselves():
     [
         ("ste vq", ["one in twenty"], ["one seed"]),
         # By how many checkpoints differ by chance is not known.
-        ("rvq lfq", ["lfq and rvq cannot be told apart; with one seed", "Another training of the method"], ["in twenty"]),
+        (
+            "rvq lfq",
+            ["lfq and rvq cannot be told apart; with one seed", "Another training of the method"],
+            ["in twenty"],
+        ),
         ("ste vq rvq lfq", ["best mean is chosen from the same data", "If a method has only one seed"], []),
         ("ste", ["only one method"], ["were compared"]),
     ],
@@ -126,7 +130,12 @@ def test_facts_and_notes():
     assert facts["Recordings"] == "2 (3 s): speech"
     assert facts["Other codecs"] == "opus 6 kbps"
     notes = notes_of(comparison, ["bad failed: boom."])
-    for words in ("without a spread: identity and vq.", "only 2 recordings", "runs are short", "other codecs were designed"):
+    for words in (
+        "without a spread: identity and vq.",
+        "only 2 recordings",
+        "runs are short",
+        "other codecs were designed",
+    ):
         assert any(words in note for note in notes)
     assert notes[-1] == "bad failed: boom."
 
@@ -182,7 +191,9 @@ def test_rates_of_one_model_in_words():
     assert words[2].startswith("ste (1.6 kbps) is worse than rvq (1.6 kbps) by 0.500 mel distance")
     alone = "At 0.8 and 2.4 kbps, rvq (0.8 to 2.4 kbps) is the only method: mean mel distance 3.005 and 1.505."
     assert words[3] == alone
-    assert any(text.startswith("3 pairs") for text in method_of(comparison, "mel_distance"))  # ste with each rate of rvq
+    assert any(
+        text.startswith("3 pairs") for text in method_of(comparison, "mel_distance")
+    )  # ste with each rate of rvq
     facts = facts_of(comparison, "data")
     assert facts["Methods"] == "2, in 4 runs (2 seeds each)"
     assert facts["Nominal bitrate"] == "0.8, 1.6 and 2.4 kbps"
