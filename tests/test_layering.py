@@ -36,6 +36,7 @@ ARROWS: dict[str, set[str]] = {
     "build": {"saving", "data"},
     "cli": {"training", "compare", "export"},
     "arguments": set(),
+    "durations": set(),
     "errors": set(),
     "records": set(),
     "writing": set(),
@@ -46,6 +47,7 @@ ARROWS: dict[str, set[str]] = {
 }
 LEAVES = {
     "arguments",
+    "durations",
     "errors",
     "records",
     "writing",

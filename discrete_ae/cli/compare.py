@@ -1,4 +1,4 @@
-"""`discrete-ae compare`: runs of training side by side, as tables, words, plots, and a page to listen on."""
+"""`discrete-ae compare`: training runs compared in tables, sentences, plots, and a page to listen on."""
 
 import shlex
 import sys
@@ -31,7 +31,7 @@ def compare(
         typer.Argument(
             metavar="RUN",
             help="Folders of runs or sweeps; .json files of evaluate; hf:FOLDER or hf:NAME for an audio tokenizer of "
-            "transformers beside them.",
+            "transformers.",
         ),
     ],
     out: Annotated[
@@ -47,14 +47,14 @@ def compare(
         typer.Option(
             metavar="METRIC",
             show_default="mel_distance",
-            help="Sorts the table; the findings are about it, if it is a score.",
+            help="Sort the table by it; if it is a score, the findings are about it.",
         ),
     ] = None,
     metrics: MetricsOption = None,
     clips: Annotated[int, typer.Option(min=0, help="Clips to listen to.")] = 6,
     clip_seconds: ClipSecondsOption = 6.0,
     baselines: Annotated[
-        bool, typer.Option("--baselines/--no-baselines", help="Opus and Codec 2 beside them, where they are installed.")
+        bool, typer.Option("--baselines/--no-baselines", help="Include Opus and Codec 2, if they are installed.")
     ] = True,
     checkpoint: Annotated[str, typer.Option(metavar="best|last", help="Which checkpoint of each run.")] = "best",
     trust: TrustOption = None,
@@ -64,12 +64,12 @@ def compare(
             metavar="N,...",
             show_default="all of each run alone",
             help=f"Also decode each run from its first N codebooks, for several rates of one model; or from {ALL} N. "
-            "Tokenizers are at each of their bandwidths without it.",
+            "By default tokenizers use each of their bandwidths.",
         ),
     ] = None,
     device: DeviceOption = "auto",
     jobs: ScoringJobsOption = None,
-    title: Annotated[str, typer.Option(help="Of the page.")] = "Discrete audio autoencoders compared",
+    title: Annotated[str, typer.Option(help="Title of the page.")] = "Discrete audio autoencoders compared",
     ratings: Annotated[
         bool,
         typer.Option(
@@ -78,23 +78,24 @@ def compare(
     ] = False,
     strict: StrictOption = False,
     force: Annotated[
-        bool, typer.Option("--force", "-f", help="Evaluate again what was, and write into any folder.")
+        bool, typer.Option("--force", "-f", help="Ignore existing evaluations, and write into any folder.")
     ] = False,
 ) -> None:
-    """Compare runs of training, and say which differences are beyond chance.
+    """Compare training runs, and report which differences are larger than chance.
 
-    Runs that differ in their seed alone are one method: its figures are means
-    with their spread over seeds. REPORT/index.html is one page with everything,
-    to listen too, that works from disk; tables, plots and clips lie beside it.
+    Runs that differ only in their seed are one method: its figures are means
+    with their spread over seeds. REPORT/index.html is one page with all results
+    and clips to listen to; it works from disk and can be sent to others. Tables,
+    plots and clips are also files in REPORT.
 
     EnCodec, DAC, Mimi and other audio tokenizers of the package transformers
-    stand beside the runs as hf:FOLDER, or hf:NAME of one in the user's cache
-    of Hugging Face; pip install 'discrete-ae\\[codecs]'.
+    can be compared too: give hf:FOLDER, or hf:NAME of one in your Hugging Face
+    cache; pip install 'discrete-ae\\[codecs]'.
 
-    Evaluations are kept in REPORT/evaluations: the same command goes on where it
-    was broken off, and they can be given in place of the runs. A run that fails
-    is named, the others are compared; a recording that cannot be read is named,
-    too, and the exit status is 1.
+    REPORT/evaluations keeps the evaluations: the same command resumes after an
+    interruption, and you can give them in place of the runs. A run that fails
+    is reported, and the others are compared. A recording that cannot be read is
+    reported too; the exit status is then 1.
     """
     if ratings:
         return _summarize_ratings(inputs, out, force)
@@ -107,7 +108,7 @@ def compare(
     counts: list[int] | Literal["all"] = []
     if codebooks is not None:
         counts = "all" if codebooks == ALL else whole_numbers("--codebooks", codebooks, "2,4,8")
-    with progress_bar(Console(stderr=True)) as progress:
+    with progress_bar(Console(stderr=True), lines=True) as progress:
         report = compare_runs(
             inputs,
             out,

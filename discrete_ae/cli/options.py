@@ -2,6 +2,7 @@
 
 import logging
 import re
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from discrete_ae.durations import about
 from discrete_ae.errors import UsageError
 from discrete_ae.evaluation.scores import ALL, NAMES, SCORES
 
@@ -163,19 +165,49 @@ def print_line(console: "Console", line: str) -> None:
 
 
 @contextmanager
-def progress_bar(errors: "Console") -> Iterator["Progress | None"]:
-    """Print what is logged, and on a terminal show a bar of the audio that was evaluated; gives what is told of it."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+def progress_bar(errors: "Console", *, lines: bool = False) -> Iterator["Progress | None"]:
+    """Print log messages, and yield a function that shows progress: on a terminal, a bar with the time left.
 
-    columns = TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn()
+    Args:
+        errors: the console of stderr.
+        lines: without a terminal, print a line whenever something else is being done.
+    """
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    columns = TextColumn("{task.description}", markup=False), BarColumn(bar_width=12), TextColumn("{task.fields[left]}")
     bar = Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal)
     with logged_on(errors), bar:
-        task = bar.add_task("", total=None)
+        task, clock, shown = bar.add_task("loading", total=None, left=""), TimeLeft(), ""
 
         def progress(label: str, done_s: float, total_s: float) -> None:
-            bar.update(task, description=label, completed=done_s, total=total_s)
+            nonlocal shown
+            left_s = clock.update(label, done_s, total_s)
+            left = f"{about(left_s)} left" if left_s else ""
+            if errors.is_terminal:
+                bar.update(task, description=label, completed=done_s, total=total_s, left=left)
+            elif label != shown:
+                print_line(errors, f"{label}, {left}" if left else label)
+            shown = label
 
-        yield progress if errors.is_terminal else None
+        yield progress if errors.is_terminal or lines else None
+
+
+class TimeLeft:
+    """Estimates the remaining time of several tasks in a row.
+
+    Only progress within a task counts, because a jump to the next one may skip work that was done before.
+    """
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._label, self._done, self._advanced = "", 0.0, 0.0
+
+    def update(self, label: str, done: float, total: float) -> float | None:
+        """Return the estimate in seconds, or None before there is any; `done` of `total` is the state of all tasks."""
+        if label == self._label:
+            self._advanced += done - self._done
+        self._label, self._done = label, done
+        return (total - done) * (time.monotonic() - self._began) / self._advanced if self._advanced else None
 
 
 def as_given(line: str) -> str:

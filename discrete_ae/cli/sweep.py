@@ -1,21 +1,28 @@
-"""Runs of a multirun: one that fails does not stop the others, and the end says which, and what comes next.
+"""The runs of a sweep: a failed run does not stop the others; the end lists failures and the next command.
 
-Runs may lie in processes, or on machines, of their own; what they tell of themselves stands in their folders.
+Runs may be in other processes or on other machines, so they leave messages in their folders.
 """
 
+import math
 import shlex
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml  # type: ignore[import-untyped]
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from discrete_ae.build import to_trust
+from discrete_ae.cli.course import Course
 from discrete_ae.errors import DataError, UserError, counted
 from discrete_ae.evaluation.results import ERROR_NAME
 from discrete_ae.paths import CONFIG_NAME, command, shown
@@ -24,33 +31,33 @@ from discrete_ae.training.folder import remove_run
 from discrete_ae.writing import write_whole
 
 _REFUSED_NAME = "refused.txt"
-"""In the folder of a run that is another than the sweep asked for, and is left as it is: why, in one line."""
+"""File in a folder that holds another run than the sweep's, which is left unchanged: the reason, in one line."""
 _NAMED = ("quantizer", "num_codebooks", "seed")
-"""What every name of a run says in its own way."""
+"""Settings that every name of a run contains anyway."""
 _CLOCKS_DIFFER_S = 5.0
 
 
 class OtherRunError(DataError):
-    """The folder of a run holds another one."""
+    """The folder of a run holds a different run."""
 
 
 def note_failure(run_dir: Path, failure: UserError) -> None:
-    """Write into the folder of a run why it failed, or why it was not begun."""
+    """Write into the folder of a run why it failed or was not started."""
     name = _REFUSED_NAME if isinstance(failure, OtherRunError) else ERROR_NAME
     run_dir.mkdir(parents=True, exist_ok=True)
     write_whole(run_dir / name, (" ".join(str(failure).split()) + "\n").encode())
 
 
 def forget_failure(run_dir: Path) -> None:
-    """Remove what an earlier try in the same folder has written of its failure."""
+    """Remove the messages of an earlier failure from the folder of a run."""
     for name in (ERROR_NAME, _REFUSED_NAME):
         (run_dir / name).unlink(missing_ok=True)
 
 
 def earlier(config: DictConfig) -> tuple[Path, float | None] | None:
-    """Return the checkpoint that an earlier sweep in the same folder made of the same run; None where it made none.
+    """Return the checkpoint that an earlier sweep left in the folder of the same run, or None.
 
-    With it comes the least val/reconstruction if the run is finished.
+    The second value is the least val/reconstruction if that run is finished, else None.
 
     Raises:
         OtherRunError: the folder holds a run of another configuration.
@@ -59,7 +66,7 @@ def earlier(config: DictConfig) -> tuple[Path, float | None] | None:
     run_dir = Path(config.run_dir)
     checkpoint = run_dir / "checkpoints" / "last.ckpt"
     if config.force or not checkpoint.exists():
-        remove_run(run_dir)  # what an earlier try has left without a checkpoint
+        remove_run(run_dir)  # remains of an earlier try without a checkpoint
         return None
     try:
         differing = _differing(config, OmegaConf.load(run_dir / CONFIG_NAME))
@@ -74,21 +81,21 @@ def earlier(config: DictConfig) -> tuple[Path, float | None] | None:
 
 
 def _differing(config: DictConfig, before: Any) -> list[str]:
-    """List the top-level keys whose values differ, but for those that make no other run of it."""
+    """List the top-level keys whose values differ, except those that do not change the run."""
     one, other = (OmegaConf.to_container(each, resolve=True) for each in (config, before))
     assert isinstance(one, dict)
     assert isinstance(other, dict)
-    # The number of codebooks stands in the quantizer too, where there are any.
+    # The quantizer repeats the number of codebooks, if it has any.
     keys = (one.keys() | other.keys()) - {"ckpt_path", "force", "num_codebooks"}
     return sorted(str(key) for key in keys if one.get(key) != other.get(key))
 
 
 def varied(config: DictConfig, hydra: Any) -> dict[str, Any]:
-    """Return what tells a run from others, by key or group: what its sweep varies; alone, what its command sets.
+    """Return the settings that identify a run, by key or group: those its sweep varies, or those its command sets.
 
     Args:
         config: of the run, typed.
-        hydra: Hydra's own part of it.
+        hydra: the part of the configuration that is Hydra's.
     """
     often = ("quantizer", "seed")
     if swept := OmegaConf.select(hydra, "callbacks.report.varied"):
@@ -100,35 +107,61 @@ def varied(config: DictConfig, hydra: Any) -> dict[str, Any]:
     return {key: choices[key] if key in choices else OmegaConf.select(config, key) for key in keys}
 
 
+def _number_of_runs(hydra: Any) -> int | None:
+    """Return the number of runs in a sweep; None if its sweeper does not announce it, or rejects the overrides."""
+    if not hydra.sweeper._target_.endswith("BasicSweeper"):
+        return OmegaConf.select(hydra, "sweeper.n_trials")
+    given = [*(f"{key}={value}" for key, value in (hydra.sweeper.params or {}).items()), *hydra.overrides.task]
+    with suppress(HydraException):
+        overrides = OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(given)
+        return len(BasicSweeper.split_arguments(overrides, None)[0])
+    return None
+
+
 class ReportSweep(Callback):
-    """Names the runs of a multirun by what it varies; says at its end which failed, and how the others are compared.
+    """Names the runs of a sweep, prints a line after each, and lists failures and the next command at the end.
 
     Args:
-        varied: keys and groups that a multirun varies, which its start writes here for its jobs.
+        varied: keys and groups that the sweep varies, which its start writes here for its jobs.
     """
 
     failed: ClassVar[int] = 0
-    """Runs of this process's sweep that failed."""
+    """Number of failed runs in the sweep of this process."""
     folder: ClassVar[Path | None] = None
-    """Of the sweep, once it has begun."""
+    """Folder of the sweep, once it has started."""
+    trained: ClassVar[float] = 0.0
+    """Share of its steps that the current run has trained in this process."""
 
     def __init__(self, varied: Sequence[str] | None = None) -> None:
-        self._began = 0.0
+        self._began = self._run_began = 0.0
+        self._course: Course | None = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """See Callback; each job is composed later, from the overrides that stand here."""
-        self._began = time.time() - _CLOCKS_DIFFER_S  # of machines that share the folder
+        """See Callback; each job is composed later, from the overrides that are set here."""
+        self._began = time.time() - _CLOCKS_DIFFER_S  # the clocks of machines that share the folder
         ReportSweep.folder = Path(config.hydra.sweep.dir)
         given = config.hydra.overrides
+        in_sequence = config.hydra.launcher._target_.endswith("BasicLauncher")
+        self._course = Course(_number_of_runs(config.hydra), in_sequence)
         swept = [each for each in OverridesParser.create().parse_overrides(given.task) if each.is_sweep_override()]
         varied = dict.fromkeys([*(config.hydra.sweeper.get("params") or {}), *(each.key_or_group for each in swept)])
         given.hydra.append(f"hydra.callbacks.report.varied=[{','.join(varied)}]")
         if any(override.startswith("hydra.sweep.subdir=") for override in given.hydra):
             return
         others = ",".join(key for key in varied if key not in _NAMED)
-        # A sweeper that chooses values may choose the same ones again.
+        # A sweeper that searches may choose the same values again.
         number = "" if config.hydra.sweeper._target_.endswith("BasicSweeper") else "-${hydra:job.num}"
         given.hydra.append(f"hydra.sweep.subdir='${{run_name:{others}}}{number}'")
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """See Callback."""
+        ReportSweep.trained, self._run_began = 0.0, time.monotonic()
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """See Callback; a run outside a sweep prints nothing."""
+        if self._course is not None:
+            seconds, failed = time.monotonic() - self._run_began, math.isnan(job_return.return_value)
+            print(self._course.line(config.hydra.job.num + 1, seconds, ReportSweep.trained, failed=failed), flush=True)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """See Callback."""

@@ -112,6 +112,7 @@ def _run(config: DictConfig, *, is_sweep: bool) -> float:
         print(f"going on with: {shown(run_dir)}")
         config.ckpt_path = str(checkpoint)
     run = training.train(config, varied(config, HydraConfig.get()))
+    ReportSweep.trained = run.share_trained
     if run.ended_by:
         if run.trainer.is_global_zero:
             sweep_dir = Path(HydraConfig.get().sweep.dir)

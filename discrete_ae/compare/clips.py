@@ -1,4 +1,4 @@
-"""Clips that evaluations left beside them, as versions to listen to and to look at, with the anchors of the blind test.
+"""Clips saved by evaluations, as sounds and spectrograms for the page, with the anchors of the blind test.
 
 Axes: C audio channels, N samples.
 """
@@ -28,26 +28,26 @@ from discrete_ae.metrics import LEVELS_DB, levels_db, si_sdr_db
 
 Audio = NDArray[np.float32]
 
-SHADES = 64  # of 1.25 dB; more would make the file larger and nothing clearer
+SHADES = 64  # steps of 1.25 dB; more would only make the file larger
 
-# An anchor that keeps more of the band than this is the reference to most ears: at 16 kHz the mid anchor would lack no
-# more than what lies from 7 to 8 kHz, and a grade above 90 would be no mistake of the listener's.
+# An anchor that keeps more of the band sounds like the reference to most listeners: at 16 kHz the mid anchor would lack
+# only 7 to 8 kHz, and a grade above 90 would be no mistake.
 _MOST_OF_BAND = 0.7
 _TRANSITION_HZ = 500.0
 _ATTENUATION_DB = 65.0
 
 
 class Heard(NamedTuple):
-    """A method, by one of its evaluations, or a baseline."""
+    """A method, represented by one of its evaluations, or a baseline."""
 
     label: str
     note: str
-    """Such as "3.2 kbps"; may be empty."""
+    """A note such as "3.2 kbps"; may be empty."""
     placed: Placed
 
 
 def heard_of(comparison: Comparison, placed: Mapping[str, Placed]) -> list[Heard]:
-    """Return what is heard: every method by the first seed that all have, or its own first, and the baselines."""
+    """Return every method, by the first seed common to all or else its own first seed, and the baselines."""
     seeds = set.intersection(*(set(method.seeds) for method in comparison.methods))
     found = []
     for method in comparison.methods:
@@ -58,7 +58,9 @@ def heard_of(comparison: Comparison, placed: Mapping[str, Placed]) -> list[Heard
 
 
 def make_clips(heard: Sequence[Heard], count: int, say: Callable[[str], None]) -> list[Clip]:
-    """Read at most `count` clips that all have, the original first, all at the highest sample rate; others are said.
+    """Read at most `count` clips that all evaluations have, at the highest sample rate, the original first.
+
+    `say` receives a line on each problem, such as methods without clips.
 
     Raises:
         DataError: a file cannot be read.
@@ -66,13 +68,13 @@ def make_clips(heard: Sequence[Heard], count: int, say: Callable[[str], None]) -
     if silent := [one.label for one in heard if not one.placed.evaluation.clips]:
         heard = [one for one in heard if one.label not in silent]
         if heard:
-            say(f"Not to be heard, since there are no clips of it: {', '.join(silent)}.")
+            say(f"No clips to listen to: {', '.join(silent)}.")
     if not heard:
         return []
     best = max(heard, key=lambda one: one.placed.evaluation.sample_rate)
     rate = best.placed.evaluation.sample_rate
     if any(one.placed.evaluation.sample_rate != rate for one in heard):
-        say(f"Sample rates differ; all clips are at the highest, {rate} Hz.")
+        say(f"The sample rates differ; all clips are resampled to the highest, {rate} Hz.")
     keys: list[str] = []
     for one in heard:
         keys.append(key_of(one.label, {ORIGINAL, REFERENCE, *ANCHORS, *keys}))
@@ -93,12 +95,12 @@ def make_clips(heard: Sequence[Heard], count: int, say: Callable[[str], None]) -
         name = f"{recording}, from {start_s:.1f} s" if several else recording
         found.append(Clip(name, original.shape[1] / rate, tuple(versions), anchors(original, rate)))
     if not found:
-        say("Nothing is to be heard: the clips are of different stretches of the recordings.")
+        say("There are no clips to listen to: the evaluations have clips of different excerpts.")
     return found
 
 
 def clip_files(clips: Sequence[Clip], title: str) -> dict[str, bytes]:
-    """Return every version as FLAC, and clips.json, which says what they are, by path below the folder of clips."""
+    """Return every version as FLAC, and clips.json, which describes them, by path below the folder of clips."""
     files: dict[str, bytes] = {}
     described = []
     for number, clip in enumerate(clips, 1):
@@ -114,13 +116,13 @@ def clip_files(clips: Sequence[Clip], title: str) -> dict[str, bytes]:
 
 
 def key_of(label: str, taken: set[str]) -> str:
-    """Return a label as the name of a file, none of those that are taken."""
+    """Return a label as a file name that is not taken."""
     key = re.sub(r"[^a-z0-9]+", "_", label.lower()).strip("_") or "method"
     return next(name for name in (key, *(f"{key}_{i}" for i in range(2, len(taken) + 3))) if name not in taken)
 
 
 def _si_sdr(placed: Placed, clip: SavedClip) -> str:
-    """At the rate of the codec."""
+    """Return the SI-SDR of a clip in words, at the sample rate of the codec; empty if it is undefined."""
     evaluation, folder = placed.evaluation, placed.path.parent
     decoded, original = (
         torch.from_numpy(read_audio(folder / name, evaluation.sample_rate)) for name in (clip.decoded, clip.original)
@@ -131,13 +133,13 @@ def _si_sdr(placed: Placed, clip: SavedClip) -> str:
 
 
 def make_version(key: str, label: str, audio: Audio, sample_rate: int, note: str = "") -> Version:
-    """Return a version as it stands on a page: 16-bit FLAC and a picture of audio (C, N) between -1 and 1, N >= 1."""
+    """Return a version for the page: 16-bit FLAC and a spectrogram of audio (C, N) between -1 and 1, N >= 1."""
     return Version(key, label, flac(audio, sample_rate), spectrogram_png(audio.mean(axis=0), sample_rate), note)
 
 
 def flac(audio: Audio, sample_rate: int) -> bytes:
-    """Return 16-bit FLAC of audio (C, N). Samples that come from 16 bits are kept exactly, louder ones are clipped."""
-    # Scaled here, by the factor by which they were read: given floats, libsndfile would scale by 32767.
+    """Return 16-bit FLAC of audio (C, N); samples read from 16 bits are kept exactly, louder ones are clipped."""
+    # Scaled here by the factor used for reading, because libsndfile would scale floats by 32767.
     samples = np.clip(np.round(audio.astype(np.float64) * 32768), -32768, 32767).astype(np.int16)
     file = io.BytesIO()
     soundfile.write(file, samples.T, sample_rate, format="FLAC", subtype="PCM_16")
@@ -145,7 +147,7 @@ def flac(audio: Audio, sample_rate: int) -> bytes:
 
 
 def spectrogram_png(audio: Audio, sample_rate: int) -> bytes:
-    """Return a picture of the `levels_db` of audio (N,), a pixel each, without axes: LEVELS_DB from dark to bright."""
+    """Return a spectrogram of audio (N,) without axes, one pixel per value of `levels_db`, dark to bright."""
     low, high = LEVELS_DB
     shades = (levels_db(audio, sample_rate) - low) / (high - low) * SHADES
     picture = Image.fromarray(np.clip(shades, 0, SHADES - 1).astype(np.uint8)[::-1])
@@ -156,7 +158,7 @@ def spectrogram_png(audio: Audio, sample_rate: int) -> bytes:
 
 
 def anchors(original: Audio, sample_rate: int) -> tuple[Version, ...]:
-    """Return the anchors of BS.1534-3 §5.1 that tell something at a rate: the low one from 10 kHz, the mid from 20."""
+    """Return the useful anchors of BS.1534-3 §5.1: the low one from 10 kHz on, the mid one from 20 kHz on."""
     return tuple(
         Version(
             key,
@@ -171,10 +173,10 @@ def anchors(original: Audio, sample_rate: int) -> tuple[Version, ...]:
 
 
 def low_pass(audio: Audio, cutoff_hz: float, sample_rate: int) -> Audio:
-    """Return audio (C, N) without what lies above a frequency, neither delayed nor longer.
+    """Return audio (C, N) low-passed at a frequency, without delay and of the same length.
 
-    The low anchor of BS.1534-3 §5.1 has ±0.1 dB up to 3.5 kHz, at least 25 dB less at 4 kHz and 50 dB at 4.5 kHz. This
-    filter has 65 dB less from 500 Hz above the cutoff on.
+    The low anchor of BS.1534-3 §5.1 is flat within ±0.1 dB up to 3.5 kHz and attenuated by at least 25 dB at 4 kHz and
+    50 dB at 4.5 kHz. This filter attenuates by 65 dB from 500 Hz above the cutoff on.
     """
     length, beta = signal.kaiserord(_ATTENUATION_DB, _TRANSITION_HZ / (sample_rate / 2))
     middle_hz = cutoff_hz + _TRANSITION_HZ / 2

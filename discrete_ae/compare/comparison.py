@@ -1,7 +1,7 @@
-"""Methods side by side on the same recordings: means, their spread over seeds, and which differences are beyond it.
+"""Methods on the same recordings: means, their spread over seeds, and the differences that exceed it.
 
-A quantity is compared over the recordings on which everything that has it at all has it, so that all means are over the
-same ones. The mean of a run is over recordings, that of a method over its runs, and the spread is the sample standard
+All means of a quantity are over the same recordings: those where every run and baseline that ever has the quantity has
+it. The mean of a run is over recordings, the mean of a method is over its runs, and the spread is the sample standard
 deviation over the runs.
 
 Axes: S seeds, F files.
@@ -31,13 +31,13 @@ class Value(NamedTuple):
     """A quantity of a method or a baseline."""
 
     mean: float
-    """NaN where there is none."""
+    """Mean; NaN if it is missing."""
     spread: float
     """Sample standard deviation over seeds; NaN with fewer than two."""
 
 
 class Verdict(StrEnum):
-    """What is said of the first of two methods against the second."""
+    """The verdict on the first of two methods compared with the second."""
 
     BETTER = "better"
     WORSE = "worse"
@@ -48,63 +48,63 @@ class Verdict(StrEnum):
 
 
 class Basis(StrEnum):
-    """What a difference rests on."""
+    """The evidence for a difference."""
 
     PAIRED = "seeds in common"
-    """Two or more, each held against the same one of the other method, which has trained on the same crops."""
+    """Two or more common seeds; runs of the same seed, trained on the same crops, are compared with each other."""
     APART = "seeds of their own"
-    """Two or more of each method, fewer than two of them in common."""
+    """Two or more seeds of each method, fewer than two of them in common."""
     CHECKPOINTS = "checkpoints"
-    """One seed of a method at least: nothing is known of another training of it."""
+    """Only one seed of a method, so that another training of it may differ."""
 
 
 class Difference(NamedTuple):
-    """The first method less the second, in one quantity."""
+    """The first method minus the second, in one quantity."""
 
     first: str
     second: str
     quantity: str
     mean: float
-    """NaN where there is nothing to compare, and so below."""
+    """Mean difference; NaN, like the figures below, if nothing can be compared."""
     low: float
-    """Of the 95 % interval."""
+    """Lower end of the 95 % interval."""
     high: float
     basis: Basis
     seeds: tuple[int, ...]
-    """That both have. Checkpoints are compared by their means over all seeds, which are those of the table."""
+    """Common seeds. Checkpoints are compared by their means over all seeds, as in the table."""
     counts: tuple[int, int]
-    """Of the seeds of each that were compared."""
+    """Number of compared seeds of each method."""
     files: int
     agreeing: int
-    """Of the seeds in common, those whose own difference has the sign of the mean."""
+    """Number of common seeds whose own difference has the sign of the mean."""
     spread: float
-    """Over seeds, of the two together: the root of the mean of their two variances, or that of the one that has several
-    seeds; NaN where neither has."""
+    """Spread over seeds: the root of the mean of both variances, or the spread of the only method with several seeds;
+    NaN if neither has several."""
     student: float
-    """Half the width of the 95 % interval over seeds alone, by Student's t of the differences of seeds in common, by
-    Welch's of seeds of their own; NaN of checkpoints."""
+    """Half the width of the 95 % interval over seeds: by Student's t for common seeds, by Welch's t for different ones;
+    NaN for checkpoints."""
     verdict: Verdict
 
     @property
     def over_seeds(self) -> bool:
-        """Whether the chance of training is in the verdict."""
+        """True if the verdict accounts for the spread between trainings."""
         return self.basis is not Basis.CHECKPOINTS
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All methods and baselines, and the scores and differences that follow."""
+    """All methods and baselines, with their scores and differences."""
 
     methods: tuple[Method, ...]
     baselines: tuple[Evaluation, ...] = ()
-    """Evaluations of codecs that were not trained here; they go by the name of the codec."""
+    """Evaluations of other codecs, labeled by the name of the codec."""
 
     @cached_property
     def paths(self) -> tuple[str, ...]:
-        """Return the recordings on which everything was measured, sorted.
+        """The recordings that all methods and baselines were measured on, sorted.
 
         Raises:
-            DataError: recordings of one name are not the same.
+            DataError: recordings of the same name differ.
         """
         files: dict[str, list[tuple[str, FileScores]]] = {}
         for label, evaluation in self.everything():
@@ -123,13 +123,13 @@ class Comparison:
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Return the recordings on which only a part was measured, sorted."""
+        """The recordings that only some methods or baselines were measured on, sorted."""
         every = {file.path for _, evaluation in self.everything() for file in evaluation.files}
         return tuple(sorted(every - set(self.paths)))
 
     @cached_property
     def by_label(self) -> dict[str, tuple[Evaluation, ...]]:
-        """The evaluations of every method by seed, and of every baseline."""
+        """Evaluations by label: of every method, sorted by seed, and of every baseline."""
         return {one.label: one.runs for one in self.methods} | {one.codec: (one,) for one in self.baselines}
 
     def everything(self) -> Iterator[tuple[str, Evaluation]]:
@@ -138,29 +138,29 @@ class Comparison:
 
     @cached_property
     def models(self) -> dict[str, list[Method]]:
-        """The methods of every model by increasing rate, by its label: `models_of`."""
+        """Methods by label of their model, sorted by rate: `models_of`."""
         return models_of(self.methods)
 
     @property
     def several_rates(self) -> dict[str, list[Method]]:
-        """Of `models` those at several rates."""
+        """The `models` with several rates."""
         return {label: group for label, group in self.models.items() if len(group) > 1}
 
     @cached_property
     def trained(self) -> "Comparison":
-        """The same with every model once, at its highest rate and by its own label: what was trained."""
+        """The comparison with every trained model once, at its highest rate and under its own label."""
         return Comparison(
             tuple(replace(group[-1], label=label) for label, group in self.models.items()), self.baselines
         )
 
     @property
     def coded(self) -> list[Method]:
-        """The methods that quantize."""
+        """Methods that quantize."""
         return [method for method in self.methods if method.nominal_bitrate_bps is not None]
 
     @cached_property
     def _tables(self) -> dict[str, dict[str, NDArray[np.float64]]]:
-        """Return scores (S, F) by quantity of PER_FILE and label, of the recordings that are counted in it."""
+        """Scores (S, F) by quantity of PER_FILE and label, over the recordings counted in each quantity."""
         runs = [(label, {file.path: file.scores for file in one.files}) for label, one in self.everything()]
         tables = {}
         for name in PER_RECORDING:
@@ -171,33 +171,33 @@ class Comparison:
         return tables
 
     def scores(self, label: str, name: str) -> NDArray[np.float64]:
-        """Return scores (S, F) of a method by seed, or of a baseline, of the recordings that count; NaN for none."""
+        """Return scores (S, F) of a method by seed, or of a baseline, over the counted recordings; NaN if missing."""
         return self._tables[name][label]
 
     def of_runs(self, label: str, name: str) -> NDArray[np.float64]:
-        """Return any quantity of the runs of a method (S,), or of a baseline; NaN where one has none."""
+        """Return any quantity of the runs of a method (S,), or of a baseline; NaN if missing."""
         if name in PER_RECORDING:
             scores = self.scores(label, name)
             return scores.mean(1) if scores.shape[1] else np.full(len(scores), math.nan)
         return np.array([evaluation.overall.get(name) for evaluation in self.by_label[label]], np.float64)
 
     def value(self, label: str, name: str) -> Value:
-        """Return mean and spread of any quantity, of a method or baseline."""
+        """Return mean and spread of any quantity of a method or baseline."""
         runs = self.of_runs(label, name)
         return Value(float(runs.mean()), float(runs.std(ddof=1)) if len(runs) > 1 else math.nan)
 
     @cached_property
     def _differences(self) -> dict[tuple[str, str, str], Difference]:
-        """Those that were asked for; each takes thousands of resamples."""
+        """Cached differences; each takes thousands of resamples."""
         return {}
 
     def difference(self, first: Method, second: Method, name: str) -> Difference:
         """Compare two methods in a quantity of PER_FILE.
 
-        There is a difference if its 95 % interval over recordings and seeds excludes 0; of several seeds, if also the
-        one over seeds alone does, by Student's t, and it is larger than the spread. A bootstrap of three seeds is far
-        too narrow: where methods are alike and all is the chance of training, it alone tells apart more than 15 % of
-        the pairs, all together at most 6 % (`test_equal_methods_are_rarely_told_apart`).
+        A difference counts if its 95 % interval over recordings and seeds excludes 0. With several seeds, the interval
+        over seeds alone, by Student's t, must also exclude 0, and the difference must exceed the spread. A bootstrap
+        over three seeds is far too narrow: alone it tells apart more than 15 % of equal methods, while all conditions
+        together tell apart at most 6 % (`test_equal_methods_are_rarely_told_apart`).
         """
         key = first.label, second.label, name
         if key not in self._differences:
@@ -205,7 +205,7 @@ class Comparison:
         return self._differences[key]
 
     def differences(self, name: str) -> list[Difference]:
-        """Compare all pairs of methods in a quantity of PER_FILE, but for one model with itself at another rate."""
+        """Compare all pairs of methods in a quantity of PER_FILE, except the rates of one model with each other."""
         model = {method.label: label for label, group in self.models.items() for method in group}
         pairs = itertools.combinations(self.methods, 2)
         return [self.difference(one, other, name) for one, other in pairs if model[one.label] != model[other.label]]
@@ -238,7 +238,7 @@ class Comparison:
         told = (
             one.shape[1] > 1  # the interval over one recording is a point
             and (interval.low > 0 or interval.high < 0)
-            and not abs(interval.mean) <= spread  # nor is it where that is NaN
+            and not abs(interval.mean) <= spread  # a NaN spread does not count against it
             and not abs(interval.mean) <= student
         )
         verdict = _verdict(interval.mean, QUANTITIES[name].higher_is_better) if told else Verdict.NOT_TOLD_APART

@@ -1,6 +1,6 @@
-"""How the plots of a comparison look: a method has its color, marker and line in all of them.
+"""The look of a comparison's plots: a method has the same color, marker and line in all of them.
 
-In SVG what is ink is `currentColor` on a transparent background, and text stays text; PNG has the ink on white.
+SVG draws ink in `currentColor` on a transparent background and keeps text as text; PNG has a white background.
 """
 
 import io
@@ -17,13 +17,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 COLORS = ("#3b7fd9", "#dd5f1e", "#2b9348", "#8f6bd6", "#d6455d", "#1590a5", "#9c6f3f", "#d152a6", "#8a8a12", "#5966e0")
-"""Each at least 3 : 1 against white and against the page's dark background, as WCAG 2.2 asks of graphics."""
+"""Colors with a contrast of at least 3 : 1 to white and to the page's dark background, as WCAG 2.2 requires."""
 OUTSIDE = "#7d7f85"
-"""Color of what is no method: the model without quantization, baselines."""
+"""Color of the model without quantization and of baselines."""
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 _LINES = ("-", "--", ":", "-.")
 _WIDTH = 7.4
-_INK = "#010204"  # stands for currentColor until the picture is text
+_INK = "#010204"  # replaced by currentColor in the text of the SVG
 _RC: dict[Any, Any] = {
     "font.size": 10,
     "font.family": "sans-serif",
@@ -37,7 +37,7 @@ _RC: dict[Any, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 9,
     "svg.fonttype": "none",
-    "text.parse_math": False,  # labels hold what users wrote, and two "$" are no formula
+    "text.parse_math": False,  # labels contain user text, in which two "$" are no formula
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
     "grid.color": _INK,
 }
@@ -49,25 +49,25 @@ class Style(NamedTuple):
     color: str
     marker: str
     line: Any
-    """As matplotlib names it."""
+    """Line style of matplotlib."""
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot with what is said of it."""
+    """A plot with its title and caption."""
 
     name: str
     """Stem of its files."""
     title: str
     description: str
-    """In words, for those who do not see it, and below it for all."""
+    """Caption below the plot, and its description for screen readers."""
     figure: Figure
 
     @cached_property
     def svg(self) -> str:
-        """From `<svg` on; what is ink in it is `currentColor`, its background transparent."""
+        """SVG text that begins with `<svg`: ink in `currentColor`, transparent background."""
         file = io.StringIO()
-        # The salt keeps names inside the picture the same from one drawing to the next.
+        # The salt makes ids inside the picture reproducible.
         with rc_context({**_RC, "svg.hashsalt": self.name}):
             self.figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
         text = file.getvalue()
@@ -76,7 +76,7 @@ class Plot:
 
     @cached_property
     def png(self) -> bytes:
-        """On white."""
+        """PNG file with a white background."""
         file = io.BytesIO()
         with look():
             self.figure.savefig(file, format="png", dpi=160, facecolor="white")
@@ -84,7 +84,7 @@ class Plot:
 
 
 def styles(labels: Sequence[str], without_codes: Sequence[str] = ()) -> dict[str, Style]:
-    """Return the styles of methods by label; no two alike up to 110 of them. Those without codes are grey."""
+    """Return the styles of methods by label, all different for up to 110 methods; those without codes are gray."""
     found = {}
     coded = [label for label in labels if label not in without_codes]
     for i, label in enumerate(coded):
@@ -96,12 +96,12 @@ def styles(labels: Sequence[str], without_codes: Sequence[str] = ()) -> dict[str
 
 
 def look() -> AbstractContextManager[None]:
-    """Return a context in which what is drawn has the look of a comparison."""
+    """Return a context that gives matplotlib the look of a comparison."""
     return rc_context(_RC)
 
 
 def canvas(height: float, panels: int = 1, *, entries: int = 0) -> tuple[Figure, list[Axes]]:
-    """Return a figure at least so high, in inches, and as its legend needs, with its axes below one another."""
+    """Return a figure with stacked axes, at least `height` inches high and high enough for its legend."""
     figure = Figure(figsize=(_WIDTH, max(height, 0.21 * entries + 0.4)), layout="constrained")
     return figure, list(figure.subplots(panels, 1, squeeze=False)[:, 0])
 
@@ -109,9 +109,9 @@ def canvas(height: float, panels: int = 1, *, entries: int = 0) -> tuple[Figure,
 def add_legend(
     figure: Figure, of: Mapping[str, Style], others: Sequence[Line2D] = (), *, lines: Container[str] | None = None
 ) -> None:
-    """Add a legend right of all axes, where it hides nothing: methods by marker, those in `lines` by line too; others.
+    """Add a legend to the right of all axes: methods by marker, methods in `lines` by line too, then `others`.
 
-    None for `lines` is all.
+    With None for `lines`, all methods have a line.
     """
     lined: dict[str, Any] = {
         label: style.line if lines is None or label in lines else "" for label, style in of.items()

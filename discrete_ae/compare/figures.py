@@ -1,6 +1,6 @@
 """Plots of a comparison: scalars over training, rate against distortion, and the use of the codebooks.
 
-What TensorBoard holds of the runs is a line a method with a band over its seeds.
+Scalars come from the TensorBoard files of the runs; each method is one line with a band over its seeds.
 """
 
 import functools
@@ -30,12 +30,12 @@ class Curve(NamedTuple):
     """A scalar over training."""
 
     steps: NDArray[np.int64]
-    """Increasing, each once."""
+    """Steps, strictly increasing."""
     values: NDArray[np.float64]
 
 
 Curves = Mapping[str, Mapping[str, Curve]]
-"""By name of the run and tag."""
+"""Curves by name of the run and tag."""
 
 
 class _Panel(NamedTuple):
@@ -43,7 +43,7 @@ class _Panel(NamedTuple):
     label: str
     log: bool = False
     soft: str = ""
-    """Tag of the same through the forward of training."""
+    """Tag of the same scalar through the forward pass of training."""
 
 
 class _OverSteps(NamedTuple):
@@ -61,38 +61,38 @@ OVER_STEPS = (
             _Panel("val/reconstruction", "validation reconstruction", soft="val/soft_reconstruction"),
             _Panel("val/si_sdr_db", "validation SI-SDR, dB"),
         ),
-        "Validation during training, through hard codes, from the first validation after a step on; lines are means "
-        "over seeds, bands reach from the least to the greatest. Dotted lines are through the training-time forward "
-        "where it differs: the gap is what is lost when codes become hard.",
+        "Validation during training through integer codes, without the validation before the first step. Lines are "
+        "means over seeds; bands span the seeds. Dotted lines use the forward pass of training if it differs: the gap "
+        "is the loss caused by rounding to codes.",
     ),
     _OverSteps(
         "code_use",
         "Use of the codebooks over training",
         (_Panel("val/codes/usage", "share of entries used"), _Panel("val/codes/perplexity", "perplexity")),
-        "How the use of the codebooks went in the course of training, over the validation set: the share of entries "
-        "used at least once, and the perplexity of the codes, means over codebooks.",
+        "Use of the codebooks over the validation set: the share of entries used at least once, and the perplexity of "
+        "the codes. Both are means over codebooks.",
     ),
     _OverSteps(
         "gradient_norms",
         "Gradients over training",
         (_Panel("train/gradient_norm", "gradient norm", log=True),),
-        "Norm of the gradient of all weights before it is clipped, at the logged steps; lines are means over seeds, "
-        "bands reach from the least to the greatest.",
+        "Norm of the gradient of all weights before clipping, at the logged steps. Lines are means over seeds; bands "
+        "span the seeds.",
     ),
 )
 """The plots over the steps of training."""
 
 
 def read_curves(run: Path) -> dict[str, Curve]:
-    """Return the curves of a run's folder by tag; those that were not logged, or not to TensorBoard, are missing.
+    """Return the curves in a run's folder by tag, without those that were not logged to TensorBoard.
 
-    Where a run was continued, a step may have been logged twice: what was logged last counts.
+    A resumed run may have logged a step twice; the last value counts.
     """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     if not any(run.glob("events.out.tfevents.*")):
         return {}
-    # 0 keeps every scalar; 1 keeps one of what is large and not wanted here.
+    # 0 keeps every scalar; 1 keeps one item of the large kinds, which are not needed here.
     keep = {"scalars": 0, "images": 1, "audio": 1, "histograms": 1, "compressedHistograms": 1, "tensors": 1}
     events = EventAccumulator(str(run), size_guidance=keep).Reload()
     curves = {}
@@ -105,7 +105,7 @@ def read_curves(run: Path) -> dict[str, Curve]:
 
 
 class _Band(NamedTuple):
-    """A scalar of several runs, at the steps (N,) that all of them have."""
+    """A scalar of several runs, at the steps (N,) common to all of them."""
 
     steps: NDArray[np.int64]
     mean: NDArray[np.float64]
@@ -114,7 +114,7 @@ class _Band(NamedTuple):
 
 
 def over_steps(plot: _OverSteps, comparison: Comparison, curves: Curves, styled: Mapping[str, Style]) -> Plot | None:
-    """Draw scalars over the steps of training; None where nothing was logged."""
+    """Draw scalars over the steps of training; return None if nothing was logged."""
     shown = [method for method in comparison.methods if _band(curves, method, plot.panels[0])]
     if not shown:
         return None
@@ -147,9 +147,9 @@ def over_steps(plot: _OverSteps, comparison: Comparison, curves: Curves, styled:
 
 
 def _band(curves: Curves, method: Method, panel: _Panel, *, soft: bool = False) -> _Band | None:
-    """Return what there is to draw of a method's runs, without the validation before the first step.
+    """Return the band of a method, without the validation before the first step.
 
-    None where there is nothing: a scalar of silence may be NaN throughout, and runs may have no step in common.
+    None if it is empty: a scalar of silence may be NaN throughout, and runs may have no step in common.
     """
     found = []
     for run in method.trainings:
@@ -188,14 +188,14 @@ class Point(NamedTuple):
 
     label: str
     rate: float
-    """In kbps; NaN without codes."""
+    """Bitrate in kbps; NaN without codes."""
     value: float
 
 
 def rate_distortion(comparison: Comparison, name: str, styled: Mapping[str, Style]) -> Plot:
-    """Draw every run and every method in the plane of its entropy-coded bitrate and a quantity of PER_FILE.
+    """Draw every run and every method by its entropy-coded bitrate and a quantity of PER_FILE.
 
-    Methods that are one model at several rates are joined; `styled` has one look for each model.
+    The rates of one model are joined by a line; `styled` has one style for each model.
     """
     quantity, models = QUANTITIES[name], comparison.models
     look_of = {method.label: styled[model] for model, group in models.items() for method in group}
@@ -215,7 +215,7 @@ def rate_distortion(comparison: Comparison, name: str, styled: Mapping[str, Styl
     baselines = [point for label, point in known.items() if label not in hidden]
     of_fixed_length = [point.label for point in baselines if point.label in plain]
 
-    # What is outside the methods would leave them a corner of their own plot.
+    # The other codecs get a panel of their own, because their values would squeeze the methods into a corner.
     panels = 2 if baselines or bounds else 1
     figure, every = canvas(3.6 * panels + 1.0, panels, entries=len(models) + len(baselines) + 1)
     entries = [Line2D([], [], color=OUTSIDE, linewidth=1.2, label="Pareto front")] if len(front) > 1 else []
@@ -244,13 +244,15 @@ def rate_distortion(comparison: Comparison, name: str, styled: Mapping[str, Styl
 
     better = "higher" if quantity.higher_is_better else "lower"
     words = [
-        f"Mean {quantity.label} over recordings ({better} is better) against the bits that the entropy-coded codes "
-        "take. Small markers are runs, large ones means over seeds, with bars of one standard deviation.",
-        "Lines join the rates of one model, decoded from fewer or more of its codebooks." if joined else "",
-        "Above the methods alone, below them with what is not one of them." if panels > 1 else "",
+        f"Mean {quantity.label} over recordings ({better} is better) against the entropy-coded bitrate. Small markers "
+        "are runs. Large markers are means over seeds, with bars of one standard deviation.",
+        "Lines join the rates of one model, decoded from different numbers of codebooks." if joined else "",
+        "The upper panel has the methods only; the lower panel adds the other codecs and the upper bound."
+        if panels > 1
+        else "",
         f"On the Pareto front of the methods: {listed([point.label for point in front])}." if front else "",
         f"Without entropy coding: {listed(of_fixed_length)}." if of_fixed_length else "",
-        f"{listed(hidden)} is left out: the waveform of a vocoder is not the original's." if hidden else "",
+        f"Not shown: {listed(hidden)}, because a vocoder does not reproduce the waveform." if hidden else "",
     ]
     return Plot("rate_distortion", "Rate and distortion", " ".join(filter(None, words)), figure)
 
@@ -270,9 +272,10 @@ def _draw_method(axes: Axes, comparison: Comparison, label: str, name: str, styl
 
 
 def pareto_front(points: Sequence[Point], *, higher_is_better: bool) -> list[Point]:
-    """Return the points that no other one equals or beats in both, being better in one; by increasing rate.
+    """Return the points that no other point dominates, by increasing rate.
 
-    Points with NaN are left out. Of equal points all are on the front.
+    A point dominates another if it is at least as good in both rate and value, and better in one. Points with NaN are
+    left out; equal points are all on the front.
     """
     known = [(point, point.value if higher_is_better else -point.value) for point in points]
     known = [(point, value) for point, value in known if not math.isnan(point.rate + value)]
@@ -288,7 +291,7 @@ def pareto_front(points: Sequence[Point], *, higher_is_better: bool) -> list[Poi
 
 
 def codebook_usage(comparison: Comparison, styled: Mapping[str, Style]) -> Plot | None:
-    """Draw the frequencies of codebook entries by rank; None where nothing has codes."""
+    """Draw the frequencies of codebook entries by rank; return None if nothing has codes."""
     runs = {label: [run for run in comparison.by_label[label] if any(map(any, run.code_counts))] for label in styled}
     used = {label: styled[label] for label, of_one in runs.items() if of_one}
     if not used:
@@ -308,17 +311,17 @@ def codebook_usage(comparison: Comparison, styled: Mapping[str, Style]) -> Plot 
     axes.set(xlabel="entries, from the most to the least used", ylabel="frequency × number of entries", xlim=(0, 1))
     add_legend(figure, used)
     description = (
-        "The frequency of entries by rank over all recordings, mean over codebooks and seeds: a flat line at 1 is a "
-        f"codebook whose entries are used alike; what is never used lies at the bottom, {_FLOOR:g}."
+        "Frequency of the codebook entries by rank over all recordings; means over codebooks and seeds. A flat line at "
+        f"1 means that all entries are used equally. Unused entries are at the bottom, {_FLOOR:g}."
     )
     return Plot("codebook_usage", "Use of the codebooks", description, figure)
 
 
 def rank_frequencies(evaluation: Evaluation) -> NDArray[np.float64]:
-    """Return frequencies of the entries from the most to the least used, mean over codebooks, times their number.
+    """Return the frequencies of entries times their number, from the most to the least used; a mean over codebooks.
 
-    They are (_POINTS,), at the middles of _POINTS equal parts of the ranks, so that codebooks of any size compare; 1
-    everywhere if all entries are used alike. Codebooks without a code are left out; NaN if all are.
+    The result (_POINTS,) samples the ranks at the centers of _POINTS equal parts, so that codebooks of different sizes
+    compare. It is 1 everywhere if all entries are used equally. Codebooks without codes are left out; NaN if all are.
     """
     curves = []
     for counts in evaluation.code_counts:

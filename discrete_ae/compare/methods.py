@@ -1,4 +1,4 @@
-"""Which runs are one method, and what the methods are called: in what they differ."""
+"""Runs grouped into methods, and labels that tell methods apart by their settings."""
 
 import json
 import re
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from discrete_ae.compare.places import with_short_paths
 from discrete_ae.evaluation.results import DECODED, Evaluation, Run
 
 DECIDING = (
@@ -18,61 +19,61 @@ DECIDING = (
     *("trainer.max_steps", "trainer.precision", "trainer.accumulate_grad_batches", "trainer.gradient_clip_val"),
     "callbacks.ema.decay",
 )
-"""Keys of a configuration, with all below them, that decide on what is learned: runs alike in these are one method."""
+"""Keys of a configuration, with everything below them, that influence training; runs equal in these are one method."""
 _SHOWN = 3  # keys in a label
 _ABSENT = "–"
 
 
 @dataclass(frozen=True)
 class Method:
-    """One way of training, by one or several seeds."""
+    """One way of training, with one or several seeds."""
 
     label: str
     runs: tuple[Evaluation, ...]
-    """Evaluations of its runs, by seed, each once."""
+    """Evaluations of its runs, one per seed, sorted by seed."""
 
     @property
     def trainings(self) -> tuple[Run, ...]:
-        """Its runs of training, as `runs`."""
+        """Training runs, in the order of `runs`."""
         return tuple(one.run for one in self.runs if one.run)
 
     @property
     def quantizer(self) -> str:
-        """The option that was chosen, or whatever else names the method."""
+        """Name of the quantizer option, or another name of the method."""
         return self.trainings[0].quantizer
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Of the runs, increasing."""
+        """Seeds of the runs, increasing."""
         return tuple(run.seed for run in self.trainings)
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """Of the first run."""
+        """Configuration of the first run."""
         return self.trainings[0].config
 
     @property
     def steps(self) -> int:
-        """Of training; 0 if unknown."""
+        """Number of training steps; 0 if unknown."""
         trainer = self.config.get("trainer")
         steps = trainer.get("max_steps") if isinstance(trainer, Mapping) else None
         return steps if isinstance(steps, int) else 0
 
     @property
     def nominal_bitrate_bps(self) -> float | None:
-        """None without codes."""
+        """Nominal bitrate; None without codes."""
         return self.runs[0].overall.get("nominal_bitrate_bps")
 
 
 def group_runs(evaluations: Iterable[Evaluation]) -> tuple[list[Method], list[str]]:
-    """Group evaluations of runs into methods, and name these in what they differ.
+    """Group evaluations of runs into methods, and label each by its differences from the others.
 
-    A label is the quantizer, with its nominal rate where there are several rates, and with the settings in which
-    methods of one such label differ: "ste (3.2 kbps, lr=0.001)".
+    A label has the quantizer, the nominal rate if rates differ, and the settings that differ between methods which
+    would otherwise share the label: "ste (3.2 kbps, lr=0.001)".
 
     Returns:
-        The methods, sorted by label; and a line on each run that has the settings and the seed of another one: of such
-        runs the last by folder and name is kept.
+        The methods, sorted by label; and a line on each run that repeats the settings and seed of another run. Of such
+        runs, the last by folder and name is kept.
     """
     groups: dict[str, dict[int, Evaluation]] = {}
     repeated = []
@@ -88,7 +89,7 @@ def group_runs(evaluations: Iterable[Evaluation]) -> tuple[list[Method], list[st
 
 
 def repeated_runs(runs: Iterable[Run]) -> list[list[Run]]:
-    """Group runs that have the same settings and seed; in each group first the one that `group_runs` would keep."""
+    """Group runs with the same settings and seed; the run that `group_runs` keeps comes first in each group."""
     groups: dict[tuple[str, int], list[Run]] = {}
     for run in runs:
         groups.setdefault((_key(run.quantizer, run.config), run.seed), []).append(run)
@@ -96,7 +97,7 @@ def repeated_runs(runs: Iterable[Run]) -> list[list[Run]]:
 
 
 def set_aside(run: Run, kept: Run) -> str:
-    """Return the line on a run that has the settings and the seed of another one."""
+    """Return the line on a run that repeats the settings and seed of another run."""
     return f"Not compared: {run.name}: the same settings and seed as {kept.name}, which is compared instead"
 
 
@@ -105,12 +106,12 @@ def _place(run: Run) -> tuple[str, str]:
 
 
 def models_of(methods: Sequence[Method]) -> dict[str, list[Method]]:
-    """Group methods that are one model at several rates, decoded from more or fewer codebooks, by what it is called.
+    """Group the rates of each model, decoded from different numbers of codebooks, by its label.
 
-    A model at one rate is called as the method, "rvq (3.2 kbps)", one at several "rvq (0.8 to 3.2 kbps)".
+    A model with one rate has the label of its method, "rvq (3.2 kbps)"; one with several, "rvq (0.8 to 3.2 kbps)".
 
     Returns:
-        The methods of each model by increasing rate, in the order of the methods.
+        The methods of each model by increasing rate; models in the order of the methods.
     """
     groups: dict[str, list[Method]] = {}
     for method in methods:
@@ -121,7 +122,7 @@ def models_of(methods: Sequence[Method]) -> dict[str, list[Method]]:
 
 
 def _key(quantizer: str, config: Mapping[str, Any]) -> str:
-    """Return a text that runs have in common which are of one method."""
+    """Return a text that is equal for all runs of one method."""
     return json.dumps([quantizer, settings(config)], sort_keys=True, default=str)
 
 
@@ -132,7 +133,7 @@ def _labelled(methods: Sequence[Method]) -> list[Method]:
 
 
 def _labels(groups: Sequence[Sequence[Method]]) -> list[str]:
-    """Return what to call methods, or those of one model by increasing rate, by what tells them from the others."""
+    """Return labels of groups, each one method or the methods of one model by increasing rate."""
     rates = [[kbps(rate) for one in group if (rate := one.nominal_bitrate_bps) is not None] for group in groups]
     several = len({rate for of_one in rates for rate in of_one}) > 1
     ends = [dict.fromkeys([*of_one[:1], *of_one[-1:]]) if several else {} for of_one in rates]
@@ -148,12 +149,12 @@ def _labels(groups: Sequence[Sequence[Method]]) -> list[str]:
 
 
 def kbps(bits_per_second: float) -> str:
-    """Return the rate in kbps with as few digits as it needs, up to three."""
+    """Return the rate in kbps with up to three digits."""
     return f"{bits_per_second / 1000:.3g}"
 
 
 def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested plain data by dotted key; lists are values."""
+    """Return nested plain data by dotted key; lists stay values."""
     flat: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
@@ -164,25 +165,25 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of a run's configuration decides on what is learned, by dotted key, without seeds and None."""
+    """Return the settings of a run that influence training, by dotted key, without seeds and None."""
     kept = {
         key: value
         for key, value in flatten(config).items()
         if value not in (None, []) and any(key == deciding or key.startswith(f"{deciding}.") for deciding in DECIDING)
     }
     if "init_from" in kept:
-        kept["init_from"] = "given"  # each seed may have started from a file of its own
-    # The model has the quantizer by reference.
+        kept["init_from"] = "given"  # each seed may have started from a different file
+    # The model repeats the settings of the quantizer.
     return {key: value for key, value in kept.items() if key[6:] not in kept or not key.startswith("model.quantizer.")}
 
 
 def _differences(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the settings in which configurations differ, shortly, for each; no two texts are alike."""
-    flats = [settings(config) for config in configs]
+    """Return for each configuration a short, unique text of the settings in which they differ."""
+    flats = with_short_paths([settings(config) for config in configs])
     models = [str(flatten(config).get("choices.model") or "") for config in configs]
     networks = [{key: flat[key] for key in flat if re.match(r"model\.(?!quantizer\.)", key)} for flat in flats]
     if all(models) and len(set(zip(models, map(str, networks), strict=True))) == len(set(models)):
-        # The model's option stands for all of the network.
+        # The name of the model option replaces the settings of the network.
         flats = [
             {"model": model} | {key: value for key, value in flat.items() if key not in network}
             for model, network, flat in zip(models, networks, flats, strict=True)
@@ -190,7 +191,7 @@ def _differences(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     texts = [{key: _text(key, value) for key, value in flat.items()} for flat in flats]
     every = dict.fromkeys(key for flat in flats for key in flat)
     keys = [key for key in every if len({text.get(key) for text in texts}) > 1]
-    names = [key.removesuffix("._target_") for key in keys]  # a class goes by what it is the class of
+    names = [key.removesuffix("._target_") for key in keys]
     ends = [name.rpartition(".")[2] for name in names]
     short = [end if ends.count(end) == 1 else name for name, end in zip(names, ends, strict=True)]
     said = [", ".join(f"{name}={text.get(key, _ABSENT)}" for name, key in zip(short[:_SHOWN], keys, strict=False))

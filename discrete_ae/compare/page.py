@@ -1,6 +1,6 @@
-"""A page as one HTML file: styles, programs, pictures and recordings are in it, and it may load nothing.
+"""A page as one HTML file: it contains its styles, scripts, pictures and recordings, and may load nothing.
 
-How it looks is in the folder `web` beside this file.
+The folder `web` beside this file has its template and its looks.
 """
 
 import base64
@@ -23,25 +23,25 @@ ORIGINAL = "original"
 """Key of the version that all others are made of."""
 WEB = Path(__file__).parent / "web"
 SECTIONS = {
+    "rows": "Results",
     "findings": "Differences",
-    "rows": "Table",
     "figures": "Plots",
     "clips": "Listening",
     "notes": "Limits",
     "command": "Command",
 }
-"""Attributes of a page that are sections of it, in their order, by their names in the line of links."""
+"""Names of the sections in the line of links, in order, by attribute of a page."""
 
 
 class Cell(NamedTuple):
     """One figure of the table."""
 
     value: float | None
-    """What the table is sorted by; None sorts last."""
+    """Sorts the table; None comes last."""
     text: str
-    """What is read, such as "4.02 ± 0.11"; a dash where there is no value."""
+    """Text of the cell, such as "4.02 ± 0.11"; a dash for a missing value."""
     is_best: bool = False
-    """Whether it stands out as the best of its column."""
+    """True if it is highlighted as the best of its column."""
 
 
 class Row(NamedTuple):
@@ -51,71 +51,75 @@ class Row(NamedTuple):
     cells: dict[str, Cell]
     """By name of a column."""
     remark: str = ""
-    """What it is if it is not a method: it does not compete."""
+    """Kind of a row that does not compete, such as "baseline"; empty for a method."""
     note: str = ""
-    """Such as "3 seeds"."""
+    """A note such as "3 seeds"."""
 
 
 class Version(NamedTuple):
     """One rendering of a clip."""
 
     key: str
-    """`ORIGINAL`, or a name that is the same in every clip."""
+    """`ORIGINAL`, or a name shared by all clips."""
     label: str
     flac: bytes
     spectrogram_png: bytes
-    """Empty of an anchor."""
+    """Empty for an anchor."""
     note: str
-    """Such as "3.2 kbps, SI-SDR 4.1 dB"; may be empty."""
+    """A note such as "3.2 kbps, SI-SDR 4.1 dB"; may be empty."""
 
 
 class Clip(NamedTuple):
-    """A stretch of a recording, in every version, all of one length and sample rate."""
+    """An excerpt of a recording in every version; all versions have one length and sample rate."""
 
     name: str
     duration_s: float
     versions: tuple[Version, ...]
-    """The original first; all clips have the same keys in the same order."""
+    """Versions, the original first; all clips have the same keys in the same order."""
     anchors: tuple[Version, ...] = ()
-    """Low-passed originals, which are heard in the blind test only: `ratings.ANCHORS`."""
+    """Low-passed originals for the blind test only: `ratings.ANCHORS`."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """Everything on it, from top to bottom."""
+    """The content of a page, from top to bottom."""
 
     title: str
-    summary: list[str]
-    """Sentences: what was compared, on what, how long, by how many seeds."""
-    findings: list[str]
-    """Sentences: which differences are larger than the spread, and which are not."""
-    pairs: Mapping[str, list[tuple[str, ...]]]
-    """By label of a score, below the findings, folded up: both methods, their difference, its interval, the verdict."""
+    headline: str
+    """One sentence: the result."""
+    facts: Mapping[str, str]
+    """What was compared, by heading."""
     columns: list[Quantity]
     rows: list[Row]
-    """The best first, in the column `sorted_by`."""
+    """Rows of the table, the best first in the column `sorted_by`."""
     sorted_by: str
     """Name of a column."""
+    findings: list[str]
+    """Sentences on the differences between methods."""
+    pairs: Mapping[str, list[tuple[str, ...]]]
+    """Folded tables by label of a score; a row has both methods, their difference, its interval and the verdict."""
+    method: list[str]
+    """Folded paragraphs: how differences are judged."""
     figures: list[Plot]
     clips: list[Clip]
     notes: list[str]
-    """Sentences: what the figures do and do not show, what was skipped, runs that failed."""
+    """Sentences: limits of the comparison, and runs and recordings that were skipped."""
     minor: Collection[str] = field(default=())
-    """Names of columns that are shown only on demand; not that by which the rows come sorted, nor on paper."""
+    """Names of columns that are hidden at first, on paper too; the column `sorted_by` is always shown."""
     command: str = ""
-    """That made the page."""
+    """The command that made the page."""
     version: str = ""
-    """Of the program."""
+    """Version of the program."""
 
 
 def render(page: Page) -> str:
-    """Return the HTML of the page, in which a section without content is left out.
+    """Return the HTML of the page without its empty sections.
 
-    Texts may hold anything; the SVG of a figure is taken as it is.
+    Texts are escaped; the SVG of a figure is inserted unchanged.
     """
     names = ["start.js", "report.js", *(["player.js", "grid.js", "blind.js"] if page.clips else [])]
     scripts = [Markup((WEB / name).read_text(encoding="utf-8")) for name in names]
-    filled = {key for key in SECTIONS if getattr(page, key)} | ({"findings"} if page.pairs else set())
+    filled = {key for key in SECTIONS if getattr(page, key)} | ({"findings"} if page.pairs or page.method else set())
     minor = {column.name for column in page.columns if column.name in page.minor and column.name != page.sorted_by}
     return (
         _environment()
@@ -127,7 +131,7 @@ def render(page: Page) -> str:
             minor=minor,
             drawings=[_confined(f"figure-{number}", figure.svg) for number, figure in enumerate(page.figures, 1)],
             material=material(page.clips),
-            # Beside the methods, the hidden reference and the anchors are rated.
+            # The hidden reference and the anchors are rated too.
             most_methods=MAX_CONDITIONS - 1 - len(page.clips[0].anchors) if page.clips else 0,
             policy=_policy(scripts),
             style=Markup((WEB / "style.css").read_text(encoding="utf-8")),
@@ -137,7 +141,7 @@ def render(page: Page) -> str:
 
 
 def material(clips: Sequence[Clip]) -> str:
-    """Return a digest of what there is to hear: ratings with different ones are of different sounds."""
+    """Return a digest of the sounds, which tells apart ratings of different sounds."""
     described = [
         [clip.name, *([version.key, _sha256(version.flac).hex()] for version in (*clip.versions, *clip.anchors))]
         for clip in clips
@@ -146,7 +150,7 @@ def material(clips: Sequence[Clip]) -> str:
 
 
 def _environment() -> jinja2.Environment:
-    """Return the environment of a template that escapes what it is given, and fails at a name that it is not given."""
+    """Return the template environment, which escapes all values and rejects undefined names."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(WEB),
         autoescape=True,
@@ -155,16 +159,16 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["base64"] = lambda content: base64.b64encode(content).decode()
-    # A line may end behind the underscores of a name.
+    # Allow a line break after an underscore.
     environment.filters["breakable"] = lambda name: escape(name).replace("_", Markup("_<wbr>"))
     environment.filters["exact"] = lambda value: "" if value is None else repr(float(value))
     return environment
 
 
 def _policy(scripts: Sequence[str]) -> str:
-    """Return the content security policy of a page that loads nothing and runs these inline scripts and no others.
+    """Return a content security policy that allows these inline scripts, inline styles and pictures as data only.
 
-    Styles are allowed inline, since matplotlib writes them into its drawings; pictures as data.
+    Inline styles are needed because matplotlib writes them into its drawings.
     """
     hashes = " ".join(f"'sha256-{base64.b64encode(_sha256(script.encode())).decode()}'" for script in scripts)
     return (
@@ -174,7 +178,7 @@ def _policy(scripts: Sequence[str]) -> str:
 
 
 def _confined(name: str, svg: str) -> str:
-    """Return the drawing with its ids renamed and its styles confined, so that it does not meddle with others."""
+    """Return the drawing with unique ids and local styles, so that drawings do not affect one another."""
     svg = re.sub(r'(?<=\bid=")(?=[^"])', f"{name}-", svg)
     svg = re.sub(r'(?<=href="#)|(?<=url\(#)', f"{name}-", svg)
     return re.sub(r"(<style[^>]*>\s*)\*", rf"\g<1>#{name} *", svg)

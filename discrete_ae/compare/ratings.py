@@ -1,15 +1,15 @@
-"""Ratings of the blind test on a report's page: from the CSV files that it saves to means with their intervals.
+"""Ratings of the blind test on a report's page: from the saved CSV files to means with their intervals.
 
-The test is that of ITU-R BS.1534-3, "Method for the subjective assessment of intermediate quality level of audio
-systems" (MUSHRA, 2015), https://www.itu.int/rec/R-REC-BS.1534, but for this:
+The test follows ITU-R BS.1534-3, "Method for the subjective assessment of intermediate quality level of audio
+systems" (MUSHRA, 2015), https://www.itu.int/rec/R-REC-BS.1534, with these deviations:
 
-- One anchor in place of two where the recordings have hardly more band than the mid anchor would have; then the
-  post-screening by the mid anchor falls away (§4.1.2, §5.1).
-- Loudness is left as the report has it; §7.1 has it adjusted by a panel beforehand.
-- Practice is one clip with all of its conditions, and may be skipped; §5.2 makes training mandatory.
-- Level, room and transducer are the listener's (§8 prescribes them), and nobody selects the listeners (§4.1).
-- No part of a clip can be looped by itself, only the whole (§5.3).
-- Whoever reads the source of the page can tell the conditions apart; it is blind to those who listen.
+- One anchor instead of two if the recordings have hardly more bandwidth than the mid anchor; there is then no
+  post-screening by the mid anchor (§4.1.2, §5.1).
+- Loudness is not adjusted; §7.1 lets a panel adjust it beforehand.
+- Practice is one clip with all of its conditions, and is optional; §5.2 makes training mandatory.
+- Listeners choose level, room and headphones (§8 prescribes them), and are not selected (§4.1).
+- Only a whole clip can be looped, no part of it (§5.3).
+- The source of the page reveals the conditions; listeners who do not read it are blind to them.
 
 Axes: L listeners, K clips, C conditions.
 """
@@ -48,19 +48,19 @@ _FEW_CLIPS = 5  # §7.1
 
 
 class Rating(Record):
-    """A row of a file of ratings, so far as it is summarized."""
+    """The columns of a ratings file that are used."""
 
     listener: str
     """A name or a code."""
     material: str
-    """Digest of what was heard: `render.material`."""
+    """Digest of the sounds: `page.material`."""
     clip: str
     condition: str
-    """Key of what was rated."""
+    """Key of the rated version."""
     label: str
-    """The same as it is shown."""
+    """Label of the rated version."""
     rating: Annotated[int, Field(strict=False, ge=0, le=100)]
-    """0, bad, to 100, excellent (§5.4)."""
+    """Rating from 0, bad, to 100, excellent (§5.4)."""
 
 
 class Condition(NamedTuple):
@@ -69,54 +69,56 @@ class Condition(NamedTuple):
     key: str
     label: str
     ratings: int
-    """Clips rated by listeners, each pair once."""
+    """Number of pairs of listener and clip."""
     mean: Interval
-    """0 to 100. Low and high are NaN with one listener and one clip."""
+    """Mean from 0 to 100; low and high are NaN with one listener and one clip."""
     median: float
     quartiles: tuple[float, float]
     behind: Interval
-    """Mean of the best-rated method minus this one, where both were rated, with its interval; NaN where nothing was
-    rated beside it, and for the best method, the hidden reference and the anchors."""
+    """Mean of the best-rated method minus this one, over the clips where both were rated, with its interval. NaN if
+    there are none, and for the best method, the hidden reference and the anchors."""
 
 
 class Summary(NamedTuple):
-    """Of all ratings."""
+    """A summary of all ratings."""
 
     conditions: list[Condition]
-    """The highest mean first."""
+    """Conditions, the highest mean first."""
     listeners: int
-    """All, those left out included."""
+    """Number of listeners, including the excluded ones."""
     clips: int
     excluded: dict[str, str]
-    """Listeners whom the post-screening leaves out, with the reason. If it leaves nobody, the figures are of all."""
+    """Listeners excluded by the post-screening, with the reason. If all are excluded, the figures include all."""
 
 
 def read_ratings(paths: Sequence[Path]) -> list[Rating]:
-    """Read the files that a report's page saved.
+    """Read ratings files saved by the page of a report.
 
     Raises:
-        OSError: one cannot be read.
-        DataError: one holds no ratings, or they are of different sounds.
+        OSError: a file cannot be read.
+        DataError: a file has no ratings, or the ratings are of different sounds.
     """
     found: list[Rating] = []
     for path in paths:
         try:
-            text = path.read_bytes().decode("utf-8-sig")  # which a spreadsheet adds
+            text = path.read_bytes().decode("utf-8-sig")  # spreadsheets add this mark
             rows = [Rating.of(row) for row in csv.DictReader(io.StringIO(text, newline=""), strict=True)]
         except (ValueError, csv.Error) as error:
-            raise DataError(f"{path}: not ratings as a report's page saves them ({error}); give others") from error
+            raise DataError(
+                f"{path}: expected ratings saved by a report's page ({error}); give another file"
+            ) from error
         if not rows:
-            raise DataError(f"{path}: holds no ratings; rate some clips in the blind test of a report")
+            raise DataError(f"{path}: has no ratings; rate some clips in the blind test of a report")
         found += rows
         if found[0].material != rows[-1].material or len({row.material for row in rows}) > 1:
-            raise DataError(f"{path}: not all is of the sounds of {paths[0]}; give the ratings of one report")
+            raise DataError(f"{path}: has ratings of other sounds than {paths[0]}; give the ratings of one report")
     return found
 
 
 def summarize(ratings: Sequence[Rating]) -> Summary:
-    """Return the figures of every condition, over the listeners that the post-screening leaves.
+    """Return the figures of every condition, over the listeners who pass the post-screening.
 
-    What a listener rated several times on one clip counts once, by its mean.
+    Several ratings of one clip and condition by one listener count once, as their mean.
 
     Args:
         ratings: at least one.
@@ -140,7 +142,7 @@ def summarize(ratings: Sequence[Rating]) -> Summary:
 
 
 def cells(condition: Condition) -> tuple[str, ...]:
-    """Return a condition's line of the table, under `HEADINGS`."""
+    """Return the table row of a condition, under `HEADINGS`."""
     low, high = condition.quartiles
     return (
         condition.label,
@@ -152,32 +154,32 @@ def cells(condition: Condition) -> tuple[str, ...]:
 
 
 def remarks(summary: Summary) -> list[str]:
-    """Return sentences: who was left out and why, and what the intervals do not say."""
+    """Return sentences on excluded listeners, and on the limits of the intervals."""
     counted = summary.listeners - len(summary.excluded)
     found = [f"Clips: {summary.clips}. Listeners: {summary.listeners}."]
-    fate = "Left out" if counted else "Would be left out"
+    fate = "Excluded" if counted else "Would be excluded"
     found += [f"{fate}: {who}, who {why}." for who, why in summary.excluded.items()]
     if not counted:
         counted = summary.listeners
-        found.append("The post-screening would leave out every listener: the figures are of all, and say little.")
+        found.append("The post-screening would exclude every listener, so the figures include all and are unreliable.")
     if counted == 1:
-        found.append("The intervals are over clips for this one listener; of other listeners they say nothing.")
+        found.append("The intervals cover clips for this one listener; other listeners may differ.")
     elif counted < _FEW_LISTENERS:
-        found.append(f"With {counted} listeners the intervals are too narrow: a bootstrap needs more to draw from.")
+        found.append(f"With {counted} listeners the intervals are too narrow: a bootstrap needs more listeners.")
     if summary.clips < _FEW_CLIPS:
-        found.append(f"BS.1534-3 wants at least {_FEW_CLIPS} clips.")
+        found.append(f"BS.1534-3 requires at least {_FEW_CLIPS} clips.")
     if any(not math.isnan(row.behind.mean) for row in summary.conditions):
         found.append(
-            "Two methods cannot be told apart where the interval of the difference holds 0. The best one was chosen by "
-            "the same ratings: of many methods that are alike, some intervals miss 0 by chance."
+            "Two methods cannot be told apart if the interval of their difference includes 0. The best one was chosen "
+            "from the same ratings: among many equal methods, some intervals miss 0 by chance."
         )
     if all(row.key != MID for row in summary.conditions):
-        found.append("There is no mid anchor: listeners are left out by their ratings of the hidden reference alone.")
+        found.append("There is no mid anchor: listeners are only screened by their ratings of the hidden reference.")
     return found
 
 
 def as_table(summary: Summary) -> list[list[str]]:
-    """Return the figures as rows of a CSV file, the first one with the names of the columns."""
+    """Return the figures as rows of a CSV file; the first row has the column names."""
     head = ["condition", "label", "ratings", "mean", "mean_low", "mean_high", "median", "lower_quartile"]
     rows = [[*head, "upper_quartile", "behind_best", "behind_best_low", "behind_best_high"]]
     for row in summary.conditions:
@@ -188,7 +190,7 @@ def as_table(summary: Summary) -> list[list[str]]:
 
 
 def _table(ratings: Sequence[Rating], conditions: Sequence[str]) -> tuple[list[str], NDArray[np.float64]]:
-    """Return the listeners and their grades (L, K, C), NaN where there is none; the mean of several."""
+    """Return the listeners and their grades (L, K, C): the mean of several grades, NaN without any."""
     listeners, clips = sorted({rating.listener for rating in ratings}), sorted({rating.clip for rating in ratings})
     axes = ((listeners, "listener"), (clips, "clip"), (conditions, "condition"))
     places = tuple([names.index(getattr(rating, name)) for rating in ratings] for names, name in axes)
@@ -199,11 +201,11 @@ def _table(ratings: Sequence[Rating], conditions: Sequence[str]) -> tuple[list[s
 
 
 def _excluded(listeners: Sequence[str], grades: Mapping[str, NDArray[np.float64]]) -> dict[str, str]:
-    """Return the listeners to leave out, with the reason, by the post-screening of §4.1.2.
+    """Return the listeners to exclude, with the reason, by the post-screening of §4.1.2.
 
     They rate the hidden reference below 90 in more than 15 % of the clips, or the mid anchor above 90 in more than 15 %
-    of them. A clip on which more than a quarter of the listeners do the latter was hardly changed by the filter, and
-    does not count. `grades` are (L, K) of each condition.
+    of the clips. A clip whose mid anchor more than a quarter of the listeners rate above 90 does not count, because the
+    filter hardly changed it. `grades` has (L, K) of each condition.
     """
     nothing = np.full((len(listeners), 1), np.nan)
     reference, mid = grades.get(REFERENCE, nothing), grades.get(MID, nothing)
@@ -221,7 +223,7 @@ def _excluded(listeners: Sequence[str], grades: Mapping[str, NDArray[np.float64]
 
 
 def _quartiles(ordered: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the medians of the lower and of the upper half, which share the middle one of an odd number (§4.1.2)."""
+    """Return the medians of the lower and the upper half; an odd number's middle is in both (§4.1.2)."""
     half = (len(ordered) + 1) // 2
     return float(np.median(ordered[:half])), float(np.median(ordered[len(ordered) - half :]))
 

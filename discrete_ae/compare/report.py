@@ -1,4 +1,4 @@
-"""A comparison from runs of training and evaluations to a report: a page, tables, plots and clips in a folder."""
+"""The steps from training runs and evaluations to a report: a folder with a page, tables, plots and clips."""
 
 import json
 import logging
@@ -11,11 +11,12 @@ from discrete_ae.build import pick_device
 from discrete_ae.compare.clips import clip_files, heard_of, make_clips
 from discrete_ae.compare.comparison import Comparison
 from discrete_ae.compare.figures import Curves, plots_of, read_curves
-from discrete_ae.compare.methods import group_runs
+from discrete_ae.compare.methods import flatten, group_runs
 from discrete_ae.compare.page import Page, render
+from discrete_ae.compare.places import hiding, paths_in
 from discrete_ae.compare.runs import Evaluator, at_fault, find_given, recordings_of, trained_on
 from discrete_ae.compare.tables import MINOR, TABLES, columns_of, pairs_of, rows_of
-from discrete_ae.compare.words import findings, notes_of, summary_of
+from discrete_ae.compare.words import facts_of, findings, method_of, notes_of
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.evaluate import Plan, Progress
 from discrete_ae.evaluation.pretrained import is_tokenizer, load_tokenizers
@@ -33,16 +34,17 @@ TITLE = "Discrete audio autoencoders compared"
 
 
 class Report(NamedTuple):
-    """What became of a comparison."""
+    """The result of a comparison."""
 
     comparison: Comparison
     sorted_by: str
-    """Quantity by which the table is sorted."""
+    """Quantity that sorts the table."""
     findings: list[str]
-    """Sentences on the differences."""
+    """Sentences on the differences, the headline first."""
     problems: list[str]
-    """A line on every recording that could not be compared on."""
+    """One line on each recording that could not be used."""
     page: Path
+    """Path of the page."""
 
 
 def compare_runs(
@@ -66,43 +68,43 @@ def compare_runs(
     force: bool = False,
     progress: Progress | None = None,
 ) -> Report:
-    """Compare runs of training and evaluations, and write a report.
+    """Compare training runs and evaluations, and write a report.
 
-    Runs that differ in their seed alone are one method. A run is evaluated unless an evaluation of the same weights,
-    recordings and scores lies in its folder or in the report's; evaluations without a run are baselines. What is said
-    while it is done goes to the logger "discrete_ae".
+    Runs that differ only in their seed are one method. A run is evaluated unless its folder or the report has an
+    evaluation of the same weights, recordings and scores. Evaluations without a run are baselines. Messages go to the
+    logger "discrete_ae".
 
     >>> report = discrete_ae.compare_runs(run, out, recordings, metrics="mel_distance", baselines=False)
     >>> report.findings
-    ['There is one method alone, and nothing to compare it with.']
+    ['There is only one method, so there is nothing to compare it with.']
     >>> report.page.name
     'index.html'
 
     Args:
-        inputs: folders of runs, files that `evaluate` wrote, and folders of either; beside these, audio tokenizers of
-            the package transformers, as of `discrete_ae.evaluate`, at each of their rates.
+        inputs: folders of runs, files that `evaluate` wrote, and folders of either; also audio tokenizers of the
+            package transformers, named as for `discrete_ae.evaluate`, at each of their rates.
         out: the folder of the report.
-        data: recordings, folders of them, or patterns; None is what the runs were validated on.
+        data: recordings, folders of them, or patterns; None is the recordings that the runs were validated on.
         metrics: as `scores.choose`.
-        sort_by: the quantity by which the table is sorted; a score is what the findings are on, too.
-        clips: to listen to, at most so many.
-        clip_seconds: length of each.
-        baselines: whether Opus and Codec 2 stand beside the runs, where they are installed.
+        sort_by: the quantity that sorts the table; if it is a score, the findings are about it.
+        clips: largest number of clips to listen to.
+        clip_seconds: length of each clip.
+        baselines: True to include Opus and Codec 2, if they are installed.
         checkpoint: "best" or "last" of each run.
-        trust: as of `discrete_ae.load`.
-        codebooks: numbers of codebooks to decode each run from, besides all of them, as far as it decodes; "all" is
-            each such number. They are other rates of the same model. Tokenizers are likewise coded with so many.
+        trust: modules to trust, as for `discrete_ae.load`.
+        codebooks: numbers of codebooks to decode each run from, besides all of them, for other rates of the same
+            model; "all" is every number that decodes. Tokenizers use these numbers too.
         device: "cpu", "cuda" or "auto".
-        jobs: segments scored at a time; None is one a core, at most 16.
-        title: of the page.
-        command: what the page says that it was made by.
-        strict: recordings of another length than their header says are an error, and not only named in the log.
-        force: evaluate again what was, and write into any folder.
-        progress: told of what is done.
+        jobs: segments scored at a time; None is one per core, at most 16.
+        title: title of the page.
+        command: the command that the page names as its origin.
+        strict: True to reject recordings whose length differs from their header, instead of logging a warning.
+        force: True to ignore existing evaluations, and to write into any folder.
+        progress: receives what is being done, and how much of it.
 
     Raises:
         DataError: nothing can be compared.
-        UsageError: a score is not known or not measured, or it is not clear on what to compare.
+        UsageError: a score is unknown or was not measured, or the recordings to compare on are ambiguous.
     """
     if checkpoint not in CHECKPOINTS:
         raise UsageError(f"--checkpoint {checkpoint}: expected {' or '.join(CHECKPOINTS)}")
@@ -115,11 +117,11 @@ def compare_runs(
         log.warning("%s", line)
         lines.append(line.removeprefix("error: ").removeprefix("warning: "))
 
-    # What is given, and on which recordings to compare it.
+    # Inputs, and the recordings to compare them on.
     named = list(dict.fromkeys(str(one) for one in listed(inputs) if is_tokenizer(one)))
     paths = [one for one in listed(inputs) if not is_tokenizer(one)]
     if not paths:
-        raise UsageError(f"{named[0]}: stands beside runs of training, as Opus does; give a run too, or use evaluate")
+        raise UsageError(f"{named[0]}: can only be compared with runs of training; give a run too, or use evaluate")
     given = find_given(paths, checkpoint)
     measured = {name for one in given.evaluations for file in one.evaluation.files for name in file.scores}
     sorted_by, worded = quantities(sort_by, [n for n in SCORES if n in measured or (given.runs and n in choice.names)])
@@ -134,11 +136,11 @@ def compare_runs(
         say(line)
     if data and (count := len(trained_on(given.runs, sources))):
         say(
-            f"warning: {count} of the {len(sources)} recordings were trained on by a run, and say little of others; "
-            "give with --data such as lie outside its data.root."
+            f"warning: {count} of the {len(sources)} recordings were used to train a run, so its results on them are "
+            "too good; give other recordings with --data."
         )
 
-    # Evaluations: those that are there, and of each run that has none.
+    # Evaluations: those that exist, and new ones for runs without.
     plan = Plan(choice, jobs=jobs, progress=progress)
     evaluator = Evaluator(out / "evaluations", sources, plan, pick_device(device), force, say, trust, counts)
     placed = [*given.evaluations, *evaluator.of_runs(given.runs)]
@@ -147,12 +149,12 @@ def compare_runs(
     for name, reason in faults.items():
         say(f"Not compared: {name}: {reason}")
 
-    # Seeds of one method are one; beside the methods stand other codecs.
+    # Methods from runs, and other codecs.
     methods, repeated = group_runs(one.evaluation for one in placed)
     for line in repeated:
         say(line)
     if not methods:
-        advice = "see what is said of each" if lines else 'say by "run" in the file what it is (docs/evaluation.md)'
+        advice = "see the lines above" if lines else 'describe the run by "run" in the file (docs/evaluation.md)'
         raise DataError(f"{paths[0]}: no run can be compared; {advice}")
     if tokenizers:
         coders = evaluator.at_rates(tokenizers)
@@ -163,14 +165,16 @@ def compare_runs(
     comparison = Comparison(tuple(methods), beside)
     if not comparison.paths:
         raise DataError(
-            f"{where}: no recording was measured with everything; give evaluations of the same recordings, or runs"
+            f"{where}: no recording has results of all methods; give evaluations of the same recordings, or runs"
         )
     failures = {one.path: one.reason for method in methods for run in method.runs for one in run.failures}
     problems = [line for path, line in failures.items() if path not in comparison.paths]
     for line in problems:
         say(f"error: {line}")
 
-    # What there is to see and to hear of it.
+    # Plots, clips and words.
+    if progress:
+        progress("drawing plots and making clips", 1.0, 1.0)
     trained = comparison.trained
     runs = [run for method in trained.methods for run in method.trainings if run.folder]
     curves = {run.name: read_curves(Path(run.folder)) for run in runs}
@@ -183,22 +187,27 @@ def compare_runs(
         heard = [one._replace(placed=evaluator.with_clips(one.placed, excerpts)) for one in heard]
         shown = make_clips(heard, clips, say)
     words = findings(comparison, worded)
+    # The report may be sent to others, so its texts name no folders above those that were given.
+    recordings = [flatten(run.config.get("data") or {}) for run in (*given.runs, *runs)]
+    hide = hiding([*paths, *listed(data or []), out, *paths_in(recordings)])
     page = Page(
         title=title,
-        summary=summary_of(comparison, where),
-        findings=words,
-        pairs=pairs_of(comparison),
+        headline=words[0],
+        facts={heading: hide(fact) for heading, fact in facts_of(comparison, where).items()},
         columns=columns_of(comparison, sorted_by),
         minor=MINOR,
         rows=rows_of(comparison, sorted_by),
         sorted_by=sorted_by,
+        findings=words[1:],
+        pairs=pairs_of(comparison),
+        method=method_of(comparison, worded),
         figures=plots,
         clips=shown,
-        notes=notes_of(comparison, lines),
-        command=command,
+        notes=list(map(hide, notes_of(comparison, lines))),
+        command=hide(command),
         version=discrete_ae.__version__,
     )
-    files = {name: as_csv(table(comparison)) for name, table in TABLES.items()}
+    files = {name: as_csv([list(map(hide, row)) for row in table(comparison)]) for name, table in TABLES.items()}
     files |= {f"figures/{plot.name}.svg": plot.svg.encode() for plot in plots}
     files |= {f"figures/{plot.name}.png": plot.png for plot in plots}
     files |= {f"clips/{name}": content for name, content in clip_files(shown, title).items()}
@@ -208,10 +217,10 @@ def compare_runs(
 
 
 def quantities(sort_by: str | None, chosen: Sequence[str]) -> tuple[str, str]:
-    """Return what the table is sorted by, and the score that the words are on.
+    """Return the quantity that sorts the table, and the score that the findings are about.
 
-    By default the mel distance: unlike the scores of speech it is defined of every sound, unlike those of the waveform
-    it says something of every codec, and it is what codecs are reported by.
+    The default is the mel distance. Unlike scores for speech, it is defined for every sound. Unlike scores of the
+    waveform, it is meaningful for every codec. It is also common in papers on codecs.
     """
     default = "mel_distance" if "mel_distance" in chosen else next(iter(chosen), "mel_distance")
     if sort_by is None:
@@ -225,7 +234,7 @@ def quantities(sort_by: str | None, chosen: Sequence[str]) -> tuple[str, str]:
 
 
 def broken_off(comparison: Comparison, curves: Curves) -> list[str]:
-    """Return lines on the runs whose last validation was before their last step."""
+    """Return a line on each run whose last validation was before its last step."""
     lines = []
     for run, steps in ((run, method.steps) for method in comparison.methods for run in method.trainings):
         validations = curves.get(run.name, {}).get("val/reconstruction")
@@ -235,23 +244,23 @@ def broken_off(comparison: Comparison, curves: Curves) -> list[str]:
 
 
 def claim(folder: Path, title: str, *, force: bool) -> None:
-    """Make the folder, or take one that an earlier comparison was written into; what is in it stays.
+    """Create the folder of a report, or accept the folder of an earlier one; its files stay.
 
     Raises:
         OSError: it cannot be written.
-        DataError: without `force`, it holds something else.
+        DataError: it has other files, and `force` is False.
     """
     if not force and folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).exists():
         raise DataError(
-            f"{folder}: holds something other than a comparison; give another folder, or --force to add to it"
+            f"{folder}: contains files that are no comparison; give another folder, or --force to add to it"
         )
     write_report(folder, title, {})
 
 
 def write_report(folder: Path, title: str, files: Mapping[str, bytes]) -> None:
-    """Write what a comparison consists of, by path below its folder, and the list of it.
+    """Write the files of a comparison, by path below its folder, and a list of them.
 
-    Other files in the folder are left alone, those of an earlier comparison too, which the list no longer has.
+    Other files in the folder stay, even those of an earlier comparison, which the new list does not name.
     """
     for name, content in files.items():
         write_whole(folder / name, content)

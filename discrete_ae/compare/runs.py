@@ -1,4 +1,4 @@
-"""What is compared: runs of training, and evaluations, read where they are there and made where they are not."""
+"""The runs and evaluations to compare: existing evaluations are read, missing ones are made."""
 
 import itertools
 import logging
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from discrete_ae.build import load, training_recordings, validation_recordings
 from discrete_ae.compare.methods import Method, repeated_runs, set_aside
+from discrete_ae.compare.places import short_names
 from discrete_ae.compare.words import listed
 from discrete_ae.data import recordings_root
 from discrete_ae.errors import DataError, UsageError
@@ -34,32 +35,32 @@ _SPLIT = (
     "sources",
     "validation_fraction",
     "channels",
-)  # which files train and which validate
+)  # the settings that choose the files for training and for validation
 
 
 class Placed(NamedTuple):
-    """An evaluation, and the file that it is in."""
+    """An evaluation and its file."""
 
     path: Path
     evaluation: Evaluation
     render: Callable[[], Render] | None = None
-    """Gives the codec, where it is at hand."""
+    """Returns the codec; None if it is not available."""
 
     @property
     def name(self) -> str:
-        """Of its run, or of another codec."""
+        """Name of the run, or of another codec."""
         return self.evaluation.run.name if self.evaluation.run else self.evaluation.codec
 
 
 class Given(NamedTuple):
-    """What lies at the paths that were given."""
+    """Runs and evaluations found at the given paths."""
 
     runs: list[Run]
-    """Sorted by path, each once, with names that tell them apart."""
+    """Runs sorted by path, each once, with unique names."""
     evaluations: list[Placed]
-    """Those that were given themselves, with names that none of the others has."""
+    """Evaluations that were given as files, with unique names."""
     lines: list[str]
-    """One on each run that cannot be compared."""
+    """One line on each run that cannot be compared."""
 
 
 def find_given(paths: Sequence[Path], checkpoint: str = "best") -> Given:
@@ -67,11 +68,11 @@ def find_given(paths: Sequence[Path], checkpoint: str = "best") -> Given:
 
     Args:
         paths: folders of runs, which hold a config.yaml, files that `evaluate` wrote, and folders of both.
-        checkpoint: "best" or "last"; where a run has only the other one, that one is taken.
+        checkpoint: "best" or "last"; a run that has only one of the two uses that one.
 
     Raises:
-        OSError: a path is not there.
-        DataError: a path holds neither, or nothing can be compared.
+        OSError: a path does not exist.
+        DataError: a path has neither, or nothing can be compared.
     """
     folders: set[Path] = set()
     files: dict[Path, Evaluation] = {}
@@ -80,7 +81,7 @@ def find_given(paths: Sequence[Path], checkpoint: str = "best") -> Given:
             below, written = _below(real(path))
             if not below and not written:
                 raise DataError(
-                    f"{path}: no run of training in it or below (a run has a {CONFIG_NAME}), nor evaluations"
+                    f"{path}: contains no run of training (a folder with a {CONFIG_NAME}) and no evaluation"
                 )
             folders |= below
             files |= written
@@ -96,18 +97,18 @@ def find_given(paths: Sequence[Path], checkpoint: str = "best") -> Given:
     if not runs and not files:
         raise DataError(f"{paths[0]}: none of the {len(lines)} runs can be compared; the first: {lines[0]}")
     named = [
-        run.model_copy(update={"name": name}) for run, name in zip(runs.values(), _short_names(list(runs)), strict=True)
+        run.model_copy(update={"name": name}) for run, name in zip(runs.values(), short_names(list(runs)), strict=True)
     ]
     return Given(named, _told_apart([Placed(*one) for one in files.items()], named), lines)
 
 
 def _below(root: Path) -> tuple[set[Path], dict[Path, Evaluation]]:
-    """Find folders of runs, and evaluations outside of them."""
+    """Find folders of runs, and evaluations outside them."""
     runs: set[Path] = set()
     evaluations: dict[Path, Evaluation] = {}
     for folder, subfolders, names in os.walk(root):
         if CONFIG_NAME in names or ERROR_NAME in names:
-            subfolders.clear()  # a run holds no other run
+            subfolders.clear()  # a run contains no other run
             runs.add(Path(folder))
             continue
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
@@ -116,10 +117,10 @@ def _below(root: Path) -> tuple[set[Path], dict[Path, Evaluation]]:
 
 
 def evaluations_in(folder: Path) -> Iterator[tuple[Path, Evaluation]]:
-    """Yield the evaluations that lie right in a folder, among other files of JSON.
+    """Yield the evaluations directly in a folder; other JSON files are skipped.
 
     Raises:
-        DataError: one is damaged.
+        DataError: an evaluation is damaged.
     """
     for path in sorted(folder.glob("*.json")):
         if FORMAT.encode() in path.read_bytes():
@@ -127,7 +128,7 @@ def evaluations_in(folder: Path) -> Iterator[tuple[Path, Evaluation]]:
 
 
 def _told_apart(placed: Sequence[Placed], runs: Sequence[Run]) -> list[Placed]:
-    """Number the names that another one has; what is no run shall not have the label of a method either."""
+    """Number repeated names; a codec that is no run must not share the label of a method either."""
     found: list[Placed] = []
     names = {run.name for run in runs}
     quantizers = {one.evaluation.run.quantizer for one in placed if one.evaluation.run}
@@ -141,22 +142,12 @@ def _told_apart(placed: Sequence[Placed], runs: Sequence[Run]) -> list[Placed]:
     return found
 
 
-def _short_names(paths: Sequence[Path]) -> list[str]:
-    """Return the last part of each path; where several have the same one, the path below the folder of all."""
-    names = [path.name or "root" for path in paths]
-    root = os.path.commonpath(paths) if len(set(names)) < len(names) else ""
-    return [
-        name if names.count(name) == 1 else path.relative_to(root).as_posix()
-        for name, path in zip(names, paths, strict=True)
-    ]
-
-
 def recordings_of(data: Sequence[Path], runs: Sequence[Run]) -> tuple[list[Source], str]:
-    """Return the recordings to compare on, and what they are, in words: those given, or what runs were validated on.
+    """Return the recordings to compare on, and their description: those given, or the runs' validation recordings.
 
     Raises:
-        DataError: they are not there.
-        UsageError: the runs were validated on different ones.
+        DataError: the recordings are missing.
+        UsageError: the runs were validated on different recordings.
     """
     if data:
         recordings = find_sources(data)
@@ -175,8 +166,8 @@ def recordings_of(data: Sequence[Path], runs: Sequence[Run]) -> tuple[list[Sourc
     for other, _, different in others:
         if set(map(real, different)) != set(map(real, paths)):
             raise UsageError(
-                f"{first.name} and {other.name} were validated on different recordings; say with --data on what to "
-                "compare"
+                f"{first.name} and {other.name} were validated on different recordings; give the recordings to compare "
+                "on with --data"
             )
     is_own = real(root).is_relative_to(real(recordings_root()))
     said = "the project's own validation recordings" if is_own else f"the runs' validation recordings, {root.name}"
@@ -184,10 +175,10 @@ def recordings_of(data: Sequence[Path], runs: Sequence[Run]) -> tuple[list[Sourc
 
 
 def trained_on(runs: Sequence[Run], sources: Sequence[Source]) -> set[Path]:
-    """Return the recordings that one of the runs was trained on.
+    """Return the recordings that any of the runs was trained on.
 
     Raises:
-        DataError: the recordings of a run are below the same folder, and can no longer be read.
+        DataError: a run was trained on files in the same folder that can no longer be read.
     """
     found: set[Path] = set()
     places = {source.path: real(source.path) for source in sources}
@@ -211,31 +202,32 @@ def _split(run: Run) -> str:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Evaluates runs and other codecs on the same recordings, unless that was done before."""
+    """Evaluates runs and other codecs on the same recordings; reuses matching evaluations."""
 
     folder: Path
-    """Where evaluations are kept."""
+    """Folder of the evaluations."""
     sources: Sequence[Source]
     plan: Plan
     device: str
     anew: bool
-    """Whether to evaluate again what was."""
+    """True to ignore existing evaluations."""
     say: Callable[[str], None]
-    """Tells the user a line."""
+    """Receives each line for the user."""
     trust: Sequence[str] = ()
-    """As of `discrete_ae.load`."""
+    """Modules to trust, as in `discrete_ae.load`."""
     codebooks: Sequence[int] | None = ()
-    """Numbers of codebooks to decode runs from, besides all; None for every number that decodes."""
+    """Numbers of codebooks to decode runs from, besides all of them; None for every number that decodes."""
 
     def of_runs(self, runs: Sequence[Run]) -> Iterator[Placed]:
-        """Yield the evaluations of runs, of those with the same settings and seed only one's, at each rate wanted.
+        """Yield the evaluations of runs at each requested rate; of repeated runs, only one is evaluated.
 
-        Those that fail, or are set aside, are said.
+        `say` receives a line on each run that fails or is repeated.
         """
-        for same in repeated_runs(runs):
+        groups = repeated_runs(runs)
+        for number, same in enumerate(groups, 1):
             for place, run in enumerate(same):
                 try:
-                    yield from self._of_run(run)
+                    yield from self._of_run(run, number, len(groups))
                 except DataError as error:
                     self.say(f"Not compared: {run.name}: {str(error).removeprefix(f'{run.name}: ')}")
                     continue
@@ -244,14 +236,14 @@ class Evaluator:
                 break
 
     def of_baselines(self, methods: Sequence[Method], others: Sequence[str]) -> Iterator[Placed]:
-        """Yield evaluations of Opus and Codec 2 near the methods' rates, as `of_coders`; the absent ones are said."""
+        """Yield evaluations of Opus and Codec 2 near the methods' rates; `say` receives a line if one is missing."""
         programs, lines = installed([bps for method in methods if (bps := method.nominal_bitrate_bps)])
         yield from self.of_coders(programs, methods, others)
         for line in lines:
             self.say(f"{line}.")
 
     def at_rates(self, tokenizers: Sequence[Tokenizer]) -> list[Coder]:
-        """Return tokenizers at each rate wanted: unless numbers of codebooks are, at those that are their own."""
+        """Return tokenizers at each requested number of codebooks, or at their own rates if none is requested."""
         found: list[Coder] = []
         for one in tokenizers:
             wanted = self.codebooks if self.codebooks is None or self.codebooks else one.rates
@@ -260,19 +252,21 @@ class Evaluator:
         return found
 
     def of_coders(self, coders: Iterable[Coder], methods: Sequence[Method], others: Sequence[str]) -> Iterator[Placed]:
-        """Yield evaluations of other codecs at the methods' highest sample rate, unless they are among the others.
+        """Yield evaluations of other codecs at the methods' highest sample rate, except those named in `others`.
 
-        Those that fail on what all runs can do are said.
+        `say` receives a line on each codec that fails on a recording which all runs were measured on.
         """
         runs = [evaluation for method in methods for evaluation in method.runs]
         highest = max(runs, key=lambda evaluation: evaluation.sample_rate)
         rate, channels = highest.sample_rate, int(highest.settings.get("channels") or 1)
         measured = set.intersection(*({file.path for file in one.files} for one in runs))
-        for coder in (coder for coder in coders if coder.name not in others):
+        missing = [coder for coder in coders if coder.name not in others]
+        for number, coder in enumerate(missing, 1):
+            plan = self._part(f"{coder.name} (other codec {number} of {len(missing)})", number - 1, len(missing))
             try:
-                placed = self._of_coder(coder, rate, channels)
+                placed = self._of_coder(coder, rate, channels, plan)
                 if lacking := [one.reason for one in placed.evaluation.failures if one.path in measured]:
-                    raise DataError(f"could not do {lacking[0]}")
+                    raise DataError(f"failed on {lacking[0]}")
             except DataError as error:
                 reason = str(error).removeprefix(f"{coder.name}: ").rstrip(".")
                 self.say(f"{coder.name} is left out: {reason}.")
@@ -280,7 +274,7 @@ class Evaluator:
                 yield placed
 
     def with_clips(self, placed: Placed, excerpts: Sequence[Excerpt]) -> Placed:
-        """Return an evaluation with what its codec makes of the excerpts, unless it has them or the codec is away."""
+        """Return an evaluation with clips of the excerpts, if its codec is available to make the missing ones."""
         path, evaluation, render = placed
         missing = {excerpt.place for excerpt in excerpts} - {clip.place for clip in evaluation.clips}
         if not missing or render is None:
@@ -290,44 +284,57 @@ class Evaluator:
         evaluation.write_json(path)
         return Placed(path, evaluation)
 
-    def _of_run(self, run: Run) -> Iterator[Placed]:
+    def _part(self, name: str, before: int, count: int) -> Plan:
+        """Return the plan of one of `count` evaluations; its progress has a name, and counts those before it."""
+        report = self.plan.progress
+        if report is None:
+            return self.plan
+
+        def progress(label: str, done_s: float, total_s: float) -> None:
+            report(f"evaluating {name}", before * total_s + done_s, count * total_s)
+
+        return self.plan._replace(progress=progress)
+
+    def _of_run(self, run: Run, number: int, of_runs: int) -> Iterator[Placed]:
         load_again = partial(load, Path(run.folder) / run.checkpoint, self.device, self.trust)
         model = load_again()
         if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
-            raise DataError(f"{Path(run.checkpoint).name} holds NaN or infinite weights; its training diverged")
+            raise DataError(f"{Path(run.checkpoint).name} has NaN or infinite weights; its training diverged")
 
-        def render(count: int | None) -> Render:  # the models need not be in memory together
+        def render(count: int | None) -> Render:  # loads again, so that the models are not in memory together
             return partial(reconstruct, load_again(), num_codebooks=count)
 
         quantizer = model.quantizer
         counts = self._counts(run.name, quantizer.decodable_counts, quantizer.decodes_from, self.codebooks)
-        for count in (*counts, None):
-            of_rate = run.decoded_from(count)
+        for place, count in enumerate((*counts, None)):
+            of_rate, rates = run.decoded_from(count), len(counts) + 1
+            name = f"{of_rate.name} (run {number} of {of_runs})"
+            plan = self._part(name, (number - 1) * rates + place, of_runs * rates)
             path = self._path(of_rate.name, is_run=True)
             wanted = {"model_hash": model.model_hash, **settings_of(model, self.plan, count)}
             found = self._found(path.parent, wanted) or self._found(Path(run.folder), wanted)
             if not found:
-                found = Placed(path, evaluate_model(model, self.sources, run.name, self.plan, count, run))
+                found = Placed(path, evaluate_model(model, self.sources, run.name, plan, count, run))
                 found.evaluation.write_json(path)
             yield Placed(found.path, found.evaluation.model_copy(update={"run": of_rate}), partial(render, count))
 
     def _counts(
         self, name: str, decodable: Sequence[int], decodes_from: str, wanted: Sequence[int] | None
     ) -> list[int]:
-        """Return from how many codebooks to decode, besides all; what is wanted and does not decode is said."""
+        """Return the numbers of codebooks to decode from, besides all; `say` receives those that do not decode."""
         wanted = decodable if wanted is None else wanted
         if decodable[-1] and (lacking := sorted({*wanted} - {*decodable})):
             counts = listed([str(count) for count in lacking])
             self.say(f"{name} is not compared at {counts} codebooks: it decodes from {decodes_from}.")
         return sorted({*wanted} & {*decodable[:-1]})
 
-    def _of_coder(self, coder: Coder, sample_rate: int, channels: int) -> Placed:
+    def _of_coder(self, coder: Coder, sample_rate: int, channels: int, plan: Plan) -> Placed:
         path = self._path(coder.name, is_run=False)
         wanted = {"codec": coder.name, "sample_rate": sample_rate, "channels": channels,
                   "segment_seconds": self.plan.segment_seconds, "model_hash": coder.model_hash}  # fmt: skip
         found = self._found(path.parent, wanted)
         if not found:
-            found = Placed(path, evaluate_coder(coder, self.sources, self.plan, sample_rate, channels))
+            found = Placed(path, evaluate_coder(coder, self.sources, plan, sample_rate, channels))
             found.evaluation.write_json(path)
         return found._replace(render=lambda: lambda audio: through(coder, audio, sample_rate, channels).audio)
 
@@ -335,14 +342,14 @@ class Evaluator:
         return (self.folder if is_run else self.folder / "baselines") / f"{name}.json"
 
     def _found(self, folder: Path, wanted: Mapping[str, Any]) -> Placed | None:
-        """Find an evaluation in a folder, of the same recordings and scores, that says of itself what is wanted."""
+        """Find an evaluation in a folder that has the wanted settings, and the same recordings and scores."""
         if self.anew or not folder.is_dir():
             return None
         recordings, versions = {source.name: source.sha256 for source in self.sources}, self.plan.choice.versions()
         try:
             there = list(evaluations_in(folder))
         except DataError as error:
-            log.warning("%s; what is in this folder is evaluated again", error)
+            log.warning("%s; its folder is ignored, and evaluated again", error)
             return None
         for path, found in there:
             said = found.settings | {key: getattr(found, key) for key in ("codec", "sample_rate", "model_hash")}
@@ -354,15 +361,15 @@ class Evaluator:
 
 
 def at_fault(placed: Sequence[Placed]) -> dict[str, str]:
-    """Return, by name, why evaluations of runs failed on recordings that another one measured.
+    """Return by name why runs failed on recordings that another run was measured on.
 
-    Nothing where all do: then nothing says which is at fault, and what all have is compared.
+    The result is empty if all runs failed on some: then no run is clearly at fault, and the common recordings are used.
     """
     of_runs = [one for one in placed if one.evaluation.run]
     measured = {file.path for one in of_runs for file in one.evaluation.files}
     found = {}
     for one in of_runs:
         if lacking := [failure for failure in one.evaluation.failures if failure.path in measured]:
-            of = f"{len(lacking)} of {len(measured)} recordings that others could"
-            found[one.name] = f"could not do {of}; of the first: {lacking[0].reason}"
+            of = f"{len(lacking)} of {len(measured)} recordings that other runs can do"
+            found[one.name] = f"failed on {of}; the first: {lacking[0].reason}"
     return found if len(found) < len(of_runs) else {}

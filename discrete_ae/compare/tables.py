@@ -1,8 +1,7 @@
-"""A comparison as tables: that of the page and the terminal, and CSV of runs, methods, recordings and differences.
+"""Tables of a comparison: for the page and the terminal, and CSV of runs, methods, recordings and differences.
 
-files.csv is enough to compute the rest again: a mean of a run is over the recordings on which no run or baseline lacks
-the quantity, unless it lacks it on all; the mean and the sample standard deviation of a method are over those of its
-runs.
+The other tables can be computed from files.csv. The mean of a run is over the recordings where every run and baseline
+that ever has the quantity has it. The mean and the sample standard deviation of a method are over its runs.
 """
 
 import math
@@ -15,7 +14,7 @@ from discrete_ae.evaluation.results import Evaluation
 from discrete_ae.evaluation.scores import PER_FILE, QUANTITIES, SCORES, Quantity
 
 MINOR = ("nominal_bitrate_bps", "encode_rtf", "decode_rtf", "parameters", "macs_per_second")
-"""Columns that are shown on demand."""
+"""Columns that are hidden at first."""
 COLUMNS = (*SCORES, "entropy_coded_bitrate_bps", "usage", "perplexity", *MINOR)
 BASELINE = "baseline"
 _SPREAD = {"usage", "perplexity", "entropy_coded_bitrate_bps", *PER_RECORDING}
@@ -24,7 +23,7 @@ Rows = list[list[str]]
 
 
 def columns_of(comparison: Comparison, sorted_by: str) -> list[Quantity]:
-    """Return the columns of the page's table: those in which anything has a value, and that by which it is sorted."""
+    """Return the columns of the page's table: those with any value, including the column that sorts it."""
     found = []
     for name in dict.fromkeys((*COLUMNS, sorted_by)):
         if any(not math.isnan(comparison.value(label, name).mean) for label in comparison.by_label):
@@ -34,7 +33,7 @@ def columns_of(comparison: Comparison, sorted_by: str) -> list[Quantity]:
 
 
 def rows_of(comparison: Comparison, sorted_by: str) -> list[Row]:
-    """Return the rows of the page's table, best first, those without a value last."""
+    """Return the rows of the page's table, best first, rows without a value last."""
     columns = columns_of(comparison, sorted_by)
     best = {column.name: _best(comparison, column) for column in columns}
     methods = {method.label: method for method in comparison.methods}
@@ -53,7 +52,7 @@ def rows_of(comparison: Comparison, sorted_by: str) -> list[Row]:
 
 
 def _best(comparison: Comparison, column: Quantity) -> set[str]:
-    """Return, of a score, the best of the methods with codes and those that cannot be told apart from it."""
+    """Return the best method with codes by a score, and those that cannot be told apart from it."""
     if column.name not in PER_RECORDING or column.higher_is_better is None:
         return set()
     order = ranked(comparison, comparison.coded, column.name)
@@ -77,7 +76,7 @@ def _cell(value: Value, column: Quantity) -> Cell:
 
 
 def pairs_of(comparison: Comparison) -> dict[str, list[tuple[str, ...]]]:
-    """Return, by label of a score that has a better, both methods, difference, interval and verdict of every pair."""
+    """Return both methods, difference, interval and verdict of every pair, by label of a score that can be better."""
     found: dict[str, list[tuple[str, ...]]] = {}
     for quantity in PER_FILE:
         for pair in comparison.differences(quantity.name) if quantity.higher_is_better is not None else ():
@@ -90,7 +89,7 @@ def pairs_of(comparison: Comparison) -> dict[str, list[tuple[str, ...]]]:
 
 
 def runs_table(comparison: Comparison) -> Rows:
-    """Return one row a run or baseline: means over recordings, and what is of all recordings together."""
+    """Return one row per run or baseline: means over recordings, and figures of all recordings together."""
     rows = [["run", "method", "quantizer", "seed", "path", "checkpoint", "model_hash", *QUANTITIES]]
     for label, runs in comparison.by_label.items():
         values = zip(*(comparison.of_runs(label, name) for name in QUANTITIES), strict=True)
@@ -102,7 +101,7 @@ def runs_table(comparison: Comparison) -> Rows:
 
 
 def methods_table(comparison: Comparison) -> Rows:
-    """Return one row a method or baseline: mean over its runs, and their sample standard deviation."""
+    """Return one row per method or baseline: the mean over its runs, and their sample standard deviation."""
     rows = [["method", "quantizer", "runs", "seeds", *(f"{name}{end}" for name in QUANTITIES for end in ("", "_std"))]]
     for label, runs in comparison.by_label.items():
         seeds = " ".join(str(one.run.seed) for one in runs if one.run)
@@ -112,7 +111,7 @@ def methods_table(comparison: Comparison) -> Rows:
 
 
 def files_table(comparison: Comparison) -> Rows:
-    """Return one row for each recording of each run and baseline, of those on which everything was measured."""
+    """Return one row per recording of each run and baseline, for the recordings that all were measured on."""
     rows = [["run", "method", "quantizer", "seed", "path", "duration_s", *PER_RECORDING]]
     wanted = set(comparison.paths)
     for label, evaluation in comparison.everything():
@@ -124,7 +123,7 @@ def files_table(comparison: Comparison) -> Rows:
 
 
 def differences_table(comparison: Comparison) -> Rows:
-    """Return one row a pair of methods and quantity: first less second, its 95 % interval, and what it rests on."""
+    """Return one row per pair of methods and quantity: first minus second, its 95 % interval, and its basis."""
     head = ["quantity", "first", "second", "difference", "low", "high", "spread_over_seeds", "student_half_width"]
     rows = [[*head, "basis", "seeds_in_common", "seeds_agreeing", "recordings", "verdict"]]
     for found in (pair for name in PER_RECORDING for pair in comparison.differences(name)):
@@ -142,7 +141,7 @@ def _about(label: str, evaluation: Evaluation) -> list[str]:
 
 
 def _text(value: float | None) -> str:
-    """Return a number exactly, or nothing where there is none."""
+    """Return a number with all digits, or an empty text if it is missing."""
     return "" if value is None or math.isnan(value) else repr(float(value))
 
 
@@ -152,4 +151,4 @@ TABLES = {
     "files.csv": files_table,
     "differences.csv": differences_table,
 }
-"""By name of the file."""
+"""Functions that make the tables, by name of the file."""

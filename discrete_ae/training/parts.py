@@ -65,6 +65,12 @@ class TrainingRun:
         return math.nan if found is None else float(found)
 
     @property
+    def share_trained(self) -> float:
+        """Share of the run's steps that were trained since `first_step`: 1 unless a checkpoint was resumed."""
+        last = self.trainer.global_step
+        return (last - self.first_step) / last if last else 0.0
+
+    @property
     def ended_by(self) -> int:
         """Number of the signal that ended the run; 0 for none."""
         return self.interrupt.ended_by if self.interrupt else 0

@@ -1,9 +1,11 @@
-"""A training run, from a composed configuration to its checkpoints, and what it prints."""
+"""A training run, from a composed configuration to its checkpoints, and its messages."""
 
 import contextlib
 import ctypes
 import logging
+import math
 import shlex
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,9 +15,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from discrete_ae.build import to_trust
 from discrete_ae.data import AudioDataModule
+from discrete_ae.data.files import name_of
 from discrete_ae.data.workers import LoadingError, lost_worker
+from discrete_ae.durations import in_words
 from discrete_ae.errors import DataError
 from discrete_ae.paths import command, shown
+from discrete_ae.training import reached
+from discrete_ae.training.adversarial import AdversarialModule
 from discrete_ae.training.complaints import complaint_of, lack_of_room
 from discrete_ae.training.ending import take_along
 from discrete_ae.training.folder import remove_run, take_folder
@@ -30,19 +36,19 @@ log = logging.getLogger("discrete_ae")
 
 
 def train(config: DictConfig, varied: Mapping[str, Any] | None = None) -> TrainingRun:
-    """Make one run of a composed configuration, the whole of it, and print where it lies.
+    """Train one run of a composed configuration, from beginning to end, and print its folder and result.
 
-    A new run first validates the untrained model, at step 0; a continued one goes on where it was.
+    A new run first validates the untrained model, at step 0. A resumed run continues from its checkpoint.
 
     Args:
         config: of conf/train.yaml, with its `run_dir` and `choices`.
-        varied: settings by key, plain data, that tell the run from others, the most telling first.
+        varied: settings by key, plain data, that identify the run among others, the most important first.
 
     Raises:
         UsageError: for values that do not fit.
-        DataError: for recordings or a checkpoint that cannot be used, a folder that holds another run, and where
-            training diverges.
+        DataError: if recordings or a checkpoint cannot be used, the folder has another run, or training diverges.
     """
+    began = time.monotonic()
     _quieten()
     keep_freed_memory()
     config = typed_config(config)
@@ -52,27 +58,29 @@ def train(config: DictConfig, varied: Mapping[str, Any] | None = None) -> Traini
         if run.trainer.is_global_zero:
             text = OmegaConf.to_yaml(config, resolve=True)
             is_new = take_folder(run.run_dir, text, continued_from=config.ckpt_path, force=config.force)
-            _say_what_runs(run, config.choices)
+            _print_start(run, config.choices)
             if config.choices.quantizer == "rvq_pretrained" and not (config.init_from or config.ckpt_path):
-                log.warning("quantizer=rvq_pretrained is for a trained network: give that of a run with init_from=")
+                log.warning(
+                    "quantizer=rvq_pretrained needs a trained network: give the checkpoint of a run by init_from="
+                )
         with quiet_writer():
             if not config.ckpt_path:
                 run.trainer.validate(run.module, run.data, verbose=False)
                 check_monitors(run.trainer)
-            # Checkpoints hold plain data only, and are read as such.
+            # Checkpoints contain plain data only, so no pickled object is loaded.
             run.trainer.fit(run.module, run.data, ckpt_path=config.ckpt_path, weights_only=True)
-        run.trainer.strategy.barrier()  # the first process to end would end those that it started
+        run.trainer.strategy.barrier()  # a process that ends also ends those that it started
     except BaseException as error:
-        if isinstance(error, Exception):  # where a validation fails, Lightning lets the processes that load crops wait
+        if isinstance(error, Exception):  # if a validation fails, Lightning leaves the loading processes waiting
             run.trainer.fit_loop.teardown()
-        if is_new and run.trainer.global_step <= run.first_step:  # the same command, mended, may have the folder
+        if is_new and run.trainer.global_step <= run.first_step:  # the corrected command can use the same folder
             with contextlib.suppress(OSError):
                 remove_run(run.run_dir)
         if failure := error if isinstance(error, LoadingError) else lost_worker(error):
             raise DataError(f"{failure}; {_what_is_safe(run, config.ckpt_path)}") from error
         if complaint := complaint_of(error):
             raise complaint from error
-        # Loading processes hand over batches in shared memory.
+        # Loading processes pass batches in shared memory.
         places = [str(run.run_dir), *(["/dev/shm"] if config.data.get("num_workers") else [])]
         if lack := lack_of_room(error, " or ".join(places)):
             raise DataError(f"{lack}; {_what_is_safe(run, config.ckpt_path)}") from error
@@ -81,16 +89,16 @@ def train(config: DictConfig, varied: Mapping[str, Any] | None = None) -> Traini
         finish(run.trainer.loggers)
         take_along(run.trainer)
     if run.trainer.is_global_zero:
-        _say_what_next(run, config.ckpt_path)
+        _print_result(run, config.ckpt_path, time.monotonic() - began)
     return run
 
 
 def keep_freed_memory() -> None:
-    """Let this process use freed memory again instead of giving every large block back to the system.
+    """Let this process reuse freed memory instead of returning every large block to the system.
 
-    By default glibc maps each block of more than some MiB anew, and the system clears every page of it at the first
-    touch: an eighth to a fifth of a step of large convolutions, for 5 % less memory (benchmarks/NOTES.md). Nothing
-    happens where the C library is another.
+    By default glibc maps each block of more than some MiB anew, and the system clears its pages at the first access.
+    This takes an eighth to a fifth of a step with large convolutions, and saves 5 % of memory (benchmarks/NOTES.md).
+    Other C libraries are left unchanged.
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt
@@ -98,7 +106,8 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, NEVER)
 
 
-def _say_what_runs(run: TrainingRun, chosen: Mapping[str, str]) -> None:
+def _print_start(run: TrainingRun, chosen: Mapping[str, str]) -> None:
+    """Print the model, the data and the folder of a run."""
     model = run.module.model
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     rate = f"{model.bitrate_bps / 1000:.2f} kbps" if model.quantizer.num_codebooks else "no codes"
@@ -109,13 +118,16 @@ def _say_what_runs(run: TrainingRun, chosen: Mapping[str, str]) -> None:
         print(f"data: {type(run.data).__name__}")
     print(f"run folder: {run.run_dir}")
     if run.module.compiled:
-        print("compiling at the first step, which takes a minute or so")
+        print("compiling in the first step, which takes about a minute")
 
 
-def _say_what_next(run: TrainingRun, begun_from: str | None) -> None:
+def _print_result(run: TrainingRun, begun_from: str | None, seconds: float) -> None:
+    """Print the quality that was reached, the checkpoint, and commands for what comes next."""
     step, max_steps = run.trainer.global_step, run.trainer.max_steps
     if step == run.first_step:
         print(f"\nnothing was trained: the run is at step {step}, and trainer.max_steps={max_steps}")
+    elif lines := _quality(run, seconds):
+        print("", *lines, sep="\n")
     if name := getattr(cast(Any, run.trainer).profiler, "filename", None):
         print(f"\nprofile: {', '.join(sorted(str(shown(path)) for path in run.run_dir.glob(f'*{name}*')))}")
     known = _checkpoints(run, begun_from, "best.ckpt", "last.ckpt")
@@ -129,34 +141,56 @@ def _say_what_next(run: TrainingRun, begun_from: str | None) -> None:
         print(" ", shlex.join([*use, *(f"--trust={name}" for name in to_trust(run.module.model_config))]))
 
 
+def _quality(run: TrainingRun, seconds: float) -> list[str]:
+    """Return lines on the quality at the last validation; none if SI-SDR was not measured, or not defined."""
+    found = run.trainer.callback_metrics
+    si_sdr_db, usage = (None if (value := found.get(f"val/{name}")) is None else float(value)
+                        for name in ("si_sdr_db", "codes/usage"))  # fmt: skip
+    if si_sdr_db is None or math.isnan(si_sdr_db):
+        return []
+    is_speech = isinstance(run.data, AudioDataModule) and _is_called_speech(run.data)
+    is_adversarial = isinstance(run.module, AdversarialModule)
+    lines = [reached.in_words(si_sdr_db, usage, is_speech=is_speech, is_adversarial=is_adversarial)]
+    if si_sdr_db < reached.USABLE_DB and not is_adversarial and not run.first_step:
+        lines.append(f"This run took {in_words(seconds)}. For usable audio train longer: docs/training.md")
+    return lines
+
+
+def _is_called_speech(data: AudioDataModule) -> bool:
+    """Return True if the name of the validation folder, or those of all files in it, contain "speech"."""
+    root = data.validation_root
+    names = [f"{root.name}/{name_of(file, root)}" for file in data.validation_files]
+    return bool(names) and all("speech" in name.lower() for name in names)
+
+
 def _what_is_safe(run: TrainingRun, begun_from: str | None) -> str:
-    """Say how the run goes on that a full disk, or the like, has ended."""
+    """Return advice on how to continue a run that a full disk or a similar fault has ended."""
     if known := _checkpoints(run, begun_from, "last.ckpt", "best.ckpt"):
         return f"to resume: ckpt_path={shown(known[0])}"
     if run.trainer.global_step <= run.first_step:
         return "nothing was trained yet"
-    return "there is no checkpoint yet; a run that begins anew in the same folder wants force=true"
+    return "there is no checkpoint yet; to start again in the same folder, add force=true"
 
 
 def _checkpoints(run: TrainingRun, begun_from: str | None, *names: str) -> list[Path]:
-    """List those of these names that the run has written, which may be none, and the one that it began from."""
+    """List the checkpoints of these names that exist, then the checkpoint that the run began from."""
     written = (run.run_dir / "checkpoints" / name for name in names)
     return [path for path in (*written, *([Path(begun_from)] if begun_from else [])) if path.exists()]
 
 
 def _quieten() -> None:
-    """Keep from the user what Lightning says of itself, and what is so by design."""
+    """Silence Lightning's messages about itself, and warnings about deliberate choices."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # their tables, where one is asked for
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # the tables of a requested profiler
     for message in (
         ".*does not have many workers.*",  # on CPU the cores belong to the model
-        ".*Checkpoint directory .* exists and is not empty.*",  # a continued run goes on in its own folder
+        ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run continues in its own folder
         ".*The dirpath has changed from.*",  # or in a new one
-        r".*module\(s\) in eval mode at the start of training.*",  # those that are frozen
+        r".*module\(s\) in eval mode at the start of training.*",  # the frozen ones
         ".*smaller than the logging interval.*",
-        ".*It is recommended to use .self.log.*sync_dist.*",  # what is logged is that of all ranks already
-        ".*does not support code generation for complex operators.*",  # compile=true: FFTs stay as they are
-        ".*isinstance.treespec, LeafSpec.. is deprecated.*",  # Lightning 2.6 with torch from 2.11 on
+        ".*It is recommended to use .self.log.*sync_dist.*",  # logged values are means over all ranks already
+        ".*does not support code generation for complex operators.*",  # compile=true leaves FFTs uncompiled
+        ".*isinstance.treespec, LeafSpec.. is deprecated.*",  # Lightning 2.6 with torch 2.11 or newer
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -51,8 +51,16 @@ def sweep(run_training, tmp_path_factory):
     return folder
 
 
+PROGRESS = ("evaluating ", "drawing ")
+
+
 def run_command(*arguments):
-    """Run `discrete-ae compare`; its exit status, stdout and the lines of its stderr."""
+    """Run `discrete-ae compare`; its exit status, stdout and the lines of its stderr that are not progress."""
+    status, out, lines = run_with_progress(*arguments)
+    return status, out, [line for line in lines if not line.startswith(PROGRESS)]
+
+
+def run_with_progress(*arguments):
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
         main.main(["compare", *map(str, arguments)])
@@ -64,7 +72,7 @@ def run_command(*arguments):
 @pytest.fixture(scope="module")
 def report(sweep, recordings, tmp_path_factory):
     folder = tmp_path_factory.mktemp("made") / "report"
-    return folder, run_command(sweep, "-o", folder, "--data", recordings, *FAST)
+    return folder, run_with_progress(sweep, "-o", folder, "--data", recordings, *FAST)
 
 
 def read(path):
@@ -77,10 +85,13 @@ def methods_in(out):
 
 
 @slow
-def test_everything_is_there_and_what_is_not_compared_is_named(report, recordings):
+def test_everything_is_there_and_what_is_not_compared_is_named(report, recordings, sweep):
     folder, (status, out, err) = report
     assert status == 0
-    for words in ("fourier-seed0: failed: data.root: no such folder", "vq-seed0: no checkpoint", "were trained on"):
+    steps = [re.sub(r", (about|less).* left$", "", line) for line in err if line.startswith(PROGRESS)]
+    names = [f"evaluating {name}-seed{seed} (run {i} of 3)" for i, (name, seed) in enumerate(sorted(RUNS), 1)]
+    assert steps == [*names, "drawing plots and making clips"]
+    for words in ("fourier-seed0: failed: data.root: no such folder", "vq-seed0: no checkpoint", "used to train"):
         assert sum(words in line for line in err) == 1
     assert out.splitlines()[-1] == f"open {folder / 'index.html'}"
     files = json.loads((folder / "report.json").read_text())["files"]
@@ -88,6 +99,11 @@ def test_everything_is_there_and_what_is_not_compared_is_named(report, recording
     plots = [{Path(name).stem for name in files if name.endswith(suffix)} for suffix in (".png", ".svg")]
     assert plots[0] == plots[1] >= {"rate_distortion", "learning_curves", "codebook_usage", "gradient_norms"}
     assert {"index.html", "runs.csv", "methods.csv", "files.csv", "differences.csv"} <= set(files)
+    # It can be sent to others: no folder above those that were given is in any text.
+    texts = [(folder / name).read_text() for name in files if Path(name).suffix in {".html", ".csv", ".json", ".svg"}]
+    above = {str(path) for given in (folder, recordings, sweep, Path.cwd()) for path in given.resolve().parents[:-2]}
+    assert [path for path in above for text in texts if f"{path}/" in text] == []
+    assert [row["path"] for row in read(folder / "runs.csv")] == [f"{sweep.name}/{q}-seed{s}" for q, s in sorted(RUNS)]
     scores = {}
     for row in read(folder / "files.csv"):
         scores.setdefault((row["method"], row["seed"]), []).append(float(row["mel_distance"]))
@@ -158,7 +174,7 @@ def test_evaluations_are_enough_on_another_machine_and_beside_another_codec(repo
 def test_validation_recordings_are_taken_by_default_and_baselines_stand_beside(sweep, tmp_path):
     status, out, err = run_command(sweep / "ste-seed0", "-o", tmp_path / "report", "--clips", 1, *QUICK)
     assert (status, [line for line in err if "codec2" not in line]) == (0, [])
-    assert "one method alone" in out
+    assert "only one method" in out
     rows = read(tmp_path / "report/files.csv")
     root, held_out = validation_recordings(find_given([sweep]).runs[0].config["data"])
     assert [root / row["path"] for row in rows if row["run"]] == held_out
@@ -186,7 +202,7 @@ def test_what_fails_is_named_and_the_others_are_compared(sweep, recordings, tmp_
     assert status == 1  # for the recording
     page = (out / "index.html").read_text()
     for line, words in zip(
-        err, ("nan-seed1: best.ckpt holds NaN", "vq-seed0: ", "Opus ", "Codec 2 ", "/bad.wav: "), strict=True
+        err, ("nan-seed1: best.ckpt has NaN", "vq-seed0: ", "Opus ", "Codec 2 ", "/bad.wav: "), strict=True
     ):
         assert words in line
         assert words in page
@@ -246,7 +262,7 @@ def test_mistakes_are_one_line_and_cost_nothing(sweep, recordings, tmp_path):
     out, ste = ("-o", tmp_path / "report"), sweep / "ste-seed0"
     for arguments, expected, words in (
         ((tmp_path / "none", *out), 1, "none: "),
-        ((ste, "-o", tmp_path / "mine"), 1, "holds something other than a comparison"),
+        ((ste, "-o", tmp_path / "mine"), 1, "contains files that are no comparison"),
         ((ste, "-o", tmp_path / "mine/thesis.tex"), 1, "thesis.tex"),
         ((ste, *out, "--data", tmp_path / "none"), 1, "no such file or folder"),
         ((away, *out), 1, "or give the recordings with --data"),
@@ -269,7 +285,7 @@ def test_recordings_that_were_trained_on_are_told(sweep, recordings, report):
     trained = trained_on(found, [*sources, Source(sweep / "elsewhere.wav", "elsewhere.wav")])
     assert trained == {source.path for source in sources if source.path.resolve() not in validated} != set()
     folder, (_, _, said) = report
-    line = f"{len(trained)} of the {len(sources)} recordings were trained on by a run"
+    line = f"{len(trained)} of the {len(sources)} recordings were used to train a run"
     assert any(line in each for each in said)
     assert line in (folder / "index.html").read_text()
 
@@ -354,7 +370,7 @@ def test_tokenizers_of_transformers_stand_beside_runs_at_each_of_their_rates(swe
 def test_tokenizers_that_cannot_be_compared_are_one_line(tmp_path):
     make_evaluation({"mel_distance": [1.0]}, run=make_run("ste", "ste")).write_json(tmp_path / "ste.json")
     for given, expected, words in (
-        (["hf:x"], 2, "stands beside runs of training, as Opus does"),
+        (["hf:x"], 2, "can only be compared with runs of training"),
         ([tmp_path / "ste.json", "hf:x"], 2, "give them with --data"),
     ):
         status, _, (line,) = run_command(*given, "-o", tmp_path / "report")

@@ -347,6 +347,10 @@ def test_failing_jobs_of_a_multirun_do_not_end_the_others(
     named["nonsense"] = "ste-invalid-seed0-bound_nonsense"
     assert set(folders(tmp_path)) == set(named.values())
     assert "sweep: 1 run done, 2 failed" in out
+    after_runs = [line for line in out.splitlines() if line.startswith("run ") and " of 3 " in line]
+    assert re.match(r"run 1 of 3 failed after \d+ s$", after_runs[0])  # nothing is known of a run's time yet
+    assert re.match(r"run 3 of 3 done in \d+ s$", after_runs[2])
+    assert len(after_runs) == 3
     assert f"failed: {named['clamp']}: RuntimeError: out of memory" in err.splitlines()
     assert err.count("Traceback") == 1
     assert "error: quantizer.bound: expected " in err
@@ -383,6 +387,8 @@ def test_a_sweep_that_was_broken_off_goes_on_in_its_folder(
     # The runs that are there are none the worse for it.
     said = sweep(4)
     assert said.count("finished already") == 1
+    assert "\nrun 1 of 2 was done already\n" in said
+    assert re.search(r"\nrun 2 of 2 done in \d+ s\n", said)
     assert said.count("going on with") == 1
     assert [state_of(tmp_path / f"ste-0.8kbps-seed{seed}")["global_step"] for seed in (1, 2)] == [4, 4]
     assert not [*tmp_path.rglob("error.txt"), *tmp_path.rglob("refused.txt")]
@@ -412,6 +418,7 @@ def test_runs_in_processes_of_their_own(
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
     out, err = capfd.readouterr()
     assert "sweep: 1 run done, 1 failed" in out
+    assert {line.split(" in ")[0] for line in out.splitlines() if line.startswith("run 1 of ")} == {"run 1 of 2 done"}
     assert "failed: ste-invalid-seed0-bound_nonsense: quantizer.bound" in err
     assert (tmp_path / "ste-0.8kbps-seed0-bound_tanh" / "checkpoints" / "last.ckpt").exists()
 
@@ -424,6 +431,7 @@ def test_optuna_searches_sharpness_and_learning_rate(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna's own, of its deprecated distributions
         run_training(*given)
+    assert "run 2 of 2 done in " in capsys.readouterr().out
     found = folders(tmp_path)
     assert len(found) == 2
     for number, name in enumerate(sorted(found, key=lambda name: name.rpartition("-")[2])):

@@ -68,7 +68,9 @@ def page(**changes: object) -> Page:
     """A page with something in every section."""
     content: dict[str, Any] = {
         "title": "Three quantizers",
-        "summary": ["Three were compared.", "On two clips."],
+        "headline": "fourier is better than gumbel.",
+        "facts": {"Methods": "3", "Recordings": "2 clips"},
+        "method": ["An interval excludes 0.", "Chance remains."],
         "columns": COLUMNS,
         "rows": ROWS,
         "sorted_by": "mel",

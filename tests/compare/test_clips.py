@@ -118,7 +118,7 @@ def test_clips_are_of_what_all_have(heard):
     assert [len(clip.versions) for clip in make_clips([heard[0], changed(())], 5, said.append)] == [2]
     assert said[-1].endswith(": other.")
     assert make_clips([heard[0], changed((moved,))], 5, said.append) == []
-    assert "different stretches" in said[-1]
+    assert "different excerpts" in said[-1]
 
 
 def test_keys_are_names_of_files():

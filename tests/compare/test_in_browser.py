@@ -111,9 +111,10 @@ def test_a_report_is_read_and_heard(site):
     site.get_by_role("button", name="More columns").click()
     assert minor.is_visible()
     pairs = site.locator(".pairs td:visible")
-    assert pairs.count() == 0
-    site.get_by_text("All pairs: q1").click()
-    assert pairs.all_text_contents() == ["ste", "−1 dB", "−1.5 to 0", "verdict 1"]
+    shown = [["ste", f"−{i} dB", f"−{i}.5 to 0", f"verdict {i}"] for i in range(2)]
+    assert pairs.all_text_contents() == shown[0]  # the first table is open if it is short
+    site.get_by_text("All pairs by q1").click()
+    assert pairs.all_text_contents() == [*shown[0], *shown[1]]
     width = "document.querySelector('#figure-2 svg').getBoundingClientRect().width"
     before = site.evaluate(width)
     site.get_by_role("button", name="Enlarge the plot: Curves").click()
@@ -221,7 +222,7 @@ def begin(site: Any, listener: str) -> None:
 @pytest.mark.slow
 def test_two_recordings_are_rated_after_a_practice_and_with_a_reload_amid_them(site, tmp_path):
     site.locator("#choice summary").click()
-    site.get_by_role("link", name="To the test").click()
+    site.get_by_role("link", name="Go to the test").click()
     site.get_by_label("Your name").fill("Ann Ü")
     site.get_by_role("button", name="Practice first").click()
     site.get_by_role("button", name="Version 2").click()

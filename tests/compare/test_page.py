@@ -52,7 +52,8 @@ def test_everything_given_is_on_the_page_recordings_and_pictures_to_the_byte(who
     text = " ".join("".join(texts) for _, _, texts in whole.elements)
     content = page()
     for given in (
-        *(content.title, content.version, *content.summary, *content.findings, *content.notes, content.command),
+        *(content.title, content.version, content.headline, *content.findings, *content.notes, content.command),
+        *(*content.facts, *content.facts.values(), *content.method),
         *(column.meaning for column in content.columns),
         *(cell.text for entry in content.rows for cell in entry.cells.values()),
         *(figure.description for figure in content.figures),
@@ -110,7 +111,7 @@ def test_columns_shown_on_demand_are_behind_the_others_unless_the_rows_are_sorte
 
 
 def test_sections_without_content_are_left_out():
-    empty = {name: type(getattr(page(), name))() for name in (*SECTIONS, "summary", "pairs")}
+    empty = {name: type(getattr(page(), name))() for name in (*SECTIONS, "headline", "facts", "pairs", "method")}
     for name in ("rows", "command"):
         reader = Reader(render(page(**(empty | {name: getattr(page(), name)}))))
         assert [a["id"] for a, _ in reader.of("section") if "id" in a] == [name]
@@ -123,8 +124,9 @@ def named(name: str) -> Reader:
     return Reader(
         render(
             page(
-                **dict.fromkeys(("title", "version", "command"), name),
-                **{key: [name] for key in ("summary", "findings", "notes")},
+                **dict.fromkeys(("title", "version", "command", "headline"), name),
+                **{key: [name] for key in ("findings", "notes", "method")},
+                facts={name: name},
                 rows=[row(name, 1.0, 2.0, 3.0)._replace(note=name)],
                 clips=[Clip(name, 1.0, (version, version), (version,))],
                 pairs={name: [(name,) * 5]},

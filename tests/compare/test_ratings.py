@@ -64,7 +64,7 @@ def test_figures_of_three_listeners_of_whom_one_is_left_out():
     assert cells(ste)[0] == "the ste"
     assert cells(ste)[2:] == ("60 (50 to 65)", "", "4")
     said = " ".join(remarks(summary))
-    for words in ("Left out: cat", "With 2 listeners", "at least 5 clips", "no mid anchor"):
+    for words in ("Excluded: cat", "With 2 listeners", "at least 5 clips", "no mid anchor"):
         assert words in said
     head, *rows = as_table(summary)
     figures = dict(zip(head, rows[2], strict=True))
@@ -76,8 +76,8 @@ def test_where_all_would_be_left_out_nobody_is():
     assert [row.mean.mean for row in summary.conditions] == [50, 10]
     assert cells(summary.conditions[0])[1] == "50"  # of one rating there is no interval
     said = " ".join(remarks(summary))
-    assert "Left out" not in said
-    assert "leave out every listener" in said
+    assert "Excluded" not in said
+    assert "exclude every listener" in said
 
 
 def test_several_files_are_one_table(tmp_path, capsys):
@@ -112,7 +112,7 @@ def test_several_files_are_one_table(tmp_path, capsys):
         (HEAD + ROW.replace("50", "often"), "rating"),
         (HEAD + ROW.replace("50", "101"), "rating"),
         (HEAD + 'l,"t\n', "unexpected end"),
-        (HEAD + ROW + ROW.replace(",m,", ",other,"), "the sounds of"),
+        (HEAD + ROW + ROW.replace(",m,", ",other,"), "other sounds"),
     ],
 )
 def test_what_are_no_ratings_is_one_line(tmp_path, content, words):

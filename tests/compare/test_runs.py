@@ -113,7 +113,7 @@ def test_who_fails_on_what_others_can_do_is_at_fault():
     whole, part = placed("whole", ["a.wav", "b.wav"], "bad.wav"), placed("part", ["a.wav"], "b.wav", "bad.wav")
     assert at_fault([whole, whole]) == {}  # a recording that nobody can do is its own fault
     (reason,) = at_fault([whole, part]).values()
-    assert reason.startswith("could not do 1 of 2 recordings")
+    assert reason.startswith("failed on 1 of 2 recordings")
     assert at_fault([part, placed("other", ["b.wav"], "a.wav")]) == {}  # then what both can do is all there is
 
 
@@ -122,7 +122,7 @@ def test_of_equal_runs_one_that_can_be_evaluated_is(damaged, tmp_path, monkeypat
     runs = [make_run(f"ste-{i}", "ste") for i in (1, 3, 2)] + [make_run("ste-of-seed-1", "ste", 1)]
     tried, lines = [], []
 
-    def evaluated(self, run):
+    def evaluated(self, run, number, of_runs):
         tried.append(run.name)
         if run.name in damaged:
             raise DataError(f"{run.name}: damaged")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from discrete_ae.compare.comparison import Comparison
-from discrete_ae.compare.words import amount, findings, notes_of, sentence, summary_of
+from discrete_ae.compare.words import amount, facts_of, findings, method_of, notes_of, sentence
 from tests.compare.comparisons import make_comparison, make_config, make_evaluation, make_methods, make_rates, make_run
 
 FILES = np.array([1.0, 2.0, 4.0, 3.0])
@@ -32,17 +32,39 @@ def test_a_difference_in_words():
 
 def test_words_of_three_methods():
     scores = {"fourier": seeds(0.5), "sigmoid": seeds(0.08), "ste": seeds(0.505)}
-    best, alike, worse, chance = findings(make_comparison(scores, "si_sdr_db"), "si_sdr_db")
-    assert best.startswith("ste has the best mean SI-SDR, 3.01 ± 0.01 dB")
-    assert alike == "fourier cannot be told apart from ste."
+    comparison = make_comparison(scores, "si_sdr_db")
+    headline, best, worse = findings(comparison, "si_sdr_db")
+    assert headline == "By SI-SDR, ste is better than sigmoid and cannot be told apart from fourier."
+    assert best.startswith("ste has the best mean SI-SDR: 3.01 ± 0.01 dB")
     assert worse.startswith("sigmoid is worse than ste by 0.42 dB")
-    assert chance.startswith("3 pairs were compared.")
+    assert "3 pairs of methods were compared." in method_of(comparison, "si_sdr_db")
+
+
+def test_the_headline_is_one_sentence_that_names_few_and_counts_many():
+    def headline(offsets, count=3, **others):
+        comparison = make_comparison({name: seeds(offset, count) for name, offset in offsets.items()}, **others)
+        return findings(comparison, "mel_distance")[0]
+
+    assert headline({"ste": 0.0, "vq": 0.001}) == "By mel distance, ste and vq cannot be told apart."
+    assert headline({"ste": 0.0, "vq": 1.0}) == "By mel distance, ste is better than vq."
+    many = {f"q{i}": 1.0 + i for i in range(5)}
+    assert headline({"ste": 0.0, **many}) == "By mel distance, ste is better than 5 methods."
+    one_seed = headline({"ste": 0.0, "vq": 1.0}, 1)
+    assert one_seed.startswith("By mel distance, ste is better than vq; with one seed")
+    at_rates = {"ste": 6400.0, "vq": 6400.0, "rvq": 3200.0, "lfq": 3200.0}
+    assert headline({"ste": 0.0, "vq": 0.1, "rvq": 0.5, "lfq": 0.7}, rates=at_rates) == (
+        "By mel distance, at 3.2 kbps, rvq (3.2 kbps) is better than lfq (3.2 kbps); "
+        "at 6.4 kbps, ste (6.4 kbps) is better than vq (6.4 kbps)."
+    )
+    apart = headline({"ste": 0.0, "vq": 0.1}, rates={"ste": 6400.0})
+    assert apart.startswith("No two methods have a mel distance at the same bitrate")
+    assert headline({"ste": 0.0}).startswith("There is only one method")
 
 
 def test_what_does_not_quantize_is_the_bound_and_not_the_best():
     comparison = make_comparison({"identity": seeds(3), "ste": seeds(0), "vq": seeds(-1)}, "si_sdr_db")
     words = findings(comparison, "si_sdr_db")
-    assert words[0].startswith("ste has the best mean")
+    assert words[1].startswith("ste has the best mean")
     (bound,) = [line for line in words if "identity" in line]
     assert bound.startswith("ste is worse than identity by 3.00 dB SI-SDR")
     assert "upper bound" in bound
@@ -52,9 +74,9 @@ def test_rates_are_compared_each_by_themselves():
     scores = {"ste": seeds(0.0), "vq": seeds(0.1), "rvq": seeds(0.5), "lfq": seeds(0.7)}
     rates = {"ste": 6400.0, "vq": 6400.0, "rvq": 3200.0, "lfq": 3200.0}
     words = findings(make_comparison(scores, rates=rates), "mel_distance")
-    assert words[0].startswith("At 3.2 kbps, rvq (3.2 kbps) has the best mean")
-    assert words[2].startswith("At 6.4 kbps, ste (6.4 kbps) has the best mean")
-    assert not any("rvq" in line and "ste" in line for line in words)
+    assert words[1].startswith("At 3.2 kbps, rvq (3.2 kbps) has the best mean")
+    assert words[3].startswith("At 6.4 kbps, ste (6.4 kbps) has the best mean")
+    assert not any("rvq" in line and "ste" in line for line in words[1:])
 
 
 @pytest.mark.parametrize(
@@ -62,14 +84,19 @@ def test_rates_are_compared_each_by_themselves():
     [
         ("ste vq", ["one in twenty"], ["one seed"]),
         # By how many checkpoints differ by chance is not known.
-        ("rvq lfq", ["rvq cannot be told apart from lfq on these", "another training of the same"], ["in twenty"]),
-        ("ste vq rvq lfq", ["best mean was chosen by the same data", "Where a method has one seed"], []),
-        ("ste", ["one method alone"], []),
+        (
+            "rvq lfq",
+            ["lfq and rvq cannot be told apart; with one seed", "Another training of the method"],
+            ["in twenty"],
+        ),
+        ("ste vq rvq lfq", ["best mean is chosen from the same data", "If a method has only one seed"], []),
+        ("ste", ["only one method"], ["were compared"]),
     ],
 )
 def test_what_chance_may_do_is_said_by_the_number_of_seeds(names, said, unsaid):
     scores = {"ste": seeds(0), "vq": seeds(1), "rvq": seeds(0, 1), "lfq": seeds(0, 1)}
-    words = " ".join(findings(make_comparison({name: scores[name] for name in names.split()}), "mel_distance"))
+    comparison = make_comparison({name: scores[name] for name in names.split()})
+    words = " ".join([*findings(comparison, "mel_distance"), *method_of(comparison, "mel_distance")])
     assert [line for line in said if line not in words] == []
     assert [line for line in unsaid if line in words] == []
 
@@ -78,8 +105,8 @@ def test_winners_by_other_quantities_are_named():
     names = ("mel_distance", "si_sdr_db", "pesq", "stft_distance")
     scores = {label: {name: [i + k] * 3 for i, name in enumerate(names)} for k, label in enumerate(("ste", "vq"))}
     runs = [make_evaluation(of_run, run=make_run(label, label)) for label, of_run in scores.items()]
-    (line,) = (one for one in findings(Comparison(make_methods(runs)), "mel_distance") if "other quantities" in one)
-    assert "ste by STFT distance and vq by SI-SDR and PESQ;" in line
+    (line,) = (one for one in findings(Comparison(make_methods(runs)), "mel_distance") if "other scores" in one)
+    assert "ste (STFT distance) and vq (SI-SDR, PESQ)." in line
 
 
 def test_words_name_no_pair_that_was_not_told():
@@ -93,15 +120,22 @@ def test_words_name_no_pair_that_was_not_told():
                 assert comparison.difference(first, second, "mel_distance").verdict == verdict
 
 
-def test_summary_and_notes():
+def test_facts_and_notes():
     values = {"ste": {0: [1.0, 2.0], 1: [2.0, 3.0]}, "vq": {0: [4.0, 4.0]}, "identity": {0: [0.5, 0.5]}}
     comparison = make_comparison(values, baselines={"opus 6 kbps": [1.0, 1.0]})
-    summary, beside = summary_of(comparison, "speech")
-    for words in ("3 methods in 4 runs", "1 to 2 seeds each", "100 steps", "3.2 kbps", "2 recordings (3 s) of speech"):
-        assert words in summary
-    assert "opus 6 kbps" in beside
+    facts = facts_of(comparison, "speech")
+    assert facts["Methods"] == "3, in 4 runs (1 to 2 seeds each)"
+    assert facts["Training"] == "100 steps"
+    assert facts["Nominal bitrate"] == "3.2 kbps"
+    assert facts["Recordings"] == "2 (3 s): speech"
+    assert facts["Other codecs"] == "opus 6 kbps"
     notes = notes_of(comparison, ["bad failed: boom."])
-    for words in ("no spread: identity and vq.", "2 recordings: what holds", "runs are short", "Baselines were made"):
+    for words in (
+        "without a spread: identity and vq.",
+        "only 2 recordings",
+        "runs are short",
+        "other codecs were designed",
+    ):
         assert any(words in note for note in notes)
     assert notes[-1] == "bad failed: boom."
 
@@ -114,14 +148,14 @@ def test_unequal_conditions_are_named():
     runs = [make_evaluation(scores, run=make_run(name, name, 0, config)) for name, config in configs.items()]
     comparison = Comparison(make_methods(runs))
     # The terminal, which has no room for notes, is told of the worst of them.
-    steps, *_ = findings(comparison, "mel_distance")
+    _, steps, *_ = findings(comparison, "mel_distance")
     assert "numbers of training steps differ" in steps
-    assert steps.endswith("200 of rvq and vq; 100 of ste.")
+    assert steps.endswith("200 (rvq and vq); 100 (ste).")
     notes = notes_of(comparison)
     assert not any("training steps" in note for note in notes)
     (recordings,) = [note for note in notes if "training recordings differ" in note]
-    assert recordings.endswith("the project's own of rvq and vq; /speech of ste.")
-    assert any("networks around the quantizers differ" in note for note in notes)
+    assert recordings.endswith("the project's own (rvq and vq); speech (ste).")
+    assert any("encoders or decoders differ" in note for note in notes)
 
 
 def test_unequal_mixtures_are_named():
@@ -131,8 +165,8 @@ def test_unequal_mixtures_are_named():
     scores = {"mel_distance": [1.0, 2.0]}
     runs = [make_evaluation(scores, run=make_run(name, name, 0, config)) for name, config in configs.items()]
     (note,) = [note for note in notes_of(Comparison(make_methods(runs))) if "mixtures of" in note]
-    said = "speech.root=/a speech.weight=3.0 music.root=/b music.weight=1.0 of ste"
-    assert note.endswith(f"{said}; none of vq.")
+    said = "speech.root=a speech.weight=3.0 music.root=b music.weight=1.0 (ste)"
+    assert note.endswith(f"{said}; none (vq).")
 
 
 def test_different_sample_rates_are_said_first():
@@ -145,25 +179,26 @@ def test_different_sample_rates_are_said_first():
         made = zip(runs, rates, strict=True)
         return Comparison(make_methods(make_evaluation(scores, run=run, sample_rate=rate) for run, rate in made))
 
-    first, *others = findings(compared(16000, 8000), "mel_distance")
-    assert "vq at 8000 Hz and ste at 16000 Hz" in first
-    assert others == findings(compared(8000, 8000), "mel_distance")
+    headline, first, *others = findings(compared(16000, 8000), "mel_distance")
+    assert "vq at 8000 Hz; ste at 16000 Hz" in first
+    assert [headline, *others] == findings(compared(8000, 8000), "mel_distance")
 
 
 def test_rates_of_one_model_in_words():
     comparison = make_rates({"rvq": {0.8: 3.0, 1.6: 2.0, 2.4: 1.5}, "ste": {1.6: 2.5}})
     words = findings(comparison, "mel_distance")
-    assert words[0] == "At 1.6 kbps, rvq (1.6 kbps) has the best mean mel distance, 2.005 ± 0.007 (lower is better)."
-    assert words[1].startswith("ste (1.6 kbps) is worse than rvq (1.6 kbps) by 0.500 mel distance")
-    alone = "At 0.8 and 2.4 kbps there is rvq (0.8 to 2.4 kbps) alone, with a mean mel distance of 3.005 and 1.505."
-    assert words[2] == alone
-    assert words[-1].startswith("3 pairs were compared.")  # ste with each rate of rvq
-    (about,) = summary_of(comparison, "data")
-    assert about.startswith(
-        "2 methods in 4 runs, by 2 seeds each, trained for 100 steps, at a nominal 0.8, 1.6 and 2.4 kbps;"
-    )
-    assert "rvq (0.8 to 2.4 kbps) is one model at several rates, decoded from the first codebooks alone." in about
-    assert any("trained for it alone" in note for note in notes_of(comparison))
-    # Of a model alone there is nothing to hold it against.
-    (only,) = findings(make_rates({"rvq": {0.8: 3.0, 1.6: 2.0}}), "mel_distance")
-    assert only.startswith("At 0.8 and 1.6 kbps there is rvq (0.8 to 1.6 kbps) alone")
+    assert words[1] == "At 1.6 kbps, rvq (1.6 kbps) has the best mean mel distance: 2.005 ± 0.007 (lower is better)."
+    assert words[2].startswith("ste (1.6 kbps) is worse than rvq (1.6 kbps) by 0.500 mel distance")
+    alone = "At 0.8 and 2.4 kbps, rvq (0.8 to 2.4 kbps) is the only method: mean mel distance 3.005 and 1.505."
+    assert words[3] == alone
+    assert any(
+        text.startswith("3 pairs") for text in method_of(comparison, "mel_distance")
+    )  # ste with each rate of rvq
+    facts = facts_of(comparison, "data")
+    assert facts["Methods"] == "2, in 4 runs (2 seeds each)"
+    assert facts["Nominal bitrate"] == "0.8, 1.6 and 2.4 kbps"
+    assert facts["One model at several bitrates"] == "rvq (0.8 to 2.4 kbps), decoded from its first codebooks"
+    assert any("trained for that bitrate" in note for note in notes_of(comparison))
+    headline, only = findings(make_rates({"rvq": {0.8: 3.0, 1.6: 2.0}}), "mel_distance")
+    assert headline.startswith("There is only one method")
+    assert only.startswith("At 0.8 and 1.6 kbps, rvq (0.8 to 1.6 kbps) is the only method")

@@ -1,7 +1,7 @@
 "use strict";
 
-/* The blind test, at #blind, or at #blind:2,3 of the second and third method alone. It takes the place of the report,
-   whose elements are not in the document meanwhile. The player knows the sounds of a trial by numbers, 0 the reference. */
+/* The blind test, at #blind, or at #blind:2,3 with the second and third method only. It replaces the report, whose
+   elements are then not in the document. The player knows the sounds of a trial by number; 0 is the reference. */
 {
   const CODES = [..."1234567890"].map((digit) => `Digit${digit}`).concat("Minus", "Equal");
   const [report, title] = [[...document.body.childNodes], document.title];
@@ -15,12 +15,12 @@
   const [listener, comment, next, list, result] = ["listener", "comment", "next", "list", "result"].map(part);
   const [buttons, sliders] = ["button", "input"].map((tag) => () => [...list.querySelectorAll(tag)]);
 
-  let trials = []; // {clip, conditions}: practice, and then what is rated
+  let trials = []; // {clip, conditions}: practice, then the rated trials
   let number = 0; // of the trial
-  let place = ""; // where the session is kept
-  let session = null; // grades, comments and times by number of the trial; how many are done; whether they are saved
+  let place = ""; // storage key of the session
+  let session = null; // grades, comments and times by trial; number of done trials; whether they are saved
 
-  /* A number that follows from words (FNV-1a, its bits mixed as in MurmurHash3), for an order that looks random. */
+  /* A hash of words (FNV-1a, mixed as in MurmurHash3), for an order that looks random. */
   const rank = (...words) => {
     let hash = 0x811c9dc5;
     for (const byte of new TextEncoder().encode(words.join("\n"))) hash = Math.imul(hash ^ byte, 0x01000193);
@@ -43,7 +43,7 @@
     find(`[data-screen=${name}] h2`)?.focus();
   };
 
-  /* Take up a listener's session where it was left, or begin it. */
+  /* Resume the session of a listener, or begin one. */
   const open = () => {
     const code = listener.value.trim().replace(/\s+/g, " ");
     const draw = (clip, words) => shuffled(conditions(), (key) => rank(material, code, clip.name, ...words, key));
@@ -53,7 +53,7 @@
     session = { code, done: 0, saved: false, grades: trials.map(() => []), comments: trials.map(() => ""), times: [] };
     try {
       Object.assign(session, JSON.parse(localStorage.getItem(place)));
-    } catch {} // `keep` says so
+    } catch {} // `keep` shows a warning
     session.grades[0] = [];
     keep();
   };
@@ -85,7 +85,7 @@
     update();
   };
 
-  /* Show what is rated. */
+  /* Show the ratings. */
   const update = () => {
     const missing = [];
     sliders().forEach((slider, i) => {
@@ -161,7 +161,7 @@
         button.classList.toggle("current", i === key);
         button.setAttribute("aria-pressed", i === key && (player.playing || player.wanted !== null));
       });
-      // Only what is heard can be rated: BS.1534-3 §5.4 and attachment 2.
+      // Only the version that plays can be rated: BS.1534-3 §5.4 and attachment 2.
       sliders().forEach((slider, i) => (slider.disabled = i + 1 !== key));
     },
 
@@ -175,7 +175,7 @@
     },
   };
 
-  /* Show the test or the report, as the address says. */
+  /* Show the test or the report, depending on the address. */
   const arrive = () => {
     const asked = /^#blind(?::([\d,]*))?$/.exec(location.hash);
     document.documentElement.classList.toggle("blind", asked !== null);
@@ -189,8 +189,8 @@
     const numbers = asked[1]?.split(",");
     boxes.forEach((box, i) => (box.checked = numbers ? numbers.includes(`${i + 1}`) : box.checked));
     part("extent").textContent =
-      `Recordings: ${clips.length}. You hear each in ${conditions().length} versions, under numbers that mean something ` +
-      "else every time, and rate them beside the reference.";
+      `Recordings: ${clips.length}. You hear each in ${conditions().length} versions, whose numbers change from recording ` +
+      "to recording, and rate them against the reference.";
     screen("start");
   };
 
@@ -206,7 +206,7 @@
     if (i >= 0 && player.playing && player.current === i) player.pause();
     else if (i >= 0) listen(i);
     else if (target.type === "range") rate(target);
-    else if (target.matches(".track")) listen(sliders().indexOf(target.firstElementChild) + 1); // it was not heard yet
+    else if (target.matches(".track")) listen(sliders().indexOf(target.firstElementChild) + 1); // it was not played yet
   });
   comment.addEventListener("input", () => {
     session.comments[number] = comment.value;

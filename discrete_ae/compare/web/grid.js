@@ -2,15 +2,15 @@
 
 const player = new ClipPlayer();
 
-/* What there is to hear: of every clip its name and, by key, the elements that hold its versions and anchors. */
+/* The clips: the name of each and, by key, the elements with its versions and anchors. */
 const clips = [...document.querySelectorAll("[data-clip]")].map(({ dataset }) => ({ name: dataset.clip, sounds: new Map() }));
 for (const element of document.querySelectorAll("script[data-of]"))
   clips[element.dataset.of].sounds.set(element.dataset.key, element);
 
 const bytes = (element) => Uint8Array.from(atob(element.textContent), (character) => character.charCodeAt(0)).buffer;
 
-/* The bar with what plays, and the keys that are the same in the report and in the blind test. `view` is the one of the
-   two that is shown: it names what plays, shows it, and says which keys it takes. */
+/* The player's bar, and the keys common to the report and the blind test. `view` is the one that is visible: it names
+   and shows what plays, and returns whether it handles a key. */
 const transport = { view: null };
 {
   const bar = document.querySelector(".transport");
@@ -41,7 +41,7 @@ const transport = { view: null };
     part("version").textContent = version;
     const state = player.wanted ? "Loading" : player.playing ? "Playing" : "Paused";
     const text = problem?.message ?? (player.clip ? `${state}: ${clip}, ${version}` : "");
-    if (text !== status.textContent) status.textContent = text; // which is read out
+    if (text !== status.textContent) status.textContent = text; // screen readers announce changes
     transport.view.show(key);
     follow();
   };
@@ -64,11 +64,11 @@ const transport = { view: null };
       player.seek(0);
     } else if (event.key === " " && event.target.tagName !== "BUTTON") transport.toggle();
     else return;
-    event.preventDefault(); // of scrolling
+    event.preventDefault(); // no scrolling
   });
 }
 
-/* The listening grid: a row for every clip, a button for every version of it. */
+/* The listening grid: a row for each clip, a button for each of its versions. */
 {
   const grid = document.querySelector("[role=grid]");
   const rows = [...grid.querySelectorAll("[role=row]")];
@@ -118,7 +118,7 @@ const transport = { view: null };
     if (!button) return;
     const key = button.dataset.version;
     const picture = event.target.closest(".spectrogram");
-    focus(button); // Safari does not focus what is clicked
+    focus(button); // Safari does not focus a clicked button
     if (picture) {
       const { left, width } = picture.getBoundingClientRect();
       choose(row, key, ((event.clientX - left) / width) * Number(row.dataset.duration));
@@ -143,7 +143,7 @@ const transport = { view: null };
     const column = buttonsOf(from).indexOf(button) + right;
     const next = buttons[Math.min(Math.max(column, 0), buttons.length - 1)];
     focus(next);
-    // Along the clip that plays, what is heard follows.
+    // Within the clip that plays, the sound follows the focus.
     if (row === from && row === player.clip && player.playing) player.switchTo(next.dataset.version);
   });
 }

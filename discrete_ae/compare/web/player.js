@@ -1,34 +1,34 @@
 "use strict";
 
 const FADE_S = 0.005;
-const LEAD_S = 0.02; // the audio clock runs ahead of what the page can tell it
+const LEAD_S = 0.02; // the audio clock is ahead of the page
 
 const RISE = Float32Array.from({ length: 65 }, (_, i) => (1 - Math.cos((Math.PI * i) / 64)) / 2); // raised cosine
 const FALL = RISE.slice().reverse();
 
-/* Plays one clip in several versions, which run in lockstep: all start at one sample of the audio clock, each through a
-   gain of its own, and switching moves the gains alone, so that the position stays exactly. A switch is that of ITU-R
-   BS.1534-3 §5.3: 5 ms out, then 5 ms in, never one across the other; and a clip begins and ends in such a fade. */
+/* Plays one clip in several versions, which run in lockstep. All start at the same sample of the audio clock, each with
+   its own gain; switching changes only the gains, so the position is exact. A switch follows ITU-R BS.1534-3 §5.3: 5 ms
+   fade out, then 5 ms fade in, without overlap. A clip begins and ends with such a fade. */
 class ClipPlayer {
   constructor() {
     this.onchange = () => {}; // called after every change, with an Error if a clip does not play
-    this.clip = null; // what was given to `listen`; its buffers are loaded, or on their way
-    this.wanted = null; // while they are on their way: what plays then
-    this.current = null; // key of the version that is heard
+    this.clip = null; // the argument of `listen`; its buffers are loaded or loading
+    this.wanted = null; // while they are loading: what plays next
+    this.current = null; // key of the audible version
     this.playing = false;
     this.buffers = new Map();
-    this.voices = new Map(); // key -> {source, gain}, of the start that is under way
+    this.voices = new Map(); // key -> {source, gain}, of the current start
     this.offset = 0; // position at the time `startedAt` of the audio clock, or while paused
     this.startedAt = 0;
     this.looping = false;
   }
 
-  /* It is first asked for within a click or a key press, because browsers let audio begin only there. */
+  /* First used in a click or a key press, because browsers allow audio to start only there. */
   get context() {
     return (this.audio ??= new AudioContext());
   }
 
-  /* Seconds; that of the shortest version. 0 where nothing is loaded. */
+  /* Duration of the shortest version in seconds; 0 if nothing is loaded. */
   get duration() {
     return this.buffers.size ? Math.min(...[...this.buffers.values()].map((buffer) => buffer.duration)) : 0;
   }
@@ -40,9 +40,9 @@ class ClipPlayer {
     return this.looping ? position % this.duration : Math.min(position, this.duration);
   }
 
-  /* Let the clip begin again at its end, or not. */
+  /* Switch repeating on or off. */
   repeat(value) {
-    // The position is counted anew from here, by the new rule.
+    // From here on, the position follows the new rule.
     const now = this.playing ? this.context.currentTime : 0;
     if (now > this.startedAt) [this.offset, this.startedAt] = [this.position, now];
     this.looping = value;
@@ -50,8 +50,8 @@ class ClipPlayer {
     this.onchange();
   }
 
-  /* Play a version of a clip, from `offset` in seconds or from where the clip stands. A clip that is not loaded takes
-     the place of the one before: `files()` gives a Map of keys and ArrayBuffers. Of several calls before it is there,
+  /* Play a version of a clip, from `offset` in seconds or from the current position. A clip that is not loaded replaces
+     the one before: `files()` returns a Map from keys to ArrayBuffers. If there are several calls before it is loaded,
      the last one counts. */
   async listen(clip, files, key, offset = null) {
     this.wake();
@@ -84,13 +84,13 @@ class ClipPlayer {
     this.onchange();
   }
 
-  /* Stop, and stay where the clip is. */
+  /* Stop at the current position. */
   pause() {
     this.halt();
     this.onchange();
   }
 
-  /* Hear another version from here on; while paused, the one that plays next. */
+  /* Switch to another version; while paused, it plays next. */
   switchTo(key) {
     if (key !== this.current) {
       const begin = this.context.currentTime + LEAD_S;
@@ -142,7 +142,7 @@ class ClipPlayer {
     const { context } = this;
     const end = this.duration;
     this.offset = from < end ? from : 0;
-    this.startedAt = context.currentTime + LEAD_S; // in the future, so that all make it
+    this.startedAt = context.currentTime + LEAD_S; // in the future, so that all sources are ready
     this.bus = context.createGain();
     this.bus.gain.setValueAtTime(0, this.startedAt);
     this.bus.gain.linearRampToValueAtTime(1, this.startedAt + FADE_S); // no click in the middle of a sound
@@ -156,7 +156,7 @@ class ClipPlayer {
     }
     const voices = this.voices;
     voices.get(this.current).source.onended = () => {
-      if (this.voices !== voices) return; // it was stopped, and did not end
+      if (this.voices !== voices) return; // it was stopped before its end
       this.halt();
       this.offset = 0;
       this.onchange();

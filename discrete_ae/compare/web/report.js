@@ -1,6 +1,6 @@
 "use strict";
 
-/* The button that changes between light and dark. Without it the page follows the system. */
+/* Button for light or dark colors; without a choice the page follows the system. */
 {
   const root = document.documentElement;
   const button = document.querySelector("[data-theme-button]");
@@ -13,15 +13,15 @@
     root.dataset.theme = isDark() ? "light" : "dark";
     try {
       localStorage.setItem("discrete-ae-theme", root.dataset.theme);
-    } catch {} // then the choice lasts as long as the page is open
+    } catch {} // the choice then lasts until the page is closed
     show();
   });
   system.addEventListener("change", show);
   show();
 }
 
-/* A button in every heading of the table sorts by its column. The column's `data-first` says which way the first press
-   sorts; cells without a value come last both ways; equal ones keep their order. */
+/* Buttons in the headings of the table sort by their column. The column's `data-first` is the order of the first press.
+   Cells without a value always come last; equal ones keep their order. */
 for (const table of document.querySelectorAll("table.sortable")) {
   const headings = [...table.tHead.rows[0].cells];
   const given = [...table.tBodies[0].rows];
@@ -49,7 +49,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
-/* Buttons that show more: minor columns of the table, or a plot as large as its text is easy to read. */
+/* Buttons that show more: minor columns of the table, or an enlarged plot. */
 for (const button of document.querySelectorAll("[data-more]")) {
   button.addEventListener("click", () => {
     button.setAttribute("aria-pressed", button.closest("section, figure").classList.toggle("more"));

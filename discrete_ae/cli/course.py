@@ -1,0 +1,43 @@
+"""The course of a sweep: how many runs are done, and how long the rest takes."""
+
+from dataclasses import dataclass
+
+from discrete_ae.durations import about, in_words
+
+
+@dataclass
+class Course:
+    """The course of a sweep, told run by run.
+
+    The estimate assumes that each remaining run trains from its beginning, at the mean speed of the runs so far. Runs
+    that failed or were finished before tell nothing about it.
+    """
+
+    total: int | None = None
+    """Number of runs; None if the sweeper does not announce it."""
+    in_sequence: bool = True
+    """True if the runs follow one another in this process, so that it can estimate the rest."""
+    trained_s: float = 0.0
+    trained: float = 0.0
+    """Runs that `trained_s` went into; a run that was resumed halfway counts one half."""
+
+    def line(self, number: int, seconds: float, share: float, *, failed: bool) -> str:
+        """Return the line after a run.
+
+        Args:
+            number: of the run, from 1.
+            seconds: that it took.
+            share: of its steps that were trained just now: 0 if it was finished before.
+            failed: True if it failed.
+        """
+        if not failed:
+            self.trained_s += seconds if share > 0 else 0.0
+            self.trained += share
+        of = f" of {self.total}" if self.total else ""
+        if failed:
+            outcome = f"failed after {in_words(seconds)}"
+        else:
+            outcome = f"done in {in_words(seconds)}" if share > 0 else "was done already"
+        left = self.total - number if self.total and self.in_sequence else 0
+        rest = f"; {about(left * self.trained_s / self.trained)} left" if left and self.trained else ""
+        return f"run {number}{of} {outcome}{rest}"
