@@ -21,7 +21,7 @@ from discrete_ae.paths import Kind, kind_of
 from discrete_ae.quantizers import Quantizer, SplitQuantizer
 from discrete_ae.rounding import Rounding
 from discrete_ae.saving.bundle import read_bundle
-from discrete_ae.saving.checkpoint import read_checkpoint
+from discrete_ae.saving.checkpoint import read_checkpoint, refuse_unsaved
 from discrete_ae.saving.hub import downloaded, is_on_hub
 from discrete_ae.saving.saved import SavedModel, check_claims, codes_hash, model_hash
 from discrete_ae.schedules import Schedule, scheduled_numbers, write_scheduled_numbers
@@ -211,6 +211,7 @@ def read_saved(path: str | Path) -> SavedModel:
     """
     if is_on_hub(path):
         return read_bundle(downloaded(path))
+    refuse_unsaved(Path(path))
     if Path(path, "checkpoints").is_dir():
         raise DataError(f"{path}: is the folder of a run; give checkpoints/best.ckpt or checkpoints/last.ckpt in it")
     return read_bundle(path) if kind_of(path) is Kind.FOLDER else read_checkpoint(path)

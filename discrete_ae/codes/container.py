@@ -34,6 +34,8 @@ NPZ_VERSION = 2
 """The newest that is read. Without gain, version 1 is written: it says the same, and earlier programs read it."""
 MAX_MEMBERS = 64
 
+# The beginning of a Parquet file; what a tar has, at a place of its own.
+_PARQUET, _TAR, _TAR_PLACE = b"PAR1", b"ustar", 257
 # Not the clock: equal codes are equal files. It is the first date that a zip can hold.
 _DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -66,6 +68,8 @@ def read_codes(path: str | Path, entropy_model: EntropyModel | None = None) -> C
         if holds_stream(io.BytesIO(content)):
             command = f"discrete-ae decode - -o y.wav < {shlex.quote(str(path))}"
             raise DataError(f"a stream of codes; decode it from standard input: {command}")
+        if content.startswith(_PARQUET) or content[_TAR_PLACE:].startswith(_TAR):
+            raise DataError("a shard of codes to train on; give the files of codes from which it was made")
         raise DataError("damaged, or not a file of codes; give a .npz or .daec file that discrete-ae encode wrote")
 
     return _read(path, parse)

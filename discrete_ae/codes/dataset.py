@@ -1,6 +1,6 @@
-"""Codes to train on: a data set over what `discrete-ae encode` wrote, as files or as one memory-mapped array.
+"""Codes to train on: a data set over what `discrete-ae encode` wrote, as files, one memory-mapped array, or Parquet.
 
-Tar shards are read with webdataset, Parquet with datasets (README.md, docs/language_models.md).
+Parquet is read here too, a whole row group for each item, with pyarrow; tar shards are read with webdataset.
 
 Axes: S streams, K codebooks, T frames, L positions of a sequence of tokens.
 """
@@ -9,7 +9,7 @@ import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -65,7 +65,8 @@ class CodesDataset(Dataset[CodesItem]):
     (2, 20)
 
     Args:
-        path: a folder of files of codes with their manifest, or a folder with the array of `write_memory_map`.
+        path: a folder of files of codes with their manifest, or the folder of `write_memory_map` or
+            `write_parquet_shards`.
         frames: length of the crops; None takes whole streams.
         seed: of the crops, at least 0.
         padding: of the streams that are shorter than a crop, after their end; None leaves them out.
@@ -100,8 +101,7 @@ class CodesDataset(Dataset[CodesItem]):
             raise ValueError(f"padding: expected None beside a pattern, which pads with its pad_id, got {padding}")
         self.padding = padding
         folder = Path(path)
-        is_array = (folder / INDEX_NAME).exists()
-        self._source: _Array | _Files = _Array(folder) if is_array else _Files(folder, entropy_model)
+        self._source = _source(folder, entropy_model)
         entries = self._source.entries
         common = one_set(entries, folder)
         self.model_hash = common.model_hash
@@ -175,6 +175,36 @@ class CodesDataset(Dataset[CodesItem]):
         return np.where(short, 0, streams * self._lengths)
 
 
+class _Source(Protocol):
+    """Codes by recording and stream."""
+
+    @property
+    def entries(self) -> Sequence[ManifestEntry]:
+        """The recordings."""
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """Their keys."""
+
+    def read(self, recording: int, stream: int, start: int, stop: int) -> Codes:
+        """Return codes (K, stop - start) of a stream of a recording, from frame `start` on; DataError if that fails."""
+
+
+def _source(folder: Path, entropy_model: EntropyModel | None) -> _Source:
+    if not (folder / INDEX_NAME).exists():
+        return _Files(folder, entropy_model)
+    index = ShardIndex.read(folder / INDEX_NAME, "write the shards again")
+    if index.kind == "tar":
+        raise DataError(f"{folder}: holds tar shards; read them with webdataset, or encode with --shards mmap")
+    if index.kind == "mmap":
+        return _Array(folder, index)
+    try:
+        from discrete_ae.codes.parquet import ParquetCodes
+    except ImportError as error:
+        raise DataError(f"{folder}: needs the package {error.name}; pip install 'discrete-ae[parquet]'") from error
+    return ParquetCodes(folder, index.files)
+
+
 class _Files:
     """The files of a folder with a manifest; each is read whole for any stretch of it."""
 
@@ -199,13 +229,7 @@ class _Files:
 class _Array:
     """One array with the codes of all recordings."""
 
-    def __init__(self, folder: Path) -> None:
-        index = ShardIndex.read(folder / INDEX_NAME, "write the shards again")
-        if index.kind != "mmap":
-            reader = {"tar": "webdataset", "parquet": "datasets"}[index.kind]
-            raise DataError(
-                f"{folder}: holds {index.kind} shards; read them with {reader}, or encode with --shards mmap"
-            )
+    def __init__(self, folder: Path, index: ShardIndex) -> None:
         rows = _rows(folder / RECORDINGS_NAME)
         self.entries: Sequence[ManifestEntry] = rows
         self.keys = [row.key for row in rows]

@@ -7,23 +7,26 @@ shards (shards.py).
 Axes: K codebooks, T frames.
 """
 
+import json
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyarrow.parquet import ParquetWriter
+from pyarrow.parquet import ParquetFile, ParquetWriter
 
-from discrete_ae.codes.code_file import Codes, codes_dtype
+from discrete_ae.codes.code_file import Codes, check_codes, codes_dtype
 from discrete_ae.codes.entropy import EntropyModel
 from discrete_ae.codes.manifest import ManifestEntry, read_entry
 from discrete_ae.codes.shards import INDEX_NAME, OWN_FILES, keyed_entries, write_index
+from discrete_ae.errors import DataError
 from discrete_ae.writing import whole_folder
 
 ROW_GROUP_BYTES = 2**24
 """Of codes, as integers of their type: readers take a row group at a time."""
+_AGAIN = "copy it again, or write the shards again"
 
 
 def write_parquet_shards(
@@ -58,6 +61,66 @@ def write_parquet_shards(
                 written += size
         write_index(staging, "parquet", keyed, names)
     return Path(out, INDEX_NAME)
+
+
+class ParquetCodes:
+    """The codes of Parquet files; a whole row group is read for any stretch of a stream.
+
+    Args:
+        folder: of the files.
+        names: of the files, in order.
+
+    Raises:
+        DataError: a file is damaged or missing.
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        self.entries: list[ManifestEntry] = []
+        self.keys: list[str] = []
+        self._places: list[list[tuple[Path, int, int]]] = []  # of each stream: the file, the row group, the row
+        for path in (folder / name for name in names):
+            with _opened(path) as file:
+                columns = [name for name in file.schema_arrow.names if name != "codes"]
+                for group in range(file.num_row_groups):
+                    rows = file.read_row_group(group, columns, use_threads=False).to_pylist()
+                    for row, fields in enumerate(rows):
+                        if fields["stream"] == 0:
+                            self.entries.append(ManifestEntry.parse(json.dumps(fields)))
+                            self.keys.append(str(fields["key"]))
+                            self._places.append([])
+                        expected, got = (len(self._places[-1]), self.keys[-1]), (fields["stream"], fields["key"])
+                        if expected != got:
+                            raise ValueError("expected stream {} of {}, got stream {} of {}".format(*expected, *got))
+                        self._places[-1].append((path, group, row))
+        for entry, places in zip(self.entries, self._places, strict=True):
+            if len(places) != entry.streams:
+                raise DataError(f"{folder}: {len(places)} of {entry.streams} streams of {entry.path}; {_AGAIN}")
+
+    def read(self, recording: int, stream: int, start: int, stop: int) -> Codes:
+        """Return codes (K, stop - start) of a stream of a recording, from frame `start` on.
+
+        Raises:
+            DataError: the file is damaged or missing.
+        """
+        path, group, row = self._places[recording][stream]
+        entry = self.entries[recording]
+        with _opened(path) as file:
+            found = file.read_row_group(group, ["codes"], use_threads=False)["codes"][row].values
+            if found.value_lengths().to_pylist() != [entry.frames] * entry.codebooks:
+                raise ValueError(f"expected {entry.codebooks} codebooks of {entry.frames} codes")
+            codes: Codes = found.flatten().to_numpy().reshape(entry.codebooks, entry.frames)
+            check_codes(codes[None], entry.codebook_sizes)
+        return codes[:, start:stop]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[ParquetFile]:
+    """Open a file of the set for a moment: loading processes keep none open."""
+    try:
+        with ParquetFile(path) as file:
+            yield file
+    except (pa.ArrowException, OSError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: damaged or missing ({' '.join(str(error).split())[:200]}); {_AGAIN}") from error
 
 
 def _row_groups(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from discrete_ae.errors import DataError
 from discrete_ae.model.autoencoder import DiscreteAutoencoder
+from discrete_ae.paths import CONFIG_NAME
 from discrete_ae.saving.saved import SCHEMA_VERSION, ModelRecord, SavedModel, model_hash, saved_model
 from discrete_ae.schedules import scheduled_numbers
 
@@ -31,6 +32,8 @@ _NAMED = re.compile(
 )
 # More than 1, since tensors that a module has under two names are in the file once.
 CLAIMED_PER_BYTE = 4
+UNSAVED = "without a checkpoint, which still runs or ended before its first one"
+"""Describes a run that cannot be continued."""
 
 
 def model_state(state_dict: Mapping[Any, Any], prefix: str = STATE_PREFIX) -> dict[str, Tensor]:
@@ -108,6 +111,22 @@ def read_training_state(path: str | Path) -> TrainingState:
         if isinstance(state, dict) and state.get("best_model_score") is not None
     ]
     return TrainingState(int(found["global_step"]), min(scores, default=math.nan))
+
+
+def has_checkpoints(run_dir: Path) -> bool:
+    """Return whether a run has left a checkpoint in its folder."""
+    return any(run_dir.glob("checkpoints/*.ckpt"))
+
+
+def refuse_unsaved(path: Path) -> None:
+    """Refuse the folder of a run without a checkpoint, or the place of a checkpoint in it; do nothing for others.
+
+    Raises:
+        DataError: it is one of the two.
+    """
+    run_dir = path.parent.parent if path.parent.name == "checkpoints" else path
+    if (run_dir / CONFIG_NAME).is_file() and not has_checkpoints(run_dir):
+        raise DataError(f"{path}: of a run {UNSAVED}; if it has ended, begin it anew with force=true")
 
 
 def _resumable(path: str | Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from discrete_ae.errors import DataError
 from discrete_ae.paths import CONFIG_NAME, shown
+from discrete_ae.saving.checkpoint import UNSAVED, has_checkpoints
 from discrete_ae.writing import write_whole
 
 _OF_A_RUN = (CONFIG_NAME, "checkpoints/*.ckpt", "events.out.tfevents.*")
@@ -22,16 +23,12 @@ def take_folder(run_dir: Path, config: str, *, continued_from: str | None = None
         DataError: the folder holds a run that is neither resumed nor, with `force`, replaced.
         OSError: the configuration cannot be written; no partial file is left.
     """
-    held = f"{shown(run_dir)}: holds a run already; give another hydra.run.dir, or replace it with force=true"
-    last = run_dir / "checkpoints" / "last.ckpt"
-    if last.exists():
-        held += f", or resume it with ckpt_path={shown(last)}"
     run_dir.mkdir(parents=True, exist_ok=True)
     is_continued = bool(continued_from) and Path(str(continued_from)).resolve().is_relative_to(run_dir.resolve())
     if force and not is_continued:
         remove_run(run_dir)
     elif not is_continued and any(any(run_dir.glob(pattern)) for pattern in _OF_A_RUN):
-        raise DataError(held)
+        raise _held(run_dir)
     target = run_dir / CONFIG_NAME
     if is_continued:
         write_whole(target, config.encode())
@@ -40,11 +37,24 @@ def take_folder(run_dir: Path, config: str, *, continued_from: str | None = None
         with target.open("xb") as file:
             file.write(config.encode())
     except FileExistsError as error:  # another run started at the same time
-        raise DataError(held) from error
+        raise _held(run_dir) from error
     except OSError:
         target.unlink(missing_ok=True)
         raise
     return True
+
+
+def _held(run_dir: Path) -> DataError:
+    """Return the refusal of a folder with a run, and what to do with that run."""
+    last = run_dir / "checkpoints" / "last.ckpt"
+    state, more = "", ""
+    if last.exists():
+        more = f", or go on with it with ckpt_path={shown(last)}"
+    elif not has_checkpoints(run_dir):
+        state = f", {UNSAVED}"
+    return DataError(
+        f"{shown(run_dir)}: holds a run already{state}; give another hydra.run.dir, or replace it with force=true{more}"
+    )
 
 
 def remove_run(run_dir: Path) -> None:

@@ -5,23 +5,27 @@ import logging
 import os
 import pickle
 import shutil
+import sys
 import tracemalloc
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from pyarrow import parquet
 from torch.utils.data import DataLoader
 
-from discrete_ae.codes.container import FORMATS, write_codes
+from discrete_ae.codes.container import FORMATS, read_codes, write_codes
 from discrete_ae.codes.dataset import CodesDataset
 from discrete_ae.codes.entropy import EntropyModel
 from discrete_ae.codes.manifest import describe, read_manifest, write_manifest
+from discrete_ae.codes.parquet import write_parquet_shards
 from discrete_ae.codes.patterns import PATTERNS
-from discrete_ae.codes.shards import write_memory_map
+from discrete_ae.codes.shards import write_memory_map, write_tar_shards
 from tests.codes.made import HASH, assert_refused, code_file, drawn, replace, write_set
 
 SIZES = (4, 300, 9)
-KINDS = ("files", "mmap")
+KINDS = ("files", "mmap", "parquet")
 # Streams and frames of each recording: 3 * 1 + 40 * 2 + 17 * 1 = 100 frames in four streams.
 LENGTHS = {"a/x.npz": (1, 3), "b.npz": (2, 40), "c.npz": (1, 17)}
 STREAMS = {("a/x", 0): 3, ("b", 0): 40, ("b", 1): 40, ("c", 0): 17}
@@ -34,6 +38,7 @@ def made(tmp_path_factory):
     files = {name: code_file(drawn(SIZES, *length), SIZES) for name, length in LENGTHS.items()}
     write_set(root / "files", files)
     write_memory_map(root / "files", root / "mmap")
+    write_parquet_shards(root / "files", root / "parquet", max_bytes=200)  # in several files
     return root, {(key, stream): files[f"{key}.npz"].codes[stream] for key, stream in STREAMS}
 
 
@@ -197,7 +202,6 @@ def in_json(path, **changes):
         ("index.json", lambda path: path.write_text("{"), "index.json"),
         ("index.json", lambda path: in_json(path, format_version=2), "format_version"),
         ("index.json", lambda path: in_json(path, kind="tar"), "read them with webdataset"),
-        ("index.json", lambda path: in_json(path, kind="parquet"), "read them with datasets"),
         ("recordings.jsonl", lambda path: in_json(path, offset=10**30), "offset: expected 0"),
         ("recordings.jsonl", lambda path: in_json(path, key="b"), "one key"),
         ("recordings.jsonl", lambda path: path.write_text(""), "recordings.jsonl: damaged"),
@@ -218,6 +222,57 @@ def test_damage_that_comes_later_is_one_line_from_the_item(copied):
     assert_refused(lambda: dataset[0], "codes.mmap: damaged, it holds codes that its codebooks do not have")
     cut(path)
     assert_refused(lambda: dataset[3], "codes.mmap: damaged")
+
+
+def change_rows(path, change):
+    """Write a Parquet file again with its rows changed."""
+    table = parquet.read_table(path)
+    parquet.write_table(pa.Table.from_pylist(change(table.to_pylist()), table.schema), path)
+
+
+def in_rows(**changes):
+    return lambda path: change_rows(path, lambda rows: [row | changes for row in rows])
+
+
+@pytest.mark.parametrize(
+    ("damage", "words", "later"),
+    [
+        (lambda path: path.unlink(), "damaged or missing", False),
+        (lambda path: cut(path, 8), "damaged or missing", False),
+        (
+            lambda path: change_rows(path.with_name("codes-000002.parquet"), lambda rows: []),
+            "1 of 2 streams of b",
+            False,
+        ),
+        (lambda path: change_rows(path, lambda rows: []), "expected stream 1 of a/x, got stream 1 of b", False),
+        (in_rows(stream=1), "expected stream 1 of a/x, got stream 1 of b", False),
+        (in_rows(streams=0), "streams: ", False),
+        (lambda path: in_json(path.with_name("index.json"), files=[]), "parquet: ", False),
+        (in_rows(codes=[[9] * 40] * 3), "expected 0 <= code < 4", True),
+        (in_rows(codes=[[1] * 39] * 3), "expected 3 codebooks of 40", True),
+        (in_rows(codes=None), "damaged or missing", True),
+    ],
+)
+def test_damaged_parquet_is_one_line(copied, damage, words, later):
+    path = copied / "parquet/codes-000001.parquet"  # the first stream of b alone
+    damage(path)
+    if later:
+        dataset = CodesDataset(copied / "parquet")
+        assert_refused(lambda: dataset[1], words)
+    else:
+        assert_refused(lambda: CodesDataset(copied / "parquet"), words)
+
+
+def test_parquet_without_its_package_is_one_line(made, monkeypatch):
+    monkeypatch.delitem(sys.modules, "discrete_ae.codes.parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert_refused(lambda: CodesDataset(made[0] / "parquet"), "needs the package pyarrow; pip install 'discrete-ae[")
+
+
+def test_shards_are_no_files_of_codes_to_decode(made, tmp_path):
+    write_tar_shards(made[0] / "files", tmp_path / "tar")
+    for path in (made[0] / "parquet/codes-000000.parquet", tmp_path / "tar/codes-000000.tar"):
+        assert_refused(lambda path=path: read_codes(path), f"{path}: a shard of codes to train on; give the files")
 
 
 def test_what_a_manifest_says_of_itself_takes_no_memory(copied):

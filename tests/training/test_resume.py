@@ -78,6 +78,28 @@ def test_killed_and_resumed_equals_uninterrupted(
     compare(run_training(*overrides), run_training(*overrides, *goes_on), 12)
 
 
+def test_a_run_that_ended_before_its_first_checkpoint_is_begun_anew_by_force(
+    run_training: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    run, given = tmp_path / "run", ("trainer.max_steps=2", "trainer.val_check_interval=2")
+    with monkeypatch.context() as patch:
+        fail_at(patch, "_training_output", 1)
+        run_training(*given, run_dir=run, status=1)
+    assert (run / "config.yaml").exists()
+    capsys.readouterr()
+    for more in ((), (f"ckpt_path={run}/checkpoints/last.ckpt",), (f"ckpt_path={run}",), (f"init_from={run}",)):
+        run_training(*given, *more, run_dir=run, status=1)
+        (line,) = errors(capsys.readouterr().err)
+        assert line.startswith(f"error: {run}")
+        assert "without a checkpoint" in line
+        assert "force=true" in line
+    run_training(*given, "force=true", run_dir=run)
+    assert state_of(run)["global_step"] == 2
+
+
 def test_init_from_a_run_with_another_quantizer_takes_all_but_that(
     ste_run: Path, run_training: Callable[..., Path], capsys: pytest.CaptureFixture
 ) -> None:
