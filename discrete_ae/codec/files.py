@@ -394,7 +394,7 @@ def _decoded_blocks(
         streams.clear()
         missing -= block.shape[1]
         if not np.isfinite(block).all():
-            raise DataError("the model makes NaN or infinite samples of these codes; use another checkpoint")
+            raise DataError("these codes decode to NaN or infinite samples; use another checkpoint")
         yield from resampler.pieces(block * gain)
         if progress:
             progress((part.stop - part.first) / model.frame_rate_hz)

@@ -78,7 +78,7 @@ def decode_live(model: DiscreteAutoencoder, stream: BufferedIOBase, *, force: bo
         for codes in read_frames(stream, info):
             block = decoder.push(torch.from_numpy(codes)).flatten(0, 1).numpy()
             if not np.isfinite(block).all():
-                raise DataError("the model makes NaN or infinite samples of these codes; use another checkpoint")
+                raise DataError("these codes decode to NaN or infinite samples; use another checkpoint")
             yield block
 
     at_model_rate = LiveAudio(model.sample_rate, channels, blocks())

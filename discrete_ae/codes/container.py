@@ -161,12 +161,12 @@ def _members(content: bytes) -> dict[str, npt.NDArray[Any]]:
         infos = archive.infolist()
         if len(infos) > MAX_MEMBERS or len({info.filename for info in infos}) < len(infos):
             raise ValueError(f"expected at most {MAX_MEMBERS} members, all of different names")
-        # A few compressed bytes could claim to be gigabytes, and so could members that lie upon one another.
+        # A few compressed bytes could claim to be gigabytes, and so could overlapping members.
         if any(info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size for info in infos):
             raise ValueError("expected members that are not compressed")
         if sum(info.file_size for info in infos) > len(content):
             raise ValueError("members larger than the file")
-        # `read` holds the content against the member's checksum.
+        # `read` checks the checksum of the member.
         return {info.filename.removesuffix(".npy"): _parse_npy(archive.read(info)) for info in infos}
 
 

@@ -9,7 +9,7 @@ decodes to the same codes on every machine (range_coder.py).
 
 A checkpoint holds the model as one-dimensional arrays of int32 or int64, each concatenated over all codebooks:
 
-- `codebook_sizes` (K,); the only array if the codes cannot be modelled
+- `codebook_sizes` (K,); the only array if the codes cannot be modeled
 - `base` (sum of sizes,)
 - `weights` (2 * K,): for the previous frame and for the previous codebook
 - `frame_cells`, `frame_counts`, `frame_lengths` (K,): the pairs seen, as context * size + entry, ascending; their
@@ -41,7 +41,7 @@ from discrete_ae.codes.range_coder import (
 PREDICTORS = ("order0", "context")
 MAX_CODEBOOKS = 1 << 10
 MAX_SIZE = 1 << 16
-"""Largest codebook that is modelled."""
+"""Largest codebook that is modeled."""
 MAX_CONTEXT_SIZE = 1 << 10
 """Largest codebook with contexts; for larger ones, the data for a fit has too few of the pairs."""
 MAX_CELLS = 1 << 25

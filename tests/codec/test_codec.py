@@ -115,7 +115,7 @@ def test_models_that_cannot_code_are_refused(tmp_path):
     with torch.no_grad():
         model.decoder.project.bias.fill_(np.nan)
         model.to_latents.bias[3] = np.inf
-    with pytest.raises(DataError, match="NaN or infinite samples of these codes"):
+    with pytest.raises(DataError, match="decode to NaN or infinite samples"):
         Codec(model).decode_file(coded)
     with pytest.raises(DataError, match=r"x\.wav: its latents are NaN or infinite"):
         Codec(model).encode_file(path)
