@@ -176,7 +176,7 @@ class Pattern(ABC):
             place = np.argwhere(outside)[0]
             raise ValueError(
                 f"tokens: {_at(place)}: expected an id from 0 to {self.vocabulary_size - 1}, got "
-                f"{found[tuple(place)]}; use the pattern and the codebook_sizes that made the tokens"
+                f"{found[tuple(place)]}; use the pattern, with the codebook_sizes, that made the tokens"
             )
         return found.astype(np.int64)
 
