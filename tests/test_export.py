@@ -152,7 +152,7 @@ CHANGES: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], str]] = {
     "one code": (lambda codes: np.where(np.arange(codes.size).reshape(codes.shape), codes, 59 - codes), same, "other"),
     "a code out of range": (lambda codes: codes + 60, same, "other codes"),
     "a frame too few": (lambda codes: codes[..., 1:], same, "of shape"),
-    "codes of another kind": (lambda codes: codes.astype(np.int32), same, "gives int32"),
+    "codes of another kind": (lambda codes: codes.astype(np.int32), same, "got int32"),
     "louder audio": (same, lambda audio: audio + np.float32(1e-3), "decoder differs from the model by 1.0e-03"),
     "no numbers": (same, lambda audio: audio * np.float32("nan"), "decoder differs"),
     "an error": (same, lambda audio: 1 / 0, "fails for"),

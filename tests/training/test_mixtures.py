@@ -66,7 +66,7 @@ def test_wrong_sources_end_in_one_line(
         (
             [speech, music, "data.sources.music.weight=0"],
             2,
-            "music.weight: expected a number above 0, got 0; set the source to null",
+            "music.weight: expected a number above 0 (set the source to null to leave it out), got 0",
         ),
         (
             [speech, music, "data.sources.music.hours=long"],
