@@ -1,7 +1,7 @@
-"""Values of a configuration, brought to the types that their takers ask for.
+"""Convert the values of a configuration to the annotated types of their components.
 
-A component is a mapping with a `_target_`, a class or function; what its arguments may be stands in the annotations
-there, and nowhere else.
+A component is a mapping with a `_target_`, a class or function. The types of its arguments come only from the
+annotations of the target.
 """
 
 import inspect
@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from discrete_ae.errors import UsageError
 
 _OF_EVERY_COMPONENT = {"_target_": str, "_partial_": bool}
-# By the first words of pydantic's names of faults.
+# Descriptions by the first word of pydantic's error types.
 _EXPECTED = {
     "int": "a whole number",
     "float": "a number",
@@ -29,20 +29,20 @@ _EXPECTED = {
 
 
 def typed(value: Any, key: str = "", wanted: Any = Any, settings: Mapping[str, Any] | None = None) -> Any:
-    """Return nested plain data with every value in the type that is wanted of it.
+    """Return nested plain data with every value converted to its expected type.
 
-    A whole number may be written 2.0 or 1e1, a boolean yes, no, on or off, a text as a number. Where a component's
-    signature says nothing, the value stays as it is.
+    An integer may be written 2.0 or 1e1, a boolean yes, no, on or off, and a string as a number. A value without an
+    annotation in its component's signature is not changed.
 
     Args:
         value: plain data.
-        key: where it stands, for errors; empty for the whole configuration.
-        wanted: the type of `value`.
-        settings: types by dotted key; they go before the components' own.
+        key: dotted key of the value, for errors; "" for the whole configuration.
+        wanted: expected type of `value`.
+        settings: types by dotted key, which override those of the components.
 
     Raises:
-        UsageError: the first key whose value is of another type, what was expected, and what came; or that its
-            component does not take.
+        UsageError: a value has the wrong type, or its component does not accept the argument; the message names the
+            first such key.
     """
     settings = settings or {}
     if isinstance(value, Mapping) and (
@@ -61,29 +61,29 @@ def typed(value: Any, key: str = "", wanted: Any = Any, settings: Mapping[str, A
 
 
 def argument_types(target: str) -> dict[str, Any]:
-    """Return the types of the arguments that a class or function, by its dotted name, takes by name.
+    """Return the types of the named arguments of a class or function, given by its dotted name.
 
-    What has no signature, or is not there, has none: that is told where it is called.
+    Return {} if the target does not exist or has no signature; calling it reports the error.
     """
     return _signature(target)[0]
 
 
 def not_taken(target: str, name: str, key: str) -> str:
-    """Return the refusal of an argument, given as `key`, that a class or function does not take; empty if it does."""
+    """Return the error for an argument, given as `key`, that a class or function does not accept; "" if it does."""
     return _refusal(target.rpartition(".")[2], *_signature(target), name, key)
 
 
 def _refusal(taker: str, types: Mapping[str, Any], takes_any: bool, name: str, key: str) -> str:
     if takes_any or name in types or name.startswith("_"):
         return ""
-    return f"{key}: {taker} takes no such argument; it takes {', '.join(types) or 'none'}"
+    return f"{key}: {taker} has no such argument; its arguments are {', '.join(types) or 'none'}"
 
 
 def _signature(target: str) -> tuple[dict[str, Any], bool]:
-    """Return the types of the arguments, and whether any other may be given too."""
+    """Return the types of the arguments, and whether other arguments are accepted too."""
     try:
         found = pkgutil.resolve_name(target)
-    except Exception:  # a module of the user's own may raise anything
+    except Exception:  # a user's module may raise any error
         return {}, True
     return _arguments(found) if callable(found) else ({}, True)
 
@@ -93,7 +93,7 @@ def _arguments(taker: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
     try:
         try:
             parameters = inspect.signature(taker, eval_str=True).parameters
-        except NameError:  # some are for type checkers alone
+        except NameError:  # some annotations exist only for type checkers
             parameters = inspect.signature(taker).parameters
     except (TypeError, ValueError):  # written in C
         return {}, True
@@ -123,8 +123,8 @@ def _types_in(value: Mapping[str, Any], key: str, record: type[BaseModel] | None
 
 
 def _type_of_items(wanted: Any) -> Any:
-    """Return the type of a mapping's values, or None where no mapping is wanted."""
-    for each in (wanted, *get_args(wanted)):  # of a union
+    """Return the type of a mapping's values; None if the type is not a mapping."""
+    for each in (wanted, *get_args(wanted)):  # members of a union
         origin = get_origin(each)
         if inspect.isclass(origin) and issubclass(origin, Mapping):
             return get_args(each)[1]
@@ -132,7 +132,7 @@ def _type_of_items(wanted: Any) -> Any:
 
 
 def _record_in(wanted: Any) -> type[BaseModel] | None:
-    """Return the record whose fields are wanted, or None where none is."""
+    """Return the record in a type; None if there is no record."""
     of_union = (wanted, *get_args(wanted))
     return next((each for each in of_union if inspect.isclass(each) and issubclass(each, BaseModel)), None)
 
@@ -144,7 +144,7 @@ def _holds_component(value: Any) -> bool:
 
 
 def _converted(value: Any, key: str, wanted: Any) -> Any:
-    # A number becomes text only where no number is wanted: a trainer's devices may be 2, "2" and "auto".
+    # A number becomes a string only if the type allows no number: a trainer's devices may be 2, "2" and "auto".
     try:
         return _validated(value, wanted, numbers_as_text=False)
     except ValidationError as error:
@@ -160,7 +160,7 @@ def _validated(value: Any, wanted: Any, *, numbers_as_text: bool) -> Any:
     if adapter is None:
         return value
     found = adapter.validate_python(value)
-    if _loses_boolean(value, found):  # to pydantic, true is the number 1
+    if _loses_boolean(value, found):  # pydantic takes true for the number 1
         adapter.validate_python(value, strict=True)
     return found if _is_plain(found) else value
 
@@ -173,7 +173,7 @@ def _adapter(wanted: Any, numbers_as_text: bool) -> TypeAdapter[Any] | None:
     except (
         PydanticUserError,
         PydanticUndefinedAnnotation,
-    ):  # a type of somebody else's that has no meaning at run time
+    ):  # a third-party type that cannot be resolved at run time
         return None
 
 
@@ -191,7 +191,7 @@ def _is_plain(value: Any) -> bool:
 
 def _told(error: ValidationError, given: Any) -> str:
     faults = error.errors(include_url=False)
-    faults = [fault for fault in faults if fault["input"] is not given] or faults  # those inside a list say more
+    faults = [fault for fault in faults if fault["input"] is not given] or faults  # errors inside a list are more exact
     return f"expected {' or '.join(dict.fromkeys(map(_expected, faults)))}, got {faults[0]['input']!r:.80}"
 
 

@@ -1,8 +1,8 @@
 """Errors that a user can cause and fix.
 
-The commands print such an error as one line and exit with its `exit_status`; every other exception is a bug
-of ours and keeps its traceback. The message says what was expected, what was found, and what to do. An OSError that
-names a file is one too: `from_system` turns it into such a message.
+The commands print such an error in one line and exit with its `exit_status`. Every other exception is a bug in this
+package and keeps its traceback. A message gives what was expected, what was found, and what to do. An OSError that
+names a file is a user error too: `from_system` converts it.
 """
 
 import errno
@@ -11,56 +11,56 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """Base of the errors shown without a traceback."""
+    """Base class of errors shown without a traceback."""
 
     exit_status = 1
 
 
 class UsageError(UserError):
-    """The command line or the configuration asks for something that does not exist or does not fit."""
+    """An error in the command line or the configuration: something unknown, or values that do not fit together."""
 
     exit_status = 2
 
 
 class DataError(UserError):
-    """A file or folder is missing, unreadable, damaged, or not what it should be."""
+    """An error in a file or folder: missing, unreadable, damaged, or not of the expected kind."""
 
     exit_status = 1
 
 
 def counted(count: int, noun: str) -> str:
-    """Return a number with its noun: "1 file", "2 files"."""
+    """Return a number with its noun, such as "1 file" or "2 files"."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 _ADVICE = {
-    errno.EACCES: "see to its permissions, or give another place",
-    errno.EDQUOT: "make room, or give another place",
-    errno.EEXIST: "expected a folder there; give another place",
-    errno.EFBIG: "see to the limit of the size of files, or give another place",
-    errno.EISDIR: "expected a file in its place; give one",
-    errno.EIO: "see to the disk, or give another place",
+    errno.EACCES: "check its permissions, or give another path",
+    errno.EDQUOT: "free some space, or give another path",
+    errno.EEXIST: "expected a folder there; give another path",
+    errno.EFBIG: "check the limit on the size of files, or give another path",
+    errno.EISDIR: "expected a file in its place; give another path",
+    errno.EIO: "check the disk, or give another path",
     errno.ENOENT: "check the name",
-    errno.ENOSPC: "make room, or give another place",
-    errno.ENOTDIR: "expected a folder in its place; give another",
-    errno.EROFS: "give another place",
+    errno.ENOSPC: "free some space, or give another path",
+    errno.ENOTDIR: "expected a folder in its place; give another path",
+    errno.EROFS: "give another path",
 }
 _OF_DISKS = (errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EROFS)
-"""What can happen to a file that is open already, of which the error does not say the name."""
+"""Errors of a file that is already open; such an error does not name the file."""
 
 
 def from_system(error: OSError, place: Path | str | None = None) -> DataError:
-    """Return a DataError for an OSError: the file, what the system said, what to do.
+    """Return a DataError for an OSError, with the file, the system's message, and advice.
 
     Args:
-        error: of the system.
-        place: where it may have happened, if it is an error of a disk that names no file.
+        error: the system's error.
+        place: the file to name for an error of a disk that names no file.
 
     Raises:
-        OSError: the same error, if it names no file otherwise: a bug of ours.
+        OSError: the same error, if no file is known, which is a bug in this package.
     """
     where = error.filename or (place if error.errno in _OF_DISKS else None)
     if where is None:
         raise error
-    advice = _ADVICE.get(error.errno or 0, "check the name, or give another")
+    advice = _ADVICE.get(error.errno or 0, "check the path, or give another one")
     return DataError(f"{os.fsdecode(where)}: {error.strerror or error}; {advice}")

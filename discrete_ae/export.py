@@ -1,10 +1,10 @@
-"""A model as programs for other runtimes: ONNX, and PyTorch's own exported programs. Scalar quantizers only.
+"""Export a model as programs for other runtimes: ONNX, or PyTorch's exported programs. Scalar quantizers only.
 
-A causal model has steps in ONNX, too, one frame each, whose states are inputs and outputs (`model.base`).
+A causal model can also be exported to ONNX in steps of one frame, whose states are inputs and outputs (`model.base`).
 
 Encoder and decoder are traced for any length and batch size, written as files, and compared with the model on random
-signals of random lengths. Runtimes sum in different orders, so latents differ in their last bits, and one that lies at
-a decision boundary may be rounded to either side. Any other difference of codes is an error.
+signals of random lengths. Runtimes sum in different orders, so latents differ in their last bits, and a latent at a
+decision boundary may be rounded to either side. Any other difference of codes is an error.
 
 Axes: B batch, C audio channels, N samples, D latent channels, K codebooks, T frames.
 """
@@ -33,32 +33,32 @@ from discrete_ae.quantizers import ScalarQuantizer
 STEPLESS = ("encoder.onnx", "decoder.onnx")
 STEPS = ("encoder_step.onnx", "decoder_step.onnx")
 NEAR = 1e-4
-"""Of a decision boundary, in steps of the quantizer; and of a decoded sample, in full scale."""
+"""Tolerance: for latents near a decision boundary in quantizer steps, for decoded samples in units of full scale."""
 RANDOM_LENGTHS = 8
 MOST_FRAMES = 40
 
 Program = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
-"""Runs an exported program."""
+"""Function that runs an exported program."""
 
 
 class Agreement(NamedTuple):
-    """The result of a check; every difference of codes lay within NEAR of a decision boundary."""
+    """The result of a successful check: codes differ only for latents within NEAR of a decision boundary."""
 
     lengths: int
-    """Signals compared, each of another length."""
+    """Number of signals compared, each of a different length."""
     codes: int
-    """Codes compared."""
+    """Number of codes compared."""
     differing: int
-    """How many of them differ."""
+    """Number of codes that differ."""
     furthest: float
-    """Largest distance of a latent behind a differing code from the decision boundary, in steps; 0 without any."""
+    """Largest distance, in steps, of a latent with a differing code from the decision boundary; 0 if all are equal."""
     audio_difference: float
     """Largest difference of a decoded sample."""
 
     def __str__(self) -> str:
-        """Say so in words."""
+        """Return a summary."""
         differing = (
-            f"{self.differing} differ, each where a latent lies within {NEAR:g} of a decision boundary "
+            f"{self.differing} differ, each where a latent is within {NEAR:g} of a decision boundary "
             f"({self.furthest:.1e} at most)"
             if self.differing
             else "all equal"
@@ -73,8 +73,8 @@ def write_onnx(model: DiscreteAutoencoder, folder: Path) -> Agreement:
     """Write encoder.onnx and decoder.onnx, and compare them with the model by onnxruntime.
 
     Raises:
-        UsageError: for another than a scalar quantizer, or where the onnx packages are not installed.
-        DataError: if what onnxruntime makes of the files differs from the model.
+        UsageError: the quantizer is not scalar, or the onnx packages are not installed.
+        DataError: the files give other results in onnxruntime than the model.
     """
     require_scalar(model)
     encoder, decoder = _written_onnx(_traced(model), folder, STEPLESS)
@@ -87,14 +87,14 @@ def write_onnx(model: DiscreteAutoencoder, folder: Path) -> Agreement:
 
 
 def write_onnx_steps(model: DiscreteAutoencoder, folder: Path) -> Agreement:
-    """Write encoder_step.onnx and decoder_step.onnx, one frame each, and compare their streams with the model.
+    """Write encoder_step.onnx and decoder_step.onnx, for one frame each, and compare their streams with the model.
 
-    Beside its audio or codes, of one item, a step takes the states that the step before returned, in the same order;
-    the first one takes zeros.
+    A step takes the audio or codes of one item, and the states that the previous step returned, in the same order. The
+    first step takes zeros.
 
     Raises:
-        UsageError: for a model that is not causal; otherwise as `write_onnx`.
-        DataError: if what onnxruntime makes of the files differs from the model.
+        UsageError: the model is not causal; otherwise as in `write_onnx`.
+        DataError: the files give other results in onnxruntime than the model.
     """
     require_scalar(model)
     if not model.is_causal:
@@ -122,7 +122,7 @@ def write_onnx_steps(model: DiscreteAutoencoder, folder: Path) -> Agreement:
 def _written_onnx(
     programs: Iterator[tuple[ExportedProgram, list[str]]], folder: Path, names: Sequence[str]
 ) -> list[Any]:
-    """Write programs, of which the names of outputs come with them, and return sessions of onnxruntime."""
+    """Write programs, given with the names of their outputs, and return their sessions of onnxruntime."""
     try:
         runtime = [import_module(name) for name in ("onnx", "onnxscript", "onnxruntime")][-1]
     except ImportError as error:
@@ -130,26 +130,26 @@ def _written_onnx(
     options: Any = runtime.SessionOptions()
     options.log_severity_level = 3  # errors
     sessions = []
-    # optimize=False: onnxscript takes a constant of at most 1e-8 for 0, and silence has no logarithm then. Whatever
-    # runs the file optimizes it anyway.
+    # optimize=False: onnxscript replaces constants up to 1e-8 by 0, which breaks the logarithm of silence. Runtimes
+    # optimize the file anyway.
     settings: Any = {"dynamo": True, "external_data": False, "optimize": False, "verbose": False}
     for (program, outputs), name in zip(programs, names, strict=True):
         path = folder / name
         try:
             with _quiet():
                 torch.onnx.export(program, (), path, output_names=outputs, **settings)
-        except Exception as error:  # of the exporter, which has many
+        except Exception as error:  # the exporter raises many kinds of errors
             raise UsageError(f"--onnx: PyTorch cannot write {name}: {_first_line(error)}; leave out --onnx") from error
         sessions.append(runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]))
     return sessions
 
 
 def write_torch_programs(model: DiscreteAutoencoder, folder: Path) -> Agreement:
-    """Write encoder.pt2 and decoder.pt2, and compare what is read back with the model.
+    """Write encoder.pt2 and decoder.pt2, read them back, and compare them with the model.
 
     Raises:
-        UsageError: for another than a scalar quantizer.
-        DataError: if the programs differ from the model.
+        UsageError: the quantizer is not scalar.
+        DataError: the programs give other results than the model.
     """
     paths = [folder / "encoder.pt2", folder / "decoder.pt2"]
     for (program, _), path in zip(_traced(model), paths, strict=True):
@@ -159,7 +159,7 @@ def write_torch_programs(model: DiscreteAutoencoder, folder: Path) -> Agreement:
     def loaded(path: Path) -> Program:
         with _quiet():
             program = torch.export.load(path)
-            # The guards refuse a single frame, which the program itself can do; PyTorch 2.8 has none.
+            # The guards reject a single frame, which the program itself supports; PyTorch 2.8 has no guards.
             module = program.module() if torch.__version__ < "2.9" else program.module(check_guards=False)
         return lambda given: module(torch.from_numpy(given)).numpy()
 
@@ -167,30 +167,30 @@ def write_torch_programs(model: DiscreteAutoencoder, folder: Path) -> Agreement:
 
 
 def check_programs(model: DiscreteAutoencoder, encode: Program, decode: Program, what: str, seed: int = 0) -> Agreement:
-    """Compare programs with the model on the CPU: the codes of random audio, the audio of random codes.
+    """Compare programs with the model on the CPU: the codes of random audio, and the audio of random codes.
 
     Args:
-        model: in evaluation mode, with a scalar quantizer.
-        encode: audio (B, C, N) float32 to codes (B, K, T) int64.
-        decode: codes to audio (B, C, T * hop_length) float32.
-        what: names the programs in messages.
-        seed: of the signals.
+        model: model in evaluation mode, with a scalar quantizer.
+        encode: program from audio (B, C, N) float32 to codes (B, K, T) int64.
+        decode: program from codes to audio (B, C, T * hop_length) float32.
+        what: name of the programs in messages.
+        seed: seed of the signals.
 
     Raises:
-        DataError: for codes that differ though no latent lies near a decision boundary, or audio that differs.
+        DataError: codes differ for a latent that is not near a decision boundary, or audio differs.
     """
     quantizer = require_scalar(model)
     random = np.random.default_rng(seed)
     compared = differing = 0
     furthest = audio_difference = 0.0
     hop = model.hop_length
-    edges = dict.fromkeys((1, max(1, hop - 1), hop, hop + 1))  # less than a frame, one, and around it; then random ones
+    edges = dict.fromkeys((1, max(1, hop - 1), hop, hop + 1))  # one sample, and about one frame; then random lengths
     lengths = [
         *edges,
         *map(int, random.choice(np.arange(hop + 2, MOST_FRAMES * hop + 3), RANDOM_LENGTHS, replace=False)),
     ]
     for num_samples in lengths:
-        # From quiet to full scale.
+        # Levels from quiet to full scale.
         level = 10 ** random.uniform(-3, -0.3)
         audio = torch.from_numpy(level * random.standard_normal((1, model.channels, num_samples))).float()
         with torch.no_grad():
@@ -202,8 +202,8 @@ def check_programs(model: DiscreteAutoencoder, encode: Program, decode: Program,
         far = float(distances[wrong].max()) if wrong.any() else 0.0
         if far > NEAR or bool(((codes < 0) | (codes >= quantizer.codebook_sizes[0])).any()):
             raise DataError(
-                f"{what}: the exported encoder gives other codes than the model for {num_samples} samples, and not "
-                f"only within {NEAR:g} of a decision boundary ({far:.1e}); nothing was written, please report it"
+                f"{what}: the exported encoder gives other codes than the model for {num_samples} samples, also beyond "
+                f"{NEAR:g} from a decision boundary ({far:.1e}); nothing was written, please report it"
             )
         compared += codes.numel()
         differing += int((codes != expected).sum())
@@ -223,25 +223,25 @@ def check_programs(model: DiscreteAutoencoder, encode: Program, decode: Program,
 
 
 def require_scalar(model: DiscreteAutoencoder) -> ScalarQuantizer:
-    """Return the model's quantizer.
+    """Return the model's scalar quantizer.
 
     Raises:
-        UsageError: if it is of another kind.
+        UsageError: the quantizer is not scalar.
     """
     if not isinstance(model.quantizer, ScalarQuantizer):
         raise UsageError(
-            f"a {type(model.quantizer).__name__} cannot be exported as a program, only scalar quantizers can, such as "
-            "those of quantizer=ste or quantizer=fourier; leave out --onnx and --torch-export"
+            f"expected a scalar quantizer, such as quantizer=ste or quantizer=fourier, to export programs, got "
+            f"{type(model.quantizer).__name__}; leave out --onnx and --torch-export"
         )
     return model.quantizer
 
 
 def boundary_distances(model: DiscreteAutoencoder, latents: Tensor) -> Tensor:
-    """Return distances (B, K, d, T) of latents (B, K d, T) from the nearest decision boundary, in quantizer steps."""
+    """Return the distances (B, K, d, T) of latents (B, K d, T) to the nearest decision boundary, in quantizer steps."""
     quantizer = require_scalar(model)
     steps = quantizer.steps.repeat(quantizer.num_codebooks)[:, None]
     scaled = quantizer.scaled(latents.double())
-    nearest = (scaled.floor() + 0.5).clamp(min=torch.tensor(0.5), max=steps - 0.5)  # none below 0 or above the last
+    nearest = (scaled.floor() + 0.5).clamp(min=torch.tensor(0.5), max=steps - 0.5)  # the first and last boundary
     return (scaled - nearest).abs().unflatten(1, (quantizer.num_codebooks, -1))
 
 
@@ -250,14 +250,14 @@ def _ran(
 ) -> npt.NDArray[Any]:
     try:
         result = program(given.numpy())
-    except Exception as error:  # a runtime that cannot run the program has an error of its own
+    except Exception as error:  # runtimes have their own kinds of errors
         raise DataError(
             f"{what}: the exported program fails for {num_samples} samples ({_first_line(error)}); nothing was written"
         ) from error
     if result.shape != shape or result.dtype != dtype:
         raise DataError(
-            f"{what}: the exported program gives {result.dtype} of shape {result.shape} for {num_samples} samples, "
-            f"expected {np.dtype(dtype)} of shape {shape}; nothing was written"
+            f"{what}: expected {np.dtype(dtype)} of shape {shape} for {num_samples} samples, got {result.dtype} of "
+            f"shape {result.shape} from the exported program; nothing was written"
         )
     return result
 
@@ -270,7 +270,7 @@ class _Encoder(nn.Module):
         self.model = model
 
     def forward(self, audio: Tensor) -> Tensor:
-        # What model.latents and quantizer.encode do, without their checks, which read values and fix shapes.
+        # The same as model.latents and quantizer.encode, without their checks, which read values and fix shapes.
         hop_length, num_samples = self.model.hop_length, audio.shape[-1]
         num_frames = (num_samples + hop_length - 1) // hop_length
         hidden = self.model.encoder(F.pad(audio, (0, num_frames * hop_length - num_samples)))
@@ -278,7 +278,7 @@ class _Encoder(nn.Module):
 
 
 class _Decoder(nn.Module):
-    """Codes (B, K, T) int64, of whose range nothing is checked, to audio (B, C, T * hop_length) float32."""
+    """Codes (B, K, T) int64, whose range is not checked, to audio (B, C, T * hop_length) float32."""
 
     def __init__(self, model: DiscreteAutoencoder) -> None:
         super().__init__()
@@ -335,12 +335,12 @@ def _traced_steps(model: DiscreteAutoencoder) -> Iterator[tuple[ExportedProgram,
 
 
 def _exported(program: nn.Module, given: tuple[Any, ...], dynamic: dict[str, Any] | None) -> ExportedProgram:
-    # Makes a length of 1 one like others. There is no public name for it in torch 2.11.
+    # With this setting, a length of 1 is not special. torch 2.11 has no public name for it.
     symbolic_shapes = import_module("torch.fx.experimental._config")
     try:
         with torch.no_grad(), _quiet(), symbolic_shapes.patch(backed_size_oblivious=True):
             return torch.export.export(program, given, dynamic_shapes=dynamic, strict=False)
-    except Exception as error:  # of PyTorch's exporter, which has many
+    except Exception as error:  # PyTorch's exporter raises many kinds of errors
         name = type(program).__name__.strip("_")
         raise UsageError(
             f"PyTorch cannot export this {name} program: {_first_line(error)}; leave out --onnx and --torch-export"
@@ -350,7 +350,7 @@ def _exported(program: nn.Module, given: tuple[Any, ...], dynamic: dict[str, Any
 def _traced(model: DiscreteAutoencoder) -> Iterator[tuple[ExportedProgram, list[str]]]:
     """Yield encoder and decoder, with the names of their outputs."""
     quantizer, model = require_scalar(model), _still(model)
-    # More than one item and frame: what an exporter sees as 1 it takes for a constant.
+    # More than one item and frame: an exporter takes a size of 1 for a constant.
     audio = torch.zeros(2, model.channels, 7 * model.hop_length + 1)
     codes = torch.zeros(2, quantizer.num_codebooks, 7, dtype=torch.int64)
     for program, name, example, output in (
@@ -362,7 +362,7 @@ def _traced(model: DiscreteAutoencoder) -> Iterator[tuple[ExportedProgram, list[
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what exporters say of packages that are not there and of their own internals."""
+    """Suppress messages of exporters about missing packages and their internals."""
     loggers = [logging.getLogger(name) for name in ("torch", "torch.onnx", "onnxscript")]
     levels = [one.level for one in loggers]
     try:
@@ -377,5 +377,5 @@ def _quiet() -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    """The first line of an error of another package, which may have many."""
+    """Return the first line of an error of another package."""
     return str(error).strip().partition("\n")[0][:200]

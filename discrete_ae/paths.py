@@ -1,4 +1,4 @@
-"""Paths as users give them, and paths and commands as users type them."""
+"""Paths given by users, and paths and commands as typed by users."""
 
 import errno
 import os
@@ -13,21 +13,21 @@ from pathlib import Path
 from discrete_ae.errors import DataError
 
 CONFIG_NAME = "config.yaml"
-"""In the folder of a run: its configuration. A folder with it is one of a run."""
+"""Configuration in the folder of a run; a folder with this file is the folder of a run."""
 CACHE_VARIABLE = "DISCRETE_AE_CACHE"
-"""Of the environment: the folder of caches, in place of discrete-ae in the user's cache folder."""
+"""Environment variable with the cache folder; the default is discrete-ae in the user's cache folder."""
 Paths = str | Path | Iterable[str | Path]
-"""One, or several."""
+"""One or several paths."""
 
 
 class Kind(Enum):
-    """The kinds of things that a path may name."""
+    """Kind of the file at a path."""
 
     NOTHING = auto()
     FILE = auto()
     FOLDER = auto()
     OTHER = auto()
-    """A pipe, a device or a socket, which cannot be read from any position."""
+    """A pipe, device or socket, which does not support random access."""
 
 
 def listed(paths: Paths) -> list[Path]:
@@ -36,21 +36,22 @@ def listed(paths: Paths) -> list[Path]:
 
 
 def with_home(argument: str) -> str:
-    """Return an argument with the home folder for its `~`: a shell puts it in for `~/x`, but not for `--out=~/x`."""
+    """Expand the `~` in an argument; a shell expands it in `~/x`, but not in `--out=~/x`."""
     home = Path("~").expanduser()
     return re.sub(r"^(-\w|[^=~'\",]*=)?(['\"]?)~(?=/|$)", lambda found: f"{''.join(found.groups(''))}{home}", argument)
 
 
 def kind_of(path: str | Path) -> Kind:
-    """Return the kind of thing that a path names, following links.
+    """Return the kind of the file at a path, following links.
 
-    For impossible names, `Path.exists` and the like raise errors in some versions of Python and hide them in others.
+    For impossible names, `Path.exists` and similar methods raise errors in some versions of Python and hide them in
+    others.
 
     Raises:
         DataError: the name is impossible, or its folder is not readable.
     """
     try:
-        mode = os.stat(path).st_mode  # noqa: PTH116  a text too
+        mode = os.stat(path).st_mode  # noqa: PTH116  may be a string
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return Kind.NOTHING
@@ -63,14 +64,14 @@ def kind_of(path: str | Path) -> Kind:
 
 
 def real(path: str | Path) -> Path:
-    """Return the path without links; those of a loop are left as they are, where `Path.resolve` may raise."""
+    """Return the path with links resolved, except in loops, for which `Path.resolve` may raise an error."""
     return Path(os.path.realpath(path))
 
 
 def cache_folder() -> Path | None:
-    """Return the folder for what can be made again: DISCRETE_AE_CACHE, or `discrete-ae` in the user's cache folder.
+    """Return the cache folder: DISCRETE_AE_CACHE, or `discrete-ae` in the user's cache folder.
 
-    There is none where that is no absolute path, or the user has no home.
+    Return None if the path is not absolute, or the user has no home.
     """
     given, of_user = os.environ.get(CACHE_VARIABLE), os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     folder = Path(os.path.expanduser(given or f"{of_user}/discrete-ae"))  # noqa: PTH111  raises nothing
@@ -78,16 +79,16 @@ def cache_folder() -> Path | None:
 
 
 def in_utf8(name: str) -> str:
-    """Return a file's name as text that JSON or TensorBoard can hold: bytes that are not UTF-8 become \\xNN."""
+    """Return a file's name as valid Unicode for JSON or TensorBoard: bytes that are not UTF-8 become \\xNN."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def shown(path: Path) -> Path:
-    """Return the path as it is typed here."""
+    """Return the path as typed in the current folder."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def command(name: str) -> str:
-    """Return how a command of this environment is typed: by name where the shell finds it, else by its path."""
+    """Return a command of this environment as typed: its name if the shell finds it, otherwise its path."""
     path = Path(sys.executable).with_name(name)
     return name if shutil.which(name) == str(path) else str(shown(path))

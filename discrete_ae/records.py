@@ -1,4 +1,4 @@
-"""Typed records of what files say: fields of anyone's file are checked here, and a fault is told in one line."""
+"""Typed records of files: fields from any source are validated, and errors are reported in one line."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,10 +12,10 @@ Found = TypeVar("Found")
 
 
 class Record(BaseModel):
-    """Fields of a file; a subclass names them with their types and bounds (pydantic).
+    """Base class of records: a subclass declares its fields with types and bounds (pydantic).
 
-    Values are taken as they are: "1" is not an integer, and NaN is not a number. Fields that a later version adds are
-    ignored.
+    Values are not converted: "1" is not accepted as an integer, nor NaN as a number. Unknown fields, such as those of
+    later versions, are ignored.
     """
 
     model_config = ConfigDict(
@@ -29,29 +29,29 @@ class Record(BaseModel):
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Self:
-        """Return the record with these fields, as Python objects.
+        """Return the record with these fields, given as Python objects.
 
         Raises:
-            ValueError: in one line, what is wrong with the first of them.
+            ValueError: a field is invalid; the message describes the first one in one line.
         """
         return _in_one_line(cls.model_validate, dict(fields))
 
     @classmethod
     def parse(cls, content: str | bytes) -> Self:
-        """Return the record in a text of JSON; errors as `of`."""
+        """Return the record in JSON text; errors as in `of`."""
         return _in_one_line(cls.model_validate_json, content)
 
     @classmethod
     def read(cls, path: str | Path, advice: str) -> Self:
-        """Return the record in a file of JSON.
+        """Return the record in a JSON file.
 
         Args:
-            path: of the file.
-            advice: what to do where it is none, such as "encode the folder again".
+            path: path of the file.
+            advice: advice for an invalid file, such as "encode the folder again".
 
         Raises:
-            OSError: it cannot be read.
-            DataError: it is no such record.
+            OSError: the file cannot be read.
+            DataError: the file is not a valid record.
         """
         try:
             return cls.parse(Path(path).read_bytes())
@@ -60,10 +60,10 @@ class Record(BaseModel):
 
 
 def num_bytes(text: str) -> int:
-    """Return a size such as 500MB (5e8 bytes), 1GB or 1GiB (2^30 bytes) in bytes.
+    """Parse a size such as 500MB (5e8 bytes), 1GB or 1GiB (2^30 bytes), and return it in bytes.
 
     Raises:
-        ValueError: it is none, or below 1.
+        ValueError: the text is not a size, or the size is below 1.
     """
     try:
         size = int(TypeAdapter(ByteSize).validate_python(text))
@@ -75,12 +75,12 @@ def num_bytes(text: str) -> int:
 
 
 def _in_one_line(validate: Callable[[Any], Found], given: Any) -> Found:
-    """Validate by pydantic; raise its first fault in at most some 200 characters, since names may be anyone's text."""
+    """Validate by pydantic; raise its first error in at most 200 characters, since names may be arbitrary text."""
     try:
         return validate(given)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ".".join(map(str, first["loc"]))
-    message = first["msg"].removeprefix("Value error, ")  # of our own validators
+    message = first["msg"].removeprefix("Value error, ")  # prefix for our own validators
     said = f"{place}: {message}" if place else message
     raise ValueError(" ".join(said.split())[:200])

@@ -1,4 +1,4 @@
-"""WebDataset's tars: keys of files, and shards no larger than asked; equal contents make equal bytes. No torch here."""
+"""WebDataset's tars: keys of files, and shards of limited size; equal contents give equal bytes. No torch here."""
 
 import tarfile
 from collections.abc import Iterable, Sequence
@@ -13,24 +13,24 @@ class Content(NamedTuple):
     """A file of a sample."""
 
     suffix: str
-    """Dot included."""
+    """Suffix, dot included."""
     num_bytes: int
     stream: BinaryIO
 
 
 class TarShards(ExitStack):
-    """Writes `NAME-000000.tar`, `NAME-000001.tar`, … one after the other; the last is whole at the end of the block.
+    """Writer of `NAME-000000.tar`, `NAME-000001.tar`, …, a context manager; the last is complete at its end.
 
     Args:
-        folder: for the shards.
+        folder: folder for the shards.
         name: NAME.
-        max_bytes: no shard is larger, unless a single sample makes it so.
+        max_bytes: maximum size of a shard, exceeded only by a single larger sample.
     """
 
     def __init__(self, folder: Path, name: str, max_bytes: int) -> None:
         super().__init__()
         self.names: list[str] = []
-        """Of the shards so far."""
+        """Names of the shards so far."""
         self._folder, self._name, self._max_bytes = folder, name, max_bytes
         self._archive: tarfile.TarFile | None = None
 
@@ -38,7 +38,7 @@ class TarShards(ExitStack):
         return self
 
     def add(self, key: str, contents: Sequence[Content]) -> None:
-        """Write the files of a sample, whose names are the key and their suffixes.
+        """Write the files of a sample, each named by the key and its suffix.
 
         Raises:
             OSError: the shard cannot be written.
@@ -46,7 +46,7 @@ class TarShards(ExitStack):
         members = [(tarfile.TarInfo(key + one.suffix), one) for one in contents]
         size = 0
         for member, one in members:
-            member.size = one.num_bytes  # by default of owner 0 and time 0: equal contents, equal bytes
+            member.size = one.num_bytes  # owner and time are 0 by default, so equal contents give equal bytes
             size += len(member.tobuf(tarfile.PAX_FORMAT)) + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
         # A tar ends with at most one record of zeros.
         if self._archive is None or self._archive.offset + size + tarfile.RECORDSIZE > self._max_bytes:
@@ -61,20 +61,20 @@ class TarShards(ExitStack):
 def keys_of(folder: Path, paths: Iterable[str], advice: str) -> list[str]:
     """Return the WebDataset keys of the files of a folder: their paths without the suffix.
 
-    A key ends at the first dot of the file's name, so that further dots are written %2E, and % itself %25.
+    A key ends at the first dot of the file's name. Other dots in the name become %2E, and % becomes %25.
 
     Args:
-        folder: for messages.
-        paths: in the folder, in POSIX form.
-        advice: what to do where two files have one key.
+        folder: folder for messages.
+        paths: paths relative to the folder, in POSIX form.
+        advice: advice for two files with the same key.
 
     Raises:
-        DataError: two files have one key.
+        DataError: two files have the same key.
     """
     found: dict[str, str] = {}
     for path in paths:
         pure = PurePosixPath(path)
         key = pure.with_name(pure.stem.replace("%", "%25").replace(".", "%2E")).as_posix()
         if (first := found.setdefault(key, path)) != path:
-            raise DataError(f"{folder}: {first} and {path} have the same name but for the suffix, {key}; {advice}")
+            raise DataError(f"{folder}: {first} and {path} have the same name without suffix, {key}; {advice}")
     return list(found)

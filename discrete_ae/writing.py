@@ -1,6 +1,7 @@
-"""Files and folders that are there whole or not at all: written under a temporary name, then renamed.
+"""Write files and folders whole or not at all: under a temporary name, then renamed.
 
-What is temporary lies in a folder that its process has locked, so that what a killed one left is known, and removed.
+Temporary files are in a folder locked by their process, so that leftovers of a killed process are recognized and
+removed.
 """
 
 import fcntl
@@ -20,13 +21,13 @@ _LOCK = "lock"
 
 @contextmanager
 def written_whole(target: Path) -> Iterator[Path]:
-    """Give a name to write under, in a folder beside `target`, which becomes `target` at the end of the block.
+    """Yield a temporary path, in a folder beside `target`, which is renamed to `target` at the end of the block.
 
-    If the block fails, what it wrote is removed. A process that is killed leaves `target` as it was, and beside it a
-    hidden folder whose name ends in .partial; the next one that writes `target` removes it.
+    If the block fails, its file is removed. A killed process leaves `target` unchanged, and beside it a hidden folder
+    whose name ends in .partial; the next process that writes `target` removes this folder.
 
     Raises:
-        OSError: it cannot be written; its file name is that of `target`.
+        OSError: the file cannot be written; the error names `target`.
     """
     with _beside(target) as place:
         yield place / "new"
@@ -35,16 +36,16 @@ def written_whole(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(target: Path, own: Collection[str], *, overwrite: bool = False) -> Iterator[Path]:
-    """Give an empty folder beside `target` to write into, which becomes `target` at the end of the block.
+    """Yield an empty folder beside `target`, which is renamed to `target` at the end of the block.
 
     Args:
-        target: the folder to be; of a link, what it points to.
-        own: names or patterns of the files that such a folder can have. A folder that has others is never replaced.
-        overwrite: whether a folder that has only these is replaced.
+        target: the new folder; links are followed.
+        own: names or patterns of the files of such a folder. A folder with other files is never replaced.
+        overwrite: True to replace a folder that has only these files.
 
     Raises:
         DataError: `target` exists and may not be replaced.
-        OSError: it cannot be written.
+        OSError: the folder cannot be written.
     """
     given, target = target, target.resolve()
     _check_replaceable(given, own, overwrite)
@@ -67,17 +68,17 @@ def write_whole(target: Path, content: bytes | memoryview) -> None:
     """Write a file whole or not at all.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     with written_whole(target) as temporary:
         temporary.write_bytes(content)
 
 
 def check_writable(target: Path) -> None:
-    """Find out that `target` can be written, before the work for it is done, and make its folder.
+    """Check that `target` can be written, before the work for it, and create its folder.
 
     Raises:
-        OSError: it cannot.
+        OSError: `target` cannot be written.
     """
     with _beside(target):
         pass
@@ -85,12 +86,12 @@ def check_writable(target: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a file, which is made, to the end of the block; wait while another process holds it.
+    """Create a file and hold its lock to the end of the block; wait while another process holds the lock.
 
-    A file system without locks has none to wait for.
+    On a file system without locks, do not wait.
 
     Raises:
-        OSError: the file cannot be made.
+        OSError: the file cannot be created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
@@ -104,10 +105,10 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def scratch_folder(prefix: str) -> Iterator[Path]:
-    """Give a folder for temporary files, whose name begins with a prefix; those of killed processes are removed.
+    """Yield a folder for temporary files, named with a prefix; remove those of killed processes.
 
     Raises:
-        OSError: there is no place for it.
+        OSError: the folder cannot be created.
     """
     for left in Path(tempfile.gettempdir()).glob(f"{prefix}*/{_LOCK}"):
         with suppress(OSError), ExitStack() as held:
@@ -116,17 +117,17 @@ def scratch_folder(prefix: str) -> Iterator[Path]:
     with ExitStack() as held, tempfile.TemporaryDirectory(prefix=prefix) as folder:
         fresh = Path(folder, f"{_LOCK}.new")
         _lock(fresh, held)
-        fresh.rename(Path(folder, _LOCK))  # whoever finds it, finds it locked
+        fresh.rename(Path(folder, _LOCK))  # under this name, the file is always locked
         yield Path(folder)
 
 
 @contextmanager
 def _beside(target: Path, given: Path | None = None) -> Iterator[Path]:
-    """Give an empty folder beside `target`: the same one again for the same target, unless a living process has it.
+    """Yield an empty folder beside `target`, of the same name for the same target unless a living process uses it.
 
-    Errors that name no file, or one in this folder, name the target, as it was given.
+    Errors that name no file, or a file in this folder, are changed to name the target as given.
     """
-    # Short, since the target's own name may be as long as a name can be.
+    # A hash, since the target's own name may have the maximum length.
     name = f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:8]}"
     with ExitStack() as held:
         try:
@@ -143,7 +144,7 @@ def _beside(target: Path, given: Path | None = None) -> Iterator[Path]:
 
 
 def _taken(place: Path, held: ExitStack) -> bool:
-    """Make a folder, empty, for this process alone, until the end of the block; return False where it is another's."""
+    """Create or empty a folder, and lock it until the end of the block; return False if another process uses it."""
     place.parent.mkdir(parents=True, exist_ok=True)
     place.mkdir(exist_ok=True)
     try:
@@ -160,17 +161,17 @@ def _taken(place: Path, held: ExitStack) -> bool:
 
 
 def _lock(path: Path, held: ExitStack) -> bool:
-    """Lock a file until the end of the block, or of the process; return False where another one has it."""
+    """Lock a file until the end of the block or of the process; return False if another process holds the lock."""
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     held.callback(os.close, file)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # a file system without locks, on which no two processes should write the same
+    except OSError:  # on a file system without locks, two processes must not write the same target
         return True
     with suppress(FileNotFoundError):
-        return os.path.samestat(os.fstat(file), path.stat())  # not one that its process has removed meanwhile
+        return os.path.samestat(os.fstat(file), path.stat())  # False if its process has just removed the file
     return False
 
 
@@ -178,11 +179,9 @@ def _check_replaceable(target: Path, own: Collection[str], overwrite: bool) -> N
     if not target.exists():
         return
     if not target.is_dir():
-        raise DataError(f"{target}: is a file, expected a folder that does not exist yet; give another one with -o")
+        raise DataError(f"{target}: expected a new folder, got a file; give another one with -o")
     if not overwrite:
         raise DataError(f"{target}: exists already; use --force to replace it, or give another folder with -o")
     for path in sorted(target.iterdir()):
         if not path.is_file() or not any(path.match(pattern) for pattern in own):
-            raise DataError(
-                f"{target}: holds {path.name}, which is no part of what replaces it; give another folder with -o"
-            )
+            raise DataError(f"{target}: holds {path.name}, which would be deleted; give another folder with -o")

@@ -104,7 +104,7 @@ def test_value_is_taken_in_the_type_that_is_wanted(name: str, given: object, exp
         ("parts", {"a": 3}, "parts.a: expected a component with its _target_ (Part), got 3"),
         ("parts", {"a": {**COMPONENT, "count": 0.5}}, "parts.a.count: expected a whole number, got 0.5"),
         ("entries", {"a": {"share": 0}}, "entries.a.share: expected a number greater than 0, got 0"),
-        ("entries", {"a": {"shade": 1}}, "entries.a.shade: Entry takes no such argument; it takes share, name"),
+        ("entries", {"a": {"shade": 1}}, "entries.a.shade: Entry has no such argument; its arguments are share, name"),
         ("_target_", [3], "_target_: expected a text, got [3]"),
         ("_partial_", "maybe", "_partial_: expected true or false, got 'maybe'"),
     ],

@@ -283,7 +283,7 @@ def test_truncated_file_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     for share in (0, 0.01, 0.99):
         size = int(share * len(whole))
         path.write_bytes(whole[:size])
-        assert_refused(path, f"damaged, or cut off at {size} bytes")
+        assert_refused(path, f"damaged, or truncated at {size} bytes")
 
 
 @pytest.mark.parametrize(

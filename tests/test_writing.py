@@ -46,7 +46,7 @@ def test_what_the_system_says_names_the_target(tmp_path):
     assert str(from_system(refused.value)).startswith(f"{tmp_path}/file: ")
     with pytest.raises(OSError) as refused, written_whole(tmp_path / "b.txt"):
         raise OSError(errno.ENOSPC, "No space left on device")  # as of a write, which names no file
-    assert str(from_system(refused.value)).startswith(f"{tmp_path}/b.txt: No space left on device; make room")
+    assert str(from_system(refused.value)).startswith(f"{tmp_path}/b.txt: No space left on device; free some space")
     with pytest.raises(OSError) as refused, written_whole(tmp_path / "b.txt"):
         Path("none.txt").read_bytes()
     assert refused.value.filename == "none.txt"  # no fault of the target
@@ -65,7 +65,7 @@ def test_a_folder_appears_at_the_end_and_replaces_only_its_like(tmp_path):
         pass
     with pytest.raises(DataError, match=r"holds two\.txt"), whole_folder(target, ["*.csv"], overwrite=True):
         pass
-    with pytest.raises(DataError, match="is a file"), whole_folder(target / "two.txt", []):
+    with pytest.raises(DataError, match="got a file"), whole_folder(target / "two.txt", []):
         pass
     assert names(tmp_path) == ["set", "set/two.txt"]
 

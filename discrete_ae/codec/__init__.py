@@ -1,4 +1,4 @@
-"""Audio to integers and back, whole recordings and many of them."""
+"""Encode audio to integers and back: tensors, recordings and corpora."""
 
 from discrete_ae.codec.codec import Codec
 from discrete_ae.codec.corpus import decode_corpus, encode_corpus

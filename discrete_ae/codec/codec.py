@@ -1,4 +1,4 @@
-"""Audio to integers and back by a model, exactly: the same codes whatever else is computed with them.
+"""Encode audio to integers and back by a model, exactly: the codes of a signal depend on the signal alone.
 
 Axes: B batch, C audio channels, N samples, K codebooks, T frames.
 """
@@ -18,10 +18,10 @@ from discrete_ae.model import DiscreteAutoencoder
 
 
 class Codec:
-    """Exact coding by a model: on a CPU, codes that never change with batch, threads, chunks, jobs or length.
+    """Exact coding by a model: on a CPU, codes never change with batch, threads, chunks, jobs or length.
 
-    A signal in parts has the codes of the whole, and a file those of its samples. It costs nothing in speed on a CPU;
-    a training loop, or a GPU that is to be kept busy with large batches, takes `model.encode` and `model.decode`.
+    The parts of a signal have the codes of the whole, and a file has the codes of its samples. On a CPU this costs no
+    speed. For a training loop, or large batches on a GPU, use `model.encode` and `model.decode`.
 
     >>> codec = Codec(discrete_ae.load(checkpoint))
     >>> audio = torch.zeros(1, 1, 32000)
@@ -34,16 +34,16 @@ class Codec:
     (1, 16000)
 
     Args:
-        model: from `discrete_ae.load`; its mode of training or evaluation is left as it is.
-        runner: how windows are computed.
+        model: a model from `discrete_ae.load`; its training or evaluation mode is not changed.
+        runner: runner that computes the windows.
 
     Raises:
-        ValueError: `model` is none, such as the path of one.
+        ValueError: `model` is not a model but, for example, a path.
     """
 
     def __init__(self, model: DiscreteAutoencoder, runner: Runner | None = None) -> None:
         if not isinstance(model, DiscreteAutoencoder):
-            raise ValueError(f"model: expected a model, as discrete_ae.load(path) returns it, got {model!r:.80}")
+            raise ValueError(f"model: expected a model from discrete_ae.load(path), got {model!r:.80}")
         self.model = model
         self.runner = runner or Runner()
 
@@ -51,7 +51,7 @@ class Codec:
         """Return codes (B, K, T) int64 of audio (B, C, N), any N >= 1, T = ceil(N / hop_length).
 
         Raises:
-            ValueError: as `DiscreteAutoencoder.encode`.
+            ValueError: as in `DiscreteAutoencoder.encode`, or latents are NaN or infinite.
         """
         model = self.model
         model.check_audio(audio)
@@ -60,14 +60,14 @@ class Codec:
             audio, encoder_window(model), model.hop_length, 1, lambda window: window_codes(model, window, num_codebooks)
         )
         if bool((codes < 0).any()):
-            raise ValueError("audio: the model makes NaN or infinite latents of it; bring its samples to [-1, 1]")
+            raise ValueError("audio: its latents are NaN or infinite; scale its samples to [-1, 1]")
         return codes
 
     def decode(self, codes: Tensor, num_samples: int | None = None) -> Tensor:
         """Return audio (B, C, N) float32 of codes (B, K, T); N = num_samples, or T * hop_length if None.
 
         Raises:
-            ValueError: as `DiscreteAutoencoder.decode`.
+            ValueError: as in `DiscreteAutoencoder.decode`.
         """
         model = self.model
         model.quantizer.check_codes(codes)
@@ -77,11 +77,11 @@ class Codec:
     def encode_file(
         self, path: str | Path, num_codebooks: int | None = None, *, loudness_lufs: float | None = None
     ) -> CodeFile:
-        """Return the codes of one recording, as `encode_files` does.
+        """Return the codes of one recording, as in `encode_files`.
 
         Raises:
             DataError: the recording cannot be coded.
-            ValueError: see `encode_files`.
+            ValueError: as in `encode_files`.
         """
         ((_, code_file, error),) = encode_files(
             self.model, [Path(path)], num_codebooks, runner=self.runner, loudness_lufs=loudness_lufs
@@ -92,10 +92,10 @@ class Codec:
         return code_file
 
     def decode_file(self, code_file: CodeFile, *, force: bool = False) -> Audio:
-        """Return audio (C, N) float32 of one recording's codes, N = num_samples, as `decode_files` does.
+        """Return audio (C, N) float32 of one recording's codes, N = num_samples, as in `decode_files`.
 
         Raises:
-            DataError: the codes are those of another model, or do not fit this one.
+            DataError: the codes come from another model, or do not fit this one.
         """
         (decoded,) = (
             np.concatenate(list(found.blocks), axis=1)
@@ -106,7 +106,7 @@ class Codec:
     def _in_windows(
         self, signals: Tensor, window: Window, unit: int, unit_out: int, function: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        """Apply a function to windows of signals (B, ..., n), and put the frames that count together."""
+        """Apply a function to windows of signals (B, ..., n), and join the valid frames of the results."""
         results: list[list[Tensor]] = [[] for _ in signals]
         given = [(None, [signals.detach().cpu()])]
         for _, parts in in_windows(self.model, function, given, window, unit, self.runner):

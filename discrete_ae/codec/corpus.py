@@ -1,8 +1,8 @@
-"""Many recordings to files of codes, and back: one that fails stops no other, and several processes share the work.
+"""Encode many recordings to files of codes, and decode them; a failed recording does not stop the others.
 
-Each process does its own share and waits for none: which recordings are in it follows from the list of all of them. It
-appends what it has done to its own part of the manifest, which readers join. Of a process that is killed the others
-notice nothing; the same command with `existing="skip"` goes on.
+Several processes can share the work. The share of a process follows from the list of all recordings, so that no process
+waits for another. Each appends its results to its own part of the manifest, which readers merge. If a process is
+killed, the others are not affected; the same command with `existing="skip"` resumes.
 """
 
 import errno
@@ -35,47 +35,47 @@ from discrete_ae.writing import written_whole
 
 CODE_SUFFIXES = tuple(f".{format}" for format in FORMATS)
 MAX_WAV_BYTES = 2**32 - 1
-"""The lengths in a WAV file have 32 bits."""
+"""Largest size of a WAV file, whose lengths have 32 bits."""
 WAV_HEADER_BYTES = 44
 
 Existing = Literal["refuse", "skip", "replace"]
-"""What to do where an output exists: raise before any work, leave it out, or write it again."""
+"""Treatment of existing outputs: raise an error before any work, skip them, or write them again."""
 AudioFormat = Literal["wav", "flac"]
 
 
 class Outcome(NamedTuple):
-    """The file that was made of another, or found; or why there is none."""
+    """The output for one source, new or existing, or the error."""
 
     source: Path
     target: Path | None = None
     error: str | None = None
-    """One line, None where it did not fail."""
+    """Error in one line; None for success."""
     was_there: bool = False
-    """Whether the output existed before and was left out of the work."""
+    """True if the output existed before and was skipped."""
     duration_s: float = 0.0
-    """Of the recording."""
+    """Duration of the recording."""
     code_bits: float = 0.0
-    """Of the codes of all streams, by the model's frame rate, where every code takes log2(size) bits."""
+    """Bits of the codes of all streams, by the model's frame rate, with log2(size) bits per code."""
     num_bytes: int = 0
-    """Of the file of codes."""
+    """Size of the file of codes."""
     entry: ManifestEntry | None = None
-    """Of the manifest, where codes were written or found."""
+    """Manifest entry of codes that were written or found."""
 
 
 class Watch:
-    """Is told how the work goes on; a subclass shows it."""
+    """Callbacks for the progress of the work; the base class ignores them."""
 
     def begin(self, sources: Sequence[Path], duration_s: Callable[[Path], float]) -> None:
-        """Take what is to be done, and what tells the seconds of audio of a source: DataError where it cannot."""
+        """Receive the sources to process, and a function that returns a source's seconds or raises a DataError."""
 
     def advance(self, seconds: float) -> None:
-        """Take the seconds of audio that were done since the last call."""
+        """Receive the seconds of audio processed since the last call."""
 
     def finished(self, outcome: Outcome) -> None:
-        """Take the outcome of one file."""
+        """Receive the outcome of one file."""
 
     def warn(self, message: str) -> None:
-        """Take what a user should know."""
+        """Receive a warning for the user."""
 
 
 def encode_corpus(
@@ -94,7 +94,7 @@ def encode_corpus(
     chunk_seconds: float = 30.0,
     watch: Watch | None = None,
 ) -> list[Outcome]:
-    """Encode recordings and write a file of codes for each, and the manifest of the folder.
+    """Encode recordings, and write a file of codes for each and the manifest of the folder.
 
     >>> model = discrete_ae.load(checkpoint)
     >>> outcomes = discrete_ae.encode_corpus(model, recordings, out, format="daec")
@@ -105,45 +105,46 @@ def encode_corpus(
     True
 
     Args:
-        model: from `discrete_ae.load`.
-        inputs: recordings, folders of them, patterns; `jobs.plan` says what becomes of a folder's tree.
-        out: the folder; or, of one recording, a file with the suffix of the format, and no manifest.
-        format: of the files of codes.
-        num_codebooks: see `encode_files`.
-        loudness_lufs: see `encode_files`.
-        strict: see `encode_files`.
-        existing: what to do with files that exist. One that is kept must be what encoding would write, as far as its
-            header tells; otherwise it is a failure.
-        share: the part of the work that this process does, such as `Share.of_environment()` under torchrun or srun.
-            The manifest is then in parts, which `read_manifest` joins.
-        shards: also write all codes of the folder as a set to train on, into out/shards.
-        runner: how windows are computed.
-        chunk_seconds: so much of a recording is read ahead.
-        watch: is told of every outcome.
+        model: a model from `discrete_ae.load`.
+        inputs: recordings, folders and patterns; `jobs.plan` describes the tree of outputs.
+        out: output folder; or, for a single recording, a file with the suffix of the format, without a manifest.
+        format: format of the files of codes.
+        num_codebooks: as in `encode_files`.
+        loudness_lufs: as in `encode_files`.
+        strict: as in `encode_files`.
+        existing: treatment of existing files. A skipped file must match, by its header, what encoding would write;
+            otherwise its outcome is an error.
+        share: part of the work for this process, such as `Share.of_environment()` under torchrun or srun. The manifest
+            is then in parts, which `read_manifest` merges.
+        shards: format in which to also write all codes of the folder as a set for training, to out/shards.
+        runner: runner that computes the windows.
+        chunk_seconds: seconds of a recording to read ahead.
+        watch: callbacks for the progress.
 
     Returns:
-        An outcome for each recording of the share, and for each input of which there is none.
+        An outcome for each recording of the share, and for each input without recordings.
 
     Raises:
-        UsageError: two recordings would become one file, a share or shards are wanted of a single file, or Parquet
-            without pyarrow.
-        DataError: a file exists; the model has no codes; manifest or shards cannot be read or written.
+        UsageError: two recordings would become the same file, a share or shards are used with a single output file, or
+            pyarrow is missing for Parquet.
+        DataError: a file exists; the model has no codes; the manifest or the shards cannot be read or written.
         OSError: a file cannot be written.
-        ValueError: see `encode_files`.
+        ValueError: as in `encode_files`.
     """
     watch, share = watch or Watch(), share or Share()
     planned = plan(inputs, out, SUFFIXES, f".{format}")
     folder, alone = planned.folder, share.count == 1
     if planned.is_file and (shards or not alone):
-        raise UsageError(f"-o {out}: one file; {'shards need' if shards else 'a share of the work needs'} a folder")
+        what = "shards" if shards else "a share of the work"
+        raise UsageError(f"-o {out}: expected a folder for {what}, got a file; give a folder")
     if shards and not alone:
         raise UsageError(
-            f"--shards, and share {share.number} of {share.count}: put the codes together when all shares are done, "
-            "with --skip-existing --share 1/1"
+            f"--shards: not with share {share.number} of {share.count}; write shards when all shares are done, with "
+            "--skip-existing --share 1/1"
         )
     write_shards = _shard_writer(shards)
     if has_manifest(folder) and not planned.is_file:
-        read_manifest(folder)  # before the work: it is to be added to
+        read_manifest(folder)  # checks it before the work
     sizes = model.quantizer.codebook_sizes[:num_codebooks]
     failed, there, todo = _sorted_out(planned, share, existing)
     watch.begin([job.source for job in todo], lambda path: probe(path).duration_s)
@@ -176,8 +177,8 @@ def encode_corpus(
         if superseded := update_manifest(folder, entries):
             entry, by = superseded[0]
             watch.warn(
-                f"{folder}: recordings under two names: {len(superseded)}, such as {entry.path} and {by}; the manifest "
-                "lists the latter, remove the former"
+                f"{folder}: recordings with two files of codes: {len(superseded)}, such as {entry.path} and {by}; the "
+                f"manifest lists {by}, remove {entry.path}"
             )
         if write_shards:
             write_shards(folder, folder / "shards", overwrite=True, entropy_model=model.entropy_model)
@@ -195,30 +196,30 @@ def decode_corpus(
     runner: Runner | None = None,
     watch: Watch | None = None,
 ) -> list[Outcome]:
-    """Decode files of codes and write a recording for each, of its own sample rate, length and channels, in 16 bits.
+    """Decode files of codes, and write a 16-bit recording for each with its own sample rate, length and channels.
 
     Args:
-        model: the one that made the codes.
-        inputs: files of codes, folders of them, patterns.
-        out: the folder; or, of one file of codes, a file with the suffix of the format.
-        format: of the recordings.
-        existing: what to do with recordings that exist.
-        force: decode codes of another model too, with a warning, if they fit.
-        runner: how windows are computed.
-        watch: is told of every outcome.
+        model: the model that made the codes.
+        inputs: files of codes, folders and patterns.
+        out: output folder; or, for a single file of codes, a file with the suffix of the format.
+        format: format of the recordings.
+        existing: treatment of existing recordings.
+        force: True to also decode codes of another model that fit, with a warning.
+        runner: runner that computes the windows.
+        watch: callbacks for the progress.
 
     Returns:
-        An outcome for each file of codes, and for each input of which there is none.
+        An outcome for each file of codes, and for each input without files of codes.
 
     Raises:
-        UsageError: two files would become one recording.
+        UsageError: two files would become the same recording.
         DataError: a recording exists.
         OSError: a recording cannot be written.
     """
     watch = watch or Watch()
     failed, there, todo = _sorted_out(plan(inputs, out, CODE_SUFFIXES, f".{format}"), Share(), existing)
     watch.begin([job.source for job in todo], lambda path: _duration_s(model, path))
-    waiting: deque[Job] = deque()  # whose codes are being decoded
+    waiting: deque[Job] = deque()  # jobs whose codes are being decoded
     found: list[Outcome] = []
 
     def finish(outcome: Outcome) -> None:
@@ -242,7 +243,7 @@ def decode_corpus(
         outcome = _recorded(model, waiting.popleft(), decoded, format)
         finish(outcome)
         if outcome.error is None and not are_of(model, decoded.code_file):
-            watch.warn(f"{outcome.source}: codes of another model, decoded all the same")
+            watch.warn(f"{outcome.source}: decoded codes of another model")
     return found
 
 
@@ -259,7 +260,7 @@ def _shard_writer(kind: ShardKind | None) -> Callable[..., Path] | None:
 
 
 def _sorted_out(planned: Plan, share: Share, existing: Existing) -> tuple[list[Outcome], list[Job], list[Job]]:
-    """The failures that show before the work, the jobs whose outputs exist and are kept, and those to be done."""
+    """Return the early failures, the jobs whose existing outputs are kept, and the jobs to do."""
     failed: list[Outcome] = []
     if share.number == 1:
         failed += [Outcome(path, None, str(error)) for path, error in planned.problems]
@@ -274,17 +275,17 @@ def _sorted_out(planned: Plan, share: Share, existing: Existing) -> tuple[list[O
     if there and existing == "refuse":
         more = f", and {len(there) - 1} others" if len(there) > 1 else ""
         raise DataError(
-            f"{there[0].target}{more}: exists already; use --skip-existing to go on, or --force to overwrite "
+            f"{there[0].target}{more}: exists already; use --skip-existing to skip it, or --force to overwrite it "
             '(in Python existing="skip", existing="replace")'
         )
     return failed, there, todo
 
 
 def _kept(model: DiscreteAutoencoder, sizes: tuple[int, ...], job: Job, folder: Path) -> Outcome:
-    """The outcome of a job whose file of codes is there: kept if it is what encoding would write.
+    """Return the outcome of a job with an existing file of codes, which must match what encoding would write.
 
-    Of the recording, rate and length are compared, and it is kept where the recording is gone or cannot be read. The
-    loudness is not compared: whether a gain is that of some loudness only measuring the recording would tell.
+    The rate and length of the recording are compared, unless the recording cannot be read. Its loudness is not
+    compared, since that would require measuring the recording.
     """
     target, again = job.target, "encode it again with --force"
     try:
@@ -298,12 +299,12 @@ def _kept(model: DiscreteAutoencoder, sizes: tuple[int, ...], job: Job, folder: 
         if code_file.model_hash != model.codes_hash:
             raise DataError(f"{target}: codes of another model ({code_file.model_hash[:12]}); {again}")
         if code_file.codebook_sizes != sizes:
-            raise DataError(f"{target}: {code_file.codebooks} codebooks, where {len(sizes)} are wanted; {again}")
+            raise DataError(f"{target}: expected {len(sizes)} codebooks, got {code_file.codebooks}; {again}")
         length = (code_file.num_samples, code_file.sample_rate, code_file.frames)
         frames = -(-code_file.num_model_samples // model.hop_length)
         if recording is not None and length != (recording.num_frames, recording.sample_rate, frames):
             raise DataError(
-                f"{target}: codes of another recording than {job.source} is now: {length[2]} frames of {length[0]} "
+                f"{target}: does not match {job.source}, which may have changed: has {length[2]} frames of {length[0]} "
                 f"samples at {length[1]} Hz; {again}"
             )
         return _described(model, job, code_file, folder, was_there=True)
@@ -312,7 +313,7 @@ def _kept(model: DiscreteAutoencoder, sizes: tuple[int, ...], job: Job, folder: 
 
 
 def _written(model: DiscreteAutoencoder, job: Job, result: Encoded, format: Format, folder: Path) -> Outcome:
-    """The outcome of a recording that is encoded, whose codes are written now."""
+    """Write the codes of an encoded recording, and return the outcome."""
     if result.code_file is None:
         return Outcome(*job, str(result.error))
     try:
@@ -324,7 +325,7 @@ def _written(model: DiscreteAutoencoder, job: Job, result: Encoded, format: Form
 
 
 def _recorded(model: DiscreteAutoencoder, job: Job, decoded: Decoded, format: AudioFormat) -> Outcome:
-    """The outcome of codes that are decoded, whose recording is written now."""
+    """Write the recording of decoded codes, and return the outcome."""
     codes = decoded.code_file
     channels = codes.streams * model.channels
     try:
@@ -338,7 +339,7 @@ def _recorded(model: DiscreteAutoencoder, job: Job, decoded: Decoded, format: Au
 def write_audio(
     target: Path, blocks: Iterable[Audio], sample_rate: int, channels: int, num_samples: int, format: AudioFormat
 ) -> None:
-    """Write blocks (C, n) in 16 bits; a WAV too long for its own header becomes RF64, with lengths of 64 bits."""
+    """Write blocks (C, n) as 16-bit samples; a WAV that is too long becomes RF64, with 64-bit lengths."""
     too_long = 2 * num_samples * channels + WAV_HEADER_BYTES > MAX_WAV_BYTES
     name = "RF64" if format == "wav" and too_long else format.upper()
     with recorded_whole(target, sample_rate, channels, name) as write:
@@ -355,20 +356,20 @@ def _described(
 
 
 def _line(error: DataError | OSError, path: Path) -> str:
-    """The line of an error, which names the file."""
+    """Return an error in one line that names the file."""
     line = str(from_system(error) if isinstance(error, OSError) else error)
     return line if line.startswith(str(path)) else f"{path}: {line}"
 
 
 def _of_one_output(error: DataError | OSError, path: Path) -> str:
-    """The line of an error that concerns one output; of any other, such as a full disk, no file would be spared."""
+    """Return an error of one output in one line; raise an error, such as a full disk, that affects all outputs."""
     if isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG:
         raise error
     return _line(error, path)
 
 
 def _read(model: DiscreteAutoencoder, path: Path, recording: AudioFile | None = None) -> CodeFile:
-    """Codes of any format; bare ones as those of the model and, where it is known, of a recording."""
+    """Read codes in any format; bare codes get the fields of the model and, if given, of a recording."""
     if path.suffix.lower() != ".npy":
         return read_codes(path, model.entropy_model)
     of_recording = (recording.sample_rate, recording.num_frames) if recording else ()
@@ -376,5 +377,5 @@ def _read(model: DiscreteAutoencoder, path: Path, recording: AudioFile | None = 
 
 
 def _duration_s(model: DiscreteAutoencoder, path: Path) -> float:
-    # Entropy decoding is most of the work of reading, and it would be done twice.
+    # The header suffices: entropy decoding is most of the work of reading.
     return (read_daec_header(path) if path.suffix.lower() == ".daec" else _read(model, path)).duration_s

@@ -1,12 +1,11 @@
-"""Whole recordings to codes and back, as a stream of them.
+"""Encode whole recordings to codes and back, as iterators over many of them.
 
-On a CPU the codes of a signal are the same bits in every batch, with any number of threads or jobs, and however the
-signal is read: it is computed in windows (see `inference`), each by itself. A recording streams through in bounded
-memory: blocks are read and resampled on a thread of their own, cut into windows, computed, and put together, and the
-next recordings are read meanwhile.
+On a CPU, the codes of a signal are the same bits for any batch, number of threads or jobs, and way of reading. This is
+because every window of the signal is computed by itself (see `inference`). Memory is bounded: blocks of a recording are
+read and resampled on their own thread, cut into windows, computed, and joined, while the next recordings are read.
 
-A mono model codes the channels of a recording one by one, so that each channel has the codes that it would have in a
-mono file; any other model takes recordings with its own number of channels.
+A mono model codes the channels of a recording one by one, so that each channel has the codes of a mono file. Any other
+model takes recordings with its own number of channels.
 
 Axes: C audio channels, S streams, K codebooks, T frames.
 """
@@ -39,31 +38,31 @@ _SAME = "decode with the checkpoint that made them"
 Given = TypeVar("Given")
 
 Progress = Callable[[float], None]
-"""Called with the seconds of audio that were done since the last call."""
+"""Callback that receives the seconds of audio processed since the last call."""
 
 
 class Encoded(NamedTuple):
-    """The codes of one recording, or why there are none."""
+    """The codes of one recording, or the error."""
 
     path: Path
     code_file: CodeFile | None
-    """None where it failed."""
+    """Codes; None for an error."""
     error: DataError | None
 
 
 class Decoded(NamedTuple):
-    """Codes that are being decoded."""
+    """Codes and an iterator over their audio."""
 
     code_file: CodeFile
     blocks: Iterator[Audio]
-    """(C, n) float32, together the recording at its own sample rate and of its length; take them before the next."""
+    """Blocks (C, n) float32 of the recording, at its own sample rate and length; consume them before the next item."""
 
 
 class Part(NamedTuple):
-    """The frames of one stream that a window gives; the last of a signal gives none."""
+    """The valid frames of one window of a stream; the last part of a signal is empty."""
 
     number: int
-    """Of the signal, from 0."""
+    """Index of the signal."""
     stream: int = 0
     first: int = 0
     stop: int = 0
@@ -83,28 +82,28 @@ def encode_files(
     """Encode recordings of any sample rate and length, at least 1 sample, and yield their codes in order.
 
     Args:
-        model: from `discrete_ae.load`.
+        model: a model from `discrete_ae.load`.
         paths: the recordings.
-        num_codebooks: how many of the codebooks to use, one of `model.quantizer.decodable_counts`; None is all.
-        runner: how windows are computed.
-        chunk_seconds: so much of a recording is read ahead.
-        loudness_lufs: to which the whole of each recording is brought before it is coded, in [-70, 0], by one gain, as
-            `gain_for`: for a model that was trained so. It is read once more for this. The gain stands in the codes
-            and decoding takes it back. None leaves recordings as they are.
-        strict: a recording of another length than its header says is an error, not a warning of the log.
-        progress: called with every window.
+        num_codebooks: number of codebooks to use, one of `model.quantizer.decodable_counts`; None for all.
+        runner: runner that computes the windows.
+        chunk_seconds: seconds of a recording to read ahead.
+        loudness_lufs: loudness in [-70, 0] to which each whole recording is brought by one gain (`gain_for`), for a
+            model that was trained with it. The recording is then read twice. The gain is saved with the codes, and
+            decoding reverts it. None leaves recordings unchanged.
+        strict: True if a wrong length in a recording's header is an error, instead of a warning.
+        progress: called after every window.
 
     Yields:
-        One result for each recording; its error says that it cannot be read, holds NaN or infinity, has channels that
-        do not fit the model, or more of them, or a lower sample rate, than loudness is defined for.
+        One result for each recording. Its error is that the recording cannot be read, holds NaN or infinity, has
+        channels that do not fit the model, or has too many channels or too low a sample rate for loudness.
 
     Raises:
         DataError: the model has no codes.
-        ValueError: the model was not loaded from a file, so that nothing names it; num_codebooks does not decode; or
-            loudness_lufs is out of its range.
+        ValueError: the model has no hash, because it was not loaded from a file; num_codebooks cannot be decoded; or
+            loudness_lufs is out of range.
     """
     if model.codes_hash is None:
-        raise ValueError("model: expected one with a codes_hash, which a file of codes must name; use discrete_ae.load")
+        raise ValueError("model: expected one with a codes_hash, to be saved with the codes; use discrete_ae.load")
     if not model.quantizer.num_codebooks:
         raise DataError(f"the model's {type(model.quantizer).__name__} has no codes; use a model with a quantizer")
     model.quantizer.check_count(num_codebooks)
@@ -132,8 +131,8 @@ def encode_files(
         for part, found in parts:
             if bool((found < 0).any()):
                 recording.error = DataError(
-                    f"{recording.path}: the model makes NaN or infinite latents of it; use another checkpoint, or "
-                    "bring its samples down to full scale"
+                    f"{recording.path}: its latents are NaN or infinite; use another checkpoint, or scale its samples "
+                    "down to full scale"
                 )
             if part.stream == len(codes):
                 codes.append([])
@@ -164,17 +163,17 @@ def decode_files(
     runner: Runner | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Decoded]:
-    """Decode codes, and yield audio of the recordings' own sample rate and length in order.
+    """Decode codes, and yield audio at the recordings' own sample rates and lengths, in order.
 
     Args:
-        model: the one that made the codes.
-        code_files: the codes; `check_fits` holds of each.
-        force: decode codes of another model too.
-        runner: how windows are computed.
-        progress: called with every window.
+        model: the model that made the codes.
+        code_files: the codes, each checked by `check_fits`.
+        force: True to also decode codes of another model.
+        runner: runner that computes the windows.
+        progress: called after every window.
 
     Raises:
-        DataError: codes do not fit the model; or, from the blocks, they decode to NaN or infinity.
+        DataError: codes do not fit the model; from the blocks: they decode to NaN or infinity.
     """
 
     def signals() -> Iterator[tuple[CodeFile, list[Tensor]]]:
@@ -194,22 +193,22 @@ def in_windows(
     unit: int,
     runner: Runner | None,
 ) -> Iterator[tuple[Given, Iterator[tuple[Part, Tensor]]]]:
-    """Apply a function to the windows of signals, and yield what comes of each signal; take it before the next.
+    """Apply a function to the windows of signals, and yield each signal's results; consume them before the next signal.
 
     Args:
-        model: whose function it is.
-        function: see `Runner.map`.
-        signals: each in blocks (S, ..., n) of S streams, with whatever names it.
-        window: as long as the function wants.
-        unit: samples of a frame.
-        runner: how windows are computed.
+        model: model of the function.
+        function: as in `Runner.map`.
+        signals: pairs of any identifier and a signal in blocks (S, ..., n) of S streams.
+        window: windows that the function requires.
+        unit: samples per frame.
+        runner: runner that computes the windows.
     """
 
     def windows() -> Iterator[tuple[Part, Tensor | None]]:
         for number, (given, blocks) in enumerate(signals):
             begun.append(given)
             cutter = Cutter(window, unit)
-            # `finish` is a generator: it begins when all blocks are pushed.
+            # `finish` is a generator: it starts after all blocks were pushed.
             for piece in chain(chain.from_iterable(map(cutter.push, blocks)), cutter.finish()):
                 for stream, signal in enumerate(piece.signal):
                     yield Part(number, stream, piece.first, piece.stop), signal
@@ -222,37 +221,37 @@ def in_windows(
 
 
 def are_of(model: DiscreteAutoencoder, code_file: FileInfo | StreamInfo) -> bool:
-    """Return whether a model makes codes as those of a file were made; some files name the whole model."""
+    """Return whether a file's codes were made by an equal encoder; old files have the hash of the whole model."""
     return code_file.model_hash in (model.codes_hash, model.model_hash)
 
 
 def check_fits(model: DiscreteAutoencoder, code_file: CodeFile, *, force: bool = False) -> None:
-    """Refuse codes that a model cannot decode.
+    """Check that a model can decode codes.
 
     Args:
-        model: which is to decode them.
+        model: the model for decoding.
         code_file: the codes.
-        force: take those of another model too, if all else fits.
+        force: True to accept codes of another model if all else fits.
 
     Raises:
-        DataError: the codes are those of another model, or do not fit this one.
+        DataError: the codes come from another model, or do not fit this one.
     """
     check_model(model, code_file, force=force)
     expected = math.ceil(code_file.num_model_samples / model.hop_length)
     if code_file.frames != expected:
         raise DataError(
-            f"has {code_file.frames} frames where {code_file.num_samples} samples at {code_file.sample_rate} Hz make "
-            f"{expected} of this model; {_SAME}"
+            f"expected {expected} frames of this model for {code_file.num_samples} samples at {code_file.sample_rate} "
+            f"Hz, got {code_file.frames}; {_SAME}"
         )
 
 
 def check_model(model: DiscreteAutoencoder, code_file: FileInfo | StreamInfo, *, force: bool = False) -> None:
-    """Refuse codes of another model, as `check_fits`, whatever their length."""
+    """Check codes as in `check_fits`, except for their length."""
     if not (force or are_of(model, code_file)):
         this = model.codes_hash or "unnamed"
         raise DataError(
-            f"codes of another model ({code_file.model_hash[:12]}), this one is {this[:12]}; {_SAME}, or take them "
-            "by --force (in Python force=True)"
+            f"codes of another model ({code_file.model_hash[:12]}), this one is {this[:12]}; {_SAME}, or use --force "
+            "(in Python force=True)"
         )
     quantizer = model.quantizer
     if code_file.codebook_sizes not in [quantizer.codebook_sizes[:count] for count in quantizer.decodable_counts]:
@@ -267,23 +266,23 @@ def check_model(model: DiscreteAutoencoder, code_file: FileInfo | StreamInfo, *,
         )
     if model.channels != 1 and code_file.streams != 1:
         raise DataError(
-            f"codes of {code_file.streams} channels one by one, the model takes {model.channels} together; {_SAME}"
+            f"codes of {code_file.streams} separate channels, the model codes {model.channels} together; {_SAME}"
         )
 
 
 def bare_codes(
     model: DiscreteAutoencoder, codes: Codes, sample_rate: int | None = None, num_samples: int | None = None
 ) -> CodeFile:
-    """Return codes (S, K, T) that come without a file as those of a model.
+    """Return bare codes (S, K, T) with the fields of the model that made them.
 
     Args:
-        model: which made them.
+        model: the model that made the codes.
         codes: the integers.
-        sample_rate: of the recording in Hz; by default the model's own.
-        num_samples: of the recording; by default that of whole frames.
+        sample_rate: sample rate of the recording in Hz; by default the model's own.
+        num_samples: length of the recording; by default that of whole frames.
 
     Raises:
-        DataError: they are no codes of this model.
+        DataError: the codes do not fit this model.
     """
     said = {
         "codes": codes,
@@ -297,7 +296,7 @@ def bare_codes(
         return CodeFile.of(said)
     except ValueError as error:
         raise DataError(
-            f"not codes of this model: {error}; give codes that it made, (streams, codebooks, frames)"
+            f"not codes of this model: {error}; give its codes of shape (streams, codebooks, frames)"
         ) from error
 
 
@@ -308,17 +307,17 @@ class _Recording:
     path: Path
     file: AudioFile | None = None
     blocks: Iterable[Audio] = ()
-    """(C, n) at the model's rate, in the channels in which it is coded."""
+    """Blocks (C, n) at the model's rate, with the channels to be coded."""
     gain_db: float = 0.0
-    """Known with the first block, which it is applied to."""
+    """Gain of the blocks, set when the first block is read."""
     error: DataError | None = None
-    """Why it cannot be read, or not to its end."""
+    """Reason why the recording cannot be read to its end."""
 
 
 def _read_ahead(
     model: DiscreteAutoencoder, paths: Iterable[Path], chunk_seconds: float, loudness_lufs: float | None, strict: bool
 ) -> Iterator[_Recording]:
-    """The recordings in their order, of which the next few are being read already."""
+    """Yield the recordings in order, while the next few are being read."""
     ahead: deque[_Recording] = deque()
     try:
         for path in paths:
@@ -334,17 +333,18 @@ def _read_ahead(
 
 
 def opened(path: Path, channels: int, *, strict: bool = False) -> AudioFile:
-    """Return the header of a recording that fits a codec of so many channels: 1 codes each channel alone.
+    """Return the header of a recording, if its channels fit a codec of `channels`: 1 codes each channel separately.
 
     Raises:
-        DataError: it cannot be read, or has another number of channels; with `strict`, its length is in doubt.
+        DataError: the recording cannot be read, or has another number of channels; with `strict`, also if its length is
+            doubtful.
     """
     file = probe(path)
     accept(file, strict=strict)
     if channels != 1 and file.channels not in (1, channels):
         raise DataError(
-            f"{path}: has {file.channels} channels, the model takes {channels}; convert it to {channels} channels, or "
-            "use a mono model, which codes each channel alone"
+            f"{path}: expected {channels} channels, as in the model, got {file.channels}; convert it, or use a mono "
+            "model, which codes each channel separately"
         )
     return file
 
@@ -356,8 +356,8 @@ def _opened(
         file = opened(path, model.channels, strict=strict)
         if loudness_lufs is not None and (file.channels > MAX_CHANNELS or file.sample_rate < MIN_SAMPLE_RATE):
             raise DataError(
-                f"{path}: has {file.channels} channels at {file.sample_rate} Hz, loudness is measured of at most "
-                f"{MAX_CHANNELS}, from {MIN_SAMPLE_RATE} Hz on; encode it without a loudness"
+                f"{path}: expected at most {MAX_CHANNELS} channels and at least {MIN_SAMPLE_RATE} Hz to measure "
+                f"loudness, got {file.channels} channels at {file.sample_rate} Hz; encode it without a loudness"
             )
     except DataError as error:
         return _Recording(path, error=error)
@@ -368,7 +368,7 @@ def _opened(
         channels = model.channels if file.channels == 1 else None
         if loudness_lufs is not None:
             level = measure_stream(stream_audio(file, file.sample_rate, channels), file.sample_rate)
-            # A float file may be so far beyond full scale that its gain would not fit into the codes' description.
+            # A float file may be so far beyond full scale that the record of codes does not allow its gain.
             recording.gain_db = max(gain_for(level, loudness_lufs), -MAX_GAIN_DB)
         factor = np.float32(10 ** (recording.gain_db / 20))
         for block in stream_audio(file, model.sample_rate, channels):
@@ -397,7 +397,7 @@ def _decoded_blocks(
         streams.clear()
         missing -= block.shape[1]
         if not np.isfinite(block).all():
-            raise DataError("the model makes NaN or infinite samples of these codes; use another checkpoint")
+            raise DataError("these codes decode to NaN or infinite samples; use another checkpoint")
         yield from resampler.pieces(block * gain)
         if progress:
             progress((part.stop - part.first) / model.frame_rate_hz)

@@ -1,4 +1,4 @@
-"""Pairs of a file and the one to be made of it, from inputs and OUT, and the share of them that a process takes."""
+"""Pair input files with output files, and divide the pairs into shares for several processes."""
 
 import heapq
 import os
@@ -13,66 +13,66 @@ from discrete_ae.data.files import files_of
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.paths import Kind, Paths, kind_of, listed
 
-# Of torchrun, and of a step that srun starts. A batch script has SLURM_PROCID and SLURM_NTASKS too, but runs once.
+# Variables of torchrun and of srun. A batch script has SLURM_PROCID and SLURM_NTASKS too, but runs only once.
 _VARIABLES = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"))
 
 
 class Job(NamedTuple):
-    """One file to be made of another."""
+    """A source file and its output."""
 
     source: Path
     target: Path
 
 
 class Plan(NamedTuple):
-    """The jobs, and the inputs that make none."""
+    """The jobs, and the inputs with problems."""
 
     jobs: list[Job]
-    """In the order of the inputs, those of a folder sorted by path; no two with the same target."""
+    """Jobs in the order of the inputs, sorted by path within a folder; targets are unique."""
     problems: list[tuple[Path, DataError]]
-    """The inputs of which nothing, or not everything, can be made."""
+    """Inputs that cannot be used, or not completely."""
     folder: Path
-    """Of all targets."""
+    """Folder of all targets."""
     is_file: bool
-    """Whether the output is one file, not a folder."""
+    """True if the output is a single file, not a folder."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """The part of a work that one of `count` processes does, `number` from 1 to `count`."""
+    """The part of the work for one of `count` processes, `number` from 1 to `count`."""
 
     number: int = 1
     count: int = 1
 
     @classmethod
     def parse(cls, text: str) -> "Share":
-        """Return the share that a text such as 3/16 names.
+        """Return the share named by a text such as 3/16.
 
         Raises:
-            UsageError: it names none.
+            UsageError: the text names no share.
         """
         number, _, count = text.partition("/")
         if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-            raise UsageError(f"--share {text}: expected a number of a share and how many there are, such as 3/16")
+            raise UsageError(f"--share {text}: expected the number of a share and the number of shares, such as 3/16")
         return cls(int(number), int(count))
 
     @classmethod
     def of_environment(cls, environment: Mapping[str, str] = os.environ) -> "Share":
-        """Return the share of a process that torchrun or srun has started; of any other, all."""
+        """Return the share of a process started by torchrun or srun; for any other process, the whole work."""
         for rank, size in _VARIABLES:
             if rank in environment and size in environment:
                 return cls(int(environment[rank]) + 1, int(environment[size]))
         return cls()
 
     def of(self, jobs: Sequence[Job]) -> list[Job]:
-        """Return the jobs of this share, in their order; every job is in one share of `count`.
+        """Return the jobs of this share, in their order; every job is in exactly one share.
 
-        The largest recording goes to the share with the fewest bytes, and so on. No share then has more than 4/3 of
-        what the best sharing would give it (Graham 1969, "Bounds on multiprocessing timing anomalies").
+        In descending order of size, each file goes to the share with the fewest bytes so far. The largest share then
+        has at most 4/3 of that of the best division (Graham 1969, "Bounds on multiprocessing timing anomalies").
         """
         if self.count == 1:
             return list(jobs)
-        # On a network file system, threads are worth a factor.
+        # Threads help on a network file system.
         with ThreadPoolExecutor(16) as pool:
             sizes = dict(zip(jobs, pool.map(lambda job: _size(job.source), jobs), strict=True))
         loads = [(0, 0, number) for number in range(1, self.count + 1)]  # bytes, jobs, share
@@ -88,18 +88,18 @@ class Share:
 def plan(inputs: Paths, out: str | Path, source_suffixes: Collection[str], target_suffix: str) -> Plan:
     """Pair every input file with its output.
 
-    The inputs' trees are kept in `out`, as `files_of` has them: of a folder given alone, b/x.wav in it becomes
-    out/b/x.npz. A file becomes out/x.npz, or `out` itself where that ends in the suffix and is no folder. Where two
-    files would become the same one, they keep their suffixes: x.wav.npz and x.flac.npz.
+    The outputs keep the trees of the inputs, as in `files_of`. With a single folder, its file b/x.wav becomes
+    out/b/x.npz. A file becomes out/x.npz, or `out` itself if that has the suffix and is not a folder. If two files
+    would become the same output, they keep their suffixes: x.wav.npz and x.flac.npz.
 
     Args:
-        inputs: files, of any suffix, folders, and patterns.
-        out: the folder, or the file, to be written.
-        source_suffixes: lower-case, dot included; which files of a folder are taken.
-        target_suffix: dot included.
+        inputs: files of any suffix, folders, and patterns.
+        out: the output folder or file.
+        source_suffixes: lower-case suffixes, dot included, of the files to take from a folder.
+        target_suffix: suffix of the outputs, dot included.
 
     Raises:
-        UsageError: two files would become the same one all the same, or `out` names one file for several.
+        UsageError: two files would still become the same output, or `out` is a single file for several inputs.
     """
     paths, out = listed(inputs), Path(out)
     found: dict[tuple[Path, Path], None] = {}  # (source, its folder below `out`), each once, in order
@@ -114,12 +114,12 @@ def plan(inputs: Paths, out: str | Path, source_suffixes: Collection[str], targe
     if out.suffix.lower() != target_suffix or out.is_dir():
         return Plan(_without_collisions(found, out, target_suffix), problems, out, is_file=False)
     if len(paths) > 1 or (found and kind_of(paths[0]) is Kind.FOLDER):
-        raise UsageError(f"-o {out}: one file, for several inputs or a folder; give a folder")
+        raise UsageError(f"-o {out}: expected a folder for several inputs or a folder, got a file; give a folder")
     return Plan([Job(source, out) for source, _ in found], problems, out.parent, is_file=True)
 
 
 def _without_collisions(found: Collection[tuple[Path, Path]], out: Path, suffix: str) -> list[Job]:
-    """Name the outputs: those that would coincide keep the suffix of their source."""
+    """Name the outputs; those that would coincide keep the suffix of their source."""
     keep: set[Path] = set()
     while True:
         jobs = [
@@ -143,5 +143,5 @@ def _without_collisions(found: Collection[tuple[Path, Path]], out: Path, suffix:
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except OSError:  # which is met again, and named, when it is read
+    except OSError:  # reported later, when the file is read
         return 0

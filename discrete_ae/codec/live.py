@@ -1,4 +1,4 @@
-"""Signals to streams of codes while they are going on, and back. Axes: S streams, C channels, n samples, t frames."""
+"""Encode live signals to streams of codes, and back. Axes: S streams, C channels, n samples, t frames."""
 
 from collections.abc import Callable, Iterator
 from io import BufferedIOBase
@@ -17,23 +17,24 @@ from discrete_ae.streaming import Decoder, Encoder
 
 
 def encode_live(model: DiscreteAutoencoder, audio: LiveAudio, num_codebooks: int | None = None) -> Iterator[bytes]:
-    """Yield a stream of codes: its first line at once, and each frame as soon as its samples are there.
+    """Yield a stream of codes: first its header line, then each frame as soon as its samples have arrived.
 
-    Channels are coded as those of a file: one by one by a mono model, and mono is copied into all of another one.
+    Channels are coded like those of a file: a mono model codes them one by one; for any other model, mono is copied
+    into all of its channels.
 
     Args:
-        model: a causal one, from `discrete_ae.load`.
+        model: a causal model from `discrete_ae.load`.
         audio: the signal.
-        num_codebooks: how many of the codebooks to use; None is all.
+        num_codebooks: number of codebooks to use; None for all.
 
     Raises:
         UsageError: the model is not causal.
-        DataError: the channels do not fit the model, or the samples are none.
+        DataError: the channels do not fit the model, or the signal cannot be coded.
     """
     channels = audio.channels
     if model.channels != 1:
         if channels not in (1, model.channels):
-            raise DataError(f"-: has {channels} channels, the model takes {model.channels}; convert it, or use another")
+            raise DataError(f"-: expected {model.channels} channels, got {channels}; convert it, or use another model")
         channels = model.channels
     said = {
         "discrete_ae_codes": 1,
@@ -62,18 +63,18 @@ def decode_live(
     *,
     force: bool = False,
 ) -> LiveAudio:
-    """Read the first line of a stream of codes, and return the audio that its frames become, whole frames.
+    """Read the first line of a stream of codes, and return the audio of its complete frames.
 
     Args:
-        model: the one that made the codes.
-        stream: of codes, at its beginning.
+        model: the model that made the codes.
+        stream: stream of codes, at its beginning.
         doubted: called after the last block with a message if the stream ends within a frame, which is left out.
-        force: decode with a model of another hash too.
+        force: True to also decode with a model of another hash.
 
     Raises:
         UsageError: the model is not causal.
-        DataError: what is read is no such stream, or does not fit the model; from the blocks, that its frames are
-            damaged, or decode to NaN or infinity.
+        DataError: the input is not such a stream, or does not fit the model. From the blocks: frames are damaged, or
+            decode to NaN or infinity.
     """
     info = read_head(stream)
     decoder = Decoder(model)
@@ -84,7 +85,7 @@ def decode_live(
         for codes in read_frames(stream, info, doubted):
             block = decoder.push(torch.from_numpy(codes)).flatten(0, 1).numpy()
             if not np.isfinite(block).all():
-                raise DataError("the model makes NaN or infinite samples of these codes; use another checkpoint")
+                raise DataError("these codes decode to NaN or infinite samples; use another checkpoint")
             yield block
 
     at_model_rate = LiveAudio(model.sample_rate, channels, blocks())

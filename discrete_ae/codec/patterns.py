@@ -1,3 +1,3 @@
-"""Codes as tokens for a language model: the patterns, which live with the files of codes and know no model."""
+"""Codes as tokens for a language model: the patterns of discrete_ae.codes.patterns."""
 
 from discrete_ae.codes.patterns import *  # noqa: F403

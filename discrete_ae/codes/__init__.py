@@ -1,15 +1,15 @@
 """Files of codes: integers to bytes and back.
 
-Names are imported when they are first used: the formats need numpy and the range coder, the data set needs torch.
+Names are imported on first access: the formats need numpy and the range coder, the data set needs torch.
 """
 
 from importlib import import_module
 from typing import Any, Literal
 
 Format = Literal["npz", "npy", "daec"]
-"""The formats of files of codes (container.py)."""
+"""Format of a file of codes (container.py)."""
 ShardKind = Literal["tar", "mmap", "parquet"]
-"""How the codes of a folder are put together (shards.py, parquet.py)."""
+"""Format of a set of all codes of a folder (shards.py, parquet.py)."""
 
 _MODULES = {
     "CodeFile": "code_file",

@@ -1,7 +1,7 @@
-"""The record of a file of codes, checked, and the codes themselves. No torch here.
+"""The validated record of a file of codes. No torch here.
 
-Axes: S streams (what the model coded one after the other: the channels of the recording for a mono model, otherwise
-the whole recording), K codebooks, T frames.
+Axes: S streams (signals that the model coded separately: the channels of the recording for a mono model, otherwise the
+whole recording), K codebooks, T frames.
 """
 
 import json
@@ -20,14 +20,14 @@ from discrete_ae.records import Record
 MAX_GAIN_DB = 200.0
 MAX_QUANTIZER_LENGTH = 100
 SYMBOLS_PER_BYTE = 42
-"""No byte of a range coder holds more: no entry has more than 7/8 of the frequency (but for 2^-20 of rounding), so that
-each costs at least 0.1926 bits."""
+"""Largest number of symbols per byte of a range coder. No entry has more than 7/8 of the frequency (up to 2^-20 of
+rounding), so that each symbol costs at least 0.1926 bits."""
 
 Codes = npt.NDArray[np.integer[Any]]
 
 
 def printable(text: str) -> str:
-    """Return the text; ValueError where it holds what cannot be printed."""
+    """Return the text, or raise a ValueError if a character is not printable."""
     if not text.isprintable():
         raise ValueError("expected printable characters")
     return text
@@ -36,7 +36,7 @@ def printable(text: str) -> str:
 Count = Annotated[int, Field(ge=1, lt=2**63)]
 Hz = Annotated[int, Field(ge=MIN_SAMPLE_RATE, le=MAX_SAMPLE_RATE)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-# Not strict: a list of JSON will do for the tuple; each size is an integer all the same.
+# Not strict, so that a JSON list is accepted for the tuple; each size must still be an integer.
 CodebookSizes = Annotated[
     tuple[Annotated[int, Field(ge=2, lt=2**63)], ...],
     Field(strict=False, min_length=1),
@@ -44,21 +44,21 @@ CodebookSizes = Annotated[
 
 
 class CodesInfo(Record):
-    """Fields that every file and every list has of the codes (S, K, T) of a recording."""
+    """Fields for the codes (S, K, T) of a recording, common to files, manifests and shards."""
 
     sample_rate: Hz
-    """Of the recording; decoding restores it."""
+    """Sample rate of the recording; decoding restores it."""
     num_samples: Count
     """Length of the recording in samples per channel at `sample_rate`; decoding restores it."""
     streams: Count
     """S."""
     codebook_sizes: CodebookSizes
-    """Entries of each of the K codebooks; fewer than the model's where only the first ones were used."""
+    """Number of entries of each of the K codebooks; K is smaller than the model's if only the first ones were used."""
     frames: Count
     """T."""
     model_hash: Sha256
-    """The model that made the codes, by its `codes_hash`, or, in files of early versions, by its `model_hash`: SHA-256,
-    64 hexadecimal digits."""
+    """The `codes_hash` of the model that made the codes, or its `model_hash` in files of early versions: SHA-256, 64
+    hexadecimal digits."""
 
     @property
     def codebooks(self) -> int:
@@ -77,30 +77,30 @@ class CodesInfo(Record):
 
     @property
     def bits_per_frame(self) -> float:
-        """Return the bits of all streams together, where every code takes log2(size) bits."""
+        """Bits per frame of all streams together, with log2(size) bits for every code."""
         return self.streams * sum(math.log2(size) for size in self.codebook_sizes)
 
 
 class FileInfo(CodesInfo):
-    """Fields of a file of codes beside the codes."""
+    """Fields of a file of codes, without the codes."""
 
     model_sample_rate: Hz
-    """The rate at which the model heard the recording."""
+    """Sample rate of the model, to which the recording was resampled."""
     gain_db: Annotated[float, Field(ge=-MAX_GAIN_DB, le=MAX_GAIN_DB)] = 0.0
-    """Gain that was applied to the recording before it was coded; decoding takes it back."""
+    """Gain applied to the recording before encoding; decoding reverts it."""
     quantizer: Annotated[str, Field(max_length=MAX_QUANTIZER_LENGTH), AfterValidator(printable)] = ""
-    """The class of the quantizer that made the codes, for people."""
+    """Class of the quantizer that made the codes, for information only."""
 
     @property
     def num_model_samples(self) -> int:
-        """Length in samples per channel at the model's rate: rounded up, so at least 1."""
+        """Length in samples per channel at the model's rate, rounded up, so at least 1."""
         return -(-self.num_samples * self.model_sample_rate // self.sample_rate)
 
 
 class CodeFile(FileInfo):
-    """The codes of one recording, and what is needed to make audio of them again.
+    """The codes of one recording, with all fields needed to decode them.
 
-    `streams` and `frames` are those of the codes. Made by `CodeFile.of({"codes": ..., ...})`.
+    `streams` and `frames` are taken from the codes. Create one by `CodeFile.of({"codes": ..., ...})`.
     """
 
     codes: Annotated[Codes, GetPydanticSchema(lambda _source, _handler: core_schema.any_schema())]
@@ -119,15 +119,15 @@ class CodeFile(FileInfo):
 
     @property
     def info(self) -> dict[str, Any]:
-        """All fields but the codes."""
+        """All fields except the codes."""
         return self.model_dump(exclude={"codes"})
 
 
 def check_room(shape: tuple[int, int, int], num_bytes: int, symbols_per_byte: int = SYMBOLS_PER_BYTE) -> None:
-    """Check that so many bytes can hold codes of a shape (S, K, T), before anything of their size is made.
+    """Check that `num_bytes` bytes can hold codes of a shape (S, K, T), before memory is allocated for them.
 
     Raises:
-        ValueError: they cannot.
+        ValueError: the bytes are too few.
     """
     if math.prod(shape) > symbols_per_byte * num_bytes:
         streams, codebooks, frames = shape
@@ -137,7 +137,7 @@ def check_room(shape: tuple[int, int, int], num_bytes: int, symbols_per_byte: in
 
 
 def codes_dtype(codebook_sizes: Sequence[int]) -> np.dtype[Any]:
-    """Return the smallest unsigned type that holds every code: one byte up to 256 entries, two up to 65536."""
+    """Return the smallest unsigned type for every code: one byte up to 256 entries, two up to 65536."""
     return np.min_scalar_type(max(codebook_sizes) - 1)
 
 
@@ -145,11 +145,11 @@ def checked_shape(codes: Codes) -> tuple[int, int, int]:
     """Return the shape (S, K, T) of codes.
 
     Raises:
-        ValueError: they are no integers of three axes, or there are none.
+        ValueError: the codes are not integers with three axes, or there are none.
     """
     if codes.ndim != 3 or 0 in codes.shape or not np.issubdtype(codes.dtype, np.integer):
         raise ValueError(
-            "codes: expected integers of shape (streams, codebooks, frames), none of them 0, "
+            "codes: expected integers of shape (streams, codebooks, frames), with no length 0, "
             f"got {codes.dtype} of shape {codes.shape}"
         )
     streams, codebooks, frames = codes.shape
@@ -157,16 +157,16 @@ def checked_shape(codes: Codes) -> tuple[int, int, int]:
 
 
 def in_words(codebook_sizes: Sequence[int]) -> str:
-    """Return codebooks in words, such as "8 of 256 entries"; of very many unlike ones the first."""
+    """Return a description of codebooks, such as "8 of 256 entries"; a long list of different sizes is shortened."""
     sizes = codebook_sizes if len(set(codebook_sizes)) > 1 else codebook_sizes[:1]
     return f"{len(codebook_sizes)} of {', '.join(map(str, sizes))[:100]} entries"
 
 
 def check_codes(codes: Codes, codebook_sizes: Sequence[int]) -> None:
-    """Check the shape (S, K, T) of codes, and that each is an entry of its codebook.
+    """Check the shape (S, K, T) of codes, and that each code is an entry of its codebook.
 
     Raises:
-        ValueError: they are none of these codebooks.
+        ValueError: the codes do not fit these codebooks.
     """
     _, codebooks, _ = checked_shape(codes)
     if codebooks != len(codebook_sizes):
@@ -178,10 +178,10 @@ def check_codes(codes: Codes, codebook_sizes: Sequence[int]) -> None:
 
 
 def parse_object(content: str | bytes) -> dict[str, Any]:
-    """Parse a JSON object. Its texts may be names of files that are no valid text, which `Record.parse` refuses.
+    """Parse a JSON object. Unlike `Record.parse`, this accepts names of files that are not valid Unicode.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the content is not a JSON object.
     """
     try:
         found = json.loads(content)

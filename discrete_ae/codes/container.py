@@ -1,12 +1,12 @@
-"""The files of codes by their format: integers to bytes and back. No torch here.
+"""Files of codes by format: integers to bytes and back. No torch here.
 
-- `.npz`: opens in numpy, the largest: an ordinary zip of `.npy` arrays, for `numpy.load(path, allow_pickle=False)`.
-  Its keys are the fields of `CodeFile` and `format_version`; version 2 has `gain_db`, which is left out where it is 0,
-  as `quantizer` is where it is empty. The same codes always give the same bytes;
-- `.daec`: packed or entropy-coded, the smallest (daec.py);
+- `.npz`: the largest, readable by numpy: an ordinary zip of `.npy` arrays for `numpy.load(path, allow_pickle=False)`.
+  Its keys are the fields of `CodeFile` and `format_version`. Version 2 adds `gain_db`. A `gain_db` of 0 and an empty
+  `quantizer` are omitted. The same codes always give the same bytes.
+- `.daec`: the smallest, packed or entropy-coded (daec.py).
 - `.npy`: the codes alone, for other programs.
 
-A new format is an entry of `FORMATS`, and its name one of `Format`.
+To add a format, add an entry to `FORMATS` and its name to `Format`.
 """
 
 import io
@@ -31,22 +31,22 @@ from discrete_ae.errors import DataError
 Found = TypeVar("Found")
 
 NPZ_VERSION = 2
-"""The newest that is read. Without gain, version 1 is written: it says the same, and earlier programs read it."""
+"""Newest version that is read. Files without gain are written as version 1, which older programs read too."""
 MAX_MEMBERS = 64
 
-# The beginning of a Parquet file; what a tar has, at a place of its own.
+# First bytes of a Parquet file, and the signature of a tar with its position.
 _PARQUET, _TAR, _TAR_PLACE = b"PAR1", b"ustar", 257
-# Not the clock: equal codes are equal files. It is the first date that a zip can hold.
+# A fixed date, the first of the zip format, so that equal codes give equal files.
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def write_codes(file: CodeFile, path: str | Path, format: Format, entropy_model: EntropyModel | None = None) -> None:
-    """Write a file of codes; the entropy model makes "daec" smaller, the others ignore it.
+    """Write a file of codes. The entropy model makes "daec" files smaller; other formats ignore it.
 
     Raises:
-        OSError: if it cannot be written.
+        OSError: the file cannot be written.
         DataError: there are more codebooks than the format allows.
-        ValueError: there is no such format, or the entropy model is one of other codebooks.
+        ValueError: the format is unknown, or the entropy model is for other codebooks.
     """
     if format not in FORMATS:
         raise ValueError(f"format: expected one of {', '.join(FORMATS)}, got {format!r}")
@@ -54,11 +54,11 @@ def write_codes(file: CodeFile, path: str | Path, format: Format, entropy_model:
 
 
 def read_codes(path: str | Path, entropy_model: EntropyModel | None = None) -> CodeFile:
-    """Read a `.npz` or `.daec` file, told apart by their first bytes, whatever the name.
+    """Read a `.npz` or `.daec` file; the first bytes determine the format, not the name.
 
     Raises:
         OSError: the file cannot be read.
-        DataError: it is damaged, not such a file, or entropy-coded with another model.
+        DataError: the file is damaged, has another format, or is entropy-coded with another model.
     """
 
     def parse(content: bytes) -> CodeFile:
@@ -67,25 +67,30 @@ def read_codes(path: str | Path, entropy_model: EntropyModel | None = None) -> C
                 return format.read(content, entropy_model)
         if holds_stream(io.BytesIO(content)):
             command = f"discrete-ae decode - -o y.wav < {shlex.quote(str(path))}"
-            raise DataError(f"a stream of codes; decode it from standard input: {command}")
+            raise DataError(f"expected a file of codes, got a stream of codes; decode it by {command}")
         if content.startswith(_PARQUET) or content[_TAR_PLACE:].startswith(_TAR):
-            raise DataError("a shard of codes to train on; give the files of codes from which it was made")
-        raise DataError("damaged, or not a file of codes; give a .npz or .daec file that discrete-ae encode wrote")
+            raise DataError("expected a file of codes, got a shard for training; give the files that it was made from")
+        raise DataError("damaged, or not a file of codes; give a .npz or .daec file written by discrete-ae encode")
 
     return _read(path, parse)
 
 
 def read_daec_header(path: str | Path) -> DaecHeader:
-    """Read what a `.daec` file says of its codes, without decoding them; DataError where it is none, or damaged."""
+    """Read the header of a `.daec` file without decoding the codes.
+
+    Raises:
+        OSError: the file cannot be read.
+        DataError: the file is damaged, or not a `.daec` file.
+    """
     return _read(path, lambda content: parse_front(content)[0])
 
 
 def read_npy(path: str | Path) -> Codes:
-    """Read codes (S, K, T) from a `.npy` file, by whatever program; (K, T) is taken as one stream.
+    """Read codes (S, K, T) from a `.npy` file of any program; an array (K, T) is taken as one stream.
 
     Raises:
         OSError: the file cannot be read.
-        DataError: it is damaged, or does not hold such integers.
+        DataError: the file is damaged, or does not hold such integers.
     """
     return _read(path, _parse_npy_codes)
 
@@ -98,18 +103,18 @@ def npy_bytes(array: npt.ArrayLike) -> bytes:
 
 
 def in_smallest_type(codes: Codes, codebook_sizes: tuple[int, ...]) -> Codes:
-    """Return codes in the order and type in which they are stored."""
+    """Return codes in C order and in the smallest type, as they are stored."""
     return np.ascontiguousarray(codes, codes_dtype(codebook_sizes))
 
 
 class _FileFormat(NamedTuple):
-    """Writer and reader of a kind of file of codes."""
+    """Writer and reader of a format of files of codes."""
 
     magic: bytes
-    """Its first bytes."""
+    """First bytes of a file."""
     write: Callable[[CodeFile, EntropyModel | None], bytes]
     read: Callable[[bytes, EntropyModel | None], CodeFile]
-    """Raises DataError."""
+    """Reader; raises DataError."""
 
 
 def _npz_bytes(file: CodeFile, _: EntropyModel | None) -> bytes:
@@ -135,14 +140,14 @@ def _npz_bytes(file: CodeFile, _: EntropyModel | None) -> bytes:
 
 
 def _parse_npz(content: bytes, _: EntropyModel | None) -> CodeFile:
-    # A damaged zip raises nearly anything, from struct.error to NotImplementedError: all of it means the same here,
-    # since nothing but numpy and zipfile runs.
+    # A damaged zip raises nearly any error, from struct.error to NotImplementedError. All mean the same here, since
+    # only numpy and zipfile run.
     try:
         found = _members(content)
     except Exception as error:
         raise DataError("damaged, or not a .npz file of codes; copy it again, or encode the recording again") from error
     if missing := {"format_version", "codes"} - set(found):
-        raise DataError(f"not a file of codes, {min(missing)} missing; give one of discrete-ae encode")
+        raise DataError(f"not a file of codes, {min(missing)} missing; give one written by discrete-ae encode")
     version = found["format_version"]
     if version.ndim or version not in range(1, NPZ_VERSION + 1):
         shown = " ".join(str(version).split())[:80]
@@ -155,30 +160,33 @@ def _parse_npz(content: bytes, _: EntropyModel | None) -> CodeFile:
 
 
 def _members(content: bytes) -> dict[str, npt.NDArray[Any]]:
-    """Every member as an array; nothing is allocated that is not in the file."""
+    """Return every member as an array; allocate no more than the file contains."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         infos = archive.infolist()
         if len(infos) > MAX_MEMBERS or len({info.filename for info in infos}) < len(infos):
             raise ValueError(f"expected at most {MAX_MEMBERS} members, all of different names")
-        # A few compressed bytes could claim to be gigabytes, and so could members that lie upon one another.
+        # A few compressed bytes could claim to be gigabytes, and so could overlapping members.
         if any(info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size for info in infos):
             raise ValueError("expected members that are not compressed")
         if sum(info.file_size for info in infos) > len(content):
             raise ValueError("members larger than the file")
-        # `read` holds the content against the member's checksum.
+        # `read` checks the checksum of the member.
         return {info.filename.removesuffix(".npy"): _parse_npy(archive.read(info)) for info in infos}
 
 
 def _parse_npy(content: bytes) -> npt.NDArray[Any]:
-    """The numbers or characters of a `.npy` file, copied from it; ValueError where it is none, or damaged.
+    """Return a copy of the array of a `.npy` file.
 
-    `numpy.lib.format.read_array` allocates what the header claims before it reads; here the claim is first held against
-    what is there.
+    `numpy.lib.format.read_array` allocates the size that the header claims, before reading. Here the claim is first
+    checked against the actual size.
+
+    Raises:
+        ValueError: the content is damaged, or not a `.npy` file of numbers or characters.
     """
     stream = io.BytesIO(content)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Python's parser, over the literals in a damaged header
+            warnings.simplefilter("ignore")  # Python's parser warns of literals in a damaged header
             if np.lib.format.read_magic(stream) == (1, 0):
                 shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
             else:
@@ -190,8 +198,8 @@ def _parse_npy(content: bytes) -> npt.NDArray[Any]:
             raise ValueError(f"expected {dtype} of shape {shape}, got {len(content) - start} bytes")
         flat = np.frombuffer(content, dtype, offset=start) if math.prod(shape) else np.zeros(0, dtype)
         return flat.reshape(shape, order="F" if fortran_order else "C").astype(dtype.newbyteorder("="))
-    except Exception as error:  # nearly any, from what numpy makes of a damaged header
-        raise ValueError("not an array as numpy saves it") from error
+    except Exception as error:  # for a damaged header, numpy raises nearly any error
+        raise ValueError("not an array saved by numpy") from error
 
 
 def _parse_npy_codes(content: bytes) -> Codes:
@@ -202,13 +210,15 @@ def _parse_npy_codes(content: bytes) -> Codes:
         if int(codes.min()) < 0:
             raise ValueError(f"codes: expected at least 0, got {codes.min()}")
     except ValueError as error:
-        raise DataError(f"damaged, or no .npy file of codes: {error}; save (streams, codebooks, frames)") from error
+        raise DataError(
+            f"damaged, or not a .npy file of codes: {error}; save an array (streams, codebooks, frames)"
+        ) from error
     return codes
 
 
 def _refuse_npy(content: bytes, _: EntropyModel | None) -> CodeFile:
     raise DataError(
-        "holds bare codes, but neither sample rate nor length; give the .npz or .daec file of discrete-ae encode"
+        "holds bare codes without sample rate and length; give a .npz or .daec file written by discrete-ae encode"
     )
 
 

@@ -1,4 +1,4 @@
-"""The `.daec` file of codes: as small as it gets, and checked to the last bit. No torch here.
+"""The `.daec` file of codes: the smallest format, protected by a checksum. No torch here.
 
     4 bytes   magic, "DAEC"
     1 byte    version, 1
@@ -7,9 +7,9 @@
     payload   the codes in one of four codings
     4 bytes   CRC-32 of all bytes before, little-endian
 
-"packed" has the same number of bits for each code of a codebook, "radix" joins codes where that is shorter
-(packing.py); "order0" and "context" are range-coded with the entropy model of the checkpoint (entropy.py), whose
-fingerprint is in the header.
+"packed" has a fixed number of bits for each code of a codebook; "radix" joins codes if that is shorter (packing.py).
+"order0" and "context" are range-coded with the entropy model of the checkpoint (entropy.py), whose fingerprint is in
+the header.
 """
 
 import itertools
@@ -46,7 +46,7 @@ KEYS = {
     "codebooks": "codebook_sizes",
     "gain_db": "gain_db",
 }
-"""Names in the file, in its order, of the fields of `DaecHeader`. Codebooks are [size, how often it comes] there."""
+"""Names in the file, in its order, of the fields of `DaecHeader`. Codebooks are pairs [size, count] there."""
 
 
 class DaecHeader(FileInfo):
@@ -55,18 +55,18 @@ class DaecHeader(FileInfo):
     codebook_sizes: Annotated[CodebookSizes, Field(max_length=MAX_CODEBOOKS)]
     coding: Literal["packed", "radix", "order0", "context"]
     entropy_model: Annotated[str, Field(pattern="^([0-9a-f]{16})?$")] = ""
-    """Fingerprint of the entropy model that the payload was coded with, empty where none was."""
+    """Fingerprint of the entropy model that coded the payload; empty for other codings."""
     payload_bytes: Annotated[int, Field(ge=0)]
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.coding in PREDICTORS) != bool(self.entropy_model):
             raise ValueError(f"entropy_model: got {self.entropy_model!r} with coding {self.coding}")
-        check_room(self.shape, self.payload_bytes + 8)  # a range coder holds back up to 8 bytes
+        check_room(self.shape, self.payload_bytes + 8)  # a range coder omits up to 8 bytes
         return self
 
     def to_json(self) -> bytes:
-        """Return compact JSON in UTF-8; fields that have their defaults are left out."""
+        """Return compact JSON in UTF-8, without fields that are empty or 0.0."""
         said = {key: getattr(self, name) for key, name in KEYS.items()}
         said["codebooks"] = [[size, len(list(run))] for size, run in itertools.groupby(self.codebook_sizes)]
         said = {key: value for key, value in said.items() if value not in ("", 0.0)}
@@ -74,20 +74,20 @@ class DaecHeader(FileInfo):
 
     @classmethod
     def from_json(cls, content: bytes) -> "DaecHeader":
-        """Return the header in what `to_json` returned.
+        """Return the header from the JSON of `to_json`.
 
         Raises:
-            ValueError: it is none, or its fields do not fit one another.
+            ValueError: the content is not a header, or its fields are inconsistent.
         """
         said = parse_object(content)
         if unknown := set(said) - set(KEYS):
-            raise ValueError(f"its header has the unknown entry {min(unknown)[:80]!r}")
+            raise ValueError(f"unknown entry {min(unknown)[:80]!r} in the header")
         fields = {KEYS[key]: value for key, value in said.items()}
         return cls.of({**fields, "codebook_sizes": _sizes_of(said.get("codebooks"))})
 
 
 def daec_bytes(file: CodeFile, entropy_model: EntropyModel | None = None) -> bytes:
-    """Return the content of a `.daec` file of codes, in whichever coding is smallest; errors as `smallest_coding`."""
+    """Return the content of a `.daec` file of codes, in the smallest coding; errors as in `smallest_coding`."""
     coding, payload = smallest_coding(file, entropy_model)
     said = file.info | {"coding": coding, "payload_bytes": len(payload)}
     if entropy_model and coding in PREDICTORS:
@@ -102,14 +102,15 @@ def smallest_coding(file: CodeFile, entropy_model: EntropyModel | None) -> tuple
 
     Raises:
         DataError: there are more codebooks than the format allows.
-        ValueError: the entropy model is one of other codebooks.
+        ValueError: the entropy model is for other codebooks.
     """
     if len(file.codebook_sizes) > MAX_CODEBOOKS:
         raise DataError(
-            f"{len(file.codebook_sizes)} codebooks, a .daec file has at most {MAX_CODEBOOKS}; write .npz instead"
+            f"expected at most {MAX_CODEBOOKS} codebooks in a .daec file, got {len(file.codebook_sizes)}; write .npz "
+            "instead"
         )
     streams, _, frames = file.codes.shape
-    # The size of a packing is known before: the one that is not taken is not made.
+    # The sizes of both packings are known in advance: only the smaller one is made.
     coding = min(PACKINGS, key=lambda name: PACKINGS[name].num_bytes(streams, frames, file.codebook_sizes))
     found = {coding: PACKINGS[coding].pack(file.codes, file.codebook_sizes)}
     if entropy_model is not None:
@@ -120,10 +121,10 @@ def smallest_coding(file: CodeFile, entropy_model: EntropyModel | None) -> tuple
 
 
 def parse_daec(content: bytes, entropy_model: EntropyModel | None = None) -> CodeFile:
-    """Read and check what `daec_bytes` returned; entropy-coded content needs the model that it was coded with.
+    """Parse and check the content of a `.daec` file; entropy-coded content needs the entropy model that coded it.
 
     Raises:
-        DataError: it is damaged, no `.daec` file, or entropy-coded with another model.
+        DataError: the content is damaged, not a `.daec` file, or entropy-coded with another model.
     """
     header, payload = parse_front(content)
     if header.entropy_model not in ("", entropy_model and entropy_model.fingerprint):
@@ -144,14 +145,14 @@ def parse_daec(content: bytes, entropy_model: EntropyModel | None = None) -> Cod
 
 
 def parse_front(content: bytes) -> tuple[DaecHeader, bytes]:
-    """Return the header of a `.daec` file, and the payload; its checksum is held against all of it.
+    """Check the checksum of a `.daec` file, and return its header and payload.
 
     Raises:
-        DataError: it is damaged, or no `.daec` file.
+        DataError: the content is damaged, or not a `.daec` file.
     """
     if not content.startswith(MAGIC):
-        raise DataError("damaged, or not a .daec file; give one that discrete-ae encode wrote")
-    damaged = DataError("damaged, or cut off; copy it again, or encode the recording again")
+        raise DataError("damaged, or not a .daec file; give one written by discrete-ae encode")
+    damaged = DataError("damaged or truncated; copy it again, or encode the recording again")
     body = len(content) - CRC.size
     if body < FRONT.size:
         raise damaged
@@ -164,18 +165,18 @@ def parse_front(content: bytes) -> tuple[DaecHeader, bytes]:
     try:
         header = DaecHeader.from_json(content[FRONT.size : start])
         if header.payload_bytes != body - start:
-            raise ValueError(f"{body - start} bytes of payload, where its header says {header.payload_bytes}")
+            raise ValueError(f"payload: expected {header.payload_bytes} bytes by the header, got {body - start}")
     except ValueError as error:
         raise DataError(f"not a valid file of codes: {error}; encode the recording again") from error
     return header, content[start:body]
 
 
 def _sizes_of(runs: Any) -> list[int]:
-    """[[size, count], ...] to the sizes, so few that a short text cannot ask for much memory."""
+    """Expand [[size, count], ...] to sizes; limit their number, so that a short text cannot take much memory."""
     if not isinstance(runs, list) or not all(
         isinstance(run, list) and len(run) == 2 and type(run[1]) is int and run[1] > 0 for run in runs
     ):
-        raise ValueError("codebooks: expected pairs, a size and how often it comes")
+        raise ValueError("codebooks: expected pairs of a size and a count")
     if (number := sum(count for _, count in runs)) > MAX_CODEBOOKS:
-        raise ValueError(f"codebooks: expected at most {MAX_CODEBOOKS} of them, got {number}")
+        raise ValueError(f"codebooks: expected at most {MAX_CODEBOOKS}, got {number}")
     return [size for size, count in runs for _ in range(count)]

@@ -1,6 +1,6 @@
-"""Codes to train on: a data set over what `discrete-ae encode` wrote, as files, one memory-mapped array, or Parquet.
+"""Data set for training on codes: over files of `discrete-ae encode`, one memory-mapped array, or Parquet shards.
 
-Parquet is read here too, a whole row group for each item, with pyarrow; tar shards are read with webdataset.
+An item of Parquet shards reads a whole row group. To read tar shards, use webdataset (docs/encoding.md).
 
 Axes: S streams, K codebooks, T frames, L positions of a sequence of tokens.
 """
@@ -30,32 +30,32 @@ class CodesItem(NamedTuple):
     """One stream of a recording, or a crop of it."""
 
     codes: Tensor
-    """(K, T) int64; of a data set with a pattern its tokens, (L,) or (K, L)."""
+    """Codes (K, T) int64; with a pattern, tokens (L,) or (K, L)."""
     frames: int
-    """How many frames of the recording they are; what follows them is padding."""
+    """Number of frames of the recording in the item; the rest is padding."""
     key: str
-    """Of the recording: the path of its file of codes without the suffix, as in the shards."""
+    """Key of the recording: the path of its file of codes without the suffix, as in the shards."""
     stream: int
-    """Which of the recording's streams, from 0 on: the channel, for a mono model."""
+    """Index of the stream in the recording: the channel, for a mono model."""
     start: int
-    """The stream's frame at which the item begins."""
+    """First frame of the item in the stream."""
 
 
 class CodesDataset(Dataset[CodesItem]):
     """The codes of a folder, stream by stream, or in crops of one length.
 
-    Without `frames`, item i is the i-th stream, whole. With `frames`, item i is a crop, a pure function of the seed,
-    the epoch and i: the stream is drawn in proportion to its length and the start uniformly within it, so that every
-    frame is about as likely as any other; the length of the set is that of one pass over all frames, and `set_epoch`
-    makes the crops of another one. The set may be handed to any number of loading processes, and keeps no file open.
+    Without `frames`, item i is the whole i-th stream. With `frames`, item i is a crop, a pure function of the seed, the
+    epoch and i. The stream is drawn in proportion to its length and the start uniformly within it, so that all frames
+    are about equally likely. The length of the set is that of one pass over all frames; `set_epoch` selects the crops
+    of another pass. The set works with any number of worker processes, and keeps no file open.
 
     >>> dataset = CodesDataset(codes, frames=20)
     >>> dataset[0].codes.shape
     torch.Size([2, 20])
 
-    With a pattern, items are sequences of tokens for a language model (patterns.py). Each begins with `begin_id`, that
-    of a crop too; `end_id` follows where the stream ends. Those of crops have the length of a whole crop with begin and
-    end, and are filled up with `pad_id`.
+    With a pattern, items are sequences of tokens for a language model (patterns.py). Each sequence begins with
+    `begin_id`, and has `end_id` if it reaches the end of the stream. Sequences of crops all have the length of a full
+    crop with begin and end, padded with `pad_id`.
 
     >>> dataset = CodesDataset(codes, frames=20, pattern="delay")
     >>> tokens = dataset[0].codes
@@ -65,20 +65,18 @@ class CodesDataset(Dataset[CodesItem]):
     (2, 20)
 
     Args:
-        path: a folder of files of codes with their manifest, or the folder of `write_memory_map` or
-            `write_parquet_shards`.
-        frames: length of the crops; None takes whole streams.
-        seed: of the crops, at least 0.
-        padding: of the streams that are shorter than a crop, after their end; None leaves them out.
-            A pattern pads by itself.
-        pattern: "flat", "coarse_first", "parallel" or "delay", or a pattern for codebooks of the sizes of these codes.
-        entropy_model: of files that are entropy-coded; the array needs none.
+        path: folder of files of codes with their manifest, or folder of `write_memory_map` or `write_parquet_shards`.
+        frames: length of the crops; None for whole streams.
+        seed: seed of the crops, at least 0.
+        padding: value appended to streams shorter than a crop; None leaves out these streams. A pattern uses its own.
+        pattern: "flat", "coarse_first", "parallel" or "delay", or a pattern with the sizes of these codebooks.
+        entropy_model: entropy model of entropy-coded files; not needed for shards.
 
     Raises:
-        OSError: the manifest, or, from an item, its file cannot be read.
-        DataError: the folder is not there, or holds no codes, or those of different models; every stream is shorter
-            than a crop; or, from an item, its file is damaged.
-        ValueError: a number out of its range; no such pattern, or one for other codebooks, or with `padding`.
+        OSError: the manifest cannot be read; from an item: its file cannot be read.
+        DataError: the folder is missing, has no codes or codes of different models, or every stream is shorter than a
+            crop; from an item: its file is damaged.
+        ValueError: a number is out of range; the pattern is unknown, for other codebooks, or used with `padding`.
     """
 
     def __init__(
@@ -105,35 +103,35 @@ class CodesDataset(Dataset[CodesItem]):
         entries = self._source.entries
         common = one_set(entries, folder)
         self.model_hash = common.model_hash
-        """The model that made the codes, and that decodes them."""
+        """Hash of the model that made the codes."""
         self.codebook_sizes = common.codebook_sizes
-        """Entries of each of the K codebooks."""
+        """Number of entries of each of the K codebooks."""
         self.pattern = None if pattern is None else _pattern(pattern, self.codebook_sizes)
-        """Of the tokens; None where items are codes."""
+        """Pattern of the tokens; None if items are codes."""
         if sum(entry.streams * entry.frames for entry in entries) >= 2**63:
-            raise DataError(f"{folder}: damaged, it says that it holds 2^63 frames or more; encode again")
-        # By recording, not by stream: how many streams there are is what a file says of itself.
+            raise DataError(f"{folder}: damaged, claims 2^63 frames or more; encode again")
+        # One entry per recording, not per stream: a file may claim any number of streams.
         self._lengths = np.array([entry.frames for entry in entries], np.int64)
         streams = np.array([entry.streams for entry in entries], np.int64)
         self._stream_ends = np.cumsum(streams)
         self._ends = np.cumsum(self._weights(folder, streams))
-        # Shared, so that loading processes that outlive an epoch hear of the next one.
+        # Shared, so that persistent worker processes see the next epoch.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     @property
     def total_frames(self) -> int:
-        """Frames of all streams that items are taken from."""
+        """Number of frames of all streams in use."""
         return int(self._ends[-1])
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose which crops follow; whole streams are the same in all epochs."""
+        """Select the crops of an epoch; whole streams are the same in all epochs."""
         self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
         return int(self._stream_ends[-1]) if self.frames is None else math.ceil(self.total_frames / self.frames)
 
     def __getitem__(self, index: int) -> CodesItem:
-        if not 0 <= index < len(self):  # without which `for item in dataset` would not end
+        if not 0 <= index < len(self):  # ends `for item in dataset`
             raise IndexError(f"item {index} of {len(self)}")
         if self.frames is None:
             recording, stream = _place(self._stream_ends, index)
@@ -155,18 +153,18 @@ class CodesDataset(Dataset[CodesItem]):
         return CodesItem(torch.from_numpy(codes), stop - start, self._source.keys[recording], stream, start)
 
     def _weights(self, folder: Path, streams: Any) -> Any:
-        """Frames of all streams of each recording, 0 for one that is left out."""
+        """Return the number of frames in all streams of each recording; 0 if it is left out."""
         if self.frames is None or self.padding is not None or self.pattern:
             return streams * self._lengths
         short = self._lengths < self.frames
         if short.all():
             raise DataError(
-                f"{folder}: the longest stream has {self._lengths.max()} frames, a crop has {self.frames}; take "
-                "shorter crops, or give padding"
+                f"{folder}: expected a stream of at least {self.frames} frames, the length of a crop, got at most "
+                f"{self._lengths.max()}; use shorter crops or padding"
             )
         if short.any():
             log.warning(
-                "%s: %d of %d streams are shorter than %d frames and left out; give padding to have them",
+                "%s: left out %d of %d streams, shorter than %d frames; use padding to include them",
                 folder,
                 streams[short].sum(),
                 streams.sum(),
@@ -206,23 +204,28 @@ def _source(folder: Path, entropy_model: EntropyModel | None) -> _Source:
 
 
 class _Files:
-    """The files of a folder with a manifest; each is read whole for any stretch of it."""
+    """The files of a folder with a manifest; any access reads a whole file."""
 
     def __init__(self, folder: Path, entropy_model: EntropyModel | None) -> None:
         try:
             self.entries: Sequence[ManifestEntry] = read_manifest(folder)
         except (FileNotFoundError, NotADirectoryError) as error:
             said = "is not a folder with a manifest of codes" if folder.exists() else "no such folder"
-            raise DataError(f"{folder}: {said}; give one that discrete-ae encode has filled") from error
+            raise DataError(f"{folder}: {said}; give one written by discrete-ae encode") from error
         self.keys = keys_of(folder, (entry.path for entry in self.entries))
         self._folder = folder
         self._entropy_model = entropy_model
-        # That the entropy model is missing shows now, not in a loading process.
+        # A missing entropy model is reported now, not in a worker process.
         if first := next((entry for entry in self.entries if entry.path.endswith(".daec")), None):
             read_entry(folder, first, entropy_model)
 
     def read(self, recording: int, stream: int, start: int, stop: int) -> Codes:
-        """Codes (K, stop - start) of a stream of a recording, from frame `start` on; DataError if that fails."""
+        """Return codes (K, stop - start) of a stream of a recording, from frame `start` on.
+
+        Raises:
+            OSError: the file cannot be read.
+            DataError: the file is damaged.
+        """
         return read_entry(self._folder, self.entries[recording], self._entropy_model)[stream, :, start:stop]
 
 
@@ -239,24 +242,21 @@ class _Array:
         shape = (len(self._sizes), rows[-1].offset + rows[-1].streams * rows[-1].frames)
         try:
             array = np.lib.format.open_memmap(self._path, mode="r")
-        except Exception as error:  # nearly any, from what numpy makes of a damaged header
+        except Exception as error:  # for a damaged header, numpy raises nearly any error
             raise DataError(f"{self._path}: damaged or missing; copy it again, or write the shards again") from error
         if array.shape != shape or array.dtype.kind != "u" or not array.flags.f_contiguous:
             raise DataError(f"{self._path}: does not fit {RECORDINGS_NAME}; write the shards again")
         self._dtype, self._start = array.dtype, array.offset
 
     def read(self, recording: int, stream: int, start: int, stop: int) -> Codes:
-        """As that of `_Files`."""
+        """Return the same codes as `_Files.read`."""
         first = self._offsets[recording] + stream * self.entries[recording].frames + start
-        # Opened each time: a mapping keeps its file open, and would be copied whole into a loading process.
+        # Opened each time: a memory map keeps its file open, and would be copied whole into a worker process.
         count, rows = (stop - start) * len(self._sizes), len(self._sizes)
         codes = np.fromfile(self._path, self._dtype, count, offset=self._start + first * rows * self._dtype.itemsize)
         found: Codes = codes[: len(codes) // rows * rows].reshape(rows, -1, order="F")
-        if len(codes) < count or bool((found >= self._sizes).any()):  # an embedding would be read beyond its end
-            raise DataError(
-                f"{self._path}: damaged, it holds codes that its codebooks do not have, or too few; write the shards "
-                "again"
-            )
+        if len(codes) < count or bool((found >= self._sizes).any()):  # an embedding would be indexed out of range
+            raise DataError(f"{self._path}: damaged, codes are out of range or missing; write the shards again")
         return found
 
 
@@ -269,8 +269,8 @@ def _pattern(pattern: str | Pattern, codebook_sizes: tuple[int, ...]) -> Pattern
         )
     if pattern.codebook_sizes != codebook_sizes:
         raise ValueError(
-            f"pattern: expected one for codebooks of the set ({in_words(codebook_sizes)}), got one for others "
-            f"({in_words(pattern.codebook_sizes)}); give its name instead"
+            f"pattern: expected the codebooks of the set ({in_words(codebook_sizes)}), got others "
+            f"({in_words(pattern.codebook_sizes)}); give the name of the pattern instead"
         )
     return pattern
 
@@ -282,16 +282,16 @@ def _rows(path: Path) -> list[ShardRow]:
         for line in path.read_bytes().splitlines():
             rows.append(row := ShardRow.of(parse_object(line)))
             if row.offset != end:
-                raise ValueError(f"offset: expected {end}, where another recording ends, got {row.offset}")
+                raise ValueError(f"offset: expected {end}, the end of the recording before, got {row.offset}")
             end += row.streams * row.frames
         if len({row.key for row in rows}) < max(len(rows), 1):
-            raise ValueError("two of its recordings have one key, or there are none")
+            raise ValueError("no recordings, or two with the same key")
     except ValueError as error:
         raise DataError(f"{path}: damaged ({error}); write the shards again") from error
     return rows
 
 
 def _place(ends: Any, index: int) -> tuple[int, int]:
-    """The recording in which the index falls, and how far in it."""
+    """Return the recording that contains an index, and the index within it."""
     recording = int(np.searchsorted(ends, index, side="right"))
     return recording, index - (int(ends[recording - 1]) if recording else 0)

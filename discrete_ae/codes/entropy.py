@@ -1,20 +1,20 @@
-"""A static integer model of codes, kept with the checkpoint that makes them, by which they are range-coded.
+"""Static integer model of codes for range coding, saved with the checkpoint that makes the codes.
 
-Two predictors: "order0" knows how often each entry of a codebook occurs; "context" also which entry the codebook had in
-the frame before, and the codebook before it in the same frame. The frequency of entry c is `base[c] + frame_weight *
-n(previous frame's entry, c) + book_weight * n(entry of the codebook before, c)`: counts of pairs, smoothed towards the
-frequencies without context, as by a Dirichlet prior whose strength, sum(base) / weight pseudo-counts, is the weight to
-choose. All are integers, so that a file is decoded to the same codes on every machine (range_coder.py).
+There are two predictors. "order0" uses the frequency of each entry of a codebook. "context" also uses two contexts: the
+entry of the same codebook in the previous frame, and the entry of the previous codebook in the same frame. The
+frequency of entry c is `base[c] + frame_weight * n(entry in the previous frame, c) + book_weight * n(entry of the
+previous codebook, c)`, where n counts pairs. This smooths the counts towards the frequencies without context, like a
+Dirichlet prior of sum(base) / weight pseudo-counts; the weights are fitted. All numbers are integers, so that a file
+decodes to the same codes on every machine (range_coder.py).
 
-A checkpoint holds the model as arrays, all of one dimension and of type int32 or int64, those of all codebooks one
-after the other:
+A checkpoint holds the model as one-dimensional arrays of int32 or int64, each concatenated over all codebooks:
 
-- `codebook_sizes` (K,); without the others where the codes cannot be modelled
+- `codebook_sizes` (K,); the only array if the codes cannot be modeled
 - `base` (sum of sizes,)
-- `weights` (2 * K,): of the frame before and of the codebook before
-- `frame_cells`, `frame_counts`, `frame_lengths` (K,): the pairs that were seen, as context * size + entry, ascending;
-  how often; and how many there are in each codebook
-- `book_cells`, `book_counts`, `book_lengths`
+- `weights` (2 * K,): for the previous frame and for the previous codebook
+- `frame_cells`, `frame_counts`, `frame_lengths` (K,): the pairs seen, as context * size + entry, ascending; their
+  counts; and their number in each codebook
+- `book_cells`, `book_counts`, `book_lengths`: the same for the previous codebook
 
 Axes: S streams, K codebooks, T frames.
 """
@@ -41,19 +41,19 @@ from discrete_ae.codes.range_coder import (
 PREDICTORS = ("order0", "context")
 MAX_CODEBOOKS = 1 << 10
 MAX_SIZE = 1 << 16
-"""Entries of the largest codebook that is modelled at all."""
+"""Largest codebook that is modeled."""
 MAX_CONTEXT_SIZE = 1 << 10
-"""Entries of the largest codebook with contexts; above it, a fit sees too few of the pairs."""
+"""Largest codebook with contexts; for larger ones, the data for a fit has too few of the pairs."""
 MAX_CELLS = 1 << 25
-"""Pairs that can be told apart in all tables of a model; the later codebooks do without contexts."""
+"""Largest number of possible pairs in all tables of a model; the codebooks beyond it have no contexts."""
 MAX_ROW_TOTAL = 1 << 22
-"""Sum of the counts of one context. With the limits of the weights and of the base, no frequency table's total reaches
-2^38, so that its product with 2^24 is an exact int64."""
+"""Largest sum of the counts of one context. With the limits on the weights and on the base, no frequency table's total
+reaches 2^38, so that its product with 2^24 is an exact int64."""
 MAX_BASE = 1 << 22
 WEIGHTS = (0, *(1 << shift for shift in range(15)))
 
 _KINDS = ("frame", "book")
-# Of each array its type, and the least and the largest that it can hold.
+# For each array: its type, and its smallest and largest allowed value.
 _PAIRS = {"cells": (np.int32, 0, 1 << 20), "counts": (np.int32, 1, MAX_ROW_TOTAL), "lengths": (np.int64, 0, 1 << 20)}
 _ARRAYS = {
     "codebook_sizes": (np.int64, 2, (1 << 63) - 1),
@@ -66,13 +66,13 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 class EntropyModel:
-    """Made by `fit` or `from_arrays`; never altered afterwards.
+    """An entropy model, created by `fit` or `from_arrays` and never changed afterwards.
 
-    Codes of fewer codebooks than the model's, the first n, are coded as well.
+    It also codes the first n of its codebooks alone.
     """
 
     codebook_sizes: tuple[int, ...]
-    """Entries of each of the K codebooks."""
+    """Number of entries of each of the K codebooks."""
 
     def __init__(self, arrays: Arrays) -> None:
         self._arrays = {name: array.astype(_ARRAYS[name][0]) for name, array in arrays.items()}
@@ -80,10 +80,10 @@ class EntropyModel:
 
     @classmethod
     def fit(cls, codes: Sequence[Codes], codebook_sizes: Sequence[int]) -> "EntropyModel":
-        """Count in the codes of recordings, each (S, K, T); without any, all entries are equally frequent.
+        """Fit a model to the codes of recordings, each (S, K, T); without recordings, all entries are equally frequent.
 
         Raises:
-            ValueError: codes of another shape, or outside of their codebooks.
+            ValueError: codes have another shape, or are outside of their codebooks.
         """
         sizes = tuple(int(size) for size in codebook_sizes)
         if not sizes or min(sizes) < 2:
@@ -97,7 +97,7 @@ class EntropyModel:
         before = np.full(sum(recording[:, 0].size for recording in codes), -1)
         for k, contexts in enumerate(context_sizes(sizes)):
             books = [recording[:, k].astype(np.int64) for recording in codes]
-            # Along each stream, with -1 in front of its first frame.
+            # Entries of the previous frame in each stream; -1 for its first frame.
             frames = [np.pad(book[:, :-1], ((0, 0), (1, 0)), constant_values=-1) for book in books]
             own, frame = (np.concatenate([none, *(a.ravel() for a in part)]) for part in (books, frames))
             found.append(_fitted(sizes[k], contexts, own, [frame, before]))
@@ -106,34 +106,34 @@ class EntropyModel:
 
     @property
     def available(self) -> bool:
-        """Whether it can code: not where a codebook has more than 65536 entries."""
+        """True if the model can code; False if a codebook has more than 65536 entries."""
         return max(self.codebook_sizes) <= MAX_SIZE
 
     def check_codebooks(self, codebook_sizes: Sequence[int]) -> None:
-        """Check that it is a model of codes of these codebooks.
+        """Check that the model is for these codebooks, or that they are its first ones.
 
         Raises:
-            ValueError: it is not.
+            ValueError: the model is for other codebooks.
         """
         if tuple(codebook_sizes) != self.codebook_sizes[: len(codebook_sizes)]:
             raise ValueError(
-                f"entropy model: expected one for other codebooks ({in_words(codebook_sizes)}), "
+                f"entropy model: expected one for codebooks of {in_words(codebook_sizes)}, "
                 f"got one for {in_words(self.codebook_sizes)}"
             )
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Return its integers by name, for a checkpoint; see the module."""
+        """Return the arrays by name, for a checkpoint; see the module."""
         return {name: array.copy() for name, array in self._arrays.items()}
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> "EntropyModel":
-        """Return the model of what `to_arrays` gave, from a source that need not be trusted.
+        """Return the model from the arrays of `to_arrays`, which may come from an untrusted source.
 
         Raises:
-            ValueError: an array is missing or superfluous, or holds what `to_arrays` cannot have given.
+            ValueError: an array is missing, unknown, or invalid.
         """
         if unknown := set(arrays) - set(_ARRAYS):
-            raise ValueError(f"entropy model: it cannot have the array {min(unknown)[:80]}")
+            raise ValueError(f"entropy model: unknown array {min(unknown)[:80]}")
         found = {name: _integers(name, np.asarray(array)) for name, array in arrays.items()}
         sizes = tuple(found.get("codebook_sizes", np.zeros(0, int)).tolist())
         if not 1 <= len(sizes) <= MAX_CODEBOOKS:
@@ -154,7 +154,7 @@ class EntropyModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The first 16 hexadecimal digits of the SHA-256 of its names and integers, whatever their types."""
+        """First 16 hexadecimal digits of the SHA-256 of the names and integers of the arrays, of any integer types."""
         digest = hashlib.sha256()
         for name, array in sorted(self._arrays.items()):
             digest.update(f"{name} {len(array)}\n".encode())
@@ -162,10 +162,10 @@ class EntropyModel:
         return digest.hexdigest()[:16]
 
     def encode(self, codes: Codes, predictor: str) -> bytes:
-        """Return (S, K, T) codes as bytes; of fewer codebooks than the model's, the first ones.
+        """Return codes (S, K, T) as bytes; K may be smaller than the model's number of codebooks.
 
         Raises:
-            ValueError: codes of another shape or outside of their codebooks, or the model is not `available`.
+            ValueError: codes have another shape or are outside of their codebooks, or the model is not `available`.
         """
         _, codebooks, _ = checked_shape(codes)
         check_codes(codes, self.codebook_sizes[:codebooks])
@@ -176,15 +176,15 @@ class EntropyModel:
     def decode(
         self, payload: bytes, num_streams: int, num_frames: int, predictor: str, num_codebooks: int | None = None
     ) -> Codes:
-        """Return bytes of `encode` as codes (S, K, T) in the smallest unsigned type, by default of all codebooks.
+        """Decode bytes of `encode` to codes (S, K, T) in the smallest unsigned type, by default for all codebooks.
 
         Raises:
-            ValueError: the payload cannot hold so many codes, or does not hold codes of this model, or the model is not
-                `available`.
+            ValueError: the payload is too short for so many codes, does not hold codes of this model, or the model is
+                not `available`.
         """
         sizes = self.codebook_sizes[:num_codebooks]
         shape = num_streams, len(sizes), num_frames
-        check_room(shape, len(payload) + 8)  # the coder holds back up to 8 bytes
+        check_room(shape, len(payload) + 8)  # the coder omits up to 8 bytes
         codes = np.zeros(shape, codes_dtype(sizes))
         reader = Reader(payload)
         self._code(codes, predictor, reader)
@@ -208,7 +208,7 @@ class EntropyModel:
     @cached_property
     def _context(self) -> list[ContextTable | StaticTable]:
         def added(kind: str, k: int, weight: int) -> tuple[Integers, Integers]:
-            """The contexts that were seen, and the frequencies that each adds."""
+            """Return the contexts that were seen, and the frequencies that each adds."""
             size, end = self.codebook_sizes[k], np.cumsum(self._arrays[f"{kind}_lengths"])[k]
             part = slice(end - self._arrays[f"{kind}_lengths"][k], end)
             context, entry = np.divmod(self._arrays[f"{kind}_cells"][part].astype(np.int64), size)
@@ -227,7 +227,7 @@ class EntropyModel:
 
 
 def context_sizes(codebook_sizes: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Return for each codebook the entries of its contexts, the frame before and the codebook before; 0 for none."""
+    """Return for each codebook the sizes of its two contexts, previous frame and previous codebook; 0 for none."""
     found, cells = [], 0
     for k, size in enumerate(codebook_sizes):
         before = codebook_sizes[k - 1] if k > 0 else 0
@@ -238,15 +238,17 @@ def context_sizes(codebook_sizes: tuple[int, ...]) -> list[tuple[int, int]]:
 
 
 def _fitted(size: int, contexts: tuple[int, int], codes: Integers, given: Sequence[Integers]) -> dict[str, Integers]:
-    """Count, choose the smoothing and the weights that code a held-out quarter in the fewest bits, and give the arrays.
+    """Fit the arrays of one codebook.
+
+    Smoothing and weights are chosen for the fewest bits on a held-out quarter of the codes.
 
     Args:
-        size: entries of the codebook.
-        contexts: as `context_sizes` gives them.
-        codes: (N,) entries, in any order that keeps neighbours together.
-        given: of each kind of context, (N,) the entry, -1 where there is none.
+        size: number of entries of the codebook.
+        contexts: sizes of the contexts, from `context_sizes`.
+        codes: (N,) entries, in any order that keeps neighbors together.
+        given: for each kind of context the entries (N,), -1 for none.
     """
-    # Whole stretches are held out: single frames would resemble their neighbours in the counts too much.
+    # Whole stretches are held out: single frames would be too similar to their neighbors in the counts.
     stretch = max(1, min(64, len(codes) // 8))
     held_out = np.arange(len(codes)) // stretch % 4 == 3
     seen, tested = ~held_out, np.flatnonzero(held_out)[: 1 << 14]
@@ -272,15 +274,15 @@ def _fitted(size: int, contexts: tuple[int, int], codes: Integers, given: Sequen
 
 
 def _base(size: int, codes: Integers, smoothing: int) -> Integers:
-    """(size,) frequencies of at least 1: a count weighs 2^smoothing times an entry that was never seen."""
+    """Return frequencies (size,) of at least 1, roughly proportional to count * 2^smoothing + 1."""
     counted = (np.bincount(codes, minlength=size).astype(np.int64) << smoothing) + 1
-    # Enough resolution for rare entries, and small beside the weight of a count where contexts are to matter.
+    # Large enough for rare entries; with contexts, small compared with the weight of a count.
     total = 1 << 16 if size <= MAX_CONTEXT_SIZE else MAX_BASE
     return counted * (total - size) // counted.sum() + 1
 
 
 def _pairs(size: int, contexts: int, given: Integers, codes: Integers) -> Integers:
-    """(contexts, size) how often each entry came in each context; a row of zeros where there is no context."""
+    """Return the counts (contexts, size) of each entry in each context; a row of zeros if there is no context."""
     known = given >= 0 if contexts else np.zeros(len(given), bool)
     rows = max(contexts, 1)
     counted = np.bincount(given[known] * size + codes[known], minlength=rows * size).reshape(rows, size)
@@ -288,7 +290,10 @@ def _pairs(size: int, contexts: int, given: Integers, codes: Integers) -> Intege
 
 
 def _weights(base: Integers, frame: Integers, book: Integers) -> list[int]:
-    """The weights that take the fewest bits, by (2, N) frequencies of the entries that came, and of all entries."""
+    """Return the two weights that take the fewest bits.
+
+    Each argument is (2, N): the frequencies of the entries that occurred, and the totals over all entries.
+    """
     best, chosen = np.inf, [0, 0]
     for by_frame in WEIGHTS if frame.any() else (0,):
         for by_book in WEIGHTS if book.any() else (0,):
@@ -302,14 +307,14 @@ def _weights(base: Integers, frame: Integers, book: Integers) -> list[int]:
 def _integers(name: str, array: npt.NDArray[Any]) -> Integers:
     _, low, high = _ARRAYS[name]
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
-        raise ValueError(f"{name}: expected a row of integers, got {array.dtype} of shape {array.shape}")
+        raise ValueError(f"{name}: expected integers with one axis, got {array.dtype} of shape {array.shape}")
     if len(array) and not (low <= int(array.min()) and int(array.max()) <= high):
         raise ValueError(f"{name}: expected {low} to {high}, got values from {array.min()} to {array.max()}")
     return array.astype(np.int64)
 
 
 def _split(arrays: Arrays, name: str, lengths: Sequence[int]) -> list[Integers]:
-    """The numbers of each codebook."""
+    """Return the numbers of each codebook."""
     if sum(lengths) != len(arrays[name]):
         raise ValueError(f"{name}: expected {sum(lengths)} numbers, got {len(arrays[name])}")
     return np.split(arrays[name], np.cumsum(lengths)[:-1])
@@ -323,7 +328,8 @@ def _check_pairs(arrays: Arrays, kind: str, sizes: Sequence[int], contexts: Sequ
     for k, (cells, counts) in enumerate(zip(*parts, strict=True)):
         if bool(weights[k]) != bool(len(cells)):
             raise ValueError(
-                f"{kind}_counts: expected pairs only where the weight is not 0, and there, in codebook {k}"
+                f"{kind}_counts: expected pairs in codebook {k} if and only if its weight is not 0, got weight "
+                f"{weights[k]} and {len(cells)} pairs"
             )
         if not len(cells):
             continue

@@ -1,8 +1,8 @@
-"""The list of a folder of codes, `manifest.jsonl`: which file came of which recording, and how it is found intact.
+"""The manifest of a folder of codes, `manifest.jsonl`: the recording and the checksum of each file of codes.
 
-One JSON object a line, sorted by path, so that two runs over the same recordings write the same bytes. Where several
-processes share the work, each appends to a part of its own, `manifest-<share>-of-<shares>.jsonl`; whoever reads the
-manifest reads the parts too, and `update_manifest` makes one file of all. No torch here.
+It has one JSON object per line, sorted by path, so that two runs over the same recordings write the same bytes. Several
+processes each append to their own part, `manifest-<share>-of-<shares>.jsonl`. Readers of the manifest read the parts
+too, and `update_manifest` merges all into one file. No torch here.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ PART_PATTERN = "manifest-*-of-*.jsonl"
 
 
 def _file_name(name: str) -> str:
-    if b"\0" in os.fsencode(name):  # UnicodeEncodeError, which is a ValueError, for a text that no name can be
+    if b"\0" in os.fsencode(name):  # fsencode raises a ValueError (UnicodeEncodeError) for an impossible name
         raise ValueError("expected the name of a file")
     return name
 
@@ -55,34 +55,34 @@ class ManifestEntry(CodesInfo):
     """One file of codes."""
 
     path: Annotated[FileName, AfterValidator(_inside)]
-    """The file of codes: a POSIX path relative to the manifest's folder, which it does not leave."""
+    """POSIX path of the file of codes, relative to the manifest's folder and inside of it."""
     source: FileName
-    """The recording, as it was found."""
+    """Path of the recording, as found."""
     bytes: Count
     """Length of the file of codes."""
     sha256: Sha256
-    """Of the file of codes."""
+    """SHA-256 of the file of codes."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        # Of a file that is not entropy-coded, a code is a byte or more.
+        # Without entropy coding, a code takes at least one byte.
         check_room(self.shape, self.bytes, 1 if self.path.endswith((".npz", ".npy")) else SYMBOLS_PER_BYTE)
         return self
 
     def to_json(self, **more: Any) -> str:
-        """Return one line, after `more`: ASCII, so that any name of a file, also one that is no valid text, is kept."""
+        """Return one line with the fields of `more` first, in ASCII, which keeps names that are not valid Unicode."""
         front = {"path": self.path, "source": self.source, "duration_s": self.duration_s}
         return json.dumps({**more, **front, **self.model_dump()})
 
 
 def describe(code_file: CodeFile, path: Path, folder: Path, source: Path) -> ManifestEntry:
-    """Return the entry of a file of codes that was written.
+    """Return the entry of a written file of codes.
 
     Args:
-        code_file: what it holds.
-        path: where it lies, below `folder`.
-        folder: that of the manifest.
-        source: the recording.
+        code_file: contents of the file.
+        path: path of the file, below `folder`.
+        folder: folder of the manifest.
+        source: path of the recording.
 
     Raises:
         OSError: the file cannot be read.
@@ -95,22 +95,22 @@ def describe(code_file: CodeFile, path: Path, folder: Path, source: Path) -> Man
 def read_entry(
     folder: Path, entry: ManifestEntry, entropy_model: EntropyModel | None = None, *, verify: bool = False
 ) -> Codes:
-    """Return codes (S, K, T) of the file of an entry, of any format.
+    """Read the codes (S, K, T) of an entry's file, in any format.
 
     Args:
-        folder: that of the manifest.
-        entry: which file.
-        entropy_model: of files that are entropy-coded.
-        verify: whether the file must be the one that was encoded, byte for byte.
+        folder: folder of the manifest.
+        entry: entry of the file.
+        entropy_model: entropy model of entropy-coded files.
+        verify: True to check the SHA-256 of the file.
 
     Raises:
         OSError: the file cannot be read.
-        DataError: it is damaged, does not hold what the entry says, or needs another entropy model.
+        DataError: the file is damaged, does not match the entry, or needs another entropy model.
     """
     path = folder / entry.path
     if verify and _fingerprint(path)[1] != entry.sha256:
-        raise DataError(f"{path}: not the file of the manifest (its SHA-256 differs); encode the recording again")
-    if path.suffix == ".npy":  # which holds the codes alone
+        raise DataError(f"{path}: its SHA-256 differs from the manifest's; encode the recording again")
+    if path.suffix == ".npy":  # holds the codes alone
         codes = read_npy(path)
         fits = codes.shape[1] == entry.codebooks and bool((codes < np.array(entry.codebook_sizes)[:, None]).all())
     else:
@@ -118,21 +118,25 @@ def read_entry(
         codes = code_file.codes
         fits = (code_file.codebook_sizes, code_file.model_hash) == (entry.codebook_sizes, entry.model_hash)
     if not fits or codes.shape != entry.shape:
-        raise DataError(f"{path}: does not hold what the manifest says; encode the recording again")
+        raise DataError(f"{path}: does not match the manifest; encode the recording again")
     return codes
 
 
 def write_manifest(folder: Path, entries: Iterable[ManifestEntry]) -> None:
-    """Write the manifest of a folder, whole or not at all; OSError if that cannot be done."""
+    """Write the manifest of a folder, whole or not at all.
+
+    Raises:
+        OSError: the manifest cannot be written.
+    """
     ordered = sorted(entries, key=lambda entry: entry.path)
     with written_whole(folder / MANIFEST_NAME) as path, path.open("w", encoding="ascii", newline="\n") as stream:
         stream.writelines(f"{entry.to_json()}\n" for entry in ordered)
 
 
 def append_entry(folder: Path, share: int, shares: int, entry: ManifestEntry) -> None:
-    """Append to the part of a manifest that one of several processes writes, `share` from 1 to `shares`.
+    """Append to the part of a manifest of one of several processes, `share` from 1 to `shares`.
 
-    A last line that a killed process left unfinished goes.
+    An incomplete last line, left by a killed process, is removed.
     """
     path = folder / f"manifest-{share}-of-{shares}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -150,24 +154,24 @@ def has_manifest(folder: Path) -> bool:
 
 
 def update_manifest(folder: Path, entries: Sequence[ManifestEntry]) -> list[tuple[ManifestEntry, str]]:
-    """Write the manifest with these entries, and those of other files that are still there, those of earlier runs.
+    """Write the manifest with these entries and those of earlier runs whose files still exist.
 
-    A recording is in the manifest once: where one of these entries has the source of an earlier one, by another format
-    or another place in the folder, the earlier one goes. Its file stays. Sources are compared as absolute paths; a
-    relative one is meant from the current folder, as when it was given. Parts of the manifest are joined to it.
+    A recording is in the manifest once. If a new entry has the same source as an earlier one, with another format or
+    another place in the folder, the earlier entry is dropped; its file stays. Sources are compared as absolute paths,
+    where a relative source is relative to the current folder. Parts of the manifest are merged into it.
 
     Returns:
-        The entries that went so, each with the path of the file that its recording is in now.
+        The dropped entries, each with the path of the new file of its recording.
 
     Raises:
-        OSError: if it cannot be written, or the one that is there cannot be read.
-        DataError: the one that is there is damaged.
+        OSError: the manifest cannot be written, or the existing one cannot be read.
+        DataError: the existing manifest is damaged.
     """
     files = _files(folder)
     real_path = cache(os.path.realpath)
 
     def place(source: str) -> tuple[str, str]:
-        """Where a recording lies: links to folders are followed, and a file that is a link is one of its own."""
+        """Return the folder of a recording, with links resolved, and its name, which may be that of a link."""
         parent, name = os.path.split(source)
         return real_path(parent), name
 
@@ -188,14 +192,14 @@ def update_manifest(folder: Path, entries: Sequence[ManifestEntry]) -> list[tupl
 
 
 def read_manifest(path: str | Path) -> list[ManifestEntry]:
-    """Read and check a manifest; of several entries of one path the newest counts.
+    """Read and check a manifest; of several entries with the same path, the newest is taken.
 
     Args:
-        path: the file; or the folder in which it is `manifest.jsonl`, or parts of it are.
+        path: the file, or the folder of `manifest.jsonl` or its parts.
 
     Raises:
-        OSError: it cannot be read.
-        DataError: a line of it is no entry, but for a last one that a killed process cut short.
+        OSError: the manifest cannot be read.
+        DataError: a line is not an entry. An incomplete last line, left by a killed process, is ignored.
     """
     path = Path(path)
     files = _files(path) or [path / MANIFEST_NAME] if path.is_dir() else [path]
@@ -203,11 +207,11 @@ def read_manifest(path: str | Path) -> list[ManifestEntry]:
 
 
 def one_set(entries: Sequence[ManifestEntry], folder: Path) -> ManifestEntry:
-    """Return an entry whose model and codebooks are those of all: an embedding, or a language model, needs no more.
+    """Check that all entries have the same model and codebooks, and return the first entry.
 
     Raises:
-        DataError: there are none, or their codes are of different models or codebooks: equal integers would mean
-            different things.
+        DataError: there are no entries, or their models or codebooks differ, so that equal codes would have different
+            meanings.
     """
     if not entries:
         raise DataError(f"{folder}: its manifest is empty; encode a folder of recordings first")
@@ -220,20 +224,20 @@ def one_set(entries: Sequence[ManifestEntry], folder: Path) -> ManifestEntry:
             )
         if entry.codebook_sizes != first.codebook_sizes:
             raise DataError(
-                f"{folder}: {first.path} has {first.codebooks} codebooks and {entry.path} {entry.codebooks}, or of "
-                "other sizes; encode all recordings with the same number of codebooks"
+                f"{folder}: {first.path} has {first.codebooks} codebooks and {entry.path} {entry.codebooks}, or their "
+                "sizes differ; encode all recordings with the same number of codebooks"
             )
     return first
 
 
 def _files(folder: Path) -> list[Path]:
-    """The manifest of a folder and its parts, the one that was written last at the end."""
+    """Return the manifest of a folder and its parts, the most recently written last."""
     found = [path for pattern in (MANIFEST_NAME, PART_PATTERN) for path in folder.glob(pattern)]
     return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
 
 
 def _newest(files: Iterable[Path]) -> dict[str, ManifestEntry]:
-    """The entries of several files by path; a later one takes the place of an earlier."""
+    """Return the entries of several files by path; a later entry replaces an earlier one."""
     entries: dict[str, ManifestEntry] = {}
     for path in files:
         content = path.read_bytes()
@@ -245,14 +249,14 @@ def _newest(files: Iterable[Path]) -> dict[str, ManifestEntry]:
                 if number == len(lines) and not content.endswith(b"\n"):
                     break
                 raise DataError(
-                    f"{path}, line {number}: not an entry of a manifest: {error}; encode the folder again"
+                    f"{path}, line {number}: not a valid entry: {error}; encode the folder again"
                 ) from error
             entries[entry.path] = entry
     return entries
 
 
 def _fingerprint(path: Path) -> tuple[int, str]:
-    """Length and SHA-256."""
+    """Return the length and SHA-256 of a file."""
     with path.open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         return stream.tell(), sha256

@@ -1,12 +1,12 @@
-"""Codes to bytes without a model of them: each codebook's symbols in words of as few bits as they can do with.
+"""Codes to bytes without a model: the symbols of each codebook in words of the fewest bits.
 
-`BITS` has a symbol a word. `RADIX` joins several, as the digits of a number in base `size`, where that is shorter: of
-5 entries 3 share 7 bits, 2.33 bits each instead of 3; log2(5) is 2.32. Words of up to 64 bits bring most sizes within
-1 % of the logarithm, and all within 2 %.
+`BITS` has one symbol per word. `RADIX` joins several symbols, as the digits of a number in base `size`, if that is
+shorter. With 5 entries, for example, 3 symbols share 7 bits: 2.33 bits per symbol instead of 3, where log2(5) is 2.32.
+Words of up to 64 bits reach the logarithm within 1 % for most sizes, and within 2 % for all.
 
-The words of a codebook follow one another without gaps, the first in the lowest bits: its bytes are one little-endian
-number. What is left over of its symbols makes a shorter word of its own. Both begin on a whole byte, the bits left over
-at their ends are 0.
+The words of a codebook are packed without gaps, the first in the lowest bits, so that its bytes are one little-endian
+number. Symbols that do not fill a word form a shorter word of their own. Both begin on a whole byte, and the unused
+bits at their ends are 0.
 
 Axes: S streams, K codebooks, T frames.
 """
@@ -28,13 +28,13 @@ WORD_BITS = 64
 
 
 class _Part(NamedTuple):
-    """Words of a codebook that have the same number of symbols."""
+    """Words of a codebook with the same number of symbols."""
 
     words: int
     joined: int
-    """Symbols in each."""
+    """Symbols per word."""
     bits: int
-    """Of each."""
+    """Bits per word."""
 
     @property
     def num_bytes(self) -> int:
@@ -43,10 +43,10 @@ class _Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Packing:
-    """Symbols to words; see `BITS` and `RADIX`. Codebooks have up to 2^63 entries."""
+    """Packing of symbols in words; see `BITS` and `RADIX`. Codebooks have up to 2^63 entries."""
 
     joins: bool
-    """Whether symbols may share a word."""
+    """True if symbols may share a word."""
 
     def num_bytes(self, num_streams: int, num_frames: int, codebook_sizes: Sequence[int]) -> int:
         """Return the exact size of the packed codes."""
@@ -64,10 +64,10 @@ class Packing:
         return b"".join(packed)
 
     def unpack(self, payload: bytes, num_streams: int, num_frames: int, codebook_sizes: Sequence[int]) -> Codes:
-        """Return the codes (S, K, T) that `pack` made bytes of, in the smallest unsigned type.
+        """Return the codes (S, K, T) from the bytes of `pack`, in the smallest unsigned type.
 
         Raises:
-            ValueError: the payload has another size than such codes, or is not what `pack` makes of any.
+            ValueError: the payload has the wrong size, or cannot come from `pack`.
         """
         expected = self.num_bytes(num_streams, num_frames, codebook_sizes)
         if len(payload) != expected:
@@ -80,14 +80,14 @@ class Packing:
                 words = _from_bytes(payload[at : at + part.num_bytes], part)
                 digits = words[:, None] // _powers(size, part.joined)
                 if int(digits[:, -1].max()) >= size:
-                    raise ValueError(f"payload: has a code of at least {size} in a codebook of {size} entries")
+                    raise ValueError(f"payload: expected codes below {size}, got {size} or more")
                 stop = start + part.words * part.joined
                 codes[k, start:stop] = (digits % np.uint64(size)).ravel()
                 start, at = stop, at + part.num_bytes
         return codes.reshape(len(codebook_sizes), num_streams, num_frames).transpose(1, 0, 2)
 
     def _parts(self, symbols: int, size: int) -> Iterator[_Part]:
-        """Whole words, then the one of what is left."""
+        """Yield the full words, then the shorter word of the remaining symbols."""
         joined = _best_joined(size) if self.joins else 1
         if symbols >= joined:
             yield _Part(symbols // joined, joined, _bits(size, joined))
@@ -104,13 +104,13 @@ def _bits(size: int, joined: int) -> int:
 
 
 def _powers(size: int, joined: int) -> Words:
-    """The weights of the digits of a word: the first is the lowest."""
+    """Return the weights of the digits of a word, the lowest first."""
     return np.array([size**i for i in range(joined)], np.uint64)
 
 
 @cache
 def _best_joined(size: int) -> int:
-    """The number of symbols that share a word: of what fits, the fewest with the least bits for each."""
+    """Return the smallest number of symbols in a word with the fewest bits per symbol."""
     most = max(1, int(WORD_BITS / math.log2(size)))
     fitting = [joined for joined in range(1, most + 1) if _bits(size, joined) <= WORD_BITS]
     return min(fitting, key=lambda joined: _bits(size, joined) / joined)
@@ -126,7 +126,7 @@ def _from_bytes(content: bytes, part: _Part) -> Words:
         np.unpackbits(np.frombuffer(content, np.uint8), bitorder="little"), [part.words * part.bits]
     )
     if left_over.any():
-        raise ValueError("payload: expected zeros in the bits left over")
+        raise ValueError("payload: expected zeros in the unused bits")
     spread = np.zeros((part.words, 8), np.uint8)
     packed = np.packbits(single.reshape(part.words, part.bits), axis=1, bitorder="little")
     spread[:, : packed.shape[1]] = packed

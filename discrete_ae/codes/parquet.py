@@ -1,8 +1,8 @@
-"""A folder of codes as Parquet, which pyarrow, pandas, DuckDB and Hugging Face's `datasets` open. No torch here.
+"""Write a folder of codes as Parquet, for pyarrow, pandas, DuckDB and Hugging Face's `datasets`. No torch here.
 
-`codes-000000.parquet`, … have a row for each stream of a recording: `key`, `stream`, `codes` (K, T) as lists of lists
-of the smallest unsigned integers, and the fields of the recording's entry of the manifest. `index.json` is that of all
-shards (shards.py).
+`codes-000000.parquet`, … have a row for each stream of a recording: `key`, `stream`, `codes` (K, T) as nested lists of
+the smallest unsigned integers, and the fields of the recording's entry in the manifest. `index.json` is the same as for
+other shards (shards.py).
 
 Axes: K codebooks, T frames.
 """
@@ -25,7 +25,7 @@ from discrete_ae.errors import DataError
 from discrete_ae.writing import whole_folder
 
 ROW_GROUP_BYTES = 2**24
-"""Of codes, as integers of their type: readers take a row group at a time."""
+"""Size of the codes in a row group, uncompressed; readers load one row group at a time."""
 _AGAIN = "copy it again, or write the shards again"
 
 
@@ -40,8 +40,8 @@ def write_parquet_shards(
 ) -> Path:
     """Write Parquet files of the codes of a folder, and return the path of their index.
 
-    Arguments and errors are those of `write_tar_shards`, but `max_bytes` is that of the codes in a file, each as an
-    integer of its type; in the file they are compressed. A byte of a name that is no UTF-8 is written as \\\\xff.
+    Arguments and errors are those of `write_tar_shards`, except that `max_bytes` limits the uncompressed size of the
+    codes in a file. Bytes of names that are not UTF-8 are written like \\\\xff.
     """
     folder = Path(folder)
     keyed = keyed_entries(folder, entries)
@@ -126,7 +126,7 @@ def _opened(path: Path) -> Iterator[ParquetFile]:
 def _row_groups(
     folder: Path, keyed: Sequence[tuple[str, ManifestEntry]], entropy_model: EntropyModel | None, max_bytes: int
 ) -> Iterator[list[dict[str, Any]]]:
-    """The rows of all streams, in lists with no more bytes of codes, unless a single stream has more."""
+    """Yield the rows of all streams in lists with up to `max_bytes` of codes; a larger stream has a list of its own."""
     rows: list[dict[str, Any]] = []
     size = 0
     for key, entry in keyed:
@@ -148,7 +148,7 @@ def _table(rows: Sequence[dict[str, Any]], dtype: np.dtype[Any]) -> pa.Table:
 
 
 def _nested(codes: Sequence[Codes], dtype: np.dtype[Any]) -> pa.Array:
-    """The codes (K, T) of several streams as lists of K lists of T integers."""
+    """Return the codes (K, T) of several streams as lists of K lists of T integers."""
     frames = pa.array(np.cumsum([0, *(one.shape[1] for one in codes for _ in one)]), pa.int32())
     rows = pa.array(np.cumsum([0, *(len(one) for one in codes)]), pa.int32())
     values = pa.array(np.concatenate([one.reshape(-1) for one in codes]), pa.from_numpy_dtype(dtype))
@@ -156,7 +156,7 @@ def _nested(codes: Sequence[Codes], dtype: np.dtype[Any]) -> pa.Array:
 
 
 def _plain(value: Any) -> Any:
-    """A name of a file may be no valid text, which Arrow does not take."""
+    """Return the value, with escapes for file names that are not valid Unicode, which Arrow does not accept."""
     if isinstance(value, str):
         return value.encode(errors="surrogateescape").decode(errors="backslashreplace")
     return value

@@ -1,15 +1,15 @@
-"""Codes as sequences of tokens for a language model, and back, exactly. No torch here.
+"""Convert codes to sequences of tokens for a language model, and back, exactly. No torch here.
 
 | pattern | tokens | the order of K codebooks and T frames |
 | --- | --- | --- |
 | `Flat` | (K T,) | frame by frame, within a frame from the first codebook to the last |
 | `CoarseFirst` | (K T,) | codebook by codebook: all frames of the first, then all of the second, … |
 | `Parallel` | (K, T) | all codes of a frame at one position |
-| `Delay` | (K, T + K - 1) | codebook k comes k positions later than codebook 0 |
+| `Delay` | (K, T + K - 1) | codebook k is k positions later than codebook 0 |
 
-Flat, parallel and delay are the interleaving patterns of MusicGen (Copet et al. 2023, arXiv:2306.05284, section 2.2);
-coarse first is the order of AudioLM (Borsos et al. 2022, arXiv:2209.03143) and VALL-E (Wang et al. 2023,
-arXiv:2301.02111), here with one codebook a stage. Ids of tokens, for codebooks of n_0, n_1, … entries:
+Flat, parallel and delay are the interleaving patterns of MusicGen (Copet et al. 2023, arXiv:2306.05284, section 2.2).
+Coarse first is the order of AudioLM (Borsos et al. 2022, arXiv:2209.03143) and VALL-E (Wang et al. 2023,
+arXiv:2301.02111), here with one codebook per stage. Ids of tokens, for codebooks of n_0, n_1, … entries:
 
 | | `Flat`, `CoarseFirst` | `Parallel`, `Delay`, in every row |
 | --- | --- | --- |
@@ -41,11 +41,11 @@ class Pattern(ABC):
     """An order of the codes of one stream, with the ids of their tokens.
 
     Args:
-        codebook_sizes: entries of each of the K codebooks, such as `model.quantizer.codebook_sizes`, or
+        codebook_sizes: number of entries of each of the K codebooks, such as `model.quantizer.codebook_sizes` or
             `CodesDataset.codebook_sizes`.
 
     Raises:
-        ValueError: a size is no whole number of at least 1, or there are none.
+        ValueError: there are no sizes, or a size is not a whole number of at least 1.
     """
 
     codebook_sizes: tuple[int, ...]
@@ -57,7 +57,7 @@ class Pattern(ABC):
         object.__setattr__(self, "codebook_sizes", sizes)
         if not sizes or self.vocabulary_size >= 2**63:
             raise ValueError(
-                f"codebook_sizes: expected at least one, and fewer than 2^63 ids in all, got {sizes!r:.60}"
+                f"codebook_sizes: expected at least one size and fewer than 2^63 ids in total, got {sizes!r:.60}"
             )
 
     @property
@@ -67,26 +67,26 @@ class Pattern(ABC):
 
     @property
     def pad_id(self) -> int:
-        """Fills positions that have no code; a loss leaves it out."""
+        """Id of positions without a code, to be ignored in a loss."""
         return max(self.ids(codebook).stop for codebook in range(self.num_codebooks))
 
     @property
     def begin_id(self) -> int:
-        """Stands before the tokens: what a model is given to start with."""
+        """Id before the tokens, the prompt of a model."""
         return self.pad_id + 1
 
     @property
     def end_id(self) -> int:
-        """Stands after the tokens."""
+        """Id after the tokens."""
         return self.pad_id + 2
 
     @property
     def vocabulary_size(self) -> int:
-        """How many ids there are, those of padding, begin and end among them: they are 0 to `vocabulary_size` - 1."""
+        """Number of ids, including padding, begin and end; ids are 0 to `vocabulary_size` - 1."""
         return self.pad_id + 3
 
     def ids(self, codebook: int) -> range:
-        """Return the ids of the codes of a codebook: what a model may choose from where one of its codes is due.
+        """Return the ids of the codes of a codebook, the valid choices of a model at a position of this codebook.
 
         Raises:
             ValueError: there is no such codebook.
@@ -97,39 +97,39 @@ class Pattern(ABC):
 
     @abstractmethod
     def _ids(self, codebook: int) -> range:
-        """The same, of a codebook that there is."""
+        """Return the ids of a codebook that exists."""
 
     @abstractmethod
     def shape(self, frames: int) -> tuple[int, ...]:
-        """Return the shape of the tokens of so many frames, without begin and end: (L,) or (K, L)."""
+        """Return the shape of the tokens of `frames` frames, without begin and end: (L,) or (K, L)."""
 
     def apply(self, codes: npt.ArrayLike, *, begin: bool = False, end: bool = False) -> Tokens:
         """Return the tokens of codes, int64.
 
         Args:
-            codes: (K, T) integers of one stream, 0 <= codes[k] < codebook_sizes[k].
-            begin: put `begin_id` before them.
-            end: put `end_id` after them.
+            codes: integers (K, T) of one stream, 0 <= codes[k] < codebook_sizes[k].
+            begin: True to put `begin_id` before the tokens.
+            end: True to put `end_id` after the tokens.
 
         Raises:
-            ValueError: they are no codes of these codebooks.
+            ValueError: the codes do not fit these codebooks.
         """
         tokens = self._apply(self._checked_codes(codes))
         first, last = (np.full((*tokens.shape[:-1], int(wanted)), 0) for wanted in (begin, end))
         return np.concatenate([first + self.begin_id, tokens, last + self.end_id], axis=-1)
 
     def invert(self, tokens: npt.ArrayLike, num_codebooks: int | None = None) -> Tokens:
-        """Return codes (K, T) int64 of tokens: the frames that are complete, wherever the sequence was cut.
+        """Return the codes (K, T) int64 of the complete frames in tokens, even if the sequence was truncated.
 
-        A begin, an end with padding after it, and padding alone at the end may be there.
+        The tokens may have a begin, an end followed by padding, or only padding at the end.
 
         Args:
-            tokens: those of one stream, as `apply` gives them.
-            num_codebooks: return the first so many codebooks, from 1 to K, in the frames in which they are complete:
-                of a sequence that was cut these may be more, above all of `CoarseFirst`. None is all.
+            tokens: tokens of one stream, as returned by `apply`.
+            num_codebooks: number of codebooks to return, from 1 to K; None for all. A truncated sequence may have more
+                frames in which the first ones are complete, above all with `CoarseFirst`.
 
         Raises:
-            ValueError: a token is not of the codebook that is due, with its position.
+            ValueError: a token belongs to the wrong codebook; the message gives its position.
         """
         count = self.num_codebooks if num_codebooks is None else num_codebooks
         if not 1 <= count <= self.num_codebooks:
@@ -140,17 +140,17 @@ class Pattern(ABC):
 
     @abstractmethod
     def _apply(self, codes: Tokens) -> Tokens:
-        """The tokens of codes that are checked."""
+        """Return the tokens of checked codes."""
 
     @abstractmethod
     def _invert(self, tokens: Tokens, start: int) -> list[Tokens]:
-        """The codes of each codebook in tokens that had `start` positions before them; a later one has no more."""
+        """Return the codes of each codebook in tokens that begin at position `start`; later codebooks have no more."""
 
     def _checked_codes(self, codes: npt.ArrayLike) -> Tokens:
         found = _array("codes", codes)
         if found.ndim != 2 or len(found) != self.num_codebooks or found.dtype.kind not in "iu":
             raise ValueError(
-                f"codes: expected integers of shape ({self.num_codebooks}, frames), those of one stream, got "
+                f"codes: expected integers of shape ({self.num_codebooks}, frames), of one stream, got "
                 f"{found.dtype} of shape {found.shape}; use a pattern with the codebook_sizes of the codes"
             )
         outside = (found < 0) | (found >= np.array(self.codebook_sizes)[:, None])
@@ -168,8 +168,8 @@ class Pattern(ABC):
         if found.ndim != len(rows) + 1 or found.shape[:-1] != rows or found.dtype.kind not in "iu":
             expected = f"({', '.join([*map(str, rows), 'positions'])}{'' if rows else ','})"
             raise ValueError(
-                f"tokens: expected integers of shape {expected}, those of one stream, got {found.dtype} of shape "
-                f"{found.shape}; give what apply returned, or a model wrote in its place"
+                f"tokens: expected integers of shape {expected}, of one stream, got {found.dtype} of shape "
+                f"{found.shape}; give the tokens of apply or of a model"
             )
         outside = (found < 0) | (found >= self.vocabulary_size)
         if outside.any():
@@ -181,7 +181,7 @@ class Pattern(ABC):
         return found.astype(np.int64)
 
     def _body(self, tokens: Tokens) -> tuple[Tokens, int]:
-        """The tokens between begin and end, without padding at the end, and at which position they start."""
+        """Return the tokens between begin and end, without padding at the end, and their first position."""
         columns = np.atleast_2d(tokens)
         start = int(columns.shape[1] > 0 and bool((columns[:, 0] == self.begin_id).all()))
         ends = np.flatnonzero((columns == self.end_id).all(axis=0))
@@ -206,11 +206,11 @@ class Pattern(ABC):
 
 
 class _Offset(Pattern):
-    """One sequence, in which every codebook has ids of its own."""
+    """A single sequence in which every codebook has its own ids."""
 
     @property
     def _offsets(self) -> list[int]:
-        """The first id of each codebook, and the end of the last."""
+        """First id of each codebook, and the end of the last."""
         return [0, *accumulate(self.codebook_sizes)]
 
     def _ids(self, codebook: int) -> range:
@@ -223,7 +223,7 @@ class _Offset(Pattern):
         return codes + np.array(self._offsets)[:-1, None]
 
     def _codes_of(self, tokens: Tokens, due: Tokens, start: int) -> Tokens:
-        """Return the codes of tokens, each of the codebook that is due."""
+        """Return the codes of tokens, given the expected codebook `due` of each."""
         offsets = np.array(self._offsets)
         wrong = np.flatnonzero((tokens < offsets[due]) | (tokens >= offsets[due + 1]))
         if len(wrong):
@@ -232,7 +232,7 @@ class _Offset(Pattern):
 
 
 class Flat(_Offset):
-    """One sequence, frame by frame.
+    """A single sequence, frame by frame.
 
     >>> pattern = Flat([4, 8])
     >>> pattern.apply([[0, 1, 2], [5, 6, 7]]).tolist()
@@ -256,10 +256,10 @@ frames in them
 
 
 class CoarseFirst(_Offset):
-    """One sequence, codebook by codebook.
+    """A single sequence, codebook by codebook.
 
-    A frame is complete when the last codebook has come to it: of a sequence that was cut before, `num_codebooks` gives
-    what its first codebooks have, which some models decode (`model.quantizer.decodable_counts`).
+    A frame is complete once its code of the last codebook is present. From a sequence that was truncated before,
+    `num_codebooks` returns the first codebooks, which some models can decode (`model.quantizer.decodable_counts`).
 
     >>> pattern = CoarseFirst([4, 8])
     >>> pattern.apply([[0, 1, 2], [5, 6, 7]]).tolist()
@@ -275,7 +275,7 @@ class CoarseFirst(_Offset):
 
     def _invert(self, tokens: Tokens, start: int) -> list[Tokens]:
         others = np.flatnonzero(tokens >= self.codebook_sizes[0])
-        # How many frames there are shows where the second codebook begins; of one codebook, no other token is right.
+        # The start of the second codebook gives the number of frames. With one codebook, all tokens must belong to it.
         frames = int(others[0]) if len(others) and self.num_codebooks > 1 else len(tokens)
         if len(tokens) and not frames:
             raise self._refuse(int(tokens[0]), 0, [start])
@@ -290,13 +290,13 @@ class CoarseFirst(_Offset):
 
 
 class _Rows(Pattern):
-    """One row a codebook, in which ids are the codes themselves."""
+    """One row per codebook, in which ids are the codes themselves."""
 
     def _ids(self, codebook: int) -> range:
         return range(self.codebook_sizes[codebook])
 
     def _check_row(self, tokens: Tokens, codebook: int, start: int) -> Tokens:
-        """Return the codes of a row, which ends with any padding; they began at position `start`."""
+        """Return the codes of a row that began at position `start`, without the padding at its end."""
         wrong = np.flatnonzero(tokens >= self.codebook_sizes[codebook])
         filled = np.flatnonzero(tokens != self.pad_id)
         frames = int(filled[-1]) + 1 if len(filled) else 0
@@ -306,7 +306,7 @@ class _Rows(Pattern):
 
 
 class Parallel(_Rows):
-    """A row a codebook, all codes of a frame at one position.
+    """One row per codebook, with all codes of a frame at one position.
 
     >>> Parallel([4, 8]).apply([[0, 1, 2], [5, 6, 7]], begin=True, end=True).tolist()
     [[9, 0, 1, 2, 10], [9, 5, 6, 7, 10]]
@@ -323,10 +323,10 @@ class Parallel(_Rows):
 
 
 class Delay(_Rows):
-    """A row a codebook, each one position later than the one before; what is empty is padding.
+    """One row per codebook, each one position later than the row before; empty positions are padding.
 
-    A frame is complete when the last row has come to it. What earlier rows hold beyond that does not count, so that a
-    model may go on in them, or write padding.
+    A frame is complete once its code in the last row is present. Further tokens of earlier rows are ignored, so that a
+    model may continue these rows or write padding.
 
     >>> pattern = Delay([4, 8, 8])
     >>> tokens = pattern.apply([[0, 1, 2], [5, 6, 7], [3, 3, 4]])
@@ -368,7 +368,7 @@ PATTERNS: dict[str, type[Pattern]] = {
     "parallel": Parallel,
     "delay": Delay,
 }
-"""By the names that `CodesDataset` takes."""
+"""Patterns by the names that `CodesDataset` accepts."""
 
 
 def _at(place: Any) -> str:
@@ -380,5 +380,5 @@ def _array(name: str, given: npt.ArrayLike) -> npt.NDArray[Any]:
     try:
         found = np.asarray(given)
     except ValueError as error:
-        raise ValueError(f"{name}: expected rows of one length; cut all rows at the same position") from error
-    return found if found.size else found.astype(np.int64)  # an empty list is of floats
+        raise ValueError(f"{name}: expected rows of the same length; cut all rows at the same position") from error
+    return found if found.size else found.astype(np.int64)  # an empty list becomes an array of floats

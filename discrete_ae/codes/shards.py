@@ -1,13 +1,13 @@
-"""A folder of codes as few large files, for training on codes: tar shards, or one array that is mapped into memory.
+"""Write a folder of codes as a few large files for training: tar shards, or one memory-mapped array.
 
-Parquet is a room of its own (parquet.py), since it needs pyarrow. All are written from the manifest, one recording at
-a time, in the order of the keys; the same codes always give the same bytes. `index.json` says what the set holds. No
-torch here.
+Parquet has its own module (parquet.py), since it needs pyarrow. All are written from the manifest, one recording at a
+time, in the order of the keys; the same codes always give the same bytes. `index.json` describes the set. No torch
+here.
 
-Tar shards are those of WebDataset: `codes-000000.tar` with `<key>.npy`, the codes (S, K, T), and `<key>.json`, the
-recording's entry of the manifest. The array is `codes.mmap`, of shape (K, all frames) in Fortran order: the codes of a
-frame lie next to one another, then those of the next frame, so that a recording, and any stretch of it, is one piece of
-the file; `recordings.jsonl` says at which frame each begins.
+Tar shards have WebDataset's format: `codes-000000.tar` with `<key>.npy`, the codes (S, K, T), and `<key>.json`, the
+recording's entry in the manifest. The array is `codes.mmap`, of shape (K, all frames) in Fortran order: frame after
+frame, with the codes of a frame next to one another. A recording, or any stretch of it, is therefore one range of the
+file; `recordings.jsonl` gives the first frame of each.
 
 Axes: S streams, K codebooks, T frames.
 """
@@ -38,7 +38,7 @@ OWN_FILES = (INDEX_NAME, ARRAY_NAME, RECORDINGS_NAME, "codes-*.tar", "codes-*.pa
 
 
 class ShardIndex(Record):
-    """The content of `index.json`."""
+    """Contents of `index.json`."""
 
     format: Literal["discrete-ae codes"] = "discrete-ae codes"
     format_version: Literal[1] = 1
@@ -47,9 +47,9 @@ class ShardIndex(Record):
     kind: ShardKind
     recordings: Count
     frames: Count
-    """Of all streams of all recordings."""
+    """Number of frames in all streams of all recordings."""
     files: tuple[str, ...]
-    """The names of the tars or Parquet files in order, or of the array."""
+    """Names of the tars or Parquet files in order, or of the array."""
 
 
 class ShardRow(ManifestEntry):
@@ -57,7 +57,7 @@ class ShardRow(ManifestEntry):
 
     key: str
     offset: Annotated[int, Field(ge=0)]
-    """The first frame of its first stream in the array; the other streams follow."""
+    """First frame of the first stream in the array; the other streams follow."""
 
 
 def write_tar_shards(
@@ -72,17 +72,17 @@ def write_tar_shards(
     """Write WebDataset shards of the codes of a folder, and return the path of their index.
 
     Args:
-        folder: the files of codes.
-        out: the folder for the shards.
-        entries: which files; None takes all of the folder's manifest.
-        max_bytes: no shard is larger, unless a single recording makes it so.
-        overwrite: whether a set that is there is replaced.
-        entropy_model: of files that are entropy-coded.
+        folder: folder of the files of codes.
+        out: folder for the shards.
+        entries: entries of the files to include; None for all of the folder's manifest.
+        max_bytes: maximum size of a shard, exceeded only by a single larger recording.
+        overwrite: True to replace an existing set.
+        entropy_model: entropy model of entropy-coded files.
 
     Raises:
         OSError: a file cannot be read or written.
-        DataError: codes of different models or codebooks, two files with one key, a file that is not the one of the
-            manifest, or an output that is there.
+        DataError: models or codebooks differ, two files have the same key, a file is not the one in the manifest, or
+            the output exists.
     """
     keyed = keyed_entries(Path(folder), entries)
     with whole_folder(Path(out), OWN_FILES, overwrite=overwrite) as staging:
@@ -105,7 +105,7 @@ def write_memory_map(
     overwrite: bool = False,
     entropy_model: EntropyModel | None = None,
 ) -> Path:
-    """Write one array of all codes, which `numpy.load(..., mmap_mode="r")` opens, and return the path of its index.
+    """Write one array of all codes for `numpy.load(..., mmap_mode="r")`, and return the path of its index.
 
     Arguments and errors are those of `write_tar_shards`.
     """
@@ -135,7 +135,7 @@ def keys_of(folder: Path, paths: Iterable[str]) -> list[str]:
     """Return the WebDataset keys of the files of codes of a folder.
 
     Raises:
-        DataError: two files have one key.
+        DataError: two files have the same key.
     """
     advice = "remove one of them and its line in the manifest, or encode to another folder"
     return tar_shards.keys_of(folder, paths, advice)
@@ -146,10 +146,10 @@ def keyed_entries(folder: Path, entries: Sequence[ManifestEntry] | None) -> list
 
     Raises:
         OSError: the manifest cannot be read.
-        DataError: codes of different models or codebooks, two files with one key.
+        DataError: models or codebooks differ, or two files have the same key.
     """
     entries = read_manifest(folder) if entries is None else entries
-    one_set(entries, folder)  # now, not after the work
+    one_set(entries, folder)  # checks before the work
     keys = keys_of(folder, (entry.path for entry in entries))
     return sorted(zip(keys, entries, strict=True), key=lambda keyed: keyed[0])
 
@@ -157,7 +157,7 @@ def keyed_entries(folder: Path, entries: Sequence[ManifestEntry] | None) -> list
 def write_index(
     staging: Path, kind: ShardKind, keyed: Sequence[tuple[str, ManifestEntry]], files: Sequence[str]
 ) -> ShardIndex:
-    """Write the index of a set into the folder in which it is made, and return it."""
+    """Write the index of a set into `staging`, and return the index."""
     index = ShardIndex(
         model_hash=keyed[0][1].model_hash,
         codebook_sizes=keyed[0][1].codebook_sizes,

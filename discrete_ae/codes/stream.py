@@ -1,9 +1,8 @@
-"""Codes as a stream of bytes, for pipes: one line that says what they are, then frame after frame. No torch here.
+"""Codes as a stream of bytes for pipes: one header line, then frame after frame. No torch here.
 
-The line is a JSON object of the fields of `StreamInfo`, of which `discrete_ae_codes`, 1, is the version. Each frame
-follows as its integers, streams by codebooks, little-endian and in the smallest type that holds every code: one byte
-each up to 256 entries, two up to 65536. The stream ends with the last frame: how long the recording was, nobody knew at
-its start.
+The line is a JSON object with the fields of `StreamInfo`, where `discrete_ae_codes` is the version, 1. Each frame
+follows as integers, streams by codebooks, little-endian and in the smallest type for every code: one byte up to 256
+entries, two up to 65536. The stream ends with the last frame and gives no length, which is unknown at its start.
 """
 
 import json
@@ -29,38 +28,38 @@ from discrete_ae.errors import DataError
 from discrete_ae.records import Record
 
 FIRST = b"{"
-"""With which no other file of codes begins."""
+"""First byte of a stream, unlike that of any other file of codes."""
 MAX_LINE = 2**20
 MAX_FRAME = 2**24
 _READ = 2**16
 
 
 class StreamInfo(Record):
-    """What the first line of a stream says."""
+    """Fields of the first line of a stream."""
 
     discrete_ae_codes: Annotated[int, Field(ge=1, le=1)]
-    """The version."""
+    """Version of the format."""
     sample_rate: Hz
-    """Of the recording; decoding restores it."""
+    """Sample rate of the recording; decoding restores it."""
     model_sample_rate: Hz
-    """The rate at which the model heard the recording."""
+    """Sample rate of the model, to which the recording was resampled."""
     streams: Count
     """S, as in a file of codes."""
     codebook_sizes: CodebookSizes
-    """Entries of each of the K codebooks."""
+    """Number of entries of each of the K codebooks."""
     model_hash: Sha256
-    """The model that made the codes."""
+    """Hash of the model that made the codes."""
     quantizer: Annotated[str, Field(max_length=MAX_QUANTIZER_LENGTH), AfterValidator(printable)] = ""
-    """The class of the quantizer, for people."""
+    """Class of the quantizer, for information only."""
 
     @property
     def dtype(self) -> np.dtype[np.integer]:
-        """Of an integer."""
+        """Type of a code in the stream."""
         return codes_dtype(self.codebook_sizes).newbyteorder("<")
 
     @property
     def frame_bytes(self) -> int:
-        """Of one frame."""
+        """Size of one frame in bytes."""
         return self.streams * len(self.codebook_sizes) * self.dtype.itemsize
 
 
@@ -78,7 +77,7 @@ def read_head(stream: BufferedIOBase) -> StreamInfo:
     """Read the first line.
 
     Raises:
-        DataError: it is none.
+        DataError: the line is not that of a stream of codes.
     """
     line = stream.readline(MAX_LINE)
     try:
@@ -87,7 +86,7 @@ def read_head(stream: BufferedIOBase) -> StreamInfo:
             raise ValueError(f"frames of {info.frame_bytes} bytes, expected at most {MAX_FRAME}")
     except ValueError as error:
         raise DataError(
-            f"not a stream of codes: {error}; give what discrete-ae encode - -o - --format stream wrote"
+            f"not a stream of codes: {error}; give the output of discrete-ae encode - -o - --format stream"
         ) from error
     return info
 
@@ -104,15 +103,15 @@ def holds_stream(file: BufferedIOBase) -> bool:
 def read_frames(
     stream: BufferedIOBase, info: StreamInfo, doubted: Callable[[str], None] = lambda doubt: None
 ) -> Iterator[Codes]:
-    """Yield codes (S, K, t) int64 as they come, at least one frame at a time.
+    """Yield codes (S, K, t) int64 as they arrive, at least one frame at a time.
 
     Args:
-        stream: behind its first line.
+        stream: stream of codes, after its first line.
         info: the first line.
         doubted: called after the last frame with a message if the stream ends within a frame.
 
     Raises:
-        DataError: a code is not in its codebook.
+        DataError: a code is outside of its codebook.
     """
     size, rest, count = info.frame_bytes, b"", 0
     while more := stream.read1(_READ):
@@ -126,8 +125,8 @@ def read_frames(
         try:
             check_codes(codes, info.codebook_sizes)
         except ValueError as error:
-            raise DataError(f"damaged stream of {error}; encode the recording again") from error
+            raise DataError(f"damaged stream: {error}; encode the recording again") from error
         count += len(found)
         yield codes.astype(np.int64)
     if rest:
-        doubted(f"cut off within frame {count + 1}, of which {len(rest)} of {size} bytes came")
+        doubted(f"truncated in frame {count + 1}, after {len(rest)} of its {size} bytes")

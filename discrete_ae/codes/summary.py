@@ -1,4 +1,4 @@
-"""Files and folders of codes as rows of a table for people. No torch here."""
+"""Describe files and folders of codes as rows of a table. No torch here."""
 
 import shlex
 from collections.abc import Iterable
@@ -15,18 +15,18 @@ Rows = list[tuple[str, str]]
 
 
 def holds_codes(path: Path) -> bool:
-    """Return whether a path names a file of codes, by its suffix, or a folder of them, or a stream of codes."""
+    """Return whether a path is a file of codes (by its suffix), a folder of such files, or a stream of codes."""
     if path.is_dir():
         return has_manifest(path)
     return path.suffix.lower().removeprefix(".") in FORMATS or _is_stream(path)
 
 
 def describe_codes(path: Path) -> Rows:
-    """Return what a file of codes holds, or what the manifest of a folder lists.
+    """Return a description of a file of codes, or of the manifest of a folder.
 
     Raises:
-        OSError: it cannot be read.
-        DataError: it is damaged, or holds no codes.
+        OSError: the file or manifest cannot be read.
+        DataError: the file or manifest is damaged, or has no codes.
     """
     if path.is_dir():
         return _of_folder(path)
@@ -37,7 +37,7 @@ def describe_codes(path: Path) -> Rows:
         return [
             *zip(("streams", "codebooks", "frames"), map(str, codes.shape), strict=True),
             ("range", f"{codes.min()} to {codes.max()}, as {codes.dtype}"),
-            ("model", "a .npy file names none, nor a sample rate"),
+            ("model", "unknown, as is the sample rate, in a .npy file"),
         ]
     info = read_daec_header(path) if path.suffix.lower() == ".daec" else read_codes(path)
     coding: Rows = []
@@ -102,6 +102,6 @@ def _of_folder(folder: Path) -> Rows:
 
 
 def _alternatives(values: Iterable[str]) -> str:
-    """The value that all have, or the first few of several."""
+    """Return the common value, or the first few different ones."""
     found = list(dict.fromkeys(values))
     return " or ".join(found[:4]) + (f", and {len(found) - 4} more" if len(found) > 4 else "")

@@ -82,7 +82,7 @@ def _within(least: float, most: float) -> AfterValidator:
     return AfterValidator(check)
 
 
-# Lists from Hydra are sequences, but no lists.
+# Hydra's lists are sequences, but not of type list.
 Pair = Annotated[list[float], BeforeValidator(lambda pair: list(pair) if isinstance(pair, Sequence) else pair)]
 
 

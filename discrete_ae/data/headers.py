@@ -52,7 +52,7 @@ def probe_kept(paths: Sequence[str], source: Path, advance: Advance | None = Non
     errors: dict[str, DataError] = {}
     if any(_is_stale(rows, key, stamp) for key, stamp in now.items()):
         with _alone(kept):
-            rows = _read(kept)  # another process may have written it meanwhile
+            rows = _read(kept)  # another process may have written it since
             stale = [key for key, stamp in now.items() if _is_stale(rows, key, stamp)]
             if len(stale) > _MANY:
                 log.info("Reading the headers of %d files; they are cached for the next start", len(stale))

@@ -40,7 +40,7 @@ def _named(folder: str) -> str:
 
 def _above_zero(share: float) -> float:
     if share <= 0:
-        raise ValueError(f"expected a number above 0, got {share:g}; set the source to null to leave it out")
+        raise ValueError(f"expected a number above 0 (set the source to null to leave it out), got {share:g}")
     return share
 
 

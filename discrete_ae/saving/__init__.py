@@ -1,1 +1,1 @@
-"""A trained model as a file: the checkpoint of a run, and the bundle that is published."""
+"""A trained model as a file: the checkpoint of a run, and the bundle for publication."""

@@ -1,13 +1,14 @@
-"""A model as a folder for others: `model.safetensors`, `config.json` and a model card. No pickle.
+"""Bundles: a model as a folder with `model.safetensors`, `config.json` and a model card, for publication. No pickle.
 
 config.json:
-    schema_version, model, model_hash, scheduled: what a checkpoint says of its model (`saved.py`); `model` builds it.
-    licence: what the author said of it, or null.
-    entropy_model: fingerprint of what is in entropy.safetensors, or null where there is no such file.
+    schema_version, model, model_hash, scheduled: the same fields as in a checkpoint (`saved.py`); `model` builds the
+        model.
+    licence: the licence given by the author, or null.
+    entropy_model: fingerprint of the model in entropy.safetensors; null if there is no such file.
     about: for other readers, not read here: `sample_rate` and `frame_rate_hz` in Hz, `channels`, `hop_length` in
         samples, `codebook_sizes`, `bitrate_bps` (nominal, null without codes), `parameters`.
 
-A bundle may come from anyone: what is read is bounded by the size of its files, and nothing in it is executed.
+A bundle may come from an untrusted source: memory is bounded by the size of its files, and nothing in it is executed.
 """
 
 import json
@@ -35,16 +36,16 @@ PROGRAMS = (
     *("encoder.pt2", "decoder.pt2"),
 )
 PIPELINE = "audio-to-audio"
-"""What model hubs call the task."""
+"""Name of the task on model hubs."""
 UNKNOWN = "not stated"
-LARGEST_CONFIG = 2**18  # bytes; those of the shipped models have some 2000
+LARGEST_CONFIG = 2**18  # bytes; the shipped models have about 2000
 
 Extra = Callable[[Path], str]
-"""Writes more files into the folder that is being made, each named in PROGRAMS; returns a paragraph for the card."""
+"""Function that writes more files, each named in PROGRAMS, into a folder, and returns a paragraph for the card."""
 
 
 class BundleConfig(ModelRecord):
-    """The fields of config.json that are read."""
+    """Fields of config.json that are read."""
 
     entropy_model: str | None = None
 
@@ -67,22 +68,22 @@ def write_bundle(
     extras: Sequence[Extra] = (),
     overwrite: bool = False,
 ) -> list[str]:
-    """Write a bundle, whole or not at all; returns the names of its files.
+    """Write a bundle, whole or not at all, and return the names of its files.
 
     Args:
-        target: the folder to be made.
-        saved: what goes into it.
-        model: the same, built, on the CPU.
-        licence: of the weights, as the author names it.
-        trained_on: the recordings, for the card; None for "not stated".
-        datasets: those of a hub among them, by their names there.
-        results: what was measured, as entries of `model-index` in the card.
-        extras: write what else belongs in it.
-        overwrite: whether a bundle at `target` is replaced; a folder with any other file in it never is.
+        target: the new folder.
+        saved: the model to save.
+        model: the same model, built, on the CPU.
+        licence: licence of the weights, as the author names it.
+        trained_on: the training recordings, for the card; None for "not stated".
+        datasets: names on the hub of data sets among them.
+        results: measurements, as entries of `model-index` in the card.
+        extras: functions that write more files.
+        overwrite: True to replace a bundle at `target`; a folder with any other file is never replaced.
 
     Raises:
         OSError: the folder cannot be written.
-        DataError: the folder exists already; or what an extra raises.
+        DataError: the folder exists already; also raised by an extra.
     """
     config = {
         "schema_version": SCHEMA_VERSION,
@@ -114,28 +115,28 @@ def write_bundle(
 
 
 def read_bundle(folder: str | Path) -> SavedModel:
-    """Read the model of a bundle without executing anything that it names.
+    """Read the model of a bundle without executing any of its contents.
 
     Raises:
         OSError: a file cannot be read.
-        DataError: a file is missing or damaged, or is not one of this program or of a version it knows.
+        DataError: a file is missing or damaged, or comes from another program or an unknown version.
     """
     folder = Path(folder)
     refuse_tokenizer(folder, folder)
     for name in (CONFIG, TENSORS):
         if not (folder / name).is_file():
             raise DataError(
-                f"{folder}: is a folder without {name}, no model; give best.ckpt or last.ckpt of a run, or a folder "
-                "that discrete-ae export wrote"
+                f"{folder}: expected a model, got a folder without {name}; give best.ckpt or last.ckpt of a run, or a "
+                "folder written by discrete-ae export"
             )
-    # Before it is read: it is text of anyone's making.
+    # Checked before reading: the text may come from an untrusted source.
     if (folder / CONFIG).stat().st_size > LARGEST_CONFIG:
-        raise DataError(f"{folder / CONFIG}: has more than {LARGEST_CONFIG} bytes; export the model again")
+        raise DataError(f"{folder / CONFIG}: expected at most {LARGEST_CONFIG} bytes; export the model again")
     config = BundleConfig.read(folder / CONFIG, "export the model again, or update discrete-ae")
     arrays = _read_tensors(folder / ENTROPY) if (folder / ENTROPY).exists() else None
     saved = saved_model(folder, config, _read_tensors(folder / TENSORS), arrays)
     if config.entropy_model != (saved.entropy_model.fingerprint if saved.entropy_model else None):
-        raise DataError(f"{folder}: {ENTROPY} is missing, damaged or of another model; use another copy")
+        raise DataError(f"{folder}: {ENTROPY} is missing, damaged or from another model; use another copy")
     return saved
 
 
@@ -163,16 +164,16 @@ def refuse_tokenizer(folder: Path, given: str | Path) -> None:
 
 
 def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    # Copies, since safetensors refuses tensors that share memory.
+    # Copies, since safetensors rejects tensors that share memory.
     whole = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-    # Not save_file: nobody but the owner may read what that writes.
+    # Not save_file, which writes files that only the owner may read.
     path.write_bytes(save(whole, metadata={"format": "pt"}))
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
-    except Exception as error:  # damaged bytes may end in nearly any error of safetensors or of PyTorch
+    except Exception as error:  # damaged bytes may raise nearly any error of safetensors or PyTorch
         raise DataError(f"{path}: not a file of tensors, or damaged; use another copy, or export again") from error
 
 
@@ -216,7 +217,7 @@ def _card(
     trained_on: str | None,
     paragraphs: Sequence[str],
 ) -> str:
-    """The model card: Markdown with the front matter that model hubs read, of facts alone."""
+    """Return the model card: facts in Markdown, with the front matter for model hubs."""
     summary = summarize(model)
     facts = [
         *(
@@ -231,7 +232,7 @@ def _card(
     ]
     table = ["| | |", "| --- | --- |", *(f"| {name} | {_cell(value)} |" for name, value in facts)]
     parts = [
-        # In quotes as JSON has them, which are YAML too, so that no licence can be read as anything but a text.
+        # JSON strings are valid YAML; the quotes ensure that any licence is read as text.
         "\n".join(["---", *(f"{key}: {json.dumps(said, ensure_ascii=False)}" for key, said in front.items()), "---"]),
         "# Discrete audio autoencoder",
         "Turns audio into integer codes, and codes into audio.",

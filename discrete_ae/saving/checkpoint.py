@@ -1,4 +1,4 @@
-"""The model in a training checkpoint: what training adds to it, and how it is read back."""
+"""The model in a training checkpoint: the fields that training adds, and reading them back."""
 
 import math
 import pickletools
@@ -21,23 +21,23 @@ from discrete_ae.schedules import scheduled_numbers
 KEY = "discrete_ae"
 STATE_PREFIX = "model."
 ADVERSARY_PREFIX = "loss.adversary."
-FROZEN = "frozen"  # below KEY: the parts of the model that the run leaves as they are
-ENTROPY_MODEL = "entropy_model"  # below KEY: the integers of the entropy model by name, where there is one
-# What Lightning needs beside the tensors to continue a run.
+FROZEN = "frozen"  # below KEY: the frozen parts of the model
+ENTROPY_MODEL = "entropy_model"  # below KEY: the integers of the entropy model by name, if there is one
+# Fields that Lightning needs beside the tensors to resume a run.
 STATE_OF_RUN = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "global_step", "pytorch-lightning_version")
-# What a pickle may name beside plain data. Of what else PyTorch allows, some makes as much room as it is told to.
+# Globals that a pickle may name. Some others that PyTorch allows could allocate any amount of memory.
 _NAMED = re.compile(
     r"collections (OrderedDict|Counter)|(__builtin__|builtins) (set|complex)"
     r"|torch\._utils _rebuild_(tensor_v2|parameter)|torch (?!\w*Tensor)\w+"
 )
-# More than 1, since tensors that a module has under two names are in the file once.
+# More than 1, since a tensor with two names in a module is saved once.
 CLAIMED_PER_BYTE = 4
 UNSAVED = "without a checkpoint, which still runs or ended before its first one"
 """Describes a run that cannot be continued."""
 
 
 def model_state(state_dict: Mapping[Any, Any], prefix: str = STATE_PREFIX) -> dict[str, Tensor]:
-    """Return the model's tensors in the state_dict of a checkpoint, or those of what the prefix names, by own names."""
+    """Return the tensors with a prefix, by default the model's, in the state_dict of a checkpoint; drop the prefix."""
     return {
         name.removeprefix(prefix): tensor
         for name, tensor in state_dict.items()
@@ -48,12 +48,12 @@ def model_state(state_dict: Mapping[Any, Any], prefix: str = STATE_PREFIX) -> di
 def describe_model(
     model: DiscreteAutoencoder, config: Mapping[str, Any], state: Mapping[str, Tensor] | None = None
 ) -> dict[str, Any]:
-    """Return what training adds to its checkpoint under KEY; the tensors are in its state_dict, under STATE_PREFIX.
+    """Return the fields that training adds to its checkpoint under KEY; tensors are in its state_dict (STATE_PREFIX).
 
     Args:
-        model: whose scheduled numbers are noted.
-        config: nested plain data that builds the model again.
-        state: the tensors that the checkpoint holds, where they are not the model's present ones, as averages are not.
+        model: the model, with its scheduled numbers.
+        config: nested plain data that builds the model.
+        state: the tensors in the checkpoint, if they differ from the model's, as averages do.
     """
     return {
         "schema_version": SCHEMA_VERSION,
@@ -64,10 +64,10 @@ def describe_model(
 
 
 def read_checkpoint(path: str | Path) -> SavedModel:
-    """Read the model of a checkpoint without executing anything that the file names.
+    """Read the model of a checkpoint without executing any of its contents.
 
     Raises:
-        DataError: if the file is missing, damaged, or not a checkpoint of this program or of a version it knows.
+        DataError: the file is missing, damaged, or not a checkpoint of a known version of this program.
     """
     path = Path(path)
     content = _read(path)
@@ -75,34 +75,34 @@ def read_checkpoint(path: str | Path) -> SavedModel:
         record = ModelRecord.of(content[KEY])
     except ValueError as error:
         raise DataError(
-            f"{path}: not a checkpoint of discrete-ae that this version reads ({error}); give the best.ckpt or "
+            f"{path}: not a checkpoint of discrete-ae, or of an unknown version ({error}); give the best.ckpt or "
             "last.ckpt of a run, or update discrete-ae"
         ) from error
     return saved_model(path, record, model_state(content["state_dict"]), content[KEY].get(ENTROPY_MODEL))
 
 
 def read_adversary(path: str | Path) -> dict[str, Tensor]:
-    """Return the tensors of the discriminators in a checkpoint, by their own names; none of a run without them.
+    """Return the tensors of the discriminators in a checkpoint by their own names; none if there are no discriminators.
 
     Raises:
-        DataError: as `read_checkpoint`.
+        DataError: as in `read_checkpoint`.
     """
     return model_state(_read(Path(path))["state_dict"], ADVERSARY_PREFIX)
 
 
 class TrainingState(NamedTuple):
-    """The place in its run at which a checkpoint was written."""
+    """The progress of a run when its checkpoint was written."""
 
     global_step: int
     best_score: float
-    """Least of what the run's best.ckpt is chosen by; NaN where none was."""
+    """Lowest score so far by which best.ckpt is selected; NaN without a score."""
 
 
 def read_training_state(path: str | Path) -> TrainingState:
-    """Return how far the run of a checkpoint had come.
+    """Return the progress of a checkpoint's run.
 
     Raises:
-        DataError: as `read_checkpoint`, and for a checkpoint without the state of its run, which cannot be continued.
+        DataError: as in `read_checkpoint`, or the checkpoint has no training state and cannot be resumed.
     """
     found = _resumable(path)
     scores = [
@@ -130,44 +130,46 @@ def refuse_unsaved(path: Path) -> None:
 
 
 def _resumable(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint from which a run can be continued."""
+    """Read a checkpoint from which a run can be resumed."""
     if Path(path).is_dir():
         raise DataError(
-            f"{path}: is a folder, such as a bundle, which holds no state of a run; give its last.ckpt, or start a new "
-            "run from the bundle's weights with init_from="
+            f"{path}: expected a checkpoint, got a folder, which has no training state; give last.ckpt of a run, or "
+            "start a new run from a bundle's weights with init_from="
         )
     content = _read(Path(path))
     missing = [name for name in STATE_OF_RUN if name not in content]
     if missing:
         raise DataError(
-            f"{path}: holds a model without the state of its run ({missing[0]} is missing), which cannot be continued; "
-            "give last.ckpt of a run, or start a new run from its weights with init_from="
+            f"{path}: a model without training state ({missing[0]} is missing) cannot be resumed; give last.ckpt of a "
+            "run, or start a new run from its weights with init_from="
         )
     return content
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Read a checkpoint, of which state_dict and KEY are certainly dicts."""
+    """Read a checkpoint, and check that state_dict and KEY are dicts."""
     if path.is_dir():
-        raise DataError(f"{path}: is a folder; a run leaves checkpoints/best.ckpt and last.ckpt in its folder")
+        raise DataError(
+            f"{path}: expected a checkpoint, got a folder; give checkpoints/best.ckpt or last.ckpt of a run"
+        )
     if not path.is_file():
-        raise DataError(f"{path}: no such checkpoint; a run leaves checkpoints/best.ckpt and last.ckpt in its folder")
+        raise DataError(f"{path}: no such checkpoint; give checkpoints/best.ckpt or last.ckpt of a run")
     foreign = f"{path}: not a checkpoint of discrete-ae; give the best.ckpt or last.ckpt of a run"
     try:
         _check_archive(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what PyTorch says of a foreign file
+            warnings.simplefilter("ignore")  # PyTorch warns of foreign files
             content = torch.load(path, map_location="cpu", weights_only=True)
         _check_tensors(path, content)
     except DataError:
         raise
     except zipfile.BadZipFile as error:
         with path.open("rb") as file:
-            if file.read(2) not in (b"", b"PK"):  # as archives begin
+            if file.read(2) not in (b"", b"PK"):  # not the beginning of an archive
                 raise DataError(foreign) from error
-        raise DataError(f"{path}: damaged, or cut off at {path.stat().st_size} bytes; use another copy") from error
-    except Exception as error:  # damaged bytes make the unpickler raise almost anything
-        raise DataError(foreign) from error  # PyTorch's own words advise what is unsafe
+        raise DataError(f"{path}: damaged, or truncated at {path.stat().st_size} bytes; use another copy") from error
+    except Exception as error:  # for damaged bytes, the unpickler raises almost any error
+        raise DataError(foreign) from error  # PyTorch's own message gives unsafe advice
     parts = (content.get(KEY), content.get("state_dict")) if isinstance(content, dict) else (None,)
     if not all(isinstance(part, dict) for part in parts):
         raise DataError(foreign)
@@ -175,17 +177,17 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _check_archive(path: Path) -> None:
-    """Check that a checkpoint can be read in memory of the size of its file.
+    """Check that reading a checkpoint takes no more memory than the size of its file.
 
     Raises:
-        DataError: its entries are compressed or overlap, or its pickle names what makes room.
-        Exception: it is no archive.
+        DataError: entries are compressed or overlap, or the pickle names a global that could allocate memory.
+        Exception: the file is not an archive.
     """
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         held, size = sum(entry.file_size for entry in entries), path.stat().st_size
         if held > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-            raise DataError(f"{path}: expected an archive as torch.save writes it, got {held} bytes packed into {size}")
+            raise DataError(f"{path}: expected an archive of torch.save, got {held} bytes compressed to {size}")
         (pickled,) = (entry for entry in entries if entry.filename.endswith("data.pkl"))
         for code, named, _ in pickletools.genops(archive.read(pickled)):
             if code.name == "GLOBAL" and not _NAMED.fullmatch(str(named)):
@@ -196,20 +198,20 @@ def _check_archive(path: Path) -> None:
 
 
 def _check_tensors(path: Path, content: object) -> None:
-    """Check that all tensors together are about as large as the file: a few bytes can be viewed as any number of them.
+    """Check that the total size of the tensors is close to that of the file: a few bytes can be viewed as any number.
 
     Raises:
-        DataError: they are far larger.
+        DataError: the tensors are much larger.
     """
     size = path.stat().st_size
-    # Of a tensor without elements, what its other dimensions would take.
+    # A dimension of 0 counts as 1: the other dimensions may be huge.
     claimed = sum(tensor.itemsize * math.prod(max(n, 1) for n in tensor.shape) for tensor in _tensors(content))
     if claimed > CLAIMED_PER_BYTE * size:
-        raise DataError(f"{path}: its tensors claim {claimed} bytes, and the whole file has {size}; use another copy")
+        raise DataError(f"{path}: its tensors claim {claimed} bytes, the file has only {size}; use another copy")
 
 
 def _tensors(content: object) -> Iterator[Tensor]:
-    """Yield the tensors in nested plain data; of what is in several places all parts once."""
+    """Yield the tensors in nested plain data; a container in several places is visited once."""
     seen, waiting = set[int](), [content]
     while waiting:
         part = waiting.pop()

@@ -1,6 +1,6 @@
-"""The model in a checkpoint or a bundle: plain data that any version can read, and the hash that names it.
+"""The model in a checkpoint or a bundle: plain data that any version can read, and the hash that identifies it.
 
-All of it may come from anyone: what is read here is checked, and nothing in it is executed.
+All of it may come from an untrusted source: everything is checked on reading, and nothing is executed.
 """
 
 import hashlib
@@ -36,30 +36,30 @@ TABLE_BYTES_PER_BYTE = 16
 
 
 class ModelRecord(Record):
-    """Fields that a file has of its model beside the tensors."""
+    """Fields of a model in a file, without the tensors."""
 
     schema_version: Literal[1]
     model: dict[str, Any]
-    """The configuration: nested plain data with `_target_`, to be built by `discrete_ae.build`."""
+    """Configuration: nested plain data with `_target_`, for `discrete_ae.build`."""
     model_hash: str
     scheduled: dict[str, float] = Field(default_factory=dict)
-    """Numbers that followed a schedule, by dotted name, as they were."""
+    """Current values of scheduled numbers, by dotted name."""
 
 
 class SavedModel(NamedTuple):
-    """A model as a checkpoint or a bundle holds it; for `config` and `scheduled` see `ModelRecord`."""
+    """A model in a checkpoint or a bundle; for `config` and `scheduled` see `ModelRecord`."""
 
     config: dict[str, Any]
     state: dict[str, Tensor]
-    """Tensors by the model's own names."""
+    """Tensors by their names in the model."""
     model_hash: str
     scheduled: dict[str, float]
     entropy_model: EntropyModel | None = None
-    """Of the model's codes, where training has made one; the hash does not cover it."""
+    """Entropy model of the codes, if training fitted one; not covered by the hash."""
 
 
 def model_hash(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
-    """Name a model: SHA-256 over the sorted names, shapes and float32 bytes of its tensors and its configuration."""
+    """Return the hash of a model: SHA-256 of its tensors (sorted names, shapes, float32 bytes) and configuration."""
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         values = tensor.detach().to("cpu", torch.float32).contiguous()
@@ -70,7 +70,7 @@ def model_hash(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
 
 
 def codes_hash(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
-    """Name what makes a model's codes: its `model_hash` without tensors and configuration of the decoder."""
+    """Return the hash of the parts that make a model's codes: its `model_hash` without the decoder."""
     return model_hash(
         {name: tensor for name, tensor in state.items() if part_of(name) != "decoder"},
         {key: value for key, value in config.items() if part_of(key) != "decoder"},
@@ -78,13 +78,13 @@ def codes_hash(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
 
 
 def saved_model(path: Path, record: ModelRecord, state: dict[str, Tensor], entropy_arrays: object) -> SavedModel:
-    """Return the model of what was read at `path`.
+    """Return the model from the contents of the file or folder at `path`.
 
     Args:
-        path: for the messages.
-        record: what it says of the model.
+        path: path for messages.
+        record: fields of the model.
         state: the model's tensors.
-        entropy_arrays: by name, the tensors of the entropy model; None where there is none.
+        entropy_arrays: tensors of the entropy model by name; None without an entropy model.
 
     Raises:
         DataError: the entropy model is damaged.
@@ -101,15 +101,16 @@ def saved_model(path: Path, record: ModelRecord, state: dict[str, Tensor], entro
 
 
 def check_claims(config: Mapping[str, Any], state: Mapping[str, Tensor], build: Callable[[Any], nn.Module]) -> None:
-    """Refuse a configuration that does not describe the tensors, before anything of its size is allocated.
+    """Check that a configuration matches the tensors, before any memory is allocated for its model.
 
-    A few bytes of configuration can ask for terabytes of weights or a billion layers. A model is therefore first built
-    without memory, on PyTorch's meta device, with a limit on the number of its parts, and compared with the tensors.
+    A few bytes of configuration can require terabytes of weights or a billion layers. The model is therefore first
+    built without memory, on PyTorch's meta device, with a limit on the number of its parts. The result is compared with
+    the tensors.
 
     Args:
-        config: nested plain data with `_target_`, as it came.
-        state: the tensors that came with it.
-        build: makes a module of such data.
+        config: nested plain data with `_target_`, unchecked.
+        state: the tensors from the same file.
+        build: function that builds a module from such data.
 
     Raises:
         DataError: a tensor is missing, superfluous or of another shape, or the configuration or the model is far
@@ -145,7 +146,7 @@ def check_claims(config: Mapping[str, Any], state: Mapping[str, Tensor], build: 
 
 
 def _values(name: str, value: object) -> Iterator[tuple[str, object]]:
-    """Yield all that a configuration consists of, with the names that it has in it."""
+    """Yield all nested values of a configuration, each with the name of its key."""
     yield name, value
     if isinstance(value, Mapping):
         for key, inner in value.items():

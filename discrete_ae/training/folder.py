@@ -49,7 +49,7 @@ def _held(run_dir: Path) -> DataError:
     last = run_dir / "checkpoints" / "last.ckpt"
     state, more = "", ""
     if last.exists():
-        more = f", or go on with it with ckpt_path={shown(last)}"
+        more = f", or resume it with ckpt_path={shown(last)}"
     elif not has_checkpoints(run_dir):
         state = f", {UNSAVED}"
     return DataError(

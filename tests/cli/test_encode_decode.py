@@ -171,7 +171,7 @@ def test_codes_of_another_model_need_force(code):
     assert line.startswith("error: codes/x.npz: codes of another model (")
     assert not Path("decoded").exists()
     status, _, err = code("decode", "codes/x.npz", "-o", "decoded", "--force", model=other)
-    assert (status, err) == (0, ["warning: codes/x.npz: codes of another model, decoded all the same"])
+    assert (status, err) == (0, ["warning: codes/x.npz: decoded codes of another model"])
     status, _, (line,) = code("decode", "codes/x.npz", "-o", "y.flac")
     assert (status, "x.npz: 9 channels at 16000 Hz cannot be written as flac" in line) == (1, True)
 
@@ -269,8 +269,8 @@ def test_full_disk_leaves_the_old_file(code, monkeypatch):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     for (status, _, (line,)), said in (
-        (decoded, r"error: (x\.npz: )?out\.wav: File too large; see to the limit"),
-        (encoded, r"error: out\.npz: File too large; see to the limit"),
+        (decoded, r"error: (x\.npz: )?out\.wav: File too large; check the limit"),
+        (encoded, r"error: out\.npz: File too large; check the limit"),
         (held, "error: .*standard input .*: File too large"),
     ):
         assert status == 1

@@ -84,7 +84,7 @@ def test_steps_of_a_causal_model_are_written_and_described(run):
     [
         (["none.ckpt", "-o", "model"], 1, "no such checkpoint"),
         (["best.ckpt", "-o", ".", "--force"], 1, "holds best.ckpt"),
-        (["rvq.ckpt", "-o", "model", "--onnx"], 2, "only scalar quantizers can"),
+        (["rvq.ckpt", "-o", "model", "--onnx"], 2, "expected a scalar quantizer"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(run, arguments, expected, words):

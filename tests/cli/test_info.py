@@ -132,7 +132,7 @@ def test_mistakes_are_one_line(command, tmp_path):
         (["conv/base"], 1, "such as model=conv/base"),
         ([tmp_path / "text.daec"], 1, "not a .daec file"),
         ([tmp_path / "empty"], 1, "its manifest is empty"),
-        ([tmp_path], 1, "is a folder without config.json"),
+        ([tmp_path], 1, "got a folder without config.json"),
     ):
         status, out, (line,) = command("info", *arguments)
         assert (status, out, line[:7]) == (expected, [], "error: ")

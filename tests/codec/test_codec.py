@@ -79,9 +79,9 @@ def test_stereo_model_codes_both_channels_together(tmp_path):
     assert np.array_equal(coded.codes, codec.encode(heard(path)[None, :, 0]))
     assert codec.decode_file(coded).shape == (2, 16000)
     one_by_one = CodeFile.of({**vars(coded), "codes": np.concatenate([coded.codes] * 2)})
-    with pytest.raises(DataError, match="codes of 2 channels one by one, the model takes 2 together"):
+    with pytest.raises(DataError, match="codes of 2 separate channels, the model codes 2 together"):
         codec.decode_file(one_by_one)
-    with pytest.raises(DataError, match=r"x\.wav: has 3 channels, the model takes 2; convert it to 2 channels"):
+    with pytest.raises(DataError, match=r"x\.wav: expected 2 channels, as in the model, got 3; convert"):
         codec.encode_file(write_noise(path, channels=3))
 
 
@@ -107,7 +107,7 @@ def test_codes_of_another_model_are_refused_unless_forced(tmp_path, codec):
         ),
         ({"num_codebooks": 9}, r"8 of 256 entries\), the model has 9 of 256 entries and decodes from all 9 together"),
         ({"sample_rate": 24000}, "codes of a model at 16000 Hz, this one is at 24000 Hz"),
-        ({"hop": 160}, "has 13 frames where 4000 samples at 16000 Hz make 25 of this model"),
+        ({"hop": 160}, "expected 25 frames of this model for 4000 samples at 16000 Hz, got 13"),
     ):
         with pytest.raises(DataError, match=words):
             Codec(make_model(**settings)).decode_file(coded, force=True)
@@ -119,9 +119,9 @@ def test_models_that_cannot_code_are_refused(tmp_path):
     with torch.no_grad():
         model.decoder.project.bias.fill_(np.nan)
         model.to_latents.bias[3] = np.inf
-    with pytest.raises(DataError, match="NaN or infinite samples of these codes"):
+    with pytest.raises(DataError, match="decode to NaN or infinite samples"):
         Codec(model).decode_file(coded)
-    with pytest.raises(DataError, match=r"x\.wav: the model makes NaN or infinite latents"):
+    with pytest.raises(DataError, match=r"x\.wav: its latents are NaN or infinite"):
         Codec(model).encode_file(path)
     model.codes_hash = None
     with pytest.raises(ValueError, match=r"use discrete_ae\.load"):
@@ -225,7 +225,7 @@ def test_loudness_that_is_not_defined_is_refused(tmp_path, codec):
             codec.encode_file(tmp_path / "x.wav", loudness_lufs=loudness_lufs)
     for channels, rate in ((6, 16000), (1, 3999)):
         path = write_noise(tmp_path / "x.wav", 4000, rate, channels)
-        with pytest.raises(DataError, match=rf"has {channels} channels at {rate} Hz, loudness is measured of at"):
+        with pytest.raises(DataError, match=rf"loudness, got {channels} channels at {rate} Hz; encode it without"):
             codec.encode_file(path, loudness_lufs=-23)
 
 
@@ -239,7 +239,7 @@ def test_leaving_early_stops_the_threads(tmp_path, model):
 
 
 def test_what_is_no_model_and_no_tensor_is_said(codec):
-    with pytest.raises(ValueError, match=r"model: expected a model, .* got 'x\.ckpt'"):
+    with pytest.raises(ValueError, match=r"model: expected a model .* got 'x\.ckpt'"):
         Codec("x.ckpt")
     with pytest.raises(ValueError, match=r"audio: expected a tensor .*, got ndarray; torch\.from_numpy makes one"):
         codec.encode(np.zeros((1, 1, 320), np.float32))

@@ -38,19 +38,19 @@ def test_a_file_that_is_there_must_be_what_encoding_would_write(tmp_path, record
         fewer = {"codes": file.codes[:, :1], "codebook_sizes": file.codebook_sizes[:1]}
         for changes, words in (
             ({"model_hash": "f" * 64}, "codes of another model (ffffffffffff)"),
-            (fewer, "1 codebooks, where 2 are wanted"),
+            (fewer, "expected 2 codebooks, got 1"),
         ):
             write_codes(file.model_copy(update=changes), target, format)
             assert found().error.startswith(f"{target}: {words}")
         target.write_bytes(before)
     soundfile.write(source, np.zeros(30000), 22050)
-    assert found().error.startswith(f"{target}: codes of another recording than {source} is now")
+    assert found().error.startswith(f"{target}: does not match {source}, which may have changed")
     source.write_text("no audio")
     assert (found().entry is None) == (format == "npy")  # which tells neither rate nor length
     target.write_bytes(b"damaged")
     shutil.copy(recordings / "clip_2.wav", source)
     assert found().error.startswith(f"{target}: ")
-    with pytest.raises(DataError, match="exists already; use --skip-existing to go on, or --force"):
+    with pytest.raises(DataError, match="exists already; use --skip-existing to skip it, or --force"):
         found("refuse")
     assert (found("replace").was_there, target.read_bytes()) == (False, before)
 
@@ -75,8 +75,8 @@ def test_only_the_first_share_names_what_is_missing(tmp_path, model):
     outcomes = [encode_corpus(model, ["none.wav"], tmp_path, share=Share(number, 2)) for number in (1, 2)]
     assert [len(found) for found in outcomes] == [1, 0]
     for out, settings, words in (
-        ("x.npz", {"share": Share(1, 2)}, "one file"),
-        ("x.npz", {"shards": "tar"}, "one file"),
+        ("x.npz", {"share": Share(1, 2)}, "got a file"),
+        ("x.npz", {"shards": "tar"}, "got a file"),
         ("x", {"shards": "tar", "share": Share(1, 2)}, "when all shares are done"),
     ):
         with pytest.raises(UsageError, match=words):
@@ -103,7 +103,7 @@ def test_a_recording_under_two_names_is_said(tmp_path, recordings, model):
     encode_corpus(model, [source], tmp_path, format="daec", shards="tar", watch=watch)  # the .npz leaves the manifest
     assert [entry.path for entry in read_manifest(tmp_path)] == ["clip_0.daec"]
     (line,) = said
-    assert "under two names: 1, such as clip_0.npz and clip_0.daec" in line
+    assert "with two files of codes: 1, such as clip_0.npz and clip_0.daec" in line
 
 
 def test_audio_is_clipped_and_long_wav_files_have_lengths_of_64_bits(tmp_path, monkeypatch):

@@ -152,7 +152,7 @@ def put(name, at, value):
         (lambda arrays: arrays.pop("codebook_sizes"), "1 to 1024 codebooks, got 0"),
         (put("codebook_sizes", 0, 9), "base: expected 295 numbers"),
         (put("base", 3, 0), "base: expected 1 to"),
-        (lambda arrays: arrays.update(base=arrays["base"].astype(float)), "base: expected a row of integers"),
+        (lambda arrays: arrays.update(base=arrays["base"].astype(float)), "base: expected integers with one axis"),
         (lambda arrays: arrays.update(weights=arrays["weights"][:-1]), "powers of two"),
         (put("weights", 0, 3), "powers of two"),
         (put("weights", 0, 0), "frame_counts: expected pairs"),

@@ -146,7 +146,7 @@ def test_codebooks_that_a_daec_file_cannot_have_coded_or_at_all(path):
     for file, model in ((large, EntropyModel.fit([], (2**41,))), (most, None)):
         write_codes(file, path, "daec", model)
         assert np.array_equal(read_codes(path).codes, file.codes)
-    assert_refused(lambda: to_bytes(more, "daec"), "at most 1024; write")
+    assert_refused(lambda: to_bytes(more, "daec"), "expected at most 1024 codebooks")
 
 
 @pytest.mark.parametrize(
@@ -181,10 +181,10 @@ def test_what_no_file_can_say_is_refused(path, changes, words):
         ({"frames": 41}, "payload: expected"),
         ({"streams": ...}, "streams"),
         ({"codebooks": []}, "codebook_sizes"),
-        ({"codebooks": [[5, 10**12]]}, "expected at most 1024 of them"),
+        ({"codebooks": [[5, 10**12]]}, "codebooks: expected at most 1024, got"),
         ({"coding": "zip"}, "coding"),
         ({"coding": "order0"}, "entropy_model"),
-        ({"payload": 3}, "where its header says 3"),
+        ({"payload": 3}, "payload: expected 3 bytes by the header"),
         ({"more": 1}, "unknown entry 'more'"),
     ],
 )
@@ -207,10 +207,10 @@ def other_zip():
     ("content", "words"),
     [
         (b"", "not a file of codes"),
-        (b"DAEC", "cut off"),
+        (b"DAEC", "truncated"),
         (b"DAEC\x02\0\0\0\0" + struct.pack("<I", zlib.crc32(b"DAEC\x02\0\0\0\0")), "reads 1; update"),
         (daec(b"[" * 50000), "not JSON"),
-        (to_bytes(golden_file(), "npy"), "holds bare codes, but neither sample rate nor length"),
+        (to_bytes(golden_file(), "npy"), "holds bare codes without sample rate"),
         (other_zip(), "damaged, or not"),
         (npz(codes=np.array([{}], dtype=object)), "damaged, or not"),  # which numpy would unpickle
         (npz(without=["codes"]), "codes missing"),
@@ -235,7 +235,7 @@ def test_bare_codes(path):
     assert np.array_equal(found, golden_codes()[1:])
     pickled = np.array([[[1]]], dtype=object)
     for wrong in (np.zeros((1, 1, 2)), np.zeros(3, int), np.full((1, 1, 1), -1), np.zeros((1, 0, 1), int), pickled):
-        assert_refused(lambda wrong=wrong: read_npy(written(wrong)), "x.codes: ", "no .npy file of codes")
+        assert_refused(lambda wrong=wrong: read_npy(written(wrong)), "x.codes: ", "not a .npy file of codes")
 
 
 GOLDEN_FILES = {

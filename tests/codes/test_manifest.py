@@ -59,7 +59,7 @@ def test_an_entry_says_what_the_file_is(tmp_path):
     assert json.loads(entry.to_json()) == FIELDS | said
     assert np.array_equal(read_entry(tmp_path, entry, verify=True), file.codes)
     (tmp_path / "a/x.npz").write_bytes(content[:-1] + b"\1")
-    assert_refused(lambda: read_entry(tmp_path, entry, verify=True), "a/x.npz: not the file of the manifest")
+    assert_refused(lambda: read_entry(tmp_path, entry, verify=True), "a/x.npz: its SHA-256 differs")
 
 
 def test_an_update_keeps_what_other_runs_left_and_is_still_there(tmp_path):
@@ -135,7 +135,7 @@ def test_a_line_that_is_wrong_is_named_by_file_and_number(tmp_path, change, reas
     path = tmp_path / "manifest.jsonl"
     line = json.dumps(FIELDS | {"path": "a/y.npz", "unknown": "is left out"} | (change if type(change) is dict else {}))
     path.write_bytes(f"{ENTRY.to_json()}\n".encode() + (change if type(change) is bytes else line.encode()) + b"\n")
-    assert_refused(lambda: read_manifest(path), f"{path}, line 2: not an entry of a manifest: {reason}")
+    assert_refused(lambda: read_manifest(path), f"{path}, line 2: not a valid entry: {reason}")
 
 
 def test_codes_of_two_models_are_no_set(tmp_path):

@@ -60,8 +60,8 @@ def test_what_pack_cannot_have_made_is_refused():
     for damaged, message in (
         (packed + b"\0", "expected 1 bytes, got 2"),
         (b"", "expected 1 bytes, got 0"),
-        (bytes([0b01_10_01_10]), "zeros in the bits left over"),
-        (bytes([0b11_01_10]), "at least 3 in a codebook of 3"),
+        (bytes([0b01_10_01_10]), "zeros in the unused bits"),
+        (bytes([0b11_01_10]), "expected codes below 3, got 3 or more"),
     ):
         with pytest.raises(ValueError, match=message):
             BITS.unpack(damaged, 1, 3, (3,))

@@ -134,8 +134,8 @@ def test_what_are_no_codebooks_or_codes_is_refused(kind):
     for codes, words in (
         ([[0, 1], [8, 0]], "codebook 1, frame 0: expected 0 to 7, got 8"),
         ([[0, -1], [0, 0]], "codebook 0, frame 1: expected 0 to 3, got -1"),
-        ([[0, 1]], "expected integers of shape (2, frames), those of one stream, got int64 of shape (1, 2)"),
-        (np.zeros((1, 2, 5), int), "those of one stream, got int64 of shape (1, 2, 5)"),
+        ([[0, 1]], "expected integers of shape (2, frames), of one stream, got int64 of shape (1, 2)"),
+        (np.zeros((1, 2, 5), int), "of one stream, got int64 of shape (1, 2, 5)"),
         (np.zeros((2, 5)), "got float64"),
     ):
         assert_refused(lambda codes=codes: pattern.apply(codes), f"codes: {words}"[:7], words, error=ValueError)
@@ -159,7 +159,7 @@ def test_what_are_no_codebooks_or_codes_is_refused(kind):
         (Flat, [0, 4, 15], "position 2: expected an id from 0 to 14, got 15; use the pattern"),
         (Flat, [0, 4, -100], "position 2: expected an id from 0 to 14, got -100; use the pattern"),
         (Flat, [0, 4, 14, 12, 0], "position 4: expected padding (12) after the end at 2, got 0; "),
-        (Flat, [[0, 4]], "expected integers of shape (positions,), those of one stream, got int64 of shape (1, 2)"),
+        (Flat, [[0, 4]], "expected integers of shape (positions,), of one stream, got int64 of shape (1, 2)"),
         (Flat, [0.0, 4.0], "got float64"),
         (CoarseFirst, [4, 5], "position 0: expected codebook 0 (0 to 3), got 4; "),
         (CoarseFirst, [0, 1, 4, 0, 5], "position 3: expected codebook 1 (4 to 11), got 0; "),
@@ -169,8 +169,8 @@ def test_what_are_no_codebooks_or_codes_is_refused(kind):
         (Parallel, [[0, 1], [7, 11]], "row 1, position 1: expected an id from 0 to 10, got 11; "),
         (Parallel, [[0, 10], [7, 7]], "row 0, position 1: expected codebook 0 (0 to 3), got 10 (end); "),
         (Parallel, [[0, 8, 1], [7, 7, 7]], "row 0, position 1: expected codebook 0 (0 to 3), got 8 (padding); "),
-        (Parallel, [0, 1], "expected integers of shape (2, positions), those of one stream, got int64 of shape (2,)"),
-        (Parallel, [[0, 1], [7]], "expected rows of one length"),
+        (Parallel, [0, 1], "expected integers of shape (2, positions), of one stream, got int64 of shape (2,)"),
+        (Parallel, [[0, 1], [7]], "expected rows of the same length"),
         (Parallel, [[9, 0, 10, 0], [9, 7, 10, 8]], "position 3: expected padding (8) after the end at 2"),
         (Delay, [[0, 1], [7, 7]], "row 1, position 0: expected padding (8), since codebook 1 begins 1 late"),
         (Delay, [[9, 0, 1], [9, 7, 7]], "row 1, position 1: expected padding (8)"),

@@ -182,8 +182,8 @@ def test_what_is_no_set_of_codes_leaves_nothing(tmp_path, corpus, write):
     entries = read_manifest(tmp_path / "codes")
     assert_none([entries[0], replace(entries[1], model_hash="f" * 64)], "encode all recordings with")
     twin = replace(entries[0], path=entries[0].path.replace(".npz", ".daec"))
-    assert_none([*entries, twin], "a/x%.npz and a/x%.daec have the same name but for the suffix, a/x%25; remove one")
+    assert_none([*entries, twin], "a/x%.npz and a/x%.daec have the same name without suffix, a/x%25; remove one")
     # A manifest that contradicts the file, though the file is the right one.
-    assert_none([replace(entries[-1], frames=99)], "does not hold what the manifest says")
+    assert_none([replace(entries[-1], frames=99)], "does not match the manifest")
     (tmp_path / "codes/a/x.npz").write_bytes((tmp_path / "codes/z ä.npz").read_bytes())
-    assert_none(None, "a/x.npz: not the file of the manifest")
+    assert_none(None, "a/x.npz: its SHA-256 differs")

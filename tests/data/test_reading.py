@@ -371,5 +371,5 @@ def test_a_recording_that_cannot_be_written_is_refused_in_the_words_of_the_syste
             write(np.random.default_rng(0).uniform(-1, 1, (1, 80_000)).astype(np.float32))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert str(from_system(refused.value)).startswith(f"{tmp_path}/x: File too large; see to the limit")
+    assert str(from_system(refused.value)).startswith(f"{tmp_path}/x: File too large; check the limit")
     assert not any(tmp_path.iterdir())

@@ -83,11 +83,11 @@ def test_nothing_is_replaced_unasked_and_nothing_half_is_left(tmp_path, corpus):
     assert sorted(shards.iterdir()) == before
     assert len(write_shards(corpus, shards, overwrite=True).shards) == 1
     (shards / "mine.txt").touch()
-    with pytest.raises(DataError, match=r"holds mine\.txt, which is no part"):
+    with pytest.raises(DataError, match=r"holds mine\.txt, which would be deleted"):
         write_shards(corpus, shards, overwrite=True)
     (corpus / "b/y.v2.wav").write_bytes(recording("wav", 1))
     with pytest.raises(
-        DataError, match=r"b/y\.v2\.flac and b/y\.v2\.wav have the same name but for the suffix, b/y%2Ev2; rename one"
+        DataError, match=r"b/y\.v2\.flac and b/y\.v2\.wav have the same name without suffix, b/y%2Ev2; rename one"
     ):
         write_shards(corpus, tmp_path / "twins")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus", "shards"]

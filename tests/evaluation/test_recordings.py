@@ -68,7 +68,7 @@ def test_problems_do_not_hide_what_is_there(corpus):
 def test_what_does_not_fit_or_with_strict_was_cut_off_is_not_opened(corpus):
     path = corpus / "a/x.wav"
     assert opened(path, 1).channels == opened(path, 2).channels == 2
-    with pytest.raises(DataError, match="has 2 channels, the model takes 3"):
+    with pytest.raises(DataError, match="expected 3 channels, as in the model, got 2"):
         opened(path, 3)
     soundfile.write(path, np.zeros(10_000), RATE)
     path.write_bytes(path.read_bytes()[:10_000])

@@ -141,11 +141,11 @@ STAGES = {
 }
 FOURIER = {"_target_": "discrete_ae.rounding.Fourier", "terms": 10**9}
 ALTERED: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no config": (lambda bundle: (bundle / "config.json").unlink(), "is a folder without config.json"),
+    "no config": (lambda bundle: (bundle / "config.json").unlink(), "got a folder without config.json"),
     "no entropy model": (lambda bundle: (bundle / "entropy.safetensors").unlink(), "entropy.safetensors is missing"),
-    "another entropy model": (alter(lambda said: said.update(entropy_model="0" * 16)), "damaged or of another model"),
+    "another entropy model": (alter(lambda said: said.update(entropy_model="0" * 16)), "damaged or from another model"),
     "empty": (put("config.json", b""), "config.json: Invalid JSON"),
-    "gigabytes": (sparse, "has more than 262144 bytes"),
+    "gigabytes": (sparse, "expected at most 262144 bytes"),
     "version": (alter(lambda said: said.update(schema_version=2)), "schema_version"),
     "another hash": (alter(lambda said: said.update(model_hash="0" * 64)), "do not match its model hash"),
     "deep": (alter(lambda said: said["model"]["encoder"].update(depth=10**6)), "parts, far more than its tensors fill"),

@@ -166,7 +166,7 @@ def test_what_was_downloaded_serves_without_a_network(hub: Hub, bundle: Path, mo
         ("hf:me/nothing", 1, "hf:me/nothing: no such model on the hub, or a private one; check the name, or log in"),
         ("hf:me/secret", 1, "hf:me/secret: no such model on the hub, or a private one"),
         ("hf:me/codec@v9", 1, "hf:me/codec@v9: the model has no such revision"),
-        ("hf:me/codec", 1, "is a folder without config.json"),
+        ("hf:me/codec", 1, "got a folder without config.json"),
         ("hf:", 2, "hf:: expected user/model or user/model@revision"),
         ("hf:a/b/c", 2, "hf:a/b/c: expected user/model or"),
         ("hf:../../etc", 2, "hf:../../etc: expected user/model or"),
@@ -225,16 +225,16 @@ def test_what_cannot_be_uploaded_is_one_line(
 ) -> None:
     hub.repositories["me/public"] = Repository()
     (bundle / "encoder.pt2").write_bytes(b"")
-    assert "encoder.pt2 holds a pickle" in command("push", bundle, "me/codec")[2][0]
+    assert "encoder.pt2 contains a pickle" in command("push", bundle, "me/codec")[2][0]
     (bundle / "encoder.pt2").unlink()
-    assert "is there already, and public" in command("push", bundle, "me/public", "--private")[2][0]
+    assert "exists already and is public" in command("push", bundle, "me/public", "--private")[2][0]
     assert hub.repositories["me/public"].files == {}
-    assert "no model" in command("push", bundle.parent, "me/codec")[2][0]
+    assert "expected a model" in command("push", bundle.parent, "me/codec")[2][0]
     assert "without config.json" in command("push", checkpoint, "me/codec")[2][0]
     monkeypatch.setenv("HF_TOKEN", "hf_of_somebody_else")
     status, _, (line,) = command("push", bundle, "me/codec")
     assert status == 1
-    assert line == "error: me/codec: the hub refuses access; log in with a token that may write: hf auth login"
+    assert line == "error: me/codec: the hub denies access; log in with a token that has write access: hf auth login"
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     assert command("push", bundle, "me/hidden", "--private")[0] == 0
     assert hub.repositories["me/hidden"].private

@@ -43,7 +43,7 @@ def test_events_that_cannot_be_written(
         full_from(patch, gfile.LocalFileSystem, "append", call)
         run_training(*SHORT, run_dir=tmp_path / "run", status=1)
     line = ended(capsys)
-    assert line.startswith(f"error: {tmp_path}/run: No space left on device; make room")
+    assert line.startswith(f"error: {tmp_path}/run: No space left on device; free some space")
     if found := re.search(r"ckpt_path=(\S+)", line):
         run_training(*SHORT, found[0], run_dir=tmp_path / "again")
     else:
@@ -69,7 +69,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(
     run = run_training(*SHORT, run_dir=tmp_path, status=1)
     line = ended(capsys)
     last = run / "checkpoints" / "last.ckpt"
-    assert line.startswith(f"error: {last}: No space left on device; make room")
+    assert line.startswith(f"error: {last}: No space left on device; free some space")
     assert f"to resume: ckpt_path={last}" in line
     assert state_of(run)["global_step"] == 1
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
@@ -89,7 +89,7 @@ def test_a_configuration_that_cannot_be_written_leaves_the_folder_free(
 
         patch.setattr(Path, "open", opened)
         run_training(*SHORT, run_dir=tmp_path, status=1)
-    assert ended(capsys).startswith(f"error: {tmp_path}: Input/output error; see to the disk")
+    assert ended(capsys).startswith(f"error: {tmp_path}: Input/output error; check the disk")
     run_training(*SHORT, run_dir=tmp_path)
 
 

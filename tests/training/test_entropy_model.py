@@ -84,7 +84,7 @@ def test_a_run_starts_from_a_bundle_but_does_not_go_on_with_one(
     run = run_training(f"init_from={tmp_path}/model", *one)
     assert discrete_ae.load(run / "checkpoints" / "last.ckpt").model_hash == saved.model_hash
     run_training(f"ckpt_path={tmp_path}/model", status=1)
-    assert "holds no state of a run" in capsys.readouterr().err
+    assert "has no training state" in capsys.readouterr().err
 
 
 def test_a_run_goes_on_with_a_checkpoint_of_a_run_alone(ste_run: Path, tmp_path: Path) -> None:

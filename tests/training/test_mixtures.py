@@ -66,7 +66,7 @@ def test_wrong_sources_end_in_one_line(
         (
             [speech, music, "data.sources.music.weight=0"],
             2,
-            "music.weight: expected a number above 0 (null in place of the source leaves it out), got 0",
+            "music.weight: expected a number above 0 (set the source to null to leave it out), got 0",
         ),
         (
             [speech, music, "data.sources.music.hours=long"],
@@ -74,7 +74,7 @@ def test_wrong_sources_end_in_one_line(
             "music.hours: expected a number, got 'long'",
         ),
         ([speech, music, "data.sources.music.wieght=1"], 2, "data.sources.music.wieght"),
-        ([speech, "+data.sources.music.wieght=1"], 2, "data.sources.music.wieght: SourceSettings takes no such"),
+        ([speech, "+data.sources.music.wieght=1"], 2, "data.sources.music.wieght: SourceSettings has no such"),
         ([speech], 2, "data.sources.music: expected a root or a manifest"),
         ([speech, music, f"data.root={recordings}"], 2, "data.root: expected null beside data.sources"),
         ([speech, f"data.sources.music.root={tmp_path}/empty"], 1, "empty: no audio files"),
