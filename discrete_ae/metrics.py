@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics import Metric
 
 _LIMIT = 1e-10  # of either power, relative to the reconstruction's: 100 dB
 WIDTH, HEIGHT = 320, 96
@@ -20,7 +19,7 @@ LEVELS_DB = (-80.0, 0.0)
 """From dark to bright: one scale, so that pictures compare."""
 
 
-class CodeUsage(Metric):
+class CodeUsage:
     """Counts codes; gives usage, perplexity and entropy.
 
     `compute` returns scalars: "usage", the fraction of entries used at least once, mean over codebooks, in [0, 1];
@@ -31,15 +30,12 @@ class CodeUsage(Metric):
         codebook_sizes: entries of each of the K >= 1 codebooks.
     """
 
-    full_state_update = False
-    higher_is_better = True
     counts: Tensor
+    """(K, largest size) int64."""
 
     def __init__(self, codebook_sizes: Sequence[int]) -> None:
-        super().__init__()
         self.codebook_sizes = tuple(codebook_sizes)
-        shape = (len(self.codebook_sizes), max(self.codebook_sizes))
-        self.add_state("counts", torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
+        self.counts = torch.zeros(len(self.codebook_sizes), max(self.codebook_sizes), dtype=torch.int64)
 
     def update(self, codes: Tensor) -> None:
         """Count codes (B, K, T) int64."""

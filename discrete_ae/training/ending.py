@@ -13,7 +13,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import torch.distributed as dist
-from lightning.pytorch.utilities import rank_zero_only
 
 from discrete_ae.errors import DataError
 
@@ -26,6 +25,8 @@ _PATIENCE = timedelta(seconds=5)
 
 def is_first_process() -> bool:
     """Return whether this is the first process of its run, by what the one that started it tells it."""
+    from lightning.pytorch.utilities import rank_zero_only  # here, since what only shows something needs no Lightning
+
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
