@@ -27,7 +27,7 @@ from discrete_ae.saving.saved import SavedModel, check_claims, codes_hash, model
 from discrete_ae.schedules import Schedule, scheduled_numbers, write_scheduled_numbers
 
 if TYPE_CHECKING:
-    from discrete_ae.data import AudioDataModule
+    from discrete_ae.data.datamodule import AudioData
 
 COMPONENTS = (DiscreteAutoencoder, Encoder, Decoder, Quantizer, Rounding, Schedule)
 PACKAGE = "discrete_ae"
@@ -297,13 +297,13 @@ def training_recordings(config: Mapping[str, Any]) -> list[Path]:
     return [file.path for file in _data_of(config).train_files if file.is_file]
 
 
-def _data_of(config: Mapping[str, Any]) -> "AudioDataModule":
-    from discrete_ae.data import AudioDataModule
+def _data_of(config: Mapping[str, Any]) -> "AudioData":
+    from discrete_ae.data.datamodule import AudioData
 
     settings = dict(config)
     target = settings.pop("_target_", None)
     if target != f"{PACKAGE}.data.AudioDataModule":
         raise UsageError(f"data: expected the configuration of an AudioDataModule, got {target!r}")
-    data = AudioDataModule(**settings)
+    data = AudioData(**settings)
     data.setup()
     return data

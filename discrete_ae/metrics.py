@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics import Metric
 
 _LIMIT = 1e-10  # added to both powers, relative to the reconstruction's: 100 dB
 WIDTH, HEIGHT = 320, 96
@@ -20,8 +19,8 @@ LEVELS_DB = (-80.0, 0.0)
 """Levels from dark to bright, the same for all pictures, so that they can be compared."""
 
 
-class CodeUsage(Metric):
-    """Metric of the usage, perplexity and entropy of codes.
+class CodeUsage:
+    """Usage, perplexity and entropy of codes, by their counts.
 
     `compute` returns scalars: "usage", the fraction of entries used at least once, mean over codebooks, in [0, 1];
     "perplexity", exp of the entropy of the code distribution, mean over codebooks; "entropy_bits", bits per frame,
@@ -31,15 +30,12 @@ class CodeUsage(Metric):
         codebook_sizes: entries of each of the K >= 1 codebooks.
     """
 
-    full_state_update = False
-    higher_is_better = True
     counts: Tensor
+    """(K, largest size) int64."""
 
     def __init__(self, codebook_sizes: Sequence[int]) -> None:
-        super().__init__()
         self.codebook_sizes = tuple(codebook_sizes)
-        shape = (len(self.codebook_sizes), max(self.codebook_sizes))
-        self.add_state("counts", torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
+        self.counts = torch.zeros(len(self.codebook_sizes), max(self.codebook_sizes), dtype=torch.int64)
 
     def update(self, codes: Tensor) -> None:
         """Count codes (B, K, T) int64."""

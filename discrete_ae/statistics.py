@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 RESAMPLES = 10_000
 _AT_ONCE = 2**21  # values drawn at a time: 16 MB
@@ -88,7 +88,7 @@ def resampled(groups: Sequence[Values], seed: int = 0) -> Values:
 
 def half_width(values: Values) -> float:
     """Return half the width of the 95 % interval around the mean of values (S,), S >= 2, by Student's t."""
-    return float(stdtrit(len(values) - 1, 0.975) * values.std(ddof=1)) / math.sqrt(len(values))
+    return float(scipy.special.stdtrit(len(values) - 1, 0.975) * values.std(ddof=1)) / math.sqrt(len(values))
 
 
 def welch_half_width(first: Values, second: Values) -> float:
@@ -101,7 +101,7 @@ def welch_half_width(first: Values, second: Values) -> float:
         return 0.0
     freedom = 1 / sum((part / variance) ** 2 / (len(of) - 1) for part, of in zip(parts, (first, second), strict=True))
     # The small number keeps rounding errors from lowering a whole number by 1.
-    return float(stdtrit(math.floor(freedom + 1e-9), 0.975)) * math.sqrt(variance)
+    return float(scipy.special.stdtrit(math.floor(freedom + 1e-9), 0.975)) * math.sqrt(variance)
 
 
 def _around(mean: float, means: Values) -> Interval:

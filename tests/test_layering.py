@@ -62,7 +62,7 @@ ENTRY_POINT = {"train.py": {"cli"}}
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "hydra": ("training/parts.py", "cli/"),
     "omegaconf": ("training/parts.py", "training/run.py", "cli/"),
-    "lightning": ("training/", "data/datamodule.py"),
+    "lightning": ("training/", "data/datamodule.py", "data/lightning_module.py"),
     "lightning_fabric": (),
     "pytorch_lightning": (),
     "matplotlib": ("compare/", "training/callbacks/"),

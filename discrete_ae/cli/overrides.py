@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -22,6 +21,7 @@ from discrete_ae.arguments import argument_types, not_taken, typed
 from discrete_ae.build import build_model, check_components
 from discrete_ae.errors import UsageError, UserError
 from discrete_ae.model import DiscreteAutoencoder
+from discrete_ae.model.outline import without_memory
 from discrete_ae.paths import with_home
 
 PACKAGE_DIR = Path(__file__).parents[1]
@@ -167,7 +167,7 @@ def _run_name(*keys: str, _root_: DictConfig) -> str:
 def _rate(config: DictConfig) -> str:
     """Return the nominal bitrate, such as "3.2kbps"."""
     try:
-        with torch.device("meta"):
+        with without_memory():
             model = built(config)
     except (UserError, OmegaConfBaseException, RuntimeError):
         return "invalid"  # which the run itself will say in full

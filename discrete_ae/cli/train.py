@@ -6,6 +6,7 @@ import shlex
 import sys
 import traceback
 from argparse import Namespace
+from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
@@ -86,6 +87,8 @@ def _jobs(arguments: list[str]) -> list[int]:
         return math.nan
 
     given = _parsed(arguments)
+    if not (given.help or given.hydra_help or given.cfg or given.info or given.shell_completion):  # all only shown
+        _import_training()
     # This file, so that the processes which ddp starts by sys.argv run the same, from whichever command it came.
     flags = [argument for argument in arguments if argument not in given.overrides]  # Hydra wants them first
     sys.argv = [__file__, *flags, *as_meant(given.overrides, multirun=given.multirun)]
@@ -97,7 +100,14 @@ def _jobs(arguments: list[str]) -> list[int]:
     return statuses
 
 
+def _import_training() -> None:
+    """Import what trains before there is anything to clean up."""
+    with ending_imports():  # which takes seconds
+        import_module("discrete_ae.training.run")
+
+
 def _run(config: DictConfig, *, is_sweep: bool) -> float:
+    _import_training()  # where a launcher has started this process for the job
     config = training.typed_config(config)
     run_dir = Path(config.run_dir)
     before = earlier(config) if is_sweep else None

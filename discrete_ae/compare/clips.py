@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 import soundfile
 import torch
 from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import signal
 
 from discrete_ae.compare.comparison import Comparison
 from discrete_ae.compare.methods import kbps
@@ -178,7 +178,7 @@ def low_pass(audio: Audio, cutoff_hz: float, sample_rate: int) -> Audio:
     The low anchor of BS.1534-3 §5.1 is flat within ±0.1 dB up to 3.5 kHz and attenuated by at least 25 dB at 4 kHz and
     50 dB at 4.5 kHz. This filter attenuates by 65 dB from 500 Hz above the cutoff on.
     """
-    length, beta = signal.kaiserord(_ATTENUATION_DB, _TRANSITION_HZ / (sample_rate / 2))
+    length, beta = scipy.signal.kaiserord(_ATTENUATION_DB, _TRANSITION_HZ / (sample_rate / 2))
     middle_hz = cutoff_hz + _TRANSITION_HZ / 2
-    taps = signal.firwin(length | 1, middle_hz, window=("kaiser", beta), fs=sample_rate)
-    return signal.fftconvolve(audio, taps[None], mode="same", axes=1).astype(np.float32)
+    taps = scipy.signal.firwin(length | 1, middle_hz, window=("kaiser", beta), fs=sample_rate)
+    return scipy.signal.fftconvolve(audio, taps[None], mode="same", axes=1).astype(np.float32)

@@ -10,7 +10,7 @@ from discrete_ae.data.reading import match_channels, read_audio, stream_audio
 from discrete_ae.data.splitting import split_by_hash
 
 if TYPE_CHECKING:
-    from discrete_ae.data.datamodule import AudioDataModule
+    from discrete_ae.data.lightning_module import AudioDataModule
 
 __all__ = [
     "AudioDataModule",
@@ -32,7 +32,7 @@ __all__ = [
 def __getattr__(name: str) -> object:
     """Import the data module on first access, since reading audio needs no Lightning."""
     if name == "AudioDataModule":
-        from discrete_ae.data.datamodule import AudioDataModule
+        from discrete_ae.data.lightning_module import AudioDataModule
 
         return AudioDataModule
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

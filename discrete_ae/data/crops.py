@@ -17,10 +17,10 @@ from typing import Annotated, Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
+import scipy
 import torch
 import torch.nn.functional as F
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
-from scipy.fft import next_fast_len
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -449,7 +449,7 @@ def _between(ends: Sequence[float], place: float) -> float:
 @functools.lru_cache(maxsize=4)
 def _bands(num_samples: int) -> tuple[int, npt.NDArray[np.float32]]:
     """Return an FFT size without wrap-around of the response, and the share of each band (bands, bins)."""
-    size = next_fast_len(num_samples + _ANSWER_SAMPLES, real=True)
+    size = scipy.fft.next_fast_len(num_samples + _ANSWER_SAMPLES, real=True)
     octaves = np.log2(np.maximum(2 * np.fft.rfftfreq(size), 2.0 ** (1 - NUM_BANDS)))
     distances = np.minimum(np.abs(octaves - np.arange(1 - NUM_BANDS, 1)[:, None]), 1)
     return size, ((1 + np.cos(np.pi * distances)) / 2).astype(np.float32)

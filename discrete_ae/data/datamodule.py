@@ -12,10 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.accelerators import CPUAccelerator
 from pydantic import Field, model_validator
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset
@@ -136,8 +134,8 @@ def validation_batches(num_segments: int, batch_size: int, rank: int, world_size
     return [batch.tolist() for batch in np.array_split(own, num_batches)]
 
 
-class AudioDataModule(pl.LightningDataModule):
-    """Data module of random training crops and fixed validation segments from one or several sources of recordings.
+class AudioData:
+    """Random training crops and fixed validation segments from one or several sources of recordings.
 
     Args:
         settings: the fields of `DataSettings`.
@@ -148,6 +146,8 @@ class AudioDataModule(pl.LightningDataModule):
     """
 
     __signature__ = inspect.signature(DataSettings)
+    trainer: Any = None
+    """Lightning's, in a run of training."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__()
@@ -273,6 +273,8 @@ class AudioDataModule(pl.LightningDataModule):
         self, dataset: Dataset[Tensor], batches: TrainingBatches | list[list[int]], beside: int = 1
     ) -> AudioLoader:
         """Return a loader of batches; `beside` loaders that take turns share the worker processes of one."""
+        from lightning.pytorch.accelerators import CPUAccelerator  # here: to find recordings needs no Lightning
+
         on_cpu = self.trainer is None or isinstance(self.trainer.accelerator, CPUAccelerator)
         workers = self.settings.num_workers
         if workers is None:

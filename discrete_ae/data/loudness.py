@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import sosfilt
+import scipy
 from torch import Tensor
 
 from discrete_ae.data.resampling import Audio
@@ -70,7 +70,7 @@ def measure_stream(blocks: Iterable[Audio], sample_rate: int) -> Level:
         if len(piece) > MAX_CHANNELS:
             raise ValueError(f"blocks: expected at most {MAX_CHANNELS} channels to measure loudness, got {len(piece)}")
         peak = max(peak, float(piece.max()), -float(piece.min()))
-        heard, state = sosfilt(filters, piece, zi=state if state.size else np.zeros((2, len(piece), 2)))
+        heard, state = scipy.signal.sosfilt(filters, piece, zi=state if state.size else np.zeros((2, len(piece), 2)))
         powers = np.append(powers, (_CHANNEL_WEIGHTS[: len(piece), None] * heard**2).sum(0))
         whole = len(powers) - len(powers) % quarter
         energies += powers[:whole].reshape(-1, quarter).mean(1).tolist()

@@ -1,14 +1,14 @@
 """Summary of a model without training: rates, parameters, work per second of audio, receptive field."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from discrete_ae.model.autoencoder import PARTS, DiscreteAutoencoder
 from discrete_ae.quantizers.base import in_evaluation
@@ -120,19 +120,43 @@ def summarize(model: DiscreteAutoencoder) -> ModelSummary:
 
 
 def multiply_accumulates(function: Callable[[], Result]) -> tuple[Result, int]:
-    """Run `function` on the CPU without gradient; return its result and its multiply-accumulates by PyTorch's counter.
+    """Run `function` on the CPU without gradient; return its result and its multiply-accumulates by PyTorch's formulas.
 
     The count includes (transposed) convolutions, matrix products, recurrent layers and attention. It does not include
     elementwise operations, Fourier transforms and table look-ups.
     """
-    with torch.no_grad(), _countable(), FlopCounterMode(display=False) as counter:
+    from torch.utils.flop_counter import flop_registry  # here, since it imports triton
+
+    with torch.no_grad(), _countable(), _FlopCounter(flop_registry) as counter:
         result = function()
-    return result, counter.get_total_flops() // 2
+    return result, counter.flops // 2
+
+
+class _FlopCounter(TorchDispatchMode):
+    """FlopCounterMode of PyTorch as far as it is used here; that one imports torch._dynamo, for 1.5 s."""
+
+    def __init__(self, formulas: Mapping[Any, Callable[..., int]]) -> None:
+        super().__init__()
+        self.formulas, self.flops = formulas, 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:  # by importing it
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs, formula = kwargs or {}, self.formulas.get(func.overloadpacket)
+        if formula is None:
+            with self:
+                result = func.decompose(*args, **kwargs)
+            return func(*args, **kwargs) if result is NotImplemented else result
+        result = func(*args, **kwargs)
+        self.flops += formula(*args, **kwargs, out_val=result)
+        return result
 
 
 @contextmanager
 def _countable() -> Iterator[None]:
-    """Run recurrent layers and attention as matrix products: PyTorch's counter has no formula for their fused forms.
+    """Run recurrent layers and attention as matrix products: PyTorch has no formula for their fused forms.
 
     In torch 2.11 these are aten::mkldnn_rnn_layer and aten::_scaled_dot_product_flash_attention_for_cpu.
     """

@@ -19,6 +19,7 @@ from torch.nn.modules import module as registration
 from discrete_ae.codes.entropy import EntropyModel
 from discrete_ae.errors import DataError
 from discrete_ae.model.autoencoder import part_of
+from discrete_ae.model.outline import without_memory
 from discrete_ae.records import Record
 
 SCHEMA_VERSION = 1
@@ -134,7 +135,7 @@ def check_claims(config: Mapping[str, Any], state: Mapping[str, Tensor], build: 
             registration.register_module_buffer_registration_hook,
         ):
             hooks.callback(register(limit).remove)
-        with torch.device("meta"):
+        with without_memory():
             outline = build(config)
     expected, given = ({name: tuple(x.shape) for name, x in part.items()} for part in (outline.state_dict(), state))
     for name in sorted(expected.keys() | given.keys()):

@@ -13,7 +13,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import torch.distributed as dist
-from lightning.pytorch.utilities import rank_zero_only
 
 from discrete_ae.errors import DataError
 
@@ -26,6 +25,8 @@ _PATIENCE = timedelta(seconds=5)
 
 def is_first_process() -> bool:
     """Return whether this process has rank 0 in its run, as set by its launcher."""
+    from lightning.pytorch.utilities import rank_zero_only  # here: showing progress needs no Lightning
+
     return getattr(rank_zero_only, "rank", 0) == 0
 
 

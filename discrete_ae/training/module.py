@@ -15,12 +15,13 @@ from torchmetrics import MeanMetric
 
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.losses import LossValues, WeightedLoss
-from discrete_ae.metrics import CodeUsage, si_sdr_db
+from discrete_ae.metrics import si_sdr_db
 from discrete_ae.model import AutoencoderOutput, DiscreteAutoencoder
 from discrete_ae.model.autoencoder import PARTS
 from discrete_ae.saving.checkpoint import FROZEN, KEY, describe_model, model_state
 from discrete_ae.schedules import follow_schedules
 from discrete_ae.training.compiled import CompiledForward, Compiler
+from discrete_ae.training.usage import SharedCodeUsage
 
 log = logging.getLogger("discrete_ae")
 
@@ -67,8 +68,8 @@ class AutoencoderModule(pl.LightningModule):
             part.requires_grad_(False)
         self.train()
         sizes = model.quantizer.codebook_sizes
-        self.training_usage = CodeUsage(sizes) if sizes else None
-        self.validation_usage = CodeUsage(sizes) if sizes else None
+        self.training_usage = SharedCodeUsage(sizes) if sizes else None
+        self.validation_usage = SharedCodeUsage(sizes) if sizes else None
         self.validation_means: dict[str, MeanMetric] = {}
         self._watched: Tensor | float = 0.0
 
@@ -293,7 +294,7 @@ class AutoencoderModule(pl.LightningModule):
                 self.validation_means[name] = MeanMetric().to(self.device)
             self.validation_means[name].update(value, weight)
 
-    def _log_codes(self, prefix: str, usage: CodeUsage) -> None:
+    def _log_codes(self, prefix: str, usage: SharedCodeUsage) -> None:
         """Log the code usage under the prefix; `bitrate_bps` is the rate of an ideal entropy coder."""
         scalars = usage.compute()
         scalars["bitrate_bps"] = scalars["entropy_bits"] * self.model.frame_rate_hz

@@ -1,0 +1,53 @@
+"""Commands import what they need: a heavy package that a command does not use stays out of its process."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.recordings import write_noise
+
+ROOT = Path(__file__).parents[2]
+CHECKPOINT = str(ROOT / "tests" / "golden" / "checkpoint_v1.ckpt")
+TRAINING = {"lightning", "torchmetrics", "tensorboard", "torchaudio"}
+COMPILER = {"torch._dynamo", "torch._inductor", "torch.onnx.ops", "sympy"}
+PLOTS = {"matplotlib", "PIL"}
+OTHERS = {"transformers", "onnxruntime", "scipy.signal", "scipy.stats"}
+UNUSED = TRAINING | COMPILER | PLOTS | OTHERS
+COMMANDS = {
+    "version": (["--version"], {"torch", "numpy.f2py", "hydra", *UNUSED}),
+    "info": (["info", CHECKPOINT], {"hydra", *UNUSED}),
+    "encode": (["encode", "a.wav", "-o", "codes", "-c", CHECKPOINT], {"hydra", "triton", *UNUSED}),
+    "train": (["train", "--help"], UNUSED),
+    "train-config": (["train", "--cfg", "job"], UNUSED),
+    "evaluate": (
+        ["evaluate", "a.wav", "-o", "a.json", "-c", CHECKPOINT, "--metrics", "si_sdr_db"],
+        {"lightning", "torchmetrics", "hydra", *COMPILER, *PLOTS, *OTHERS},
+    ),
+}
+RUN = (
+    "import json, sys\n"
+    "from discrete_ae.cli.main import main\n"
+    "name, *arguments = sys.argv[1:]\n"
+    "try: main(arguments)\n"
+    "except SystemExit as ended: status = ended.code\n"
+    "json.dump([status, sorted(sys.modules)], open(name, 'w'))"
+)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_imports_no_package_that_it_does_not_use(name: str, tmp_path: Path) -> None:
+    arguments, unused = COMMANDS[name]
+    write_noise(tmp_path / "a.wav")
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, "modules.json", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    status, modules = json.loads((tmp_path / "modules.json").read_text())
+    assert not status, done.stderr
+    assert unused & set(modules) == set()
