@@ -65,7 +65,7 @@ def test_what_cannot_be_compared_is_named_with_its_reason(tmp_path):
         "failed": "failed: loss is not finite",
         "foreign": "not one of discrete-ae train",
         "hostile": "cannot be read",
-        "often": "names a part by an alias",
+        "often": "it has a YAML alias",
         "unfinished": "no checkpoint",
     }
     for line, (name, words) in zip(found.lines, expected.items(), strict=True):
