@@ -119,7 +119,7 @@ def _run(config: DictConfig, *, is_sweep: bool) -> float:
         if objective is not None:
             print(f"finished already: {shown(run_dir)}")
             return objective
-        print(f"going on with: {shown(run_dir)}")
+        print(f"resuming: {shown(run_dir)}")
         config.ckpt_path = str(checkpoint)
     run = training.train(config, varied(config, HydraConfig.get()))
     ReportSweep.trained = run.share_trained
@@ -128,7 +128,7 @@ def _run(config: DictConfig, *, is_sweep: bool) -> float:
             sweep_dir = Path(HydraConfig.get().sweep.dir)
             last = f"ckpt_path={shown(run_dir / 'checkpoints' / 'last.ckpt')}"
             given = f"hydra.sweep.dir={shown(sweep_dir)}" if is_sweep else last
-            print(f"  the same command with {shlex.quote(given)} goes on")
+            print(f"  to resume: the same command with {shlex.quote(given)}")
         raise SystemExit(128 + run.ended_by)  # so that no other job begins
     return run.objective
 

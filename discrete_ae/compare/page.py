@@ -49,9 +49,9 @@ class Row(NamedTuple):
 
     label: str
     cells: dict[str, Cell]
-    """By name of a column."""
+    """Cells by name of their column."""
     remark: str = ""
-    """Kind of a row that does not compete, such as "baseline"; empty for a method."""
+    """Kind of a row that does not compete, such as "other codec"; empty for a method."""
     note: str = ""
     """A note such as "3 seeds"."""
 
@@ -88,7 +88,7 @@ class Page:
     headline: str
     """One sentence: the result."""
     facts: Mapping[str, str]
-    """What was compared, by heading."""
+    """Facts on the comparison by heading."""
     columns: list[Quantity]
     rows: list[Row]
     """Rows of the table, the best first in the column `sorted_by`."""
@@ -97,7 +97,7 @@ class Page:
     findings: list[str]
     """Sentences on the differences between methods."""
     pairs: Mapping[str, list[tuple[str, ...]]]
-    """Folded tables by label of a score; a row has both methods, their difference, its interval and the verdict."""
+    """Tables by title, the first one unfolded: both methods, their difference, its interval and the verdict."""
     method: list[str]
     """Folded paragraphs: how differences are judged."""
     figures: list[Plot]

@@ -29,9 +29,10 @@ def with_short_paths(flats: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]
 def hiding(places: Iterable[str | Path]) -> Callable[[str], str]:
     """Return a function that removes from a text the folders above places, the working folder and the home folder.
 
-    "/home/ann/corpus/bad.wav: cannot be read" becomes "corpus/bad.wav: cannot be read" if the corpus is a place.
+    "/home/ann/corpus/bad.wav: cannot be read" becomes "corpus/bad.wav: cannot be read" if the corpus is a place, or a
+    pattern such as "/home/ann/corpus/**/*.wav".
     """
-    everywhere = [*places, Path.cwd() / "any", Path.home() / "any"]
+    everywhere = [*(str(place).partition("*")[0] for place in places), Path.cwd() / "any", Path.home() / "any"]
     parents = {str(path.parent) for place in everywhere for path in (Path(place).expanduser(), real(place))}
     above = sorted((one for one in parents if one.startswith((os.sep, "..")) and one != os.sep), key=len, reverse=True)
     begins = r"(?<![^\s'\"=(\[,:])"  # not in the middle of another path

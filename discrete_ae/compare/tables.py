@@ -5,11 +5,12 @@ that ever has the quantity has it. The mean and the sample standard deviation of
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 
-from discrete_ae.compare.comparison import PER_RECORDING, Comparison, Value, Verdict
+from discrete_ae.compare.comparison import PER_RECORDING, Comparison, Difference, Value, Verdict
 from discrete_ae.compare.page import Cell, Row
-from discrete_ae.compare.words import counted, ranked
+from discrete_ae.compare.words import best_first, counted, ranked
 from discrete_ae.evaluation.results import Evaluation
 from discrete_ae.evaluation.scores import PER_FILE, QUANTITIES, SCORES, Quantity
 
@@ -47,7 +48,7 @@ def rows_of(comparison: Comparison, sorted_by: str) -> list[Row]:
             remark = "upper bound" if method.nominal_bitrate_bps is None else ""
             found.append(Row(label, cells, remark, counted(len(method.runs), "seed")))
         else:
-            found.append(Row(label, cells, BASELINE))
+            found.append(Row(label, cells, "other codec"))
     return found
 
 
@@ -75,17 +76,28 @@ def _cell(value: Value, column: Quantity) -> Cell:
     return Cell(value.mean, text)
 
 
-def pairs_of(comparison: Comparison) -> dict[str, list[tuple[str, ...]]]:
-    """Return both methods, difference, interval and verdict of every pair, by label of a score that can be better."""
-    found: dict[str, list[tuple[str, ...]]] = {}
+def pairs_of(comparison: Comparison, name: str) -> dict[str, list[tuple[str, ...]]]:
+    """Return tables of differences by title: with the best method by a quantity, then all pairs by every score.
+
+    A row has both methods, their difference, its interval and the verdict.
+    """
+    competing = [known for known in best_first(comparison, name).values() if len(known) > 1]
+    with_best = [comparison.difference(other, known[0], name) for known in competing for other in known[1:]]
+    found = {f"Compared with the best by {QUANTITIES[name].label}": _rows(with_best, QUANTITIES[name])}
     for quantity in PER_FILE:
-        for pair in comparison.differences(quantity.name) if quantity.higher_is_better is not None else ():
-            if pair.verdict is not Verdict.NOT_COMPARED:
-                mean, low, high = map(quantity.shown, (pair.mean, pair.low, pair.high))
-                interval = "–" if math.isnan(pair.low) else f"{low} to {high}"
-                row = pair.first, pair.second, f"{mean} {quantity.unit}".rstrip(), interval, str(pair.verdict)
-                found.setdefault(quantity.label, []).append(row)
-    return found
+        if quantity.higher_is_better is not None:
+            found[f"All pairs by {quantity.label}"] = _rows(comparison.differences(quantity.name), quantity)
+    return {title: rows for title, rows in found.items() if rows}
+
+
+def _rows(differences: Iterable[Difference], quantity: Quantity) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for pair in differences:
+        if pair.verdict is not Verdict.NOT_COMPARED:
+            mean, low, high = map(quantity.shown, (pair.mean, pair.low, pair.high))
+            interval = "–" if math.isnan(pair.low) else f"{low} to {high}"
+            rows.append((pair.first, pair.second, f"{mean} {quantity.unit}".rstrip(), interval, str(pair.verdict)))
+    return rows
 
 
 def runs_table(comparison: Comparison) -> Rows:

@@ -131,22 +131,25 @@ def _on_seeds(comparison: Comparison) -> list[str]:
     return [f"Trained with one seed only, so without a spread: {listed(alone)}."] if alone else []
 
 
-def findings(comparison: Comparison, name: str) -> list[str]:
+def findings(comparison: Comparison, name: str, *, with_differences: bool = True) -> list[str]:
     """Return sentences on a quantity of PER_FILE that has a better direction; the first one is the headline.
 
-    Different sample rates and numbers of training steps come next. Then, at each nominal bitrate, every method is
-    compared with the best one; the headline has those that cannot be told apart from it.
+    Different sample rates and numbers of training steps come next. Then, at each nominal bitrate, the best method is
+    named. With `with_differences`, a sentence follows on every method that is worse than the best one.
     """
     quantity = QUANTITIES[name]
     coded, joined = comparison.coded, comparison.several_rates
     model = {method.label: label for label, group in joined.items() for method in group}
-    by_rate = {rate: ranked(comparison, methods, name) for rate, methods in _at_rates(coded).items()}
+    by_rate = best_first(comparison, name)
     details, alone = [], dict[str, list[Method]]()
     for rate, known in by_rate.items():
         if len(known) == 1 and known[0].label in model:
             alone.setdefault(model[known[0].label], []).append(known[0])
         elif known:
             details += _of_one_rate(comparison, known, quantity, f"At {rate} kbps" if len(by_rate) > 1 else "")
+            if with_differences:
+                against_best = (comparison.difference(other, known[0], name) for other in known[1:])
+                details += [sentence(difference) for difference in against_best if difference.verdict in _TOLD]
     for label, methods in alone.items():
         means = listed([quantity.shown(comparison.value(one.label, name).mean) for one in methods])
         mean = f"{means} {quantity.unit}".rstrip()
@@ -155,6 +158,11 @@ def findings(comparison: Comparison, name: str) -> list[str]:
     details += _by_other_scores(comparison, coded, quantity)
     caveats = [*_on_sample_rates(comparison), *_on_conditions(comparison.trained, _LENGTH)]
     return [_headline(comparison, by_rate, quantity), *caveats, *details]
+
+
+def best_first(comparison: Comparison, name: str) -> dict[str, list[Method]]:
+    """Return the methods with codes by nominal bitrate in kbps, at each from the best to the worst by a quantity."""
+    return {rate: ranked(comparison, methods, name) for rate, methods in _at_rates(comparison.coded).items()}
 
 
 def _headline(comparison: Comparison, by_rate: Mapping[str, Sequence[Method]], quantity: Quantity) -> str:
@@ -308,9 +316,7 @@ def _of_one_rate(comparison: Comparison, methods: Sequence[Method], quantity: Qu
     if not others:
         is_alone = comparison.methods[1:] and where
         return [f"{begin} is the only method: mean {quantity.label} {mean}."] if is_alone else []
-    found = [f"{begin} has the best mean {quantity.label}{_among(comparison)}: {mean} ({way} is better)."]
-    against_best = [comparison.difference(other, best, quantity.name) for other in others]
-    return found + [sentence(difference) for difference in against_best if difference.verdict in _TOLD]
+    return [f"{begin} has the best mean {quantity.label}{_among(comparison)}: {mean} ({way} is better)."]
 
 
 def _upper_bound(comparison: Comparison, coded: Sequence[Method], quantity: Quantity) -> list[str]:

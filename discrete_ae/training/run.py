@@ -152,7 +152,9 @@ def _quality(run: TrainingRun, seconds: float) -> list[str]:
     is_adversarial = isinstance(run.module, AdversarialModule)
     lines = [reached.in_words(si_sdr_db, usage, is_speech=is_speech, is_adversarial=is_adversarial)]
     if si_sdr_db < reached.USABLE_DB and not is_adversarial and not run.first_step:
-        lines.append(f"This run took {in_words(seconds)}. For usable audio train longer: docs/training.md")
+        lines.append(
+            f"This run took {in_words(seconds)}. For usable audio, train longer on more recordings: docs/training.md"
+        )
     return lines
 
 

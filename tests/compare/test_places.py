@@ -8,10 +8,12 @@ from discrete_ae.compare.places import hiding, short_names, with_short_paths
 def test_folders_above_places_are_removed_from_texts_and_nothing_else(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/users/ann")
-    hide = hiding(["/mnt/my disk/corpus", "/mnt/my disk/corpus/sub/runs", "../there/data", "here/data", "/top"])
+    absolute = ["/mnt/my disk/corpus", "/mnt/my disk/corpus/sub/runs", "/top", "/pat/a/*/b.wav"]
+    hide = hiding([*absolute, "../there/data", "here/data"])
     for text, expected in (
         ("/mnt/my disk/corpus/a b.wav: cannot be read", "corpus/a b.wav: cannot be read"),
         ("compare '/mnt/my disk/corpus/sub/runs/x' -o=/users/ann/out", "compare 'runs/x' -o=out"),
+        ("/pat/a/c/b.wav of /pat/a/*/b.wav", "a/c/b.wav of a/*/b.wav"),
         ("--data ../there/data/x", "--data data/x"),
         ("here/data and /top/x stay", "here/data and /top/x stay"),
         ("/other/mnt/my disk/x stays", "/other/mnt/my disk/x stays"),

@@ -81,7 +81,7 @@ def test_the_table_comes_best_first_with_means_and_spreads_and_marks_the_best():
     assert all(row.cells.keys() == columns.keys() for row in rows)
     assert [(row.label, row.remark, row.note, row.cells["mel_distance"].is_best) for row in rows] == [
         ("identity", "upper bound", "1 seed", False),
-        ("opus 6 kbps", "baseline", "", False),
+        ("opus 6 kbps", "other codec", "", False),
         ("ste", "", "2 seeds", True),
         ("vq", "", "1 seed", False),
     ]
@@ -90,8 +90,11 @@ def test_the_table_comes_best_first_with_means_and_spreads_and_marks_the_best():
     assert cells["entropy_coded_bitrate_bps"] == (2880.0, "2.88 ± 0.00", False)  # of rates none is better
     assert cells["parameters"].text == "2.0 M"
     assert rows[0].cells["usage"] == (None, "–", False)
-    ((pair, *_),) = pairs_of(comparison).values()
-    assert pair[:2] == ("identity", "ste")
+    pairs = pairs_of(comparison, "mel_distance")
+    assert {title: [row[:2] for row in rows] for title, rows in pairs.items()} == {
+        "Compared with the best by mel distance": [("vq", "ste")],
+        "All pairs by mel distance": [("identity", "ste"), ("identity", "vq"), ("ste", "vq")],
+    }
     offsets = {"a": 0.0, "b": 0.001, "c": 5.0}
     alike = {name: {s: [f + o + 0.1 * s for f in (1.0, 2.0, 4.0)] for s in range(3)} for name, o in offsets.items()}
     rows = rows_of(make_comparison(alike), "mel_distance")

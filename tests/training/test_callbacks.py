@@ -203,7 +203,7 @@ def test_interrupt_ends_after_the_step_with_a_checkpoint_that_resumes(
     interrupted: Callable[..., tuple[Path, str]], run_training: Callable[..., Path]
 ) -> None:
     run, out = interrupted("training_step", 3)
-    assert f"the same command with ckpt_path={run}/checkpoints/last.ckpt goes on" in out
+    assert f"to resume: the same command with ckpt_path={run}/checkpoints/last.ckpt" in out
     assert state_of(run)["global_step"] == 4
     assert checkpoints_of(run) == BOTH
     last = run / "checkpoints" / "last.ckpt"
@@ -223,7 +223,7 @@ def test_interrupt_ends_a_sweep_with_a_checkpoint_of_the_run_that_it_was_at(
     interrupted: Callable[..., tuple[Path, str]], tmp_path: Path
 ) -> None:
     _, out = interrupted("training_step", 1, "-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}")
-    assert f"the same command with hydra.sweep.dir={tmp_path} goes on" in out
+    assert f"to resume: the same command with hydra.sweep.dir={tmp_path}" in out
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["ste-0.8kbps-seed1"]
     assert state_of(tmp_path / "ste-0.8kbps-seed1")["global_step"] == 2
 

@@ -1,10 +1,15 @@
 """Words for the quality of a run, at the bounds of its levels."""
 
 import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from discrete_ae.data import AudioDataModule, AudioFile
 from discrete_ae.training.reached import in_words
+from discrete_ae.training.run import _is_called_speech
 
 
 def said(si_sdr_db: float, usage: float | None = 0.5, *, is_speech: bool = False, is_adversarial: bool = False) -> str:
@@ -41,3 +46,18 @@ def test_adversarial_training_is_not_judged_by_the_waveform() -> None:
     assert "by listening" in words
     assert "usable" not in words
     assert "PESQ" not in words
+
+
+@pytest.mark.parametrize(
+    ("root", "names", "is_speech"),
+    [
+        ("/my_speech_codec/data", ["a.wav", "speech/b.wav"], False),  # folders above say nothing
+        ("/data/LibriSpeech", ["84/a.flac", "84/b.flac"], True),
+        ("/data", ["speech/a.wav", "Speech_b.wav"], True),
+        ("/data/speech", [], False),
+    ],
+)
+def test_recordings_are_speech_if_their_names_say_so(root: str, names: list[str], is_speech: bool) -> None:
+    files = [AudioFile(f"{root}/{name}", 16000, 1, 16000) for name in names]
+    data = cast(AudioDataModule, SimpleNamespace(validation_root=Path(root), validation_files=files))
+    assert _is_called_speech(data) == is_speech
