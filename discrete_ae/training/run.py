@@ -71,7 +71,7 @@ def train(config: DictConfig, varied: Mapping[str, Any] | None = None) -> Traini
             run.trainer.fit(run.module, run.data, ckpt_path=config.ckpt_path, weights_only=True)
         run.trainer.strategy.barrier()  # a process that ends also ends those that it started
     except BaseException as error:
-        if isinstance(error, Exception):  # if a validation fails, Lightning leaves the loading processes waiting
+        if isinstance(error, Exception):  # if a validation fails, Lightning leaves the worker processes waiting
             run.trainer.fit_loop.teardown()
         if is_new and run.trainer.global_step <= run.first_step:  # the corrected command can use the same folder
             with contextlib.suppress(OSError):
@@ -80,7 +80,7 @@ def train(config: DictConfig, varied: Mapping[str, Any] | None = None) -> Traini
             raise DataError(f"{failure}; {_what_is_safe(run, config.ckpt_path)}") from error
         if complaint := complaint_of(error):
             raise complaint from error
-        # Loading processes pass batches in shared memory.
+        # Worker processes pass batches in shared memory.
         places = [str(run.run_dir), *(["/dev/shm"] if config.data.get("num_workers") else [])]
         if lack := lack_of_room(error, " or ".join(places)):
             raise DataError(f"{lack}; {_what_is_safe(run, config.ckpt_path)}") from error
