@@ -32,8 +32,9 @@ def hiding(places: Iterable[str | Path]) -> Callable[[str], str]:
     "/home/ann/corpus/bad.wav: cannot be read" becomes "corpus/bad.wav: cannot be read" if the corpus is a place, or a
     pattern such as "/home/ann/corpus/**/*.wav".
     """
-    everywhere = [*(str(place).partition("*")[0] for place in places), Path.cwd() / "any", Path.home() / "any"]
-    parents = {str(path.parent) for place in everywhere for path in (Path(place).expanduser(), real(place))}
+    folders = [Path(str(place).partition("*")[0]) for place in places]
+    everywhere = [*folders, Path.cwd() / "any", Path.home() / "any"]
+    parents = {str(path.parent) for place in everywhere for path in (place.expanduser(), real(place))}
     above = sorted((one for one in parents if one.startswith((os.sep, "..")) and one != os.sep), key=len, reverse=True)
     begins = r"(?<![^\s'\"=(\[,:])"  # not in the middle of another path
     pattern = re.compile(f"{begins}(?:{'|'.join(map(re.escape, above))}){re.escape(os.sep)}")

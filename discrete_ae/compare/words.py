@@ -341,7 +341,7 @@ def _by_other_scores(comparison: Comparison, coded: Sequence[Method], quantity: 
         return []
     parts = listed([f"{winner} ({', '.join(labels)})" for winner, labels in best.items()])
     best_of = f"Best means{_among(comparison)} by other scores: {parts}"
-    return [f"{best_of}. Some of these may be chance; see differences.csv."]
+    return [f"{best_of}. Some may be best by chance: see all pairs on the page or in differences.csv."]
 
 
 def _among(comparison: Comparison) -> str:
