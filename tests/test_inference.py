@@ -212,5 +212,5 @@ def test_latents_that_are_no_numbers_have_no_code():
     model = build("conv")
     with torch.no_grad():
         model.to_latents.bias[0] = torch.nan
-    with pytest.raises(ValueError, match="NaN or infinite latents"):
+    with pytest.raises(ValueError, match="latents are NaN or infinite"):
         Codec(model).encode(noise(1, 1, 1000))

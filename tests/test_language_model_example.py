@@ -1,4 +1,4 @@
-"""docs/language_model.py: the model sees no future, goes on from what it is given, and the script runs."""
+"""docs/tutorials/language_model.py: the model sees no future, goes on from what it is given, and the script runs."""
 
 import sys
 
@@ -10,7 +10,7 @@ import torch
 from discrete_ae.codec.patterns import PATTERNS, Delay
 from tests.scripts import load_script
 
-script = load_script("docs/language_model.py")
+script = load_script("docs/tutorials/language_model.py")
 
 
 def tiny(pattern: Delay) -> torch.nn.Module:

@@ -178,11 +178,11 @@ class _Source(Protocol):
 
     @property
     def entries(self) -> Sequence[ManifestEntry]:
-        """The recordings."""
+        """Entries of the recordings."""
 
     @property
     def keys(self) -> Sequence[str]:
-        """Their keys."""
+        """Keys of the recordings."""
 
     def read(self, recording: int, stream: int, start: int, stop: int) -> Codes:
         """Return codes (K, stop - start) of a stream of a recording, from frame `start` on; DataError if that fails."""

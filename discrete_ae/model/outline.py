@@ -31,7 +31,7 @@ class _Shapes(TorchDispatchMode):
             return _empty(args[0], kwargs.get("dtype"))
         if operation is aten.cat and len({tensor.dtype for tensor in args[0]}) == 1:
             return _concatenated(*args)
-        if operation is aten.norm and len(args) == 3:  # of weight normalization
+        if operation is aten.norm and len(args) == 3 and args[0].is_floating_point():  # of weight normalization
             return _reduced(args[0], args[2])
         if torch.Tag.pointwise in func.tags and not func._schema.is_mutable:
             given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]

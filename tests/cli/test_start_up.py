@@ -1,6 +1,7 @@
 """Commands import what they need: a heavy package that a command does not use stays out of its process."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,10 @@ COMMANDS = {
     "encode": (["encode", "a.wav", "-o", "codes", "-c", CHECKPOINT], {"hydra", "triton", *UNUSED}),
     "train": (["train", "--help"], UNUSED),
     "train-config": (["train", "--cfg", "job"], UNUSED),
+    "compare": (
+        ["compare", "run", "-o", "report", "--metrics", "si_sdr_db", "--clips", "0", "--no-baselines"],
+        {"lightning", "torchmetrics", "hydra", "torchaudio", *COMPILER, *OTHERS},
+    ),
     "evaluate": (
         ["evaluate", "a.wav", "-o", "a.json", "-c", CHECKPOINT, "--metrics", "si_sdr_db"],
         {"lightning", "torchmetrics", "hydra", *COMPILER, *PLOTS, *OTHERS},
@@ -37,10 +42,23 @@ RUN = (
 )
 
 
+def write_run(folder: Path) -> None:
+    """Write a folder of training with recordings of its own and the golden checkpoint."""
+    for number, name in enumerate(("train", "validation")):
+        write_noise(folder / name / "a.wav", 8000 + number)
+    data = {"root": str(folder / "train"), "validation_root": str(folder / "validation"), "sample_rate": 16000}
+    data |= {"_target_": "discrete_ae.data.AudioDataModule", "channels": 1, "crop_seconds": 0.1, "batch_size": 1}
+    config = {"model": {}, "data": data, "trainer": {}}
+    (folder / "config.yaml").write_text(json.dumps(config))
+    (folder / "checkpoints").mkdir()
+    shutil.copy(CHECKPOINT, folder / "checkpoints" / "best.ckpt")
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_imports_no_package_that_it_does_not_use(name: str, tmp_path: Path) -> None:
     arguments, unused = COMMANDS[name]
     write_noise(tmp_path / "a.wav")
+    write_run(tmp_path / "run")
     done = subprocess.run(
         [sys.executable, "-c", RUN, "modules.json", *arguments],
         cwd=tmp_path,

@@ -274,7 +274,7 @@ def test_parquet_without_its_package_is_one_line(made, monkeypatch):
 def test_shards_are_no_files_of_codes_to_decode(made, tmp_path):
     write_tar_shards(made[0] / "files", tmp_path / "tar")
     for path in (made[0] / "parquet/codes-000000.parquet", tmp_path / "tar/codes-000000.tar"):
-        assert_refused(lambda path=path: read_codes(path), f"{path}: a shard of codes to train on; give the files")
+        assert_refused(lambda path=path: read_codes(path), f"{path}: expected a file of codes, got a shard")
 
 
 def test_what_a_manifest_says_of_itself_takes_no_memory(copied):

@@ -120,7 +120,7 @@ def test_of_several_wrong_lines_the_first_is_told_and_the_others_counted(corpus)
 def test_a_folder_in_place_of_a_manifest_is_said_to_be_one(corpus):
     with pytest.raises(OSError) as refused:
         read_manifest(corpus)
-    assert str(from_system(refused.value)) == f"{corpus}: Is a directory; expected a file in its place; give one"
+    assert str(from_system(refused.value)) == f"{corpus}: Is a directory; expected a file in its place; give another path"
 
 
 def test_what_is_written_is_read_again(corpus, tmp_path):

@@ -147,7 +147,7 @@ def test_a_model_gone_wrong_is_told(ste_run, corpus):
     with torch.no_grad():
         for parameter in broken.from_latents.parameters():
             parameter.fill_(torch.nan)
-    with pytest.raises(DataError, match=f"not one recording.*{corpus / 'a.wav'}: the model makes NaN"):
+    with pytest.raises(DataError, match=f"not one recording.*{corpus / 'a.wav'}: these codes decode to NaN"):
         evaluate_model(broken, [Source(corpus / "a.wav", "a.wav")], "broken", PLAN)
 
 

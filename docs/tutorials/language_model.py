@@ -1,6 +1,6 @@
 """A toy language model of audio: a transformer learns the codes of the recordings in data/, and writes some of its own.
 
-    python docs/language_model.py [--data data] [--minutes 2] [--out logs/language_model]
+    python docs/tutorials/language_model.py [--data data] [--minutes 2] [--out logs/language_model]
 
 It encodes data/train and data/validation by the model that comes with the package, trains on the delay pattern, and
 decodes what it writes to OUT/written.wav. docs/language_models.md says what to expect.
