@@ -64,7 +64,7 @@ def compare(
         str | None,
         typer.Option(
             metavar="N,...",
-            show_default="only all of each run",
+            show_default="all codebooks only",
             help=f"Also decode each run from its first N codebooks, for several rates of one model; {ALL} for every N. "
             "By default, tokenizers use each of their bandwidths.",
         ),

@@ -72,7 +72,7 @@ def encode(
     microphone: Annotated[
         bool,
         typer.Option(
-            "--microphone", metavar="", help="Read the microphone as -, until Ctrl-C; implies --format stream."
+            "--microphone", metavar="", help="Use the microphone as INPUT -, until Ctrl-C; implies --format stream."
         ),
     ] = False,
     skip_existing: SkipExistingOption = False,

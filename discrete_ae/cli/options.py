@@ -160,7 +160,7 @@ def print_table(
         column.justify = "right"
     for row in rows:
         table.add_row(*map(Text, row))  # a label may hold brackets
-    console = Console() if Console().is_terminal else Console(width=160)  # no line breaks in a file
+    console = Console() if Console().is_terminal else Console(width=160)  # lines in a file are not wrapped
     console.print(table)
     for line in lines:
         print_line(console, line)
