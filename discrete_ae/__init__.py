@@ -1,6 +1,6 @@
 """Discrete audio autoencoders: audio to integer codes and back, with a choice of quantizers.
 
-Names are imported when they are first used, so that `from discrete_ae import rounding` needs torch alone.
+Names are imported on first use, so that `from discrete_ae import rounding` needs only torch.
 """
 
 from importlib import import_module

@@ -1,7 +1,7 @@
-"""Plain data to a model: a configuration's, or a checkpoint's.
+"""Build models from the plain data of a configuration or a checkpoint.
 
-Of a file, component classes of this package are made and nothing else, so that it cannot name anything to be
-executed, but for modules that the caller trusts by name. A configuration that the user has written may name any module.
+A file can name only component classes of this package and of modules that the caller trusts, so that it cannot execute
+other code. A configuration written by the user may name components of any module.
 """
 
 import functools
@@ -33,26 +33,26 @@ COMPONENTS = (DiscreteAutoencoder, Encoder, Decoder, Quantizer, Rounding, Schedu
 PACKAGE = "discrete_ae"
 
 Trust = Sequence[str] | None
-"""Modules, with all below them, whose component classes are made beside this package's; None for any."""
+"""Modules, including their submodules, whose component classes are allowed besides this package's; None for any."""
 
 
 def component_class(target: object, trust: Trust = ()) -> type:
     """Return the component class that a `_target_` names.
 
     Raises:
-        UsageError: unless it is a class defined in this package, or in a module of `trust`, that descends from one of
-            this package's component bases; or what its module raises where it is imported.
+        UsageError: the target is not a class that is defined in this package or a module of `trust`, and derived from
+            one of `COMPONENTS`; or its module cannot be imported.
     """
     refused = UsageError(
         f"_target_ {target!r} is refused: expected a model, encoder, decoder, quantizer, rounding or schedule class of "
-        f"{' or '.join((PACKAGE, *trust)) if trust is not None else 'a module that is installed'}"
-        f"{'; --trust MODULE, in Python trust=, allows one of yours' if trust is not None else ''}"
+        f"{' or '.join((PACKAGE, *trust)) if trust is not None else 'an installed module'}"
+        f"{'; --trust MODULE, in Python trust=, allows a module of yours' if trust is not None else ''}"
     )
     module_name, _, name = target.rpartition(".") if isinstance(target, str) else ("", "", "")
     if not (module_name and _is_trusted(f"{module_name}.", trust)):
         raise refused
     try:
-        # Only a trusted module can be imported by this: `discrete_ae.rounding.torch` is no module name.
+        # This imports only trusted modules: `discrete_ae.rounding.torch` is not the name of a module.
         found = getattr(import_module(module_name), name)
     except Exception as error:  # a module of the user's own may raise anything
         raise UsageError(f"_target_ {target!r} is refused: it cannot be imported: {_said(error)}") from error
@@ -62,10 +62,10 @@ def component_class(target: object, trust: Trust = ()) -> type:
 
 
 def check_components(config: Any) -> None:
-    """Check that nested plain data, which the user has written, names components alone.
+    """Check that nested plain data, written by the user, names only components.
 
     Raises:
-        UsageError: as `component_class`.
+        UsageError: see `component_class`.
     """
     if isinstance(config, Mapping) and "_target_" in config:
         component_class(config["_target_"], trust=None)
@@ -74,7 +74,7 @@ def check_components(config: Any) -> None:
 
 
 def to_trust(config: Any) -> list[str]:
-    """Return the packages beside this one whose components plain data names: `load` makes those only if it is told."""
+    """Return the other packages whose components plain data names; `load` needs them in `trust`."""
     inner = config.values() if isinstance(config, Mapping) else config if isinstance(config, list) else ()
     names = {name for part in inner for name in to_trust(part)}
     if isinstance(config, Mapping) and "_target_" in config:
@@ -90,7 +90,7 @@ def _check_trust(trust: Sequence[str]) -> None:
     """Import the trusted modules.
 
     Raises:
-        UsageError: one is no module, or cannot be imported.
+        UsageError: a name is not a module, or cannot be imported.
     """
     for name in trust:
         try:
@@ -99,7 +99,7 @@ def _check_trust(trust: Sequence[str]) -> None:
             module, _, inner = name.rpartition(".")
             is_inside = module in sys.modules and hasattr(sys.modules[module], inner)
             raise UsageError(
-                f"--trust {name}: is no module; give the one that it is in, {module}"
+                f"--trust {name}: expected a module, got a name in one; give {module}"
                 if is_inside
                 else f"--trust {name}: expected a module that can be imported, got {_said(error)}"
             ) from error
@@ -110,10 +110,10 @@ def _said(error: Exception) -> str:
 
 
 def instantiate(config: Any, trust: Trust = ()) -> Any:
-    """Build the components in nested plain data, from the inside out; with `_partial_: true`, what makes one.
+    """Build the components in nested plain data, from the inside out; `_partial_: true` gives a `functools.partial`.
 
     Raises:
-        UsageError: for a refused `_target_`, or arguments that the component does not take.
+        UsageError: a `_target_` is rejected, or a component does not accept its arguments.
     """
     if isinstance(config, Mapping):
         arguments = {
@@ -127,7 +127,7 @@ def instantiate(config: Any, trust: Trust = ()) -> Any:
         try:
             return component(**arguments)
         except (TypeError, ValueError, AttributeError) as error:
-            advice = "; an argument is no component but plain data: give it its _target_"
+            advice = "; an argument that must be a component is plain data: add its _target_"
             raise UsageError(
                 f"{component.__name__}: {error}{advice if isinstance(error, AttributeError) else ''}"
             ) from error
@@ -140,11 +140,11 @@ def build_model(config: Mapping[str, Any], trust: Trust = ()) -> DiscreteAutoenc
     """Build the autoencoder of a model configuration (nested plain data).
 
     Args:
-        config: of a DiscreteAutoencoder.
-        trust: modules that it may name beside this package's.
+        config: configuration of a DiscreteAutoencoder.
+        trust: further modules whose components it may name.
 
     Raises:
-        UsageError: if the configuration is not that of an autoencoder.
+        UsageError: the configuration is invalid, or not that of an autoencoder.
     """
     model = instantiate(config, trust)
     if not isinstance(model, DiscreteAutoencoder):
@@ -153,30 +153,34 @@ def build_model(config: Mapping[str, Any], trust: Trust = ()) -> DiscreteAutoenc
 
 
 def load(path: str | Path, device: str | torch.device = "cpu", trust: Sequence[str] = ()) -> DiscreteAutoencoder:
-    """Read the model of a training checkpoint or of an exported bundle, in evaluation mode; its `model_hash` names it.
+    """Load the model of a training checkpoint or an exported bundle, in evaluation mode.
 
     >>> model = discrete_ae.load(checkpoint)
     >>> model.sample_rate, model.quantizer.codebook_sizes
     (16000, (256, 256))
 
     Args:
-        path: best.ckpt or last.ckpt of a run, a folder that `discrete-ae export` wrote, or hf:user/model or
+        path: best.ckpt or last.ckpt of a run, a folder from `discrete-ae export`, or hf:user/model or
             hf:user/model@revision of the Hugging Face Hub.
-        device: where the model goes.
-        trust: modules, such as ["mine"], whose components the file may name beside this package's; they are imported.
+        device: device for the model.
+        trust: further modules whose components the file may name, such as ["mine"]; they are imported.
+
+    Returns:
+        The model; `model_hash` identifies it.
 
     Raises:
-        DataError: if the file is missing, damaged, or names anything but components of this package and of `trust`.
-        UsageError: a name in `trust` is not that of a module that can be imported.
+        DataError: the file is missing or damaged, or names anything except components of this package and of `trust`.
+        UsageError: a module in `trust` cannot be imported; or the model is on the hub, and huggingface_hub is not
+            installed.
     """
     return restore(path, read_saved(path), trust).to(device)
 
 
 def check_codebooks(model: DiscreteAutoencoder, num_codebooks: int | None) -> None:
-    """Refuse a number of codebooks from which a model does not decode; None, all of them, always will do.
+    """Check that a model decodes from its first `num_codebooks`; None means all of them.
 
     Raises:
-        UsageError: it does not.
+        UsageError: the model does not decode from this number of codebooks.
     """
     if num_codebooks is not None:
         try:
@@ -186,12 +190,12 @@ def check_codebooks(model: DiscreteAutoencoder, num_codebooks: int | None) -> No
 
 
 def pick_device(device: str) -> str:
-    """Return the device that "auto", "cpu" or "cuda" stands for: "auto" takes a GPU if there is one.
+    """Return the device for "auto", "cpu" or "cuda"; "auto" selects a GPU if available.
 
-    Of several GPUs, each process that torchrun or srun has started on this machine takes its own.
+    With several GPUs, each process that torchrun or srun started on this machine uses its own.
 
     Raises:
-        UsageError: "cuda" where there is none.
+        UsageError: the device is "cuda", and no GPU is available.
     """
     has_gpu = torch.cuda.is_available()
     if device == "cuda" and not has_gpu:
@@ -203,27 +207,29 @@ def pick_device(device: str) -> str:
 
 
 def read_saved(path: str | Path) -> SavedModel:
-    """Read what a checkpoint file, a bundle folder or a bundle on the hub, hf:user/model, says of its model.
+    """Read a checkpoint, a bundle folder, or a bundle on the hub, hf:user/model, without building the model.
 
     Raises:
-        DataError: if it is missing, damaged, or none of the three.
-        UsageError: it is on the hub, and huggingface_hub is not installed.
+        DataError: the path is missing, damaged, or none of these.
+        UsageError: the bundle is on the hub, and huggingface_hub is not installed.
     """
     if is_on_hub(path):
         return read_bundle(downloaded(path))
     refuse_unsaved(Path(path))
     if Path(path, "checkpoints").is_dir():
-        raise DataError(f"{path}: is the folder of a run; give checkpoints/best.ckpt or checkpoints/last.ckpt in it")
+        raise DataError(
+            f"{path}: expected a model, got the folder of a run; give checkpoints/best.ckpt or checkpoints/last.ckpt "
+            "in it"
+        )
     return read_bundle(path) if kind_of(path) is Kind.FOLDER else read_checkpoint(path)
 
 
 def restore(path: str | Path, saved: SavedModel, trust: Sequence[str] = ()) -> DiscreteAutoencoder:
-    """Build the model of what was read at `path`, in evaluation mode.
+    """Build the saved model that was read from `path`, in evaluation mode.
 
     Raises:
-        DataError: if its parts do not fit one another, or it names anything but components of this package and of
-            `trust`.
-        UsageError: a name in `trust` is not that of a module that can be imported.
+        DataError: its parts do not match, or it names anything except components of this package and of `trust`.
+        UsageError: a module in `trust` cannot be imported.
     """
     _check_trust(trust)
     build = functools.partial(build_model, trust=trust)
@@ -233,14 +239,14 @@ def restore(path: str | Path, saved: SavedModel, trust: Sequence[str] = ()) -> D
         model.load_state_dict(saved.state)
         write_scheduled_numbers(model, saved.scheduled)
         named = model_hash(model.state_dict(), saved.config)
-    except Exception as error:  # whatever components make of arguments from anyone's file
+    except Exception as error:  # components may raise anything for arguments from an untrusted file
         raise DataError(f"{path}: cannot be loaded: {' '.join(str(error).split())[:500]}") from error
     if named != saved.model_hash:
         raise DataError(f"{path}: its tensors do not match its model hash; the file is damaged, use another copy")
     entropy_model = saved.entropy_model
     if entropy_model is not None and entropy_model.codebook_sizes != tuple(model.quantizer.codebook_sizes):
         raise DataError(
-            f"{path}: its entropy model is not that of its quantizer; the file is damaged, use another copy"
+            f"{path}: its entropy model does not match its quantizer; the file is damaged, use another copy"
         )
     model.model_hash, model.codes_hash = saved.model_hash, codes_hash(saved.state, saved.config)
     model.entropy_model = entropy_model
@@ -248,21 +254,21 @@ def restore(path: str | Path, saved: SavedModel, trust: Sequence[str] = ()) -> D
 
 
 def split_model(saved: SavedModel, model: DiscreteAutoencoder, levels: Sequence[int]) -> SavedModel:
-    """Split the scalar quantizer of a model into streams, of which the first decode alone, without training.
+    """Split the scalar quantizer of a model into streams, without training; the first streams decode alone.
 
     Args:
-        saved: the model as it was read.
-        model: the same, built; its quantizer is replaced.
-        levels: of the streams, see `SplitQuantizer`.
+        saved: the saved model.
+        model: the same model, built; its quantizer is replaced.
+        levels: numbers of levels of the streams, see `SplitQuantizer`.
 
     Returns:
-        The model to be saved; it has another hash, and no entropy model, which was of the codes before.
+        The model to save. It has a new hash, and no entropy model, since the codes differ.
 
     Raises:
-        UsageError: the quantizer is of another kind, or the levels do not make up its own.
+        UsageError: the quantizer is of another kind, or the levels do not fit it.
     """
     try:
-        split = SplitQuantizer(model.quantizer, levels)  # type: ignore[arg-type]  # it raises
+        split = SplitQuantizer(model.quantizer, levels)  # type: ignore[arg-type]  # raises for other kinds
     except ValueError as error:
         raise UsageError(f"--split: {error}") from error
     target = f"{PACKAGE}.quantizers.{SplitQuantizer.__name__}"
@@ -275,12 +281,12 @@ def split_model(saved: SavedModel, model: DiscreteAutoencoder, levels: Sequence[
 
 
 def validation_recordings(config: Mapping[str, Any]) -> tuple[Path, list[Path]]:
-    """Find the folder and the files on which a run of this configuration (nested plain data) was validated.
+    """Find the folder and the validation files of a run with this configuration (nested plain data).
 
     Raises:
-        UsageError: it is not the configuration of this package's data module, or they are stretches of files, members
-            of tars, or URLs.
-        DataError: they are no longer there, or cannot be read.
+        UsageError: the configuration is not of this package's data module, or a recording is a stretch of a file, a
+            member of a tar, or a URL.
+        DataError: a file is missing or cannot be read.
     """
     data = _data_of(config)
     others = [file.name for file in data.validation_files if file.first_frame is not None or not file.is_file]
@@ -290,9 +296,11 @@ def validation_recordings(config: Mapping[str, Any]) -> tuple[Path, list[Path]]:
 
 
 def training_recordings(config: Mapping[str, Any]) -> list[Path]:
-    """Find the files on which a run of this configuration was trained, whole or in part; none of tars and URLs.
+    """Find the training files of a run with this configuration, used whole or in part; tars and URLs are left out.
 
-    Errors are those of `validation_recordings`.
+    Raises:
+        UsageError: the configuration is not of this package's data module.
+        DataError: a file is missing or cannot be read.
     """
     return [file.path for file in _data_of(config).train_files if file.is_file]
 

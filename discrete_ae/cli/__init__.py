@@ -1,24 +1,24 @@
-"""The commands. What they print fits any output: characters that its encoding lacks, as ASCII lacks ·, become ?."""
+"""The commands. In their output, a character that its encoding lacks, such as · in ASCII, becomes ?."""
 
 import io
 import os
 import sys
 
-# Here, since every command, and every process that a sweep starts for a run, imports this first. In UTF-8 only a name
-# that is not UTF-8 cannot be printed, and goes out as the bytes that it is.
+# Every command, and every process that a sweep starts for a run, imports this module first. In UTF-8 only a file name
+# that is not UTF-8 cannot be encoded; its bytes are printed unchanged.
 if isinstance(sys.stdout, io.TextIOWrapper):
     sys.stdout.reconfigure(errors="surrogateescape" if sys.stdout.encoding.lower() == "utf-8" else "replace")
 
 
 def begin_in_utf8() -> None:
-    """Start this process anew, with names of files in UTF-8, where the locale has them in ASCII or Latin-1.
+    """Restart this process with file names in UTF-8 if the locale has another encoding, such as ASCII or Latin-1.
 
-    Checkpoints, JSON and TensorBoard hold names as UTF-8, by which they would not be found again. What is printed stays
-    in the encoding that the terminal has.
+    Checkpoints, JSON and TensorBoard store file names in UTF-8, and a file could not be found by such a name in another
+    encoding. Printed text stays in the encoding of the terminal.
     """
     if sys.getfilesystemencoding() == "utf-8":
         return
     if sys.stdout is not None:
         os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
-    os.environ["PYTHONUTF8"] = "1"  # in the processes that this one starts
+    os.environ["PYTHONUTF8"] = "1"  # for child processes
     os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])

@@ -1,4 +1,4 @@
-"""`discrete-ae compare`: training runs compared in tables, sentences, plots, and a page to listen on."""
+"""`discrete-ae compare`: compare training runs in tables, sentences, plots, and a page with clips."""
 
 import shlex
 import sys
@@ -36,35 +36,37 @@ def compare(
     ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="REPORT", help="The folder for the report."),
+        typer.Option("--out", "-o", metavar="REPORT", help="Output folder for the report."),
     ] = None,
     data: Annotated[
         list[Path] | None,
-        typer.Option(metavar="DATA", show_default="what the runs were validated on", help="Recordings to compare on."),
+        typer.Option(
+            metavar="DATA", show_default="validation recordings of the runs", help="Recordings to compare on."
+        ),
     ] = None,
     sort_by: Annotated[
         str | None,
         typer.Option(
             metavar="METRIC",
             show_default="mel_distance",
-            help="Sort the table by it; if it is a score, the findings are about it.",
+            help="Sort the table by this column; findings are about it if it is a score.",
         ),
     ] = None,
     metrics: MetricsOption = None,
-    clips: Annotated[int, typer.Option(min=0, help="Clips to listen to.")] = 6,
+    clips: Annotated[int, typer.Option(min=0, help="Number of clips to listen to.")] = 6,
     clip_seconds: ClipSecondsOption = 6.0,
     baselines: Annotated[
         bool, typer.Option("--baselines/--no-baselines", help="Include Opus and Codec 2, if they are installed.")
     ] = True,
-    checkpoint: Annotated[str, typer.Option(metavar="best|last", help="Which checkpoint of each run.")] = "best",
+    checkpoint: Annotated[str, typer.Option(metavar="best|last", help="Checkpoint of each run.")] = "best",
     trust: TrustOption = None,
     codebooks: Annotated[
         str | None,
         typer.Option(
             metavar="N,...",
-            show_default="all of each run alone",
-            help=f"Also decode each run from its first N codebooks, for several rates of one model; or from {ALL} N. "
-            "By default tokenizers use each of their bandwidths.",
+            show_default="all codebooks only",
+            help=f"Also decode each run from its first N codebooks, for several rates of one model; {ALL} for every N. "
+            "By default, tokenizers use each of their bandwidths.",
         ),
     ] = None,
     device: DeviceOption = "auto",
@@ -72,9 +74,7 @@ def compare(
     title: Annotated[str, typer.Option(help="Title of the page.")] = "Discrete audio autoencoders compared",
     ratings: Annotated[
         bool,
-        typer.Option(
-            "--ratings", help="Summarize ratings that the page saved: each RUN is a CSV file, and so is REPORT."
-        ),
+        typer.Option("--ratings", help="Summarize ratings that the page saved; RUN and REPORT are then CSV files."),
     ] = False,
     strict: StrictOption = False,
     force: Annotated[
@@ -100,7 +100,7 @@ def compare(
     if ratings:
         return _summarize_ratings(inputs, out, force)
     if out is None:
-        raise UsageError("missing --out, the folder for the report")
+        raise UsageError("missing --out; give a folder for the report")
     from rich.console import Console
 
     from discrete_ae.compare.report import compare_runs

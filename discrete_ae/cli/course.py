@@ -7,10 +7,10 @@ from discrete_ae.durations import about, in_words
 
 @dataclass
 class Course:
-    """The course of a sweep, told run by run.
+    """The course of a sweep, updated after each run.
 
     The estimate assumes that each remaining run trains from its beginning, at the mean speed of the runs so far. Runs
-    that failed or were finished before tell nothing about it.
+    that failed or were finished before do not count.
     """
 
     total: int | None = None
@@ -19,15 +19,15 @@ class Course:
     """True if the runs follow one another in this process, so that it can estimate the rest."""
     trained_s: float = 0.0
     trained: float = 0.0
-    """Runs that `trained_s` went into; a run that was resumed halfway counts one half."""
+    """Number of runs trained in `trained_s`; a run that was resumed halfway counts one half."""
 
     def line(self, number: int, seconds: float, share: float, *, failed: bool) -> str:
         """Return the line after a run.
 
         Args:
-            number: of the run, from 1.
-            seconds: that it took.
-            share: of its steps that were trained just now: 0 if it was finished before.
+            number: number of the run, from 1.
+            seconds: duration of the run.
+            share: share of its steps that were trained now; 0 if it was finished before.
             failed: True if it failed.
         """
         if not failed:

@@ -28,7 +28,7 @@ def decode(
     checkpoint: CheckpointOption,
     format: Annotated[
         Format | None,
-        typer.Option(show_default="by the suffix of OUT, otherwise wav", help="16-bit WAV or FLAC."),
+        typer.Option(show_default="from the suffix of OUT, otherwise wav", help="16-bit WAV or FLAC."),
     ] = None,
     trust: TrustOption = None,
     device: DeviceOption = "auto",
@@ -36,7 +36,10 @@ def decode(
     batch_seconds: BatchSecondsOption = 120.0,
     deterministic: DeterministicOption = False,
     speaker: Annotated[
-        bool, typer.Option("--speaker", metavar="", help="Let -o - be the loudspeaker, of codes that come as a stream.")
+        bool,
+        typer.Option(
+            "--speaker", metavar="", help="Play codes from standard input on the loudspeaker; INPUT and OUT must be -."
+        ),
     ] = False,
     skip_existing: SkipExistingOption = False,
     force: Annotated[
@@ -45,24 +48,25 @@ def decode(
             "--force",
             "-f",
             metavar="",
-            help="Overwrite recordings that exist; and decode codes of another model, with a warning.",
+            help="Overwrite existing recordings, and decode codes of another model with a warning.",
         ),
     ] = False,
 ) -> None:
-    """Turn files of codes back into recordings of their own sample rate, length and channels.
+    """Turn files of codes back into recordings with the original sample rate, length and channels.
 
-    A folder keeps its tree: a/x.npz in INPUT becomes OUT/a/x.wav. Of several
-    INPUTs, each folder keeps its name too. A file given by itself becomes
-    OUT/x.wav. A WAV file beyond 4 GiB is written in its RF64 form.
+    Folders keep their tree: a/x.npz in INPUT becomes OUT/a/x.wav. With several
+    INPUTs, each folder keeps its name too. A file given as INPUT becomes
+    OUT/x.wav. WAV files above 4 GiB are written as RF64.
 
-    Only the model that made the codes decodes them; with --force, another one
-    of the same codebooks, sample rate and frames. Bare codes (.npy) name no
-    model, and become whole frames at the model's own sample rate. A file that
-    cannot be decoded is named, the others are done, and the exit status is 1.
+    Codes must be decoded by the model that made them. --force accepts another
+    model with the same codebooks, sample rate and frames. Bare codes (.npy) do
+    not name their model, and become whole frames at the sample rate of the
+    model. A file that cannot be decoded is reported and skipped; the exit
+    status is then 1.
 
-    The stream of codes of encode --format stream, on standard input, is decoded
-    frame by frame as it comes: to a WAV stream on standard output, to a file, or
-    to the loudspeaker.
+    A stream of codes from encode --format stream on standard input is decoded
+    frame by frame as it arrives: to a WAV stream on standard output, to a file,
+    or to the loudspeaker.
     """
     from discrete_ae.cli.files import format_of, is_dash, piped, shown
     from discrete_ae.codec import decode_corpus

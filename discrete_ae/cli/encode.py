@@ -32,9 +32,9 @@ def encode(
     format: Annotated[
         Literal[Format, "stream"] | None,
         typer.Option(
-            show_default="by the suffix of OUT, otherwise npz",
+            show_default="from the suffix of OUT, otherwise npz",
             help="[bold]npz[/] opens with numpy; [bold]npy[/] too, the bare codes; [bold]daec[/] is the smallest; "
-            "[bold]stream[/] writes each frame as its samples come; INPUT must be - and OUT must be -.",
+            "[bold]stream[/] writes each frame as soon as its samples arrive; INPUT and OUT must be -.",
         ),
     ] = None,
     codebooks: CodebooksOption = None,
@@ -48,8 +48,8 @@ def encode(
         typer.Option(
             min=-70,
             max=0,
-            show_default="as it is",
-            help="Bring every recording to this loudness first; decoding takes the gain back.",
+            show_default="unchanged",
+            help="Normalize every recording to this loudness first; decoding undoes the gain.",
         ),
     ] = None,
     strict: StrictOption = False,
@@ -57,49 +57,50 @@ def encode(
         ShardKind | None,
         typer.Option(
             show_default="none",
-            help="Put all codes of OUT together in OUT/shards, for training on them: WebDataset [bold]tar[/] files, "
-            "one array in memory-mapped form, or [bold]parquet[/].",
+            help="Also write all codes of OUT into OUT/shards, to train on: WebDataset [bold]tar[/] files, "
+            "one memory-mapped array, or [bold]parquet[/].",
         ),
     ] = None,
     share: Annotated[
         str | None,
         typer.Option(
             metavar="K/N",
-            show_default="that of torchrun or srun, else all",
-            help="Encode the K-th of N shares of the recordings, such as 3/16; other processes take the others.",
+            show_default="set by torchrun or srun, otherwise all",
+            help="Encode only the K-th of N shares of the recordings, such as 3/16; other processes encode the others.",
         ),
     ] = None,
     microphone: Annotated[
         bool,
         typer.Option(
-            "--microphone", metavar="", help="Let - be the microphone, until Ctrl-C; implies --format stream."
+            "--microphone", metavar="", help="Use the microphone as INPUT -, until Ctrl-C; implies --format stream."
         ),
     ] = False,
     skip_existing: SkipExistingOption = False,
     force: Annotated[
-        bool, typer.Option("--force", "-f", metavar="", help="Overwrite files of codes that exist.")
+        bool, typer.Option("--force", "-f", metavar="", help="Overwrite existing files of codes.")
     ] = False,
 ) -> None:
     """Turn recordings into files of integer codes.
 
-    A folder keeps its tree: a/x.wav in INPUT becomes OUT/a/x.npz. Of several
-    INPUTs, each folder keeps its name too. A file given by itself becomes
-    OUT/x.npz. Where x.wav and x.flac lie in one folder, they become x.wav.npz
-    and x.flac.npz.
+    Folders keep their tree: a/x.wav in INPUT becomes OUT/a/x.npz. With several
+    INPUTs, each folder keeps its name too. A file given as INPUT becomes
+    OUT/x.npz. If a folder has both x.wav and x.flac, they become x.wav.npz and
+    x.flac.npz.
 
-    Any sample rate, length and format that libsndfile reads will do, in bounded
-    memory. A mono model codes the channels of a recording one by one. A
-    recording that cannot be coded is named, the others are done, and the exit
-    status is 1. OUT/manifest.jsonl lists all files of the folder.
+    Any sample rate, length and format that libsndfile reads is accepted; memory
+    use is bounded. A mono model codes the channels of a recording one by one. A
+    recording that cannot be coded is reported and skipped; the exit status is
+    then 1. OUT/manifest.jsonl lists all files of the folder.
 
-    Started by torchrun or srun, each process encodes its share of the
-    recordings, by file size, on its own GPU, and waits for no other.
+    If torchrun or srun starts several processes, each encodes its share of the
+    recordings, balanced by file size, on its own GPU, without waiting for others.
 
-    --format stream is for pipes and live sound: a WAV stream on standard input
-    becomes a line of JSON that says what the codes are, then frame after frame
-    as little-endian integers, streams by codebooks, of one byte each up to 256
-    entries, otherwise two, four or eight. decode - reads it. The codes are those
-    of the whole recording; its length is filled up to whole frames.
+    --format stream is for pipes and live sound: it reads a WAV stream from
+    standard input. It writes one line of JSON that describes the codes, then
+    the frames. A frame holds little-endian integers (streams, codebooks), of
+    one byte each for codebooks up to 256 entries, otherwise two, four or eight
+    bytes. decode - reads the stream. The codes are the same as for the whole
+    recording; the last frame is padded.
     """
     from discrete_ae.build import check_codebooks
     from discrete_ae.cli.files import format_of, is_dash, piped, shown
@@ -108,11 +109,9 @@ def encode(
 
     if format == "stream" or microphone:
         if format not in (None, "stream"):
-            raise UsageError(
-                f"--microphone with --format {format}: sound that comes makes a stream; leave out --format"
-            )
+            raise UsageError(f"--microphone: expected --format stream, got {format}; leave out --format")
         if loudness_lufs is not None or shards or share:
-            raise UsageError("--loudness-lufs, --shards and --share want whole recordings; leave them out for a stream")
+            raise UsageError("--loudness-lufs, --shards and --share need whole recordings; leave them out for a stream")
         encode_stream(inputs, out, lambda: load_model(checkpoint, device, trust), codebooks, microphone, strict)
         return
     code_format = format_of(Path(out), format, get_args(Format), "encode")
@@ -140,5 +139,5 @@ def encode(
     typer.echo(f"share {part.number} of {part.count}: {line}" if part.count > 1 else line, err=is_dash(out))
     if shards and not failed:
         typer.echo(f"shards: {target / 'shards'}")
-    # torchrun ends all processes when one of them ends with another status.
+    # torchrun stops all processes when one exits with a nonzero status.
     raise typer.Exit(1 if failed and "TORCHELASTIC_RUN_ID" not in os.environ else 0)

@@ -1,4 +1,4 @@
-"""`discrete-ae evaluate`: what a model does to a data set, what it costs, and at which rate."""
+"""`discrete-ae evaluate`: quality, cost and bitrate of a model on a data set."""
 
 from pathlib import Path
 from typing import Annotated
@@ -31,8 +31,8 @@ def evaluate(
             "--checkpoint",
             "-c",
             metavar="CHECKPOINT",
-            help="The model: best.ckpt or last.ckpt of a run, or a folder of [bold]discrete-ae export[/]; hf:FOLDER or "
-            "hf:NAME for an audio tokenizer of transformers.",
+            help="The model: best.ckpt or last.ckpt of a run, or a folder from [bold]discrete-ae export[/]; hf:FOLDER "
+            "or hf:NAME for an audio tokenizer of transformers.",
         ),
     ],
     out: Annotated[
@@ -42,16 +42,18 @@ def evaluate(
             "-o",
             metavar="OUT",
             show_default="only the table",
-            help="A .json file of everything, for [bold]compare[/], a .csv file of a row a recording, or a folder for "
-            "both.",
+            help="A .json file with all results, for [bold]compare[/]; a .csv file with one row per recording; or a "
+            "folder for both.",
         ),
     ] = None,
     metrics: MetricsOption = None,
     codebooks: CodebooksOption = None,
     segment_seconds: Annotated[
-        float, typer.Option(min=1, help="Longer recordings are scored in segments of this length.")
+        float, typer.Option(min=1, help="Segment length; longer recordings are scored in segments.")
     ] = SEGMENT_S,
-    clips: Annotated[int, typer.Option(min=0, help="Clips to listen to, written beside the .json file.")] = 0,
+    clips: Annotated[
+        int, typer.Option(min=0, help="Number of clips to listen to, written next to the .json file.")
+    ] = 0,
     clip_seconds: ClipSecondsOption = 6.0,
     trust: TrustOption = None,
     device: DeviceOption = "auto",
@@ -61,35 +63,36 @@ def evaluate(
         typer.Option(
             metavar="DIR",
             show_default="none",
-            help="Write what is compared into DIR, as WAV files, with two lists of them for VERSA.",
+            help="Write the compared audio into DIR as WAV files, with two lists of them for VERSA.",
         ),
     ] = None,
     strict: StrictOption = False,
-    force: Annotated[bool, typer.Option("--force", "-f", metavar="", help="Overwrite results that exist.")] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", metavar="", help="Overwrite existing results.")] = False,
 ) -> None:
-    """Measure a trained model on recordings that it has not been trained on.
+    """Measure a trained model on recordings that were not used to train it.
 
-    Every recording is encoded to hard codes, decoded, and compared with itself
-    at the model's sample rate; a mono model codes its channels one by one. The
-    table shows means over recordings, each counting alike, with 95 % intervals
-    by a bootstrap over recordings; the score of a long recording is the mean of
-    its segments. Of a model without a quantizer, nothing is said of codes.
+    Every recording is encoded to hard codes, decoded, and compared with the
+    original at the model's sample rate. A mono model codes its channels one by
+    one. The table shows means over recordings, all with equal weight, and 95 %
+    intervals from a bootstrap over recordings. The score of a long recording is
+    the mean over its segments. A model without a quantizer has no figures of
+    codes.
 
-    Real-time factors are seconds of computing for a second of audio, before
-    anything else runs, on a CPU on one thread; reading, resampling and entropy
-    coding are not in them.
+    Real-time factors are seconds of computation per second of audio, measured
+    before anything else runs, on a CPU with one thread. They exclude reading,
+    resampling and entropy coding.
 
-    STOI and all scores after it need pip install 'discrete-ae\\[quality]', and all
-    but zimtohrli are made for speech. One whose package is absent or fails is a
-    dash. DNSMOS and DistillMOS hear the decoded recording alone; what they say of
-    the original stands beside them.
+    STOI and all scores after it need pip install 'discrete-ae\\[quality]'. All of
+    them except zimtohrli are made for speech. A score whose package is missing or
+    fails is shown as a dash. DNSMOS and DistillMOS rate the decoded recording
+    alone; their scores of the original are shown next to it.
 
-    Audio tokenizers of the package transformers are measured alike, at their own
-    sample rate: pip install 'discrete-ae\\[codecs]'. Nothing is downloaded: NAME
-    has to be in the user's cache of Hugging Face.
+    Audio tokenizers of the package transformers are measured in the same way, at
+    their own sample rate: pip install 'discrete-ae\\[codecs]'. Nothing is
+    downloaded: NAME must be in your Hugging Face cache.
 
-    A recording that cannot be coded is named, the others are done, and the exit
-    status is 1.
+    A recording that cannot be coded is reported and skipped; the exit status is
+    then 1.
     """
     from rich.console import Console
 

@@ -1,4 +1,4 @@
-"""`discrete-ae export`: a checkpoint as a folder for others, and as programs for other runtimes."""
+"""`discrete-ae export`: a model as a folder to share, and as programs for other runtimes."""
 
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ def export(
             "--out",
             "-o",
             metavar="FOLDER",
-            help="The folder to be made; none of its parts is left where anything fails.",
+            help="Output folder; nothing is left of it if the export fails.",
         ),
     ],
     trust: TrustOption = None,
@@ -38,19 +38,19 @@ def export(
         typer.Option(
             metavar="TEXT",
             show_default="not stated",
-            help="Of the weights, best as model hubs name it, such as cc0-1.0.",
+            help="License of the weights, preferably by the name that model hubs use, such as cc0-1.0.",
         ),
     ] = None,
     trained_on: Annotated[
         str | None,
         typer.Option(
-            metavar="TEXT", show_default="not stated", help="The recordings that it learned from, for the card."
+            metavar="TEXT", show_default="not stated", help="Description of the training recordings, for the card."
         ),
     ] = None,
     dataset: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME", show_default="none", help="A data set of a hub among them; repeat it for several."
+            metavar="NAME", show_default="none", help="Training data set on a hub; repeat the option for several."
         ),
     ] = None,
     results: Annotated[
@@ -58,7 +58,7 @@ def export(
         typer.Option(
             metavar="FILE",
             show_default="none",
-            help="JSON of [bold]evaluate[/], for the card, called as its data set; repeat it for several.",
+            help="JSON of [bold]evaluate[/] for the card, named after its data set; repeat the option for several.",
         ),
     ] = None,
     split: Annotated[
@@ -66,44 +66,48 @@ def export(
         typer.Option(
             metavar="LEVELS",
             show_default="one stream",
-            help="Of a scalar quantizer: write each integer as several, coarse to fine, of so many levels each, such "
-            "as 4,4 for 16 levels, so that encode --codebooks has a choice.",
+            help="Split each integer of a scalar quantizer into several, coarse to fine, with these numbers of levels, "
+            "such as 4,4 for 16 levels. encode --codebooks can then choose the rate.",
         ),
     ] = None,
     onnx: Annotated[
-        bool, typer.Option("--onnx", help="Also encoder.onnx and decoder.onnx, checked with onnxruntime.")
+        bool, typer.Option("--onnx", help="Also write encoder.onnx and decoder.onnx, checked with onnxruntime.")
     ] = False,
     torch_export: Annotated[
-        bool, typer.Option("--torch-export", help="Also encoder.pt2 and decoder.pt2, programs of torch.export.")
+        bool, typer.Option("--torch-export", help="Also write encoder.pt2 and decoder.pt2, programs of torch.export.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", "-f", help="Replace a bundle; a folder with any other file in it never is.")
+        bool,
+        typer.Option(
+            "--force", "-f", help="Replace an existing bundle; a folder with any other file is never replaced."
+        ),
     ] = False,
 ) -> None:
-    """Write a model as a folder for others: tensors, configuration, model card.
+    """Write a model as a folder to share: tensors, configuration, model card.
 
-    model.safetensors and config.json hold no pickle and name nothing to be
-    executed; README.md is the model card. Wherever a CHECKPOINT is expected,
-    the folder will do: encode, decode, info, init_from=. discrete-ae push brings
-    it to the Hugging Face Hub.
+    model.safetensors and config.json contain no pickle and no executable code;
+    README.md is the model card. The folder is accepted wherever a CHECKPOINT is
+    expected: encode, decode, info, init_from=. discrete-ae push uploads it to
+    the Hugging Face Hub.
 
-    The programs of --onnx and --torch-export need none of this package. Audio
-    (batch, channels, samples) float32 of any length becomes codes (batch,
-    codebooks, frames) int64, and those become audio of whole frames. Scalar
-    quantizers only. Each is compared with the model on signals of random
-    lengths; codes may differ where a latent lies at a decision boundary.
+    The programs of --onnx and --torch-export run without this package. The
+    encoder maps audio (batch, channels, samples) float32 of any length to codes
+    (batch, codebooks, frames) int64, the decoder maps codes to audio of whole
+    frames. Only scalar quantizers are supported. Each program is compared with
+    the model on signals of random lengths. Codes may differ where a latent is at
+    a decision boundary.
 
-    Of a causal model --onnx also writes encoder_step.onnx and decoder_step.onnx
-    for streams: one frame of one signal, and the states that the step before
-    returned; zeros are the states of the first step.
+    For a causal model, --onnx also writes encoder_step.onnx and
+    decoder_step.onnx for streams. A step takes one frame of one signal and the
+    states that the previous step returned; the first step takes zeros.
 
-    --split makes several rates of a trained model: all streams decode to what
-    the model decodes to, and the first ones alone to the middle of what they
-    leave open.
+    --split gives a trained model several rates. All streams together decode to
+    the output of the unsplit model. The first streams alone decode to the middle
+    of the integers that share them.
 
-    --results is for the JSON of discrete-ae evaluate of the same weights: their
-    means stand in the card, also where a hub looks for them. Call the file as
-    the data set, such as librispeech-test-clean.json.
+    --results takes the JSON of discrete-ae evaluate for the same weights. The
+    card shows the means, also in the metadata that hubs read. Name the file
+    after the data set, such as librispeech-test-clean.json.
     """
     from discrete_ae.build import read_saved, restore, split_model
     from discrete_ae.evaluation.card import index_entry
@@ -114,7 +118,7 @@ def export(
     lines: list[str] = []
     if split is not None:
         if saved.entropy_model:
-            lines.append("the entropy model is left out: it is of the codes before they were split")
+            lines.append("the entropy model is left out: it does not fit the codes after the split")
         saved = split_model(saved, model, whole_numbers("--split", split, "4,4"))
     programs = {"ONNX": onnx, _STEPS: onnx and model.is_causal, _TORCH: torch_export}
     measured = [(path.stem, _evaluation(path, saved)) for path in results or ()]
@@ -137,10 +141,10 @@ def export(
 
 
 def _evaluation(path: Path, saved: "SavedModel") -> "Evaluation":
-    """Read the results of a model.
+    """Read the results of an evaluation.
 
     Raises:
-        DataError: they are those of another one.
+        DataError: the results are of another model.
     """
     from discrete_ae.errors import DataError
     from discrete_ae.evaluation.results import Evaluation
@@ -148,32 +152,32 @@ def _evaluation(path: Path, saved: "SavedModel") -> "Evaluation":
     found = Evaluation.read_json(path)
     if found.model_hash != saved.model_hash:
         raise DataError(
-            f"{path}: was measured of another model ({str(found.model_hash)[:12]}), this one is "
-            f"{saved.model_hash[:12]}; evaluate this one"
+            f"{path}: expected results of this model ({saved.model_hash[:12]}), got results of another model "
+            f"({str(found.model_hash)[:12]}); evaluate this model"
         )
     return found
 
 
 def _measured(name: str, evaluation: "Evaluation", folder: Path) -> str:
-    """Return the section of the model card that tells of an evaluation."""
+    """Return the section of the model card for an evaluation."""
     from discrete_ae.evaluation.card import section
 
     return section(evaluation, name)
 
 
 def _program(model: "DiscreteAutoencoder", lines: list[str], title: str, folder: Path) -> str:
-    """Write encoder and decoder as programs, add what was found to `lines`, and return a section of the model card."""
+    """Write encoder and decoder as programs, add their check to `lines`, and return a section of the model card."""
     from discrete_ae.export import write_onnx, write_onnx_steps, write_torch_programs
 
     if title == _STEPS:
         found = write_onnx_steps(model, folder)
         lines.append(f"{title}: {found}")
         return (
-            f"## {title}\n\n`encoder_step.onnx` and `decoder_step.onnx`, for streams: a frame of {model.hop_length} "
-            f"samples (1, {model.channels}, {model.hop_length}) and states become codes (1, "
-            f"{model.quantizer.num_codebooks}, 1) and the next states, and codes and states become a frame and the "
-            "next states. The inputs after the first are the states, in the order in which they come out after the "
-            f"first output; the first step takes zeros.\n\nCompared with the model when they were written: {found}."
+            f"## {title}\n\n`encoder_step.onnx` and `decoder_step.onnx`, for streams. The encoder maps a frame of "
+            f"{model.hop_length} samples (1, {model.channels}, {model.hop_length}) and states to codes (1, "
+            f"{model.quantizer.num_codebooks}, 1) and the next states; the decoder maps codes and states to a frame "
+            "and the next states. The inputs after the first are the states, in the order of the outputs after the "
+            f"first; the first step takes zeros.\n\nCompared with the model when they were written: {found}."
         )
     if title == _TORCH:
         names = (
@@ -187,6 +191,6 @@ def _program(model: "DiscreteAutoencoder", lines: list[str], title: str, folder:
     interface = (
         f"from audio (batch, {model.channels}, samples) float32 at {model.sample_rate} Hz, of any length, to codes "
         f"(batch, {model.quantizer.num_codebooks}, frames) int64, and from codes to audio of frames times "
-        f"{model.hop_length} samples; zeros fill the last frame, the range of codes is not checked"
+        f"{model.hop_length} samples; zeros pad the last frame, and the range of codes is not checked"
     )
     return f"## {title}\n\n{names}: {interface}.\n\nCompared with the model when they were written: {found}."

@@ -1,6 +1,6 @@
-"""The paths that commands are given, `-` for a standard stream among them; and work on many files, shown.
+"""Path arguments of commands, including `-` for a standard stream; and the progress of work on many files.
 
-There is a line for each failure, a bar on a terminal, and a line about the whole at the end.
+Progress is a line for each failure, a bar on a terminal, and a summary line at the end.
 """
 
 import shutil
@@ -31,30 +31,30 @@ Format = TypeVar("Format", bound=str)
 
 
 def is_dash(path: str | Path) -> bool:
-    """Return whether a path, as it was given, is a standard stream: a `Path` cannot tell `-` from a file `./-`."""
+    """Return whether a path argument is a standard stream; as a `Path`, `-` would equal the file `./-`."""
     return str(path) == "-"
 
 
 @contextmanager
 def piped(inputs: Sequence[str], out: str, suffix: str) -> Iterator[tuple[list[Path], Path]]:
-    """Give inputs and output without `-`, which stands for a temporary file: reading seeks, writing is whole or not.
+    """Yield inputs and output with temporary files in place of `-`, since readers seek and writers replace whole files.
 
     Args:
-        inputs: of the command, as they were given.
-        out: of the command, likewise.
-        suffix: of what would be standard output, dot included.
+        inputs: input arguments of the command.
+        out: output argument of the command.
+        suffix: suffix of the file for standard output, with the dot.
 
     Raises:
-        UsageError: one output stream for several inputs, a terminal where binary data would go, or a closed stream.
-        OSError: standard input cannot be held, or standard output cannot be written.
+        UsageError: several inputs for one output stream, binary output to a terminal, or a closed stream.
+        OSError: standard input cannot be stored, or standard output cannot be written.
     """
     to_stdout = is_dash(out)
     if to_stdout and (len(inputs) != 1 or (not is_dash(inputs[0]) and kind_of(inputs[0]) is Kind.FOLDER)):
-        raise UsageError("-o -: one stream, for several inputs or a folder; give a folder")
+        raise UsageError("-o -: expected one input file, got several or a folder; give an output folder")
     if to_stdout and sys.stdout is None:
         raise UsageError("-o -: standard output is closed; give a file")
     if sys.stdin is None and any(map(is_dash, inputs)):
-        raise UsageError("-: standard input is closed; write something into it, or give a file")
+        raise UsageError("-: standard input is closed; pipe data into it, or give a file")
     if to_stdout and sys.stdout.isatty():
         raise UsageError("-o -: binary data would go to the terminal; redirect it, or give a file")
     with scratch_folder(PIPED_PREFIX) as folder:
@@ -64,7 +64,7 @@ def piped(inputs: Sequence[str], out: str, suffix: str) -> Iterator[tuple[list[P
                 with stdin.open("wb") as copy:
                     shutil.copyfileobj(sys.stdin.buffer, copy)
             except OSError as error:
-                error.filename = f"{folder.parent}, where standard input is kept (TMPDIR)"
+                error.filename = f"{folder.parent}, where standard input is stored (TMPDIR)"
                 raise
         yield [stdin if is_dash(path) else Path(path) for path in inputs], stdout if to_stdout else Path(out)
         if to_stdout and stdout.exists():
@@ -78,10 +78,10 @@ def piped(inputs: Sequence[str], out: str, suffix: str) -> Iterator[tuple[list[P
 
 
 def format_of(out: Path, chosen: Format | None, formats: Sequence[Format], command: str) -> Format:
-    """Return the format that the suffix of OUT names, or the one chosen, or the first of them.
+    """Return the format from the suffix of OUT, else the chosen format, else the first of `formats`.
 
     Raises:
-        UsageError: suffix and choice disagree, or OUT has the suffix of files that the command does not write.
+        UsageError: suffix and choice disagree, or OUT has the suffix of a format that the command does not write.
     """
     suffixes = {f".{known}": known for known in formats}
     refuse_other_suffix(out, command, list(suffixes))
@@ -89,25 +89,27 @@ def format_of(out: Path, chosen: Format | None, formats: Sequence[Format], comma
         return chosen or formats[0]
     named = suffixes[out.suffix.lower()]
     if chosen not in (None, named):
-        raise UsageError(f"--format {chosen}, but -o {out}; make them agree")
+        raise UsageError(f"--format {chosen}: expected {named} to match -o {out}; change one of them")
     return named
 
 
 def names_file(out: Path, suffixes: Collection[str]) -> bool:
-    """Return whether `out` is one file to be written: by its suffix, unless there is a folder of this name."""
+    """Return whether `out` names an output file: it has one of the suffixes, and is not an existing folder."""
     return out.suffix.lower() in suffixes and not out.is_dir()
 
 
 def refuse_other_suffix(out: Path, command: str, suffixes: Sequence[str]) -> None:
-    """Refuse an `out` that a user takes for a file, by its suffix, and that would become a folder of this name.
+    """Reject an output path that looks like a file of a kind that the command does not write.
+
+    Such a path would otherwise become a folder.
 
     Args:
-        out: as it was given.
-        command: its name.
-        suffixes: of the files that it writes, lower-case, dot included.
+        out: output path.
+        command: name of the command.
+        suffixes: suffixes of the files that the command writes, lower-case, with the dot.
 
     Raises:
-        UsageError: it has the suffix of another kind of file, and is no folder that exists.
+        UsageError: `out` has the suffix of another kind of file, and is not an existing folder.
     """
     if names_file(out, _OF_FILES - set(suffixes)):
         *others, last = suffixes
@@ -115,19 +117,22 @@ def refuse_other_suffix(out: Path, command: str, suffixes: Sequence[str]) -> Non
 
 
 def shown(work: Callable[[Watch], list[Outcome]], verb: str) -> tuple[str, int]:
-    """Do the work and show on stderr how it goes on; at Ctrl-C say how to go on.
+    """Do the work and show its progress on stderr; at Ctrl-C, print how to resume.
 
     Args:
-        work: `encode_corpus` or `decode_corpus` with all but its watch.
-        verb: what is done to a file, such as "encoded".
+        work: `encode_corpus` or `decode_corpus` with all arguments except `watch`.
+        verb: participle for the summary, such as "encoded".
 
     Returns:
-        One line about the whole, such as "3 files encoded, 0 failed: …", and how many files failed.
+        A summary line, such as "3 files encoded, 0 failed: …", and the number of failed files.
+
+    Raises:
+        DataError: the system failed on a file after others were done; the message says how to resume.
     """
     watch, started = _Terminal(), time.perf_counter()
 
     def so_far(said: str) -> str:
-        return f"{said}{counted(watch.done, 'file')} {verb}; the same command with --skip-existing goes on"
+        return f"{said}{counted(watch.done, 'file')} {verb}; to resume, repeat the command with --skip-existing"
 
     try:
         with logged_on(watch.console), watch.bar:
@@ -156,7 +161,7 @@ def shown(work: Callable[[Watch], list[Outcome]], verb: str) -> tuple[str, int]:
 
 
 class _Terminal(Watch):
-    """Failures and warnings as lines at once; where there is a terminal, a bar of audio done and the time left."""
+    """A watch that prints failures and warnings at once and, on a terminal, shows a progress bar with the time left."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True)
@@ -168,7 +173,7 @@ class _Terminal(Watch):
 
     def begin(self, sources: Sequence[Path], duration_s: Callable[[Path], float]) -> None:
         if self.console.is_terminal:
-            # Opening a file waits for the disk: on a network file system threads are worth a factor.
+            # Threads speed up the opening of files several times on a network file system.
             with ThreadPoolExecutor(16) as pool:
                 total = sum(pool.map(lambda source: _duration_or_zero(duration_s, source), sources))
             self.bar.update(self.task, total=total)

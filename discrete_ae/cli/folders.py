@@ -1,4 +1,4 @@
-"""Folders of new runs and sweeps: made by one process alone, so that two that begin in the same second share none."""
+"""Folders of new runs and sweeps, each made by one process, so that runs started in the same second share none."""
 
 import contextlib
 import itertools
@@ -11,22 +11,22 @@ from omegaconf import DictConfig
 from discrete_ae.training.ending import is_first_process
 
 _OF_SWEEP = "multirun.yaml"
-"""Written by Hydra into the folder of a sweep before its first run."""
+"""File that Hydra writes into the folder of a sweep before its first run."""
 
 
 class NewFolder(Callback):
-    """Makes the folder of a run or of a sweep under its default name, with -2, -3, … behind it where that is taken.
+    """A callback that makes the folder of a run or sweep under its default name, with -2, -3, … appended if it exists.
 
-    A folder that was given stays as it is, and so does the name in a process that another machine or launcher has
-    started for the same run: only the first one makes the folder.
+    A given folder keeps its name. So does the folder in further processes of the same run, which a launcher or another
+    machine has started: only the first process makes it.
     """
 
     made: ClassVar[Path | None] = None
-    """The folder that this process has made, or is about to, if any."""
+    """Folder that this process has made or Hydra is about to make, if any."""
 
     @classmethod
     def remove_empty(cls) -> None:
-        """Remove the folder that was made if no run has written into it, as where the run or the sweep was refused."""
+        """Remove the new folder if no run has written into it, for example because the run or sweep was rejected."""
         if cls.made:
             with contextlib.suppress(OSError):
                 if [path.name for path in cls.made.iterdir()] == [_OF_SWEEP]:
@@ -42,7 +42,7 @@ class NewFolder(Callback):
             _note_new(config.hydra.run.dir)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """See Callback; the jobs are composed later, from the overrides."""
+        """See Callback; each job is composed later, from the overrides that are set here."""
         if not _is_given(config, "hydra.sweep.dir"):
             config.hydra.sweep.dir = _made(config.hydra.sweep.dir)
             quoted = config.hydra.sweep.dir.replace("'", r"\'")
@@ -56,13 +56,13 @@ def _is_given(config: DictConfig, key: str) -> bool:
 
 
 def _note_new(name: str) -> None:
-    """Note a folder that was given and that Hydra will make."""
+    """Remember a given folder that Hydra will make."""
     if is_first_process() and not (folder := Path(name).absolute()).exists():
         NewFolder.made = folder
 
 
 def _made(name: str) -> str:
-    """Make a folder that nobody has, and return its name; where none can be made, Hydra finds that out again."""
+    """Make a new folder and return its name; if that is impossible, leave the error to Hydra."""
     with contextlib.suppress(OSError):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         for number in itertools.count(1):

@@ -1,4 +1,4 @@
-"""`discrete-ae index`: the recordings of folders and tars as a manifest, for data.manifest=."""
+"""`discrete-ae index`: a manifest of the recordings in folders and tars, for data.manifest=."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,45 +13,46 @@ def index(
         list[str],
         typer.Argument(
             metavar="INPUT",
-            help="Folders, recordings, tars, URLs of these two, manifests, or patterns such as 'corpus/**/*.wav'.",
+            help="Folders, recordings or tars, URLs of these two, manifests, or patterns such as 'corpus/**/*.wav'.",
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="The manifest, a .jsonl file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="The manifest to write, a .jsonl file.")],
     measure: Annotated[
         bool,
         typer.Option(
             "--measure",
             metavar="",
-            help="Decode everything, and add bandwidth, loudness, and the shares that are clipped and silent.",
+            help="Decode all recordings, and add their bandwidth, loudness, and shares of clipping and silence.",
         ),
     ] = False,
-    force: Annotated[bool, typer.Option("--force", "-f", metavar="", help="Overwrite a manifest that exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", metavar="", help="Overwrite an existing manifest.")] = False,
 ) -> None:
-    """Write down which recordings there are: a line of JSON for each.
+    """List recordings in a manifest, with one line of JSON for each.
 
-    A line has the path, relative to the manifest where it lies below its
-    folder, duration, sample rate, channels, and the size of the file, by which
-    another file in its place is noticed. Train on it with data.manifest=OUT.
+    A line has the path, duration, sample rate, channels, and the size of the
+    file, which reveals a replaced file. Paths below the manifest's folder are
+    relative to it. Train on the manifest with data.manifest=OUT.
 
-    Of a recording in a tar, such as those of discrete-ae shards, it also has the
-    name there and the place, so that it is read without unpacking, and the
-    version of the tar: one that was written again is not trained on.
+    For a recording in a tar, such as those of discrete-ae shards, the line also
+    has its name and position in the tar, so that it is read without unpacking.
+    The line has the version of the tar, too: a tar that was written again is
+    rejected in training.
 
     LibriSpeech, LibriTTS, LJSpeech, VCTK, Speech Commands, GTZAN and MUSDB18
-    are recognized by how they lie on disk, whole or in part. Their lines also
-    have split (train, validation or test), speaker, genre, word, or track and
-    stem, and text. Where nothing of a data set validates, lines have a group in
-    place of the split, and training holds out whole groups. Only index does
-    so: a folder given as data.root is split by the paths of its files.
+    are recognized by their folders and file names, whole or in part. Their lines
+    also have split (train, validation or test), speaker, genre, word, or track
+    and stem, and text. If no recording of a data set is for validation, its lines
+    have a group instead of the split, and training holds out whole groups. Only
+    index recognizes data sets: a folder given as data.root is split by the paths
+    of its files.
 
-    With --measure also bandwidth_hz, the highest frequency within 60 dB of the
-    peak of the averaged spectrum, by which data.min_bandwidth_hz leaves out
-    what was upsampled; loudness_lufs; clipping, the share of samples at full
-    scale; silence, the share of time below -60 dB of full scale.
+    --measure adds bandwidth_hz, the highest frequency within 60 dB of the peak
+    of the averaged spectrum, with which data.min_bandwidth_hz excludes upsampled
+    recordings. It also adds loudness_lufs; clipping, the share of samples at full
+    scale; and silence, the share of the time below -60 dB of full scale.
 
-    Recordings that are cut off are named, and with --measure silent ones.
-    A recording that cannot be read is named and left out, and the exit status
-    is 1.
+    Truncated recordings are reported, and with --measure silent ones. A recording
+    that cannot be read is reported and left out; the exit status is then 1.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -88,9 +89,9 @@ def index(
         print_line(errors, f"error: {fault}")
     for file in files:
         if file.doubt:
-            print_line(errors, f"warning: {file.name}: {file.doubt}; all that is there is read")
+            print_line(errors, f"warning: {file.name}: {file.doubt}; all existing samples are used")
         if measure and file.known["silence"] == 1:
-            print_line(errors, f"warning: {file.name}: silent from its beginning to its end")
+            print_line(errors, f"warning: {file.name}: silent from beginning to end")
     if not files:
         raise DataError(f"none of {counted(len(faults), 'recording')} can be read; give others")
     write_manifest(out, files, stamps)

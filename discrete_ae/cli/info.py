@@ -1,4 +1,4 @@
-"""`discrete-ae info`: what a model or a file of codes is, in a table."""
+"""`discrete-ae info`: a description of a model, codes or a recording, as a table."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,31 +19,32 @@ def info(
         list[str] | None,
         typer.Argument(
             metavar="FILE|KEY=VALUE",
-            help="A checkpoint, a folder of export, a file or folder of codes, a recording, or settings as for train.",
+            help="A checkpoint, a folder from export, a file or folder of codes, a recording, or settings of train.",
         ),
     ] = None,
     config_dir: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", exists=True, file_okay=False, help="Configurations of your own, as for train."),
+        typer.Option(metavar="FOLDER", exists=True, file_okay=False, help="Your own configurations, as for train."),
     ] = None,
     trust: TrustOption = None,
 ) -> None:
     """Describe a model, codes or a recording.
 
-    Of a model: its rates, parameters, work, and how far it listens.
+    For a model: its rates, parameters, work and receptive field. The model is
+    that of a checkpoint, of an exported folder, or of settings such as
+    model=conv/base quantizer=rvq. Without an argument, it is the default model.
 
-    The model of a checkpoint or of an exported folder, or the one that settings such as
-    model=conv/base quantizer=rvq would train; without either, the default one.
-    Of a file of codes: what it holds, its bits and bitrates those of all streams
-    together (a mono model codes every channel as a stream); of a .daec file also
-    how it is coded, and the bitrate that came of it. Of a stream of codes that
-    was saved: what its first line says, and how many frames follow. Of a folder of codes: what
-    its manifest lists. Of a recording: its sample rate, channels and length.
+    For a file of codes: its contents, with bits and bitrates of all streams
+    together (a mono model codes every channel as a stream). For a .daec file also
+    its coding and measured bitrate. For a saved stream of codes: its first line,
+    and the number of frames. For a folder of codes: a summary of its manifest.
+
+    For a recording: its sample rate, channels and length.
 
     Parameters are those that training optimizes. MACs are multiply-accumulates
-    for each second of audio, in convolutions, matrix products and recurrent
-    layers. The receptive field is the stretch of audio that one sample of the
-    reconstruction depends on, the look-ahead the part of it that comes later.
+    per second of audio, in convolutions, matrix products and recurrent layers.
+    The receptive field is the stretch of audio on which one sample of the
+    reconstruction depends, and the look-ahead is its part after that sample.
     """
     from rich.console import Console
 
@@ -93,16 +94,16 @@ def _described(path: Path) -> list[tuple[str, str]]:
 
 
 def model_of(overrides: Sequence[str], config_dir: Path | None = None) -> "DiscreteAutoencoder":
-    """The model that `discrete-ae train` would start from with these overrides, with random weights.
+    """Build the model that `discrete-ae train` would train with these overrides, with random weights.
 
     Args:
         overrides: settings, key=value.
-        config_dir: a folder of further configurations.
+        config_dir: folder of further configurations.
 
     Raises:
-        UsageError: for overrides that do not exist or do not fit.
+        UsageError: an override names no setting, or its value does not fit.
     """
-    # Here, not above: they take seconds to import, and --help needs none of them.
+    # Imported here because these take seconds to import, and --help does not need them.
     from omegaconf.errors import OmegaConfBaseException
 
     from discrete_ae.cli.overrides import built, compose_config

@@ -1,4 +1,4 @@
-"""What `encode` and `decode` do with sound and codes that come as a stream: pipes, microphone, loudspeaker."""
+"""Streams of `encode` and `decode`: live audio and codes through pipes, microphone and loudspeaker."""
 
 import signal
 import sys
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 def encode_stream(
     inputs: Sequence[str], out: str, load: "Load", num_codebooks: int | None, from_microphone: bool, strict: bool
 ) -> None:
-    """Encode standard input, or what the microphone hears, to standard output, frame by frame.
+    """Encode standard input or the microphone to standard output, frame by frame.
 
     Raises:
-        UsageError: inputs or output are others, or the model is not causal.
-        DataError: see `encode_live`; with `strict`, fewer samples came than the head of the WAV stream says.
+        UsageError: inputs or output are not `-`, or the model is not causal.
+        DataError: see `encode_live`; with `strict`, also if the stream is shorter than its WAV header says.
     """
     from discrete_ae.build import check_codebooks
     from discrete_ae.codec.live import encode_live
@@ -44,8 +44,8 @@ def encode_stream(
         _write(encode_live(model, wav_stream(_stdin(), doubts.append), num_codebooks))
         for doubt in doubts:
             if strict:
-                raise DataError(f"-: {doubt}; send the whole recording, or go on without --strict")
-            typer.echo(f"warning: -: {doubt}; all that came was coded", err=True)
+                raise DataError(f"-: {doubt}; send the whole recording, or leave out --strict")
+            typer.echo(f"warning: -: {doubt}; all samples that arrived were coded", err=True)
         return
     with _interrupted() as ended:
         audio = microphone(model.sample_rate, model.channels, model.hop_length, ended)
@@ -53,10 +53,10 @@ def encode_stream(
 
 
 def is_stream(inputs: Sequence[str]) -> bool:
-    """Return whether the only input is standard input, and begins as a stream of codes does; wait for its beginning.
+    """Return whether the only input is standard input and begins like a stream of codes; wait for its first byte.
 
     Raises:
-        DataError: nothing comes.
+        DataError: standard input ends without a byte.
     """
     from discrete_ae.codes.stream import FIRST
 
@@ -74,8 +74,8 @@ def decode_stream(
     """Decode a stream of codes from standard input, frame by frame.
 
     Raises:
-        UsageError: inputs or output do not fit, or the model is not causal.
-        DataError: a file exists; see `decode_live`; or the stream ends within a frame; what came before is written.
+        UsageError: inputs or output do not fit, the output file exists, or the model is not causal.
+        DataError: see `decode_live`; also if the stream ends within a frame, after writing the frames before it.
     """
     from rich.console import Console
 
@@ -84,11 +84,13 @@ def decode_stream(
     from discrete_ae.data.reading import recorded_whole
 
     if list(inputs) != ["-"] or (to_speaker and out != "-"):
-        raise UsageError("--speaker: plays codes that come, on standard input; give - -o -")
+        raise UsageError("--speaker: plays codes from standard input; give - -o -")
     _require_stdin(False)
     if out == "-" and not to_speaker:
         if audio_format != "wav":
-            raise UsageError(f"--format {audio_format}: codes that come become WAV; leave it out, or give a file")
+            raise UsageError(
+                f"--format {audio_format}: a stream can only become WAV; leave out --format, or give a file"
+            )
         _require_stdout()
     elif not to_speaker and Path(out).exists() and not force:
         raise UsageError(f"-o {out}: exists already; use --force to overwrite, or give another name")
@@ -112,7 +114,7 @@ def decode_stream(
 
 
 def _write(parts: Iterable[bytes]) -> None:
-    """Write to standard output, each part at once."""
+    """Write parts to standard output, each without buffering."""
     for part in parts:
         sys.stdout.buffer.write(part)
         sys.stdout.buffer.flush()
@@ -120,7 +122,7 @@ def _write(parts: Iterable[bytes]) -> None:
 
 @contextmanager
 def _interrupted() -> Iterator[Event]:
-    """Give what is set at Ctrl-C, so that the last frame of a recording can still be written."""
+    """Yield an event that Ctrl-C sets, so that the last frame of a recording can still be written."""
     ended = Event()
     before = signal.signal(signal.SIGINT, lambda number, frame: ended.set())
     try:
@@ -135,7 +137,7 @@ def _stdin() -> BufferedReader:
 
 def _require_stdin(otherwise: bool) -> None:
     if sys.stdin is None and not otherwise:
-        raise UsageError("-: standard input is closed; write something into it, or give a file")
+        raise UsageError("-: standard input is closed; pipe data into it, or give a file")
 
 
 def _require_stdout() -> None:

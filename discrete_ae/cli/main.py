@@ -1,7 +1,7 @@
-"""`discrete-ae`: train discrete audio autoencoders, compare them, encode recordings to integers, decode them again.
+"""`discrete-ae`: train and compare discrete audio autoencoders, encode recordings to integers, and decode them.
 
-An error that the user can mend, or that the system has with a file, is one line on stderr; any other exception is a bug
-and keeps its traceback.
+An error that the user can fix, or a system error on a file, is printed as one line on stderr. Any other exception is a
+bug and keeps its traceback.
 """
 
 import os
@@ -57,7 +57,7 @@ def _discrete_ae(
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
 def train(overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None) -> None:
-    """Train a model; the settings and their choices are in [bold]discrete-ae train --help[/]."""
+    """Train a model; [bold]discrete-ae train --help[/] lists the settings and their choices."""
     from discrete_ae.cli.train import main as train_main
 
     train_main(overrides or [])
@@ -71,8 +71,8 @@ for _command, _panel, *_examples in (
     (evaluate, "Compare", f"evaluate recordings -o result.json -c {_CHECKPOINT}"),
     (encode, "Encode and decode", f"encode recordings -o codes -c {_CHECKPOINT}"),
     (decode, "Encode and decode", f"decode codes -o decoded -c {_CHECKPOINT}"),
-    (export, "Hand on", f"export {_CHECKPOINT} -o model --licence cc0-1.0 --onnx"),
-    (push, "Hand on", "push model user/name --private"),
+    (export, "Share", f"export {_CHECKPOINT} -o model --licence cc0-1.0 --onnx"),
+    (push, "Share", "push model user/name --private"),
     (info, "Understand", "info model=conv/base quantizer=rvq", f"info {_CHECKPOINT}"),
 ):
     app.command(rich_help_panel=_panel, epilog=_example(*_examples))(_command)
@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 for bad data, 2 for bad usage, 130 interrupted, 143 terminated.
 
     Args:
-        arguments: without the program's name; None takes those of the process.
+        arguments: arguments without the program's name; None for those of the process.
     """
     if arguments is None:
         begin_in_utf8()
@@ -95,23 +95,23 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except OSError as error:
         if not _let_go_of_stdout("" if error.filename else "\n") and error.filename is None:
             error.filename = "standard output"
-        if isinstance(error, BrokenPipeError):  # whoever read it has stopped to
+        if isinstance(error, BrokenPipeError):  # its reader has ended
             sys.exit(1)
         _fail(str(from_system(error)), 1)
     except (typer.Abort, KeyboardInterrupt):
         _end_signalled(signal.SIGINT)
     except SystemExit as ended:
-        if ended.code == 128 + signal.SIGTERM and given[0] != "train":  # which says it once for all its processes
+        if ended.code == 128 + signal.SIGTERM and given[0] != "train":  # which prints it once for all its processes
             _end_signalled(signal.SIGTERM)
         raise
     except Exception as error:
-        # An error in the command line: its class is Click's in some versions of Typer, Typer's own in others.
+        # An error in the command line; its class is from Click or Typer, depending on Typer's version.
         if not hasattr(error, "format_message"):
             raise
         context = getattr(error, "ctx", None)
         message = error.format_message().rstrip(".").replace("Value error, ", "")
         _fail(f"{message}; see {context.command_path if context else NAME} --help", getattr(error, "exit_code", 2))
-    if status == 128 + signal.SIGINT:  # what Typer, in some versions, makes of a KeyboardInterrupt
+    if status == 128 + signal.SIGINT:  # some versions of Typer convert a KeyboardInterrupt to this
         _end_signalled(signal.SIGINT)
     sys.exit(status)
 
@@ -122,13 +122,13 @@ def _end_signalled(number: int) -> NoReturn:
 
 
 def _let_go_of_stdout(last: str) -> bool:
-    """Drop what cannot be written to it: Python would try again at its end, and complain.
+    """Flush stdout, and discard its buffer if that fails: Python would try again at exit, and print the error.
 
     Args:
-        last: is written, too, and with it shows whether anything can be: Python may have dropped what failed before.
+        last: text to write first; it reveals an error whose output Python has discarded before.
 
     Returns:
-        Whether everything was written.
+        True if everything was written.
     """
     if sys.stdout is None:
         return True

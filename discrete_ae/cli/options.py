@@ -1,4 +1,4 @@
-"""Options of several commands, the model that they name, and how lines, tables and bars are shown."""
+"""Options that several commands share, loading of the model, and printing of lines, tables and progress bars."""
 
 import logging
 import re
@@ -33,7 +33,7 @@ OutOption = Annotated[
         "--out",
         "-o",
         metavar="OUT",
-        help="The folder to be filled; of one input also a file, by its suffix, or - for stdout.",
+        help="Output folder; for a single input also a file, recognized by its suffix, or - for stdout.",
     ),
 ]
 CheckpointOption = Annotated[
@@ -42,7 +42,7 @@ CheckpointOption = Annotated[
         "--checkpoint",
         "-c",
         metavar="CHECKPOINT",
-        help="The model: best.ckpt or last.ckpt of a run, a folder of [bold]discrete-ae export[/], or hf:USER/MODEL.",
+        help="The model: best.ckpt or last.ckpt of a run, a folder from [bold]discrete-ae export[/], or hf:USER/MODEL.",
     ),
 ]
 TrustOption = Annotated[
@@ -50,49 +50,51 @@ TrustOption = Annotated[
     typer.Option(
         "--trust",
         metavar="MODULE",
-        show_default="this package alone",
-        help="A module of yours whose classes a checkpoint may name; it is imported. Repeat it for several.",
+        show_default="this package only",
+        help="Import this module, and allow checkpoints to name its classes. Repeat the option for several modules.",
     ),
 ]
-DeviceOption = Annotated[Device, typer.Option(help="Where the model runs; [bold]auto[/] takes a GPU if there is one.")]
+DeviceOption = Annotated[
+    Device, typer.Option(help="Device that runs the model; [bold]auto[/] uses a GPU if available.")
+]
 JobsOption = Annotated[
     int | None,
     typer.Option(
         min=1,
-        show_default="one a core, at most 16",
-        help="On a CPU, windows computed at a time, each on one thread; memory grows with them.",
+        show_default="one per core, at most 16",
+        help="Number of windows computed in parallel on a CPU, each on one thread; memory use grows with it.",
     ),
 ]
 BatchSecondsOption = Annotated[
     float,
-    typer.Option(min=0.1, help="On a GPU, seconds of audio computed at once; a CPU computes window by window."),
+    typer.Option(min=0.1, help="Seconds of audio per batch on a GPU; a CPU computes window by window."),
 ]
 DeterministicOption = Annotated[
     bool,
     typer.Option(
-        "--deterministic", metavar="", help="On a GPU, the same bits every time, more slowly; a CPU always does so."
+        "--deterministic", metavar="", help="Make results on a GPU bit-identical, but slower; on a CPU they always are."
     ),
 ]
 CodebooksOption = Annotated[
     int | None,
     typer.Option(
         show_default="all",
-        help="Use only the first codebooks, for a lower bitrate: of a residual quantizer, or of a model trained with "
-        "quantizer.dropout above 0; [bold]info[/] says how many decode.",
+        help="Use only the first codebooks, for a lower bitrate. Needs a residual quantizer, or a model trained with "
+        "quantizer.dropout above 0; [bold]info[/] shows the possible numbers.",
     ),
 ]
 SkipExistingOption = Annotated[
     bool,
     typer.Option(
-        "--skip-existing", metavar="", help="Leave out what is there already: go on with a run that was broken off."
+        "--skip-existing", metavar="", help="Skip files that exist already, to resume an interrupted command."
     ),
 ]
 PIPED_PREFIX = "discrete-ae-piped-"
-"""The name of a folder that holds what came from standard input, or goes to standard output, begins with it."""
+"""Prefix of the name of a temporary folder for data from standard input or to standard output."""
 StrictOption = Annotated[
     bool,
     typer.Option(
-        "--strict", metavar="", help="Refuse recordings of another length than their header says, instead of warning."
+        "--strict", metavar="", help="Reject recordings whose length differs from their header, instead of warning."
     ),
 ]
 MetricsOption = Annotated[
@@ -100,49 +102,54 @@ MetricsOption = Annotated[
     typer.Option(
         metavar="METRIC,...",
         show_default=", ".join(name for name in NAMES if SCORES[name].by_default),
-        help=f"Scores of recordings, joined by commas, of {', '.join(NAMES)}; or {ALL}.",
+        help=f"Scores to compute, separated by commas: {', '.join(NAMES)}; or {ALL}.",
     ),
 ]
 ScoringJobsOption = Annotated[
     int | None,
     typer.Option(
         min=1,
-        show_default="one a core, at most 16",
-        help="Segments scored at a time, and windows on a CPU; no score depends on it.",
+        show_default="one per core, at most 16",
+        help="Number of segments scored in parallel, and of windows on a CPU; scores do not depend on it.",
     ),
 ]
 ClipSecondsOption = Annotated[float, typer.Option(min=0.5, max=60, help="Length of a clip.")]
 
 
 def load_model(checkpoint: Path, device: Device, trust: Sequence[str] | None = None) -> "DiscreteAutoencoder":
-    """Load the model of a checkpoint or bundle, which may name components of `trust`, onto the chosen device.
+    """Load a checkpoint or bundle onto a device; it may name components of the modules in `trust`.
 
     Raises:
-        UsageError: for cuda without a GPU.
-        DataError: if the checkpoint cannot be loaded.
+        UsageError: the device is cuda, and no GPU is available; or a module of `trust` cannot be imported.
+        DataError: the checkpoint cannot be loaded.
     """
-    # Here, not above: PyTorch takes seconds to import, and --help needs none of it.
+    # Imported here because PyTorch takes seconds to import, and --help does not need it.
     from discrete_ae.build import load, pick_device
 
     return load(checkpoint, pick_device(device), trust or ())
 
 
 def whole_numbers(option: str, text: str, example: str) -> list[int]:
-    """Return the numbers in the text that an option was given, such as the example.
+    """Return the numbers in the value of an option.
+
+    Args:
+        option: name of the option.
+        text: value of the option.
+        example: a valid value, for the error message.
 
     Raises:
-        UsageError: it holds anything else.
+        UsageError: the text is not a list of whole numbers separated by commas.
     """
     try:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
-        raise UsageError(f"{option} {text}: expected whole numbers joined by commas, such as {example}") from error
+        raise UsageError(f"{option} {text}: expected whole numbers separated by commas, such as {example}") from error
 
 
 def print_table(
     heads: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None, lines: Iterable[str] = ()
 ) -> None:
-    """Print a table whose first column are names, and sentences below it; without `heads`, one of two columns."""
+    """Print a table, then `lines` below it; the first column holds names. Without `heads`, it has two columns."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -153,14 +160,14 @@ def print_table(
         column.justify = "right"
     for row in rows:
         table.add_row(*map(Text, row))  # a label may hold brackets
-    console = Console() if Console().is_terminal else Console(width=160)  # in a file nothing is to be broken
+    console = Console() if Console().is_terminal else Console(width=160)  # lines in a file are not wrapped
     console.print(table)
     for line in lines:
         print_line(console, line)
 
 
 def print_line(console: "Console", line: str) -> None:
-    """Print text as it is, on one line."""
+    """Print text on one line, without markup, highlighting or emoji."""
     console.print(" ".join(line.split()), soft_wrap=True, markup=False, highlight=False, emoji=False)
 
 
@@ -170,7 +177,7 @@ def progress_bar(errors: "Console", *, lines: bool = False) -> Iterator["Progres
 
     Args:
         errors: the console of stderr.
-        lines: without a terminal, print a line whenever something else is being done.
+        lines: without a terminal, print a line whenever the task changes.
     """
     from rich.progress import BarColumn, Progress, TextColumn
 
@@ -203,7 +210,7 @@ class TimeLeft:
         self._label, self._done, self._advanced = "", 0.0, 0.0
 
     def update(self, label: str, done: float, total: float) -> float | None:
-        """Return the estimate in seconds, or None before there is any; `done` of `total` is the state of all tasks."""
+        """Return the estimate in seconds, or None before any progress; `done` of `total` is the state of all tasks."""
         if label == self._label:
             self._advanced += done - self._done
         self._label, self._done = label, done
@@ -211,13 +218,13 @@ class TimeLeft:
 
 
 def as_given(line: str) -> str:
-    """Return a line in which the file that stands for a standard stream is `-` again."""
+    """Replace the name of the temporary file of a standard stream in a line by `-`."""
     return re.sub(rf"[^\s:]*{PIPED_PREFIX}\w+[/\\]std(in|out)(\.\w+)?", "-", line)
 
 
 @contextmanager
 def logged_on(errors: "Console") -> Iterator[None]:
-    """Print what is logged meanwhile as lines that begin with what they are."""
+    """Print log messages on `errors` during the block, as lines that begin with "error: " or "warning: "."""
     log, handler = logging.getLogger("discrete_ae"), logging.Handler(logging.WARNING)
 
     def emit(record: logging.LogRecord) -> None:

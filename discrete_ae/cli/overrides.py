@@ -1,6 +1,6 @@
-"""Where the configuration lies, how it is composed, how Hydra's refusals are told, and how run folders are named.
+"""Location and composition of the configuration, messages for Hydra's errors, and names of run folders.
 
-A run's name, which is its name in TensorBoard too, says quantizer, rate, seed, and what else was varied.
+A run has the same name in TensorBoard: its quantizer, bitrate, seed, and the values of other varied settings.
 """
 
 import difflib
@@ -25,7 +25,7 @@ from discrete_ae.model.outline import without_memory
 from discrete_ae.paths import with_home
 
 PACKAGE_DIR = Path(__file__).parents[1]
-# Inside an installed package the configuration lies beside the modules, in a checkout beside the package.
+# In an installed package the configuration is next to the modules; in a checkout it is next to the package.
 CONFIG_DIR = next(path for path in (PACKAGE_DIR / "conf", PACKAGE_DIR.parent / "conf") if path.is_dir())
 CONFIG_NAME = "train"
 PATH_KEYS = (
@@ -39,21 +39,21 @@ PATH_KEYS = (
     "hydra.run.dir",
     "hydra.sweep.dir",
 )
-"""What takes a path, as it is pasted; in each of data.sources, what does in data."""
+"""Keys that take a path, typed without quotes; each of data.sources has the path keys of data."""
 OF_MANY = ("logger", "callbacks")
-"""Groups of which a run may have none, or its own."""
+"""Groups that a run may set to null, or replace by its own."""
 TRAINER = "lightning.pytorch.Trainer"
 
 
 def compose_config(overrides: Sequence[str], config_dir: Path | None = None) -> DictConfig:
-    """Compose the configuration of a run, which `${hydra:...}` is no part of.
+    """Compose the configuration of a run, without `${hydra:...}`.
 
     Args:
         overrides: settings, key=value.
-        config_dir: a folder of further configurations, as of Hydra's --config-dir.
+        config_dir: folder of further configurations, like Hydra's --config-dir.
 
     Raises:
-        UsageError: for an override that does not parse, names no key or option, or has a value of the wrong type.
+        UsageError: an override cannot be parsed, names no key or option, or has a value of the wrong type.
     """
     further = []
     if config_dir:
@@ -66,13 +66,13 @@ def compose_config(overrides: Sequence[str], config_dir: Path | None = None) -> 
 
 
 def as_meant(overrides: Sequence[str], *, multirun: bool = False) -> list[str]:
-    """Return the overrides as Hydra wants them: paths quoted, new arguments of the trainer added, groups replaced.
+    """Convert overrides to Hydra's syntax: quote paths, add new arguments of the trainer, replace groups.
 
-    Hydra knows no `logger=null`, nor `logger={...}`: such a group is removed, and made anew.
+    Hydra rejects `logger=null` and `logger={...}`. Such a group is removed, and added again with the new value.
 
-    A path is what begins with / or ~/, and, where the key takes one, what exists, or what Hydra would not read as text:
-    quoted, its characters have no meaning for Hydra's grammar. In a multirun commas part the values, unless the whole
-    exists.
+    A value that begins with / or ~/ is quoted as a path, so that Hydra does not parse its characters. If the key
+    takes a path, a value that exists, or that Hydra would not read as text, is quoted too. In a multirun, commas
+    separate values, unless the whole value exists as a path.
     """
     return [meant for override in overrides for meant in _as_meant(override, multirun=multirun)]
 
@@ -86,7 +86,7 @@ def _as_meant(override: str, *, multirun: bool) -> list[str]:
     if key.startswith("trainer.") and key.removeprefix("trainer.") in argument_types(TRAINER):
         key = f"++{key}"
     takes_path = re.sub(r"^data\.sources\.[^.]+", "data", key.lstrip("+")) in PATH_KEYS
-    if takes_path and equals and not value.strip("'\""):  # as of a variable of the shell that is not set
+    if takes_path and equals and not value.strip("'\""):  # such as from an unset shell variable
         raise UsageError(f"{key}: expected a path, got ''")
     is_literal = takes_path and not _is_text(f"{key}={value}", multirun=multirun)
 
@@ -100,7 +100,7 @@ def _as_meant(override: str, *, multirun: bool) -> list[str]:
 
 
 def _is_text(override: str, *, multirun: bool) -> bool:
-    """Return whether Hydra reads the value as it stands, or as null or a list, which are refused or meant."""
+    """Return whether Hydra reads the value as text, null or a list without quotes; in a multirun, also as a sweep."""
     try:
         parsed = OverridesParser.create().parse_override(override)
     except HydraException:
@@ -109,18 +109,18 @@ def _is_text(override: str, *, multirun: bool) -> bool:
 
 
 def built(config: DictConfig) -> DiscreteAutoencoder:
-    """Return the model of a composed configuration, with random weights.
+    """Build the model of a composed configuration, with random weights.
 
     Raises:
-        UsageError: for values of another type than is wanted, or that do not fit.
+        UsageError: a value has the wrong type, or does not fit.
     """
     plain = OmegaConf.to_container(config.model, resolve=True)
-    check_components(plain)  # before the arguments that they take
+    check_components(plain)  # before their arguments
     return build_model(typed(plain, "model"), trust=None)
 
 
 def explained(error: Exception, *, multirun: bool = False) -> UsageError:
-    """Put Hydra's own words into one line, and add the nearest name that there is."""
+    """Convert an error of Hydra to one line, with the most similar existing name."""
     said = " ".join(str(error).partition("\nConfig search path")[0].split())
     refused = error.__cause__
     if isinstance(error, OverrideParseException):
@@ -137,9 +137,9 @@ def explained(error: Exception, *, multirun: bool = False) -> UsageError:
         place = str(refused.full_key).removesuffix(key)
         target = str(refused.parent_node.get("_target_"))
         if key in argument_types(target):
-            said += f": {target} takes it, and it is new here"
+            said += f": {target} accepts it, but it is not set here"
         else:
-            if not multirun:  # where another choice of the group may take it
+            if not multirun:  # in which another choice of the group may take it
                 said = not_taken(target, key, str(refused.full_key)) or said
             said += _nearest(key, list(_keys(OmegaConf.to_container(refused.parent_node))), place)
         said += "; --help lists all keys"
@@ -149,7 +149,7 @@ def explained(error: Exception, *, multirun: bool = False) -> UsageError:
 
 
 def register_run_name() -> None:
-    """Make `${run_name:}` known to configurations, and `${run_name:KEY,...}`, which adds values of keys and groups."""
+    """Register the resolver `${run_name:}`, and `${run_name:KEY,...}`, which appends values of keys and groups."""
     OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
 
 
@@ -160,7 +160,7 @@ def _run_name(*keys: str, _root_: DictConfig) -> str:
         value = choices[key] if key in choices else OmegaConf.select(_root_, key)
         shown = f"{value:.6g}" if isinstance(value, float) else str(value)
         parts.append(f"{key.rpartition('.')[2]}_{shown}")
-    # Nothing that a shell, a URL or Hydra gives a meaning, whatever the values are.
+    # Special characters of a shell, a URL or Hydra are replaced.
     return "-".join(re.sub(r"(_|[^\w.-])+", "_", part.replace("+", ""), flags=re.ASCII).strip("_") for part in parts)
 
 
@@ -170,12 +170,12 @@ def _rate(config: DictConfig) -> str:
         with without_memory():
             model = built(config)
     except (UserError, OmegaConfBaseException, RuntimeError):
-        return "invalid"  # which the run itself will say in full
+        return "invalid"  # the run itself prints the full error
     return f"{model.bitrate_bps / 1000:.3g}kbps" if math.isfinite(model.bitrate_bps) else "unquantized"
 
 
 def _nearest(name: str, choices: list[str], place: str = "") -> str:
-    # A name may be right but for its place, as lr is for optim.optimizer.lr and tiny for spectral/tiny.
+    # The name may only lack its prefix, such as lr for optim.optimizer.lr, or tiny for spectral/tiny.
     found = [choice for choice in choices if re.split(r"[./]", choice)[-1] == name]
     found = found or difflib.get_close_matches(name, choices, n=1)
     return f"; did you mean '{place}{found[0]}'?" if found else ""

@@ -1,4 +1,4 @@
-"""`discrete-ae push`: a bundle to a model hub."""
+"""`discrete-ae push`: upload a bundle to a model hub."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,24 +7,25 @@ import typer
 
 
 def push(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder that [bold]discrete-ae export[/] wrote.")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder from [bold]discrete-ae export[/].")],
     name: Annotated[
-        str, typer.Argument(metavar="USER/MODEL", help="Of the model on the Hugging Face Hub, made if it is not there.")
+        str, typer.Argument(metavar="USER/MODEL", help="Name on the Hugging Face Hub; created if missing.")
     ],
     private: Annotated[
-        bool, typer.Option("--private", metavar="", help="Nobody else may see it; one that is public is refused.")
+        bool,
+        typer.Option("--private", metavar="", help="Keep the model private; an existing public one is rejected."),
     ] = False,
     message: Annotated[
-        str | None, typer.Option(metavar="TEXT", show_default="Upload with discrete-ae", help="Of the commit.")
+        str | None, typer.Option(metavar="TEXT", show_default="Upload with discrete-ae", help="Commit message.")
     ] = None,
 ) -> None:
     """Upload an exported model to the Hugging Face Hub.
 
-    Everybody can use it by its name then: hf:USER/MODEL stands for it wherever
-    a CHECKPOINT is expected, and in discrete_ae.load. Files of a bundle alone
-    are uploaded, and replace those of the one before; no pickle is among them.
+    Everybody can then use the model as hf:USER/MODEL, wherever a CHECKPOINT is
+    expected and in discrete_ae.load. Only the files of a bundle are uploaded,
+    never a pickle; they replace the files of an earlier upload.
 
-    It needs pip install 'discrete-ae\\[hub]' and a login: hf auth login.
+    This needs pip install 'discrete-ae\\[hub]' and a login: hf auth login.
     """
     from discrete_ae.saving.hub import uploaded
 

@@ -1,4 +1,4 @@
-"""`discrete-ae shards`: a folder of recordings as WebDataset tars."""
+"""`discrete-ae shards`: write a folder of recordings as WebDataset tars."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,30 +9,30 @@ from discrete_ae.errors import UsageError, counted
 
 
 def shards(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Of the recordings.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder to be made.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of the recordings.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Output folder.")],
     size: Annotated[
-        str, typer.Option(metavar="SIZE", help="The largest size of a tar, such as 500MB, 1GB or 1GiB.")
+        str, typer.Option(metavar="SIZE", help="Maximum size of a tar, such as 500MB, 1GB or 1GiB.")
     ] = "1GB",
     strict: Annotated[
         bool,
         typer.Option(
-            "--strict", metavar="", help="Refuse files that are unreadable, or not as long as they say: no warnings."
+            "--strict", metavar="", help="Reject unreadable files and wrong lengths in headers, instead of warning."
         ),
     ] = False,
     force: Annotated[
         bool,
         typer.Option(
-            "--force", "-f", metavar="", help="Replace tars of DIR; a folder with any other file in it never is."
+            "--force", "-f", metavar="", help="Replace the tars in DIR; a folder with any other file is never replaced."
         ),
     ] = False,
 ) -> None:
-    """Put the recordings of a folder together in few large tars, to train on.
+    """Pack the recordings of a folder into a few large tars for training.
 
-    DIR/shard-000000.tar and the others hold the files byte for byte as they are,
-    sorted by their paths, in the form of WebDataset: a/x.v2.flac is a/x%2Ev2.flac
-    there. The same recordings make the same tars. (Tars of codes, to train a
-    model of codes on, are made by [bold]encode --shards[/].)
+    DIR/shard-000000.tar and the following tars contain the unchanged files,
+    sorted by path, in WebDataset's format: a/x.v2.flac becomes a/x%2Ev2.flac.
+    The same recordings give the same tars. ([bold]encode --shards[/] makes tars
+    of codes, to train a model of codes on.)
     """
     from rich.console import Console
 

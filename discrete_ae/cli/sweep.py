@@ -31,9 +31,9 @@ from discrete_ae.training.folder import remove_run
 from discrete_ae.writing import write_whole
 
 _REFUSED_NAME = "refused.txt"
-"""File in a folder that holds another run than the sweep's, which is left unchanged: the reason, in one line."""
+"""File with the reason, in one line, in a folder that holds a different run, which is left unchanged."""
 _NAMED = ("quantizer", "num_codebooks", "seed")
-"""Settings that every name of a run contains anyway."""
+"""Settings that the name of every run contains."""
 _CLOCKS_DIFFER_S = 5.0
 
 
@@ -94,8 +94,8 @@ def varied(config: DictConfig, hydra: Any) -> dict[str, Any]:
     """Return the settings that identify a run, by key or group: those its sweep varies, or those its command sets.
 
     Args:
-        config: of the run, typed.
-        hydra: the part of the configuration that is Hydra's.
+        config: typed configuration of the run.
+        hydra: Hydra's part of the configuration.
     """
     often = ("quantizer", "seed")
     if swept := OmegaConf.select(hydra, "callbacks.report.varied"):
@@ -119,10 +119,10 @@ def _number_of_runs(hydra: Any) -> int | None:
 
 
 class ReportSweep(Callback):
-    """Names the runs of a sweep, prints a line after each, and lists failures and the next command at the end.
+    """A callback that names the runs of a sweep, prints a line after each, and lists failures at the end.
 
     Args:
-        varied: keys and groups that the sweep varies, which its start writes here for its jobs.
+        varied: keys and groups that the sweep varies; the start of the sweep sets it for the jobs.
     """
 
     failed: ClassVar[int] = 0

@@ -1,4 +1,4 @@
-"""`discrete-ae train` and `python train.py`: configuration from the command line, one run or several."""
+"""`discrete-ae train` and `python train.py`: one run or several, configured on the command line."""
 
 import math
 import os
@@ -30,16 +30,16 @@ with ending_imports():  # which take seconds
     from discrete_ae.paths import shown, with_home
     from discrete_ae.training.ending import end_with_parent, kill_left, lost_process, say_once
 
-# Here, since a job in a process of its own imports this file and nothing else of it runs before its folder is named.
+# A job in its own process imports this module, and runs no other code of it before its folder is named.
 register_run_name()
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Train as the arguments say (default: those of the process), and exit with a status if anything failed."""
+    """Train with these arguments (default: those of the process), and exit with the highest status of any failure."""
     if arguments is None:
         begin_in_utf8()
     arguments = list(map(with_home, sys.argv[1:] if arguments is None else arguments))
-    if os.environ.get("LOCAL_RANK", "0") != "0":  # a process that another one of the run has started
+    if os.environ.get("LOCAL_RANK", "0") != "0":  # started by another process of the run
         end_with_parent()
     try:
         with exiting_on_sigterm():
@@ -56,19 +56,19 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(_report(from_system(error, ReportSweep.folder)))
     finally:
         NewFolder.remove_empty()
-    # Jobs in processes of their own have told their folders only.
+    # Jobs in other processes report their failures only in their folders.
     sys.exit(max([*statuses, DataError.exit_status if ReportSweep.failed else 0]))
 
 
 def _jobs(arguments: list[str]) -> list[int]:
-    """Do the one run, or all of a multirun, and return the statuses of those that failed in this process."""
+    """Run one job, or all jobs of a multirun, and return the exit statuses of jobs that failed in this process."""
     statuses: list[int] = []
     ReportSweep.failed, ReportSweep.folder = 0, None
 
     @hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=CONFIG_NAME)
     def job(config: DictConfig) -> float:
-        """Return the least val/reconstruction, which a sweeper may search by; NaN for a run that failed."""
-        # A failure is noted, not raised: the other jobs of a multirun go on, and a user's slip has no traceback.
+        """Return the least val/reconstruction, the objective of sweepers that search; NaN for a failed run."""
+        # A failure is recorded, not raised: other jobs of a multirun continue, and user errors print no traceback.
         is_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
         try:
             return _run(config, is_sweep=is_sweep)
@@ -87,12 +87,12 @@ def _jobs(arguments: list[str]) -> list[int]:
         return math.nan
 
     given = _parsed(arguments)
-    if not (given.help or given.hydra_help or given.cfg or given.info or given.shell_completion):  # all only shown
+    if not (given.help or given.hydra_help or given.cfg or given.info or given.shell_completion):  # these only print
         _import_training()
-    # This file, so that the processes which ddp starts by sys.argv run the same, from whichever command it came.
-    flags = [argument for argument in arguments if argument not in given.overrides]  # Hydra wants them first
+    # DDP starts its processes with sys.argv; this file runs the same job whichever command was used.
+    flags = [argument for argument in arguments if argument not in given.overrides]  # Hydra requires them first
     sys.argv = [__file__, *flags, *as_meant(given.overrides, multirun=given.multirun)]
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's own way with an exception hides where it came from
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra hides the origin of an exception
     try:
         job()
     except (HydraException, OmegaConfBaseException, ValueError) as error:
@@ -101,13 +101,13 @@ def _jobs(arguments: list[str]) -> list[int]:
 
 
 def _import_training() -> None:
-    """Import what trains before there is anything to clean up."""
+    """Import the training code, before anything needs to be cleaned up."""
     with ending_imports():  # which takes seconds
         import_module("discrete_ae.training.run")
 
 
 def _run(config: DictConfig, *, is_sweep: bool) -> float:
-    _import_training()  # where a launcher has started this process for the job
+    _import_training()  # for a process that a launcher started for the job
     config = training.typed_config(config)
     run_dir = Path(config.run_dir)
     before = earlier(config) if is_sweep else None
@@ -150,7 +150,7 @@ def _report(error: UserError) -> int:
 
 
 def _failure(error: Exception) -> UserError | None:
-    """Return the error as the user is told of it; None for a bug."""
+    """Convert an error to one that is shown to the user; None for a bug."""
     if isinstance(error, UserError):
         return error
     if isinstance(error, OmegaConfBaseException):

@@ -158,7 +158,8 @@ def test_measures(command, tmp_path):
         soundfile.write(tmp_path / f"{name}.wav", np.stack([audio, audio], 1), RATE, subtype="FLOAT")
     out = tmp_path / "m.jsonl"
     status, _, errors = command("index", tmp_path, "-o", out, "--measure")
-    assert (status, errors) == (0, [f"warning: {tmp_path}/silent.wav: silent from its beginning to its end"])
+    assert (status, len(errors)) == (0, 1)
+    assert errors[0].startswith(f"warning: {tmp_path}/silent.wav: silent")
     found = {name.removesuffix(".wav"): line for name, line in lines(out).items()}
     bandwidths = {name: line["bandwidth_hz"] for name, line in found.items()}
     assert bandwidths["noise"] == RATE / 2

@@ -72,7 +72,7 @@ def refused(recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> 
             "quantizer.gradient=rotation",
             "quantizer.gradient: ScalarQuantizer has no such argument; its arguments are levels",
         ),
-        ("optim.optimizer.amsgrad=true", "use +optim.optimizer.amsgrad=true: torch.optim.AdamW takes it"),
+        ("optim.optimizer.amsgrad=true", "use +optim.optimizer.amsgrad=true: torch.optim.AdamW"),
         ("foo", "cannot read 'foo'; write key=value"),
         ("model.encoder.strides=[2,", "cannot read 'model.encoder.strides=[2,'; write key=value"),
         ("quantizer=null", "must be a string"),

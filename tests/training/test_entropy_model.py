@@ -60,7 +60,7 @@ OF_ANOTHER = EntropyModel.fit([np.zeros((1, 3, 9), np.int64)], [256] * 3).to_arr
         (lambda arrays: arrays["base"].fill_(-1), "its entropy model is damaged"),
         (
             lambda arrays: arrays.update({name: torch.from_numpy(array) for name, array in OF_ANOTHER.items()}),
-            "its entropy model is not that of its quantizer",
+            "entropy model does not match its quantizer",
         ),
     ],
     ids=["missing", "text", "sizes", "negative", "another"],
