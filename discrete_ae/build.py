@@ -17,7 +17,7 @@ import torch
 
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.model import Decoder, DiscreteAutoencoder, Encoder
-from discrete_ae.paths import Kind, kind_of
+from discrete_ae.paths import PRETRAINED, Kind, kind_of
 from discrete_ae.quantizers import Quantizer, SplitQuantizer
 from discrete_ae.rounding import Rounding
 from discrete_ae.saving.bundle import read_bundle
@@ -152,7 +152,9 @@ def build_model(config: Mapping[str, Any], trust: Trust = ()) -> DiscreteAutoenc
     return model
 
 
-def load(path: str | Path, device: str | torch.device = "cpu", trust: Sequence[str] = ()) -> DiscreteAutoencoder:
+def load(
+    path: str | Path = PRETRAINED, device: str | torch.device = "cpu", trust: Sequence[str] = ()
+) -> DiscreteAutoencoder:
     """Load the model of a training checkpoint or an exported bundle, in evaluation mode.
 
     >>> model = discrete_ae.load(checkpoint)
@@ -161,7 +163,7 @@ def load(path: str | Path, device: str | torch.device = "cpu", trust: Sequence[s
 
     Args:
         path: best.ckpt or last.ckpt of a run, a folder from `discrete-ae export`, or hf:user/model or
-            hf:user/model@revision of the Hugging Face Hub.
+            hf:user/model@revision of the Hugging Face Hub; "pretrained" is the speech model in this package.
         device: device for the model.
         trust: further modules whose components the file may name, such as ["mine"]; they are imported.
 
@@ -207,7 +209,7 @@ def pick_device(device: str) -> str:
 
 
 def read_saved(path: str | Path) -> SavedModel:
-    """Read a checkpoint, a bundle folder, or a bundle on the hub, hf:user/model, without building the model.
+    """Read a checkpoint, a bundle folder, a bundle on the hub or the one in this package, without building the model.
 
     Raises:
         DataError: the path is missing, damaged, or none of these.
@@ -215,6 +217,8 @@ def read_saved(path: str | Path) -> SavedModel:
     """
     if is_on_hub(path):
         return read_bundle(downloaded(path))
+    if str(path) == PRETRAINED and kind_of(path) is Kind.NOTHING:
+        return read_bundle(Path(__file__).parent / "pretrained" / "speech_16k")
     refuse_unsaved(Path(path))
     if Path(path, "checkpoints").is_dir():
         raise DataError(

@@ -16,6 +16,8 @@ CONFIG_NAME = "config.yaml"
 """Configuration in the folder of a run; a folder with this file is the folder of a run."""
 CACHE_VARIABLE = "DISCRETE_AE_CACHE"
 """Environment variable with the cache folder; the default is discrete-ae in the user's cache folder."""
+PRETRAINED = "pretrained"
+"""Name of the trained model in this package, in place of a checkpoint; a file or folder of that name comes first."""
 Paths = str | Path | Iterable[str | Path]
 """One or several paths."""
 

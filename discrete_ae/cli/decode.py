@@ -18,6 +18,7 @@ from discrete_ae.cli.options import (
     TrustOption,
     load_model,
 )
+from discrete_ae.paths import PRETRAINED
 
 Format = Literal["wav", "flac"]
 
@@ -25,7 +26,7 @@ Format = Literal["wav", "flac"]
 def decode(
     inputs: InputsArgument,
     out: OutOption,
-    checkpoint: CheckpointOption,
+    checkpoint: CheckpointOption = Path(PRETRAINED),
     format: Annotated[
         Format | None,
         typer.Option(show_default="from the suffix of OUT, otherwise wav", help="16-bit WAV or FLAC."),

@@ -23,12 +23,13 @@ from discrete_ae.cli.options import (
 )
 from discrete_ae.codes import Format, ShardKind
 from discrete_ae.errors import UsageError
+from discrete_ae.paths import PRETRAINED
 
 
 def encode(
     inputs: InputsArgument,
     out: OutOption,
-    checkpoint: CheckpointOption,
+    checkpoint: CheckpointOption = Path(PRETRAINED),
     format: Annotated[
         Literal[Format, "stream"] | None,
         typer.Option(

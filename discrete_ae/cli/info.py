@@ -8,7 +8,7 @@ import typer
 
 from discrete_ae.cli.options import TrustOption, logged_on, print_table
 from discrete_ae.errors import DataError, UsageError
-from discrete_ae.paths import Kind, kind_of
+from discrete_ae.paths import PRETRAINED, Kind, kind_of
 
 if TYPE_CHECKING:
     from discrete_ae.model import DiscreteAutoencoder
@@ -60,7 +60,7 @@ def info(
         raise UsageError(
             f"{files[0]}: expected one file, or settings such as model=conv/base, got {len(given)} arguments"
         )
-    if files and kind_of(files[0]) is Kind.NOTHING and not is_on_hub(files[0]):
+    if files and kind_of(files[0]) is Kind.NOTHING and not is_on_hub(files[0]) and files[0] != PRETRAINED:
         raise DataError(f"{files[0]}: no such file; give one that exists, or settings such as model=conv/base")
     costs = None
     if files and holds_codes(Path(files[0])):

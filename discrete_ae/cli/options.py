@@ -13,6 +13,7 @@ import typer
 from discrete_ae.durations import about
 from discrete_ae.errors import UsageError
 from discrete_ae.evaluation.scores import ALL, NAMES, SCORES
+from discrete_ae.paths import PRETRAINED
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,6 +43,7 @@ CheckpointOption = Annotated[
         "--checkpoint",
         "-c",
         metavar="CHECKPOINT",
+        show_default="pretrained, the speech model in this package",
         help="The model: best.ckpt or last.ckpt of a run, a folder from [bold]discrete-ae export[/], or hf:USER/MODEL.",
     ),
 ]
@@ -124,7 +126,12 @@ def load_model(checkpoint: Path, device: Device, trust: Sequence[str] | None = N
         DataError: the checkpoint cannot be loaded.
     """
     # Imported here because PyTorch takes seconds to import, and --help does not need it.
+    from rich.console import Console
+
     from discrete_ae.build import load, pick_device
+
+    if str(checkpoint) == PRETRAINED:
+        print_line(Console(stderr=True), "model: pretrained, for speech at 16 kHz; -c names another")
 
     return load(checkpoint, pick_device(device), trust or ())
 

@@ -26,7 +26,6 @@ from discrete_ae.codec.patterns import Pattern
 from discrete_ae.codes import CodesDataset
 from discrete_ae.data import recordings_root
 
-MODEL = Path(discrete_ae.__file__).parent / "pretrained/speech_16k"
 CODEBOOKS = 4  # of the 16 that the model has: 1.6 kbps
 FRAMES = 100  # of a crop: 2 s
 STEPS_BETWEEN_LOOKS = 25  # at the validation loss; 161 seconds are soon learnt by heart
@@ -132,7 +131,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("logs/language_model"))
     arguments = parser.parse_args()
     torch.manual_seed(0)
-    codec = discrete_ae.load(MODEL)
+    codec = discrete_ae.load()
     folders = {part: arguments.out / part for part in ("train", "validation")}
     for part, folder in folders.items():
         discrete_ae.encode_corpus(codec, arguments.data / part, folder, num_codebooks=CODEBOOKS, existing="skip")
