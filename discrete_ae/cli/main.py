@@ -29,7 +29,7 @@ from discrete_ae.signals import SIGNALLED, exiting_on_sigterm
 
 NAME = "discrete-ae"
 
-app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode="rich")
+app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode="rich")
 
 
 def _example(*lines: str) -> str:

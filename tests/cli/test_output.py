@@ -1,10 +1,12 @@
-"""Output of commands in any encoding."""
+"""Output of commands in any encoding, and completion in a shell."""
 
 import os
 import subprocess
 import sys
 
 import pytest
+
+from discrete_ae.cli import main
 
 
 @pytest.mark.parametrize(
@@ -34,3 +36,16 @@ def test_names_are_in_utf_8_where_the_locale_is_ascii() -> None:
         check=False,
     )
     assert done.stderr.startswith(b"error: No such command '\\xe9'"), done.stderr  # one character, which ASCII lacks
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"), [("discrete-ae enc", "encode"), ("discrete-ae encode --loud", "--loudness-lufs")]
+)
+def test_a_shell_completes_commands_and_options(monkeypatch, capsys, typed, expected):
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" ")), "_DISCRETE_AE_COMPLETE": "complete_bash"}
+    for name, value in words.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        main.main([])
+    assert not ended.value.code
+    assert capsys.readouterr().out.split() == [expected]
