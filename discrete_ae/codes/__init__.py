@@ -9,7 +9,7 @@ from typing import Any, Literal
 Format = Literal["npz", "npy", "daec"]
 """Format of a file of codes (container.py)."""
 ShardKind = Literal["tar", "mmap", "parquet"]
-"""Format of a set of all codes of a folder (shards.py, parquet.py)."""
+"""Format of shards, which hold all codes of a folder (shards.py, parquet.py)."""
 
 _MODULES = {
     "CodeFile": "code_file",

@@ -20,8 +20,8 @@ from discrete_ae.records import Record
 MAX_GAIN_DB = 200.0
 MAX_QUANTIZER_LENGTH = 100
 SYMBOLS_PER_BYTE = 42
-"""Largest number of symbols per byte of a range coder. No entry has more than 7/8 of the frequency (up to 2^-20 of
-rounding), so that each symbol costs at least 0.1926 bits."""
+"""Largest number of symbols per byte of a range coder. No entry has more than 7/8 of the total frequency (plus at most
+2^-20 from rounding), so that each symbol takes at least 0.1926 bits."""
 
 Codes = npt.NDArray[np.integer[Any]]
 
@@ -53,11 +53,11 @@ class CodesInfo(Record):
     streams: Count
     """S."""
     codebook_sizes: CodebookSizes
-    """Number of entries of each of the K codebooks; K is smaller than the model's if only the first ones were used."""
+    """Number of entries of each of the K codebooks: all of the model's codebooks, or only its first ones."""
     frames: Count
     """T."""
     model_hash: Sha256
-    """The `codes_hash` of the model that made the codes, or its `model_hash` in files of early versions: SHA-256, 64
+    """The `codes_hash` of the model that made the codes (in files of early versions, the `model_hash`): SHA-256, 64
     hexadecimal digits."""
 
     @property
@@ -137,7 +137,7 @@ def check_room(shape: tuple[int, int, int], num_bytes: int, symbols_per_byte: in
 
 
 def codes_dtype(codebook_sizes: Sequence[int]) -> np.dtype[Any]:
-    """Return the smallest unsigned type for every code: one byte up to 256 entries, two up to 65536."""
+    """Return the smallest unsigned type that holds every code: one byte up to 256 entries, two up to 65536."""
     return np.min_scalar_type(max(codebook_sizes) - 1)
 
 
@@ -145,7 +145,7 @@ def checked_shape(codes: Codes) -> tuple[int, int, int]:
     """Return the shape (S, K, T) of codes.
 
     Raises:
-        ValueError: the codes are not integers with three axes, or there are none.
+        ValueError: the codes are empty, or not integers with three axes.
     """
     if codes.ndim != 3 or 0 in codes.shape or not np.issubdtype(codes.dtype, np.integer):
         raise ValueError(

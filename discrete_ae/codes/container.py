@@ -1,9 +1,9 @@
 """Files of codes by format: integers to bytes and back. No torch here.
 
-- `.npz`: the largest, readable by numpy: an ordinary zip of `.npy` arrays for `numpy.load(path, allow_pickle=False)`.
-  Its keys are the fields of `CodeFile` and `format_version`. Version 2 adds `gain_db`. A `gain_db` of 0 and an empty
+- `.npz`: the largest format, an ordinary zip of `.npy` arrays that `numpy.load(path, allow_pickle=False)` reads. Its
+  keys are the fields of `CodeFile` and `format_version`. Version 2 adds `gain_db`. A `gain_db` of 0 and an empty
   `quantizer` are omitted. The same codes always give the same bytes.
-- `.daec`: the smallest, packed or entropy-coded (daec.py).
+- `.daec`: the smallest format, packed or entropy-coded (daec.py).
 - `.npy`: the codes alone, for other programs.
 
 To add a format, add an entry to `FORMATS` and its name to `Format`.
@@ -90,7 +90,7 @@ def read_npy(path: str | Path) -> Codes:
 
     Raises:
         OSError: the file cannot be read.
-        DataError: the file is damaged, or does not hold such integers.
+        DataError: the file is damaged, or does not hold integers of at least 0 with two or three axes.
     """
     return _read(path, _parse_npy_codes)
 
@@ -140,8 +140,8 @@ def _npz_bytes(file: CodeFile, _: EntropyModel | None) -> bytes:
 
 
 def _parse_npz(content: bytes, _: EntropyModel | None) -> CodeFile:
-    # A damaged zip raises nearly any error, from struct.error to NotImplementedError. All mean the same here, since
-    # only numpy and zipfile run.
+    # A damaged zip raises nearly any error, from struct.error to NotImplementedError. Every error means a damaged file
+    # here, since only numpy and zipfile run.
     try:
         found = _members(content)
     except Exception as error:
@@ -165,7 +165,7 @@ def _members(content: bytes) -> dict[str, npt.NDArray[Any]]:
         infos = archive.infolist()
         if len(infos) > MAX_MEMBERS or len({info.filename for info in infos}) < len(infos):
             raise ValueError(f"expected at most {MAX_MEMBERS} members, all of different names")
-        # A few compressed bytes could claim to be gigabytes, and so could overlapping members.
+        # Compressed or overlapping members could expand a small file to gigabytes.
         if any(info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size for info in infos):
             raise ValueError("expected members that are not compressed")
         if sum(info.file_size for info in infos) > len(content):

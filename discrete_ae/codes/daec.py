@@ -7,7 +7,8 @@
     payload   the codes in one of four codings
     4 bytes   CRC-32 of all bytes before, little-endian
 
-"packed" has a fixed number of bits for each code of a codebook; "radix" joins codes if that is shorter (packing.py).
+"packed" has a fixed number of bits for each code of a codebook; "radix" joins several codes in one word if that takes
+fewer bits (packing.py).
 "order0" and "context" are range-coded with the entropy model of the checkpoint (entropy.py), whose fingerprint is in
 the header.
 """
@@ -46,7 +47,8 @@ KEYS = {
     "codebooks": "codebook_sizes",
     "gain_db": "gain_db",
 }
-"""Names in the file, in its order, of the fields of `DaecHeader`. Codebooks are pairs [size, count] there."""
+"""Names in the file, in the order of the file, with the fields of `DaecHeader`. The file has codebooks as pairs [size,
+count]."""
 
 
 class DaecHeader(FileInfo):
@@ -87,7 +89,7 @@ class DaecHeader(FileInfo):
 
 
 def daec_bytes(file: CodeFile, entropy_model: EntropyModel | None = None) -> bytes:
-    """Return the content of a `.daec` file of codes, in the smallest coding; errors as in `smallest_coding`."""
+    """Return the content of a `.daec` file of codes, in the smallest coding; raise the errors of `smallest_coding`."""
     coding, payload = smallest_coding(file, entropy_model)
     said = file.info | {"coding": coding, "payload_bytes": len(payload)}
     if entropy_model and coding in PREDICTORS:
@@ -130,7 +132,7 @@ def parse_daec(content: bytes, entropy_model: EntropyModel | None = None) -> Cod
     if header.entropy_model not in ("", entropy_model and entropy_model.fingerprint):
         raise DataError(
             f"needs the entropy model {header.entropy_model} of the model {header.model_hash[:12]}; give the "
-            "checkpoint that made it, or in Python entropy_model=discrete_ae.load(CHECKPOINT).entropy_model"
+            "checkpoint that made the codes, or in Python entropy_model=discrete_ae.load(CHECKPOINT).entropy_model"
         )
     shape = header.streams, header.frames
     try:

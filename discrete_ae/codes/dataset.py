@@ -1,6 +1,6 @@
-"""Data set for training on codes: over files of `discrete-ae encode`, one memory-mapped array, or Parquet shards.
+"""Data set for training on codes from files of `discrete-ae encode`, one memory-mapped array, or Parquet shards.
 
-An item of Parquet shards reads a whole row group. To read tar shards, use webdataset (docs/encoding.md).
+With Parquet shards, each item reads a whole row group. To read tar shards, use webdataset (docs/encoding.md).
 
 Axes: S streams, K codebooks, T frames, L positions of a sequence of tokens.
 """
@@ -46,16 +46,16 @@ class CodesDataset(Dataset[CodesItem]):
 
     Without `frames`, item i is the whole i-th stream. With `frames`, item i is a crop, a pure function of the seed, the
     epoch and i. The stream is drawn in proportion to its length and the start uniformly within it, so that all frames
-    are about equally likely. The length of the set is that of one pass over all frames; `set_epoch` selects the crops
-    of another pass. The set works with any number of worker processes, and keeps no file open.
+    are about equally likely. The number of items is that of one pass over all frames; `set_epoch` selects the crops of
+    another pass. The set works with any number of worker processes, and keeps no file open.
 
     >>> dataset = CodesDataset(codes, frames=20)
     >>> dataset[0].codes.shape
     torch.Size([2, 20])
 
     With a pattern, items are sequences of tokens for a language model (patterns.py). Each sequence begins with
-    `begin_id`, and has `end_id` if it reaches the end of the stream. Sequences of crops all have the length of a full
-    crop with begin and end, padded with `pad_id`.
+    `begin_id`, and has `end_id` if it reaches the end of the stream. For crops, all sequences are as long as that of a
+    full crop with begin and end; shorter ones are padded with `pad_id`.
 
     >>> dataset = CodesDataset(codes, frames=20, pattern="delay")
     >>> tokens = dataset[0].codes
@@ -68,14 +68,15 @@ class CodesDataset(Dataset[CodesItem]):
         path: folder of files of codes with their manifest, or folder of `write_memory_map` or `write_parquet_shards`.
         frames: length of the crops; None for whole streams.
         seed: seed of the crops, at least 0.
-        padding: value appended to streams shorter than a crop; None leaves out these streams. A pattern uses its own.
-        pattern: "flat", "coarse_first", "parallel" or "delay", or a pattern with the sizes of these codebooks.
+        padding: value appended to streams shorter than a crop; None leaves out these streams. A pattern pads with its
+            own `pad_id`.
+        pattern: "flat", "coarse_first", "parallel" or "delay", or an instance of `Pattern` for these codebook sizes.
         entropy_model: entropy model of entropy-coded files; not needed for shards.
 
     Raises:
-        OSError: the manifest cannot be read; from an item: its file cannot be read.
+        OSError: the manifest cannot be read; from `__getitem__`: the item's file cannot be read.
         DataError: the folder is missing, has no codes or codes of different models, or every stream is shorter than a
-            crop; from an item: its file is damaged.
+            crop; from `__getitem__`: the item's file is damaged.
         ValueError: a number is out of range; the pattern is unknown, for other codebooks, or used with `padding`.
     """
 
@@ -153,7 +154,7 @@ class CodesDataset(Dataset[CodesItem]):
         return CodesItem(torch.from_numpy(codes), stop - start, self._source.keys[recording], stream, start)
 
     def _weights(self, folder: Path, streams: Any) -> Any:
-        """Return the number of frames in all streams of each recording; 0 if it is left out."""
+        """Return the number of frames in all streams of each recording; 0 for a recording that is left out."""
         if self.frames is None or self.padding is not None or self.pattern:
             return streams * self._lengths
         short = self._lengths < self.frames
@@ -185,7 +186,7 @@ class _Source(Protocol):
         """Keys of the recordings."""
 
     def read(self, recording: int, stream: int, start: int, stop: int) -> Codes:
-        """Return codes (K, stop - start) of a stream of a recording, from frame `start` on; DataError if that fails."""
+        """Return codes (K, stop - start) of a stream of a recording, from frame `start` on, or raise a DataError."""
 
 
 def _source(folder: Path, entropy_model: EntropyModel | None) -> _Source:
@@ -251,7 +252,7 @@ class _Array:
     def read(self, recording: int, stream: int, start: int, stop: int) -> Codes:
         """Return the same codes as `_Files.read`."""
         first = self._offsets[recording] + stream * self.entries[recording].frames + start
-        # Opened each time: a memory map keeps its file open, and would be copied whole into a worker process.
+        # The file is opened anew: a memory map would keep it open, and be copied whole into each worker process.
         count, rows = (stop - start) * len(self._sizes), len(self._sizes)
         codes = np.fromfile(self._path, self._dtype, count, offset=self._start + first * rows * self._dtype.itemsize)
         found: Codes = codes[: len(codes) // rows * rows].reshape(rows, -1, order="F")
@@ -269,8 +270,8 @@ def _pattern(pattern: str | Pattern, codebook_sizes: tuple[int, ...]) -> Pattern
         )
     if pattern.codebook_sizes != codebook_sizes:
         raise ValueError(
-            f"pattern: expected the codebooks of the set ({in_words(codebook_sizes)}), got others "
-            f"({in_words(pattern.codebook_sizes)}); give the name of the pattern instead"
+            f"pattern: expected the codebooks of the set ({in_words(codebook_sizes)}), got a pattern "
+            f"for {in_words(pattern.codebook_sizes)}; give the name of the pattern instead"
         )
     return pattern
 

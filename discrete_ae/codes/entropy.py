@@ -9,11 +9,11 @@ decodes to the same codes on every machine (range_coder.py).
 
 A checkpoint holds the model as one-dimensional arrays of int32 or int64, each concatenated over all codebooks:
 
-- `codebook_sizes` (K,); the only array if the codes cannot be modeled
+- `codebook_sizes` (K,); the only array if a codebook is too large to be modeled
 - `base` (sum of sizes,)
-- `weights` (2 * K,): for the previous frame and for the previous codebook
-- `frame_cells`, `frame_counts`, `frame_lengths` (K,): the pairs seen, as context * size + entry, ascending; their
-  counts; and their number in each codebook
+- `weights` (2 * K,): for each codebook, the weight of the previous frame and that of the previous codebook
+- `frame_cells`, `frame_counts`, `frame_lengths` (K,): the pairs that occurred with the previous frame, as context *
+  size + entry, ascending; the count of each pair; and the number of different pairs in each codebook
 - `book_cells`, `book_counts`, `book_lengths`: the same for the previous codebook
 
 Axes: S streams, K codebooks, T frames.
@@ -43,9 +43,9 @@ MAX_CODEBOOKS = 1 << 10
 MAX_SIZE = 1 << 16
 """Largest codebook that is modeled."""
 MAX_CONTEXT_SIZE = 1 << 10
-"""Largest codebook with contexts; for larger ones, the data for a fit has too few of the pairs."""
+"""Largest codebook with contexts; for larger ones, too few of the possible pairs occur in the data of a fit."""
 MAX_CELLS = 1 << 25
-"""Largest number of possible pairs in all tables of a model; the codebooks beyond it have no contexts."""
+"""Largest number of possible pairs in all tables of a model; codebooks beyond this limit have no contexts."""
 MAX_ROW_TOTAL = 1 << 22
 """Largest sum of the counts of one context. With the limits on the weights and on the base, no frequency table's total
 reaches 2^38, so that its product with 2^24 is an exact int64."""
@@ -68,7 +68,7 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 class EntropyModel:
     """An entropy model, created by `fit` or `from_arrays` and never changed afterwards.
 
-    It also codes the first n of its codebooks alone.
+    It can also code only the first n of its codebooks.
     """
 
     codebook_sizes: tuple[int, ...]
@@ -83,7 +83,7 @@ class EntropyModel:
         """Fit a model to the codes of recordings, each (S, K, T); without recordings, all entries are equally frequent.
 
         Raises:
-            ValueError: codes have another shape, or are outside of their codebooks.
+            ValueError: codes have a wrong shape, or are outside of their codebooks.
         """
         sizes = tuple(int(size) for size in codebook_sizes)
         if not sizes or min(sizes) < 2:
@@ -110,7 +110,7 @@ class EntropyModel:
         return max(self.codebook_sizes) <= MAX_SIZE
 
     def check_codebooks(self, codebook_sizes: Sequence[int]) -> None:
-        """Check that the model is for these codebooks, or that they are its first ones.
+        """Check that these are the sizes of the model's codebooks, or of its first codebooks.
 
         Raises:
             ValueError: the model is for other codebooks.
@@ -154,7 +154,7 @@ class EntropyModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """First 16 hexadecimal digits of the SHA-256 of the names and integers of the arrays, of any integer types."""
+        """First 16 hexadecimal digits of the SHA-256 of the arrays' names and values, whatever their integer types."""
         digest = hashlib.sha256()
         for name, array in sorted(self._arrays.items()):
             digest.update(f"{name} {len(array)}\n".encode())
@@ -165,7 +165,7 @@ class EntropyModel:
         """Return codes (S, K, T) as bytes; K may be smaller than the model's number of codebooks.
 
         Raises:
-            ValueError: codes have another shape or are outside of their codebooks, or the model is not `available`.
+            ValueError: codes have a wrong shape or are outside of their codebooks, or the model is not `available`.
         """
         _, codebooks, _ = checked_shape(codes)
         check_codes(codes, self.codebook_sizes[:codebooks])
@@ -179,8 +179,8 @@ class EntropyModel:
         """Decode bytes of `encode` to codes (S, K, T) in the smallest unsigned type, by default for all codebooks.
 
         Raises:
-            ValueError: the payload is too short for so many codes, does not hold codes of this model, or the model is
-                not `available`.
+            ValueError: the payload is too short for so many codes, or does not hold codes of this model; or the model
+                is not `available`.
         """
         sizes = self.codebook_sizes[:num_codebooks]
         shape = num_streams, len(sizes), num_frames
@@ -245,8 +245,8 @@ def _fitted(size: int, contexts: tuple[int, int], codes: Integers, given: Sequen
     Args:
         size: number of entries of the codebook.
         contexts: sizes of the contexts, from `context_sizes`.
-        codes: (N,) entries, in any order that keeps neighbors together.
-        given: for each kind of context the entries (N,), -1 for none.
+        codes: entries (N,), in any order that keeps neighbors together.
+        given: entries (N,) of each kind of context; -1 where a code has no context.
     """
     # Whole stretches are held out: single frames would be too similar to their neighbors in the counts.
     stretch = max(1, min(64, len(codes) // 8))
@@ -314,7 +314,7 @@ def _integers(name: str, array: npt.NDArray[Any]) -> Integers:
 
 
 def _split(arrays: Arrays, name: str, lengths: Sequence[int]) -> list[Integers]:
-    """Return the numbers of each codebook."""
+    """Split an array into the parts of its codebooks."""
     if sum(lengths) != len(arrays[name]):
         raise ValueError(f"{name}: expected {sum(lengths)} numbers, got {len(arrays[name])}")
     return np.split(arrays[name], np.cumsum(lengths)[:-1])

@@ -70,7 +70,7 @@ class ManifestEntry(CodesInfo):
         return self
 
     def to_json(self, **more: Any) -> str:
-        """Return one line with the fields of `more` first, in ASCII, which keeps names that are not valid Unicode."""
+        """Return one line in ASCII, with the fields of `more` first; escapes keep names that are not valid Unicode."""
         front = {"path": self.path, "source": self.source, "duration_s": self.duration_s}
         return json.dumps({**more, **front, **self.model_dump()})
 
@@ -134,7 +134,7 @@ def write_manifest(folder: Path, entries: Iterable[ManifestEntry]) -> None:
 
 
 def append_entry(folder: Path, share: int, shares: int, entry: ManifestEntry) -> None:
-    """Append to the part of a manifest of one of several processes, `share` from 1 to `shares`.
+    """Append an entry to the part of the manifest of one process: number `share`, from 1 to `shares`.
 
     An incomplete last line, left by a killed process, is removed.
     """
@@ -154,11 +154,11 @@ def has_manifest(folder: Path) -> bool:
 
 
 def update_manifest(folder: Path, entries: Sequence[ManifestEntry]) -> list[tuple[ManifestEntry, str]]:
-    """Write the manifest with these entries and those of earlier runs whose files still exist.
+    """Write the manifest with these entries, and with entries of earlier runs whose files still exist.
 
-    A recording is in the manifest once. If a new entry has the same source as an earlier one, with another format or
-    another place in the folder, the earlier entry is dropped; its file stays. Sources are compared as absolute paths,
-    where a relative source is relative to the current folder. Parts of the manifest are merged into it.
+    The manifest lists each recording once. If a new entry has the same source as an earlier entry, but another format
+    or another place in the folder, the earlier entry is dropped; its file stays. Sources are compared as absolute
+    paths, where a relative source is relative to the current folder. Parts of the manifest are merged into the file.
 
     Returns:
         The dropped entries, each with the path of the new file of its recording.
@@ -171,7 +171,7 @@ def update_manifest(folder: Path, entries: Sequence[ManifestEntry]) -> list[tupl
     real_path = cache(os.path.realpath)
 
     def place(source: str) -> tuple[str, str]:
-        """Return the folder of a recording, with links resolved, and its name, which may be that of a link."""
+        """Return the folder of a recording, with links resolved, and the name there, which is not resolved."""
         parent, name = os.path.split(source)
         return real_path(parent), name
 
@@ -195,7 +195,7 @@ def read_manifest(path: str | Path) -> list[ManifestEntry]:
     """Read and check a manifest; of several entries with the same path, the newest is taken.
 
     Args:
-        path: the file, or the folder of `manifest.jsonl` or its parts.
+        path: path of a manifest, or of the folder that holds `manifest.jsonl` or its parts.
 
     Raises:
         OSError: the manifest cannot be read.
@@ -224,8 +224,8 @@ def one_set(entries: Sequence[ManifestEntry], folder: Path) -> ManifestEntry:
             )
         if entry.codebook_sizes != first.codebook_sizes:
             raise DataError(
-                f"{folder}: {first.path} has {first.codebooks} codebooks and {entry.path} {entry.codebooks}, or their "
-                "sizes differ; encode all recordings with the same number of codebooks"
+                f"{folder}: {first.path} has {first.codebooks} codebooks and {entry.path} has {entry.codebooks}, or "
+                "their sizes differ; encode all recordings with the same number of codebooks"
             )
     return first
 

@@ -1,12 +1,13 @@
-"""Codes to bytes without a model: the symbols of each codebook in words of the fewest bits.
+"""Pack codes into bytes without a model: the symbols of each codebook in words of as few bits as possible.
 
-`BITS` has one symbol per word. `RADIX` joins several symbols, as the digits of a number in base `size`, if that is
-shorter. With 5 entries, for example, 3 symbols share 7 bits: 2.33 bits per symbol instead of 3, where log2(5) is 2.32.
-Words of up to 64 bits reach the logarithm within 1 % for most sizes, and within 2 % for all.
+`BITS` has one symbol per word. `RADIX` joins several symbols in a word, as the digits of a number in base `size`, if
+that takes fewer bits. With 5 entries, for example, 3 symbols share 7 bits. This makes 2.33 bits per symbol instead of
+3, close to log2(5) = 2.32. Words of up to 64 bits come within 1 % of the logarithm for most sizes, and within 2 % for
+all.
 
-The words of a codebook are packed without gaps, the first in the lowest bits, so that its bytes are one little-endian
-number. Symbols that do not fill a word form a shorter word of their own. Both begin on a whole byte, and the unused
-bits at their ends are 0.
+The full words of a codebook are packed without gaps, the first in the lowest bits, so that their bytes form one
+little-endian number. The last symbols, if they do not fill a word, form a shorter word. The full words and the shorter
+word each begin on a whole byte; unused bits at their ends are 0.
 
 Axes: S streams, K codebooks, T frames.
 """
@@ -110,7 +111,7 @@ def _powers(size: int, joined: int) -> Words:
 
 @cache
 def _best_joined(size: int) -> int:
-    """Return the smallest number of symbols in a word with the fewest bits per symbol."""
+    """Return the number of symbols per word that takes the fewest bits per symbol; of several, the smallest."""
     most = max(1, int(WORD_BITS / math.log2(size)))
     fitting = [joined for joined in range(1, most + 1) if _bits(size, joined) <= WORD_BITS]
     return min(fitting, key=lambda joined: _bits(size, joined) / joined)

@@ -41,7 +41,7 @@ def write_parquet_shards(
     """Write Parquet files of the codes of a folder, and return the path of their index.
 
     Arguments and errors are those of `write_tar_shards`, except that `max_bytes` limits the uncompressed size of the
-    codes in a file. Bytes of names that are not UTF-8 are written like \\\\xff.
+    codes in a file. Bytes in names that are not UTF-8 are escaped, such as \\\\xff.
     """
     folder = Path(folder)
     keyed = keyed_entries(folder, entries)
@@ -67,8 +67,8 @@ class ParquetCodes:
     """The codes of Parquet files; a whole row group is read for any stretch of a stream.
 
     Args:
-        folder: of the files.
-        names: of the files, in order.
+        folder: folder of the files.
+        names: names of the files, in order.
 
     Raises:
         DataError: a file is damaged or missing.
@@ -77,7 +77,7 @@ class ParquetCodes:
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
         self.entries: list[ManifestEntry] = []
         self.keys: list[str] = []
-        self._places: list[list[tuple[Path, int, int]]] = []  # of each stream: the file, the row group, the row
+        self._places: list[list[tuple[Path, int, int]]] = []  # file, row group and row of each stream
         for path in (folder / name for name in names):
             with _opened(path) as file:
                 columns = [name for name in file.schema_arrow.names if name != "codes"]
@@ -94,7 +94,7 @@ class ParquetCodes:
                         self._places[-1].append((path, group, row))
         for entry, places in zip(self.entries, self._places, strict=True):
             if len(places) != entry.streams:
-                raise DataError(f"{folder}: {len(places)} of {entry.streams} streams of {entry.path}; {_AGAIN}")
+                raise DataError(f"{folder}: found {len(places)} of {entry.streams} streams of {entry.path}; {_AGAIN}")
 
     def read(self, recording: int, stream: int, start: int, stop: int) -> Codes:
         """Return codes (K, stop - start) of a stream of a recording, from frame `start` on.
@@ -115,7 +115,7 @@ class ParquetCodes:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[ParquetFile]:
-    """Open a file of the set for a moment: loading processes keep none open."""
+    """Open a file of the set only for the block, so that worker processes keep no file open."""
     try:
         with ParquetFile(path) as file:
             yield file

@@ -72,12 +72,12 @@ class Pattern(ABC):
 
     @property
     def begin_id(self) -> int:
-        """Id before the tokens, the prompt of a model."""
+        """Id placed before the tokens, which serves as the prompt of a model."""
         return self.pad_id + 1
 
     @property
     def end_id(self) -> int:
-        """Id after the tokens."""
+        """Id placed after the tokens."""
         return self.pad_id + 2
 
     @property
@@ -86,7 +86,7 @@ class Pattern(ABC):
         return self.pad_id + 3
 
     def ids(self, codebook: int) -> range:
-        """Return the ids of the codes of a codebook, the valid choices of a model at a position of this codebook.
+        """Return the ids of the codes of a codebook; at its positions, a model may choose only these ids.
 
         Raises:
             ValueError: there is no such codebook.
@@ -97,7 +97,7 @@ class Pattern(ABC):
 
     @abstractmethod
     def _ids(self, codebook: int) -> range:
-        """Return the ids of a codebook that exists."""
+        """Return the ids of the codes of a codebook, whose number was checked."""
 
     @abstractmethod
     def shape(self, frames: int) -> tuple[int, ...]:
@@ -121,12 +121,12 @@ class Pattern(ABC):
     def invert(self, tokens: npt.ArrayLike, num_codebooks: int | None = None) -> Tokens:
         """Return the codes (K, T) int64 of the complete frames in tokens, even if the sequence was truncated.
 
-        The tokens may have a begin, an end followed by padding, or only padding at the end.
+        The sequence may begin with `begin_id`. It may end with `end_id` and padding, or with padding alone.
 
         Args:
             tokens: tokens of one stream, as returned by `apply`.
-            num_codebooks: number of codebooks to return, from 1 to K; None for all. A truncated sequence may have more
-                frames in which the first ones are complete, above all with `CoarseFirst`.
+            num_codebooks: number of codebooks to return, from 1 to K; None for all. For fewer codebooks, a truncated
+                sequence may have more complete frames, above all with `CoarseFirst`.
 
         Raises:
             ValueError: a token belongs to the wrong codebook; the message gives its position.
@@ -144,7 +144,7 @@ class Pattern(ABC):
 
     @abstractmethod
     def _invert(self, tokens: Tokens, start: int) -> list[Tokens]:
-        """Return the codes of each codebook in tokens that begin at position `start`; later codebooks have no more."""
+        """Return the codes of each codebook in tokens that begin at position `start`; their numbers may differ."""
 
     def _checked_codes(self, codes: npt.ArrayLike) -> Tokens:
         found = _array("codes", codes)
@@ -258,8 +258,9 @@ frames in them
 class CoarseFirst(_Offset):
     """A single sequence, codebook by codebook.
 
-    A frame is complete once its code of the last codebook is present. From a sequence that was truncated before,
-    `num_codebooks` returns the first codebooks, which some models can decode (`model.quantizer.decodable_counts`).
+    A frame is complete once its code of the last codebook is present. If a sequence was truncated earlier, `invert`
+    with `num_codebooks` returns only the first codebooks, which some models can decode
+    (`model.quantizer.decodable_counts`).
 
     >>> pattern = CoarseFirst([4, 8])
     >>> pattern.apply([[0, 1, 2], [5, 6, 7]]).tolist()
@@ -325,8 +326,8 @@ class Parallel(_Rows):
 class Delay(_Rows):
     """One row per codebook, each one position later than the row before; empty positions are padding.
 
-    A frame is complete once its code in the last row is present. Further tokens of earlier rows are ignored, so that a
-    model may continue these rows or write padding.
+    A frame is complete once its code in the last row is present. Earlier rows may continue with tokens of incomplete
+    frames, or with padding; both are ignored.
 
     >>> pattern = Delay([4, 8, 8])
     >>> tokens = pattern.apply([[0, 1, 2], [5, 6, 7], [3, 3, 4]])
@@ -356,7 +357,7 @@ class Delay(_Rows):
             codebook, position = map(int, np.argwhere(early)[0])
             raise ValueError(
                 f"tokens: {_at([codebook, start + position])}: expected padding ({self.pad_id}), since codebook "
-                f"{codebook} begins {codebook} late, got {tokens[codebook, position]}; give tokens of the "
+                f"{codebook} is delayed by {codebook}, got {tokens[codebook, position]}; give tokens of the "
                 "delay pattern"
             )
         return [self._check_row(row[codebook:], codebook, start + codebook) for codebook, row in enumerate(tokens)]

@@ -1,15 +1,15 @@
 """Range coding of codes by integer frequencies, with the same bytes and the same codes on every machine.
 
-The coder is that of R. Bamler, "Understanding Entropy Coding With Asymmetric Numeral Systems (ANS): a Statistician's
-Perspective", https://arxiv.org/abs/2201.01741, package `constriction`. The package computes the lower bound of entry i
-as floor((w_0 + … + w_{i-1}) * scale) + i, where scale = (2^24 - n) / (w_0 + … + w_{n-1}) and the w are floats (its
-`fast_quantized_cdf`, used for `perfect=False`). We pass whole numbers w >= 0 that sum to exactly 2^24 - n. Every
+The coder is that of the package `constriction`: R. Bamler, "Understanding Entropy Coding With Asymmetric Numeral
+Systems (ANS): a Statistician's Perspective", https://arxiv.org/abs/2201.01741. The package computes the lower bound of
+entry i as floor((w_0 + … + w_{i-1}) * scale) + i, where scale = (2^24 - n) / (w_0 + … + w_{n-1}) and the w are floats
+(its `fast_quantized_cdf`, used for `perfect=False`). We pass whole numbers w >= 0 that sum to exactly 2^24 - n. Every
 partial sum is then a whole number below 2^24, which float32 represents exactly, and the scale is exactly 1. Nothing is
 ever rounded: entry i has the frequency w_i + 1 of 2^24. `tests/codes/test_range_coder.py` checks the bytes against
 exact arithmetic.
 
 Writing and reading traverse the codes by the same function, so that they cannot disagree. A `Writer` returns the
-symbols that it was given, a `Reader` returns the symbols that were written.
+symbols that it is given; a `Reader` returns the symbols that it decodes.
 
 Axes: S streams, K codebooks, T frames.
 """
@@ -109,9 +109,9 @@ class _Part(NamedTuple):
 class ContextTable:
     """The tables of one codebook: frequencies without context, plus those of each kind of context.
 
-    A table of all 256 entries for every symbol would be slow. An entry is therefore coded in two steps of 16: its
-    group, then its place in the group. The cumulative sums for the coder are computed once per context, and only added
-    up for a symbol.
+    With 256 entries, for example, a table of all entries for every symbol would be slow. An entry is therefore coded in
+    two steps of 16 choices: its group, then its place in the group. The cumulative sums are computed once per context;
+    for each symbol, only the sums of its contexts are added.
 
     Args:
         base: frequencies (size,) without context.
@@ -122,7 +122,7 @@ class ContextTable:
     def __init__(self, base: Integers, added: Sequence[tuple[Integers, Integers]]) -> None:
         self.size = len(base)
         self._width = self.size if self.size <= 16 else 1 << ((self.size - 1).bit_length() + 1) // 2
-        """Width of a group: entry = group * width + place. Up to 16 entries form one group, which takes no step."""
+        """Width of a group: entry = group * width + place. Up to 16 entries form a single group, which is not coded."""
         self._ones = _Part.of(np.ones((1, self.size), np.int64), self._width)
         self._rows: list[npt.NDArray[np.intp]] = []
         self._parts: list[_Part] = []
@@ -159,10 +159,10 @@ def code_one_by_one(tables: Sequence[StaticTable], codes: Codes, coder: Writer |
 
 
 def code_in_context(tables: Sequence[StaticTable | ContextTable], codes: Codes, coder: Writer | Reader) -> None:
-    """Code frame by frame of all lanes, codebook by codebook; overwrite `codes` (S, K, T).
+    """Code all lanes in parallel, frame by frame and codebook by codebook; overwrite `codes` (S, K, T).
 
-    The contexts are the entry of the same codebook in the previous frame, and that of the previous codebook in the same
-    frame.
+    The contexts are the entry of the same codebook in the previous frame, and the entry of the previous codebook in the
+    same frame.
 
     Raises:
         ValueError: a decoded symbol is outside of its codebook.
@@ -201,5 +201,5 @@ def to_weights(sums: Integers) -> Weights:
 
 
 def lift(largest: Integers | np.int64, total: Integers | np.int64, size: int) -> Any:
-    """Return the number to add to each of `size` entries so that the largest is at most 7/8 of the total; mostly 0."""
+    """Return the number to add to each of `size` entries so that the largest is at most 7/8 of the total; usually 0."""
     return np.maximum(0, -((7 * total - 8 * largest) // (7 * size - 8)))

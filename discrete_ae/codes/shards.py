@@ -1,13 +1,13 @@
 """Write a folder of codes as a few large files for training: tar shards, or one memory-mapped array.
 
-Parquet has its own module (parquet.py), since it needs pyarrow. All are written from the manifest, one recording at a
-time, in the order of the keys; the same codes always give the same bytes. `index.json` describes the set. No torch
-here.
+Parquet has its own module (parquet.py), since it needs pyarrow. All formats are written from the manifest, one
+recording at a time, in the order of the keys; the same codes always give the same bytes. `index.json` describes the
+set. No torch here.
 
 Tar shards have WebDataset's format: `codes-000000.tar` with `<key>.npy`, the codes (S, K, T), and `<key>.json`, the
-recording's entry in the manifest. The array is `codes.mmap`, of shape (K, all frames) in Fortran order: frame after
-frame, with the codes of a frame next to one another. A recording, or any stretch of it, is therefore one range of the
-file; `recordings.jsonl` gives the first frame of each.
+recording's entry in the manifest. The memory-mapped array is `codes.mmap`, of shape (K, all frames) in Fortran order:
+frame after frame, with the codes of a frame next to one another. Any stretch of a stream is therefore one range of the
+file; `recordings.jsonl` gives the first frame of each recording.
 
 Axes: S streams, K codebooks, T frames.
 """
@@ -74,15 +74,15 @@ def write_tar_shards(
     Args:
         folder: folder of the files of codes.
         out: folder for the shards.
-        entries: entries of the files to include; None for all of the folder's manifest.
+        entries: entries of the files to include; None for all entries of the folder's manifest.
         max_bytes: maximum size of a shard, exceeded only by a single larger recording.
         overwrite: True to replace an existing set.
         entropy_model: entropy model of entropy-coded files.
 
     Raises:
         OSError: a file cannot be read or written.
-        DataError: models or codebooks differ, two files have the same key, a file is not the one in the manifest, or
-            the output exists.
+        DataError: models or codebooks differ, two files have the same key, a file differs from its entry in the
+            manifest, or the output exists.
     """
     keyed = keyed_entries(Path(folder), entries)
     with whole_folder(Path(out), OWN_FILES, overwrite=overwrite) as staging:
@@ -142,14 +142,14 @@ def keys_of(folder: Path, paths: Iterable[str]) -> list[str]:
 
 
 def keyed_entries(folder: Path, entries: Sequence[ManifestEntry] | None) -> list[tuple[str, ManifestEntry]]:
-    """Return entries with their keys, sorted by key; None takes all of the folder's manifest.
+    """Return entries with their keys, sorted by key; None for all entries of the folder's manifest.
 
     Raises:
         OSError: the manifest cannot be read.
         DataError: models or codebooks differ, or two files have the same key.
     """
     entries = read_manifest(folder) if entries is None else entries
-    one_set(entries, folder)  # checks before the work
+    one_set(entries, folder)  # check before the long work
     keys = keys_of(folder, (entry.path for entry in entries))
     return sorted(zip(keys, entries, strict=True), key=lambda keyed: keyed[0])
 

@@ -1,8 +1,8 @@
 """Codes as a stream of bytes for pipes: one header line, then frame after frame. No torch here.
 
 The line is a JSON object with the fields of `StreamInfo`, where `discrete_ae_codes` is the version, 1. Each frame
-follows as integers, streams by codebooks, little-endian and in the smallest type for every code: one byte up to 256
-entries, two up to 65536. The stream ends with the last frame and gives no length, which is unknown at its start.
+follows as integers (streams, codebooks), little-endian, in the smallest type that holds every code: one byte up to 256
+entries, two up to 65536. The stream ends with the last frame. The header has no length, which is unknown at the start.
 """
 
 import json
@@ -28,7 +28,7 @@ from discrete_ae.errors import DataError
 from discrete_ae.records import Record
 
 FIRST = b"{"
-"""First byte of a stream, unlike that of any other file of codes."""
+"""First byte of a stream; no other file of codes begins with this byte."""
 MAX_LINE = 2**20
 MAX_FRAME = 2**24
 _READ = 2**16

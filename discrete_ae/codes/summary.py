@@ -37,7 +37,7 @@ def describe_codes(path: Path) -> Rows:
         return [
             *zip(("streams", "codebooks", "frames"), map(str, codes.shape), strict=True),
             ("range", f"{codes.min()} to {codes.max()}, as {codes.dtype}"),
-            ("model", "unknown, as is the sample rate, in a .npy file"),
+            ("model", "unknown: a .npy file holds neither the model nor the sample rate"),
         ]
     info = read_daec_header(path) if path.suffix.lower() == ".daec" else read_codes(path)
     coding: Rows = []
@@ -78,7 +78,7 @@ def _of_stream(path: Path) -> Rows:
         ("recording", f"{info.sample_rate} Hz"),
         ("coded at", f"{info.model_sample_rate} Hz"),
         ("streams", str(info.streams)),
-        ("frames", f"{frames}, and {rest} of {info.frame_bytes} bytes of one that is cut off" if rest else str(frames)),
+        ("frames", f"{frames}, and {rest} of {info.frame_bytes} bytes of a truncated frame" if rest else str(frames)),
         ("codebooks", in_words(info.codebook_sizes)),
         ("codes hash", info.model_hash),
     ]

@@ -1,7 +1,7 @@
 """Compare the length in a container's header with the contents, and correct the header for libsndfile.
 
-libsndfile trusts the length in a WAV header and in an MP3's first frame. Of several concatenated streams it reads only
-the first. In these cases it silently returns a part of the samples.
+libsndfile trusts the length in a WAV header or in an MP3's first frame, even if it is wrong. If a file holds several
+concatenated streams, libsndfile reads only the first. In both cases, it silently returns only part of the samples.
 
 Sources: the Microsoft RIFF specification; RFC 3533 (Ogg), sections 4 and 6; ISO 11172-3, section 2.4 (MP3 frames).
 """
@@ -16,9 +16,9 @@ from typing import BinaryIO, NamedTuple
 from discrete_ae.data.remote import SeekableFile, open_at, stamp_of
 from discrete_ae.errors import DataError
 
-# A program that writes to a pipe does not know the length, and writes the largest one or nearly so.
+# A program that writes to a pipe does not know the length, and writes the largest possible value, or nearly that.
 UNKNOWN_BYTES = 0x7FF00000
-# Some programs count the header too, or append a tag.
+# Some programs include the header in the length, or append a tag.
 TOLERANCE_BYTES = 1024
 _MAX_RIFF_BYTES = 2**32
 
@@ -33,7 +33,7 @@ _MP3_KBPS = {
 }
 _VBRI_AT = 36
 _LONGEST_FRONT = 52  # from the start of an MP3 frame to the end of a tag's lengths
-# A tag may count itself, or a few frames that hold only the encoder's delay.
+# The number of frames in a tag may include the tag itself, or a few frames that hold only the encoder's delay.
 _MP3_TOLERANCE_FRAMES = 4
 
 
@@ -61,7 +61,7 @@ class Stretch:
 
     def __init__(self, file: BinaryIO, start: int, stop: int) -> None:
         self._file, self._start, self._size = file, start, stop - start
-        self._page, self._first, self._last = b"", 0, 0  # the page, and its first and last place
+        self._page, self._first, self._last = b"", 0, 0  # the page, and its start and end
 
     def __len__(self) -> int:
         return self._size
@@ -88,10 +88,10 @@ def look_into(path: Path | str, piece: Piece | None = None) -> Container:
 
     Args:
         path: path or URL of the file.
-        piece: the part of the file that is treated as a file, such as a member of a tar.
+        piece: part of the file to treat as a whole file, such as a member of a tar; None for the whole file.
 
     Returns:
-        The way to read the samples. Given a piece, it has at least one piece.
+        The way to read the samples. If `piece` is given, the result has at least one piece.
 
     Raises:
         OSError: the file cannot be read.
@@ -129,7 +129,8 @@ def falls_short(promised: int, found: int) -> str | None:
 class PieceFile(SeekableFile):
     """A piece as a seekable file.
 
-    libsndfile, which reads from it, takes no exceptions. An error is kept in `error`, and the file ends there.
+    libsndfile, which reads this file, cannot handle exceptions. An error is therefore stored in `error`, and the file
+    appears to end there.
 
     Args:
         path: path or URL of the file.
@@ -138,7 +139,7 @@ class PieceFile(SeekableFile):
 
     Raises:
         OSError: the file cannot be opened.
-        DataError: the URL cannot be opened, or the tar has another recording at this place now.
+        DataError: the URL cannot be opened, or the member is no longer at this place in the tar.
     """
 
     def __init__(self, path: Path | str, piece: Piece, member: str = "") -> None:
@@ -184,7 +185,7 @@ class PieceFile(SeekableFile):
 
 
 def _begins_at(file: BinaryIO, piece: Piece, member: str) -> bool:
-    """Return whether the header of a member precedes the piece, judged by its size and the last part of its name."""
+    """Return whether the piece follows a tar header with its size and the last part of the member's name."""
     file.seek(piece.start - tarfile.BLOCKSIZE)
     try:
         found = tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), tarfile.ENCODING, "surrogateescape")
@@ -196,7 +197,7 @@ def _begins_at(file: BinaryIO, piece: Piece, member: str) -> bool:
 
 
 def _wav(data: Stretch) -> Container:
-    """Take all bytes after the promised end as samples too, unless they are other chunks."""
+    """Treat all bytes after the promised end as samples too, unless they are other chunks."""
     number, size = struct.Struct("<I" if data[:4] == b"RIFF" else ">I"), len(data)
 
     def after(at: int) -> int:
@@ -214,7 +215,7 @@ def _wav(data: Stretch) -> Container:
     riff_end = 8 + number.unpack(data[4:8])[0]
 
     def chunks_from(at: int) -> bool:
-        """Return whether whole chunks, or none, fill the file from `at` to the end in the header, or to its own end."""
+        """Return whether whole chunks, or none, fill the file from `at` to its end, or to the end in the header."""
         while at < riff_end - 1 and at + 8 <= size:
             at = after(at)
         return abs(at - riff_end) <= 1 or abs(at - size) <= 1
@@ -224,7 +225,7 @@ def _wav(data: Stretch) -> Container:
     believed = size < _MAX_RIFF_BYTES and is_closed and (promised > 0 or riff_end >= size - 1)
     if rest <= (TOLERANCE_BYTES if promised else 0) or believed:
         return Container()
-    # libsndfile takes these lengths for those of a file that was never closed, and reads to the end.
+    # From these lengths, libsndfile concludes that the file was never closed, and reads to the end.
     head = data[:4] + number.pack(8) + data[8 : at + 4] + number.pack(0)
     return Container((Piece(head, begin, size),), lengths_differ(promised, size - begin))
 
@@ -264,18 +265,18 @@ class _Frame(NamedTuple):
     length: int
     """Length in bytes."""
     tag_at: int
-    """Place of a tag in the first frame, after the space for side information."""
+    """Offset in the frame at which a tag would begin, after the space for side information."""
     kind: tuple[int, int]
     """Version and sample rate, which all frames of a stream share."""
 
 
 class _Tag(NamedTuple):
-    """A first frame that holds no samples."""
+    """A tag: the first frame of a stream, if the frame holds no samples."""
 
     lengths_at: int = 0
-    """Place of the two lengths, 4 bytes each; 0 if the tag has no lengths known here."""
+    """Place of the two lengths, 4 bytes each; 0 if the tag lacks one of them or is a VBRI tag."""
     num_frames: int = 0
-    """Number of frames that follow."""
+    """Number of frames that follow the tag."""
     num_bytes: int = 0
     """Size of the stream, tag included."""
 
@@ -343,9 +344,9 @@ def _mp3_tag(data: Stretch, start: int, frame: _Frame) -> _Tag | None:
 
 
 def _mp3_piece(data: Stretch, run: _Run) -> Piece:
-    """Return the piece of a run of frames, preceded by a tag that gives their number.
+    """Return the piece of a run of frames, which begins with a tag that gives their number.
 
-    The run's own tag is used if it has lengths.
+    If the run has a tag with lengths, this tag is used with corrected lengths.
     """
     frame = _mp3_frame(data, run.start)
     assert frame is not None

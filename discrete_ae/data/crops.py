@@ -58,14 +58,14 @@ class Changes(NamedTuple):
     speed: float
     """Speed, a multiple of 0.01; 1 is the recording's own."""
     mix_db: float | None
-    """Gain of the crop that is added."""
+    """Gain of the second crop of a mixture."""
     band_gains_db: npt.NDArray[np.float64] | None
     """Gains of the equalizer, (`NUM_BANDS`,)."""
     gain_db: float | None
     flip: bool
 
     def change_level(self, audio: Tensor) -> Tensor:
-        """Amplify by the gain, lowered where the peak would exceed 1, and flip the polarity."""
+        """Amplify by the gain, or by less if the peak would exceed 1; then flip the polarity if `flip` is set."""
         if self.gain_db is not None:
             audio = amplify(audio, self.gain_db)
         return -audio if self.flip else audio
@@ -94,25 +94,25 @@ class CropSettings(Record):
     sample_rate: Annotated[int, Field(ge=1)]
     """Sample rate in Hz; files of other rates are resampled."""
     channels: Annotated[int, Field(ge=1)]
-    """Number of channels. Files are mixed down to mono, or mono is copied; other numbers are an error."""
+    """Number of channels. With 1, files are mixed down to mono. With n > 1, a file must be mono or have n channels."""
     crop_seconds: Annotated[float, Field(gt=0)]
     """Length of the crops and segments in seconds."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the crops."""
     strict: bool = False
-    """True if an unusable file ends the run, instead of being skipped with a warning."""
+    """True to end the run at an unusable file, False to skip the file with a warning."""
     speed: Annotated[Pair, _within(0.5, 2)] | None = None
     """Range of a crop's speed, whose logarithm is uniform; None for no change."""
     mix: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Probability that `mixture` adds a second crop with a gain in `MIX_DB`."""
     equalizer_db: Annotated[float, Field(ge=0, le=30)] | None = None
-    """Largest gain of a band of `equalize`: gains are uniform between minus and plus this; None for no equalizer."""
+    """Largest gain g of a band of `equalize`: gains are uniform from -g to g; None for no equalizer."""
     loudness_lufs: Annotated[float, Field(ge=-70, le=0)] | None = None
-    """Loudness of every crop, segment and clip, reached by `bring_to_loudness`; None leaves them as recorded."""
+    """Loudness to which `bring_to_loudness` brings every crop, segment and clip; None to leave it unchanged."""
     gain_db: Annotated[Pair, _within(-100, 100)] | None = None
     """Range of the gain, uniform in dB; None for no gain."""
     flip_polarity: bool = False
-    """True if half of the crops are multiplied by -1."""
+    """True to multiply a random half of the crops by -1."""
 
     @property
     def num_samples(self) -> int:
@@ -136,7 +136,7 @@ class CropSettings(Record):
     def draw(self, random: np.random.Generator) -> Changes:
         """Draw the changes of one crop.
 
-        All numbers are drawn, used or not, so that switching one change on or off leaves the others the same.
+        All random numbers are drawn, even unused ones, so that switching one change on or off does not affect the rest.
         """
         gain, coin, speed, mixed, level, *bands = random.random(5 + NUM_BANDS)
         return Changes(
@@ -151,8 +151,9 @@ class CropSettings(Record):
 class Packed(Sequence[AudioFile]):
     """Recordings as one block of bytes, which forked worker processes share without copies.
 
-    A worker process shares memory pages with its parent until one of them writes. Python writes an object's reference
-    count whenever the object is used, and the system then copies the page. One block of bytes avoids that.
+    A worker process shares each memory page with its parent until either process writes to the page. Python writes an
+    object's reference count whenever the object is used, and the system then copies the page. A single block of bytes
+    avoids these copies.
     """
 
     def __init__(self, files: Sequence[AudioFile]) -> None:
@@ -181,7 +182,7 @@ class Draw(NamedTuple):
 
 
 class Damage:
-    """Skips unreadable recordings, and warns of each once over all worker processes.
+    """Skips unreadable recordings, and warns of each only once across all worker processes.
 
     The flags are in memory that forked processes share. Processes that are not forked warn separately.
 
@@ -232,28 +233,28 @@ class Damage:
 
 
 class Source(NamedTuple):
-    """One of several collections of recordings with given shares of the training crops."""
+    """A collection of recordings with a given share of the training crops."""
 
     num_files: int
     weight: float
-    """Share of the crops in any unit, above 0."""
+    """Relative share of the crops, in any unit, above 0."""
 
 
 class TrainingCrops(Dataset[Tensor]):
-    """Crops (C, N), each a pure function of (seed, sample number), for any number from 0 on.
+    """Crops (C, N), each a pure function of the seed and of a sample number, 0 or above.
 
     With several sources, `Shares` first chooses one. A file is then drawn in proportion to its duration times its
     weight, and a start uniformly within the file. Every second of audio is therefore equally likely. A file shorter
-    than a crop is padded with zeros at its end. If a file is damaged, the next draw of the same number replaces it.
+    than a crop is padded with zeros at its end. If a file is damaged, the file and the start are drawn again.
 
     The changes are drawn after the file and the start. They are applied in this order: speed, mixture, equalizer,
-    loudness, gain, polarity. The second crop of a mixture is drawn in the same way, with its own speed, from a random
-    stream of its own.
+    loudness, gain, polarity. The second crop of a mixture is drawn in the same way, with its own speed, from a separate
+    random stream.
 
     Args:
         files: the files to draw from.
         settings: settings of the crops.
-        weights: weights of the files in the draw; None takes durations times the files' own weights.
+        weights: weights of the files in the draw; None for each file's duration times its own weight.
         sources: the sources of the files, in the order of the files; None for a single source.
 
     Raises:
@@ -303,7 +304,7 @@ class TrainingCrops(Dataset[Tensor]):
         return changes.change_level(_leveled(crop, self.settings))
 
     def _crop(self, sample_number: int, draw: Draw, *, second: bool = False) -> tuple[Tensor, Changes]:
-        """Read a crop at its speed; return it with all its changes."""
+        """Read a crop and apply its speed; return the crop and all its changes."""
         others = (self._draw(sample_number, attempt, second=second) for attempt in range(1, _MAX_ATTEMPTS))
         crop, draw = self._damage.first_readable(itertools.chain([draw], others), self.settings)
         assert draw.changes is not None
@@ -318,7 +319,7 @@ class TrainingCrops(Dataset[Tensor]):
         last = _last_start(file, self.settings)
         start = int(random.integers(last + 1))
         changes = self.settings.draw(random)
-        # The random start, and its relative place among the possible starts, are the same at every speed.
+        # At every speed, the same random number selects the same relative place among the possible starts.
         start = start * _last_start(file, self.settings, changes.speed) // max(last, 1)
         return Draw(file, start, place, changes)
 
@@ -331,12 +332,12 @@ class TrainingCrops(Dataset[Tensor]):
 
 
 class ValidationSegments(Dataset[Tensor]):
-    """Consecutive segments (C, N) of every file from its start, at most `max_segments`, spread evenly over all.
+    """Consecutive segments (C, N) of every file, or an evenly spread selection of at most `max_segments`.
 
     The rest at the end of a file is dropped, but a file shorter than one segment is padded with zeros. Every chosen
     segment is read once on construction, so that damaged files are found before training and left out as a whole. A
-    segment that becomes unreadable later is replaced by the next readable one. A warning reports that the scores are
-    of other audio then. Of the changes of crops, only the loudness applies.
+    segment that becomes unreadable later is replaced by the next readable one. A warning then reports that the scores
+    before and after are of different audio. The only change applied to segments is that of the loudness.
 
     Raises:
         DataError: no segment can be read; with `settings.strict`, any segment cannot be read.
@@ -371,7 +372,8 @@ class ValidationSegments(Dataset[Tensor]):
         self._draws = [Draw(*one, places.setdefault(one[0].name, len(places))) for one in self.segments]
         self._damage = Damage(
             len(places),
-            "Replaced in validation by the next segment (%d so far): %s; scores before and after are of other audio",
+            "Replaced in validation by the next segment (%d so far): %s; scores before and after are of different "
+            "audio",
         )
 
     def __len__(self) -> int:
@@ -383,11 +385,11 @@ class ValidationSegments(Dataset[Tensor]):
 
 
 def folder_weights(files: Sequence[AudioFile], root: Paths) -> list[float]:
-    """Return weights that draw every folder directly below `root` equally often, and its files by duration.
+    """Return weights for drawing every folder directly below `root` equally often, and its files by duration.
 
     A file at any depth belongs to the folder directly below `root`, or below the nearest of several roots. Files
     directly in `root` form one more group. In a tar, the tar's own folders are the groups. The weights of a group add
-    up to 1. Weights of the files count within their group.
+    up to 1. Within a group, durations are multiplied by the files' own weights.
     """
     roots = [path.expanduser() for path in listed(root)]
     groups = [name.partition("/")[0] if "/" in name else "" for name in (key_of(file, *roots) for file in files)]
@@ -404,11 +406,11 @@ def mixture(audio: Tensor, other: Tensor, other_db: float) -> Tensor:
 
 
 def equalize(audio: Tensor, band_gains_db: npt.NDArray[np.float64]) -> Tensor:
-    """Filter by a smooth magnitude response with zero phase; lower the audio if its peak would exceed 1.
+    """Filter by a smooth magnitude response with zero phase; attenuate the result if its peak would exceed 1.
 
-    The gains hold at frequencies an octave apart, the last at half the sample rate. Between two frequencies, the gain
-    in dB follows half a period of a cosine of the octave, and never leaves the range of the two gains. Below the first
-    frequency, the gain is constant.
+    The gains apply at frequencies an octave apart, the last of which is half the sample rate. Between two of these
+    frequencies, the gain in dB follows half a period of a cosine over log-frequency, and stays between the two gains.
+    Below the first frequency, the gain is constant.
     """
     num_samples = audio.shape[1]
     size, bands = _bands(num_samples)
@@ -418,16 +420,16 @@ def equalize(audio: Tensor, band_gains_db: npt.NDArray[np.float64]) -> Tensor:
 
 
 def _read(file: AudioFile, start: int, settings: CropSettings, speed: float = 1.0) -> Tensor:
-    """Return exactly (C, N) from frame `start` of the file on, with zeros after its end.
+    """Return (C, N) from frame `start` of the file on, padded with zeros after the end of the file.
 
-    At another speed, a longer or shorter stretch of the file is read, as in `read_audio`.
+    At a speed other than 1, a longer or shorter stretch of the file is read, as in `read_audio`.
     """
     note(file.name)
     rate, num_samples = settings.sample_rate, settings.num_samples
     start_s, duration_s = start / file.sample_rate, num_samples / rate
     read = read_audio(file, rate, settings.channels, start_s, duration_s, speed=speed)
     audio = torch.from_numpy(read)
-    if missing := num_samples - read.shape[1]:  # padding by 0 samples takes a tenth of the time of a crop
+    if missing := num_samples - read.shape[1]:  # even padding by 0 samples takes a tenth of the time of a crop
         audio = F.pad(audio, (0, missing))
     return audio
 
@@ -448,7 +450,7 @@ def _between(ends: Sequence[float], place: float) -> float:
 
 @functools.lru_cache(maxsize=4)
 def _bands(num_samples: int) -> tuple[int, npt.NDArray[np.float32]]:
-    """Return an FFT size without wrap-around of the response, and the share of each band (bands, bins)."""
+    """Return an FFT size that avoids wrap-around, and the share of each band in each frequency bin (bands, bins)."""
     size = scipy.fft.next_fast_len(num_samples + _ANSWER_SAMPLES, real=True)
     octaves = np.log2(np.maximum(2 * np.fft.rfftfreq(size), 2.0 ** (1 - NUM_BANDS)))
     distances = np.minimum(np.abs(octaves - np.arange(1 - NUM_BANDS, 1)[:, None]), 1)

@@ -48,7 +48,7 @@ class DataSettings(CropSettings, RecordingsSettings):
     """
 
     sources: dict[str, SourceSettings | None] | None = None
-    """Several sources by name instead of one place, each with its share of the crops; None leaves a source out."""
+    """Sources by name, instead of a single place; each has a share of the crops. A source that is None is left out."""
     batch_size: Annotated[int, Field(ge=1)]
     """Crops per step and device."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -56,7 +56,7 @@ class DataSettings(CropSettings, RecordingsSettings):
     max_validation_segments: Annotated[int, Field(ge=1)] = 256
     """Largest number of validation segments. Sources get equal parts, spread evenly over their validation files."""
     num_workers: Annotated[int, Field(ge=0)] | None = None
-    """Worker processes per device; None takes 0 on CPU, `loading_workers` otherwise."""
+    """Worker processes per device; None for 0 on CPU, and for `loading_workers` on other devices."""
     prefetch_batches: Annotated[int, Field(ge=1)] = 4
     """Batches that each worker process prefetches."""
     balance: Literal["duration", "folder"] = "duration"
@@ -79,7 +79,7 @@ class DataSettings(CropSettings, RecordingsSettings):
             return self
         for name in PLACES:
             if getattr(self, name) is not None:
-                raise ValueError(f"{name}: expected null beside data.sources, each of which has its own")
+                raise ValueError(f"{name}: expected null beside data.sources; set {name} in each source instead")
         check_mixture(self.named)
         check_distinct(self.named)
         if self.max_validation_segments < (count := len(self.named)):
@@ -95,7 +95,7 @@ class TrainingBatches:
     """Batch sampler over one endless stream of sample numbers, distributed over the ranks.
 
     Batch b of rank r of w has the numbers from (b·w + r)·batch_size on. A resumed run begins at the batch `first`. The
-    length counts from batch 0, because Lightning continues its count in a resumed run.
+    length counts from batch 0, because Lightning's count of batches continues in a resumed run.
     """
 
     batch_size: int
@@ -116,9 +116,9 @@ class TrainingBatches:
 def validation_batches(num_segments: int, batch_size: int, rank: int, world_size: int) -> list[list[int]]:
     """Divide the segments r, r + w, r + 2w, … of rank r of w into batches.
 
-    Every segment is in one batch. Every rank has the same number of batches: a rank with one batch more would wait for
-    the others in the first collective of that batch. The batches of a rank differ in size by at most one. A batch
-    exceeds `batch_size` only if that is 1.
+    Every segment is in exactly one batch. Every rank has the same number of batches: with one batch more, a rank would
+    wait for the others in the first collective of that batch. The batches of a rank differ in size by at most one. A
+    batch has more than `batch_size` segments only if `batch_size` is 1.
 
     Raises:
         DataError: there are fewer segments than ranks.
@@ -147,7 +147,7 @@ class AudioData:
 
     __signature__ = inspect.signature(DataSettings)
     trainer: Any = None
-    """Lightning's, in a run of training."""
+    """Lightning's trainer during training, otherwise None."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__()
@@ -175,7 +175,7 @@ class AudioData:
         its, sources = self.settings, list(self._sources.values())
         for source in sources:
             source.find()
-        if len(sources) > 1:  # validation files of one source are training files of none
+        if len(sources) > 1:  # a validation file of one source is a training file of none
             held_out = [file for source in sources for file in source.validation]
             for source in sources:
                 source.hold_out(held_out)
@@ -214,7 +214,7 @@ class AudioData:
         return dict(zip(self._sources, self.training_crops.shares, strict=True))
 
     def train_dataloader(self) -> AudioLoader:
-        """Return a loader of the rest of the run's stream of batches, from the trainer's step on."""
+        """Return a loader of the run's remaining batches, from the trainer's current step on."""
         trainer, size = self.trainer, self.settings.batch_size
         if trainer is None:
             return self._loader(self.training_crops, TrainingBatches(size))
@@ -227,7 +227,7 @@ class AudioData:
     def val_dataloader(self) -> AudioLoader | list[AudioLoader]:
         """Return the loaders of this rank's validation segments: one, or one for each of several sources.
 
-        Each segment is loaded once over all ranks.
+        Each segment is loaded by exactly one rank.
         """
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         size, sets = self.settings.batch_size, self.validation_sets
@@ -238,13 +238,13 @@ class AudioData:
         """Read the beginnings of up to `count` evenly spread validation files.
 
         Returns:
-            For each its path relative to `validation_root`, in UTF-8, and its audio (C, N).
+            Pairs of a file's path relative to `validation_root`, in UTF-8, and the audio (C, N).
         """
         its = self.settings
         places = np.linspace(0, len(self.validation_files) - 1, min(count, len(self.validation_files)))
         clips = []
         for file in (self.validation_files[round(place)] for place in places):
-            # `setup` has read only segments of this file.
+            # `setup` has read only segments of this file; the beginning may be damaged.
             with contextlib.suppress(DataError):
                 audio = torch.from_numpy(read_audio(file, its.sample_rate, its.channels, duration_s=max_seconds))
                 name = in_utf8(name_of(file, self.validation_root))
@@ -265,20 +265,20 @@ class AudioData:
 
     @property
     def validation_root(self) -> Path:
-        """Folder of all validation files except URLs."""
+        """Folder that contains all validation files except URLs."""
         roots = [source.validation_root for source in self._sources.values()]
         return roots[0] if len(roots) == 1 and roots[0] else common_folder(self.validation_files)
 
     def _loader(
         self, dataset: Dataset[Tensor], batches: TrainingBatches | list[list[int]], beside: int = 1
     ) -> AudioLoader:
-        """Return a loader of batches; `beside` loaders that take turns share the worker processes of one."""
-        from lightning.pytorch.accelerators import CPUAccelerator  # here: to find recordings needs no Lightning
+        """Return a loader of batches. If `beside` loaders take turns, they divide the worker processes among them."""
+        from lightning.pytorch.accelerators import CPUAccelerator  # here, since finding recordings needs no Lightning
 
         on_cpu = self.trainer is None or isinstance(self.trainer.accelerator, CPUAccelerator)
         workers = self.settings.num_workers
         if workers is None:
-            # On CPU the model needs the cores, and reading takes a small part of one.
+            # On CPU the model needs the cores, and reading takes only a small part of one core.
             workers = 0 if self.trainer is None or on_cpu else loading_workers(self.trainer.num_devices)
         workers = -(-workers // beside)
         return AudioLoader(
@@ -301,7 +301,7 @@ def _duration(seconds: float) -> str:
 def loading_workers(processes: int) -> int:
     """Return the number of worker processes, 0 to `MAX_WORKERS`, for each of a run's `processes` on this machine.
 
-    A process has an equal part of the usable cores, and keeps one core for itself.
+    Each of the `processes` gets an equal part of the usable cores, and keeps one of its cores for itself.
     """
     return min(max(usable_cores() // processes - 1, 0), MAX_WORKERS)
 
@@ -314,7 +314,7 @@ def usable_cores(groups: Path = Path("/sys/fs/cgroup")) -> int:
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
-        with contextlib.suppress(OSError, ValueError):  # files of the other version; the quota "max"
+        with contextlib.suppress(OSError, ValueError):  # the files are of the other version, or the quota is "max"
             quota, period = (int(number) for name in names for number in (groups / name).read_text().split())
             if quota > 0:
                 cores = min(cores, quota // period)

@@ -36,7 +36,7 @@ Given = TypeVar("Given")
 Found = TypeVar("Found")
 
 Signs = tuple[int, int | str, int]
-"""Size, version and change time of a file, which differ if the file has changed."""
+"""Size, version and change time of a file, by which a changed file is recognized."""
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 """The sides of a split; test recordings are used neither for training nor for validation."""
@@ -49,17 +49,17 @@ SUFFIXES = frozenset(
     "." + name.lower() for name in (soundfile.available_formats().keys() - _NOT_SELF_DESCRIBING) | _ALIASES
 )
 """Lower-case suffixes of audio files, dot included."""
-_USUAL = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".npz", ".npy", ".daec")  # named if no file is found
+_USUAL = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".npz", ".npy", ".daec")  # named in an error if no file is found
 CONVERTIBLE = {
     *(".3gp", ".aac", ".ac3", ".amr", ".ape", ".avi", ".dsf", ".m4a", ".m4b", ".mka", ".mkv"),
     *(".mov", ".mp4", ".mpg", ".tta", ".webm", ".wma", ".wmv", ".wv"),
 }
 """Lower-case suffixes of files with sound that ffmpeg reads and libsndfile does not."""
 
-_NAMED = 10  # files with the same fault that are named
-# libsndfile's length of a file whose header has none, such as a FLAC written to a pipe.
+_NAMED = 10  # largest number of files with the same fault that messages name
+# libsndfile reports at least this length if the header has no length, as in a FLAC written to a pipe.
 UNKNOWN_FRAMES = 2**62
-# libsndfile's log of the chunk of samples: its length by the header, and by the file.
+# The line of libsndfile's log on the chunk of samples: its length in the header, and its actual length.
 _LENGTHS = re.compile(r"^\s*(?:data|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
 
 
@@ -74,7 +74,7 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AudioFile:
-    """One readable recording, by its header or a manifest: a file, a member of a tar, or a stretch of a file."""
+    """A readable recording, known by its header or a manifest: a file, a member of a tar, or a stretch of a file."""
 
     place: str
     """Path or URL of the file or tar; a string takes a fraction of the memory of a `Path`."""
@@ -89,7 +89,7 @@ class AudioFile:
     first_frame: int | None = None
     """First frame of a stretch of `num_frames` in the file; None for the whole file."""
     weight: float = 1.0
-    """Factor of the probability of being drawn."""
+    """Factor by which the probability of being drawn is multiplied."""
     split: str | None = None
     """`TRAIN`, `VALIDATION`, `TEST`, or None if it is not given."""
     further: str | None = None
@@ -144,7 +144,9 @@ def probe(path: Path | str, member: Member | None = None) -> AudioFile:
     """
     if not is_url(path) and kind_of(path) is Kind.OTHER:
         # Opening a pipe without a writer would block.
-        raise DataError(f"{path}: expected a file, got a pipe or device; give - and the recording on standard input")
+        raise DataError(
+            f"{path}: expected a file, got a pipe or device; give - and pipe the recording to standard input"
+        )
     name, part = (str(path), None) if member is None else (_name(path, member.name), member.piece)
     try:
         pieces, doubt = look_into(path, part)
@@ -174,11 +176,11 @@ def sound_of(path: Path | str, piece: Piece | None, member: str = "") -> Iterato
     Args:
         path: path or URL of the file.
         piece: piece of the file; None for the whole file.
-        member: name to check, if the piece is a whole member of a tar.
+        member: name of the member to check, if the piece is a whole member of a tar.
 
     Raises:
         OSError: the file cannot be read; also raised at the end of the block.
-        DataError: the URL cannot be read, or the tar has another recording at this place now.
+        DataError: the URL cannot be read, or the member is no longer at this place in the tar.
         soundfile.SoundFileError: the file is not audio.
     """
     if piece is None and not is_url(path):
@@ -195,7 +197,7 @@ def sound_of(path: Path | str, piece: Piece | None, member: str = "") -> Iterato
 
 
 def accept(file: AudioFile, *, strict: bool = False) -> None:
-    """Warn, once per process, that a recording of doubtful length is read to its real end.
+    """Warn, once per process, if a recording's length is doubtful; the recording is then read to its real end.
 
     Raises:
         DataError: the length is doubtful and `strict` is set.
@@ -220,7 +222,7 @@ def warn_doubtful(files: Sequence[AudioFile], root: Path, *, strict: bool) -> No
 
 
 def warn_skipped(names: Sequence[str], root: Path, reason: str = "unreadable or empty") -> None:
-    """Log one warning that files below `root` are skipped, naming the first ones; nothing if there are none."""
+    """Log one warning that names the first of the files skipped below `root`; do nothing if none are skipped."""
     if names:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         skipped = counted(len(names), "file")
@@ -228,7 +230,7 @@ def warn_skipped(names: Sequence[str], root: Path, reason: str = "unreadable or 
 
 
 def name_of(file: AudioFile, *roots: Path) -> str:
-    """Return the POSIX path of a recording relative to the nearest of `roots`; its whole path if it is in none."""
+    """Return the POSIX path of a recording relative to the nearest of `roots`; the whole path if it is below none."""
     return min((file.name.removeprefix(prefix_of(root)) for root in roots), key=len)
 
 
@@ -245,10 +247,10 @@ def prefix_of(root: Path) -> str:
 def files_of(
     path: Path, suffixes: Collection[str], problems: list[DataError], *, alone: bool
 ) -> list[tuple[Path, Path]]:
-    """Return the files of an input, each with its relative folder in the tree of the input.
+    """Return the files of an input, each with the path of its folder relative to the input.
 
-    A pattern with wildcards is expanded; folders are relative to the part before its first wildcard. For a folder, they
-    are relative to the folder, preceded by the folder's own name if there are several inputs. A file has no folder.
+    For a pattern, the paths are relative to the part before the first wildcard. For a folder, they are relative to that
+    folder, and begin with its name if there are several inputs. For a single file, the path is empty.
 
     Args:
         path: a file of any suffix, a folder, or a pattern such as corpus/**/*.wav.
@@ -296,7 +298,7 @@ def walk(root: Path, onerror: Callable[[OSError], None]) -> Iterator[str]:
 
 
 def audio_only(paths: Iterable[str], root: Path) -> Iterator[str]:
-    """Yield the paths with the suffix of an audio file; warn at the end of files that ffmpeg could convert."""
+    """Yield the paths with the suffix of an audio file; at the end, warn of skipped files that ffmpeg could convert."""
     convertible = []
     for path in paths:
         suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122  a tenth of the time of a Path
@@ -307,7 +309,7 @@ def audio_only(paths: Iterable[str], root: Path) -> Iterator[str]:
     if convertible:
         count = counted(len(convertible), "file")
         log.warning(
-            "%s: %s skipped, in formats that are not supported; convert those with sound: %s",
+            "%s: skipped %s in unsupported formats; convert the files with sound, for example by %s",
             root,
             count,
             _conversion(Path(min(convertible))),
@@ -322,12 +324,12 @@ def unreadable(error: OSError) -> DataError:
 class _Sound(soundfile.SoundFile):
     """A SoundFile that does not seek after reading.
 
-    soundfile itself seeks to the current place after every read. In FLAC the seek decodes a block again, and fails if
-    the length is unknown; in MP3 it changes the last bits.
+    soundfile itself seeks to the current place after every read. In FLAC, this seek decodes a block again, and fails if
+    the length is unknown. In MP3, it changes the last bits of the samples.
     """
 
     def seekable(self) -> bool:
-        """Return False, which only soundfile's `read` looks at; `seek` still works."""
+        """Return False. Only soundfile's `read` checks this value; `seek` still works."""
         return False
 
 
@@ -371,8 +373,8 @@ def probe_all(
     """Probe many files, or members of tars, in threads; return the description of each, or its error.
 
     Args:
-        places: paths or URLs of the files or tars, with the members of tars.
-        advance: called after every few files with their number.
+        places: pairs of the path or URL of a file or tar, and the member of the tar; None if it is a file.
+        advance: callback that receives the number of files probed since its last call.
     """
 
     def probed(some: Sequence[tuple[str, Member | None]]) -> list[AudioFile | DataError]:
@@ -397,7 +399,7 @@ def signs(places: Sequence[str]) -> dict[str, Signs | DataError | None]:
 def by_threads(work: Callable[[Sequence[Given]], Sequence[Found]], items: Sequence[Given], each: int) -> list[Found]:
     """Apply `work` to many items in threads, `each` items per call; return the results in the order of the items.
 
-    Opening a file waits for the disk, not for Python, so that threads help, most of all on a network file system.
+    Opening a file mostly waits for the disk, so threads help, above all on a network file system.
     """
     parts = [items[start : start + each] for start in range(0, len(items), each)]
     with ThreadPoolExecutor(max_workers=16) as pool:

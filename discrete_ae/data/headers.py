@@ -1,4 +1,4 @@
-"""Cache of file headers in the user's cache folder; a header is read if the file is new or has changed."""
+"""Cache of file headers in the user's cache folder. A header is read only if the file is new or has changed."""
 
 import hashlib
 import json
@@ -28,9 +28,9 @@ Advance = Callable[[int], None]
 _VERSIONS = [1, __version__, soundfile.__version__, soundfile.__libsndfile_version__]
 _MANY = 1000
 _Rows = dict[str, list[Any]]
-"""By path or name in the tar: the signs, rate, channels and frames, then pieces and doubt if there are any.
+"""Rows by path, or by name in the tar: the signs, rate, channels and number of frames, then any pieces and doubt.
 
-The row of an unreadable member of a tar is its error message.
+The row of an unreadable member of a tar holds only the error message.
 """
 
 
@@ -42,7 +42,7 @@ def probe_kept(paths: Sequence[str], source: Path, advance: Advance | None = Non
     Args:
         paths: paths of the files.
         source: the folder or manifest of the files, which has its own cache file.
-        advance: called after every few headers that were read, with their number.
+        advance: callback that receives the number of headers read since its last call.
     """
     prefix, kept = prefix_of(source), _cache_of(source)
     places = {path.removeprefix(prefix): path for path in paths}
@@ -52,7 +52,7 @@ def probe_kept(paths: Sequence[str], source: Path, advance: Advance | None = Non
     errors: dict[str, DataError] = {}
     if any(_is_stale(rows, key, stamp) for key, stamp in now.items()):
         with _alone(kept):
-            rows = _read(kept)  # another process may have written it since
+            rows = _read(kept)  # another process may have updated the cache
             stale = [key for key, stamp in now.items() if _is_stale(rows, key, stamp)]
             if len(stale) > _MANY:
                 log.info("Reading the headers of %d files; they are cached for the next start", len(stale))
@@ -69,11 +69,11 @@ def probe_kept(paths: Sequence[str], source: Path, advance: Advance | None = Non
 
 
 def members_kept(tar: str, advance: Advance | None = None) -> dict[str, AudioFile | DataError]:
-    """Describe the recordings in a tar, sorted and keyed by their names there; an unchanged tar comes from the cache.
+    """Describe the recordings in a tar by name, in sorted order; headers of an unchanged tar come from the cache.
 
     Args:
         tar: path or URL of the tar.
-        advance: called after every few headers that were read, with their number.
+        advance: callback that receives the number of headers read since its last call.
 
     Raises:
         DataError: as in `audio_members`.

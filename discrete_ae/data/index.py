@@ -47,11 +47,11 @@ class Found(NamedTuple):
 def find_audio(root: str | Path, *, strict: bool = False) -> Scan:
     """Find the audio files below `root` by suffix; follow folder links, and skip hidden names.
 
-    If there are none, the recordings in the tars below `root` are found. Tars beside audio files are ignored, since the
-    audio files were often unpacked from them.
+    If there are no audio files, the recordings in the tars below `root` are found. Tars beside audio files are ignored,
+    since the audio files were often unpacked from these tars.
 
-    Unreadable files are skipped with one warning, unreadable folders and tars with a warning each. Headers are cached
-    in the user's cache folder: only new or changed files are read.
+    Unreadable files are skipped with a single warning; each unreadable folder or tar gets a warning of its own. Headers
+    are cached in the user's cache folder: only new or changed files are read.
 
     Raises:
         DataError: `root` is missing, is not a folder, or has no readable audio. With `strict`, also if any file or
@@ -81,7 +81,7 @@ def find_audio(root: str | Path, *, strict: bool = False) -> Scan:
         raise DataError(
             f"{root}: none of its {len(errors)} audio files can be read, e.g. {skipped[0]}; check the files"
         )
-    for error in (error for place, error in errors.items() if is_tar(place)):  # one warning each: many recordings
+    for error in (error for place, error in errors.items() if is_tar(place)):  # each may hold many recordings
         log.warning("Skipped: %s", error)
     warn_skipped([name for name in skipped if not is_tar(name)], root)
     warn_doubtful(files, root, strict=strict)
@@ -91,15 +91,15 @@ def find_audio(root: str | Path, *, strict: bool = False) -> Scan:
 def index(inputs: Paths, advance: Advance | None = None) -> Found:
     """Find the recordings of folders, files, tars and manifests.
 
-    Recordings are in the order of the inputs; those of a folder or tar are sorted.
+    Recordings are in the order of the inputs, and sorted within a folder or tar.
 
     Args:
         inputs: one or several inputs; files and tars may be URLs.
-        advance: called after every few headers that were read, with their number.
+        advance: callback that receives the number of headers read since its last call.
 
     Raises:
-        DataError: the only input cannot be used: it is missing, has no audio, or is an invalid manifest. Of several
-            inputs, such an input is one of the errors of the result.
+        DataError: the only input is missing, has no audio, or is an invalid manifest. With several inputs, such errors
+            are part of the result instead.
     """
     files: list[AudioFile] = []
     errors: dict[str, DataError] = {}
@@ -140,7 +140,7 @@ def _of_input(path: Path | str, advance: Advance | None) -> Found:
 
 def _scan(root: Path, onerror: Callable[[OSError], None], advance: Advance | None = None) -> Found:
     """Find the audio files below a folder; if there are none, the recordings in its tars."""
-    below = sorted(walk(root, onerror))  # all begin with the same folder
+    below = sorted(walk(root, onerror))  # all begin with `root`, so relative paths are sorted too
     paths, tars = list(audio_only(below, root)), list(filter(is_tar, below))
     if not paths and not tars:
         raise DataError(

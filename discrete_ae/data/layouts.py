@@ -15,7 +15,7 @@ from discrete_ae.data.files import TEST, TRAIN, VALIDATION
 from discrete_ae.data.manifest import side_of
 
 Place = re.Match[str]
-"""The end of a recording's path, relative to the folder of its data set."""
+"""Match of the end of a recording's path, relative to the folder of its data set."""
 
 
 class Layout:
@@ -33,7 +33,7 @@ class Layout:
     together: ClassVar[tuple[str, ...]] = ("speaker",)
     """Candidate fields for the group; the first with several values is used."""
     transcript: ClassVar[str] = ""
-    """Path of the file with a recording's text, in terms of the fields, `root`, and the recording's `folder`."""
+    """Path of a recording's transcript, with the fields, `root` and the recording's `folder` as placeholders."""
     line: ClassVar[re.Pattern[str]]
     """Pattern of an utterance and its text in a transcript."""
     left_out: ClassVar[str] = ""
@@ -44,7 +44,7 @@ class Layout:
 
     @classmethod
     def is_seen_in(cls, places: Collection[Place]) -> bool:
-        """Return whether places in one folder belong to this data set; by default, the match of `pattern` suffices."""
+        """Return whether places in one folder belong to this data set; True by default, since they match `pattern`."""
         return True
 
     def takes(self, place: Place) -> bool:
@@ -81,7 +81,7 @@ class _LibriSpeech(Layout):
 
 
 class _LibriTTS(_LibriSpeech):
-    """LibriSpeech's layout with other names. Of the texts as written and as read aloud, those read aloud are used."""
+    """LibriSpeech's layout with other names; of the original and normalized texts, the normalized ones are used."""
 
     name = "LibriTTS"
     pattern = re.compile(rf"{_SUBSET}{_CHAPTER}/(?P<utterance>(?P=speaker)_(?P=chapter)_\d+_\d+)\.\w+\Z")
@@ -90,7 +90,7 @@ class _LibriTTS(_LibriSpeech):
 
 
 class _LJSpeech(Layout):
-    """wavs/UTTERANCE.wav, of one speaker; the texts as read aloud are used."""
+    """wavs/UTTERANCE.wav, of one speaker; the normalized texts are used."""
 
     name = "LJSpeech"
     pattern = re.compile(r"/wavs[^/]*/(?P<utterance>(?P<speaker>LJ)\d{3}-\d{4})\.\w+\Z")

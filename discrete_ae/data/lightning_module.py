@@ -1,4 +1,4 @@
-"""AudioData as Lightning's trainer takes it."""
+"""AudioData for Lightning's trainer."""
 
 import lightning.pytorch as pl
 

@@ -44,7 +44,7 @@ def wav_stream(stream: io.BufferedIOBase, doubted: Callable[[str], None] = lambd
         doubted: called after the last block with a description, if the stream is shorter than its header promises.
 
     Raises:
-        DataError: the stream is not WAV, or its samples do not all have the same size. From the blocks: a sample is NaN
+        DataError: the stream is not WAV, or its samples do not all have the same size; from the blocks: a sample is NaN
             or infinite.
     """
     front = stream.read(12)
@@ -68,7 +68,7 @@ def wav_stream(stream: io.BufferedIOBase, doubted: Callable[[str], None] = lambd
         if not size or len(_samples(bytes(size), raw)[0]) != 1:
             raise ValueError(size)
     except (soundfile.SoundFileError, struct.error, ValueError, TypeError) as error:
-        raise DataError("-: expected a WAV stream of plain samples; write samples of 16 bits, or float") from error
+        raise DataError("-: expected a WAV stream of uncompressed samples; write 16-bit or float samples") from error
 
     def blocks() -> Iterator[Audio]:
         missing, rest = promised, b""
@@ -109,10 +109,10 @@ def wav_samples(block: Audio) -> bytes:
 
 
 def resampled(audio: LiveAudio, sample_rate: int) -> Iterator[Audio]:
-    """Yield blocks at another rate, together the same as from `stream_audio`. The filter looks about 20 ms ahead.
+    """Yield blocks at another rate, which together equal those of `stream_audio`. The filter looks about 20 ms ahead.
 
     Raises:
-        DataError: the ratio of the rates, with so many channels, would take too much memory.
+        DataError: resampling so many channels at this ratio of rates would take too much memory.
     """
     given = made = 0
     resampler = Resampler(audio.sample_rate, sample_rate, audio.channels, 2**62)
@@ -171,7 +171,7 @@ class Speaker:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._stream.stop()  # waits until all is played
+        self._stream.stop()  # waits until everything is played
         self._stream.close()
 
     def play(self, block: Audio) -> None:

@@ -1,7 +1,7 @@
 """The loudness of audio of any length, in bounded memory: ITU-R BS.1770-4, https://www.itu.int/rec/R-REC-BS.1770
 
 K-weighted audio is cut into blocks of 400 ms that begin every 100 ms. One energy per 100 ms is kept. At the end, the
-gates select the blocks whose mean energy is the loudness. Filters, weights and gates are those of
+gates select blocks, and the mean energy of these gives the loudness. Filters, weights and gates are those of
 `torchaudio.functional.loudness`, with these deviations:
 
 - the absolute gate of -70 LUFS applies to the audio scaled to a peak of -20 dB, so that quiet audio has a loudness too;
@@ -26,13 +26,13 @@ BLOCK_SECONDS = 0.4
 """Length of the blocks whose loudness is measured."""
 
 MAX_CHANNELS = 5
-"""Number of channels to which the standard gives weights."""
+"""Largest number of channels; the standard gives weights for no more."""
 
 MAX_GAIN_DB = 30.0
 """Largest gain, which keeps near-silence nearly silent."""
 
 MIN_SAMPLE_RATE = 4000
-"""Lowest sample rate in Hz. The treble filter has its corner at 1500 Hz, and is unstable below twice that rate."""
+"""Lowest sample rate in Hz. The treble filter has its corner at 1500 Hz, and is unstable at rates below 3000 Hz."""
 
 _MEASURED_PEAK = 0.1  # peak at which the absolute gate is -70 LUFS
 _BIAS_LU = -0.691
@@ -58,7 +58,7 @@ def measure_stream(blocks: Iterable[Audio], sample_rate: int) -> Level:
         sample_rate: sample rate in Hz, at least `MIN_SAMPLE_RATE`.
 
     Raises:
-        ValueError: there are more channels, or the sample rate is lower.
+        ValueError: there are too many channels, or the sample rate is too low.
     """
     if sample_rate < MIN_SAMPLE_RATE:
         raise ValueError(f"sample_rate: expected at least {MIN_SAMPLE_RATE} Hz to measure loudness, got {sample_rate}")
@@ -81,7 +81,7 @@ def measure_stream(blocks: Iterable[Audio], sample_rate: int) -> Level:
 
 
 def amplify(audio: Tensor, gain_db: float, peak: float | None = None) -> Tensor:
-    """Multiply by a gain, lowered if the peak would exceed 1. `peak` is the audio's peak; None computes it."""
+    """Multiply by a gain, or by less if the peak would exceed 1. `peak` is the audio's peak; None to compute it."""
     if peak is None:
         peak = audio.abs().max().item()
     # Division by the peak gives exactly 1; multiplication by its inverse may give more.
@@ -89,14 +89,14 @@ def amplify(audio: Tensor, gain_db: float, peak: float | None = None) -> Tensor:
 
 
 def gain_for(level: Level, loudness_lufs: float) -> float:
-    """Return the gain in dB to a loudness, limited by `MAX_GAIN_DB` and the peak; 0 for silence."""
+    """Return the gain in dB that gives audio a loudness, limited by `MAX_GAIN_DB` and the peak; 0 for silence."""
     if level.loudness_lufs == -math.inf:
         return 0.0
     return min(loudness_lufs - level.loudness_lufs, MAX_GAIN_DB, -20 * math.log10(level.peak))
 
 
 def bring_to_loudness(audio: Tensor, sample_rate: int, loudness_lufs: float | None) -> Tensor:
-    """Amplify to a loudness by `gain_for`; None, or silence, leaves the audio unchanged.
+    """Amplify to a loudness by `gain_for`; if the loudness is None or the audio silent, return the audio unchanged.
 
     Raises:
         ValueError: as in `measure_stream`.

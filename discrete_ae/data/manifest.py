@@ -1,4 +1,4 @@
-"""Manifests: one JSON object per line for each recording or stretch; those of NeMo and Lhotse are supported too.
+"""Manifests of one JSON object per line, for each recording or stretch; those of NeMo and Lhotse are supported too.
 
     {"path": "a/x.flac", "duration": 3.2, "sample_rate": 16000, "channels": 1, "text": "hello"}
     {"audio_filepath": "/corpus/long.wav", "offset": 61.5, "duration": 4.25}
@@ -34,7 +34,7 @@ _OTHER_NAMES = {
     "num_channels": "channels",
 }
 _SIDES = {TRAIN: ("training",), VALIDATION: ("valid", "val", "dev"), TEST: ()}
-"""The sides of a split with their other names; the first word of a split is one, as in train-clean-100."""
+"""Sides of a split, each with its other names. The first word of a split names its side, as in train-clean-100."""
 _SIDES_IN_WORDS = ", ".join(f"{side} (or {', '.join(names)})" if names else side for side, names in _SIDES.items())
 
 
@@ -43,7 +43,7 @@ _Count = Annotated[int, Field(ge=0)]
 
 
 class Line(Record):
-    """A line of a manifest; other fields are kept."""
+    """A line of a manifest; fields not declared here are kept too."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -95,10 +95,11 @@ class _Cut(Record):
 
 
 def read_manifest(path: str | Path) -> list[AudioFile]:
-    """Read a manifest, sorted by path; read headers for lines without rate, channels or duration.
+    """Read a manifest, and return its recordings sorted by path.
 
-    Paths are relative to the manifest's folder, absolute, or URLs. The manifest may be compressed (.gz). If a tar was
-    copied or rewritten after indexing, its members are checked: each must still be where its line says.
+    Headers are read for lines without sample rate, channels or duration. Paths are relative to the manifest's folder,
+    absolute, or URLs. The manifest may be compressed (.gz). If a tar was copied or rewritten after indexing, its
+    members are checked: each must still be at the place given by its line.
 
     Raises:
         DataError: a line is invalid, or its file is missing, unreadable, or not the one that was indexed; the message
@@ -106,7 +107,7 @@ def read_manifest(path: str | Path) -> list[AudioFile]:
         OSError: the manifest cannot be read.
     """
     path = Path(path).expanduser()
-    folder = prefix_of(Path(os.path.abspath(path.parent)))  # noqa: PTH100  resolve() would leave links' names
+    folder = prefix_of(Path(os.path.abspath(path.parent)))  # noqa: PTH100  resolve() would follow links
     files: dict[int, AudioFile] = {}
     lines: dict[int, Line] = {}  # lines that need headers
     faults: dict[int, str] = {}
@@ -119,7 +120,9 @@ def read_manifest(path: str | Path) -> list[AudioFile]:
             place = line.path if is_url(line.path) else os.path.join(folder, line.path)  # noqa: PTH118  a text
             places[number] = place = one.setdefault(place, place)
             if is_tar(place) and not line.member:
-                raise ValueError("member: expected the name of a recording in the tar; discrete-ae index finds them")
+                raise ValueError(
+                    "member: expected the name of a recording in the tar; discrete-ae index lists its recordings"
+                )
             if line.member and not is_tar(place):
                 raise ValueError(f"path: expected the path of a tar beside member, got {line.path}")
             if line.num_bytes is not None or line.version is not None:
@@ -169,13 +172,13 @@ def write_manifest(
     Args:
         path: path of the manifest.
         files: the recordings.
-        stamps: the `signs` of the files by place, which reveal later changes.
+        stamps: the `signs` of the files by place, written so that later changes to the files are noticed.
 
     Raises:
         OSError: the manifest cannot be written.
     """
     path = Path(path)
-    below = prefix_of(Path(os.path.abspath(path.parent)))  # noqa: PTH100  resolve() would leave the links' names
+    below = prefix_of(Path(os.path.abspath(path.parent)))  # noqa: PTH100  resolve() would follow links
     with written_whole(path) as temporary, temporary.open("w", encoding="ascii") as out:
         for file in files:
             place = file.place if is_url(file.place) else os.path.abspath(file.place)  # noqa: PTH100
@@ -201,7 +204,7 @@ def write_manifest(
 
 
 def _probed(wanted: Mapping[int, tuple[str, str]], path: Path) -> Iterator[tuple[int, AudioFile | DataError]]:
-    """Yield line numbers with the description, or the error, of the line's file or member of a tar."""
+    """Yield the number of each line with the description of its file or member of a tar, or with the error."""
     alone = [*dict.fromkeys(place for place, member in wanted.values() if not member)]
     files = dict(zip(alone, probe_kept(alone, path), strict=True))
     tars: dict[str, dict[str, AudioFile | DataError] | DataError] = {}
@@ -213,7 +216,7 @@ def _probed(wanted: Mapping[int, tuple[str, str]], path: Path) -> Iterator[tuple
     for number, (place, member) in wanted.items():
         found = tars[place] if member else files[place]
         if isinstance(found, dict):
-            found = found.get(member) or DataError(f"member: no such recording in {place}, {member}")
+            found = found.get(member) or DataError(f"member: no recording {member} in {place}")
         yield number, found
 
 
@@ -235,7 +238,7 @@ def _fields(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
-        raise ValueError(f"expected an object of JSON, got {text.strip()[:50]!r}")
+        raise ValueError(f"expected a JSON object, got {text.strip()[:50]!r}")
     return fields
 
 
@@ -257,7 +260,7 @@ def _line(fields: dict[str, Any]) -> Line:
     for name, value in fields.items():
         known = _OTHER_NAMES.get(name, name)
         if known in given:
-            raise ValueError(f"{name}: expected one of {name} and {known}")
+            raise ValueError(f"{name}: expected either {name} or {known}, got both")
         given[known] = value
     try:
         return Line.model_validate(given)

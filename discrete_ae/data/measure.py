@@ -19,14 +19,14 @@ from discrete_ae.data.resampling import Audio
 from discrete_ae.errors import DataError
 
 BELOW_PEAK_DB = 60.0
-"""Range below the peak of the spectrum within which frequencies count for the bandwidth."""
+"""Largest distance from the spectrum's peak at which a frequency counts for the bandwidth."""
 SILENCE_DBFS = -60.0
-"""Root mean square over `SILENCE_SECONDS` below which audio is silence."""
+"""Root mean square over `SILENCE_SECONDS` below which audio counts as silence."""
 SILENCE_SECONDS = 0.05
 
 _WINDOW = 2048
 _LOWEST_HZ = 20.0  # lower frequencies are offsets and rumble
-_FULL_SCALE = 1 - 2.0**-15  # of 16 bits
+_FULL_SCALE = 1 - 2.0**-15  # the largest 16-bit sample
 _AT_ONCE = 64
 """Windows per FFT call."""
 

@@ -13,7 +13,7 @@ _one_at_a_time = threading.Lock()
 
 @contextmanager
 def without_complaints() -> Iterator[None]:
-    """Drop the errors that libmpg123 prints during the block; all other output appears at the end of the block.
+    """Drop the errors that libmpg123 prints during the block; other output to stderr appears at the end of the block.
 
     A frame of an MP3 may need bits of earlier frames. The first frames after a seek lack them and are decoded wrongly.
     We do not use these frames, but libmpg123 prints a line for each, and libsndfile has no setting to prevent it.

@@ -38,7 +38,7 @@ Item = TypeVar("Item")
 _END = object()
 _MORE_BYTES = 2**20
 
-# The header of an MP3 may promise a few frames of 1152 samples too many. Only a truncated file lacks more.
+# The header of an MP3 may promise a few frames of 1152 samples too many. If more is missing, the file is truncated.
 _LENGTH_ERROR = 4 * 1152
 # A frame may need bits of earlier frames; without them it is decoded as silence, or wrongly.
 _MP3_LEAD = 32 * 1152
@@ -55,11 +55,11 @@ def read_audio(
 ) -> Audio:
     """Read a part of a recording, by seeking, and resample it to `sample_rate` in Hz.
 
-    A part equals the same samples of the whole resampled recording, because the filter also reads the samples around
-    the part. At another speed, it may be shifted by up to half a sample.
+    The part equals the same samples of the whole resampled recording, because the filter also reads the samples around
+    the part. At a speed other than 1, the part may be shifted by up to half a sample.
 
     Args:
-        source: path or URL of the file, or its header if known.
+        source: path or URL of the file, or its header if already read.
         sample_rate: sample rate of the result in Hz.
         channels: channels of the result, as in `match_channels`; None keeps the file's.
         start_s: start of the part in seconds, rounded to a sample of the file.
@@ -83,7 +83,7 @@ def read_audio(
     if rate == sample_rate:
         return match_channels(_read_frames(file, start, start + length), channels, file.name)
 
-    # At another speed the exact margin would be long, and its only effect would be the half sample.
+    # At a speed other than 1, the exact margin would be long, and would only avoid a shift by up to half a sample.
     margin = margin_frames(file.sample_rate, sample_rate) if speed == 1 else filter_frames(rate, sample_rate)
     stop = start + math.ceil(length * rate / sample_rate)
     frames = match_channels(_read_frames(file, start - margin, stop + margin), channels, file.name)
@@ -103,10 +103,10 @@ def stream_audio(file: AudioFile, sample_rate: int, channels: int | None = None)
         channels: channels of the result, as in `match_channels`; None keeps the file's.
 
     Returns:
-        Blocks (C, n), each from `block_frames` of the file, usually `BLOCK_FRAMES`.
+        Blocks (C, n), each from as many frames of the file as `block_frames` returns, usually `BLOCK_FRAMES`.
 
     Raises:
-        DataError: as in `read_audio`, when the iterator reaches the block.
+        DataError: as in `read_audio`, but raised only when the iterator reaches the damaged block.
     """
     length = math.ceil(file.num_frames * sample_rate / file.sample_rate)
     block = block_frames(file.sample_rate, sample_rate, max(file.channels, channels or 0))
@@ -125,7 +125,9 @@ def stream_audio(file: AudioFile, sample_rate: int, channels: int | None = None)
 
 
 def match_channels(audio: Audio, channels: int | None, name: str | None = None) -> Audio:
-    """Mix (C, N) down to mono by the mean, or copy mono into each of `channels`; None, or C, changes nothing.
+    """Mix (C, N) down to mono by the mean, or copy mono into each of `channels`.
+
+    If `channels` is None or C, the audio is returned unchanged.
 
     Raises:
         DataError: the two numbers of channels differ and neither is 1; the message begins with `name`.
@@ -142,10 +144,10 @@ def match_channels(audio: Audio, channels: int | None, name: str | None = None) 
 
 
 class Prefetched(Generic[Item]):
-    """An iterable whose items a thread prefetches, up to `ahead` of them; for one pass.
+    """An iterable for a single pass, of which a thread prefetches up to `ahead` items.
 
-    An error is raised in place of the item. Close the iterable if the pass ends early: the thread stops after its
-    current item.
+    An error in the thread is raised in place of the item. Close the iterable if the pass ends early: the thread stops
+    after its current item.
     """
 
     def __init__(self, items: Iterable[Item], ahead: int) -> None:

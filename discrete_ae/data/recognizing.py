@@ -1,8 +1,8 @@
 """Recognize public data sets, and add their metadata to recordings.
 
-A data set is recognized by the ends of its paths, never by the name of its folder, so that a part of it suffices. If
-none of its recordings are for validation, they get a group instead of the training side. Training then holds out
-recordings by hash: whole speakers or tracks, if there are several.
+A data set is recognized by the ends of its paths, never by the name of its folder, so that part of a data set suffices.
+If a data set has no validation recordings, its training recordings are marked with a group, not as training recordings.
+Training then holds out some of them by hash: whole speakers or tracks, if there are several.
 """
 
 import json
@@ -103,6 +103,6 @@ def _texts(data_set: Layout, files: Sequence[AudioFile], places: Sequence[Place]
 
 
 def _absolute(file: AudioFile) -> str:
-    """Return the absolute path of a recording; for a member of a tar, its path if unpacked beside the tar."""
+    """Return the absolute path of a recording; for a member of a tar, the path after unpacking beside the tar."""
     place = file.place if is_url(file.place) else os.path.abspath(file.place)  # noqa: PTH100  resolve() follows links
     return f"{os.path.dirname(place)}/{file.member}" if file.member else place  # noqa: PTH120  a text

@@ -25,7 +25,7 @@ CACHE_SIZE_VARIABLE = "DISCRETE_AE_CACHE_SIZE"
 """Environment variable with the size of the block cache."""
 CACHE_SIZE = "10GB"
 BLOCK_BYTES = 2**20
-# The number of folders that share the size of the cache; eviction scans only one of them.
+# Number of folders among which the size of the cache is divided; eviction scans only one folder.
 _FOLDERS = 256
 
 TIME_LIMIT_S = 60.0
@@ -34,12 +34,12 @@ WAITS_S = (0.5, 2.0, 8.0)
 """Delays before the second, third and last attempt."""
 _PASSING = {408, 425, 429}
 """HTTP statuses 4xx after which another attempt may succeed."""
-# Names of the version of a file in file systems; the first that is present is used.
+# Names by which file systems report the version of a file; the first name present is used.
 _VERSIONS = ("ETag", "etag", "Last-Modified", "LastModified", "mtime", "created")
 
 
 class Stamp(NamedTuple):
-    """Size and version of a file, which differ if the file has changed."""
+    """Size and version of a file, by which a changed file is recognized."""
 
     num_bytes: int
     version: str
@@ -56,7 +56,7 @@ def open_at(path: Path | str) -> BinaryIO:
 
     Raises:
         OSError: the file cannot be opened.
-        DataError: the URL cannot be read; also raised by reading.
+        DataError: the URL cannot be read; also raised by the file's methods for reading.
         UsageError: fsspec does not support such URLs, or the package for them is missing.
     """
     if is_url(path):
@@ -144,7 +144,7 @@ def _block(url: str, number: int) -> io.RawIOBase | io.BytesIO:
     path = folder / "blocks" / f"{int(digest[:4], 16) % _FOLDERS:02x}" / digest if folder else Path(os.devnull)
     with suppress(OSError):
         block = path.open("rb", buffering=0)
-        if os.fstat(block.fileno()).st_size == stop - start:  # a crash of the machine may have truncated it
+        if os.fstat(block.fileno()).st_size == stop - start:  # a crash of the machine may have truncated the block
             os.utime(block.fileno())
             return block
         block.close()
@@ -209,7 +209,7 @@ def _remote_stamp(url: str) -> Stamp:
 
 
 def _tried(url: str, attempt: Callable[[Any, str], Found]) -> Found:
-    """Call `attempt` with the file system of a URL and the name in it; retry if the connection fails.
+    """Call `attempt` with a URL's file system and the name of the file there; retry if the connection fails.
 
     Raises:
         DataError: the URL cannot be read.

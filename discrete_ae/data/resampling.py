@@ -24,8 +24,8 @@ BLOCK_FRAMES = 2**16
 
 # Limit on the samples of all channels in a block, before and after resampling: 4 MB.
 _BLOCK_SAMPLES = 2**20
-# soxr buffers about 800 samples of each channel at the lower rate, several times over at the higher rate: 10 kB per
-# unit of the ratio, 80 MB in all.
+# soxr buffers about 800 samples of each channel at the lower rate, and several copies of them at the higher rate. A
+# channel takes about 10 kB times the ratio of the rates, and all channels at most 80 MB.
 _MAX_RATIO_OF_ALL_CHANNELS = 2**13
 
 
@@ -52,7 +52,7 @@ def filter_frames(source_rate: float, target_rate: float) -> int:
 
 
 class Resampler:
-    """A resampler of parts (C, N), with silence before the first part and after the last.
+    """A resampler of a signal given in parts (C, N), with silence before the first part and after the last.
 
     Args:
         source_rate: sample rate of the source in Hz.
@@ -61,7 +61,7 @@ class Resampler:
         num_samples: length of the result in samples per channel; further samples are dropped.
 
     Raises:
-        DataError: the ratio of the rates, with so many channels, would take too much memory.
+        DataError: resampling so many channels at this ratio of rates would take too much memory.
     """
 
     def __init__(self, source_rate: int, target_rate: int, channels: int, num_samples: int) -> None:

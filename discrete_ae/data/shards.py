@@ -28,18 +28,18 @@ def write_shards(
 ) -> Written:
     """Write the recordings below a folder to `shard-000000.tar`, …, sorted by key; equal inputs give equal bytes.
 
-    A key is the path in the folder without its suffix; further dots in it become %2E. Files that are not readable as
+    A key is the path in the folder without its suffix; other dots in the name become %2E. Files not readable as
     audio are skipped with one warning.
 
     Args:
         folder: folder of the recordings.
         out: folder for the shards.
         max_bytes: maximum size of a shard, exceeded only by a single larger recording.
-        strict: True to raise an error for an unreadable file instead of the warning.
+        strict: True to raise an error for an unreadable file, instead of skipping it.
         overwrite: True to replace existing shards.
 
     Raises:
-        DataError: no recording is found, two have the same key, or `out` exists already.
+        DataError: no recording is found, two recordings have the same key, or `out` exists already.
         OSError: a file cannot be read or written.
     """
     folder, out = Path(folder).expanduser(), Path(out)

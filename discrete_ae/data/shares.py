@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 WINDOW = 1000
-"""Number of consecutive crops in which each source has its share, rounded up or down."""
+"""Number of consecutive crops among which each source has its share, rounded up or down to a whole crop."""
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -16,13 +16,14 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 class Shares:
     """Assignment of a source to every sample number, as a pure function of (seed, number).
 
-    The numbers of a window, in random order, are spread evenly over [0, 1). Each source owns an interval as long as its
-    share. The share of a source in a window is therefore exact to within one crop. The grid shifts by the golden ratio
-    from window to window, so that shares that are no multiple of 1 / `WINDOW` hold in the long run.
+    The sample numbers of a window, in random order, are mapped to an even grid of points in [0, 1). Each source owns an
+    interval as long as its share, and all numbers mapped to points in it. The share of a source in a window is
+    therefore exact to within one crop. The grid shifts by the golden ratio from window to window, so that the shares
+    are exact in the long run even if they are not multiples of 1 / `WINDOW`.
 
     Args:
         weights: weights of the sources, each above 0, in any unit.
-        seed: seed of the order.
+        seed: seed of the random order.
         stream: index of one of several independent orders with the same seed.
     """
 

@@ -53,7 +53,7 @@ LIMITS = ("min_seconds", "max_seconds", "min_bandwidth_hz")
 
 
 class RecordingsSettings(Record):
-    """Places of recordings, and limits on those for training."""
+    """Places of recordings, and limits on the training recordings."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -76,10 +76,10 @@ class RecordingsSettings(Record):
         """Check that the places do not conflict.
 
         Args:
-            key: prefix of the settings, such as "sources.speech."; "" for those outside of `sources`.
+            key: prefix of the settings, such as "sources.speech."; "" for settings outside of `sources`.
 
         Raises:
-            ValueError: settings conflict; the message names the first of them.
+            ValueError: settings conflict; the message names the first conflict.
         """
         for folder, manifest in (("root", "manifest"), ("validation_root", "validation_manifest")):
             if getattr(self, folder) is not None and getattr(self, manifest) is not None:
@@ -91,12 +91,12 @@ class RecordingsSettings(Record):
 
 
 class SourceSettings(RecordingsSettings):
-    """One source of a mixture; limits outside of `sources` are its defaults."""
+    """Settings of one source of a mixture; their defaults are the limits outside of `sources`."""
 
     weight: Share | None = None
     """Relative share of the crops, in any unit; given for all sources or for none."""
     hours: Share | None = None
-    """Duration for the share of the crops; None takes the duration of the training recordings."""
+    """Hours that determine the share of the crops; None for the actual duration of the training recordings."""
 
 
 def check_mixture(sources: dict[str, SourceSettings]) -> None:
@@ -116,7 +116,9 @@ def check_mixture(sources: dict[str, SourceSettings]) -> None:
                 f"sources.{name}: expected a root or a manifest, got neither; set the source to null to leave it out"
             )
         if source.weight is not None and source.hours is not None:
-            raise ValueError(f"sources.{name}.hours: expected null beside data.sources.{name}.weight; give one")
+            raise ValueError(
+                f"sources.{name}.hours: expected null beside data.sources.{name}.weight; give one of the two"
+            )
     weighted, others = (
         [name for name, source in sources.items() if (source.weight is not None) is given] for given in (True, False)
     )
@@ -131,7 +133,7 @@ def check_distinct(sources: dict[str, SourceSettings]) -> None:
     """Check that no folder or manifest is given twice with the same limits.
 
     Raises:
-        ValueError: one is given twice; the message names the setting.
+        ValueError: a folder or manifest is given twice; the message names the setting.
     """
     given: dict[Hashable, str] = {}
     for name, source in sources.items():
@@ -151,9 +153,10 @@ class RecordingSource:
     Args:
         settings: settings of the source.
         key: prefix of the settings in errors, such as "data." or "data.sources.speech.".
-        channels: number of channels to train with. Recordings with 1 channel or as many fit; for 1, all fit.
+        channels: number of channels to train with. With 1, any recording fits. With n > 1, a recording must be mono or
+            have n channels.
         validation_fraction: share of the files used for validation, if no split is given.
-        strict: True if an unusable recording raises an error.
+        strict: True to raise an error for an unusable recording, instead of skipping it.
     """
 
     settings: SourceSettings
@@ -178,7 +181,7 @@ class RecordingSource:
 
     @property
     def validation_root(self) -> Path | None:
-        """Folder that is searched for validation files, or split; None if manifests list them."""
+        """Folder that is searched for validation files, or whose files are split; None if manifests list the files."""
         its = self.settings
         if its.validation_manifest is not None or (its.manifest is not None and its.validation_root is None):
             return None
@@ -195,11 +198,13 @@ class RecordingSource:
         found = self._taken(self.train_roots[0], its.manifest)
         files = [file for file in found if file.split != TEST]
         if not files:
-            raise DataError(f"{self._said}: every line is of split test, which is not used for training; give others")
+            raise DataError(
+                f"{self._said}: every line is of split test, which is not used for training; add other recordings"
+            )
         if left := len(found) - len(files):
             log.info("%s of split test, used neither for training nor for validation", counted(left, "recording"))
         if (unsplit := sum(file.split is None for file in files)) and unsplit < len(files):
-            log.info("%s without a split beside others with one: used for training only", counted(unsplit, "recording"))
+            log.info("%s without a split, unlike the others: used for training only", counted(unsplit, "recording"))
         self.train = [file for file in files if file.split != VALIDATION]
         if is_split or its.validation_root is not None or its.validation_manifest is not None:
             self.validation = self._taken(self.validation_root or Path(), its.validation_manifest)
@@ -209,7 +214,8 @@ class RecordingSource:
             for side, found in ((TRAIN, self.train), (VALIDATION, self.validation)):
                 if not found:
                     raise DataError(
-                        f"{self._said}: no line is of split {side}; add some, or give {self.key}validation_manifest"
+                        f"{self._said}: no line is of split {side}; add such lines, or give "
+                        f"{self.key}validation_manifest"
                     )
         else:
             self.train, self.validation = split_by_hash(files, self.train_roots, self.validation_fraction, self.key)
@@ -251,11 +257,11 @@ class RecordingSource:
         )
         if not taken:
             raise DataError(
-                f"{self._said}: none of {counted(len(files), 'file')} is left to train on, excluded are {told}; "
+                f"{self._said}: none of {counted(len(files), 'file')} is left to train on; excluded: {told}; "
                 "relax a limit, or give other files"
             )
         if told:
-            log.info("%s not trained on: %s", counted(len(files) - len(taken), "file"), told)
+            log.info("%s left out of training: %s", counted(len(files) - len(taken), "file"), told)
         self.train = taken
 
     @property
@@ -265,7 +271,7 @@ class RecordingSource:
 
     @property
     def weight(self) -> float:
-        """Relative share of the crops: the weight or hours in the settings, or the hours of the files by weight."""
+        """Relative share of the crops: the weight or hours in the settings, or else the weighted hours of the files."""
         its = self.settings
         return its.weight or its.hours or math.fsum(file.duration_s * file.weight for file in self.train) / 3600
 
@@ -314,6 +320,6 @@ class RecordingSource:
 
 
 def common_folder(files: Iterable[AudioFile]) -> Path:
-    """Return the innermost common folder of files, without those of URLs."""
+    """Return the innermost common folder of files; URLs are ignored."""
     folders = [os.path.dirname(os.path.abspath(file.place)) for file in files if not is_url(file.place)]  # noqa: PTH100, PTH120
     return Path(os.path.commonpath(folders)) if folders else Path()

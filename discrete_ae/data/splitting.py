@@ -20,13 +20,13 @@ class Split(NamedTuple):
 
 
 def split_by_hash(files: Sequence[AudioFile], root: Paths, validation_fraction: float, key: str = "data.") -> Split:
-    """Split by the SHA-256 of the group, of the name in a tar, or of the path relative to the nearest `root`.
+    """Split by the SHA-256 of each file's group, or else of its name in a tar or path relative to the nearest `root`.
 
     A file's side does not depend on the other files. It is the same in a folder and in tars made from the folder.
     Stretches of one file are on the same side.
 
-    There is one exception, so that neither side is empty. If no hash is below the fraction, the smallest one is for
-    validation; if all are, the largest one is for training.
+    There is one exception, so that neither side is empty. If no hash is below the fraction, the file with the smallest
+    hash is for validation; if all hashes are below, the file with the largest hash is for training.
 
     Args:
         files: the files to split.
@@ -55,7 +55,7 @@ def split_by_hash(files: Sequence[AudioFile], root: Paths, validation_fraction: 
 
 
 def without(files: Sequence[AudioFile], others: Sequence[AudioFile]) -> list[AudioFile]:
-    """Return the files that share no samples with `others`, even if found by other paths."""
+    """Return the files that share no samples with `others`, even where the same file has different paths."""
     taken: dict[Hashable, list[AudioFile]] = defaultdict(list)
     for other, same in zip(others, _identities(others), strict=True):
         if same:
@@ -68,7 +68,7 @@ def without(files: Sequence[AudioFile], others: Sequence[AudioFile]) -> list[Aud
 
 
 def _place(key: str) -> float:
-    """Map a path to [0, 1), uniformly."""
+    """Hash a key to a number in [0, 1), uniformly."""
     return int.from_bytes(hashlib.sha256(os.fsencode(key)).digest()[:6]) / 2**48
 
 

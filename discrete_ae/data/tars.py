@@ -1,6 +1,6 @@
 """Find recordings in tars such as those of WebDataset, to be read in place.
 
-A member of a tar is a range of its bytes, which libsndfile reads as a file; nothing is unpacked. Sidecars with the same
+A member is a range of the tar's bytes, which libsndfile reads as a file; nothing is unpacked. Other files with the same
 key, such as .json and .txt, are ignored.
 """
 
@@ -20,7 +20,7 @@ _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"\x04\x
 
 
 def members(path: Path | str) -> Iterator[Member]:
-    """Yield the files in a tar, in its order, from their headers alone.
+    """Yield the files in a tar, in the order of the tar; only their headers are read.
 
     Args:
         path: path or URL of the tar.
@@ -53,7 +53,7 @@ def members(path: Path | str) -> Iterator[Member]:
                 end = archive.offset
         except tarfile.TarError as error:
             raise DataError(f"{path}: not a tar, or truncated ({error}); fetch or write it again") from error
-        # tarfile takes an invalid header for the end, unless it is the first header.
+        # tarfile mistakes an invalid header for the end of the tar, unless it is the first header.
         file.seek(end)
         if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
             raise DataError(f"{path}: damaged or truncated at byte {end}; fetch or write it again")
@@ -66,9 +66,9 @@ def is_tar(place: Path | str) -> bool:
 
 
 def audio_members(path: Path | str) -> list[Member]:
-    """Return the recordings in a tar by suffix, sorted by name, without hidden names.
+    """Return the members of a tar with the suffix of an audio file, sorted by name, without hidden names.
 
-    If two members have the same name, the last one is returned, as unpacking would keep it.
+    If several members have the same name, the last of them is returned, since unpacking would keep that one.
 
     Raises:
         DataError: as in `members`, or there is no recording in the tar.

@@ -1,4 +1,4 @@
-"""Worker processes that load batches: a note of the current recording in each, and errors if one fails."""
+"""Worker processes that load batches. Each notes its current recording, to name in the error if it fails."""
 
 import ctypes
 import functools
@@ -55,7 +55,7 @@ class AudioLoader(DataLoader[Tensor]):
     `load_state_dict` only tell Lightning that resuming in the middle is safe.
 
     Raises:
-        LoadingError: from iteration: a worker process died, or a batch cannot be read.
+        LoadingError: from iteration: a worker process died, or a batch cannot be loaded.
     """
 
     def __init__(self, dataset: Dataset[Tensor], *, num_workers: int = 0, **options: Any) -> None:
@@ -84,12 +84,12 @@ class AudioLoader(DataLoader[Tensor]):
             failure = self._lost(error) or _failure(error)
             if failure is None:
                 raise
-            if self._iterator is not None:  # otherwise the death of another worker may be raised later, anywhere
+            if self._iterator is not None:  # otherwise PyTorch may report another worker's death later, anywhere
                 self._iterator._shutdown_workers()  # type: ignore[attr-defined]
             raise failure from None
 
     def _lost(self, error: Exception) -> LoadingError | None:
-        """Return `lost_worker`; also handle an error that is raised before PyTorch notices the dead process."""
+        """Return the result of `lost_worker`, also for an error raised before PyTorch notices the dead process."""
         try:
             if isinstance(error, ConnectionError | EOFError):
                 for process, noted in zip(getattr(self._iterator, "_workers", ()), self.notes, strict=False):

@@ -175,7 +175,7 @@ def test_numbers_out_of_their_range(made):
     for pattern, words in (
         ("dely", "pattern: expected one of flat, coarse_first, parallel, delay, or an instance of Pattern, got 'dely'"),
         (PATTERNS["flat"], "pattern: expected one of flat"),
-        (PATTERNS["flat"]((4, 300)), "(3 of 4, 300, 9 entries), got others (2 of 4, 300 entries)"),
+        (PATTERNS["flat"]((4, 300)), "(3 of 4, 300, 9 entries), got a pattern for 2 of 4, 300 entries"),
     ):
         assert_refused(lambda pattern=pattern: CodesDataset(path, pattern=pattern), words, error=ValueError)
     assert_refused(lambda: CodesDataset(path, padding=0, pattern="flat"), "padding: expected None", error=ValueError)

@@ -142,5 +142,5 @@ def test_codes_of_two_models_are_no_set(tmp_path):
     assert one_set([ENTRY, replace(ENTRY, path="b.npz", frames=5)], tmp_path) == ENTRY
     other, fewer = replace(ENTRY, path="b.npz", model_hash="f" * 64), replace(ENTRY, path="b.npz", codebook_sizes=(4,))
     assert_refused(lambda: one_set([ENTRY, other], tmp_path), "a/x.npz and b.npz are codes of different models")
-    assert_refused(lambda: one_set([ENTRY, fewer], tmp_path), "a/x.npz has 2 codebooks and b.npz 1")
+    assert_refused(lambda: one_set([ENTRY, fewer], tmp_path), "a/x.npz has 2 codebooks and b.npz has 1")
     assert_refused(lambda: one_set([], tmp_path), "its manifest is empty")

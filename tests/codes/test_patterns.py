@@ -172,7 +172,7 @@ def test_what_are_no_codebooks_or_codes_is_refused(kind):
         (Parallel, [0, 1], "expected integers of shape (2, positions), of one stream, got int64 of shape (2,)"),
         (Parallel, [[0, 1], [7]], "expected rows of the same length"),
         (Parallel, [[9, 0, 10, 0], [9, 7, 10, 8]], "position 3: expected padding (8) after the end at 2"),
-        (Delay, [[0, 1], [7, 7]], "row 1, position 0: expected padding (8), since codebook 1 begins 1 late"),
+        (Delay, [[0, 1], [7, 7]], "row 1, position 0: expected padding (8), since codebook 1 is delayed by 1"),
         (Delay, [[9, 0, 1], [9, 7, 7]], "row 1, position 1: expected padding (8)"),
         (Delay, [[0, 1, 8], [8, 9, 7]], "row 1, position 1: expected codebook 1 (0 to 7), got 9 (begin); "),
     ],

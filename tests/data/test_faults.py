@@ -188,7 +188,7 @@ def test_a_validation_file_that_vanishes_is_named_and_the_next_segment_taken(fol
         assert torch.equal(after[k], before[place])
     (record,) = caplog.records
     assert f"{folder}/b.flac: can no longer be read (Is a directory)" in record.getMessage()
-    assert "of other audio" in record.getMessage()
+    assert "of different audio" in record.getMessage()
     with pytest.raises(DataError, match=r"b\.flac"):
         strict[2]
 

@@ -152,7 +152,7 @@ def test_what_ffmpeg_can_convert_is_passed_over_and_named(tmp_path, caplog):
         (tmp_path / name).touch()
     assert len(find_audio(tmp_path).files) == 1
     assert len(files_of(tmp_path, SUFFIXES, [], alone=True)) == 1
-    said = f"{tmp_path}: 2 files skipped, in formats that are not supported; convert those with sound: "
+    said = f"{tmp_path}: skipped 2 files in unsupported formats; convert the files with sound, for example by "
     said += f"ffmpeg -i {tmp_path}/a.MP4 -vn {tmp_path}/a.flac"
     assert len(files_of(tmp_path, {".wav"}, [], alone=True)) == 1  # of codes, nothing is passed over
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [said, said]

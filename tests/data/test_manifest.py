@@ -93,8 +93,8 @@ def test_lines_of_nemo_and_lhotse_are_understood(corpus):
         ({"path": "audio/0.wav", "start": 5}, "start: expected less than the 0.25 s of the file, got 5"),
         ({"path": "audio/0.wav", "channels": 2}, "channels: expected 1, as in the file, got 2"),
         ({"path": "notes.txt"}, ".*notes.txt: not readable as audio"),
-        ("{", "expected an object of JSON, got '{'"),
-        ("[1]", r"expected an object of JSON, got '\[1\]'"),
+        ("{", "expected a JSON object, got '{'"),
+        ("[1]", r"expected a JSON object, got '\[1\]'"),
         ({"id": "c", "type": "MixedCut", "tracks": []}, ".*expected .*Recording, or a MonoCut .*, got MixedCut"),
     ],
 )
