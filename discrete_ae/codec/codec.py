@@ -1,4 +1,4 @@
-"""Encode audio to integers and back by a model, exactly: the codes of a signal depend on the signal alone.
+"""Encode audio to integers with a model, and decode them; the codes of a signal depend on the signal alone.
 
 Axes: B batch, C audio channels, N samples, K codebooks, T frames.
 """
@@ -18,10 +18,10 @@ from discrete_ae.model import DiscreteAutoencoder
 
 
 class Codec:
-    """Exact coding by a model: on a CPU, codes never change with batch, threads, chunks, jobs or length.
+    """Exact coding with a model: on a CPU, codes do not depend on batch size, threads, chunks, jobs or length.
 
-    The parts of a signal have the codes of the whole, and a file has the codes of its samples. On a CPU this costs no
-    speed. For a training loop, or large batches on a GPU, use `model.encode` and `model.decode`.
+    A signal gets the same codes whether it is coded whole, in chunks or from a file. On a CPU this costs no speed. For
+    a training loop, or large batches on a GPU, use `model.encode` and `model.decode`.
 
     >>> codec = Codec(discrete_ae.load(checkpoint))
     >>> audio = torch.zeros(1, 1, 32000)
@@ -38,7 +38,7 @@ class Codec:
         runner: runner that computes the windows.
 
     Raises:
-        ValueError: `model` is not a model but, for example, a path.
+        ValueError: `model` is not a model; it may be a path, for example.
     """
 
     def __init__(self, model: DiscreteAutoencoder, runner: Runner | None = None) -> None:
@@ -51,7 +51,7 @@ class Codec:
         """Return codes (B, K, T) int64 of audio (B, C, N), any N >= 1, T = ceil(N / hop_length).
 
         Raises:
-            ValueError: as in `DiscreteAutoencoder.encode`, or latents are NaN or infinite.
+            ValueError: latents are NaN or infinite, or `DiscreteAutoencoder.encode` would reject the audio.
         """
         model = self.model
         model.check_audio(audio)
@@ -67,7 +67,7 @@ class Codec:
         """Return audio (B, C, N) float32 of codes (B, K, T); N = num_samples, or T * hop_length if None.
 
         Raises:
-            ValueError: as in `DiscreteAutoencoder.decode`.
+            ValueError: `DiscreteAutoencoder.decode` would reject the codes or `num_samples`.
         """
         model = self.model
         model.quantizer.check_codes(codes)
@@ -77,11 +77,11 @@ class Codec:
     def encode_file(
         self, path: str | Path, num_codebooks: int | None = None, *, loudness_lufs: float | None = None
     ) -> CodeFile:
-        """Return the codes of one recording, as in `encode_files`.
+        """Return the codes of one recording; see `encode_files`.
 
         Raises:
             DataError: the recording cannot be coded.
-            ValueError: as in `encode_files`.
+            ValueError: `encode_files` rejects the model or an argument.
         """
         ((_, code_file, error),) = encode_files(
             self.model, [Path(path)], num_codebooks, runner=self.runner, loudness_lufs=loudness_lufs
@@ -92,7 +92,7 @@ class Codec:
         return code_file
 
     def decode_file(self, code_file: CodeFile, *, force: bool = False) -> Audio:
-        """Return audio (C, N) float32 of one recording's codes, N = num_samples, as in `decode_files`.
+        """Return audio (C, N) float32 of one recording's codes, N = num_samples; see `decode_files`.
 
         Raises:
             DataError: the codes come from another model, or do not fit this one.

@@ -1,8 +1,8 @@
 """Encode many recordings to files of codes, and decode them; a failed recording does not stop the others.
 
-Several processes can share the work. The share of a process follows from the list of all recordings, so that no process
-waits for another. Each appends its results to its own part of the manifest, which readers merge. If a process is
-killed, the others are not affected; the same command with `existing="skip"` resumes.
+Several processes can share the work. Each process derives its share from the list of all recordings, so no process
+waits for another. Each process appends its results to its own part of the manifest, and readers merge the parts. If a
+process is killed, the others are not affected. To resume, run the same command with `existing="skip"`.
 """
 
 import errno
@@ -63,10 +63,10 @@ class Outcome(NamedTuple):
 
 
 class Watch:
-    """Callbacks for the progress of the work; the base class ignores them."""
+    """Callbacks for the progress of the work; in this base class they do nothing."""
 
     def begin(self, sources: Sequence[Path], duration_s: Callable[[Path], float]) -> None:
-        """Receive the sources to process, and a function that returns a source's seconds or raises a DataError."""
+        """Receive the sources to process, and a function that returns a source's duration or raises a DataError."""
 
     def advance(self, seconds: float) -> None:
         """Receive the seconds of audio processed since the last call."""
@@ -94,7 +94,7 @@ def encode_corpus(
     chunk_seconds: float = 30.0,
     watch: Watch | None = None,
 ) -> list[Outcome]:
-    """Encode recordings, and write a file of codes for each and the manifest of the folder.
+    """Encode recordings; write a file of codes for each recording, and the manifest of the output folder.
 
     >>> model = discrete_ae.load(checkpoint)
     >>> outcomes = discrete_ae.encode_corpus(model, recordings, out, format="daec")
@@ -107,16 +107,16 @@ def encode_corpus(
     Args:
         model: a model from `discrete_ae.load`.
         inputs: recordings, folders and patterns; `jobs.plan` describes the tree of outputs.
-        out: output folder; or, for a single recording, a file with the suffix of the format, without a manifest.
+        out: output folder; or, for a single recording, a file with the suffix of the format, and no manifest.
         format: format of the files of codes.
-        num_codebooks: as in `encode_files`.
-        loudness_lufs: as in `encode_files`.
-        strict: as in `encode_files`.
-        existing: treatment of existing files. A skipped file must match, by its header, what encoding would write;
-            otherwise its outcome is an error.
-        share: part of the work for this process, such as `Share.of_environment()` under torchrun or srun. The manifest
-            is then in parts, which `read_manifest` merges.
-        shards: format in which to also write all codes of the folder as a set for training, to out/shards.
+        num_codebooks: number of codebooks to use; see `encode_files`.
+        loudness_lufs: target loudness; see `encode_files`.
+        strict: True to treat a wrong length in a recording's header as an error.
+        existing: treatment of existing files. The header of a skipped file must match what encoding would write;
+            otherwise the outcome of the file is an error.
+        share: part of the work for this process, such as `Share.of_environment()` under torchrun or srun. Several
+            shares write the manifest in parts, which `read_manifest` merges.
+        shards: format of a training set with all codes of the folder, written to out/shards; None to write no set.
         runner: runner that computes the windows.
         chunk_seconds: seconds of a recording to read ahead.
         watch: callbacks for the progress.
@@ -129,7 +129,7 @@ def encode_corpus(
             pyarrow is missing for Parquet.
         DataError: a file exists; the model has no codes; the manifest or the shards cannot be read or written.
         OSError: a file cannot be written.
-        ValueError: as in `encode_files`.
+        ValueError: `encode_files` rejects the model or an argument.
     """
     watch, share = watch or Watch(), share or Share()
     planned = plan(inputs, out, SUFFIXES, f".{format}")
@@ -139,12 +139,12 @@ def encode_corpus(
         raise UsageError(f"-o {out}: expected a folder for {what}, got a file; give a folder")
     if shards and not alone:
         raise UsageError(
-            f"--shards: not with share {share.number} of {share.count}; write shards when all shares are done, with "
-            "--skip-existing --share 1/1"
+            f"--shards: cannot be used with share {share.number} of {share.count}; when all shares are done, write "
+            "shards with --skip-existing --share 1/1"
         )
     write_shards = _shard_writer(shards)
     if has_manifest(folder) and not planned.is_file:
-        read_manifest(folder)  # checks it before the work
+        read_manifest(folder)  # raises now, before the work, if it is damaged
     sizes = model.quantizer.codebook_sizes[:num_codebooks]
     failed, there, todo = _sorted_out(planned, share, existing)
     watch.begin([job.source for job in todo], lambda path: probe(path).duration_s)
@@ -178,7 +178,7 @@ def encode_corpus(
             entry, by = superseded[0]
             watch.warn(
                 f"{folder}: recordings with two files of codes: {len(superseded)}, such as {entry.path} and {by}; the "
-                f"manifest lists {by}, remove {entry.path}"
+                f"manifest lists only {by}, so remove {entry.path}"
             )
         if write_shards:
             write_shards(folder, folder / "shards", overwrite=True, entropy_model=model.entropy_model)
@@ -196,7 +196,7 @@ def decode_corpus(
     runner: Runner | None = None,
     watch: Watch | None = None,
 ) -> list[Outcome]:
-    """Decode files of codes, and write a 16-bit recording for each with its own sample rate, length and channels.
+    """Decode files of codes, and write 16-bit recordings with the original sample rates, lengths and channels.
 
     Args:
         model: the model that made the codes.
@@ -204,7 +204,7 @@ def decode_corpus(
         out: output folder; or, for a single file of codes, a file with the suffix of the format.
         format: format of the recordings.
         existing: treatment of existing recordings.
-        force: True to also decode codes of another model that fit, with a warning.
+        force: True to also decode codes of another model if they fit, with a warning.
         runner: runner that computes the windows.
         watch: callbacks for the progress.
 
@@ -304,8 +304,8 @@ def _kept(model: DiscreteAutoencoder, sizes: tuple[int, ...], job: Job, folder: 
         frames = -(-code_file.num_model_samples // model.hop_length)
         if recording is not None and length != (recording.num_frames, recording.sample_rate, frames):
             raise DataError(
-                f"{target}: does not match {job.source}, which may have changed: has {length[2]} frames of {length[0]} "
-                f"samples at {length[1]} Hz; {again}"
+                f"{target}: does not match {job.source}, which may have changed: has {length[2]} frames for "
+                f"{length[0]} samples at {length[1]} Hz; {again}"
             )
         return _described(model, job, code_file, folder, was_there=True)
     except (DataError, OSError) as error:
@@ -362,7 +362,7 @@ def _line(error: DataError | OSError, path: Path) -> str:
 
 
 def _of_one_output(error: DataError | OSError, path: Path) -> str:
-    """Return an error of one output in one line; raise an error, such as a full disk, that affects all outputs."""
+    """Return an error in one line if it concerns one output; raise it if, like a full disk, it affects all outputs."""
     if isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG:
         raise error
     return _line(error, path)
@@ -377,5 +377,5 @@ def _read(model: DiscreteAutoencoder, path: Path, recording: AudioFile | None = 
 
 
 def _duration_s(model: DiscreteAutoencoder, path: Path) -> float:
-    # The header suffices: entropy decoding is most of the work of reading.
+    # Read only the header, since entropy decoding takes most of the time of reading.
     return (read_daec_header(path) if path.suffix.lower() == ".daec" else _read(model, path)).duration_s

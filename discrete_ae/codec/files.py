@@ -1,11 +1,12 @@
-"""Encode whole recordings to codes and back, as iterators over many of them.
+"""Encode many recordings to codes, and decode them, by iterators that yield one recording at a time.
 
-On a CPU, the codes of a signal are the same bits for any batch, number of threads or jobs, and way of reading. This is
-because every window of the signal is computed by itself (see `inference`). Memory is bounded: blocks of a recording are
-read and resampled on their own thread, cut into windows, computed, and joined, while the next recordings are read.
+On a CPU, the codes of a signal do not depend on the batch size, the number of threads or jobs, or the way of reading.
+This is because every window of the signal is computed by itself (see `inference`). Memory is bounded: blocks of a
+recording are read and resampled on a separate thread, cut into windows, computed, and joined. Meanwhile the next
+recordings are read.
 
-A mono model codes the channels of a recording one by one, so that each channel has the codes of a mono file. Any other
-model takes recordings with its own number of channels.
+A mono model codes each channel separately, so a channel gets the same codes as a mono file. Any other model takes mono
+recordings, and recordings with the model's number of channels.
 
 Axes: C audio channels, S streams, K codebooks, T frames.
 """
@@ -42,7 +43,7 @@ Progress = Callable[[float], None]
 
 
 class Encoded(NamedTuple):
-    """The codes of one recording, or the error."""
+    """The codes of one recording, or the error that prevented them."""
 
     path: Path
     code_file: CodeFile | None
@@ -79,31 +80,31 @@ def encode_files(
     strict: bool = False,
     progress: Progress | None = None,
 ) -> Iterator[Encoded]:
-    """Encode recordings of any sample rate and length, at least 1 sample, and yield their codes in order.
+    """Encode recordings of any sample rate, each at least 1 sample long, and yield their codes in order.
 
     Args:
         model: a model from `discrete_ae.load`.
-        paths: the recordings.
+        paths: paths of the recordings.
         num_codebooks: number of codebooks to use, one of `model.quantizer.decodable_counts`; None for all.
         runner: runner that computes the windows.
         chunk_seconds: seconds of a recording to read ahead.
-        loudness_lufs: loudness in [-70, 0] to which each whole recording is brought by one gain (`gain_for`), for a
-            model that was trained with it. The recording is then read twice. The gain is saved with the codes, and
-            decoding reverts it. None leaves recordings unchanged.
-        strict: True if a wrong length in a recording's header is an error, instead of a warning.
+        loudness_lufs: target loudness in [-70, 0], for a model that was trained with it; None leaves recordings
+            unchanged. One gain (`gain_for`) brings a whole recording to this loudness, so the recording is read twice.
+            The gain is saved with the codes, and decoding reverts it.
+        strict: True to treat a wrong length in a recording's header as an error, instead of a warning.
         progress: called after every window.
 
     Yields:
-        One result for each recording. Its error is that the recording cannot be read, holds NaN or infinity, has
-        channels that do not fit the model, or has too many channels or too low a sample rate for loudness.
+        One result for each recording. It holds an error if the recording cannot be read, contains NaN or infinity, has
+        channels that do not fit the model, or has too many channels or too low a sample rate to measure loudness.
 
     Raises:
         DataError: the model has no codes.
-        ValueError: the model has no hash, because it was not loaded from a file; num_codebooks cannot be decoded; or
+        ValueError: the model was not loaded from a file, and so has no hash; the model cannot decode num_codebooks; or
             loudness_lufs is out of range.
     """
     if model.codes_hash is None:
-        raise ValueError("model: expected one with a codes_hash, to be saved with the codes; use discrete_ae.load")
+        raise ValueError("model: expected a model with a codes_hash, to save with the codes; use discrete_ae.load")
     if not model.quantizer.num_codebooks:
         raise DataError(f"the model's {type(model.quantizer).__name__} has no codes; use a model with a quantizer")
     model.quantizer.check_count(num_codebooks)
@@ -167,13 +168,13 @@ def decode_files(
 
     Args:
         model: the model that made the codes.
-        code_files: the codes, each checked by `check_fits`.
+        code_files: the codes; each is checked with `check_fits`.
         force: True to also decode codes of another model.
         runner: runner that computes the windows.
         progress: called after every window.
 
     Raises:
-        DataError: codes do not fit the model; from the blocks: they decode to NaN or infinity.
+        DataError: codes do not fit the model. The yielded blocks raise it if codes decode to NaN or infinity.
     """
 
     def signals() -> Iterator[tuple[CodeFile, list[Tensor]]]:
@@ -196,9 +197,9 @@ def in_windows(
     """Apply a function to the windows of signals, and yield each signal's results; consume them before the next signal.
 
     Args:
-        model: model of the function.
-        function: as in `Runner.map`.
-        signals: pairs of any identifier and a signal in blocks (S, ..., n) of S streams.
+        model: the model that the function uses.
+        function: function to apply to a window; see `Runner.map`.
+        signals: pairs of an identifier, of any type, and a signal in blocks (S, ..., n) of S streams.
         window: windows that the function requires.
         unit: samples per frame.
         runner: runner that computes the windows.
@@ -221,7 +222,7 @@ def in_windows(
 
 
 def are_of(model: DiscreteAutoencoder, code_file: FileInfo | StreamInfo) -> bool:
-    """Return whether a file's codes were made by an equal encoder; old files have the hash of the whole model."""
+    """Return whether the model's encoder and quantizer made the codes; old files hold the hash of the whole model."""
     return code_file.model_hash in (model.codes_hash, model.model_hash)
 
 
@@ -231,7 +232,7 @@ def check_fits(model: DiscreteAutoencoder, code_file: CodeFile, *, force: bool =
     Args:
         model: the model for decoding.
         code_file: the codes.
-        force: True to accept codes of another model if all else fits.
+        force: True to accept codes of another model if everything else fits.
 
     Raises:
         DataError: the codes come from another model, or do not fit this one.
@@ -246,12 +247,12 @@ def check_fits(model: DiscreteAutoencoder, code_file: CodeFile, *, force: bool =
 
 
 def check_model(model: DiscreteAutoencoder, code_file: FileInfo | StreamInfo, *, force: bool = False) -> None:
-    """Check codes as in `check_fits`, except for their length."""
+    """Check everything that `check_fits` checks, except the length of the codes."""
     if not (force or are_of(model, code_file)):
         this = model.codes_hash or "unnamed"
         raise DataError(
-            f"codes of another model ({code_file.model_hash[:12]}), this one is {this[:12]}; {_SAME}, or use --force "
-            "(in Python force=True)"
+            f"codes of another model ({code_file.model_hash[:12]}), the given model is {this[:12]}; {_SAME}, or use "
+            "--force (in Python force=True)"
         )
     quantizer = model.quantizer
     if code_file.codebook_sizes not in [quantizer.codebook_sizes[:count] for count in quantizer.decodable_counts]:
@@ -262,11 +263,11 @@ def check_model(model: DiscreteAutoencoder, code_file: FileInfo | StreamInfo, *,
         )
     if code_file.model_sample_rate != model.sample_rate:
         raise DataError(
-            f"codes of a model at {code_file.model_sample_rate} Hz, this one is at {model.sample_rate} Hz; {_SAME}"
+            f"codes of a model at {code_file.model_sample_rate} Hz, the given one is at {model.sample_rate} Hz; {_SAME}"
         )
     if model.channels != 1 and code_file.streams != 1:
         raise DataError(
-            f"codes of {code_file.streams} separate channels, the model codes {model.channels} together; {_SAME}"
+            f"codes of {code_file.streams} separate channels, but the model codes {model.channels} together; {_SAME}"
         )
 
 
@@ -279,7 +280,7 @@ def bare_codes(
         model: the model that made the codes.
         codes: the integers.
         sample_rate: sample rate of the recording in Hz; by default the model's own.
-        num_samples: length of the recording; by default that of whole frames.
+        num_samples: length of the recording in samples; by default the length of all frames.
 
     Raises:
         DataError: the codes do not fit this model.
@@ -296,7 +297,7 @@ def bare_codes(
         return CodeFile.of(said)
     except ValueError as error:
         raise DataError(
-            f"not codes of this model: {error}; give its codes of shape (streams, codebooks, frames)"
+            f"not codes of this model: {error}; give an array of codes (streams, codebooks, frames)"
         ) from error
 
 
@@ -333,11 +334,14 @@ def _read_ahead(
 
 
 def opened(path: Path, channels: int, *, strict: bool = False) -> AudioFile:
-    """Return the header of a recording, if its channels fit a codec of `channels`: 1 codes each channel separately.
+    """Return the header of a recording whose channels fit a codec.
+
+    With channels = 1, any recording fits, since each channel is coded separately. With channels > 1, a recording must
+    be mono or have that many channels.
 
     Raises:
-        DataError: the recording cannot be read, or has another number of channels; with `strict`, also if its length is
-            doubtful.
+        DataError: the recording cannot be read, or its channels do not fit; with `strict`, also if the length in its
+            header is doubtful.
     """
     file = probe(path)
     accept(file, strict=strict)
@@ -368,7 +372,7 @@ def _opened(
         channels = model.channels if file.channels == 1 else None
         if loudness_lufs is not None:
             level = measure_stream(stream_audio(file, file.sample_rate, channels), file.sample_rate)
-            # A float file may be so far beyond full scale that the record of codes does not allow its gain.
+            # A float file may exceed full scale so far that a file of codes cannot store its gain.
             recording.gain_db = max(gain_for(level, loudness_lufs), -MAX_GAIN_DB)
         factor = np.float32(10 ** (recording.gain_db / 20))
         for block in stream_audio(file, model.sample_rate, channels):

@@ -13,7 +13,7 @@ from discrete_ae.data.files import files_of
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.paths import Kind, Paths, kind_of, listed
 
-# Variables of torchrun and of srun. A batch script has SLURM_PROCID and SLURM_NTASKS too, but runs only once.
+# Variables set by torchrun and by srun. A batch script runs only once, but has SLURM_PROCID and SLURM_NTASKS too.
 _VARIABLES = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"))
 
 
@@ -30,7 +30,7 @@ class Plan(NamedTuple):
     jobs: list[Job]
     """Jobs in the order of the inputs, sorted by path within a folder; targets are unique."""
     problems: list[tuple[Path, DataError]]
-    """Inputs that cannot be used, or not completely."""
+    """Inputs of which all or a part cannot be used."""
     folder: Path
     """Folder of all targets."""
     is_file: bool
@@ -49,7 +49,7 @@ class Share:
         """Return the share named by a text such as 3/16.
 
         Raises:
-            UsageError: the text names no share.
+            UsageError: the text is not a valid share.
         """
         number, _, count = text.partition("/")
         if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
@@ -67,8 +67,9 @@ class Share:
     def of(self, jobs: Sequence[Job]) -> list[Job]:
         """Return the jobs of this share, in their order; every job is in exactly one share.
 
-        In descending order of size, each file goes to the share with the fewest bytes so far. The largest share then
-        has at most 4/3 of that of the best division (Graham 1969, "Bounds on multiprocessing timing anomalies").
+        Files are assigned in descending order of size, each to the share with the fewest bytes so far. The largest
+        share is then at most 4/3 as large as in the best division (Graham 1969, "Bounds on multiprocessing timing
+        anomalies").
         """
         if self.count == 1:
             return list(jobs)
@@ -88,12 +89,13 @@ class Share:
 def plan(inputs: Paths, out: str | Path, source_suffixes: Collection[str], target_suffix: str) -> Plan:
     """Pair every input file with its output.
 
-    The outputs keep the trees of the inputs, as in `files_of`. With a single folder, its file b/x.wav becomes
-    out/b/x.npz. A file becomes out/x.npz, or `out` itself if that has the suffix and is not a folder. If two files
-    would become the same output, they keep their suffixes: x.wav.npz and x.flac.npz.
+    The outputs keep the folder structure of the inputs (see `files_of`). If the only input is a folder, its file
+    b/x.wav becomes out/b/x.npz. An input file x.wav becomes out/x.npz; or `out` itself, if `out` has the suffix of the
+    outputs and is not a folder. Two files that would become the same output keep their suffixes: x.wav.npz and
+    x.flac.npz.
 
     Args:
-        inputs: files of any suffix, folders, and patterns.
+        inputs: files with any suffix, folders, and patterns.
         out: the output folder or file.
         source_suffixes: lower-case suffixes, dot included, of the files to take from a folder.
         target_suffix: suffix of the outputs, dot included.
@@ -114,12 +116,14 @@ def plan(inputs: Paths, out: str | Path, source_suffixes: Collection[str], targe
     if out.suffix.lower() != target_suffix or out.is_dir():
         return Plan(_without_collisions(found, out, target_suffix), problems, out, is_file=False)
     if len(paths) > 1 or (found and kind_of(paths[0]) is Kind.FOLDER):
-        raise UsageError(f"-o {out}: expected a folder for several inputs or a folder, got a file; give a folder")
+        raise UsageError(
+            f"-o {out}: expected a folder for several inputs or an input folder, got a file; give an output folder"
+        )
     return Plan([Job(source, out) for source, _ in found], problems, out.parent, is_file=True)
 
 
 def _without_collisions(found: Collection[tuple[Path, Path]], out: Path, suffix: str) -> list[Job]:
-    """Name the outputs; those that would coincide keep the suffix of their source."""
+    """Name the outputs; outputs that would have the same name keep the suffixes of their sources."""
     keep: set[Path] = set()
     while True:
         jobs = [

@@ -19,12 +19,12 @@ from discrete_ae.streaming import Decoder, Encoder
 def encode_live(model: DiscreteAutoencoder, audio: LiveAudio, num_codebooks: int | None = None) -> Iterator[bytes]:
     """Yield a stream of codes: first its header line, then each frame as soon as its samples have arrived.
 
-    Channels are coded like those of a file: a mono model codes them one by one; for any other model, mono is copied
-    into all of its channels.
+    Channels are treated as in a file. A mono model codes each channel separately. For any other model, a mono signal is
+    copied into all channels.
 
     Args:
         model: a causal model from `discrete_ae.load`.
-        audio: the signal.
+        audio: the signal to encode.
         num_codebooks: number of codebooks to use; None for all.
 
     Raises:
@@ -68,13 +68,13 @@ def decode_live(
     Args:
         model: the model that made the codes.
         stream: stream of codes, at its beginning.
-        doubted: called after the last block with a message if the stream ends within a frame, which is left out.
-        force: True to also decode with a model of another hash.
+        doubted: called with a message after the last block if the stream ends within a frame; that frame is skipped.
+        force: True to decode even if the model has another hash than the codes.
 
     Raises:
         UsageError: the model is not causal.
-        DataError: the input is not such a stream, or does not fit the model. From the blocks: frames are damaged, or
-            decode to NaN or infinity.
+        DataError: the input is not a stream of codes, or does not fit the model. The returned blocks raise it if frames
+            are damaged, or decode to NaN or infinity.
     """
     info = read_head(stream)
     decoder = Decoder(model)

@@ -1,6 +1,6 @@
 """Baseline codecs of a comparison: Opus (RFC 6716) and Codec 2, a speech vocoder, if their programs are installed.
 
-Audio passes through files: Opus by opusenc and opusdec, Codec 2 by c2enc and c2dec.
+Audio passes through files. The programs are opusenc and opusdec for Opus, c2enc and c2dec for Codec 2.
 
 Axes: C channels, N samples.
 """
@@ -97,8 +97,8 @@ class Opus(Program):
     def decode(self, coded: Path, num_samples: int) -> Audio:
         """Decode the file to audio (C, num_samples).
 
-        opusdec removes the delay itself: exactly at 64 kbps, but at 6 and 12 kbps 2 or 3 samples at 48 kHz remained on
-        a recording of speech. That lowers SI-SDR, but is inaudible.
+        opusdec removes the delay itself. On a recording of speech it did so exactly at 64 kbps, but left 2 or 3 samples
+        (at 48 kHz) at 6 and 12 kbps. Such a delay lowers SI-SDR, but is inaudible.
         """
         decoded = coded.with_suffix(".wav")
         _run(["opusdec", "--quiet", "--float", "--rate", self.sample_rate, coded, decoded])
@@ -133,14 +133,14 @@ class Codec2(Program):
 
     @property
     def _delay(self) -> int:
-        """Delay of the output in samples: half of the 40 ms pitch window, in mode 700C another 10 ms frame.
+        """Delay of the output in samples: half of the 40 ms pitch window; in mode 700C, plus a frame of 10 ms.
 
-        On six recordings of speech these delays gave the highest STOI in every mode, among 80 to 360 in steps of 40.
+        Of the delays 80, 120, ... 360, these gave the highest STOI in every mode on six recordings of speech.
         """
         return 240 if self.mode == "700C" else 160
 
     def encode(self, audio: Audio, folder: Path) -> tuple[Path, float]:
-        """Encode audio (1, N) to a file in the folder; return its path and the bits of the frames that audio fills."""
+        """Encode audio (1, N) to a file in the folder; return its path and the bits of the frames with audio."""
         bits, frame_ms = CODEC2_BITS[self.mode]
         frame = frame_ms * CODEC2_RATE // 1000
         raw, coded = folder / "in.raw", folder / "coded.bin"
@@ -160,10 +160,10 @@ class Codec2(Program):
 
 
 def installed(nominal_bps: Sequence[float]) -> tuple[list[Opus | Codec2], list[str]]:
-    """Return Opus and Codec 2 at their bitrates nearest to the given ones, and one line per codec not installed.
+    """Return Opus and Codec 2 at their bitrates nearest to the given ones, and a message for each codec not installed.
 
     Args:
-        nominal_bps: nominal bitrates per stream of the models to compare; values not finite or not above 0 are skipped.
+        nominal_bps: nominal bitrates per stream of the models to compare; only finite, positive values are used.
     """
     wanted = [bps for bps in nominal_bps if math.isfinite(bps) and bps > 0]
     least, most = OPUS_BPS

@@ -1,4 +1,4 @@
-"""Pairs of reconstruction and original of each recording, and the time that a codec takes for them.
+"""Pairs of reconstruction and original for each recording, and the computing time of a codec.
 
 Axes: B batch, C channels of a recording, n samples.
 """
@@ -30,7 +30,7 @@ from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.paths import in_utf8
 
 TIMED_S = 10.0
-"""Maximum duration of the audio that is timed, from the first recordings."""
+"""Maximum duration of the audio that is timed, which is taken from the first recordings."""
 _PASSES = 3  # the fastest counts, since other load on the machine only makes a pass slower
 _ENOUGH_S = 5.0  # no further pass after this time
 _BLOCKS_AHEAD = 4
@@ -47,12 +47,12 @@ class Pair(NamedTuple):
 
 @dataclass(eq=False)
 class Coded:
-    """A recording during coding."""
+    """A recording that is being coded."""
 
     source: Source
     duration_s: float
     pairs: Iterator[Pair]
-    """Segments in order; consume them before the next recording. Raises DataError on a read error."""
+    """Segments in order; consume them before the next recording. Iteration raises DataError on a read error."""
     bits: float | None = None
     """Size of its codes, complete once all pairs are consumed; None without codes."""
     code_file: CodeFile | None = None
@@ -65,14 +65,14 @@ def coded_by_model(
     runner: Runner,
     segment_seconds: float,
 ) -> Iterator[Coded | Failure]:
-    """Yield recordings coded and decoded by `codec`, at the model's sample rate.
+    """Yield recordings coded and decoded by the package `codec`, at the model's sample rate.
 
     Args:
         model: a model with codes; a mono model codes every channel separately.
         sources: the recordings.
         num_codebooks: number of codebooks to use, None for all.
-        runner: how windows are computed.
-        segment_seconds: duration of the pairs.
+        runner: runner that computes the windows.
+        segment_seconds: duration of each pair.
     """
     waiting: deque[tuple[Source, CodeFile]] = deque()
     failures: list[Failure] = []
@@ -113,17 +113,19 @@ def passed_through(
     around: tuple[int, int] = (0, 0),
     hop: int = 1,
 ) -> Iterator[Coded | Failure]:
-    """Yield recordings reconstructed piece by piece by a function; otherwise like `coded_by_model`.
+    """Yield recordings that a function reconstructs piece by piece, in the same form as `coded_by_model`.
 
     Args:
         sources: the recordings.
         sample_rate: sample rate of the pieces, in Hz.
-        channels: channels coded together; 1 accepts any recording, other values that many channels or mono.
-        segment_seconds: duration of the pairs.
-        through: maps a piece (C, n) to its reconstruction and the bits of its codes.
-        piece_s: maximum duration of a piece in whole segments; at least one segment.
-        around: samples of context before and after a piece, which are cut off again.
-        hop: each piece starts at a multiple of this many samples, which keeps the frames of the whole recording.
+        channels: number of channels coded together. With 1, any recording is accepted. With n > 1, a recording must be
+            mono or have n channels.
+        segment_seconds: duration of each pair.
+        through: function that maps a piece (C, n) to its reconstruction and the bits of its codes.
+        piece_s: maximum duration of a piece, which consists of whole segments, at least one.
+        around: number of context samples read before and after a piece, and removed from its reconstruction.
+        hop: samples per frame. A piece with its context starts at a multiple of `hop`, so its frames are those of the
+            whole recording.
     """
     for source in sources:
         try:
@@ -167,7 +169,7 @@ def _paired(model: DiscreteAutoencoder, source: Source, decoded: Iterator[Audio]
     file = probe(source.path)
     blocks = stream_audio(file, model.sample_rate, model.channels if file.channels == 1 else None)
     with closing(Prefetched(blocks, _BLOCKS_AHEAD)) as originals:
-        # `decoded` is read first, so that the codec's error on the model precedes others.
+        # `decoded` is read first, so that an error of the codec about the model is raised before any other.
         for reconstruction, original in zip(cut(decoded, lengths), cut(originals, lengths), strict=True):
             yield Pair(reconstruction, original)
 
@@ -175,10 +177,10 @@ def _paired(model: DiscreteAutoencoder, source: Source, decoded: Iterator[Audio]
 def reconstruct(
     model: DiscreteAutoencoder, audio: Audio, num_codebooks: int | None = None, runner: Runner | None = None
 ) -> Audio:
-    """Reconstruct a short clip (S C, n) at the model's rate, C channels at a time, from hard codes if it has any.
+    """Reconstruct a short clip (S C, n) at the model's rate, C channels at a time; from hard codes if there are any.
 
     Raises:
-        ValueError: the audio has another shape, or see `Codec.encode`.
+        ValueError: the audio has the wrong shape, or `Codec.encode` cannot encode it.
     """
     encode, decode = _coder(model, runner or Runner(), num_codebooks)
     streams = torch.from_numpy(np.ascontiguousarray(audio, np.float32)).split(model.channels)
@@ -187,7 +189,7 @@ def reconstruct(
 
 
 Coder = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
-"""A function that encodes signals (1, C, n), and one that decodes the result to whole frames."""
+"""A function that encodes signals (1, C, n), and a function that decodes the result to whole frames."""
 
 
 def _coder(model: DiscreteAutoencoder, runner: Runner, num_codebooks: int | None) -> Coder:
@@ -210,7 +212,7 @@ def _coder(model: DiscreteAutoencoder, runner: Runner, num_codebooks: int | None
 def real_time_factors(
     sources: Sequence[Source], sample_rate: int, channels: int, timed: Callable[[Audio], tuple[float, float]]
 ) -> dict[str, float]:
-    """Return encode_rtf and decode_rtf, computing time per second of audio, and rtf_audio_s, the audio timed.
+    """Return computing time per second of audio (encode_rtf, decode_rtf), and the seconds of audio timed (rtf_audio_s).
 
     Timing runs alone, before the evaluation, on the first `TIMED_S` of the readable recordings; the result is empty
     if none is readable. `timed` returns the seconds that encoding and decoding audio (channels, n) take.
@@ -225,7 +227,7 @@ def real_time_factors(
         except DataError:  # the evaluation reports it
             continue
         missing -= parts[-1].shape[1]
-    audio = np.concatenate(parts, axis=1).clip(-1, 1)  # louder samples may have no codes; clipping keeps the time
+    audio = np.concatenate(parts, axis=1).clip(-1, 1)  # since louder samples may give no codes
     if not audio.shape[1]:
         return {}
     audio_s = audio.shape[1] / sample_rate
@@ -236,12 +238,12 @@ def real_time_factors(
 def time_model(
     model: DiscreteAutoencoder, audio: Audio, runner: Runner, num_codebooks: int | None = None
 ) -> tuple[float, float]:
-    """Return the seconds that encoding and decoding audio (C, n), n >= 1, take; a CPU uses one thread.
+    """Return the seconds for encoding and for decoding audio (C, n), n >= 1; on a CPU, with one thread.
 
     The times exclude reading, resampling and entropy coding. A model without codes runs on the whole signal at once.
 
     Raises:
-        DataError: the model cannot code the audio, as when its latents are NaN.
+        DataError: the model cannot code the audio, for example because its latents are NaN.
     """
     encode, decode = _coder(model, runner._replace(jobs=1), num_codebooks)
     signal = torch.from_numpy(audio)[None]

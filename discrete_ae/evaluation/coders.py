@@ -20,7 +20,7 @@ class Passed(NamedTuple):
     bits: float
     """Size of its codes."""
     encode_s: float
-    """Time of encoding; for a program, including its start and its files."""
+    """Seconds for encoding. For an external program, they include its start and its access to files."""
     decode_s: float
 
 
@@ -53,7 +53,7 @@ class Coder(Protocol):
 
     @property
     def is_entropy_coded(self) -> bool:
-        """True if `Passed.bits` are those of an entropy coder; False if they follow from the number of codes alone."""
+        """True if `Passed.bits` is an entropy coder's output size; False if it follows from the number of codes."""
 
     @property
     def piece_s(self) -> float:
@@ -75,7 +75,7 @@ class Coder(Protocol):
         """Return the version of the program or package that runs it."""
 
     def code(self, audio: Audio) -> Passed:
-        """Code and decode audio (C, N) at `sample_rate` to (C, about N times `decoded_rate` / `sample_rate`).
+        """Code and decode audio (C, N) at `sample_rate`; the result has about N * decoded_rate / sample_rate samples.
 
         Raises:
             DataError: the codec fails.
@@ -87,10 +87,10 @@ def through(coder: Coder, audio: Audio, sample_rate: int, channels: int = 1) -> 
 
     Args:
         coder: a codec at one bitrate.
-        audio: (C, N), N >= 1.
-        sample_rate: in Hz.
-        channels: number of channels to code together; C is a multiple of it. A codec that takes fewer channels codes
-            each channel separately.
+        audio: audio (C, N), N >= 1.
+        sample_rate: sample rate of the audio, in Hz.
+        channels: number of channels to code together; C must be a multiple of `channels`. A codec that takes fewer
+            channels codes each channel separately.
 
     Returns:
         Decoded audio in the shape of `audio`.

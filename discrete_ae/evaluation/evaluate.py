@@ -43,7 +43,7 @@ from discrete_ae.paths import Paths, in_utf8, listed
 Figures = dict[str, float | None]
 Settings = dict[str, str | int | float | None]
 Progress = Callable[[str, float, float], None]
-"""Receives the codec's name, the seconds of audio done, and the total seconds."""
+"""Callback that receives the codec's name, the seconds of audio done, and the total seconds."""
 
 
 class Plan(NamedTuple):
@@ -52,9 +52,10 @@ class Plan(NamedTuple):
     choice: Choice
     """Scores to compute."""
     segment_seconds: float = SEGMENT_S
-    """Longer recordings are scored in segments of this length, at least 1; their score is the segments' mean."""
+    """Length of a segment, at least 1. The score of a longer recording is the mean over its segments."""
     jobs: int | None = None
-    """Segments scored in parallel, and windows on a CPU; None for one per core, at most 16. Results are the same."""
+    """Number of segments scored, and of windows computed on a CPU, in parallel. None for one per core, at most 16. The
+    results do not depend on it."""
     progress: Progress | None = None
     save_audio: Path | None = None
     """Folder for originals and reconstructions as WAV files; see `save_pairs`."""
@@ -87,7 +88,7 @@ def evaluate(
 ) -> Evaluation:
     """Encode recordings to hard codes, decode them, and compare at the model's sample rate.
 
-    A model without codes is scored on its reconstruction, and its figures on codes are None. A recording that cannot
+    A model without codes is scored on its reconstruction, and its figures about codes are None. A recording that cannot
     be coded is listed in the result's `failures`, and the evaluation continues.
 
     >>> found = discrete_ae.evaluate(checkpoint, recordings, metrics=["si_sdr_db"])
@@ -98,26 +99,26 @@ def evaluate(
 
     Args:
         model: best.ckpt or last.ckpt of a run, an exported bundle, or a model that `discrete_ae.load` returned; or an
-            audio tokenizer of the package transformers, as "hf:" and its folder or its name in Hugging Face's cache.
+            audio tokenizer of the package transformers: "hf:" and its folder, or its name in Hugging Face's cache.
         data: recordings, folders of them, or patterns such as "corpus/**/*.wav".
         out: a .json file to write, which `compare` reads, with clips beside it; a .csv file with one row per recording;
             or a folder for both.
-        metrics: see `scores.choose`.
-        num_codebooks: number of codebooks to use, one that the model decodes from; None for all.
-        segment_seconds: longer recordings are scored in segments of this length; their score is the segments' mean.
+        metrics: scores to compute; see `scores.choose`.
+        num_codebooks: number of codebooks to use, from which the model must be able to decode; None for all.
+        segment_seconds: length of a segment. The score of a longer recording is the mean over its segments.
         clips: number of excerpts to write beside the .json file for listening.
         clip_seconds: maximum duration of an excerpt.
-        trust: see `discrete_ae.load`.
+        trust: further modules whose components the model may name; see `discrete_ae.load`.
         device: "cpu", "cuda", or "auto" for a GPU if available; a model that is already loaded keeps its own.
-        jobs: segments scored in parallel, and windows on a CPU; None for one per core, at most 16.
+        jobs: number of segments scored, and of windows computed on a CPU, in parallel; None for one per core, up to 16.
         save_audio: folder for all originals and reconstructions, as WAV files.
-        force: overwrite existing files.
-        strict: count recordings whose length differs from their header as failures, instead of only logging them.
-        progress: receives the progress.
+        force: True to overwrite existing files.
+        strict: True to count recordings whose length differs from that in the header as failures; else they are logged.
+        progress: callback for the progress.
 
     Raises:
         DataError: an output file exists, the model cannot be loaded, or no recording could be coded.
-        UsageError: a score is unknown or not installed, or num_codebooks or segment_seconds is not possible.
+        UsageError: a score is unknown or not installed, or num_codebooks or segment_seconds is invalid.
     """
     results = result_paths(Path(out) if out else None)
     pairs = Path(save_audio) if save_audio else None
@@ -213,8 +214,8 @@ def evaluate_coder(coder: Coder, sources: Sequence[Source], plan: Plan, sample_r
         coder: a codec at one bitrate.
         sources: the recordings.
         plan: settings of the evaluation.
-        sample_rate: sample rate of the comparison in Hz, the same as that of the models it is compared with.
-        channels: channels of these models; 1 codes every channel separately.
+        sample_rate: sample rate of the comparison in Hz, which is that of the models to compare the codec with.
+        channels: number of channels of these models. With 1, every channel is coded separately.
 
     Raises:
         DataError: no recording could be coded.
@@ -309,8 +310,8 @@ def evaluation_of(
             scored.append((item, segments))
         files = [_file_scores(*each) for each in scored]
     if not files:
-        reason = f"; of the first: {failures[0].reason}" if failures else ""
-        raise DataError(f"{codec}: not one recording could be evaluated{reason}")
+        reason = f"; reason for the first: {failures[0].reason}" if failures else ""
+        raise DataError(f"{codec}: no recording could be evaluated{reason}")
     known = [item.bits for item, _ in scored if item.bits is not None]
     seconds = math.fsum(file.duration_s for file in files)
     figures = {"entropy_coded_bitrate_bps": sum(known) / seconds if known else None, **figures}

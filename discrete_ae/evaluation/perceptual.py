@@ -1,4 +1,6 @@
-"""Scores from the packages of the extra `quality`, in separate processes. No torch here, so that these start fast.
+"""Scores from the packages of the extra `quality`, computed in separate processes.
+
+This module does not import torch, so that these processes start fast.
 
 Axes: C channels, N samples.
 """
@@ -21,16 +23,16 @@ def perceptual_score(reconstruction: Audio, original: Audio, sample_rate: int, n
     """Return a score as in `Scores`: the mean over the channels for which it is defined.
 
     A score is undefined if the original is silent or shorter than `Score.min_s`. STOI and PESQ are also undefined if
-    too little of the original is not silence.
+    too much of the original is silent.
 
     Args:
-        reconstruction: (C, N), finite.
-        original: (C, N), finite.
-        sample_rate: of both, in Hz.
+        reconstruction: decoded audio (C, N), finite.
+        original: original audio (C, N), finite.
+        sample_rate: sample rate of both signals, in Hz.
         name: name in `SCORES` of a score that uses packages.
 
     Raises:
-        Exception: whatever the package raises.
+        Exception: any error that the package raises.
     """
     score = SCORES[name]
     found, wanted = (resampled(audio, sample_rate, score.rate) for audio in (reconstruction, original))
@@ -45,7 +47,7 @@ def _of_channel(score: Score, found: Audio, wanted: Audio) -> float | None:
 
 
 def weighted_mean(values: Sequence[tuple[float, float | None]]) -> float | None:
-    """Return the weighted mean of (weight, value) without values of None; None if all are None, NaN if one is NaN."""
+    """Return the mean of (weight, value) pairs, skipping None; None if all values are None, NaN if one is NaN."""
     known = [(weight, value) for weight, value in values if value is not None]
     return math.fsum(w * value for w, value in known) / math.fsum(w for w, _ in known) if known else None
 
@@ -65,7 +67,7 @@ class Answer(NamedTuple):
 
 
 class PerceptualProcess:
-    """A worker process that computes `perceptual_score`; restarted after a crash, ended with this process."""
+    """A worker process that computes `perceptual_score`; it restarts after a crash, and ends with this process."""
 
     def __init__(self) -> None:
         self._killed = False
@@ -114,7 +116,7 @@ def _serve(connection: Connection) -> None:
     os.environ["NUMBA_NUM_THREADS"] = "1"  # there is one process per core
     try:
         connection.send("ready")
-        with Path(os.devnull).open("w") as nowhere:  # packages print when they are loaded
+        with Path(os.devnull).open("w") as nowhere:  # some packages print when they are loaded
             os.dup2(nowhere.fileno(), 1)
             os.dup2(nowhere.fileno(), 2)
         while True:

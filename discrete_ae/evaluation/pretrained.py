@@ -1,6 +1,6 @@
 """Load audio tokenizers of the package transformers, by name from the user's cache or from a folder.
 
-Weights are read as safetensors. Nothing is downloaded or unpickled, and no code of a model's own runs.
+Weights are read as safetensors. Nothing is downloaded or unpickled, and a model's own code is never run.
 """
 
 from collections import Counter
@@ -29,11 +29,11 @@ def load_tokenizer(given: str, device: str = "cpu") -> Tokenizer:
     """Load a tokenizer of transformers from a folder, or by its name from the user's cache.
 
     Args:
-        given: such as "hf:facebook/encodec_24khz" or "hf:folder".
+        given: name or folder after hf:, such as "hf:facebook/encodec_24khz" or "hf:folder".
         device: device to run it on.
 
     Raises:
-        UsageError: the package transformers is not installed, or `given` has no name.
+        UsageError: the package transformers is not installed, or nothing follows hf:.
         DataError: the tokenizer is missing or cannot be used.
     """
     try:
@@ -66,7 +66,7 @@ def load_tokenizer(given: str, device: str = "cpu") -> Tokenizer:
             )
         if folder.is_dir() and not any(folder.glob("*.safetensors")):
             raise DataError(
-                f"{given}: has no safetensors weights, and pickled ones are not read; save it again with "
+                f"{given}: has no safetensors weights, and pickled weights are not read; save it again with "
                 "save_pretrained of a transformers version that writes safetensors"
             )
         with in_one_line(given, "its preprocessor_config.json cannot be used", "give the folder of an audio tokenizer"):
@@ -77,7 +77,7 @@ def load_tokenizer(given: str, device: str = "cpu") -> Tokenizer:
                 use_safetensors=True,
                 dtype=torch.float32,
                 output_loading_info=True,
-                ignore_mismatched_sizes=True,  # transformers' own error is too vague; reported below
+                ignore_mismatched_sizes=True,  # transformers' own error is too vague; a clearer one is raised below
                 **local,
             )
     lacking = {*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])}
@@ -91,7 +91,7 @@ def load_tokenizer(given: str, device: str = "cpu") -> Tokenizer:
 
 
 def load_tokenizers(given: Sequence[str], device: str) -> list[Tokenizer]:
-    """Load several tokenizers by `load_tokenizer`, and number those with equal labels."""
+    """Load several tokenizers by `load_tokenizer`; repeated labels get numbers."""
     found = [load_tokenizer(one, device) for one in given]
     labels: Counter[str] = Counter()
     for tokenizer in found:

@@ -23,7 +23,7 @@ from discrete_ae.evaluation.results import Excerpt
 from discrete_ae.paths import in_utf8
 
 MIN_SEGMENT_S = 1.0
-"""Minimum length of the last segment; a shorter rest is added to the segment before."""
+"""Minimum length of the last segment; a shorter remainder is added to the segment before it."""
 _STEP_S = 0.25  # resolution of the loudness
 
 
@@ -69,7 +69,7 @@ def find_sources(inputs: Sequence[str | Path]) -> Found:
 
     Hidden files are skipped. A recording in a folder is named by its path below the folder; with several inputs, the
     folder's name comes first. A match of a pattern such as corpus/**/*.wav is named by its path from the first
-    wildcard on, and a given file by its file name. Recordings whose names would be equal are named by their full paths.
+    wildcard on. A given file is named by its file name. Recordings whose names would be equal are named by full paths.
     """
     found: dict[Path, str] = {}
     problems: list[DataError] = []
@@ -83,7 +83,7 @@ def find_sources(inputs: Sequence[str | Path]) -> Found:
 
 
 def without_doubt(found: Found) -> Found:
-    """Move recordings that cannot be read, or whose length differs from their header, to the problems."""
+    """Move recordings that cannot be read, or whose length differs from that in the header, to the problems."""
     sources, problems = [], list(found.problems)
     for source in found.sources:
         try:
@@ -114,7 +114,7 @@ def segment_lengths(num_samples: int, sample_rate: int, segment_seconds: float) 
 
 
 def cut(blocks: Iterable[Audio], lengths: Iterable[int]) -> Iterator[Audio]:
-    """Regroup blocks (C, n) into segments of the given lengths; fewer or shorter segments if the blocks end early."""
+    """Regroup blocks (C, n) into segments of the given lengths; the last one is shorter if blocks end early."""
     parts: list[Audio] = []
     missing = iter(lengths)
     wanted, there = next(missing, 0), 0
@@ -131,7 +131,7 @@ def cut(blocks: Iterable[Audio], lengths: Iterable[int]) -> Iterator[Audio]:
 
 
 def choose_excerpts(sources: Sequence[Source], count: int, seconds: float) -> list[Excerpt]:
-    """Choose at most `count` excerpts of at most `seconds`: the loudest ones of evenly spread recordings.
+    """Choose at most `count` excerpts of at most `seconds`: the loudest ones of recordings spread evenly over the list.
 
     If there are fewer recordings than `count`, each is divided into equal parts, none shorter than an excerpt. The
     choice is deterministic. Recordings that cannot be read are skipped.

@@ -1,7 +1,7 @@
-"""Results of an evaluation: a JSON file with everything, which `compare` reads, and CSV with one row per recording.
+"""Results of an evaluation: a JSON file with all results, which `compare` reads, and CSV with one row per recording.
 
-docs/evaluation.md describes the JSON file, which other programs may write too. The training run of a model is read
-from the run's folder.
+docs/evaluation.md describes the JSON file, which other programs may write too. Facts about a model's training run are
+read from the run's folder.
 """
 
 import csv
@@ -38,16 +38,16 @@ Figures = dict[str, int | float | None]
 
 
 DECODED = "decoded_codebooks"
-"""Key in a run's configuration: the number of codebooks, if it was decoded from fewer than it has."""
+"""Key in a run's configuration: number of codebooks decoded, if the model was decoded from only some of them."""
 
 
 class Run(Record):
     """The training run of a model."""
 
     name: str
-    """Name of its folder, preceded by as many parent folders as make it unique in a comparison."""
+    """Name of its folder, preceded by parent folders if a comparison needs them to make the name unique."""
     quantizer: str
-    """The chosen option, such as "fourier"; for another program, any name of the method."""
+    """Name of the quantizer option, such as "fourier"; another program may give any name for its method."""
     seed: int = 0
     config: dict[str, Any] = Field(default_factory=dict)
     """Nested plain data of its config.yaml."""
@@ -57,7 +57,7 @@ class Run(Record):
     """Path of the checkpoint below the folder."""
 
     def decoded_from(self, num_codebooks: int | None) -> "Run":
-        """Return the run as decoded from its first codebooks, a lower rate of the same training; None for all."""
+        """Return the run, marked as decoded from only its first `num_codebooks` codebooks; None for all."""
         if num_codebooks is None:
             return self
         config = {**self.config, DECODED: num_codebooks}
@@ -73,7 +73,7 @@ class FileScores(Record):
     scores: Figures
     """Values by name in `scores.PER_FILE`; None if a score is not defined for this recording."""
     sha256: str | None = None
-    """Hash of the recording's file, which shows whether two evaluations used the same one."""
+    """Hash of the recording's file, which shows whether two evaluations used the same file."""
 
 
 class Failure(Record):
@@ -94,7 +94,7 @@ class Excerpt(Record):
 
     @property
     def place(self) -> tuple[str, float, float]:
-        """Recording, start and duration, the same for every codec."""
+        """Recording, start and duration, which are the same for every codec."""
         return self.recording, self.start_s, self.duration_s
 
 
@@ -120,7 +120,7 @@ class Evaluation(Record):
     """Values by name in `scores.OVERALL`; None if not applicable, such as usage without codes."""
     model_hash: str | None = None
     run: Run | None = None
-    """None for a model outside its run's folder, and for codecs not trained here, the baselines of a comparison."""
+    """None for a model outside a run's folder, and for codecs that this package did not train, such as baselines."""
     keeps_waveform: bool = True
     """True if the codec aims to reproduce the waveform, so that SI-SDR is meaningful."""
     settings: dict[str, str | int | float | None] = Field(default_factory=dict)
@@ -144,11 +144,11 @@ class Evaluation(Record):
         return f"{self.codec}: {recordings}, {duration}, compared at {self.sample_rate} Hz{alone}{fewer}"
 
     def count(self, name: str) -> int:
-        """Return the number of recordings that have a score."""
+        """Return the number of recordings that have the score `name`."""
         return int(np.count_nonzero(~np.isnan(self.values(name))))
 
     def values(self, name: str) -> np.ndarray:
-        """Return a score of every recording (F,), in the order of `files`; NaN for missing values."""
+        """Return the score `name` of every recording (F,), in the order of `files`; NaN for missing values."""
         found = [file.scores.get(name) for file in self.files]
         return np.array([math.nan if value is None else value for value in found], dtype=np.float64)
 
@@ -173,7 +173,7 @@ class Evaluation(Record):
         return found
 
     def write_json(self, path: Path) -> None:
-        """Write everything as JSON; see `read_json`. Means and intervals are included for people and not read back."""
+        """Write all results as JSON, for `read_json`. Means and intervals are for human readers, and not read back."""
         means = {
             name: {
                 "recordings": self.count(name),
@@ -194,7 +194,7 @@ class Evaluation(Record):
             OSError: the file cannot be read.
             DataError: the file is not an evaluation, or names clips outside its own folder.
         """
-        found = cls.read(path, "give a file that discrete-ae evaluate wrote, or one as in docs/evaluation.md")
+        found = cls.read(path, "give a file that discrete-ae evaluate wrote, or one as docs/evaluation.md describes")
         folder = path.parent.resolve()
         for name in (name for clip in found.clips for name in (clip.decoded, clip.original)):
             if not (folder / name).resolve().is_relative_to(folder):
@@ -202,7 +202,7 @@ class Evaluation(Record):
         return found
 
     def write_csv(self, path: Path) -> None:
-        """Write one row per recording: path, duration_s and every score; None is left empty."""
+        """Write one row per recording: path, duration_s and every score. A value of None gives an empty cell."""
         names = list(self.means())
         rows = ([one.path, one.duration_s, *(one.scores.get(name) for name in names)] for one in self.files)
         write_whole(path, as_csv([["path", "duration_s", *names], *rows]))
@@ -216,7 +216,7 @@ def as_csv(rows: Iterable[Sequence[object]]) -> bytes:
 
 
 def _json(value: Any, on_lines: bool) -> str:
-    """Return JSON on one line, or one line per item."""
+    """Return JSON on one line or, if `on_lines`, with one line for each item."""
     if not on_lines:
         return json.dumps(value, allow_nan=False)
     return "[" + ",".join("\n" + json.dumps(item, allow_nan=False) for item in value) + "\n]"
@@ -232,10 +232,10 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_run(folder: Path, checkpoint: str = "best") -> Run:
-    """Read the run in a folder, with the named checkpoint or, if that is missing, the other one.
+    """Read the run in a folder, with the checkpoint "best" or "last"; if that one is missing, with the other.
 
     Raises:
-        DataError: it is not a run, it failed, or it has no checkpoint. The message does not name the folder.
+        DataError: the folder is not a run, the run failed, or it has no checkpoint. The message omits the folder.
     """
     try:
         if (error := folder / ERROR_NAME).exists():
@@ -246,11 +246,11 @@ def read_run(folder: Path, checkpoint: str = "best") -> Run:
     if not isinstance(config, dict) or not all(
         isinstance(config.get(key), dict) for key in ("model", "data", "trainer")
     ):
-        raise DataError(f"its {CONFIG_NAME} is not one of discrete-ae train")
+        raise DataError(f"its {CONFIG_NAME} was not written by discrete-ae train")
     names = [f"checkpoints/{name}.ckpt" for name in sorted(CHECKPOINTS, key=lambda name: name != checkpoint)]
     there = [name for name in names if (folder / name).is_file()]
     if not there:
-        raise DataError("no checkpoint; it was interrupted before its first validation, or is still running")
+        raise DataError("no checkpoint; the run was interrupted before its first validation, or is still running")
     choices = config.get("choices")
     chosen = choices.get("quantizer") if isinstance(choices, dict) else None
     return Run(

@@ -20,15 +20,15 @@ from discrete_ae.evaluation.results import Evaluation, Excerpt, Failure, SavedCl
 from discrete_ae.writing import check_writable, write_whole
 
 Render = Callable[[Audio], Audio]
-"""Maps a clip (C, N) at a codec's sample rate to its reconstruction (C, N). C is the codec's number of channels, or any
-number for a mono codec."""
+"""Function that maps a clip (C, N) at a codec's sample rate to its reconstruction (C, N). C is the codec's number of
+channels; a mono codec takes any number of channels."""
 
 SUFFIXES = (".json", ".csv")
 KINDS = ("reference", "decoded")
 
 
 def result_paths(out: Path | None) -> list[Path]:
-    """Return the files to write for `out`: the file itself, or one of each kind in a folder."""
+    """Return the files to write: `out` itself if it names a file, or a file of each kind in the folder `out`."""
     if out is None:
         return []
     is_file = out.suffix.lower() in SUFFIXES and not out.is_dir()
@@ -59,9 +59,9 @@ def with_clips(
     Args:
         evaluation: the codec's evaluation.
         target: JSON file of the evaluation, to be written later.
-        excerpts: as returned by `choose_excerpts`.
+        excerpts: excerpts to write, as chosen by `choose_excerpts`.
         sources: the recordings.
-        render: the codec.
+        render: function that applies the codec.
     """
     paths = {source.name: source.path for source in sources}
     rate, channels = evaluation.sample_rate, int(evaluation.settings.get("channels") or 1)
@@ -85,15 +85,16 @@ def with_clips(
 
 
 def saved_paths(folder: Path | None) -> list[Path]:
-    """Return the paths that `save_pairs` writes in a folder: a list and a folder of recordings per kind."""
+    """Return the paths that `save_pairs` writes in a folder: for each kind, a list and a folder of recordings."""
     return [folder / f"{kind}{suffix}" for kind in KINDS for suffix in (".scp", "")] if folder else []
 
 
 def save_pairs(coded: Iterable[Coded | Failure], folder: Path, sample_rate: int) -> Iterator[Coded | Failure]:
     """Yield the recordings, and write originals and reconstructions as their pairs are consumed.
 
-    Both are WAV files with the same name. After the last recording, reference.scp and decoded.scp list the files in
-    Kaldi's format: one line "name path" per recording, sorted by name. Failed recordings are omitted.
+    An original and its reconstruction are WAV files with the same name. After the last recording, reference.scp and
+    decoded.scp list the files in Kaldi's format: one line "name path" per recording, sorted by name. Failed recordings
+    are omitted.
 
     Args:
         coded: the recordings.

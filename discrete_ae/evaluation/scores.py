@@ -1,6 +1,6 @@
 """Scores and figures of a codec: names, units, direction, computation; and the selection of scores.
 
-A score is one entry of `_ENTRIES` with its function. Tables, CSV columns, help texts and versions follow from it.
+A score is one entry of `_ENTRIES` with its function. Tables, CSV columns, help texts and versions use this entry.
 torch and the packages of the extra `quality` are imported inside functions, so that help texts and the processes of
 `perceptual.py` start fast. docs/scores.md lists the packages that were tried and rejected.
 
@@ -24,14 +24,14 @@ from discrete_ae.errors import UsageError
 
 Audio = NDArray[np.float32]
 Scores = dict[str, float | None]
-"""Scores by name. None if a score is not defined for the original; NaN if it is defined but lost by a crash or a
-non-finite value. Skipping lost scores would reward the codec that caused them."""
+"""Scores by name. None if a score is not defined for the original; NaN if it is defined but was lost because of
+a crash or a non-finite value. Skipping lost scores would reward the codec that caused them."""
 
 SEGMENT_S = 30.0
 """Default length of the segments in which longer recordings are scored."""
 
 ALL = "all"
-"""Selects every score."""
+"""Name that selects every score."""
 ORIGINAL = "_original"
 """Suffix of the name of a reference-free score applied to the original recording."""
 MOS = "MOS"
@@ -39,7 +39,8 @@ MOS = "MOS"
 
 WINDOW_LENGTHS = (32, 64, 128, 256, 512, 1024, 2048)
 NUM_MELS = (5, 10, 20, 40, 80, 160, 320)
-"""Values of the Descript Audio Codec (arXiv:2306.06546), in samples at any sample rate, as in loss=multi_scale_mel."""
+"""Numbers of mel bands for WINDOW_LENGTHS, which are in samples at any sample rate. Both are those of the Descript
+Audio Codec (arXiv:2306.06546), as in loss=multi_scale_mel."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,10 @@ class Score(Quantity):
     """
 
     compute: Callable[[Audio, Audio, int], float | None]
-    """Maps reconstruction, original and their sample rate in Hz to the score; None if not defined for the original.
-    Audio is (C, N) without packages, (N,) with packages."""
+    """Function that maps reconstruction, original and their sample rate in Hz to the score; None if the score is not
+    defined for the original. Audio is (C, N) without packages, (N,) with packages."""
     packages: tuple[str, ...] = ()
-    """Distributions of the extra `quality` that compute it, the main one first; () for this package alone."""
+    """Distributions of the extra `quality` that compute it, the main one first; () if this package computes it."""
     how: str
     """Settings of the computation. They are part of the version: change them when the score changes."""
     by_default: bool = True
@@ -98,7 +99,7 @@ class Score(Quantity):
         """Return the score as in `Scores`: None if not defined, NaN if lost."""
         if wanted.shape[-1] < self.min_s * rate or not (self.of_silence or wanted.any()):
             return None
-        with np.errstate(all="ignore"):  # overflow of float32 loses the score without a warning
+        with np.errstate(all="ignore"):  # if float32 overflows, the score is lost without a warning
             value = self.compute(found, wanted, rate)
         return value if value is None or math.isfinite(value) else math.nan
 
@@ -149,7 +150,7 @@ def _stft_distance(found: Audio, wanted: Audio, rate: int) -> float:
 
 
 def _si_sdr_db(found: Audio, wanted: Audio, rate: int) -> float | None:
-    """Return the mean over channels that are not silent; None for a single sample, always a multiple of another."""
+    """Return the mean over channels that are not silent; None for one sample, which scaling always fits."""
     from discrete_ae.metrics import si_sdr_db
 
     return _by_torch(lambda *pair: si_sdr_db(*pair).mean(), found, wanted) if wanted.shape[-1] > 1 else None
@@ -273,8 +274,8 @@ _ENTRIES = (
     Score("stoi", "STOI", "", True, 3, "short-time objective intelligibility of speech, 0 to 1",
           compute=_stoi, packages=("pystoi",), how="not extended",
           min_s=0.4),  # 30 frames of 25.6 ms, overlapping by half
-    # PESQ is designed for about 10 s. Its program holds 50 utterances, each at least 0.4 s with its pause, and crashes
-    # on more, as on 30 s of a drum at 120 beats per minute.
+    # PESQ is designed for about 10 s. Its program crashes on more than 50 utterances, each at least 0.4 s long with its
+    # pause; 30 s of a drum at 120 beats per minute have more.
     Score("pesq", "PESQ", MOS, True, 2, "wideband perceptual evaluation of speech quality, 1 to 4.64",
           compute=_pesq, packages=("pesq",), how="wideband", min_s=0.25, piece_s=15.0),
     Score("visqol", "ViSQOL", MOS, True, 2, "virtual speech quality objective listener, 1 to 5, about 4.5 at best",
@@ -299,9 +300,9 @@ def _with_original(score: Score) -> list[Score]:
 
 
 SCORES = {score.name: score for entry in _ENTRIES for score in _with_original(entry)}
-"""Scores by name, in the order of tables; each reference-free score is followed by that of the originals."""
+"""Scores by name, in the order of tables; each reference-free score is followed by the same score of the originals."""
 NAMES = tuple(name for name, score in SCORES.items() if not score.is_of_original)
-"""Names that can be requested; a reference-free score includes that of the originals."""
+"""Names that can be requested; with a reference-free score, the same score of the originals is computed."""
 
 PER_FILE = (
     *SCORES.values(),

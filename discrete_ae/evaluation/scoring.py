@@ -19,7 +19,7 @@ log = logging.getLogger("discrete_ae")
 
 
 class SignalScores:
-    """The scores of a pair that this package computes itself.
+    """A function of a pair that returns the scores which this package computes itself.
 
     Args:
         sample_rate: sample rate of the pairs, in Hz.
@@ -33,7 +33,7 @@ class SignalScores:
     def __call__(self, reconstruction: Audio, original: Audio) -> Scores:
         """Return `Scores` of a finite reconstruction (C, n) of `original` (C, n); any n >= 1.
 
-        A score that overflows float32, as by samples of 1e20, is NaN.
+        A score that overflows float32, for example because of samples of 1e20, is NaN.
         """
         return {score.name: score.of(reconstruction, original, self._sample_rate) for score in self._scores}
 
@@ -44,7 +44,7 @@ class Scorer:
     Args:
         sample_rate: sample rate of all pairs, in Hz.
         choice: scores to compute.
-        jobs: pairs scored in parallel; twice as many are kept in memory.
+        jobs: number of pairs scored in parallel; up to twice as many are kept in memory.
     """
 
     def __init__(self, sample_rate: int, choice: Choice, jobs: int) -> None:
@@ -64,7 +64,7 @@ class Scorer:
     def __exit__(self, *error: object) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
         if any(error):
-            for process in self._processes:  # otherwise their threads would wait for them
+            for process in self._processes:  # otherwise the pool's threads would wait for the processes
                 process.kill()
         self._pool.shutdown()
         for process in self._processes:
@@ -86,7 +86,7 @@ class Scorer:
             if answer.reason and name not in self._failing:
                 self._failing.add(name)  # one line per score, however many recordings lose it
                 reason = " ".join(answer.reason.split())[:200]
-                log.warning("%s failed, so some recordings have no such score: %s", SCORES[name].label, reason)
+                log.warning("%s failed, so some recordings lack this score: %s", SCORES[name].label, reason)
         return scores
 
     def _process(self) -> PerceptualProcess:
@@ -99,6 +99,6 @@ class Scorer:
 
 def _prepare_thread() -> None:
     torch.set_num_threads(1)
-    # Processes started by a thread inherit this mask: at Ctrl-C the main thread ends them, without output of theirs.
+    # Processes started by a thread inherit this mask. At Ctrl-C the main thread ends them, and they print nothing.
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -1,8 +1,8 @@
 """Audio tokenizers of the package transformers (EnCodec, DAC, Mimi, X-Codec 2, …) as codecs to evaluate.
 
-Any tokenizer works whose `encode` returns the `audio_codes` that its `decode` takes. Its bitrates follow from the
-parameters of `encode`. With `bandwidth`, they are its `target_bandwidths`; with `n_quantizers` or `num_quantizers`, any
-number of its first codebooks.
+A tokenizer works here if its `encode` returns the `audio_codes` that its `decode` takes. Its bitrates follow from the
+parameters of `encode`. With a parameter `bandwidth`, they are the `target_bandwidths` of the configuration. With
+`n_quantizers` or `num_quantizers`, there is a bitrate for each number of first codebooks.
 
 Axes: C channels, N samples, K codebooks, T frames.
 """
@@ -29,8 +29,8 @@ from discrete_ae.quantizers.base import counts_in_words
 
 _NUMBERS = ("n_quantizers", "num_quantizers")
 _OF_CODES = ("audio_codes", "audio_scales", "last_frame_pad_length", "audio_codes_mask")
-"""Outputs of `encode` that are transmitted; latents are not."""
-_SCALE_BITS = 32  # EnCodec's own files store the level of a chunk as a float
+"""Outputs of `encode` that are transmitted; outputs such as latents are not."""
+_SCALE_BITS = 32  # as in EnCodec's own files, which store the level of a chunk as a float
 _TRIAL_S = 2.0
 _PIECE_S = 30.0
 
@@ -51,7 +51,7 @@ class Tokenizer:
     """A tokenizer with its weights.
 
     Args:
-        given: the user's name for it.
+        given: name of the tokenizer as the user gave it.
         label: its name in tables.
         model: the transformers model.
         extractor: feature extractor that maps audio to the model's inputs.
@@ -59,7 +59,7 @@ class Tokenizer:
         device: device to run it on.
 
     Raises:
-        DataError: it is not an audio tokenizer, or its configuration does not define its bitrate.
+        DataError: the model is not an audio tokenizer, or its configuration does not define its bitrate.
     """
 
     def __init__(self, given: str, label: str, model: Any, extractor: Any, model_hash: str, device: str) -> None:
@@ -129,10 +129,10 @@ class Tokenizer:
         return {whole: {}}
 
     def _num_codebooks(self, mode: Mapping[str, float]) -> int:
-        """Count the codebooks of a mode by a trial.
+        """Count the codebooks of a mode by encoding silence.
 
         Raises:
-            DataError: the trial gives another number of frames than the configuration.
+            DataError: encoding gives another number of frames than the configuration.
         """
         length = round(_TRIAL_S * self.sample_rate)
         codes, given = self.encode(np.zeros((self.channels, length), np.float32), mode)
@@ -146,16 +146,16 @@ class Tokenizer:
         return num_codebooks
 
     def encode(self, audio: Audio, mode: Mapping[str, float]) -> tuple[Codes, int]:
-        """Return the codes of audio (C, N) at its own sample rate, and the samples per chunk, or in total.
+        """Return the codes of audio (C, N) at `sample_rate`, and the number of samples per chunk, or of all samples.
 
         Raises:
-            DataError: it cannot encode the audio to codes.
+            DataError: the tokenizer cannot encode the audio to codes.
         """
         signal = np.resize(audio, (self.channels, audio.shape[1]))
         chunk, options = getattr(self.config, "chunk_length", None), {}
         if chunk is not None:
-            # By default transformers pads the last chunk, unlike EnCodec's own code. Without padding it fails if the
-            # last but one is not full either.
+            # By default transformers pads the last chunk, unlike EnCodec's own code. Without padding,
+            # transformers fails if the second-to-last chunk is incomplete too.
             rest, overlap = signal.shape[1] % self.config.chunk_stride, chunk - self.config.chunk_stride
             signal = of_length(signal, signal.shape[1] + (overlap - rest if 0 < rest < overlap else 0))
             options = {"padding": False}
@@ -180,7 +180,7 @@ class Tokenizer:
         """Decode the codes of `audio` (C, N) to audio with C channels.
 
         Raises:
-            DataError: it cannot decode them.
+            DataError: the tokenizer cannot decode the codes.
         """
         taken = inspect.signature(self.model.decode).parameters
         with self._coding("decode", audio):
@@ -199,7 +199,7 @@ class Tokenizer:
         """Return the tokenizer at the bitrate of its first `num_codebooks` codebooks, None for all.
 
         Raises:
-            UsageError: it cannot code with that number.
+            UsageError: the tokenizer cannot code with this number of codebooks.
         """
         count = self.counts[-1] if num_codebooks is None else num_codebooks
         if count not in self.modes:
@@ -279,7 +279,7 @@ def in_one_line(given: str, what: str, advice: str) -> Iterator[None]:
     """Turn any exception of transformers or a model into a one-line DataError.
 
     Args:
-        given: the user's name for the tokenizer.
+        given: name of the tokenizer as the user gave it.
         what: what failed.
         advice: what the user can do.
     """

@@ -5,7 +5,7 @@ config.json:
         model.
     licence: the licence given by the author, or null.
     entropy_model: fingerprint of the model in entropy.safetensors; null if there is no such file.
-    about: for other readers, not read here: `sample_rate` and `frame_rate_hz` in Hz, `channels`, `hop_length` in
+    about: facts for other programs, not read here: `sample_rate` and `frame_rate_hz` in Hz, `channels`, `hop_length` in
         samples, `codebook_sizes`, `bitrate_bps` (nominal, null without codes), `parameters`.
 
 A bundle may come from an untrusted source: memory is bounded by the size of its files, and nothing in it is executed.
@@ -51,7 +51,7 @@ class BundleConfig(ModelRecord):
 
 
 class _TransformersConfig(Record):
-    """The field of config.json by which transformers knows its models."""
+    """The field of config.json that identifies a model of transformers."""
 
     model_type: str
 
@@ -75,15 +75,15 @@ def write_bundle(
         saved: the model to save.
         model: the same model, built, on the CPU.
         licence: licence of the weights, as the author names it.
-        trained_on: the training recordings, for the card; None for "not stated".
-        datasets: names on the hub of data sets among them.
+        trained_on: description of the training recordings, for the card; None for "not stated".
+        datasets: names, on the hub, of data sets among the training recordings.
         results: measurements, as entries of `model-index` in the card.
         extras: functions that write more files.
         overwrite: True to replace a bundle at `target`; a folder with any other file is never replaced.
 
     Raises:
         OSError: the folder cannot be written.
-        DataError: the folder exists already; also raised by an extra.
+        DataError: the folder exists already and is not replaced, or an extra fails.
     """
     config = {
         "schema_version": SCHEMA_VERSION,
@@ -141,14 +141,14 @@ def read_bundle(folder: str | Path) -> SavedModel:
 
 
 def refuse_tokenizer(folder: Path, given: str | Path) -> None:
-    """Refuse a folder of a model of transformers.
+    """Reject a folder that holds a model of transformers.
 
     Args:
-        folder: of any kind, or missing.
-        given: its name in the message.
+        folder: any folder, which need not exist.
+        given: name of the folder for the message.
 
     Raises:
-        DataError: its config.json is one of transformers.
+        DataError: the folder's config.json describes a model of transformers.
     """
     path = folder / CONFIG
     try:
@@ -159,7 +159,7 @@ def refuse_tokenizer(folder: Path, given: str | Path) -> None:
         return
     raise DataError(
         f"{given}: expected a model of discrete-ae, got a tokenizer of transformers; only evaluate and compare take "
-        "one, as hf:FOLDER or hf:NAME"
+        "a tokenizer, as hf:FOLDER or hf:NAME"
     )
 
 
@@ -173,7 +173,7 @@ def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
-    except Exception as error:  # damaged bytes may raise nearly any error of safetensors or PyTorch
+    except Exception as error:  # for damaged bytes, safetensors and PyTorch raise almost any error
         raise DataError(f"{path}: not a file of tensors, or damaged; use another copy, or export again") from error
 
 
@@ -192,7 +192,8 @@ def _about(model: DiscreteAutoencoder) -> dict[str, Any]:
 
 _USE = """## Use
 
-With the package discrete-ae installed, and this folder as `model`, or its name on a hub, `hf:user/model`:
+Install the package discrete-ae. Below, `model` stands for the path of this folder, or for its name on a hub,
+`hf:user/model`:
 
 ```python
 import discrete_ae

@@ -22,22 +22,22 @@ KEY = "discrete_ae"
 STATE_PREFIX = "model."
 ADVERSARY_PREFIX = "loss.adversary."
 FROZEN = "frozen"  # below KEY: the frozen parts of the model
-ENTROPY_MODEL = "entropy_model"  # below KEY: the integers of the entropy model by name, if there is one
-# Fields that Lightning needs beside the tensors to resume a run.
+ENTROPY_MODEL = "entropy_model"  # below KEY: the arrays of the entropy model by name, if one was fitted
+# Fields that Lightning needs besides the tensors to resume a run.
 STATE_OF_RUN = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "global_step", "pytorch-lightning_version")
-# Globals that a pickle may name. Some others that PyTorch allows could allocate any amount of memory.
+# Globals that a pickle may name. PyTorch allows more, but some of those could allocate any amount of memory.
 _NAMED = re.compile(
     r"collections (OrderedDict|Counter)|(__builtin__|builtins) (set|complex)"
     r"|torch\._utils _rebuild_(tensor_v2|parameter)|torch (?!\w*Tensor)\w+"
 )
-# More than 1, since a tensor with two names in a module is saved once.
+# Limit on the size of all tensors, relative to the file. More than 1, since a tensor with two names is saved once.
 CLAIMED_PER_BYTE = 4
 UNSAVED = "without a checkpoint, which still runs or ended before its first one"
 """Describes a run that cannot be continued."""
 
 
 def model_state(state_dict: Mapping[Any, Any], prefix: str = STATE_PREFIX) -> dict[str, Tensor]:
-    """Return the tensors with a prefix, by default the model's, in the state_dict of a checkpoint; drop the prefix."""
+    """Return the tensors in a state_dict whose names have a prefix (by default the model's), without the prefix."""
     return {
         name.removeprefix(prefix): tensor
         for name, tensor in state_dict.items()
@@ -48,12 +48,12 @@ def model_state(state_dict: Mapping[Any, Any], prefix: str = STATE_PREFIX) -> di
 def describe_model(
     model: DiscreteAutoencoder, config: Mapping[str, Any], state: Mapping[str, Tensor] | None = None
 ) -> dict[str, Any]:
-    """Return the fields that training adds to its checkpoint under KEY; tensors are in its state_dict (STATE_PREFIX).
+    """Return the fields that training adds to its checkpoint under KEY; the tensors are in `state_dict`.
 
     Args:
         model: the model, with its scheduled numbers.
         config: nested plain data that builds the model.
-        state: the tensors in the checkpoint, if they differ from the model's, as averages do.
+        state: tensors in the checkpoint, if they differ from the model's, as averaged weights do; else None.
     """
     return {
         "schema_version": SCHEMA_VERSION,
@@ -82,10 +82,10 @@ def read_checkpoint(path: str | Path) -> SavedModel:
 
 
 def read_adversary(path: str | Path) -> dict[str, Tensor]:
-    """Return the tensors of the discriminators in a checkpoint by their own names; none if there are no discriminators.
+    """Return the tensors of a checkpoint's discriminators by name; an empty dict if it has no discriminators.
 
     Raises:
-        DataError: as in `read_checkpoint`.
+        DataError: the file is missing, damaged, or not a checkpoint.
     """
     return model_state(_read(Path(path))["state_dict"], ADVERSARY_PREFIX)
 
@@ -95,14 +95,14 @@ class TrainingState(NamedTuple):
 
     global_step: int
     best_score: float
-    """Lowest score so far by which best.ckpt is selected; NaN without a score."""
+    """Lowest value so far of the score that selects best.ckpt; NaN without a score."""
 
 
 def read_training_state(path: str | Path) -> TrainingState:
     """Return the progress of a checkpoint's run.
 
     Raises:
-        DataError: as in `read_checkpoint`, or the checkpoint has no training state and cannot be resumed.
+        DataError: the file is missing, damaged, or not a checkpoint; or it has no training state and cannot be resumed.
     """
     found = _resumable(path)
     scores = [
@@ -119,14 +119,14 @@ def has_checkpoints(run_dir: Path) -> bool:
 
 
 def refuse_unsaved(path: Path) -> None:
-    """Refuse the folder of a run without a checkpoint, or the place of a checkpoint in it; do nothing for others.
+    """Reject a path in a run without a checkpoint: the run's folder, or a file in its checkpoints folder.
 
     Raises:
-        DataError: it is one of the two.
+        DataError: the path is one of the two.
     """
     run_dir = path.parent.parent if path.parent.name == "checkpoints" else path
     if (run_dir / CONFIG_NAME).is_file() and not has_checkpoints(run_dir):
-        raise DataError(f"{path}: of a run {UNSAVED}; if it has ended, begin it anew with force=true")
+        raise DataError(f"{path}: of a run {UNSAVED}; if it has ended, start it again with force=true")
 
 
 def _resumable(path: str | Path) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         _check_archive(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PyTorch warns of foreign files
+            warnings.simplefilter("ignore")  # PyTorch warns about foreign files
             content = torch.load(path, map_location="cpu", weights_only=True)
         _check_tensors(path, content)
     except DataError:
@@ -193,18 +193,18 @@ def _check_archive(path: Path) -> None:
             if code.name == "GLOBAL" and not _NAMED.fullmatch(str(named)):
                 name = str(named)[:80].replace(" ", ".")
                 raise DataError(
-                    f"{path}: not a checkpoint of discrete-ae, but of {name}; give the best.ckpt or last.ckpt of a run"
+                    f"{path}: not a checkpoint of discrete-ae: it holds {name}; give best.ckpt or last.ckpt of a run"
                 )
 
 
 def _check_tensors(path: Path, content: object) -> None:
-    """Check that the total size of the tensors is close to that of the file: a few bytes can be viewed as any number.
+    """Check that the tensors are not much larger than the file: views can repeat a few bytes any number of times.
 
     Raises:
         DataError: the tensors are much larger.
     """
     size = path.stat().st_size
-    # A dimension of 0 counts as 1: the other dimensions may be huge.
+    # A dimension of 0 counts as 1, since the other dimensions may be huge.
     claimed = sum(tensor.itemsize * math.prod(max(n, 1) for n in tensor.shape) for tensor in _tensors(content))
     if claimed > CLAIMED_PER_BYTE * size:
         raise DataError(f"{path}: its tensors claim {claimed} bytes, the file has only {size}; use another copy")

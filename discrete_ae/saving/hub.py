@@ -1,7 +1,7 @@
 """Bundles on the Hugging Face Hub: download by the name hf:user/model, upload from a folder.
 
-Both use the package huggingface_hub, with its cache, its login and its HF_ENDPOINT; nothing else needs that package. A
-download takes only the files of a bundle, by name, and an upload too: never a pickle.
+Both use the package huggingface_hub, with its cache, its login and its variable HF_ENDPOINT. No other module needs that
+package. Downloads and uploads transfer only the files of a bundle, selected by name, and never a pickle.
 """
 
 import json
@@ -24,20 +24,20 @@ PICKLED = ".pt2"
 
 
 def is_on_hub(name: object) -> bool:
-    """Return whether a name is that of a model on the hub, hf:user/model, not a path."""
+    """Return whether a name has the form hf:user/model, of a model on the hub, rather than that of a path."""
     return str(name).startswith(PREFIX)
 
 
 def downloaded(name: str | Path) -> Path:
     """Download hf:user/model or hf:user/model@revision, and return its folder in the cache of huggingface_hub.
 
-    Without a network, the copy in the cache is used. If the repository is not a bundle, the folder has those files of a
-    bundle that exist.
+    Without a network, the copy in the cache is used. If the repository is not a complete bundle, the folder holds only
+    those files of a bundle that the repository has.
 
     Raises:
         UsageError: huggingface_hub is not installed, or the name is invalid.
-        DataError: there is no such model or revision, the model is private, or the hub cannot be reached. Also for the
-            name of a local folder with a tokenizer of transformers.
+        DataError: there is no such model or revision, the model is private, or the hub cannot be reached. Also
+            raised if the name is a local folder with a tokenizer of transformers.
     """
     repository, _, revision = str(name).removeprefix(PREFIX).partition("@")
     refuse_tokenizer(Path(repository).expanduser(), name)
@@ -50,7 +50,7 @@ def downloaded(name: str | Path) -> Path:
 
 
 def is_cached_bundle(name: object) -> bool:
-    """Return whether the cache has a bundle of the name hf:user/model, as after `downloaded`."""
+    """Return whether the bundle hf:user/model is in the cache, for example after a call of `downloaded`."""
     repository, _, revision = str(name).removeprefix(PREFIX).partition("@")
     try:
         hub = import_module("huggingface_hub")
@@ -61,13 +61,14 @@ def is_cached_bundle(name: object) -> bool:
 
 
 def uploaded(folder: str | Path, name: str, *, private: bool = False, message: str | None = None) -> str:
-    """Upload a bundle as a model of the hub, created if missing, and return its address.
+    """Upload a bundle to a model repository on the hub, and return its address.
 
-    Existing files of a bundle in the repository are replaced or removed; all other files stay.
+    The repository is created if it does not exist. Files of an earlier bundle are replaced or removed; all other files
+    stay.
 
     Args:
         folder: folder of the bundle.
-        name: user/model.
+        name: name of the model, user/model.
         private: True for a model that only the user can see.
         message: commit message.
 
@@ -123,14 +124,14 @@ def _in_words(name: str | Path) -> Iterator[None]:
     except errors.HFValidationError as error:
         raise UsageError(f"{name}: expected user/model or user/model@revision after {PREFIX}, as on the hub") from error
     except errors.RevisionNotFoundError as error:
-        raise DataError(f"{name}: the model has no such revision; give a branch, a tag or a commit of it") from error
+        raise DataError(f"{name}: the model has no such revision; give one of its branches, tags or commits") from error
     except errors.GatedRepoError as error:
         raise DataError(
-            f"{name}: requires consent; accept its terms on its page, then log in: hf auth login"
+            f"{name}: requires consent; accept the terms on the model's page, then log in: hf auth login"
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise DataError(
-            f"{name}: no such model on the hub, or a private one; check the name, or log in: hf auth login"
+            f"{name}: no such model on the hub, or the model is private; check the name, or log in: hf auth login"
         ) from error
     except Exception as error:  # from the HTTP library, which depends on the version
         if getattr(getattr(error, "response", None), "status_code", None) in (401, 403):

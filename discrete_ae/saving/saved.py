@@ -1,6 +1,6 @@
 """The model in a checkpoint or a bundle: plain data that any version can read, and the hash that identifies it.
 
-All of it may come from an untrusted source: everything is checked on reading, and nothing is executed.
+The data may come from an untrusted source: everything is checked when it is read, and nothing is executed.
 """
 
 import hashlib
@@ -24,14 +24,15 @@ from discrete_ae.records import Record
 
 SCHEMA_VERSION = 1
 
-# Values and lists of them, each counted as often as it is named; shipped models have some 50.
+# Limit on the values in a configuration, including lists and mappings; a value in two places counts twice. Shipped
+# models have about 50.
 VALUES = 20_000
-# The largest number that a model's configuration has is a sample rate.
+# Limit on the numbers in a configuration, of which the largest is usually the sample rate.
 LARGEST_NUMBER = 2**20
-# Parts are modules, parameters and buffers as they are registered: the shipped models have 1 to 4 for each tensor.
+# Limit on registered modules, parameters and buffers. Shipped models register 1 to 4 of them for each tensor.
 PARTS = 2000
 PARTS_PER_TENSOR = 16
-# Tables are what a model computes when it is built, such as the lapped transform's basis: 50 MB at a hop of 2048.
+# Limit on tables that a model computes when it is built, such as the lapped transform's basis (50 MB at hop 2048).
 TABLE_BYTES = 2**28
 TABLE_BYTES_PER_BYTE = 16
 
@@ -65,13 +66,13 @@ def model_hash(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
     for name, tensor in sorted(state.items()):
         values = tensor.detach().to("cpu", torch.float32).contiguous()
         digest.update(f"{name} {tuple(values.shape)}\n".encode())
-        digest.update(values.reshape(-1).numpy().data)  # read where it is, without a copy
+        digest.update(values.reshape(-1).numpy().data)  # no copy of the values
     digest.update(json.dumps(config, sort_keys=True, separators=(",", ":")).encode())
     return digest.hexdigest()
 
 
 def codes_hash(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
-    """Return the hash of the parts that make a model's codes: its `model_hash` without the decoder."""
+    """Return the hash of the parts that determine a model's codes: `model_hash` without the decoder."""
     return model_hash(
         {name: tensor for name, tensor in state.items() if part_of(name) != "decoder"},
         {key: value for key, value in config.items() if part_of(key) != "decoder"},
@@ -79,10 +80,10 @@ def codes_hash(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
 
 
 def saved_model(path: Path, record: ModelRecord, state: dict[str, Tensor], entropy_arrays: object) -> SavedModel:
-    """Return the model from the contents of the file or folder at `path`.
+    """Return the model, given the contents of the file or folder at `path`.
 
     Args:
-        path: path for messages.
+        path: path to name in messages.
         record: fields of the model.
         state: the model's tensors.
         entropy_arrays: tensors of the entropy model by name; None without an entropy model.
@@ -114,19 +115,19 @@ def check_claims(config: Mapping[str, Any], state: Mapping[str, Tensor], build: 
         build: function that builds a module from such data.
 
     Raises:
-        DataError: a tensor is missing, superfluous or of another shape, or the configuration or the model is far
-            larger than its tensors.
+        DataError: a tensor is missing, superfluous or of another shape; or the configuration needs far more parts or
+            tables than its tensors justify.
     """
     for place, (name, number) in enumerate(_values("configuration", config)):
         if place >= VALUES:
-            raise DataError(f"its configuration names more than {VALUES} values")
+            raise DataError(f"its configuration has more than {VALUES} values")
         if isinstance(number, int | float) and not abs(number) <= LARGEST_NUMBER:
             raise DataError(f"{name}: expected at most {LARGEST_NUMBER}, got {str(number)[:20]}")
     most, parts = PARTS + PARTS_PER_TENSOR * len(state), count(1)
 
     def limit(*registered: object) -> None:
         if next(parts) > most:
-            raise DataError(f"its configuration asks for more than {most} parts, far more than its tensors fill")
+            raise DataError(f"its configuration needs more than {most} parts, far too many for its tensors")
 
     with ExitStack() as hooks:
         for register in (
@@ -143,7 +144,7 @@ def check_claims(config: Mapping[str, Any], state: Mapping[str, Tensor], build: 
             raise DataError(f"tensor {name:.80}: expected shape {shape or 'none'}, got {given.get(name, 'none')}")
     tables, held = (sum(x.nbytes for x in tensors) for tensors in (outline.buffers(), state.values()))
     if tables > TABLE_BYTES + TABLE_BYTES_PER_BYTE * held:
-        raise DataError(f"its configuration asks for tables of {tables} bytes, beside tensors of {held}")
+        raise DataError(f"its configuration needs tables of {tables} bytes, too large for its tensors of {held} bytes")
 
 
 def _values(name: str, value: object) -> Iterator[tuple[str, object]]:

@@ -22,9 +22,9 @@ class AdversarialModule(AutoencoderModule):
     gradient clipping and learning rate schedules to the module ("manual optimization").
 
     Args:
-        arguments: passed on to AutoencoderModule.
-        discriminator_optimizer: maps parameters to an optimizer; its learning rate follows the schedule's shape,
-            starting at `begin_step`.
+        arguments: arguments of AutoencoderModule.
+        discriminator_optimizer: function that maps parameters to an optimizer; its learning rate follows a schedule of
+            the same shape, which starts at `begin_step`.
         gradient_clip_val: bound on the gradient norm, for autoencoder and discriminators separately; None or 0 for no
             bound.
     """
@@ -74,7 +74,7 @@ class AdversarialModule(AutoencoderModule):
             discriminators.zero_grad()
             self._backward(loss)
             self._clip(discriminators.optimizer)
-            discriminators.optimizer.step()  # not through Lightning, which counts the autoencoder's steps alone
+            discriminators.optimizer.step()  # not by Lightning, so that it counts only the autoencoder's steps
             discriminator_rate.step()
 
         values = self.training_loss(output.reconstruction, audio, output.losses, adversarial=adversarial)

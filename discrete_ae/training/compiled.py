@@ -1,4 +1,4 @@
-"""Compile the parts of a training step by torch.compile. Axes: B batch, C audio channels, N samples."""
+"""Compile the parts of a training step with torch.compile. Axes: B batch, C audio channels, N samples."""
 
 import os
 import shutil
@@ -12,15 +12,16 @@ from discrete_ae.model import AutoencoderOutput, DiscreteAutoencoder
 from discrete_ae.quantizers.base import Quantized, Quantizer, exact_products
 
 Compiler = Callable[[Callable], Callable]
-"""Compiles a function to one graph for the shapes of its first call. All training batches have the same shape."""
+"""Function that compiles a function to one graph, for the shapes of its first call. All training batches have the same
+shape."""
 
 
 def compiler(*, cuda_graphs: bool) -> Compiler:
     """Return a function that compiles the parts of a training step.
 
     Args:
-        cuda_graphs: launch each part as one CUDA graph ("reduce-overhead"). The next step overwrites all results, so
-            gradients cannot be accumulated over several batches.
+        cuda_graphs: True to launch each part as one CUDA graph ("reduce-overhead"). The next step overwrites all
+            results, so gradients cannot be accumulated over several batches.
     """
     torch.compiler.reset()  # graphs of earlier runs in a multirun count against Dynamo's limit
     mode = "reduce-overhead" if cuda_graphs else None
@@ -56,14 +57,14 @@ class CompiledForward:
         """Compute the same as DiscreteAutoencoder.forward for audio (B, C, N)."""
         torch.compiler.cudagraph_mark_step_begin()  # the last step's results may be overwritten
         latents = self.latents(audio)
-        with exact_products():  # during compilation too
+        with exact_products():  # needed during compilation too
             quantized = self.quantizer(latents)
         reconstruction = self.reconstruct(quantized.latents, audio.shape[-1])
         return AutoencoderOutput(reconstruction, quantized.codes, latents, quantized.losses)
 
 
 def require_compiler(*, for_gpu: bool) -> None:
-    """Check that the compiler torch.compile calls is installed: C++ for a CPU, C for a GPU.
+    """Check that the compiler that torch.compile calls is installed: C++ for a CPU, C for a GPU.
 
     Raises:
         UsageError: the compiler is not on the PATH.

@@ -10,7 +10,7 @@ from discrete_ae.errors import UsageError, from_system
 def complaint_of(error: BaseException | None) -> UsageError | None:
     """Return the UsageError for an error that Lightning or a PyTorch scheduler raised; None for any other error.
 
-    Lightning reports misuse by plain RuntimeError and ValueError as well as by MisconfigurationException.
+    Lightning reports misuse with plain RuntimeErrors and ValueErrors as well as with MisconfigurationException.
     """
     frames = list(traceback.walk_tb(error.__traceback__)) if error else []
     raised_in = str(frames[-1][0].f_globals.get("__name__")) if frames else ""
@@ -30,7 +30,7 @@ def complaint_of(error: BaseException | None) -> UsageError | None:
 
 
 def lack_of_room(error: BaseException, places: str) -> str:
-    """Return a message on a failed write in `places`; "" for an error of another kind."""
+    """Return a message about a failed write in `places`; "" if the error is not a failed write."""
     # Lightning's TensorBoard logger wraps every error in a ValueError.
     broken = error.__cause__ if isinstance(error, ValueError) else error
     if isinstance(broken, OSError):

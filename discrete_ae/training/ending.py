@@ -25,7 +25,7 @@ _PATIENCE = timedelta(seconds=5)
 
 def is_first_process() -> bool:
     """Return whether this process has rank 0 in its run, as set by its launcher."""
-    from lightning.pytorch.utilities import rank_zero_only  # here: showing progress needs no Lightning
+    from lightning.pytorch.utilities import rank_zero_only  # imported here, since showing progress needs no Lightning
 
     return getattr(rank_zero_only, "rank", 0) == 0
 
@@ -59,12 +59,12 @@ def kill_left() -> None:
 
 
 def say_once(text: str) -> None:
-    """Print `text` to stderr if this process is the first of its run to fail; else wait until that one has printed."""
+    """Print `text` to stderr if this process is the first of its run to fail; else wait until the first has printed."""
     if (group := _group()) is None:
         print(text, file=sys.stderr)
         return
     store = group.get_group_store()
-    with contextlib.suppress(RuntimeError):  # rank 0 hosts the store: without it, rank 0 has failed and printed why
+    with contextlib.suppress(RuntimeError):  # rank 0 hosts the store; if it is gone, rank 0 has failed and printed why
         if store.add("failed", 1) == 1:
             print(text, file=sys.stderr, flush=True)
             store.set("said", "")

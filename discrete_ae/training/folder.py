@@ -17,7 +17,7 @@ def take_folder(run_dir: Path, config: str, *, continued_from: str | None = None
         run_dir: the folder; created if missing.
         config: text of the configuration.
         continued_from: the checkpoint that the run resumes from, if any.
-        force: remove a run that the folder holds.
+        force: True to remove a run that the folder holds already.
 
     Raises:
         DataError: the folder holds a run that is neither resumed nor, with `force`, replaced.
@@ -45,7 +45,7 @@ def take_folder(run_dir: Path, config: str, *, continued_from: str | None = None
 
 
 def _held(run_dir: Path) -> DataError:
-    """Return the refusal of a folder with a run, and what to do with that run."""
+    """Return the error for a folder that already holds a run; its message suggests what to do."""
     last = run_dir / "checkpoints" / "last.ckpt"
     state, more = "", ""
     if last.exists():

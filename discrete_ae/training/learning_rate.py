@@ -12,9 +12,9 @@ def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup_steps: int, fin
     """Rise linearly over `warmup_steps`, then fall along half a cosine to `final_share` of the peak at `total_steps`.
 
     Args:
-        optimizer: its learning rate is the peak.
-        total_steps: number of steps of the run; below 1 for no end, when the rate stays at its peak after warm-up.
-        warmup_steps: 0 or more.
+        optimizer: optimizer, whose learning rate is the peak.
+        total_steps: number of steps of the run. Below 1, the run has no end and stays at the peak after warm-up.
+        warmup_steps: number of warm-up steps, 0 or more.
         final_share: final learning rate divided by the peak, in [0, 1].
 
     Raises:

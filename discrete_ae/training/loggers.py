@@ -20,7 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 MAX_WANDB_BINS = 512
-SHOWN_COLUMNS = 5  # of TensorBoard's HPARAMS tab, until others are ticked
+SHOWN_COLUMNS = 5  # in TensorBoard's HPARAMS tab, until the user selects others
 
 log = logging.getLogger("discrete_ae")
 
@@ -97,7 +97,8 @@ def log_hyperparameters(loggers: Sequence[Logger], values: Mapping[str, Any], fi
 
     Args:
         loggers: the run's loggers.
-        values: flat, the most informative first, since TensorBoard's table of runs shows the first few only.
+        values: hyperparameters by key, not nested. The most informative come first, since TensorBoard's table of runs
+            shows only the first few.
         figures: tags of scalars, logged elsewhere, that the table shows beside the hyperparameters.
     """
     for logger in loggers:
@@ -116,7 +117,7 @@ def log_hyperparameters(loggers: Sequence[Logger], values: Mapping[str, Any], fi
 
 @contextlib.contextmanager
 def quiet_writer() -> Iterator[None]:
-    """Hide OSErrors of background threads: TensorBoard's next call raises that of its writer thread again."""
+    """Hide OSErrors of background threads; TensorBoard's next call raises the error of its writer thread again."""
     usual = threading.excepthook
     threading.excepthook = lambda raised: None if isinstance(raised.exc_value, OSError) else usual(raised)
     try:

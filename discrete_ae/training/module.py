@@ -33,11 +33,12 @@ class AutoencoderModule(pl.LightningModule):
         model: the autoencoder to train.
         model_config: plain data that rebuilds the model; stored in every checkpoint.
         loss: reconstruction and auxiliary losses.
-        optimizer: maps parameters to an optimizer.
-        scheduler: maps an optimizer and the total steps to a learning rate schedule, stepped with the optimizer.
+        optimizer: function that maps parameters to an optimizer.
+        scheduler: function that maps an optimizer and the number of steps to a learning rate schedule, which is stepped
+            with the optimizer.
         seed: seed of the quantizer's noise, together with step, batch and rank.
         frozen: parts of the model (`PARTS`) that are not trained and run in evaluation mode, without noise.
-        compiled: compiles the parts of a training step; None for no compilation.
+        compiled: function that compiles a part of a training step; None for no compilation.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class AutoencoderModule(pl.LightningModule):
         return bool(every) and (self.global_step + 1) % every == 0
 
     def train(self, mode: bool = True) -> Self:
-        """See Module; frozen parts stay in evaluation mode, since codebooks kept by moving averages would change."""
+        """See Module; frozen parts stay in evaluation mode, since training mode updates moving-average codebooks."""
         super().train(mode)
         for part in self._frozen_modules():
             part.eval()
@@ -148,13 +149,13 @@ class AutoencoderModule(pl.LightningModule):
         self._check_batch(audio)
         output = self.model(audio)
         values = self.loss(output.reconstruction, audio, output.losses)
-        # A checkpoint follows each validation: non-finite weights must be found before.
+        # A checkpoint follows each validation, so non-finite weights must be found first.
         self._watch(values.reconstruction)
         self._require_finite()
         self._add_to_means({"reconstruction": values.reconstruction, **values.terms}, len(audio), dataloader_idx)
         quality = si_sdr_db(output.reconstruction, audio)
         self._add_to_means({"si_sdr_db": quality.sum() / max(len(quality), 1)}, len(quality), dataloader_idx)
-        # Decided by the configuration, never by results: all ranks of a distributed run must log the same tags.
+        # The configuration decides, never the results: all ranks of a distributed run must log the same tags.
         if not (self.model.quantizer.matches_evaluation or "quantizer" in self.frozen):
             soft = self._training_reconstruction(output, audio, batch_idx, dataloader_idx)
             soft_loss = self.loss(soft, audio, {}).reconstruction
@@ -177,7 +178,7 @@ class AutoencoderModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the data that rebuilds the model, and the hash of the saved weights.
 
-        Callbacks run before and may have replaced tensors, as WeightEma does.
+        Callbacks run before this method and may have replaced tensors, as WeightEma does.
         """
         self._require_finite()
         about = describe_model(self.model, self.model_config, model_state(checkpoint["state_dict"]))
@@ -191,12 +192,12 @@ class AutoencoderModule(pl.LightningModule):
         """
         if set(checkpoint["state_dict"]) != set(self.state_dict()):
             raise DataError(
-                f"{self.trainer.ckpt_path}: comes from a run with another loss= or model and cannot be resumed with "
-                "this one; start a new run from its weights with init_from="
+                f"{self.trainer.ckpt_path}: comes from a run with another loss= or model, so this run cannot resume "
+                "from it; start a new run from its weights with init_from="
             )
         if set(was := checkpoint[KEY].get(FROZEN, [])) != set(self.frozen):
             raise DataError(
-                f"{self.trainer.ckpt_path}: comes from a run with freeze=[{','.join(was)}]; use the same, or start a "
+                f"{self.trainer.ckpt_path}: comes from a run with freeze=[{','.join(was)}]; use that, or start a "
                 "new run from its weights with init_from="
             )
         for schedule in checkpoint["lr_schedulers"]:
@@ -284,7 +285,7 @@ class AutoencoderModule(pl.LightningModule):
             raise UsageError(str(error)) from error
 
     def _add_to_means(self, scalars: Mapping[str, Tensor], weight: int, dataloader_idx: int) -> None:
-        # Lightning's own means are wrong if ranks have different numbers of items: it rounds their average down.
+        # Lightning's own means are wrong if ranks have different numbers of items: it rounds the average number down.
         prefixes = [""]
         if len(self.trainer.num_val_batches) > 1:
             names = getattr(cast(Any, self.trainer).datamodule, "source_names", None)
@@ -306,8 +307,8 @@ class AutoencoderModule(pl.LightningModule):
         torch.manual_seed(int.from_bytes(hashlib.sha256(key).digest()[:8], "little") % 2**63)
 
     def _watch(self, loss: Tensor) -> None:
-        """Check that a loss is finite: at once on a CPU, at the next logged step on a GPU, where reading it blocks."""
-        self._watched = self._watched + loss.detach()  # a sum stays non-finite
+        """Check that a loss is finite: at once on a CPU, at the next logged step on a GPU, where reading blocks."""
+        self._watched = self._watched + loss.detach()  # the sum stays non-finite
         if self.device.type == "cpu" or self.is_logged:
             self._require_finite()
 

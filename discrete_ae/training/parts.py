@@ -60,7 +60,7 @@ class TrainingRun:
 
     @property
     def objective(self) -> float:
-        """The best score of the checkpoint callback so far (by default the least val/reconstruction); NaN if none."""
+        """The best score of the checkpoint callback so far (by default the lowest val/reconstruction), or NaN."""
         found = getattr(self.trainer.checkpoint_callback, "best_model_score", None)
         return math.nan if found is None else float(found)
 
@@ -80,11 +80,11 @@ def typed_config(config: DictConfig) -> DictConfig:
     """Return a composed configuration, resolved, with every value converted to its declared type.
 
     Raises:
-        UsageError: a value has another type, or a part of the model is not a component.
+        UsageError: a value has the wrong type, or a part of the model is not a component.
         OmegaConfBaseException: a reference points to a missing key.
     """
     plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
-    check_components(plain.get("model"))  # before their arguments
+    check_components(plain.get("model"))  # before their arguments are checked
     return OmegaConf.create(typed(plain, settings=SETTINGS))
 
 
@@ -92,7 +92,7 @@ def build_training(config: DictConfig, chosen: Mapping[str, Any] | None = None) 
     """Build the parts of a run from a composed configuration.
 
     Args:
-        config: composed from conf/train.yaml, with its `run_dir`, as `typed_config` returns it.
+        config: configuration composed from conf/train.yaml, with its `run_dir`, as `typed_config` returns it.
         chosen: settings by key that are logged as hyperparameters, the most informative first.
 
     Raises:
@@ -167,7 +167,7 @@ def build_training(config: DictConfig, chosen: Mapping[str, Any] | None = None) 
 
 
 def _named(config: DictConfig, group: str) -> dict[str, Any]:
-    """Build the components of a group by name, or its only one; skip entries that are null."""
+    """Build the components of a group by name; a group may also be a single component. Skip null entries."""
     given = config.get(group) or {}
     if "_target_" in given:
         return {group: _instantiate(config, group)}
@@ -176,7 +176,7 @@ def _named(config: DictConfig, group: str) -> dict[str, Any]:
 
 
 def _instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:
-    """Build the component at a dotted key by Hydra.
+    """Build the component at a dotted key with Hydra.
 
     Raises:
         UsageError: there is no component at the key, or it rejects its arguments; the message is the component's own.

@@ -1,4 +1,4 @@
-"""The quality that a run has reached, in words that a newcomer can place."""
+"""The quality that a run has reached, in words that a newcomer understands."""
 
 import math
 from typing import NamedTuple
@@ -12,7 +12,7 @@ class _Level(NamedTuple):
     """PESQ of speech at this SI-SDR."""
 
 
-# PESQ as measured in benchmarks/results/speech_16k.md, and for the speech in benchmarks/results/comparison/files.csv.
+# PESQ is measured: see benchmarks/results/speech_16k.md, and the speech in benchmarks/results/comparison/files.csv.
 # STOI does not follow SI-SDR there: it stays between 0.71 and 0.75 from -3 to 7 dB.
 _LEVELS = (
     _Level(-math.inf, "not usable yet", "about 1.1"),
@@ -28,11 +28,11 @@ USABLE_DB = 6.0
 def in_words(si_sdr_db: float, usage: float | None, *, is_speech: bool, is_adversarial: bool) -> str:
     """Return a line on the quality at the last validation.
 
-    SI-SDR compares the energy of the signal with that of the error, and says no more about an unknown kind of audio. A
-    model that was trained against discriminators may sound good at a low SI-SDR.
+    For an unknown kind of audio, the line only compares the energy of the error with that of the signal. A model that
+    was trained against discriminators may sound good at a low SI-SDR.
 
     Args:
-        si_sdr_db: mean over the validation recordings.
+        si_sdr_db: mean SI-SDR over the validation recordings, in dB.
         usage: share of the codebook entries that are used; None without codes.
         is_speech: True if the validation recordings are speech.
         is_adversarial: True if the run trains against discriminators.

@@ -41,12 +41,12 @@ def train(config: DictConfig, varied: Mapping[str, Any] | None = None) -> Traini
     A new run first validates the untrained model, at step 0. A resumed run continues from its checkpoint.
 
     Args:
-        config: of conf/train.yaml, with its `run_dir` and `choices`.
-        varied: settings by key, plain data, that identify the run among others, the most important first.
+        config: configuration composed from conf/train.yaml, with its `run_dir` and `choices`.
+        varied: settings by key that distinguish the run from others, as plain data; the most important come first.
 
     Raises:
-        UsageError: for values that do not fit.
-        DataError: if recordings or a checkpoint cannot be used, the folder has another run, or training diverges.
+        UsageError: settings are invalid or do not fit together.
+        DataError: recordings or a checkpoint cannot be used, the folder holds another run, or training diverges.
     """
     began = time.monotonic()
     _quieten()
@@ -69,11 +69,11 @@ def train(config: DictConfig, varied: Mapping[str, Any] | None = None) -> Traini
                 check_monitors(run.trainer)
             # Checkpoints contain plain data only, so no pickled object is loaded.
             run.trainer.fit(run.module, run.data, ckpt_path=config.ckpt_path, weights_only=True)
-        run.trainer.strategy.barrier()  # a process that ends also ends those that it started
+        run.trainer.strategy.barrier()  # a process that ends also ends the processes that it started
     except BaseException as error:
         if isinstance(error, Exception):  # if a validation fails, Lightning leaves the worker processes waiting
             run.trainer.fit_loop.teardown()
-        if is_new and run.trainer.global_step <= run.first_step:  # the corrected command can use the same folder
+        if is_new and run.trainer.global_step <= run.first_step:  # so the corrected command can use the folder
             with contextlib.suppress(OSError):
                 remove_run(run.run_dir)
         if failure := error if isinstance(error, LoadingError) else lost_worker(error):
@@ -97,7 +97,8 @@ def keep_freed_memory() -> None:
     """Let this process reuse freed memory instead of returning every large block to the system.
 
     By default glibc maps each block of more than some MiB anew, and the system clears its pages at the first access.
-    This takes an eighth to a fifth of a step with large convolutions, and saves 5 % of memory (benchmarks/NOTES.md).
+    The default takes an eighth to a fifth of a step with large convolutions, but saves 5 % of memory
+    (benchmarks/NOTES.md).
     Other C libraries are left unchanged.
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):
@@ -142,7 +143,7 @@ def _print_result(run: TrainingRun, begun_from: str | None, seconds: float) -> N
 
 
 def _quality(run: TrainingRun, seconds: float) -> list[str]:
-    """Return lines on the quality at the last validation; none if SI-SDR was not measured, or not defined."""
+    """Return lines on the quality at the last validation; none if SI-SDR was not measured or is undefined."""
     found = run.trainer.callback_metrics
     si_sdr_db, usage = (None if (value := found.get(f"val/{name}")) is None else float(value)
                         for name in ("si_sdr_db", "codes/usage"))  # fmt: skip
@@ -159,7 +160,7 @@ def _quality(run: TrainingRun, seconds: float) -> list[str]:
 
 
 def _is_called_speech(data: AudioDataModule) -> bool:
-    """Return True if the name of the validation folder, or those of all files in it, contain "speech"."""
+    """Return whether the name of the validation folder, or of every file in it, contains "speech"."""
     root = data.validation_root
     names = [f"{root.name}/{name_of(file, root)}" for file in data.validation_files]
     return bool(names) and all("speech" in name.lower() for name in names)
@@ -186,10 +187,10 @@ def _quieten() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # the tables of a requested profiler
     for message in (
-        ".*does not have many workers.*",  # on CPU the cores belong to the model
+        ".*does not have many workers.*",  # on a CPU, the model needs the cores
         ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run continues in its own folder
-        ".*The dirpath has changed from.*",  # or in a new one
-        r".*module\(s\) in eval mode at the start of training.*",  # the frozen ones
+        ".*The dirpath has changed from.*",  # or in a new folder
+        r".*module\(s\) in eval mode at the start of training.*",  # frozen parts of the model
         ".*smaller than the logging interval.*",
         ".*It is recommended to use .self.log.*sync_dist.*",  # logged values are means over all ranks already
         ".*does not support code generation for complex operators.*",  # compile=true leaves FFTs uncompiled

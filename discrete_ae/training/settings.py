@@ -39,19 +39,19 @@ SETTINGS: dict[str, Any] = {
     "run_dir": str,
     "choices": Mapping[str, str],
     "logger.wandb.group": str,
-    # No durations, which Lightning allows: each process has its own clock, so ranks would validate at different steps.
+    # Lightning also allows durations, but each process has its own clock, so ranks would validate at different steps.
     "trainer.val_check_interval": Annotated[int, Field(ge=1)],
     # Precisions that keep weights and quantizer in float32, with Lightning's other names for them.
     "trainer.precision": Literal["auto", "32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16", 32, 16],
 }
-"""Types by dotted key."""
+"""Types of settings by dotted key."""
 
 
 def check_run(config: Any) -> None:
     """Check that the settings fit together and fit this machine.
 
     Raises:
-        UsageError: they do not; the message names the first conflict.
+        UsageError: settings conflict with each other or with this machine; the message names the first conflict.
     """
     if config.ckpt_path and config.init_from:
         raise UsageError("ckpt_path resumes a run, init_from starts a new one: give only one of them")
@@ -120,7 +120,7 @@ def check_codes_of(quantizer: Quantizer) -> None:
 
 
 def check_monitors(trainer: pl.Trainer) -> None:
-    """Check that every metric which a callback monitors was logged by the first validation, if there was one.
+    """Check that the first validation, if there was one, logged every metric that a callback monitors.
 
     Raises:
         UsageError: a metric was not logged; Lightning would report it only after training steps.
@@ -142,8 +142,8 @@ def on_gpu(config: Any) -> bool:
 def uses_cuda_graphs(config: Any) -> bool:
     """Return whether compile=true may use CUDA graphs.
 
-    They require a single GPU, since CUDA graphs with DDP are untested. They exclude accumulated gradients, since a
-    graph overwrites those of the previous batch.
+    CUDA graphs require a single GPU, since their use with DDP is untested. Gradients must not be accumulated over
+    batches, since a graph overwrites the gradients of the previous batch.
     """
     trainer = config.trainer
     is_single = trainer.devices in (1, "1") and trainer.get("num_nodes", 1) == 1

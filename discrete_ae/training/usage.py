@@ -10,7 +10,7 @@ from discrete_ae.metrics import CodeUsage
 class SharedCodeUsage(CodeUsage, Metric):
     """CodeUsage as a metric of torchmetrics: on the module's device, with the counts of all ranks added up.
 
-    CodeUsage is not one itself: evaluations need no torchmetrics, which takes longer to import than torch.
+    CodeUsage itself does not use torchmetrics: evaluations do not need it, and importing it takes longer than torch.
     """
 
     full_state_update = False

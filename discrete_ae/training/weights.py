@@ -1,4 +1,4 @@
-"""Initial weights of a run: all of a checkpoint to resume from, or the layers of an old model that fit."""
+"""Initial weights of a run: all weights of a checkpoint to resume from, or those layers of an old model that fit."""
 
 import logging
 from collections import Counter, defaultdict
@@ -49,7 +49,7 @@ def beginning(continued: str | None, init_from: str | None) -> Beginning | None:
 def with_frozen(config: Mapping[str, Any], begun: Beginning, frozen: Sequence[str]) -> dict[str, Any]:
     """Return a model's configuration with the saved settings of its frozen parts, so that their hash stays the same.
 
-    Settings of frozen parts that the saved configuration lacks, as a later version may add, are dropped.
+    Settings of frozen parts that the saved configuration lacks, such as those of a later version, are dropped.
 
     Raises:
         UsageError: the configuration sets one of the saved settings to another value.
@@ -78,11 +78,11 @@ def begin_with(
 ) -> None:
     """Load the initial weights of a run into its model and discriminators.
 
-    If encoder and quantizer are frozen, the model also gets the old entropy model, without which files coded by it
-    could not be read.
+    If encoder and quantizer are frozen, the model also gets the old entropy model, which is needed to read files coded
+    with it.
 
     Args:
-        model: with random weights.
+        model: model with random weights.
         adversary: the discriminators of an adversarial run.
         begun: the saved model to start from; None to start from random weights.
         frozen: parts of the model that are not trained.

@@ -90,7 +90,7 @@ def test_mistakes_are_one_line(command, recordings, tmp_path):
         ((recordings, "-o", tmp_path / "file"), 1, "expected a folder"),
         ((recordings, "--segment-seconds", "inf"), 2, "segment_seconds: expected"),
         ((tmp_path / "none",), 1, "no such file or folder"),
-        ((damaged, *FAST), 1, "not one recording could be evaluated; of the first"),
+        ((damaged, *FAST), 1, "no recording could be evaluated; reason for the first"),
     ):
         status, _, err = command("evaluate", *arguments)
         assert (status, len(err)) == (expected, 1), err

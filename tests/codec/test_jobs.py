@@ -54,7 +54,7 @@ def test_out_may_be_the_file():
     make("x.wav")
     assert plan(["x.wav"], "new/y.NPZ", WAV, ".npz").jobs == [Job(Path("x.wav"), Path("new/y.NPZ"))]
     for inputs in (["x.wav", "x.wav"], ["."]):
-        with pytest.raises(UsageError, match="expected a folder for several inputs or a folder"):
+        with pytest.raises(UsageError, match="expected a folder for several inputs or an input folder"):
             plan(inputs, "y.npz", WAV, ".npz")
     Path("y.npz").mkdir()
     assert targets("x.wav", out="y.npz") == ["x.npz"]

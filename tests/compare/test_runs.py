@@ -63,7 +63,7 @@ def test_what_cannot_be_compared_is_named_with_its_reason(tmp_path):
         "damaged": "cannot be read",
         "early": "failed: no such quantizer",
         "failed": "failed: loss is not finite",
-        "foreign": "not one of discrete-ae train",
+        "foreign": "not written by discrete-ae train",
         "hostile": "cannot be read",
         "often": "it has a YAML alias",
         "unfinished": "no checkpoint",

@@ -138,7 +138,7 @@ def test_what_cannot_be_read_is_told_and_the_rest_is_done(request, corpus, tmp_p
     assert [one.path for one in found.failures] == ["damaged.wav", "nan.wav", "none.wav"]
     assert all(one.reason.startswith(str(tmp_path)) for one in found.failures)
     assert found.files[0].sha256 == hashlib.sha256((corpus / "a.wav").read_bytes()).hexdigest()
-    with pytest.raises(DataError, match="not one recording"):
+    with pytest.raises(DataError, match="no recording could be evaluated"):
         evaluate_model(codec, sources, which, PLAN._replace(timing=True))
 
 
@@ -147,7 +147,9 @@ def test_a_model_gone_wrong_is_told(ste_run, corpus):
     with torch.no_grad():
         for parameter in broken.from_latents.parameters():
             parameter.fill_(torch.nan)
-    with pytest.raises(DataError, match=f"not one recording.*{corpus / 'a.wav'}: these codes decode to NaN"):
+    with pytest.raises(
+        DataError, match=f"no recording could be evaluated.*{corpus / 'a.wav'}: these codes decode to NaN"
+    ):
         evaluate_model(broken, [Source(corpus / "a.wav", "a.wav")], "broken", PLAN)
 
 

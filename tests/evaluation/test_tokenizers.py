@@ -147,7 +147,7 @@ def test_what_cannot_be_used_is_refused_in_one_line(folders, tmp_path):
         "nowhere": "is neither a model folder nor in Hugging Face's cache; .* hf download NAME",
         altered(encodec, tmp_path / "garbled").name: "its config.json cannot be read",
         altered(encodec, tmp_path / "foreign", model_type="x", auto_map=remote).name: "type x, and .* code is not run",
-        altered(encodec, tmp_path / "pickled").name: "no safetensors weights, and pickled ones are not read",
+        altered(encodec, tmp_path / "pickled").name: "no safetensors weights, and pickled weights are not read",
         altered(encodec, tmp_path / "mute").name: "its preprocessor_config.json cannot be used",
         altered(encodec, tmp_path / "cut").name: "its model cannot be loaded",
         altered(encodec, tmp_path / "other", num_filters=8).name: "weights do not fit its config.json, .* decoder",

@@ -148,11 +148,11 @@ ALTERED: dict[str, tuple[Callable[[Path], object], str]] = {
     "gigabytes": (sparse, "expected at most 262144 bytes"),
     "version": (alter(lambda said: said.update(schema_version=2)), "schema_version"),
     "another hash": (alter(lambda said: said.update(model_hash="0" * 64)), "do not match its model hash"),
-    "deep": (alter(lambda said: said["model"]["encoder"].update(depth=10**6)), "parts, far more than its tensors fill"),
+    "deep": (alter(lambda said: said["model"]["encoder"].update(depth=10**6)), "parts, far too many for its tensors"),
     "levels": (alter(lambda said: said["model"]["quantizer"].update(levels=[2] * 50_000)), "cannot be loaded"),
     "stages": (alter(lambda said: said["model"].update(quantizer=STAGES)), "cannot be loaded"),
     "terms": (alter(lambda said: said["model"]["quantizer"].update(rounding=FOURIER)), "terms: expected at most"),
-    "tables": (large_tables, "asks for tables of"),
+    "tables": (large_tables, "needs tables of"),
     "reshaped tensor": (
         alter_tensors(lambda tensors: tensors.update({"to_latents.bias": torch.ones(5)})),
         "tensor to_latents.bias: expected shape (32,), got (5,)",

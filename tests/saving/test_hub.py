@@ -163,8 +163,8 @@ def test_what_was_downloaded_serves_without_a_network(hub: Hub, bundle: Path, mo
 @pytest.mark.parametrize(
     ("name", "status", "told"),
     [
-        ("hf:me/nothing", 1, "hf:me/nothing: no such model on the hub, or a private one; check the name, or log in"),
-        ("hf:me/secret", 1, "hf:me/secret: no such model on the hub, or a private one"),
+        ("hf:me/nothing", 1, "hf:me/nothing: no such model on the hub, or the model is private; check the name"),
+        ("hf:me/secret", 1, "hf:me/secret: no such model on the hub, or the model is private"),
         ("hf:me/codec@v9", 1, "hf:me/codec@v9: the model has no such revision"),
         ("hf:me/codec", 1, "got a folder without config.json"),
         ("hf:", 2, "hf:: expected user/model or user/model@revision"),
@@ -201,7 +201,7 @@ def test_a_tokenizer_of_transformers_is_referred_to_the_commands_that_take_it(
     for name in ("hf:tokenizer", f"hf:{tmp_path}/tokenizer", "tokenizer", "hf:me/encodec"):
         status, _, (line,) = command(*(part.format(recordings) for part in arguments), name)
         assert (status, line.startswith("error: ")) == (1, True)
-        assert "tokenizer of transformers; only evaluate and compare take one" in line, line
+        assert "tokenizer of transformers; only evaluate and compare take a tokenizer" in line, line
 
 
 def test_neither_a_package_nor_a_network_is_one_line(

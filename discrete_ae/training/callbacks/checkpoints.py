@@ -98,18 +98,19 @@ class KeepLast(Checkpoint):
 class WeightEma(pl.Callback):
     """Exponential moving average of the model's parameters (Polyak averaging; Karras et al. 2024, arXiv:2312.02696).
 
-    After every optimizer step n, average = d average + (1 - d) weights with d = min(decay, (1 + n) / (10 + n)). As with
-    `num_updates` of TensorFlow's ExponentialMovingAverage, a short run thus does not average over its first steps.
+    After every optimizer step n, average = d average + (1 - d) weights with d = min(decay, (1 + n) / (10 + n)). With
+    this d, a short run does not average over its first steps (like `num_updates` in TensorFlow's
+    ExponentialMovingAverage).
 
     From the start of a validation to the next training step the model holds the averaged weights, so validation and
     logging use them. The model also keeps them when training ends. A checkpoint's `state_dict` holds the averaged
-    weights, and its `raw_weights` the raw ones. A resumed run loads the raw ones, even if it no longer averages.
+    weights, and its `raw_weights` the raw ones. A resumed run loads the raw weights, even if it no longer averages.
 
-    Lightning's EMAWeightAveraging would also average discriminators and buffers. But scheduled values must be those of
-    their step, and some codebooks are moving averages already.
+    Lightning's EMAWeightAveraging would also average discriminators and buffers. Buffers must not be averaged:
+    scheduled values belong to one step, and some codebooks are moving averages already.
 
     Args:
-        decay: at least 0 and below 1; averages over about 1 / (1 - decay) steps. None for no averaging.
+        decay: factor d, at least 0 and below 1, for an average over about 1 / (1 - decay) steps; None for no averaging.
 
     Raises:
         ValueError: `decay` is out of range.
@@ -127,14 +128,14 @@ class WeightEma(pl.Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """See Callback; the model already has the averaged weights. Old checkpoints hold no raw ones."""
+        """See Callback; the model already has the averaged weights. Old checkpoints hold no raw weights."""
         own = _parameters(pl_module)
         self.other, self.shown = _copies(own), False
         raw = checkpoint.get(RAW_WEIGHTS)
         if raw is None:
             return
         if self.decay is None:
-            log.warning("the run averaged its weights and now stops averaging; callbacks.ema.decay=0.999 continues it")
+            log.warning("the run averaged its weights, but no longer does; callbacks.ema.decay=0.999 keeps averaging")
         _copy(raw, own)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -154,7 +155,7 @@ class WeightEma(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """See Callback; the raw weights train."""
+        """See Callback; training uses the raw weights."""
         self._show(pl_module, averaged=False)
 
     def on_train_batch_end(
@@ -193,7 +194,7 @@ class WeightEma(pl.Callback):
         checkpoint[RAW_WEIGHTS] = dict(raw)
 
     def _show(self, pl_module: pl.LightningModule, averaged: bool) -> None:
-        """Swap the model's weights to the averaged or the raw ones if it holds the others."""
+        """Put the averaged or the raw weights into the model, unless the model holds them already."""
         if self.other is None or self.shown == averaged:
             return
         own = _parameters(pl_module)
@@ -206,9 +207,9 @@ class WeightEma(pl.Callback):
 class FitEntropyModel(pl.Callback):
     """A callback that fits the checkpoint's entropy model to codes of the first training crops, after each validation.
 
-    The model is then in evaluation mode and holds the weights of the checkpoint. The fit keeps no state, so a resumed
-    run needs none, and draws no random numbers, so training is unaffected. An entropy model that the model already
-    has, because its codes are frozen, is kept.
+    After a validation the model is in evaluation mode and holds the weights of the checkpoint. The fit has no state
+    that a resumed run would need, and draws no random numbers, so training is unaffected. If the codes are frozen and
+    the model already has an entropy model, the existing one is kept.
 
     No entropy model is fitted for a model without codes, before the first validation during training, or with a user's
     own data module.

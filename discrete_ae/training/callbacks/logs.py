@@ -142,7 +142,7 @@ class LogHyperparameters(pl.Callback):
     TensorBoard's HPARAMS tab shows them beside the validation metrics.
 
     Args:
-        hyperparameters: flat; numbers, strings and booleans, the most informative first.
+        hyperparameters: numbers, strings and booleans by key, not nested; the most informative come first.
     """
 
     def __init__(self, hyperparameters: Mapping[str, str | float | bool]) -> None:

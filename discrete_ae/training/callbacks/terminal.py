@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 class TrainingProgress(pl.Callback):
     """A progress bar with loss, SI-SDR and code usage on a terminal, and one printed line per validation.
 
-    The bar reads the loss in logged steps only, since reading it waits for the device.
+    The bar reads the loss only at logged steps, since reading makes the program wait for the device.
     """
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ class WarnOfCollapse(pl.Callback):
     """A callback that warns after a validation if the perplexity is below a share of the codebook size.
 
     Args:
-        min_share: share of the mean codebook size, in [0, 1].
+        min_share: lowest perplexity without a warning, as a share of the mean codebook size, in [0, 1].
         after_steps: first step at which the callback may warn.
     """
 
@@ -123,11 +123,11 @@ class WarnOfCollapse(pl.Callback):
 
 
 class StopOnInterrupt(pl.Callback):
-    """A callback that ends training on Ctrl-C or SIGTERM with a validation and a checkpoint; a second one ends at once.
+    """A callback that ends training on Ctrl-C or SIGTERM, with a validation and a checkpoint.
 
-    The signal handler only records the signal. A single process ends after its current step. Distributed processes
-    must end after the same step, so they exchange the recorded signals at every logged step and after every
-    validation. Doing so at every step would make the GPU wait.
+    The signal handler only records the first signal; a second one ends the process at once. A single process ends after
+    its current step. Distributed processes must end after the same step, so they exchange the recorded signals at every
+    logged step and after every validation. Doing so at every step would make the GPU wait.
     """
 
     def __init__(self) -> None:
@@ -138,7 +138,7 @@ class StopOnInterrupt(pl.Callback):
         self._previous: dict[int, Any] = {}
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """See Callback; SIGTERM ends the validation before the first step at once, since there is nothing to save.
+        """See Callback; in the validation before the first step, SIGTERM ends the run at once: nothing has to be saved.
 
         Lightning's own SIGTERM handler would finish the validation and wait for the other processes.
         """
@@ -146,14 +146,14 @@ class StopOnInterrupt(pl.Callback):
             signal.signal(signal.SIGTERM, exit_at_once)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """See Callback; installs its handlers after Lightning has saved the old ones, which it restores at its end."""
+        """See Callback; installs handlers after Lightning has saved the old ones, which it restores at the end."""
 
         def note(number: int, frame: FrameType | None) -> None:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.signal(signal.SIGTERM, exit_at_once)
             self._noted = number
             if trainer.is_global_zero:
-                print(f"\n{SIGNALLED[128 + number]}: ending with a checkpoint; a second time ends at once", flush=True)
+                print(f"\n{SIGNALLED[128 + number]}: ending with a checkpoint; another signal ends at once", flush=True)
 
         self._step = trainer.global_step
         self._previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -171,7 +171,7 @@ class StopOnInterrupt(pl.Callback):
             self._agree(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """See Callback; no signal is recorded in the validation before the first step."""
+        """See Callback; no signal is recorded during the validation before the first step."""
         if trainer.state.fn == TrainerFn.FITTING:
             self._agree(trainer)
 
