@@ -1,11 +1,11 @@
-"""The commands. In their output, a character that its encoding lacks, such as · in ASCII, becomes ?."""
+"""The commands. Printed characters that the encoding of the output lacks, such as · in ASCII, become ?."""
 
 import io
 import os
 import sys
 
-# Every command, and every process that a sweep starts for a run, imports this module first. In UTF-8 only a file name
-# that is not UTF-8 cannot be encoded; its bytes are printed unchanged.
+# Every command, and every process that a sweep starts for a run, imports this module first. If the output is in UTF-8,
+# file names that are not UTF-8 are printed as their original bytes.
 if isinstance(sys.stdout, io.TextIOWrapper):
     sys.stdout.reconfigure(errors="surrogateescape" if sys.stdout.encoding.lower() == "utf-8" else "replace")
 
@@ -13,8 +13,8 @@ if isinstance(sys.stdout, io.TextIOWrapper):
 def begin_in_utf8() -> None:
     """Restart this process with file names in UTF-8 if the locale has another encoding, such as ASCII or Latin-1.
 
-    Checkpoints, JSON and TensorBoard store file names in UTF-8, and a file could not be found by such a name in another
-    encoding. Printed text stays in the encoding of the terminal.
+    Checkpoints, JSON and TensorBoard store file names in UTF-8. With another encoding, files would not be found by
+    these names. Printed text stays in the encoding of the terminal.
     """
     if sys.getfilesystemencoding() == "utf-8":
         return

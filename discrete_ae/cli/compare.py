@@ -49,7 +49,7 @@ def compare(
         typer.Option(
             metavar="METRIC",
             show_default="mel_distance",
-            help="Sort the table by this column; findings are about it if it is a score.",
+            help="Sort the table by this column. If the column is a score, the findings are about this score.",
         ),
     ] = None,
     metrics: MetricsOption = None,
@@ -93,9 +93,9 @@ def compare(
     cache; pip install 'discrete-ae\\[codecs]'.
 
     REPORT/evaluations keeps the evaluations: the same command resumes after an
-    interruption, and you can give them in place of the runs. A run that fails
-    is reported, and the others are compared. A recording that cannot be read is
-    reported too; the exit status is then 1.
+    interruption. Evaluations can also be given in place of the runs. A run that
+    fails is reported, and the other runs are compared. A recording that cannot be
+    read is reported too; the exit status is then 1.
     """
     if ratings:
         return _summarize_ratings(inputs, out, force)
@@ -148,7 +148,7 @@ def print_report(report: "Report") -> None:
 
 
 def _summarize_ratings(paths: list[Path], out: Path | None, force: bool) -> None:
-    """Print the means of ratings that the page of a report saved, and write them to a CSV file."""
+    """Print the means of ratings that the page of a report saved; with `out`, also write the means to a CSV file."""
     from discrete_ae.compare.ratings import HEADINGS, as_table, cells, read_ratings, remarks, summarize
     from discrete_ae.evaluation.results import as_csv
     from discrete_ae.evaluation.saving import claim

@@ -1,4 +1,4 @@
-"""The course of a sweep: how many runs are done, and how long the rest takes."""
+"""The progress of a sweep: the number of runs done, and the estimated time for the remaining runs."""
 
 from dataclasses import dataclass
 
@@ -7,28 +7,28 @@ from discrete_ae.durations import about, in_words
 
 @dataclass
 class Course:
-    """The course of a sweep, updated after each run.
+    """The progress of a sweep, updated after each run.
 
-    The estimate assumes that each remaining run trains from its beginning, at the mean speed of the runs so far. Runs
-    that failed or were finished before do not count.
+    The estimate assumes that each remaining run trains from its beginning, at the mean speed of the runs so far. The
+    mean excludes runs that failed, and runs that an earlier sweep finished.
     """
 
     total: int | None = None
     """Number of runs; None if the sweeper does not announce it."""
     in_sequence: bool = True
-    """True if the runs follow one another in this process, so that it can estimate the rest."""
+    """True if the runs follow one another in this process, so that the remaining time can be estimated."""
     trained_s: float = 0.0
     trained: float = 0.0
     """Number of runs trained in `trained_s`; a run that was resumed halfway counts one half."""
 
     def line(self, number: int, seconds: float, share: float, *, failed: bool) -> str:
-        """Return the line after a run.
+        """Return the line to print after a run.
 
         Args:
             number: number of the run, from 1.
             seconds: duration of the run.
-            share: share of its steps that were trained now; 0 if it was finished before.
-            failed: True if it failed.
+            share: share of the run's steps that this sweep trained; 0 if an earlier sweep had finished the run.
+            failed: True if the run failed.
         """
         if not failed:
             self.trained_s += seconds if share > 0 else 0.0

@@ -1,4 +1,4 @@
-"""`discrete-ae decode`: files of codes to recordings."""
+"""`discrete-ae decode`: turn files of codes into recordings."""
 
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -49,7 +49,7 @@ def decode(
             "--force",
             "-f",
             metavar="",
-            help="Overwrite existing recordings, and decode codes of another model with a warning.",
+            help="Overwrite existing recordings. Decode codes of another model, with a warning.",
         ),
     ] = False,
 ) -> None:
@@ -61,9 +61,9 @@ def decode(
 
     Codes must be decoded by the model that made them. --force accepts another
     model with the same codebooks, sample rate and frames. Bare codes (.npy) do
-    not name their model, and become whole frames at the sample rate of the
-    model. A file that cannot be decoded is reported and skipped; the exit
-    status is then 1.
+    not name their model; they are decoded to whole frames at the model's sample
+    rate. A file that cannot be decoded is reported and skipped; the exit status
+    is then 1.
 
     A stream of codes from encode --format stream on standard input is decoded
     frame by frame as it arrives: to a WAV stream on standard output, to a file,

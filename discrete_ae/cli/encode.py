@@ -1,4 +1,4 @@
-"""`discrete-ae encode`: recordings to files of codes."""
+"""`discrete-ae encode`: turn recordings into files of codes."""
 
 import os
 from pathlib import Path
@@ -34,8 +34,8 @@ def encode(
         Literal[Format, "stream"] | None,
         typer.Option(
             show_default="from the suffix of OUT, otherwise npz",
-            help="[bold]npz[/] opens with numpy; [bold]npy[/] too, the bare codes; [bold]daec[/] is the smallest; "
-            "[bold]stream[/] writes each frame as soon as its samples arrive; INPUT and OUT must be -.",
+            help="[bold]npz[/] and [bold]npy[/] open with numpy; [bold]npy[/] has only the codes; [bold]daec[/] is the "
+            "smallest; [bold]stream[/] writes each frame as soon as its samples arrive, and INPUT and OUT must be -.",
         ),
     ] = None,
     codebooks: CodebooksOption = None,
@@ -58,8 +58,8 @@ def encode(
         ShardKind | None,
         typer.Option(
             show_default="none",
-            help="Also write all codes of OUT into OUT/shards, to train on: WebDataset [bold]tar[/] files, "
-            "one memory-mapped array, or [bold]parquet[/].",
+            help="Also write all codes of OUT into OUT/shards, as training data for other models: WebDataset "
+            "[bold]tar[/] files, one memory-mapped array, or [bold]parquet[/].",
         ),
     ] = None,
     share: Annotated[
@@ -89,18 +89,19 @@ def encode(
     x.flac.npz.
 
     Any sample rate, length and format that libsndfile reads is accepted; memory
-    use is bounded. A mono model codes the channels of a recording one by one. A
+    use is bounded. A mono model codes each channel of a recording separately. A
     recording that cannot be coded is reported and skipped; the exit status is
-    then 1. OUT/manifest.jsonl lists all files of the folder.
+    then 1. OUT/manifest.jsonl lists all files of codes in OUT.
 
     If torchrun or srun starts several processes, each encodes its share of the
-    recordings, balanced by file size, on its own GPU, without waiting for others.
+    recordings on its own GPU, without waiting for the others. The shares are
+    balanced by file size.
 
     --format stream is for pipes and live sound: it reads a WAV stream from
     standard input. It writes one line of JSON that describes the codes, then
-    the frames. A frame holds little-endian integers (streams, codebooks), of
-    one byte each for codebooks up to 256 entries, otherwise two, four or eight
-    bytes. decode - reads the stream. The codes are the same as for the whole
+    the frames. A frame holds little-endian integers (streams, codebooks). An
+    integer has one byte for codebooks of up to 256 entries, otherwise two, four
+    or eight bytes. decode - reads the stream. The codes equal those of the whole
     recording; the last frame is padded.
     """
     from discrete_ae.build import check_codebooks

@@ -1,4 +1,4 @@
-"""`discrete-ae evaluate`: quality, cost and bitrate of a model on a data set."""
+"""`discrete-ae evaluate`: measure quality, cost and bitrate of a model on a data set."""
 
 from pathlib import Path
 from typing import Annotated
@@ -72,20 +72,20 @@ def evaluate(
     """Measure a trained model on recordings that were not used to train it.
 
     Every recording is encoded to hard codes, decoded, and compared with the
-    original at the model's sample rate. A mono model codes its channels one by
-    one. The table shows means over recordings, all with equal weight, and 95 %
-    intervals from a bootstrap over recordings. The score of a long recording is
-    the mean over its segments. A model without a quantizer has no figures of
-    codes.
+    original at the model's sample rate. A mono model codes each channel
+    separately. The table shows means over recordings, all with equal weight, and
+    95 % intervals from a bootstrap over recordings. The score of a long recording
+    is the mean over its segments. For a model without a quantizer, figures such
+    as code usage and bitrate are missing.
 
     Real-time factors are seconds of computation per second of audio, measured
     before anything else runs, on a CPU with one thread. They exclude reading,
     resampling and entropy coding.
 
-    STOI and all scores after it need pip install 'discrete-ae\\[quality]'. All of
-    them except zimtohrli are made for speech. A score whose package is missing or
-    fails is shown as a dash. DNSMOS and DistillMOS rate the decoded recording
-    alone; their scores of the original are shown next to it.
+    STOI and the scores listed after it need pip install 'discrete-ae\\[quality]'.
+    All of them except zimtohrli are made for speech. A score whose package is
+    missing or fails is shown as a dash. DNSMOS and DistillMOS rate a recording
+    without comparing it with the original; the original's rating is shown too.
 
     Audio tokenizers of the package transformers are measured in the same way, at
     their own sample rate: pip install 'discrete-ae\\[codecs]'. Nothing is

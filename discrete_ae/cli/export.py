@@ -1,4 +1,4 @@
-"""`discrete-ae export`: a model as a folder to share, and as programs for other runtimes."""
+"""`discrete-ae export`: write a model as a folder to share, and as programs for other runtimes."""
 
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ def export(
             "--out",
             "-o",
             metavar="FOLDER",
-            help="Output folder; nothing is left of it if the export fails.",
+            help="Output folder, written completely or not at all.",
         ),
     ],
     trust: TrustOption = None,
@@ -66,8 +66,8 @@ def export(
         typer.Option(
             metavar="LEVELS",
             show_default="one stream",
-            help="Split each integer of a scalar quantizer into several, coarse to fine, with these numbers of levels, "
-            "such as 4,4 for 16 levels. encode --codebooks can then choose the rate.",
+            help="Split each integer of a scalar quantizer into several, from coarse to fine, with these numbers of "
+            "levels: for example, 16 levels into 4,4. encode --codebooks can then choose the rate.",
         ),
     ] = None,
     onnx: Annotated[
@@ -92,7 +92,7 @@ def export(
 
     The programs of --onnx and --torch-export run without this package. The
     encoder maps audio (batch, channels, samples) float32 of any length to codes
-    (batch, codebooks, frames) int64, the decoder maps codes to audio of whole
+    (batch, codebooks, frames) int64. The decoder maps codes to audio of whole
     frames. Only scalar quantizers are supported. Each program is compared with
     the model on signals of random lengths. Codes may differ where a latent is at
     a decision boundary.
@@ -101,12 +101,13 @@ def export(
     decoder_step.onnx for streams. A step takes one frame of one signal and the
     states that the previous step returned; the first step takes zeros.
 
-    --split gives a trained model several rates. All streams together decode to
-    the output of the unsplit model. The first streams alone decode to the middle
-    of the integers that share them.
+    --split gives a trained model several rates. Each integer becomes several
+    smaller integers, in separate streams. All streams together decode to the
+    output of the unsplit model. If only the first streams are given, each value
+    decodes to the middle of the integers that are still possible.
 
     --results takes the JSON of discrete-ae evaluate for the same weights. The
-    card shows the means, also in the metadata that hubs read. Name the file
+    means appear on the card and in its metadata, which hubs read. Name the file
     after the data set, such as librispeech-test-clean.json.
     """
     from discrete_ae.build import read_saved, restore, split_model
@@ -144,7 +145,7 @@ def _evaluation(path: Path, saved: "SavedModel") -> "Evaluation":
     """Read the results of an evaluation.
 
     Raises:
-        DataError: the results are of another model.
+        DataError: the results belong to another model.
     """
     from discrete_ae.errors import DataError
     from discrete_ae.evaluation.results import Evaluation

@@ -1,6 +1,6 @@
-"""Path arguments of commands, including `-` for a standard stream; and the progress of work on many files.
+"""Path arguments of commands, including `-` for a standard stream; and progress messages for work on many files.
 
-Progress is a line for each failure, a bar on a terminal, and a summary line at the end.
+The messages are a line for each failure, a progress bar on a terminal, and a summary line at the end.
 """
 
 import shutil
@@ -31,13 +31,18 @@ Format = TypeVar("Format", bound=str)
 
 
 def is_dash(path: str | Path) -> bool:
-    """Return whether a path argument is a standard stream; as a `Path`, `-` would equal the file `./-`."""
+    """Return whether a path argument is a standard stream.
+
+    Pass the argument as typed: the file `./-` would become `-` as a `Path`.
+    """
     return str(path) == "-"
 
 
 @contextmanager
 def piped(inputs: Sequence[str], out: str, suffix: str) -> Iterator[tuple[list[Path], Path]]:
-    """Yield inputs and output with temporary files in place of `-`, since readers seek and writers replace whole files.
+    """Yield inputs and output with temporary files in place of `-`.
+
+    Temporary files are needed because readers seek, and writers replace whole files.
 
     Args:
         inputs: input arguments of the command.
@@ -45,7 +50,8 @@ def piped(inputs: Sequence[str], out: str, suffix: str) -> Iterator[tuple[list[P
         suffix: suffix of the file for standard output, with the dot.
 
     Raises:
-        UsageError: several inputs for one output stream, binary output to a terminal, or a closed stream.
+        UsageError: there are several inputs for one output stream, a standard stream is closed, or binary output would
+            go to a terminal.
         OSError: standard input cannot be stored, or standard output cannot be written.
     """
     to_stdout = is_dash(out)
@@ -78,10 +84,10 @@ def piped(inputs: Sequence[str], out: str, suffix: str) -> Iterator[tuple[list[P
 
 
 def format_of(out: Path, chosen: Format | None, formats: Sequence[Format], command: str) -> Format:
-    """Return the format from the suffix of OUT, else the chosen format, else the first of `formats`.
+    """Return the format that the suffix of OUT names; without a suffix, the chosen format or else the first format.
 
     Raises:
-        UsageError: suffix and choice disagree, or OUT has the suffix of a format that the command does not write.
+        UsageError: suffix and chosen format differ, or OUT has the suffix of a format that the command does not write.
     """
     suffixes = {f".{known}": known for known in formats}
     refuse_other_suffix(out, command, list(suffixes))
@@ -94,14 +100,14 @@ def format_of(out: Path, chosen: Format | None, formats: Sequence[Format], comma
 
 
 def names_file(out: Path, suffixes: Collection[str]) -> bool:
-    """Return whether `out` names an output file: it has one of the suffixes, and is not an existing folder."""
+    """Return whether `out` names an output file: a path with one of the suffixes that is not an existing folder."""
     return out.suffix.lower() in suffixes and not out.is_dir()
 
 
 def refuse_other_suffix(out: Path, command: str, suffixes: Sequence[str]) -> None:
-    """Reject an output path that looks like a file of a kind that the command does not write.
+    """Reject an output path with the suffix of a file type that the command does not write.
 
-    Such a path would otherwise become a folder.
+    Otherwise the command would create a folder of this name.
 
     Args:
         out: output path.
@@ -109,7 +115,7 @@ def refuse_other_suffix(out: Path, command: str, suffixes: Sequence[str]) -> Non
         suffixes: suffixes of the files that the command writes, lower-case, with the dot.
 
     Raises:
-        UsageError: `out` has the suffix of another kind of file, and is not an existing folder.
+        UsageError: `out` has the suffix of another file type, and is not an existing folder.
     """
     if names_file(out, _OF_FILES - set(suffixes)):
         *others, last = suffixes
@@ -120,14 +126,14 @@ def shown(work: Callable[[Watch], list[Outcome]], verb: str) -> tuple[str, int]:
     """Do the work and show its progress on stderr; at Ctrl-C, print how to resume.
 
     Args:
-        work: `encode_corpus` or `decode_corpus` with all arguments except `watch`.
-        verb: participle for the summary, such as "encoded".
+        work: `encode_corpus` or `decode_corpus` with every argument bound except `watch`.
+        verb: past participle for the summary, such as "encoded".
 
     Returns:
         A summary line, such as "3 files encoded, 0 failed: …", and the number of failed files.
 
     Raises:
-        DataError: the system failed on a file after others were done; the message says how to resume.
+        DataError: a system error occurred after some files were done; the message explains how to resume.
     """
     watch, started = _Terminal(), time.perf_counter()
 
@@ -161,7 +167,7 @@ def shown(work: Callable[[Watch], list[Outcome]], verb: str) -> tuple[str, int]:
 
 
 class _Terminal(Watch):
-    """A watch that prints failures and warnings at once and, on a terminal, shows a progress bar with the time left."""
+    """A watch that prints failures and warnings at once; on a terminal, it also shows a bar with the time left."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True)
@@ -173,7 +179,7 @@ class _Terminal(Watch):
 
     def begin(self, sources: Sequence[Path], duration_s: Callable[[Path], float]) -> None:
         if self.console.is_terminal:
-            # Threads speed up the opening of files several times on a network file system.
+            # On a network file system, threads open files several times faster.
             with ThreadPoolExecutor(16) as pool:
                 total = sum(pool.map(lambda source: _duration_or_zero(duration_s, source), sources))
             self.bar.update(self.task, total=total)

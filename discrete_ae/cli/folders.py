@@ -1,4 +1,4 @@
-"""Folders of new runs and sweeps, each made by one process, so that runs started in the same second share none."""
+"""Folders of new runs and sweeps. Each process creates its own, so runs started in the same second do not share one."""
 
 import contextlib
 import itertools
@@ -15,14 +15,14 @@ _OF_SWEEP = "multirun.yaml"
 
 
 class NewFolder(Callback):
-    """A callback that makes the folder of a run or sweep under its default name, with -2, -3, … appended if it exists.
+    """A callback that creates the folder of a run or sweep.
 
-    A given folder keeps its name. So does the folder in further processes of the same run, which a launcher or another
-    machine has started: only the first process makes it.
+    If the default name is taken, -2, -3, … is appended. A folder given by the user keeps its name. Only the first
+    process of a run creates the folder; other processes, started by a launcher or on other machines, use it unchanged.
     """
 
     made: ClassVar[Path | None] = None
-    """Folder that this process has made or Hydra is about to make, if any."""
+    """New folder that this process has created, or that Hydra will create; None if there is no such folder."""
 
     @classmethod
     def remove_empty(cls) -> None:
@@ -42,7 +42,7 @@ class NewFolder(Callback):
             _note_new(config.hydra.run.dir)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """See Callback; each job is composed later, from the overrides that are set here."""
+        """See Callback. The override that is set here applies to each job, because jobs are composed later."""
         if not _is_given(config, "hydra.sweep.dir"):
             config.hydra.sweep.dir = _made(config.hydra.sweep.dir)
             quoted = config.hydra.sweep.dir.replace("'", r"\'")
@@ -56,13 +56,13 @@ def _is_given(config: DictConfig, key: str) -> bool:
 
 
 def _note_new(name: str) -> None:
-    """Remember a given folder that Hydra will make."""
+    """Remember a folder given by the user, if Hydra will create it."""
     if is_first_process() and not (folder := Path(name).absolute()).exists():
         NewFolder.made = folder
 
 
 def _made(name: str) -> str:
-    """Make a new folder and return its name; if that is impossible, leave the error to Hydra."""
+    """Create a new folder and return its name; if this fails, return `name`, so that Hydra reports the error."""
     with contextlib.suppress(OSError):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         for number in itertools.count(1):

@@ -1,4 +1,4 @@
-"""`discrete-ae index`: a manifest of the recordings in folders and tars, for data.manifest=."""
+"""`discrete-ae index`: write a manifest of the recordings in folders and tars, for data.manifest=."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,8 @@ def index(
         list[str],
         typer.Argument(
             metavar="INPUT",
-            help="Folders, recordings or tars, URLs of these two, manifests, or patterns such as 'corpus/**/*.wav'.",
+            help="Folders, recordings, tars, URLs of recordings or tars, manifests, or patterns such as "
+            "'corpus/**/*.wav'.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="The manifest to write, a .jsonl file.")],
@@ -30,29 +31,31 @@ def index(
     """List recordings in a manifest, with one line of JSON for each.
 
     A line has the path, duration, sample rate, channels, and the size of the
-    file, which reveals a replaced file. Paths below the manifest's folder are
-    relative to it. Train on the manifest with data.manifest=OUT.
+    file. Training uses the size to detect a replaced file. Paths below the
+    manifest's folder are relative to it. Train on the manifest with
+    data.manifest=OUT.
 
     For a recording in a tar, such as those of discrete-ae shards, the line also
-    has its name and position in the tar, so that it is read without unpacking.
-    The line has the version of the tar, too: a tar that was written again is
-    rejected in training.
+    has the recording's name and position in the tar, so that the tar need not be
+    unpacked. The line also has the version of the tar: training rejects a tar
+    that was rewritten.
 
     LibriSpeech, LibriTTS, LJSpeech, VCTK, Speech Commands, GTZAN and MUSDB18
-    are recognized by their folders and file names, whole or in part. Their lines
-    also have split (train, validation or test), speaker, genre, word, or track
-    and stem, and text. If no recording of a data set is for validation, its lines
-    have a group instead of the split, and training holds out whole groups. Only
-    index recognizes data sets: a folder given as data.root is split by the paths
-    of its files.
+    are recognized by their folders and file names, even if only a part of the
+    data set is present. Depending on the data set, their lines also have split
+    (train, validation or test), text, speaker, genre, word, track and stem. If no
+    recording of a data set is for validation, its lines have a group instead of
+    the split, and training holds out whole groups. Only index recognizes data
+    sets: a folder given as data.root is split by the paths of its files.
 
     --measure adds bandwidth_hz, the highest frequency within 60 dB of the peak
-    of the averaged spectrum, with which data.min_bandwidth_hz excludes upsampled
-    recordings. It also adds loudness_lufs; clipping, the share of samples at full
-    scale; and silence, the share of the time below -60 dB of full scale.
+    of the averaged spectrum. data.min_bandwidth_hz uses it to exclude upsampled
+    recordings. --measure also adds loudness_lufs; clipping, the share of samples
+    at full scale; and silence, the share of the time below -60 dB of full scale.
 
-    Truncated recordings are reported, and with --measure silent ones. A recording
-    that cannot be read is reported and left out; the exit status is then 1.
+    Truncated recordings are reported; with --measure, so are silent recordings. A
+    recording that cannot be read is reported and left out; the exit status is
+    then 1.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

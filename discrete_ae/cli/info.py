@@ -1,4 +1,4 @@
-"""`discrete-ae info`: a description of a model, codes or a recording, as a table."""
+"""`discrete-ae info`: describe a model, codes or a recording in a table."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,21 +30,22 @@ def info(
 ) -> None:
     """Describe a model, codes or a recording.
 
-    For a model: its rates, parameters, work and receptive field. The model is
-    that of a checkpoint, of an exported folder, or of settings such as
-    model=conv/base quantizer=rvq. Without an argument, it is the default model.
+    For a model, print its rates, parameters, MACs and receptive field. Give a
+    checkpoint, an exported folder, or settings such as model=conv/base
+    quantizer=rvq. Without an argument, the default model is described.
 
-    For a file of codes: its contents, with bits and bitrates of all streams
-    together (a mono model codes every channel as a stream). For a .daec file also
-    its coding and measured bitrate. For a saved stream of codes: its first line,
-    and the number of frames. For a folder of codes: a summary of its manifest.
+    For a file of codes, print its contents, with bits and bitrates of all streams
+    together (a mono model codes every channel as a stream); for a .daec file also
+    its coding and measured bitrate. For a saved stream of codes, print its first
+    line and the number of frames. For a folder of codes, summarize its manifest.
 
-    For a recording: its sample rate, channels and length.
+    For a recording, print its sample rate, channels and length.
 
-    Parameters are those that training optimizes. MACs are multiply-accumulates
-    per second of audio, in convolutions, matrix products and recurrent layers.
-    The receptive field is the stretch of audio on which one sample of the
-    reconstruction depends, and the look-ahead is its part after that sample.
+    The number of parameters includes all parameters that training optimizes. MACs
+    are multiply-accumulates per second of audio, in convolutions, matrix products
+    and recurrent layers. The receptive field is the stretch of audio on which one
+    sample of the reconstruction depends. The look-ahead is the part of this
+    stretch after the sample.
     """
     from rich.console import Console
 
@@ -98,12 +99,12 @@ def model_of(overrides: Sequence[str], config_dir: Path | None = None) -> "Discr
 
     Args:
         overrides: settings, key=value.
-        config_dir: folder of further configurations.
+        config_dir: folder of additional configurations.
 
     Raises:
-        UsageError: an override names no setting, or its value does not fit.
+        UsageError: an override names an unknown setting, or its value is invalid.
     """
-    # Imported here because these take seconds to import, and --help does not need them.
+    # These modules take seconds to import, and --help does not need them.
     from omegaconf.errors import OmegaConfBaseException
 
     from discrete_ae.cli.overrides import built, compose_config

@@ -1,4 +1,4 @@
-"""Streams of `encode` and `decode`: live audio and codes through pipes, microphone and loudspeaker."""
+"""Streaming in `encode` and `decode`: live audio and codes through pipes, microphone and loudspeaker."""
 
 import signal
 import sys
@@ -26,8 +26,9 @@ def encode_stream(
     """Encode standard input or the microphone to standard output, frame by frame.
 
     Raises:
-        UsageError: inputs or output are not `-`, or the model is not causal.
-        DataError: see `encode_live`; with `strict`, also if the stream is shorter than its WAV header says.
+        UsageError: the input or the output is not `-`, standard input is closed, standard output is closed or a
+            terminal, or the model is not causal.
+        DataError: see `encode_live`; with `strict`, also if the stream is shorter than its WAV header states.
     """
     from discrete_ae.build import check_codebooks
     from discrete_ae.codec.live import encode_live
@@ -53,10 +54,12 @@ def encode_stream(
 
 
 def is_stream(inputs: Sequence[str]) -> bool:
-    """Return whether the only input is standard input and begins like a stream of codes; wait for its first byte.
+    """Return whether the only input is standard input, and its first byte is that of a stream of codes.
+
+    This waits until the first byte arrives.
 
     Raises:
-        DataError: standard input ends without a byte.
+        DataError: standard input is empty.
     """
     from discrete_ae.codes.stream import FIRST
 
@@ -74,8 +77,8 @@ def decode_stream(
     """Decode a stream of codes from standard input, frame by frame.
 
     Raises:
-        UsageError: inputs or output do not fit, the output file exists, or the model is not causal.
-        DataError: see `decode_live`; also if the stream ends within a frame, after writing the frames before it.
+        UsageError: the input is not `-`, the output cannot be used, or the model is not causal.
+        DataError: see `decode_live`; also if the stream ends within a frame. The frames before it are written first.
     """
     from rich.console import Console
 
@@ -114,7 +117,7 @@ def decode_stream(
 
 
 def _write(parts: Iterable[bytes]) -> None:
-    """Write parts to standard output, each without buffering."""
+    """Write parts to standard output, and flush it after each."""
     for part in parts:
         sys.stdout.buffer.write(part)
         sys.stdout.buffer.flush()

@@ -79,10 +79,10 @@ for _command, _panel, *_examples in (
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run the command line and exit: 0 done, 1 for bad data, 2 for bad usage, 130 interrupted, 143 terminated.
+    """Run the command line and exit: 0 if done, 1 for bad data, 2 for bad usage, 130 if interrupted, 143 if terminated.
 
     Args:
-        arguments: arguments without the program's name; None for those of the process.
+        arguments: arguments without the program's name; None for the arguments of this process.
     """
     if arguments is None:
         begin_in_utf8()
@@ -95,13 +95,14 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except OSError as error:
         if not _let_go_of_stdout("" if error.filename else "\n") and error.filename is None:
             error.filename = "standard output"
-        if isinstance(error, BrokenPipeError):  # its reader has ended
+        if isinstance(error, BrokenPipeError):  # the process that reads the output has ended
             sys.exit(1)
         _fail(str(from_system(error)), 1)
     except (typer.Abort, KeyboardInterrupt):
         _end_signalled(signal.SIGINT)
     except SystemExit as ended:
-        if ended.code == 128 + signal.SIGTERM and given[0] != "train":  # which prints it once for all its processes
+        # train prints the line itself, once for all of its processes.
+        if ended.code == 128 + signal.SIGTERM and given[0] != "train":
             _end_signalled(signal.SIGTERM)
         raise
     except Exception as error:
@@ -122,10 +123,10 @@ def _end_signalled(number: int) -> NoReturn:
 
 
 def _let_go_of_stdout(last: str) -> bool:
-    """Flush stdout, and discard its buffer if that fails: Python would try again at exit, and print the error.
+    """Flush stdout. If this fails, discard its buffer, because Python would flush again at exit and print the error.
 
     Args:
-        last: text to write first; it reveals an error whose output Python has discarded before.
+        last: text to write before flushing; writing raises the error again if Python has already discarded the buffer.
 
     Returns:
         True if everything was written.

@@ -74,15 +74,17 @@ BatchSecondsOption = Annotated[
 DeterministicOption = Annotated[
     bool,
     typer.Option(
-        "--deterministic", metavar="", help="Make results on a GPU bit-identical, but slower; on a CPU they always are."
+        "--deterministic",
+        metavar="",
+        help="Make results on a GPU bit-identical, but slower. Results on a CPU are always bit-identical.",
     ),
 ]
 CodebooksOption = Annotated[
     int | None,
     typer.Option(
         show_default="all",
-        help="Use only the first codebooks, for a lower bitrate. Needs a residual quantizer, or a model trained with "
-        "quantizer.dropout above 0; [bold]info[/] shows the possible numbers.",
+        help="Use only this many of the first codebooks, for a lower bitrate. Needs a residual quantizer, or a model "
+        "trained with quantizer.dropout above 0; [bold]info[/] shows the possible numbers.",
     ),
 ]
 SkipExistingOption = Annotated[
@@ -112,20 +114,20 @@ ScoringJobsOption = Annotated[
     typer.Option(
         min=1,
         show_default="one per core, at most 16",
-        help="Number of segments scored in parallel, and of windows on a CPU; scores do not depend on it.",
+        help="Number of segments scored, and of windows computed on a CPU, in parallel. Scores do not depend on it.",
     ),
 ]
 ClipSecondsOption = Annotated[float, typer.Option(min=0.5, max=60, help="Length of a clip.")]
 
 
 def load_model(checkpoint: Path, device: Device, trust: Sequence[str] | None = None) -> "DiscreteAutoencoder":
-    """Load a checkpoint or bundle onto a device; it may name components of the modules in `trust`.
+    """Load a checkpoint or bundle onto a device; classes from the modules in `trust` are allowed.
 
     Raises:
         UsageError: the device is cuda, and no GPU is available; or a module of `trust` cannot be imported.
         DataError: the checkpoint cannot be loaded.
     """
-    # Imported here because PyTorch takes seconds to import, and --help does not need it.
+    # PyTorch takes seconds to import, and --help does not need it.
     from rich.console import Console
 
     from discrete_ae.build import load, pick_device
@@ -137,7 +139,7 @@ def load_model(checkpoint: Path, device: Device, trust: Sequence[str] | None = N
 
 
 def whole_numbers(option: str, text: str, example: str) -> list[int]:
-    """Return the numbers in the value of an option.
+    """Parse the value of an option as whole numbers separated by commas.
 
     Args:
         option: name of the option.
@@ -156,7 +158,7 @@ def whole_numbers(option: str, text: str, example: str) -> list[int]:
 def print_table(
     heads: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None, lines: Iterable[str] = ()
 ) -> None:
-    """Print a table, then `lines` below it; the first column holds names. Without `heads`, it has two columns."""
+    """Print a table, then `lines` below it. The first column holds names; a table without `heads` has two columns."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -167,7 +169,7 @@ def print_table(
         column.justify = "right"
     for row in rows:
         table.add_row(*map(Text, row))  # a label may hold brackets
-    console = Console() if Console().is_terminal else Console(width=160)  # lines in a file are not wrapped
+    console = Console() if Console().is_terminal else Console(width=160)  # in a file, long lines are not wrapped
     console.print(table)
     for line in lines:
         print_line(console, line)
@@ -180,11 +182,11 @@ def print_line(console: "Console", line: str) -> None:
 
 @contextmanager
 def progress_bar(errors: "Console", *, lines: bool = False) -> Iterator["Progress | None"]:
-    """Print log messages, and yield a function that shows progress: on a terminal, a bar with the time left.
+    """Yield a function that shows progress: on a terminal, as a bar with the time left. Also print log messages.
 
     Args:
-        errors: the console of stderr.
-        lines: without a terminal, print a line whenever the task changes.
+        errors: console of stderr.
+        lines: True to print a line whenever the task changes if stderr is not a terminal.
     """
     from rich.progress import BarColumn, Progress, TextColumn
 
@@ -207,9 +209,9 @@ def progress_bar(errors: "Console", *, lines: bool = False) -> Iterator["Progres
 
 
 class TimeLeft:
-    """Estimates the remaining time of several tasks in a row.
+    """Estimator of the remaining time of several tasks in a row.
 
-    Only progress within a task counts, because a jump to the next one may skip work that was done before.
+    Only progress within a task counts, because the next task may start beyond work that was done earlier.
     """
 
     def __init__(self) -> None:
@@ -217,7 +219,7 @@ class TimeLeft:
         self._label, self._done, self._advanced = "", 0.0, 0.0
 
     def update(self, label: str, done: float, total: float) -> float | None:
-        """Return the estimate in seconds, or None before any progress; `done` of `total` is the state of all tasks."""
+        """Return the estimate in seconds, or None before any progress; `done` and `total` cover all tasks."""
         if label == self._label:
             self._advanced += done - self._done
         self._label, self._done = label, done
@@ -225,7 +227,7 @@ class TimeLeft:
 
 
 def as_given(line: str) -> str:
-    """Replace the name of the temporary file of a standard stream in a line by `-`."""
+    """Return the line with `-` in place of the temporary file that stands for a standard stream."""
     return re.sub(rf"[^\s:]*{PIPED_PREFIX}\w+[/\\]std(in|out)(\.\w+)?", "-", line)
 
 

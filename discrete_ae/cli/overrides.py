@@ -25,7 +25,7 @@ from discrete_ae.model.outline import without_memory
 from discrete_ae.paths import with_home
 
 PACKAGE_DIR = Path(__file__).parents[1]
-# In an installed package the configuration is next to the modules; in a checkout it is next to the package.
+# In an installed package, the folder conf is inside the package; in a checkout, it is next to the package.
 CONFIG_DIR = next(path for path in (PACKAGE_DIR / "conf", PACKAGE_DIR.parent / "conf") if path.is_dir())
 CONFIG_NAME = "train"
 PATH_KEYS = (
@@ -39,21 +39,21 @@ PATH_KEYS = (
     "hydra.run.dir",
     "hydra.sweep.dir",
 )
-"""Keys that take a path, typed without quotes; each of data.sources has the path keys of data."""
+"""Keys that take a path, which needs no quotes. Each of data.sources has the same path keys as data."""
 OF_MANY = ("logger", "callbacks")
-"""Groups that a run may set to null, or replace by its own."""
+"""Groups that an override may set to null, or replace by a new value."""
 TRAINER = "lightning.pytorch.Trainer"
 
 
 def compose_config(overrides: Sequence[str], config_dir: Path | None = None) -> DictConfig:
-    """Compose the configuration of a run, without `${hydra:...}`.
+    """Compose the configuration of a run, without values for `${hydra:...}`.
 
     Args:
         overrides: settings, key=value.
-        config_dir: folder of further configurations, like Hydra's --config-dir.
+        config_dir: folder of additional configurations, like Hydra's --config-dir.
 
     Raises:
-        UsageError: an override cannot be parsed, names no key or option, or has a value of the wrong type.
+        UsageError: an override cannot be parsed, names an unknown key or option, or has a value of the wrong type.
     """
     further = []
     if config_dir:
@@ -68,11 +68,12 @@ def compose_config(overrides: Sequence[str], config_dir: Path | None = None) -> 
 def as_meant(overrides: Sequence[str], *, multirun: bool = False) -> list[str]:
     """Convert overrides to Hydra's syntax: quote paths, add new arguments of the trainer, replace groups.
 
-    Hydra rejects `logger=null` and `logger={...}`. Such a group is removed, and added again with the new value.
+    Hydra rejects `logger=null` and `logger={...}`. Such a group is removed; for `{...}` it is added again with the new
+    value.
 
-    A value that begins with / or ~/ is quoted as a path, so that Hydra does not parse its characters. If the key
-    takes a path, a value that exists, or that Hydra would not read as text, is quoted too. In a multirun, commas
-    separate values, unless the whole value exists as a path.
+    A value that begins with / or ~/ is quoted as a path, so that Hydra does not parse its characters. If the key takes
+    a path, other values are quoted too if they are existing paths, or if Hydra would not read them as text. In a
+    multirun, commas separate values, unless the whole value is an existing path.
     """
     return [meant for override in overrides for meant in _as_meant(override, multirun=multirun)]
 
@@ -91,7 +92,7 @@ def _as_meant(override: str, *, multirun: bool) -> list[str]:
     is_literal = takes_path and not _is_text(f"{key}={value}", multirun=multirun)
 
     def quoted(given: str) -> str:
-        is_there = takes_path and os.path.exists(given)  # noqa: PTH110  impossible names too
+        is_there = takes_path and os.path.exists(given)  # noqa: PTH110  also accepts impossible names
         is_path = given.startswith("/") or is_literal or is_there
         return QuotedString(given, Quote.single).with_quotes() if is_path else given
 
@@ -100,7 +101,7 @@ def _as_meant(override: str, *, multirun: bool) -> list[str]:
 
 
 def _is_text(override: str, *, multirun: bool) -> bool:
-    """Return whether Hydra reads the value as text, null or a list without quotes; in a multirun, also as a sweep."""
+    """Return whether Hydra reads the unquoted value as text, null or a list; in a multirun, a sweep counts too."""
     try:
         parsed = OverridesParser.create().parse_override(override)
     except HydraException:
@@ -112,15 +113,15 @@ def built(config: DictConfig) -> DiscreteAutoencoder:
     """Build the model of a composed configuration, with random weights.
 
     Raises:
-        UsageError: a value has the wrong type, or does not fit.
+        UsageError: a value has the wrong type, or values conflict.
     """
     plain = OmegaConf.to_container(config.model, resolve=True)
-    check_components(plain)  # before their arguments
+    check_components(plain)  # checked before their arguments
     return build_model(typed(plain, "model"), trust=None)
 
 
 def explained(error: Exception, *, multirun: bool = False) -> UsageError:
-    """Convert an error of Hydra to one line, with the most similar existing name."""
+    """Convert an error of Hydra to a message of one line, which suggests the most similar existing name."""
     said = " ".join(str(error).partition("\nConfig search path")[0].split())
     refused = error.__cause__
     if isinstance(error, OverrideParseException):
@@ -139,7 +140,7 @@ def explained(error: Exception, *, multirun: bool = False) -> UsageError:
         if key in argument_types(target):
             said += f": {target} accepts it, but it is not set here"
         else:
-            if not multirun:  # in which another choice of the group may take it
+            if not multirun:  # in a multirun, another choice of the group may accept the key
                 said = not_taken(target, key, str(refused.full_key)) or said
             said += _nearest(key, list(_keys(OmegaConf.to_container(refused.parent_node))), place)
         said += "; --help lists all keys"
@@ -149,7 +150,7 @@ def explained(error: Exception, *, multirun: bool = False) -> UsageError:
 
 
 def register_run_name() -> None:
-    """Register the resolver `${run_name:}`, and `${run_name:KEY,...}`, which appends values of keys and groups."""
+    """Register the resolvers `${run_name:}` and `${run_name:KEY,...}`; the second appends values of keys and groups."""
     OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
 
 
@@ -160,7 +161,7 @@ def _run_name(*keys: str, _root_: DictConfig) -> str:
         value = choices[key] if key in choices else OmegaConf.select(_root_, key)
         shown = f"{value:.6g}" if isinstance(value, float) else str(value)
         parts.append(f"{key.rpartition('.')[2]}_{shown}")
-    # Special characters of a shell, a URL or Hydra are replaced.
+    # Characters that are special in a shell, a URL or Hydra are replaced.
     return "-".join(re.sub(r"(_|[^\w.-])+", "_", part.replace("+", ""), flags=re.ASCII).strip("_") for part in parts)
 
 
@@ -175,7 +176,7 @@ def _rate(config: DictConfig) -> str:
 
 
 def _nearest(name: str, choices: list[str], place: str = "") -> str:
-    # The name may only lack its prefix, such as lr for optim.optimizer.lr, or tiny for spectral/tiny.
+    # Perhaps only the prefix is missing, such as in lr for optim.optimizer.lr, or in tiny for spectral/tiny.
     found = [choice for choice in choices if re.split(r"[./]", choice)[-1] == name]
     found = found or difflib.get_close_matches(name, choices, n=1)
     return f"; did you mean '{place}{found[0]}'?" if found else ""

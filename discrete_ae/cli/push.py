@@ -21,9 +21,9 @@ def push(
 ) -> None:
     """Upload an exported model to the Hugging Face Hub.
 
-    Everybody can then use the model as hf:USER/MODEL, wherever a CHECKPOINT is
-    expected and in discrete_ae.load. Only the files of a bundle are uploaded,
-    never a pickle; they replace the files of an earlier upload.
+    The model can then be used as hf:USER/MODEL, wherever a CHECKPOINT is expected
+    and in discrete_ae.load. Only the files of a bundle are uploaded, never a
+    pickle. They replace the files of an earlier upload.
 
     This needs pip install 'discrete-ae\\[hub]' and a login: hf auth login.
     """

@@ -17,7 +17,9 @@ def shards(
     strict: Annotated[
         bool,
         typer.Option(
-            "--strict", metavar="", help="Reject unreadable files and wrong lengths in headers, instead of warning."
+            "--strict",
+            metavar="",
+            help="Reject files that are unreadable, or whose length differs from their header, instead of warning.",
         ),
     ] = False,
     force: Annotated[
@@ -30,9 +32,9 @@ def shards(
     """Pack the recordings of a folder into a few large tars for training.
 
     DIR/shard-000000.tar and the following tars contain the unchanged files,
-    sorted by path, in WebDataset's format: a/x.v2.flac becomes a/x%2Ev2.flac.
-    The same recordings give the same tars. ([bold]encode --shards[/] makes tars
-    of codes, to train a model of codes on.)
+    sorted by path, in WebDataset's format. In this format a/x.v2.flac is named
+    a/x%2Ev2.flac. The same recordings give the same tars. ([bold]encode --shards[/]
+    writes tars of codes instead, as training data for models of codes.)
     """
     from rich.console import Console
 

@@ -1,6 +1,7 @@
-"""The runs of a sweep: a failed run does not stop the others; the end lists failures and the next command.
+"""The runs of a sweep.
 
-Runs may be in other processes or on other machines, so they leave messages in their folders.
+A failed run does not stop the other runs. At the end, failures and the next command are printed. Runs may be in other
+processes or on other machines, so each run writes the reason of its failure into its folder.
 """
 
 import math
@@ -31,9 +32,9 @@ from discrete_ae.training.folder import remove_run
 from discrete_ae.writing import write_whole
 
 _REFUSED_NAME = "refused.txt"
-"""File with the reason, in one line, in a folder that holds a different run, which is left unchanged."""
+"""File with the reason, in one line, why a run was not started: its folder holds a different run, left unchanged."""
 _NAMED = ("quantizer", "num_codebooks", "seed")
-"""Settings that the name of every run contains."""
+"""Settings that are already in the default name of every run."""
 _CLOCKS_DIFFER_S = 5.0
 
 
@@ -42,7 +43,7 @@ class OtherRunError(DataError):
 
 
 def note_failure(run_dir: Path, failure: UserError) -> None:
-    """Write into the folder of a run why it failed or was not started."""
+    """Write into the folder of a run the reason why the run failed or was not started."""
     name = _REFUSED_NAME if isinstance(failure, OtherRunError) else ERROR_NAME
     run_dir.mkdir(parents=True, exist_ok=True)
     write_whole(run_dir / name, (" ".join(str(failure).split()) + "\n").encode())
@@ -55,18 +56,20 @@ def forget_failure(run_dir: Path) -> None:
 
 
 def earlier(config: DictConfig) -> tuple[Path, float | None] | None:
-    """Return the checkpoint that an earlier sweep left in the folder of the same run, or None.
+    """Find the checkpoint that an earlier sweep left in the folder of the same run.
 
-    The second value is the least val/reconstruction if that run is finished, else None.
+    Returns:
+        The checkpoint, and the lowest val/reconstruction, which is None if the run is not finished. Without a
+        checkpoint, or with `force`, the old run is removed and None is returned.
 
     Raises:
         OtherRunError: the folder holds a run of another configuration.
-        DataError: its checkpoint is damaged.
+        DataError: the checkpoint is damaged.
     """
     run_dir = Path(config.run_dir)
     checkpoint = run_dir / "checkpoints" / "last.ckpt"
     if config.force or not checkpoint.exists():
-        remove_run(run_dir)  # remains of an earlier try without a checkpoint
+        remove_run(run_dir)  # also what is left of a run without a checkpoint
         return None
     try:
         differing = _differing(config, OmegaConf.load(run_dir / CONFIG_NAME))
@@ -85,13 +88,16 @@ def _differing(config: DictConfig, before: Any) -> list[str]:
     one, other = (OmegaConf.to_container(each, resolve=True) for each in (config, before))
     assert isinstance(one, dict)
     assert isinstance(other, dict)
-    # The quantizer repeats the number of codebooks, if it has any.
+    # num_codebooks is skipped because the quantizer's own settings repeat it, if it has codebooks.
     keys = (one.keys() | other.keys()) - {"ckpt_path", "force", "num_codebooks"}
     return sorted(str(key) for key in keys if one.get(key) != other.get(key))
 
 
 def varied(config: DictConfig, hydra: Any) -> dict[str, Any]:
-    """Return the settings that identify a run, by key or group: those its sweep varies, or those its command sets.
+    """Return the settings that identify a run, by key or group.
+
+    These are the quantizer, the seed, and the settings that the sweep varies; outside a sweep, those on the command
+    line.
 
     Args:
         config: typed configuration of the run.
@@ -108,7 +114,7 @@ def varied(config: DictConfig, hydra: Any) -> dict[str, Any]:
 
 
 def _number_of_runs(hydra: Any) -> int | None:
-    """Return the number of runs in a sweep; None if its sweeper does not announce it, or rejects the overrides."""
+    """Return the number of runs in a sweep; None if the sweeper does not announce it, or the overrides are invalid."""
     if not hydra.sweeper._target_.endswith("BasicSweeper"):
         return OmegaConf.select(hydra, "sweeper.n_trials")
     given = [*(f"{key}={value}" for key, value in (hydra.sweeper.params or {}).items()), *hydra.overrides.task]
@@ -122,7 +128,7 @@ class ReportSweep(Callback):
     """A callback that names the runs of a sweep, prints a line after each, and lists failures at the end.
 
     Args:
-        varied: keys and groups that the sweep varies; the start of the sweep sets it for the jobs.
+        varied: keys and groups that the sweep varies; `on_multirun_start` sets this argument for the jobs.
     """
 
     failed: ClassVar[int] = 0
@@ -130,15 +136,15 @@ class ReportSweep(Callback):
     folder: ClassVar[Path | None] = None
     """Folder of the sweep, once it has started."""
     trained: ClassVar[float] = 0.0
-    """Share of its steps that the current run has trained in this process."""
+    """Share of the current run's steps that were trained in this process."""
 
     def __init__(self, varied: Sequence[str] | None = None) -> None:
         self._began = self._run_began = 0.0
         self._course: Course | None = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """See Callback; each job is composed later, from the overrides that are set here."""
-        self._began = time.time() - _CLOCKS_DIFFER_S  # the clocks of machines that share the folder
+        """See Callback. The overrides that are set here apply to each job, because jobs are composed later."""
+        self._began = time.time() - _CLOCKS_DIFFER_S  # clocks differ between machines that share the folder
         ReportSweep.folder = Path(config.hydra.sweep.dir)
         given = config.hydra.overrides
         in_sequence = config.hydra.launcher._target_.endswith("BasicLauncher")
@@ -149,7 +155,7 @@ class ReportSweep(Callback):
         if any(override.startswith("hydra.sweep.subdir=") for override in given.hydra):
             return
         others = ",".join(key for key in varied if key not in _NAMED)
-        # A sweeper that searches may choose the same values again.
+        # Other sweepers search, and may choose the same values again.
         number = "" if config.hydra.sweeper._target_.endswith("BasicSweeper") else "-${hydra:job.num}"
         given.hydra.append(f"hydra.sweep.subdir='${{run_name:{others}}}{number}'")
 

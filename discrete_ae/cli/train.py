@@ -1,4 +1,4 @@
-"""`discrete-ae train` and `python train.py`: one run or several, configured on the command line."""
+"""`discrete-ae train` and `python train.py`: train one model or several, configured on the command line."""
 
 import math
 import os
@@ -30,12 +30,15 @@ with ending_imports():  # which take seconds
     from discrete_ae.paths import shown, with_home
     from discrete_ae.training.ending import end_with_parent, kill_left, lost_process, say_once
 
-# A job in its own process imports this module, and runs no other code of it before its folder is named.
+# A job in its own process only imports this module before its folder is named, so the resolver is registered here.
 register_run_name()
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Train with these arguments (default: those of the process), and exit with the highest status of any failure."""
+    """Train with these arguments, by default the arguments of this process.
+
+    Exit with the highest status of any failed job.
+    """
     if arguments is None:
         begin_in_utf8()
     arguments = list(map(with_home, sys.argv[1:] if arguments is None else arguments))
@@ -56,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(_report(from_system(error, ReportSweep.folder)))
     finally:
         NewFolder.remove_empty()
-    # Jobs in other processes report their failures only in their folders.
+    # Jobs in other processes only write their failures into their folders; ReportSweep counts those.
     sys.exit(max([*statuses, DataError.exit_status if ReportSweep.failed else 0]))
 
 
@@ -67,7 +70,7 @@ def _jobs(arguments: list[str]) -> list[int]:
 
     @hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=CONFIG_NAME)
     def job(config: DictConfig) -> float:
-        """Return the least val/reconstruction, the objective of sweepers that search; NaN for a failed run."""
+        """Return the lowest val/reconstruction, which sweepers that search minimize; NaN for a failed run."""
         # A failure is recorded, not raised: other jobs of a multirun continue, and user errors print no traceback.
         is_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
         try:
@@ -89,8 +92,8 @@ def _jobs(arguments: list[str]) -> list[int]:
     given = _parsed(arguments)
     if not (given.help or given.hydra_help or given.cfg or given.info or given.shell_completion):  # these only print
         _import_training()
-    # DDP starts its processes with sys.argv; this file runs the same job whichever command was used.
-    flags = [argument for argument in arguments if argument not in given.overrides]  # Hydra requires them first
+    # DDP starts its processes with sys.argv, so sys.argv must run the same job, whichever command was used.
+    flags = [argument for argument in arguments if argument not in given.overrides]  # Hydra requires flags first
     sys.argv = [__file__, *flags, *as_meant(given.overrides, multirun=given.multirun)]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra hides the origin of an exception
     try:
@@ -101,7 +104,7 @@ def _jobs(arguments: list[str]) -> list[int]:
 
 
 def _import_training() -> None:
-    """Import the training code, before anything needs to be cleaned up."""
+    """Import the training code early, when an interrupted import leaves nothing to clean up."""
     with ending_imports():  # which takes seconds
         import_module("discrete_ae.training.run")
 
@@ -129,7 +132,7 @@ def _run(config: DictConfig, *, is_sweep: bool) -> float:
             last = f"ckpt_path={shown(run_dir / 'checkpoints' / 'last.ckpt')}"
             given = f"hydra.sweep.dir={shown(sweep_dir)}" if is_sweep else last
             print(f"  to resume: the same command with {shlex.quote(given)}")
-        raise SystemExit(128 + run.ended_by)  # so that no other job begins
+        raise SystemExit(128 + run.ended_by)  # no other job starts
     return run.objective
 
 
@@ -150,7 +153,7 @@ def _report(error: UserError) -> int:
 
 
 def _failure(error: Exception) -> UserError | None:
-    """Convert an error to one that is shown to the user; None for a bug."""
+    """Convert an error to a `UserError`; return None for a bug."""
     if isinstance(error, UserError):
         return error
     if isinstance(error, OmegaConfBaseException):

@@ -1,1 +1,1 @@
-"""Reports on trained models, as tables and pictures."""
+"""Reports that compare trained models in tables, plots and clips."""

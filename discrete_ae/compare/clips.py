@@ -1,4 +1,4 @@
-"""Clips saved by evaluations, as sounds and spectrograms for the page, with the anchors of the blind test.
+"""Sounds and spectrograms for the page, from the clips that evaluations saved; and the anchors of the blind test.
 
 Axes: C audio channels, N samples.
 """
@@ -28,10 +28,10 @@ from discrete_ae.metrics import LEVELS_DB, levels_db, si_sdr_db
 
 Audio = NDArray[np.float32]
 
-SHADES = 64  # steps of 1.25 dB; more would only make the file larger
+SHADES = 64  # steps of 1.25 dB; more shades would only make the file larger
 
-# An anchor that keeps more of the band sounds like the reference to most listeners: at 16 kHz the mid anchor would lack
-# only 7 to 8 kHz, and a grade above 90 would be no mistake.
+# An anchor that keeps a larger share of the band sounds like the reference to most listeners. At a sample rate of
+# 16 kHz the mid anchor would lack only 7 to 8 kHz, and a listener who grades it above 90 would make no mistake.
 _MOST_OF_BAND = 0.7
 _TRANSITION_HZ = 500.0
 _ATTENUATION_DB = 65.0
@@ -47,7 +47,10 @@ class Heard(NamedTuple):
 
 
 def heard_of(comparison: Comparison, placed: Mapping[str, Placed]) -> list[Heard]:
-    """Return every method, by the first seed common to all or else its own first seed, and the baselines."""
+    """Return one evaluation of every method, and the baselines.
+
+    A method is represented by the lowest seed that all methods share; if they share none, by its own lowest seed.
+    """
     seeds = set.intersection(*(set(method.seeds) for method in comparison.methods))
     found = []
     for method in comparison.methods:
@@ -58,9 +61,10 @@ def heard_of(comparison: Comparison, placed: Mapping[str, Placed]) -> list[Heard
 
 
 def make_clips(heard: Sequence[Heard], count: int, say: Callable[[str], None]) -> list[Clip]:
-    """Read at most `count` clips that all evaluations have, at the highest sample rate, the original first.
+    """Read at most `count` clips that all evaluations with clips share, at the highest sample rate.
 
-    `say` receives a line on each problem, such as methods without clips.
+    The first version of each clip is the original. `say` receives a line on each problem, such as methods without
+    clips.
 
     Raises:
         DataError: a file cannot be read.
@@ -100,7 +104,7 @@ def make_clips(heard: Sequence[Heard], count: int, say: Callable[[str], None]) -
 
 
 def clip_files(clips: Sequence[Clip], title: str) -> dict[str, bytes]:
-    """Return every version as FLAC, and clips.json, which describes them, by path below the folder of clips."""
+    """Return the files of the folder of clips by path: every version as FLAC, and clips.json, which describes them."""
     files: dict[str, bytes] = {}
     described = []
     for number, clip in enumerate(clips, 1):
@@ -116,13 +120,13 @@ def clip_files(clips: Sequence[Clip], title: str) -> dict[str, bytes]:
 
 
 def key_of(label: str, taken: set[str]) -> str:
-    """Return a label as a file name that is not taken."""
+    """Return a file name for a label that is not in `taken`."""
     key = re.sub(r"[^a-z0-9]+", "_", label.lower()).strip("_") or "method"
     return next(name for name in (key, *(f"{key}_{i}" for i in range(2, len(taken) + 3))) if name not in taken)
 
 
 def _si_sdr(placed: Placed, clip: SavedClip) -> str:
-    """Return the SI-SDR of a clip in words, at the sample rate of the codec; empty if it is undefined."""
+    """Return a text with the SI-SDR of a clip at the codec's sample rate; empty if the SI-SDR is undefined."""
     evaluation, folder = placed.evaluation, placed.path.parent
     decoded, original = (
         torch.from_numpy(read_audio(folder / name, evaluation.sample_rate)) for name in (clip.decoded, clip.original)
@@ -138,8 +142,11 @@ def make_version(key: str, label: str, audio: Audio, sample_rate: int, note: str
 
 
 def flac(audio: Audio, sample_rate: int) -> bytes:
-    """Return 16-bit FLAC of audio (C, N); samples read from 16 bits are kept exactly, louder ones are clipped."""
-    # Scaled here by the factor used for reading, because libsndfile would scale floats by 32767.
+    """Return 16-bit FLAC of audio (C, N).
+
+    Samples that were read from 16-bit files are kept exactly. Samples beyond full scale are clipped.
+    """
+    # Scale by the factor used for reading, because libsndfile would scale floats by 32767.
     samples = np.clip(np.round(audio.astype(np.float64) * 32768), -32768, 32767).astype(np.int16)
     file = io.BytesIO()
     soundfile.write(file, samples.T, sample_rate, format="FLAC", subtype="PCM_16")
@@ -147,7 +154,7 @@ def flac(audio: Audio, sample_rate: int) -> bytes:
 
 
 def spectrogram_png(audio: Audio, sample_rate: int) -> bytes:
-    """Return a spectrogram of audio (N,) without axes, one pixel per value of `levels_db`, dark to bright."""
+    """Return a spectrogram of audio (N,) as PNG, without axes; each pixel is a value of `levels_db`, dark to bright."""
     low, high = LEVELS_DB
     shades = (levels_db(audio, sample_rate) - low) / (high - low) * SHADES
     picture = Image.fromarray(np.clip(shades, 0, SHADES - 1).astype(np.uint8)[::-1])
@@ -158,7 +165,10 @@ def spectrogram_png(audio: Audio, sample_rate: int) -> bytes:
 
 
 def anchors(original: Audio, sample_rate: int) -> tuple[Version, ...]:
-    """Return the useful anchors of BS.1534-3 §5.1: the low one from 10 kHz on, the mid one from 20 kHz on."""
+    """Return the anchors of BS.1534-3 §5.1 that can be told from the reference.
+
+    These are the low anchor at sample rates from 10 kHz on, and the mid anchor from 20 kHz on.
+    """
     return tuple(
         Version(
             key,
@@ -173,7 +183,7 @@ def anchors(original: Audio, sample_rate: int) -> tuple[Version, ...]:
 
 
 def low_pass(audio: Audio, cutoff_hz: float, sample_rate: int) -> Audio:
-    """Return audio (C, N) low-passed at a frequency, without delay and of the same length.
+    """Return audio (C, N) low-passed at a frequency, without delay and with the same length.
 
     The low anchor of BS.1534-3 §5.1 is flat within ±0.1 dB up to 3.5 kHz and attenuated by at least 25 dB at 4 kHz and
     50 dB at 4.5 kHz. This filter attenuates by 65 dB from 500 Hz above the cutoff on.

@@ -1,8 +1,8 @@
-"""Methods on the same recordings: means, their spread over seeds, and the differences that exceed it.
+"""Comparison of methods on the same recordings: means, their spread over seeds, and differences.
 
-All means of a quantity are over the same recordings: those where every run and baseline that ever has the quantity has
-it. The mean of a run is over recordings, the mean of a method is over its runs, and the spread is the sample standard
-deviation over the runs.
+All means of a quantity are over the same recordings. Runs and baselines that lack the quantity everywhere are ignored;
+a recording counts if all others have a value for it. The mean of a run is over recordings, and the mean of a method is
+over its runs. The spread is the sample standard deviation over the runs.
 
 Axes: S seeds, F files.
 """
@@ -51,21 +51,21 @@ class Basis(StrEnum):
     """The evidence for a difference."""
 
     PAIRED = "seeds in common"
-    """Two or more common seeds; runs of the same seed, trained on the same crops, are compared with each other."""
+    """Two or more common seeds. Runs of the same seed, which were trained on the same crops, are compared in pairs."""
     APART = "seeds of their own"
-    """Two or more seeds of each method, fewer than two of them in common."""
+    """Two or more seeds of each method, with fewer than two common seeds."""
     CHECKPOINTS = "checkpoints"
-    """Only one seed of a method, so that another training of it may differ."""
+    """Only one seed of at least one method. Training this method again may change the result."""
 
 
 class Difference(NamedTuple):
-    """The first method minus the second, in one quantity."""
+    """Difference in one quantity: the first method minus the second."""
 
     first: str
     second: str
     quantity: str
     mean: float
-    """Mean difference; NaN, like the figures below, if nothing can be compared."""
+    """Mean difference; NaN if nothing can be compared, and then `low`, `high`, `spread` and `student` are NaN too."""
     low: float
     """Lower end of the 95 % interval."""
     high: float
@@ -76,13 +76,13 @@ class Difference(NamedTuple):
     """Number of compared seeds of each method."""
     files: int
     agreeing: int
-    """Number of common seeds whose own difference has the sign of the mean."""
+    """Number of common seeds whose difference has the same sign as the mean difference."""
     spread: float
-    """Spread over seeds: the root of the mean of both variances, or the spread of the only method with several seeds;
-    NaN if neither has several."""
+    """Spread over seeds: the root of the mean of both variances. If only one method has several seeds, its spread; if
+    none has, NaN."""
     student: float
-    """Half the width of the 95 % interval over seeds: by Student's t for common seeds, by Welch's t for different ones;
-    NaN for checkpoints."""
+    """Half the width of the 95 % interval over seeds: by Student's t for common seeds, by Welch's t for different
+    seeds, NaN for checkpoints."""
     verdict: Verdict
 
     @property
@@ -101,10 +101,10 @@ class Comparison:
 
     @cached_property
     def paths(self) -> tuple[str, ...]:
-        """The recordings that all methods and baselines were measured on, sorted.
+        """Recordings that all methods and baselines were measured on, sorted.
 
         Raises:
-            DataError: recordings of the same name differ.
+            DataError: recordings with the same name differ.
         """
         files: dict[str, list[tuple[str, FileScores]]] = {}
         for label, evaluation in self.everything():
@@ -123,13 +123,13 @@ class Comparison:
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """The recordings that only some methods or baselines were measured on, sorted."""
+        """Recordings that only some methods or baselines were measured on, sorted."""
         every = {file.path for _, evaluation in self.everything() for file in evaluation.files}
         return tuple(sorted(every - set(self.paths)))
 
     @cached_property
     def by_label(self) -> dict[str, tuple[Evaluation, ...]]:
-        """Evaluations by label: of every method, sorted by seed, and of every baseline."""
+        """Evaluations by label of the method or baseline; those of a method are sorted by seed."""
         return {one.label: one.runs for one in self.methods} | {one.codec: (one,) for one in self.baselines}
 
     def everything(self) -> Iterator[tuple[str, Evaluation]]:
@@ -138,17 +138,17 @@ class Comparison:
 
     @cached_property
     def models(self) -> dict[str, list[Method]]:
-        """Methods by label of their model, sorted by rate: `models_of`."""
+        """Methods grouped by model, as `models_of` returns them."""
         return models_of(self.methods)
 
     @property
     def several_rates(self) -> dict[str, list[Method]]:
-        """The `models` with several rates."""
+        """Models with several rates, from `models`."""
         return {label: group for label, group in self.models.items() if len(group) > 1}
 
     @cached_property
     def trained(self) -> "Comparison":
-        """The comparison with every trained model once, at its highest rate and under its own label."""
+        """A comparison with only one method per trained model: the highest rate, labeled by the model."""
         return Comparison(
             tuple(replace(group[-1], label=label) for label, group in self.models.items()), self.baselines
         )
@@ -171,33 +171,34 @@ class Comparison:
         return tables
 
     def scores(self, label: str, name: str) -> NDArray[np.float64]:
-        """Return scores (S, F) of a method by seed, or of a baseline, over the counted recordings; NaN if missing."""
+        """Return scores (S, F) of a method or baseline over the recordings counted in a quantity; NaN if missing."""
         return self._tables[name][label]
 
     def of_runs(self, label: str, name: str) -> NDArray[np.float64]:
-        """Return any quantity of the runs of a method (S,), or of a baseline; NaN if missing."""
+        """Return a quantity of each run of a method (S,), or of a baseline (1,); NaN if missing."""
         if name in PER_RECORDING:
             scores = self.scores(label, name)
             return scores.mean(1) if scores.shape[1] else np.full(len(scores), math.nan)
         return np.array([evaluation.overall.get(name) for evaluation in self.by_label[label]], np.float64)
 
     def value(self, label: str, name: str) -> Value:
-        """Return mean and spread of any quantity of a method or baseline."""
+        """Return mean and spread of a quantity of a method or baseline."""
         runs = self.of_runs(label, name)
         return Value(float(runs.mean()), float(runs.std(ddof=1)) if len(runs) > 1 else math.nan)
 
     @cached_property
     def _differences(self) -> dict[tuple[str, str, str], Difference]:
-        """Cached differences; each takes thousands of resamples."""
+        """Cache of differences by labels and quantity, because each difference takes thousands of resamples."""
         return {}
 
     def difference(self, first: Method, second: Method, name: str) -> Difference:
         """Compare two methods in a quantity of PER_FILE.
 
-        A difference counts if its 95 % interval over recordings and seeds excludes 0. With several seeds, the interval
-        over seeds alone, by Student's t, must also exclude 0, and the difference must exceed the spread. A bootstrap
-        over three seeds is far too narrow: alone it tells apart more than 15 % of equal methods, while all conditions
-        together tell apart at most 6 % (`test_equal_methods_are_rarely_told_apart`).
+        A difference counts if its 95 % interval over recordings and seeds excludes 0 and the difference exceeds the
+        known spread. With several seeds of both methods, the interval over seeds by Student's or Welch's t must also
+        exclude 0. The bootstrap alone is not enough, because with three seeds its intervals are far too narrow: it
+        calls more than 15 % of pairs of equal methods different. All conditions together call at most 6 % different
+        (`test_equal_methods_are_rarely_told_apart`).
         """
         key = first.label, second.label, name
         if key not in self._differences:
@@ -205,7 +206,7 @@ class Comparison:
         return self._differences[key]
 
     def differences(self, name: str) -> list[Difference]:
-        """Compare all pairs of methods in a quantity of PER_FILE, except the rates of one model with each other."""
+        """Compare all pairs of methods in a quantity of PER_FILE, except pairs of rates of the same model."""
         model = {method.label: label for label, group in self.models.items() for method in group}
         pairs = itertools.combinations(self.methods, 2)
         return [self.difference(one, other, name) for one, other in pairs if model[one.label] != model[other.label]]
@@ -238,7 +239,7 @@ class Comparison:
         told = (
             one.shape[1] > 1  # the interval over one recording is a point
             and (interval.low > 0 or interval.high < 0)
-            and not abs(interval.mean) <= spread  # a NaN spread does not count against it
+            and not abs(interval.mean) <= spread  # an unknown spread (NaN) is ignored
             and not abs(interval.mean) <= student
         )
         verdict = _verdict(interval.mean, QUANTITIES[name].higher_is_better) if told else Verdict.NOT_TOLD_APART

@@ -1,6 +1,7 @@
-"""The look of a comparison's plots: a method has the same color, marker and line in all of them.
+"""The look of a comparison's plots: a method has the same color, marker and line style in all plots.
 
-SVG draws ink in `currentColor` on a transparent background and keeps text as text; PNG has a white background.
+In SVG, axes and text have the color `currentColor`, text remains text, and the background is transparent. PNG has a
+white background.
 """
 
 import io
@@ -37,7 +38,7 @@ _RC: dict[Any, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 9,
     "svg.fonttype": "none",
-    "text.parse_math": False,  # labels contain user text, in which two "$" are no formula
+    "text.parse_math": False,  # labels contain user text, in which "$" does not begin a formula
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
     "grid.color": _INK,
 }
@@ -65,7 +66,7 @@ class Plot:
 
     @cached_property
     def svg(self) -> str:
-        """SVG text that begins with `<svg`: ink in `currentColor`, transparent background."""
+        """SVG text that begins with `<svg`, with axes and text in `currentColor` and a transparent background."""
         file = io.StringIO()
         # The salt makes ids inside the picture reproducible.
         with rc_context({**_RC, "svg.hashsalt": self.name}):
@@ -84,7 +85,7 @@ class Plot:
 
 
 def styles(labels: Sequence[str], without_codes: Sequence[str] = ()) -> dict[str, Style]:
-    """Return the styles of methods by label, all different for up to 110 methods; those without codes are gray."""
+    """Return styles of methods by label, all different for up to 110 methods; methods without codes are gray."""
     found = {}
     coded = [label for label in labels if label not in without_codes]
     for i, label in enumerate(coded):
@@ -101,7 +102,7 @@ def look() -> AbstractContextManager[None]:
 
 
 def canvas(height: float, panels: int = 1, *, entries: int = 0) -> tuple[Figure, list[Axes]]:
-    """Return a figure with stacked axes, at least `height` inches high and high enough for its legend."""
+    """Return a figure with stacked axes, at least `height` inches high, and high enough for `entries` of a legend."""
     figure = Figure(figsize=(_WIDTH, max(height, 0.21 * entries + 0.4)), layout="constrained")
     return figure, list(figure.subplots(panels, 1, squeeze=False)[:, 0])
 
@@ -109,9 +110,9 @@ def canvas(height: float, panels: int = 1, *, entries: int = 0) -> tuple[Figure,
 def add_legend(
     figure: Figure, of: Mapping[str, Style], others: Sequence[Line2D] = (), *, lines: Container[str] | None = None
 ) -> None:
-    """Add a legend to the right of all axes: methods by marker, methods in `lines` by line too, then `others`.
+    """Add a legend to the right of all axes: methods with their markers, then `others`.
 
-    With None for `lines`, all methods have a line.
+    Methods in `lines` also show their line; with None, all methods do.
     """
     lined: dict[str, Any] = {
         label: style.line if lines is None or label in lines else "" for label, style in of.items()

@@ -1,4 +1,4 @@
-"""Plots of a comparison: scalars over training, rate against distortion, and the use of the codebooks.
+"""Plots of a comparison: scalars over training, distortion by rate, and the use of the codebooks.
 
 Scalars come from the TensorBoard files of the runs; each method is one line with a band over its seeds.
 """
@@ -43,7 +43,7 @@ class _Panel(NamedTuple):
     label: str
     log: bool = False
     soft: str = ""
-    """Tag of the same scalar through the forward pass of training."""
+    """Tag of the same scalar, computed through the forward pass of training; empty if it is not logged."""
 
 
 class _OverSteps(NamedTuple):
@@ -61,9 +61,9 @@ OVER_STEPS = (
             _Panel("val/reconstruction", "validation reconstruction", soft="val/soft_reconstruction"),
             _Panel("val/si_sdr_db", "validation SI-SDR, dB"),
         ),
-        "Validation during training through integer codes, without the validation before the first step. Lines are "
-        "means over seeds; bands span the seeds. Dotted lines use the forward pass of training if it differs: the gap "
-        "is the loss caused by rounding to codes.",
+        "Validation during training through integer codes; the validation before the first step is left out. Lines are "
+        "means over seeds; bands span the seeds. Dotted lines are computed through the forward pass of training, if it "
+        "differs. The gap between dotted and other line is the loss caused by rounding to codes.",
     ),
     _OverSteps(
         "code_use",
@@ -80,19 +80,19 @@ OVER_STEPS = (
         "span the seeds.",
     ),
 )
-"""The plots over the steps of training."""
+"""Plots over the steps of training."""
 
 
 def read_curves(run: Path) -> dict[str, Curve]:
-    """Return the curves in a run's folder by tag, without those that were not logged to TensorBoard.
+    """Return the curves that a run logged to TensorBoard, by tag.
 
-    A resumed run may have logged a step twice; the last value counts.
+    A resumed run may have logged a step twice; the last value is used.
     """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     if not any(run.glob("events.out.tfevents.*")):
         return {}
-    # 0 keeps every scalar; 1 keeps one item of the large kinds, which are not needed here.
+    # 0 keeps all scalars; 1 keeps a single item of the other kinds, which are large and not needed here.
     keep = {"scalars": 0, "images": 1, "audio": 1, "histograms": 1, "compressedHistograms": 1, "tensors": 1}
     events = EventAccumulator(str(run), size_guidance=keep).Reload()
     curves = {}
@@ -105,7 +105,7 @@ def read_curves(run: Path) -> dict[str, Curve]:
 
 
 class _Band(NamedTuple):
-    """A scalar of several runs, at the steps (N,) common to all of them."""
+    """A scalar of several runs, at the steps (N,) that all runs share."""
 
     steps: NDArray[np.int64]
     mean: NDArray[np.float64]
@@ -149,7 +149,7 @@ def over_steps(plot: _OverSteps, comparison: Comparison, curves: Curves, styled:
 def _band(curves: Curves, method: Method, panel: _Panel, *, soft: bool = False) -> _Band | None:
     """Return the band of a method, without the validation before the first step.
 
-    None if it is empty: a scalar of silence may be NaN throughout, and runs may have no step in common.
+    Return None if the band is empty: a scalar may be NaN throughout, as for silence, or the runs share no step.
     """
     found = []
     for run in method.trainings:
@@ -169,11 +169,11 @@ def _band(curves: Curves, method: Method, panel: _Panel, *, soft: bool = False) 
 RATE = "entropy_coded_bitrate_bps"
 _OF_WAVEFORM = "si_sdr_db"
 _BASELINE_MARKERS = ("*", "P", "X", "d", "h", "p")
-_POINTS, _FLOOR = 256, 1e-3  # of the curves of frequencies
+_POINTS, _FLOOR = 256, 1e-3  # number of points, and least value, of the curves of frequencies
 
 
 def plots_of(comparison: Comparison, name: str, curves: Curves) -> list[Plot]:
-    """Return all plots for which there is something to draw, the rate against a quantity of PER_FILE first."""
+    """Return all plots that are not empty; the first shows a quantity of PER_FILE by rate."""
     trained = comparison.trained
     without_codes = [model.label for model in trained.methods if model.nominal_bitrate_bps is None]
     styled = styles([model.label for model in trained.methods], without_codes)
@@ -184,7 +184,7 @@ def plots_of(comparison: Comparison, name: str, curves: Curves) -> list[Plot]:
 
 
 class Point(NamedTuple):
-    """A run, a method or a baseline in the plane of rate and distortion."""
+    """A method or a baseline in the plot of rate and distortion."""
 
     label: str
     rate: float
@@ -193,7 +193,7 @@ class Point(NamedTuple):
 
 
 def rate_distortion(comparison: Comparison, name: str, styled: Mapping[str, Style]) -> Plot:
-    """Draw every run and every method by its entropy-coded bitrate and a quantity of PER_FILE.
+    """Plot a quantity of PER_FILE against the entropy-coded bitrate, for every run, method and baseline.
 
     The rates of one model are joined by a line; `styled` has one style for each model.
     """
@@ -215,7 +215,8 @@ def rate_distortion(comparison: Comparison, name: str, styled: Mapping[str, Styl
     baselines = [point for label, point in known.items() if label not in hidden]
     of_fixed_length = [point.label for point in baselines if point.label in plain]
 
-    # The other codecs get a panel of their own, because their values would squeeze the methods into a corner.
+    # A second panel adds the other codecs, because in a single panel their values would squeeze the methods into a
+    # corner.
     panels = 2 if baselines or bounds else 1
     figure, every = canvas(3.6 * panels + 1.0, panels, entries=len(models) + len(baselines) + 1)
     entries = [Line2D([], [], color=OUTSIDE, linewidth=1.2, label="Pareto front")] if len(front) > 1 else []
@@ -274,8 +275,8 @@ def _draw_method(axes: Axes, comparison: Comparison, label: str, name: str, styl
 def pareto_front(points: Sequence[Point], *, higher_is_better: bool) -> list[Point]:
     """Return the points that no other point dominates, by increasing rate.
 
-    A point dominates another if it is at least as good in both rate and value, and better in one. Points with NaN are
-    left out; equal points are all on the front.
+    A point dominates another point if it is at least as good in both rate and value, and better in one of them. Points
+    with NaN are left out. If equal points are on the front, all of them are returned.
     """
     known = [(point, point.value if higher_is_better else -point.value) for point in points]
     known = [(point, value) for point, value in known if not math.isnan(point.rate + value)]
@@ -291,7 +292,7 @@ def pareto_front(points: Sequence[Point], *, higher_is_better: bool) -> list[Poi
 
 
 def codebook_usage(comparison: Comparison, styled: Mapping[str, Style]) -> Plot | None:
-    """Draw the frequencies of codebook entries by rank; return None if nothing has codes."""
+    """Draw the frequencies of codebook entries by rank; return None if no run has codes."""
     runs = {label: [run for run in comparison.by_label[label] if any(map(any, run.code_counts))] for label in styled}
     used = {label: styled[label] for label, of_one in runs.items() if of_one}
     if not used:
@@ -318,10 +319,11 @@ def codebook_usage(comparison: Comparison, styled: Mapping[str, Style]) -> Plot 
 
 
 def rank_frequencies(evaluation: Evaluation) -> NDArray[np.float64]:
-    """Return the frequencies of entries times their number, from the most to the least used; a mean over codebooks.
+    """Return frequencies of codebook entries, multiplied by the number of entries: a mean over codebooks (_POINTS,).
 
-    The result (_POINTS,) samples the ranks at the centers of _POINTS equal parts, so that codebooks of different sizes
-    compare. It is 1 everywhere if all entries are used equally. Codebooks without codes are left out; NaN if all are.
+    Entries are ordered from the most to the least used. The ranks are sampled at the centers of _POINTS equal parts, so
+    that codebooks of different sizes can be compared. If all entries are used equally, the result is 1 everywhere.
+    Codebooks without codes are left out; if none is left, the result is NaN.
     """
     curves = []
     for counts in evaluation.code_counts:

@@ -1,4 +1,4 @@
-"""Runs grouped into methods, and labels that tell methods apart by their settings."""
+"""Grouping of runs into methods, and labels that name the settings in which methods differ."""
 
 import json
 import re
@@ -19,14 +19,14 @@ DECIDING = (
     *("trainer.max_steps", "trainer.precision", "trainer.accumulate_grad_batches", "trainer.gradient_clip_val"),
     "callbacks.ema.decay",
 )
-"""Keys of a configuration, with everything below them, that influence training; runs equal in these are one method."""
-_SHOWN = 3  # keys in a label
+"""Keys of the settings that influence training, including all keys below them. Runs equal in these are one method."""
+_SHOWN = 3  # largest number of keys in a label
 _ABSENT = "–"
 
 
 @dataclass(frozen=True)
 class Method:
-    """One way of training, with one or several seeds."""
+    """One choice of settings, trained with one or several seeds."""
 
     label: str
     runs: tuple[Evaluation, ...]
@@ -39,7 +39,7 @@ class Method:
 
     @property
     def quantizer(self) -> str:
-        """Name of the quantizer option, or another name of the method."""
+        """Name of the quantizer option, or the name that an evaluation file gives instead."""
         return self.trainings[0].quantizer
 
     @property
@@ -68,12 +68,12 @@ class Method:
 def group_runs(evaluations: Iterable[Evaluation]) -> tuple[list[Method], list[str]]:
     """Group evaluations of runs into methods, and label each by its differences from the others.
 
-    A label has the quantizer, the nominal rate if rates differ, and the settings that differ between methods which
-    would otherwise share the label: "ste (3.2 kbps, lr=0.001)".
+    A label has the quantizer, and the nominal rate if rates differ. If methods would then share a label, it also has
+    the settings in which they differ: "ste (3.2 kbps, lr=0.001)".
 
     Returns:
-        The methods, sorted by label; and a line on each run that repeats the settings and seed of another run. Of such
-        runs, the last by folder and name is kept.
+        The methods, sorted by quantizer, rate and label; and a line on each run that repeats the settings and seed of
+        another run. Of runs with equal settings and seed, the last by folder and name is kept.
     """
     groups: dict[str, dict[int, Evaluation]] = {}
     repeated = []
@@ -97,7 +97,7 @@ def repeated_runs(runs: Iterable[Run]) -> list[list[Run]]:
 
 
 def set_aside(run: Run, kept: Run) -> str:
-    """Return the line on a run that repeats the settings and seed of another run."""
+    """Return the message for a run that repeats the settings and seed of another run."""
     return f"Not compared: {run.name}: the same settings and seed as {kept.name}, which is compared instead"
 
 
@@ -106,12 +106,13 @@ def _place(run: Run) -> tuple[str, str]:
 
 
 def models_of(methods: Sequence[Method]) -> dict[str, list[Method]]:
-    """Group the rates of each model, decoded from different numbers of codebooks, by its label.
+    """Group methods by model: methods of one model differ only in the number of codebooks they are decoded from.
 
-    A model with one rate has the label of its method, "rvq (3.2 kbps)"; one with several, "rvq (0.8 to 3.2 kbps)".
+    A model with one rate has the label of its method, "rvq (3.2 kbps)". A model with several rates has a label such as
+    "rvq (0.8 to 3.2 kbps)".
 
     Returns:
-        The methods of each model by increasing rate; models in the order of the methods.
+        The methods of each model by increasing rate, by label of the model. Models are in the order of the methods.
     """
     groups: dict[str, list[Method]] = {}
     for method in methods:
@@ -122,7 +123,7 @@ def models_of(methods: Sequence[Method]) -> dict[str, list[Method]]:
 
 
 def _key(quantizer: str, config: Mapping[str, Any]) -> str:
-    """Return a text that is equal for all runs of one method."""
+    """Return a text that is the same for all runs of a method, and different for each method."""
     return json.dumps([quantizer, settings(config)], sort_keys=True, default=str)
 
 
@@ -133,7 +134,7 @@ def _labelled(methods: Sequence[Method]) -> list[Method]:
 
 
 def _labels(groups: Sequence[Sequence[Method]]) -> list[str]:
-    """Return labels of groups, each one method or the methods of one model by increasing rate."""
+    """Return the labels of groups; a group is one method, or the methods of one model by increasing rate."""
     rates = [[kbps(rate) for one in group if (rate := one.nominal_bitrate_bps) is not None] for group in groups]
     several = len({rate for of_one in rates for rate in of_one}) > 1
     ends = [dict.fromkeys([*of_one[:1], *of_one[-1:]]) if several else {} for of_one in rates]
@@ -154,7 +155,7 @@ def kbps(bits_per_second: float) -> str:
 
 
 def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested plain data by dotted key; lists stay values."""
+    """Return a nested mapping as a flat one with dotted keys; lists are kept as values."""
     flat: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
@@ -165,7 +166,7 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a run that influence training, by dotted key, without seeds and None."""
+    """Return the settings of a run that influence training, by dotted key, without seeds and empty values."""
     kept = {
         key: value
         for key, value in flatten(config).items()
@@ -173,12 +174,12 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     }
     if "init_from" in kept:
         kept["init_from"] = "given"  # each seed may have started from a different file
-    # The model repeats the settings of the quantizer.
+    # The settings of the model repeat those of the quantizer.
     return {key: value for key, value in kept.items() if key[6:] not in kept or not key.startswith("model.quantizer.")}
 
 
 def _differences(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return for each configuration a short, unique text of the settings in which they differ."""
+    """Return a short, unique text for each configuration, with its values of the settings that differ."""
     flats = with_short_paths([settings(config) for config in configs])
     models = [str(flatten(config).get("choices.model") or "") for config in configs]
     networks = [{key: flat[key] for key in flat if re.match(r"model\.(?!quantizer\.)", key)} for flat in flats]

@@ -1,6 +1,6 @@
-"""A page as one HTML file: it contains its styles, scripts, pictures and recordings, and may load nothing.
+"""The page of a report: one HTML file with its styles, scripts, pictures and recordings, which may load nothing else.
 
-The folder `web` beside this file has its template and its looks.
+The folder `web` next to this module has the template, the styles and the scripts.
 """
 
 import base64
@@ -20,7 +20,7 @@ from discrete_ae.compare.ratings import MAX_CONDITIONS
 from discrete_ae.evaluation.scores import Quantity
 
 ORIGINAL = "original"
-"""Key of the version that all others are made of."""
+"""Key of the original among the versions of a clip."""
 WEB = Path(__file__).parent / "web"
 SECTIONS = {
     "rows": "Results",
@@ -30,18 +30,18 @@ SECTIONS = {
     "notes": "Limits",
     "command": "Command",
 }
-"""Names of the sections in the line of links, in order, by attribute of a page."""
+"""Names of the sections in the navigation links, in their order, by attribute of `Page`."""
 
 
 class Cell(NamedTuple):
     """One figure of the table."""
 
     value: float | None
-    """Sorts the table; None comes last."""
+    """Value by which the table is sorted; None comes last."""
     text: str
     """Text of the cell, such as "4.02 ± 0.11"; a dash for a missing value."""
     is_best: bool = False
-    """True if it is highlighted as the best of its column."""
+    """True if the cell is highlighted as the best of its column."""
 
 
 class Row(NamedTuple):
@@ -97,15 +97,16 @@ class Page:
     findings: list[str]
     """Sentences on the differences between methods."""
     pairs: Mapping[str, list[tuple[str, ...]]]
-    """Tables by title, the first one unfolded: both methods, their difference, its interval and the verdict."""
+    """Tables of differences by title; the first table is unfolded. A row has both methods, their difference, its
+    interval and the verdict."""
     method: list[str]
-    """Folded paragraphs: how differences are judged."""
+    """Folded paragraphs on how differences are judged."""
     figures: list[Plot]
     clips: list[Clip]
     notes: list[str]
     """Sentences: limits of the comparison, and runs and recordings that were skipped."""
     minor: Collection[str] = field(default=())
-    """Names of columns that are hidden at first, on paper too; the column `sorted_by` is always shown."""
+    """Names of columns that are hidden at first, and in print; the column `sorted_by` is always shown."""
     command: str = ""
     """The command that made the page."""
     version: str = ""
@@ -141,7 +142,7 @@ def render(page: Page) -> str:
 
 
 def material(clips: Sequence[Clip]) -> str:
-    """Return a digest of the sounds, which tells apart ratings of different sounds."""
+    """Return a digest of all clips and anchors; ratings of different sounds have different digests."""
     described = [
         [clip.name, *([version.key, _sha256(version.flac).hex()] for version in (*clip.versions, *clip.anchors))]
         for clip in clips
@@ -166,7 +167,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _policy(scripts: Sequence[str]) -> str:
-    """Return a content security policy that allows these inline scripts, inline styles and pictures as data only.
+    """Return a content security policy that allows only these inline scripts, inline styles, and pictures as data URLs.
 
     Inline styles are needed because matplotlib writes them into its drawings.
     """

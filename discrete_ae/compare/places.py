@@ -1,4 +1,4 @@
-"""Paths without the folders of one machine, so that a report can be sent to others."""
+"""Short forms of paths, so that a report that is sent to others does not show the folders of this machine."""
 
 import os
 import re
@@ -10,7 +10,10 @@ from discrete_ae.paths import real
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
-    """Return the last part of each path; where several share it, their path below the folder common to all."""
+    """Return a short name of each path: its last part, if no other path has the same last part.
+
+    Otherwise the name is the path relative to the folder that all paths have in common.
+    """
     names = [path.name or "root" for path in paths]
     root = os.path.commonpath(paths) if len(set(names)) < len(names) else ""
     return [
@@ -20,17 +23,18 @@ def short_names(paths: Sequence[Path]) -> list[str]:
 
 
 def with_short_paths(flats: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return flat configurations in which every absolute path is a short name; different paths stay different."""
+    """Return flat configurations with a short name in place of every absolute path; different paths stay different."""
     paths = sorted(paths_in(flats))
     short = dict(zip(paths, short_names(list(map(Path, paths))), strict=True))
     return [{key: short[value] if _is_absolute(value) else value for key, value in flat.items()} for flat in flats]
 
 
 def hiding(places: Iterable[str | Path]) -> Callable[[str], str]:
-    """Return a function that removes from a text the folders above places, the working folder and the home folder.
+    """Return a function that shortens paths in a text.
 
-    "/home/ann/corpus/bad.wav: cannot be read" becomes "corpus/bad.wav: cannot be read" if the corpus is a place, or a
-    pattern such as "/home/ann/corpus/**/*.wav".
+    The function removes the working folder, the home folder, and the folders above each place. With the place
+    "/home/ann/corpus" or "/home/ann/corpus/**/*.wav", "/home/ann/corpus/bad.wav: cannot be read" becomes
+    "corpus/bad.wav: cannot be read".
     """
     folders = [Path(str(place).partition("*")[0]) for place in places]
     everywhere = [*folders, Path.cwd() / "any", Path.home() / "any"]

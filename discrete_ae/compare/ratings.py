@@ -1,15 +1,15 @@
-"""Ratings of the blind test on a report's page: from the saved CSV files to means with their intervals.
+"""Summary of ratings from the blind test on a report's page: saved CSV files are read, means and intervals computed.
 
 The test follows ITU-R BS.1534-3, "Method for the subjective assessment of intermediate quality level of audio
 systems" (MUSHRA, 2015), https://www.itu.int/rec/R-REC-BS.1534, with these deviations:
 
-- One anchor instead of two if the recordings have hardly more bandwidth than the mid anchor; there is then no
-  post-screening by the mid anchor (§4.1.2, §5.1).
-- Loudness is not adjusted; §7.1 lets a panel adjust it beforehand.
-- Practice is one clip with all of its conditions, and is optional; §5.2 makes training mandatory.
-- Listeners choose level, room and headphones (§8 prescribes them), and are not selected (§4.1).
-- Only a whole clip can be looped, no part of it (§5.3).
-- The source of the page reveals the conditions; listeners who do not read it are blind to them.
+- If the recordings have hardly more bandwidth than the mid anchor, the low anchor is the only anchor. Listeners are
+  then not screened by their ratings of the mid anchor (§4.1.2, §5.1).
+- Loudness is not adjusted. In §7.1 a panel may adjust it beforehand.
+- Practice is optional, and consists of one clip with all of its conditions. In §5.2 training is mandatory.
+- Listeners are not selected (§4.1). They choose level, room and headphones, which §8 prescribes.
+- Only a whole clip can be looped, not a part of it (§5.3).
+- The HTML source of the page reveals the conditions; the test is blind only for listeners who do not read the source.
 
 Axes: L listeners, K clips, C conditions.
 """
@@ -33,9 +33,9 @@ REFERENCE = "reference"
 """Key of the hidden reference among the conditions."""
 MID = "mid_anchor"
 ANCHORS = {"low_anchor": 3500.0, MID: 7000.0}
-"""The frequencies in Hz at which the low-passed versions of the reference end, by key (§5.1)."""
+"""Cutoff frequencies in Hz of the anchors, which are low-passed versions of the reference, by key (§5.1)."""
 MAX_CONDITIONS = 12
-"""Hidden reference and anchors included: more overload a listener (§5.3)."""
+"""Largest number of conditions, including hidden reference and anchors; more would overload a listener (§5.3)."""
 HEADINGS = ("condition", "mean (95 %)", "median (quartiles)", "behind the best method (95 %)", "ratings")
 
 # §4.1.2
@@ -48,7 +48,7 @@ _FEW_CLIPS = 5  # §7.1
 
 
 class Rating(Record):
-    """The columns of a ratings file that are used."""
+    """One row of a ratings file, with the columns that are used here."""
 
     listener: str
     """A name or a code."""
@@ -69,14 +69,14 @@ class Condition(NamedTuple):
     key: str
     label: str
     ratings: int
-    """Number of pairs of listener and clip."""
+    """Number of rated pairs of listener and clip."""
     mean: Interval
     """Mean from 0 to 100; low and high are NaN with one listener and one clip."""
     median: float
     quartiles: tuple[float, float]
     behind: Interval
-    """Mean of the best-rated method minus this one, over the clips where both were rated, with its interval. NaN if
-    there are none, and for the best method, the hidden reference and the anchors."""
+    """Mean rating of the best method minus that of this method, with its interval, where both were rated. NaN if they
+    never were, and for the best method, the hidden reference and the anchors."""
 
 
 class Summary(NamedTuple):
@@ -88,7 +88,8 @@ class Summary(NamedTuple):
     """Number of listeners, including the excluded ones."""
     clips: int
     excluded: dict[str, str]
-    """Listeners excluded by the post-screening, with the reason. If all are excluded, the figures include all."""
+    """Listeners excluded by the post-screening, with the reason. If it excludes everyone, the figures include
+    everyone."""
 
 
 def read_ratings(paths: Sequence[Path]) -> list[Rating]:
@@ -116,12 +117,12 @@ def read_ratings(paths: Sequence[Path]) -> list[Rating]:
 
 
 def summarize(ratings: Sequence[Rating]) -> Summary:
-    """Return the figures of every condition, over the listeners who pass the post-screening.
+    """Return the figures of every condition over the listeners who pass the post-screening.
 
-    Several ratings of one clip and condition by one listener count once, as their mean.
+    If a listener rated a clip and condition several times, the mean of these ratings is used.
 
     Args:
-        ratings: at least one.
+        ratings: ratings, at least one.
     """
     labels = {rating.condition: rating.label for rating in ratings}
     listeners, grades = _table(ratings, list(labels))
@@ -170,8 +171,8 @@ def remarks(summary: Summary) -> list[str]:
         found.append(f"BS.1534-3 requires at least {_FEW_CLIPS} clips.")
     if any(not math.isnan(row.behind.mean) for row in summary.conditions):
         found.append(
-            "Two methods cannot be told apart if the interval of their difference includes 0. The best one was chosen "
-            "from the same ratings: among many equal methods, some intervals miss 0 by chance."
+            "Two methods cannot be told apart if the interval of their difference includes 0. The best method was "
+            "chosen from the same ratings, so among many equal methods some intervals exclude 0 by chance."
         )
     if all(row.key != MID for row in summary.conditions):
         found.append("There is no mid anchor: listeners are only screened by their ratings of the hidden reference.")
@@ -190,7 +191,7 @@ def as_table(summary: Summary) -> list[list[str]]:
 
 
 def _table(ratings: Sequence[Rating], conditions: Sequence[str]) -> tuple[list[str], NDArray[np.float64]]:
-    """Return the listeners and their grades (L, K, C): the mean of several grades, NaN without any."""
+    """Return the listeners and their grades (L, K, C): the mean of repeated grades, NaN if there is no grade."""
     listeners, clips = sorted({rating.listener for rating in ratings}), sorted({rating.clip for rating in ratings})
     axes = ((listeners, "listener"), (clips, "clip"), (conditions, "condition"))
     places = tuple([names.index(getattr(rating, name)) for rating in ratings] for names, name in axes)
@@ -203,9 +204,9 @@ def _table(ratings: Sequence[Rating], conditions: Sequence[str]) -> tuple[list[s
 def _excluded(listeners: Sequence[str], grades: Mapping[str, NDArray[np.float64]]) -> dict[str, str]:
     """Return the listeners to exclude, with the reason, by the post-screening of §4.1.2.
 
-    They rate the hidden reference below 90 in more than 15 % of the clips, or the mid anchor above 90 in more than 15 %
-    of the clips. A clip whose mid anchor more than a quarter of the listeners rate above 90 does not count, because the
-    filter hardly changed it. `grades` has (L, K) of each condition.
+    A listener is excluded who rates the hidden reference below 90, or the mid anchor above 90, in more than 15 % of the
+    clips. For the mid anchor, a clip is ignored if more than a quarter of the listeners rate its mid anchor above 90,
+    because the filter hardly changed the clip. `grades` has the grades (L, K) of each condition.
     """
     nothing = np.full((len(listeners), 1), np.nan)
     reference, mid = grades.get(REFERENCE, nothing), grades.get(MID, nothing)
@@ -223,7 +224,7 @@ def _excluded(listeners: Sequence[str], grades: Mapping[str, NDArray[np.float64]
 
 
 def _quartiles(ordered: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the medians of the lower and the upper half; an odd number's middle is in both (§4.1.2)."""
+    """Return the medians of the lower and the upper half; the middle of an odd number of values is in both (§4.1.2)."""
     half = (len(ordered) + 1) // 2
     return float(np.median(ordered[:half])), float(np.median(ordered[len(ordered) - half :]))
 

@@ -1,4 +1,4 @@
-"""The steps from training runs and evaluations to a report: a folder with a page, tables, plots and clips."""
+"""Creation of a report from training runs and evaluations: a folder with a page, tables, plots and clips."""
 
 import json
 import logging
@@ -38,7 +38,7 @@ class Report(NamedTuple):
 
     comparison: Comparison
     sorted_by: str
-    """Quantity that sorts the table."""
+    """Quantity by which the table is sorted."""
     findings: list[str]
     """Sentences on the differences, the headline first."""
     problems: list[str]
@@ -81,26 +81,26 @@ def compare_runs(
     'index.html'
 
     Args:
-        inputs: folders of runs, files that `evaluate` wrote, and folders of either; also audio tokenizers of the
-            package transformers, named as for `discrete_ae.evaluate`, at each of their rates.
-        out: the folder of the report.
-        data: recordings, folders of them, or patterns; None is the recordings that the runs were validated on.
-        metrics: as `scores.choose`.
-        sort_by: the quantity that sorts the table; if it is a score, the findings are about it.
+        inputs: folders of runs, files that `evaluate` wrote, or folders of these; also audio tokenizers of the package
+            transformers, named as for `discrete_ae.evaluate`, which are compared at each of their rates.
+        out: folder of the report.
+        data: recordings, folders of them, or patterns; None for the recordings that the runs were validated on.
+        metrics: names of scores, as for `scores.choose`.
+        sort_by: quantity by which the table is sorted; if it is a score, the findings are about this score.
         clips: largest number of clips to listen to.
         clip_seconds: length of each clip.
         baselines: True to include Opus and Codec 2, if they are installed.
-        checkpoint: "best" or "last" of each run.
+        checkpoint: "best" or "last", the checkpoint to use of each run.
         trust: modules to trust, as for `discrete_ae.load`.
-        codebooks: numbers of codebooks to decode each run from, besides all of them, for other rates of the same
-            model; "all" is every number that decodes. Tokenizers use these numbers too.
+        codebooks: numbers of codebooks for additional rates of each run, which is always decoded from all codebooks
+            too; "all" for every number from which a run can be decoded. Tokenizers use these numbers too.
         device: "cpu", "cuda" or "auto".
-        jobs: segments scored at a time; None is one per core, at most 16.
+        jobs: number of segments scored in parallel; None for one per core, at most 16.
         title: title of the page.
-        command: the command that the page names as its origin.
+        command: command that the page shows as the one that made it.
         strict: True to reject recordings whose length differs from their header, instead of logging a warning.
         force: True to ignore existing evaluations, and to write into any folder.
-        progress: receives what is being done, and how much of it.
+        progress: function that receives the name of the current task, the amount done, and the total amount.
 
     Raises:
         DataError: nothing can be compared.
@@ -117,7 +117,7 @@ def compare_runs(
         log.warning("%s", line)
         lines.append(line.removeprefix("error: ").removeprefix("warning: "))
 
-    # Inputs, and the recordings to compare them on.
+    # Find the inputs, and the recordings to compare them on.
     named = list(dict.fromkeys(str(one) for one in listed(inputs) if is_tokenizer(one)))
     paths = [one for one in listed(inputs) if not is_tokenizer(one)]
     if not paths:
@@ -140,7 +140,7 @@ def compare_runs(
             "too good; give other recordings with --data."
         )
 
-    # Evaluations: those that exist, and new ones for runs without.
+    # Collect existing evaluations, and evaluate the other runs.
     plan = Plan(choice, jobs=jobs, progress=progress)
     evaluator = Evaluator(out / "evaluations", sources, plan, pick_device(device), force, say, trust, counts)
     placed = [*given.evaluations, *evaluator.of_runs(given.runs)]
@@ -149,7 +149,7 @@ def compare_runs(
     for name, reason in faults.items():
         say(f"Not compared: {name}: {reason}")
 
-    # Methods from runs, and other codecs.
+    # Group runs into methods, and add other codecs.
     methods, repeated = group_runs(one.evaluation for one in placed)
     for line in repeated:
         say(line)
@@ -172,7 +172,7 @@ def compare_runs(
     for line in problems:
         say(f"error: {line}")
 
-    # Plots, clips and words.
+    # Make plots, clips and sentences.
     if progress:
         progress("drawing plots and making clips", 1.0, 1.0)
     trained = comparison.trained
@@ -187,7 +187,7 @@ def compare_runs(
         heard = [one._replace(placed=evaluator.with_clips(one.placed, excerpts)) for one in heard]
         shown = make_clips(heard, clips, say)
     words = findings(comparison, worded)
-    # The report may be sent to others, so its texts name no folders above those that were given.
+    # The report may be sent to others, so its texts show no folders above the given folders.
     recordings = [flatten(run.config.get("data") or {}) for run in (*given.runs, *runs)]
     hide = hiding([*paths, *listed(data or []), out, *paths_in(recordings)])
     page = Page(
@@ -217,9 +217,9 @@ def compare_runs(
 
 
 def quantities(sort_by: str | None, chosen: Sequence[str]) -> tuple[str, str]:
-    """Return the quantity that sorts the table, and the score that the findings are about.
+    """Return the quantity by which the table is sorted, and the score that the findings are about.
 
-    The default is the mel distance. Unlike scores for speech, it is defined for every sound. Unlike scores of the
+    The default is the mel distance: unlike scores for speech, it is defined for every sound, and unlike scores of the
     waveform, it is meaningful for every codec. It is also common in papers on codecs.
     """
     default = "mel_distance" if "mel_distance" in chosen else next(iter(chosen), "mel_distance")
@@ -234,7 +234,7 @@ def quantities(sort_by: str | None, chosen: Sequence[str]) -> tuple[str, str]:
 
 
 def broken_off(comparison: Comparison, curves: Curves) -> list[str]:
-    """Return a line on each run whose last validation was before its last step."""
+    """Return a line on each run that was not validated at its last step."""
     lines = []
     for run, steps in ((run, method.steps) for method in comparison.methods for run in method.trainings):
         validations = curves.get(run.name, {}).get("val/reconstruction")
@@ -244,11 +244,11 @@ def broken_off(comparison: Comparison, curves: Curves) -> list[str]:
 
 
 def claim(folder: Path, title: str, *, force: bool) -> None:
-    """Create the folder of a report, or accept the folder of an earlier one; its files stay.
+    """Create the folder of a report, or accept the folder of an earlier report; existing files stay.
 
     Raises:
-        OSError: it cannot be written.
-        DataError: it has other files, and `force` is False.
+        OSError: the folder cannot be written.
+        DataError: the folder has files but no earlier report, and `force` is False.
     """
     if not force and folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).exists():
         raise DataError(
@@ -258,9 +258,9 @@ def claim(folder: Path, title: str, *, force: bool) -> None:
 
 
 def write_report(folder: Path, title: str, files: Mapping[str, bytes]) -> None:
-    """Write the files of a comparison, by path below its folder, and a list of them.
+    """Write the files of a report, given by path below its folder, and the list of these files.
 
-    Other files in the folder stay, even those of an earlier comparison, which the new list does not name.
+    Other files in the folder stay, even files of an earlier report, which are not in the new list.
     """
     for name, content in files.items():
         write_whole(folder / name, content)

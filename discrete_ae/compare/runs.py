@@ -1,4 +1,4 @@
-"""The runs and evaluations to compare: existing evaluations are read, missing ones are made."""
+"""The runs and evaluations to compare: existing evaluations are read; runs without one are evaluated."""
 
 import itertools
 import logging
@@ -35,7 +35,7 @@ _SPLIT = (
     "sources",
     "validation_fraction",
     "channels",
-)  # the settings that choose the files for training and for validation
+)  # settings that determine which files are for training and which for validation
 
 
 class Placed(NamedTuple):
@@ -44,11 +44,11 @@ class Placed(NamedTuple):
     path: Path
     evaluation: Evaluation
     render: Callable[[], Render] | None = None
-    """Returns the codec; None if it is not available."""
+    """Function that returns the codec as a function of audio; None if the codec is not available."""
 
     @property
     def name(self) -> str:
-        """Name of the run, or of another codec."""
+        """Name of the run or of the other codec."""
         return self.evaluation.run.name if self.evaluation.run else self.evaluation.codec
 
 
@@ -56,23 +56,23 @@ class Given(NamedTuple):
     """Runs and evaluations found at the given paths."""
 
     runs: list[Run]
-    """Runs sorted by path, each once, with unique names."""
+    """Runs, each once, sorted by path; their names are unique."""
     evaluations: list[Placed]
-    """Evaluations that were given as files, with unique names."""
+    """Evaluations that were given as files; their names are unique."""
     lines: list[str]
-    """One line on each run that cannot be compared."""
+    """Messages, one for each run that cannot be compared."""
 
 
 def find_given(paths: Sequence[Path], checkpoint: str = "best") -> Given:
-    """Find the runs of training and the evaluations among paths and below them.
+    """Find training runs and evaluations at the given paths and below them.
 
     Args:
-        paths: folders of runs, which hold a config.yaml, files that `evaluate` wrote, and folders of both.
-        checkpoint: "best" or "last"; a run that has only one of the two uses that one.
+        paths: folders of runs, which hold a config.yaml; files that `evaluate` wrote; or folders of both.
+        checkpoint: "best" or "last"; if a run has only one of these checkpoints, that checkpoint is used.
 
     Raises:
         OSError: a path does not exist.
-        DataError: a path has neither, or nothing can be compared.
+        DataError: a path contains neither run nor evaluation, or nothing can be compared.
     """
     folders: set[Path] = set()
     files: dict[Path, Evaluation] = {}
@@ -117,7 +117,7 @@ def _below(root: Path) -> tuple[set[Path], dict[Path, Evaluation]]:
 
 
 def evaluations_in(folder: Path) -> Iterator[tuple[Path, Evaluation]]:
-    """Yield the evaluations directly in a folder; other JSON files are skipped.
+    """Yield the evaluations in a folder, not in its subfolders; other JSON files are skipped.
 
     Raises:
         DataError: an evaluation is damaged.
@@ -128,7 +128,10 @@ def evaluations_in(folder: Path) -> Iterator[tuple[Path, Evaluation]]:
 
 
 def _told_apart(placed: Sequence[Placed], runs: Sequence[Run]) -> list[Placed]:
-    """Number repeated names; a codec that is no run must not share the label of a method either."""
+    """Return evaluations with unique names: a name that is taken gets a number.
+
+    The name of another codec must also differ from the quantizers of the runs, which label methods.
+    """
     found: list[Placed] = []
     names = {run.name for run in runs}
     quantizers = {one.evaluation.run.quantizer for one in placed if one.evaluation.run}
@@ -143,7 +146,9 @@ def _told_apart(placed: Sequence[Placed], runs: Sequence[Run]) -> list[Placed]:
 
 
 def recordings_of(data: Sequence[Path], runs: Sequence[Run]) -> tuple[list[Source], str]:
-    """Return the recordings to compare on, and their description: those given, or the runs' validation recordings.
+    """Return the recordings to compare on, and their description.
+
+    These are the given recordings or, if none are given, the validation recordings of the runs.
 
     Raises:
         DataError: the recordings are missing.
@@ -178,7 +183,7 @@ def trained_on(runs: Sequence[Run], sources: Sequence[Source]) -> set[Path]:
     """Return the recordings that any of the runs was trained on.
 
     Raises:
-        DataError: a run was trained on files in the same folder that can no longer be read.
+        DataError: files that a run was trained or validated on can no longer be read.
     """
     found: set[Path] = set()
     places = {source.path: real(source.path) for source in sources}
@@ -202,7 +207,7 @@ def _split(run: Run) -> str:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Evaluates runs and other codecs on the same recordings; reuses matching evaluations."""
+    """Evaluator of runs and other codecs on the same recordings; existing evaluations that match are reused."""
 
     folder: Path
     """Folder of the evaluations."""
@@ -212,16 +217,17 @@ class Evaluator:
     anew: bool
     """True to ignore existing evaluations."""
     say: Callable[[str], None]
-    """Receives each line for the user."""
+    """Function that receives each message for the user."""
     trust: Sequence[str] = ()
     """Modules to trust, as in `discrete_ae.load`."""
     codebooks: Sequence[int] | None = ()
-    """Numbers of codebooks to decode runs from, besides all of them; None for every number that decodes."""
+    """Numbers of codebooks for additional rates; None for every number from which a run can be decoded."""
 
     def of_runs(self, runs: Sequence[Run]) -> Iterator[Placed]:
-        """Yield the evaluations of runs at each requested rate; of repeated runs, only one is evaluated.
+        """Yield the evaluations of runs at each requested rate.
 
-        `say` receives a line on each run that fails or is repeated.
+        Of runs with the same settings and seed, only one is evaluated. `say` receives a line on each other run, and on
+        each run that fails.
         """
         groups = repeated_runs(runs)
         for number, same in enumerate(groups, 1):
@@ -236,14 +242,14 @@ class Evaluator:
                 break
 
     def of_baselines(self, methods: Sequence[Method], others: Sequence[str]) -> Iterator[Placed]:
-        """Yield evaluations of Opus and Codec 2 near the methods' rates; `say` receives a line if one is missing."""
+        """Yield evaluations of Opus and Codec 2 near the methods' rates; `say` receives a line on a missing program."""
         programs, lines = installed([bps for method in methods if (bps := method.nominal_bitrate_bps)])
         yield from self.of_coders(programs, methods, others)
         for line in lines:
             self.say(f"{line}.")
 
     def at_rates(self, tokenizers: Sequence[Tokenizer]) -> list[Coder]:
-        """Return tokenizers at each requested number of codebooks, or at their own rates if none is requested."""
+        """Return tokenizers at each requested number of codebooks; if none is requested, at their own rates."""
         found: list[Coder] = []
         for one in tokenizers:
             wanted = self.codebooks if self.codebooks is None or self.codebooks else one.rates
@@ -254,7 +260,7 @@ class Evaluator:
     def of_coders(self, coders: Iterable[Coder], methods: Sequence[Method], others: Sequence[str]) -> Iterator[Placed]:
         """Yield evaluations of other codecs at the methods' highest sample rate, except those named in `others`.
 
-        `say` receives a line on each codec that fails on a recording which all runs were measured on.
+        A codec that fails on a recording that all runs were measured on is left out, and `say` receives a line.
         """
         runs = [evaluation for method in methods for evaluation in method.runs]
         highest = max(runs, key=lambda evaluation: evaluation.sample_rate)
@@ -274,7 +280,10 @@ class Evaluator:
                 yield placed
 
     def with_clips(self, placed: Placed, excerpts: Sequence[Excerpt]) -> Placed:
-        """Return an evaluation with clips of the excerpts, if its codec is available to make the missing ones."""
+        """Return an evaluation with clips of the excerpts.
+
+        If clips are missing and the codec is not available to make them, the evaluation is returned unchanged.
+        """
         path, evaluation, render = placed
         missing = {excerpt.place for excerpt in excerpts} - {clip.place for clip in evaluation.clips}
         if not missing or render is None:
@@ -285,7 +294,10 @@ class Evaluator:
         return Placed(path, evaluation)
 
     def _part(self, name: str, before: int, count: int) -> Plan:
-        """Return the plan of one of `count` evaluations; its progress has a name, and counts those before it."""
+        """Return the plan of one of `count` evaluations, with progress over all of them.
+
+        Progress is reported under `name`, and includes the `before` evaluations that came earlier.
+        """
         report = self.plan.progress
         if report is None:
             return self.plan
@@ -301,7 +313,7 @@ class Evaluator:
         if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
             raise DataError(f"{Path(run.checkpoint).name} has NaN or infinite weights; its training diverged")
 
-        def render(count: int | None) -> Render:  # loads again, so that the models are not in memory together
+        def render(count: int | None) -> Render:  # loads the model again, so that models need not stay in memory
             return partial(reconstruct, load_again(), num_codebooks=count)
 
         quantizer = model.quantizer
@@ -321,7 +333,10 @@ class Evaluator:
     def _counts(
         self, name: str, decodable: Sequence[int], decodes_from: str, wanted: Sequence[int] | None
     ) -> list[int]:
-        """Return the numbers of codebooks to decode from, besides all; `say` receives those that do not decode."""
+        """Return the numbers of codebooks to decode from, without the full number.
+
+        `say` receives a line if some of the wanted numbers cannot be decoded from.
+        """
         wanted = decodable if wanted is None else wanted
         if decodable[-1] and (lacking := sorted({*wanted} - {*decodable})):
             counts = listed([str(count) for count in lacking])
@@ -342,7 +357,7 @@ class Evaluator:
         return (self.folder if is_run else self.folder / "baselines") / f"{name}.json"
 
     def _found(self, folder: Path, wanted: Mapping[str, Any]) -> Placed | None:
-        """Find an evaluation in a folder that has the wanted settings, and the same recordings and scores."""
+        """Find an evaluation in a folder with the wanted settings, recordings and scores; return None without one."""
         if self.anew or not folder.is_dir():
             return None
         recordings, versions = {source.name: source.sha256 for source in self.sources}, self.plan.choice.versions()
@@ -361,9 +376,10 @@ class Evaluator:
 
 
 def at_fault(placed: Sequence[Placed]) -> dict[str, str]:
-    """Return by name why runs failed on recordings that another run was measured on.
+    """Return the runs that failed on recordings that another run was measured on: reasons by name of the run.
 
-    The result is empty if all runs failed on some: then no run is clearly at fault, and the common recordings are used.
+    If all runs failed on such recordings, the result is empty: no run is clearly at fault, and the runs are compared on
+    the common recordings.
     """
     of_runs = [one for one in placed if one.evaluation.run]
     measured = {file.path for one in of_runs for file in one.evaluation.files}

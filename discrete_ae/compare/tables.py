@@ -1,7 +1,7 @@
-"""Tables of a comparison: for the page and the terminal, and CSV of runs, methods, recordings and differences.
+"""Tables of a comparison, for the page, for the terminal, and as CSV files.
 
-The other tables can be computed from files.csv. The mean of a run is over the recordings where every run and baseline
-that ever has the quantity has it. The mean and the sample standard deviation of a method are over its runs.
+The scores in all tables can be computed from files.csv, whose rows are recordings. `comparison` defines the recordings
+that count in the mean of a run. The mean and the sample standard deviation of a method are over its runs.
 """
 
 import math
@@ -24,7 +24,7 @@ Rows = list[list[str]]
 
 
 def columns_of(comparison: Comparison, sorted_by: str) -> list[Quantity]:
-    """Return the columns of the page's table: those with any value, including the column that sorts it."""
+    """Return the columns of the page's table: all quantities that have a value, including `sorted_by`."""
     found = []
     for name in dict.fromkeys((*COLUMNS, sorted_by)):
         if any(not math.isnan(comparison.value(label, name).mean) for label in comparison.by_label):
@@ -34,7 +34,7 @@ def columns_of(comparison: Comparison, sorted_by: str) -> list[Quantity]:
 
 
 def rows_of(comparison: Comparison, sorted_by: str) -> list[Row]:
-    """Return the rows of the page's table, best first, rows without a value last."""
+    """Return the rows of the page's table, the best first; rows without a value come last."""
     columns = columns_of(comparison, sorted_by)
     best = {column.name: _best(comparison, column) for column in columns}
     methods = {method.label: method for method in comparison.methods}
@@ -53,7 +53,7 @@ def rows_of(comparison: Comparison, sorted_by: str) -> list[Row]:
 
 
 def _best(comparison: Comparison, column: Quantity) -> set[str]:
-    """Return the best method with codes by a score, and those that cannot be told apart from it."""
+    """Return the best method with codes by a score, and the methods that cannot be told apart from it."""
     if column.name not in PER_RECORDING or column.higher_is_better is None:
         return set()
     order = ranked(comparison, comparison.coded, column.name)
@@ -77,9 +77,10 @@ def _cell(value: Value, column: Quantity) -> Cell:
 
 
 def pairs_of(comparison: Comparison, name: str) -> dict[str, list[tuple[str, ...]]]:
-    """Return tables of differences by title: with the best method by a quantity, then all pairs by every score.
+    """Return tables of differences, by title.
 
-    A row has both methods, their difference, its interval and the verdict.
+    The first table compares methods with the best method by a quantity. The others compare all pairs, by each score. A
+    row has both methods, their difference, its interval and the verdict.
     """
     competing = [known for known in best_first(comparison, name).values() if len(known) > 1]
     with_best = [comparison.difference(other, known[0], name) for known in competing for other in known[1:]]
@@ -101,7 +102,7 @@ def _rows(differences: Iterable[Difference], quantity: Quantity) -> list[tuple[s
 
 
 def runs_table(comparison: Comparison) -> Rows:
-    """Return one row per run or baseline: means over recordings, and figures of all recordings together."""
+    """Return one row per run or baseline, with means over recordings, and figures of all recordings together."""
     rows = [["run", "method", "quantizer", "seed", "path", "checkpoint", "model_hash", *QUANTITIES]]
     for label, runs in comparison.by_label.items():
         values = zip(*(comparison.of_runs(label, name) for name in QUANTITIES), strict=True)
@@ -113,7 +114,7 @@ def runs_table(comparison: Comparison) -> Rows:
 
 
 def methods_table(comparison: Comparison) -> Rows:
-    """Return one row per method or baseline: the mean over its runs, and their sample standard deviation."""
+    """Return one row per method or baseline, with means and sample standard deviations over its runs."""
     rows = [["method", "quantizer", "runs", "seeds", *(f"{name}{end}" for name in QUANTITIES for end in ("", "_std"))]]
     for label, runs in comparison.by_label.items():
         seeds = " ".join(str(one.run.seed) for one in runs if one.run)
@@ -123,7 +124,7 @@ def methods_table(comparison: Comparison) -> Rows:
 
 
 def files_table(comparison: Comparison) -> Rows:
-    """Return one row per recording of each run and baseline, for the recordings that all were measured on."""
+    """Return one row per recording and run or baseline, for the recordings that all of them were measured on."""
     rows = [["run", "method", "quantizer", "seed", "path", "duration_s", *PER_RECORDING]]
     wanted = set(comparison.paths)
     for label, evaluation in comparison.everything():
@@ -135,7 +136,7 @@ def files_table(comparison: Comparison) -> Rows:
 
 
 def differences_table(comparison: Comparison) -> Rows:
-    """Return one row per pair of methods and quantity: first minus second, its 95 % interval, and its basis."""
+    """Return one row per quantity and pair of methods: first minus second, with its 95 % interval and its basis."""
     head = ["quantity", "first", "second", "difference", "low", "high", "spread_over_seeds", "student_half_width"]
     rows = [[*head, "basis", "seeds_in_common", "seeds_agreeing", "recordings", "verdict"]]
     for found in (pair for name in PER_RECORDING for pair in comparison.differences(name)):
@@ -153,7 +154,7 @@ def _about(label: str, evaluation: Evaluation) -> list[str]:
 
 
 def _text(value: float | None) -> str:
-    """Return a number with all digits, or an empty text if it is missing."""
+    """Return a number with all digits; empty if the number is missing."""
     return "" if value is None or math.isnan(value) else repr(float(value))
 
 
@@ -163,4 +164,4 @@ TABLES = {
     "files.csv": files_table,
     "differences.csv": differences_table,
 }
-"""Functions that make the tables, by name of the file."""
+"""Functions that make the tables, by file name."""

@@ -1,4 +1,4 @@
-"""Words for a comparison: what was compared, what was found, how differences are judged, and what limits the result."""
+"""Sentences of a report: what was compared, the findings, how differences are judged, and the limits of the result."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,9 +10,9 @@ from discrete_ae.evaluation.scores import MOS, PER_FILE, QUANTITIES, Quantity
 from discrete_ae.statistics import RESAMPLES
 
 _FEW_FILES, _FEW_STEPS = 10, 5000
-_NAMED = 4  # methods that a headline lists by name
-# Settings that must be equal in a fair comparison of quantizers: the name of each, and the meaning of None. Different
-# lengths are reported with the findings, the others with the limits.
+_NAMED = 4  # largest number of methods that a headline lists by name
+# Settings that must be equal in a fair comparison of quantizers: by key, a name for sentences and the meaning of None.
+# If the numbers of training steps differ, the findings say so; for other settings, the limits do.
 _LENGTH = {"trainer.max_steps": ("numbers of training steps", "unknown")}
 _CONDITIONS = {
     "data.root": ("training recordings", "the project's own"),
@@ -32,8 +32,8 @@ def facts_of(comparison: Comparison, data: str) -> dict[str, str]:
     """Return what was compared, by heading: methods, training, bitrates, recordings, other codecs.
 
     Args:
-        comparison: of the methods.
-        data: the recordings in words, or their folder.
+        comparison: comparison of the methods.
+        data: description of the recordings, or their folder.
     """
     methods = comparison.trained.methods
     runs = sum(len(method.runs) for method in methods)
@@ -67,14 +67,14 @@ def _spent(comparison: Comparison) -> str:
 
 
 def notes_of(comparison: Comparison, lines: Sequence[str] = ()) -> list[str]:
-    """Return the limits of the comparison, one sentence or two each, then the lines logged while it was computed."""
+    """Return the limits of the comparison, each in one or two sentences, then the lines logged during it."""
     notes = [
         *_on_conditions(comparison.trained, _CONDITIONS),
         *_on_networks(comparison.trained),
         *_on_seeds(comparison.trained),
     ]
     if comparison.several_rates:
-        notes.append("A model that serves several bitrates may be worse at each than one trained for that bitrate.")
+        notes.append("A model that serves several bitrates may be worse at each than a model trained for that bitrate.")
     if len(comparison.paths) < _FEW_FILES:
         few = counted(len(comparison.paths), "recording")
         notes.append(f"The comparison uses only {few}; results on other recordings may differ.")
@@ -132,10 +132,10 @@ def _on_seeds(comparison: Comparison) -> list[str]:
 
 
 def findings(comparison: Comparison, name: str, *, with_differences: bool = True) -> list[str]:
-    """Return sentences on a quantity of PER_FILE that has a better direction; the first one is the headline.
+    """Return sentences on a quantity of PER_FILE for which higher or lower is better.
 
-    Different sample rates and numbers of training steps come next. Then, at each nominal bitrate, the best method is
-    named. With `with_differences`, a sentence follows on every method that is worse than the best one.
+    The headline comes first, then differences in sample rates and training steps. Then the best method at each nominal
+    bitrate is named; with `with_differences`, followed by a sentence on every method that is worse.
     """
     quantity = QUANTITIES[name]
     coded, joined = comparison.coded, comparison.several_rates
@@ -161,12 +161,12 @@ def findings(comparison: Comparison, name: str, *, with_differences: bool = True
 
 
 def best_first(comparison: Comparison, name: str) -> dict[str, list[Method]]:
-    """Return the methods with codes by nominal bitrate in kbps, at each from the best to the worst by a quantity."""
+    """Return the methods with codes by nominal bitrate in kbps; at each bitrate, the best by a quantity comes first."""
     return {rate: ranked(comparison, methods, name) for rate, methods in _at_rates(comparison.coded).items()}
 
 
 def _headline(comparison: Comparison, by_rate: Mapping[str, Sequence[Method]], quantity: Quantity) -> str:
-    """Return one sentence: at each bitrate, how the best method compares with the others."""
+    """Return one sentence that compares the best method at each bitrate with the others."""
     parts, over_seeds = [], True
     for rate, (best, *others) in ((rate, known) for rate, known in by_rate.items() if known):
         against_best = [comparison.difference(other, best, quantity.name) for other in others]
@@ -188,16 +188,16 @@ def _headline(comparison: Comparison, by_rate: Mapping[str, Sequence[Method]], q
 
 
 def _some(labels: Sequence[str]) -> str:
-    """List a few labels by name, and count many."""
+    """List labels by name if they are few; otherwise return only their number."""
     return listed(labels) if len(labels) <= _NAMED else f"{len(labels)} methods"
 
 
 def method_of(comparison: Comparison, name: str) -> list[str]:
-    """Return sentences on how differences in a quantity are judged, and how often that is mistaken.
+    """Return sentences on how differences in a quantity are judged, and how often this judgment is wrong.
 
-    The rates of mistakes come from a simulation of 3 seeds and 9 recordings in which the noise of seeds is twice that
-    of recordings. There 4 % of equal pairs are told apart. In 8, 29 and 73 % of comparisons of 4, 8 and 17 equal
-    methods, one is called worse than the best.
+    The rates of wrong judgments come from a simulation of 3 seeds and 9 recordings, in which the noise of seeds is
+    twice that of recordings. There 4 % of pairs of equal methods are called different. Among 4, 8 and 17 equal methods,
+    one is called worse than the best in 8, 29 and 73 % of comparisons.
     """
     pairs = [pair for pair in comparison.differences(name) if pair.verdict is not Verdict.NOT_COMPARED]
     over_seeds = [pair for pair in pairs if pair.over_seeds]
@@ -249,7 +249,7 @@ def _on_sample_rates(comparison: Comparison) -> list[str]:
 
 
 def ranked(comparison: Comparison, methods: Sequence[Method], name: str) -> list[Method]:
-    """Return methods from the best mean to the worst; those without a value are left out."""
+    """Return methods from the best mean to the worst; methods without a value are left out."""
     sign = -1.0 if QUANTITIES[name].higher_is_better else 1.0
     means = {method.label: comparison.value(method.label, name).mean for method in methods}
     known = [method for method in methods if not math.isnan(means[method.label])]
@@ -257,7 +257,7 @@ def ranked(comparison: Comparison, methods: Sequence[Method], name: str) -> list
 
 
 def sentence(difference: Difference) -> str:
-    """Return a difference that counts as a sentence: "fourier is better than sigmoid by 0.42 dB SI-SDR (95 % …)."."""
+    """Return a sentence on a difference that counts: "fourier is better than sigmoid by 0.42 dB SI-SDR (95 % …)."."""
     return f"{difference.first} is {difference.verdict} than {difference.second} by {amount(difference)}."
 
 
@@ -271,7 +271,7 @@ def amount(difference: Difference) -> str:
 
 
 def seeds_of(difference: Difference) -> str:
-    """Return the seeds that a difference rests on, in words."""
+    """Describe in words the seeds on which a difference is based."""
     if difference.basis is Basis.PAIRED:
         count = len(difference.seeds)
         return f"all {count} seeds" if difference.agreeing == count else f"{difference.agreeing} of {count} seeds"
@@ -294,7 +294,10 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _at_rates(methods: Sequence[Method]) -> dict[str, list[Method]]:
-    """Group methods by nominal rate in kbps as it is printed, increasing: 7 codebooks of 304 entries are 8 of 149."""
+    """Group methods by nominal rate in kbps, increasing.
+
+    Rates are compared as printed, so that 7 codebooks of 304 entries and 8 codebooks of 149 entries are one group.
+    """
     found: dict[str, list[Method]] = {}
     for method in sorted(methods, key=lambda method: method.nominal_bitrate_bps or 0.0):
         found.setdefault(kbps(method.nominal_bitrate_bps or 0.0), []).append(method)
@@ -302,7 +305,7 @@ def _at_rates(methods: Sequence[Method]) -> dict[str, list[Method]]:
 
 
 def _rates(methods: Sequence[Method]) -> list[str]:
-    """Return the nominal rates of the methods with codes, in kbps as printed, increasing, each once."""
+    """Return the different nominal rates of methods with codes, in kbps as printed, increasing."""
     return list(_at_rates([method for method in methods if method.nominal_bitrate_bps]))
 
 
@@ -345,5 +348,5 @@ def _by_other_scores(comparison: Comparison, coded: Sequence[Method], quantity: 
 
 
 def _among(comparison: Comparison) -> str:
-    """Return what "best" is chosen from, if the table also has codecs that do not compete."""
+    """Return the words that limit "best" to the trained methods, if the table also has other codecs."""
     return " of the trained methods" if comparison.baselines else ""
