@@ -112,7 +112,7 @@ def test_by_hand():
     assert (at_once.at(9, 0), at_once.at(10, -1)) == (3, 5)  # steps need no end of the run, and fractions do
     assert Schedule("linear", 3, 5).at(1000, 100) == 5  # past the end of the run
     for total in (0, -1):
-        with pytest.raises(ValueError, match=r"needs an end; set trainer.max_steps, or unit=steps"):
+        with pytest.raises(ValueError, match=r"needs a run with an end; set trainer.max_steps, or unit=steps"):
             Schedule("linear", 0, 1).at(5, total)
 
 
