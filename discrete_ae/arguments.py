@@ -1,7 +1,7 @@
 """Convert the values of a configuration to the annotated types of their components.
 
-A component is a mapping with a `_target_`, a class or function. The types of its arguments come only from the
-annotations of the target.
+A component is a mapping whose `_target_` names a class or function. The types of its arguments come only from the
+annotations of this class or function.
 """
 
 import inspect
@@ -41,8 +41,8 @@ def typed(value: Any, key: str = "", wanted: Any = Any, settings: Mapping[str, A
         settings: types by dotted key, which override those of the components.
 
     Raises:
-        UsageError: a value has the wrong type, or its component does not accept the argument; the message names the
-            first such key.
+        UsageError: a value has the wrong type, or a component does not accept an argument; the message names the key of
+            the first such value.
     """
     settings = settings or {}
     if isinstance(value, Mapping) and (
@@ -69,7 +69,7 @@ def argument_types(target: str) -> dict[str, Any]:
 
 
 def not_taken(target: str, name: str, key: str) -> str:
-    """Return the error for an argument, given as `key`, that a class or function does not accept; "" if it does."""
+    """Return an error message if a class or function does not accept the argument `name`, given as `key`; else ""."""
     return _refusal(target.rpartition(".")[2], *_signature(target), name, key)
 
 
@@ -80,7 +80,7 @@ def _refusal(taker: str, types: Mapping[str, Any], takes_any: bool, name: str, k
 
 
 def _signature(target: str) -> tuple[dict[str, Any], bool]:
-    """Return the types of the arguments, and whether other arguments are accepted too."""
+    """Return the types of the named arguments, and True if arguments with other names are accepted too."""
     try:
         found = pkgutil.resolve_name(target)
     except Exception:  # a user's module may raise any error
@@ -144,7 +144,7 @@ def _holds_component(value: Any) -> bool:
 
 
 def _converted(value: Any, key: str, wanted: Any) -> Any:
-    # A number becomes a string only if the type allows no number: a trainer's devices may be 2, "2" and "auto".
+    # A number becomes a string only if the type allows no number: a trainer's `devices` may be 2, "2" or "auto".
     try:
         return _validated(value, wanted, numbers_as_text=False)
     except ValidationError as error:
@@ -160,7 +160,7 @@ def _validated(value: Any, wanted: Any, *, numbers_as_text: bool) -> Any:
     if adapter is None:
         return value
     found = adapter.validate_python(value)
-    if _loses_boolean(value, found):  # pydantic takes true for the number 1
+    if _loses_boolean(value, found):  # pydantic accepts true as the number 1
         adapter.validate_python(value, strict=True)
     return found if _is_plain(found) else value
 

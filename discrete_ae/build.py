@@ -33,20 +33,20 @@ COMPONENTS = (DiscreteAutoencoder, Encoder, Decoder, Quantizer, Rounding, Schedu
 PACKAGE = "discrete_ae"
 
 Trust = Sequence[str] | None
-"""Modules, including their submodules, whose component classes are allowed besides this package's; None for any."""
+"""Modules whose component classes are allowed in addition to this package's, submodules included; None allows any."""
 
 
 def component_class(target: object, trust: Trust = ()) -> type:
     """Return the component class that a `_target_` names.
 
     Raises:
-        UsageError: the target is not a class that is defined in this package or a module of `trust`, and derived from
-            one of `COMPONENTS`; or its module cannot be imported.
+        UsageError: the target is not a class that is derived from one of `COMPONENTS` and defined in this package or a
+            module in `trust`; or its module cannot be imported.
     """
     refused = UsageError(
         f"_target_ {target!r} is refused: expected a model, encoder, decoder, quantizer, rounding or schedule class of "
         f"{' or '.join((PACKAGE, *trust)) if trust is not None else 'an installed module'}"
-        f"{'; --trust MODULE, in Python trust=, allows a module of yours' if trust is not None else ''}"
+        f"{'; --trust MODULE (trust= in Python) allows a module of yours' if trust is not None else ''}"
     )
     module_name, _, name = target.rpartition(".") if isinstance(target, str) else ("", "", "")
     if not (module_name and _is_trusted(f"{module_name}.", trust)):
@@ -62,7 +62,7 @@ def component_class(target: object, trust: Trust = ()) -> type:
 
 
 def check_components(config: Any) -> None:
-    """Check that nested plain data, written by the user, names only components.
+    """Check that every `_target_` in nested plain data, which the user wrote, names a component.
 
     Raises:
         UsageError: see `component_class`.
@@ -74,7 +74,7 @@ def check_components(config: Any) -> None:
 
 
 def to_trust(config: Any) -> list[str]:
-    """Return the other packages whose components plain data names; `load` needs them in `trust`."""
+    """Return the packages besides this one whose components are named in plain data; `load` needs them in `trust`."""
     inner = config.values() if isinstance(config, Mapping) else config if isinstance(config, list) else ()
     names = {name for part in inner for name in to_trust(part)}
     if isinstance(config, Mapping) and "_target_" in config:
@@ -99,7 +99,7 @@ def _check_trust(trust: Sequence[str]) -> None:
             module, _, inner = name.rpartition(".")
             is_inside = module in sys.modules and hasattr(sys.modules[module], inner)
             raise UsageError(
-                f"--trust {name}: expected a module, got a name in one; give {module}"
+                f"--trust {name}: expected a module, got a name in a module; give {module}"
                 if is_inside
                 else f"--trust {name}: expected a module that can be imported, got {_said(error)}"
             ) from error
@@ -127,7 +127,7 @@ def instantiate(config: Any, trust: Trust = ()) -> Any:
         try:
             return component(**arguments)
         except (TypeError, ValueError, AttributeError) as error:
-            advice = "; an argument that must be a component is plain data: add its _target_"
+            advice = "; plain data was given where a component is needed: add its _target_"
             raise UsageError(
                 f"{component.__name__}: {error}{advice if isinstance(error, AttributeError) else ''}"
             ) from error
@@ -141,10 +141,10 @@ def build_model(config: Mapping[str, Any], trust: Trust = ()) -> DiscreteAutoenc
 
     Args:
         config: configuration of a DiscreteAutoencoder.
-        trust: further modules whose components it may name.
+        trust: further modules whose components the configuration may name.
 
     Raises:
-        UsageError: the configuration is invalid, or not that of an autoencoder.
+        UsageError: the configuration is invalid, or does not describe an autoencoder.
     """
     model = instantiate(config, trust)
     if not isinstance(model, DiscreteAutoencoder):
@@ -194,7 +194,7 @@ def check_codebooks(model: DiscreteAutoencoder, num_codebooks: int | None) -> No
 def pick_device(device: str) -> str:
     """Return the device for "auto", "cpu" or "cuda"; "auto" selects a GPU if available.
 
-    With several GPUs, each process that torchrun or srun started on this machine uses its own.
+    With several GPUs, each process that torchrun or srun started on this machine uses a GPU of its own.
 
     Raises:
         UsageError: the device is "cuda", and no GPU is available.
@@ -212,7 +212,7 @@ def read_saved(path: str | Path) -> SavedModel:
     """Read a checkpoint, a bundle folder, a bundle on the hub or the one in this package, without building the model.
 
     Raises:
-        DataError: the path is missing, damaged, or none of these.
+        DataError: the path is missing or damaged, or is neither a checkpoint nor a bundle.
         UsageError: the bundle is on the hub, and huggingface_hub is not installed.
     """
     if is_on_hub(path):
@@ -232,7 +232,8 @@ def restore(path: str | Path, saved: SavedModel, trust: Sequence[str] = ()) -> D
     """Build the saved model that was read from `path`, in evaluation mode.
 
     Raises:
-        DataError: its parts do not match, or it names anything except components of this package and of `trust`.
+        DataError: the parts of the file do not match, or it names anything except components of this package and of
+            `trust`.
         UsageError: a module in `trust` cannot be imported.
     """
     _check_trust(trust)
@@ -269,7 +270,7 @@ def split_model(saved: SavedModel, model: DiscreteAutoencoder, levels: Sequence[
         The model to save. It has a new hash, and no entropy model, since the codes differ.
 
     Raises:
-        UsageError: the quantizer is of another kind, or the levels do not fit it.
+        UsageError: the quantizer is not scalar, or the levels do not match it.
     """
     try:
         split = SplitQuantizer(model.quantizer, levels)  # type: ignore[arg-type]  # raises for other kinds

@@ -1,4 +1,4 @@
-"""Checks of arguments: each returns the value, or raises a ValueError with the argument's name and the expectation."""
+"""Checks of arguments: each returns the value, or raises a ValueError with the argument's name and valid values."""
 
 import math
 from collections.abc import Callable
@@ -53,7 +53,7 @@ def whole_number(name: str, value: float, least: int) -> int:
 
 
 def _number(name: str, value: float, expected: str, fits: Callable[[float], bool]) -> float:
-    """Return a number that fits; reject True and False."""
+    """Return the number if it fits; reject True and False."""
     number = _plain(value)
     if isinstance(number, bool) or not isinstance(number, int | float) or not fits(number):
         raise _refusal(name, expected, value)

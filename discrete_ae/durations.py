@@ -2,7 +2,7 @@
 
 
 def in_words(seconds: float) -> str:
-    """Return a duration exactly enough to read: "45 s", "2 min 10 s", "3 h 5 min"."""
+    """Return a rounded duration in words: "45 s", "2 min 10 s", "3 h 5 min"."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -17,7 +17,7 @@ class UserError(Exception):
 
 
 class UsageError(UserError):
-    """An error in the command line or the configuration: something unknown, or values that do not fit together."""
+    """An error in the command line or the configuration: an unknown or invalid value, or values that conflict."""
 
     exit_status = 2
 
@@ -54,10 +54,10 @@ def from_system(error: OSError, place: Path | str | None = None) -> DataError:
 
     Args:
         error: the system's error.
-        place: the file to name for an error of a disk that names no file.
+        place: file to name if the error is one of a disk and names no file itself.
 
     Raises:
-        OSError: the same error, if no file is known, which is a bug in this package.
+        OSError: the same error, if no file is known; this is a bug in this package.
     """
     where = error.filename or (place if error.errno in _OF_DISKS else None)
     if where is None:

@@ -1,6 +1,7 @@
-"""Export a model as programs for other runtimes: ONNX, or PyTorch's exported programs. Scalar quantizers only.
+"""Export a model with a scalar quantizer as programs for other runtimes: ONNX, or PyTorch's exported programs.
 
-A causal model can also be exported to ONNX in steps of one frame, whose states are inputs and outputs (`model.base`).
+A causal model can also be exported to ONNX in steps of one frame. A step takes the state as inputs and returns the next
+state as outputs (`model.base`).
 
 Encoder and decoder are traced for any length and batch size, written as files, and compared with the model on random
 signals of random lengths. Runtimes sum in different orders, so latents differ in their last bits, and a latent at a
@@ -33,7 +34,7 @@ from discrete_ae.quantizers import ScalarQuantizer
 STEPLESS = ("encoder.onnx", "decoder.onnx")
 STEPS = ("encoder_step.onnx", "decoder_step.onnx")
 NEAR = 1e-4
-"""Tolerance: for latents near a decision boundary in quantizer steps, for decoded samples in units of full scale."""
+"""Tolerance: for a latent's distance from a decision boundary in steps, for decoded samples in units of full scale."""
 RANDOM_LENGTHS = 8
 MOST_FRAMES = 40
 
@@ -74,7 +75,7 @@ def write_onnx(model: DiscreteAutoencoder, folder: Path) -> Agreement:
 
     Raises:
         UsageError: the quantizer is not scalar, or the onnx packages are not installed.
-        DataError: the files give other results in onnxruntime than the model.
+        DataError: the results of the files in onnxruntime differ from the model's results.
     """
     require_scalar(model)
     encoder, decoder = _written_onnx(_traced(model), folder, STEPLESS)
@@ -90,15 +91,15 @@ def write_onnx_steps(model: DiscreteAutoencoder, folder: Path) -> Agreement:
     """Write encoder_step.onnx and decoder_step.onnx, for one frame each, and compare their streams with the model.
 
     A step takes the audio or codes of one item, and the states that the previous step returned, in the same order. The
-    first step takes zeros.
+    states of the first step are zeros.
 
     Raises:
-        UsageError: the model is not causal; otherwise as in `write_onnx`.
-        DataError: the files give other results in onnxruntime than the model.
+        UsageError: the model is not causal; otherwise see `write_onnx`.
+        DataError: the results of the files in onnxruntime differ from the model's results.
     """
     require_scalar(model)
     if not model.is_causal:
-        raise UsageError("a model that is not causal has no steps; train one with model.encoder.causal=true")
+        raise UsageError("steps need a causal model; train one with model.encoder.causal=true")
     encoder, decoder = _written_onnx(_traced_steps(model), folder, STEPS)
 
     def streamed(session: Any, unit: int) -> Program:
@@ -149,7 +150,7 @@ def write_torch_programs(model: DiscreteAutoencoder, folder: Path) -> Agreement:
 
     Raises:
         UsageError: the quantizer is not scalar.
-        DataError: the programs give other results than the model.
+        DataError: the results of the programs differ from the model's results.
     """
     paths = [folder / "encoder.pt2", folder / "decoder.pt2"]
     for (program, _), path in zip(_traced(model), paths, strict=True):
@@ -202,8 +203,8 @@ def check_programs(model: DiscreteAutoencoder, encode: Program, decode: Program,
         far = float(distances[wrong].max()) if wrong.any() else 0.0
         if far > NEAR or bool(((codes < 0) | (codes >= quantizer.codebook_sizes[0])).any()):
             raise DataError(
-                f"{what}: the exported encoder gives other codes than the model for {num_samples} samples, also beyond "
-                f"{NEAR:g} from a decision boundary ({far:.1e}); nothing was written, please report it"
+                f"{what}: the exported encoder gives other codes than the model for {num_samples} samples, also more "
+                f"than {NEAR:g} from a decision boundary ({far:.1e}); nothing was written, please report it"
             )
         compared += codes.numel()
         differing += int((codes != expected).sum())
@@ -350,7 +351,7 @@ def _exported(program: nn.Module, given: tuple[Any, ...], dynamic: dict[str, Any
 def _traced(model: DiscreteAutoencoder) -> Iterator[tuple[ExportedProgram, list[str]]]:
     """Yield encoder and decoder, with the names of their outputs."""
     quantizer, model = require_scalar(model), _still(model)
-    # More than one item and frame: an exporter takes a size of 1 for a constant.
+    # More than one item and frame, since an exporter treats a size of 1 as a constant.
     audio = torch.zeros(2, model.channels, 7 * model.hop_length + 1)
     codes = torch.zeros(2, quantizer.num_codebooks, 7, dtype=torch.int64)
     for program, name, example, output in (

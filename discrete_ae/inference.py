@@ -1,10 +1,10 @@
-"""A model over signals of any length, in windows: as fast as the machine, with bits that depend on the signal alone.
+"""Apply a model to signals of any length, in windows: on all cores, with the same bits for the same signal.
 
 A frame depends on a limited stretch of its signal. Frames far enough from the ends of a window are therefore the same
 as if the whole signal were computed at once. The positions of the windows follow from the signal's length alone, never
 from the parts in which the signal arrives. Window i begins at frame i S, and the last window ends with the signal. Each
 layer sees silence before and after the signal. All windows have the same shape, so that the same arithmetic is done in
-the same order. A signal of at most one window is a window of its own length.
+the same order. A signal shorter than a window is computed as a single window of the signal's length.
 
 A causal model can compute a frame before the next frame arrives. Its windows are therefore computed in blocks of BLOCK
 frames. Blocks begin at multiples of BLOCK frames of the signal and continue from the state of the previous block. An
@@ -34,7 +34,8 @@ from discrete_ae.model.base import State
 from discrete_ae.quantizers.base import in_evaluation
 
 MAX_JOBS = 16
-# Longer windows repeat less work at their ends, shorter ones stay in the caches; encoders on a CPU were fastest here.
+# Longer windows repeat less work at their ends; shorter windows stay in the caches. Encoders on a CPU were fastest with
+# these values.
 LEAST_SECONDS = 2.0
 LEAST_BY_OVERLAP = 16
 BLOCK = 16
@@ -137,7 +138,7 @@ def one_thread() -> Iterator[None]:
 
 @contextmanager
 def as_a_window(model: DiscreteAutoencoder) -> Iterator[None]:
-    """Compute with the same bits as in a window, in the calling thread: evaluation mode, one thread, full float32."""
+    """Compute in the calling thread with the same bits as in a window: evaluation mode, one thread, full float32."""
     device = next(model.parameters()).device
     with _PROCESS.prepared(model, False), torch.no_grad(), torch.autocast(device.type, enabled=False), one_thread():
         yield
@@ -147,15 +148,15 @@ class Piece(NamedTuple):
     """One window of a signal."""
 
     signal: Tensor
-    """(..., frames x unit)."""
+    """Samples or codes (..., frames x unit)."""
     first: int
-    """First frame of the window that counts."""
+    """First frame whose result is used, counted from the window's beginning."""
     stop: int
-    """Frame after the last frame that counts."""
+    """Frame after the last frame whose result is used."""
 
 
 class Cutter:
-    """Cutter of a signal that arrives in parts of any length into windows.
+    """Cutter of a signal into windows; the signal may arrive in parts of any length.
 
     Args:
         window: lengths in frames.
@@ -168,10 +169,10 @@ class Cutter:
         self._rest: Tensor | None = None  # part of the signal from frame `_begin` on
         self._begin = 0
         self._next = 0  # frame where the next window begins
-        self._done = 0  # frames that counted in earlier windows
+        self._done = 0  # number of frames whose results come from earlier windows
 
     def push(self, part: Tensor) -> Iterator[Piece]:
-        """Take the next part (..., n) of the signal; yield the windows that are complete and not the last."""
+        """Take the next part (..., n) of the signal; yield complete windows, except the last window of the signal."""
         rest = part if self._rest is None else torch.cat([self._rest, part], dim=-1)
         # A window is known not to be the last only once the signal continues after it.
         while rest.shape[-1] > (self._next - self._begin + self.window.length) * self.unit:
@@ -205,9 +206,9 @@ class Runner(NamedTuple):
     """Runner that computes several windows at a time.
 
     Args:
-        jobs: windows computed at a time on a CPU, each on its own thread; None for the number of PyTorch's threads, at
-            most 16. Memory grows with the number of jobs.
-        batch_size: windows computed together on a GPU.
+        jobs: number of windows computed at a time on a CPU, each on its own thread; None for the number of PyTorch's
+            threads, at most 16. Memory grows with the number of jobs.
+        batch_size: number of windows computed together on a GPU.
         deterministic: whether a GPU computes each window separately, with algorithms that always give the same bits.
     """
 
@@ -226,7 +227,7 @@ class Runner(NamedTuple):
 
         Args:
             network: module whose parameters are on the device to use.
-            function: maps windows (B, ...) of one shape to results (B, ...), on the network's device.
+            function: function from windows (B, ...) of one shape to results (B, ...), on the network's device.
             windows: tags and windows (...) on the CPU; a tag without a window passes through.
 
         Yields:
@@ -280,7 +281,7 @@ class Runner(NamedTuple):
 
 
 def _on_one_thread(function: Callable[[Tensor], Tensor], window: Tensor) -> Tensor:
-    torch.set_num_threads(1)  # for the calling thread, which has no autocast either
+    torch.set_num_threads(1)  # a setting of this thread; so is autocast, which is off here
     with torch.no_grad():
         return function(window[None])[0]
 
@@ -327,7 +328,7 @@ class _Process:
         self._stack = ExitStack()
         self.threads = torch.get_num_threads()
         self._stack.callback(torch.set_num_threads, self.threads)
-        # In all threads: threads that wait for the next small operation would take cores from the windows.
+        # In every thread: PyTorch's own threads, waiting for the next small operation, would take cores from windows.
         torch.set_num_threads(1)
         # TensorFloat-32 rounds factors to 10 bits, so that far more codes would differ from those of a CPU. On a CPU,
         # "medium" makes matrix products less precise.

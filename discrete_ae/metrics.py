@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-_LIMIT = 1e-10  # added to both powers, relative to the reconstruction's: 100 dB
+_LIMIT = 1e-10  # added to both powers as a share of the reconstruction's power: 100 dB
 WIDTH, HEIGHT = 320, 96
 """Size of a picture of levels, in pixels."""
 LEVELS_DB = (-80.0, 0.0)
@@ -61,12 +61,12 @@ def si_sdr_db(reconstruction: Tensor, target: Tensor) -> Tensor:
     """Compute the scale-invariant signal-to-distortion ratio (Le Roux et al. 2019, arXiv:1811.02508) in dB.
 
     Args:
-        reconstruction: (B, C, N).
-        target: (B, C, N).
+        reconstruction: audio (B, C, N).
+        target: audio (B, C, N).
 
     Returns:
         Ratios (M,) of the channels that are not silent in the target, M <= B C; the ratio is undefined for silence.
-        Ratios are kept within 100 dB of 0, since those of perfect and of silent reconstructions are infinite.
+        Ratios are kept within 100 dB of 0; otherwise, perfect and silent reconstructions would have infinite ratios.
     """
     audible = target.abs().amax(dim=-1) > 0
     # Scaled to unit length, so that the level has no influence. torchmetrics adds a constant to each power instead,
@@ -86,8 +86,8 @@ def levels_db(audio: NDArray[np.float32], sample_rate: int) -> NDArray[np.float6
     silence -120 dB. The maximum is taken rather than the sum, so that narrow and wide bands can be compared.
 
     Args:
-        audio: (N,), N >= 1.
-        sample_rate: in Hz.
+        audio: samples (N,), N >= 1.
+        sample_rate: sample rate in Hz.
     """
     stretch = len(audio) / WIDTH
     # At least 32 ms, to resolve harmonics of speech; longer in long clips, so that no time is left out.

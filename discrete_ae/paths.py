@@ -1,4 +1,4 @@
-"""Paths given by users, and paths and commands as typed by users."""
+"""Paths that users give, and paths and commands as users would type them."""
 
 import errno
 import os
@@ -66,7 +66,7 @@ def kind_of(path: str | Path) -> Kind:
 
 
 def real(path: str | Path) -> Path:
-    """Return the path with links resolved, except in loops, for which `Path.resolve` may raise an error."""
+    """Return the path with links resolved; a loop of links raises no error, as it may in `Path.resolve`."""
     return Path(os.path.realpath(path))
 
 
@@ -86,11 +86,11 @@ def in_utf8(name: str) -> str:
 
 
 def shown(path: Path) -> Path:
-    """Return the path as typed in the current folder."""
+    """Return the path as a user would type it in the current folder."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def command(name: str) -> str:
-    """Return a command of this environment as typed: its name if the shell finds it, otherwise its path."""
+    """Return a command of this environment as a user would type it: its name if the shell finds it, else its path."""
     path = Path(sys.executable).with_name(name)
     return name if shutil.which(name) == str(path) else str(shown(path))

@@ -1,4 +1,4 @@
-"""Sums and means over the processes (ranks) of a distributed run; for a single process, its own values.
+"""Sums and means over the processes (ranks) of a distributed run; a single process gets its own values.
 
 The process group is looked up at every call, since modules are built before the group. Every rank must make the same
 calls in the same order.

@@ -1,4 +1,4 @@
-"""Typed records of files: fields from any source are validated, and errors are reported in one line."""
+"""Typed records for data in files: their fields are validated, and errors are reported in one line."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,8 +14,8 @@ Found = TypeVar("Found")
 class Record(BaseModel):
     """Base class of records: a subclass declares its fields with types and bounds (pydantic).
 
-    Values are not converted: "1" is not accepted as an integer, nor NaN as a number. Unknown fields, such as those of
-    later versions, are ignored.
+    Values are not converted: the string "1" is not accepted as an integer. NaN and infinity are rejected. Unknown
+    fields, such as those of later versions, are ignored.
     """
 
     model_config = ConfigDict(
@@ -81,6 +81,6 @@ def _in_one_line(validate: Callable[[Any], Found], given: Any) -> Found:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ".".join(map(str, first["loc"]))
-    message = first["msg"].removeprefix("Value error, ")  # prefix for our own validators
+    message = first["msg"].removeprefix("Value error, ")  # pydantic's prefix for errors of our own validators
     said = f"{place}: {message}" if place else message
     raise ValueError(" ".join(said.split())[:200])

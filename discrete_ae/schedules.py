@@ -36,8 +36,8 @@ class Schedule:
         unit: unit of `begin` and `end`: "fraction" of the run, in [0, 1], or optimizer "steps".
 
     Raises:
-        ValueError: for an unknown shape or unit, values that are not finite, an exponential through 0, or a begin and
-            an end out of order or range.
+        ValueError: for an unknown shape or unit, values that are not finite, an exponential through 0, a begin after
+            the end, or a begin or end outside its range.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Schedule:
         if shape == "constant" and last != first:
             raise ValueError(f"schedule: last: expected none for a constant, got {last!r}; choose another shape")
         if shape == "exponential" and not first * last > 0:
-            raise ValueError(f"schedule: expected first and last of one sign and not 0, got {first} and {last}")
+            raise ValueError(f"schedule: expected first and last above 0, or both below 0, got {first} and {last}")
         if not 0 <= begin <= end or (unit == "fraction" and end > 1):
             upper = " <= 1 (fractions of the run)" if unit == "fraction" else " (steps)"
             raise ValueError(f"schedule: expected 0 <= begin <= end{upper}, got begin {begin} and end {end}")
@@ -78,7 +78,7 @@ class Schedule:
         elif total_steps >= 1:
             place = step / total_steps
         else:
-            raise ValueError("schedule: a fraction of the run needs an end; set trainer.max_steps, or unit=steps")
+            raise ValueError("schedule: unit=fraction needs a run with an end; set trainer.max_steps, or unit=steps")
         if place >= self.end:
             return self.last
         if place <= self.begin or self.shape == "switch":
@@ -122,7 +122,7 @@ class Scheduled(nn.Module):
             setattr(self, name, check(name, value))
 
     def set_flag(self, name: str, value: bool | Schedule) -> None:
-        """Set the attribute `name` to a flag, or to a buffer that follows a schedule; the flag is on from 1/2."""
+        """Set the attribute `name` to a flag, or to a buffer that follows a schedule; values of at least 1/2 are on."""
         if isinstance(value, Schedule):
             self.set_number(name, value, in_unit_interval)
         else:

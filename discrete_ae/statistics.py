@@ -12,7 +12,7 @@ import scipy
 from numpy.typing import NDArray
 
 RESAMPLES = 10_000
-_AT_ONCE = 2**21  # values drawn at a time: 16 MB
+_AT_ONCE = 2**21  # number of values drawn at a time: 16 MB
 
 Values = NDArray[np.float64]
 
@@ -37,17 +37,19 @@ def mean_interval(values: Values, seed: int = 0) -> Interval:
 def paired_difference(first: Values, second: Values, seed: int = 0) -> Interval:
     """Return the mean of first - second, both (S, F), with its 95 % interval over seeds and files.
 
-    A resample draws S seeds and F files with replacement, the same for both. The common effect of a recording or a seed
-    on both thus cancels out. Files that are NaN anywhere are left out. With one seed the interval is over files alone.
+    A resample draws S seeds and F files with replacement, the same for `first` and `second`. Effects that a recording
+    or a seed has on both thus cancel out. Files with a NaN in any row are left out. With one seed the interval is over
+    files alone.
     """
     difference = first - second
     return crossed_interval(difference[:, ~np.isnan(difference).any(0)], seed)
 
 
 def unpaired_difference(first: Values, second: Values, seed: int = 0) -> Interval:
-    """Return the mean of first (S, F) minus that of second (S', F), with its 95 % interval over seeds and files.
+    """Return the mean of first (S, F) minus the mean of second (S', F), with its 95 % interval over seeds and files.
 
-    As `paired_difference`, but seeds are drawn separately for first and second: their seeds are not pairs.
+    A resample draws S seeds for `first` and S' seeds for `second` independently, since they are not pairs, and the same
+    F files for both. Files with a NaN in any row are left out.
     """
     known = ~np.isnan(np.concatenate([first, second])).any(0)
     first, second = first[:, known], second[:, known]
@@ -59,7 +61,7 @@ def unpaired_difference(first: Values, second: Values, seed: int = 0) -> Interva
 def crossed_interval(values: Values, seed: int = 0) -> Interval:
     """Return the mean of values (S, F) with its 95 % bootstrap interval over rows and columns; NaN is a missing value.
 
-    A resample draws S rows and F columns with replacement, and takes the mean of their values that are not missing.
+    A resample draws S rows and F columns with replacement, and takes the mean of the values that are not missing.
     With one row the interval is over columns alone, and vice versa; a single value has no interval.
     """
     is_there = ~np.isnan(values)
@@ -72,7 +74,7 @@ def crossed_interval(values: Values, seed: int = 0) -> Interval:
 
 
 def resampled(groups: Sequence[Values], seed: int = 0) -> Values:
-    """Return means (T, R) of tables (T, S, F), summed over groups; groups draw their own rows and the same columns."""
+    """Return means (T, R) of tables (T, S, F), summed over groups; groups draw separate rows and the same columns."""
     random, files = np.random.default_rng(seed), groups[0].shape[2]
     block = max(1, _AT_ONCE // files)
     found = []

@@ -1,4 +1,4 @@
-"""Streaming with a causal model: codes of a signal and audio of codes, while they arrive.
+"""Streaming with a causal model: encode a signal, or decode codes, while they arrive.
 
 A frame is coded as soon as its last sample arrives. A causal model looks no further ahead, so the latency is one frame.
 On a CPU the codes are exactly those of `Codec` for the whole signal: both compute blocks of the same shape, and an
@@ -49,7 +49,7 @@ class _Stream(ABC, Generic[Item]):
         """Return a new item, before its first step."""
 
     def _continue(self, name: str, batch: Tensor) -> None:
-        """Check that the signals have not ended and that their number is as before; begin them on the first call."""
+        """Check that the signals have not ended and are as many as before; begin them on the first call."""
         batch_size, self._given_on = len(batch), batch.device
         if self._finished:
             raise ValueError(
@@ -62,7 +62,7 @@ class _Stream(ABC, Generic[Item]):
             raise ValueError(f"{name}: expected {len(self._items)} items as before, got {batch_size}")
 
     def _empty(self, length: int) -> Tensor:
-        """Return silence (B, C, n), on the device of what was pushed last."""
+        """Return silence (B, C, n), on the device of the last input."""
         return torch.zeros(len(self._items) or 1, self.model.channels, length, device=self._given_on)
 
 
@@ -102,9 +102,9 @@ class Encoder(_Stream[_Signal]):
         """Add samples (B, C, n), n >= 0, and return the codes (B, K, t) int64 of the frames that they complete.
 
         Raises:
-            ValueError: for samples of another shape or type than (B, C, n) float32, another B than before, samples that
-                are NaN or infinite, or a call after `finish`. Such samples are ignored, and the stream can continue.
-                Also for samples so loud that their latents are NaN or infinite.
+            ValueError: for samples that are not (B, C, n) float32, another B than before, samples that are NaN or
+                infinite, or a call after `finish`. In these cases the samples are ignored, and the stream can continue.
+                A ValueError is also raised for samples so loud that their latents are NaN or infinite.
         """
         channels = self.model.channels
         if not isinstance(samples, Tensor) or samples.ndim != 3 or samples.shape[1] != channels:
@@ -121,7 +121,7 @@ class Encoder(_Stream[_Signal]):
         """End the signal, pad its last frame with zeros, and return the remaining codes (B, K, t), t = 0 or 1.
 
         Raises:
-            ValueError: as `push`.
+            ValueError: see `push`.
         """
         waiting = self._items[0].samples.shape[-1] if self._items else 0
         padding = self._empty(-waiting % self.model.hop_length)
@@ -184,7 +184,7 @@ class Decoder(_Stream[_Codes]):
         """Return the complete audio (B, C, t hop_length) float32 of codes (B, K, t), t >= 0.
 
         Raises:
-            ValueError: for codes of another shape or vocabulary, another B than before, or after `finish`.
+            ValueError: for codes of another shape or out of range, another B than before, or a call after `finish`.
         """
         model = self.model
         model.quantizer.check_codes(codes)
@@ -194,10 +194,10 @@ class Decoder(_Stream[_Codes]):
         return torch.cat(items).to(codes.device)
 
     def finish(self) -> Tensor:
-        """End the codes and return the remaining audio, (B, C, 0), since a causal model holds nothing back.
+        """End the stream and return the remaining audio: none, (B, C, 0), since a causal model holds no audio back.
 
         Raises:
-            ValueError: after `finish`.
+            ValueError: for a call after `finish`.
         """
         nothing = self._empty(0)
         self._continue("codes", nothing)

@@ -1,4 +1,4 @@
-"""WebDataset's tars: keys of files, and shards of limited size; equal contents give equal bytes. No torch here."""
+"""Tars in the format of WebDataset: keys of files, and shards of limited size. Importing this module needs no torch."""
 
 import tarfile
 from collections.abc import Iterable, Sequence
@@ -13,17 +13,19 @@ class Content(NamedTuple):
     """A file of a sample."""
 
     suffix: str
-    """Suffix, dot included."""
+    """Suffix of the file, including the dot."""
     num_bytes: int
     stream: BinaryIO
 
 
 class TarShards(ExitStack):
-    """Writer of `NAME-000000.tar`, `NAME-000001.tar`, …, a context manager; the last is complete at its end.
+    """Writer of the shards `NAME-000000.tar`, `NAME-000001.tar`, …; equal contents give equal bytes.
+
+    The writer is a context manager. The last shard is complete when the context ends.
 
     Args:
         folder: folder for the shards.
-        name: NAME.
+        name: first part of the shards' names, NAME.
         max_bytes: maximum size of a shard, exceeded only by a single larger sample.
     """
 
@@ -64,9 +66,9 @@ def keys_of(folder: Path, paths: Iterable[str], advice: str) -> list[str]:
     A key ends at the first dot of the file's name. Other dots in the name become %2E, and % becomes %25.
 
     Args:
-        folder: folder for messages.
+        folder: folder to name in error messages.
         paths: paths relative to the folder, in POSIX form.
-        advice: advice for two files with the same key.
+        advice: advice in the error message if two files have the same key.
 
     Raises:
         DataError: two files have the same key.

@@ -21,7 +21,7 @@ _LOCK = "lock"
 
 @contextmanager
 def written_whole(target: Path) -> Iterator[Path]:
-    """Yield a temporary path, in a folder beside `target`, which is renamed to `target` at the end of the block.
+    """Yield a path in a temporary folder beside `target`; at the end of the block, rename the file there to `target`.
 
     If the block fails, its file is removed. A killed process leaves `target` unchanged, and beside it a hidden folder
     whose name ends in .partial; the next process that writes `target` removes this folder.
@@ -36,12 +36,12 @@ def written_whole(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(target: Path, own: Collection[str], *, overwrite: bool = False) -> Iterator[Path]:
-    """Yield an empty folder beside `target`, which is renamed to `target` at the end of the block.
+    """Yield an empty folder beside `target`; at the end of the block, rename it to `target`.
 
     Args:
         target: the new folder; links are followed.
-        own: names or patterns of the files of such a folder. A folder with other files is never replaced.
-        overwrite: True to replace a folder that has only these files.
+        own: names or patterns of the files that such a folder may have. A folder with other files is never replaced.
+        overwrite: True to replace an existing folder that has only these files.
 
     Raises:
         DataError: `target` exists and may not be replaced.
@@ -75,7 +75,7 @@ def write_whole(target: Path, content: bytes | memoryview) -> None:
 
 
 def check_writable(target: Path) -> None:
-    """Check that `target` can be written, before the work for it, and create its folder.
+    """Check that `target` can be written, before its content is computed, and create its folder.
 
     Raises:
         OSError: `target` cannot be written.
@@ -86,7 +86,7 @@ def check_writable(target: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Create a file and hold its lock to the end of the block; wait while another process holds the lock.
+    """Create a file and hold its lock until the end of the block; wait while another process holds the lock.
 
     On a file system without locks, do not wait.
 
@@ -123,9 +123,9 @@ def scratch_folder(prefix: str) -> Iterator[Path]:
 
 @contextmanager
 def _beside(target: Path, given: Path | None = None) -> Iterator[Path]:
-    """Yield an empty folder beside `target`, of the same name for the same target unless a living process uses it.
+    """Yield an empty folder beside `target`. Its name is the same each time, unless another process uses that folder.
 
-    Errors that name no file, or a file in this folder, are changed to name the target as given.
+    An error that names no file, or a file in this folder, is changed to name the target as given.
     """
     # A hash, since the target's own name may have the maximum length.
     name = f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:8]}"
@@ -168,7 +168,7 @@ def _lock(path: Path, held: ExitStack) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # on a file system without locks, two processes must not write the same target
+    except OSError:  # a file system without locks; there, two processes must not write the same target
         return True
     with suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(file), path.stat())  # False if its process has just removed the file
@@ -179,7 +179,7 @@ def _check_replaceable(target: Path, own: Collection[str], overwrite: bool) -> N
     if not target.exists():
         return
     if not target.is_dir():
-        raise DataError(f"{target}: expected a new folder, got a file; give another one with -o")
+        raise DataError(f"{target}: expected a new folder, got a file; give another path with -o")
     if not overwrite:
         raise DataError(f"{target}: exists already; use --force to replace it, or give another folder with -o")
     for path in sorted(target.iterdir()):

@@ -112,7 +112,7 @@ def test_by_hand():
     assert (at_once.at(9, 0), at_once.at(10, -1)) == (3, 5)  # steps need no end of the run, and fractions do
     assert Schedule("linear", 3, 5).at(1000, 100) == 5  # past the end of the run
     for total in (0, -1):
-        with pytest.raises(ValueError, match=r"needs an end; set trainer.max_steps, or unit=steps"):
+        with pytest.raises(ValueError, match=r"needs a run with an end; set trainer.max_steps, or unit=steps"):
             Schedule("linear", 0, 1).at(5, total)
 
 
@@ -124,7 +124,7 @@ def test_by_hand():
         *[({name: "one"}, f"{name}: expected a finite") for name in ("first", "last", "begin", "end")],
         *[({"last": v}, "last: expected a finite") for v in (NAN, INF, None)],
         ({"shape": "constant"}, "last: expected none for a constant"),
-        *[({"shape": "exponential", "first": v}, "one sign and not 0") for v in (0, -1.0)],
+        *[({"shape": "exponential", "first": v}, "first and last above 0, or both below 0") for v in (0, -1.0)],
         *[({"begin": b, "end": e}, "0 <= begin <= end <= 1") for b, e in ((-0.1, 1), (0.6, 0.5), (0, 1.1))],
         *[({"begin": b, "end": e, "unit": "steps"}, r"0 <= begin <= end \(steps\)") for b, e in ((-1, 5), (6, 5))],
     ],

@@ -1,9 +1,9 @@
 """Adversarial training: audio discriminators, their loss, and two loss terms for the autoencoder.
 
-The least-squares game (Mao et al. 2016, arXiv:1611.04076) with feature matching, as in HiFi-GAN (arXiv:2010.05646,
-section 2.3). The distance of features is relative to their size, as in EnCodec (arXiv:2210.13438, equation 2). Ours
-differs in one point: every sum over discriminators and layers is a mean, so that a weight means the same for any number
-of discriminators.
+The losses are least-squares (Mao et al. 2016, arXiv:1611.04076) with feature matching, as in HiFi-GAN
+(arXiv:2010.05646, section 2.3). The distance of features is relative to their size, as in EnCodec (arXiv:2210.13438,
+equation 2). This implementation differs in one point: it takes means over discriminators and layers, not sums, so that
+a weight means the same for any number of discriminators.
 
 A discriminator maps audio (B, C, N) of any length to a list with an entry for each of its parts. An entry is a list of
 feature maps; the last map is the score, of any shape. Channels are judged as separate items. The items of a batch do
@@ -29,7 +29,7 @@ _FLOOR = 1e-5  # minimum size of features to divide by, for a layer of zeros
 
 
 class Adversary(nn.Module):
-    """Discriminators and the losses of both sides.
+    """Discriminators, their loss, and the loss terms for the autoencoder.
 
     Networks run under the caller's autocast; losses are float32.
 
@@ -39,7 +39,7 @@ class Adversary(nn.Module):
         begin_step: optimizer step at which adversarial training starts; before it, the autoencoder trains alone.
 
     Raises:
-        ValueError: if there is no discriminator, for other names of weights, or a number outside its range.
+        ValueError: if there is no discriminator, `weights` has other names, or a number is outside its range.
     """
 
     def __init__(
@@ -103,13 +103,13 @@ def _relative_distance(found: Tensor, wanted: Tensor) -> Tensor:
 
 
 class MultiPeriodDiscriminator(nn.Module):
-    """Discriminator of the waveform in rows of `period` samples, convolved along columns of samples a period apart.
+    """Discriminator of the waveform: it is cut into rows of `period` samples, and convolved along the columns.
 
     Kong et al. 2020 (HiFi-GAN, arXiv:2010.05646, section 2.3 and appendix A.2). The last row is padded with silence.
 
     Args:
-        periods: in samples; the discriminator has a part for each.
-        width: channels of the first layer; the others have 4, 16, 32 and 32 times as many.
+        periods: lengths of the rows in samples; the discriminator has a part for each length.
+        width: number of channels of the first layer; the other layers have 4, 16, 32 and 32 times as many.
 
     Raises:
         ValueError: if there is no period, or for a number below 1.
@@ -152,9 +152,10 @@ class MultiBandSTFTDiscriminator(nn.Module):
     bands are concatenated for the score.
 
     Args:
-        window_lengths: in samples, one part for each; shorter audio is padded with silence.
-        bands: (from, to) as shares of half the sample rate.
-        width: channels of every layer.
+        window_lengths: window lengths in samples; the discriminator has a part for each. Shorter audio is padded with
+            silence.
+        bands: frequency bands (from, to), as shares of half the sample rate.
+        width: number of channels of every layer.
 
     Raises:
         ValueError: if there is no window length, for a band outside [0, 1] or without a bin, or a width below 1.

@@ -1,4 +1,4 @@
-"""Shares of the gradient rather than of the loss: the balancer of EnCodec.
+"""The balancer of EnCodec: the weights of losses are shares of the gradient, not of the total loss.
 
 Défossez et al. 2022 (arXiv:2210.13438, section 3.4, "Balancer"). The gradient g_i of each term with respect to the
 reconstruction is divided by the moving average of its norm and multiplied by total_norm weight_i / sum of the weights.
@@ -22,11 +22,12 @@ _TINY = 1e-12  # minimum norm to divide by: a gradient of 0 stays 0
 
 
 class LossBalancer(nn.Module):
-    """Scales the gradients of terms to shares given by their weights; the averages are part of the state dict.
+    """Scaling of the terms' gradients to shares given by their weights; the averages are part of the state dict.
 
     Args:
         weights: weights of the terms by name, each above 0.
-        total_norm: norm of the sum of the gradients if all have the same direction; per item, mean over the batch.
+        total_norm: norm of an item's summed gradient, mean over the batch, if the gradients of all terms have the same
+            direction.
         ema_decay: decay of the moving averages, below 1; the averages are corrected for their start at 0.
 
     Raises:
@@ -36,7 +37,7 @@ class LossBalancer(nn.Module):
     def __init__(self, weights: Mapping[str, float], total_norm: float = 1.0, ema_decay: float = 0.999) -> None:
         super().__init__()
         if in_unit_interval("ema_decay", ema_decay) == 1:
-            raise ValueError("ema_decay: expected a share below 1, got 1; 0 averages nothing")
+            raise ValueError("ema_decay: expected a share below 1, got 1; use 0 for no averaging")
         self.weights = {name: positive(f"weights.{name}", weight) for name, weight in weights.items()}
         self.total_norm = positive("total_norm", total_norm)
         self.ema_decay = ema_decay
@@ -46,7 +47,7 @@ class LossBalancer(nn.Module):
     def forward(self, gradients: Mapping[str, Tensor]) -> Tensor:
         """Update the averages with the norms of gradients (B, C, N), and return their balanced sum (B, C, N).
 
-        Names of terms that are not used yet may be missing; the others then share all of total_norm.
+        Terms that are not used yet may be missing from `gradients`; the other terms then share all of total_norm.
 
         Raises:
             ValueError: for a name without a weight.
@@ -73,7 +74,7 @@ class LossBalancer(nn.Module):
 def with_gradient(value: Tensor, source: Tensor, gradient: Tensor) -> Tensor:
     """Return `value`, a scalar, with `gradient` as its gradient with respect to `source`.
 
-    Only the gradient is kept for the backward pass. It cannot be differentiated again.
+    Only the gradient is kept for the backward pass. The result cannot be differentiated twice.
     """
     return _WithGradient.apply(source, value.detach(), gradient.detach())
 

@@ -1,7 +1,7 @@
 """L1 distance of log mel spectrograms at several window lengths, with its gradient in closed form.
 
-Kumar et al. 2023 (arXiv:2306.06546, section 3.5), of magnitudes, with Hann windows and hops of a quarter window. Mel
-bands are triangles of height 1 on the HTK scale; in the paper they have area 1 on Slaney's scale.
+Kumar et al. 2023 (arXiv:2306.06546, section 3.5). The spectrograms are of magnitudes, with Hann windows and hops of a
+quarter window. Mel bands are triangles of height 1 on the HTK scale; in the paper they have area 1 on Slaney's scale.
 
 With autograd, this loss would keep the frames, spectra, magnitudes and bands of every window length until the backward
 pass. Instead the gradient is computed along with the value, one window length after the other, and only the gradient is
@@ -31,9 +31,9 @@ class MultiScaleMel(nn.Module):
     band adds 0. The gradient goes to the reconstruction alone, and cannot be differentiated again.
 
     Args:
-        sample_rate: in Hz.
-        window_lengths: in samples, each at least 4.
-        num_mels: mel bands for each window length.
+        sample_rate: sample rate in Hz.
+        window_lengths: window lengths in samples, each at least 4.
+        num_mels: number of mel bands for each window length.
         floor: minimum of mel magnitudes; lower ones are raised to it.
 
     Raises:
@@ -100,12 +100,12 @@ class _MelScale(nn.Module):
 
     def _analyzed(self, found: Tensor, wanted: Tensor, bank: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return spectra, magnitudes and mels of `found`, and the mels of `wanted`."""
-        if found.device.type == "cpu":  # computed one after the other, they stay in the cache
+        if found.device.type == "cpu":  # one signal after the other, so that results stay in the cache
             goal = _magnitudes(self.dft(wanted)) @ bank
             spectra = self.dft(found)
             magnitudes = _magnitudes(spectra)
             return spectra, magnitudes, magnitudes @ bank, goal
-        spectra = self.dft(torch.cat([found, wanted]))  # on a GPU half as many kernels to launch
+        spectra = self.dft(torch.cat([found, wanted]))  # on a GPU, this launches half as many kernels
         magnitudes = _magnitudes(spectra)
         mels, goal = (magnitudes @ bank).chunk(2)
         return spectra[: len(found)], magnitudes[: len(found)], mels, goal

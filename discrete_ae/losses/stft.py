@@ -27,7 +27,7 @@ class FramedDFT(nn.Module):
             any window.
 
     Raises:
-        ValueError: for a window below 4 samples, which has no hop of a quarter window.
+        ValueError: for a window of fewer than 4 samples, since its hop of a quarter window would be 0.
     """
 
     window: Tensor
@@ -52,11 +52,11 @@ class FramedDFT(nn.Module):
     def adjoint(self, gradient: Tensor, num_samples: int) -> Tensor:
         """Return the gradient (M, num_samples) of the signals for a gradient (M, T, F) of the spectra.
 
-        The gradient of the spectra is overwritten. It is the gradient of the real part plus i times that of the
-        imaginary part.
+        The tensor `gradient` is overwritten. Its values are gradients of real parts plus i times gradients of imaginary
+        parts.
         """
-        # irfft counts a bin twice if the bin also stands for its mirror image: all but the first, and the last of an
-        # even window.
+        # irfft counts a bin twice if the bin also stands for its mirror image. Only the first bin, and the last bin of
+        # an even window, have no mirror image.
         torch.view_as_real(gradient)[..., 1 : (self.window_length + 1) // 2, :].mul_(0.5)
         frames = torch.fft.irfft(gradient, n=self.window_length, norm="forward")
         frames *= self.window.to(frames.dtype)
@@ -82,11 +82,11 @@ class MultiResolutionSTFT(nn.Module):
     """Spectral convergence plus log magnitude L1, mean over window lengths (Yamamoto et al. 2020, arXiv:1910.11480).
 
     Args:
-        window_lengths: in samples.
+        window_lengths: window lengths in samples, each at least 4.
         floor: minimum of magnitudes; lower ones are raised to it.
 
     Raises:
-        ValueError: if there is no window length, or for one below 4.
+        ValueError: if there is no window length, or one is below 4.
     """
 
     def __init__(self, window_lengths: Sequence[int] = (512, 1024, 2048), floor: float = 1e-5) -> None:
@@ -113,10 +113,10 @@ class ComplexSTFT(nn.Module):
     distance s / sqrt(pi), about, at every window length.
 
     Args:
-        window_lengths: in samples.
+        window_lengths: window lengths in samples, each at least 4.
 
     Raises:
-        ValueError: if there is no window length, or for one below 4.
+        ValueError: if there is no window length, or one is below 4.
     """
 
     def __init__(self, window_lengths: Sequence[int] = (512, 1024, 2048)) -> None:
@@ -138,13 +138,14 @@ class CompressedSTFT(nn.Module):
     phase of X (Braun & Tashev 2021, arXiv:2009.12286, equation 5). Bins are normalized as in ComplexSTFT.
 
     Args:
-        window_lengths: in samples.
-        exponent: p, in (0, 1].
-        complex_share: s, in [0, 1], share of the part that depends on the phase.
-        floor: magnitudes are compressed as sqrt(magnitude^2 + floor^2), so that the slope at 0 is finite.
+        window_lengths: window lengths in samples, each at least 4.
+        exponent: exponent of the magnitudes, p, in (0, 1].
+        complex_share: share of the part that depends on the phase, s, in [0, 1].
+        floor: smallest magnitude to compress: each magnitude is replaced by sqrt(magnitude^2 + floor^2), so that the
+            slope at 0 is finite.
 
     Raises:
-        ValueError: for a number outside its range; if there is no window length, or for one below 4.
+        ValueError: for a number outside its range, no window length, or a window length below 4.
     """
 
     def __init__(

@@ -24,12 +24,13 @@ class LogSNR(nn.Module):
     This logarithmic signal-to-noise ratio is bounded below. Near 0 dB it is as steep as the ratio in decibels. Without
     such a term, magnitude losses do not constrain the phase, and thus the waveform.
 
-    If a network cannot predict the phase, silence minimizes this term: high frequencies become too faint. With a cutoff
-    they count less, by a second-order Butterworth low-pass, 1 / (1 + (f / cutoff)^4) in power.
+    If a network cannot predict the phase, silence minimizes this term: high frequencies become too faint. With a
+    cutoff, high frequencies count less: a second-order Butterworth low-pass multiplies their power by
+    1 / (1 + (f / cutoff)^4).
 
     Args:
         cutoff_hz: frequency at which the low-pass is down by 3 dB; None weights all frequencies equally.
-        sample_rate: in Hz, required with a cutoff.
+        sample_rate: sample rate in Hz, required with a cutoff.
         floor_db: minimum of the signal's power in dB full scale, so that silence has a finite loss.
 
     Raises:
@@ -64,13 +65,13 @@ class LogSNR(nn.Module):
 class NegativeSISDR(nn.Module):
     """Negative scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019, arXiv:1811.02508).
 
-    The value is within 100 dB of 0. It is the mean over channels with a target that is not silent, since the ratio is
-    undefined for silence; 0 if all are silent. It does not depend on the reconstruction's level, so it needs another
-    term that does.
+    The value is within 100 dB of 0. It is the mean over channels whose target is not silent, since the ratio is
+    undefined for silence, or 0 if all targets are silent. It does not depend on the reconstruction's level. Combine it
+    with another term that does.
 
     Args:
-        floor_db: minimum power of a reconstruction in dB full scale. Power missing to it counts as distortion, so that
-            silence has a finite gradient and a bad value.
+        floor_db: minimum power of a reconstruction in dB full scale. If the power is lower, the missing power counts as
+            distortion, so that silence has a finite gradient and a bad value.
     """
 
     def __init__(self, floor_db: float = -70.0) -> None:

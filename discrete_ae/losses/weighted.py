@@ -1,4 +1,4 @@
-"""Named loss terms and their weighted sum: one vocabulary from the configuration to TensorBoard."""
+"""Named loss terms and their weighted sum, with the same names from the configuration to TensorBoard."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -19,14 +19,14 @@ class LossValues(NamedTuple):
     reconstruction: Tensor
     """The weighted sum of the reconstruction terms; without a gradient if a balancer is used."""
     terms: dict[str, Tensor]
-    """Unweighted terms by name, without those of weight 0. With a balancer, only the quantizer's have a gradient."""
+    """Unweighted terms by name, without terms of weight 0. With a balancer, only quantizer terms have gradients."""
 
 
 class WeightedLoss(nn.Module):
     """Weighted sum of named reconstruction terms, adversarial terms, and the quantizer's auxiliary losses.
 
     Args:
-        terms: modules of (reconstruction, target), by name.
+        terms: modules that are called with (reconstruction, target), by name.
         weights: weights of the terms, by the same names; a term of weight 0 is not computed.
         quantizer_weights: weights of the quantizer's auxiliary losses, such as commitment, by name; 1 if not given. A
             loss of weight 0 is neither computed (Quantizer.leave_out) nor logged. A loss of negative weight is
@@ -36,8 +36,8 @@ class WeightedLoss(nn.Module):
         adversary: discriminators; their terms are added if `forward` is called with adversarial=True.
 
     Raises:
-        ValueError: for a weight without a term, a term without a weight, a weight that is negative or not finite, all
-            weights 0, or a term with the name of an adversarial term.
+        ValueError: for a weight without a term, a term without a weight, a weight that is negative or not finite,
+            weights that are all 0, or a term with the name of an adversarial term.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class WeightedLoss(nn.Module):
         total = reconstructed + _weighted_sum(opposed, self.adversarial_weights) if opposed else reconstructed
         named = {**terms, **opposed}
         if balancing and self.balancer is not None:
-            # The graph is retained, since adversarial terms share that of the discriminators.
+            # The graph is retained, since adversarial terms share the graph of the discriminators.
             with torch.autocast(target.device.type, enabled=False):
                 gradients = {n: torch.autograd.grad(value, source, retain_graph=True)[0] for n, value in named.items()}
             total = with_gradient(total, reconstruction, self.balancer(gradients))

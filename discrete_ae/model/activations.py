@@ -60,7 +60,7 @@ def _gradients(a: Tensor, x: Tensor, above: Tensor) -> tuple[Tensor, ...]:
 
 
 def _by_rows(function: Callable[..., tuple[Tensor, ...]], a: Tensor, *tensors: Tensor) -> list[Tensor]:
-    """Apply a function of rows to a (D,) and tensors (B, D, T), in at least float32; return its results, in rows."""
+    """Apply a function to the rows of a (D,) and of tensors (B, D, T), in at least float32; return results by row."""
     a = a.repeat(tensors[0].shape[0])[:, None]  # len() would fix the batch of an exported program
     rows = [tensor.flatten(0, 1) for tensor in tensors]
     rows = [part.float() if part.dtype in (torch.float16, torch.bfloat16) else part for part in rows]
@@ -96,8 +96,8 @@ class _Snake(torch.autograd.Function):
 class Snake(nn.Module):
     """Snake activation of (B, D, T), x + sin(a x)^2 / a with a learned a for each channel, initially 1.
 
-    Ziyin et al. 2020 (arXiv:2006.08195), equation 2. Ours keeps x alone for the backward pass, which recomputes the
-    rest. On a CPU, x is processed in pieces, so that intermediate results stay in the cache; a compiler fuses the
+    Ziyin et al. 2020 (arXiv:2006.08195), equation 2. Only x is kept for the backward pass, which recomputes everything
+    else. On a CPU, x is processed in pieces, so that intermediate results stay in the cache; a compiler fuses the
     operations itself. Half precision is computed in float32.
     """
 

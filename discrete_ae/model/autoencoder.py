@@ -11,7 +11,7 @@ from discrete_ae.model.base import Decoder, Encoder, Span, State
 from discrete_ae.quantizers import Quantizer
 
 PARTS = {"encoder": ("encoder", "to_latents"), "quantizer": ("quantizer",), "decoder": ("from_latents", "decoder")}
-"""Names of the modules in each part of a model; the maps to and from latents belong to the networks."""
+"""Names of the modules in each part; the maps to and from latents belong to the encoder and the decoder."""
 
 
 def part_of(name: str) -> str:
@@ -37,10 +37,10 @@ class DiscreteAutoencoder(nn.Module):
     """Audio to integer codes and back.
 
     Args:
-        sample_rate: in Hz.
-        encoder: audio to hidden frames.
-        quantizer: latents to codes; 1x1 convolutions map hidden frames to the quantizer's `dim` channels and back.
-        decoder: hidden frames to audio, with the encoder's channels and strides.
+        sample_rate: sample rate in Hz.
+        encoder: network from audio to hidden frames.
+        quantizer: quantizer of latents; 1x1 convolutions map hidden frames to its `dim` channels and back.
+        decoder: network from hidden frames to audio, with the encoder's channels and strides.
 
     Raises:
         ValueError: for a sample rate out of range (see `checks.sample_rate`), or if channels or strides of encoder and
@@ -50,8 +50,8 @@ class DiscreteAutoencoder(nn.Module):
     model_hash: str | None = None
     """SHA-256 of the trained model if it was loaded from a file."""
     codes_hash: str | None = None
-    """SHA-256 of all parts but the decoder, which determine the codes, if the model was loaded from a file. Files of
-    codes store it, so that a model with a decoder that was trained further can decode them."""
+    """SHA-256 of the parts that determine the codes (all but the decoder) if the model was loaded from a file. Files of
+    codes store this hash. A model whose decoder was trained further has the same hash, so it can decode them."""
     entropy_model: Any = None
     """`EntropyModel` of the codes if the model was loaded from a file that has one, to compress files of codes."""
 
@@ -107,13 +107,14 @@ class DiscreteAutoencoder(nn.Module):
     def look_ahead_samples(self) -> int:
         """Largest number of later input samples on which an output sample depends.
 
-        A whole frame is coded at once, so a causal model has hop_length - 1, and any other model at least that.
+        A whole frame is coded at once. A causal model thus looks hop_length - 1 samples ahead; any other model looks at
+        least as far.
         """
         return max(self.input_span(Span(n, n)).last - n for n in range(self.hop_length))
 
     @property
     def is_causal(self) -> bool:
-        """True if no frame depends on later samples than its own, and no sample on later frames than its own."""
+        """True if a frame depends only on its own and earlier samples, and a sample on its own and earlier frames."""
         hop = self.hop_length
         return self.encoder.input_span(Span(0, 0)).last < hop and self.decoder.input_span(Span(0, hop - 1)).last <= 0
 
@@ -157,7 +158,9 @@ class DiscreteAutoencoder(nn.Module):
 
     @torch.no_grad()
     def decode(self, codes: Tensor, num_samples: int | None = None) -> Tensor:
-        """Return audio (B, C, N) of codes (B, K, T), N = num_samples, or T * hop_length if None; computed as `encode`.
+        """Return audio (B, C, N) of codes (B, K, T), N = num_samples, or T * hop_length if num_samples is None.
+
+        Like `encode`, this computes the whole batch at once.
 
         Raises:
             ValueError: for codes of another shape or out of range, or a num_samples that needs more frames.

@@ -1,9 +1,9 @@
-"""Interfaces of encoders and decoders: the inputs on which outputs depend, and causal steps.
+"""Interfaces of encoders and decoders: which inputs an output depends on, and computation in causal steps.
 
 A causal network can be computed part by part. `step` takes the next part of the input and the state that the previous
 step returned. The state holds the last inputs of every layer that mixes time steps. The concatenated outputs of all
-steps are the outputs of the whole. The state before the first step is None, which means silence, as in the padding of
-each layer.
+steps equal the outputs for the whole input. The state before the first step is None, which means silence, as in the
+padding of each layer.
 
 Axes: B batch, C audio channels, N samples, D hidden channels, T frames. With a hop of H samples, frame t has the
 samples [t H, (t + 1) H).
@@ -97,8 +97,8 @@ class Half(nn.Module, ABC):
     """Common base of encoder and decoder.
 
     Args:
-        channels: C, audio channels.
-        dim: D, hidden channels at the frame rate.
+        channels: number of audio channels, C.
+        dim: number of hidden channels at the frame rate, D.
         strides: downsampling factors from audio to frames, in the encoder's order for both encoder and decoder.
 
     Raises:
@@ -129,7 +129,7 @@ class Half(nn.Module, ABC):
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Return the outputs of a causal network for the next whole frames, and the next state.
 
-        The outputs are those of the whole signal, independent of the inputs that follow.
+        The outputs are the same as for the whole signal, and do not depend on later inputs.
         """
 
 

@@ -96,18 +96,18 @@ class ConvEncoder(_ConvHalf, Encoder):
     """Audio to frames by strided convolutions.
 
     Args:
-        channels: C, audio channels.
-        width: channels before the first stride; each stride doubles them.
+        channels: number of audio channels, C.
+        width: number of channels before the first stride; each stride doubles it.
         strides: downsampling factors, in this order.
-        dim: D, hidden channels at the frame rate.
+        dim: number of hidden channels at the frame rate, D.
         dilations: dilations of the residual units of each stage.
         kernel_size: kernel size of the dilated convolutions, odd unless causal.
-        compress: a residual unit works on 1 / compress of its channels.
+        compress: factor by which a residual unit reduces its channels between its two convolutions.
         frame_dilations: dilations of residual units after the last stride.
         frame_kernel_size: kernel size of the convolution to D channels, odd unless causal.
         activation: "elu" or "snake".
         norm: "weight" for weight normalization (Salimans & Kingma 2016, arXiv:1602.07868), or "none".
-        causal: whether a frame depends on no later samples than its own.
+        causal: whether a frame depends only on its own and earlier samples.
 
     Raises:
         ValueError: for an unknown activation or norm, an even kernel that is not causal, a number below 1, or a
@@ -130,11 +130,11 @@ class ConvDecoder(_ConvHalf, Decoder):
     """Frames to audio by transposed convolutions, the mirror of ConvEncoder.
 
     Args, if different from those of ConvEncoder:
-        width: channels after the last upsampling; each upsampling halves them.
+        width: number of channels after the last upsampling; each upsampling halves it.
         strides: the encoder's downsampling factors, in the encoder's order; the decoder upsamples in reverse order.
         frame_dilations: dilations of residual units before the first upsampling.
         frame_kernel_size: kernel size of the convolution from D channels, odd unless causal.
-        causal: whether a sample depends on no later frames than its own.
+        causal: whether a sample depends only on its own and earlier frames.
 
     Raises:
         ValueError: as for ConvEncoder.

@@ -3,8 +3,8 @@
 - lapped: the modulated complex lapped transform (Malvar 1999) of two hops, cosine and sine projections under a sine
   window. The cosine part alone is the modified discrete cosine transform (Princen & Bradley 1986). Its overlap-add is
   orthonormal, so an error in the coefficients is an equal error in the waveform.
-- leveled: the lapped front, and the logarithms of its magnitudes. Linear coefficients alone show a network little but
-  the loudest ones; logarithms alone show little of the waveform.
+- leveled: the lapped front, and the logarithms of its magnitudes. In linear coefficients alone, a network sees little
+  except the loudest ones. In logarithms alone, it sees little of the waveform.
 - envelope: the lapped head, where each coefficient is the product of one output and the exponential of another. The
   level of a spectrum and its fine structure thus come from different outputs.
 - stft, istft: the Fourier transform of four hops under a Hann window. The inverse takes log magnitude and phase, as in
@@ -71,7 +71,7 @@ class Transform(nn.Module):
     """Transform of windows (..., W) to features (..., F), or of features to windows.
 
     Args:
-        hop_length: H.
+        hop_length: number of samples per hop, H.
     """
 
     hops: int
@@ -84,7 +84,7 @@ class Transform(nn.Module):
         self.hop_length = hop_length
 
     def start_quietly(self, project: nn.Linear) -> None:
-        """Scale the linear map to the features down, so that the first reconstructions are quiet, not loud noise."""
+        """Scale down the linear map to the features, so that the first reconstructions are quiet, not loud noise."""
         with torch.no_grad():
             project.weight.mul_(0.1)
 
@@ -131,7 +131,7 @@ class LeveledFront(LappedFront):
         self.num_features = 3 * hop_length
 
     def forward(self, windows: Tensor) -> Tensor:
-        """See Transform; both kinds of features are scaled to vary about equally for speech of typical level."""
+        """See Transform; the two kinds of features are scaled so that they vary about equally for typical speech."""
         with _full_precision(windows):
             coefficients = super().forward(windows)
             cosines, sines = coefficients.chunk(2, dim=-1)
@@ -141,7 +141,7 @@ class LeveledFront(LappedFront):
 
 
 class EnvelopeHead(LappedHead):
-    """Cosine coefficients, each a value times the exponential of another, to windows of two hops."""
+    """Pairs of values to windows of two hops; a cosine coefficient is the first value times exp of the second."""
 
     def __init__(self, hop_length: int) -> None:
         super().__init__(hop_length)

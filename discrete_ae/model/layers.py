@@ -1,7 +1,7 @@
 """Convolutions over time, the layers of the `conv` family. Axes: B batch, D channels, T time steps.
 
-Every layer is centered on its own time step, or `causal`: an output of a causal layer depends on no later step. Each
-layer pads its input with zeros.
+Every layer is either centered on its own time step or `causal`: an output of a causal layer does not depend on later
+steps. Each layer pads its input with zeros.
 """
 
 from collections.abc import Callable
@@ -31,11 +31,11 @@ class Conv(nn.Conv1d):
     """Convolution (B, D, T) to (B, D', T).
 
     Args:
-        dim_in: D.
-        dim_out: D'.
+        dim_in: number of input channels, D.
+        dim_out: number of output channels, D'.
         kernel_size: number of input time steps per output, odd unless causal.
         dilation: distance between these time steps.
-        causal: whether an output depends on no later time step.
+        causal: whether an output depends only on its own and earlier time steps.
         groups: as in torch.nn.Conv1d.
 
     Raises:
@@ -46,7 +46,7 @@ class Conv(nn.Conv1d):
         self, dim_in: int, dim_out: int, kernel_size: int, *, dilation: int = 1, causal: bool = False, groups: int = 1
     ) -> None:
         if kernel_size < 1 or (kernel_size % 2 == 0 and not causal):
-            raise ValueError(f"kernel_size: expected an odd number of steps, or any where causal, got {kernel_size}")
+            raise ValueError(f"kernel_size: expected an odd number of steps, or any if causal, got {kernel_size}")
         self.reach = dilation * (kernel_size - 1)
         self.causal = causal
         # Padded by the convolution itself: a padded copy would be an additional tensor kept for the backward pass.
@@ -71,7 +71,8 @@ class Conv(nn.Conv1d):
 class Downsample(nn.Module):
     """Strided convolution of kernel 2 s: (B, D, T s) to (B, D', T).
 
-    Output t depends on its own s inputs, and on the s inputs before them if causal, else on s / 2 on either side.
+    Output t depends on its own s inputs. It also depends on the s inputs before them if causal, or else on s / 2 inputs
+    on either side.
     """
 
     def __init__(self, dim_in: int, dim_out: int, stride: int, *, causal: bool = False, norm: Norm = "none") -> None:
@@ -93,14 +94,15 @@ class Downsample(nn.Module):
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """See MixesTime."""
         x, state = after_past(x, state, self.before)
-        # The convolution also pads its input itself; the first and the last output, which see that padding, are cut.
+        # The convolution pads its input too; the first and the last output depend on this padding and are cut off.
         return self.conv(x)[..., 1 : x.shape[-1] // self.stride], state
 
 
 class Upsample(nn.Module):
     """Transposed convolution of kernel 2 s: (B, D, T) to (B, D', T s).
 
-    Input t contributes to its own s outputs, and to the s outputs after them if causal, else to s / 2 on either side.
+    Input t contributes to its own s outputs. It also contributes to the s outputs after them if causal, or else to
+    s / 2 outputs on either side.
     """
 
     def __init__(self, dim_in: int, dim_out: int, stride: int, *, causal: bool = False, norm: Norm = "none") -> None:
@@ -128,13 +130,13 @@ class ResidualUnit(nn.Module):
     """Residual unit on (B, D, T): activation, dilated convolution, activation, pointwise convolution.
 
     Args:
-        dim: D.
+        dim: number of channels, D.
         kernel_size: kernel size of the dilated convolution.
-        dilation: dilation of that convolution.
-        compress: there are D / compress channels between the two convolutions.
+        dilation: dilation of this convolution.
+        compress: factor by which the channels between the two convolutions are reduced, to D / compress.
         activation: "elu" or "snake".
         norm: "weight" or "none".
-        causal: whether an output depends on no later time step.
+        causal: whether an output depends only on its own and earlier time steps.
     """
 
     def __init__(

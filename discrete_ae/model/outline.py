@@ -1,4 +1,4 @@
-"""Models without memory, on PyTorch's meta device: tensors have a shape and a type, and no values."""
+"""Build models on PyTorch's meta device, where tensors have a shape and a type, but no values and no memory."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,13 +14,14 @@ aten = torch.ops.aten
 
 
 class _Shapes(TorchDispatchMode):
-    """Computes the shapes of what components make and calculate when they are built.
+    """Computes the shapes of tensors for the operations that components use when they are built.
 
-    PyTorch's own way, in which all else is done, imports torch._dynamo and sympy: as long again as importing torch.
+    PyTorch computes the shapes for all other operations. For the operations here, PyTorch's code would import
+    torch._dynamo and sympy, which takes as long again as importing torch.
     """
 
     @classmethod
-    def _should_skip_dynamo(cls) -> bool:  # by importing it
+    def _should_skip_dynamo(cls) -> bool:  # to skip it, PyTorch would import it
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -45,7 +46,7 @@ def _empty(shape: Any, dtype: torch.dtype | None) -> Tensor:
 
 
 def _one_element(value: Any) -> Any:
-    """Return a tensor on the CPU that an operation brings to the same type: one element, as many dimensions."""
+    """Return a CPU tensor of one element, with the type and number of dimensions of a tensor; or any other value."""
     return torch.ones([1] * value.ndim, dtype=value.dtype) if isinstance(value, Tensor) else value
 
 
@@ -62,6 +63,6 @@ def _reduced(tensor: Tensor, dims: list[int]) -> Tensor:
 
 @contextmanager
 def without_memory() -> Iterator[None]:
-    """Make tensors on the meta device meanwhile."""
+    """Create tensors on the meta device within this context."""
     with torch.device("meta"), _Shapes():
         yield

@@ -1,9 +1,10 @@
 """Frame-rate network: all learned layers run at the frame rate, between two fixed transforms.
 
 ConvNeXt blocks between a spectral front and a spectral head, as in Vocos (Siuzdak 2023, arXiv:2306.00814) and
-WavTokenizer (Ji et al. 2024, arXiv:2408.16532). Ours differs in the transforms: they are lapped transforms of two hops,
-with levels as additional features. After 8 minutes of training on speech the mel distance was 0.33 (coefficients alone
-0.56, an inverse STFT 0.50), SI-SDR 6.4 dB (7.0 and 5.6 dB; one seed each, benchmarks/results/recipe.md).
+WavTokenizer (Ji et al. 2024, arXiv:2408.16532). The transforms differ: here they are lapped transforms of two hops,
+with levels as additional features. After 8 minutes of training on speech, the mel distance was 0.33 and SI-SDR was
+6.4 dB. Coefficients without levels gave 0.56 and 7.0 dB, and an inverse STFT gave 0.50 and 5.6 dB (one seed each,
+benchmarks/results/recipe.md).
 
 Axes: B batch, C audio channels, D hidden channels, T frames, H hop length.
 """
@@ -29,12 +30,12 @@ class ConvNeXtBlock(nn.Module):
     The block works on (B, T, D): the pointwise part, which is most of the work, then needs no transposition.
 
     Args:
-        dim: D.
+        dim: number of channels, D.
         kernel_size: number of input frames per output frame, odd unless causal.
         depth: number of blocks in the stack. The residual branch is initially scaled by 1 / depth, so that the stack
             starts near the identity.
-        expansion: the pointwise network has expansion * D hidden units.
-        causal: whether a frame depends on no later one.
+        expansion: number of hidden units of the pointwise network per channel; it has expansion * D in all.
+        causal: whether a frame depends only on itself and earlier frames.
 
     Raises:
         ValueError: for an even kernel size that is not causal.
@@ -69,13 +70,13 @@ class SpectralEncoder(Encoder):
     """Fixed transform, a linear map to D channels, ConvNeXt blocks.
 
     Args:
-        channels: C, audio channels.
-        hop_length: H, samples per frame.
-        dim: D, hidden channels.
+        channels: number of audio channels, C.
+        hop_length: number of samples per frame, H.
+        dim: number of hidden channels, D.
         depth: number of blocks.
-        kernel_size: input frames per output frame of one block, odd unless causal.
+        kernel_size: number of input frames per output frame of one block, odd unless causal.
         front: "leveled" or "lapped" (windows of 2 H), "stft" (4 H) or "patch" (H).
-        causal: whether a frame depends on no later samples than its own; the window of a frame then ends with it.
+        causal: whether a frame depends only on its own and earlier samples; its window then ends with the frame.
 
     Raises:
         ValueError: for an unknown front, or an even kernel that is not causal.
@@ -130,14 +131,15 @@ class SpectralDecoder(Decoder):
     """ConvNeXt blocks, a linear map to the features of a fixed transform, overlap-add.
 
     Args:
-        channels: C, audio channels.
-        hop_length: H, samples per frame.
-        dim: D, hidden channels.
+        channels: number of audio channels, C.
+        hop_length: number of samples per frame, H.
+        dim: number of hidden channels, D.
         depth: number of blocks.
-        kernel_size: input frames per output frame of one block, odd unless causal.
+        kernel_size: number of input frames per output frame of one block, odd unless causal.
         head: "envelope" or "lapped" (windows of 2 H), "istft" (4 H) or "patch" (H). "auto" is "envelope", or "patch" if
-            causal. None is "lapped", or "patch" if causal, for the first stored models, which do not name their head.
-        causal: whether a sample depends on no later frames than its own.
+            causal. None is for the first stored models, which do not name their head: it is "lapped", or "patch" if
+            causal.
+        causal: whether a sample depends only on its own and earlier frames.
 
     Raises:
         ValueError: for an unknown head, an even kernel that is not causal, or a causal decoder with windows longer than
@@ -164,7 +166,7 @@ class SpectralDecoder(Decoder):
             head = "patch" if causal else overlapping
         self.head = HEADS[head](hop_length)
         if causal and self.head.hops > 1:
-            # Windows would overlap: the first half of each would fade in over samples that only its own frame codes.
+            # The first half of each window would fade in, over samples that no other frame of a causal model codes.
             raise ValueError(f"head: expected 'patch' for a causal decoder, whose frames do not overlap, got {head!r}")
         self.before = (self.head.hops - 1) * hop_length // 2
         self.blocks = nn.Sequential(*(ConvNeXtBlock(dim, kernel_size, depth, causal=causal) for _ in range(depth)))

@@ -15,7 +15,7 @@ from discrete_ae.quantizers.base import in_evaluation
 
 Result = TypeVar("Result")
 
-COUNTED_S = 1.0  # seconds of audio, enough to make work that does not grow with the length negligible
+COUNTED_S = 1.0  # seconds of audio; long enough that work independent of the length is negligible
 
 
 class Cost(NamedTuple):
@@ -32,7 +32,7 @@ class ModelSummary(NamedTuple):
     """Rates, receptive field and costs of a model, as `discrete-ae info` prints them."""
 
     sample_rate: int
-    """In Hz."""
+    """Sample rate in Hz."""
     channels: int
     hop_length: int
     """Samples per frame."""
@@ -49,11 +49,11 @@ class ModelSummary(NamedTuple):
     look_ahead_s: float
     """The part of the receptive field after the sample."""
     model_hash: str | None
-    """None unless the model was loaded from a file."""
+    """Hash of the model; None unless it was loaded from a file."""
     codes_hash: str | None
-    """None unless the model was loaded from a file."""
+    """Hash of the parts that determine the codes; None unless the model was loaded from a file."""
     costs: tuple[Cost, ...]
-    """Encoder with the map to latents, quantizer from latents to codes and back, decoder with the map from latents."""
+    """Costs of the encoder with the map to latents, the quantizer in both directions, and the decoder with its map."""
 
     @property
     def total(self) -> Cost:
@@ -125,7 +125,7 @@ def multiply_accumulates(function: Callable[[], Result]) -> tuple[Result, int]:
     The count includes (transposed) convolutions, matrix products, recurrent layers and attention. It does not include
     elementwise operations, Fourier transforms and table look-ups.
     """
-    from torch.utils.flop_counter import flop_registry  # here, since it imports triton
+    from torch.utils.flop_counter import flop_registry  # imported here, since it imports triton
 
     with torch.no_grad(), _countable(), _FlopCounter(flop_registry) as counter:
         result = function()
@@ -133,14 +133,14 @@ def multiply_accumulates(function: Callable[[], Result]) -> tuple[Result, int]:
 
 
 class _FlopCounter(TorchDispatchMode):
-    """FlopCounterMode of PyTorch as far as it is used here; that one imports torch._dynamo, for 1.5 s."""
+    """The part of PyTorch's FlopCounterMode that is needed here; the original imports torch._dynamo, taking 1.5 s."""
 
     def __init__(self, formulas: Mapping[Any, Callable[..., int]]) -> None:
         super().__init__()
         self.formulas, self.flops = formulas, 0
 
     @classmethod
-    def _should_skip_dynamo(cls) -> bool:  # by importing it
+    def _should_skip_dynamo(cls) -> bool:  # to skip it, PyTorch would import it
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

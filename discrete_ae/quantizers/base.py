@@ -21,8 +21,8 @@ from discrete_ae.checks import in_unit_interval, whole_number
 from discrete_ae.schedules import Schedule, Scheduled
 
 _FEWER = (
-    "; only a residual quantizer, or one trained with quantizer.dropout above 0 or split by discrete-ae export --split "
-    "decodes from fewer"
+    "; to decode from fewer, use a residual quantizer, train with quantizer.dropout above 0, or split a scalar "
+    "quantizer by discrete-ae export --split"
 )
 
 
@@ -36,7 +36,7 @@ class Quantized(NamedTuple):
     losses: dict[str, Tensor]
     """Auxiliary scalars by name, weighted in conf/loss; {} in evaluation."""
     exact: Tensor | None = None
-    """(B, D, T), the decoded codes from before an update of the codebooks, if training emits other values; or None."""
+    """(B, D, T), the codes decoded before any update of the codebooks, if `latents` has other values; else None."""
 
 
 def straight_through(source: Tensor, value: Tensor) -> Tensor:
@@ -101,9 +101,9 @@ class Quantizer(Scheduled, ABC):
     """Base class of the quantizers.
 
     A subclass writes `quantize` and `dequantize`. tests/quantizers/test_quantizer_contract.py checks that:
-        - the codes of a frame depend on that frame alone, and are the same in training and evaluation, without noise;
+        - the codes of a frame depend on that frame alone, have no noise, and are the same in training and evaluation;
         - codes are in range for any latents. NaN and infinite latents may have any code, and do not change the codes of
-          other frames: a diverging run then ends with a message about its loss, not about an index;
+          other frames. A diverging run thus ends with a message about its loss, not about an index;
         - a gradient reaches every channel of the latents and every parameter, and can be differentiated again;
         - losses are scalars, computed in training only, except those named in `left_out`;
         - latents without frames (T = 0) are quantized to codes without frames, and the input is not changed in place.
@@ -112,10 +112,11 @@ class Quantizer(Scheduled, ABC):
     is added to CASES in tests/test_ranks.py.
 
     Args:
-        dim: D, latent channels, the same in and out.
-        codebook_sizes: entries of each of the K codebooks.
-        dropout: share of the training items that are decoded from the first n codebooks only (or stages, of a residual
-            quantizer), n uniform from 1 to all. One model then serves all these rates. May be a schedule.
+        dim: number of latent channels, D, the same for input and output.
+        codebook_sizes: number of entries in each of the K codebooks.
+        dropout: share of the training items that are decoded from the first n codebooks only (the first n stages of a
+            residual quantizer), with n drawn uniformly from 1 to all. One model then serves all these rates. May be a
+            schedule.
 
     Raises:
         ValueError: for a dim below 1, a codebook of fewer than 2 entries, or a dropout outside [0, 1].
@@ -144,7 +145,7 @@ class Quantizer(Scheduled, ABC):
 
     @property
     def matches_evaluation(self) -> bool:
-        """True if the training forward emits the latents of evaluation, up to float rounding; False unless overridden.
+        """True if training gives the same latents as evaluation, up to float rounding; False unless overridden.
 
         The value must follow from the configuration, never from data, so that all ranks of a distributed run agree.
         """
@@ -156,7 +157,7 @@ class Quantizer(Scheduled, ABC):
         return "dropout" in self.schedules or float(self.dropout) != 0.0
 
     def kept(self, latents: Tensor, most: int) -> Tensor:
-        """Draw how many codebooks or stages decode each item of latents (B, D, T): (B, 1, 1), 1 to `most`.
+        """Draw the numbers (B, 1, 1), from 1 to `most`, of codebooks or stages that decode items of latents (B, D, T).
 
         Without dropout, and in evaluation, the number is always `most`.
         """
@@ -196,7 +197,7 @@ class Quantizer(Scheduled, ABC):
 
     @property
     def needs_start(self) -> bool:
-        """True if `start` must still make codebooks; `forward` calls it at the end of the first training forward."""
+        """True if there are no initial codebooks yet; the first forward pass in training calls `start` at its end."""
         return False
 
     def start(self, latents: Tensor) -> None:
@@ -239,7 +240,7 @@ class Quantizer(Scheduled, ABC):
             return self.dequantize(codes)
 
     def check_count(self, num_codebooks: int | None) -> None:
-        """Raise a ValueError unless there are codes, and num_codebooks is one of `decodable_counts` or None."""
+        """Raise a ValueError if there are no codes, or num_codebooks is neither None nor one of `decodable_counts`."""
         if not self.num_codebooks:
             raise ValueError(f"{type(self).__name__} has no codes; choose another quantizer to encode")
         if num_codebooks is not None and num_codebooks not in self.decodable_counts:
@@ -302,10 +303,10 @@ def counts_in_words(counts: Sequence[int]) -> str:
 
 
 class IdentityQuantizer(Quantizer):
-    """A quantizer that returns latents unchanged, the upper bound for the others; K = 0, so it cannot encode.
+    """A quantizer that returns latents unchanged, as an upper bound for other quantizers; K = 0, so it cannot encode.
 
     Args:
-        dim: D, latent channels.
+        dim: number of latent channels, D.
     """
 
     def __init__(self, dim: int) -> None:

@@ -17,10 +17,11 @@ _SMOOTHING = 1e-5  # added to every count, so that an entry without vectors has 
 
 @torch.library.custom_op("discrete_ae::snapshot", mutates_args=())
 def snapshot(x: Tensor) -> Tensor:
-    """Return a copy of x, for a forward that reads x and then overwrites it.
+    """Return a copy of x, for a forward pass that reads x and then overwrites it.
 
-    Inductor (torch 2.11) may move a read of x behind the write to x, even a read by clone(). It cannot look into a
-    custom operation. Compute the values written to x from this copy: the write must then follow the read.
+    Inductor (torch 2.11) may move a read of x behind the write to x, even if the read is a clone(). It cannot look into
+    a custom operation such as this one. Compute the new values of x from this copy, so that the write must follow the
+    read.
     """
     return x.clone()
 
@@ -31,7 +32,7 @@ snapshot.register_autograd(lambda ctx, gradient: gradient)
 
 @torch.no_grad()
 def nearest(vectors: Tensor, codebooks: Tensor) -> Tensor:
-    """Return codes (K, N) int64: the nearest entries of codebooks (K, S, d) to vectors (K, N, d).
+    """Return codes (K, N) int64: the indices of the entries in codebooks (K, S, d) nearest to vectors (K, N, d).
 
     |z - e|^2 = |z|^2 - 2 (z e - |e|^2 / 2); the first term is the same for every entry and left out. On a CPU, vectors
     are processed in pieces whose products stay in the cache.
@@ -52,9 +53,9 @@ def look_up(codebooks: Tensor, codes: Tensor) -> Tensor:
 
 @torch.no_grad()
 def count_and_sum(vectors: Tensor, codes: Tensor, codebook_size: int) -> tuple[Tensor, Tensor]:
-    """Return the count (K, S) and sum (K, S, d) of the vectors (K, N, d) of all ranks that chose each entry.
+    """Return for each entry the count (K, S) and the sum (K, S, d) of the vectors of all ranks that chose it.
 
-    Codes (K, N) are the choices.
+    Vectors (K, N, d) are those of this rank, and codes (K, N) are their choices.
     """
     rows = torch.cat([vectors, torch.ones_like(vectors[..., :1])], dim=-1)
     totals = rows.new_zeros((len(rows), codebook_size, rows.shape[-1]))
@@ -77,9 +78,9 @@ def replacements(vectors: Tensor, dead: Tensor) -> tuple[Tensor, Tensor]:
     the same `dead`; they then get the same replacements.
 
     Returns:
-        Values (K, S, d), and a mask (K, S) of the entries to replace: `dead` without entries that got no vector.
+        Values (K, S, d), and a mask (K, S) of the entries to replace: the dead entries that got a vector.
     """
-    place = dead.cumsum(dim=-1) - 1  # number of an entry among the dead
+    place = dead.cumsum(dim=-1) - 1  # index among the dead entries
     turn, giver = place // num_ranks(), place % num_ranks()
     drawn = torch.rand(vectors.shape[:2], device=vectors.device)
     drawn = drawn.topk(min(vectors.shape[1], dead.shape[1]), dim=-1).indices
@@ -96,7 +97,7 @@ def k_means(vectors: Tensor, codebooks: Tensor, steps: int) -> tuple[Tensor, Ten
     from codebooks (K, S, d).
 
     Returns:
-        The entries (K, S, d), and the number of vectors that chose each (K, S).
+        The entries (K, S, d), and the number (K, S) of vectors that chose each entry.
     """
     values, drawn = replacements(vectors, torch.ones_like(codebooks[..., 0], dtype=torch.bool))
     entries = torch.where(drawn[..., None], values, codebooks)

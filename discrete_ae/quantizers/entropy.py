@@ -24,9 +24,9 @@ def soft_level_shares(scaled: Tensor, highest: Tensor, num_levels: int) -> Tenso
     A value u adds 1 - |u - n| to the count of each of its two neighbors n.
 
     Args:
-        scaled: (B, D, T) in [0, highest], B T >= 1.
-        highest: (D, 1) int64, each at least 1.
-        num_levels: number of integers counted, above every entry of `highest`.
+        scaled: values (B, D, T) in [0, highest], B T >= 1.
+        highest: highest integer of each channel, (D, 1) int64, each at least 1.
+        num_levels: number of integers to count, larger than every value in `highest`.
     """
     values = scaled.transpose(0, 1).flatten(1)
     below = torch.minimum(values.detach().floor().long().clamp_min(0), highest - 1)  # NaN counts as 0

@@ -1,13 +1,13 @@
 """Gradients of vector quantization, from the chosen entry to the latents and to the entry.
 
-Each function takes vectors and their chosen entries, and returns the value that training emits. The choice has no
-gradient; each function replaces its gradient in another way:
+Each function takes vectors and their chosen entries, and returns the output of the forward pass in training. Choosing
+an entry has no gradient; the functions differ in what they return and in the gradient that they use instead:
 
-    straight_through    the entry; its gradient is that of the vector
-    rotation            the entry; its gradient is that of rotating and scaling the vector onto the entry
-    mste                the entry; as straight_through, but the error grows with the spread of the vectors
-    diveq               a point very near the entry; its gradient reaches vector and entry
-    nsvq                a random point as far from the vector as the entry; its gradient reaches vector and entry
+    straight_through    the entry; the gradient passes to the vector unchanged
+    rotation            the entry; the gradient is that of rotating and scaling the vector onto the entry
+    mste                the entry; like straight_through, but the error grows with the spread of the vectors
+    diveq               a point very near the entry; the gradient reaches both vector and entry
+    nsvq                a random point as far from the vector as the entry; the gradient reaches both vector and entry
 
 Axes: B batch, K codebooks, d channels of one codebook, T frames. Vectors are along the third axis.
 """
@@ -66,11 +66,11 @@ def mste(vectors: Tensor, entries: Tensor) -> Tensor:
     """Return the entries (B, K, d, T) with the gradient of the modified straight-through estimator.
 
     Mack et al. 2025 (arXiv:2502.04770): the error e - v is treated as noise in proportion to the spread s of the
-    vectors. The gradient is that of v + s / sg(s) sg(e - v), with sg the stop-gradient. An encoder can then not make
-    the error small by making its latents large. Here s is the standard deviation of a codebook's channels over the
-    batch of all ranks.
+    vectors. The gradient is that of v + s / sg(s) sg(e - v), with sg the stop-gradient. An encoder thus cannot make the
+    error relatively small by making its latents large. Here s is the standard deviation of a codebook's channels over
+    the batch of all ranks.
     """
-    mean = mean_over_ranks(vectors.detach().mean(dim=(0, 2, 3), keepdim=True))  # its gradients sum to 0
+    mean = mean_over_ranks(vectors.detach().mean(dim=(0, 2, 3), keepdim=True))  # the variance has slope 0 in the mean
     variance = shared_mean_over_ranks((vectors - mean).square().mean(dim=(0, 2, 3), keepdim=True))
     spread = variance.clamp_min(_TINY**2).sqrt()
     error = (entries - vectors).detach()
@@ -80,7 +80,7 @@ def mste(vectors: Tensor, entries: Tensor) -> Tensor:
 def diveq(vectors: Tensor, entries: Tensor) -> Tensor:
     """Return v + |e - v| sg(u), with u the direction of e - v plus a little noise (DiVeQ, arXiv:2509.26469).
 
-    The result is very near the entry e. Its gradient moves vector v and entry, so no other loss is needed.
+    The result is very near the entry e. The gradient reaches both v and e, so no other loss is needed.
     """
     error = entries - vectors
     return _moved(vectors, error, error.detach() + _DIVEQ_VARIANCE**0.5 * torch.randn_like(error))
@@ -89,7 +89,7 @@ def diveq(vectors: Tensor, entries: Tensor) -> Tensor:
 def nsvq(vectors: Tensor, entries: Tensor) -> Tensor:
     """Return v + |e - v| u, with u a random direction (NSVQ, Vali & Backstrom 2022, IEEE Access 10).
 
-    The error is as long as that of the entry e. The gradient moves vector v and entry.
+    The result is as far from v as the entry e is. The gradient reaches both v and e.
     """
     error = entries - vectors
     return _moved(vectors, error, torch.randn_like(error))

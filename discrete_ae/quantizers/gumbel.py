@@ -4,9 +4,9 @@ The score of an entry e for the channels z is -precision |z - e|^2. Training mix
 softmax((scores + g) / tau), with Gumbel noise g (Jang et al. 2017, arXiv:1611.01144; Maddison et al. 2017,
 arXiv:1611.00712). Evaluation takes the arg max without noise, which is the nearest entry.
 
-Scores by distance with a learned precision are the stochastic quantization of Takida et al. 2022 (arXiv:2205.07547),
-without its variational losses. The output is then near the input from the first step on. Scores by a linear map, as in
-vq-wav2vec, stayed below -30 dB SI-SDR in our trials.
+These scores, distances with a learned precision, are those of stochastic quantization (Takida et al. 2022,
+arXiv:2205.07547); its variational losses are left out. The output is then near the input from the first step on. With
+scores from a linear map, as in vq-wav2vec, our trials stayed below -30 dB SI-SDR.
 """
 
 import math
@@ -28,12 +28,12 @@ class GumbelSoftmaxQuantizer(ProductQuantizer):
     """Categorical quantizer with the Gumbel-softmax relaxation.
 
     Args:
-        codebook_size: entries of each codebook.
-        num_codebooks: K; the quantizer has D = K codebook_dim channels.
-        codebook_dim: channels of one codebook.
-        temperature: tau > 0 of the relaxation; may be a schedule.
-        hard: whether the training forward emits one entry (straight-through) or the soft mixture. A schedule from 0 to
-            1 switches from soft to hard at 1/2.
+        codebook_size: number of entries in each codebook.
+        num_codebooks: number of codebooks, K; the quantizer has D = K codebook_dim channels.
+        codebook_dim: number of channels of one codebook.
+        temperature: temperature of the relaxation, tau > 0; may be a schedule.
+        hard: whether training gives one entry (straight-through) or the soft mixture. A schedule from 0 to 1 switches
+            from soft to hard at 1/2.
         precision: initial value, above 0, of the learned factor of the squared distance.
         kl_to_uniform: whether to compute the loss `kl`.
         reinmax: whether the hard choice has the gradient of ReinMax (Liu et al. 2023, arXiv:2304.08612, algorithm 2),
@@ -72,7 +72,7 @@ class GumbelSoftmaxQuantizer(ProductQuantizer):
         self.reinmax = true_or_false("reinmax", reinmax)
         if reinmax and hard is not True:
             raise ValueError(
-                f"reinmax: expected hard=true with it, got hard={hard!r}; it is a gradient of hard choices"
+                f"reinmax: expected hard=true with reinmax=true, got hard={hard!r}; ReinMax is for hard choices"
             )
         shape = (self.num_codebooks, self.codebook_sizes[0], self.channels)
         self.codebooks = nn.Parameter(torch.randn(shape) / math.sqrt(codebook_dim))

@@ -23,8 +23,8 @@ class LookupFreeQuantizer(ProductQuantizer):
     The code of a codebook is the signs of its d channels, one of 2^d entries.
 
     Args:
-        codebook_size: entries of each codebook, a power of 2.
-        num_codebooks: K; the quantizer has D = K log2(codebook_size) channels.
+        codebook_size: number of entries in each codebook, a power of 2.
+        num_codebooks: number of codebooks, K; the quantizer has D = K log2(codebook_size) channels.
         spherical: whether to scale the channels of a codebook to length 1 first (BSQ).
         inverse_temperature: inverse temperature of the soft assignment in the loss `entropy`.
         diversity: weight of the mean assignment's entropy in the loss `entropy`, relative to the entropy of single

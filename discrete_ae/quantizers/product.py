@@ -1,7 +1,7 @@
 """Product quantization: K codebooks side by side, each for its own channels.
 
 Jegou et al. 2011 (Product quantization for nearest neighbor search, TPAMI 33(1)). With codebook dropout, a training
-item is decoded from its first n codebooks, and the channels of the others are 0. One model then serves K rates, as with
+item is decoded from its first n codebooks, and the other channels are 0. One model then serves K rates, as with
 residual quantizers (SoundStream, arXiv:2107.03312, section III.C).
 
 Axes: B batch, D latent channels, K codebooks, T frames, d channels of one codebook; D = K d.
@@ -24,9 +24,9 @@ class ProductQuantizer(Quantizer):
     A subclass writes `quantize_all` and `dequantize_some`.
 
     Args:
-        codebook_size: entries of each codebook.
-        num_codebooks: K.
-        channels: d, channels of one codebook.
+        codebook_size: number of entries in each codebook.
+        num_codebooks: number of codebooks, K.
+        channels: number of channels of one codebook, d.
         dropout: see Quantizer.
 
     Raises:
@@ -41,17 +41,17 @@ class ProductQuantizer(Quantizer):
 
     @property
     def decodable_counts(self) -> tuple[int, ...]:
-        """All counts from 1 to K with dropout; else K alone, since the decoder was not trained on channels of 0."""
+        """With dropout, all counts from 1 to K; without, only K, since the decoder was not trained on channels of 0."""
         return tuple(range(1, self.num_codebooks + 1)) if self.drops else (self.num_codebooks,)
 
     @property
     def apart(self) -> bool:
-        """True if each codebook decodes to its own d channels of the result alone; True unless overridden."""
+        """True if each codebook affects only its own d channels of the result; True unless overridden."""
         return True
 
     @abstractmethod
     def quantize_all(self, latents: Tensor) -> Quantized:
-        """Quantize latents (B, D, T) by all codebooks; as Quantizer.quantize, but without dropout."""
+        """Quantize latents (B, D, T) by all codebooks, without dropout; see Quantizer.quantize."""
 
     @abstractmethod
     def dequantize_some(self, codes: Tensor) -> Tensor:

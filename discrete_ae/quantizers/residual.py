@@ -1,18 +1,18 @@
 """Residual quantization with any quantizer: each stage quantizes the residual of the stages before it.
 
-Zeghidour et al. 2021 (SoundStream, arXiv:2107.03312, section III.C). Ours differs in three points:
-- The residual is computed from the exact decoded values of a stage in training too, even if the stage emits a soft or
-  noisy value. Every stage is thus trained on the residuals that it will encode.
+Zeghidour et al. 2021 (SoundStream, arXiv:2107.03312, section III.C). This implementation differs in three points:
+- In training too, the residual is computed from the exact decoded values of a stage, even if the stage returns soft or
+  noisy values. Every stage is thus trained on the residuals that it will encode.
 - The gradient of the latents is the mean of the stages' gradients; their sum would grow with the number of stages. The
-  chain rule would multiply the gradient of a stage by 1 - s' of every stage before it. For straight-through this is 0,
-  so only the first stage would train the encoder. Stages with their own projections, such as DAC's, let the other
-  channels pass, and are trained by the chain rule (`chain_rule`).
-- Dropout (section III.C, quantizer dropout) decodes an item from its first codebooks, and a channel thus from the first
-  n of N stages. All stages still quantize the item and have their losses. The gradient of the decoded value is then the
-  mean over n stages, and the gradient of the losses the mean over all N. For this, every gradient is divided by N at
-  the input of a stage, and the gradient of the decoded value is multiplied by N / n at its output. Parameters of a
-  stage, such as entries of a Gumbel stage, thus get N / n times the gradient of the decoded value, and the full
-  gradient of the losses.
+  chain rule would multiply the gradient of a stage by 1 - s' of every earlier stage. For straight-through stages this
+  factor is 0, so only the first stage would train the encoder. Stages with their own projections, such as DAC's, leave
+  the other channels in the residual. They can be trained by the chain rule (`chain_rule`).
+- Dropout (section III.C, quantizer dropout) decodes an item from its first codebooks. Each channel is thus decoded from
+  the first n of N stages. All stages still quantize the item and compute their losses. The gradient of the decoded
+  value is then the mean over n stages, and the gradient of the losses is the mean over all N. To achieve this, every
+  gradient is divided by N at the input of a stage, and the gradient of the decoded value is multiplied by N / n at its
+  output. Parameters of a stage, such as entries of a Gumbel stage, thus get N / n times the gradient of the decoded
+  value, and the full gradient of the losses.
 """
 
 import math
@@ -34,25 +34,27 @@ RATES = frozenset({"code_entropy"})
 
 
 class ResidualQuantizer(Quantizer):
-    """Stages of one kind of quantizer, each for the residual of those before it; the first n can be decoded alone.
+    """Stages of one kind of quantizer; each quantizes the residual of the previous stages. The first n decode alone.
 
     Args:
         stage: function that returns a new quantizer; called once for each stage.
-        num_stages: N; the codebooks are those of all stages.
-        num_codebooks: K, of all stages together. `stage` is then called with num_codebooks, K / N rounded down or up.
-            Stages with fewer codebooks refine only the first channels.
-        scale: the residual after k stages is multiplied by scale^k before it is quantized, and the result divided by
-            it. For a scalar quantizer of L levels use L, since its residual is about L times smaller than its range.
+        num_stages: number of stages, N; the quantizer has the codebooks of all stages.
+        num_codebooks: number of codebooks of all stages together, K, or None for as many as `stage` makes by default.
+            Otherwise `stage` is called with num_codebooks = K / N, rounded down or up. Stages with fewer codebooks
+            refine only the first channels.
+        scale: factor between stages. The residual after k stages is multiplied by scale^k before quantization, and the
+            result is divided by scale^k. For a scalar quantizer of L levels use L, since its residual is about L times
+            smaller than its range.
         soft_bound: whether to pass latents z through b tanh(z / b) first, with b = scale / (scale - 1), the largest
-            value that stages of `scale` levels can reach. Use it for stages that clamp, since later stages cannot
-            restore what a stage has cut off.
+            value that stages of `scale` levels can reach. Use this for stages that clamp, since later stages cannot
+            restore the part of a value that a stage has cut off.
         learn_scale: whether the N factors scale^k are learned (RFSQ, Zhu et al. 2025, arXiv:2508.15860).
-        chain_rule: whether the gradient follows the chain rule through the residuals, see above.
+        chain_rule: whether the gradient follows the chain rule through the residuals, see the module.
         dropout: see Quantizer.
 
     Losses:
-        The mean over the stages of each loss, or the sum for the losses in RATES. The gradient for the latents is the
-        mean in both cases, or the sum with chain_rule.
+        Each loss is the mean over the stages, or the sum for the losses in RATES. In both cases, the gradient of the
+        latents is the mean over the stages, or the sum with chain_rule.
 
     Raises:
         ValueError: for a number outside its range, fewer codebooks than stages, or a stage that is not a quantizer with
@@ -72,7 +74,7 @@ class ResidualQuantizer(Quantizer):
     ) -> None:
         num_stages = whole_number("num_stages", num_stages, 1)
         if isinstance(stage, Quantizer) or not callable(stage):
-            raise ValueError(f"stage: expected a function that makes one (in YAML, _partial_: true), got {stage!r}")
+            raise ValueError(f"stage: expected a function that makes a stage (_partial_: true in YAML), got {stage!r}")
         if num_codebooks is not None:
             each, more = divmod(whole_number("num_codebooks", num_codebooks, 1), num_stages)
             if not each:
@@ -87,7 +89,7 @@ class ResidualQuantizer(Quantizer):
         self.stages = nn.ModuleList(stages)
         self.scale = positive("scale", scale)
         if true_or_false("soft_bound", soft_bound) and self.scale <= 1:
-            raise ValueError(f"soft_bound: expected a scale above 1 with it, got {scale!r}")
+            raise ValueError(f"soft_bound: expected a scale above 1 with soft_bound=true, got {scale!r}")
         self.bound = self.scale / (self.scale - 1) if soft_bound else None
         logs = math.log(scale) * torch.arange(num_stages)
         self.log_scales = nn.Parameter(logs) if true_or_false("learn_scale", learn_scale) else None
@@ -137,7 +139,7 @@ class ResidualQuantizer(Quantizer):
             given = residual if self.chain_rule else with_gradient_times(residual, 1 / depth)
             out = stage(self._scaled(given[:, : stage.dim], k))
             decoded = self._unscaled(out.latents, k)
-            # Decoded again only if necessary; `out.exact` is from before an update of the stage's codebook.
+            # Decoded again only if necessary; `out.exact` was decoded before an update of the stage's codebook.
             if stage.training and not stage.matches_evaluation:
                 known = stage.dequantize(out.codes) if out.exact is None else out.exact
                 exact = self._padded(straight_through(decoded, self._unscaled(known, k).detach()))
@@ -167,7 +169,7 @@ class ResidualQuantizer(Quantizer):
         return total
 
     def _there(self, latents: Tensor) -> Tensor:
-        """Draw the channels that each of the N stages decodes of latents (B, D, T), as a mask (N, B, D, 1)."""
+        """Draw which channels of latents (B, D, T) each of the N stages decodes; return a mask (N, B, D, 1)."""
         stages = self._stages()
         channels = torch.arange(self.dim, device=latents.device)[:, None]
         if self._apart:
@@ -183,7 +185,7 @@ class ResidualQuantizer(Quantizer):
         return torch.stack([(k < kept) & (channels < stage.dim) for k, stage in enumerate(stages)])
 
     def _depth(self, latents: Tensor) -> float | Tensor:
-        """Return the number of stages of each channel, (D, 1), or one number if all channels have the same."""
+        """Return the number of stages of each channel, (D, 1), or a single number if it is the same for all."""
         dims = [stage.dim for stage in self._stages()]
         if min(dims) == self.dim:
             return float(len(dims))

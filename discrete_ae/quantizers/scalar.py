@@ -4,11 +4,11 @@ A bound b maps a latent z to [0, 1]. With u = (L - 1) b(z) the integer is round(
 2 round(u) / (L - 1) - 1. With the tanh bound and straight-through rounding this is Finite Scalar Quantization (Mentzer
 et al. 2023, arXiv:2309.15505) in its symmetry-preserving form (Parker et al. 2024, arXiv:2411.19842, section 3).
 
-Several channels with levels L_1 ... L_d make one codebook of prod L_i entries. Its code is the mixed-radix number of
-their integers, the first channel least significant.
+Several channels with L_1 ... L_d levels make one codebook of prod L_i entries. A code is the mixed-radix number whose
+digits are the integers of the channels, the first channel being the least significant digit.
 
-Other bounds are cumulative distribution functions (VP-VAE, arXiv:2602.17133). Latents of that distribution use all
-integers equally often, except the first and the last, whose cells are half as wide.
+Other bounds are cumulative distribution functions (VP-VAE, arXiv:2602.17133). Latents that follow the distribution of
+their bound use all integers equally often, except the first and the last, whose cells are half as wide.
 """
 
 import math
@@ -67,13 +67,13 @@ class ScalarQuantizer(ProductQuantizer):
     (torch.Size([1, 8, 50]), torch.Size([1, 32, 50]), 256, 64.0)
 
     Args:
-        levels: L_1 ... L_d of the channels of one codebook; the product is the codebook's size.
-        num_codebooks: K; the quantizer has D = K d channels.
+        levels: numbers of levels L_1 ... L_d of the channels of one codebook; their product is the codebook's size.
+        num_codebooks: number of codebooks, K; the quantizer has D = K d channels.
         rounding: any Rounding with op="round".
         bound: "tanh", "sigmoid", "clamp" (to [-1, 1]; the gradient is 1 outside, too), or the cumulative distribution
             function "normal", "laplace" or "cauchy".
         rotation: whether to multiply latents by a fixed random orthogonal matrix, and the result by its transpose, so
-            that channels of unlike spread share their bits (QuIP, Chee et al. 2023, arXiv:2307.13304).
+            that channels of different spread share their bits (QuIP, Chee et al. 2023, arXiv:2307.13304).
         dither: whether to add a fixed number in [-1/2, 1/2) to each channel before rounding, and subtract it after
             rounding. Over the channels the error is then uniform for any latents, as with uniform noise in training
             (universal quantization, Agustsson & Theis 2020, arXiv:2006.09952, who draw a number for each sample).
@@ -146,7 +146,7 @@ class ScalarQuantizer(ProductQuantizer):
         return codes[:, :, None] // self.radix[:, None] % (self.steps[:, None] + 1)
 
     def from_integers(self, integers: Tensor) -> Tensor:
-        """Return the latents (B, D, T) of integers (B, n, d, T), or fractions, of the first n codebooks."""
+        """Return the latents (B, D, T) of integers or fractions (B, n, d, T) of the first n codebooks."""
         return self._turned_back(self.padded(self._on_scale(integers.float())))
 
     def scaled(self, latents: Tensor) -> Tensor:
@@ -159,7 +159,7 @@ class ScalarQuantizer(ProductQuantizer):
         with torch.no_grad():
             scaled = self._on_integers(bounded)
             emitted, codes = self.rounding.emitted(scaled), self._codes(self._within(scaled))
-        # Rounds a x + b but keeps x alone for the backward pass: the bound has already kept x.
+        # This rounds a x + b, but saves x for the backward pass, which takes no memory: the bound has saved x already.
         slope = self._per_unit() if self.rounding.is_flat else self._slope
         rounded = with_slope(bounded, lambda x: emitted, slope)
         losses = {}
@@ -214,7 +214,7 @@ class ScalarQuantizer(ProductQuantizer):
         return self._on_scale(self.integers(codes).float())
 
     def _on_scale(self, values: Tensor) -> Tensor:
-        """Return values (B, n, d, T) on the scale of the integers as channels (B, n d, T) from -1 to 1."""
+        """Map values (B, n, d, T) on the scale of the integers to channels (B, n d, T) in [-1, 1]."""
         if self.dither is not None:
             values = values - self.split(self.dither[None])[:, : values.shape[1]]
         return _to_unit_range(values, self.steps[:, None]).flatten(1, 2)

@@ -1,9 +1,9 @@
 """A trained scalar quantizer split into several streams of codes, so that one model serves several rates.
 
 Each integer of the quantizer is written as a sum of coarse and fine digits (Parker et al. 2024, arXiv:2411.19842). For
-example, 16 levels are 4 coarse levels of 4 fine levels each; 17 are 3 levels of step 8, 3 of step 4, 3 of step 2 and 3
-of step 1. The first streams can be decoded alone. All streams together decode to the same latents as the quantizer's
-codes, without further training.
+example, 16 levels are 4 coarse levels of 4 fine levels each. An integer of 17 levels is a sum of four digits of 3
+levels each, with steps 8, 4, 2 and 1. The first streams can be decoded alone. All streams together decode to the same
+latents as the quantizer's codes, without further training.
 """
 
 import math
@@ -25,16 +25,16 @@ class SplitQuantizer(Quantizer):
     >>> split.codebook_sizes, split.decodable_counts  # streams of 8 codebooks of 16 entries
     ((16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16), (8, 16))
 
-    Codes of the first streams decode to the middle of the integers that share them.
+    The codes of the first streams alone decode to the middle of all integers with these codes.
 
     Args:
         quantizer: a ScalarQuantizer with the same number of levels, L, in each channel.
-        levels: L_1 ... L_S of the streams. Either L is their product, or all are odd and L - 1 is the product of
-            L_i - 1, as for 17 and 3, 3, 3, 3. An integer then has several representations; from coarse to fine, each
-            stream takes the nearest digit.
+        levels: numbers of levels L_1 ... L_S of the streams. Either their product is L, or all are odd and the product
+            of all L_i - 1 is L - 1, such as 3, 3, 3, 3 for L = 17. With odd levels, an integer has several
+            representations; from coarse to fine, each stream takes the nearest digit.
 
     Raises:
-        ValueError: for another kind of quantizer, for unequal levels, and for levels that do not make up L.
+        ValueError: for another kind of quantizer, a quantizer with unequal levels, or `levels` that do not match L.
     """
 
     def __init__(self, quantizer: ScalarQuantizer, levels: Sequence[int]) -> None:
@@ -42,7 +42,7 @@ class SplitQuantizer(Quantizer):
             levels_of = f" of levels {list(quantizer.levels)}" if isinstance(quantizer, ScalarQuantizer) else ""
             raise ValueError(
                 f"quantizer: expected a ScalarQuantizer of equal levels in each channel, got a "
-                f"{type(quantizer).__name__}{levels_of}; others decode at several rates if trained with dropout"
+                f"{type(quantizer).__name__}{levels_of}; train other quantizers with dropout to decode at several rates"
             )
         if isinstance(levels, str) or not isinstance(levels, Sequence) or len(levels) < 2:
             raise ValueError(f"levels: expected a list of two or more whole numbers, each at least 2, got {levels!r}")
@@ -53,8 +53,8 @@ class SplitQuantizer(Quantizer):
         overlapping = all(level % 2 for level in levels) and math.prod(level - 1 for level in levels) == whole - 1
         if not (apart or overlapping):
             raise ValueError(
-                f"levels: expected the levels of each stream, whose product is the {whole} levels of a channel (as 2,2 "
-                f"for 4), or odd ones for which the product of (levels - 1) is {whole - 1} (as 3,3 for 5), got {levels}"
+                f"levels: expected the levels of each stream, whose product is the {whole} levels of a channel (2,2 "
+                f"for 4), or odd numbers n with {whole - 1} as the product of all n - 1 (3,3 for 5), got {levels}"
             )
         sizes = [level**quantizer.channels for level in levels for _ in range(quantizer.num_codebooks)]
         super().__init__(quantizer.dim, sizes)
@@ -66,7 +66,7 @@ class SplitQuantizer(Quantizer):
 
     @property
     def decodable_counts(self) -> tuple[int, ...]:
-        """K, 2 K, and so on to all S K."""
+        """The counts K, 2 K, ..., S K."""
         return tuple(range(self.quantizer.num_codebooks, self.num_codebooks + 1, self.quantizer.num_codebooks))
 
     @property

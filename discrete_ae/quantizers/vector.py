@@ -112,18 +112,18 @@ class VectorQuantizer(_NearestEntry):
     """Vector quantization (van den Oord et al. 2017, arXiv:1711.00937); codebooks learn by gradient or averaging.
 
     Args:
-        codebook_size: entries of each codebook.
-        num_codebooks: K; the quantizer has D = K codebook_dim channels.
-        codebook_dim: d, channels of one codebook.
-        gradient: a name in discrete_ae.quantizers.gradients; "diveq" and "nsvq" train the codebooks too, and need no
-            loss.
+        codebook_size: number of entries in each codebook.
+        num_codebooks: number of codebooks, K; the quantizer has D = K codebook_dim channels.
+        codebook_dim: number of channels of one codebook, d.
+        gradient: name of a gradient in discrete_ae.quantizers.gradients; "diveq" and "nsvq" train the codebooks too, so
+            they need no loss.
         ema_decay: None for codebooks learned by gradient; a decay in [0, 1) for codebooks that are moving averages of
-            the latents, updated in every training forward (arXiv:1711.00937, appendix A.1).
-        dead_code_threshold: entries chosen less often than this per step, by a moving average, are replaced by latents;
-            0 replaces none. Without k_means_steps the averages start at 0, so the first steps fill the codebooks with
-            latents.
-        k_means_steps: rounds of k-means that make the initial codebooks from the latents of the first training forward
-            (SoundStream, arXiv:2107.03312, section III.C); 0 for random codebooks.
+            the latents, updated in every forward pass in training (arXiv:1711.00937, appendix A.1).
+        dead_code_threshold: minimum number of choices per step, as a moving average. Entries chosen less often are
+            replaced by latents; 0 replaces none. Without k_means_steps the averages start at 0, so the first steps fill
+            the codebooks with latents.
+        k_means_steps: number of rounds of k-means that make the initial codebooks from the latents of the first forward
+            pass in training (SoundStream, arXiv:2107.03312, section III.C); 0 for random codebooks.
         dropout: see Quantizer.
 
     Losses:
@@ -174,7 +174,7 @@ class VectorQuantizer(_NearestEntry):
 
     @property
     def _moves(self) -> bool:
-        """True if a training forward overwrites the codebooks."""
+        """True if a forward pass in training overwrites the codebooks."""
         return self.ema_decay is not None or self.dead_code_threshold > 0
 
     def entries(self) -> Tensor:
@@ -211,7 +211,7 @@ class VectorQuantizer(_NearestEntry):
         counts, codebooks = snapshot(self.counts).lerp(new_counts, new_share), entries
         if self.ema_decay is not None:
             sums = snapshot(self.sums).lerp(new_sums, new_share)
-            # An entry that no vector chose keeps its value: the smoothing of counts would slowly move it to 0.
+            # An entry that no vector chose keeps its value; otherwise, smoothing the counts would slowly move it to 0.
             codebooks = torch.where(new_counts[..., None] > 0, means(counts, sums), entries)
         if self.dead_code_threshold:
             values, replaced = replacements(vectors, counts < self.dead_code_threshold)
@@ -231,15 +231,15 @@ class SimVectorQuantizer(_NearestEntry):
     A training step therefore moves all entries, even those that no vector chose.
 
     Args:
-        codebook_size: entries of each codebook.
-        num_codebooks: K; the quantizer has D = K codebook_dim channels.
-        codebook_dim: d, channels of one codebook.
+        codebook_size: number of entries in each codebook.
+        num_codebooks: number of codebooks, K; the quantizer has D = K codebook_dim channels.
+        codebook_dim: number of channels of one codebook, d.
         gradient: see VectorQuantizer.
         dropout: see Quantizer.
 
     Losses:
-        commitment: mean squared distance from latents to their entries, once with a gradient for the entries alone, and
-            with the weight 1/4 for the latents alone. Its value is 5/4 of the distance. Not computed with "diveq" and
+        commitment: 5/4 of the mean squared distance from latents to their entries. The whole distance has a gradient
+            for the entries alone; the added quarter has a gradient for the latents alone. Not computed with "diveq" and
             "nsvq".
 
     Raises:
@@ -272,20 +272,20 @@ class SimVectorQuantizer(_NearestEntry):
 
 
 class FactorizedVectorQuantizer(_NearestEntry):
-    """The codebook of DAC (Kumar et al. 2023, arXiv:2306.06546), first in ViT-VQGAN (Yu et al. 2021, arXiv:2110.04627).
+    """The codebook of DAC (Kumar et al. 2023, arXiv:2306.06546), from ViT-VQGAN (Yu et al. 2021, arXiv:2110.04627).
 
     Latents are projected to a few channels. The entry with the largest cosine similarity is chosen and projected back.
     Each codebook has its own projection, so every stage of a residual quantizer codes different channels.
 
     DAC's projections have weight normalization, which changes how fast they learn, not the functions they can
-    represent. Its entries are initialized as normal vectors; here they are scaled to a mean square length of 1, as in
-    VectorQuantizer.
+    represent. DAC initializes entries as normal vectors; here the vectors are scaled to a mean square length of 1, as
+    in VectorQuantizer.
 
     Args:
-        codebook_size: entries of each codebook.
-        num_codebooks: K; the quantizer has D = K c channels.
-        codebook_dim: d, channels of an entry.
-        channels: c, latent channels of one codebook.
+        codebook_size: number of entries in each codebook.
+        num_codebooks: number of codebooks, K; the quantizer has D = K c channels.
+        codebook_dim: number of channels of an entry, d.
+        channels: number of latent channels of one codebook, c.
         gradient: gradient from entries to projected latents, see VectorQuantizer.
         dropout: see Quantizer.
 
@@ -339,7 +339,7 @@ def _affine(weights: Tensor, vectors: Tensor) -> Tensor:
 
 
 def _one_way_each(vectors: Tensor, chosen: Tensor) -> Tensor:
-    """Return the squared distance with a gradient for the entries, plus a quarter of it with one for the vectors."""
+    """Return the squared distance with a gradient for `chosen` plus a quarter of it with a gradient for `vectors`."""
     return F.mse_loss(vectors.detach(), chosen) + F.mse_loss(vectors, chosen.detach()) / 4
 
 

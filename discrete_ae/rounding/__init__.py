@@ -1,11 +1,11 @@
-"""Differentiable round, floor, ceil and trunc, all methods in one form.
+"""Differentiable round, floor, ceil and trunc: several methods with the same interface.
 
 The derivative of rounding is zero almost everywhere. Each method replaces it by the slope s'(x) of a soft staircase
 s(x) with s(x + 1) = s(x) + 1 and s(-x) = -s(x). The slope has period 1. It depends on f = x - floor(x) - 1/2, the
 signed distance of x from the boundary between its neighbours floor(x) and floor(x) + 1; f is in [-1/2, 1/2).
 
-A method makes two choices: the value that the training forward emits (exact integers, s(x), or a noisy value), and the
-slope of the backward pass. Evaluation always emits torch.round (floor, ceil, trunc) itself, so that codes are exact.
+A method makes two choices: the value of the forward pass in training (exact integers, s(x), or a noisy value), and the
+slope of the backward pass. Evaluation always uses torch.round (floor, ceil, trunc) itself, so that codes are exact.
 The gradient is slope(x) in both modes.
 
 The other three operations shift the same staircase: soft floor is s(x - 1/2), soft ceil s(x + 1/2). Soft trunc is

@@ -26,7 +26,7 @@ Slope = Callable[[Tensor], Tensor] | Tensor | None
 
 
 class _WithSlope(torch.autograd.Function):
-    """A function of x with a given slope. It saves x alone; its backward is differentiable, for second derivatives."""
+    """A function of x with a given slope. Only x is saved; the backward pass can be differentiated again."""
 
     generate_vmap_rule = True
 
@@ -47,7 +47,7 @@ class _WithSlope(torch.autograd.Function):
 
 
 class _WithTangent(_WithSlope):
-    """_WithSlope with forward-mode derivatives; a separate class, since torch.compile traces no function with a jvp."""
+    """_WithSlope with forward-mode derivatives; a separate class, since torch.compile cannot trace a jvp."""
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
@@ -70,8 +70,8 @@ def boundary_distance(x: Tensor) -> Tensor:
     """Return the signed distance f = x - floor(x) - 1/2 from the boundary n + 1/2 between n = floor(x) and n + 1.
 
     The distance is in [-1/2, 1/2); floating-point rounding may make it 1/2. Slopes are functions of |f|, written
-    without comparisons such as |f| < c. A compiler would save the booleans of a comparison for the backward pass
-    instead of x, and could not vectorize it.
+    without comparisons such as |f| < c. With a comparison, a compiler would save booleans instead of x for the backward
+    pass, and could not vectorize the code.
     """
     return x - x.floor() - 0.5
 
@@ -114,9 +114,9 @@ _uniform.register_fake(torch.empty_like)
 def uniform_like(x: Tensor) -> Tensor:
     """Draw a number from U[0, 1) for each element of x.
 
-    On a CPU, inductor (torch 2.11) computes a block of four Philox numbers for each element and uses one of them, one
-    element after the other. This takes four times as long as torch's generator. Inductor does not change a custom
-    operation.
+    On a CPU, inductor (torch 2.11) computes four Philox numbers for each element, one element after the other, and uses
+    only one of the four. This takes four times as long as torch's generator. Compiled code therefore calls a custom
+    operation, which inductor does not change.
     """
     return _uniform(x.detach()) if torch.compiler.is_compiling() and x.device.type == "cpu" else torch.rand_like(x)
 
@@ -128,8 +128,8 @@ class Rounding(Scheduled, ABC):
 
     Args:
         op: the operation to approximate: "round" (ties to even, as torch.round), "floor", "ceil" or "trunc".
-        hard: whether the training forward emits exact integers (True) or the soft value (False). A schedule from 0 to
-            1 switches from soft to hard at 1/2 (Guo et al. 2021, arXiv:2104.05168).
+        hard: whether the forward pass in training gives exact integers (True) or the soft value (False). A schedule
+            from 0 to 1 switches from soft to hard at 1/2 (Guo et al. 2021, arXiv:2104.05168).
 
     Raises:
         ValueError: for an unknown `op`, and for a tensor that is not floating-point.
@@ -169,7 +169,7 @@ class Rounding(Scheduled, ABC):
 
     @property
     def matches_evaluation(self) -> bool:
-        """True if the training forward always emits the integers of evaluation; depends on the arguments alone."""
+        """True if training always gives the same integers as evaluation; depends on the arguments alone."""
         return self.hard is True
 
     def forward(self, x: Tensor) -> Tensor:

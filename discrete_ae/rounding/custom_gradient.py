@@ -1,4 +1,4 @@
-"""Exact integers forward, any slope backward."""
+"""Rounding with exact integers in the forward pass and any slope in the backward pass."""
 
 from collections.abc import Callable
 from typing import cast
@@ -26,14 +26,14 @@ class _Function(Rounding):
 
 
 class CustomGradient(Rounding):
-    """Exact integers forward, the slope of any surrogate backward.
+    """Rounding whose forward pass gives exact integers, and whose backward pass uses the slope of a surrogate.
 
     Args:
         surrogate: the soft round that gives the slope: a Rounding with op="round", or an elementwise differentiable
             function of a tensor. None is the identity, which gives the straight-through estimator.
 
     Raises:
-        ValueError: for a surrogate with another op, or one that is not callable.
+        ValueError: for a surrogate that is not callable, or a Rounding whose op is not "round".
     """
 
     def __init__(

@@ -32,7 +32,7 @@ class _Flat(Rounding):
 
 
 class StraightThrough(_Flat):
-    """Straight-through estimator: exact integers forward, slope 1 backward (Bengio et al. 2013, arXiv:1308.3432).
+    """Straight-through estimator (Bengio et al. 2013, arXiv:1308.3432): exact integers with slope 1.
 
     The autograd function reads x once and saves nothing, unlike x + (round(x) - x).detach().
     """
@@ -67,16 +67,16 @@ class UniformNoise(_Flat):
 class NoiseDropout(_Flat):
     """Noise in place of rounding for a random part of the elements in training (Parker et al. 2024, arXiv:2411.19842).
 
-    As in section 3 there, in units of the step: with `probability` an element is x + u, u ~ U(-1/2, 1/2), else the
-    exact integer; slope 1. The decoder sees the integers of evaluation, the encoder learns from the values between
-    them. Floor, ceil and trunc add the noise to their soft values, x - 1/2, x + 1/2 and x. hard=True emits integers
-    only.
+    This is section 3 of the paper, in units of the step. With `probability`, an element becomes x + u with
+    u ~ U(-1/2, 1/2); otherwise it becomes the exact integer. The slope is 1. The decoder sees the integers of
+    evaluation, and the encoder learns from the values between them. Floor, ceil and trunc add the noise to their soft
+    values, x - 1/2, x + 1/2 and x. With hard=True, all elements become integers.
 
-    Each element is drawn separately. Two other implementations of this name differ:
+    Each element is drawn separately. Two other implementations with the same name differ:
         - stable-audio-tools draws once for a whole item, and emits x itself, without noise, for a quarter of the items;
         - vector-quantize-pytorch (1.32, `noise_dropout` of FSQ) adds noise to values that are already rounded, and
           clamps the sum to its range [-1, 1]. The noise is U(-1/2, 1/2) in units of that range for any number of
-          levels L, which is (L - 1) / 2 steps wide.
+          levels L. It is therefore (L - 1) / 2 steps wide.
 
     Args:
         probability: probability that an element is noisy, in [0, 1]; may be a schedule.
@@ -96,7 +96,7 @@ class NoiseDropout(_Flat):
 
     def _noisy_or_exact(self, x: Tensor) -> Tensor:
         drawn, exact = uniform_like(x), self.exact(x)
-        # Where drawn < p, drawn / p is uniform in [0, 1): one draw decides and is the noise.
+        # Where drawn < p, drawn / p is uniform in [0, 1). The same draw can thus select the element and be its noise.
         noise = (drawn / (self.probability + _TINY)).sub_(0.5)
         to_noisy = (self._soft(x) - exact).nan_to_num_(0.0).add_(noise)  # inf - inf counts as 0
         # torch.where takes much longer for a random condition.
@@ -139,8 +139,8 @@ class Stochastic(_Flat):
     def _moved(self, x: Tensor, op: str) -> Tensor:
         """Return op(x + share u).
 
-        The noise is added to the distance from the nearest integer, which is exact. Added to x, it would be lost far
-        from 0.
+        The noise is added to the distance of x from the nearest integer. This distance is exact. If the noise were
+        added to x itself, it would be rounded away far from 0.
         """
         nearest = x.round()
         distance = (x - nearest).nan_to_num_(0.0)  # inf - inf counts as 0

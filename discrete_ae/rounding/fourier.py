@@ -31,15 +31,16 @@ def _sin_pi(x: Tensor) -> Tensor:
 class Fourier(Rounding):
     """Fourier series of round(x) with N terms: x + (1/pi) sum_n w_n (-1)^n sin(2 pi n x) / n.
 
-    In terms of the distance f from the boundary it is x + (1/pi) sum_n w_n sin(2 pi n f) / n, with the slope
+    With f, the distance from the boundary, the series is x + (1/pi) sum_n w_n sin(2 pi n f) / n, and its slope is
     1 + 2 sum_n w_n cos(2 pi n f). The weights set how the series is truncated:
-        dirichlet: w_n = 1. Slope sin((2N+1) pi f) / sin(pi f); rings, and is negative in places.
+        dirichlet: w_n = 1. Slope sin((2N+1) pi f) / sin(pi f), which rings and is negative in places.
         fejer: w_n = 1 - n/(N+1). Slope (sin((N+1) pi f) / sin(pi f))^2 / (N+1), never negative.
         lanczos: w_n = sinc(n/(N+1)). Little ringing, steeper than Fejér.
     The mean slope is 1 for all three.
 
     In float32 the curves are interpolated linearly in a table of one period, at a cost that does not depend on N. The
-    error of s(x) is below 1e-4, that of s'(x) below 1e-4 of its peak. In float64, for tests, the series is summed.
+    error of s(x) is below 1e-4, and the error of s'(x) is below 1e-4 of its peak. In float64, which is for tests, the
+    series is summed.
 
     >>> x = torch.tensor([0.25, 0.5, 1.0], requires_grad=True)
     >>> integers = Fourier(terms=1, weights="fejer", hard=True)(x)
@@ -48,7 +49,7 @@ class Fourier(Rounding):
     (tensor([0., 0., 1.]), tensor([1., 2., 0.]))
 
     Args:
-        terms: N >= 1; may be a schedule, whose values are rounded to whole numbers.
+        terms: number of terms N >= 1; may be a schedule, whose values are rounded to whole numbers.
         weights: "dirichlet", "fejer" or "lanczos".
 
     Raises:
@@ -104,7 +105,7 @@ class Fourier(Rounding):
         return sine * s1 / math.pi, 2 * (cosine * c1 - c2)
 
     def _fill_table(self, terms: int) -> None:
-        """Fill the rows: s(x) - x and s'(x) at the fractions 0, h, 2h ... of x, then the differences of both."""
+        """Fill four rows: s(x) - x and s'(x) at x = 0, h, 2h ..., then the steps of both to their next entries."""
         self._tabulated_terms = terms  # a copy, since reading the buffer would wait for the GPU
         if self._table.is_meta:
             return
@@ -131,7 +132,7 @@ class Fourier(Rounding):
             return self._looked_up(1, x)
         if self.weights == "lanczos":
             return 1 + self._sums(boundary_distance(x))[1]
-        # The formula is 0/0 at the boundary. The kernel is flat there, so a few float spacings away it has its limit.
+        # The formula is 0/0 at the boundary. The kernel is flat there: a few float spacings away, it equals its limit.
         distance = boundary_distance(x).abs().clamp_min(8 * torch.finfo(x.dtype).eps)
         if self.weights == "dirichlet":
             return _sin_pi((2 * self.terms + 1) * distance) / _sin_pi(distance)

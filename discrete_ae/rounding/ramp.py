@@ -1,4 +1,4 @@
-"""Clipped ramps: the linear staircase, and the finite difference, whose slope is the same."""
+"""Clipped ramps: the linear staircase, and the finite difference, which has the same slope."""
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ def _at_least_2(name: str, value: float) -> float:
     number = finite(name, value)
     if number < 2:
         raise ValueError(
-            f"{name}: expected at least 2 (2 is the identity, less is not a continuous staircase), got {value}"
+            f"{name}: expected at least 2 (2 is the identity; below 2 the staircase is not continuous), got {value}"
         )
     return number
 
@@ -36,7 +36,7 @@ class _Ramp(Rounding):
 
     def _soft_round_slope(self, x: Tensor) -> Tensor:
         k = self._steepness()
-        # 1 where |k f| <= 1, else 0. Compared with |f| <= 1/k, this makes the ramp of k = 2 reach the integers exactly.
+        # 1 where |k f| <= 1, else 0. With |f| <= 1/k instead, the ramp of k = 2 would not reach the integers exactly.
         inside = (2 - torch.ceil((boundary_distance(x) * k).abs())).clamp(0, 1)
         return inside * (k / 2)
 
@@ -45,7 +45,8 @@ class Linear(_Ramp):
     """A ramp of slope k/2 around every boundary, flat elsewhere: floor(x) + 1/2 + clip(k f, -1, 1) / 2.
 
     Args:
-        sharpness: k >= 2; the curve is the identity at 2 and not continuous below. May be a schedule.
+        sharpness: steepness k >= 2; may be a schedule. With k = 2 the curve is the identity. Below 2 it would not be
+            continuous.
 
     Raises:
         ValueError: for a sharpness below 2.
@@ -62,13 +63,13 @@ class Linear(_Ramp):
 
 
 class FiniteDifference(_Ramp):
-    """Exact integers forward, the central difference (r(x + eps) - r(x - eps)) / 2 eps backward.
+    """Exact integers in the forward pass; the slope is the central difference (r(x + eps) - r(x - eps)) / 2 eps.
 
     The difference is 1 / 2 eps within eps of a boundary and 0 elsewhere: the slope of Linear with k = 1 / eps.
     eps = 1/2 is the straight-through estimator; with a tiny eps the gradient is 0 almost everywhere.
 
     Args:
-        epsilon: 0 < epsilon <= 1/2; may be a schedule.
+        epsilon: eps, in (0, 1/2]; may be a schedule.
 
     Raises:
         ValueError: for an epsilon outside this range.

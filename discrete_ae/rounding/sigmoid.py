@@ -1,8 +1,8 @@
 """Logistic steps: the sigmoid, plain and normalized, the softmax over neighbouring integers, and the soft round.
 
-The soft round of Agustsson & Theis 2020 (arXiv:2006.09952) is the curve of Sigmoid(k, normalized=True), here as
-functions with its inverse. In their notation s_alpha(x) = m + tanh(alpha (x - m)) / (2 tanh(alpha / 2)) with
-m = floor(x) + 1/2, and alpha = k / 2.
+The soft round of Agustsson & Theis 2020 (arXiv:2006.09952) is the curve of Sigmoid(k, normalized=True). The functions
+of this module compute the curve and its inverse. In the paper's notation,
+s_alpha(x) = m + tanh(alpha (x - m)) / (2 tanh(alpha / 2)) with m = floor(x) + 1/2 and alpha = k / 2.
 
 A receiver that knows the dither u gets the noisy value z = s(x) + u. It decodes the conditional mean of x given z,
 s^-1(z - 1/2) + 1/2. For integers z this mean is z itself, since s^-1(n - 1/2) = n - 1/2.
@@ -32,7 +32,7 @@ def _staircase(x: Tensor, sharpness: float | Tensor, scale: float | Tensor) -> T
     """Return floor(x) + 1/2 + scale (sigma(k f) - 1/2), for x in float32 or float64."""
     distance = boundary_distance(x)
     if isinstance(sharpness, Tensor) or sharpness < 1:
-        # The same value by tanh, at several times the cost: exact also for small k, where sigma is close to 1/2.
+        # tanh gives the same value at several times the cost, and is exact even for small k, where sigma is near 1/2.
         step = torch.tanh(distance * (sharpness / 2)) * 0.5
     else:
         step = torch.sigmoid(distance * sharpness) - 0.5
@@ -53,7 +53,7 @@ class Sigmoid(Rounding):
     Agustsson & Theis 2020 (arXiv:2006.09952) with alpha = k/2, and tends to x as k tends to 0.
 
     Args:
-        sharpness: k > 0; the plain slope at a boundary is k/4. May be a schedule.
+        sharpness: k > 0; may be a schedule. The slope of the plain curve at a boundary is k/4.
         normalized: whether to scale the steps so that the curve is continuous at the integers.
 
     Raises:
@@ -121,9 +121,10 @@ class Softmax(Rounding):
     def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the weighted mean and mean square of the neighbours' offsets from the boundary.
 
-        Offsets are d = +-(j + 1/2), positive on the side of x. Let a = |f|. The exponents -beta (a - d)^2, minus that
-        of the nearest neighbour at d = 1/2, are -beta j (j + 1 - 2a) on the side of x and -beta (j + 1) (j + 2a) on
-        the other side. The weights are thus powers of two exponentials, none above 1.
+        Offsets are d = +-(j + 1/2), positive on the side of x. Let a = |f|. The exponents are -beta (a - d)^2. After
+        subtracting the exponent of the nearest neighbour, at d = 1/2, they are -beta j (j + 1 - 2a) on the side of x
+        and -beta (j + 1) (j + 2a) on the other side. The weights are thus powers of two exponentials times constants,
+        and none is above 1.
         """
         distance = boundary_distance(x).abs()
         other, beyond = torch.exp(distance * (-2 * self.beta)), torch.exp((1 - distance) * (-2 * self.beta))
@@ -156,7 +157,7 @@ def soft_round(x: Tensor, sharpness: float) -> Tensor:
     """Return the soft round s(x), elementwise; s(n) = n and s(n + 1/2) = n + 1/2 for integers n.
 
     Args:
-        x: of any floating-point dtype.
+        x: tensor of any floating-point dtype.
         sharpness: k > 0; s tends to x as k tends to 0, and to round(x) as k grows.
 
     Raises:
@@ -170,7 +171,7 @@ def soft_round_inverse(y: Tensor, sharpness: float) -> Tensor:
     """Return the x with s(x) = y, elementwise; the gradient is 1 / s'(x).
 
     Args:
-        y: of any floating-point dtype.
+        y: tensor of any floating-point dtype.
         sharpness: k > 0.
 
     Raises:
@@ -200,7 +201,7 @@ def noisy_soft_round(x: Tensor, sharpness: float) -> Tensor:
     """Return s(x) + u, u ~ U(-1/2, 1/2): soft rounding followed by dithered quantization, with the derivative s'(x).
 
     Args:
-        x: of any floating-point dtype.
+        x: tensor of any floating-point dtype.
         sharpness: k > 0.
 
     Raises:
@@ -224,8 +225,8 @@ def _inverse_value(y: Tensor, k: float) -> Tensor:
     distance = boundary_distance(y)
     doubled = 2 * distance.abs()
     t = doubled * math.tanh(k / 4)
-    # tanh(k/4) is 1 in floating point from k = 36 (float32) on. 1 - t = (1 - 2|f|) + 2|f| (1 - tanh(k/4)) keeps full
-    # precision, since the logarithm of the last factor, 2 / (1 + exp(k/2)), is computed in closed form.
+    # In float32, tanh(k/4) is 1 for k >= 36. The form 1 - t = (1 - 2|f|) + 2|f| (1 - tanh(k/4)) keeps full precision,
+    # since the logarithm of its last factor, 2 / (1 + exp(k/2)), is computed in closed form.
     log_rest = math.log(2) - (k / 2 + math.log1p(math.exp(-k / 2)))
     steep = torch.logaddexp(torch.log1p(-doubled), torch.log(doubled) + log_rest)
     log_below = torch.where(t < 0.5, torch.log1p(-t), steep)
