@@ -62,7 +62,7 @@ def info(
             f"{files[0]}: expected one file, or settings such as model=conv/base, got {len(given)} arguments"
         )
     if files and kind_of(files[0]) is Kind.NOTHING and not is_on_hub(files[0]) and files[0] != PRETRAINED:
-        raise DataError(f"{files[0]}: no such file; give one that exists, or settings such as model=conv/base")
+        raise DataError(f"{files[0]}: no such file; check the name, or give settings such as model=conv/base")
     costs = None
     if files and holds_codes(Path(files[0])):
         rows = describe_codes(Path(files[0]))

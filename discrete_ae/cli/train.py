@@ -55,6 +55,9 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(status)
     except UserError as error:
         sys.exit(_report(error))
+    except BrokenPipeError:  # the reader of stdout has ended, as in `train.py --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
         sys.exit(_report(from_system(error, ReportSweep.folder)))
     finally:

@@ -62,7 +62,7 @@ class Quantity:
 
     def shown(self, value: float | None) -> str:
         """Format a value for tables; a dash for None or NaN."""
-        return "-" if value is None or value != value else f"{value:,.{self.digits}f}"
+        return "-" if value is None or value != value else f"{value:z,.{self.digits}f}"
 
 
 @dataclass(frozen=True, kw_only=True)

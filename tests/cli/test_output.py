@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from discrete_ae.cli import main
+from tests.runs import REPOSITORY
 
 
 @pytest.mark.parametrize(
@@ -49,3 +50,12 @@ def test_a_shell_completes_commands_and_options(monkeypatch, capsys, typed, expe
         main.main([])
     assert not ended.value.code
     assert capsys.readouterr().out.split() == [expected]
+
+
+def test_a_reader_that_ends_early_gets_no_traceback() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "train.py", "--help"]
+    done = subprocess.run(command, cwd=REPOSITORY, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")

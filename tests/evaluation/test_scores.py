@@ -200,3 +200,7 @@ def test_noise_and_a_narrower_band_make_every_score_worse(speech, name):
 def test_closed_forms_of_the_same_signal(speech):
     assert scored("zimtohrli", speech, speech) == 0
     assert scored("visqol", speech, speech) > scored("visqol", 0 * speech, speech) == 1  # the ends of its scale
+
+
+def test_a_number_that_rounds_to_zero_has_no_sign() -> None:
+    assert [SCORES["si_sdr_db"].shown(value) for value in (-0.001, -0.01)] == ["0.00", "-0.01"]
