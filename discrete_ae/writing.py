@@ -181,7 +181,7 @@ def _check_replaceable(target: Path, own: Collection[str], overwrite: bool) -> N
     if not target.is_dir():
         raise DataError(f"{target}: expected a new folder, got a file; give another path with -o")
     if not overwrite:
-        raise DataError(f"{target}: exists already; use --force to replace it, or give another folder with -o")
+        raise DataError(f"{target}: already exists; use --force to replace it, or give another folder with -o")
     for path in sorted(target.iterdir()):
         if not path.is_file() or not any(path.match(pattern) for pattern in own):
             raise DataError(f"{target}: holds {path.name}, which would be deleted; give another folder with -o")

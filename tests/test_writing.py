@@ -61,7 +61,7 @@ def test_a_folder_appears_at_the_end_and_replaces_only_its_like(tmp_path):
     assert names(tmp_path) == ["set", "set/two.txt"]
     with pytest.raises(OSError), whole_folder(target, ["*.txt"], overwrite=True) as folder:
         (folder / "none/half.txt").touch()
-    with pytest.raises(DataError, match="exists already"), whole_folder(target, ["*.txt"]):
+    with pytest.raises(DataError, match="already exists"), whole_folder(target, ["*.txt"]):
         pass
     with pytest.raises(DataError, match=r"holds two\.txt"), whole_folder(target, ["*.csv"], overwrite=True):
         pass

@@ -96,7 +96,7 @@ def decode_stream(
             )
         _require_stdout()
     elif not to_speaker and Path(out).exists() and not force:
-        raise UsageError(f"-o {out}: exists already; use --force to overwrite, or give another name")
+        raise UsageError(f"-o {out}: already exists; use --force to overwrite, or give another name")
     doubts: list[str] = []
     with logged_on(Console(stderr=True)):
         audio = decode_live(load(), _stdin(), doubts.append, force=force)

@@ -90,7 +90,7 @@ CodebooksOption = Annotated[
 SkipExistingOption = Annotated[
     bool,
     typer.Option(
-        "--skip-existing", metavar="", help="Skip files that exist already, to resume an interrupted command."
+        "--skip-existing", metavar="", help="Skip files that already exist, to resume an interrupted command."
     ),
 ]
 PIPED_PREFIX = "discrete-ae-piped-"

@@ -39,7 +39,7 @@ def write_shards(
         overwrite: True to replace existing shards.
 
     Raises:
-        DataError: no recording is found, two recordings have the same key, or `out` exists already.
+        DataError: no recording is found, two recordings have the same key, or `out` already exists.
         OSError: a file cannot be read or written.
     """
     folder, out = Path(folder).expanduser(), Path(out)

@@ -83,7 +83,7 @@ def write_bundle(
 
     Raises:
         OSError: the folder cannot be written.
-        DataError: the folder exists already and is not replaced, or an extra fails.
+        DataError: the folder already exists and is not replaced, or an extra fails.
     """
     config = {
         "schema_version": SCHEMA_VERSION,

@@ -90,7 +90,7 @@ def uploaded(folder: str | Path, name: str, *, private: bool = False, message: s
     with _in_words(name):
         address = api.create_repo(name, private=private or None, exist_ok=True)
         if private and not api.model_info(name).private:
-            raise DataError(f"{name}: exists already and is public; make it private on its page, or give another name")
+            raise DataError(f"{name}: already exists and is public; make it private on its page, or give another name")
         api.upload_folder(
             repo_id=name,
             folder_path=folder,

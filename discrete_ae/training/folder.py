@@ -53,7 +53,8 @@ def _held(run_dir: Path) -> DataError:
     elif not has_checkpoints(run_dir):
         state = f", {UNSAVED}"
     return DataError(
-        f"{shown(run_dir)}: holds a run already{state}; give another hydra.run.dir, or replace it with force=true{more}"
+        f"{shown(run_dir)}: already contains a run{state}; give another hydra.run.dir, or replace it with "
+        f"force=true{more}"
     )
 
 

@@ -132,7 +132,7 @@ def test_skip_existing_goes_on_where_it_stopped_and_force_overwrites(code):
     stamp = Path("codes/b.npz").stat().st_mtime_ns
     status, out, (line,) = code("encode", "in", "-o", "codes")
     assert (status, out) == (1, [])
-    assert line.startswith("error: codes/b.npz: exists already")
+    assert line.startswith("error: codes/b.npz: already exists")
     status, out, err = code("encode", "in", "-o", "codes", "--skip-existing")
     assert (status, err) == (0, [])
     assert out[0].startswith("1 file encoded, 0 failed, 1 there already")

@@ -56,7 +56,7 @@ def test_what_is_there_is_refused_before_the_work(command, tmp_path, recordings,
     # Neither checkpoint nor data is looked at.
     status, _, (line,) = command("evaluate", "none", *option, checkpoint="none.ckpt")
     assert status == 1
-    assert f"{tmp_path / there}: exists already; use --force" in line
+    assert f"{tmp_path / there}: already exists; use --force" in line
     assert (tmp_path / there).read_text() == "precious"
     if there == "x.json":
         assert command("evaluate", recordings / "clip_0.wav", *option, "-f", *FAST)[0] == 0

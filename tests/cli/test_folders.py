@@ -64,7 +64,7 @@ def test_a_folder_that_holds_a_run_is_another_run_s_only_by_force(
         run_training("optim.optimizer.lr=1e-9", "trainer.max_steps=3", *given, run_dir=run, status=1)
         out, err = capsys.readouterr()
         (line,) = errors(err)
-        assert line.startswith(f"error: {run}: holds a run already")
+        assert line.startswith(f"error: {run}: already contains a run")
         assert "hydra.run.dir" in line
         assert "force=true" in line
         assert f"ckpt_path={run}/checkpoints/last.ckpt" in line
@@ -93,7 +93,7 @@ def test_a_run_that_is_a_step_behind_in_the_same_folder_is_refused(
 
     monkeypatch.setattr(Path, "glob", behind)
     run_training(*SHORT, run_dir=tmp_path, status=1)
-    assert "holds a run already" in capsys.readouterr().err
+    assert "already contains a run" in capsys.readouterr().err
     assert contents(tmp_path) == {"config.yaml": b"of: another run"}
 
 

@@ -97,7 +97,7 @@ def test_streams_hold_the_codes_of_files_and_become_their_audio(piped, causal, r
     assert piped("decode", "-", "-o", "y.wav", "-c", causal, given=content)[0] == 0
     assert np.array_equal(soundfile.read("y.wav", dtype="int16", always_2d=True)[0].T, samples)
     status, _, (line,) = piped("decode", "-", "-o", "y.wav", "-c", causal, given=content)
-    assert (status, "exists already" in line) == (2, True)
+    assert (status, "already exists" in line) == (2, True)
 
 
 def test_a_stereo_model_takes_mono_and_stereo_and_fewer_codebooks(piped, stereo):

@@ -50,7 +50,7 @@ def test_a_file_that_is_there_must_be_what_encoding_would_write(tmp_path, record
     target.write_bytes(b"damaged")
     shutil.copy(recordings / "clip_2.wav", source)
     assert found().error.startswith(f"{target}: ")
-    with pytest.raises(DataError, match="exists already; use --skip-existing to skip it, or --force"):
+    with pytest.raises(DataError, match="already exists; use --skip-existing to skip it, or --force"):
         found("refuse")
     assert (found("replace").was_there, target.read_bytes()) == (False, before)
 

@@ -99,7 +99,7 @@ def test_several_files_are_one_table(tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         main.main(["compare", "--ratings", *map(str, paths), "-o", str(paths[0])])
     assert ended.value.code == 1
-    assert "exists already; use --force" in capsys.readouterr().err
+    assert "already exists; use --force" in capsys.readouterr().err
     assert paths[0].read_bytes() == before
 
 

@@ -78,7 +78,7 @@ def test_nothing_is_replaced_unasked_and_nothing_half_is_left(tmp_path, corpus):
     shards = tmp_path / "shards"
     write_shards(corpus, shards, 1)
     before = sorted(shards.iterdir())
-    with pytest.raises(DataError, match=f"^{shards}: exists already; use --force"):
+    with pytest.raises(DataError, match=f"^{shards}: already exists; use --force"):
         write_shards(corpus, shards)
     assert sorted(shards.iterdir()) == before
     assert len(write_shards(corpus, shards, overwrite=True).shards) == 1

@@ -227,7 +227,7 @@ def test_what_cannot_be_uploaded_is_one_line(
     (bundle / "encoder.pt2").write_bytes(b"")
     assert "encoder.pt2 contains a pickle" in command("push", bundle, "me/codec")[2][0]
     (bundle / "encoder.pt2").unlink()
-    assert "exists already and is public" in command("push", bundle, "me/public", "--private")[2][0]
+    assert "already exists and is public" in command("push", bundle, "me/public", "--private")[2][0]
     assert hub.repositories["me/public"].files == {}
     assert "expected a model" in command("push", bundle.parent, "me/codec")[2][0]
     assert "without config.json" in command("push", checkpoint, "me/codec")[2][0]

@@ -153,7 +153,7 @@ class StopOnInterrupt(pl.Callback):
             signal.signal(signal.SIGTERM, exit_at_once)
             self._noted = number
             if trainer.is_global_zero:
-                print(f"\n{SIGNALLED[128 + number]}: ending with a checkpoint; another signal ends at once", flush=True)
+                print(f"\n{SIGNALLED[128 + number]}: saving a checkpoint; another signal ends at once", flush=True)
 
         self._step = trainer.global_step
         self._previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
