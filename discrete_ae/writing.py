@@ -105,7 +105,7 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def scratch_folder(prefix: str) -> Iterator[Path]:
-    """Yield a folder for temporary files, named with a prefix; remove those of killed processes.
+    """Yield a temporary folder named with a prefix; remove the folders that killed processes left.
 
     Raises:
         OSError: the folder cannot be created.

@@ -116,9 +116,9 @@ class TrainingBatches:
 def validation_batches(num_segments: int, batch_size: int, rank: int, world_size: int) -> list[list[int]]:
     """Divide the segments r, r + w, r + 2w, … of rank r of w into batches.
 
-    Every segment is in exactly one batch. Every rank has the same number of batches: with one batch more, a rank would
-    wait for the others in the first collective of that batch. The batches of a rank differ in size by at most one. A
-    batch has more than `batch_size` segments only if `batch_size` is 1.
+    Every segment is in exactly one batch. Every rank has the same number of batches. A rank with one more batch would
+    wait forever for the others in its first collective. The batches of a rank differ in size by at most one. They have
+    at most `batch_size` segments, except with a `batch_size` of 1.
 
     Raises:
         DataError: there are fewer segments than ranks.

@@ -75,8 +75,8 @@ class NoiseDropout(_Flat):
     Each element is drawn separately. Two other implementations with the same name differ:
         - stable-audio-tools draws once for a whole item, and emits x itself, without noise, for a quarter of the items;
         - vector-quantize-pytorch (1.32, `noise_dropout` of FSQ) adds noise to values that are already rounded, and
-          clamps the sum to its range [-1, 1]. The noise is U(-1/2, 1/2) in units of that range for any number of
-          levels L. It is therefore (L - 1) / 2 steps wide.
+          clamps the sum to its range [-1, 1]. The noise is U(-1/2, 1/2) on this scale, whatever the number of levels
+          L. It therefore spans (L - 1) / 2 steps.
 
     Args:
         probability: probability that an element is noisy, in [0, 1]; may be a schedule.
