@@ -5,12 +5,15 @@ import os
 import platform
 import resource
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+
+import discrete_ae
 
 REPOSITORY = Path(__file__).parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results"
@@ -31,10 +34,34 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def publish(lines: Sequence[str], name: str, folder: Path = RESULTS) -> None:
-    """Write NAME.md and print it."""
+    """Write NAME.md, with the release and the commit that were measured, and print it."""
     folder.mkdir(exist_ok=True)
-    (folder / f"{name}.md").write_text("\n".join(lines))
-    print("\n".join(lines))
+    text = "\n".join([*lines, f"Measured at discrete-ae {discrete_ae.__version__}, commit {commit()}.", ""])
+    (folder / f"{name}.md").write_text(text)
+    print(text)
+
+
+def insert(page: Path, mark: str, lines: Sequence[str]) -> None:
+    """Replace what a page has between the comments `mark` and `end of mark`.
+
+    Raises:
+        ValueError: the page lacks them.
+    """
+    first, last = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
+    before, begins, rest = page.read_text().partition(first)
+    _, ends, after = rest.partition(last)
+    if not begins or not ends:
+        raise ValueError(f"{page}: expected the comments {first} and {last}")
+    page.write_text("\n".join([before + first, *lines, last + after]))
+
+
+def commit() -> str:
+    """Return the commit of this checkout, and whether the code differs from it."""
+    git = ["git", "-C", str(REPOSITORY)]
+    head = subprocess.run([*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=True)
+    code = ["discrete_ae", "conf", "benchmarks/*.py", ":!discrete_ae/pretrained"]
+    changed = subprocess.run([*git, "status", "--porcelain", "--", *code], capture_output=True, text=True, check=True)
+    return head.stdout.strip() + (" with changes" if changed.stdout else "")
 
 
 def machine(device: str, threads: int) -> str:

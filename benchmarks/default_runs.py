@@ -19,7 +19,7 @@ from pathlib import Path
 
 import lightning
 import torch
-from _common import REPOSITORY, publish, table
+from _common import REPOSITORY, insert, publish, table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 SEEDS = (0, 1, 2)
@@ -44,8 +44,6 @@ COLUMNS = {  # heading: tag, factor, digits, unit
     "entropy of the codes, kbps": ("val/codes/bitrate_bps", 1e-3, 2, ""),
 }
 FOLDER = REPOSITORY / "logs" / "default_runs"
-PAGE = REPOSITORY / "docs" / "quantizers.md"
-MARKS = "<!-- default runs -->", "<!-- end of default runs -->"
 
 
 def folder_of(method: str, seed: int) -> Path:
@@ -101,9 +99,7 @@ def report(rows: list[list[str]]) -> None:
     )
     lines = [about, "", meaning, "", *table(["quantizer", *COLUMNS], rows)]
     publish(["# The default run of every quantizer", "", *lines], "default_runs")
-    before, _, rest = PAGE.read_text().partition(MARKS[0])
-    after = rest.partition(MARKS[1])[2]
-    PAGE.write_text("\n".join([before + MARKS[0], *lines, MARKS[1] + after]))
+    insert(REPOSITORY / "docs" / "quantizers.md", "default runs", lines)
 
 
 def main() -> None:

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from discrete_ae.cli.info import model_of
 from discrete_ae.losses import MultiScaleMel
-from discrete_ae.training.run import keep_freed_memory
 
 # The multi-scale mel loss of DAC (arXiv:2306.06546, section 3.4), as in its published training configuration.
 MEL_WINDOWS = [32, 64, 128, 256, 512, 1024, 2048]
@@ -42,9 +41,6 @@ class Codec(nn.Module, ABC):
     @abstractmethod
     def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Return the reconstruction, which may be slightly shorter, and the weighted sum of the quantizer's losses."""
-
-    def prepare_process(self) -> None:
-        """Prepare the process as the codec's training does before its first step."""
 
     @abstractmethod
     def encode(self, audio: Tensor) -> Tensor:
@@ -67,10 +63,6 @@ class Ours(Codec):
         super().__init__()
         self.model = model_of(overrides)
         self.sample_rate = self.model.sample_rate
-
-    def prepare_process(self) -> None:
-        """See Codec."""
-        keep_freed_memory()
 
     def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         """See Codec."""

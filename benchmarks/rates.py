@@ -1,16 +1,19 @@
 """Compare a trained model, decoded from few and from many of its codebooks, with Opus and Codec 2.
 
-    python benchmarks/rates.py CHECKPOINT corpus/test/other_voices
+    python benchmarks/rates.py corpus/test/other_voices                           # the model in the box
+    python benchmarks/rates.py corpus/test/other_voices -c CHECKPOINT --name NAME
 
-`corpus` is written by speech_corpus.py; any recordings that the model was not trained on work too. Writes
+`corpus` is written by speech_corpus.py; any recordings that the model was not trained on work too. The first form
+writes benchmarks/results/speech_16k.md and the tables of README and of the model's card, the second
 benchmarks/results/NAME.md. Needs opus-tools, codec2 and 'discrete-ae[quality]'.
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from _common import publish, table, versions
+from _common import REPOSITORY, insert, publish, table, versions
 
 import discrete_ae
 from discrete_ae.errors import DataError, UsageError
@@ -19,40 +22,32 @@ from discrete_ae.evaluation.evaluate import Plan, evaluate_coder, evaluate_model
 from discrete_ae.evaluation.recordings import find_sources
 from discrete_ae.evaluation.results import Evaluation
 from discrete_ae.evaluation.scores import SCORES, choose
-from discrete_ae.saving.checkpoint import read_training_state
+from discrete_ae.paths import PRETRAINED
 
 NAMES = ("pesq", "visqol", "dnsmos_p808", "stoi", "si_sdr_db", "mel_distance")
 CODEBOOKS = (2, 4, 8, 16)
 OPUS_BPS = (6000, 8000)
-
-
-def row(label: str, evaluation: Evaluation) -> list[str]:
-    """Return a row of the table: both bitrates, and mean scores with half of their 95 % interval."""
-    means = evaluation.means()
-    rates = [evaluation.overall[f"{kind}_bitrate_bps"] for kind in ("nominal", "entropy_coded")]
-    cells = [label, *("–" if bps is None else f"{bps / 1000:.2f}" for bps in rates)]
-    for name in NAMES:
-        mean, low, high = means[name].mean, means[name].low, means[name].high
-        cells.append(f"{mean:.{SCORES[name].digits}f} ± {(high - low) / 2:.{SCORES[name].digits}f}")
-    return cells
+PAGES = {"README.md": ("pesq", "visqol", "stoi"), "discrete_ae/pretrained/speech_16k/README.md": NAMES}
+"""Pages with the table of the model in the box, and their scores."""
 
 
 def main() -> None:
     """Measure and publish."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", type=Path, help="best.ckpt or last.ckpt of a run")
     parser.add_argument("recordings", type=Path, help="a recording, or a folder of them")
-    parser.add_argument("--name", default="speech_16k", help="name of the result below benchmarks/results")
-    parser.add_argument("--about", default="", help="one more sentence about the model, such as its initial weights")
+    parser.add_argument("-c", "--checkpoint", help="best.ckpt or last.ckpt of a run, or a bundle")
+    parser.add_argument("--name", help="name of the result below benchmarks/results")
     given = parser.parse_args()
+    if bool(given.checkpoint) != bool(given.name):
+        parser.error("-c and --name need each other")
     try:
-        measure(given.checkpoint, given.recordings, given.name, given.about)
+        measure(given.checkpoint or PRETRAINED, given.recordings, given.name or "speech_16k")
     except (DataError, UsageError) as error:
         sys.exit(str(error))
 
 
-def measure(checkpoint: Path, recordings: Path, name: str, about: str) -> None:
-    """Write the table.
+def measure(checkpoint: str, recordings: Path, name: str) -> None:
+    """Write the tables.
 
     Raises:
         DataError: the checkpoint or a recording cannot be read.
@@ -61,39 +56,60 @@ def measure(checkpoint: Path, recordings: Path, name: str, about: str) -> None:
     if installed([])[1]:
         sys.exit("opusenc, opusdec, c2enc and c2dec are required; run: apt-get install opus-tools codec2")
     model = discrete_ae.load(checkpoint)
-    steps = read_training_state(checkpoint).global_step
     found = find_sources([recordings])
     if found.problems:
         raise found.problems[0]
-    choice = choose(NAMES)
-    plan = Plan(choice=choice, jobs=1, timing=False)
+    plan = Plan(choice=choose(NAMES), jobs=1, timing=False)
     rows = []
     for count in [count for count in CODEBOOKS if count in model.quantizer.decodable_counts]:
         books = f"{count} codebook{'s' if count > 1 else ''}"
-        rows.append(row(books, evaluate_model(model, found.sources, str(checkpoint), plan, count)))
-        print(*rows[-1], flush=True)
+        rows.append(row(books, evaluate_model(model, found.sources, checkpoint, plan, count)))
+        print(*rows[-1].values(), flush=True)
     programs = [*(Opus(float(bps)) for bps in OPUS_BPS), Codec2("3200")]
     for program in programs:
         rows.append(row(program.name, evaluate_coder(program, found.sources, plan, model.sample_rate, 1)))
-        print(*rows[-1], flush=True)
-    scores = [SCORES[name] for name in NAMES]
-    units = [f"{score.label}, {score.unit}" if score.unit else score.label for score in scores]
-    packages = [package for score in scores for package in score.packages]
-    labels = [f"{unit} {'↑' if score.higher_is_better else '↓'}" for unit, score in zip(units, scores, strict=True)]
+        print(*rows[-1].values(), flush=True)
+    packages = [package for name in NAMES for package in SCORES[name].packages]
+    options = "" if checkpoint == PRETRAINED else f" -c {Path(checkpoint).name} --name {name}"
     publish(
         [
             f"# {name}: quality by rate",
             "",
-            f"`python benchmarks/rates.py {checkpoint.name} {'/'.join(recordings.parts[-2:])} --name {name}`; "
-            f"{versions(*packages)}, {programs[0].version()}, {programs[-1].version()}. The model after {steps} steps "
-            f"of training, hash {(model.model_hash or '')[:12]}. {f'{about} ' if about else ''}"
-            f"Means over {len(found.sources)} recordings, with half of the 95 % interval of a bootstrap over them. "
-            "The second rate is that of the entropy-coded codes, for Opus that of its packets.",
+            f"`python benchmarks/rates.py {'/'.join(recordings.parts[-2:])}{options}`; "
+            f"{versions(*packages)}, {programs[0].version()}, {programs[-1].version()}. The model's hash is "
+            f"{(model.model_hash or '')[:12]}. Means over {len(found.sources)} recordings, with half of the 95 % "
+            "interval of a bootstrap over them. For Opus, the entropy-coded bitrate is that of its packets.",
             "",
-            *table(["", "nominal, kbps", "spent, kbps", *labels], rows),
+            *shown(rows, NAMES),
         ],
         name,
     )
+    if checkpoint == PRETRAINED:
+        for page, scores in PAGES.items():
+            insert(REPOSITORY / page, "quality by rate", ["", *shown(rows, scores)])
+
+
+def row(label: str, evaluation: Evaluation) -> dict[str, str]:
+    """Return a row by column: the codec, both bitrates, and mean scores with half of their 95 % interval."""
+    means = evaluation.means()
+    cells = {"codec": label}
+    for kind in ("nominal", "entropy_coded"):
+        bps = evaluation.overall[f"{kind}_bitrate_bps"]
+        cells[kind] = "–" if bps is None else f"{bps / 1000:.2f}"
+    for name in NAMES:
+        mean, low, high = means[name].mean, means[name].low, means[name].high
+        cells[name] = f"{mean:.{SCORES[name].digits}f} ± {(high - low) / 2:.{SCORES[name].digits}f}"
+    return cells
+
+
+def shown(rows: list[dict[str, str]], names: Sequence[str]) -> list[str]:
+    """Return the lines of the table with some of the scores."""
+    heads = {"codec": "", "nominal": "nominal kbps", "entropy_coded": "entropy-coded kbps"}
+    for name in names:
+        score = SCORES[name]
+        unit = f", {score.unit}" if score.unit not in ("", "MOS") else ""
+        heads[name] = f"{score.label}{unit} {'↑' if score.higher_is_better else '↓'}"
+    return table(list(heads.values()), [[cells[key] for key in heads] for cells in rows])
 
 
 if __name__ == "__main__":

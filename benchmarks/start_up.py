@@ -3,7 +3,7 @@
     python benchmarks/start_up.py                                    # 5 minutes
     python benchmarks/start_up.py --before /path/to/another/checkout # beside it in the same rounds
 
-The first form leaves benchmarks/results/start_up.md as it is.
+The first form writes benchmarks/results/start_up.md, the second prints its table.
 """
 
 import argparse
@@ -103,13 +103,13 @@ def main() -> None:
     lines = [
         "# Start of the commands",
         "",
-        "By `benchmarks/start_up.py --before CHECKOUT`: seconds of processor time, user and system, of a process,",
+        "By `python benchmarks/start_up.py`: seconds of processor time, user and system, of a process,",
         f"and as a multiple of `import torch`. Medians of {given.rounds} rounds, in each of which everything ran once;",
         f"{cpu_model()}; {versions('lightning', 'torchmetrics', 'scipy')}.",
         "",
         *table(["command", *heads], rows),
     ]
-    if given.before and given.rounds == ROUNDS:
+    if given.before is None and given.rounds == ROUNDS:
         publish(lines, "start_up")
     else:
         print("\n".join(lines))

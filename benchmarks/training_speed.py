@@ -6,7 +6,7 @@
 
 benchmarks/peers.py describes the environment of the others. A step is forward, the codec's own quantizer, the
 multi-scale mel loss of DAC, backward and AdamW, on the same batch. Each measurement is a process of its own, since
-peak memory is per process; ours and theirs alternate. Ours keeps freed memory, as our training does. Writes
+peak memory is per process; ours and theirs alternate. Both keep freed memory, as our training does. Writes
 benchmarks/results/training_speed_<device>.md, with the options in its name.
 """
 
@@ -86,9 +86,7 @@ def measure(codec: Codec, given: argparse.Namespace) -> dict[str, float]:
     """Return the median seconds of a step and of its loss, and peak memory in bytes above the built model."""
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
-    if given.keep_freed_memory:
-        keep_freed_memory()
-    codec.prepare_process()
+    keep_freed_memory()
     found = {"parameters": sum(parameter.numel() for parameter in codec.parameters())}
     codec.to(given.device)
     if given.compile:
@@ -200,7 +198,6 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=2, help="warm-up steps")
     parser.add_argument("--steps", type=int, default=5, help="measured steps per process")
     parser.add_argument("--rounds", type=int, default=3, help="processes per codec")
-    parser.add_argument("--keep-freed-memory", action="store_true", help="for both sides, not for ours alone")
     parser.add_argument("--bf16", action="store_true", help="autocast both sides to bfloat16")
     parser.add_argument("--compile", action="store_true", help="torch.compile both sides")
     parser.add_argument("--pair", choices=tuple(PAIRS), action="append", help="only this one (may be repeated)")
@@ -228,13 +225,12 @@ def main() -> None:
         "loss; the encodec package has none and gets ours. Memory is the peak of a step above what a step of an eighth "
         f"of a second leaves, plus gradients and the optimizer's state. Medians of {given.rounds} processes of "
         f"{given.steps} steps, ours and theirs in turn. The ratio of speed is better above 1, that of memory below 1. "
-        + ("Both sides keep" if given.keep_freed_memory else "As in our training, our side keeps")
-        + " freed memory (keep_freed_memory in discrete_ae/training/run.py).",
+        "Both sides keep freed memory (keep_freed_memory in discrete_ae/training/run.py).",
         "",
     ]
     for pair in given.pair or PAIRS:
         lines += [f"## {pair}", "", *table(COLUMNS, rows(pair, medians(pair, given, sys.argv[1:]), given))]
-    names = {"bf16": given.bf16, "compiled": given.compile, "both_keep_freed_memory": given.keep_freed_memory}
+    names = {"bf16": given.bf16, "compiled": given.compile}
     options = "".join(f"_{name}" for name, chosen in names.items() if chosen)
     publish(lines, f"training_speed_{given.device}{options}")
 

@@ -1,0 +1,88 @@
+"""Fine-tune the model in the box on a voice, and score it before and after on other recordings of that voice.
+
+    python benchmarks/fine_tuning.py corpus en_allison
+
+`corpus` is written by speech_corpus.py --licences all; the second argument is the voice, a folder below corpus/train.
+Other voices are scored, too, which shows what the model forgets. Writes benchmarks/results/fine_tuning.md. The runs
+stay in logs/fine_tuning, and finished runs there are not trained again. Needs 'discrete-ae[quality]'.
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import soundfile
+from _common import REPOSITORY, cpu_model, publish, table, versions
+
+import discrete_ae
+from discrete_ae.evaluation.evaluate import Plan, evaluate_model
+from discrete_ae.evaluation.recordings import find_sources
+from discrete_ae.evaluation.scores import SCORES, choose
+from discrete_ae.paths import PRETRAINED
+
+NAMES = ("pesq", "visqol", "stoi", "si_sdr_db", "mel_distance")
+CODEBOOKS = (8, 16)
+FOLDER = REPOSITORY / "logs" / "fine_tuning"
+
+
+def train(voice: Path, overrides: list[str]) -> tuple[Path, float]:
+    """Train a run unless it is finished; return its checkpoint and its processor time in minutes."""
+    run = FOLDER / (" ".join(overrides).replace("/", "_") or "default")
+    minutes = run / "processor_minutes"
+    if not minutes.exists():
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        command = [sys.executable, "train.py", "experiment=fine_tune", f"data.root={voice}", *overrides]
+        folder = str(run).replace("=", "\\=")
+        subprocess.run([*command, f"hydra.run.dir={folder}", "force=true"], cwd=REPOSITORY, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        minutes.write_text(str((after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 60))
+    return run / "checkpoints" / "best.ckpt", float(minutes.read_text())
+
+
+def scores(checkpoint: str | Path, folder: Path, count: int) -> list[str]:
+    """Return the mean scores of a model that is decoded from its first `count` codebooks."""
+    plan = Plan(choice=choose(NAMES), jobs=1, timing=False)
+    sources = find_sources([folder]).sources
+    means = evaluate_model(discrete_ae.load(checkpoint), sources, str(checkpoint), plan, count).means()
+    return [f"{means[name].mean:.{SCORES[name].digits}f}" for name in NAMES]
+
+
+def main() -> None:
+    """Train, score and publish."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", type=Path, help="folder written by speech_corpus.py")
+    parser.add_argument("voice", help="folder below corpus/train")
+    parser.add_argument("--candidate", action="append", metavar="OVERRIDES", help="overrides of a run; '' for none")
+    given = parser.parse_args()
+    recordings, test = given.corpus / "train" / given.voice, given.corpus / "test"
+    models = {"the model in the box": (PRETRAINED, "–")}
+    for overrides in given.candidate or [""]:
+        checkpoint, minutes = train(recordings.resolve(), overrides.split())
+        models[f"`{overrides}`" if overrides else "after `experiment=fine_tune`"] = (checkpoint, f"{minutes:.1f}")
+    tests = {"this voice": test / "other_texts" / given.voice, "other voices": test / "other_voices"}
+    rows = []
+    for label, (checkpoint, minutes) in models.items():
+        for where, folder in tests.items():
+            for count in CODEBOOKS:
+                rows.append([label, minutes, where, str(count), *scores(checkpoint, folder, count)])
+                print(*rows[-1], flush=True)
+    heard = sum(soundfile.info(path).duration for path in recordings.rglob("*.flac")) / 60
+    columns = [f"{SCORES[name].label} {'↑' if SCORES[name].higher_is_better else '↓'}" for name in NAMES]
+    publish(
+        [
+            "# Fine-tuning the model in the box on one voice",
+            "",
+            f"`python benchmarks/fine_tuning.py corpus {given.voice}`; {cpu_model()}; "
+            f"{versions('pesq', 'visqol-python')}. Trained on {heard:.1f} minutes of a voice that the model has never "
+            "heard. Means over recordings of other texts.",
+            "",
+            *table(["model", "processor time, min", "tested on", "codebooks", *columns], rows),
+        ],
+        "fine_tuning",
+    )
+
+
+if __name__ == "__main__":
+    main()
