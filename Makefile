@@ -68,6 +68,17 @@ check: $(INSTALLED) ## lint, format and type check
 docs: $(INSTALLED) ## build the documentation as a site in site/
 	$(BIN)/mkdocs build --strict
 
+# python benchmarks/remake.py --help describes the arguments
+.PHONY: benchmarks
+benchmarks: $(INSTALLED) ## measure anew what was measured at an older release: many hours (ARGS="--corpus corpus")
+	$(BIN)/python benchmarks/remake.py $(ARGS)
+
+.PHONY: pictures
+pictures: $(INSTALLED) ## draw the pictures of README and docs/ anew; trains five small runs the first time
+	$(BIN)/python docs/draw_roundings.py
+	$(BIN)/python docs/draw_spectrograms.py
+	$(BIN)/python docs/draw_screens.py
+
 .PHONY: clean
 clean: ## remove .venv, .venv-newest and caches; runs in logs/ stay
 	rm -rf $(VENV) $(NEWEST) .pytest_cache .ruff_cache .mypy_cache

@@ -5,6 +5,7 @@
 The recording is by default a validation recording of data/, which no training run of the model used. Needs opus-tools.
 """
 
+import io
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import soundfile
 import soxr
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 from scipy.signal import stft
 
 import discrete_ae
@@ -61,7 +63,10 @@ def main() -> None:
     figure.supxlabel("time, s")
     figure.supylabel("frequency, kHz")
     figure.colorbar(image, ax=figure.axes, label="level, dB below the original's peak", pad=0.01)
-    figure.savefig(Path(__file__).with_name("spectrograms.png"))
+    drawn = io.BytesIO()
+    figure.savefig(drawn)
+    few_colors = Image.open(drawn).convert("RGB").quantize(128)  # a third of the size
+    few_colors.save(Path(__file__).with_name("spectrograms.png"), optimize=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,108 @@
+"""Write benchmarks/results/comparison.md and its pictures from a sweep and its report.
+
+    python train.py -m experiment=compare trainer=cpu trainer.max_steps=2400 data.root=corpus/train \\
+        data.validation_root=corpus/validation/other_voices callbacks.clips=null hydra.sweep.dir=logs/comparison
+    discrete-ae compare logs/comparison -o report --data corpus/test/other_voices
+    python benchmarks/comparison.py logs/comparison report
+
+`corpus` is written by speech_corpus.py. Replaces the tables between the comments of comparison.md, and copies the
+report's CSV files and plots; the text around the tables is written by hand. `rank_by_length.png` shows the rank of
+every quantizer by the mean validation loss of its seeds, at every validation of the runs.
+"""
+
+import argparse
+import csv
+import shutil
+import statistics
+from collections import defaultdict
+from pathlib import Path
+
+from _common import RESULTS, insert, table
+from matplotlib.figure import Figure
+
+from discrete_ae.compare.figures import read_curves
+
+FOLDER = RESULTS / "comparison"
+LOSS = "val/reconstruction"
+COLUMNS = {  # heading: column of methods.csv, factor, digits
+    "mel distance ↓": ("mel_distance", 1.0, 3),
+    "SI-SDR, dB ↑": ("si_sdr_db", 1.0, 2),
+    "STOI ↑": ("stoi", 1.0, 3),
+    "PESQ ↑": ("pesq", 1.0, 2),
+    "codes used": ("usage", 1.0, 3),
+    "kbps, entropy-coded": ("entropy_coded_bitrate_bps", 1e-3, 2),
+}
+
+
+def rows(methods: Path) -> list[list[str]]:
+    """Return a row per method, the best mel distance first: means and sample standard deviations over seeds."""
+    with methods.open() as file:
+        found = sorted(csv.DictReader(file), key=lambda row: float(row["mel_distance"]))
+    lines = []
+    for row in found:
+        cells = [f"`{row['method']}`"]
+        for name, factor, digits in COLUMNS.values():
+            mean, spread = row[name], row[f"{name}_std"]
+            if not mean:
+                cells.append("–")
+                continue
+            text = f"{factor * float(mean):.{digits}f}"
+            cells.append(f"{text} ± {factor * float(spread):.{digits}f}" if spread else text)
+        lines.append(cells)
+    return lines
+
+
+def ranks(runs: Path) -> tuple[list[int], dict[str, list[int]]]:
+    """Return the steps at which all runs were validated, and each method's rank there, by its mean loss over seeds."""
+    losses: dict[str, list[dict[int, float]]] = defaultdict(list)
+    for config in runs.glob("*/config.yaml"):
+        curve = read_curves(config.parent)[LOSS]
+        label = config.parent.name.rpartition("-seed")[0]
+        losses[label].append(dict(zip(curve.steps.tolist(), curve.values.tolist(), strict=True)))
+    every = [set(curve) for several in losses.values() for curve in several]
+    steps = sorted(set.intersection(*every) - {0})
+    found: dict[str, list[int]] = {label: [] for label in losses}
+    for step in steps:
+        means = {label: statistics.mean(curve[step] for curve in several) for label, several in losses.items()}
+        for place, label in enumerate(sorted(means, key=means.__getitem__), 1):
+            found[label].append(place)
+    return steps, found
+
+
+def draw(steps: list[int], found: dict[str, list[int]], path: Path) -> None:
+    """Draw the ranks over the steps, with the names at the right."""
+    figure = Figure(figsize=(10, 0.3 * len(found) + 1.2), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    for label, places in sorted(found.items(), key=lambda item: item[1][-1]):
+        (line,) = axes.plot(steps, places, marker="o", linewidth=1.5)
+        axes.annotate(
+            label, (steps[-1], places[-1]), (8, 0), textcoords="offset points", va="center", color=line.get_color()
+        )
+    axes.set(xlabel="training step", ylabel="rank by validation loss, 1 is best", yticks=range(1, len(found) + 1))
+    axes.invert_yaxis()
+    axes.margins(x=0.02)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path)
+
+
+def main() -> None:
+    """Write the tables and the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, help="folder of the sweep")
+    parser.add_argument("report", type=Path, help="folder that compare wrote")
+    given = parser.parse_args()
+    FOLDER.mkdir(exist_ok=True)
+    for path in [*given.report.glob("*.csv"), *given.report.glob("figures/*.png")]:
+        shutil.copy(path, FOLDER)
+    steps, found = ranks(given.runs)
+    draw(steps, found, FOLDER / "rank_by_length.png")
+    insert(
+        RESULTS / "comparison.md", "results", ["", *table(["quantizer", *COLUMNS], rows(given.report / "methods.csv"))]
+    )
+    placed = sorted(found.items(), key=lambda item: item[1][-1])
+    lines = [[f"`{label}`", *map(str, places)] for label, places in placed]
+    insert(RESULTS / "comparison.md", "ranks", ["", *table(["quantizer", *(f"{step} steps" for step in steps)], lines)])
+
+
+if __name__ == "__main__":
+    main()
