@@ -78,7 +78,7 @@ def compare(
     ] = False,
     strict: StrictOption = False,
     force: Annotated[
-        bool, typer.Option("--force", "-f", help="Ignore existing evaluations, and write into any folder.")
+        bool, typer.Option("--force", "-f", metavar="", help="Replace the report in REPORT; other files there stay.")
     ] = False,
 ) -> None:
     """Compare training runs, and report which differences are larger than chance.
@@ -93,9 +93,10 @@ def compare(
     cache; pip install 'discrete-ae\\[codecs]'.
 
     REPORT/evaluations keeps the evaluations: the same command resumes after an
-    interruption. Evaluations can also be given in place of the runs. A run that
-    fails is reported, and the other runs are compared. A recording that cannot be
-    read is reported too; the exit status is then 1.
+    interruption, and with --force it makes the report again from them.
+    Evaluations can also be given in place of the runs. A run that fails is
+    reported, and the other runs are compared. A recording that cannot be read is
+    reported too; the exit status is then 1.
     """
     if ratings:
         return _summarize_ratings(inputs, out, force)

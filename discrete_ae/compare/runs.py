@@ -214,8 +214,6 @@ class Evaluator:
     sources: Sequence[Source]
     plan: Plan
     device: str
-    anew: bool
-    """True to ignore existing evaluations."""
     say: Callable[[str], None]
     """Function that receives each message for the user."""
     trust: Sequence[str] = ()
@@ -358,7 +356,7 @@ class Evaluator:
 
     def _found(self, folder: Path, wanted: Mapping[str, Any]) -> Placed | None:
         """Find an evaluation in a folder with the wanted settings, recordings and scores; return None without one."""
-        if self.anew or not folder.is_dir():
+        if not folder.is_dir():
             return None
         recordings, versions = {source.name: source.sha256 for source in self.sources}, self.plan.choice.versions()
         try:

@@ -127,9 +127,11 @@ def test_another_order_is_made_of_what_was_evaluated(report, sweep, recordings):
     assert len(kept) == len(RUNS)
     (folder / "ratings.csv").write_text("of a listening test")
     before = (folder / "files.csv").read_bytes()
-    status, out, _ = run_command(
-        sweep, "-o", folder, "--data", recordings, *FAST, "--clips", 0, "--sort-by", "si_sdr_db"
-    )
+    arguments = (sweep, "-o", folder, "--data", recordings, *FAST, "--clips", 0, "--sort-by", "si_sdr_db")
+    status, _, (line,) = run_command(*arguments)
+    assert status == 1
+    assert "already has a report; use --force" in line
+    status, out, _ = run_command(*arguments, "--force")
     assert status == 0
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert (folder / "files.csv").read_bytes() == before
@@ -164,7 +166,7 @@ def test_evaluations_are_enough_on_another_machine_and_beside_another_codec(repo
     assert clips == same
     scores[0]["duration_s"] = 2.0
     (tmp_path / "mimi.json").write_text(json.dumps(foreign))
-    status, _, (line,) = run_command(tmp_path / "copied", tmp_path / "mimi.json", "-o", tmp_path / "report")
+    status, _, (line,) = run_command(tmp_path / "copied", tmp_path / "mimi.json", "-o", tmp_path / "other")
     assert status == 1
     assert "different recordings of this name" in line
 
@@ -262,7 +264,7 @@ def test_mistakes_are_one_line_and_cost_nothing(sweep, recordings, tmp_path):
     out, ste = ("-o", tmp_path / "report"), sweep / "ste-seed0"
     for arguments, expected, words in (
         ((tmp_path / "none", *out), 1, "none: "),
-        ((ste, "-o", tmp_path / "mine"), 1, "contains files that are no comparison"),
+        ((ste, "-o", tmp_path / "mine"), 1, "has files but no report"),
         ((ste, "-o", tmp_path / "mine/thesis.tex"), 1, "thesis.tex"),
         ((ste, *out, "--data", tmp_path / "none"), 1, "no such file or folder"),
         ((away, *out), 1, "or give the recordings with --data"),
@@ -319,7 +321,7 @@ def test_several_rates_of_one_model_are_evaluated_kept_and_joined(run_training, 
 
     kept = {path: path.stat().st_mtime_ns for path in (report / "evaluations").glob("*.json")}
     assert sorted(path.stem for path in kept) == ["identity", "rvq", "rvq-1codebooks", "ste"]
-    status, out, _ = run_command(*arguments, "--clips", 0, "--codebooks", "all")
+    status, out, _ = run_command(*arguments, "--clips", 0, "--codebooks", "all", "--force")
     assert status == 0
     assert set(methods_in(out)) == {"rvq (0.4 kbps)", "rvq (0.8 kbps)", "ste (0.8 kbps)", "identity"}
     assert {path: path.stat().st_mtime_ns for path in (report / "evaluations").glob("*.json")} == kept
@@ -358,7 +360,7 @@ def test_tokenizers_of_transformers_stand_beside_runs_at_each_of_their_rates(swe
     tiny.save(tiny.dac, dac, seed=1)
     kept = {path: path.stat().st_mtime_ns for path in (report / "evaluations/baselines").glob("*.json")}
     assert {path.stem for path in kept} == names
-    status, out, err = run_command(*given[:3], f"hf:{other}", *where, "--clips", 0, "--codebooks", "2,3")
+    status, out, err = run_command(*given[:3], f"hf:{other}", *where, "--clips", 0, "--codebooks", "2,3", "--force")
     assert status == 0
     chosen = {"encodec 0.9 kbps", "encodec (2) 0.9 kbps", "dac 0.8613 kbps", "dac 1.292 kbps", "dac 2.153 kbps"}
     assert set(methods_in(out)) >= {"encodec 3.6 kbps", "encodec (2) 3.6 kbps", *chosen}

@@ -129,7 +129,7 @@ def test_of_equal_runs_one_that_can_be_evaluated_is(damaged, tmp_path, monkeypat
         yield Placed(tmp_path, make_evaluation({"pesq": [1.0]}, run=run))
 
     monkeypatch.setattr(Evaluator, "_of_run", evaluated)
-    found = Evaluator(tmp_path, [], Plan(choose("mel_distance")), "cpu", False, lines.append).of_runs(runs)
+    found = Evaluator(tmp_path, [], Plan(choose("mel_distance")), "cpu", lines.append).of_runs(runs)
     names = [placed.name for placed in found]
     best_first = ["ste-3", "ste-2", "ste-1"]
     kept = next((name for name in best_first if name not in damaged), None)
