@@ -30,8 +30,8 @@ def compare(
         list[Path],
         typer.Argument(
             metavar="RUN",
-            help="Folders of runs or sweeps; .json files of evaluate; hf:FOLDER or hf:NAME for an audio tokenizer of "
-            "transformers.",
+            help="Folders of runs, sweeps, or [bold]export[/]; [bold]pretrained[/]; .json files of [bold]evaluate[/]; "
+            "hf:FOLDER or hf:NAME for an audio tokenizer of transformers.",
         ),
     ],
     out: Annotated[

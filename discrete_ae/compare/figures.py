@@ -114,9 +114,9 @@ class _Band(NamedTuple):
 
 
 def over_steps(plot: _OverSteps, comparison: Comparison, curves: Curves, styled: Mapping[str, Style]) -> Plot | None:
-    """Draw scalars over the steps of training; return None if nothing was logged."""
+    """Draw scalars over the steps of training; return None if no method has more than one step."""
     shown = [method for method in comparison.methods if _band(curves, method, plot.panels[0])]
-    if not shown:
+    if _most_steps(plot, comparison, curves) < 2:
         return None
     has_soft = any(_band(curves, method, panel, soft=True) for method in shown for panel in plot.panels)
     soft = [Line2D([], [], color=OUTSIDE, linestyle=_SOFT, label="soft, as in training")] if has_soft else []
@@ -144,6 +144,19 @@ def over_steps(plot: _OverSteps, comparison: Comparison, curves: Curves, styled:
     every[-1].set_xlabel("training step")
     add_legend(figure, {method.label: styled[method.label] for method in shown}, soft)
     return Plot(plot.name, plot.title, plot.description, figure)
+
+
+def _most_steps(plot: _OverSteps, comparison: Comparison, curves: Curves) -> int:
+    """Return the largest number of steps of a method in the first panel of a plot."""
+    bands = (_band(curves, method, plot.panels[0]) for method in comparison.methods)
+    return max((len(band.steps) for band in bands if band), default=0)
+
+
+def not_drawn(comparison: Comparison, curves: Curves) -> str:
+    """Return a sentence on the plots over steps that are left out because they have a single step; empty if none is."""
+    single = [plot for plot in OVER_STEPS if _most_steps(plot, comparison.trained, curves) == 1]
+    names = listed([plot.title[0].lower() + plot.title[1:] for plot in single])
+    return f"Not drawn, because each would have a single point: {names}. Longer runs have more." if names else ""
 
 
 def _band(curves: Curves, method: Method, panel: _Panel, *, soft: bool = False) -> _Band | None:

@@ -9,7 +9,7 @@ import discrete_ae
 from discrete_ae.build import pick_device
 from discrete_ae.compare.clips import clip_files, heard_of, make_clips
 from discrete_ae.compare.comparison import Comparison
-from discrete_ae.compare.figures import Curves, plots_of, read_curves
+from discrete_ae.compare.figures import Curves, not_drawn, plots_of, read_curves
 from discrete_ae.compare.methods import flatten, group_runs
 from discrete_ae.compare.page import Page, render
 from discrete_ae.compare.places import hiding, paths_in
@@ -211,6 +211,7 @@ def compare_runs(
         pairs=pairs_of(comparison, worded),
         method=method_of(comparison, worded),
         figures=plots,
+        not_drawn=not_drawn(comparison, curves),
         clips=shown,
         notes=list(map(hide, notes_of(comparison, lines))),
         command=hide(command),
