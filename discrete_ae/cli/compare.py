@@ -58,6 +58,12 @@ def compare(
     baselines: Annotated[
         bool, typer.Option("--baselines/--no-baselines", help="Include Opus and Codec 2, if they are installed.")
     ] = True,
+    opus: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KBPS,...", show_default="nearest to those of the runs", help="Bitrates of Opus, in whole kbps."
+        ),
+    ] = None,
     checkpoint: Annotated[str, typer.Option(metavar="best|last", help="Checkpoint of each run.")] = "best",
     trust: TrustOption = None,
     codebooks: Annotated[
@@ -119,6 +125,7 @@ def compare(
             clips=clips,
             clip_seconds=clip_seconds,
             baselines=baselines,
+            opus=[] if opus is None else whole_numbers("--opus", opus, "6,8"),
             checkpoint=checkpoint,
             trust=trust or (),
             codebooks=counts,

@@ -230,7 +230,8 @@ def rate_distortion(comparison: Comparison, name: str, styled: Mapping[str, Styl
 
     # A second panel adds the other codecs, because in a single panel their values would squeeze the methods into a
     # corner.
-    panels = 2 if baselines or bounds else 1
+    added = ["the other codecs"] * bool(baselines) + ["the upper bound"] * bool(bounds)
+    panels = 2 if added else 1
     figure, every = canvas(3.6 * panels + 1.0, panels, entries=len(models) + len(baselines) + 1)
     entries = [Line2D([], [], color=OUTSIDE, linewidth=1.2, label="Pareto front")] if len(front) > 1 else []
     for axes in every:
@@ -261,9 +262,7 @@ def rate_distortion(comparison: Comparison, name: str, styled: Mapping[str, Styl
         f"Mean {quantity.label} over recordings ({better} is better) against the entropy-coded bitrate. Small markers "
         "are runs. Large markers are means over seeds, with bars of one standard deviation.",
         "Lines join the rates of one model, decoded from different numbers of codebooks." if joined else "",
-        "The upper panel has the methods only; the lower panel adds the other codecs and the upper bound."
-        if panels > 1
-        else "",
+        f"The upper panel has the methods only; the lower panel adds {listed(added)}." if added else "",
         f"On the Pareto front of the methods: {listed([point.label for point in front])}." if front else "",
         f"Without entropy coding: {listed(of_fixed_length)}." if of_fixed_length else "",
         f"Not shown: {listed(hidden)}, because a vocoder does not reproduce the waveform." if hidden else "",

@@ -17,6 +17,7 @@ from discrete_ae.compare.runs import Evaluator, at_fault, find_given, recordings
 from discrete_ae.compare.tables import MINOR, TABLES, columns_of, pairs_of, rows_of
 from discrete_ae.compare.words import facts_of, findings, method_of, notes_of
 from discrete_ae.errors import DataError, UsageError
+from discrete_ae.evaluation.baselines import OPUS_BPS
 from discrete_ae.evaluation.evaluate import Plan, Progress
 from discrete_ae.evaluation.pretrained import is_tokenizer, load_tokenizers
 from discrete_ae.evaluation.recordings import Found, choose_excerpts, without_doubt
@@ -66,6 +67,7 @@ def compare_runs(
     clips: int = 6,
     clip_seconds: float = 6.0,
     baselines: bool = True,
+    opus: Sequence[int] = (),
     checkpoint: str = "best",
     trust: Sequence[str] = (),
     codebooks: Sequence[int] | Literal["all"] = (),
@@ -99,6 +101,7 @@ def compare_runs(
         clips: largest number of clips to listen to.
         clip_seconds: length of each clip.
         baselines: True to include Opus and Codec 2, if they are installed.
+        opus: bitrates of Opus in kbps; () for those nearest to the bitrates of the methods.
         checkpoint: "best" or "last", the checkpoint to use of each run.
         trust: modules to trust, as for `discrete_ae.load`.
         codebooks: numbers of codebooks for additional rates of each run, which is always decoded from all codebooks
@@ -120,6 +123,9 @@ def compare_runs(
     counts = None if codebooks == ALL else [*codebooks]
     if counts is not None and not all(isinstance(count, int) and count > 0 for count in counts):
         raise UsageError(f"--codebooks: expected {ALL}, or whole numbers of codebooks from 1 on, got {codebooks}")
+    opus_bps, (least, most) = [1000.0 * kbps for kbps in opus], OPUS_BPS
+    if not all(least <= bps <= most for bps in opus_bps):
+        raise UsageError(f"--opus: expected {least / 1000:g} to {most / 1000:g} kbps, got {', '.join(map(str, opus))}")
     choice, out, lines = choose(metrics), Path(out), list[str]()
 
     def say(line: str) -> None:
@@ -151,7 +157,7 @@ def compare_runs(
 
     # Collect existing evaluations, and evaluate the other runs.
     plan = Plan(choice, jobs=jobs, progress=progress)
-    evaluator = Evaluator(out / "evaluations", sources, plan, pick_device(device), say, trust, counts)
+    evaluator = Evaluator(out / "evaluations", sources, plan, pick_device(device), say, trust, counts, opus_bps)
     placed = [*given.evaluations, *evaluator.of_runs(given.runs)]
     faults = at_fault(placed)
     placed = [one for one in placed if one.name not in faults]

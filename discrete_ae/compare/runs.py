@@ -28,6 +28,7 @@ from discrete_ae.saving.bundle import CONFIG, TENSORS
 
 log = logging.getLogger("discrete_ae")
 
+_NAMED = 3  # largest number of given recordings and folders that a description lists
 _TAKES = (
     "expected the folder of a run or a sweep (such as logs/compare/TIME), a .json file of discrete-ae evaluate, a "
     f"folder of discrete-ae export, or {PRETRAINED}"
@@ -177,7 +178,8 @@ def recordings_of(data: Sequence[Path], runs: Sequence[Run]) -> tuple[list[Sourc
         recordings = find_sources(data)
         if recordings.problems:
             raise recordings.problems[0]
-        return recordings.sources, ", ".join(map(str, data))
+        more = f" and {len(data) - _NAMED} more" if len(data) > _NAMED else ""
+        return recordings.sources, ", ".join(map(str, data[:_NAMED])) + more
     if alone := [run.name for run in runs if "data" not in run.config]:
         raise UsageError(f"{alone[0]}: its validation recordings are unknown; give recordings with --data")
     found: list[tuple[Run, Path, list[Path]]] = []
@@ -254,6 +256,8 @@ class Evaluator:
     """Modules to trust, as in `discrete_ae.load`."""
     codebooks: Sequence[int] | None = ()
     """Numbers of codebooks for additional rates; None for every number from which a run can be decoded."""
+    opus_bps: Sequence[float] = ()
+    """Bitrates of Opus; () for those nearest to the bitrates of the methods."""
 
     def of_runs(self, runs: Sequence[Run]) -> Iterator[Placed]:
         """Yield the evaluations of runs at each requested rate.
@@ -275,7 +279,8 @@ class Evaluator:
 
     def of_baselines(self, methods: Sequence[Method], others: Sequence[str]) -> Iterator[Placed]:
         """Yield evaluations of Opus and Codec 2 near the methods' rates; `say` receives a line on a missing program."""
-        programs, lines = installed([bps for method in methods if (bps := method.nominal_bitrate_bps)])
+        nominal = [bps for method in methods if (bps := method.nominal_bitrate_bps)]
+        programs, lines = installed(nominal, self.opus_bps)
         yield from self.of_coders(programs, methods, others)
         for line in lines:
             self.say(f"{line}.")

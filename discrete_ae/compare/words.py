@@ -45,7 +45,7 @@ def facts_of(comparison: Comparison, data: str) -> dict[str, str]:
     rates = _rates(comparison.methods)
     joined = [f"{label}, decoded from its first codebooks" for label in comparison.several_rates]
     facts = {
-        "Methods": f"{len(methods)}, in {counted(runs, 'run')} ({counted(each, 'seed')} each)",
+        "Methods": f"{len(methods)}, in {counted(runs, 'run')} ({counted(each, 'seed')} each)" if runs > 1 else "1",
         "Training": f"{listed(steps)} steps" if steps else "",
         "Nominal bitrate": f"{listed(rates)} kbps" if rates else "",
         "Entropy-coded bitrate": _spent(comparison),
@@ -63,7 +63,7 @@ def _spent(comparison: Comparison) -> str:
     if len(known) < 2:
         return ""
     (least, one), *_, (most, other) = known
-    return f"{kbps(least)} ({one}) to {kbps(most)} kbps ({other})"
+    return f"{kbps(least)} kbps for {one}, to {kbps(most)} kbps for {other}"
 
 
 def notes_of(comparison: Comparison, lines: Sequence[str] = ()) -> list[str]:
@@ -153,7 +153,9 @@ def findings(comparison: Comparison, name: str, *, with_differences: bool = True
     for label, methods in alone.items():
         means = listed([quantity.shown(comparison.value(one.label, name).mean) for one in methods])
         mean = f"{means} {quantity.unit}".rstrip()
-        details.append(f"At {listed(_rates(methods))} kbps, {label} is the only method: mean {quantity.label} {mean}.")
+        details.append(
+            f"At {listed(_rates(methods))} kbps, {label} is the only {_kind(comparison)}: mean {quantity.label} {mean}."
+        )
     details += _upper_bound(comparison, ranked(comparison, coded, name), quantity)
     details += _by_other_scores(comparison, coded, quantity)
     caveats = [
@@ -188,6 +190,8 @@ def _headline(comparison: Comparison, by_rate: Mapping[str, Sequence[Method]], q
         return f"By {quantity.label}, {'; '.join(parts)}{caveat}."
     if len(comparison.models) > 1:
         return f"No two methods have a {quantity.label} at the same bitrate, so none is called better."
+    if comparison.baselines:
+        return "There is only one trained method; the table shows it beside other codecs."
     return "There is only one method, so there is nothing to compare it with."
 
 
@@ -329,7 +333,7 @@ def _of_one_rate(comparison: Comparison, methods: Sequence[Method], quantity: Qu
     mean = f"{quantity.shown(value.mean)}{spread} {quantity.unit}".rstrip()
     if not others:
         is_alone = comparison.methods[1:] and where
-        return [f"{begin} is the only method: mean {quantity.label} {mean}."] if is_alone else []
+        return [f"{begin} is the only {_kind(comparison)}: mean {quantity.label} {mean}."] if is_alone else []
     if len(first := _first(comparison, methods, quantity.name)) > 1:
         equal = " ".join(filter(None, [quantity.shown(value.mean), quantity.unit]))
         begin = f"{where}, {listed(first)}" if where else listed(first)
@@ -369,6 +373,10 @@ def _by_other_scores(comparison: Comparison, coded: Sequence[Method], quantity: 
     parts = listed([f"{winner} ({', '.join(labels)})" for winner, labels in best.items()])
     best_of = f"Best means{_among(comparison)} by other scores: {parts}"
     return [f"{best_of}. Some may be best by chance: see all pairs on the page or in differences.csv."]
+
+
+def _kind(comparison: Comparison) -> str:
+    return "trained method" if comparison.baselines else "method"
 
 
 def _among(comparison: Comparison) -> str:

@@ -176,7 +176,7 @@ def test_evaluations_are_enough_on_another_machine_and_beside_another_codec(repo
 def test_validation_recordings_are_taken_by_default_and_baselines_stand_beside(sweep, tmp_path):
     status, out, err = run_command(sweep / "ste-seed0", "-o", tmp_path / "report", "--clips", 1, *QUICK)
     assert (status, [line for line in err if "codec2" not in line]) == (0, [])
-    assert "only one method" in out
+    assert "only one trained method" in out
     rows = read(tmp_path / "report/files.csv")
     root, held_out = validation_recordings(find_given([sweep]).runs[0].config["data"])
     assert [root / row["path"] for row in rows if row["run"]] == held_out
@@ -271,6 +271,7 @@ def test_mistakes_are_one_line_and_cost_nothing(sweep, recordings, tmp_path):
         ((ste, other, *out), 2, "validated on different recordings"),
         ((ste, *out, "--sort-by", "loudness"), 2, "expected one of mel_distance"),
         ((ste, *out, "--checkpoint", "middle"), 2, "expected best or last"),
+        ((ste, *out, "--opus", "5,8"), 2, "--opus: expected 6 to 256 kbps, got 5, 8"),
         ((ste,), 2, "--out"),
     ):
         status, _, (line,) = run_command(*arguments)
