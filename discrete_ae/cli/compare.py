@@ -30,8 +30,8 @@ def compare(
         list[Path],
         typer.Argument(
             metavar="RUN",
-            help="Folders of runs or sweeps; .json files of evaluate; hf:FOLDER or hf:NAME for an audio tokenizer of "
-            "transformers.",
+            help="Folders of runs, sweeps, or [bold]export[/]; [bold]pretrained[/]; .json files of [bold]evaluate[/]; "
+            "hf:FOLDER or hf:NAME for an audio tokenizer of transformers.",
         ),
     ],
     out: Annotated[
@@ -58,6 +58,12 @@ def compare(
     baselines: Annotated[
         bool, typer.Option("--baselines/--no-baselines", help="Include Opus and Codec 2, if they are installed.")
     ] = True,
+    opus: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KBPS,...", show_default="nearest to those of the runs", help="Bitrates of Opus, in whole kbps."
+        ),
+    ] = None,
     checkpoint: Annotated[str, typer.Option(metavar="best|last", help="Checkpoint of each run.")] = "best",
     trust: TrustOption = None,
     codebooks: Annotated[
@@ -78,7 +84,7 @@ def compare(
     ] = False,
     strict: StrictOption = False,
     force: Annotated[
-        bool, typer.Option("--force", "-f", help="Ignore existing evaluations, and write into any folder.")
+        bool, typer.Option("--force", "-f", metavar="", help="Replace the report in REPORT; other files there stay.")
     ] = False,
 ) -> None:
     """Compare training runs, and report which differences are larger than chance.
@@ -93,9 +99,10 @@ def compare(
     cache; pip install 'discrete-ae\\[codecs]'.
 
     REPORT/evaluations keeps the evaluations: the same command resumes after an
-    interruption. Evaluations can also be given in place of the runs. A run that
-    fails is reported, and the other runs are compared. A recording that cannot be
-    read is reported too; the exit status is then 1.
+    interruption, and with --force it makes the report again from them.
+    Evaluations can also be given in place of the runs. A run that fails is
+    reported, and the other runs are compared. A recording that cannot be read is
+    reported too; the exit status is then 1.
     """
     if ratings:
         return _summarize_ratings(inputs, out, force)
@@ -118,6 +125,7 @@ def compare(
             clips=clips,
             clip_seconds=clip_seconds,
             baselines=baselines,
+            opus=[] if opus is None else whole_numbers("--opus", opus, "6,8"),
             checkpoint=checkpoint,
             trust=trust or (),
             codebooks=counts,

@@ -41,9 +41,15 @@ class Heard(NamedTuple):
     """A method, represented by one of its evaluations, or a baseline."""
 
     label: str
-    note: str
-    """A note such as "3.2 kbps"; may be empty."""
     placed: Placed
+
+    @property
+    def note(self) -> str:
+        """Nominal bitrate, such as "3.2 kbps"; "not quantized" for a model without codes, empty if it is unknown."""
+        bps = self.placed.evaluation.overall.get("nominal_bitrate_bps")
+        if bps:
+            return f"{kbps(bps)} kbps"
+        return "not quantized" if self.placed.evaluation.run else ""
 
 
 def heard_of(comparison: Comparison, placed: Mapping[str, Placed]) -> list[Heard]:
@@ -55,9 +61,8 @@ def heard_of(comparison: Comparison, placed: Mapping[str, Placed]) -> list[Heard
     found = []
     for method in comparison.methods:
         run = next((run for run in method.trainings if run.seed == min(seeds, default=None)), method.trainings[0])
-        note = f"{kbps(method.nominal_bitrate_bps)} kbps" if method.nominal_bitrate_bps else ""
-        found.append(Heard(method.label, note, placed[run.name]))
-    return found + [Heard(one.codec, "", placed[one.codec]) for one in comparison.baselines]
+        found.append(Heard(method.label, placed[run.name]))
+    return found + [Heard(one.codec, placed[one.codec]) for one in comparison.baselines]
 
 
 def make_clips(heard: Sequence[Heard], count: int, say: Callable[[str], None]) -> list[Clip]:

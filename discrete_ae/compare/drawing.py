@@ -26,9 +26,9 @@ _LINES = ("-", "--", ":", "-.")
 _WIDTH = 7.4
 _INK = "#010204"  # replaced by currentColor in the text of the SVG
 _RC: dict[Any, Any] = {
-    "font.size": 10,
+    "font.size": 11,
     "font.family": "sans-serif",
-    "axes.titlesize": 10,
+    "axes.titlesize": 11,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -36,7 +36,7 @@ _RC: dict[Any, Any] = {
     "grid.alpha": 0.15,
     "grid.linestyle": "-",
     "legend.frameon": False,
-    "legend.fontsize": 9,
+    "legend.fontsize": 10,
     "svg.fonttype": "none",
     "text.parse_math": False,  # labels contain user text, in which "$" does not begin a formula
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),

@@ -114,9 +114,9 @@ class _Band(NamedTuple):
 
 
 def over_steps(plot: _OverSteps, comparison: Comparison, curves: Curves, styled: Mapping[str, Style]) -> Plot | None:
-    """Draw scalars over the steps of training; return None if nothing was logged."""
+    """Draw scalars over the steps of training; return None if no method has more than one step."""
     shown = [method for method in comparison.methods if _band(curves, method, plot.panels[0])]
-    if not shown:
+    if _most_steps(plot, comparison, curves) < 2:
         return None
     has_soft = any(_band(curves, method, panel, soft=True) for method in shown for panel in plot.panels)
     soft = [Line2D([], [], color=OUTSIDE, linestyle=_SOFT, label="soft, as in training")] if has_soft else []
@@ -144,6 +144,19 @@ def over_steps(plot: _OverSteps, comparison: Comparison, curves: Curves, styled:
     every[-1].set_xlabel("training step")
     add_legend(figure, {method.label: styled[method.label] for method in shown}, soft)
     return Plot(plot.name, plot.title, plot.description, figure)
+
+
+def _most_steps(plot: _OverSteps, comparison: Comparison, curves: Curves) -> int:
+    """Return the largest number of steps of a method in the first panel of a plot."""
+    bands = (_band(curves, method, plot.panels[0]) for method in comparison.methods)
+    return max((len(band.steps) for band in bands if band), default=0)
+
+
+def not_drawn(comparison: Comparison, curves: Curves) -> str:
+    """Return a sentence on the plots over steps that are left out because they have a single step; empty if none is."""
+    single = [plot for plot in OVER_STEPS if _most_steps(plot, comparison.trained, curves) == 1]
+    names = listed([plot.title[0].lower() + plot.title[1:] for plot in single])
+    return f"Not drawn, because each would have a single point: {names}. Longer runs have more." if names else ""
 
 
 def _band(curves: Curves, method: Method, panel: _Panel, *, soft: bool = False) -> _Band | None:
@@ -217,7 +230,8 @@ def rate_distortion(comparison: Comparison, name: str, styled: Mapping[str, Styl
 
     # A second panel adds the other codecs, because in a single panel their values would squeeze the methods into a
     # corner.
-    panels = 2 if baselines or bounds else 1
+    added = ["the other codecs"] * bool(baselines) + ["the upper bound"] * bool(bounds)
+    panels = 2 if added else 1
     figure, every = canvas(3.6 * panels + 1.0, panels, entries=len(models) + len(baselines) + 1)
     entries = [Line2D([], [], color=OUTSIDE, linewidth=1.2, label="Pareto front")] if len(front) > 1 else []
     for axes in every:
@@ -248,9 +262,7 @@ def rate_distortion(comparison: Comparison, name: str, styled: Mapping[str, Styl
         f"Mean {quantity.label} over recordings ({better} is better) against the entropy-coded bitrate. Small markers "
         "are runs. Large markers are means over seeds, with bars of one standard deviation.",
         "Lines join the rates of one model, decoded from different numbers of codebooks." if joined else "",
-        "The upper panel has the methods only; the lower panel adds the other codecs and the upper bound."
-        if panels > 1
-        else "",
+        f"The upper panel has the methods only; the lower panel adds {listed(added)}." if added else "",
         f"On the Pareto front of the methods: {listed([point.label for point in front])}." if front else "",
         f"Without entropy coding: {listed(of_fixed_length)}." if of_fixed_length else "",
         f"Not shown: {listed(hidden)}, because a vocoder does not reproduce the waveform." if hidden else "",

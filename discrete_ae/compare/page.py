@@ -105,6 +105,8 @@ class Page:
     clips: list[Clip]
     notes: list[str]
     """Sentences: limits of the comparison, and runs and recordings that were skipped."""
+    not_drawn: str = ""
+    """Sentence on plots that are left out."""
     minor: Collection[str] = field(default=())
     """Names of columns that are hidden at first, and in print; the column `sorted_by` is always shown."""
     command: str = ""

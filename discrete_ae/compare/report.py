@@ -1,6 +1,5 @@
 """Creation of a report from training runs and evaluations: a folder with a page, tables, plots and clips."""
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ import discrete_ae
 from discrete_ae.build import pick_device
 from discrete_ae.compare.clips import clip_files, heard_of, make_clips
 from discrete_ae.compare.comparison import Comparison
-from discrete_ae.compare.figures import Curves, plots_of, read_curves
+from discrete_ae.compare.figures import Curves, not_drawn, plots_of, read_curves
 from discrete_ae.compare.methods import flatten, group_runs
 from discrete_ae.compare.page import Page, render
 from discrete_ae.compare.places import hiding, paths_in
@@ -18,19 +17,30 @@ from discrete_ae.compare.runs import Evaluator, at_fault, find_given, recordings
 from discrete_ae.compare.tables import MINOR, TABLES, columns_of, pairs_of, rows_of
 from discrete_ae.compare.words import facts_of, findings, method_of, notes_of
 from discrete_ae.errors import DataError, UsageError
+from discrete_ae.evaluation.baselines import OPUS_BPS
 from discrete_ae.evaluation.evaluate import Plan, Progress
 from discrete_ae.evaluation.pretrained import is_tokenizer, load_tokenizers
 from discrete_ae.evaluation.recordings import Found, choose_excerpts, without_doubt
 from discrete_ae.evaluation.results import CHECKPOINTS, as_csv
 from discrete_ae.evaluation.scores import ALL, QUANTITIES, SCORES, choose
 from discrete_ae.paths import Paths, listed
-from discrete_ae.writing import write_whole
+from discrete_ae.records import Record
+from discrete_ae.writing import check_writable, write_whole
 
 log = logging.getLogger("discrete_ae")
 
 PAGE = "index.html"
 MARKER = "report.json"
 TITLE = "Discrete audio autoencoders compared"
+
+
+class _Contents(Record):
+    """The content of `MARKER`: the files of a report."""
+
+    format: Literal["discrete-ae comparison"] = "discrete-ae comparison"
+    version: Literal[1] = 1
+    title: str
+    files: list[str]
 
 
 class Report(NamedTuple):
@@ -57,6 +67,7 @@ def compare_runs(
     clips: int = 6,
     clip_seconds: float = 6.0,
     baselines: bool = True,
+    opus: Sequence[int] = (),
     checkpoint: str = "best",
     trust: Sequence[str] = (),
     codebooks: Sequence[int] | Literal["all"] = (),
@@ -90,6 +101,7 @@ def compare_runs(
         clips: largest number of clips to listen to.
         clip_seconds: length of each clip.
         baselines: True to include Opus and Codec 2, if they are installed.
+        opus: bitrates of Opus in kbps; () for those nearest to the bitrates of the methods.
         checkpoint: "best" or "last", the checkpoint to use of each run.
         trust: modules to trust, as for `discrete_ae.load`.
         codebooks: numbers of codebooks for additional rates of each run, which is always decoded from all codebooks
@@ -99,11 +111,11 @@ def compare_runs(
         title: title of the page.
         command: command that the page shows as the one that made it.
         strict: True to reject recordings whose length differs from their header, instead of logging a warning.
-        force: True to ignore existing evaluations, and to write into any folder.
+        force: True to replace the report in `out`, and to write into any folder. Existing evaluations are used again.
         progress: function that receives the name of the current task, the amount done, and the total amount.
 
     Raises:
-        DataError: nothing can be compared.
+        DataError: nothing can be compared, or `out` has a report already.
         UsageError: a score is unknown or was not measured, or the recordings to compare on are ambiguous.
     """
     if checkpoint not in CHECKPOINTS:
@@ -111,6 +123,9 @@ def compare_runs(
     counts = None if codebooks == ALL else [*codebooks]
     if counts is not None and not all(isinstance(count, int) and count > 0 for count in counts):
         raise UsageError(f"--codebooks: expected {ALL}, or whole numbers of codebooks from 1 on, got {codebooks}")
+    opus_bps, (least, most) = [1000.0 * kbps for kbps in opus], OPUS_BPS
+    if not all(least <= bps <= most for bps in opus_bps):
+        raise UsageError(f"--opus: expected {least / 1000:g} to {most / 1000:g} kbps, got {', '.join(map(str, opus))}")
     choice, out, lines = choose(metrics), Path(out), list[str]()
 
     def say(line: str) -> None:
@@ -142,7 +157,7 @@ def compare_runs(
 
     # Collect existing evaluations, and evaluate the other runs.
     plan = Plan(choice, jobs=jobs, progress=progress)
-    evaluator = Evaluator(out / "evaluations", sources, plan, pick_device(device), force, say, trust, counts)
+    evaluator = Evaluator(out / "evaluations", sources, plan, pick_device(device), say, trust, counts, opus_bps)
     placed = [*given.evaluations, *evaluator.of_runs(given.runs)]
     faults = at_fault(placed)
     placed = [one for one in placed if one.name not in faults]
@@ -202,6 +217,7 @@ def compare_runs(
         pairs=pairs_of(comparison, worded),
         method=method_of(comparison, worded),
         figures=plots,
+        not_drawn=not_drawn(comparison, curves),
         clips=shown,
         notes=list(map(hide, notes_of(comparison, lines))),
         command=hide(command),
@@ -244,25 +260,36 @@ def broken_off(comparison: Comparison, curves: Curves) -> list[str]:
 
 
 def claim(folder: Path, title: str, *, force: bool) -> None:
-    """Create the folder of a report, or accept the folder of an earlier report; existing files stay.
+    """Create the folder of a report, or accept the folder of an interrupted report; existing files stay.
 
     Raises:
         OSError: the folder cannot be written.
-        DataError: the folder has files but no earlier report, and `force` is False.
+        DataError: the folder has a finished report, or files but no report, and `force` is False; or a file that the
+            report would overwrite is not of an earlier report.
     """
-    if not force and folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).exists():
+    marker = folder / MARKER
+    files = _Contents.read(marker, "give another folder with -o").files if marker.exists() else []
+    if PAGE in files and (folder / PAGE).exists() and not force:
         raise DataError(
-            f"{folder}: contains files that are no comparison; give another folder, or --force to add to it"
+            f"{folder}: already has a report; use --force to replace it (in Python force=True), or give another folder "
+            "with -o"
         )
-    write_report(folder, title, {})
+    if not force and not marker.exists() and folder.is_dir() and any(folder.iterdir()):
+        raise DataError(f"{folder}: has files but no report; give another folder with -o, or use --force to add to it")
+    for name in (PAGE, *TABLES):
+        if name not in files and (folder / name).exists():
+            raise DataError(f"{folder / name}: is not of a report; move it, or give another folder with -o")
+    check_writable(marker)
+    if not marker.exists():
+        write_report(folder, title, {})
 
 
 def write_report(folder: Path, title: str, files: Mapping[str, bytes]) -> None:
-    """Write the files of a report, given by path below its folder, and the list of these files.
+    """Write the list of a report's files, then these files, given by path below its folder; the page comes last.
 
     Other files in the folder stay, even files of an earlier report, which are not in the new list.
     """
+    contents = _Contents(title=title, files=sorted(files))
+    write_whole(folder / MARKER, (contents.model_dump_json(indent=1) + "\n").encode())
     for name, content in files.items():
         write_whole(folder / name, content)
-    said = {"format": "discrete-ae comparison", "version": 1, "title": title, "files": sorted(files)}
-    write_whole(folder / MARKER, (json.dumps(said, indent=1) + "\n").encode())

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from discrete_ae.build import load, training_recordings, validation_recordings
+from discrete_ae.build import load, read_saved, training_recordings, validation_recordings
 from discrete_ae.compare.methods import Method, repeated_runs, set_aside
 from discrete_ae.compare.places import short_names
 from discrete_ae.compare.words import listed
@@ -23,9 +23,16 @@ from discrete_ae.evaluation.recordings import Source, find_sources, named_source
 from discrete_ae.evaluation.results import ERROR_NAME, FORMAT, Evaluation, Excerpt, Run, read_run
 from discrete_ae.evaluation.saving import Render, with_clips
 from discrete_ae.evaluation.tokenizers import Tokenizer
-from discrete_ae.paths import CONFIG_NAME, real
+from discrete_ae.paths import CONFIG_NAME, PRETRAINED, Kind, in_utf8, kind_of, real
+from discrete_ae.saving.bundle import CONFIG, TENSORS
 
 log = logging.getLogger("discrete_ae")
+
+_NAMED = 3  # largest number of given recordings and folders that a description lists
+_TAKES = (
+    "expected the folder of a run or a sweep (such as logs/compare/TIME), a .json file of discrete-ae evaluate, a "
+    f"folder of discrete-ae export, or {PRETRAINED}"
+)
 
 _SPLIT = (
     "root",
@@ -67,7 +74,7 @@ def find_given(paths: Sequence[Path], checkpoint: str = "best") -> Given:
     """Find training runs and evaluations at the given paths and below them.
 
     Args:
-        paths: folders of runs, which hold a config.yaml; files that `evaluate` wrote; or folders of both.
+        paths: folders of runs, which hold a config.yaml; files that `evaluate` wrote; folders of both; or bundles.
         checkpoint: "best" or "last"; if a run has only one of these checkpoints, that checkpoint is used.
 
     Raises:
@@ -76,18 +83,20 @@ def find_given(paths: Sequence[Path], checkpoint: str = "best") -> Given:
     """
     folders: set[Path] = set()
     files: dict[Path, Evaluation] = {}
+    runs: dict[Path, Run] = {}
     for path in paths:
-        if path.is_dir():
+        if _is_bundle(path):
+            runs[real(path)] = _bundled(path)
+        elif path.is_dir():
             below, written = _below(real(path))
             if not below and not written:
-                raise DataError(
-                    f"{path}: contains no run of training (a folder with a {CONFIG_NAME}) and no evaluation"
-                )
+                raise DataError(f"{path}: has no run and no evaluation in it; {_TAKES}")
             folders |= below
             files |= written
-        else:
+        elif path.suffix == ".json" or FORMAT.encode() in path.read_bytes():
             files[real(path)] = Evaluation.read_json(path)
-    runs: dict[Path, Run] = {}
+        else:
+            raise DataError(f"{path}: cannot be compared; {_TAKES}")
     lines: list[str] = []
     for folder in sorted(folders):
         try:
@@ -100,6 +109,17 @@ def find_given(paths: Sequence[Path], checkpoint: str = "best") -> Given:
         run.model_copy(update={"name": name}) for run, name in zip(runs.values(), short_names(list(runs)), strict=True)
     ]
     return Given(named, _told_apart([Placed(*one) for one in files.items()], named), lines)
+
+
+def _is_bundle(path: Path) -> bool:
+    is_own = str(path) == PRETRAINED and kind_of(path) is Kind.NOTHING
+    return is_own or all((path / name).is_file() for name in (CONFIG, TENSORS))
+
+
+def _bundled(path: Path) -> Run:
+    """Return a run that stands for the model in a bundle, named by its folder; the run has no settings of training."""
+    name, model = in_utf8(real(path).name), read_saved(path).config
+    return Run(name=name, quantizer=name, config={"model": model, "quantizer": model["quantizer"]}, folder=str(path))
 
 
 def _below(root: Path) -> tuple[set[Path], dict[Path, Evaluation]]:
@@ -158,7 +178,10 @@ def recordings_of(data: Sequence[Path], runs: Sequence[Run]) -> tuple[list[Sourc
         recordings = find_sources(data)
         if recordings.problems:
             raise recordings.problems[0]
-        return recordings.sources, ", ".join(map(str, data))
+        more = f" and {len(data) - _NAMED} more" if len(data) > _NAMED else ""
+        return recordings.sources, ", ".join(map(str, data[:_NAMED])) + more
+    if alone := [run.name for run in runs if "data" not in run.config]:
+        raise UsageError(f"{alone[0]}: its validation recordings are unknown; give recordings with --data")
     found: list[tuple[Run, Path, list[Path]]] = []
     for run in {_split(run): run for run in runs[::-1]}.values():
         try:
@@ -174,9 +197,22 @@ def recordings_of(data: Sequence[Path], runs: Sequence[Run]) -> tuple[list[Sourc
                 f"{first.name} and {other.name} were validated on different recordings; give the recordings to compare "
                 "on with --data"
             )
-    is_own = real(root).is_relative_to(real(recordings_root()))
-    said = "the project's own validation recordings" if is_own else f"the runs' validation recordings, {root.name}"
-    return named_sources({path: Path(os.path.relpath(path, root)).as_posix() for path in paths}), said
+    names = {path: Path(os.path.relpath(path, root)).as_posix() for path in paths}
+    return named_sources(names), _in_words(first.config["data"], root)
+
+
+def _in_words(data: Mapping[str, Any], root: Path) -> str:
+    """Describe the validation recordings of a run with this configuration of data."""
+    if real(root) == real(recordings_root() / "validation"):
+        return "the project's own validation recordings"
+    if _is_split(data):
+        return f"held out from the runs' training recordings in {root.name}"
+    return f"the runs' validation recordings in {root.name}"
+
+
+def _is_split(data: Mapping[str, Any]) -> bool:
+    """Return whether one folder has both the training and the validation recordings."""
+    return bool(data.get("root")) and not (data.get("validation_root") or data.get("validation_manifest"))
 
 
 def trained_on(runs: Sequence[Run], sources: Sequence[Source]) -> set[Path]:
@@ -187,14 +223,14 @@ def trained_on(runs: Sequence[Run], sources: Sequence[Source]) -> set[Path]:
     """
     found: set[Path] = set()
     places = {source.path: real(source.path) for source in sources}
-    for data in {_split(run): run.config["data"] for run in runs}.values():
+    for data in {_split(run): run.config["data"] for run in runs if "data" in run.config}.values():
         if data.get("manifest") is not None or data.get("sources") is not None:
             trained = set(map(real, training_recordings(data)))
             found |= {path for path, place in places.items() if place in trained}
             continue
         root = Path(data["root"]).expanduser() if data.get("root") else recordings_root() / "train"
         below = {path for path, place in places.items() if place.is_relative_to(real(root))}
-        if below and data.get("root") and not (data.get("validation_root") or data.get("validation_manifest")):
+        if below and _is_split(data):
             validated = set(map(real, validation_recordings(data)[1]))
             below = {path for path in below if places[path] not in validated}
         found |= below
@@ -214,14 +250,14 @@ class Evaluator:
     sources: Sequence[Source]
     plan: Plan
     device: str
-    anew: bool
-    """True to ignore existing evaluations."""
     say: Callable[[str], None]
     """Function that receives each message for the user."""
     trust: Sequence[str] = ()
     """Modules to trust, as in `discrete_ae.load`."""
     codebooks: Sequence[int] | None = ()
     """Numbers of codebooks for additional rates; None for every number from which a run can be decoded."""
+    opus_bps: Sequence[float] = ()
+    """Bitrates of Opus; () for those nearest to the bitrates of the methods."""
 
     def of_runs(self, runs: Sequence[Run]) -> Iterator[Placed]:
         """Yield the evaluations of runs at each requested rate.
@@ -243,7 +279,8 @@ class Evaluator:
 
     def of_baselines(self, methods: Sequence[Method], others: Sequence[str]) -> Iterator[Placed]:
         """Yield evaluations of Opus and Codec 2 near the methods' rates; `say` receives a line on a missing program."""
-        programs, lines = installed([bps for method in methods if (bps := method.nominal_bitrate_bps)])
+        nominal = [bps for method in methods if (bps := method.nominal_bitrate_bps)]
+        programs, lines = installed(nominal, self.opus_bps)
         yield from self.of_coders(programs, methods, others)
         for line in lines:
             self.say(f"{line}.")
@@ -311,7 +348,8 @@ class Evaluator:
         load_again = partial(load, Path(run.folder) / run.checkpoint, self.device, self.trust)
         model = load_again()
         if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
-            raise DataError(f"{Path(run.checkpoint).name} has NaN or infinite weights; its training diverged")
+            name = Path(run.folder, run.checkpoint).name
+            raise DataError(f"{name} has NaN or infinite weights; its training diverged")
 
         def render(count: int | None) -> Render:  # loads the model again, so that models need not stay in memory
             return partial(reconstruct, load_again(), num_codebooks=count)
@@ -358,7 +396,7 @@ class Evaluator:
 
     def _found(self, folder: Path, wanted: Mapping[str, Any]) -> Placed | None:
         """Find an evaluation in a folder with the wanted settings, recordings and scores; return None without one."""
-        if self.anew or not folder.is_dir():
+        if not folder.is_dir():
             return None
         recordings, versions = {source.name: source.sha256 for source in self.sources}, self.plan.choice.versions()
         try:

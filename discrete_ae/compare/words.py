@@ -45,7 +45,7 @@ def facts_of(comparison: Comparison, data: str) -> dict[str, str]:
     rates = _rates(comparison.methods)
     joined = [f"{label}, decoded from its first codebooks" for label in comparison.several_rates]
     facts = {
-        "Methods": f"{len(methods)}, in {counted(runs, 'run')} ({counted(each, 'seed')} each)",
+        "Methods": f"{len(methods)}, in {counted(runs, 'run')} ({counted(each, 'seed')} each)" if runs > 1 else "1",
         "Training": f"{listed(steps)} steps" if steps else "",
         "Nominal bitrate": f"{listed(rates)} kbps" if rates else "",
         "Entropy-coded bitrate": _spent(comparison),
@@ -63,7 +63,7 @@ def _spent(comparison: Comparison) -> str:
     if len(known) < 2:
         return ""
     (least, one), *_, (most, other) = known
-    return f"{kbps(least)} ({one}) to {kbps(most)} kbps ({other})"
+    return f"{kbps(least)} kbps for {one}, to {kbps(most)} kbps for {other}"
 
 
 def notes_of(comparison: Comparison, lines: Sequence[str] = ()) -> list[str]:
@@ -73,11 +73,10 @@ def notes_of(comparison: Comparison, lines: Sequence[str] = ()) -> list[str]:
         *_on_networks(comparison.trained),
         *_on_seeds(comparison.trained),
     ]
+    if 1 < (count := len(comparison.paths)) < _FEW_FILES:
+        notes.append(f"The comparison uses only {count} recordings; results on other recordings may differ.")
     if comparison.several_rates:
         notes.append("A model that serves several bitrates may be worse at each than a model trained for that bitrate.")
-    if len(comparison.paths) < _FEW_FILES:
-        few = counted(len(comparison.paths), "recording")
-        notes.append(f"The comparison uses only {few}; results on other recordings may differ.")
     if 0 < max(method.steps for method in comparison.methods) < _FEW_STEPS:
         notes.append("The runs are short. The method that leads early in training may not lead at its end.")
     if comparison.baselines:
@@ -134,8 +133,9 @@ def _on_seeds(comparison: Comparison) -> list[str]:
 def findings(comparison: Comparison, name: str, *, with_differences: bool = True) -> list[str]:
     """Return sentences on a quantity of PER_FILE for which higher or lower is better.
 
-    The headline comes first, then differences in sample rates and training steps. Then the best method at each nominal
-    bitrate is named; with `with_differences`, followed by a sentence on every method that is worse.
+    The headline comes first, then a line if there is only one recording, then differences in sample rates and training
+    steps. Then the best method at each nominal bitrate is named; with `with_differences`, followed by a sentence on
+    every method that is worse.
     """
     quantity = QUANTITIES[name]
     coded, joined = comparison.coded, comparison.several_rates
@@ -153,10 +153,16 @@ def findings(comparison: Comparison, name: str, *, with_differences: bool = True
     for label, methods in alone.items():
         means = listed([quantity.shown(comparison.value(one.label, name).mean) for one in methods])
         mean = f"{means} {quantity.unit}".rstrip()
-        details.append(f"At {listed(_rates(methods))} kbps, {label} is the only method: mean {quantity.label} {mean}.")
+        details.append(
+            f"At {listed(_rates(methods))} kbps, {label} is the only {_kind(comparison)}: mean {quantity.label} {mean}."
+        )
     details += _upper_bound(comparison, ranked(comparison, coded, name), quantity)
     details += _by_other_scores(comparison, coded, quantity)
-    caveats = [*_on_sample_rates(comparison), *_on_conditions(comparison.trained, _LENGTH)]
+    caveats = [
+        *_on_recordings(comparison),
+        *_on_sample_rates(comparison),
+        *_on_conditions(comparison.trained, _LENGTH),
+    ]
     return [_headline(comparison, by_rate, quantity), *caveats, *details]
 
 
@@ -184,6 +190,8 @@ def _headline(comparison: Comparison, by_rate: Mapping[str, Sequence[Method]], q
         return f"By {quantity.label}, {'; '.join(parts)}{caveat}."
     if len(comparison.models) > 1:
         return f"No two methods have a {quantity.label} at the same bitrate, so none is called better."
+    if comparison.baselines:
+        return "There is only one trained method; the table shows it beside other codecs."
     return "There is only one method, so there is nothing to compare it with."
 
 
@@ -226,6 +234,7 @@ def method_of(comparison: Comparison, name: str) -> list[str]:
             "excludes 0 and it is larger than the known spread over seeds. Another training of the method could "
             "reverse it."
         )
+    text.append("A difference that the digits shown here round to 0 never counts.")
     text.append(
         f"Each bootstrap interval spans the 2.5 and 97.5 percentiles of {RESAMPLES} means. Seeds and recordings are "
         "drawn with replacement: the same recordings for both methods, and the same seeds if both have them. With few "
@@ -233,6 +242,12 @@ def method_of(comparison: Comparison, name: str) -> list[str]:
         "seeds in common are compared by Welch's t."
     )
     return text
+
+
+def _on_recordings(comparison: Comparison) -> list[str]:
+    if len(comparison.paths) > 1:
+        return []
+    return ["All figures are from one recording, so the order of the methods is uncertain; compare on more recordings."]
 
 
 def _on_sample_rates(comparison: Comparison) -> list[str]:
@@ -318,8 +333,21 @@ def _of_one_rate(comparison: Comparison, methods: Sequence[Method], quantity: Qu
     mean = f"{quantity.shown(value.mean)}{spread} {quantity.unit}".rstrip()
     if not others:
         is_alone = comparison.methods[1:] and where
-        return [f"{begin} is the only method: mean {quantity.label} {mean}."] if is_alone else []
-    return [f"{begin} has the best mean {quantity.label}{_among(comparison)}: {mean} ({way} is better)."]
+        return [f"{begin} is the only {_kind(comparison)}: mean {quantity.label} {mean}."] if is_alone else []
+    if len(first := _first(comparison, methods, quantity.name)) > 1:
+        equal = " ".join(filter(None, [quantity.shown(value.mean), quantity.unit]))
+        begin = f"{where}, {listed(first)}" if where else listed(first)
+        return [f"{begin} have the same best mean {quantity.label}{_among(comparison)}: {equal} ({way} is better)."]
+    against_best = (comparison.difference(other, best, quantity.name) for other in others)
+    alike = [one.first for one in against_best if one.verdict is Verdict.NOT_TOLD_APART]
+    doubt = f" This order is uncertain: {_some(alike)} cannot be told apart from {best.label}." if alike else ""
+    return [f"{begin} has the best mean {quantity.label}{_among(comparison)}: {mean} ({way} is better).{doubt}"]
+
+
+def _first(comparison: Comparison, methods: Sequence[Method], name: str) -> list[str]:
+    """Return the methods, sorted from the best, whose means equal the best mean in the digits of the tables."""
+    labels = [method.label for method in methods]
+    return [label for label in labels if comparison.shown(label, name) == comparison.shown(labels[0], name)]
 
 
 def _upper_bound(comparison: Comparison, coded: Sequence[Method], quantity: Quantity) -> list[str]:
@@ -337,14 +365,18 @@ def _by_other_scores(comparison: Comparison, coded: Sequence[Method], quantity: 
     """Return a sentence that names the method with the best mean by each other score."""
     best: dict[str, list[str]] = {}
     for other in PER_FILE:
-        if other.name != quantity.name and other.higher_is_better is not None:
-            for winner in ranked(comparison, coded, other.name)[:1]:
-                best.setdefault(winner.label, []).append(other.label)
+        is_other = other.name != quantity.name and other.higher_is_better is not None
+        if is_other and (order := ranked(comparison, coded, other.name)):
+            best.setdefault(listed(_first(comparison, order, other.name)), []).append(other.label)
     if not best or len(comparison.trained.coded) < 2:
         return []
     parts = listed([f"{winner} ({', '.join(labels)})" for winner, labels in best.items()])
     best_of = f"Best means{_among(comparison)} by other scores: {parts}"
     return [f"{best_of}. Some may be best by chance: see all pairs on the page or in differences.csv."]
+
+
+def _kind(comparison: Comparison) -> str:
+    return "trained method" if comparison.baselines else "method"
 
 
 def _among(comparison: Comparison) -> str:

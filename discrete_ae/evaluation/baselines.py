@@ -118,8 +118,8 @@ class Codec2(Program):
 
     @property
     def name(self) -> str:
-        """Name such as "codec2 1300 bps"."""
-        return f"codec2 {self.bitrate_bps:g} bps"
+        """Name such as "codec2 1.3 kbps"."""
+        return f"codec2 {self.bitrate_bps / 1000:g} kbps"
 
     def version(self) -> str:
         """Return a placeholder, since c2enc prints no version."""
@@ -159,11 +159,12 @@ class Codec2(Program):
         return of_length(audio[None, self._delay :], num_samples)
 
 
-def installed(nominal_bps: Sequence[float]) -> tuple[list[Opus | Codec2], list[str]]:
+def installed(nominal_bps: Sequence[float], opus_bps: Sequence[float] = ()) -> tuple[list[Opus | Codec2], list[str]]:
     """Return Opus and Codec 2 at their bitrates nearest to the given ones, and a message for each codec not installed.
 
     Args:
         nominal_bps: nominal bitrates per stream of the models to compare; only finite, positive values are used.
+        opus_bps: bitrates of Opus, within `OPUS_BPS`; () for the nearest ones.
     """
     wanted = [bps for bps in nominal_bps if math.isfinite(bps) and bps > 0]
     least, most = OPUS_BPS
@@ -171,7 +172,7 @@ def installed(nominal_bps: Sequence[float]) -> tuple[list[Opus | Codec2], list[s
     programs: set[Opus | Codec2] = set()
     absent = []
     if shutil.which("opusenc") and shutil.which("opusdec"):
-        programs |= {Opus(float(min(max(round(bps), least), most))) for bps in wanted}
+        programs |= {Opus(float(min(max(round(bps), least), most))) for bps in opus_bps or wanted}
     else:
         absent.append("Opus is left out: opusenc and opusdec are not installed (package opus-tools)")
     if shutil.which("c2enc") and shutil.which("c2dec"):

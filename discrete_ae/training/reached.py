@@ -3,6 +3,8 @@
 import math
 from typing import NamedTuple
 
+from discrete_ae.errors import counted
+
 
 class _Level(NamedTuple):
     least_db: float
@@ -25,7 +27,9 @@ USABLE_DB = 6.0
 """SI-SDR below which a run should be longer."""
 
 
-def in_words(si_sdr_db: float, usage: float | None, *, is_speech: bool, is_adversarial: bool) -> str:
+def in_words(
+    si_sdr_db: float, usage: float | None, *, is_speech: bool, is_adversarial: bool, recordings: int | None = None
+) -> str:
     """Return a line on the quality at the last validation.
 
     For an unknown kind of audio, the line only compares the energy of the error with that of the signal. A model that
@@ -36,13 +40,16 @@ def in_words(si_sdr_db: float, usage: float | None, *, is_speech: bool, is_adver
         usage: share of the codebook entries that are used; None without codes.
         is_speech: True if the validation recordings are speech.
         is_adversarial: True if the run trains against discriminators.
+        recordings: number of validation recordings; None if it is unknown.
     """
     codes = "" if usage is None else f", {usage:.0%} of the codebook entries used"
-    figures = f"reached: SI-SDR {si_sdr_db:z.1f} dB{codes}"
+    basis = "" if recordings is None else f" on {counted(recordings, 'validation recording')}"
+    doubt = " Other recordings may give another SI-SDR." if recordings == 1 else ""
+    figures = f"reached: SI-SDR {si_sdr_db:z.1f} dB{basis}{codes}"
     if is_adversarial:
         return f"{figures}. Judge this model by listening: adversarial training does not aim at the waveform."
     level = next(level for level in reversed(_LEVELS) if si_sdr_db >= level.least_db)
     share = f"has {10 ** (-si_sdr_db / 10):.0%} of the signal's energy"
     error = f"The error {'is louder than the signal' if si_sdr_db < 0 else share}: {level.words}."
     speech = f" Speech at this SI-SDR scored PESQ {level.pesq} in our benchmarks ({_OPUS})." if is_speech else ""
-    return f"{figures}. {error}{speech}"
+    return f"{figures}.{doubt} {error}{speech}"

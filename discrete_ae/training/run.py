@@ -151,12 +151,23 @@ def _quality(run: TrainingRun, seconds: float) -> list[str]:
         return []
     is_speech = isinstance(run.data, AudioDataModule) and _is_called_speech(run.data)
     is_adversarial = isinstance(run.module, AdversarialModule)
-    lines = [reached.in_words(si_sdr_db, usage, is_speech=is_speech, is_adversarial=is_adversarial)]
+    lines = [
+        reached.in_words(
+            si_sdr_db, usage, is_speech=is_speech, is_adversarial=is_adversarial, recordings=_validated(run)
+        )
+    ]
     if si_sdr_db < reached.USABLE_DB and not is_adversarial and not run.first_step:
         lines.append(
             f"This run took {in_words(seconds)}. For usable audio, train longer on more recordings: docs/training.md"
         )
     return lines
+
+
+def _validated(run: TrainingRun) -> int | None:
+    """Return the number of recordings of the last validation; None if it is unknown."""
+    if not isinstance(run.data, AudioDataModule) or run.trainer.limit_val_batches != 1.0:
+        return None
+    return len(run.data.validation_files)
 
 
 def _is_called_speech(data: AudioDataModule) -> bool:

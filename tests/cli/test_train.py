@@ -688,7 +688,7 @@ def test_commands_load_what_they_are_told_to_trust(
         ["evaluate", str(validation), "-c", checkpoint, *few],
         ["export", checkpoint, "-o", "bundle"],
         ["info", checkpoint],
-        [*compare[1:], *few, "--no-baselines", "--clips", "0"],
+        [*compare[1:], *few, "--no-baselines", "--clips", "0", "--force"],
     ):
         ended = []
         for trust in ([], ["--trust=own_package"]):

@@ -23,7 +23,7 @@ from discrete_ae.compare.clips import (
 from discrete_ae.compare.runs import Placed
 from discrete_ae.evaluation.results import SavedClip
 from discrete_ae.metrics import HEIGHT, LEVELS_DB, WIDTH
-from tests.compare.comparisons import make_evaluation
+from tests.compare.comparisons import make_evaluation, make_run
 from tests.sines import RATE, mel_band, sine
 
 
@@ -74,18 +74,18 @@ HALF = with_noise(ORIGINAL) / 2
 def heard(tmp_path):
     """Two methods with a clip of a second: one at half the level, one at half the sample rate."""
 
-    def make(folder, label, rate, decoded, original, note="", **about):
+    def make(folder, label, rate, decoded, original, **about):
         (tmp_path / folder).mkdir()
         for name, audio in (("d.flac", decoded), ("o.flac", original)):
             soundfile.write(tmp_path / folder / name, audio.T, rate)
         clip = SavedClip(recording="a.wav", start_s=0.5, duration_s=1.0, decoded="d.flac", original="o.flac")
         made = make_evaluation({"pesq": [1.0]}, clips=(clip,), sample_rate=rate, **about)
-        return Heard(label, note, Placed(tmp_path / folder / "x.json", made))
+        return Heard(label, Placed(tmp_path / folder / "x.json", made))
 
     slow = ORIGINAL[:, ::2]
     return [
-        make("a", "vq, 3.2 kbps", RATE, HALF, ORIGINAL, "3.2 kbps"),
-        make("b", "vq 3.2 kbps", RATE // 2, slow, slow, keeps_waveform=False),
+        make("a", "vq, 3.2 kbps", RATE, HALF, ORIGINAL),
+        make("b", "vq 3.2 kbps", RATE // 2, slow, slow, keeps_waveform=False, nominal=1600.0),
     ]
 
 
@@ -95,7 +95,7 @@ def test_clips_hold_every_version_at_one_rate_and_length(heard):
     assert [f"{RATE} Hz" in line for line in said] == [True]
     assert (clip.name, clip.duration_s) == ("a.wav", 1.0)
     assert [version.key for version in clip.versions] == ["original", "vq_3_2_kbps", "vq_3_2_kbps_2"]
-    assert [version.note for version in clip.versions] == ["", "3.2 kbps, SI-SDR 20.0\xa0dB", ""]
+    assert [version.note for version in clip.versions] == ["", "3.2 kbps, SI-SDR 20.0\xa0dB", "1.6 kbps"]
     read = [soundfile.read(io.BytesIO(version.flac), always_2d=True) for version in clip.versions]
     assert [(audio.shape, rate) for audio, rate in read] == [((RATE, 2), RATE)] * 3
     for (audio, _), expected in zip(read, (ORIGINAL, HALF), strict=False):
@@ -119,6 +119,16 @@ def test_clips_are_of_what_all_have(heard):
     assert said[-1].endswith(": other.")
     assert make_clips([heard[0], changed((moved,))], 5, said.append) == []
     assert "different excerpts" in said[-1]
+
+
+def test_every_caption_begins_with_the_bitrate(tmp_path):
+    def note(**about):
+        return Heard("x", Placed(tmp_path, make_evaluation({"pesq": [1.0]}, **about))).note
+
+    assert note(nominal=6000.0) == "6 kbps"
+    assert note(nominal=700.0, run=make_run("rvq", "rvq")) == "0.7 kbps"
+    assert note(nominal=None, run=make_run("identity", "identity")) == "not quantized"
+    assert note(nominal=None) == ""  # another program may not say its bitrate
 
 
 def test_keys_are_names_of_files():

@@ -16,6 +16,7 @@ from discrete_ae.compare.figures import (
     OVER_STEPS,
     Curve,
     Point,
+    not_drawn,
     over_steps,
     pareto_front,
     plots_of,
@@ -154,11 +155,11 @@ def test_curves_of_nothing_are_not_drawn(case):
         for seed, values in NOTHING[case].items()
     }
     assert [plot.name for plot in plots_of(comparison, "mel_distance", curves)] == ["rate_distortion", "codebook_usage"]
-    curves["ste-seed0"]["val/reconstruction"] = Curve(np.array([0, 1, 2]), np.array([9.0, math.nan, 3.0]))
+    curves["ste-seed0"]["val/reconstruction"] = Curve(np.arange(4), np.array([9.0, 4.0, math.nan, 3.0]))
     if len(NOTHING[case]) == 1:
         plot = over_steps(OVER_STEPS[0], comparison, curves, styles(["ste"]))
         assert plot.svg
-        assert [line.get_xydata().tolist() for line in plot.figure.axes[0].lines[:1]] == [[[2.0, 3.0]]]
+        assert [line.get_xydata().tolist() for line in plot.figure.axes[0].lines[:1]] == [[[1.0, 4.0], [3.0, 3.0]]]
 
 
 @pytest.mark.parametrize("constant", [0.0, 1.0])
@@ -171,22 +172,36 @@ def test_constant_curves_are_drawn(constant):
     assert ("gradient_norms" in names) == (constant > 0)  # on a logarithmic axis there is no 0
 
 
-def test_curves_of_one_point_are_seen():
+def test_plots_of_single_points_are_left_out_and_named():
+    comparison = make_comparison({name: {0: [1.0]} for name in ("ste", "vq")})
+    once, twice = Curve(np.array([0, 10]), np.array([9.0, 1.0])), Curve(np.array([0, 5, 10]), np.array([9.0, 2.0, 1.0]))
+    curves = {name: {"val/reconstruction": once, "train/gradient_norm": twice} for name in ("ste-seed0", "vq-seed0")}
+    assert {plot.name for plot in plots_of(comparison, "mel_distance", curves)} == {
+        "rate_distortion", "codebook_usage", "gradient_norms"
+    }  # fmt: skip
+    assert "single point: learning curves." in not_drawn(comparison, curves)
+    curves["vq-seed0"]["val/reconstruction"] = twice
+    assert "learning_curves" in {plot.name for plot in plots_of(comparison, "mel_distance", curves)}
+    assert not_drawn(comparison, curves) == ""
+
+
+def test_a_single_point_beside_other_curves_is_seen():
     comparison = make_comparison({name: {0: [1.0], 1: [2.0]} for name in ("ste", "vq")})
     tags = ["val/reconstruction", "val/soft_reconstruction"]
     curves = {
         name: {tag: Curve(np.array([0, 10]), np.array([9.0, level + k])) for k, tag in enumerate(tags)}
-        for name, level in {"ste-seed0": 1.0, "ste-seed1": 1.2, "vq-seed0": 3.0, "vq-seed1": 3.2}.items()
+        for name, level in {"ste-seed0": 1.0, "ste-seed1": 1.2}.items()
     }
+    for name in ("vq-seed0", "vq-seed1"):
+        curves[name] = {tag: Curve(np.array([0, 5, 10]), np.array([9.0, 6.0, 5.0])) for tag in tags}
     plot = over_steps(OVER_STEPS[0], comparison, curves, styles(["ste", "vq"]))
     drawn = FigureCanvasAgg(plot.figure)
     drawn.draw()
     picture, axes = np.asarray(drawn.buffer_rgba())[::-1], plot.figure.axes[0]
-    for color, levels in zip(COLORS, ((1.1, 2.1), (3.1, 4.1)), strict=False):
-        for level in levels:
-            column, row = axes.transData.transform((10, level)).astype(int)
-            around = picture[row - 6 : row + 7, column - 6 : column + 7, :3].reshape(-1, 3)
-            assert list(bytes.fromhex(color[1:])) in around.tolist()
+    for level in (1.1, 2.1):
+        column, row = axes.transData.transform((10, level)).astype(int)
+        around = picture[row - 6 : row + 7, column - 6 : column + 7, :3].reshape(-1, 3)
+        assert list(bytes.fromhex(COLORS[0][1:])) in around.tolist()
 
 
 def test_all_plots_are_drawn_of_seventeen_methods_and_every_text_is_there():

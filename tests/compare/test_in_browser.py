@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from discrete_ae.compare.page import material, render
+from discrete_ae.compare.page import Cell, Row, material, render
 from discrete_ae.compare.ratings import read_ratings, summarize
+from discrete_ae.evaluation.scores import Quantity
 from tests.compare.pages import BASE_HZ, ROWS, SECONDS, SLOPE, clip, page
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -165,6 +166,33 @@ def test_a_report_is_read_and_heard(site):
     assert site.evaluate("[player.playing, player.position]") == [False, 0]
     site.set_viewport_size({"width": 360, "height": 800})  # of a phone: nothing is cut off
     assert site.evaluate("[innerWidth, document.documentElement.scrollWidth]") == [360, 360]
+    # Plots scroll in their boxes. They are 7.4 in wide, so a text of 11 pt is 11 px high in 34 rem.
+    assert site.evaluate("document.querySelector('#figure-1 svg').getBoundingClientRect().width") >= 34 * 16
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_columns", [4, 40])
+def test_differences_are_beside_the_table_only_if_all_of_it_fits(context, tmp_path, num_columns):
+    columns = [Quantity(f"q{i}", "distance", "", False, 3, "a meaning") for i in range(num_columns)]
+    rows = [Row("ste", {column.name: Cell(0.5, "0.500 ± 0.100") for column in columns})]
+    path = tmp_path / "page.html"
+    path.write_text(render(page(columns=columns, rows=rows, sorted_by="q0", minor=[], clips=[])), encoding="utf-8")
+    site = context.new_page()
+    site.set_viewport_size({"width": 1920, "height": 1000})
+    site.goto(path.as_uri())
+    box, hidden, page_width = site.evaluate(
+        "(box => [box.clientWidth, box.scrollWidth - box.clientWidth, document.documentElement.scrollWidth])"
+        "(document.querySelector('#rows .scroll'))"
+    )
+    top, beside = (site.locator(f"#{name}-heading").bounding_box()["y"] for name in ("rows", "findings"))
+    assert (hidden == 0, beside == top) == ((True, True) if num_columns == 4 else (False, False))
+    assert page_width == 1920
+    if num_columns == 40:  # as wide as the page allows, and the names of the methods stay in place
+        assert box > 1700
+        site.evaluate("document.querySelector('#rows .scroll').scrollLeft = 500")
+        name = site.locator(".sortable tbody th").bounding_box()["x"]
+        assert name == pytest.approx(site.locator("#rows .scroll").bounding_box()["x"] + 1, abs=1)
+    site.close()
 
 
 @pytest.mark.slow

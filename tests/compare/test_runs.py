@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from discrete_ae.compare.runs import Evaluator, Placed, at_fault, find_given
-from discrete_ae.errors import DataError
+from discrete_ae.compare.runs import Evaluator, Placed, at_fault, find_given, recordings_of
+from discrete_ae.data import recordings_root
+from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.evaluate import Plan
 from discrete_ae.evaluation.results import Failure
 from discrete_ae.evaluation.scores import choose
@@ -79,7 +80,13 @@ def test_folders_without_runs_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
     make_folder(tmp_path / "runs/unfinished", checkpoints=())
-    for name, words in (("file", "docs/evaluation.md"), ("empty", "no run of training"), ("runs", "no checkpoint")):
+    (tmp_path / "damaged.json").write_text("{")
+    for name, words in (
+        ("file", "cannot be compared; expected the folder of a run"),
+        ("empty", "no run and no evaluation in it; expected the folder of a run"),
+        ("damaged.json", "docs/evaluation.md"),
+        ("runs", "no checkpoint"),
+    ):
         with pytest.raises(DataError, match=words):
             find_given([tmp_path / name])
     with pytest.raises(FileNotFoundError):
@@ -129,10 +136,38 @@ def test_of_equal_runs_one_that_can_be_evaluated_is(damaged, tmp_path, monkeypat
         yield Placed(tmp_path, make_evaluation({"pesq": [1.0]}, run=run))
 
     monkeypatch.setattr(Evaluator, "_of_run", evaluated)
-    found = Evaluator(tmp_path, [], Plan(choose("mel_distance")), "cpu", False, lines.append).of_runs(runs)
+    found = Evaluator(tmp_path, [], Plan(choose("mel_distance")), "cpu", lines.append).of_runs(runs)
     names = [placed.name for placed in found]
     best_first = ["ste-3", "ste-2", "ste-1"]
     kept = next((name for name in best_first if name not in damaged), None)
     assert names == [*([kept] if kept else []), "ste-of-seed-1"]
     assert tried == [*best_first[: best_first.index(kept) + 1 if kept else 3], "ste-of-seed-1"]
     assert {line.split(": ")[1] for line in lines} == set(best_first) - {kept}
+
+
+@pytest.mark.parametrize(
+    ("data", "root", "expected"),
+    [
+        ({"root": None}, "validation", "the project's own validation recordings"),
+        ({"root": "train"}, "train", "held out from the runs' training recordings in train"),
+        ({"root": "train", "validation_root": "mine"}, "mine", "the runs' validation recordings in mine"),
+        ({"root": None, "manifest": "all.jsonl"}, "train", "the runs' validation recordings in train"),
+    ],
+)
+def test_recordings_are_described_by_where_they_come_from(data, root, expected, monkeypatch):
+    files = [recordings_root() / root / f"{name}.flac" for name in "ab"]
+    monkeypatch.setattr(
+        "discrete_ae.compare.runs.validation_recordings", lambda data: (recordings_root() / root, files)
+    )
+    monkeypatch.setattr("discrete_ae.compare.runs.named_sources", list)
+    sources, said = recordings_of([], [make_run("ste", "ste", config={"data": data})])
+    assert (sources, said) == (files, expected)
+
+
+def test_a_bundle_is_a_model_without_training(tmp_path):
+    bundle = Path(__file__).parents[1] / "golden/bundle_v1"
+    (run,) = find_given([bundle]).runs
+    assert (run.name, run.quantizer, Path(run.folder, run.checkpoint)) == ("bundle_v1", "bundle_v1", bundle)
+    assert find_given([Path("pretrained")]).runs[0].name == "pretrained"
+    with pytest.raises(UsageError, match=r"bundle_v1: .*--data"):
+        recordings_of([], [run])

@@ -202,3 +202,35 @@ def test_rates_of_one_model_in_words():
     headline, only = findings(make_rates({"rvq": {0.8: 3.0, 1.6: 2.0}}), "mel_distance")
     assert headline.startswith("There is only one method")
     assert only.startswith("At 0.8 and 1.6 kbps, rvq (0.8 to 1.6 kbps) is the only method")
+
+
+def test_equal_digits_are_no_win():
+    # A mel distance is shown with 3 digits: the means 0.4118 and 0.4122 are both 0.412, and 0.4138 is 0.414.
+    comparison = make_comparison({"a": {0: [0.4118] * 2}, "b": {0: [0.4122] * 2}, "c": {0: [0.4138] * 2}})
+    headline, best, worse = findings(comparison, "mel_distance")
+    assert headline.startswith("By mel distance, a is better than c and cannot be told apart from b")
+    assert best == "a and b have the same best mean mel distance: 0.412 (lower is better)."
+    assert worse.startswith("c is worse than a by 0.002 mel distance")
+    # 0.41249 and 0.41251 round to different digits, but their difference is 0 in these digits.
+    comparison = make_comparison({"a": {0: [0.41249] * 2}, "b": {0: [0.41251] * 2}})
+    headline, best = findings(comparison, "mel_distance")
+    assert "a and b cannot be told apart" in headline
+    assert "This order is uncertain: b cannot be told apart from a." in best
+
+
+def test_equal_digits_of_other_scores_name_all():
+    methods = make_comparison({name: {0: [0.4, 0.5]} for name in ("a", "b")}).methods
+    scores = {"a": {"mel_distance": 0.4, "pesq": 1.061}, "b": {"mel_distance": 0.5, "pesq": 1.064}}
+    runs = [
+        make_evaluation({key: [value] * 2 for key, value in scores[method.label].items()}, run=method.trainings[0])
+        for method in methods
+    ]
+    words = " ".join(findings(Comparison(make_methods(runs)), "mel_distance"))
+    assert "by other scores: b and a (PESQ)." in words  # both are 1.06
+
+
+def test_one_recording_makes_the_order_uncertain():
+    words = findings(make_comparison({"a": {0: [0.4], 1: [0.4]}, "b": {0: [0.6], 1: [0.6]}}), "mel_distance")
+    assert "cannot be told apart" in words[0]
+    assert words[1].startswith("All figures are from one recording, so the order of the methods is uncertain")
+    assert "one recording" not in " ".join(findings(make_comparison({"a": {0: [0.4, 0.5]}}), "mel_distance"))

@@ -106,11 +106,12 @@ def test_short_ones_keep_their_shape():
 @needs_codec2
 def test_the_nearest_bitrates_are_chosen():
     there, absent = installed([3200.0, 3201.0, 1000.0, 24000.0, math.inf])
-    names = ["codec2 1200 bps", "codec2 3200 bps", "opus 6 kbps", "opus 24 kbps"]
+    names = ["codec2 1.2 kbps", "codec2 3.2 kbps", "opus 6 kbps", "opus 24 kbps"]
     assert [baseline.name for baseline in there] == names
     assert absent == []
     assert "opus" in there[-1].version().lower()
     assert installed([])[0] == []
+    assert [one.name for one in installed([3200.0], [8000.0])[0]] == ["codec2 3.2 kbps", "opus 8 kbps"]
 
 
 def test_a_program_that_is_absent_or_fails_is_one_line(monkeypatch, tmp_path, speech):

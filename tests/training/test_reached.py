@@ -41,6 +41,14 @@ def test_figures_come_first_and_codes_only_with_a_quantizer() -> None:
     assert said(-0.04, None).startswith("reached: SI-SDR 0.0 dB. ")
 
 
+def test_the_recordings_are_counted_and_a_single_one_is_called_uncertain() -> None:
+    nine, one = (in_words(3.0, 0.5, is_speech=False, is_adversarial=False, recordings=count) for count in (9, 1))
+    assert nine.startswith("reached: SI-SDR 3.0 dB on 9 validation recordings, 50% of the codebook entries used. The")
+    assert one.startswith("reached: SI-SDR 3.0 dB on 1 validation recording, 50%")
+    assert "Other recordings may give another SI-SDR. The error" in one
+    assert "Other recordings" not in nine
+
+
 def test_adversarial_training_is_not_judged_by_the_waveform() -> None:
     words = said(-3.0, is_speech=True, is_adversarial=True)
     assert "by listening" in words
