@@ -24,7 +24,8 @@ with ending_imports():  # which take seconds
     from discrete_ae import training
     from discrete_ae.cli import begin_in_utf8
     from discrete_ae.cli.folders import NewFolder
-    from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, as_meant, explained, register_run_name
+    from discrete_ae.cli.hydra_errors import explained
+    from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, as_meant, as_setting, register_run_name
     from discrete_ae.cli.sweep import ReportSweep, earlier, forget_failure, note_failure, varied
     from discrete_ae.errors import DataError, UsageError, UserError, from_system
     from discrete_ae.paths import shown, with_home
@@ -102,7 +103,7 @@ def _jobs(arguments: list[str]) -> list[int]:
     try:
         job()
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise explained(error, multirun=given.multirun) from error
+        raise explained(error, CONFIG_DIR, multirun=given.multirun) from error
     return statuses
 
 
@@ -147,7 +148,10 @@ def _parsed(arguments: list[str]) -> Namespace:
         raise UsageError(f"{message}; see --help")
 
     parser.error = refuse  # type: ignore[method-assign]
-    return parser.parse_intermixed_args(arguments)
+    given, unknown = parser.parse_known_intermixed_args(arguments)
+    if unknown:
+        raise as_setting(unknown[0], arguments)
+    return given
 
 
 def _report(error: UserError) -> int:
@@ -160,7 +164,7 @@ def _failure(error: Exception) -> UserError | None:
     if isinstance(error, UserError):
         return error
     if isinstance(error, OmegaConfBaseException):
-        return UsageError(" ".join(str(error).split()))
+        return explained(error, CONFIG_DIR)
     if isinstance(error, OSError) and error.filename is not None:
         return from_system(error)
     return lost_process(error)
