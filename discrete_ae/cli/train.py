@@ -6,6 +6,7 @@ import shlex
 import sys
 import traceback
 from argparse import Namespace
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
@@ -26,7 +27,7 @@ with ending_imports():  # which take seconds
     from discrete_ae.cli.folders import NewFolder
     from discrete_ae.cli.hydra_errors import explained
     from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, as_meant, as_setting, register_run_name
-    from discrete_ae.cli.sweep import ReportSweep, earlier, forget_failure, note_failure, varied
+    from discrete_ae.cli.sweep import ReportSweep, earlier, forget_failure, logged_once, note_failure, varied
     from discrete_ae.errors import DataError, UsageError, UserError, from_system
     from discrete_ae.paths import shown, with_home
     from discrete_ae.training.ending import end_with_parent, kill_left, lost_process, say_once
@@ -70,7 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _jobs(arguments: list[str]) -> list[int]:
     """Run one job, or all jobs of a multirun, and return the exit statuses of jobs that failed in this process."""
     statuses: list[int] = []
-    ReportSweep.failed, ReportSweep.folder = 0, None
+    ReportSweep.failed, ReportSweep.folder, ReportSweep.told = 0, None, set()
 
     @hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=CONFIG_NAME)
     def job(config: DictConfig) -> float:
@@ -128,7 +129,9 @@ def _run(config: DictConfig, *, is_sweep: bool) -> float:
             return objective
         print(f"resuming: {shown(run_dir)}")
         config.ckpt_path = str(checkpoint)
-    run = training.train(config, varied(config, HydraConfig.get()))
+    told = ReportSweep.told if is_sweep else None
+    with nullcontext() if told is None else logged_once(told):
+        run = training.train(config, varied(config, HydraConfig.get()), told)
     ReportSweep.trained = run.share_trained
     if run.ended_by:
         if run.trainer.is_global_zero:

@@ -138,6 +138,7 @@ no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
         ("+callbacks.mine={_target_:no_such_package.Mine}", "callbacks.mine: Error loading 'no_such_package.Mine'"),
         ("hydra.run.dir=null", "hydra.run.dir: "),
         ("hydra.job.num=x", "hydra.job.num: Value 'x'"),
+        ("data.root=https://host/a", "a path on this machine (a manifest there may list URLs), got 'https://host/a'"),
         ("data.root=", "data.root: expected a path, got ''"),
         ("ckpt_path=", "ckpt_path: expected a path, got ''"),
         ("run_dir=", "run_dir: expected a path, got ''"),
@@ -170,6 +171,11 @@ def test_usage_error_ends_before_any_run(
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert told in refused(*given.split(), status=2)
+
+
+def test_settings_of_the_model_are_checked_before_recordings_are_looked_for(refused: Refused) -> None:
+    assert "num_codebooks: " in refused("num_codebooks=0", "data.root=/nowhere", status=2)
+    assert "data.sample_rate: " in refused("data.sample_rate=8000", "data.root=/nowhere", status=2)
 
 
 def test_what_lightning_itself_refuses_is_one_line(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,11 +222,20 @@ def test_data_error_ends_before_any_run(given: str, told: str, refused: Refused)
     [
         # A fraction of a run without an end.
         (" ".join((*SHARPENED, "trainer.max_steps=-1", "trainer.max_epochs=1")), 2, "set trainer.max_steps"),
-        ("ckpt_path={run}/checkpoints/last.ckpt quantizer=gumbel", 1, "last.ckpt: its weights do not fit this model"),
+        (
+            "ckpt_path={run}/checkpoints/last.ckpt quantizer=gumbel",
+            1,
+            "last.ckpt: its run had another model (quantizer is GumbelSoftmaxQuantizer, in its run ScalarQuantizer); ",
+        ),
+        (
+            "ckpt_path={run}/checkpoints/last.ckpt model.encoder.dim=24 model.decoder.dim=24",
+            1,
+            "(model.encoder.dim is 24, in its run 16; model.decoder.dim is 24, in its run 16); to resume it, repeat ",
+        ),
         (
             "init_from={run}/checkpoints/last.ckpt model.encoder.dim=24 model.decoder.dim=24",
             1,
-            "last.ckpt: its weights do not fit this model (encoder.project.weight is (16, 960), not (24, 960); ",
+            "its weights fit neither encoder nor decoder of this model (model.encoder.dim is 24, in its run 16; ",
         ),
         (
             "ckpt_path={run}/checkpoints/last.ckpt trainer.max_steps=6 optim.optimizer._target_=torch.optim.SGD "
@@ -370,6 +385,11 @@ def test_failing_jobs_of_a_multirun_do_not_end_the_others(
     assert set(folders(tmp_path)) == set(named.values())
     assert "sweep: 1 run done, 2 failed" in out
     assert out.count("reached: SI-SDR ") == 1  # by the run that trained
+    headings = [line for line in out.splitlines() if line.startswith("run ") and "=" in line]
+    assert headings == [
+        f"run {number} of 3: quantizer.bound={bound}" for number, bound in enumerate(("nonsense", "clamp", "tanh"), 1)
+    ]
+    assert "++" not in out + err
     after_runs = [line for line in out.splitlines() if line.startswith("run ") and " of 3 " in line]
     assert re.match(r"run 1 of 3 failed after \d+ s$", after_runs[0])  # nothing is known of a run's time yet
     assert re.match(r"run 3 of 3 done in \d+ s$", after_runs[2])
@@ -410,6 +430,7 @@ def test_a_sweep_that_was_broken_off_goes_on_in_its_folder(
     # The runs that are there are none the worse for it.
     said = sweep(4)
     assert said.count("finished already") == 1
+    assert said.count("next:\n") == 1  # of the sweep
     assert "\nrun 1 of 2 was done already\n" in said
     assert re.search(r"\nrun 2 of 2 done in \d+ s\n", said)
     assert said.count("resuming: ") == 1
@@ -441,7 +462,7 @@ def test_runs_in_processes_of_their_own(
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
     out, err = capfd.readouterr()
     assert "sweep: 1 run done, 1 failed" in out
-    assert {line.split(" in ")[0] for line in out.splitlines() if line.startswith("run 1 of ")} == {"run 1 of 2 done"}
+    assert {line.split(" in ")[0] for line in out.splitlines() if line.startswith("run 1 of 2 ")} == {"run 1 of 2 done"}
     assert "failed: ste-invalid-seed0-bound_nonsense: quantizer.bound" in err
     assert (tmp_path / "ste-0.8kbps-seed0-bound_tanh" / "checkpoints" / "last.ckpt").exists()
 
