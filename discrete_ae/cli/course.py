@@ -1,5 +1,6 @@
 """The progress of a sweep: the number of runs done, and the estimated time for the remaining runs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from discrete_ae.durations import about, in_words
@@ -21,6 +22,11 @@ class Course:
     trained: float = 0.0
     """Number of runs trained in `trained_s`; a run that was resumed halfway counts one half."""
 
+    def heading(self, number: int, settings: Mapping[str, object]) -> str:
+        """Return the line to print before a run: its number, from 1, and the settings that the sweep varies."""
+        varied = ", ".join(f"{key}={value}" for key, value in settings.items())
+        return f"run {number}{self._of}{': ' if varied else ''}{varied}"
+
     def line(self, number: int, seconds: float, share: float, *, failed: bool) -> str:
         """Return the line to print after a run.
 
@@ -33,11 +39,14 @@ class Course:
         if not failed:
             self.trained_s += seconds if share > 0 else 0.0
             self.trained += share
-        of = f" of {self.total}" if self.total else ""
         if failed:
             outcome = f"failed after {in_words(seconds)}"
         else:
             outcome = f"done in {in_words(seconds)}" if share > 0 else "was done already"
         left = self.total - number if self.total and self.in_sequence else 0
         rest = f"; {about(left * self.trained_s / self.trained)} left" if left and self.trained else ""
-        return f"run {number}{of} {outcome}{rest}"
+        return f"run {number}{self._of} {outcome}{rest}"
+
+    @property
+    def _of(self) -> str:
+        return f" of {self.total}" if self.total else ""

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from discrete_ae.training.ending import is_first_process
 
@@ -36,10 +37,11 @@ class NewFolder(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """See Callback."""
-        if not _is_given(config, "hydra.run.dir"):
-            config.hydra.run.dir = _made(config.hydra.run.dir)
-        else:
-            _note_new(config.hydra.run.dir)
+        with contextlib.suppress(OmegaConfBaseException):  # a name that cannot be resolved; Hydra reports it
+            if not _is_given(config, "hydra.run.dir"):
+                config.hydra.run.dir = _made(config.hydra.run.dir)
+            else:
+                _note_new(config.hydra.run.dir)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """See Callback. The override that is set here applies to each job, because jobs are composed later."""

@@ -1,24 +1,26 @@
-"""Location and composition of the configuration, messages for Hydra's errors, and names of run folders.
+"""Location and composition of the configuration, and names of run folders.
 
 A run has the same name in TensorBoard: its quantizer, bitrate, seed, and the values of other varied settings.
 """
 
-import difflib
+import itertools
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException, ValidationError
+from omegaconf.errors import OmegaConfBaseException
 
-from discrete_ae.arguments import argument_types, not_taken, typed
+from discrete_ae.arguments import argument_types, typed
 from discrete_ae.build import build_model, check_components
+from discrete_ae.cli.hydra_errors import explained, keys, nearest
 from discrete_ae.errors import UsageError, UserError
 from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.model.outline import without_memory
@@ -62,7 +64,7 @@ def compose_config(overrides: Sequence[str], config_dir: Path | None = None) -> 
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
             return compose(CONFIG_NAME, [*further, *as_meant(overrides)])
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise explained(error) from error
+        raise explained(error, CONFIG_DIR) from error
 
 
 def as_meant(overrides: Sequence[str], *, multirun: bool = False) -> list[str]:
@@ -74,8 +76,44 @@ def as_meant(overrides: Sequence[str], *, multirun: bool = False) -> list[str]:
     A value that begins with / or ~/ is quoted as a path, so that Hydra does not parse its characters. If the key takes
     a path, other values are quoted too if they are existing paths, or if Hydra would not read them as text. In a
     multirun, commas separate values, unless the whole value is an existing path.
+
+    Raises:
+        UsageError: an argument is not an override, a path is empty, or a choice is a list.
     """
+    for number, override in enumerate(overrides):
+        if "=" not in override and not override.startswith("~"):
+            raise _not_an_override(number, overrides)
     return [meant for override in overrides for meant in _as_meant(override, multirun=multirun)]
+
+
+def _not_an_override(number: int, given: Sequence[str]) -> UsageError:
+    """Return the error for an argument without "=", which may be a part of an unquoted value."""
+    words = " ".join(itertools.takewhile(lambda word: "=" not in word, given[number:]))
+    told = f"expected key=value, got {given[number]!r}"
+    key, equals, value = (given[number - 1] if number else "").partition("=")
+    if not equals:
+        return UsageError(f"{told}; write it without spaces, such as seed=3; --help lists all keys")
+    if not value:
+        return UsageError(f"{told}; write it without spaces: {key}={words}")
+    quoted = f'{key}="{value} {words}"'
+    return UsageError(f"{told}; quote a value with spaces: {shlex.quote(quoted)}")
+
+
+def as_setting(flag: str, arguments: Sequence[str]) -> UsageError:
+    """Return the error for an unknown flag, which may be meant as a setting, such as --max-steps.
+
+    Args:
+        flag: the unknown flag.
+        arguments: all arguments; the one after the flag may be its value.
+    """
+    name, equals, value = flag.lstrip("-").partition("=")
+    after = [*arguments, "VALUE"][arguments.index(flag) + 1]
+    value = value if equals else "VALUE" if after.startswith("-") or "=" in after else after
+    groups = sorted(path.name for path in CONFIG_DIR.iterdir() if path.is_dir())
+    known = [*groups, *keys(OmegaConf.to_container(compose_config([]), resolve=False))]
+    key = nearest(name.replace("-", "_"), known) if len(name) > 1 else None
+    example = f"write {key}={value}" if key else "settings are written key=value, such as seed=3"
+    return UsageError(f"{flag}: no such flag; {example}; --help lists all settings and flags")
 
 
 def _as_meant(override: str, *, multirun: bool) -> list[str]:
@@ -86,6 +124,8 @@ def _as_meant(override: str, *, multirun: bool) -> list[str]:
         return [f"~{key}", f"+{override}"]
     if key.startswith("trainer.") and key.removeprefix("trainer.") in argument_types(TRAINER):
         key = f"++{key}"
+    if value.startswith("[") and key not in OF_MANY and (CONFIG_DIR / key).is_dir():
+        raise UsageError(f"{key}: expected one option, got {value}; for one run each, write -m {key}={value[1:-1]}")
     takes_path = re.sub(r"^data\.sources\.[^.]+", "data", key.lstrip("+")) in PATH_KEYS
     if takes_path and equals and not value.strip("'\""):  # such as from an unset shell variable
         raise UsageError(f"{key}: expected a path, got ''")
@@ -120,35 +160,6 @@ def built(config: DictConfig) -> DiscreteAutoencoder:
     return build_model(typed(plain, "model"), trust=None)
 
 
-def explained(error: Exception, *, multirun: bool = False) -> UsageError:
-    """Convert an error of Hydra to a message of one line, which suggests the most similar existing name."""
-    said = " ".join(str(error).partition("\nConfig search path")[0].split())
-    refused = error.__cause__
-    if isinstance(error, OverrideParseException):
-        said = f"cannot read {error.override!r}; write key=value, or 'key=\"value (1)\"'"
-    elif isinstance(error, MissingConfigException):
-        group, _, option = str(error.missing_cfg_file).partition("/")
-        said += _nearest(option, sorted(_options(CONFIG_DIR / group)))
-        if option.startswith(("launcher/", "sweeper/")):
-            said += f"; is it installed? pip install 'discrete-ae[{'ray' if 'ray' in option else 'sweeps'}]'"
-    elif isinstance(refused, ValidationError):
-        said = f"{refused.full_key}: {str(refused).splitlines()[0]}"
-    elif isinstance(refused, OmegaConfBaseException) and isinstance(refused.parent_node, DictConfig):
-        key = str(refused.key)
-        place = str(refused.full_key).removesuffix(key)
-        target = str(refused.parent_node.get("_target_"))
-        if key in argument_types(target):
-            said += f": {target} accepts it, but it is not set here"
-        else:
-            if not multirun:  # in a multirun, another choice of the group may accept the key
-                said = not_taken(target, key, str(refused.full_key)) or said
-            said += _nearest(key, list(_keys(OmegaConf.to_container(refused.parent_node))), place)
-        said += "; --help lists all keys"
-        if multirun:
-            said += "; in a multirun write ++key=value where the default has no such key"
-    return UsageError(said)
-
-
 def register_run_name() -> None:
     """Register the resolvers `${run_name:}` and `${run_name:KEY,...}`; the second appends values of keys and groups."""
     OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
@@ -173,21 +184,3 @@ def _rate(config: DictConfig) -> str:
     except (UserError, OmegaConfBaseException, RuntimeError):
         return "invalid"  # the run itself prints the full error
     return f"{model.bitrate_bps / 1000:.3g}kbps" if math.isfinite(model.bitrate_bps) else "unquantized"
-
-
-def _nearest(name: str, choices: list[str], place: str = "") -> str:
-    # Perhaps only the prefix is missing, such as in lr for optim.optimizer.lr, or in tiny for spectral/tiny.
-    found = [choice for choice in choices if re.split(r"[./]", choice)[-1] == name]
-    found = found or difflib.get_close_matches(name, choices, n=1)
-    return f"; did you mean '{place}{found[0]}'?" if found else ""
-
-
-def _options(group_dir: Path) -> Iterator[str]:
-    return (path.relative_to(group_dir).with_suffix("").as_posix() for path in group_dir.rglob("*.yaml"))
-
-
-def _keys(node: object, prefix: str = "") -> Iterator[str]:
-    if isinstance(node, dict):
-        for key, value in node.items():
-            yield f"{prefix}{key}"
-            yield from _keys(value, f"{prefix}{key}.")

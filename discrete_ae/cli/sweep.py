@@ -4,12 +4,13 @@ A failed run does not stop the other runs. At the end, failures and the next com
 processes or on other machines, so each run writes the reason of its failure into its folder.
 """
 
+import logging
 import math
 import shlex
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -109,8 +110,31 @@ def varied(config: DictConfig, hydra: Any) -> dict[str, Any]:
     else:
         given = OverridesParser.create().parse_overrides(list(hydra.overrides.task))
         keys = [*often, *(each.key_or_group for each in given)]
+    return _values(keys, config, hydra)
+
+
+def _values(keys: Sequence[str], config: DictConfig, hydra: Any) -> dict[str, Any]:
+    """Return the values of settings by key; the value of a group is the name of its option."""
     choices = hydra.runtime.choices
     return {key: choices[key] if key in choices else OmegaConf.select(config, key) for key in keys}
+
+
+@contextmanager
+def logged_once(told: set[str]) -> Iterator[None]:
+    """Log no message of the package that is in `told`, such as those of an earlier run on the same recordings."""
+
+    def is_wanted(record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        is_new = message not in told
+        told.add(message)
+        return is_new
+
+    log = logging.getLogger("discrete_ae")
+    log.addFilter(is_wanted)
+    try:
+        yield
+    finally:
+        log.removeFilter(is_wanted)
 
 
 def _number_of_runs(hydra: Any) -> int | None:
@@ -125,7 +149,7 @@ def _number_of_runs(hydra: Any) -> int | None:
 
 
 class ReportSweep(Callback):
-    """A callback that names the runs of a sweep, prints a line after each, and lists failures at the end.
+    """A callback that names the runs of a sweep, prints a line before and after each, and lists failures at the end.
 
     Args:
         varied: keys and groups that the sweep varies; `on_multirun_start` sets this argument for the jobs.
@@ -137,6 +161,8 @@ class ReportSweep(Callback):
     """Folder of the sweep, once it has started."""
     trained: ClassVar[float] = 0.0
     """Share of the current run's steps that were trained in this process."""
+    told: ClassVar[set[str]] = set()
+    """Lines printed by a run of the sweep in this process, which its later runs do not repeat."""
 
     def __init__(self, varied: Sequence[str] | None = None) -> None:
         self._began = self._run_began = 0.0
@@ -162,6 +188,9 @@ class ReportSweep(Callback):
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         """See Callback."""
         ReportSweep.trained, self._run_began = 0.0, time.monotonic()
+        if self._course is not None:
+            settings = _values(config.hydra.callbacks.report.varied, config, config.hydra)
+            print(f"\n{self._course.heading(config.hydra.job.num + 1, settings)}", flush=True)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """See Callback; a run outside a sweep prints nothing."""
@@ -181,8 +210,10 @@ class ReportSweep(Callback):
         for path in failures:
             name = path.parent.relative_to(folder).as_posix()
             print(f"failed: {name}: {path.read_text(encoding='utf-8').strip()}", file=sys.stderr)
+        if done:
+            print("next:\n ", shlex.join([command("tensorboard"), "--logdir", str(shown(folder))]))
         if done > 1:
             models = [yaml.safe_load((run / CONFIG_NAME).read_text(encoding="utf-8"))["model"] for run in sorted(runs)]
             trust = [f"--trust={name}" for name in to_trust(models)]
             words = [command("discrete-ae"), "compare", str(shown(folder)), "-o", "report", *trust]
-            print("next:\n ", shlex.join(words))
+            print(" ", shlex.join(words))

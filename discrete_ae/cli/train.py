@@ -6,6 +6,7 @@ import shlex
 import sys
 import traceback
 from argparse import Namespace
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
@@ -24,8 +25,9 @@ with ending_imports():  # which take seconds
     from discrete_ae import training
     from discrete_ae.cli import begin_in_utf8
     from discrete_ae.cli.folders import NewFolder
-    from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, as_meant, explained, register_run_name
-    from discrete_ae.cli.sweep import ReportSweep, earlier, forget_failure, note_failure, varied
+    from discrete_ae.cli.hydra_errors import explained
+    from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, as_meant, as_setting, register_run_name
+    from discrete_ae.cli.sweep import ReportSweep, earlier, forget_failure, logged_once, note_failure, varied
     from discrete_ae.errors import DataError, UsageError, UserError, from_system
     from discrete_ae.paths import shown, with_home
     from discrete_ae.training.ending import end_with_parent, kill_left, lost_process, say_once
@@ -69,7 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _jobs(arguments: list[str]) -> list[int]:
     """Run one job, or all jobs of a multirun, and return the exit statuses of jobs that failed in this process."""
     statuses: list[int] = []
-    ReportSweep.failed, ReportSweep.folder = 0, None
+    ReportSweep.failed, ReportSweep.folder, ReportSweep.told = 0, None, set()
 
     @hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=CONFIG_NAME)
     def job(config: DictConfig) -> float:
@@ -102,7 +104,7 @@ def _jobs(arguments: list[str]) -> list[int]:
     try:
         job()
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise explained(error, multirun=given.multirun) from error
+        raise explained(error, CONFIG_DIR, multirun=given.multirun) from error
     return statuses
 
 
@@ -127,7 +129,9 @@ def _run(config: DictConfig, *, is_sweep: bool) -> float:
             return objective
         print(f"resuming: {shown(run_dir)}")
         config.ckpt_path = str(checkpoint)
-    run = training.train(config, varied(config, HydraConfig.get()))
+    told = ReportSweep.told if is_sweep else None
+    with nullcontext() if told is None else logged_once(told):
+        run = training.train(config, varied(config, HydraConfig.get()), told)
     ReportSweep.trained = run.share_trained
     if run.ended_by:
         if run.trainer.is_global_zero:
@@ -147,7 +151,10 @@ def _parsed(arguments: list[str]) -> Namespace:
         raise UsageError(f"{message}; see --help")
 
     parser.error = refuse  # type: ignore[method-assign]
-    return parser.parse_intermixed_args(arguments)
+    given, unknown = parser.parse_known_intermixed_args(arguments)
+    if unknown:
+        raise as_setting(unknown[0], arguments)
+    return given
 
 
 def _report(error: UserError) -> int:
@@ -160,7 +167,7 @@ def _failure(error: Exception) -> UserError | None:
     if isinstance(error, UserError):
         return error
     if isinstance(error, OmegaConfBaseException):
-        return UsageError(" ".join(str(error).split()))
+        return explained(error, CONFIG_DIR)
     if isinstance(error, OSError) and error.filename is not None:
         return from_system(error)
     return lost_process(error)

@@ -252,7 +252,7 @@ def check_model(model: DiscreteAutoencoder, code_file: FileInfo | StreamInfo, *,
         this = model.codes_hash or "unnamed"
         raise DataError(
             f"codes of another model ({code_file.model_hash[:12]}), the given model is {this[:12]}; {_SAME}, or use "
-            "--force (in Python force=True)"
+            "--force"
         )
     quantizer = model.quantizer
     if code_file.codebook_sizes not in [quantizer.codebook_sizes[:count] for count in quantizer.decodable_counts]:

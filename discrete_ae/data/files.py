@@ -203,9 +203,9 @@ def accept(file: AudioFile, *, strict: bool = False) -> None:
         DataError: the length is doubtful and `strict` is set.
     """
     if file.doubt and strict:
-        raise DataError(f"{file.path}: {file.doubt}; save the file again, or run without strict")
+        raise DataError(f"{file.name}: {file.doubt}; save the file again, or run without strict")
     if file.doubt:
-        _warn_once(f"{file.path}: {file.doubt}; reading all of it ({file.duration_s:.1f} s)")
+        _warn_once(f"{file.name}: {file.doubt}; reading all of it ({file.duration_s:.1f} s)")
 
 
 def warn_doubtful(files: Sequence[AudioFile], root: Path, *, strict: bool) -> None:
@@ -312,7 +312,7 @@ def audio_only(paths: Iterable[str], root: Path) -> Iterator[str]:
             "%s: skipped %s in unsupported formats; convert the files with sound, for example by %s",
             root,
             count,
-            _conversion(Path(min(convertible))),
+            _conversion(min(convertible)),
         )
 
 
@@ -363,8 +363,10 @@ def _unreadable_as_audio(path: Path | str, name: str) -> DataError:
     return DataError(f"{name}: not readable as audio; remove or replace it")
 
 
-def _conversion(name: Path | str) -> str:
-    return shlex.join(["ffmpeg", "-i", str(name), "-vn", str(Path(name).with_suffix(".flac"))])
+def _conversion(name: str) -> str:
+    """Return a command that converts a file to FLAC beside it, or a URL to a file in the current folder."""
+    target = Path(name).with_suffix(".flac")
+    return shlex.join(["ffmpeg", "-i", name, "-vn", target.name if is_url(name) else str(target)])
 
 
 def probe_all(

@@ -35,6 +35,8 @@ log = logging.getLogger("discrete_ae")
 def _named(folder: str) -> str:
     if not folder:  # such as an unset variable of the shell
         raise ValueError("expected a folder or null, got an empty name")
+    if is_url(folder):
+        raise ValueError(f"expected a path on this machine (a manifest there may list URLs), got {folder!r}")
     return folder
 
 

@@ -100,12 +100,10 @@ def build_training(config: DictConfig, chosen: Mapping[str, Any] | None = None) 
         DataError: the recordings or the checkpoint cannot be read.
     """
     check_run(config)
-    begun = beginning(config.ckpt_path, config.init_from)  # before the search for recordings, which may take long
+    begun = beginning(config.ckpt_path, config.init_from)
     data = _instantiate(config, "data")
     if not isinstance(data, pl.LightningDataModule):
         raise UsageError(f"data: expected a LightningDataModule, got {type(data).__name__}")
-    if isinstance(data, AudioDataModule):
-        data.setup("fit")  # report faulty recordings before the model is built
     pl.seed_everything(config.seed, verbose=False)
     if on_gpu(config):
         torch.set_float32_matmul_precision(config.float32_matmul_precision)
@@ -115,7 +113,7 @@ def build_training(config: DictConfig, chosen: Mapping[str, Any] | None = None) 
     model = build_model(model_config, trust=None)
     check_codes_of(model.quantizer)
     loss = _instantiate(config, "loss")
-    begin_with(model, loss.adversary, begun, config.freeze)
+    begin_with(model, model_config, loss.adversary, begun, config.freeze)
     first_step = read_training_state(config.ckpt_path).global_step if config.ckpt_path else 0
     if isinstance(data, AudioDataModule):
         for name in ("sample_rate", "channels"):
@@ -123,6 +121,7 @@ def build_training(config: DictConfig, chosen: Mapping[str, Any] | None = None) 
                 raise UsageError(
                     f"data.{name}: expected {wanted} as in the model, got {given}; change model.{name} instead"
                 )
+        data.setup("fit")  # the search for recordings may take long, so faulty settings are reported before
     callbacks, loggers = _named(config, "callbacks"), _named(config, "logger")
     parts = {
         "model": model,

@@ -35,7 +35,7 @@ NEVER = 2**31 - 1
 log = logging.getLogger("discrete_ae")
 
 
-def train(config: DictConfig, varied: Mapping[str, Any] | None = None) -> TrainingRun:
+def train(config: DictConfig, varied: Mapping[str, Any] | None = None, told: set[str] | None = None) -> TrainingRun:
     """Train one run of a composed configuration, from beginning to end, and print its folder and result.
 
     A new run first validates the untrained model, at step 0. A resumed run continues from its checkpoint.
@@ -43,6 +43,8 @@ def train(config: DictConfig, varied: Mapping[str, Any] | None = None) -> Traini
     Args:
         config: configuration composed from conf/train.yaml, with its `run_dir` and `choices`.
         varied: settings by key that distinguish the run from others, as plain data; the most important come first.
+        told: for a run of a sweep, lines that its earlier runs have printed, which are not repeated; the sweep prints
+            the commands that come next. None for a single run.
 
     Raises:
         UsageError: settings are invalid or do not fit together.
@@ -58,7 +60,7 @@ def train(config: DictConfig, varied: Mapping[str, Any] | None = None) -> Traini
         if run.trainer.is_global_zero:
             text = OmegaConf.to_yaml(config, resolve=True)
             is_new = take_folder(run.run_dir, text, continued_from=config.ckpt_path, force=config.force)
-            _print_start(run, config.choices)
+            _print_start(run, config.choices, told)
             if config.choices.quantizer == "rvq_pretrained" and not (config.init_from or config.ckpt_path):
                 log.warning(
                     "quantizer=rvq_pretrained needs a trained network: give the checkpoint of a run by init_from="
@@ -89,7 +91,7 @@ def train(config: DictConfig, varied: Mapping[str, Any] | None = None) -> Traini
         finish(run.trainer.loggers)
         take_along(run.trainer)
     if run.trainer.is_global_zero:
-        _print_result(run, config.ckpt_path, time.monotonic() - began)
+        _print_result(run, config.ckpt_path, time.monotonic() - began, told)
     return run
 
 
@@ -107,32 +109,50 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, NEVER)
 
 
-def _print_start(run: TrainingRun, chosen: Mapping[str, str]) -> None:
+def _print_once(line: str, told: set[str] | None) -> None:
+    """Print a line, in a sweep only if no earlier run has printed it."""
+    if told is None or line not in told:
+        print(line)
+    if told is not None:
+        told.add(line)
+
+
+def _print_start(run: TrainingRun, chosen: Mapping[str, str], told: set[str] | None) -> None:
     """Print the model, the data and the folder of a run."""
     model = run.module.model
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     rate = f"{model.bitrate_bps / 1000:.2f} kbps" if model.quantizer.num_codebooks else "no codes"
     print(f"{chosen['quantizer']} · {chosen['model']} · {millions:.1f} M parameters · {rate}")
     if isinstance(run.data, AudioDataModule):
-        print(f"recordings: {run.data.describe()}")
+        _print_once(f"recordings: {run.data.describe()}", told)
     else:
-        print(f"data: {type(run.data).__name__}")
-    print(f"run folder: {run.run_dir}")
+        _print_once(f"data: {type(run.data).__name__}", told)
+    print(f"run folder: {shown(run.run_dir)}")
+    if run.trainer.max_steps > 0:
+        _print_once(
+            f"training to step {run.trainer.max_steps}; a lower reconstruction loss and a higher SI-SDR are better",
+            told,
+        )
     if run.module.compiled:
         print("compiling in the first step, which takes about a minute")
 
 
-def _print_result(run: TrainingRun, begun_from: str | None, seconds: float) -> None:
+def _print_result(run: TrainingRun, begun_from: str | None, seconds: float, told: set[str] | None) -> None:
     """Print the quality that was reached, the checkpoint, and commands for what comes next."""
     step, max_steps = run.trainer.global_step, run.trainer.max_steps
     if step == run.first_step:
         print(f"\nnothing was trained: the run is at step {step}, and trainer.max_steps={max_steps}")
     elif lines := _quality(run, seconds):
-        print("", *lines, sep="\n")
+        print("", *(lines if told is None else lines[:1]), sep="\n")
     if name := getattr(cast(Any, run.trainer).profiler, "filename", None):
         print(f"\nprofile: {', '.join(sorted(str(shown(path)) for path in run.run_dir.glob(f'*{name}*')))}")
     known = _checkpoints(run, begun_from, "best.ckpt", "last.ckpt")
-    print(f"\ncheckpoint: {shown(known[0]) if known else 'none was written'}\nnext:")
+    if told is None:
+        print()
+    print(f"checkpoint: {shown(known[0]) if known else 'none was written'}")
+    if told is not None:
+        return
+    print("next:")
     print(" ", shlex.join([command("tensorboard"), "--logdir", str(shown(run.run_dir).parent)]))
     if known:
         files = run.data.validation_files if isinstance(run.data, AudioDataModule) else []

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +20,9 @@ from discrete_ae.saving.saved import SavedModel
 
 MAKES_CODES = {"encoder", "quantizer"}
 """Parts of a model that determine its codes; when both are frozen, the codes do not change."""
+
+_NAMED = 4
+"""Largest number of changed settings that a message names."""
 
 Tensors = Mapping[str, Tensor]
 
@@ -56,25 +59,31 @@ def with_frozen(config: Mapping[str, Any], begun: Beginning, frozen: Sequence[st
     """
     for part in ("sample_rate", *frozen) if frozen else ():
         key = part if part == "quantizer" else f"model.{part}"
-        if found := _unlike(key, config[part], begun.saved.config.get(part)):
-            key, own, old = found
+        if found := next(_unlike(key, config[part], begun.saved.config.get(part)), None):
+            changed, own, old = found
             raise UsageError(
-                f"freeze: {key} is {old} in {begun.path}, but {own} here; a frozen part keeps its settings: use the "
-                "same model= and quantizer= settings as its run"
+                f"freeze: {changed} is {old} in {begun.path}, but {own} here; a frozen part keeps its settings: use "
+                "the same model= and quantizer= settings as its run"
             )
     return {**config, **{part: begun.saved.config[part] for part in frozen}}
 
 
-def _unlike(key: str, own: Any, old: Any) -> tuple[str, Any, Any] | None:
-    """Return key, new value and old value of the first old setting that has changed; None if none has."""
+def _unlike(key: str, own: Any, old: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yield key, new value and old value of each old setting that has changed; of another component, only its class."""
     if isinstance(own, Mapping) and isinstance(old, Mapping):
-        found = (_unlike(f"{key}.{name}", own.get(name), value) for name, value in old.items())
-        return next(filter(None, found), None)
-    return None if own == old else (key, own, old)
+        names = ["_target_"] if own.get("_target_") != old.get("_target_") else old
+        for name in names:
+            yield from _unlike(f"{key}.{name}", own.get(name), old.get(name))
+    elif own != old:
+        yield key, own, old
 
 
 def begin_with(
-    model: DiscreteAutoencoder, adversary: Adversary | None, begun: Beginning | None, frozen: Sequence[str]
+    model: DiscreteAutoencoder,
+    config: Mapping[str, Any],
+    adversary: Adversary | None,
+    begun: Beginning | None,
+    frozen: Sequence[str],
 ) -> None:
     """Load the initial weights of a run into its model and discriminators.
 
@@ -83,6 +92,7 @@ def begin_with(
 
     Args:
         model: model with random weights.
+        config: configuration of the model.
         adversary: the discriminators of an adversarial run.
         begun: the saved model to start from; None to start from random weights.
         frozen: parts of the model that are not trained.
@@ -95,7 +105,9 @@ def begin_with(
         raise UsageError(f"freeze: nothing is left to train besides {', '.join(frozen)}; freeze fewer parts")
     taken: Collection[str] = ()
     if begun:
-        taken = _load_all(model, begun) if begun.is_continued else _load_what_fits(model, adversary, begun)
+        taken = (
+            _load_all(model, config, begun) if begun.is_continued else _load_what_fits(model, config, adversary, begun)
+        )
         if set(frozen) >= MAKES_CODES:
             model.entropy_model = begun.saved.entropy_model
     random = [part for part in frozen if any(part_of(name) == part for name in model.state_dict().keys() - {*taken})]
@@ -110,18 +122,39 @@ def begin_with(
         )
 
 
-def _load_all(model: DiscreteAutoencoder, begun: Beginning) -> Collection[str]:
+def _load_all(model: DiscreteAutoencoder, config: Mapping[str, Any], begun: Beginning) -> Collection[str]:
     state = begun.saved.state
-    if told := _differences(model.state_dict(), state):
+    if _differences(model.state_dict(), state):
         raise DataError(
-            f"{begun.path}: its weights do not fit this model ({told}); use the same model=, quantizer= and "
-            "num_codebooks= as its run, or start a new run from the layers that fit with init_from="
+            f"{begun.path}: its run had another model ({_changes(config, model.state_dict(), begun)}); to resume it, "
+            "repeat the overrides of its run; to start a new run from the layers that fit, use init_from= instead of "
+            "ckpt_path="
         )
     model.load_state_dict(state)
     return state.keys()
 
 
-def _load_what_fits(model: DiscreteAutoencoder, adversary: Adversary | None, begun: Beginning) -> Collection[str]:
+def _changes(config: Mapping[str, Any], own: Tensors, begun: Beginning) -> str:
+    """Return the settings of the model that differ from the saved ones; the tensors that differ if no setting does."""
+    old = begun.saved.config
+    found = [
+        f"{key.removesuffix('._target_')} is {_short(new)}, in its run {_short(given)}"
+        for part in old
+        for key, new, given in _unlike(part if part == "quantizer" else f"model.{part}", config.get(part), old[part])
+    ]
+    more = f"; {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    return "; ".join(found[:_NAMED]) + more or _differences(own, begun.saved.state)
+
+
+def _short(value: Any) -> str:
+    """Return a setting in few words: a component as the name of its class."""
+    value = value.get("_target_", value) if isinstance(value, Mapping) else value
+    return value.rpartition(".")[2] if isinstance(value, str) else str(value)
+
+
+def _load_what_fits(
+    model: DiscreteAutoencoder, config: Mapping[str, Any], adversary: Adversary | None, begun: Beginning
+) -> Collection[str]:
     """Load the layers that fit, log which in one line, and return the names of their tensors."""
     path, saved, _ = begun
     own, old = model.state_dict(), dict(saved.state)
@@ -132,8 +165,8 @@ def _load_what_fits(model: DiscreteAutoencoder, adversary: Adversary | None, beg
     taken = _fitting(own, old)
     if not {"encoder", "decoder"} & set(map(part_of, taken)):
         raise DataError(
-            f"{path}: its weights do not fit this model ({_differences(own, old)}), in neither encoder nor decoder; "
-            "use the same model= as its run"
+            f"{path}: its weights fit neither encoder nor decoder of this model ({_changes(config, own, begun)}); "
+            "repeat the model settings of its run"
         )
     fitting = {name: old[name] for name in taken}
     for module in (model, adversary):

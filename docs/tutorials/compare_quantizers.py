@@ -7,6 +7,7 @@ Cells begin with `# %%`: run the file as a whole, or cell by cell in an editor t
 
 # %% Settings
 import argparse
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ parser.add_argument("--quantizers", nargs="+", default=["ste", "rvq"])
 parser.add_argument("--steps", type=int, default=1200, help="of each training run; 1200 take 3 minutes on two cores")
 parser.add_argument("--out", type=Path, default=Path("logs/tutorial"), help="folder for the runs")
 parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="more overrides for train.py")
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # subprocess.run then also ends the training
 given = parser.parse_args([] if "ipykernel" in sys.modules else None)
 
 # %% [markdown]

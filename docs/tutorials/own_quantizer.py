@@ -8,6 +8,7 @@ Cells begin with `# %%`: run the file as a whole, or cell by cell in an editor t
 # %% Settings
 import argparse
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("--steps", type=int, default=300, help="of each training run")
 parser.add_argument("--out", type=Path, default=Path("logs/own_quantizer"), help="folder for the runs")
 parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="more overrides for train.py")
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # subprocess.run then also ends the training
 given = parser.parse_args([] if "ipykernel" in sys.modules else None)
 HERE = Path("docs/tutorials").resolve()  # run from the root of the repository
 sys.path.insert(0, str(HERE))

@@ -27,6 +27,11 @@ def test_the_course_of_a_sweep():
     ]
 
 
+def test_the_heading_of_a_run_has_the_settings_that_vary():
+    assert Course(total=8).heading(2, {"quantizer": "ste", "seed": 3}) == "run 2 of 8: quantizer=ste, seed=3"
+    assert Course().heading(2, {}) == "run 2"
+
+
 def test_a_course_without_an_estimate():
     assert Course().line(2, 65.0, 1.0, failed=False) == "run 2 done in 1 min 5 s"
     assert Course(8, in_sequence=False).line(2, 65.0, 1.0, failed=False) == "run 2 of 8 done in 1 min 5 s"

@@ -64,7 +64,19 @@ def refused(recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> 
     [
         ("quantzer=ste", "did you mean 'quantizer'?"),
         ("quantizer=stee", "did you mean 'ste'?"),
-        ("quantizer=STE", "bsq custom_gradient"),
+        ("quantizer=STE", "got 'STE'; did you mean 'ste'?"),
+        ("quantizer=", "quantizer: expected one of bsq, custom_gradient, "),
+        ("quantiser=rvq", "quantiser: no such setting; did you mean 'quantizer'?"),
+        ("experiment=dac", "experiment: expected one of compare, dac_like, "),
+        ("experiment=dac", "got 'dac'; did you mean 'dac_like'?"),
+        ("trainer.max_stepz=3", "trainer.max_stepz: no such setting of Trainer; did you mean 'trainer.max_steps'?"),
+        ("trainer.gpus=1", "trainer.gpus: no such setting of Trainer; --help lists"),
+        ("+seed=3", "seed: is set already"),
+        ("~nothing", "nothing: no such setting"),
+        ("quantizer=[ste,rvq]", "-m quantizer=ste,rvq"),
+        ("data.root=my audio files", """quote a value with spaces: 'data.root="my audio files"'"""),
+        ("trainer.max_steps = 3", "expected key=value, got 'trainer.max_steps'; write it without spaces"),
+        ("trainer.max_steps= 3", "write it without spaces: trainer.max_steps=3"),
         ("lr=1", "did you mean 'optim.optimizer.lr'?"),
         ("model=spectral/tny", "did you mean 'spectral/tiny'?"),
         ("quantizer.rounding.sharpnes=3 quantizer=sigmoid", "did you mean 'quantizer.rounding.sharpness'?"),
@@ -73,9 +85,9 @@ def refused(recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> 
             "quantizer.gradient: ScalarQuantizer has no such argument; its arguments are levels",
         ),
         ("optim.optimizer.amsgrad=true", "use +optim.optimizer.amsgrad=true: torch.optim.AdamW"),
-        ("foo", "cannot read 'foo'; write key=value"),
+        ("foo", "expected key=value, got 'foo'"),
         ("model.encoder.strides=[2,", "cannot read 'model.encoder.strides=[2,'; write key=value"),
-        ("quantizer=null", "must be a string"),
+        ("quantizer=null", "expected the name of an option, got null"),
         ("quantizer=ste,fourier", "--multirun"),
         ("hydra/launcher=nonsense", "pip install 'discrete-ae[sweeps]'"),
     ],
@@ -86,6 +98,7 @@ def test_slip_is_named_in_a_line_with_the_nearest_name(typo: str, told: str) -> 
     assert told in str(refused.value)
     assert "quantizer.gradient=" not in str(refused.value)  # no advice to add what is not taken
     assert "\n" not in str(refused.value)
+    assert not re.search(r"primary config|In 'train'|Could not|append|struct|object_type", str(refused.value))
 
 
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -94,7 +107,13 @@ no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ("--nonsense", "unrecognized arguments: --nonsense"),
+        ("--nonsense", "--nonsense: no such flag; settings are written key=value"),
+        ("--max-steps 10", "--max-steps: no such flag; write trainer.max_steps=10;"),
+        ("--lr=1e-4", "no such flag; write optim.optimizer.lr=1e-4;"),
+        ("-m --quantizer ste,rvq", "no such flag; write quantizer=ste,rvq;"),
+        ("--batch-size data.root=x", "no such flag; write data.batch_size=VALUE;"),
+        ("~seed", "seed, which is not set"),
+        ("--config-name other", "there is no other.yaml"),
         ("-m quantizer=ste,fourrier", "did you mean 'fourier'?"),
         # Which of the jobs are there is known only when all are composed.
         ("-m quantizer=sigmoid,ste quantizer.rounding.sharpness=4,8", "quantizer.rounding.sharpness"),
@@ -119,6 +138,7 @@ no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
         ("+callbacks.mine={_target_:no_such_package.Mine}", "callbacks.mine: Error loading 'no_such_package.Mine'"),
         ("hydra.run.dir=null", "hydra.run.dir: "),
         ("hydra.job.num=x", "hydra.job.num: Value 'x'"),
+        ("data.root=https://host/a", "a path on this machine (a manifest there may list URLs), got 'https://host/a'"),
         ("data.root=", "data.root: expected a path, got ''"),
         ("ckpt_path=", "ckpt_path: expected a path, got ''"),
         ("run_dir=", "run_dir: expected a path, got ''"),
@@ -131,7 +151,7 @@ no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
         ("trainer.max_steps=4.5", "trainer.max_steps: expected a whole number, got 4.5"),
         ("quantizer.levels=8", "quantizer.levels: expected a list, got 8"),
         ("optim.optimizer.lr=fast", "optim.optimizer.lr: expected a number or "),
-        ("data.root=${nowhere}", "nowhere"),
+        ("data.root=${nowhere}", "data.root: refers to nowhere, which is not set"),
         ("optim.scheduler=null", "optim.scheduler: expected a component"),
         ("~model.encoder._target_", "model.encoder: expected a component with its _target_ (Encoder)"),
         ("trainer.precision=16-mixed", "use trainer.precision=bf16-mixed, or optim.optimizer.fused=false"),
@@ -151,6 +171,11 @@ def test_usage_error_ends_before_any_run(
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert told in refused(*given.split(), status=2)
+
+
+def test_settings_of_the_model_are_checked_before_recordings_are_looked_for(refused: Refused) -> None:
+    assert "num_codebooks: " in refused("num_codebooks=0", "data.root=/nowhere", status=2)
+    assert "data.sample_rate: " in refused("data.sample_rate=8000", "data.root=/nowhere", status=2)
 
 
 def test_what_lightning_itself_refuses_is_one_line(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,11 +222,20 @@ def test_data_error_ends_before_any_run(given: str, told: str, refused: Refused)
     [
         # A fraction of a run without an end.
         (" ".join((*SHARPENED, "trainer.max_steps=-1", "trainer.max_epochs=1")), 2, "set trainer.max_steps"),
-        ("ckpt_path={run}/checkpoints/last.ckpt quantizer=gumbel", 1, "last.ckpt: its weights do not fit this model"),
+        (
+            "ckpt_path={run}/checkpoints/last.ckpt quantizer=gumbel",
+            1,
+            "last.ckpt: its run had another model (quantizer is GumbelSoftmaxQuantizer, in its run ScalarQuantizer); ",
+        ),
+        (
+            "ckpt_path={run}/checkpoints/last.ckpt model.encoder.dim=24 model.decoder.dim=24",
+            1,
+            "(model.encoder.dim is 24, in its run 16; model.decoder.dim is 24, in its run 16); to resume it, repeat ",
+        ),
         (
             "init_from={run}/checkpoints/last.ckpt model.encoder.dim=24 model.decoder.dim=24",
             1,
-            "last.ckpt: its weights do not fit this model (encoder.project.weight is (16, 960), not (24, 960); ",
+            "its weights fit neither encoder nor decoder of this model (model.encoder.dim is 24, in its run 16; ",
         ),
         (
             "ckpt_path={run}/checkpoints/last.ckpt trainer.max_steps=6 optim.optimizer._target_=torch.optim.SGD "
@@ -351,6 +385,11 @@ def test_failing_jobs_of_a_multirun_do_not_end_the_others(
     assert set(folders(tmp_path)) == set(named.values())
     assert "sweep: 1 run done, 2 failed" in out
     assert out.count("reached: SI-SDR ") == 1  # by the run that trained
+    headings = [line for line in out.splitlines() if line.startswith("run ") and "=" in line]
+    assert headings == [
+        f"run {number} of 3: quantizer.bound={bound}" for number, bound in enumerate(("nonsense", "clamp", "tanh"), 1)
+    ]
+    assert "++" not in out + err
     after_runs = [line for line in out.splitlines() if line.startswith("run ") and " of 3 " in line]
     assert re.match(r"run 1 of 3 failed after \d+ s$", after_runs[0])  # nothing is known of a run's time yet
     assert re.match(r"run 3 of 3 done in \d+ s$", after_runs[2])
@@ -391,6 +430,7 @@ def test_a_sweep_that_was_broken_off_goes_on_in_its_folder(
     # The runs that are there are none the worse for it.
     said = sweep(4)
     assert said.count("finished already") == 1
+    assert said.count("next:\n") == 1  # of the sweep
     assert "\nrun 1 of 2 was done already\n" in said
     assert re.search(r"\nrun 2 of 2 done in \d+ s\n", said)
     assert said.count("resuming: ") == 1
@@ -422,7 +462,7 @@ def test_runs_in_processes_of_their_own(
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
     out, err = capfd.readouterr()
     assert "sweep: 1 run done, 1 failed" in out
-    assert {line.split(" in ")[0] for line in out.splitlines() if line.startswith("run 1 of ")} == {"run 1 of 2 done"}
+    assert {line.split(" in ")[0] for line in out.splitlines() if line.startswith("run 1 of 2 ")} == {"run 1 of 2 done"}
     assert "failed: ste-invalid-seed0-bound_nonsense: quantizer.bound" in err
     assert (tmp_path / "ste-0.8kbps-seed0-bound_tanh" / "checkpoints" / "last.ckpt").exists()
 

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from discrete_ae.data import AudioFile, find_audio, split_by_hash
-from discrete_ae.data.files import SUFFIXES, files_of, probe
+from discrete_ae.data.files import SUFFIXES, accept, files_of, probe
 from discrete_ae.errors import DataError
 from discrete_ae.paths import real
 
@@ -213,3 +213,16 @@ def test_what_holds_nothing_is_said(tree, path, words):
     (tree / "corpus/b/d").mkdir()
     with pytest.raises(DataError, match=words):
         files_of(Path(path), {".wav"}, [], alone=True)
+
+
+def test_messages_name_a_url_as_it_was_given(tmp_path, monkeypatch):
+    url = "https://host/a/speech.m4a"
+    with pytest.raises(DataError, match=f"^{url}: too short; "):
+        accept(AudioFile(url, 16000, 1, 5, doubt="too short"), strict=True)
+
+    def not_audio(*_):
+        raise soundfile.LibsndfileError(1)
+
+    monkeypatch.setattr("discrete_ae.data.files.look_into", not_audio)
+    with pytest.raises(DataError, match=f"^{url}: .m4a is not supported; convert it: ffmpeg -i {url} -vn speech.flac$"):
+        probe(url)
