@@ -7,16 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
-from torch._inductor.cpu_vec_isa import VecISA
 
-from discrete_ae.cli.train import main as train
-from tests.runs import SMALL
+# Fixtures import torch and the package: the process that hands out the tests to workers reads this file, too, and the
+# workers wait for it.
 
-# One thread: the models are tiny, and threads that wait for each other on a busy machine are slow.
-torch.set_num_threads(1)
-# torch.compile would try out the vector instructions that the processor says it has, which takes ten seconds.
-VecISA.check_build = lambda *_: True
+
+@pytest.fixture(autouse=True, scope="session")
+def _fast_torch() -> None:
+    import torch
+    from torch._inductor.cpu_vec_isa import VecISA
+
+    # One thread: the models are tiny, and threads that wait for each other on a busy machine are slow.
+    torch.set_num_threads(1)
+    # torch.compile would try out the vector instructions that the processor says it has, which takes ten seconds.
+    VecISA.check_build = lambda *_: True
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -51,6 +55,8 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def run_training(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Train a very small model with the given overrides; return the run's folder."""
+    from discrete_ae.cli.train import main as train
+    from tests.runs import SMALL
 
     def run(*overrides: str, run_dir: Path | None = None, status: int = 0) -> Path:
         run_dir = run_dir or tmp_path_factory.mktemp("run")
