@@ -1,22 +1,31 @@
 """Shared fixtures: short training runs of a very small model on generated recordings."""
 
+import gc
 import logging
+import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-import torch
-from torch._inductor.cpu_vec_isa import VecISA
 
-from discrete_ae.cli.train import main as train
-from tests.runs import SMALL
+# Fixtures import torch and the package: the process that hands out the tests to workers reads this file, too, and the
+# workers wait for it.
+gc.disable()  # while all tests are imported
 
-# One thread: the models are tiny, and threads that wait for each other on a busy machine are slow.
-torch.set_num_threads(1)
-# torch.compile would try out the vector instructions that the processor says it has, which takes ten seconds.
-VecISA.check_build = lambda *_: True
+
+@pytest.fixture(autouse=True, scope="session")
+def _fast() -> None:
+    import torch
+    from torch._inductor.cpu_vec_isa import VecISA
+
+    # One thread: the models are tiny, and threads that wait for each other on a busy machine are slow.
+    torch.set_num_threads(1)
+    # torch.compile would try out the vector instructions that the processor says it has, which takes ten seconds.
+    VecISA.check_build = lambda *_: True
+    gc.freeze()  # or each collection passes over all that is imported, a quarter of a second
+    gc.enable()
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -24,6 +33,28 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Use a new cache of headers, neither the user's nor that of another test run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DISCRETE_AE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _parsed_yaml_is_kept() -> Iterator[None]:
+    """Let Hydra parse a YAML file once, which otherwise takes a third of the time to compose a configuration."""
+    from hydra._internal.core_plugins.file_config_source import FileConfigSource
+
+    kept: dict[tuple[str, Path, int], bytes] = {}
+    load = FileConfigSource.load_config
+
+    def load_once(self: FileConfigSource, name: str) -> object:
+        path = Path(self.path, self._normalize_file_name(name))
+        if not path.is_file():
+            return load(self, name)
+        key = self.provider, path, path.stat().st_mtime_ns
+        if key not in kept:
+            kept[key] = pickle.dumps(load(self, name))
+        return pickle.loads(kept[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FileConfigSource, "load_config", load_once)
         yield
 
 
@@ -51,6 +82,8 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def run_training(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Train a very small model with the given overrides; return the run's folder."""
+    from discrete_ae.cli.train import main as train
+    from tests.runs import SMALL
 
     def run(*overrides: str, run_dir: Path | None = None, status: int = 0) -> Path:
         run_dir = run_dir or tmp_path_factory.mktemp("run")

@@ -30,6 +30,7 @@ from unittest.mock import MagicMock
 
 sys.modules["onnxruntime"] = MagicMock(__spec__=ModuleSpec("onnxruntime", None))
 import discrete_ae.cli.main, discrete_ae.cli.train
+import discrete_ae.training.callbacks, discrete_ae.training.run, lightning.pytorch.loggers  # what training imports
 from tests.processes import serve
 
 serve(int(sys.argv[1]))

@@ -1,5 +1,6 @@
 """Commands import what they need: a heavy package that a command does not use stays out of its process."""
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -18,27 +19,31 @@ PLOTS = {"matplotlib", "PIL"}
 OTHERS = {"transformers", "onnxruntime", "scipy.signal", "scipy.stats"}
 UNUSED = TRAINING | COMPILER | PLOTS | OTHERS
 COMMANDS = {
-    "version": (["--version"], {"torch", "numpy.f2py", "hydra", *UNUSED}),
+    "version": (["--version"], {"torch", "numpy.f2py", "triton", "hydra", *UNUSED}),
+    "encode": (["encode", "a.wav", "-o", "codes", "-c", CHECKPOINT], {"triton", "hydra", *UNUSED}),
     "info": (["info", CHECKPOINT], {"hydra", *UNUSED}),
-    "encode": (["encode", "a.wav", "-o", "codes", "-c", CHECKPOINT], {"hydra", "triton", *UNUSED}),
-    "train": (["train", "--help"], UNUSED),
-    "train-config": (["train", "--cfg", "job"], UNUSED),
-    "compare": (
-        ["compare", "run", "-o", "report", "--metrics", "si_sdr_db", "--clips", "0", "--no-baselines"],
-        {"lightning", "torchmetrics", "hydra", "torchaudio", *COMPILER, *OTHERS},
-    ),
     "evaluate": (
         ["evaluate", "a.wav", "-o", "a.json", "-c", CHECKPOINT, "--metrics", "si_sdr_db"],
-        {"lightning", "torchmetrics", "hydra", *COMPILER, *PLOTS, *OTHERS},
+        {"lightning", "torchmetrics", "torchaudio", "hydra", *COMPILER, *PLOTS, *OTHERS},
     ),
+    "compare": (
+        ["compare", "run", "-o", "report", "--metrics", "si_sdr_db", "--clips", "0", "--no-baselines"],
+        {"lightning", "torchmetrics", "torchaudio", "hydra", *COMPILER, *OTHERS},
+    ),
+    "train": (["train", "--help"], UNUSED),
+    "train-config": (["train", "--cfg", "job"], UNUSED),
 }
+TOGETHER = (("version", "encode", "info", "evaluate", "compare"), ("train", "train-config"))
+"""Commands that one process runs in turn: none may import more than those behind it."""
 RUN = (
     "import json, sys\n"
     "from discrete_ae.cli.main import main\n"
-    "name, *arguments = sys.argv[1:]\n"
-    "try: main(arguments)\n"
-    "except SystemExit as ended: status = ended.code\n"
-    "json.dump([status, sorted(sys.modules)], open(name, 'w'))"
+    "found = []\n"
+    "for arguments in json.loads(sys.argv[1]):\n"
+    "    try: main(arguments)\n"
+    "    except SystemExit as ended: status = ended.code\n"
+    "    found.append([status, sorted(sys.modules)])\n"
+    "json.dump(found, open('modules.json', 'w'))"
 )
 
 
@@ -54,18 +59,25 @@ def write_run(folder: Path) -> None:
     shutil.copy(CHECKPOINT, folder / "checkpoints" / "best.ckpt")
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_imports_no_package_that_it_does_not_use(name: str, tmp_path: Path) -> None:
-    arguments, unused = COMMANDS[name]
+def test_every_command_is_run_and_hides_no_import_of_the_next() -> None:
+    assert sorted(name for names in TOGETHER for name in names) == sorted(COMMANDS)
+    for names in TOGETHER:
+        unused = [COMMANDS[name][1] for name in names]
+        assert all(later <= earlier for earlier, later in itertools.pairwise(unused))
+
+
+@pytest.mark.parametrize("names", TOGETHER, ids=",".join)
+def test_a_command_imports_no_package_that_it_does_not_use(names: tuple[str, ...], tmp_path: Path) -> None:
     write_noise(tmp_path / "a.wav")
     write_run(tmp_path / "run")
     done = subprocess.run(
-        [sys.executable, "-c", RUN, "modules.json", *arguments],
+        [sys.executable, "-c", RUN, json.dumps([COMMANDS[name][0] for name in names])],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
     )
-    status, modules = json.loads((tmp_path / "modules.json").read_text())
-    assert not status, done.stderr
-    assert unused & set(modules) == set()
+    found = json.loads((tmp_path / "modules.json").read_text())
+    for name, (status, modules) in zip(names, found, strict=True):
+        assert not status, done.stderr
+        assert COMMANDS[name][1] & set(modules) == set(), name
