@@ -46,7 +46,7 @@ def component_class(target: object, trust: Trust = ()) -> type:
     refused = UsageError(
         f"_target_ {target!r} is refused: expected a model, encoder, decoder, quantizer, rounding or schedule class of "
         f"{' or '.join((PACKAGE, *trust)) if trust is not None else 'an installed module'}"
-        f"{'; --trust MODULE (trust= in Python) allows a module of yours' if trust is not None else ''}"
+        f"{'; --trust MODULE allows a module of yours' if trust is not None else ''}"
     )
     module_name, _, name = target.rpartition(".") if isinstance(target, str) else ("", "", "")
     if not (module_name and _is_trusted(f"{module_name}.", trust)):

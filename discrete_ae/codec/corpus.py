@@ -296,8 +296,7 @@ def _sorted_out(planned: Plan, share: Share, existing: Existing) -> tuple[list[O
     if there and existing == "refuse":
         more = f", and {len(there) - 1} others" if len(there) > 1 else ""
         raise DataError(
-            f"{there[0].target}{more}: already exists; use --skip-existing to skip it, or --force to overwrite it "
-            '(in Python existing="skip", existing="replace")'
+            f"{there[0].target}{more}: already exists; use --skip-existing to skip it, or --force to overwrite it"
         )
     return failed, there, todo
 

@@ -132,7 +132,7 @@ def parse_daec(content: bytes, entropy_model: EntropyModel | None = None) -> Cod
     if header.entropy_model not in ("", entropy_model and entropy_model.fingerprint):
         raise DataError(
             f"needs the entropy model {header.entropy_model} of the model {header.model_hash[:12]}; give the "
-            "checkpoint that made the codes, or in Python entropy_model=discrete_ae.load(CHECKPOINT).entropy_model"
+            "checkpoint that made the codes"
         )
     shape = header.streams, header.frames
     try:

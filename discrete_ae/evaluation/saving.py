@@ -44,7 +44,7 @@ def claim(paths: Iterable[Path], *, force: bool) -> None:
     """
     for path in paths:
         if path.exists() and not force:
-            raise DataError(f"{path}: already exists; use --force to overwrite it (in Python force=True)")
+            raise DataError(f"{path}: already exists; use --force to overwrite it")
         check_writable(path)
 
 

@@ -40,7 +40,7 @@ def test_a_folder_becomes_a_manifest_of_its_recordings(command, audio):
     status, _, errors = command("index", audio, "-o", out)
     assert (status, errors) == (
         1,
-        [f"error: {out}: already exists; use --force to overwrite it (in Python force=True)"],
+        [f"error: {out}: already exists; use --force to overwrite it"],
     )
     assert out.read_bytes() == before
     assert command("index", audio / "0.wav", "-o", out, "--force")[0] == 0
