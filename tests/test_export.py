@@ -149,7 +149,7 @@ def same(found: Any) -> Any:
 CHANGES: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], str]] = {
     "nothing": (same, same, ""),
     "one code": (lambda codes: np.where(np.arange(codes.size).reshape(codes.shape), codes, 59 - codes), same, "other"),
-    "a code out of range": (lambda codes: codes + 60, same, "expected codes from 0 to 59 .* got [6-9]. to [6-9]|expected codes from 0 to 59 .* got .* to 1.."),
+    "a code out of range": (lambda codes: codes + 60, same, "expected codes from 0 to 59 for 1 sample"),
     "a frame too few": (lambda codes: codes[..., 1:], same, "of shape"),
     "codes of another kind": (lambda codes: codes.astype(np.int32), same, "got int32"),
     "louder audio": (same, lambda audio: audio + np.float32(1e-3), "decoder that differ by up to 1.0e-03"),
