@@ -69,8 +69,8 @@ def load_tokenizer(given: str, device: str = "cpu") -> Tokenizer:
                 "its config.json cannot be read" if is_here else "is neither a model folder nor in Hugging Face's cache"
             )
             raise DataError(
-                f"{given}: {what}; for a model of discrete-ae on the hub, check its name and the network; for a tokenizer, "
-                "give a model folder, or run: hf download NAME"
+                f"{given}: {what}; for a model of discrete-ae on the hub, check its name and the network; for a "
+                "tokenizer, give a model folder, or run: hf download NAME"
             ) from error
         kind = said.get("model_type")
         if kind is None and "schema_version" in said:
