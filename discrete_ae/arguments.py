@@ -26,6 +26,13 @@ _EXPECTED = {
     "tuple": "a list",
     "dict": "names with values",
 }
+# Descriptions of limits by pydantic's error types.
+_BOUNDS = {
+    "greater_than": "above",
+    "greater_than_equal": "of at least",
+    "less_than": "below",
+    "less_than_equal": "of at most",
+}
 
 
 def typed(value: Any, key: str = "", wanted: Any = Any, settings: Mapping[str, Any] | None = None) -> Any:
@@ -192,15 +199,20 @@ def _is_plain(value: Any) -> bool:
 def _told(error: ValidationError, given: Any) -> str:
     faults = error.errors(include_url=False)
     faults = [fault for fault in faults if fault["input"] is not given] or faults  # errors inside a list are more exact
-    return f"expected {' or '.join(dict.fromkeys(map(_expected, faults)))}, got {faults[0]['input']!r:.80}"
+    expected, advice = zip(*map(_expected, faults), strict=True)
+    told = f"expected {' or '.join(dict.fromkeys(expected))}, got {faults[0]['input']!r:.80}"
+    return "; ".join([told, *dict.fromkeys(filter(None, advice))])
 
 
-def _expected(fault: ErrorDetails) -> str:
-    kind = fault["type"].partition("_")[0]
-    said = fault["msg"].removeprefix("Input should be ").removeprefix("Value error, expected ").partition(", got")[0]
-    if kind in ("greater", "less"):
-        return f"a number {said}"
+def _expected(fault: ErrorDetails) -> tuple[str, str]:
+    """Describe the expected value, and return the advice of a validator of this package; "" without advice."""
+    said = fault["msg"].removeprefix("Input should be ").removeprefix("Value error, expected ")
+    if fault["type"] in _BOUNDS:
+        return f"a number {_BOUNDS[fault['type']]} {said.split()[-1]}", ""
     if said.startswith("an instance of "):
         name = said.removeprefix("an instance of ")
-        return "a list" if name == "Sequence" else f"a component with its _target_ ({name})"
-    return "a component with its _target_" if said == "callable" else _EXPECTED.get(kind, said)
+        return "a list" if name == "Sequence" else f"a component with its _target_ ({name})", ""
+    if said == "callable":
+        return "a component with its _target_", ""
+    said, _, rest = said.partition(", got")
+    return _EXPECTED.get(fault["type"].partition("_")[0], said), rest.partition("; ")[2]

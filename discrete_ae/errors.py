@@ -62,5 +62,6 @@ def from_system(error: OSError, place: Path | str | None = None) -> DataError:
     where = error.filename or (place if error.errno in _OF_DISKS else None)
     if where is None:
         raise error
+    reason = "no such file or folder" if error.errno == errno.ENOENT else error.strerror or error
     advice = _ADVICE.get(error.errno or 0, "check the path, or give another one")
-    return DataError(f"{os.fsdecode(where)}: {error.strerror or error}; {advice}")
+    return DataError(f"{os.fsdecode(where)}: {reason}; {advice}")

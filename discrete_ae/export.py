@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from discrete_ae.errors import DataError, UsageError
+from discrete_ae.errors import DataError, UsageError, counted
 from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.model.base import tensors_of, with_tensors
 from discrete_ae.quantizers import ScalarQuantizer
@@ -37,6 +37,7 @@ NEAR = 1e-4
 """Tolerance: for a latent's distance from a decision boundary in steps, for decoded samples in units of full scale."""
 RANDOM_LENGTHS = 8
 MOST_FRAMES = 40
+_REPORT = "nothing was written; export without this format, and report it"
 
 Program = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 """Function that runs an exported program."""
@@ -65,8 +66,8 @@ class Agreement(NamedTuple):
             else "all equal"
         )
         return (
-            f"{self.codes} codes of {self.lengths} lengths, {differing}; decoded samples differ by at most "
-            f"{self.audio_difference:.1e}"
+            f"compared with the model on {self.lengths} random signals: {self.codes} codes, {differing}; decoded "
+            f"samples differ by at most {self.audio_difference:.1e}"
         )
 
 
@@ -201,10 +202,16 @@ def check_programs(model: DiscreteAutoencoder, encode: Program, decode: Program,
             distances = boundary_distances(model, latents)
         wrong = quantizer.integers(codes) != quantizer.integers(expected)
         far = float(distances[wrong].max()) if wrong.any() else 0.0
-        if far > NEAR or bool(((codes < 0) | (codes >= quantizer.codebook_sizes[0])).any()):
+        size = quantizer.codebook_sizes[0]
+        if bool(((codes < 0) | (codes >= size)).any()):
             raise DataError(
-                f"{what}: the exported encoder gives other codes than the model for {num_samples} samples, also more "
-                f"than {NEAR:g} from a decision boundary ({far:.1e}); nothing was written, please report it"
+                f"{what}: expected codes from 0 to {size - 1} for {num_samples} samples, got {int(codes.min())} to "
+                f"{int(codes.max())} from the exported encoder; {_REPORT}"
+            )
+        if far > NEAR:
+            raise DataError(
+                f"{what}: expected the model's codes for {num_samples} samples, got other codes from the exported "
+                f"encoder, at a latent {far:.1e} steps from a decision boundary (up to {NEAR:g} is rounding); {_REPORT}"
             )
         compared += codes.numel()
         differing += int((codes != expected).sum())
@@ -216,8 +223,8 @@ def check_programs(model: DiscreteAutoencoder, encode: Program, decode: Program,
         difference = float((torch.from_numpy(decoded) - reference).abs().max())
         if not difference <= NEAR * max(1.0, float(reference.abs().max())):
             raise DataError(
-                f"{what}: the exported decoder differs from the model by {difference:.1e} for {drawn.shape[-1]} "
-                "frames; nothing was written, please report it"
+                f"{what}: expected the model's audio for {counted(drawn.shape[-1], 'frame')}, got samples from the "
+                f"exported decoder that differ by up to {difference:.1e}; {_REPORT}"
             )
         audio_difference = max(audio_difference, difference)
     return Agreement(len(lengths), compared, differing, furthest, audio_difference)
@@ -253,7 +260,7 @@ def _ran(
         result = program(given.numpy())
     except Exception as error:  # runtimes have their own kinds of errors
         raise DataError(
-            f"{what}: the exported program fails for {num_samples} samples ({_first_line(error)}); nothing was written"
+            f"{what}: the exported program fails for {num_samples} samples ({_first_line(error)}); {_REPORT}"
         ) from error
     if result.shape != shape or result.dtype != dtype:
         raise DataError(

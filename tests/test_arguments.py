@@ -9,7 +9,7 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from discrete_ae.arguments import typed
 from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME
@@ -21,10 +21,18 @@ class Part:
     """An argument of a component."""
 
 
+def _hue(color: str) -> str:
+    if not color.isdecimal():
+        raise ValueError(f"expected a hue, got {color}; give degrees")
+    return color
+
+
 class Entry(BaseModel):
     """Fields with types of their own."""
 
     share: Annotated[float, Field(gt=0)] | None = None
+    part: Annotated[float, Field(le=1)] = 1
+    color: Annotated[str, AfterValidator(_hue)] = "0"
     name: str = ""
 
 
@@ -103,8 +111,14 @@ def test_value_is_taken_in_the_type_that_is_wanted(name: str, given: object, exp
         ("share_or_part", "x", "share_or_part: expected a number or a component with its _target_ (Part), got 'x'"),
         ("parts", {"a": 3}, "parts.a: expected a component with its _target_ (Part), got 3"),
         ("parts", {"a": {**COMPONENT, "count": 0.5}}, "parts.a.count: expected a whole number, got 0.5"),
-        ("entries", {"a": {"share": 0}}, "entries.a.share: expected a number greater than 0, got 0"),
-        ("entries", {"a": {"shade": 1}}, "entries.a.shade: Entry has no such argument; its arguments are share, name"),
+        ("entries", {"a": {"share": 0}}, "entries.a.share: expected a number above 0, got 0"),
+        ("entries", {"a": {"part": 1.5}}, "entries.a.part: expected a number of at most 1, got 1.5"),
+        ("entries", {"a": {"color": "red"}}, "entries.a.color: expected a hue, got 'red'; give degrees"),
+        (
+            "entries",
+            {"a": {"shade": 1}},
+            "entries.a.shade: Entry has no such argument; its arguments are share, part, color, name",
+        ),
         ("_target_", [3], "_target_: expected a text, got [3]"),
         ("_partial_", "maybe", "_partial_: expected true or false, got 'maybe'"),
     ],

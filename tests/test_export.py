@@ -149,11 +149,11 @@ def same(found: Any) -> Any:
 CHANGES: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], str]] = {
     "nothing": (same, same, ""),
     "one code": (lambda codes: np.where(np.arange(codes.size).reshape(codes.shape), codes, 59 - codes), same, "other"),
-    "a code out of range": (lambda codes: codes + 60, same, "other codes"),
+    "a code out of range": (lambda codes: codes + 60, same, "expected codes from 0 to 59 for 1 sample"),
     "a frame too few": (lambda codes: codes[..., 1:], same, "of shape"),
     "codes of another kind": (lambda codes: codes.astype(np.int32), same, "got int32"),
-    "louder audio": (same, lambda audio: audio + np.float32(1e-3), "decoder differs from the model by 1.0e-03"),
-    "no numbers": (same, lambda audio: audio * np.float32("nan"), "decoder differs"),
+    "louder audio": (same, lambda audio: audio + np.float32(1e-3), "decoder that differ by up to 1.0e-03"),
+    "no numbers": (same, lambda audio: audio * np.float32("nan"), "decoder that differ"),
     "an error": (same, lambda audio: 1 / 0, "fails for"),
 }
 

@@ -17,7 +17,7 @@ from discrete_ae.cli.options import (
     print_table,
     progress_bar,
 )
-from discrete_ae.evaluation.scores import OVERALL, SEGMENT_S, choose
+from discrete_ae.evaluation.scores import MOS, OVERALL, SEGMENT_S, choose
 
 
 def evaluate(
@@ -98,6 +98,7 @@ def evaluate(
 
     from discrete_ae.cli.files import refuse_other_suffix
     from discrete_ae.evaluation.evaluate import evaluate as evaluate_data
+    from discrete_ae.evaluation.results import TABLE_HEADS
     from discrete_ae.evaluation.saving import SUFFIXES, result_paths
 
     if out is not None:
@@ -125,10 +126,16 @@ def evaluate(
         )
     for failure in evaluation.failures:
         print_line(errors, f"error: {failure.reason}")
-    heads = ["of each recording", "mean", "95 % interval", "recordings", "unit", "better"]
-    overall = [(one.label, one.shown(evaluation.overall.get(one.name)), "", "", one.unit) for one in OVERALL]
-    meanings = [f"{one.label}: {one.meaning}" for one in OVERALL if one.unit == "bps"]
     typer.echo(evaluation.title)
-    rows = [*evaluation.rows(choice.missing), ("of all together:",), *overall]
-    print_table(heads, rows, lines=[*meanings, *map(str, result_paths(out))])
+    print_table(
+        TABLE_HEADS,
+        evaluation.rows(choice.missing),
+        lines=[
+            "mean: over recordings, with equal weights; 95 % interval: of this mean, by a bootstrap over recordings",
+            f"{MOS}: predicted mean opinion score, 1 (bad) to 5; docs/scores.md explains all scores",
+        ],
+    )
+    overall = [(one.label, one.shown(evaluation.overall.get(one.name)), one.unit) for one in OVERALL]
+    meanings = [f"{one.label}: {one.meaning}" for one in OVERALL]
+    print_table(["all recordings together", "value", "unit"], overall, lines=[*meanings, *map(str, result_paths(out))])
     raise typer.Exit(1 if evaluation.failures else 0)

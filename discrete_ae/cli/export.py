@@ -178,7 +178,7 @@ def _program(model: "DiscreteAutoencoder", lines: list[str], title: str, folder:
             f"{model.hop_length} samples (1, {model.channels}, {model.hop_length}) and states to codes (1, "
             f"{model.quantizer.num_codebooks}, 1) and the next states; the decoder maps codes and states to a frame "
             "and the next states. The inputs after the first are the states, in the order of the outputs after the "
-            f"first; the first step takes zeros.\n\nCompared with the model when they were written: {found}."
+            f"first; the first step takes zeros.\n\nWhen they were written, they were {found}."
         )
     if title == _TORCH:
         names = (
@@ -194,4 +194,4 @@ def _program(model: "DiscreteAutoencoder", lines: list[str], title: str, folder:
         f"(batch, {model.quantizer.num_codebooks}, frames) int64, and from codes to audio of frames times "
         f"{model.hop_length} samples; zeros pad the last frame, and the range of codes is not checked"
     )
-    return f"## {title}\n\n{names}: {interface}.\n\nCompared with the model when they were written: {found}."
+    return f"## {title}\n\n{names}: {interface}.\n\nWhen they were written, they were {found}."

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
 from discrete_ae.cli.options import PIPED_PREFIX, as_given, logged_on
-from discrete_ae.codec.corpus import Outcome, Watch
+from discrete_ae.codec.corpus import Outcome, Watch, in_one_line
 from discrete_ae.errors import DataError, UsageError, counted, from_system
 from discrete_ae.paths import Kind, kind_of
 from discrete_ae.writing import scratch_folder
@@ -142,7 +142,10 @@ def shown(work: Callable[[Watch], list[Outcome]], verb: str) -> tuple[str, int]:
 
     try:
         with logged_on(watch.console), watch.bar:
-            outcomes = work(watch)
+            try:
+                outcomes = work(watch)
+            finally:
+                watch.end()
     except KeyboardInterrupt:
         watch.warn(so_far("interrupted after "))
         sys.exit(128 + signal.SIGINT)
@@ -155,13 +158,18 @@ def shown(work: Callable[[Watch], list[Outcome]], verb: str) -> tuple[str, int]:
     line = f"{counted(len(done), 'file')} {verb}, {failed} failed" + (f", {there} there already" if there else "")
     if done:
         duration_s = sum(outcome.duration_s for outcome in done)
-        codes_kbps = sum(outcome.code_bits for outcome in done) / duration_s / 1000
+        code_bits = sum(outcome.code_bits for outcome in done)
+        codes_kbps = code_bits / duration_s / 1000
+        separately = ""
+        if any(outcome.streams > 1 for outcome in done):
+            channel_s = sum(outcome.duration_s * outcome.streams for outcome in done)
+            separately = f" ({code_bits / channel_s / 1000:.2f} kbps for each channel, coded separately)"
         files_kbps = sum(8 * outcome.num_bytes for outcome in done) / duration_s / 1000
         amount = f"{duration_s:.1f} s" if duration_s < 3600 else f"{duration_s / 3600:.2f} h"
         speed = duration_s / max(time.perf_counter() - started, 1e-9)
         line += (
-            f": {amount} of audio at {speed:.3g} x real time; codes of all channels {codes_kbps:.2f} kbps, as files "
-            f"{files_kbps:.2f} kbps"
+            f": {amount} of audio at {speed:.3g} x real time; codes {codes_kbps:.2f} kbps{separately}, "
+            f"files {files_kbps:.2f} kbps"
         )
     return line, failed
 
@@ -176,6 +184,7 @@ class _Terminal(Watch):
         self.bar = Progress(*columns, console=self.console, transient=True, expand=True, disable=is_hidden)
         self.task = self.bar.add_task("", total=None)
         self.done = 0
+        self.of_other_models: dict[str, list[Path]] = {}  # sources by error
 
     def begin(self, sources: Sequence[Path], duration_s: Callable[[Path], float]) -> None:
         if self.console.is_terminal:
@@ -188,13 +197,21 @@ class _Terminal(Watch):
         self.bar.advance(self.task, seconds)
 
     def finished(self, outcome: Outcome) -> None:
-        if outcome.error is not None:
+        if outcome.other_model and outcome.error:
+            path, _, error = outcome.error.partition(": ")
+            self.of_other_models.setdefault(error, []).append(Path(path))
+        elif outcome.error is not None:
             self._say("error", outcome.error)
         elif not outcome.was_there:
             self.done += 1
 
     def warn(self, message: str) -> None:
         self._say("warning", message)
+
+    def end(self) -> None:
+        """Print one line for all codes of the same other model."""
+        for error, sources in self.of_other_models.items():
+            self._say("error", in_one_line(sources, error))
 
     def _say(self, kind: str, message: str) -> None:
         line = as_given(" ".join(message.splitlines()))

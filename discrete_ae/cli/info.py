@@ -1,8 +1,10 @@
 """`discrete-ae info`: describe a model, codes or a recording in a table."""
 
-from collections.abc import Sequence
+import contextlib
+import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +14,10 @@ from discrete_ae.paths import PRETRAINED, Kind, kind_of
 
 if TYPE_CHECKING:
     from discrete_ae.model import DiscreteAutoencoder
+
+_SETTINGS = "settings such as model=conv/base"
+_OF_MODELS = ("config.json", "model.safetensors", "config.yaml", "checkpoints")
+_TAKEN = f"a checkpoint, a folder from discrete-ae export, a file or folder of codes, a recording, or {_SETTINGS}"
 
 
 def info(
@@ -24,13 +30,14 @@ def info(
     ] = None,
     config_dir: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", exists=True, file_okay=False, help="Your own configurations, as for train."),
+        typer.Option(metavar="FOLDER", help="Your own configurations, as for train."),
     ] = None,
     trust: TrustOption = None,
 ) -> None:
     """Describe a model, codes or a recording.
 
-    For a model, print its rates, parameters, MACs and receptive field. Give a
+    For a model, print its parts, rates, parameters, MACs and receptive field; for
+    a checkpoint of a run also the training steps. Give a
     checkpoint, an exported folder, or settings such as model=conv/base
     quantizer=rvq. Without an argument, the default model is described.
 
@@ -49,7 +56,7 @@ def info(
     """
     from rich.console import Console
 
-    from discrete_ae.build import load
+    from discrete_ae.build import read_saved, restore
     from discrete_ae.codes.summary import describe_codes, holds_codes
     from discrete_ae.data.files import CONVERTIBLE, SUFFIXES
     from discrete_ae.model.summary import summarize
@@ -59,10 +66,12 @@ def info(
     files = [argument for argument in given if "=" not in argument or kind_of(argument) is not Kind.NOTHING]
     if files and len(given) > 1:
         raise UsageError(
-            f"{files[0]}: expected one file, or settings such as model=conv/base, got {len(given)} arguments"
+            f"{files[0]}: expected one file, or {_SETTINGS}, got {len(given)} arguments; give one of the two"
         )
     if files and kind_of(files[0]) is Kind.NOTHING and not is_on_hub(files[0]) and files[0] != PRETRAINED:
-        raise DataError(f"{files[0]}: no such file; check the name, or give settings such as model=conv/base")
+        raise DataError(f"{files[0]}: no such file or folder; check the name, or give {_SETTINGS}")
+    if config_dir and kind_of(config_dir) is not Kind.FOLDER:
+        raise UsageError(f"--config-dir {config_dir}: expected a folder, got none; check the name")
     costs = None
     if files and holds_codes(Path(files[0])):
         rows = describe_codes(Path(files[0]))
@@ -70,9 +79,17 @@ def info(
         with logged_on(Console(stderr=True)):
             rows = _described(Path(files[0]))
     else:
-        model = load(files[0], trust=trust or ()) if files else model_of(given, config_dir)
+        if files:
+            _refuse_other(Path(files[0]))
+            saved = read_saved(files[0])
+            model, config = restore(files[0], saved, trust or ()), saved.config
+        else:
+            model, config = _of_settings(given, config_dir)
+        rows = _of_run(Path(files[0])) if files else []
+        rows += [(part, _part(config[part])) for part in ("encoder", "quantizer", "decoder")]
         summary = summarize(model)
-        rows, costs = summary.rows(), summary.cost_rows()
+        rows += [*summary.rows(), ("parameters", f"{summary.total.parameters:,}")]
+        costs = summary.cost_rows()
         if model.entropy_model is not None:
             rows.append(("entropy model", model.entropy_model.fingerprint))
 
@@ -104,12 +121,57 @@ def model_of(overrides: Sequence[str], config_dir: Path | None = None) -> "Discr
     Raises:
         UsageError: an override names an unknown setting, or its value is invalid.
     """
+    return _of_settings(overrides, config_dir)[0]
+
+
+def _of_settings(overrides: Sequence[str], config_dir: Path | None) -> tuple["DiscreteAutoencoder", dict[str, Any]]:
+    """Return the model of settings, and its configuration as plain data."""
     # These modules take seconds to import, and --help does not need them.
+    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     from discrete_ae.cli.overrides import built, compose_config
 
     try:
-        return built(compose_config(overrides, config_dir))
+        config = compose_config(overrides, config_dir)
+        return built(config), OmegaConf.to_container(config.model, resolve=True)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
         raise UsageError(" ".join(str(error).split())) from error
+
+
+def _refuse_other(path: Path) -> None:
+    """Reject a path that is nothing which `info` describes.
+
+    Raises:
+        DataError: the path is such a file or folder.
+    """
+    kind = kind_of(path)
+    is_other_file = kind is Kind.FILE and path.suffix != ".ckpt" and not zipfile.is_zipfile(path)
+    if is_other_file or (kind is Kind.FOLDER and not any((path / name).exists() for name in _OF_MODELS)):
+        raise DataError(f"{path}: expected {_TAKEN}; got another {kind.name.lower()}")
+
+
+def _of_run(checkpoint: Path) -> list[tuple[str, str]]:
+    """Return the training steps of a checkpoint, and the options of its run; only those that are known."""
+    from discrete_ae.evaluation.results import run_of
+    from discrete_ae.saving.checkpoint import read_training_state
+
+    rows: list[tuple[str, str]] = []
+    if run := run_of(checkpoint):
+        chosen = run.config.get("choices")
+        rows = [(f"{name} of the run", str(option)) for name, option in chosen.items()] if chosen else []
+    if kind_of(checkpoint) is Kind.FILE:
+        with contextlib.suppress(DataError):  # a checkpoint without training state
+            rows.append(("training steps", f"{read_training_state(checkpoint).global_step:,}"))
+    return rows
+
+
+def _part(config: Mapping[str, Any]) -> str:
+    """Return the class of a part of the model, with its arguments that are numbers or names."""
+    name = str(config["_target_"]).rpartition(".")[2]
+    arguments = [
+        f"{key}={value}"
+        for key, value in config.items()
+        if key not in ("_target_", "channels", "hop_length") and isinstance(value, str | int | float)
+    ]
+    return f"{name}({', '.join(arguments)})"

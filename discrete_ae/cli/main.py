@@ -23,6 +23,7 @@ from discrete_ae.cli.info import info
 from discrete_ae.cli.options import as_given
 from discrete_ae.cli.push import push
 from discrete_ae.cli.shards import shards
+from discrete_ae.cli.usage import in_words
 from discrete_ae.errors import UserError, from_system
 from discrete_ae.paths import with_home
 from discrete_ae.signals import SIGNALLED, exiting_on_sigterm
@@ -109,9 +110,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         # An error in the command line; its class is from Click or Typer, depending on Typer's version.
         if not hasattr(error, "format_message"):
             raise
-        context = getattr(error, "ctx", None)
-        message = error.format_message().rstrip(".").replace("Value error, ", "")
-        _fail(f"{message}; see {context.command_path if context else NAME} --help", getattr(error, "exit_code", 2))
+        _fail(in_words(error, typer.main.get_command(app), given, NAME), 2)
     if status == 128 + signal.SIGINT:  # some versions of Typer convert a KeyboardInterrupt to this
         _end_signalled(signal.SIGINT)
     sys.exit(status)

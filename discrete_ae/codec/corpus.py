@@ -11,7 +11,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from discrete_ae.codec.files import Decoded, Encoded, are_of, bare_codes, check_fits, decode_files, encode_files
+from discrete_ae.codec.files import (
+    Decoded,
+    Encoded,
+    OtherModelError,
+    are_of,
+    bare_codes,
+    check_fits,
+    decode_files,
+    encode_files,
+)
 from discrete_ae.codec.jobs import Job, Plan, Share, plan
 from discrete_ae.codes import CodeFile, Format, ShardKind, read_codes, read_daec_header, read_npy, write_codes
 from discrete_ae.codes.container import FORMATS
@@ -50,6 +59,8 @@ class Outcome(NamedTuple):
     target: Path | None = None
     error: str | None = None
     """Error in one line; None for success."""
+    other_model: bool = False
+    """True if the error is that another model encoded the codes."""
     was_there: bool = False
     """True if the output existed before and was skipped."""
     duration_s: float = 0.0
@@ -58,6 +69,8 @@ class Outcome(NamedTuple):
     """Bits of the codes of all streams, by the model's frame rate, with log2(size) bits per code."""
     num_bytes: int = 0
     """Size of the file of codes."""
+    streams: int = 1
+    """Number of streams: the channels of the recording for a mono model, else 1."""
     entry: ManifestEntry | None = None
     """Manifest entry of codes that were written or found."""
 
@@ -221,6 +234,7 @@ def decode_corpus(
     watch.begin([job.source for job in todo], lambda path: _duration_s(model, path))
     waiting: deque[Job] = deque()  # jobs whose codes are being decoded
     found: list[Outcome] = []
+    forced: list[Path] = []  # sources with codes of another model
 
     def finish(outcome: Outcome) -> None:
         found.append(outcome)
@@ -232,7 +246,7 @@ def decode_corpus(
                 code_file = _read(model, job.source)
                 check_fits(model, code_file, force=force)
             except (DataError, OSError) as error:
-                finish(Outcome(*job, _line(error, job.source)))
+                finish(Outcome(*job, _line(error, job.source), isinstance(error, OtherModelError)))
                 continue
             waiting.append(job)
             yield code_file
@@ -243,8 +257,15 @@ def decode_corpus(
         outcome = _recorded(model, waiting.popleft(), decoded, format)
         finish(outcome)
         if outcome.error is None and not are_of(model, decoded.code_file):
-            watch.warn(f"{outcome.source}: decoded codes of another model")
+            forced.append(outcome.source)
+    if forced:
+        watch.warn(in_one_line(forced, "decoded codes of another model"))
     return found
+
+
+def in_one_line(sources: Sequence[Path], said: str) -> str:
+    """Return a message about one or several files that have the same problem."""
+    return f"{f'{len(sources)} files, such as ' if len(sources) > 1 else ''}{sources[0]}: {said}"
 
 
 def _shard_writer(kind: ShardKind | None) -> Callable[..., Path] | None:
@@ -296,7 +317,7 @@ def _kept(model: DiscreteAutoencoder, sizes: tuple[int, ...], job: Job, folder: 
             raise DataError(f"{target}: holds bare codes, and {job.source} cannot be read; {again}")
         code_file = _read(model, target, recording)
         if code_file.model_hash != model.codes_hash:
-            raise DataError(f"{target}: codes of another model ({code_file.model_hash[:12]}); {again}")
+            raise OtherModelError(f"codes of another model (hash {code_file.model_hash[:12]}); {again}")
         if code_file.codebook_sizes != sizes:
             raise DataError(f"{target}: expected {len(sizes)} codebooks, got {code_file.codebooks}; {again}")
         length = (code_file.num_samples, code_file.sample_rate, code_file.frames)
@@ -308,7 +329,7 @@ def _kept(model: DiscreteAutoencoder, sizes: tuple[int, ...], job: Job, folder: 
             )
         return _described(model, job, code_file, folder, was_there=True)
     except (DataError, OSError) as error:
-        return Outcome(*job, _line(error, target))
+        return Outcome(*job, _line(error, target), isinstance(error, OtherModelError))
 
 
 def _written(model: DiscreteAutoencoder, job: Job, result: Encoded, format: Format, folder: Path) -> Outcome:
@@ -332,7 +353,9 @@ def _recorded(model: DiscreteAutoencoder, job: Job, decoded: Decoded, format: Au
     except (DataError, OSError) as error:
         return Outcome(*job, _of_one_output(error, job.source))
     bits = codes.bits_per_frame * model.frame_rate_hz * codes.duration_s
-    return Outcome(*job, None, False, codes.duration_s, bits, job.source.stat().st_size)
+    return Outcome(
+        *job, duration_s=codes.duration_s, code_bits=bits, num_bytes=job.source.stat().st_size, streams=codes.streams
+    )
 
 
 def write_audio(
@@ -351,7 +374,15 @@ def _described(
 ) -> Outcome:
     entry = describe(code_file, job.target, folder, job.source)
     bits = entry.bits_per_frame * model.frame_rate_hz * entry.duration_s
-    return Outcome(*job, None, was_there, entry.duration_s, bits, entry.bytes, entry)
+    return Outcome(
+        *job,
+        was_there=was_there,
+        duration_s=entry.duration_s,
+        code_bits=bits,
+        num_bytes=entry.bytes,
+        streams=entry.streams,
+        entry=entry,
+    )
 
 
 def _line(error: DataError | OSError, path: Path) -> str:

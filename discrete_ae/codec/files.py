@@ -36,6 +36,11 @@ from discrete_ae.model import DiscreteAutoencoder
 FILES_AHEAD = 4
 _SAME = "decode with the checkpoint that made them"
 
+
+class OtherModelError(DataError):
+    """Codes that another model encoded."""
+
+
 Given = TypeVar("Given")
 
 Progress = Callable[[float], None]
@@ -235,7 +240,7 @@ def check_fits(model: DiscreteAutoencoder, code_file: CodeFile, *, force: bool =
         force: True to accept codes of another model if everything else fits.
 
     Raises:
-        DataError: the codes come from another model, or do not fit this one.
+        DataError: the codes do not fit this model; OtherModelError if another model encoded them.
     """
     check_model(model, code_file, force=force)
     expected = math.ceil(code_file.num_model_samples / model.hop_length)
@@ -249,10 +254,10 @@ def check_fits(model: DiscreteAutoencoder, code_file: CodeFile, *, force: bool =
 def check_model(model: DiscreteAutoencoder, code_file: FileInfo | StreamInfo, *, force: bool = False) -> None:
     """Check everything that `check_fits` checks, except the length of the codes."""
     if not (force or are_of(model, code_file)):
-        this = model.codes_hash or "unnamed"
-        raise DataError(
-            f"codes of another model ({code_file.model_hash[:12]}), the given model is {this[:12]}; {_SAME}, or use "
-            "--force"
+        this = f"hash {model.codes_hash[:12]}" if model.codes_hash else "without a hash"
+        raise OtherModelError(
+            f"codes of another model (hash {code_file.model_hash[:12]}), not of this one ({this}); give the model that "
+            "made them with -c, or use --force"
         )
     quantizer = model.quantizer
     if code_file.codebook_sizes not in [quantizer.codebook_sizes[:count] for count in quantizer.decodable_counts]:

@@ -270,10 +270,7 @@ def claim(folder: Path, title: str, *, force: bool) -> None:
     marker = folder / MARKER
     files = _Contents.read(marker, "give another folder with -o").files if marker.exists() else []
     if PAGE in files and (folder / PAGE).exists() and not force:
-        raise DataError(
-            f"{folder}: already has a report; use --force to replace it (in Python force=True), or give another folder "
-            "with -o"
-        )
+        raise DataError(f"{folder}: already has a report; use --force to replace it, or give another folder with -o")
     if not force and not marker.exists() and folder.is_dir() and any(folder.iterdir()):
         raise DataError(f"{folder}: has files but no report; give another folder with -o, or use --force to add to it")
     for name in (PAGE, *TABLES):

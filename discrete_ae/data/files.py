@@ -157,7 +157,7 @@ def probe(path: Path | str, member: Member | None = None) -> AudioFile:
         raise DataError(f"{name}: {doubt}, with different rates or channels; merge them: {_conversion(name)}")
     first, num_frames = found[0], sum(one.num_frames for one in found)
     if num_frames < 1:
-        raise DataError(f"{name}: no samples; remove or replace it")
+        raise DataError(f"{name}: no samples; leave this file out")
     try:
         checks.sample_rate("sample rate", first.sample_rate)
     except ValueError as error:
@@ -356,11 +356,11 @@ def _measured(path: Path | str, piece: Piece | None) -> AudioFile:
 
 def _unreadable_as_audio(path: Path | str, name: str) -> DataError:
     if not is_url(path) and kind_of(path) is Kind.FILE and Path(path).stat().st_size == 0:
-        return DataError(f"{name}: empty file; remove or replace it")
+        return DataError(f"{name}: empty file; leave it out")
     suffix = Path(name).suffix
     if suffix.lower() in CONVERTIBLE:
         return DataError(f"{name}: {suffix} is not supported; convert it: {_conversion(name)}")
-    return DataError(f"{name}: not readable as audio; remove or replace it")
+    return DataError(f"{name}: not readable as audio; give a recording, such as WAV or FLAC, or leave this file out")
 
 
 def _conversion(name: str) -> str:

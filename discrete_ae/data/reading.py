@@ -319,4 +319,6 @@ def _unreadable(file: AudioFile) -> DataError:
                 return DataError(f"{file.name}: is empty now; replace it")
     except OSError as error:
         return DataError(f"{file.name}: can no longer be read ({error.strerror}); check the file or its disk")
-    return DataError(f"{file.name}: not readable as audio; remove or replace it")
+    return DataError(
+        f"{file.name}: not readable as audio; give a recording, such as WAV or FLAC, or leave this file out"
+    )

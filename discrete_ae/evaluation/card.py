@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from discrete_ae.evaluation.results import Evaluation
+from discrete_ae.evaluation.results import TABLE_HEADS, Evaluation
 from discrete_ae.evaluation.scores import OVERALL, QUANTITIES
 from discrete_ae.saving.bundle import PIPELINE
 
@@ -29,8 +29,7 @@ def index_entry(evaluation: Evaluation, data: str) -> dict[str, Any]:
 
 def section(evaluation: Evaluation, data: str) -> str:
     """Return the results as a section of a card, with the table that `discrete-ae evaluate` prints."""
-    heads = ("of each recording", "mean", "95 % interval", "recordings", "unit", "better")
-    rows = [heads, ("---",) * len(heads), *evaluation.rows()]
+    rows = [TABLE_HEADS, ("---",) * len(TABLE_HEADS), *evaluation.rows()]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     count, seconds = len(evaluation.files), sum(file.duration_s for file in evaluation.files)
     return (

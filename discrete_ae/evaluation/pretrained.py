@@ -6,6 +6,7 @@ Weights are read as safetensors. Nothing is downloaded or unpickled, and a model
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.tokenizers import Tokenizer, in_one_line
+from discrete_ae.saving.bundle import CONFIG
 from discrete_ae.saving.hub import PREFIX, is_cached_bundle, is_on_hub
 from discrete_ae.saving.saved import model_hash
 
@@ -21,8 +23,21 @@ INSTALL = "pip install 'discrete-ae[codecs]'"
 
 
 def is_tokenizer(given: object) -> bool:
-    """Return whether a model argument names a tokenizer of transformers, rather than a bundle on the hub."""
-    return is_on_hub(given) and not is_cached_bundle(given)
+    """Return whether a model argument names a tokenizer of transformers, rather than a bundle on the hub.
+
+    If neither is in the cache, the repository's config.json is downloaded to find out. If that fails, return True;
+    `load_tokenizer` then reports it.
+    """
+    if not is_on_hub(given):
+        return False
+    repository, _, revision = str(given).removeprefix(PREFIX).partition("@")
+    try:
+        hub = import_module("huggingface_hub")
+        if not Path(repository).expanduser().is_dir() and not hub.try_to_load_from_cache(repository, CONFIG):
+            hub.hf_hub_download(repository, CONFIG, revision=revision or None)
+    except Exception:  # no package, network or repository: huggingface_hub and its HTTP library raise many kinds
+        return True
+    return not is_cached_bundle(given)
 
 
 def load_tokenizer(given: str, device: str = "cpu") -> Tokenizer:
@@ -53,7 +68,10 @@ def load_tokenizer(given: str, device: str = "cpu") -> Tokenizer:
             what = (
                 "its config.json cannot be read" if is_here else "is neither a model folder nor in Hugging Face's cache"
             )
-            raise DataError(f"{given}: {what}; give a model folder, or run: hf download NAME") from error
+            raise DataError(
+                f"{given}: {what}; for a model of discrete-ae on the hub, check its name and the network; for a "
+                "tokenizer, give a model folder, or run: hf download NAME"
+            ) from error
         kind = said.get("model_type")
         if kind is None and "schema_version" in said:
             raise DataError(

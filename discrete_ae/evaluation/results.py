@@ -32,6 +32,8 @@ CHECKPOINTS = ("best", "last")
 _AFTER_QUANTIZER = re.compile(r"-(?:seed\d|[\d.]+(?:e\+?\d+)?kbps|unquantized|invalid).*$")
 FORMAT = "discrete-ae evaluation"
 _LONG = ("code_counts", "files")
+TABLE_HEADS = ("score of a recording", "mean", "95 % interval", "recordings", "unit", "better")
+"""Heads of the rows of `Evaluation.rows`."""
 
 Positive = Annotated[float, Field(gt=0)]
 Figures = dict[str, int | float | None]

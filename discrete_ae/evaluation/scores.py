@@ -312,7 +312,7 @@ PER_FILE = (
         "bps",
         None,
         0,
-        "bits per second of one recording's codes, compressed as in .daec; of other codecs as they write them",
+        "bits per second of a recording's codes, all channels together, compressed as in .daec",
     ),
 )
 """Quantities of each recording, and means over recordings."""
@@ -322,13 +322,15 @@ OVERALL = (
     Quantity("perplexity", "perplexity", "", True, 1, "exp of the entropy of the codes, mean over codebooks"),
     Quantity("entropy_bits", "entropy", "bits/frame", None, 1, "entropy of the codes, summed over codebooks"),
     Quantity("nominal_bitrate_bps", "nominal bitrate", "bps", None, 0,
-             "bitrate before entropy coding: log2 of the codebook sizes, summed, times frames per second; per channel "
-             "if channels are coded separately"),
+             "bitrate before compression, of one channel if channels are coded separately: sum of log2 of the codebook "
+             "sizes, times frames per second"),
     Quantity("entropy_coded_bitrate_bps", "entropy-coded bitrate", "bps", None, 0,
-             "bitrate of the recordings' codes after lossless compression, as in .daec files: total bits divided by "
-             "total duration, all channels together; for Opus, its packets; missing for codes of a fixed length"),
-    Quantity("encode_rtf", "encode RTF", "", False, 4, "seconds of computing per second of audio, recording to codes"),
-    Quantity("decode_rtf", "decode RTF", "", False, 4, "seconds of computing per second of audio, codes to audio"),
+             "bitrate after lossless compression, as in .daec files, all channels together: total bits by total "
+             "duration; for Opus, its packets; missing for codes of a fixed length"),
+    Quantity("encode_rtf", "encode RTF", "s/s", False, 4,
+             "real-time factor: seconds of computing per second of audio, recording to codes"),
+    Quantity("decode_rtf", "decode RTF", "s/s", False, 4,
+             "real-time factor: seconds of computing per second of audio, codes to audio"),
     Quantity("parameters", "parameters", "", None, 0, "number of trained parameters"),
     Quantity("macs_per_second", "MACs/s", "", None, 0, "multiply-accumulates for each second of audio"),
 )  # fmt: skip

@@ -44,7 +44,8 @@ def test_table_and_files_say_the_same(command, recordings, tmp_path):
     for quantity in OVERALL:
         assert cells[quantity.label][0] == quantity.shown(evaluation.overall[quantity.name])
     assert evaluation.title in out
-    assert all(f"{QUANTITIES[name].label}: " in out for name in ("nominal_bitrate_bps", "entropy_coded_bitrate_bps"))
+    assert all(f"\n{quantity.label}: {quantity.meaning}\n" in out for quantity in OVERALL)
+    assert "95 % interval: of this mean" in out
 
 
 @pytest.mark.parametrize("there", ["x.json", "out/evaluation.csv", "pairs/decoded.scp"])

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import yaml
 
 from discrete_ae.build import load
 from discrete_ae.cli.info import model_of
@@ -31,14 +32,18 @@ def info(command):
 
 def test_model_of_settings(info):
     settings = ["model=conv/tiny", "quantizer=rvq", "num_codebooks=5"]
-    table = {row[0]: row[1:] for row in info(*settings)}
+    rows = info(*settings)
+    parts, table = {row[0]: row[1] for row in reversed(rows) if len(row) == 2}, {row[0]: row[1:] for row in rows}
     assert table["frame rate"] == ("50 Hz",)
     assert table["codebooks"] == ("5 of 256 entries",)
     assert table["decodes from"] == ("the first 1 to 5",)
     assert table["bits per frame"] == ("40",)  # 5 log2(256)
     assert table["nominal bitrate"] == ("2 kbps",)
     assert "model hash" not in table
+    assert parts["quantizer"].startswith("ResidualQuantizer(num_stages=5, ")
+    assert parts["encoder"].startswith("ConvEncoder(")
     parameters = sum(parameter.numel() for parameter in model_of(settings).parameters())
+    assert table["parameters"] == (f"{parameters:,}",)
     counts = [int(table[part][0].replace(",", "")) for part in ("encoder", "quantizer", "decoder", "total")]
     assert sum(counts[:3]) == counts[3] == parameters
     assert ("nominal bitrate", "no limit") in info("model=conv/tiny", "quantizer=identity")
@@ -71,6 +76,13 @@ def test_checkpoint_and_bundle(info):
         ("decodes from", "all 2 together"),
         ("receptive field", f"{field_ms:.1f} ms"),
     } < set(rows)
+
+
+def test_checkpoint_of_a_run(info, ste_run):
+    rows = dict(row for row in info(ste_run / "checkpoints/last.ckpt") if len(row) == 2)
+    config = yaml.safe_load((ste_run / "config.yaml").read_text())
+    assert rows["training steps"] == f"{config['trainer']['max_steps']:,}"
+    assert (rows["quantizer of the run"], rows["model of the run"]) == ("ste", config["choices"]["model"])
 
 
 def test_file_of_codes(info, tmp_path):
@@ -121,6 +133,7 @@ def test_folder_of_codes(info, tmp_path):
 def test_mistakes_are_one_line(command, tmp_path):
     Path(tmp_path, "text.ckpt").write_text("no checkpoint")
     Path(tmp_path, "text.daec").write_text("no codes")
+    Path(tmp_path, "notes.md").write_text("no model")
     write_set(tmp_path / "empty", {})
     for arguments, expected, words in (
         (["quantiser=ste"], 2, "quantiser"),
@@ -132,7 +145,8 @@ def test_mistakes_are_one_line(command, tmp_path):
         (["conv/base"], 1, "such as model=conv/base"),
         ([tmp_path / "text.daec"], 1, "not a .daec file"),
         ([tmp_path / "empty"], 1, "its manifest is empty"),
-        ([tmp_path], 1, "got a folder without config.json"),
+        ([tmp_path], 1, "expected a checkpoint, a folder from discrete-ae export"),
+        ([tmp_path / "notes.md"], 1, "a recording, or settings such as model=conv/base; got another file"),
     ):
         status, out, (line,) = command("info", *arguments)
         assert (status, out, line[:7]) == (expected, [], "error: ")

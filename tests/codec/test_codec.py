@@ -96,7 +96,7 @@ def test_stereo_model_hears_and_measures_mono_in_both_channels(tmp_path, write):
 def test_codes_of_another_model_are_refused_unless_forced(tmp_path, codec):
     coded = codec.encode_file(write_noise(tmp_path / "x.wav"))
     other = coded.model_copy(update={"model_hash": "b" * 64})
-    with pytest.raises(DataError, match=r"codes of another model \(b{12}\), the given model is a{12}; decode with"):
+    with pytest.raises(DataError, match=r"codes of another model \(hash b{12}\), not of this one \(hash a{12}\); give"):
         codec.decode_file(other)
     assert np.array_equal(codec.decode_file(other, force=True), codec.decode_file(coded))
     for settings, words in (

@@ -37,7 +37,7 @@ def test_a_file_that_is_there_must_be_what_encoding_would_write(tmp_path, record
     if format != "npy":  # which names no model
         fewer = {"codes": file.codes[:, :1], "codebook_sizes": file.codebook_sizes[:1]}
         for changes, words in (
-            ({"model_hash": "f" * 64}, "codes of another model (ffffffffffff)"),
+            ({"model_hash": "f" * 64}, "codes of another model (hash ffffffffffff)"),
             (fewer, "expected 2 codebooks, got 1"),
         ):
             write_codes(file.model_copy(update=changes), target, format)
