@@ -28,9 +28,9 @@ class DataError(UserError):
     exit_status = 1
 
 
-def counted(count: int, noun: str) -> str:
+def counted(count: int | str, noun: str) -> str:
     """Return a number with its noun, such as "1 file" or "2 files"."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    return f"{count} {noun}" if str(count) == "1" else f"{count} {noun}s"
 
 
 _ADVICE = {

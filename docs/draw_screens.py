@@ -3,7 +3,7 @@
     python docs/draw_screens.py [tensorboard|report|listening]...
 
 The first two show five runs below logs/pictures, which are trained if they are missing: about a quarter of an hour on
-two cores. The third shows docs/listening.html. Needs Chromium.
+two cores. The third makes docs/listening.html first, with the model in the box. Needs Chromium, opus-tools and codec2.
 """
 
 import shutil
@@ -24,6 +24,12 @@ REPOSITORY = DOCS.parent
 RUNS = REPOSITORY / "logs" / "pictures"
 QUANTIZERS = "ste,custom_gradient,sigmoid,fourier,gumbel"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+TITLE = "A speech codec at 1.6, 3.2 and 6.4 kbps, beside Opus and Codec 2"
+CLIPS = (
+    *("validation/speech_lj001_0006", "validation/speech_librivox_0890", "train/speech_lj001_0004"),
+    *("train/speech_librivox_0920", "train/speech_librivox_0880", "train/speech_librivox_0930"),
+)
+"""Recordings of data/ in English, a language on which the model in the box was not trained."""
 CUSTOM_SCALARS = "#custom_scalars&_smoothingWeight=0"
 
 
@@ -72,19 +78,31 @@ def tensorboard() -> None:
         server.wait()
 
 
+def compare(*arguments: str | Path) -> None:
+    """Run discrete-ae compare."""
+    subprocess.run([sys.executable, "-m", "discrete_ae.cli.main", "compare", *arguments], cwd=REPOSITORY, check=True)
+
+
 def report() -> None:
     """Show the first screen of a report of all runs."""
     out = REPOSITORY / "logs" / "pictures_report"
     shutil.rmtree(out, ignore_errors=True)
-    command = [sys.executable, "-m", "discrete_ae.cli.main", "compare", trained(), "-o", out]
-    subprocess.run(command, cwd=REPOSITORY, check=True)
+    compare(trained(), "-o", out)
     with page(1440, 810) as shown:
         shown.goto((out / "index.html").as_uri())
         shown.screenshot(path=DOCS / "report.png")
 
 
 def listening() -> None:
-    """Show the clips of the listening page, one of them in use."""
+    """Make docs/listening.html, and show its clips."""
+    out = REPOSITORY / "logs" / "listening"
+    shutil.rmtree(out, ignore_errors=True)
+    compare(
+        *("pretrained", "-o", out, "--title", TITLE, "--codebooks", "4,8,16", "--opus", "6,8", "--clip-seconds", "4.5"),
+        *("--metrics", "mel_distance,si_sdr_db,stoi,pesq"),
+        *(argument for name in CLIPS for argument in ("--data", f"data/{name}.flac")),
+    )
+    shutil.copy(out / "index.html", DOCS / "listening.html")
     with page(1280, 720) as shown:
         shown.goto((DOCS / "listening.html").as_uri() + "#listening")
         shown.wait_for_timeout(1000)

@@ -36,7 +36,7 @@ from discrete_ae.codes.shards import write_memory_map, write_tar_shards
 from discrete_ae.data.files import SUFFIXES, AudioFile, probe
 from discrete_ae.data.reading import recorded_whole
 from discrete_ae.data.resampling import Audio
-from discrete_ae.errors import DataError, UsageError, from_system
+from discrete_ae.errors import DataError, UsageError, counted, from_system
 from discrete_ae.inference import Runner
 from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.paths import Kind, Paths, kind_of
@@ -294,7 +294,7 @@ def _sorted_out(planned: Plan, share: Share, existing: Existing) -> tuple[list[O
         except DataError as error:
             failed.append(Outcome(*job, str(error)))
     if there and existing == "refuse":
-        more = f", and {len(there) - 1} others" if len(there) > 1 else ""
+        more = f", and {counted(len(there) - 1, 'other')}" if len(there) > 1 else ""
         raise DataError(
             f"{there[0].target}{more}: already exists; use --skip-existing to skip it, or --force to overwrite it"
         )

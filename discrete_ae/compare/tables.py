@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from discrete_ae.compare.comparison import PER_RECORDING, Comparison, Difference, Value, Verdict
 from discrete_ae.compare.page import Cell, Row
-from discrete_ae.compare.words import best_first, counted, ranked
+from discrete_ae.compare.words import best_first, ranked
+from discrete_ae.errors import counted
 from discrete_ae.evaluation.results import Evaluation
 from discrete_ae.evaluation.scores import PER_FILE, QUANTITIES, SCORES, Quantity
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from discrete_ae.compare.comparison import Basis, Comparison, Difference, Verdict
 from discrete_ae.compare.methods import Method, flatten, kbps
 from discrete_ae.compare.places import with_short_paths
+from discrete_ae.errors import counted
 from discrete_ae.evaluation.scores import MOS, PER_FILE, QUANTITIES, Quantity
 from discrete_ae.statistics import RESAMPLES
 
@@ -296,11 +297,6 @@ def seeds_of(difference: Difference) -> str:
     if max(difference.counts) > 1:
         return f"{one} and {other} seeds, these checkpoints only"
     return "these two checkpoints only" + ("" if difference.seeds else ", different seeds")
-
-
-def counted(number: int | str, noun: str) -> str:
-    """Return a number with its noun, such as "2 seeds"."""
-    return f"{number} {noun}" if str(number) == "1" else f"{number} {noun}s"
 
 
 def listed(names: Sequence[str]) -> str:
