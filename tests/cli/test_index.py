@@ -109,10 +109,7 @@ def test_bad_recordings_are_named(command, audio, tmp_path):
     (audio / "bad.wav").write_text("no audio")
     status, said, errors = command("index", audio, "-o", out)
     assert status == 1
-    assert (
-        errors[0]
-        == f"error: {audio}/bad.wav: not readable as audio; give a recording, such as WAV or FLAC, or leave this file out"
-    )
+    assert errors[0].startswith(f"error: {audio}/bad.wav: not readable as audio; ")
     assert errors[1].startswith(f"warning: {audio}/0.wav: its header says 8000 bytes of samples, the file holds 5000")
     assert len(errors) == 2
     assert said == [f"{out}: 3 recordings, 0.00 h; 1 cannot be used and are left out"]

@@ -109,10 +109,9 @@ def test_the_command_says_what_it_did_and_what_is_wrong(tmp_path, corpus, capsys
     assert run(capsys, str(corpus), "-o", out)[0] == 1
     assert run(capsys, str(corpus), "-o", out, "--force")[0] == 0
     status, _, said = run(capsys, str(corpus), "-o", str(tmp_path / "y"), "--strict")
-    assert (status, said) == (
-        1,
-        f"error: {corpus}/bad.wav: not readable as audio; give a recording, such as WAV or FLAC, or leave this file out\n",
-    )
+    assert status == 1
+    assert said.startswith(f"error: {corpus}/bad.wav: not readable as audio; ")
+    assert said.count("\n") == 1
     for size in ("0", "-1GB", "much", "1 pint"):
         status, _, said = run(capsys, str(corpus), "-o", str(tmp_path / "y"), f"--size={size}")
         assert (status, said) == (2, f"error: --size: expected a size such as 500MB, 1GB or 1GiB, got {size}\n")
