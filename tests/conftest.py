@@ -10,20 +10,29 @@ import numpy as np
 import pytest
 import soundfile
 
-# Fixtures import torch and the package: the process that hands out the tests to workers reads this file, too, and the
-# workers wait for it.
 gc.disable()  # while all tests are imported
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _fast() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    """Import torch and the package in every process that runs tests.
+
+    The process that only hands out tests to workers does without, since the workers wait for it.
+    """
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        return
     import torch
     from torch._inductor.cpu_vec_isa import VecISA
+
+    import discrete_ae.cli.train  # noqa: F401
 
     # One thread: the models are tiny, and threads that wait for each other on a busy machine are slow.
     torch.set_num_threads(1)
     # torch.compile would try out the vector instructions that the processor says it has, which takes ten seconds.
     VecISA.check_build = lambda *_: True
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _fast() -> None:
     gc.freeze()  # or each collection passes over all that is imported, a quarter of a second
     gc.enable()
 
@@ -44,13 +53,13 @@ def _parsed_yaml_is_kept() -> Iterator[None]:
     kept: dict[tuple[str, Path, int], bytes] = {}
     load = FileConfigSource.load_config
 
-    def load_once(self: FileConfigSource, name: str) -> object:
-        path = Path(self.path, self._normalize_file_name(name))
+    def load_once(self: FileConfigSource, config_path: str) -> object:
+        path = Path(self.path, self._normalize_file_name(config_path))
         if not path.is_file():
-            return load(self, name)
+            return load(self, config_path)
         key = self.provider, path, path.stat().st_mtime_ns
         if key not in kept:
-            kept[key] = pickle.dumps(load(self, name))
+            kept[key] = pickle.dumps(load(self, config_path))
         return pickle.loads(kept[key])
 
     with pytest.MonkeyPatch.context() as patch:

@@ -216,6 +216,7 @@ def test_debugging_lies_apart_from_real_runs(option: str, composed: Callable[...
 # Sample rate in Hz, audio channels, frames per second, nominal kbps, M parameters of the networks.
 EXPERIMENTS = {
     "quick_cpu": (16000, 1, 50, 3.2, None),
+    "fine_tune": (16000, 1, 50, 6.4, None),
     "compare": (16000, 1, 50, 3.2, None),
     "tune": (16000, 1, 50, 3.2, None),
     "speech_16k": (16000, 1, 50, 6.4, None),

@@ -1,6 +1,7 @@
 """The tutorials run from end to end, with tiny models and a few steps."""
 
 import runpy
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,7 @@ def tutorial(monkeypatch, tmp_path, capsys):
         argv = [name, *options, "--steps", "2", "--out", str(tmp_path), *settings]
         with monkeypatch.context() as patch:
             patch.setattr(subprocess, "run", run)
+            patch.setattr(signal, "signal", lambda *_: None)  # this process keeps its handlers
             patch.setattr(sys, "argv", argv)
             patch.setattr(sys, "path", [*sys.path])
             patch.chdir(REPOSITORY)

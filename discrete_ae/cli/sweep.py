@@ -125,16 +125,18 @@ def logged_once(told: set[str]) -> Iterator[None]:
 
     def is_wanted(record: logging.LogRecord) -> bool:
         message = record.getMessage()
-        is_new = message not in told
+        is_new = message not in told or not record.name.startswith("discrete_ae")
         told.add(message)
         return is_new
 
-    log = logging.getLogger("discrete_ae")
-    log.addFilter(is_wanted)
+    consoles = logging.root.handlers[:1]  # a filter of a logger would not see what its children log
+    for console in consoles:
+        console.addFilter(is_wanted)
     try:
         yield
     finally:
-        log.removeFilter(is_wanted)
+        for console in consoles:
+            console.removeFilter(is_wanted)
 
 
 def _number_of_runs(hydra: Any) -> int | None:

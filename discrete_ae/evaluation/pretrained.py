@@ -6,7 +6,6 @@ Weights are read as safetensors. Nothing is downloaded or unpickled, and a model
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,7 @@ import torch
 
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.tokenizers import Tokenizer, in_one_line
-from discrete_ae.saving.bundle import CONFIG
-from discrete_ae.saving.hub import PREFIX, is_cached_bundle, is_on_hub
+from discrete_ae.saving.hub import PREFIX, holds_bundle, is_on_hub
 from discrete_ae.saving.saved import model_hash
 
 INSTALL = "pip install 'discrete-ae[codecs]'"
@@ -25,19 +23,17 @@ INSTALL = "pip install 'discrete-ae[codecs]'"
 def is_tokenizer(given: object) -> bool:
     """Return whether a model argument names a tokenizer of transformers, rather than a bundle on the hub.
 
-    If neither is in the cache, the repository's config.json is downloaded to find out. If that fails, return True;
+    A folder after hf: holds a tokenizer. Of a repository, config.json decides; if it cannot be had, return True, and
     `load_tokenizer` then reports it.
     """
     if not is_on_hub(given):
         return False
-    repository, _, revision = str(given).removeprefix(PREFIX).partition("@")
-    try:
-        hub = import_module("huggingface_hub")
-        if not Path(repository).expanduser().is_dir() and not hub.try_to_load_from_cache(repository, CONFIG):
-            hub.hf_hub_download(repository, CONFIG, revision=revision or None)
-    except Exception:  # no package, network or repository: huggingface_hub and its HTTP library raise many kinds
+    if Path(str(given).removeprefix(PREFIX)).expanduser().is_dir():
         return True
-    return not is_cached_bundle(given)
+    try:
+        return not holds_bundle(str(given))
+    except (DataError, UsageError):
+        return True
 
 
 def load_tokenizer(given: str, device: str = "cpu") -> Tokenizer:

@@ -49,14 +49,22 @@ def downloaded(name: str | Path) -> Path:
     return Path(found)
 
 
-def is_cached_bundle(name: object) -> bool:
-    """Return whether the bundle hf:user/model is in the cache, for example after a call of `downloaded`."""
+def holds_bundle(name: str | Path) -> bool:
+    """Return whether hf:user/model is a bundle, by its config.json, which is downloaded if it is not in the cache.
+
+    Raises:
+        UsageError: huggingface_hub is not installed, or the name is invalid.
+        DataError: there is no such file, or the hub cannot be reached.
+    """
     repository, _, revision = str(name).removeprefix(PREFIX).partition("@")
-    try:
-        hub = import_module("huggingface_hub")
+    hub = _package(name)
+    with _in_words(name):
         found = hub.try_to_load_from_cache(repository, CONFIG, revision=revision or None)
+        if not isinstance(found, str):
+            found = hub.hf_hub_download(repository, CONFIG, revision=revision or None, library_name=LIBRARY)
+    try:
         return "schema_version" in json.loads(Path(found).read_text(encoding="utf-8"))
-    except (ImportError, OSError, TypeError, ValueError):  # package, file, name or JSON is missing or invalid
+    except (OSError, TypeError, ValueError):  # the file or its JSON is invalid
         return False
 
 
@@ -108,6 +116,7 @@ def _package(name: str | Path) -> Any:
         raise UsageError(f"{name}: huggingface_hub is not installed; pip install 'discrete-ae[hub]'") from error
     for library in ("httpx", "httpx2"):  # huggingface_hub uses one of them, which logs a line for each request
         logging.getLogger(library).setLevel(logging.WARNING)
+    import_module("huggingface_hub.utils.logging").set_verbosity_error()  # or a line for each time that it tries again
     if not sys.stderr.isatty():
         import_module("huggingface_hub.utils").disable_progress_bars()
     return hub

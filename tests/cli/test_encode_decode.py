@@ -86,7 +86,7 @@ def test_every_format_holds_the_codes_and_decodes(code, ste_run, form):
     _, out, _ = code("encode", "x.wav", "-o", path, model=checkpoint)
     found = read_npy(path) if form == "npy" else read_codes(path, model.entropy_model).codes
     assert np.array_equal(found, expected)
-    assert f"as files {8 * path.stat().st_size / (30_001 / 22050) / 1000:.2f} kbps" in out[0]
+    assert f"files {8 * path.stat().st_size / (30_001 / 22050) / 1000:.2f} kbps" in out[0]
     assert code("decode", path, "-o", "y.flac", model=checkpoint)[0] == 0
     info = soundfile.info("y.flac")
     # bare codes know neither the rate nor the length

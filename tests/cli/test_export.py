@@ -50,7 +50,7 @@ def test_programs_are_written_and_described(run):
     programs = ["decoder.onnx", "decoder.pt2", "encoder.onnx", "encoder.pt2"]
     assert names() == ["README.md", "config.json", *programs, "model.safetensors"]
     assert [line.split(":")[0] for line in out] == ["model", "ONNX", "torch.export"]
-    assert all("codes of 12 lengths, " in line for line in out[1:])
+    assert all("on 12 random signals: " in line for line in out[1:])
     card = Path("model/README.md").read_text()
     assert all(name in card for name in programs)
     # They are part of a bundle, and so are replaced with it.
@@ -66,7 +66,7 @@ def test_steps_of_a_causal_model_are_written_and_described(run):
     assert (status, err) == (0, [])
     programs = ["decoder.onnx", "decoder_step.onnx", "encoder.onnx", "encoder_step.onnx"]
     assert names() == ["README.md", "config.json", *programs, "model.safetensors"]
-    assert all("codes of 12 lengths, " in line for line in out[1:])
+    assert all("on 12 random signals: " in line for line in out[1:])
     assert len(out) == 3
     card = Path("model/README.md").read_text()
     assert all(name in card for name in programs)

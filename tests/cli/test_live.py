@@ -341,7 +341,7 @@ def test_a_stream_that_was_saved_is_named(piped, causal, command):
         assert any(words in row for row in said), said
     Path("x.codes").write_text("{}")
     status, _, (line,) = command("info", "x.codes")
-    assert (status, "not a checkpoint" in line) == (1, True)
+    assert (status, "expected a checkpoint" in line) == (1, True)
 
 
 @pytest.mark.parametrize("more", [(), ("--speaker",)])

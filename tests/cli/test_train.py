@@ -522,11 +522,9 @@ def test_run_without_a_validation_names_the_checkpoint_that_there_is(
     assert f"-c {named}" in out
 
 
-def test_lightning_s_profiler_prints_its_table(
-    run_training: Callable[..., Path], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_lightning_s_profiler_prints_its_table(run_training: Callable[..., Path], capfd: pytest.CaptureFixture) -> None:
     run_training(*SHORT, "+trainer.profiler=simple")
-    assert any("run_training_batch" in record.getMessage() for record in caplog.records)
+    assert "run_training_batch" in capfd.readouterr().err
 
 
 def test_profiles_are_named_at_the_end(run_training: Callable[..., Path], capsys: pytest.CaptureFixture) -> None:
@@ -715,11 +713,11 @@ def test_commands_load_what_they_are_told_to_trust(
     validation.mkdir()
     (validation / "a.wav").symlink_to(recordings / "clip_0.wav")
     own = ("--config-dir", "conf", f"data.validation_root={validation}", "trainer.max_steps=1")
-    sweep = own_folder / "sweep"
-    run_training(*own, "-m", "quantizer=own,ste", f"hydra.sweep.dir={sweep}")
+    run_training(*own, "quantizer=own")
+    run_training(*own, "-m", "quantizer=own,ste", f"hydra.sweep.dir={own_folder / 'sweep'}")
     said = [shlex.split(line) for line in capsys.readouterr().out.splitlines() if "discrete-ae " in line]
-    encode, of_ste, compare = ([word for word in words if word != "--trust=own_package"] for words in said)
-    assert [len(words) for words in said] == [len(encode) + 1, len(of_ste), len(compare) + 1]
+    encode, compare = ([word for word in words if word != "--trust=own_package"] for words in said)
+    assert [len(words) for words in said] == [len(encode) + 1, len(compare) + 1]
     checkpoint = encode[encode.index("-c") + 1]
     few = ["--metrics", "si_sdr_db"]
     for given in (
