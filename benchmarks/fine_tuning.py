@@ -29,13 +29,12 @@ FOLDER = REPOSITORY / "logs" / "fine_tuning"
 
 def train(voice: Path, overrides: list[str]) -> tuple[Path, float]:
     """Train a run unless it is finished; return its checkpoint and its processor time in minutes."""
-    run = FOLDER / (" ".join(overrides).replace("/", "_") or "default")
+    run = FOLDER / ("-".join(overrides).replace("/", "-").replace("=", "-") or "default")
     minutes = run / "processor_minutes"
     if not minutes.exists():
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         command = [sys.executable, "train.py", "experiment=fine_tune", f"data.root={voice}", *overrides]
-        folder = str(run).replace("=", "\\=")
-        subprocess.run([*command, f"hydra.run.dir={folder}", "force=true"], cwd=REPOSITORY, check=True)
+        subprocess.run([*command, f"hydra.run.dir={run}", "force=true"], cwd=REPOSITORY, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         minutes.write_text(str((after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 60))
     return run / "checkpoints" / "best.ckpt", float(minutes.read_text())

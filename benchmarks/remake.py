@@ -43,7 +43,7 @@ COMMANDS = {
     "training_speed_cpu_compiled": "{peers} training_speed.py --device cpu --compile",
 }
 """Command of every result that one command makes."""
-TRAINED = {"comparison", "entropy_coding", "gradients", "recipe"}
+TRAINED = {"comparison", "entropy_coding", "gradients", "recipe", "speech_16k_two_hours"}
 """Results of long trainings. Each names its commands."""
 
 

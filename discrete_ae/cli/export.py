@@ -70,6 +70,9 @@ def export(
             "levels: for example, 16 levels into 4,4. encode --codebooks can then choose the rate.",
         ),
     ] = None,
+    half: Annotated[
+        bool, typer.Option("--half", help="Store the weights in half precision; a few codes will differ.")
+    ] = False,
     onnx: Annotated[
         bool, typer.Option("--onnx", help="Also write encoder.onnx and decoder.onnx, checked with onnxruntime.")
     ] = False,
@@ -113,8 +116,11 @@ def export(
     from discrete_ae.build import read_saved, restore, split_model
     from discrete_ae.evaluation.card import index_entry
     from discrete_ae.saving.bundle import write_bundle
+    from discrete_ae.saving.saved import in_half_precision
 
     saved = read_saved(checkpoint)
+    if half:
+        saved = in_half_precision(saved)
     model = restore(checkpoint, saved, trust or ())
     lines: list[str] = []
     if split is not None:

@@ -79,6 +79,19 @@ def codes_hash(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
     )
 
 
+def in_half_precision(saved: SavedModel) -> SavedModel:
+    """Return the model with tensors in float16, which takes half of the space. It has another hash.
+
+    Raises:
+        DataError: a value is too large for float16.
+    """
+    state = {name: tensor.half() if tensor.dtype == torch.float32 else tensor for name, tensor in saved.state.items()}
+    for name, tensor in state.items():
+        if not torch.equal(tensor.isfinite(), saved.state[name].isfinite()):
+            raise DataError(f"{name}: has values above 65504, the largest of half precision; export without --half")
+    return saved._replace(state=state, model_hash=model_hash(state, saved.config))
+
+
 def saved_model(path: Path, record: ModelRecord, state: dict[str, Tensor], entropy_arrays: object) -> SavedModel:
     """Return the model, given the contents of the file or folder at `path`.
 

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 import discrete_ae
 from discrete_ae.codes import read_codes
+from discrete_ae.saving.saved import model_hash
 from discrete_ae.schedules import scheduled_numbers
 from tests.models import RESIDUAL, save_checkpoint
 from tests.recordings import write_noise
@@ -40,6 +42,25 @@ def test_exported_folder_does_what_the_checkpoint_does(run):
     before = discrete_ae.load("best.ckpt").model_hash
     assert run("export", "model", "-o", "model", "--force", "--licence", "new")[0] == 0  # onto itself
     assert discrete_ae.load("model").model_hash == before
+
+
+def test_half_precision_takes_half_of_the_space_and_is_a_model_of_its_own(run):
+    assert run("export", "best.ckpt", "-o", "whole")[::2] == (0, [])
+    assert run("export", "best.ckpt", "-o", "model", "--half")[::2] == (0, [])
+    whole, half = (safetensors.torch.load_file(Path(name, "model.safetensors")) for name in ("whole", "model"))
+    assert {tensor.dtype for tensor in half.values()} == {torch.float16}
+    assert all(torch.equal(half[name], whole[name].to(torch.float16)) for name in whole)
+    assert discrete_ae.load("model").model_hash != discrete_ae.load("whole").model_hash
+    assert all(parameter.dtype == torch.float32 for parameter in discrete_ae.load("model").parameters())
+    checkpoint = torch.load("best.ckpt")
+    name = next(name for name in checkpoint["state_dict"] if name.endswith("bias"))
+    checkpoint["state_dict"][name][0] = 70000.0  # float16 ends at 65504
+    model = {name.removeprefix("model."): tensor for name, tensor in checkpoint["state_dict"].items()}
+    checkpoint["discrete_ae"]["model_hash"] = model_hash(model, checkpoint["discrete_ae"]["model"])
+    torch.save(checkpoint, "large.ckpt")
+    status, _, (line,) = run("export", "large.ckpt", "-o", "large", "--half")
+    assert (status, "above 65504" in line) == (1, True), line
+    assert not Path("large").exists()
 
 
 @pytest.mark.slow
