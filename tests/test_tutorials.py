@@ -19,11 +19,11 @@ FOLDER = REPOSITORY / "docs/tutorials"
 def tutorial(monkeypatch, tmp_path, capsys):
     """Run a tutorial's training runs in this process, where torch is imported already; return what it prints."""
 
-    def run(command: list[str], **_: object) -> None:
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess:
         assert command[:2] == [sys.executable, "train.py"]
         with pytest.raises(SystemExit) as ended:
             main(command[2:])
-        assert not ended.value.code
+        return subprocess.CompletedProcess(command, ended.value.code or 0)
 
     def tutorial(name: str, *options: str) -> str:
         settings = [word for setting in SMALL for word in ("--set", setting)]

@@ -116,6 +116,11 @@ def begin_with(
             f"freeze: the {random[0]} of {begun.path} does not fit and would stay frozen at random weights; use the "
             "same model=, quantizer= and num_codebooks= as its run, or freeze other parts"
         )
+    if begun and _is_replaced(model, begun, taken):
+        rank_zero_only(log.warning)(
+            "init_from: the trained quantizer does not fit, and a new one is trained; to keep it, repeat the "
+            "num_codebooks= and quantizer= of its run"
+        )
     if random:
         rank_zero_only(log.warning)(
             "freeze: the %s keeps its random weights; init_from= starts from those of a trained model", random[0]
@@ -172,11 +177,22 @@ def _load_what_fits(
     for module in (model, adversary):
         if module is not None:
             module.load_state_dict(fitting, strict=False)
-    said = saved.config.get("quantizer")
-    old_quantizer = str(said.get("_target_") if isinstance(said, Mapping) else said).rpartition(".")[2]
-    told = _told(own, old, taken, type(model.quantizer).__name__, old_quantizer)
+    told = _told(own, old, taken, type(model.quantizer).__name__, _quantizer_of(saved.config))
     rank_zero_only(log.info)("init_from: %s", told)
     return taken
+
+
+def _is_replaced(model: DiscreteAutoencoder, begun: Beginning, taken: Collection[str]) -> bool:
+    """Return whether the model has a quantizer of the old one's class, but none of its tensors."""
+    has_tensors = any(part_of(name) == "quantizer" for name in model.state_dict())
+    is_same = _quantizer_of(begun.saved.config) == type(model.quantizer).__name__
+    return has_tensors and is_same and "quantizer" not in map(part_of, taken)
+
+
+def _quantizer_of(config: Mapping[str, Any]) -> str:
+    """Return the class of a configuration's quantizer."""
+    said = config.get("quantizer")
+    return str(said.get("_target_") if isinstance(said, Mapping) else said).rpartition(".")[2]
 
 
 def _fitting(own: Tensors, old: Tensors) -> list[str]:

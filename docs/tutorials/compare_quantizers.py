@@ -34,7 +34,8 @@ given = parser.parse_args([] if "ipykernel" in sys.modules else None)
 command = [sys.executable, "train.py", "-m", f"quantizer={','.join(given.quantizers)}", "seed=0,1"]
 command += [f"data.root={given.recordings}", f"trainer.max_steps={given.steps}"]
 command += [f"trainer.val_check_interval={given.steps}", f"hydra.sweep.dir={given.out}", *given.set]
-subprocess.run(command, check=True)
+if status := subprocess.run(command, check=False).returncode:
+    sys.exit(status)  # the training has said what is wrong
 runs = sorted(path.parent.parent for path in given.out.glob("*/checkpoints/best.ckpt"))
 
 # %% Compare on the files that were held out for validation

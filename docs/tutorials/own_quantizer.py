@@ -54,7 +54,8 @@ for name in ("ste", "companded"):
     command = [sys.executable, "train.py", "--config-dir", str(HERE / "conf"), f"quantizer={name}"]
     command += [f"trainer.max_steps={given.steps}", f"trainer.val_check_interval={given.steps}"]
     command += [f"hydra.run.dir={runs[name]}", "force=true", *given.set]
-    subprocess.run(command, check=True, env=environment)
+    if status := subprocess.run(command, check=False, env=environment).returncode:
+        sys.exit(status)  # the training has said what is wrong
 
 # %% Compare: `trust` allows the package that the checkpoint names
 report = discrete_ae.compare_runs(

@@ -223,6 +223,18 @@ def test_another_quantizer_of_other_channels_keeps_encoder_and_decoder(
     assert changed(tensors(old, "encoder", "decoder"), tensors(run, "encoder", "decoder")) == set()
 
 
+def test_a_trained_quantizer_that_does_not_fit_is_missed_with_a_warning(
+    old: Path, run_training: Train, capfd: pytest.CaptureFixture
+) -> None:
+    def warned(*overrides: str) -> list[str]:
+        run_training("trainer.max_steps=1", f"init_from={last(old)}", *overrides)
+        return [line for line in capfd.readouterr().err.splitlines() if "a new one is trained" in line]
+
+    same = ("quantizer=rvq", "quantizer.stage.codebook_size=16", "quantizer.stage.codebook_dim=4")
+    assert len(warned(*same, "num_codebooks=1")) == 1
+    assert warned("quantizer=ste") == []  # another quantizer is meant
+
+
 def test_a_deeper_network_begins_with_the_layers_that_there_were(
     old: Path, run_training: Train, capsys: pytest.CaptureFixture
 ) -> None:
