@@ -104,7 +104,7 @@ def listening() -> None:
     )
     shutil.copy(out / "index.html", DOCS / "listening.html")
     with page(1280, 720) as shown:
-        shown.goto((DOCS / "listening.html").as_uri() + "#listening")
+        shown.goto((DOCS / "listening.html").as_uri() + "#clips")
         shown.wait_for_timeout(1000)
         shown.screenshot(path=DOCS / "listening.png")
 

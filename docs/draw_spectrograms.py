@@ -65,7 +65,7 @@ def main() -> None:
     figure.colorbar(image, ax=figure.axes, label="level, dB below the original's peak", pad=0.01)
     drawn = io.BytesIO()
     figure.savefig(drawn)
-    few_colors = Image.open(drawn).convert("RGB").quantize(128)  # a third of the size
+    few_colors = Image.open(drawn).convert("RGB").quantize(256)  # half of the size
     few_colors.save(Path(__file__).with_name("spectrograms.png"), optimize=True)
 
 
