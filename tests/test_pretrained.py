@@ -22,7 +22,7 @@ GOLDEN = Path(__file__).parent / "golden/pretrained_speech_ru_0473.npz"
 
 @pytest.mark.parametrize(("codebooks", "least_db"), [(2, 1.0), (16, 6.0)])
 def test_it_decodes_speech_near_the_measured_quality(codebooks: int, least_db: float) -> None:
-    """It has 1.4 and 6.8 dB; means over unheard voices are 2.3 and 9.3 dB (benchmarks/results/speech_16k.md)."""
+    """It has 1.9 and 7.0 dB; means over unheard voices are 3.2 and 9.8 dB (benchmarks/results/speech_16k.md)."""
     model = discrete_ae.load()
     audio = torch.from_numpy(read_audio(RECORDING, model.sample_rate, 1))[None]
     decoded = model.decode(model.encode(audio, codebooks), audio.shape[-1])
