@@ -23,7 +23,6 @@ parser.add_argument("--quantizers", nargs="+", default=["ste", "rvq"])
 parser.add_argument("--steps", type=int, default=1200, help="of each training run; 1200 take 3 minutes on two cores")
 parser.add_argument("--out", type=Path, default=Path("logs/tutorial"), help="folder for the runs")
 parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="more overrides for train.py")
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # subprocess.run then also ends the training
 given = parser.parse_args([] if "ipykernel" in sys.modules else None)
 
 # %% [markdown]
@@ -31,6 +30,7 @@ given = parser.parse_args([] if "ipykernel" in sys.modules else None)
 # difference is due to the quantizer. A second seed shows how much a run differs from its repetition.
 
 # %% Train
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # subprocess.run then also ends the training
 command = [sys.executable, "train.py", "-m", f"quantizer={','.join(given.quantizers)}", "seed=0,1"]
 command += [f"data.root={given.recordings}", f"trainer.max_steps={given.steps}"]
 command += [f"trainer.val_check_interval={given.steps}", f"hydra.sweep.dir={given.out}", *given.set]

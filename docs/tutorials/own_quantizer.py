@@ -21,7 +21,6 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("--steps", type=int, default=300, help="of each training run")
 parser.add_argument("--out", type=Path, default=Path("logs/own_quantizer"), help="folder for the runs")
 parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="more overrides for train.py")
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # subprocess.run then also ends the training
 given = parser.parse_args([] if "ipykernel" in sys.modules else None)
 HERE = Path("docs/tutorials").resolve()  # run from the root of the repository
 sys.path.insert(0, str(HERE))
@@ -49,6 +48,7 @@ print(f"step near 0: {steps[0]:.4f}, near 1: {steps[2]:.4f}")
 # %% Train it beside `ste`, with the same seed and so on the same crops
 environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
 runs = {}
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # subprocess.run then also ends the training
 for name in ("ste", "companded"):
     runs[name] = given.out / name
     command = [sys.executable, "train.py", "--config-dir", str(HERE / "conf"), f"quantizer={name}"]
