@@ -56,6 +56,7 @@ def train(config: DictConfig, varied: Mapping[str, Any] | None = None, told: set
     config = typed_config(config)
     run = build_training(config, {**(varied or {}), **config.choices})
     is_new = False
+    first_loss = math.nan
     try:
         if run.trainer.is_global_zero:
             text = OmegaConf.to_yaml(config, resolve=True)
@@ -69,6 +70,7 @@ def train(config: DictConfig, varied: Mapping[str, Any] | None = None, told: set
             if not config.ckpt_path:
                 run.trainer.validate(run.module, run.data, verbose=False)
                 check_monitors(run.trainer)
+                first_loss = _validation_loss(run)
             # Checkpoints contain plain data only, so no pickled object is loaded.
             run.trainer.fit(run.module, run.data, ckpt_path=config.ckpt_path, weights_only=True)
         run.trainer.strategy.barrier()  # a process that ends also ends the processes that it started
@@ -92,7 +94,19 @@ def train(config: DictConfig, varied: Mapping[str, Any] | None = None, told: set
         take_along(run.trainer)
     if run.trainer.is_global_zero:
         _print_result(run, config.ckpt_path, time.monotonic() - began, told)
+        if config.init_from and _validation_loss(run) > first_loss:
+            log.warning(
+                "the validation loss was %.4f before this training and is %.4f now: on these recordings, the weights "
+                "of init_from= are better",
+                first_loss,
+                _validation_loss(run),
+            )
     return run
+
+
+def _validation_loss(run: TrainingRun) -> float:
+    """Return the reconstruction loss of the last validation; NaN if there is none."""
+    return float(run.trainer.callback_metrics.get("val/reconstruction", math.nan))
 
 
 def keep_freed_memory() -> None:

@@ -235,6 +235,15 @@ def test_a_trained_quantizer_that_does_not_fit_is_missed_with_a_warning(
     assert warned("quantizer=ste") == []  # another quantizer is meant
 
 
+@pytest.mark.parametrize(("lr", "is_worse"), [("10", True), ("0", False)])
+def test_a_training_that_only_harms_the_old_weights_says_so(
+    old: Path, run_training: Train, capfd: pytest.CaptureFixture, lr: str, is_worse: bool
+) -> None:
+    given = (*AVERAGES, *SHORT, f"init_from={last(old)}", "freeze=quantizer", "optim.scheduler.warmup_steps=0")
+    run_training(*given, f"optim.optimizer.lr={lr}")
+    assert ("weights of init_from= are better" in capfd.readouterr().err) is is_worse
+
+
 def test_a_deeper_network_begins_with_the_layers_that_there_were(
     old: Path, run_training: Train, capsys: pytest.CaptureFixture
 ) -> None:
