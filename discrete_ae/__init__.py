@@ -6,7 +6,7 @@ Names are imported on first use, so that `from discrete_ae import rounding` need
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _EXPORTS = {
     "Codec": "discrete_ae.codec",

@@ -39,7 +39,7 @@ def info(
     For a model, print its parts, rates, parameters, MACs and receptive field; for
     a checkpoint of a run also the training steps. Give a
     checkpoint, an exported folder, or settings such as model=conv/base
-    quantizer=rvq. Without an argument, the default model is described.
+    quantizer=rvq. Without an argument, the model in the package is described.
 
     For a file of codes, print its contents, with bits and bitrates of all streams
     together (a mono model codes every channel as a stream); for a .daec file also
@@ -62,7 +62,7 @@ def info(
     from discrete_ae.model.summary import summarize
     from discrete_ae.saving.hub import is_on_hub
 
-    given = what or []
+    given = what or ([] if config_dir else [PRETRAINED])
     files = [argument for argument in given if "=" not in argument or kind_of(argument) is not Kind.NOTHING]
     if files and len(given) > 1:
         raise UsageError(

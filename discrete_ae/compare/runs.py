@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from discrete_ae.build import load, read_saved, training_recordings, validation_recordings
+from discrete_ae.build import load, training_recordings, validation_recordings
 from discrete_ae.compare.methods import Method, repeated_runs, set_aside
 from discrete_ae.compare.places import short_names
 from discrete_ae.compare.words import listed
@@ -18,13 +18,19 @@ from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.baselines import installed
 from discrete_ae.evaluation.coded import reconstruct
 from discrete_ae.evaluation.coders import Coder, through
-from discrete_ae.evaluation.evaluate import Plan, evaluate_coder, evaluate_model, settings_of
+from discrete_ae.evaluation.evaluate import (
+    Plan,
+    evaluate_coder,
+    evaluate_model,
+    is_bundle,
+    run_of_bundle,
+    settings_of,
+)
 from discrete_ae.evaluation.recordings import Source, find_sources, named_sources
 from discrete_ae.evaluation.results import ERROR_NAME, FORMAT, Evaluation, Excerpt, Run, read_run
 from discrete_ae.evaluation.saving import Render, with_clips
 from discrete_ae.evaluation.tokenizers import Tokenizer
-from discrete_ae.paths import CONFIG_NAME, PRETRAINED, Kind, in_utf8, kind_of, real
-from discrete_ae.saving.bundle import CONFIG, TENSORS
+from discrete_ae.paths import CONFIG_NAME, PRETRAINED, real
 
 log = logging.getLogger("discrete_ae")
 
@@ -85,8 +91,8 @@ def find_given(paths: Sequence[Path], checkpoint: str = "best") -> Given:
     files: dict[Path, Evaluation] = {}
     runs: dict[Path, Run] = {}
     for path in paths:
-        if _is_bundle(path):
-            runs[real(path)] = _bundled(path)
+        if is_bundle(path):
+            runs[real(path)] = run_of_bundle(path)
         elif path.is_dir():
             below, written = _below(real(path))
             if not below and not written:
@@ -109,17 +115,6 @@ def find_given(paths: Sequence[Path], checkpoint: str = "best") -> Given:
         run.model_copy(update={"name": name}) for run, name in zip(runs.values(), short_names(list(runs)), strict=True)
     ]
     return Given(named, _told_apart([Placed(*one) for one in files.items()], named), lines)
-
-
-def _is_bundle(path: Path) -> bool:
-    is_own = str(path) == PRETRAINED and kind_of(path) is Kind.NOTHING
-    return is_own or all((path / name).is_file() for name in (CONFIG, TENSORS))
-
-
-def _bundled(path: Path) -> Run:
-    """Return a run that stands for the model in a bundle, named by its folder; the run has no settings of training."""
-    name, model = in_utf8(real(path).name), read_saved(path).config
-    return Run(name=name, quantizer=name, config={"model": model, "quantizer": model["quantizer"]}, folder=str(path))
 
 
 def _below(root: Path) -> tuple[set[Path], dict[Path, Evaluation]]:

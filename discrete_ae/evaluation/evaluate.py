@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from discrete_ae.build import check_codebooks, load, pick_device
+from discrete_ae.build import check_codebooks, load, pick_device, read_saved
 from discrete_ae.data.reading import Audio
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.coded import (
@@ -38,7 +38,9 @@ from discrete_ae.inference import MAX_JOBS, one_thread, runner_of
 from discrete_ae.metrics import CodeUsage
 from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.model.summary import summarize
-from discrete_ae.paths import Paths, in_utf8, listed
+from discrete_ae.paths import PRETRAINED, Kind, Paths, in_utf8, kind_of, listed, real
+from discrete_ae.saving.bundle import CONFIG, TENSORS
+from discrete_ae.saving.hub import is_on_hub
 
 Figures = dict[str, float | None]
 Settings = dict[str, str | int | float | None]
@@ -167,11 +169,29 @@ def _subject(
     if isinstance(model, DiscreteAutoencoder):
         name, run, loaded = "model", None, model
     else:
-        name, run, loaded = in_utf8(str(model)), run_of(Path(model)), load(model, pick_device(device), trust)
+        path = Path(model)
+        name, run = in_utf8(str(model)), run_of_bundle(path) if is_bundle(path) else run_of(path)
+        loaded = load(model, pick_device(device), trust)
     return _Subject(
         lambda sources, plan: evaluate_model(loaded, sources, name, plan, num_codebooks, run),
         partial(reconstruct, loaded, num_codebooks=num_codebooks),
     )
+
+
+def is_bundle(path: Path) -> bool:
+    """Return whether a path is a folder from `discrete-ae export`, one on the hub, or the model in this package."""
+    is_own = str(path) == PRETRAINED and kind_of(path) is Kind.NOTHING
+    return is_own or is_on_hub(path) or all((path / name).is_file() for name in (CONFIG, TENSORS))
+
+
+def run_of_bundle(path: Path) -> Run:
+    """Return a run that stands for the model in a bundle, named by its folder; the run has no settings of training.
+
+    Raises:
+        DataError: the bundle cannot be read.
+    """
+    name, model = in_utf8(real(path).name), read_saved(path).config
+    return Run(name=name, quantizer=name, config={"model": model, "quantizer": model["quantizer"]}, folder=str(path))
 
 
 def evaluate_model(

@@ -227,6 +227,7 @@ def _card(
         ),
         *summary.rows(),
         ("parameters", f"{summary.total.parameters:,}"),
+        ("weights", " and ".join(sorted({str(each.dtype).removeprefix("torch.") for each in saved.state.values()}))),
         ("entropy model", f"in {ENTROPY}" if saved.entropy_model else "none"),
         ("training data", trained_on or UNKNOWN),
         ("licence", licence or UNKNOWN),

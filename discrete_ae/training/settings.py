@@ -41,6 +41,7 @@ SETTINGS: dict[str, Any] = {
     "logger.wandb.group": str,
     # Lightning also allows durations, but each process has its own clock, so ranks would validate at different steps.
     "trainer.val_check_interval": Annotated[int, Field(ge=1)],
+    "trainer.max_steps": Annotated[int, Field(ge=-1)],
     # Precisions that keep weights and quantizer in float32, with Lightning's other names for them.
     "trainer.precision": Literal["auto", "32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16", 32, 16],
 }

@@ -49,6 +49,8 @@ def test_half_precision_takes_half_of_the_space_and_is_a_model_of_its_own(run):
     assert run("export", "best.ckpt", "-o", "model", "--half")[::2] == (0, [])
     whole, half = (safetensors.torch.load_file(Path(name, "model.safetensors")) for name in ("whole", "model"))
     assert {tensor.dtype for tensor in half.values()} == {torch.float16}
+    assert "| weights | float16 |" in Path("model/README.md").read_text()
+    assert "| weights | float32 |" in Path("whole/README.md").read_text()
     assert all(torch.equal(half[name], whole[name].to(torch.float16)) for name in whole)
     assert discrete_ae.load("model").model_hash != discrete_ae.load("whole").model_hash
     assert all(parameter.dtype == torch.float32 for parameter in discrete_ae.load("model").parameters())

@@ -78,6 +78,10 @@ def test_checkpoint_and_bundle(info):
     } < set(rows)
 
 
+def test_without_an_argument_it_is_the_model_that_encode_uses(info):
+    assert info() == info("pretrained")
+
+
 def test_checkpoint_of_a_run(info, ste_run):
     rows = dict(row for row in info(ste_run / "checkpoints/last.ckpt") if len(row) == 2)
     config = yaml.safe_load((ste_run / "config.yaml").read_text())

@@ -126,7 +126,7 @@ no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
         ),
         ("quantizer.rounding._target_=os.system", "_target_ 'os.system' is refused"),
         ("data.batch_size=0", "data.batch_size"),
-        ("trainer.max_steps=-5", "max_steps"),
+        ("trainer.max_steps=-5", "trainer.max_steps: expected a number of at least -1, got -5"),
         ("seed=abc", "seed: expected a whole number, got 'abc'"),
         ("seed=-5", "seed: expected a whole number from 0 to 4294967295, got -5"),
         (

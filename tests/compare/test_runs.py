@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import yaml
 
 from discrete_ae.compare.runs import Evaluator, Placed, at_fault, find_given, recordings_of
 from discrete_ae.data import recordings_root
 from discrete_ae.errors import DataError, UsageError
-from discrete_ae.evaluation.evaluate import Plan
+from discrete_ae.evaluation.evaluate import Plan, evaluate
 from discrete_ae.evaluation.results import Failure
 from discrete_ae.evaluation.scores import choose
 from tests.compare.comparisons import make_config, make_evaluation, make_run
@@ -171,3 +173,6 @@ def test_a_bundle_is_a_model_without_training(tmp_path):
     assert find_given([Path("pretrained")]).runs[0].name == "pretrained"
     with pytest.raises(UsageError, match=r"bundle_v1: .*--data"):
         recordings_of([], [run])
+    soundfile.write(tmp_path / "a.wav", np.sin(np.arange(16000) / 10) / 2, 16000)
+    evaluated = evaluate(bundle, tmp_path / "a.wav", metrics=["si_sdr_db"], jobs=1).run
+    assert evaluated == run
