@@ -61,6 +61,8 @@ def holds_bundle(name: str | Path) -> bool:
     with _in_words(name):
         found = hub.try_to_load_from_cache(repository, CONFIG, revision=revision or None)
         if not isinstance(found, str):
+            # Without a network, this request fails at once, and the download only after five more attempts.
+            hub.get_hf_file_metadata(hub.hf_hub_url(repository, CONFIG, revision=revision or None))
             found = hub.hf_hub_download(repository, CONFIG, revision=revision or None, library_name=LIBRARY)
     try:
         return "schema_version" in json.loads(Path(found).read_text(encoding="utf-8"))
