@@ -1,4 +1,4 @@
-"""Fine-tune the model in the box on a voice, and score it before and after on other recordings of that voice.
+"""Fine-tune the included model on a voice, and score it before and after on other recordings of that voice.
 
     python benchmarks/fine_tuning.py corpus en_allison
 
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--candidate", action="append", metavar="OVERRIDES", help="overrides of a run; '' for none")
     given = parser.parse_args()
     recordings, test = given.corpus / "train" / given.voice, given.corpus / "test"
-    models = {"the model in the box": (PRETRAINED, "–")}
+    models = {"the included model": (PRETRAINED, "–")}
     for overrides in given.candidate or [""]:
         checkpoint, minutes = train(recordings.resolve(), overrides.split())
         models[f"`{overrides}`" if overrides else "after `experiment=fine_tune`"] = (checkpoint, f"{minutes:.1f}")
@@ -71,7 +71,7 @@ def main() -> None:
     columns = [f"{SCORES[name].label} {'↑' if SCORES[name].higher_is_better else '↓'}" for name in NAMES]
     publish(
         [
-            "# Fine-tuning the model in the box on one voice",
+            "# Fine-tuning the included model on one voice",
             "",
             f"`python benchmarks/fine_tuning.py corpus {given.voice}`; {cpu_model()}; "
             f"{versions('pesq', 'visqol-python')}. Trained on {heard:.1f} minutes of a voice that the model has never "

@@ -1,4 +1,4 @@
-"""Measure the model in the box beyond clean speech of its own languages: other languages, noise, singing, music.
+"""Measure the included model beyond clean speech of its own languages: other languages, noise, singing, music.
 
     python benchmarks/limits.py corpus
 
@@ -117,7 +117,7 @@ def main() -> None:
     lines = table(["recordings", "count", "codec", *scores], found)
     publish(
         [
-            "# The model in the box beyond clean speech of its languages",
+            "# The included model beyond clean speech of its languages",
             "",
             f"`python benchmarks/limits.py corpus`; {versions('pesq', 'visqol-python', 'pystoi')}, "
             f"{Opus(OPUS_BPS).version()}. The model decodes all {CODEBOOKS} codebooks, 6.4 kbps nominal; Opus has "

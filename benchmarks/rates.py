@@ -1,6 +1,6 @@
 """Compare a trained model, decoded from few and from many of its codebooks, with Opus and Codec 2.
 
-    python benchmarks/rates.py corpus/test/other_voices                           # the model in the box
+    python benchmarks/rates.py corpus/test/other_voices                           # the included model
     python benchmarks/rates.py corpus/test/other_voices -c CHECKPOINT --name NAME
 
 `corpus` is written by speech_corpus.py; any recordings that the model was not trained on work too. The first form
@@ -28,7 +28,7 @@ NAMES = ("pesq", "visqol", "dnsmos_p808", "stoi", "si_sdr_db", "mel_distance")
 CODEBOOKS = (2, 4, 8, 16)
 OPUS_BPS = (6000, 8000)
 PAGES = {"README.md": ("pesq", "visqol", "stoi"), "discrete_ae/pretrained/speech_16k/README.md": NAMES}
-"""Pages with the table of the model in the box, and their scores."""
+"""Pages with the table of the included model, and their scores."""
 
 
 def main() -> None:

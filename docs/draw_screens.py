@@ -3,7 +3,7 @@
     python docs/draw_screens.py [tensorboard|report|listening]...
 
 The first two show five runs below logs/pictures, which are trained if they are missing: about a quarter of an hour on
-two cores. The third makes docs/listening.html first, with the model in the box. Needs Chromium, opus-tools and codec2.
+two cores. The third makes docs/listening.html first, with the included model. Needs Chromium, opus-tools and codec2.
 """
 
 import shutil
@@ -29,7 +29,7 @@ CLIPS = (
     *("validation/speech_lj001_0006", "validation/speech_librivox_0890", "train/speech_lj001_0004"),
     *("train/speech_librivox_0920", "train/speech_librivox_0880", "train/speech_librivox_0930"),
 )
-"""Recordings of data/ in English, a language on which the model in the box was not trained."""
+"""Recordings of data/ in English, a language on which the included model was not trained."""
 CUSTOM_SCALARS = "#custom_scalars&_smoothingWeight=0"
 
 

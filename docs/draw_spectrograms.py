@@ -1,4 +1,4 @@
-"""Spectrograms of a recording, of the model in the box at two bitrates, and of Opus: docs/spectrograms.png.
+"""Spectrograms of a recording, of the included model at two bitrates, and of Opus: docs/spectrograms.png.
 
     python docs/draw_spectrograms.py [RECORDING]
 
@@ -42,7 +42,7 @@ def versions(path: Path) -> tuple[int, dict[str, np.ndarray]]:
         for count in CODEBOOKS:
             decoded = model.decode(model.encode(audio, num_codebooks=count), num_samples=len(original))
             kbps = model.bitrate_bps * count / max(CODEBOOKS) / 1000
-            found[f"model in the box, {count} codebooks: {kbps:.1f} kbps"] = decoded[0, 0].numpy()
+            found[f"included model, {count} codebooks: {kbps:.1f} kbps"] = decoded[0, 0].numpy()
     opus = Opus(OPUS_BPS)
     found["Opus: 6 kbps"] = through(opus, original[None], model.sample_rate).audio[0]
     return model.sample_rate, found

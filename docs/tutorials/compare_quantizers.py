@@ -45,7 +45,8 @@ report = discrete_ae.compare_runs(
 print(*report.findings, f"the page: {report.page}", sep="\n")
 
 # %% How evenly are the codes used? With a perplexity close to the codebook's size, all entries are used equally often.
-path = next(path for path in sorted(given.recordings.rglob("*")) if path.suffix in (".wav", ".flac"))
+AUDIO = (".wav", ".flac", ".mp3", ".ogg", ".opus")
+path = next(path for path in sorted(given.recordings.rglob("*")) if path.suffix.lower() in AUDIO)
 for run in runs:
     model = discrete_ae.load(run / "checkpoints/best.ckpt")
     codes = torch.from_numpy(discrete_ae.Codec(model).encode_file(path).codes.astype("int64"))  # (channels, K, frames)

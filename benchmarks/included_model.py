@@ -1,6 +1,6 @@
-"""Make the model in the box from a checkpoint: the bundle in half precision, its card, and the codes for its test.
+"""Make the included model from a checkpoint: the bundle in half precision, its card, and the codes for its test.
 
-    python benchmarks/box.py CHECKPOINT
+    python benchmarks/included_model.py CHECKPOINT
 
 Afterwards `rates.py` and `limits.py` fill in the tables of the card. conf/experiment/speech_16k.yaml has the commands
 of the training.
