@@ -48,7 +48,8 @@ class ResidualQuantizer(Quantizer):
         soft_bound: whether to pass latents z through b tanh(z / b) first, with b = scale / (scale - 1), the largest
             value that stages of `scale` levels can reach. Use this for stages that clamp, since later stages cannot
             restore the part of a value that a stage has cut off.
-        learn_scale: whether the N factors scale^k are learned (RFSQ, Zhu et al. 2025, arXiv:2508.15860).
+        learn_scale: whether the N factors scale^k are learned (RFSQ, Zhu et al. 2025, arXiv:2508.15860); for stages that
+            clamp to [-1, 1].
         chain_rule: whether the gradient follows the chain rule through the residuals, see the module.
         dropout: see Quantizer.
 
@@ -202,7 +203,10 @@ class ResidualQuantizer(Quantizer):
     def _scaled(self, residual: Tensor, k: int) -> Tensor:
         """Return the residual of the first k stages, scaled for the next stage."""
         if self.log_scales is not None:
-            return residual * self.log_scales[k].exp()
+            scale = self.log_scales[k].exp()
+            # Beyond [-1, 1], a stage that clamps emits the same value at any scale (LSQ, arXiv:1902.08153).
+            inside = (residual * scale).detach().abs() <= 1
+            return residual * torch.where(inside, scale, scale.detach())
         return residual if self.scale == 1 else residual * self.scale**k
 
     def _unscaled(self, decoded: Tensor, k: int) -> Tensor:

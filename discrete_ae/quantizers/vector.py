@@ -228,7 +228,8 @@ class VectorQuantizer(_NearestEntry):
 class SimVectorQuantizer(_NearestEntry):
     """SimVQ (Zhu et al. 2024, arXiv:2411.02038): the codebook is a learned linear map of fixed random vectors.
 
-    A training step therefore moves all entries, even those that no vector chose.
+    A training step therefore moves all entries, even those that no vector chose. The authors begin with a random map
+    of more than a hundred channels; of a few channels it would be badly conditioned, so the identity is used here.
 
     Args:
         codebook_size: number of entries in each codebook.
@@ -260,8 +261,7 @@ class SimVectorQuantizer(_NearestEntry):
         super().__init__(codebook_size, num_codebooks, codebook_dim, gradient, dropout)
         spread = 1 / math.sqrt(codebook_dim)
         self.register_buffer("fixed", torch.randn(self.num_codebooks, self.codebook_sizes[0], codebook_dim) * spread)
-        # The initialization of nn.Linear.
-        self.maps = nn.Parameter(torch.empty(self.num_codebooks, codebook_dim, codebook_dim).uniform_(-spread, spread))
+        self.maps = nn.Parameter(torch.eye(codebook_dim).repeat(self.num_codebooks, 1, 1))
 
     def entries(self) -> Tensor:
         """Return the codebooks (K, S, d)."""
@@ -278,8 +278,9 @@ class FactorizedVectorQuantizer(_NearestEntry):
     Each codebook has its own projection, so every stage of a residual quantizer codes different channels.
 
     DAC's projections have weight normalization, which changes how fast they learn, not the functions they can
-    represent. DAC initializes entries as normal vectors; here the vectors are scaled to a mean square length of 1, as
-    in VectorQuantizer.
+    represent. DAC initializes both projections independently, and entries as normal vectors. Here the projection back
+    is the transpose of an orthonormal projection, because a stage of a residual quantizer would otherwise add noise to
+    the channels that it does not code; and entries have a mean square length of 1, as in VectorQuantizer.
 
     Args:
         codebook_size: number of entries in each codebook.
@@ -310,11 +311,9 @@ class FactorizedVectorQuantizer(_NearestEntry):
         super().__init__(codebook_size, num_codebooks, whole_number("channels", channels, 1), gradient, dropout)
         k, c = self.num_codebooks, self.channels
         self.codebooks = nn.Parameter(torch.randn(k, self.codebook_sizes[0], codebook_dim) / math.sqrt(codebook_dim))
-        # The initialization of nn.Conv1d.
-        self.inward = nn.Parameter(torch.empty(k, codebook_dim, c + 1).uniform_(-(c**-0.5), c**-0.5))
-        self.outward = nn.Parameter(
-            torch.empty(k, c, codebook_dim + 1).uniform_(-(codebook_dim**-0.5), codebook_dim**-0.5)
-        )
+        projections = torch.stack([nn.init.orthogonal_(torch.empty(codebook_dim, c)) for _ in range(k)])
+        self.inward = nn.Parameter(F.pad(projections, (0, 1)))  # the last column is the bias
+        self.outward = nn.Parameter(F.pad(projections.mT, (0, 1)))
 
     def entries(self) -> Tensor:
         """Return the codebooks (K, S, d)."""

@@ -75,6 +75,7 @@ class AdversarialModule(AutoencoderModule):
             self._backward(loss)
             self._clip(discriminators.optimizer)
             discriminators.optimizer.step()  # not by Lightning, so that it counts only the autoencoder's steps
+            torch.clear_autocast_cache()  # which has the parameters from before this step
             discriminator_rate.step()
 
         values = self.training_loss(output.reconstruction, audio, output.losses, adversarial=adversarial)

@@ -18,6 +18,7 @@ from discrete_ae.losses import LossValues, WeightedLoss
 from discrete_ae.metrics import si_sdr_db
 from discrete_ae.model import AutoencoderOutput, DiscreteAutoencoder
 from discrete_ae.model.autoencoder import PARTS
+from discrete_ae.quantizers import Quantizer
 from discrete_ae.saving.checkpoint import FROZEN, KEY, describe_model, model_state
 from discrete_ae.schedules import follow_schedules
 from discrete_ae.training.compiled import CompiledForward, Compiler
@@ -96,7 +97,7 @@ class AutoencoderModule(pl.LightningModule):
         """Return the loss of a batch of crops (B, C, N) and, for callbacks, its reconstruction and codes."""
         output = self._training_output(audio, batch_idx)
         values = self.training_loss(output.reconstruction, audio, output.losses)
-        # A NaN loss must change neither the weights nor the counts of codes.
+        # On a CPU, a NaN loss changes neither the weights nor the counts of codes; on a GPU, no checkpoint has them.
         self._watch(values.total)
         self._log_training(values, output.codes)
         return {"loss": values.total} | for_callbacks(output)
@@ -156,8 +157,9 @@ class AutoencoderModule(pl.LightningModule):
         quality = si_sdr_db(output.reconstruction, audio)
         self._add_to_means({"si_sdr_db": quality.sum() / max(len(quality), 1)}, len(quality), dataloader_idx)
         # The configuration decides, never the results: all ranks of a distributed run must log the same tags.
-        if not (self.model.quantizer.matches_evaluation or "quantizer" in self.frozen):
-            soft = self._training_reconstruction(output, audio, batch_idx, dataloader_idx)
+        if (quantizer := self._soft_quantizer()) is not None:
+            self._reseed("validation", self.global_step, batch_idx, dataloader_idx)
+            soft = self.model.reconstruct(quantizer(output.latents).latents, audio.shape[-1])
             soft_loss = self.loss(soft, audio, {}).reconstruction
             self._add_to_means({"soft_reconstruction": soft_loss}, len(audio), dataloader_idx)
         if self.validation_usage is not None:
@@ -270,12 +272,20 @@ class AutoencoderModule(pl.LightningModule):
             groups.append(saved | numbers)
         return {**state, "param_groups": groups}
 
-    def _training_reconstruction(self, output: AutoencoderOutput, audio: Tensor, *batch: int) -> Tensor:
-        """Decode the latents that the quantizer emits in training; `batch` holds the batch's indices."""
-        self._reseed("validation", self.global_step, *batch)
-        # A copy, since a forward in training mode updates codebooks kept by moving averages.
-        soft = copy.deepcopy(self.model.quantizer).train()(output.latents).latents
-        return self.model.reconstruct(soft, audio.shape[-1])
+    def _soft_quantizer(self) -> Quantizer | None:
+        """Return the quantizer as in training, without dropout; None if it would emit the values of evaluation.
+
+        It is a copy, since a forward in training mode updates codebooks kept by moving averages.
+        """
+        if "quantizer" in self.frozen or self.model.quantizer.needs_start:
+            return None
+        quantizer = copy.deepcopy(self.model.quantizer).train()
+        for part in quantizer.modules():
+            if isinstance(part, Quantizer):
+                part.schedules.pop("dropout", None)
+                del part.dropout
+                part.dropout = 0.0
+        return None if quantizer.matches_evaluation else quantizer
 
     def _follow_schedules(self) -> dict[str, float]:
         """Set all scheduled values to those of this step, and return them by name."""

@@ -107,6 +107,7 @@ def build_training(config: DictConfig, chosen: Mapping[str, Any] | None = None) 
     pl.seed_everything(config.seed, verbose=False)
     if on_gpu(config):
         torch.set_float32_matmul_precision(config.float32_matmul_precision)
+        torch.backends.cudnn.allow_tf32 = config.float32_matmul_precision != "highest"  # of convolutions
     model_config = cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True))
     if begun:
         model_config = with_frozen(model_config, begun, config.freeze)

@@ -17,7 +17,11 @@ S, D, C, N = 16, 3, 6, 4  # entries, their channels, channels of the latents, st
 def build(num_codebooks: int = 1, seed: int = 0, **arguments) -> FactorizedVectorQuantizer:
     with torch.random.fork_rng():
         torch.default_generator.manual_seed(seed)
-        return FactorizedVectorQuantizer(S, num_codebooks, D, C, **arguments)
+        quantizer = FactorizedVectorQuantizer(S, num_codebooks, D, C, **arguments)
+        with torch.no_grad():  # the biases start at 0, and the projections as transposes
+            for weights in (quantizer.inward, quantizer.outward):
+                weights += torch.rand_like(weights) - 0.5
+        return quantizer
 
 
 def residual() -> ResidualQuantizer:
@@ -62,6 +66,18 @@ def test_each_codebook_is_projected_compared_by_angle_and_projected_back(num_cod
     found = torch.autograd.grad((out.latents * upstream).sum() + 100 * out.losses["commitment"], inputs)
     expected = torch.autograd.grad((torch.cat(emitted, dim=1) * upstream).sum() + 100 * expected_loss, inputs)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_it_starts_as_the_orthogonal_projection_to_the_channels_that_it_codes():
+    for channels in (6, 3, 2):
+        quantizer = FactorizedVectorQuantizer(S, 2, 3, channels)
+        there, back = quantizer.inward.detach(), quantizer.outward.detach()
+        assert not there[..., -1].any()
+        assert not back[..., -1].any()
+        projection = back[..., :-1] @ there[..., :-1]
+        torch.testing.assert_close(projection @ projection, projection, atol=1e-5, rtol=0)
+        torch.testing.assert_close(projection.mT, projection)
+        assert torch.linalg.matrix_rank(projection).tolist() == [min(3, channels)] * 2
 
 
 def test_the_length_of_an_entry_or_a_latent_chooses_nothing():

@@ -273,13 +273,14 @@ def test_learned_scales_start_at_the_powers_and_learn_by_the_error_of_their_stag
     out = learned(latents)
     (gradient,) = torch.autograd.grad(out.latents, learned.log_scales, upstream)
 
-    # By hand: stage k emits q(a r) / a of the residual r. With q' = 1, its derivative by log a is r - q(a r) / a.
+    # By hand: stage k emits q(a r) / a of the residual r. Its derivative by log a is r - q(a r) / a with q' = 1, and
+    # -q(a r) / a where a r is clamped.
     left = 2 * np.tanh(latents.double().numpy() / 2)
     errors, parts = [], []
     for factor in a:
         parts.append(np.where(factor * left > 0, 1, -1) / factor)
+        errors.append(np.where(np.abs(factor * left) <= 1, left, 0) - parts[-1])
         left = left - parts[-1]
-        errors.append(left)
     sums = np.cumsum(parts, axis=0)
     distance = np.abs(sums - out.latents.detach().numpy()).reshape(num_stages, 40, -1).max(axis=2)
     kept = distance.argmin(axis=0) + 1

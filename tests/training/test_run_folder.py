@@ -48,6 +48,14 @@ def test_every_step_logs_the_scheduled_numbers_that_it_used(sharpened_run: Path)
     assert list(scalars(sharpened_run, "train/schedule/quantizer.rounding.hard").values()) == [0, 0, 1, 1]
 
 
+@pytest.mark.parametrize("quantizer", ["rvq", "residual_fsq", "ema_rvq"])
+def test_dropped_codebooks_are_no_gap(quantizer: str, run_training: Callable[..., Path]) -> None:
+    """Residual quantizers emit the values of their codes in training, of fewer codebooks for some items."""
+    steps = ("trainer.max_steps=2", "trainer.val_check_interval=1")
+    run = run_training(f"quantizer={quantizer}", "num_codebooks=4", "quantizer.dropout=1", *steps)
+    assert all(abs(gap) < 1e-4 for gap in scalars(run, "val/soft_hard_gap").values())
+
+
 def test_the_gap_is_what_is_lost_when_codes_become_hard(ste_run: Path, sharpened_run: Path) -> None:
     # What ste emits in training is what it emits in evaluation.
     assert "val/soft_reconstruction" not in events_of(ste_run).Tags()["scalars"]
