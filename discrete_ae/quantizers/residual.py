@@ -48,8 +48,8 @@ class ResidualQuantizer(Quantizer):
         soft_bound: whether to pass latents z through b tanh(z / b) first, with b = scale / (scale - 1), the largest
             value that stages of `scale` levels can reach. Use this for stages that clamp, since later stages cannot
             restore the part of a value that a stage has cut off.
-        learn_scale: whether the N factors scale^k are learned (RFSQ, Zhu et al. 2025, arXiv:2508.15860); for stages that
-            clamp to [-1, 1].
+        learn_scale: whether the N factors scale^k are learned (RFSQ, Zhu et al. 2025, arXiv:2508.15860); for stages
+            that clamp to [-1, 1].
         chain_rule: whether the gradient follows the chain rule through the residuals, see the module.
         dropout: see Quantizer.
 
