@@ -17,6 +17,8 @@ from pathlib import Path
 from discrete_ae.errors import DataError
 
 _LOCK = "lock"
+_OLD = "old"
+"""Name of a folder in the temporary folder, while it is being replaced."""
 
 
 @contextmanager
@@ -48,20 +50,15 @@ def whole_folder(target: Path, own: Collection[str], *, overwrite: bool = False)
         OSError: the folder cannot be written.
     """
     given, target = target, target.resolve()
-    _check_replaceable(given, own, overwrite)
     with _beside(target, given) as place:
-        fresh, old = place / "new", place / "old"
+        _check_replaceable(given, own, overwrite)
+        fresh = place / "new"
         fresh.mkdir()
         yield fresh
         _check_replaceable(given, own, overwrite)
         if target.exists():
-            target.rename(old)
-        try:
-            fresh.rename(target)
-        except OSError:
-            if old.exists():
-                old.rename(target)
-            raise
+            target.rename(place / _OLD)
+        fresh.rename(target)
 
 
 def write_whole(target: Path, content: bytes | memoryview) -> None:
@@ -125,7 +122,9 @@ def scratch_folder(prefix: str) -> Iterator[Path]:
 def _beside(target: Path, given: Path | None = None) -> Iterator[Path]:
     """Yield an empty folder beside `target`. Its name is the same each time, unless another process uses that folder.
 
-    An error that names no file, or a file in this folder, is changed to name the target as given.
+    If the block moved `target` to `_OLD` there without replacing it, `target` is moved back. If the process was
+    killed, the next use of the folder moves it back. An error that names no file, or a file in this folder, is changed
+    to name the target as given.
     """
     # A hash, since the target's own name may have the maximum length.
     name = f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:8]}"
@@ -134,7 +133,7 @@ def _beside(target: Path, given: Path | None = None) -> Iterator[Path]:
             place = next(
                 place
                 for number in itertools.count(1)
-                if _taken(place := target.with_name(f"{name}-{number}.partial"), held)
+                if _taken(place := target.with_name(f"{name}-{number}.partial"), target, held)
             )
             yield place
         except OSError as error:
@@ -143,8 +142,11 @@ def _beside(target: Path, given: Path | None = None) -> Iterator[Path]:
             raise
 
 
-def _taken(place: Path, held: ExitStack) -> bool:
-    """Create or empty a folder, and lock it until the end of the block; return False if another process uses it."""
+def _taken(place: Path, target: Path, held: ExitStack) -> bool:
+    """Create or empty the temporary folder of `target`, and lock it until the end of the block.
+
+    Return False if another process uses it.
+    """
     place.parent.mkdir(parents=True, exist_ok=True)
     place.mkdir(exist_ok=True)
     try:
@@ -154,10 +156,22 @@ def _taken(place: Path, held: ExitStack) -> bool:
         with suppress(OSError):
             place.rmdir()
         raise
-    held.callback(shutil.rmtree, place, ignore_errors=True)
+    held.callback(_clear, place, target)
+    _restore(place, target)
     for left in set(place.iterdir()) - {place / _LOCK}:
         shutil.rmtree(left) if left.is_dir() else left.unlink()
     return True
+
+
+def _clear(place: Path, target: Path) -> None:
+    _restore(place, target)
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def _restore(place: Path, target: Path) -> None:
+    """Move the old folder back if nothing has replaced it."""
+    if (place / _OLD).exists() and not target.exists():
+        (place / _OLD).rename(target)
 
 
 def _lock(path: Path, held: ExitStack) -> bool:

@@ -70,23 +70,53 @@ def test_a_folder_appears_at_the_end_and_replaces_only_its_like(tmp_path):
     assert names(tmp_path) == ["set", "set/two.txt"]
 
 
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, SystemExit, OSError(errno.EIO, "broken")])
+def test_a_failure_between_the_two_renames_leaves_the_old_folder(tmp_path, monkeypatch, failure):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/one.txt").touch()
+    rename = Path.rename
+
+    def fail(path, target):
+        if path.name == "new":
+            raise failure
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with (
+        pytest.raises(failure if isinstance(failure, type) else OSError),
+        whole_folder(tmp_path / "set", ["*"], overwrite=True),
+    ):
+        pass
+    assert names(tmp_path) == ["set", "set/one.txt"]
+
+
 def killed(tmp_path, block):
-    """Kill a process at the end of a block, before anything is cleaned up."""
-    code = (
-        f"import os\nfrom pathlib import Path\nfrom discrete_ae.writing import *\n{block}\n    os.kill(os.getpid(), 9)"
-    )
+    """Run a block that ends its process by `kill()`, before anything is cleaned up."""
+    kill = "def kill(*_):\n    os.kill(os.getpid(), 9)"
+    code = f"import os\nfrom pathlib import Path\nfrom discrete_ae.writing import *\n{kill}\n{block}"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, check=False)
     assert done.returncode == -9
 
 
 def test_what_a_killed_process_left_goes_with_the_next_writing(tmp_path):
-    killed(tmp_path, "with written_whole(Path('b.txt')) as file:\n    file.write_text('half')")
-    killed(tmp_path, "with whole_folder(Path('set'), ['*']) as folder:\n    (folder / 'a').write_text('half')")
+    killed(tmp_path, "with written_whole(Path('b.txt')) as file:\n    file.write_text('half'); kill()")
+    killed(tmp_path, "with whole_folder(Path('set'), ['*']) as folder:\n    (folder / 'a').write_text('half'); kill()")
     assert len([name for name in names(tmp_path) if name.endswith(".partial")]) == 2
     write_whole(tmp_path / "b.txt", b"new")
     with whole_folder(tmp_path / "set", ["*"]) as folder:
         (folder / "b").touch()
     assert names(tmp_path) == ["b.txt", "set", "set/b"]
+
+
+def test_a_folder_that_a_killed_process_moved_away_comes_back_with_the_next_writing(tmp_path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/one.txt").touch()
+    move = "rename = Path.rename\nPath.rename = lambda path, to: kill() if path.name == 'new' else rename(path, to)"
+    killed(tmp_path, f"{move}\nwith whole_folder(Path('set'), ['*'], overwrite=True): pass")
+    assert "set" not in names(tmp_path)
+    with pytest.raises(DataError, match="already exists"), whole_folder(tmp_path / "set", ["*"]):
+        pytest.fail("refused only after the work")
+    assert names(tmp_path) == ["set", "set/one.txt"]
 
 
 def test_two_that_write_the_same_do_not_meet(tmp_path):
@@ -103,7 +133,7 @@ def test_two_that_write_the_same_do_not_meet(tmp_path):
 def test_scratch_folders_of_killed_processes_are_removed_and_no_others(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     (tmp_path / "own-not").mkdir()
-    killed(tmp_path, f"import tempfile\ntempfile.tempdir = '{tmp_path}'\nwith scratch_folder('own-') as _:")
+    killed(tmp_path, f"import tempfile\ntempfile.tempdir = '{tmp_path}'\nwith scratch_folder('own-') as _: kill()")
     (left,) = (path for path in tmp_path.iterdir() if path.name != "own-not")
     with scratch_folder("own-") as one, scratch_folder("own-") as other:
         assert not left.exists()
