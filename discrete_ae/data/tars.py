@@ -42,8 +42,8 @@ def members(path: Path | str) -> Iterator[Member]:
         try:
             with tarfile.open(fileobj=file, mode="r:") as archive:
                 for info in iter(archive.next, None):
-                    if info.offset_data + info.size > size:
-                        raise DataError(f"{path}: truncated in {info.name}; fetch or write it again")
+                    if info.size < 0 or info.offset_data + info.size > size:
+                        raise DataError(f"{path}: damaged or truncated in {info.name}; fetch or write it again")
                     if info.issparse():
                         raise DataError(f"{path}: {info.name} is a sparse file; write the tar again without --sparse")
                     if info.isfile():
@@ -51,8 +51,10 @@ def members(path: Path | str) -> Iterator[Member]:
                         yield Member(PurePosixPath(info.name).as_posix(), Piece(b"", info.offset_data, stop))
                     archive.members = []  # type: ignore[attr-defined]  # there may be millions
                 end = archive.offset
-        except tarfile.TarError as error:
-            raise DataError(f"{path}: not a tar, or truncated ({error}); fetch or write it again") from error
+        # tarfile raises the last three if an extended header has an impossible size.
+        except (tarfile.TarError, ValueError, OverflowError, MemoryError) as error:
+            reason = str(error) or "a size is too large"
+            raise DataError(f"{path}: not a tar, or truncated ({reason}); fetch or write it again") from error
         # tarfile mistakes an invalid header for the end of the tar, unless it is the first header.
         file.seek(end)
         if file.read(tarfile.BLOCKSIZE).strip(b"\0"):

@@ -204,6 +204,23 @@ def test_tars_that_cannot_be_used_are_refused_in_one_line(tmp_path):
     refused(write_tar(bad, {"a.txt": b"words", "b.json": b"{}"}), "none of the 2 files in it is audio")
 
 
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+@pytest.mark.parametrize("size", [-(2**40), -512, -1, 2**40, 2**80])
+def test_a_member_of_an_impossible_size_is_refused_in_one_line(tmp_path, kind, size):
+    """A size of -512 bytes leads from the end of the header back to its beginning."""
+    fields = tarfile.TarInfo("b.wav")
+    fields.type = kind
+    header = bytearray(fields.tobuf(tarfile.GNU_FORMAT))
+    # A number in base 256 begins with the byte 0x80, or with 0xFF if it is negative.
+    header[124:136] = (b"\xff" if size < 0 else b"\x80") + (size % 256**11).to_bytes(11)
+    header[148:156] = b"%06o\0 " % sum(header[:148] + b" " * 8 + header[156:])
+    first = write_tar(tmp_path / "a.tar", {"a.wav": bytes(600)}).read_bytes()[: 512 + 1024]
+    (tmp_path / "bad.tar").write_bytes(first + header + bytes(1024))
+
+    with pytest.raises(DataError, match=r"^\S+bad\.tar: [^\n(]*truncated[^\n]*; fetch or write it again$"):
+        list(itertools.islice(members(tmp_path / "bad.tar"), 10))
+
+
 def test_members_that_cannot_be_read_are_left_out_and_named(tmp_path, caplog):
     tar = write_tar(tmp_path / "x.tar", {"a.wav": b"words", "b.wav": encoded("wav", 1), "c.flac": b""})
     for _ in range(2):  # and again, of what is kept
