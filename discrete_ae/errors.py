@@ -28,6 +28,10 @@ class DataError(UserError):
     exit_status = 1
 
 
+class ReadError(DataError):
+    """A failure of a disk or network, not of the file; another attempt may succeed."""
+
+
 def counted(count: int | str, noun: str) -> str:
     """Return a number with its noun, such as "1 file" or "2 files"."""
     return f"{count} {noun}" if str(count) == "1" else f"{count} {noun}s"

@@ -26,8 +26,8 @@ from discrete_ae.data.containers import (
     falls_short,
     look_into,
 )
-from discrete_ae.data.remote import is_url, stamp_of
-from discrete_ae.errors import DataError, counted
+from discrete_ae.data.remote import is_url, open_at, stamp_of
+from discrete_ae.errors import DataError, ReadError, counted
 from discrete_ae.paths import Kind, kind_of
 
 log = logging.getLogger("discrete_ae")
@@ -152,7 +152,7 @@ def probe(path: Path | str, member: Member | None = None) -> AudioFile:
         pieces, doubt = look_into(path, part)
         found = [_measured(path, piece) for piece in pieces or [None]]
     except (soundfile.SoundFileError, OSError) as error:
-        raise _unreadable_as_audio(path, name) from error
+        raise unreadable_file(path, name, error) from error
     if len({(one.sample_rate, one.channels) for one in found}) > 1:
         raise DataError(f"{name}: {doubt}, with different rates or channels; merge them: {_conversion(name)}")
     first, num_frames = found[0], sum(one.num_frames for one in found)
@@ -321,6 +321,31 @@ def unreadable(error: OSError) -> DataError:
     return DataError(f"{error.filename}: cannot be read ({error.strerror}); check its permissions")
 
 
+def unreadable_file(path: Path | str, name: str, error: OSError | soundfile.SoundFileError) -> DataError:
+    """Return the error of an unreadable file with its reason, which libsndfile does not report.
+
+    Args:
+        path: path or URL of the file or tar.
+        name: name of the recording in messages.
+        error: the error of the attempt to read it.
+    """
+    is_empty = False
+    try:
+        if isinstance(error, OSError):
+            raise error
+        if not is_url(path):
+            with open_at(path) as file:
+                is_empty = not file.read(1)
+    except OSError as reason:
+        return ReadError(f"{name}: cannot be read ({reason.strerror or reason}); check the file or its disk")
+    if is_empty:
+        return DataError(f"{name}: empty file; leave it out")
+    suffix = Path(name).suffix
+    if suffix.lower() in CONVERTIBLE:
+        return DataError(f"{name}: {suffix} is not supported; convert it: {_conversion(name)}")
+    return DataError(f"{name}: not readable as audio; give a recording, such as WAV or FLAC, or leave this file out")
+
+
 class _Sound(soundfile.SoundFile):
     """A SoundFile that does not seek after reading.
 
@@ -352,15 +377,6 @@ def _measured(path: Path | str, piece: Piece | None) -> AudioFile:
         for promised, found in _LENGTHS.findall(sound.extra_info):
             doubt = falls_short(int(promised), int(found)) or doubt
         return AudioFile(os.fspath(path), sound.samplerate, sound.channels, num_frames, doubt=doubt)
-
-
-def _unreadable_as_audio(path: Path | str, name: str) -> DataError:
-    if not is_url(path) and kind_of(path) is Kind.FILE and Path(path).stat().st_size == 0:
-        return DataError(f"{name}: empty file; leave it out")
-    suffix = Path(name).suffix
-    if suffix.lower() in CONVERTIBLE:
-        return DataError(f"{name}: {suffix} is not supported; convert it: {_conversion(name)}")
-    return DataError(f"{name}: not readable as audio; give a recording, such as WAV or FLAC, or leave this file out")
 
 
 def _conversion(name: str) -> str:

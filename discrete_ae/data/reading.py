@@ -19,9 +19,8 @@ import soundfile
 import soxr
 
 from discrete_ae.data.containers import Piece
-from discrete_ae.data.files import UNKNOWN_FRAMES, AudioFile, probe, sound_of
+from discrete_ae.data.files import UNKNOWN_FRAMES, AudioFile, probe, sound_of, unreadable_file
 from discrete_ae.data.mpg123 import without_complaints
-from discrete_ae.data.remote import open_at
 from discrete_ae.data.resampling import (
     BLOCK_FRAMES,
     Audio,
@@ -275,7 +274,7 @@ def _opened(file: AudioFile, piece: Piece | None) -> Iterator[soundfile.SoundFil
                 )
             yield source
     except (soundfile.SoundFileError, OSError) as error:
-        raise _unreadable(file) from error
+        raise unreadable_file(file.place, file.name, error) from error
 
 
 def _go_to(frame: int, source: soundfile.SoundFile) -> None:
@@ -309,16 +308,3 @@ def _read_into(
         raise DataError(f"{file.name}: truncated, expected the {file.num_frames} samples of its header; replace it")
     if not np.isfinite(window).all():
         raise DataError(f"{file.name}: holds NaN or infinite samples; repair or remove it")
-
-
-def _unreadable(file: AudioFile) -> DataError:
-    """Return the error of an unreadable file with its reason, which libsndfile does not report."""
-    try:
-        with open_at(file.place) as source:
-            if not source.read(1):
-                return DataError(f"{file.name}: is empty now; replace it")
-    except OSError as error:
-        return DataError(f"{file.name}: can no longer be read ({error.strerror}); check the file or its disk")
-    return DataError(
-        f"{file.name}: not readable as audio; give a recording, such as WAV or FLAC, or leave this file out"
-    )

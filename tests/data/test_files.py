@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from discrete_ae.data import AudioFile, find_audio, split_by_hash
+from discrete_ae.data import AudioFile, containers, find_audio, split_by_hash
 from discrete_ae.data.files import SUFFIXES, accept, files_of, probe
 from discrete_ae.errors import DataError
 from discrete_ae.paths import real
@@ -58,6 +58,18 @@ def test_strict_stops_at_the_first_bad_file(tmp_path, name, content, reason):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=f"{name}: {reason}"):
         find_audio(tmp_path, strict=True)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.EMFILE, errno.ESTALE])
+def test_a_failure_of_the_system_is_not_told_as_one_of_the_file(tmp_path, monkeypatch, number):
+    write(tmp_path / "a.wav")
+
+    def fail(path):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(containers, "open_at", fail)
+    with pytest.raises(DataError, match=rf"^{tmp_path}/a\.wav: cannot be read \({os.strerror(number)}\); check"):
+        probe(tmp_path / "a.wav")
 
 
 @pytest.mark.parametrize(

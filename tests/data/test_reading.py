@@ -335,8 +335,12 @@ def test_what_ffmpeg_can_convert_is_answered_with_its_command(tmp_path, suffix):
 def test_what_is_no_audio_is_refused(tmp_path):
     (tmp_path / "a.wav").write_text("this is no audio")
     for read in (probe, READERS[0]):
-        for path in (tmp_path / "a.wav", tmp_path / "nowhere.wav", tmp_path):
-            with pytest.raises(DataError, match="not readable as audio"):
+        for path, words in (
+            (tmp_path / "a.wav", "not readable as audio"),
+            (tmp_path / "nowhere.wav", "No such file"),
+            (tmp_path, "Is a directory"),
+        ):
+            with pytest.raises(DataError, match=words):
                 read(path)
 
 

@@ -275,7 +275,7 @@ def test_what_the_system_says_while_libsndfile_reads_is_told_and_not_printed(tmp
             raise OSError(5, "Input/output error")
 
     monkeypatch.setattr("discrete_ae.data.containers.open_at", lambda path: Failing())
-    with pytest.raises(DataError, match=r"x\.tar/a\.flac: not readable"):
+    with pytest.raises(DataError, match=r"x\.tar/a\.flac: cannot be read \(Input/output error\)"):
         read_audio(file, RATE)
     assert capfd.readouterr().err == ""
 
