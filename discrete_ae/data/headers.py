@@ -16,7 +16,7 @@ from discrete_ae.data.containers import Piece
 from discrete_ae.data.files import AudioFile, Signs, prefix_of, probe_all, signs
 from discrete_ae.data.remote import is_url
 from discrete_ae.data.tars import audio_members
-from discrete_ae.errors import DataError
+from discrete_ae.errors import DataError, ReadError
 from discrete_ae.paths import cache_folder, real
 from discrete_ae.writing import locked, write_whole
 
@@ -71,6 +71,8 @@ def probe_kept(paths: Sequence[str], source: Path, advance: Advance | None = Non
 def members_kept(tar: str, advance: Advance | None = None) -> dict[str, AudioFile | DataError]:
     """Describe the recordings in a tar by name, in sorted order; headers of an unchanged tar come from the cache.
 
+    If a disk or network failed, nothing is cached.
+
     Args:
         tar: path or URL of the tar.
         advance: callback that receives the number of headers read since its last call.
@@ -86,9 +88,11 @@ def members_kept(tar: str, advance: Advance | None = None) -> dict[str, AudioFil
         with _alone(kept):
             if not (rows := _read(kept, versions)):
                 found = audio_members(tar)
-                for member, one in zip(found, probe_all([(tar, member) for member in found], advance), strict=True):
+                probed = probe_all([(tar, member) for member in found], advance)
+                for member, one in zip(found, probed, strict=True):
                     rows[member.name] = [str(one)] if isinstance(one, DataError) else _row(one, _known(stamp))
-                _keep(kept, rows, tar, versions)
+                if not any(isinstance(one, ReadError) for one in probed):
+                    _keep(kept, rows, tar, versions)
     return {name: _file(tar, row, name) if len(row) > 1 else DataError(row[0]) for name, row in rows.items()}
 
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
-from discrete_ae.errors import DataError, UsageError
+from discrete_ae.errors import DataError, ReadError, UsageError
 from discrete_ae.paths import cache_folder
 from discrete_ae.records import num_bytes
 
@@ -212,7 +212,7 @@ def _tried(url: str, attempt: Callable[[Any, str], Found]) -> Found:
     """Call `attempt` with a URL's file system and the name of the file there; retry if the connection fails.
 
     Raises:
-        DataError: the URL cannot be read.
+        ReadError: the URL cannot be read.
         UsageError: fsspec does not support such URLs, or the package for them is missing.
     """
     for wait_s in (*WAITS_S, None):
@@ -223,10 +223,10 @@ def _tried(url: str, attempt: Callable[[Any, str], Found]) -> Found:
             # HTTPFileSystem.info raises any error as a FileNotFoundError.
             cause = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
             if reason := _final(cause):
-                raise DataError(f"{url}: {reason}") from error
+                raise ReadError(f"{url}: {reason}") from error
             if wait_s is None:
                 said = f"{type(cause).__name__}: {cause}".removesuffix(": ")
-                raise DataError(
+                raise ReadError(
                     f"{url}: cannot be read, tried {len(WAITS_S) + 1} times ({said}); check the connection"
                 ) from error
             time.sleep(wait_s)

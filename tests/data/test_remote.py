@@ -17,7 +17,7 @@ import soundfile
 import torch
 
 from discrete_ae.cli.main import main
-from discrete_ae.data import AudioDataModule, TrainingCrops, read_audio, read_manifest, remote
+from discrete_ae.data import AudioDataModule, TrainingCrops, headers, read_audio, read_manifest, remote
 from discrete_ae.data.crops import CropSettings
 from discrete_ae.data.files import AudioFile, probe
 from discrete_ae.data.index import index
@@ -224,6 +224,24 @@ def test_a_tar_by_url_is_indexed_trained_on_and_refused_when_it_is_another(serve
     remote._remote_stamp.cache_clear()
     with pytest.raises(DataError, match=rf"^{out}:1: path: {url}: no such file"):
         read_manifest(out)
+
+
+def test_a_failure_of_the_network_is_not_kept_as_one_of_the_recording(server, monkeypatch):
+    server.contents["x.tar"] = tar_of({f"{k}.flac": encoded(1, "FLAC", k) for k in range(3)})
+    url, found = server.url("x.tar"), headers.audio_members
+
+    def then_busy(tar):
+        members = found(tar)
+        server.status = 503
+        return members
+
+    monkeypatch.setattr(headers, "audio_members", then_busy)
+    errors = index(url).errors
+    assert errors
+    assert all("tried 4 times" in str(error) for error in errors.values())
+    server.status = None
+    monkeypatch.setattr(headers, "audio_members", found)
+    assert len(index(url).files) == 3
 
 
 def test_loading_processes_read_the_same_crops(server):

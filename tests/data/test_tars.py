@@ -1,5 +1,6 @@
 """Recordings in tars: against the same files on disk, and what is said of tars that are damaged."""
 
+import errno
 import gzip
 import io
 import itertools
@@ -20,6 +21,7 @@ from discrete_ae.data import (
     AudioFile,
     TrainingCrops,
     ValidationSegments,
+    containers,
     find_audio,
     headers,
     read_audio,
@@ -363,6 +365,19 @@ def test_what_is_known_of_a_tar_is_kept_until_it_changes(corpus, monkeypatch):
     changed_time(shards / "shard-000001.tar")
     assert find_audio(shards) == first
     assert opened[3:] == ["shard-000001.tar"]
+
+
+def test_a_failure_of_the_disk_is_not_kept_as_one_of_the_recording(corpus, monkeypatch):
+    _, shards = corpus
+
+    def fail(path):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(containers, "open_at", fail)
+        with pytest.raises(DataError, match=rf"\({os.strerror(errno.EIO)}\)"):
+            find_audio(shards, strict=True)
+    assert len(find_audio(shards, strict=True).files) == 24
 
 
 def test_a_manifest_says_where_members_lie(tmp_path, corpus, monkeypatch):
