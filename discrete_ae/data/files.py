@@ -285,14 +285,15 @@ def files_of(
 def walk(root: Path, onerror: Callable[[OSError], None]) -> Iterator[str]:
     """Yield the paths of the files below a folder; follow folder links, and skip hidden names.
 
-    `onerror` is called for each folder that cannot be read.
+    A folder with several paths, by links, is visited once. `onerror` is called for each folder that cannot be read.
     """
-    seen: set[str] = set()  # a folder link may point to one of its own parents
+    seen: set[str] = set()
     for folder, subfolders, names in os.walk(root, onerror=onerror, followlinks=True):
-        seen.add(os.path.realpath(folder))
-        subfolders[:] = [
-            name for name in subfolders if not name.startswith(".") and os.path.realpath(Path(folder, name)) not in seen
-        ]
+        if (place := os.path.realpath(folder)) in seen:
+            subfolders.clear()
+            continue
+        seen.add(place)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         prefix = prefix_of(Path(folder))
         yield from (prefix + name for name in names if not name.startswith("."))
 

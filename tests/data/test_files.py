@@ -60,6 +60,14 @@ def test_strict_stops_at_the_first_bad_file(tmp_path, name, content, reason):
         find_audio(tmp_path, strict=True)
 
 
+def test_a_folder_with_several_links_is_searched_once(tmp_path):
+    write(tmp_path / "corpus/speech/a.wav")
+    for link in ("b", "c"):
+        (tmp_path / "corpus" / link).symlink_to("speech")
+    (tmp_path / "corpus/speech/up").symlink_to(tmp_path)
+    assert [file.place for file in find_audio(tmp_path / "corpus").files] == [str(tmp_path / "corpus/b/a.wav")]
+
+
 @pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.EMFILE, errno.ESTALE])
 def test_a_failure_of_the_system_is_not_told_as_one_of_the_file(tmp_path, monkeypatch, number):
     write(tmp_path / "a.wav")
