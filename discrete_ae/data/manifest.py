@@ -12,6 +12,7 @@ import gzip
 import json
 import os
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -248,7 +249,7 @@ def _numbered(path: Path) -> Iterator[tuple[int, str]]:
             yield from ((number, text) for number, text in enumerate(file, 1) if text.strip())
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: expected text in UTF-8; give a manifest") from error
-    except (gzip.BadGzipFile, EOFError) as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{path}: expected a complete gzip file ({error}); give a manifest") from error
 
 

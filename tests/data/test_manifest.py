@@ -117,6 +117,14 @@ def test_of_several_wrong_lines_the_first_is_told_and_the_others_counted(corpus)
             read_manifest(path)
 
 
+def test_a_damaged_gzip_file_is_refused_in_one_line(corpus):
+    content = bytearray(gzip.compress(b"{}"))
+    content[10] |= 0b110  # type 3 of the first block, which does not exist
+    (corpus / "m.jsonl.gz").write_bytes(content)
+    with pytest.raises(DataError, match=rf"^{corpus}/m\.jsonl\.gz: expected a complete gzip file \([^\n]*; give"):
+        read_manifest(corpus / "m.jsonl.gz")
+
+
 def test_a_folder_in_place_of_a_manifest_is_said_to_be_one(corpus):
     with pytest.raises(OSError) as refused:
         read_manifest(corpus)
