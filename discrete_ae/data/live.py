@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import soundfile
 
-from discrete_ae.data.containers import falls_short
+from discrete_ae.data.containers import UNKNOWN_BYTES, falls_short
 from discrete_ae.data.resampling import Audio, Resampler
 from discrete_ae.errors import DataError, UsageError
 
@@ -73,7 +73,7 @@ def wav_stream(stream: io.BufferedIOBase, doubted: Callable[[str], None] = lambd
     def blocks() -> Iterator[Audio]:
         missing, rest = promised, b""
         while missing and (more := stream.read1(min(_READ, missing))):
-            missing -= len(more) if missing < UNKNOWN else 0  # an unknown length is not counted down
+            missing -= len(more) if promised < UNKNOWN_BYTES else 0  # an unknown length is not counted down
             rest += more
             whole = len(rest) - len(rest) % size
             if not whole:

@@ -191,6 +191,14 @@ def test_lengths_that_a_wav_stream_may_promise(promise):
     assert np.array_equal(found[0], (np.arange(expected) * 16384 // 1000 / 32768).astype(np.float32))
 
 
+def test_a_stream_is_read_to_its_end_if_its_length_is_the_largest_or_nearly_that(monkeypatch):
+    """As that of SoX, 2 GiB less 4 KiB; here a length of 1600 bytes counts as so large."""
+    monkeypatch.setattr("discrete_ae.data.containers.UNKNOWN_BYTES", 1600)
+    monkeypatch.setattr("discrete_ae.data.live.UNKNOWN_BYTES", 1600, raising=False)
+    content = wav((LENGTH, b"data" + (1600).to_bytes(4, "little")))
+    assert sum(block.shape[1] for block in wav_stream(io.BufferedReader(io.BytesIO(content))).blocks) == 1000
+
+
 class Slow(io.RawIOBase):
     """Gives a few bytes at a time, so that samples arrive in pieces."""
 
