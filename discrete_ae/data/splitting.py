@@ -1,6 +1,8 @@
 """Split recordings into training and validation."""
 
+import bisect
 import hashlib
+import itertools
 import os
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
@@ -56,13 +58,21 @@ def split_by_hash(files: Sequence[AudioFile], root: Paths, validation_fraction: 
 
 def without(files: Sequence[AudioFile], others: Sequence[AudioFile]) -> list[AudioFile]:
     """Return the files that share no samples with `others`, even where the same file has different paths."""
-    taken: dict[Hashable, list[AudioFile]] = defaultdict(list)
+    stretches: dict[Hashable, list[tuple[int, int]]] = defaultdict(list)
     for other, same in zip(others, _identities(others), strict=True):
         if same:
-            taken[same].append(other)
+            stretches[same, other.pieces].append(_stretch(other))
+    # For each recording, the starts of its stretches, and the last stop of each stretch and those before it.
+    taken = {}
+    for recording, found in stretches.items():
+        starts, stops = zip(*sorted(found), strict=True)
+        taken[recording] = starts, [*itertools.accumulate(stops, max)]
 
     def is_free(file: AudioFile, same: Hashable) -> bool:
-        return not any(_overlap(file, other) for other in (taken.get(same, ()) if same else ()))
+        starts, last_stops = taken.get((same, file.pieces), ((), []))
+        start, stop = _stretch(file)
+        count = bisect.bisect_left(starts, stop)  # number of stretches that start before the file's stop
+        return not count or last_stops[count - 1] <= start
 
     return [file for file, same in zip(files, _identities(files), strict=True) if is_free(file, same)]
 
@@ -72,9 +82,10 @@ def _place(key: str) -> float:
     return int.from_bytes(hashlib.sha256(os.fsencode(key)).digest()[:6]) / 2**48
 
 
-def _overlap(one: AudioFile, other: AudioFile) -> bool:
-    (a, b), (c, d) = (((file.first_frame or 0), (file.first_frame or 0) + file.num_frames) for file in (one, other))
-    return one.pieces == other.pieces and a < d and c < b
+def _stretch(file: AudioFile) -> tuple[int, int]:
+    """Return the first frame of a recording in its file, and the end of its frames."""
+    first = file.first_frame or 0
+    return first, first + file.num_frames
 
 
 def _identities(files: Sequence[AudioFile]) -> list[Hashable]:

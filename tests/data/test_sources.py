@@ -16,7 +16,9 @@ from lightning.pytorch.accelerators import CPUAccelerator
 
 from discrete_ae.build import training_recordings, validation_recordings
 from discrete_ae.data import AudioDataModule
+from discrete_ae.data.containers import Piece
 from discrete_ae.data.files import AudioFile
+from discrete_ae.data.splitting import without
 from discrete_ae.errors import DataError, UsageError
 
 RATE = 8000
@@ -260,6 +262,34 @@ def test_recordings_of_a_mixture_are_found_again(corpus, monkeypatch):
 def test_sources_that_cannot_be_mixed_are_usage_errors(changes, said):
     with pytest.raises(UsageError, match=rf"^{said}"):
         make(**changes)
+
+
+def test_recordings_that_share_a_sample_are_left_out_and_no_others():
+    """Against sets of samples, for random stretches of two files and of two members of each."""
+    random = np.random.default_rng(0)
+
+    def drawn(count: int) -> list[AudioFile]:
+        return [
+            AudioFile(
+                f"https://host/{random.integers(2)}",
+                8000,
+                1,
+                int(random.integers(1, 20)) ** 2,
+                pieces=(Piece(b"", 0, 10 + int(random.integers(2)), 10),),
+                first_frame=[None, int(random.integers(3000))][min(k, 1)],
+            )
+            for k in range(count)
+        ]
+
+    def samples(file: AudioFile) -> set[tuple]:
+        first = file.first_frame or 0
+        return {(file.place, file.pieces, frame) for frame in range(first, first + file.num_frames)}
+
+    files, others = drawn(300), drawn(60)
+    taken = set().union(*map(samples, others))
+    expected = [file for file in files if not samples(file) & taken]
+    assert 50 < len(expected) < 250
+    assert without(files, others) == expected
 
 
 def test_parts_of_one_folder_by_length_are_sources_of_their_own(corpus):
