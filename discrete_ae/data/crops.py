@@ -347,14 +347,15 @@ class ValidationSegments(Dataset[Tensor]):
         self.settings = settings
         self.damaged: set[str] = set()
         num_samples, rate = settings.num_samples, settings.sample_rate
-        segments = [
-            (file, round(k * num_samples * file.sample_rate / rate))
-            for file in files
-            for k in range(max(int(file.num_frames * rate / (num_samples * file.sample_rate)), 1))
-        ]
-        count = min(len(segments), max_segments)
+        # With a list of all segments, 1000 h would take hundreds of megabytes.
+        counts = [max(int(file.num_frames * rate / (num_samples * file.sample_rate)), 1) for file in files]
+        total, stops = sum(counts), np.cumsum(counts)
+        chosen = min(total, max_segments)
         self.segments: list[tuple[AudioFile, int]] = []
-        for file, start in (segments[k * len(segments) // count] for k in range(count)):
+        for number in (k * total // chosen for k in range(chosen)):
+            place = int(np.searchsorted(stops, number, side="right"))
+            file, before = files[place], int(stops[place]) - counts[place]
+            start = round((number - before) * num_samples * file.sample_rate / rate)
             try:
                 _read(file, start, settings)
             except DataError as error:

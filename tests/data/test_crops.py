@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from discrete_ae.data import AudioFile, TrainingCrops, ValidationSegments, find_audio
+from discrete_ae.data import AudioFile, TrainingCrops, ValidationSegments, crops, find_audio
 from discrete_ae.data.crops import CropSettings, folder_weights
 from discrete_ae.data.files import probe
 from discrete_ae.data.loudness import measure_stream
@@ -227,6 +227,23 @@ def test_segments_follow_one_another(files):
 def test_segments_are_thinned_evenly(files):
     segments = segments_of(files, 4)
     assert [integers(segments[k])[0, 0].item() for k in range(len(segments))] == [1, 10001, 13001, 16001]
+
+
+@pytest.mark.parametrize("most", [1, 7, 256, 10**6])
+def test_the_chosen_segments_are_those_of_the_list_of_all(monkeypatch, most):
+    monkeypatch.setattr(crops, "_read", lambda *_: None)
+    random = np.random.default_rng(most)
+    lengths, rates = random.integers(1, 10**6, 80), (8000, 22050, 44100)
+    files = [AudioFile(f"{k}.wav", rates[k % 3], 1, int(length)) for k, length in enumerate(lengths)]
+    every = [
+        (file, round(k * 1000 * file.sample_rate / 16000))
+        for file in files
+        for k in range(max(int(file.num_frames * 16000 / (1000 * file.sample_rate)), 1))
+    ]
+    count = min(len(every), most)
+    expected = [every[k * len(every) // count] for k in range(count)]
+    given = CropSettings(sample_rate=16000, channels=1, crop_seconds=1 / 16)
+    assert ValidationSegments(files, given, most).segments == expected
 
 
 def test_damaged_segments_are_met_when_the_set_is_made(files, bad, caplog):
