@@ -5,7 +5,6 @@ import inspect
 import itertools
 import logging
 import math
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset
 
+from discrete_ae.data.cores import usable_cores
 from discrete_ae.data.crops import CropSettings, Source, TrainingCrops, ValidationSegments, folder_weights
 from discrete_ae.data.files import AudioFile, name_of
 from discrete_ae.data.loudness import bring_to_loudness
@@ -304,18 +304,3 @@ def loading_workers(processes: int) -> int:
     Each of the `processes` gets an equal part of the usable cores, and keeps one of its cores for itself.
     """
     return min(max(usable_cores() // processes - 1, 0), MAX_WORKERS)
-
-
-def usable_cores(groups: Path = Path("/sys/fs/cgroup")) -> int:
-    """Return the number of processors that this process may use, by its affinity and its container's quota.
-
-    Args:
-        groups: folder of the container's control group, either version 2, or version 1 with the subfolder `cpu`.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
-        with contextlib.suppress(OSError, ValueError):  # the files are of the other version, or the quota is "max"
-            quota, period = (int(number) for name in names for number in (groups / name).read_text().split())
-            if quota > 0:
-                cores = min(cores, quota // period)
-    return max(1, cores)

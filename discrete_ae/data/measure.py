@@ -4,7 +4,6 @@ Legend: C channels, n samples of a block.
 """
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from discrete_ae.data.cores import usable_cores
 from discrete_ae.data.files import AudioFile
 from discrete_ae.data.loudness import MAX_CHANNELS, MIN_SAMPLE_RATE, measure_stream
 from discrete_ae.data.reading import stream_audio
@@ -86,7 +86,7 @@ def measure_all(
             advance(1)
         return found
 
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
+    with ThreadPoolExecutor(min(usable_cores(), 16)) as pool:
         return list(pool.map(measured, files))
 
 

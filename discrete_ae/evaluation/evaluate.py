@@ -2,7 +2,6 @@
 
 import copy
 import math
-import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import closing
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 
 from discrete_ae.build import check_codebooks, load, pick_device, read_saved
+from discrete_ae.data.cores import usable_cores
 from discrete_ae.data.reading import Audio
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.coded import (
@@ -66,8 +66,8 @@ class Plan(NamedTuple):
 
     @property
     def num_jobs(self) -> int:
-        """Value of `jobs`, by default one per core, at most 16."""
-        return self.jobs or min(os.cpu_count() or 1, MAX_JOBS)
+        """Value of `jobs`, by default one per usable core, at most 16."""
+        return self.jobs or min(usable_cores(), MAX_JOBS)
 
 
 def evaluate(

@@ -17,11 +17,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from discrete_ae.data import AudioDataModule, datamodule
+from discrete_ae.data.cores import usable_cores
 from discrete_ae.data.datamodule import (
     MAX_WORKERS,
     TrainingBatches,
     loading_workers,
-    usable_cores,
     validation_batches,
 )
 from discrete_ae.data.index import find_audio

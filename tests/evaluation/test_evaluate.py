@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 import discrete_ae
 from discrete_ae.codec import Codec
 from discrete_ae.codes import read_daec_header, write_codes
+from discrete_ae.data import measure
 from discrete_ae.data.reading import read_audio
 from discrete_ae.errors import DataError
 from discrete_ae.evaluation.coded import reconstruct
@@ -232,3 +234,12 @@ def test_with_strict_a_recording_of_another_length_than_it_says_is_a_failure(mod
         assert [file.path for file in found.files] == names
         assert len(found.failures) == 2 - len(names)
     assert found.failures[0].path == str(tmp_path / "x.wav")
+
+
+def test_jobs_and_measurements_use_the_cores_that_the_process_may_use(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(1), raising=False)
+    threads = []
+    monkeypatch.setattr(measure, "ThreadPoolExecutor", lambda count: threads.append(count) or ThreadPoolExecutor(count))
+    measure.measure_all([])
+    assert (threads, Plan(choose()).num_jobs) == ([1], 1)
