@@ -1,4 +1,4 @@
-"""Open a file, or a URL supported by fsspec such as https://, s3:// and gs://, for random access.
+"""Open a file, or a URL such as https://, s3:// and gs://, for random access.
 
 A URL is read in blocks by range requests. Blocks are cached in a folder of bounded size, shared by all processes of a
 user. fsspec's own caches on disk have no bound.
@@ -21,6 +21,8 @@ from discrete_ae.records import num_bytes
 
 Found = TypeVar("Found")
 
+PROTOCOLS = ("http", "https", "s3", "gs", "az", "hf")
+"""Protocols of URLs that may be read; fsspec has others, which open files of this machine or log in to others."""
 CACHE_SIZE_VARIABLE = "DISCRETE_AE_CACHE_SIZE"
 """Environment variable with the size of the block cache."""
 CACHE_SIZE = "10GB"
@@ -57,7 +59,7 @@ def open_at(path: Path | str) -> BinaryIO:
     Raises:
         OSError: the file cannot be opened.
         DataError: the URL cannot be read; also raised by the file's methods for reading.
-        UsageError: fsspec does not support such URLs, or the package for them is missing.
+        UsageError: the protocol is not one of `PROTOCOLS`, or the package for it is missing.
     """
     if is_url(path):
         return io.BufferedReader(_RemoteFile(str(path)))
@@ -213,7 +215,7 @@ def _tried(url: str, attempt: Callable[[Any, str], Found]) -> Found:
 
     Raises:
         ReadError: the URL cannot be read.
-        UsageError: fsspec does not support such URLs, or the package for them is missing.
+        UsageError: the protocol is not one of `PROTOCOLS`, or the package for it is missing.
     """
     for wait_s in (*WAITS_S, None):
         system, name = _system(url)
@@ -234,7 +236,14 @@ def _tried(url: str, attempt: Callable[[Any, str], Found]) -> Found:
 
 
 def _system(url: str) -> tuple[Any, str]:
-    """Return the file system of a URL for this process and thread, and the name of the file in it."""
+    """Return the file system of a URL for this process and thread, and the name of the file in it.
+
+    Raises:
+        UsageError: the protocol is not one of `PROTOCOLS`, or the package for it is missing.
+    """
+    if url.partition("://")[0] not in PROTOCOLS or "::" in url:
+        allowed = f"{', '.join(PROTOCOLS[:-1])} or {PROTOCOLS[-1]}"
+        raise UsageError(f"{url}: expected a URL of {allowed} without ::; give such a URL, or a file")
     import fsspec.core  # the import takes a tenth of a second, and local files do not need it
 
     options = {}

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import json
 import os
 import re
 import sys
@@ -367,13 +368,34 @@ def test_what_changed_at_the_server_is_not_taken_from_the_folder_of_blocks(serve
 
 @pytest.mark.parametrize(
     ("url", "words"),
-    [("s3://bucket/x.tar", "s3fs"), ("gs://bucket/x.tar", "gcsfs"), ("nothing://x", "Protocol not known")],
+    [("s3://bucket/x.tar", "s3fs"), ("gs://bucket/x.tar", "gcsfs")],
 )
 def test_missing_packages_are_named(url, words, monkeypatch):
     for package in ("s3fs", "gcsfs"):
         monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UsageError, match=f"^{url}: .*{words}"):
         probe(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nothing://x",
+        "ssh://host/x.wav",
+        "file:///x.wav",
+        "reference::http://host/x.json",
+        "simplecache::s3://bucket/x.wav",
+        "https://host/x::file:///x.wav",
+    ],
+)
+def test_other_urls_are_refused_before_anything_is_opened(url, tmp_path):
+    path = tmp_path / "m.jsonl"
+    path.write_text(json.dumps({"path": url}))
+    for read_it in (lambda: probe(url), lambda: read_manifest(path)):
+        with pytest.raises(UsageError) as refused:
+            read_it()
+        expected = f"{url}: expected a URL of http, https, s3, gs, az or hf without ::; give such a URL, or a file"
+        assert str(refused.value) == expected
 
 
 def test_a_url_is_a_text_and_a_path_is_a_file(tmp_path):
