@@ -195,11 +195,6 @@ class Damage:
         self._flags = np.frombuffer(mmap.mmap(-1, count), np.uint8)
         self._message = message
 
-    @property
-    def places(self) -> list[int]:
-        """Indices of the recordings that were reported."""
-        return np.flatnonzero(self._flags).tolist()
-
     def first_readable(self, draws: Iterable[Draw], settings: CropSettings) -> tuple[Tensor, Draw]:
         """Return the audio (C, N) of the first readable draw, and that draw.
 
@@ -280,11 +275,6 @@ class TrainingCrops(Dataset[Tensor]):
     def shares(self) -> list[float]:
         """Shares of the sources, in their order."""
         return self._shares[0].shares.tolist()
-
-    @property
-    def damaged(self) -> set[str]:
-        """Names of the damaged files found so far."""
-        return {self.files[place].name for place in self._damage.places}
 
     def __getitem__(self, sample_number: int) -> Tensor:
         return self.__getitems__([sample_number])[0]

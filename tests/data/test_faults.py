@@ -149,14 +149,13 @@ def test_a_file_that_vanishes_is_named_once_by_all_processes_and_used_again_when
     handler = logging.FileHandler(tmp_path / "log")  # which loading processes write to, too
     log.addHandler(handler)
     try:
-        without, again = loaded(data), loaded(data)
+        without, again = loaded(data), loaded(data, workers=0)
     finally:
         log.removeHandler(handler)
         handler.close()
     (line,) = (tmp_path / "log").read_text().splitlines()
     assert line.startswith(f"Skipped in training (1 so far): {folder}/b.flac: ")
     assert "No such file or directory" in line
-    assert data.damaged == {f"{folder}/b.flac"}
     assert all(torch.equal(one, other) for one, other in zip(without, again, strict=True))
     kept = [torch.equal(one, other) for one, other in zip(torch.cat(before), torch.cat(without), strict=True)]
     assert 0 < sum(kept) < len(kept)
