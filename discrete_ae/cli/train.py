@@ -30,7 +30,7 @@ with ending_imports():  # which take seconds
     from discrete_ae.cli.sweep import ReportSweep, earlier, forget_failure, logged_once, note_failure, varied
     from discrete_ae.errors import DataError, UsageError, UserError, from_system
     from discrete_ae.paths import shown, with_home
-    from discrete_ae.training.ending import end_with_parent, kill_left, lost_process, say_once
+    from discrete_ae.training.ending import end_with_parent, is_first_process, kill_left, lost_process, say_once
 
 # A job in its own process only imports this module before its folder is named, so the resolver is registered here.
 register_run_name()
@@ -124,10 +124,10 @@ def _run(config: DictConfig, *, is_sweep: bool) -> float:
     forget_failure(run_dir)
     if before:
         checkpoint, objective = before
+        if is_first_process():
+            print(f"{'resuming' if objective is None else 'finished already'}: {shown(run_dir)}")
         if objective is not None:
-            print(f"finished already: {shown(run_dir)}")
             return objective
-        print(f"resuming: {shown(run_dir)}")
         config.ckpt_path = str(checkpoint)
     told = ReportSweep.told if is_sweep else None
     with nullcontext() if told is None else logged_once(told):
