@@ -75,7 +75,7 @@ def as_meant(overrides: Sequence[str], *, multirun: bool = False) -> list[str]:
 
     A value that begins with / or ~/ is quoted as a path, so that Hydra does not parse its characters. If the key takes
     a path, other values are quoted too if they are existing paths, or if Hydra would not read them as text. In a
-    multirun, commas separate values, unless the whole value is an existing path.
+    multirun, commas separate values, unless the whole value is an existing path, a list or a mapping.
 
     Raises:
         UsageError: an argument is not an override, a path is empty, or a choice is a list.
@@ -136,7 +136,8 @@ def _as_meant(override: str, *, multirun: bool) -> list[str]:
         is_path = given.startswith("/") or is_literal or is_there
         return QuotedString(given, Quote.single).with_quotes() if is_path else given
 
-    several = value.split(",") if multirun and not os.path.exists(value) else [value]  # noqa: PTH110
+    is_whole = not multirun or value.startswith(("[", "{")) or os.path.exists(value)  # noqa: PTH110
+    several = [value] if is_whole else value.split(",")
     return [key + equals + ",".join(quoted(with_home(each)) for each in several)]
 
 
