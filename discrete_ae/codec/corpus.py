@@ -23,6 +23,7 @@ from discrete_ae.codec.files import (
 )
 from discrete_ae.codec.jobs import Job, Plan, Share, plan
 from discrete_ae.codes import CodeFile, Format, ShardKind, read_codes, read_daec_header, read_npy, write_codes
+from discrete_ae.codes.code_file import FileInfo
 from discrete_ae.codes.container import FORMATS
 from discrete_ae.codes.manifest import (
     ManifestEntry,
@@ -231,7 +232,7 @@ def decode_corpus(
     """
     watch = watch or Watch()
     failed, there, todo = _sorted_out(plan(inputs, out, CODE_SUFFIXES, f".{format}"), Share(), existing)
-    watch.begin([job.source for job in todo], lambda path: _duration_s(model, path))
+    watch.begin([job.source for job in todo], lambda path: _info(model, path).duration_s)
     waiting: deque[Job] = deque()  # jobs whose codes are being decoded
     found: list[Outcome] = []
     forced: list[Path] = []  # sources with codes of another model
@@ -315,7 +316,7 @@ def _kept(model: DiscreteAutoencoder, sizes: tuple[int, ...], job: Job, folder: 
     try:
         if recording is None and target.suffix == ".npy":
             raise DataError(f"{target}: holds bare codes, and {job.source} cannot be read; {again}")
-        code_file = _read(model, target, recording)
+        code_file = _info(model, target, recording)
         if code_file.model_hash != model.codes_hash:
             raise OtherModelError(f"codes of another model (hash {code_file.model_hash[:12]}); {again}")
         if code_file.codebook_sizes != sizes:
@@ -369,10 +370,8 @@ def write_audio(
             write(block)
 
 
-def _described(
-    model: DiscreteAutoencoder, job: Job, code_file: CodeFile, folder: Path, was_there: bool = False
-) -> Outcome:
-    entry = describe(code_file, job.target, folder, job.source)
+def _described(model: DiscreteAutoencoder, job: Job, info: FileInfo, folder: Path, was_there: bool = False) -> Outcome:
+    entry = describe(info, job.target, folder, job.source)
     bits = entry.bits_per_frame * model.frame_rate_hz * entry.duration_s
     return Outcome(
         *job,
@@ -406,6 +405,10 @@ def _read(model: DiscreteAutoencoder, path: Path, recording: AudioFile | None = 
     return bare_codes(model, read_npy(path), *of_recording)
 
 
-def _duration_s(model: DiscreteAutoencoder, path: Path) -> float:
-    # Read only the header, since entropy decoding takes most of the time of reading.
-    return (read_daec_header(path) if path.suffix.lower() == ".daec" else _read(model, path)).duration_s
+def _info(model: DiscreteAutoencoder, path: Path, recording: AudioFile | None = None) -> FileInfo:
+    """Read all but the codes like `_read`; only the header is read of a file whose codes may be entropy-coded."""
+    if path.suffix.lower() != ".daec":
+        return _read(model, path, recording)
+    header = read_daec_header(path)
+    header.check_entropy_model(model.entropy_model)
+    return header

@@ -18,10 +18,10 @@ from pydantic import AfterValidator, model_validator
 
 from discrete_ae.codes.code_file import (
     SYMBOLS_PER_BYTE,
-    CodeFile,
     Codes,
     CodesInfo,
     Count,
+    FileInfo,
     Sha256,
     check_room,
     parse_object,
@@ -75,11 +75,11 @@ class ManifestEntry(CodesInfo):
         return json.dumps({**more, **front, **self.model_dump()})
 
 
-def describe(code_file: CodeFile, path: Path, folder: Path, source: Path) -> ManifestEntry:
+def describe(info: FileInfo, path: Path, folder: Path, source: Path) -> ManifestEntry:
     """Return the entry of a written file of codes.
 
     Args:
-        code_file: contents of the file.
+        info: contents of the file, or its header.
         path: path of the file, below `folder`.
         folder: folder of the manifest.
         source: path of the recording.
@@ -89,7 +89,7 @@ def describe(code_file: CodeFile, path: Path, folder: Path, source: Path) -> Man
     """
     size, sha256 = _fingerprint(path)
     names = {"path": path.relative_to(folder).as_posix(), "source": source.as_posix()}
-    return ManifestEntry.of({**code_file.info, **names, "bytes": size, "sha256": sha256})
+    return ManifestEntry.of({**info.info, **names, "bytes": size, "sha256": sha256})
 
 
 def read_entry(

@@ -10,7 +10,8 @@ import soundfile
 import discrete_ae
 from discrete_ae.codec import Codec, Share, corpus, encode_corpus
 from discrete_ae.codec.corpus import Watch, write_audio
-from discrete_ae.codes.container import FORMATS, write_codes
+from discrete_ae.codes.container import FORMATS, read_daec_header, write_codes
+from discrete_ae.codes.entropy import EntropyModel
 from discrete_ae.codes.manifest import describe, read_manifest
 from discrete_ae.errors import DataError, UsageError
 
@@ -53,6 +54,19 @@ def test_a_file_that_is_there_must_be_what_encoding_would_write(tmp_path, record
     with pytest.raises(DataError, match="already exists; use --skip-existing to skip it, or --force"):
         found("refuse")
     assert (found("replace").was_there, target.read_bytes()) == (False, before)
+
+
+def test_codes_that_are_there_are_not_decoded(tmp_path, recordings, model, monkeypatch):
+    source, target = tmp_path / "x.wav", tmp_path / "x.daec"
+    shutil.copy(recordings / "clip_2.wav", source)
+    (first,) = encode_corpus(model, source, target, format="daec")
+    assert read_daec_header(target).entropy_model == model.entropy_model.fingerprint
+    monkeypatch.setattr(EntropyModel, "decode", lambda *_: pytest.fail("decoded"))
+    (again,) = encode_corpus(model, source, target, format="daec", existing="skip")
+    assert (again.entry, again.was_there) == (first.entry, True)
+    monkeypatch.setattr(model, "entropy_model", None)
+    (other,) = encode_corpus(model, source, target, format="daec", existing="skip")
+    assert other.error.startswith(f"{target}: needs the entropy model")
 
 
 def test_shares_leave_what_one_process_leaves(tmp_path, recordings, model):
