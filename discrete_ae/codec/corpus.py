@@ -29,11 +29,12 @@ from discrete_ae.codes.manifest import (
     ManifestEntry,
     append_entry,
     describe,
+    entries_beside,
     has_manifest,
     read_manifest,
     update_manifest,
 )
-from discrete_ae.codes.shards import write_memory_map, write_tar_shards
+from discrete_ae.codes.shards import check_shards_folder, keys_of, write_memory_map, write_tar_shards
 from discrete_ae.data.files import SUFFIXES, AudioFile, probe
 from discrete_ae.data.reading import recorded_whole
 from discrete_ae.data.resampling import Audio
@@ -160,6 +161,8 @@ def encode_corpus(
     if has_manifest(folder) and not planned.is_file:
         read_manifest(folder)  # raises now, before the work, if it is damaged
     sizes = model.quantizer.codebook_sizes[:num_codebooks]
+    if shards:
+        _check_shards(planned)
     failed, there, todo = _sorted_out(planned, share, existing)
     watch.begin([job.source for job in todo], lambda path: probe(path).duration_s)
 
@@ -279,6 +282,19 @@ def _shard_writer(kind: ShardKind | None) -> Callable[..., Path] | None:
             ) from error
         return write_parquet_shards
     return {None: None, "tar": write_tar_shards, "mmap": write_memory_map}[kind]
+
+
+def _check_shards(planned: Plan) -> None:
+    """Check before the work that the shards of the folder can be written after it.
+
+    Raises:
+        DataError: out/shards has other files, or two files of codes would have the same key.
+    """
+    folder = planned.folder
+    sources = {job.target.relative_to(folder).as_posix(): job.source.as_posix() for job in planned.jobs}
+    kept, _ = entries_beside(folder, sources)
+    keys_of(folder, [*(entry.path for entry in kept), *sources])
+    check_shards_folder(folder / "shards")
 
 
 def _sorted_out(planned: Plan, share: Share, existing: Existing) -> tuple[list[Outcome], list[Job], list[Job]]:

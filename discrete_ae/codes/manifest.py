@@ -8,7 +8,7 @@ too, and `update_manifest` merges all into one file. No torch here.
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Self
@@ -167,7 +167,27 @@ def update_manifest(folder: Path, entries: Sequence[ManifestEntry]) -> list[tupl
         OSError: the manifest cannot be written, or the existing one cannot be read.
         DataError: the existing manifest is damaged.
     """
-    files = _files(folder)
+    kept, superseded = entries_beside(folder, {entry.path: entry.source for entry in entries})
+    write_manifest(folder, [*kept, *entries])
+    for path in _files(folder):
+        if path.name != MANIFEST_NAME:
+            path.unlink(missing_ok=True)
+    return superseded
+
+
+def entries_beside(
+    folder: Path, sources: Mapping[str, str]
+) -> tuple[list[ManifestEntry], list[tuple[ManifestEntry, str]]]:
+    """Return the entries of earlier runs that `update_manifest` keeps, and those that it drops.
+
+    Args:
+        folder: folder of the manifest.
+        sources: sources of the new entries, by path.
+
+    Raises:
+        OSError: the manifest cannot be read.
+        DataError: the manifest is damaged.
+    """
     real_path = cache(os.path.realpath)
 
     def place(source: str) -> tuple[str, str]:
@@ -175,20 +195,16 @@ def update_manifest(folder: Path, entries: Sequence[ManifestEntry]) -> list[tupl
         parent, name = os.path.split(source)
         return real_path(parent), name
 
-    paths, by_place = {entry.path for entry in entries}, {place(entry.source): entry.path for entry in entries}
+    by_place = {place(source): path for path, source in sources.items()}
     kept, superseded = [], []
-    for entry in _newest(files).values():
-        if entry.path in paths or not os.path.isfile(folder / entry.path):  # noqa: PTH113  of any name
+    for entry in _newest(_files(folder)).values():
+        if entry.path in sources or not os.path.isfile(folder / entry.path):  # noqa: PTH113  of any name
             continue
         if by := by_place.get(place(entry.source)):
             superseded.append((entry, by))
         else:
             kept.append(entry)
-    write_manifest(folder, [*kept, *entries])
-    for path in files:
-        if path.name != MANIFEST_NAME:
-            path.unlink(missing_ok=True)
-    return superseded
+    return kept, superseded
 
 
 def read_manifest(path: str | Path) -> list[ManifestEntry]:

@@ -110,6 +110,24 @@ def test_parquet_without_its_package_is_said_before_the_work(tmp_path, recording
     assert not (tmp_path / "other").exists()
 
 
+def test_shards_that_cannot_be_written_are_said_before_the_work(tmp_path, recordings, model, monkeypatch):
+    other = tmp_path / "other/clip_0.wav"
+    other.parent.mkdir()
+    shutil.copy(recordings / "clip_1.wav", other)
+    out = tmp_path / "out"
+    encode_corpus(model, other, out)
+    monkeypatch.setattr(corpus, "encode_files", lambda *_, **__: pytest.fail("encoded"))
+
+    def refused(source, words):
+        with pytest.raises(DataError, match=words):
+            encode_corpus(model, source, out, format="daec", shards="tar", existing="replace")
+
+    refused(recordings / "clip_0.wav", "clip_0.npz and clip_0.daec have the same name without suffix")
+    (out / "shards").mkdir()
+    (out / "shards/notes.txt").touch()
+    refused(other, "holds notes.txt, which would be deleted")
+
+
 def test_a_recording_under_two_names_is_said(tmp_path, recordings, model):
     said, watch, source = [], Watch(), recordings / "clip_0.wav"
     watch.warn = said.append
