@@ -13,7 +13,7 @@ import discrete_ae
 from discrete_ae.codec import Codec
 from discrete_ae.codes import read_daec_header, write_codes
 from discrete_ae.data.reading import read_audio
-from discrete_ae.errors import DataError
+from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.coded import real_time_factors, reconstruct
 from discrete_ae.evaluation.evaluate import Plan, evaluate, evaluate_model
 from discrete_ae.evaluation.recordings import Source, find_sources
@@ -108,6 +108,11 @@ def test_nothing_depends_on_jobs_and_time_is_measured(model, corpus, evaluation)
     assert told[-1] == ("ste", pytest.approx(seconds), pytest.approx(seconds))
     assert min(again.overall["encode_rtf"], again.overall["decode_rtf"]) > 0
     assert again.settings["rtf_audio_s"] == pytest.approx(seconds)
+
+
+def test_no_recordings_are_refused_in_a_line(model):
+    with pytest.raises(UsageError, match="data: expected recordings, folders or patterns, got none"):
+        evaluate(model, [])
 
 
 def test_of_several_passes_the_fastest_is_the_time(corpus):
