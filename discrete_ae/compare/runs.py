@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -138,8 +138,15 @@ def evaluations_in(folder: Path) -> Iterator[tuple[Path, Evaluation]]:
         DataError: an evaluation is damaged.
     """
     for path in sorted(folder.glob("*.json")):
-        if FORMAT.encode() in path.read_bytes():
-            yield path, Evaluation.read_json(path)
+        said = path.stat()
+        if found := _evaluation_in(path, said.st_mtime_ns, said.st_size):
+            yield path, found
+
+
+@lru_cache(maxsize=1000)
+def _evaluation_in(path: Path, changed_ns: int, size: int) -> Evaluation | None:
+    """Return the evaluation in a file, None if it is another JSON file; an unchanged file is parsed only once."""
+    return Evaluation.read_json(path) if FORMAT.encode() in path.read_bytes() else None
 
 
 def _told_apart(placed: Sequence[Placed], runs: Sequence[Run]) -> list[Placed]:

@@ -7,12 +7,12 @@ import pytest
 import soundfile
 import yaml
 
-from discrete_ae.compare.runs import Evaluator, Placed, at_fault, find_given, recordings_of, trained_on
+from discrete_ae.compare.runs import Evaluator, Placed, at_fault, evaluations_in, find_given, recordings_of, trained_on
 from discrete_ae.data import recordings_root
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.evaluate import Plan, evaluate
 from discrete_ae.evaluation.recordings import Source
-from discrete_ae.evaluation.results import Failure
+from discrete_ae.evaluation.results import Evaluation, Failure
 from discrete_ae.evaluation.scores import choose
 from tests.compare.comparisons import make_config, make_evaluation, make_run
 
@@ -112,6 +112,18 @@ def test_evaluations_are_found_beside_runs_and_told_apart(tmp_path):
     (tmp_path / "other/d.json").write_text((tmp_path / "b.json").read_text()[:-30])
     with pytest.raises(DataError, match=r"d\.json"):
         find_given([tmp_path / "other"])
+
+
+def test_an_evaluation_is_parsed_again_only_if_it_changed(tmp_path, monkeypatch):
+    read, parsed = Evaluation.read_json, []
+    monkeypatch.setattr(Evaluation, "read_json", lambda path: (parsed.append(path.name), read(path))[1])
+    for name in "ab":
+        make_evaluation({"pesq": [1.0]}, codec=name).write_json(tmp_path / f"{name}.json")
+    for _ in range(3):
+        assert [one.codec for _, one in evaluations_in(tmp_path)] == ["a", "b"]
+    make_evaluation({"pesq": [1.0]}, codec="another").write_json(tmp_path / "b.json")
+    assert [one.codec for _, one in evaluations_in(tmp_path)] == ["a", "another"]
+    assert parsed == ["a.json", "b.json", "b.json"]
 
 
 def test_who_fails_on_what_others_can_do_is_at_fault():
