@@ -29,7 +29,7 @@ from discrete_ae.paths import with_home
 PACKAGE_DIR = Path(__file__).parents[1]
 # In an installed package, the folder conf is inside the package; in a checkout, it is next to the package.
 CONFIG_DIR = next(path for path in (PACKAGE_DIR / "conf", PACKAGE_DIR.parent / "conf") if path.is_dir())
-CONFIG_NAME = "train"
+MAIN_CONFIG = "train"
 PATH_KEYS = (
     "data.root",
     "data.validation_root",
@@ -62,7 +62,7 @@ def compose_config(overrides: Sequence[str], config_dir: Path | None = None) -> 
         further = [f"hydra.searchpath=[{QuotedString(f'file://{config_dir.absolute()}', Quote.single).with_quotes()}]"]
     try:
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-            return compose(CONFIG_NAME, [*further, *as_meant(overrides)])
+            return compose(MAIN_CONFIG, [*further, *as_meant(overrides)])
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise explained(error, CONFIG_DIR) from error
 

@@ -26,7 +26,7 @@ with ending_imports():  # which take seconds
     from discrete_ae.cli import begin_in_utf8
     from discrete_ae.cli.folders import NewFolder
     from discrete_ae.cli.hydra_errors import explained
-    from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, as_meant, as_setting, register_run_name
+    from discrete_ae.cli.overrides import CONFIG_DIR, MAIN_CONFIG, as_meant, as_setting, register_run_name
     from discrete_ae.cli.sweep import ReportSweep, earlier, forget_failure, logged_once, note_failure, varied
     from discrete_ae.errors import DataError, UsageError, UserError, from_system
     from discrete_ae.paths import shown, with_home
@@ -73,7 +73,7 @@ def _jobs(arguments: list[str]) -> list[int]:
     statuses: list[int] = []
     ReportSweep.failed, ReportSweep.folder, ReportSweep.told = 0, None, set()
 
-    @hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=CONFIG_NAME)
+    @hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=MAIN_CONFIG)
     def job(config: DictConfig) -> float:
         """Return the lowest val/reconstruction, which sweepers that search minimize; NaN for a failed run."""
         # A failure is recorded, not raised: other jobs of a multirun continue, and user errors print no traceback.
