@@ -226,7 +226,8 @@ def decode_corpus(
         watch: callbacks for the progress.
 
     Returns:
-        An outcome for each file of codes, and for each input without files of codes.
+        An outcome for each file of codes, and for each input without files of codes. They are in the order in which the
+        work ended: files that cannot be read may come before earlier files.
 
     Raises:
         UsageError: two files would become the same recording.
