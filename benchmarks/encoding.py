@@ -100,11 +100,11 @@ def save(name: str, path: Path) -> None:
     from omegaconf import OmegaConf
 
     from discrete_ae.build import build_model
-    from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME
+    from discrete_ae.cli.overrides import CONFIG_DIR, MAIN_CONFIG
 
     torch.manual_seed(0)
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        config = OmegaConf.to_container(compose(CONFIG_NAME, [f"model={name}"]).model, resolve=True)
+        config = OmegaConf.to_container(compose(MAIN_CONFIG, [f"model={name}"]).model, resolve=True)
     model = build_model(config)
     state = {STATE_PREFIX + key: tensor for key, tensor in model.state_dict().items()}
     torch.save({KEY: describe_model(model, config), "state_dict": state}, path)

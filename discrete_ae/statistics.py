@@ -4,7 +4,8 @@ Axes: S rows (mostly seeds), F columns (mostly files), R resamples, T tables.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,10 @@ from numpy.typing import NDArray
 RESAMPLES = 10_000
 _AT_ONCE = 2**21  # number of values drawn at a time: 16 MB
 
+_KEPT_FILES = 1000  # largest number of files whose draws are kept: 20 MB
+
 Values = NDArray[np.float64]
+Counts = NDArray[np.integer]
 
 
 class Interval(NamedTuple):
@@ -75,17 +79,35 @@ def crossed_interval(values: Values, seed: int = 0) -> Interval:
 
 def resampled(groups: Sequence[Values], seed: int = 0) -> Values:
     """Return means (T, R) of tables (T, S, F), summed over groups; groups draw separate rows and the same columns."""
-    random, files = np.random.default_rng(seed), groups[0].shape[2]
+    shape = tuple(tables.shape[1] for tables in groups), groups[0].shape[2]
+    draws = _kept_draws(*shape, seed) if shape[1] <= _KEPT_FILES else _draws(*shape, seed)
+    found = np.zeros((len(groups[0]), 0))
+    for rows, columns in draws:
+        means = [_means(tables, drawn, columns) for tables, drawn in zip(groups, rows, strict=True)]
+        found = np.concatenate([found, np.sum(means, axis=0)], axis=1)
+    return found
+
+
+def _means(tables: Values, rows: Counts, columns: Counts) -> Values:
+    """Return means (T, n) of tables (T, S, F) over rows and columns drawn by counts (n, S) and (n, F)."""
+    found: Values = ((tables @ columns.T.astype(float)) * rows.T).sum(1) / (tables.shape[1] * tables.shape[2])
+    return found
+
+
+def _draws(groups: tuple[int, ...], files: int, seed: int) -> Iterator[tuple[list[Counts], Counts]]:
+    """Yield how often blocks of n resamples draw each row of each group, [(n, S)], and each column, (n, F)."""
+    random = np.random.default_rng(seed)
     block = max(1, _AT_ONCE // files)
-    found = []
     for count in [block] * (RESAMPLES // block) + [RESAMPLES % block]:
-        means = np.zeros((len(groups[0]), count, files))  # over the drawn rows
-        for tables in groups:
-            rows = tables.shape[1]
-            means += random.multinomial(rows, np.full(rows, 1 / rows), count) / rows @ tables
-        columns = random.integers(files, size=(1, count, files))
-        found.append(np.take_along_axis(means, columns, axis=2).mean(2))
-    return np.concatenate(found, axis=1)
+        rows: list[Counts] = [random.multinomial(size, np.full(size, 1 / size), count) for size in groups]
+        columns = random.integers(files, size=(count, files)) + files * np.arange(count)[:, None]
+        of_columns = np.bincount(columns.ravel(), minlength=count * files).reshape(count, files)
+        yield rows, of_columns.astype(np.min_scalar_type(files))
+
+
+@lru_cache(maxsize=8)
+def _kept_draws(groups: tuple[int, ...], files: int, seed: int) -> list[tuple[list[Counts], Counts]]:
+    return list(_draws(groups, files, seed))  # drawing takes most of the time, and all pairs of methods draw the same
 
 
 def half_width(values: Values) -> float:

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from pydantic import AfterValidator, BaseModel, Field
 
 from discrete_ae.arguments import typed
-from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME
+from discrete_ae.cli.overrides import CONFIG_DIR, MAIN_CONFIG
 from discrete_ae.errors import UsageError
 from discrete_ae.training.settings import SETTINGS
 
@@ -172,7 +172,7 @@ def test_every_leaf_with_a_wrong_type_is_refused_by_its_key(file: Path) -> None:
     chosen = [f"{group}={option}"] if option else []
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         fixed = ["run_dir=run", "choices.quantizer=ste", "choices.model=tiny"]
-        config = OmegaConf.to_container(compose(CONFIG_NAME, [*fixed, *chosen]), resolve=True)
+        config = OmegaConf.to_container(compose(MAIN_CONFIG, [*fixed, *chosen]), resolve=True)
     typed(config, settings=SETTINGS)
     found = list(leaves(yaml.safe_load(text), () if not option or "_global_" in text else (group,)))
     assert found

@@ -17,7 +17,7 @@ from torch import nn
 
 from discrete_ae.build import build_model
 from discrete_ae.build import instantiate as instantiate_component
-from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME
+from discrete_ae.cli.overrides import CONFIG_DIR, MAIN_CONFIG
 from discrete_ae.data import AudioDataModule
 from discrete_ae.losses import WeightedLoss
 from discrete_ae.quantizers import IdentityQuantizer, Quantizer, ScalarQuantizer
@@ -55,7 +55,7 @@ def options_of(group: str) -> Any:
 def composed(tmp_path: Path) -> Iterator[Callable[..., DictConfig]]:
     """Compose train.yaml with overrides, for a run in tmp_path."""
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        yield lambda *overrides: compose(CONFIG_NAME, [f"run_dir={tmp_path}", *overrides])
+        yield lambda *overrides: compose(MAIN_CONFIG, [f"run_dir={tmp_path}", *overrides])
 
 
 def plain(config: DictConfig) -> Any:

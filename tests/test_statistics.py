@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from discrete_ae import statistics
 from discrete_ae.statistics import (
     RESAMPLES,
     crossed_interval,
@@ -26,6 +27,28 @@ def test_resampled_means_of_two_values_are_binomial():
     assert set(np.unique(drawn)) == {0.0, 0.5, 1.0}
     for value, share in ((0.0, 0.25), (0.5, 0.5), (1.0, 0.25)):
         assert np.mean(drawn == value) == pytest.approx(share, abs=4 * math.sqrt(share / RESAMPLES))
+
+
+def test_resampled_means_are_of_the_values_that_are_drawn(monkeypatch):
+    tables = [np.random.default_rng(0).standard_normal((2, rows, 7)) for rows in (3, 4)]
+    monkeypatch.setattr(statistics, "_AT_ONCE", 7 * 3000)
+    monkeypatch.setattr(statistics, "_KEPT_FILES", 0)
+    random, expected = np.random.default_rng(6), []
+    for count in (3000, 3000, 3000, 1000):
+        rows = [random.multinomial(len(table[0]), np.full(len(table[0]), 1 / len(table[0])), count) for table in tables]
+        columns = random.integers(7, size=(count, 7))
+        for i in range(count):
+            means = [np.average(table, axis=1, weights=drawn[i]) for table, drawn in zip(tables, rows, strict=True)]
+            expected.append(sum(means)[:, columns[i]].mean(axis=1))
+    np.testing.assert_allclose(resampled(tables, seed=6), np.transpose(expected), rtol=0, atol=1e-12)
+
+
+def test_values_of_the_same_shape_are_drawn_once(monkeypatch):
+    values = np.random.default_rng(1).standard_normal((3, 11))
+    found = crossed_interval(values, seed=8)
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: pytest.fail("drawn again"))
+    assert crossed_interval(values, seed=8) == found
+    assert crossed_interval(2 * values, seed=8) == pytest.approx([2 * value for value in found])
 
 
 def test_what_is_paired_cancels_and_a_seed_repeats():

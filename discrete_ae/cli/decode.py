@@ -7,6 +7,7 @@ import typer
 
 from discrete_ae.cli.live import decode_stream, is_stream
 from discrete_ae.cli.options import (
+    BATCH_SECONDS,
     BatchSecondsOption,
     CheckpointOption,
     DeterministicOption,
@@ -16,6 +17,8 @@ from discrete_ae.cli.options import (
     OutOption,
     SkipExistingOption,
     TrustOption,
+    check_existing,
+    check_stream,
     load_model,
 )
 from discrete_ae.paths import PRETRAINED
@@ -34,7 +37,7 @@ def decode(
     trust: TrustOption = None,
     device: DeviceOption = "auto",
     jobs: JobsOption = None,
-    batch_seconds: BatchSecondsOption = 120.0,
+    batch_seconds: BatchSecondsOption = BATCH_SECONDS,
     deterministic: DeterministicOption = False,
     speaker: Annotated[
         bool,
@@ -73,8 +76,10 @@ def decode(
     from discrete_ae.codec import decode_corpus
     from discrete_ae.inference import runner_of
 
+    check_existing(skip_existing, force)
     audio_format = format_of(Path(out), format, get_args(Format), "decode")
     if is_stream(inputs) or speaker:
+        check_stream(skip_existing, jobs, batch_seconds, deterministic)
         decode_stream(inputs, out, lambda: load_model(checkpoint, device, trust), audio_format, speaker, force)
         return
     with piped(inputs, out, f".{audio_format}") as (sources, target):

@@ -8,6 +8,7 @@ import typer
 
 from discrete_ae.cli.live import encode_stream
 from discrete_ae.cli.options import (
+    BATCH_SECONDS,
     BatchSecondsOption,
     CheckpointOption,
     CodebooksOption,
@@ -19,6 +20,8 @@ from discrete_ae.cli.options import (
     SkipExistingOption,
     StrictOption,
     TrustOption,
+    check_existing,
+    check_stream,
     load_model,
 )
 from discrete_ae.codes import Format, ShardKind
@@ -42,7 +45,7 @@ def encode(
     trust: TrustOption = None,
     device: DeviceOption = "auto",
     jobs: JobsOption = None,
-    batch_seconds: BatchSecondsOption = 120.0,
+    batch_seconds: BatchSecondsOption = BATCH_SECONDS,
     deterministic: DeterministicOption = False,
     loudness_lufs: Annotated[
         float | None,
@@ -109,11 +112,13 @@ def encode(
     from discrete_ae.codec import Share, encode_corpus
     from discrete_ae.inference import runner_of
 
+    check_existing(skip_existing, force)
     if format == "stream" or microphone:
         if format not in (None, "stream"):
             raise UsageError(f"--microphone: expected --format stream, got {format}; leave out --format")
         if loudness_lufs is not None or shards or share:
             raise UsageError("--loudness-lufs, --shards and --share need whole recordings; leave them out for a stream")
+        check_stream(skip_existing, jobs, batch_seconds, deterministic)
         encode_stream(inputs, out, lambda: load_model(checkpoint, device, trust), codebooks, microphone, strict)
         return
     code_format = format_of(Path(out), format, get_args(Format), "encode")

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -48,7 +49,9 @@ class NewFolder(Callback):
         if not _is_given(config, "hydra.sweep.dir"):
             config.hydra.sweep.dir = _made(config.hydra.sweep.dir)
             quoted = config.hydra.sweep.dir.replace("'", r"\'")
-            config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{quoted}'")
+            given = f"hydra.sweep.dir='{quoted}'"
+            config.hydra.overrides.hydra.append(given)
+            sys.argv.append(given)  # with which DDP starts its processes
         else:
             _note_new(config.hydra.sweep.dir)
 

@@ -71,6 +71,8 @@ BatchSecondsOption = Annotated[
     float,
     typer.Option(min=0.1, help="Seconds of audio per batch on a GPU; a CPU computes window by window."),
 ]
+BATCH_SECONDS = 120.0
+"""Default of `BatchSecondsOption`."""
 DeterministicOption = Annotated[
     bool,
     typer.Option(
@@ -118,6 +120,32 @@ ScoringJobsOption = Annotated[
     ),
 ]
 ClipSecondsOption = Annotated[float, typer.Option(min=0.5, max=60, help="Length of a clip.")]
+
+
+def check_existing(skip_existing: bool, force: bool) -> None:
+    """Check that existing files are not both skipped and overwritten.
+
+    Raises:
+        UsageError: both options are given.
+    """
+    if skip_existing and force:
+        raise UsageError("--skip-existing and --force: skip existing files, or overwrite them; give only one of them")
+
+
+def check_stream(skip_existing: bool, jobs: int | None, batch_seconds: float, deterministic: bool) -> None:
+    """Check that no option for whole files is given for a stream.
+
+    Raises:
+        UsageError: such an option is given.
+    """
+    given = {
+        "--skip-existing": skip_existing,
+        "--jobs": jobs is not None,
+        "--batch-seconds": batch_seconds != BATCH_SECONDS,
+        "--deterministic": deterministic,
+    }
+    if named := [name for name, is_given in given.items() if is_given]:
+        raise UsageError(f"{', '.join(named)}: not for a stream, which is coded frame by frame; leave it out")
 
 
 def load_model(checkpoint: Path, device: Device, trust: Sequence[str] | None = None) -> "DiscreteAutoencoder":

@@ -29,7 +29,7 @@ from discrete_ae.paths import with_home
 PACKAGE_DIR = Path(__file__).parents[1]
 # In an installed package, the folder conf is inside the package; in a checkout, it is next to the package.
 CONFIG_DIR = next(path for path in (PACKAGE_DIR / "conf", PACKAGE_DIR.parent / "conf") if path.is_dir())
-CONFIG_NAME = "train"
+MAIN_CONFIG = "train"
 PATH_KEYS = (
     "data.root",
     "data.validation_root",
@@ -62,7 +62,7 @@ def compose_config(overrides: Sequence[str], config_dir: Path | None = None) -> 
         further = [f"hydra.searchpath=[{QuotedString(f'file://{config_dir.absolute()}', Quote.single).with_quotes()}]"]
     try:
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-            return compose(CONFIG_NAME, [*further, *as_meant(overrides)])
+            return compose(MAIN_CONFIG, [*further, *as_meant(overrides)])
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise explained(error, CONFIG_DIR) from error
 
@@ -75,7 +75,7 @@ def as_meant(overrides: Sequence[str], *, multirun: bool = False) -> list[str]:
 
     A value that begins with / or ~/ is quoted as a path, so that Hydra does not parse its characters. If the key takes
     a path, other values are quoted too if they are existing paths, or if Hydra would not read them as text. In a
-    multirun, commas separate values, unless the whole value is an existing path.
+    multirun, commas separate values, unless the whole value is an existing path, a list or a mapping.
 
     Raises:
         UsageError: an argument is not an override, a path is empty, or a choice is a list.
@@ -136,7 +136,8 @@ def _as_meant(override: str, *, multirun: bool) -> list[str]:
         is_path = given.startswith("/") or is_literal or is_there
         return QuotedString(given, Quote.single).with_quotes() if is_path else given
 
-    several = value.split(",") if multirun and not os.path.exists(value) else [value]  # noqa: PTH110
+    is_whole = not multirun or value.startswith(("[", "{")) or os.path.exists(value)  # noqa: PTH110
+    several = [value] if is_whole else value.split(",")
     return [key + equals + ",".join(quoted(with_home(each)) for each in several)]
 
 

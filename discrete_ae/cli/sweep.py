@@ -29,6 +29,7 @@ from discrete_ae.errors import DataError, UserError, counted
 from discrete_ae.evaluation.results import ERROR_NAME
 from discrete_ae.paths import CONFIG_NAME, command, shown
 from discrete_ae.saving.checkpoint import read_training_state
+from discrete_ae.training.ending import is_first_process
 from discrete_ae.training.folder import remove_run
 from discrete_ae.writing import write_whole
 
@@ -61,7 +62,7 @@ def earlier(config: DictConfig) -> tuple[Path, float | None] | None:
 
     Returns:
         The checkpoint, and the lowest val/reconstruction, which is None if the run is not finished. Without a
-        checkpoint, or with `force`, the old run is removed and None is returned.
+        checkpoint, or with `force`, the first process removes the old run, and None is returned.
 
     Raises:
         OtherRunError: the folder holds a run of another configuration.
@@ -70,7 +71,8 @@ def earlier(config: DictConfig) -> tuple[Path, float | None] | None:
     run_dir = Path(config.run_dir)
     checkpoint = run_dir / "checkpoints" / "last.ckpt"
     if config.force or not checkpoint.exists():
-        remove_run(run_dir)  # also what is left of a run without a checkpoint
+        if is_first_process():  # which may have written into the folder when the others come
+            remove_run(run_dir)  # also what is left of a run without a checkpoint
         return None
     try:
         differing = _differing(config, OmegaConf.load(run_dir / CONFIG_NAME))
@@ -153,6 +155,8 @@ def _number_of_runs(hydra: Any) -> int | None:
 class ReportSweep(Callback):
     """A callback that names the runs of a sweep, prints a line before and after each, and lists failures at the end.
 
+    Only the first of several processes prints.
+
     Args:
         varied: keys and groups that the sweep varies; `on_multirun_start` sets this argument for the jobs.
     """
@@ -176,7 +180,8 @@ class ReportSweep(Callback):
         ReportSweep.folder = Path(config.hydra.sweep.dir)
         given = config.hydra.overrides
         in_sequence = config.hydra.launcher._target_.endswith("BasicLauncher")
-        self._course = Course(_number_of_runs(config.hydra), in_sequence)
+        if is_first_process():
+            self._course = Course(_number_of_runs(config.hydra), in_sequence)
         swept = [each for each in OverridesParser.create().parse_overrides(given.task) if each.is_sweep_override()]
         varied = dict.fromkeys([*(config.hydra.sweeper.get("params") or {}), *(each.key_or_group for each in swept)])
         given.hydra.append(f"hydra.callbacks.report.varied=[{','.join(varied)}]")
@@ -202,6 +207,8 @@ class ReportSweep(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """See Callback."""
+        if not is_first_process():
+            return
         folder = Path(config.hydra.sweep.dir)
         told = sorted(path for name in (ERROR_NAME, _REFUSED_NAME) for path in folder.rglob(name))
         failures = [path for path in told if path.stat().st_mtime >= self._began]

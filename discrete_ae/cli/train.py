@@ -26,11 +26,11 @@ with ending_imports():  # which take seconds
     from discrete_ae.cli import begin_in_utf8
     from discrete_ae.cli.folders import NewFolder
     from discrete_ae.cli.hydra_errors import explained
-    from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME, as_meant, as_setting, register_run_name
+    from discrete_ae.cli.overrides import CONFIG_DIR, MAIN_CONFIG, as_meant, as_setting, register_run_name
     from discrete_ae.cli.sweep import ReportSweep, earlier, forget_failure, logged_once, note_failure, varied
     from discrete_ae.errors import DataError, UsageError, UserError, from_system
     from discrete_ae.paths import shown, with_home
-    from discrete_ae.training.ending import end_with_parent, kill_left, lost_process, say_once
+    from discrete_ae.training.ending import end_with_parent, is_first_process, kill_left, lost_process, say_once
 
 # A job in its own process only imports this module before its folder is named, so the resolver is registered here.
 register_run_name()
@@ -73,7 +73,7 @@ def _jobs(arguments: list[str]) -> list[int]:
     statuses: list[int] = []
     ReportSweep.failed, ReportSweep.folder, ReportSweep.told = 0, None, set()
 
-    @hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=CONFIG_NAME)
+    @hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=MAIN_CONFIG)
     def job(config: DictConfig) -> float:
         """Return the lowest val/reconstruction, which sweepers that search minimize; NaN for a failed run."""
         # A failure is recorded, not raised: other jobs of a multirun continue, and user errors print no traceback.
@@ -124,10 +124,10 @@ def _run(config: DictConfig, *, is_sweep: bool) -> float:
     forget_failure(run_dir)
     if before:
         checkpoint, objective = before
+        if is_first_process():
+            print(f"{'resuming' if objective is None else 'finished already'}: {shown(run_dir)}")
         if objective is not None:
-            print(f"finished already: {shown(run_dir)}")
             return objective
-        print(f"resuming: {shown(run_dir)}")
         config.ckpt_path = str(checkpoint)
     told = ReportSweep.told if is_sweep else None
     with nullcontext() if told is None else logged_once(told):

@@ -23,16 +23,18 @@ from discrete_ae.codec.files import (
 )
 from discrete_ae.codec.jobs import Job, Plan, Share, plan
 from discrete_ae.codes import CodeFile, Format, ShardKind, read_codes, read_daec_header, read_npy, write_codes
+from discrete_ae.codes.code_file import FileInfo
 from discrete_ae.codes.container import FORMATS
 from discrete_ae.codes.manifest import (
     ManifestEntry,
     append_entry,
     describe,
+    entries_beside,
     has_manifest,
     read_manifest,
     update_manifest,
 )
-from discrete_ae.codes.shards import write_memory_map, write_tar_shards
+from discrete_ae.codes.shards import check_shards_folder, keys_of, write_memory_map, write_tar_shards
 from discrete_ae.data.files import SUFFIXES, AudioFile, probe
 from discrete_ae.data.reading import recorded_whole
 from discrete_ae.data.resampling import Audio
@@ -159,6 +161,8 @@ def encode_corpus(
     if has_manifest(folder) and not planned.is_file:
         read_manifest(folder)  # raises now, before the work, if it is damaged
     sizes = model.quantizer.codebook_sizes[:num_codebooks]
+    if shards:
+        _check_shards(planned)
     failed, there, todo = _sorted_out(planned, share, existing)
     watch.begin([job.source for job in todo], lambda path: probe(path).duration_s)
 
@@ -222,7 +226,8 @@ def decode_corpus(
         watch: callbacks for the progress.
 
     Returns:
-        An outcome for each file of codes, and for each input without files of codes.
+        An outcome for each file of codes, and for each input without files of codes. They are in the order in which the
+        work ended: files that cannot be read may come before earlier files.
 
     Raises:
         UsageError: two files would become the same recording.
@@ -231,7 +236,7 @@ def decode_corpus(
     """
     watch = watch or Watch()
     failed, there, todo = _sorted_out(plan(inputs, out, CODE_SUFFIXES, f".{format}"), Share(), existing)
-    watch.begin([job.source for job in todo], lambda path: _duration_s(model, path))
+    watch.begin([job.source for job in todo], lambda path: _info(model, path).duration_s)
     waiting: deque[Job] = deque()  # jobs whose codes are being decoded
     found: list[Outcome] = []
     forced: list[Path] = []  # sources with codes of another model
@@ -280,6 +285,19 @@ def _shard_writer(kind: ShardKind | None) -> Callable[..., Path] | None:
     return {None: None, "tar": write_tar_shards, "mmap": write_memory_map}[kind]
 
 
+def _check_shards(planned: Plan) -> None:
+    """Check before the work that the shards of the folder can be written after it.
+
+    Raises:
+        DataError: out/shards has other files, or two files of codes would have the same key.
+    """
+    folder = planned.folder
+    sources = {job.target.relative_to(folder).as_posix(): job.source.as_posix() for job in planned.jobs}
+    kept, _ = entries_beside(folder, sources)
+    keys_of(folder, [*(entry.path for entry in kept), *sources])
+    check_shards_folder(folder / "shards")
+
+
 def _sorted_out(planned: Plan, share: Share, existing: Existing) -> tuple[list[Outcome], list[Job], list[Job]]:
     """Return the early failures, the jobs whose existing outputs are kept, and the jobs to do."""
     failed: list[Outcome] = []
@@ -315,7 +333,7 @@ def _kept(model: DiscreteAutoencoder, sizes: tuple[int, ...], job: Job, folder: 
     try:
         if recording is None and target.suffix == ".npy":
             raise DataError(f"{target}: holds bare codes, and {job.source} cannot be read; {again}")
-        code_file = _read(model, target, recording)
+        code_file = _info(model, target, recording)
         if code_file.model_hash != model.codes_hash:
             raise OtherModelError(f"codes of another model (hash {code_file.model_hash[:12]}); {again}")
         if code_file.codebook_sizes != sizes:
@@ -369,10 +387,8 @@ def write_audio(
             write(block)
 
 
-def _described(
-    model: DiscreteAutoencoder, job: Job, code_file: CodeFile, folder: Path, was_there: bool = False
-) -> Outcome:
-    entry = describe(code_file, job.target, folder, job.source)
+def _described(model: DiscreteAutoencoder, job: Job, info: FileInfo, folder: Path, was_there: bool = False) -> Outcome:
+    entry = describe(info, job.target, folder, job.source)
     bits = entry.bits_per_frame * model.frame_rate_hz * entry.duration_s
     return Outcome(
         *job,
@@ -406,6 +422,10 @@ def _read(model: DiscreteAutoencoder, path: Path, recording: AudioFile | None = 
     return bare_codes(model, read_npy(path), *of_recording)
 
 
-def _duration_s(model: DiscreteAutoencoder, path: Path) -> float:
-    # Read only the header, since entropy decoding takes most of the time of reading.
-    return (read_daec_header(path) if path.suffix.lower() == ".daec" else _read(model, path)).duration_s
+def _info(model: DiscreteAutoencoder, path: Path, recording: AudioFile | None = None) -> FileInfo:
+    """Read all but the codes like `_read`; only the header is read of a file whose codes may be entropy-coded."""
+    if path.suffix.lower() != ".daec":
+        return _read(model, path, recording)
+    header = read_daec_header(path)
+    header.check_entropy_model(model.entropy_model)
+    return header

@@ -96,6 +96,11 @@ class FileInfo(CodesInfo):
         """Length in samples per channel at the model's rate, rounded up, so at least 1."""
         return -(-self.num_samples * self.model_sample_rate // self.sample_rate)
 
+    @property
+    def info(self) -> dict[str, Any]:
+        """Fields of the codes and their recording, without the codes and those of one format."""
+        return self.model_dump(include=set(FileInfo.model_fields))
+
 
 class CodeFile(FileInfo):
     """The codes of one recording, with all fields needed to decode them.
@@ -116,11 +121,6 @@ class CodeFile(FileInfo):
     def _check(self) -> Self:
         check_codes(self.codes, self.codebook_sizes)
         return self
-
-    @property
-    def info(self) -> dict[str, Any]:
-        """All fields except the codes."""
-        return self.model_dump(exclude={"codes"})
 
 
 def check_room(shape: tuple[int, int, int], num_bytes: int, symbols_per_byte: int = SYMBOLS_PER_BYTE) -> None:

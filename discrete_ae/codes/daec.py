@@ -67,6 +67,18 @@ class DaecHeader(FileInfo):
         check_room(self.shape, self.payload_bytes + 8)  # a range coder omits up to 8 bytes
         return self
 
+    def check_entropy_model(self, entropy_model: EntropyModel | None) -> None:
+        """Check that this entropy model, or none, can decode the payload.
+
+        Raises:
+            DataError: the payload is entropy-coded with another model.
+        """
+        if self.entropy_model not in ("", entropy_model and entropy_model.fingerprint):
+            raise DataError(
+                f"needs the entropy model {self.entropy_model} of the model {self.model_hash[:12]}; give the "
+                "checkpoint that made the codes"
+            )
+
     def to_json(self) -> bytes:
         """Return compact JSON in UTF-8, without fields that are empty or 0.0."""
         said = {key: getattr(self, name) for key, name in KEYS.items()}
@@ -129,11 +141,7 @@ def parse_daec(content: bytes, entropy_model: EntropyModel | None = None) -> Cod
         DataError: the content is damaged, not a `.daec` file, or entropy-coded with another model.
     """
     header, payload = parse_front(content)
-    if header.entropy_model not in ("", entropy_model and entropy_model.fingerprint):
-        raise DataError(
-            f"needs the entropy model {header.entropy_model} of the model {header.model_hash[:12]}; give the "
-            "checkpoint that made the codes"
-        )
+    header.check_entropy_model(entropy_model)
     shape = header.streams, header.frames
     try:
         if entropy_model and header.entropy_model:

@@ -8,7 +8,7 @@ too, and `update_manifest` merges all into one file. No torch here.
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Self
@@ -18,10 +18,10 @@ from pydantic import AfterValidator, model_validator
 
 from discrete_ae.codes.code_file import (
     SYMBOLS_PER_BYTE,
-    CodeFile,
     Codes,
     CodesInfo,
     Count,
+    FileInfo,
     Sha256,
     check_room,
     parse_object,
@@ -75,11 +75,11 @@ class ManifestEntry(CodesInfo):
         return json.dumps({**more, **front, **self.model_dump()})
 
 
-def describe(code_file: CodeFile, path: Path, folder: Path, source: Path) -> ManifestEntry:
+def describe(info: FileInfo, path: Path, folder: Path, source: Path) -> ManifestEntry:
     """Return the entry of a written file of codes.
 
     Args:
-        code_file: contents of the file.
+        info: contents of the file, or its header.
         path: path of the file, below `folder`.
         folder: folder of the manifest.
         source: path of the recording.
@@ -89,7 +89,7 @@ def describe(code_file: CodeFile, path: Path, folder: Path, source: Path) -> Man
     """
     size, sha256 = _fingerprint(path)
     names = {"path": path.relative_to(folder).as_posix(), "source": source.as_posix()}
-    return ManifestEntry.of({**code_file.info, **names, "bytes": size, "sha256": sha256})
+    return ManifestEntry.of({**info.info, **names, "bytes": size, "sha256": sha256})
 
 
 def read_entry(
@@ -167,7 +167,27 @@ def update_manifest(folder: Path, entries: Sequence[ManifestEntry]) -> list[tupl
         OSError: the manifest cannot be written, or the existing one cannot be read.
         DataError: the existing manifest is damaged.
     """
-    files = _files(folder)
+    kept, superseded = entries_beside(folder, {entry.path: entry.source for entry in entries})
+    write_manifest(folder, [*kept, *entries])
+    for path in _files(folder):
+        if path.name != MANIFEST_NAME:
+            path.unlink(missing_ok=True)
+    return superseded
+
+
+def entries_beside(
+    folder: Path, sources: Mapping[str, str]
+) -> tuple[list[ManifestEntry], list[tuple[ManifestEntry, str]]]:
+    """Return the entries of earlier runs that `update_manifest` keeps, and those that it drops.
+
+    Args:
+        folder: folder of the manifest.
+        sources: sources of the new entries, by path.
+
+    Raises:
+        OSError: the manifest cannot be read.
+        DataError: the manifest is damaged.
+    """
     real_path = cache(os.path.realpath)
 
     def place(source: str) -> tuple[str, str]:
@@ -175,20 +195,16 @@ def update_manifest(folder: Path, entries: Sequence[ManifestEntry]) -> list[tupl
         parent, name = os.path.split(source)
         return real_path(parent), name
 
-    paths, by_place = {entry.path for entry in entries}, {place(entry.source): entry.path for entry in entries}
+    by_place = {place(source): path for path, source in sources.items()}
     kept, superseded = [], []
-    for entry in _newest(files).values():
-        if entry.path in paths or not os.path.isfile(folder / entry.path):  # noqa: PTH113  of any name
+    for entry in _newest(_files(folder)).values():
+        if entry.path in sources or not os.path.isfile(folder / entry.path):  # noqa: PTH113  of any name
             continue
         if by := by_place.get(place(entry.source)):
             superseded.append((entry, by))
         else:
             kept.append(entry)
-    write_manifest(folder, [*kept, *entries])
-    for path in files:
-        if path.name != MANIFEST_NAME:
-            path.unlink(missing_ok=True)
-    return superseded
+    return kept, superseded
 
 
 def read_manifest(path: str | Path) -> list[ManifestEntry]:

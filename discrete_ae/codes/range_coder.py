@@ -64,8 +64,15 @@ class Reader:
         self._decoder = stream.queue.RangeDecoder(np.frombuffer(payload, "<u4").astype(np.uint32))
 
     def code(self, symbols: Symbols, model: Any, *weights: Weights) -> Symbols:
-        """Read as many symbols as `symbols` has; its values are ignored. See `Writer.code`."""
-        return cast(Symbols, self._decoder.decode(model, *(weights or [len(symbols)])))
+        """Read as many symbols as `symbols` has; its values are ignored. See `Writer.code`.
+
+        Raises:
+            ValueError: no symbols have these bytes.
+        """
+        try:
+            return cast(Symbols, self._decoder.decode(model, *(weights or [len(symbols)])))
+        except AssertionError as error:
+            raise ValueError("payload: not codes of this entropy model") from error
 
     def check_end(self) -> None:
         """Check that all bytes were used.

@@ -15,6 +15,7 @@ Axes: S streams, K codebooks, T frames.
 import io
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -129,6 +130,21 @@ def write_memory_map(
                 recordings.write(entry.to_json(key=key, offset=offset) + "\n")
                 offset += entry.streams * entry.frames
     return Path(out, INDEX_NAME)
+
+
+class _CheckedError(Exception):
+    """Ends `check_shards_folder` before anything is replaced."""
+
+
+def check_shards_folder(out: Path) -> None:
+    """Check that an existing set may be replaced.
+
+    Raises:
+        DataError: the folder has other files.
+    """
+    if out.exists():
+        with suppress(_CheckedError), whole_folder(out, OWN_FILES, overwrite=True):
+            raise _CheckedError
 
 
 def keys_of(folder: Path, paths: Iterable[str]) -> list[str]:

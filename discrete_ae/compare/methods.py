@@ -16,10 +16,23 @@ DECIDING = (
     *("data.min_seconds", "data.max_seconds", "data.min_bandwidth_hz", "data.sample_rate", "data.channels"),
     *("data.crop_seconds", "data.batch_size", "data.balance", "data.loudness_lufs", "data.speed", "data.mix"),
     *("data.equalizer_db", "data.gain_db", "data.flip_polarity"),
-    *("trainer.max_steps", "trainer.precision", "trainer.accumulate_grad_batches", "trainer.gradient_clip_val"),
-    "callbacks.ema.decay",
+    *("trainer", "callbacks.ema.decay"),
 )
 """Keys of the settings that influence training, including all keys below them. Runs equal in these are one method."""
+WITHOUT_EFFECT = tuple(
+    f"trainer.{name}"
+    for name in (
+        *("_target_", "accelerator", "strategy", "plugins", "logger", "callbacks", "profiler", "benchmark"),
+        *("val_check_interval", "check_val_every_n_epoch", "limit_val_batches", "num_sanity_val_steps"),
+        *("limit_test_batches", "limit_predict_batches", "log_every_n_steps", "enable_checkpointing"),
+        *("enable_progress_bar", "enable_model_summary", "enable_autolog_hparams", "use_distributed_sampler"),
+        *("deterministic", "inference_mode", "detect_anomaly", "default_root_dir", "model_registry"),
+    )
+)
+"""Keys below those of `DECIDING` that do not influence training."""
+_USUAL = {"trainer.devices": 1, "trainer.num_nodes": 1, "trainer.max_epochs": -1}
+"""Values that are the same as none."""
+_START = "init_from"
 _SHOWN = 3  # largest number of keys in a label
 _ABSENT = "–"
 
@@ -77,9 +90,10 @@ def group_runs(evaluations: Iterable[Evaluation]) -> tuple[list[Method], list[st
     """
     groups: dict[str, dict[int, Evaluation]] = {}
     repeated = []
-    given = [(_place(one.run), one.run, one) for one in evaluations if one.run]
-    for _, run, one in sorted(given, key=lambda of: of[0]):
-        by_seed = groups.setdefault(_key(run.quantizer, run.config), {})
+    given = sorted([(_place(one.run), one.run, one) for one in evaluations if one.run], key=lambda of: of[0])
+    keys = _keys([(run, run.config) for _, run, _ in given])
+    for key, (_, run, one) in zip(keys, given, strict=True):
+        by_seed = groups.setdefault(key, {})
         if (older := by_seed.get(run.seed)) and older.run:
             is_alike = {file.path for file in older.files} == {file.path for file in one.files}
             repeated.append(set_aside(older.run, run) + ("" if is_alike else ", on other recordings"))
@@ -92,7 +106,7 @@ def repeated_runs(runs: Iterable[Run]) -> list[list[Run]]:
     """Group runs with the same settings and seed; the run that `group_runs` keeps comes first in each group."""
     groups: dict[tuple[str, int], list[Run]] = {}
     for run in runs:
-        groups.setdefault((_key(run.quantizer, run.config), run.seed), []).append(run)
+        groups.setdefault((_key(run.quantizer, settings(run.config)), run.seed), []).append(run)
     return [sorted(same, key=_place, reverse=True) for same in groups.values()]
 
 
@@ -115,16 +129,38 @@ def models_of(methods: Sequence[Method]) -> dict[str, list[Method]]:
         The methods of each model by increasing rate, by label of the model. Models are in the order of the methods.
     """
     groups: dict[str, list[Method]] = {}
-    for method in methods:
-        trained = {key: value for key, value in method.config.items() if key != DECODED}
-        groups.setdefault(_key(method.quantizer, trained), []).append(method)
+    trained = [
+        (run, {key: value for key, value in run.config.items() if key != DECODED})
+        for method in methods
+        for run in method.trainings[:1]
+    ]
+    for method, key in zip(methods, _keys(trained), strict=True):
+        groups.setdefault(key, []).append(method)
     labels = zip(groups.values(), _labels(list(groups.values())), strict=True)
     return {label if len(group) > 1 else group[0].label: group for group, label in labels}
 
 
-def _key(quantizer: str, config: Mapping[str, Any]) -> str:
-    """Return a text that is the same for all runs of a method, and different for each method."""
-    return json.dumps([quantizer, settings(config)], sort_keys=True, default=str)
+def _keys(runs: Sequence[tuple[Run, Mapping[str, Any]]]) -> list[str]:
+    """Return for each run, given with its configuration, a text that is the same for all runs of a method.
+
+    Each seed of a method may have started from a different file. If a seed started from several files, each file makes
+    a method.
+    """
+    chosen = [settings(config) for _, config in runs]
+    starts = [str(each.get(_START, "")) for each in chosen]
+    keys = [
+        _key(run.quantizer, each | {_START: "given"} if _START in each else each)
+        for (run, _), each in zip(runs, chosen, strict=True)
+    ]
+    of_seed: dict[tuple[str, int], set[str]] = {}
+    for key, start, (run, _) in zip(keys, starts, runs, strict=True):
+        of_seed.setdefault((key, run.seed), set()).add(start)
+    several = {key for (key, _), found in of_seed.items() if len(found) > 1}
+    return [key + start if key in several else key for key, start in zip(keys, starts, strict=True)]
+
+
+def _key(quantizer: str, chosen: Mapping[str, Any]) -> str:
+    return json.dumps([quantizer, chosen], sort_keys=True, default=str)
 
 
 def _labelled(methods: Sequence[Method]) -> list[Method]:
@@ -170,12 +206,15 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     kept = {
         key: value
         for key, value in flatten(config).items()
-        if value not in (None, []) and any(key == deciding or key.startswith(f"{deciding}.") for deciding in DECIDING)
+        if value not in (None, []) and _is_in(key, DECIDING) and not _is_in(key, WITHOUT_EFFECT)
+        if key not in _USUAL or str(value) != str(_USUAL[key])
     }
-    if "init_from" in kept:
-        kept["init_from"] = "given"  # each seed may have started from a different file
     # The settings of the model repeat those of the quantizer.
     return {key: value for key, value in kept.items() if key[6:] not in kept or not key.startswith("model.quantizer.")}
+
+
+def _is_in(key: str, keys: Iterable[str]) -> bool:
+    return any(key == one or key.startswith(f"{one}.") for one in keys)
 
 
 def _differences(configs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -149,7 +149,7 @@ def compare_runs(
     claim(out, title, force=force)
     for line in ([f"{choice.said}."] if given.runs and choice.said else []) + given.lines:
         say(line)
-    if data and (count := len(trained_on(given.runs, sources))):
+    if data and (count := len(trained_on(given.runs, sources, say))):
         say(
             f"warning: {count} of the {len(sources)} recordings were used to train a run, so its results on them are "
             "too good; give other recordings with --data."

@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from discrete_ae.compare.methods import Method, repeated_runs, set_aside
 from discrete_ae.compare.places import short_names
 from discrete_ae.compare.words import listed
 from discrete_ae.data import recordings_root
-from discrete_ae.errors import DataError, UsageError
+from discrete_ae.errors import DataError, UsageError, from_system
 from discrete_ae.evaluation.baselines import installed
 from discrete_ae.evaluation.coded import reconstruct
 from discrete_ae.evaluation.coders import Coder, through
@@ -138,8 +138,15 @@ def evaluations_in(folder: Path) -> Iterator[tuple[Path, Evaluation]]:
         DataError: an evaluation is damaged.
     """
     for path in sorted(folder.glob("*.json")):
-        if FORMAT.encode() in path.read_bytes():
-            yield path, Evaluation.read_json(path)
+        said = path.stat()
+        if found := _evaluation_in(path, said.st_mtime_ns, said.st_size):
+            yield path, found
+
+
+@lru_cache(maxsize=1000)
+def _evaluation_in(path: Path, changed_ns: int, size: int) -> Evaluation | None:
+    """Return the evaluation in a file, None if it is another JSON file; an unchanged file is parsed only once."""
+    return Evaluation.read_json(path) if FORMAT.encode() in path.read_bytes() else None
 
 
 def _told_apart(placed: Sequence[Placed], runs: Sequence[Run]) -> list[Placed]:
@@ -210,26 +217,36 @@ def _is_split(data: Mapping[str, Any]) -> bool:
     return bool(data.get("root")) and not (data.get("validation_root") or data.get("validation_manifest"))
 
 
-def trained_on(runs: Sequence[Run], sources: Sequence[Source]) -> set[Path]:
-    """Return the recordings that any of the runs was trained on.
-
-    Raises:
-        DataError: files that a run was trained or validated on can no longer be read.
-    """
+def trained_on(runs: Sequence[Run], sources: Sequence[Source], say: Callable[[str], None]) -> set[Path]:
+    """Return the recordings that any of the runs was trained on; `say` receives a line if that is unknown of a run."""
     found: set[Path] = set()
     places = {source.path: real(source.path) for source in sources}
-    for data in {_split(run): run.config["data"] for run in runs if "data" in run.config}.values():
-        if data.get("manifest") is not None or data.get("sources") is not None:
-            trained = set(map(real, training_recordings(data)))
-            found |= {path for path, place in places.items() if place in trained}
-            continue
-        root = Path(data["root"]).expanduser() if data.get("root") else recordings_root() / "train"
-        below = {path for path, place in places.items() if place.is_relative_to(real(root))}
-        if below and _is_split(data):
-            validated = set(map(real, validation_recordings(data)[1]))
-            below = {path for path in below if places[path] not in validated}
-        found |= below
+    for run in {_split(run): run for run in runs if "data" in run.config}.values():
+        try:
+            found |= _trained_on(run.config["data"], places)
+        except (OSError, DataError, UsageError) as error:
+            reason = from_system(error) if isinstance(error, OSError) else error
+            say(f"warning: {run.name}: could not be checked for recordings that it was trained on: {reason}")
     return found
+
+
+def _trained_on(data: Mapping[str, Any], places: Mapping[Path, Path]) -> set[Path]:
+    """Return the recordings, given with their real places, that a run with this configuration of data was trained on.
+
+    Raises:
+        OSError: a manifest that the run was trained on cannot be read.
+        DataError: files that the run was trained or validated on can no longer be read.
+        UsageError: the configuration is not of this package's data module.
+    """
+    if data.get("manifest") is not None or data.get("sources") is not None:
+        trained = set(map(real, training_recordings(data)))
+        return {path for path, place in places.items() if place in trained}
+    root = Path(data["root"]).expanduser() if data.get("root") else recordings_root() / "train"
+    below = {path for path, place in places.items() if place.is_relative_to(real(root))}
+    if below and _is_split(data):
+        validated = set(map(real, validation_recordings(data)[1]))
+        below = {path for path in below if places[path] not in validated}
+    return below
 
 
 def _split(run: Run) -> str:

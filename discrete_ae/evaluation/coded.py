@@ -32,7 +32,7 @@ from discrete_ae.paths import in_utf8
 TIMED_S = 10.0
 """Maximum duration of the audio that is timed, which is taken from the first recordings."""
 _PASSES = 3  # the fastest counts, since other load on the machine only makes a pass slower
-_ENOUGH_S = 5.0  # no further pass after this time
+_ENOUGH_S = 10.0  # no further pass after this time
 _BLOCKS_AHEAD = 4
 
 
@@ -215,7 +215,8 @@ def real_time_factors(
     """Return computing time per second of audio (encode_rtf, decode_rtf), and the seconds of audio timed (rtf_audio_s).
 
     Timing runs alone, before the evaluation, on the first `TIMED_S` of the readable recordings; the result is empty
-    if none is readable. `timed` returns the seconds that encoding and decoding audio (channels, n) take.
+    if none is readable. `timed` returns the seconds that encoding and decoding audio (channels, n) take. Of several
+    passes, the fastest counts, which for encoding and for decoding may be different ones.
     """
     parts = [np.zeros((channels, 0), np.float32)]
     missing = round(TIMED_S * sample_rate)
@@ -231,7 +232,10 @@ def real_time_factors(
     if not audio.shape[1]:
         return {}
     audio_s = audio.shape[1] / sample_rate
-    encode_s, decode_s = timed(audio)
+    taken: list[tuple[float, float]] = []
+    while len(taken) < _PASSES and sum(map(sum, taken)) < _ENOUGH_S:
+        taken.append(timed(audio))
+    encode_s, decode_s = map(min, zip(*taken, strict=True))
     return {"encode_rtf": encode_s / audio_s, "decode_rtf": decode_s / audio_s, "rtf_audio_s": audio_s}
 
 
@@ -247,11 +251,14 @@ def time_model(
     """
     encode, decode = _coder(model, runner._replace(jobs=1), num_codebooks)
     signal = torch.from_numpy(audio)[None]
+    start = time.perf_counter()
     try:
-        encode_s, coded = _fastest(lambda: encode(signal).cpu())  # .cpu() waits for a GPU
+        coded = encode(signal).cpu()  # .cpu() waits for a GPU
     except ValueError as error:
         raise DataError(f"the model cannot code: {error}; use another checkpoint") from error
-    return encode_s, _fastest(lambda: decode(coded).cpu())[0]
+    between = time.perf_counter()
+    decode(coded).cpu()
+    return between - start, time.perf_counter() - between
 
 
 def timing_device(model: nn.Module) -> str:
@@ -260,13 +267,3 @@ def timing_device(model: nn.Module) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return "cpu, 1 thread" if device.type == "cpu" else device.type
-
-
-def _fastest(function: Callable[[], Tensor]) -> tuple[float, Tensor]:
-    """Return the seconds of the fastest pass, and the last result."""
-    taken: list[float] = []
-    while len(taken) < _PASSES and sum(taken) < _ENOUGH_S:
-        start = time.perf_counter()
-        result = function()
-        taken.append(time.perf_counter() - start)
-    return min(taken), result

@@ -120,7 +120,8 @@ def evaluate(
 
     Raises:
         DataError: an output file exists, the model cannot be loaded, or no recording could be coded.
-        UsageError: a score is unknown or not installed, or num_codebooks or segment_seconds is invalid.
+        UsageError: a score is unknown or not installed, num_codebooks or segment_seconds is invalid, or no data is
+            given.
     """
     results = result_paths(Path(out) if out else None)
     pairs = Path(save_audio) if save_audio else None
@@ -128,6 +129,8 @@ def evaluate(
     plan = Plan(choose(metrics), segment_seconds, jobs, progress, pairs)
     if not MIN_SEGMENT_S <= segment_seconds < math.inf:
         raise UsageError(f"segment_seconds: expected {MIN_SEGMENT_S:g} or more, finite, got {segment_seconds}")
+    if not listed(data):
+        raise UsageError("data: expected recordings, folders or patterns, got none")
     found = find_sources(listed(data))
     if strict:
         found = without_doubt(found)

@@ -7,6 +7,8 @@ Axes: C channels, n samples.
 """
 
 import hashlib
+import itertools
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from discrete_ae.data.files import SUFFIXES, AudioFile, accept, files_of, probe
-from discrete_ae.data.reading import Audio, read_audio
+from discrete_ae.data.reading import Audio, stream_audio
 from discrete_ae.errors import DataError
 from discrete_ae.evaluation.results import Excerpt
 from discrete_ae.paths import in_utf8
@@ -142,28 +144,34 @@ def choose_excerpts(sources: Sequence[Source], count: int, seconds: float) -> li
     for source in dict.fromkeys(chosen):
         file = probe(source.path)
         parts = max(min(chosen.count(source), int(file.duration_s / seconds)), 1)
-        length = file.duration_s / parts
         try:
-            starts = [loudest(file, i * length, length, seconds) for i in range(parts)]
+            starts = loudest(file, parts, seconds)
         except DataError:  # the evaluation reports it
             continue
-        length = min(seconds, length)
+        length = min(seconds, file.duration_s)
         excerpts += [Excerpt(recording=source.name, start_s=start, duration_s=length) for start in starts]
     return excerpts
 
 
-def loudest(file: AudioFile, start_s: float, duration_s: float, seconds: float) -> float:
-    """Return the start, in seconds, of the excerpt with the most energy within a part of a recording.
+def loudest(file: AudioFile, parts: int, seconds: float) -> list[float]:
+    """Return the start, in seconds, of the excerpt with the most energy within each of the equal parts of a recording.
 
     Raises:
         DataError: the recording cannot be read.
     """
-    if duration_s <= seconds:
-        return start_s
-    steps = int(duration_s / _STEP_S)
-    audio = (read_audio(file, file.sample_rate, None, start_s + i * _STEP_S, _STEP_S)
-             for i in range(steps))  # fmt: skip
-    energies = np.array([float(np.square(part.astype(np.float64)).sum()) for part in audio])
-    window = max(round(seconds / _STEP_S), 1)
-    sums = np.convolve(energies, np.ones(window), mode="valid") if window <= steps else energies[:1]
-    return min(start_s + int(sums.argmax()) * _STEP_S, start_s + duration_s - seconds)
+    part_s = file.duration_s / parts
+    if part_s <= seconds:
+        return [i * part_s for i in range(parts)]
+    step = round(_STEP_S * file.sample_rate)
+    blocks = cut(stream_audio(file, file.sample_rate), itertools.repeat(step))
+    energies = np.array([float(np.square(block.astype(np.float64)).sum()) for block in blocks])
+    step_s = step / file.sample_rate
+    window = max(int(seconds / step_s), 1)
+    sums = np.convolve(energies, np.ones(window), mode="valid")
+    starts = []
+    for i in range(parts):
+        first, last = math.ceil(i * part_s / step_s), int(((i + 1) * part_s - seconds) / step_s)
+        within = sums[first : last + 1]
+        found = first + int(within.argmax()) if len(within) else first
+        starts.append(min(found * step_s, (i + 1) * part_s - seconds))
+    return starts

@@ -266,6 +266,8 @@ class TokenizerAtRate:
         """See `Coder`."""
         start = time.perf_counter()
         codes, _ = self.tokenizer.encode(audio, self.tokenizer.modes[self.num_codebooks])
+        if (device := self.tokenizer.model.device).type != "cpu":
+            torch.accelerator.synchronize(device)  # else the decoder's time would include the encoder's
         between = time.perf_counter()
         found = self.tokenizer.decode(codes, audio)
         end = time.perf_counter()

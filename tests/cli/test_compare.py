@@ -287,7 +287,7 @@ def test_recordings_that_were_trained_on_are_told(sweep, recordings, report):
     found = find_given([sweep]).runs
     sources = [Source(path, path.name) for path in sorted(recordings.iterdir())]
     validated = {path.resolve() for path in validation_recordings(found[0].config["data"])[1]}
-    trained = trained_on(found, [*sources, Source(sweep / "elsewhere.wav", "elsewhere.wav")])
+    trained = trained_on(found, [*sources, Source(sweep / "elsewhere.wav", "elsewhere.wav")], pytest.fail)
     assert trained == {source.path for source in sources if source.path.resolve() not in validated} != set()
     folder, (_, _, said) = report
     line = f"{len(trained)} of the {len(sources)} recordings were used to train a run"

@@ -195,6 +195,8 @@ def test_codes_of_another_model_need_force(code):
         (["encode", ".", "-o", "-"], ..., 2, "expected one input file"),
         (["decode", "x.npz", "-o", "z.mp3"], ..., 2, "decode writes .wav or .flac"),
         (["decode", "x.npz", "-o", "z.flac", "--format", "wav"], ..., 2, "to match -o z.flac"),
+        (["encode", "x.wav", "-o", "y", "--force", "--skip-existing"], ..., 2, "give only one of them"),
+        (["decode", "x.npz", "-o", "y", "--force", "--skip-existing"], ..., 2, "give only one of them"),
         (["encode"], None, 2, "expected INPUT, got none"),
         (["encde"], None, 2, "encde: no such command"),
         (["info", "n" * 300 + "=1"], None, 1, "n=1: cannot be read (File name too long)"),

@@ -340,6 +340,8 @@ def test_commas_part_paths_in_a_multirun_alone(at_home: Path) -> None:
     assert as_meant(given, multirun=True) == expected
     assert as_meant(["data.root=new (1),new (2)"], multirun=True) == ["data.root='new (1)','new (2)'"]
     assert as_meant(given)[0] == f"data.root='{at_home}/a b,/c d'"
+    lists = ["data.manifest=[/a.jsonl,/b.jsonl]", "+data.sources.speech={manifest:[/a.jsonl,/b.jsonl],weight:1}"]
+    assert as_meant(lists, multirun=True) == lists
 
 
 def folders(root: Path) -> list[str]:

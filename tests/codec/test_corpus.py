@@ -10,7 +10,8 @@ import soundfile
 import discrete_ae
 from discrete_ae.codec import Codec, Share, corpus, encode_corpus
 from discrete_ae.codec.corpus import Watch, write_audio
-from discrete_ae.codes.container import FORMATS, write_codes
+from discrete_ae.codes.container import FORMATS, read_daec_header, write_codes
+from discrete_ae.codes.entropy import EntropyModel
 from discrete_ae.codes.manifest import describe, read_manifest
 from discrete_ae.errors import DataError, UsageError
 
@@ -55,6 +56,19 @@ def test_a_file_that_is_there_must_be_what_encoding_would_write(tmp_path, record
     assert (found("replace").was_there, target.read_bytes()) == (False, before)
 
 
+def test_codes_that_are_there_are_not_decoded(tmp_path, recordings, model, monkeypatch):
+    source, target = tmp_path / "x.wav", tmp_path / "x.daec"
+    shutil.copy(recordings / "clip_2.wav", source)
+    (first,) = encode_corpus(model, source, target, format="daec")
+    assert read_daec_header(target).entropy_model == model.entropy_model.fingerprint
+    monkeypatch.setattr(EntropyModel, "decode", lambda *_: pytest.fail("decoded"))
+    (again,) = encode_corpus(model, source, target, format="daec", existing="skip")
+    assert (again.entry, again.was_there) == (first.entry, True)
+    monkeypatch.setattr(model, "entropy_model", None)
+    (other,) = encode_corpus(model, source, target, format="daec", existing="skip")
+    assert other.error.startswith(f"{target}: needs the entropy model")
+
+
 def test_shares_leave_what_one_process_leaves(tmp_path, recordings, model):
     def encode(out, *shares, **settings):
         for share in shares:
@@ -94,6 +108,24 @@ def test_parquet_without_its_package_is_said_before_the_work(tmp_path, recording
     with pytest.raises(UsageError, match=r"needs the package pyarrow; pip install 'discrete-ae\[parquet\]'"):
         encode("other")
     assert not (tmp_path / "other").exists()
+
+
+def test_shards_that_cannot_be_written_are_said_before_the_work(tmp_path, recordings, model, monkeypatch):
+    other = tmp_path / "other/clip_0.wav"
+    other.parent.mkdir()
+    shutil.copy(recordings / "clip_1.wav", other)
+    out = tmp_path / "out"
+    encode_corpus(model, other, out)
+    monkeypatch.setattr(corpus, "encode_files", lambda *_, **__: pytest.fail("encoded"))
+
+    def refused(source, words):
+        with pytest.raises(DataError, match=words):
+            encode_corpus(model, source, out, format="daec", shards="tar", existing="replace")
+
+    refused(recordings / "clip_0.wav", "clip_0.npz and clip_0.daec have the same name without suffix")
+    (out / "shards").mkdir()
+    (out / "shards/notes.txt").touch()
+    refused(other, "holds notes.txt, which would be deleted")
 
 
 def test_a_recording_under_two_names_is_said(tmp_path, recordings, model):

@@ -125,6 +125,12 @@ def test_claims_that_the_payload_cannot_hold_are_refused(model):
         assert_refused(lambda wrong=wrong: model.decode(wrong, 1, 500, "context"), error=ValueError)
 
 
+@pytest.mark.parametrize("predictor", PREDICTORS)
+def test_bytes_that_no_encoder_writes_are_refused(model, predictor):
+    # All ones are the end of the coder's interval, which the integer frequencies do not reach.
+    assert_refused(lambda: model.decode(b"\xff" * 400, 1, 500, predictor), "not codes of this", error=ValueError)
+
+
 def test_codes_of_other_codebooks_are_refused(model):
     wrong = np.full((1, 3, 4), 8)
     for use in (lambda: EntropyModel.fit([wrong], SIZES), lambda: model.encode(wrong, "order0")):

@@ -1,13 +1,15 @@
 """Grouping of runs into methods, and the names of methods."""
 
 import functools
+import inspect
 from pathlib import Path
 
+import lightning.pytorch as pl
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from discrete_ae.compare.methods import DECIDING, group_runs, models_of
+from discrete_ae.compare.methods import DECIDING, WITHOUT_EFFECT, group_runs, models_of, repeated_runs
 from tests.compare.comparisons import make_config, make_evaluation, make_run
 
 
@@ -40,13 +42,14 @@ def test_seeds_are_one_method_whatever_else_differs_beside_the_training():
     others = (
         *("seed=1", "run_dir=/runs/b", "name=other", "ckpt_path=last.ckpt", "compile=true", "data.num_workers=3"),
         *("data.prefetch_batches=9", "data.max_validation_segments=2", "trainer=gpu", "trainer.max_steps=1200"),
-        *("trainer.precision=auto", "trainer.devices=2", "trainer.val_check_interval=7", "~logger"),
+        *("trainer.precision=auto", "trainer.val_check_interval=7", "+trainer.profiler=simple", "~logger"),
         *("callbacks.clips=null", "callbacks.ema=null", "callbacks.progress=null", "callbacks.collapse.min_share=0.1"),
         *("callbacks.checkpoints.dirpath=/elsewhere", "+callbacks.mine._target_=my.Callback"),
     )
     assert names(composed(), composed(*others)) == [["run0", "run1"]]
     started = [composed(f"init_from={seed}.ckpt", f"seed={seed}") for seed in (0, 1)]
     assert names(*started) == [["run0", "run1"]]
+    assert names(composed(), composed("trainer=ddp", "trainer.devices=1", "seed=1")) == [["run0", "run1"]]
 
 
 @pytest.mark.parametrize(
@@ -61,6 +64,9 @@ def test_seeds_are_one_method_whatever_else_differs_beside_the_training():
         ("data.root", "/elsewhere"),
         ("data.sources", {"speech": {"root": "/a", "weight": 3}}),
         ("trainer.max_steps", 7),
+        ("trainer.devices", 2),
+        ("trainer.num_nodes", 2),
+        ("trainer.limit_train_batches", 5),
         ("callbacks.ema.decay", 0.9),
         ("init_from", "a.ckpt"),
     ],
@@ -72,20 +78,31 @@ def test_what_is_learned_by_other_means_is_another_method(key, value):
     assert len(names(composed(), OmegaConf.to_container(config))) == 2
 
 
-@pytest.mark.parametrize(
-    ("group", "others"),
-    [
-        ("data", "_target_ max_validation_segments num_workers prefetch_batches seed strict"),
-        (
-            "trainer",
-            "_target_ accelerator devices max_epochs val_check_interval check_val_every_n_epoch log_every_n_steps "
-            "num_sanity_val_steps use_distributed_sampler enable_model_summary",
-        ),
-    ],
-)
-def test_every_setting_decides_or_is_known_not_to(group, others):
-    deciding = {key.partition(".")[2] for key in DECIDING if key.startswith(f"{group}.")}
-    assert set(composed()[group]) == deciding | set(others.split())
+def test_every_setting_of_the_data_decides_or_is_known_not_to():
+    deciding = {key.partition(".")[2] for key in DECIDING if key.startswith("data.")}
+    others = {"_target_", "max_validation_segments", "num_workers", "prefetch_batches", "seed", "strict"}
+    assert set(composed()["data"]) == deciding | others
+
+
+def test_settings_without_effect_are_those_of_the_trainer():
+    names = {key.removeprefix("trainer.") for key in WITHOUT_EFFECT} - {"_target_"}
+    assert names <= set(inspect.signature(pl.Trainer).parameters)
+
+
+def test_fine_tunes_of_several_models_with_one_seed_are_methods_and_none_is_set_aside():
+    files = [f"/models/{name}/best.ckpt" for name in "ab"]
+    runs = differing("init_from", *files)
+    methods, repeated = grouped(runs)
+    assert repeated == []
+    assert [(one.label, one.seeds) for one in methods] == [
+        ("ste (init_from=a/best.ckpt)", (0,)),
+        ("ste (init_from=b/best.ckpt)", (0,)),
+    ]
+    assert [len(same) for same in repeated_runs(runs)] == [1, 1]
+    # Each is a model at two rates.
+    both = [run.decoded_from(count) for run in runs for count in (2, None)]
+    methods, _ = group_runs([make_evaluation({"pesq": [1.0]}, None, 1.0, run=run) for run in both])
+    assert [len(group) for group in models_of(methods).values()] == [2, 2]
 
 
 def test_of_two_equal_runs_the_later_one_is_kept_and_the_other_named():

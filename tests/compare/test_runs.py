@@ -7,11 +7,12 @@ import pytest
 import soundfile
 import yaml
 
-from discrete_ae.compare.runs import Evaluator, Placed, at_fault, find_given, recordings_of
+from discrete_ae.compare.runs import Evaluator, Placed, at_fault, evaluations_in, find_given, recordings_of, trained_on
 from discrete_ae.data import recordings_root
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.evaluate import Plan, evaluate
-from discrete_ae.evaluation.results import Failure
+from discrete_ae.evaluation.recordings import Source
+from discrete_ae.evaluation.results import Evaluation, Failure
 from discrete_ae.evaluation.scores import choose
 from tests.compare.comparisons import make_config, make_evaluation, make_run
 
@@ -113,6 +114,18 @@ def test_evaluations_are_found_beside_runs_and_told_apart(tmp_path):
         find_given([tmp_path / "other"])
 
 
+def test_an_evaluation_is_parsed_again_only_if_it_changed(tmp_path, monkeypatch):
+    read, parsed = Evaluation.read_json, []
+    monkeypatch.setattr(Evaluation, "read_json", lambda path: (parsed.append(path.name), read(path))[1])
+    for name in "ab":
+        make_evaluation({"pesq": [1.0]}, codec=name).write_json(tmp_path / f"{name}.json")
+    for _ in range(3):
+        assert [one.codec for _, one in evaluations_in(tmp_path)] == ["a", "b"]
+    make_evaluation({"pesq": [1.0]}, codec="another").write_json(tmp_path / "b.json")
+    assert [one.codec for _, one in evaluations_in(tmp_path)] == ["a", "another"]
+    assert parsed == ["a.json", "b.json", "b.json"]
+
+
 def test_who_fails_on_what_others_can_do_is_at_fault():
     def placed(name, done, *failed):
         failures = tuple(Failure(path=path, reason=f"{path}: codes are NaN") for path in failed)
@@ -164,6 +177,25 @@ def test_recordings_are_described_by_where_they_come_from(data, root, expected, 
     monkeypatch.setattr("discrete_ae.compare.runs.named_sources", list)
     sources, said = recordings_of([], [make_run("ste", "ste", config={"data": data})])
     assert (sources, said) == (files, expected)
+
+
+def test_a_run_whose_training_recordings_are_elsewhere_is_named_and_the_others_are_checked(tmp_path):
+    module = {"_target_": "discrete_ae.data.AudioDataModule", "crop_seconds": 1.0, "batch_size": 1,
+              "sample_rate": 8000, "channels": 1}  # fmt: skip
+    of_runs = {
+        "here": {"root": str(tmp_path / "a"), "validation_root": str(tmp_path / "b")},
+        "moved": module | {"manifest": str(tmp_path / "moved.jsonl")},
+        "other": {"_target_": "mine.Data", "manifest": "mine.jsonl"},
+        "older": module | {"manifest": "x.jsonl", "of_old": 1},
+    }
+    lines = []
+    sources = [Source(tmp_path / name / "x.wav", name) for name in "ac"]
+    runs = [make_run(name, "ste", config={"data": data}) for name, data in of_runs.items()]
+    assert trained_on(runs, sources, lines.append) == {sources[0].path}
+    names = [line.split(": ")[1] for line in lines]
+    assert names == ["moved", "other", "older"]
+    assert f"{tmp_path / 'moved.jsonl'}: no such file" in lines[0]
+    assert all("could not be checked" in line and "\n" not in line for line in lines)
 
 
 def test_a_bundle_is_a_model_without_training(tmp_path):

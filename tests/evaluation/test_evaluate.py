@@ -15,8 +15,8 @@ from discrete_ae.codec import Codec
 from discrete_ae.codes import read_daec_header, write_codes
 from discrete_ae.data import measure
 from discrete_ae.data.reading import read_audio
-from discrete_ae.errors import DataError
-from discrete_ae.evaluation.coded import reconstruct
+from discrete_ae.errors import DataError, UsageError
+from discrete_ae.evaluation.coded import real_time_factors, reconstruct
 from discrete_ae.evaluation.evaluate import Plan, evaluate, evaluate_model
 from discrete_ae.evaluation.recordings import Source, find_sources
 from discrete_ae.evaluation.results import Evaluation
@@ -110,6 +110,20 @@ def test_nothing_depends_on_jobs_and_time_is_measured(model, corpus, evaluation)
     assert told[-1] == ("ste", pytest.approx(seconds), pytest.approx(seconds))
     assert min(again.overall["encode_rtf"], again.overall["decode_rtf"]) > 0
     assert again.settings["rtf_audio_s"] == pytest.approx(seconds)
+
+
+def test_no_recordings_are_refused_in_a_line(model):
+    with pytest.raises(UsageError, match="data: expected recordings, folders or patterns, got none"):
+        evaluate(model, [])
+
+
+def test_of_several_passes_the_fastest_is_the_time(corpus):
+    passes = iter([(3.0, 2.0), (1.0, 4.0), (0.0, 0.0)])
+    found = real_time_factors(find_sources([corpus / "a.wav"]).sources, 16000, 1, lambda audio: next(passes))
+    assert (found["encode_rtf"], found["decode_rtf"]) == pytest.approx((1.0 / 2.5, 2.0 / 2.5))  # 10 s are enough
+    passes = iter([(3.0, 2.0), (1.0, 1.0), (2.0, 1.5), (0.0, 0.0)])
+    found = real_time_factors(find_sources([corpus / "a.wav"]).sources, 16000, 1, lambda audio: next(passes))
+    assert (found["encode_rtf"], found["decode_rtf"]) == pytest.approx((1.0 / 2.5, 1.0 / 2.5))
 
 
 def test_a_model_without_codes_is_that_of_the_whole_in_segments_and_has_no_figures_of_codes(identity, corpus):

@@ -124,10 +124,21 @@ def write(path, seconds, loud_at=None):
 
 def test_the_loudest_stretch_holds_what_is_loud(tmp_path):
     file = probe(write(tmp_path / "a.wav", 10, loud_at=6).path)
-    assert 5 <= loudest(file, 0.0, 10.0, 2.0) <= 6
-    # Within the first half there is nothing loud; the stretch stays in it.
-    assert 0 <= loudest(file, 0.0, 5.0, 2.0) <= 3
-    assert loudest(file, 3.0, 1.5, 2.0) == 3.0  # shorter than a stretch: all of it
+    (found,) = loudest(file, 1, 2.0)
+    assert 5 <= found <= 6
+    quiet, loud = loudest(file, 2, 2.0)
+    assert (0 <= quiet <= 3, 5 <= loud <= 6) == (True, True)
+    assert loudest(file, 5, 2.0) == [0.0, 2.0, 4.0, 6.0, 8.0]  # parts as short as a stretch: all of them
+    # Parts from 0, 2.5, 5 and 7.5 s on: 0.1 s longer than a stretch, so no other step fits.
+    assert loudest(file, 4, 2.4) == [0.0, 2.5, 5.0, 7.5]
+
+
+def test_a_recording_is_read_once_for_all_its_stretches(tmp_path, monkeypatch):
+    source, opened = write(tmp_path / "a.wav", 10), []
+    read = soundfile.SoundFile.__init__
+    monkeypatch.setattr(soundfile.SoundFile, "__init__", lambda *a, **k: (opened.append(a), read(*a, **k))[1])
+    loudest(probe(source.path), 3, 2.0)
+    assert len(opened) <= 2  # its header, and its samples
 
 
 def test_excerpts_are_spread_over_the_recordings(tmp_path):

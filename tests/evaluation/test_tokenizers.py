@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -93,6 +94,22 @@ def test_scores_are_those_of_what_transformers_makes(folders, make, tmp_path):
     assert found.overall["encode_rtf"] > 0
     model = transformers.AutoModel.from_pretrained(folders[make])
     assert found.overall["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_the_time_of_the_encoder_ends_when_the_gpu_has_finished(folders, monkeypatch):
+    coder, done = load_tokenizer(f"hf:{folders[tiny.encodec]}").at(), []
+    encode, decode = coder.tokenizer.encode, coder.tokenizer.decode
+    monkeypatch.setattr(coder.tokenizer, "encode", lambda *given: (done.append("encode"), encode(*given))[1])
+    monkeypatch.setattr(coder.tokenizer, "decode", lambda *given: (done.append("decode"), decode(*given))[1])
+    monkeypatch.setattr(torch.accelerator, "synchronize", lambda device: done.append("wait"))
+    coder.code(noise(1, 24000))
+    gpu = SimpleNamespace(device=torch.device("cuda"), encode=coder.tokenizer.model.encode)
+    monkeypatch.setattr(coder.tokenizer, "encode", lambda *given: (done.append("encode"), coded)[1])
+    coded = encode(noise(1, 24000), coder.tokenizer.modes[coder.num_codebooks])
+    monkeypatch.setattr(coder.tokenizer, "decode", lambda *given: (done.append("decode"), noise(1, 24000))[1])
+    monkeypatch.setattr(coder.tokenizer, "model", gpu)
+    coder.code(noise(1, 24000))
+    assert done == ["encode", "decode", "encode", "wait", "decode"]
 
 
 def test_audio_is_resampled_and_channels_are_coded_alone(folders):

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from torch._dynamo.utils import counters
 
 from discrete_ae.build import build_model, instantiate
-from discrete_ae.cli.overrides import CONFIG_DIR, CONFIG_NAME
+from discrete_ae.cli.overrides import CONFIG_DIR, MAIN_CONFIG
 from discrete_ae.quantizers import VectorQuantizer
 from discrete_ae.training.compiled import CompiledForward, compiled_quantizer, compiler
 from tests import models
@@ -99,7 +99,7 @@ def test_every_quantizer_trains_without_a_break_and_is_traced_once(
 ) -> None:
     trace_only(monkeypatch)
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        config = compose(CONFIG_NAME, [*f"quantizer={quantizer}".split(), "num_codebooks=2"])
+        config = compose(MAIN_CONFIG, [*f"quantizer={quantizer}".split(), "num_codebooks=2"])
     torch.manual_seed(0)
     eager: Any = instantiate(OmegaConf.to_container(config.quantizer, resolve=True))
     latents = torch.randn(2, eager.dim, 10, requires_grad=True)

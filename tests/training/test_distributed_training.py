@@ -190,6 +190,22 @@ def test_one_process_speaks_and_a_signal_to_the_other_ends_both_with_a_checkpoin
     assert same(*ranks_of(run))
 
 
+def test_two_processes_share_the_folder_of_a_sweep_and_keep_what_the_first_wrote(
+    recordings: Path, tmp_path: Path
+) -> None:
+    small = [override for override in SMALL if not override.startswith(("trainer=", "callbacks.e", "callbacks.clips"))]
+    short = ("trainer.max_steps=2", "trainer.val_check_interval=2", f"data.root={recordings}", "seed=1,2")
+    process = Process(TRAIN, "-m", *small, *DDP, *PLAIN, *short, cwd=tmp_path, **HIDDEN)
+    assert process.wait(300) == 0, process.err
+    (sweep,) = (tmp_path / "logs/default").iterdir()
+    runs = sorted(path for path in sweep.iterdir() if path.is_dir())
+    assert [run.name[-5:] for run in runs] == ["seed1", "seed2"]
+    for run in runs:
+        assert {path.name for path in run.iterdir() if "tfevents" not in path.name} == {"checkpoints", "config.yaml"}
+        assert state_of(run)["global_step"] == 2
+    assert process.out.count("\nrun 1 of 2: seed=1\n") == process.out.count("sweep: 2 runs done, 0 failed") == 1
+
+
 def read_to_end(pipe: int) -> str:
     """Read all that is written, until the last process which has the pipe is gone."""
     content = b""
