@@ -51,11 +51,11 @@ def whole_folder(target: Path, own: Collection[str], *, overwrite: bool = False)
     """
     given, target = target, target.resolve()
     with _beside(target, given) as place:
-        _check_replaceable(given, own, overwrite)
+        check_replaceable(given, own, overwrite=overwrite)
         fresh = place / "new"
         fresh.mkdir()
         yield fresh
-        _check_replaceable(given, own, overwrite)
+        check_replaceable(given, own, overwrite=overwrite)
         if target.exists():
             target.rename(place / _OLD)
         fresh.rename(target)
@@ -79,6 +79,23 @@ def check_writable(target: Path) -> None:
     """
     with _beside(target):
         pass
+
+
+def check_replaceable(target: Path, own: Collection[str], *, overwrite: bool) -> None:
+    """Check that `whole_folder` could write a folder; the arguments are those of `whole_folder`.
+
+    Raises:
+        DataError: `target` exists and may not be replaced.
+    """
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise DataError(f"{target}: expected a new folder, got a file; give another path with -o")
+    if not overwrite:
+        raise DataError(f"{target}: already exists; use --force to replace it, or give another folder with -o")
+    for path in sorted(target.iterdir()):
+        if not path.is_file() or not any(path.match(pattern) for pattern in own):
+            raise DataError(f"{target}: holds {path.name}, which would be deleted; give another folder with -o")
 
 
 @contextmanager
@@ -187,15 +204,3 @@ def _lock(path: Path, held: ExitStack) -> bool:
     with suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(file), path.stat())  # False if its process has just removed the file
     return False
-
-
-def _check_replaceable(target: Path, own: Collection[str], overwrite: bool) -> None:
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise DataError(f"{target}: expected a new folder, got a file; give another path with -o")
-    if not overwrite:
-        raise DataError(f"{target}: already exists; use --force to replace it, or give another folder with -o")
-    for path in sorted(target.iterdir()):
-        if not path.is_file() or not any(path.match(pattern) for pattern in own):
-            raise DataError(f"{target}: holds {path.name}, which would be deleted; give another folder with -o")

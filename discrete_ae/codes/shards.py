@@ -15,7 +15,6 @@ Axes: S streams, K codebooks, T frames.
 import io
 import json
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -30,7 +29,7 @@ from discrete_ae.codes.entropy import EntropyModel
 from discrete_ae.codes.manifest import ManifestEntry, one_set, read_entry, read_manifest
 from discrete_ae.records import Record
 from discrete_ae.tar_shards import Content, TarShards
-from discrete_ae.writing import whole_folder
+from discrete_ae.writing import check_replaceable, whole_folder
 
 INDEX_NAME = "index.json"
 ARRAY_NAME = "codes.mmap"
@@ -132,19 +131,13 @@ def write_memory_map(
     return Path(out, INDEX_NAME)
 
 
-class _CheckedError(Exception):
-    """Ends `check_shards_folder` before anything is replaced."""
-
-
 def check_shards_folder(out: Path) -> None:
     """Check that an existing set may be replaced.
 
     Raises:
         DataError: the folder has other files.
     """
-    if out.exists():
-        with suppress(_CheckedError), whole_folder(out, OWN_FILES, overwrite=True):
-            raise _CheckedError
+    check_replaceable(out, OWN_FILES, overwrite=True)
 
 
 def keys_of(folder: Path, paths: Iterable[str]) -> list[str]:
