@@ -261,7 +261,8 @@ class SimVectorQuantizer(_NearestEntry):
         super().__init__(codebook_size, num_codebooks, codebook_dim, gradient, dropout)
         spread = 1 / math.sqrt(codebook_dim)
         self.register_buffer("fixed", torch.randn(self.num_codebooks, self.codebook_sizes[0], codebook_dim) * spread)
-        self.maps = nn.Parameter(torch.eye(codebook_dim).repeat(self.num_codebooks, 1, 1))
+        self.maps = nn.Parameter(torch.zeros(self.num_codebooks, codebook_dim, codebook_dim))
+        self.maps.data.diagonal(dim1=-2, dim2=-1).fill_(1)
 
     def entries(self) -> Tensor:
         """Return the codebooks (K, S, d)."""
@@ -311,7 +312,10 @@ class FactorizedVectorQuantizer(_NearestEntry):
         super().__init__(codebook_size, num_codebooks, whole_number("channels", channels, 1), gradient, dropout)
         k, c = self.num_codebooks, self.channels
         self.codebooks = nn.Parameter(torch.randn(k, self.codebook_sizes[0], codebook_dim) / math.sqrt(codebook_dim))
-        projections = torch.stack([nn.init.orthogonal_(torch.empty(codebook_dim, c)) for _ in range(k)])
+        projections = torch.empty(k, codebook_dim, c)
+        if not projections.is_meta:  # its decomposition would need memory there, or a compiler
+            for projection in projections:
+                nn.init.orthogonal_(projection)
         self.inward = nn.Parameter(F.pad(projections, (0, 1)))  # the last column is the bias
         self.outward = nn.Parameter(F.pad(projections.mT, (0, 1)))
 

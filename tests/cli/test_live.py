@@ -192,7 +192,7 @@ def test_lengths_that_a_wav_stream_may_promise(promise):
 
 
 def test_a_stream_is_read_to_its_end_if_its_length_is_the_largest_or_nearly_that(monkeypatch):
-    """As that of SoX, 2 GiB less 4 KiB; here a length of 1600 bytes counts as so large."""
+    """SoX writes 2 GiB less 4 KiB to a pipe; here a length of 1600 bytes counts as so large."""
     monkeypatch.setattr("discrete_ae.data.containers.UNKNOWN_BYTES", 1600)
     monkeypatch.setattr("discrete_ae.data.live.UNKNOWN_BYTES", 1600, raising=False)
     content = wav((LENGTH, b"data" + (1600).to_bytes(4, "little")))

@@ -49,7 +49,9 @@ def test_seeds_are_one_method_whatever_else_differs_beside_the_training():
     assert names(composed(), composed(*others)) == [["run0", "run1"]]
     started = [composed(f"init_from={seed}.ckpt", f"seed={seed}") for seed in (0, 1)]
     assert names(*started) == [["run0", "run1"]]
-    assert names(composed(), composed("trainer=ddp", "trainer.devices=1", "seed=1")) == [["run0", "run1"]]
+    assert names(composed(), composed("trainer=ddp", "trainer.devices=1", "trainer.max_steps=1200", "seed=1")) == [
+        ["run0", "run1"]
+    ]
 
 
 @pytest.mark.parametrize(
