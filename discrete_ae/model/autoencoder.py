@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from discrete_ae import checks
 from discrete_ae.model.base import Decoder, Encoder, Span, State
+from discrete_ae.model.frames import full_precision
 from discrete_ae.quantizers import Quantizer
 
 PARTS = {"encoder": ("encoder", "to_latents"), "quantizer": ("quantizer",), "decoder": ("from_latents", "decoder")}
@@ -190,12 +191,17 @@ class DiscreteAutoencoder(nn.Module):
         """
         self.check_audio(audio)
         missing = -audio.shape[-1] % self.hop_length
-        return self.to_latents(self.encoder(F.pad(audio, (0, missing))))
+        return self._projected(self.encoder(F.pad(audio, (0, missing))))
 
     def latents_step(self, audio: Tensor, state: State) -> tuple[Tensor, State]:
         """Return latents (B, D, T) of the next audio (B, C, T hop_length), and the next state; see `base`."""
         hidden, state = self.encoder.step(audio, state)
-        return self.to_latents(hidden), state
+        return self._projected(hidden), state
+
+    def _projected(self, hidden: Tensor) -> Tensor:
+        """Return the latents (B, D, T) of hidden frames, without autocast, which would round the quantizer's input."""
+        with full_precision(hidden):
+            return self.to_latents(hidden.to(self.to_latents.weight.dtype))
 
     def reconstruct_step(self, latents: Tensor, state: State) -> tuple[Tensor, State]:
         """Return audio (B, C, T hop_length) of the next quantized latents (B, D, T), and the next state; see `base`."""

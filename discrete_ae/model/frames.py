@@ -62,7 +62,7 @@ def _single(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def _full_precision(x: Tensor) -> AbstractContextManager[object]:
+def full_precision(x: Tensor) -> AbstractContextManager[object]:
     """Disable autocast on the device of x; the meta device has no autocast."""
     return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
@@ -102,7 +102,7 @@ class LappedFront(Transform):
 
     def forward(self, windows: Tensor) -> Tensor:
         """See Transform."""
-        with _full_precision(windows):
+        with full_precision(windows):
             return _single(windows) @ self.basis
 
 
@@ -119,7 +119,7 @@ class LappedHead(Transform):
 
     def forward(self, features: Tensor) -> Tensor:
         """See Transform."""
-        with _full_precision(features):
+        with full_precision(features):
             return _single(features) @ self.basis
 
 
@@ -132,7 +132,7 @@ class LeveledFront(LappedFront):
 
     def forward(self, windows: Tensor) -> Tensor:
         """See Transform; the two kinds of features are scaled so that they vary about equally for typical speech."""
-        with _full_precision(windows):
+        with full_precision(windows):
             coefficients = super().forward(windows)
             cosines, sines = coefficients.chunk(2, dim=-1)
             power = cosines.square() + sines.square()
@@ -149,7 +149,7 @@ class EnvelopeHead(LappedHead):
 
     def forward(self, features: Tensor) -> Tensor:
         """See Transform."""
-        with _full_precision(features):
+        with full_precision(features):
             values, logarithms = _single(features).chunk(2, dim=-1)
             return super().forward(values * logarithms.clamp_max(LOUDEST).exp())
 
@@ -167,7 +167,7 @@ class STFTFront(Transform):
 
     def forward(self, windows: Tensor) -> Tensor:
         """See Transform."""
-        with _full_precision(windows):
+        with full_precision(windows):
             spectrum = torch.fft.rfft(_single(windows) * self.window, norm="ortho")
         return torch.cat([spectrum.real, spectrum.imag], dim=-1)
 
@@ -188,7 +188,7 @@ class ISTFTHead(Transform):
 
     def forward(self, features: Tensor) -> Tensor:
         """See Transform."""
-        with _full_precision(features):
+        with full_precision(features):
             log_magnitude, phase = _single(features).chunk(2, dim=-1)
             magnitude = log_magnitude.clamp_max(LOUDEST).exp()
             spectrum = torch.complex(magnitude * phase.cos(), magnitude * phase.sin() * self.inner)

@@ -117,6 +117,22 @@ def test_latents_that_are_no_numbers_have_no_code():
         model.encode(noise(1, 1, 100))
 
 
+@pytest.mark.parametrize("family", ["conv", "spectral"])
+def test_latents_are_not_rounded_under_autocast(family):
+    """The 1x1 convolution of the rounded hidden frames is computed in float32, so that codes do not jump."""
+    model = build(family).eval()
+    heard = []
+    model.encoder.register_forward_hook(lambda *call: heard.append(call[-1]))
+    audio = noise(1, 1, 600)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        latents = model.latents(audio)
+    hidden, weight, bias = (x.double() for x in (heard[0], model.to_latents.weight[..., 0], model.to_latents.bias))
+    expected = torch.einsum("de,bet->bdt", weight, hidden) + bias[:, None]
+    assert latents.dtype == torch.float32
+    torch.testing.assert_close(latents.double(), expected, rtol=1e-5, atol=1e-5)
+    assert not torch.equal(latents, latents.bfloat16().float())
+
+
 # Learning and independence --------------------------------------------------------------------------------------------
 
 

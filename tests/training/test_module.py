@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 import discrete_ae
+from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.quantizers import Quantizer, ScalarQuantizer
 from discrete_ae.training import AutoencoderModule
 from tests.runs import events_of, same, scalars, state_of, watch
@@ -117,11 +118,13 @@ def test_mixed_precision_trains_and_the_quantizer_sees_float32(
     run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = watch(monkeypatch, Quantizer, "forward", lambda _, latents: latents.dtype)
+    network = watch(monkeypatch, DiscreteAutoencoder, "reconstruct", lambda *_: torch.is_autocast_enabled("cpu"))
     seen = watch(monkeypatch, ScalarQuantizer, "quantize", lambda _, x: (x.dtype, torch.is_autocast_enabled("cpu")))
     # Codes are counted after the validation, outside autocast.
     steps = ("trainer.max_steps=4", "trainer.val_check_interval=4", "callbacks.entropy_model=null")
     run = run_training("trainer.precision=bf16-mixed", *steps)
-    assert set(given) == {torch.bfloat16}  # the network does compute in half precision
+    assert set(network) == {True}  # the network does compute in half precision
+    assert set(given) == {torch.float32}
     assert set(seen) == {(torch.float32, False)}
     assert all(math.isfinite(value) for value in scalars(run, "train/loss").values())
     assert all(tensor.dtype == torch.float32 for tensor in weights_of(run).values() if tensor.is_floating_point())
