@@ -94,7 +94,9 @@ def train(config: DictConfig, varied: Mapping[str, Any] | None = None, told: set
         take_along(run.trainer)
     if run.trainer.is_global_zero:
         _print_result(run, config.ckpt_path, time.monotonic() - began, told)
-        if config.init_from and _validation_loss(run) > first_loss:
+        # Adversarial training trades reconstruction loss for sound.
+        judged = not isinstance(run.module, AdversarialModule)
+        if config.init_from and judged and _validation_loss(run) > first_loss:
             log.warning(
                 "the validation loss was %.4f before this training and is %.4f now: on these recordings, the weights "
                 "of init_from= are better",
@@ -160,7 +162,8 @@ def _print_result(run: TrainingRun, begun_from: str | None, seconds: float, told
         print("", *(lines if told is None else lines[:1]), sep="\n")
     if name := getattr(cast(Any, run.trainer).profiler, "filename", None):
         print(f"\nprofile: {', '.join(sorted(str(shown(path)) for path in run.run_dir.glob(f'*{name}*')))}")
-    known = _checkpoints(run, begun_from, "best.ckpt", "last.ckpt")
+    names = ("best.ckpt", "last.ckpt")  # the best has the lowest reconstruction loss
+    known = _checkpoints(run, begun_from, *(reversed(names) if isinstance(run.module, AdversarialModule) else names))
     if told is None:
         print()
     print(f"checkpoint: {shown(known[0]) if known else 'none was written'}")

@@ -244,6 +244,19 @@ def test_a_training_that_only_harms_the_old_weights_says_so(
     assert ("weights of init_from= are better" in capfd.readouterr().err) is is_worse
 
 
+def test_an_adversarial_training_is_not_judged_by_its_reconstruction(
+    old: Path, run_training: Train, capfd: pytest.CaptureFixture
+) -> None:
+    given = (*TINY, *AVERAGES, *SHORT, f"init_from={last(old)}", "freeze=quantizer", "optim.scheduler.warmup_steps=0")
+    run = run_training(*given, "optim.optimizer.lr=10")  # best.ckpt has an earlier step
+    out, err = capfd.readouterr()
+    assert "weights of init_from= are better" not in err
+    assert (run / "checkpoints" / "best.ckpt").exists()
+    for line in out[out.index("checkpoint: ") :].splitlines():
+        assert "best.ckpt" not in line
+    assert out.count(str(run / "checkpoints" / "last.ckpt")) == 2  # named, and given to encode
+
+
 def test_a_deeper_network_begins_with_the_layers_that_there_were(
     old: Path, run_training: Train, capsys: pytest.CaptureFixture
 ) -> None:
