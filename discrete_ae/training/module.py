@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self, cast
@@ -35,8 +36,8 @@ class AutoencoderModule(pl.LightningModule):
         model_config: plain data that rebuilds the model; stored in every checkpoint.
         loss: reconstruction and auxiliary losses.
         optimizer: function that maps parameters to an optimizer.
-        scheduler: function that maps an optimizer and the number of steps to a learning rate schedule, which is stepped
-            with the optimizer.
+        scheduler: function that maps an optimizer to a learning rate schedule, which is stepped with the optimizer. It
+            also gets the run's number of steps if it has an argument `total_steps`.
         seed: seed of the quantizer's noise, together with step, batch and rank.
         frozen: parts of the model (`PARTS`) that are not trained and run in evaluation mode, without noise.
         compiled: function that compiles a part of a training step; None for no compilation.
@@ -242,7 +243,8 @@ class AutoencoderModule(pl.LightningModule):
     ) -> dict[str, Any]:
         try:
             optimizer = make_optimizer(parameters)
-            scheduler = self.make_scheduler(optimizer, total_steps=total_steps)
+            takes_steps = "total_steps" in inspect.signature(self.make_scheduler).parameters
+            scheduler = self.make_scheduler(optimizer, **({"total_steps": total_steps} if takes_steps else {}))
         except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: fused=true on an unsupported device
             raise UsageError(f"optim: {error}") from error
         optimizer.register_load_state_dict_pre_hook(self._keep_own_numbers)

@@ -133,7 +133,7 @@ def test_a_run_goes_on_with_the_learning_rate_and_the_betas_that_are_given(
     assert "learning rate of 1e-05 instead of 0.002" in capsys.readouterr().err
 
 
-def sequence(optimizer: Optimizer, total_steps: int) -> SequentialLR:
+def sequence(optimizer: Optimizer) -> SequentialLR:
     """Constant for a step, then a tenth, then falling by half."""
     parts = [ConstantLR(optimizer, 1.0), ConstantLR(optimizer, 0.1, 9), ExponentialLR(optimizer, 0.5)]
     return SequentialLR(optimizer, parts, milestones=[1, 3])
@@ -153,6 +153,20 @@ def test_a_sequence_of_schedules_goes_on(run_training: Callable[..., Path]) -> N
         *IN_SEQUENCE, "trainer.max_steps=5", f"ckpt_path={begun}/checkpoints/last.ckpt", "optim.optimizer.lr=1e-4"
     )
     assert list(scalars(slower, "train/learning_rate").values()) == pytest.approx([1e-5, 1e-4, 5e-5])
+
+
+def test_a_schedule_of_torch_is_chosen_by_its_name(run_training: Callable[..., Path]) -> None:
+    halved = "{_target_:torch.optim.lr_scheduler.ExponentialLR,_partial_:true,gamma:0.5}"
+    once = "{_target_:torch.optim.lr_scheduler.OneCycleLR,_partial_:true,max_lr:1,pct_start:0.5,anneal_strategy:linear}"
+    rates = [
+        list(scalars(run, "train/learning_rate").values())
+        for given in (halved, once)
+        for run in [run_training("~optim.scheduler", f"+optim.scheduler={given}", "trainer.max_steps=3")]
+    ]
+    assert rates[0] == pytest.approx([2e-3, 1e-3, 5e-4])
+    # Of three steps the half is 0.5: up from 1/25 in half a step, down to 1/25 / 1e4 in one and a half.
+    assert rates[1][0] == pytest.approx(1 / 25)
+    assert rates[1][2] == pytest.approx(1 / 25 / 1e4)
 
 
 @pytest.mark.parametrize("is_begun_in_sequence", [True, False])
