@@ -19,7 +19,7 @@ from discrete_ae.build import build_model
 from discrete_ae.build import instantiate as instantiate_component
 from discrete_ae.cli.overrides import CONFIG_DIR, MAIN_CONFIG
 from discrete_ae.data import AudioDataModule
-from discrete_ae.losses import WeightedLoss
+from discrete_ae.losses import MultiScaleMel, WeightedLoss
 from discrete_ae.quantizers import IdentityQuantizer, Quantizer, ScalarQuantizer
 from discrete_ae.training import build_training
 from tests import models
@@ -194,6 +194,28 @@ def test_adversarial_run_lets_ddp_find_the_network_that_a_backward_does_not_reac
     config = composed(*f"trainer={trainer}".split(), "trainer.accelerator=cpu", *TINY)
     strategy = build_training(config).trainer.strategy
     assert getattr(strategy, "_ddp_kwargs", {}).get("find_unused_parameters") is found
+
+
+def test_adversarial_dac_has_the_proportions_of_dac(composed: Callable[..., DictConfig]) -> None:
+    small = [f"loss.adversary.discriminators.{part}.width=2" for part in ("periods", "bands")]
+    config = composed("experiment=dac_like", "loss=adversarial_dac", *small)
+    loss = instantiate(config.loss)
+    fake, real = torch.randn(2, 2, 1, 4000, generator=torch.Generator().manual_seed(0)) / 10
+    # As in DAC's code: loops that add up windows, discriminators and feature maps.
+    mel = adversarial = features = 0.0
+    for window, bands in ((32, 5), (64, 10), (128, 20), (256, 40), (512, 80), (1024, 160), (2048, 320)):
+        mel += MultiScaleMel(16000, [window], [bands])(fake, real)
+    judged, parts = [], 0
+    for discriminator in loss.adversary.discriminators.values():
+        for of_fake, of_real in zip(discriminator(fake), discriminator(real), strict=True):
+            adversarial += ((1 - of_fake[-1]) ** 2).mean()
+            parts += 1
+            for one, other in zip(of_fake[:-1], of_real[:-1], strict=True):
+                judged.append(one)
+                features += (one - other).abs().mean()
+    assert (parts, len(judged)) == (5 + 3, 5 * 5 + 3 * 5 * 5)
+    values = loss(fake, real, {}, adversarial=True)
+    torch.testing.assert_close(values.total, 15 * mel + 1 * adversarial + 2 * features, rtol=1e-4, atol=0)
 
 
 @options_of("logger")

@@ -2,8 +2,10 @@
 
 The losses are least-squares (Mao et al. 2016, arXiv:1611.04076) with feature matching, as in HiFi-GAN
 (arXiv:2010.05646, section 2.3). The distance of features is relative to their size, as in EnCodec (arXiv:2210.13438,
-equation 2). This implementation differs in one point: it takes means over discriminators and layers, not sums, so that
-a weight means the same for any number of discriminators.
+equation 2). Differences from these papers and from DAC (arXiv:2306.06546):
+
+- Means over discriminators and layers instead of sums: a weight means the same for any number of discriminators.
+  `summed` gives the sums, and the absolute distances, of HiFi-GAN and DAC.
 
 A discriminator maps audio (B, C, N) of any length to a list with an entry for each of its parts. An entry is a list of
 feature maps; the last map is the score, of any shape. Channels are judged as separate items. The items of a batch do
@@ -37,13 +39,19 @@ class Adversary(nn.Module):
         discriminators: modules by name; entries that are None are ignored.
         weights: weights of the terms `adversarial` and `feature_matching`, above 0.
         begin_step: optimizer step at which adversarial training starts; before it, the autoencoder trains alone.
+        summed: True for terms that are sums over discriminators and layers, with absolute distances of features, as in
+            DAC's code; False for means, with relative distances. The discriminators' own loss is always a mean.
 
     Raises:
         ValueError: if there is no discriminator, `weights` has other names, or a number is outside its range.
     """
 
     def __init__(
-        self, discriminators: Mapping[str, nn.Module | None], weights: Mapping[str, float], begin_step: int = 0
+        self,
+        discriminators: Mapping[str, nn.Module | None],
+        weights: Mapping[str, float],
+        begin_step: int = 0,
+        summed: bool = False,
     ) -> None:
         super().__init__()
         present = {name: module for name, module in discriminators.items() if module is not None}
@@ -56,6 +64,8 @@ class Adversary(nn.Module):
         self.discriminators = _Discriminators(present)
         self.weights = {name: positive(f"weights.{name}", weights[name]) for name in TERMS}
         self.begin_step = whole_number("begin_step", begin_step, 0)
+        self.summed = summed
+        self.distance = F.l1_loss if summed else _relative_distance
 
     def discriminator_loss(self, reconstruction: Tensor, target: Tensor) -> Tensor:
         """Return the mean over discriminators of mean (1 - score of target)^2 + mean (score of reconstruction)^2.
@@ -74,6 +84,7 @@ class Adversary(nn.Module):
         adversarial: mean over discriminators of mean (1 - score of reconstruction)^2.
         feature_matching: mean over discriminators and their layers, except scores, of the mean absolute difference of
             features divided by the mean absolute feature of the target.
+        With `summed`, both are sums, and differences are not divided.
 
         The gradient goes to the reconstruction (B, C, N), never to the discriminators' parameters.
         """
@@ -83,10 +94,14 @@ class Adversary(nn.Module):
         found = functional_call(self.discriminators, constants, reconstruction.float())
         scores = [(1 - maps[-1].float()).square().mean() for maps in found]
         distances = [
-            torch.stack([_relative_distance(*pair) for pair in zip(maps[:-1], goals[:-1], strict=True)]).mean()
+            self._total(self.distance(a.float(), b.float()) for a, b in zip(maps[:-1], goals[:-1], strict=True))
             for maps, goals in zip(found, wanted, strict=True)
         ]
-        return {"adversarial": torch.stack(scores).mean(), "feature_matching": torch.stack(distances).mean()}
+        return {"adversarial": self._total(scores), "feature_matching": self._total(distances)}
+
+    def _total(self, values: Iterable[Tensor]) -> Tensor:
+        stacked = torch.stack(list(values))
+        return stacked.sum() if self.summed else stacked.mean()
 
 
 class _Discriminators(nn.ModuleDict):
@@ -98,7 +113,6 @@ class _Discriminators(nn.ModuleDict):
 
 
 def _relative_distance(found: Tensor, wanted: Tensor) -> Tensor:
-    found, wanted = found.float(), wanted.float()
     return (found - wanted).abs().mean() / wanted.abs().mean().clamp_min(_FLOOR)
 
 

@@ -38,6 +38,14 @@ def test_both_sides_by_hand() -> None:
     assert terms["feature_matching"].item() == pytest.approx(1)
 
 
+def test_sums_and_absolute_distances_by_hand() -> None:
+    adversary = Adversary({"one": Stub(1.0), "weak": Stub(0.5)}, WEIGHTS, summed=True)
+    reconstruction, target = (torch.tensor(v)[:, None, None].expand(-1, 1, 4) for v in ([0.0, 4.0], [1.0, 2.0]))
+    terms = adversary.generator_terms(reconstruction, target)
+    assert terms["adversarial"].item() == ((1 - 0) ** 2 + (1 - 4) ** 2) / 2 + ((1 - 0) ** 2 + (1 - 2) ** 2) / 2
+    assert terms["feature_matching"].item() == 1.5 + 0.75
+
+
 @pytest.fixture
 def small() -> Adversary:
     torch.default_generator.manual_seed(0)
