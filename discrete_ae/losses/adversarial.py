@@ -6,6 +6,10 @@ equation 2). Differences from these papers and from DAC (arXiv:2306.06546):
 
 - Means over discriminators and layers instead of sums: a weight means the same for any number of discriminators.
   `summed` gives the sums, and the absolute distances, of HiFi-GAN and DAC.
+- The audio is judged at its own level. DAC's code removes the mean of each signal and scales its peak to 0.8, real and
+  reconstructed each by its own. Discriminators then cannot hear a wrong level, and in silence they hear noise of any
+  level at full scale. `data.loudness_lufs` levels recordings instead.
+- Periods are padded with silence (HiFi-GAN and DAC: by reflection).
 
 A discriminator maps audio (B, C, N) of any length to a list with an entry for each of its parts. An entry is a list of
 feature maps; the last map is the score, of any shape. Channels are judged as separate items. The items of a batch do
