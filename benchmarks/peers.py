@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from discrete_ae.cli.info import model_of
 from discrete_ae.losses import MultiScaleMel
 
-# The multi-scale mel loss of DAC (arXiv:2306.06546, section 3.4), as in its published training configuration.
+# The multi-scale mel loss of DAC (arXiv:2306.06546, section 3.5), as in its published training configuration.
 MEL_WINDOWS = [32, 64, 128, 256, 512, 1024, 2048]
 MEL_COUNTS = [5, 10, 20, 40, 80, 160, 320]
 MEL_WEIGHT = 15.0
