@@ -152,6 +152,11 @@ class Quantizer(Scheduled, ABC):
         return False
 
     @property
+    def overwrites_parameters(self) -> bool:
+        """True if a forward pass in training overwrites the quantizer's own parameters; they are then not averaged."""
+        return False
+
+    @property
     def drops(self) -> bool:
         """True if some training items are decoded from fewer codebooks; follows from the configuration alone."""
         return "dropout" in self.schedules or float(self.dropout) != 0.0

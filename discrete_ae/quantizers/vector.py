@@ -177,6 +177,11 @@ class VectorQuantizer(_NearestEntry):
         """True if a forward pass in training overwrites the codebooks."""
         return self.ema_decay is not None or self.dead_code_threshold > 0
 
+    @property
+    def overwrites_parameters(self) -> bool:
+        """True if dead entries are replaced in codebooks that learn by gradient."""
+        return self.ema_decay is None and self.dead_code_threshold > 0
+
     def entries(self) -> Tensor:
         """Return the codebooks (K, S, d); in training a copy if they are overwritten before the backward pass."""
         overwritten = self._moves or self.needs_start

@@ -40,6 +40,15 @@ def test_average_is_the_one_computed_by_hand(
         np.testing.assert_allclose(found["state_dict"][f"model.{name}"], average, rtol=1e-5, atol=1e-7)
 
 
+def test_codebooks_with_replaced_entries_are_not_averaged(run_training: Callable[..., Path]) -> None:
+    found = state_of(run_training("callbacks.ema.decay=0.25", *FOUR, "quantizer=diveq"))
+    again = state_of(run_training("callbacks.ema.decay=null", *FOUR, "quantizer=diveq"))
+    name = "model.quantizer.codebooks"
+    assert torch.equal(found["state_dict"][name], again["state_dict"][name])
+    other = "model.to_latents.weight"
+    assert not torch.equal(found["state_dict"][other], again["state_dict"][other])
+
+
 def test_all_of_a_validation_is_of_the_averaged_weights(
     run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from discrete_ae.checks import positive
 from discrete_ae.codes.entropy import EntropyModel
 from discrete_ae.data import AudioDataModule
+from discrete_ae.quantizers import Quantizer
 from discrete_ae.saving.checkpoint import ENTROPY_MODEL, KEY, STATE_PREFIX
 from discrete_ae.training.module import AutoencoderModule
 from discrete_ae.writing import write_whole, written_whole
@@ -107,7 +108,8 @@ class WeightEma(pl.Callback):
     weights, and its `raw_weights` the raw ones. A resumed run loads the raw weights, even if it no longer averages.
 
     Lightning's EMAWeightAveraging would also average discriminators and buffers. Buffers must not be averaged:
-    scheduled values belong to one step, and some codebooks are moving averages already.
+    scheduled values belong to one step, and some codebooks are moving averages already. Codebooks in which dead entries
+    are replaced are not averaged either: a replaced entry would stay a mixture with the dead one for many steps.
 
     Args:
         decay: factor d, at least 0 and below 1, for an average over about 1 / (1 - decay) steps; None for no averaging.
@@ -136,7 +138,7 @@ class WeightEma(pl.Callback):
             return
         if self.decay is None:
             log.warning("the run averaged its weights, but no longer does; callbacks.ema.decay=0.999 keeps averaging")
-        _copy(raw, own)
+        _copy(raw, {name: own[name] for name in raw.keys() & own.keys()})
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """See Callback; the model is on its device."""
@@ -260,10 +262,13 @@ class FitEntropyModel(pl.Callback):
 
 
 def _parameters(pl_module: pl.LightningModule) -> dict[str, Tensor]:
-    """Return the trainable parameters by name."""
+    """Return the trainable parameters by name, without those that quantizers overwrite."""
     assert isinstance(pl_module, AutoencoderModule)
+    parts = pl_module.model.modules()
+    overwriting = [part for part in parts if isinstance(part, Quantizer) and part.overwrites_parameters]
+    left_out = {parameter for part in overwriting for parameter in part.parameters(recurse=False)}
     named = pl_module.model.named_parameters(remove_duplicate=False)
-    return {name: parameter for name, parameter in named if parameter.requires_grad}
+    return {name: parameter for name, parameter in named if parameter.requires_grad and parameter not in left_out}
 
 
 def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
