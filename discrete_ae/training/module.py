@@ -75,6 +75,7 @@ class AutoencoderModule(pl.LightningModule):
         self.validation_usage = SharedCodeUsage(sizes) if sizes else None
         self.validation_means: dict[str, MeanMetric] = {}
         self._watched: Tensor | float = 0.0
+        self._soft: tuple[Quantizer, ...] = ()  # of the current validation; in a tuple, so that no checkpoint has it
 
     @property
     def is_logged(self) -> bool:
@@ -137,6 +138,7 @@ class AutoencoderModule(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """See LightningModule."""
         self._follow_schedules()
+        self._soft = () if (soft := self._soft_quantizer()) is None else (soft,)
         self.validation_means = {}
         if self.validation_usage is not None:
             self.validation_usage.reset()
@@ -158,7 +160,10 @@ class AutoencoderModule(pl.LightningModule):
         quality = si_sdr_db(output.reconstruction, audio)
         self._add_to_means({"si_sdr_db": quality.sum() / max(len(quality), 1)}, len(quality), dataloader_idx)
         # The configuration decides, never the results: all ranks of a distributed run must log the same tags.
-        if (quantizer := self._soft_quantizer()) is not None:
+        for quantizer in self._soft:
+            quantizer.load_state_dict(
+                self.model.quantizer.state_dict(), strict=False
+            )  # the last batch may have moved it
             self._reseed("validation", self.global_step, batch_idx, dataloader_idx)
             soft = self.model.reconstruct(quantizer(output.latents).latents, audio.shape[-1])
             soft_loss = self.loss(soft, audio, {}).reconstruction

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import discrete_ae
 from discrete_ae.model import DiscreteAutoencoder
-from discrete_ae.quantizers import Quantizer, ScalarQuantizer
+from discrete_ae.quantizers import Quantizer, ScalarQuantizer, VectorQuantizer
 from discrete_ae.training import AutoencoderModule
 from tests.runs import events_of, same, scalars, state_of, watch
 
@@ -128,6 +128,26 @@ def test_mixed_precision_trains_and_the_quantizer_sees_float32(
     assert set(seen) == {(torch.float32, False)}
     assert all(math.isfinite(value) for value in scalars(run, "train/loss").values())
     assert all(tensor.dtype == torch.float32 for tensor in weights_of(run).values() if tensor.is_floating_point())
+
+
+def test_soft_quantizer_is_copied_once_a_validation_and_the_same_for_every_batch(
+    run_training: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = watch(monkeypatch, AutoencoderModule, "_soft_quantizer", lambda module: module.global_step)
+    moved = watch(
+        monkeypatch,
+        VectorQuantizer,
+        "quantize",
+        lambda one, _: (one.training and not torch.is_grad_enabled(), one.codebooks.detach().clone()),
+    )
+    steps = ("trainer.max_steps=1", "trainer.val_check_interval=1", "callbacks.entropy_model=null")
+    run_training("quantizer=diveq", *steps)
+    assert copied == [0, 1]
+    seen = [codebooks for is_soft, codebooks in moved if is_soft]
+    assert len(seen) == 4  # two batches in each of two validations
+    assert torch.equal(seen[0], seen[1])
+    assert torch.equal(seen[2], seen[3])
+    assert not torch.equal(seen[0], seen[2])
 
 
 def test_codes_of_training_are_those_of_all_steps_since_the_last_log(
