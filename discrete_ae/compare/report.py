@@ -203,8 +203,8 @@ def compare_runs(
         shown = make_clips(heard, clips, say)
     words = findings(comparison, worded)
     # The report may be sent to others, so its texts show no folders above the given folders.
-    recordings = [flatten(run.config.get("data") or {}) for run in (*given.runs, *runs)]
-    hide = hiding([*paths, *listed(data or []), out, *paths_in(recordings)])
+    configs = [flatten(run.config) for run in (*given.runs, *runs)]
+    hide = hiding([*paths, *listed(data or []), out, *paths_in(configs)])
     page = Page(
         title=title,
         headline=words[0],

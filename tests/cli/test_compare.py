@@ -383,6 +383,13 @@ def test_tokenizers_that_cannot_be_compared_are_one_line(tmp_path):
     assert not (tmp_path / "report").exists()
 
 
+def test_a_configuration_of_another_program_is_not_searched_for_our_settings(tmp_path):
+    run = make_run("mine", "mine", config={"data": "librispeech", "choices": ["a"]})
+    make_evaluation({"mel_distance": [1.0]}, run=run).write_json(tmp_path / "mine.json")
+    status, out, _ = run_command(tmp_path / "mine.json", "-o", tmp_path / "report")
+    assert (status, methods_in(out)) == (0, ["mine"])
+
+
 @slow
 def test_a_tokenizer_that_is_not_there_costs_nothing(sweep, recordings, tmp_path):
     pytest.importorskip("transformers")
