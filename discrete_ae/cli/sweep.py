@@ -212,17 +212,17 @@ class ReportSweep(Callback):
         folder = Path(config.hydra.sweep.dir)
         told = sorted(path for name in (ERROR_NAME, _REFUSED_NAME) for path in folder.rglob(name))
         failures = [path for path in told if path.stat().st_mtime >= self._began]
-        runs = {path.parents[1] for path in folder.rglob("checkpoints/last.ckpt")}
-        done = len(runs - {path.parent for path in told})
+        trained = {path.parents[1] for path in folder.rglob("checkpoints/last.ckpt")}
+        done = sorted(trained - {path.parent for path in told})
         ReportSweep.failed = len(failures)
-        print(f"\nsweep: {counted(done, 'run')} done, {len(failures)} failed: {shown(folder)}")
+        print(f"\nsweep: {counted(len(done), 'run')} done, {len(failures)} failed: {shown(folder)}")
         for path in failures:
             name = path.parent.relative_to(folder).as_posix()
             print(f"failed: {name}: {path.read_text(encoding='utf-8').strip()}", file=sys.stderr)
         if done:
             print("next:\n ", shlex.join([command("tensorboard"), "--logdir", str(shown(folder))]))
-        if done > 1:
-            models = [yaml.safe_load((run / CONFIG_NAME).read_text(encoding="utf-8"))["model"] for run in sorted(runs)]
+        if len(done) > 1:
+            models = [yaml.safe_load((run / CONFIG_NAME).read_text(encoding="utf-8"))["model"] for run in done]
             trust = [f"--trust={name}" for name in to_trust(models)]
             words = [command("discrete-ae"), "compare", str(shown(folder)), "-o", "report", *trust]
             print(" ", shlex.join(words))

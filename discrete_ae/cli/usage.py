@@ -27,6 +27,13 @@ def in_words(error: Any, group: Any, given: Sequence[str], program: str) -> str:
         options = [option for parameter in (command or group).params for option in parameter.opts]
         see = f"{program} {name} --help" if command else f"{program} --help"
         return f"{error.option_name}: no such option; {_nearest(error.option_name, options, see)}"
+    if kind == "BadOptionUsage":
+        if any(word.startswith(f"{error.option_name}=") for word in given):
+            value = _value_of([error.option_name], given)
+            return f"{error.option_name}: expected no value, got {value or 'an empty one'}; leave the value out"
+        parameter = next(each for each in command.params if error.option_name in each.opts)
+        expected = _expected(command.callback, parameter)
+        return f"{error.option_name}: expected {expected} after it, got none; see {program} {name} --help"
     if command is None:
         return f"{name}: no such command; {_nearest(name, list(group.commands), f'{program} --help')}"
     see = f"see {program} {name} --help"
@@ -35,13 +42,8 @@ def in_words(error: Any, group: Any, given: Sequence[str], program: str) -> str:
         return f"{name}: expected {_label(error.param)}, got none; {f'for example: {example[0]}' if example else see}"
     if kind == "BadParameter":
         return f"{error.param.opts[0]}: expected {_expected(command.callback, error.param)}, got " + (
-            f"{_value_of(error.param, given)}; {see}"
+            f"{_value_of(error.param.opts, given)}; {see}"
         )
-    if kind == "BadOptionUsage":
-        parameter = next(each for each in command.params if error.option_name in each.opts)
-        if parameter.is_flag:
-            return f"{error.option_name}: expected no value, got {_value_of(parameter, given)}; leave the value out"
-        return f"{error.option_name}: expected {_expected(command.callback, parameter)} after it, got none; {see}"
     if extra := re.search(r"extra arguments?(?:\(s\))? \((.*)\)", error.format_message()):
         taken = " ".join(_label(each) for each in command.params if each.param_type_name == "argument")
         return f"{name}: expected only {taken}, got also {extra[1]}; {see}"
@@ -75,11 +77,11 @@ def _expected(callback: Callable[..., Any], parameter: Any) -> str:
     return _NUMBERS[kind] + (f" of at least {option.min:g}" if option.min is not None else "")
 
 
-def _value_of(parameter: Any, given: Sequence[str]) -> str:
+def _value_of(names: Sequence[str], given: Sequence[str]) -> str:
     """Return the last value of an option."""
     found = ""
     for word, following in zip(given, [*given[1:], ""], strict=True):
         name, _, value = word.partition("=")
-        if name in parameter.opts:
+        if name in names:
             found = value if "=" in word else following
     return found

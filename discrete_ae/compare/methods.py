@@ -78,41 +78,41 @@ class Method:
         return self.runs[0].overall.get("nominal_bitrate_bps")
 
 
-def group_runs(evaluations: Iterable[Evaluation]) -> tuple[list[Method], list[str]]:
+def distinct(runs: Sequence[Run], evaluated: Sequence[Run]) -> tuple[set[str], list[str]]:
+    """Choose one of the runs with the same settings and seed: the last by folder and name.
+
+    A run in `evaluated`, which a given evaluation is of, is preferred to one that has yet to be evaluated.
+
+    Returns:
+        The names of the chosen runs, and a message for each other run.
+    """
+    order = [*sorted(runs, key=_place), *sorted(evaluated, key=_place)]
+    keys = [(key, run.seed) for key, run in zip(_keys([(run, run.config) for run in order]), order, strict=True)]
+    chosen = {key: run.name for key, run in zip(keys, order, strict=True)}  # the last of each key
+    lines = [
+        f"Not compared: {run.name}: the same settings and seed as {chosen[key]}; only one of these can be compared"
+        for key, run in zip(keys, order, strict=True)
+        if run.name != chosen[key]
+    ]
+    return set(chosen.values()), lines
+
+
+def group_runs(evaluations: Iterable[Evaluation]) -> list[Method]:
     """Group evaluations of runs into methods, and label each by its differences from the others.
 
     A label has the quantizer, and the nominal rate if rates differ. If methods would then share a label, it also has
-    the settings in which they differ: "ste (3.2 kbps, lr=0.001)".
+    the settings in which they differ: "ste (3.2 kbps, lr=0.001)". Of evaluations with the same settings and seed, the
+    first counts.
 
     Returns:
-        The methods, sorted by quantizer, rate and label; and a line on each run that repeats the settings and seed of
-        another run. Of runs with equal settings and seed, the last by folder and name is kept.
+        The methods, sorted by quantizer, rate and label.
     """
     groups: dict[str, dict[int, Evaluation]] = {}
-    repeated = []
-    given = sorted([(_place(one.run), one.run, one) for one in evaluations if one.run], key=lambda of: of[0])
-    keys = _keys([(run, run.config) for _, run, _ in given])
-    for key, (_, run, one) in zip(keys, given, strict=True):
-        by_seed = groups.setdefault(key, {})
-        if (older := by_seed.get(run.seed)) and older.run:
-            is_alike = {file.path for file in older.files} == {file.path for file in one.files}
-            repeated.append(set_aside(older.run, run) + ("" if is_alike else ", on other recordings"))
-        by_seed[run.seed] = one
+    given = [(one.run, one) for one in evaluations if one.run]
+    for key, (run, one) in zip(_keys([(run, run.config) for run, _ in given]), given, strict=True):
+        groups.setdefault(key, {}).setdefault(run.seed, one)
     methods = [Method("", tuple(by_seed[seed] for seed in sorted(by_seed))) for by_seed in groups.values()]
-    return _labelled(methods), repeated
-
-
-def repeated_runs(runs: Iterable[Run]) -> list[list[Run]]:
-    """Group runs with the same settings and seed; the run that `group_runs` keeps comes first in each group."""
-    groups: dict[tuple[str, int], list[Run]] = {}
-    for run in runs:
-        groups.setdefault((_key(run.quantizer, settings(run.config)), run.seed), []).append(run)
-    return [sorted(same, key=_place, reverse=True) for same in groups.values()]
-
-
-def set_aside(run: Run, kept: Run) -> str:
-    """Return the message for a run that repeats the settings and seed of another run."""
-    return f"Not compared: {run.name}: the same settings and seed as {kept.name}, which is compared instead"
+    return _labelled(methods)
 
 
 def _place(run: Run) -> tuple[str, str]:

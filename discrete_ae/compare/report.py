@@ -10,7 +10,7 @@ from discrete_ae.build import pick_device
 from discrete_ae.compare.clips import clip_files, heard_of, make_clips
 from discrete_ae.compare.comparison import Comparison
 from discrete_ae.compare.figures import Curves, not_drawn, plots_of, read_curves
-from discrete_ae.compare.methods import flatten, group_runs
+from discrete_ae.compare.methods import distinct, flatten, group_runs
 from discrete_ae.compare.page import Page, render
 from discrete_ae.compare.places import hiding, paths_in
 from discrete_ae.compare.runs import Evaluator, at_fault, find_given, recordings_of, trained_on
@@ -138,18 +138,22 @@ def compare_runs(
     if not paths:
         raise UsageError(f"{named[0]}: can only be compared with runs of training; give a run too, or use evaluate")
     given = find_given(paths, checkpoint)
-    measured = {name for one in given.evaluations for file in one.evaluation.files for name in file.scores}
-    sorted_by, worded = quantities(sort_by, [n for n in SCORES if n in measured or (given.runs and n in choice.names)])
-    sources, where = recordings_of(listed(data or []), given.runs)
+    chosen, repeated = distinct(given.runs, [one.evaluation.run for one in given.evaluations if one.evaluation.run])
+    left_out = [*given.lines, *repeated]
+    runs = [run for run in given.runs if run.name in chosen]
+    evaluations = [one for one in given.evaluations if not one.evaluation.run or one.name in chosen]
+    measured = {name for one in evaluations for file in one.evaluation.files for name in file.scores}
+    sorted_by, worded = quantities(sort_by, [n for n in SCORES if n in measured or (runs and n in choice.names)])
+    sources, where = recordings_of(listed(data or []), runs)
     if named and not sources:
         raise UsageError(f"{named[0]}: there are no recordings to evaluate it on; give them with --data")
     if strict and (doubtful := without_doubt(Found(sources, [])).problems):
         raise doubtful[0]
     tokenizers = load_tokenizers(named, pick_device(device))
     claim(out, title, force=force)
-    for line in ([f"{choice.said}."] if given.runs and choice.said else []) + given.lines:
+    for line in ([f"{choice.said}."] if runs and choice.said else []) + left_out:
         say(line)
-    if data and (count := len(trained_on(given.runs, sources, say))):
+    if data and (count := len(trained_on(runs, sources, say))):
         say(
             f"warning: {count} of the {len(sources)} recordings were used to train a run, so its results on them are "
             "too good; give other recordings with --data."
@@ -158,16 +162,14 @@ def compare_runs(
     # Collect existing evaluations, and evaluate the other runs.
     plan = Plan(choice, jobs=jobs, progress=progress)
     evaluator = Evaluator(out / "evaluations", sources, plan, pick_device(device), say, trust, counts, opus_bps)
-    placed = [*given.evaluations, *evaluator.of_runs(given.runs)]
+    placed = [*evaluations, *evaluator.of_runs(runs)]
     faults = at_fault(placed)
     placed = [one for one in placed if one.name not in faults]
     for name, reason in faults.items():
         say(f"Not compared: {name}: {reason}")
 
     # Group runs into methods, and add other codecs.
-    methods, repeated = group_runs(one.evaluation for one in placed)
-    for line in repeated:
-        say(line)
+    methods = group_runs(one.evaluation for one in placed)
     if not methods:
         advice = "see the lines above" if lines else 'describe the run by "run" in the file (docs/evaluation.md)'
         raise DataError(f"{paths[0]}: no run can be compared; {advice}")
@@ -191,8 +193,8 @@ def compare_runs(
     if progress:
         progress("drawing plots and making clips", 1.0, 1.0)
     trained = comparison.trained
-    runs = [run for method in trained.methods for run in method.trainings if run.folder]
-    curves = {run.name: read_curves(Path(run.folder)) for run in runs}
+    trainings = [run for method in trained.methods for run in method.trainings if run.folder]
+    curves = {run.name: read_curves(Path(run.folder)) for run in trainings}
     for line in broken_off(trained, curves):
         say(line)
     plots = plots_of(comparison, worded, curves)
@@ -203,7 +205,7 @@ def compare_runs(
         shown = make_clips(heard, clips, say)
     words = findings(comparison, worded)
     # The report may be sent to others, so its texts show no folders above the given folders.
-    recordings = [flatten(run.config.get("data") or {}) for run in (*given.runs, *runs)]
+    recordings = [flatten({"data": run.config.get("data")}) for run in (*given.runs, *trainings)]
     hide = hiding([*paths, *listed(data or []), out, *paths_in(recordings)])
     page = Page(
         title=title,

@@ -5,12 +5,12 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from discrete_ae.build import load, training_recordings, validation_recordings
-from discrete_ae.compare.methods import Method, repeated_runs, set_aside
+from discrete_ae.compare.methods import Method
 from discrete_ae.compare.places import short_names
 from discrete_ae.compare.words import listed
 from discrete_ae.data import recordings_root
@@ -138,15 +138,17 @@ def evaluations_in(folder: Path) -> Iterator[tuple[Path, Evaluation]]:
         DataError: an evaluation is damaged.
     """
     for path in sorted(folder.glob("*.json")):
-        said = path.stat()
-        if found := _evaluation_in(path, said.st_mtime_ns, said.st_size):
-            yield path, found
+        if FORMAT.encode() in path.read_bytes():
+            yield path, Evaluation.read_json(path)
 
 
-@lru_cache(maxsize=1000)
-def _evaluation_in(path: Path, changed_ns: int, size: int) -> Evaluation | None:
-    """Return the evaluation in a file, None if it is another JSON file; an unchanged file is parsed only once."""
-    return Evaluation.read_json(path) if FORMAT.encode() in path.read_bytes() else None
+def _known_in(folder: Path) -> list[tuple[Path, Evaluation]]:
+    """Return the evaluations in a folder; none if one of them is damaged, with a warning."""
+    try:
+        return list(evaluations_in(folder))
+    except DataError as error:
+        log.warning("%s; its folder is ignored, and evaluated again", error)
+        return []
 
 
 def _told_apart(placed: Sequence[Placed], runs: Sequence[Run]) -> list[Placed]:
@@ -271,23 +273,18 @@ class Evaluator:
     opus_bps: Sequence[float] = ()
     """Bitrates of Opus; () for those nearest to the bitrates of the methods."""
 
-    def of_runs(self, runs: Sequence[Run]) -> Iterator[Placed]:
-        """Yield the evaluations of runs at each requested rate.
+    @cached_property
+    def known(self) -> list[tuple[Path, Evaluation]]:
+        """Evaluations that the folder had at first."""
+        return [*_known_in(self.folder), *_known_in(self.folder / "baselines")]
 
-        Of runs with the same settings and seed, only one is evaluated. `say` receives a line on each other run, and on
-        each run that fails.
-        """
-        groups = repeated_runs(runs)
-        for number, same in enumerate(groups, 1):
-            for place, run in enumerate(same):
-                try:
-                    yield from self._of_run(run, number, len(groups))
-                except DataError as error:
-                    self.say(f"Not compared: {run.name}: {str(error).removeprefix(f'{run.name}: ')}")
-                    continue
-                for other in same[place + 1 :]:
-                    self.say(set_aside(other, run))
-                break
+    def of_runs(self, runs: Sequence[Run]) -> Iterator[Placed]:
+        """Yield the evaluations of runs at each requested rate; `say` receives a line on each run that fails."""
+        for number, run in enumerate(runs, 1):
+            try:
+                yield from self._of_run(run, number, len(runs))
+            except DataError as error:
+                self.say(f"Not compared: {run.name}: {str(error).removeprefix(f'{run.name}: ')}")
 
     def of_baselines(self, methods: Sequence[Method], others: Sequence[str]) -> Iterator[Placed]:
         """Yield evaluations of Opus and Codec 2 near the methods' rates; `say` receives a line on a missing program."""
@@ -368,14 +365,14 @@ class Evaluator:
 
         quantizer = model.quantizer
         counts = self._counts(run.name, quantizer.decodable_counts, quantizer.decodes_from, self.codebooks)
+        known = [*self.known, *_known_in(Path(run.folder))]
         for place, count in enumerate((*counts, None)):
             of_rate, rates = run.decoded_from(count), len(counts) + 1
             name = f"{of_rate.name} (run {number} of {of_runs})"
             plan = self._part(name, (number - 1) * rates + place, of_runs * rates)
             path = self._path(of_rate.name, is_run=True)
             wanted = {"model_hash": model.model_hash, **settings_of(model, self.plan, count)}
-            found = self._found(path.parent, wanted) or self._found(Path(run.folder), wanted)
-            if not found:
+            if not (found := self._found(known, wanted)):
                 found = Placed(path, evaluate_model(model, self.sources, run.name, plan, count, run))
                 found.evaluation.write_json(path)
             yield Placed(found.path, found.evaluation.model_copy(update={"run": of_rate}), partial(render, count))
@@ -397,8 +394,7 @@ class Evaluator:
         path = self._path(coder.name, is_run=False)
         wanted = {"codec": coder.name, "sample_rate": sample_rate, "channels": channels,
                   "segment_seconds": self.plan.segment_seconds, "model_hash": coder.model_hash}  # fmt: skip
-        found = self._found(path.parent, wanted)
-        if not found:
+        if not (found := self._found(self.known, wanted)):
             found = Placed(path, evaluate_coder(coder, self.sources, plan, sample_rate, channels))
             found.evaluation.write_json(path)
         return found._replace(render=lambda: lambda audio: through(coder, audio, sample_rate, channels).audio)
@@ -406,17 +402,10 @@ class Evaluator:
     def _path(self, name: str, *, is_run: bool) -> Path:
         return (self.folder if is_run else self.folder / "baselines") / f"{name}.json"
 
-    def _found(self, folder: Path, wanted: Mapping[str, Any]) -> Placed | None:
-        """Find an evaluation in a folder with the wanted settings, recordings and scores; return None without one."""
-        if not folder.is_dir():
-            return None
+    def _found(self, known: Iterable[tuple[Path, Evaluation]], wanted: Mapping[str, Any]) -> Placed | None:
+        """Return the known evaluation with the wanted settings, recordings and scores; None without one."""
         recordings, versions = {source.name: source.sha256 for source in self.sources}, self.plan.choice.versions()
-        try:
-            there = list(evaluations_in(folder))
-        except DataError as error:
-            log.warning("%s; its folder is ignored, and evaluated again", error)
-            return None
-        for path, found in there:
+        for path, found in known:
             said = found.settings | {key: getattr(found, key) for key in ("codec", "sample_rate", "model_hash")}
             files = {one.path: one.sha256 for one in found.files} | {one.path: one.sha256 for one in found.failures}
             is_alike = wanted.items() <= said.items() and versions.items() <= found.versions.items()

@@ -20,7 +20,6 @@ MINOR = ("nominal_bitrate_bps", "encode_rtf", "decode_rtf", "parameters", "macs_
 COLUMNS = (*SCORES, "entropy_coded_bitrate_bps", "usage", "perplexity", *MINOR)
 BASELINE = "baseline"
 _SPREAD = {"usage", "perplexity", "entropy_coded_bitrate_bps", *PER_RECORDING}
-_LARGE = 10_000
 Rows = list[list[str]]
 
 
@@ -68,8 +67,8 @@ def _best(comparison: Comparison, column: Quantity) -> set[str]:
 def _cell(value: Value, column: Quantity) -> Cell:
     if math.isnan(value.mean):
         return Cell(None, "–")
-    if value.mean >= _LARGE and column.unit == "":
-        return Cell(value.mean, f"{value.mean / 1e6:.1f} M")
+    if column.digits == 0 and column.unit == "":  # parameters and operations
+        return Cell(value.mean, f"{float(f'{value.mean / 1e6:.3g}'):,g} M")
     scale = 1000 if column.unit == "kbps" else 1
     text = f"{value.mean / scale:.{column.digits}f}"
     if column.name in _SPREAD and not math.isnan(value.spread):

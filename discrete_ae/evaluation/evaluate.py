@@ -124,6 +124,9 @@ def evaluate(
             given.
     """
     results = result_paths(Path(out) if out else None)
+    targets = [path for path in results if path.suffix.lower() == ".json"] if clips else []
+    if clips and not targets:
+        raise UsageError(f"--clips {clips}: clips are written beside a .json file; give one, or a folder, with -o")
     pairs = Path(save_audio) if save_audio else None
     claim([*saved_paths(pairs), *results], force=force)
     plan = Plan(choose(metrics), segment_seconds, jobs, progress, pairs)
@@ -138,13 +141,11 @@ def evaluate(
     if not found.sources:
         raise found.problems[0]
     evaluation = subject.evaluate(found.sources, plan)
-    absent = tuple(Failure(path=reason.partition(":")[0], reason=reason) for reason in map(str, found.problems))
+    absent = tuple(Failure(path=reason.partition(": ")[0], reason=reason) for reason in map(str, found.problems))
     evaluation = evaluation.model_copy(update={"failures": (*absent, *evaluation.failures)})
     for path in results:
         (evaluation.write_csv if path.suffix.lower() == ".csv" else evaluation.write_json)(path)
-    for path in results if clips else ():  # the scores are saved by now, even if the clips fail
-        if path.suffix.lower() == ".csv":
-            continue
+    for path in targets:  # the scores are saved by now, even if the clips fail
         measured = {file.path for file in evaluation.files}
         excerpts = choose_excerpts([one for one in found.sources if one.name in measured], clips, clip_seconds)
         evaluation = with_clips(evaluation, path, excerpts, found.sources, subject.render)

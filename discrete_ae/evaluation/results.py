@@ -8,7 +8,6 @@ import csv
 import io
 import json
 import math
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -28,8 +27,7 @@ from discrete_ae.writing import write_whole
 ERROR_NAME = "error.txt"
 """File in the folder of a failed run with the reason in one line."""
 CHECKPOINTS = ("best", "last")
-# Folders are named <quantizer>-3.2kbps-seed0; sweeps append the other settings that they vary.
-_AFTER_QUANTIZER = re.compile(r"-(?:seed\d|[\d.]+(?:e\+?\d+)?kbps|unquantized|invalid).*$")
+_PARTS = ("model", "data", "trainer")  # of every config.yaml
 FORMAT = "discrete-ae evaluation"
 _LONG = ("code_counts", "files")
 TABLE_HEADS = ("score of a recording", "mean", "95 % interval", "recordings", "unit", "better")
@@ -245,19 +243,16 @@ def read_run(folder: Path, checkpoint: str = "best") -> Run:
         config = yaml.load((folder / CONFIG_NAME).read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DataError(f"its {CONFIG_NAME} cannot be read ({' '.join(str(error).split())[:200]})") from error
-    if not isinstance(config, dict) or not all(
-        isinstance(config.get(key), dict) for key in ("model", "data", "trainer")
-    ):
+    choices = isinstance(config, dict) and (config.get("choices") or {})
+    if not isinstance(choices, dict) or not all(isinstance(config.get(key), dict) for key in _PARTS):
         raise DataError(f"its {CONFIG_NAME} was not written by discrete-ae train")
     names = [f"checkpoints/{name}.ckpt" for name in sorted(CHECKPOINTS, key=lambda name: name != checkpoint)]
     there = [name for name in names if (folder / name).is_file()]
     if not there:
         raise DataError("no checkpoint; the run was interrupted before its first validation, or is still running")
-    choices = config.get("choices")
-    chosen = choices.get("quantizer") if isinstance(choices, dict) else None
     return Run(
         name=in_utf8(folder.name),
-        quantizer=str(chosen) if chosen else in_utf8(_AFTER_QUANTIZER.sub("", folder.name)),
+        quantizer=in_utf8(str(choices.get("quantizer") or folder.name)),
         seed=config["seed"] if isinstance(config.get("seed"), int) else 0,
         config=config,
         folder=in_utf8(str(folder)),

@@ -372,7 +372,7 @@ def choose(wanted: str | Sequence[str] | None = None) -> Choice:
         UsageError: `wanted` is empty, or has a name that is unknown or whose package is not installed.
     """
     if isinstance(wanted, str):
-        wanted = [name.strip() for name in wanted.split(",")]
+        wanted = [name for name in map(str.strip, wanted.split(",")) if name]
     if wanted is None or list(wanted) == [ALL]:
         asked = [score for score in SCORES.values() if wanted or score.by_default]
         names = tuple(score.name for score in asked if score.is_installed)

@@ -174,6 +174,16 @@ def test_evaluations_are_enough_on_another_machine_and_beside_another_codec(repo
 
 
 @slow
+def test_a_run_whose_evaluation_is_given_is_not_evaluated(report, sweep, tmp_path):
+    folder, _ = report
+    given = (sweep / "ste-seed0", folder / "evaluations/ste-seed0.json")
+    status, out, err = run_command(*given, "-o", tmp_path / "report", "--clips", 0)
+    assert (status, methods_in(out)) == (0, ["ste"])
+    assert any("ste-seed0: the same settings and seed as ste-seed0 (2)" in line for line in err)
+    assert not (tmp_path / "report/evaluations").exists()
+
+
+@slow
 @pytest.mark.skipif(not shutil.which("opusenc"), reason="opusenc is not installed: apt-get install opus-tools")
 def test_validation_recordings_are_taken_by_default_and_baselines_stand_beside(sweep, tmp_path):
     status, out, err = run_command(sweep / "ste-seed0", "-o", tmp_path / "report", "--clips", 1, *QUICK)
@@ -381,6 +391,13 @@ def test_tokenizers_that_cannot_be_compared_are_one_line(tmp_path):
         status, _, (line,) = run_command(*given, "-o", tmp_path / "report")
         assert (status, line.startswith("error: hf:x: "), words in line) == (expected, True, True), line
     assert not (tmp_path / "report").exists()
+
+
+def test_a_configuration_of_another_program_is_not_searched_for_our_settings(tmp_path):
+    run = make_run("mine", "mine", config={"data": "librispeech", "choices": ["a"]})
+    make_evaluation({"mel_distance": [1.0]}, run=run).write_json(tmp_path / "mine.json")
+    status, out, _ = run_command(tmp_path / "mine.json", "-o", tmp_path / "report")
+    assert (status, methods_in(out)) == (0, ["mine"])
 
 
 @slow

@@ -1,10 +1,12 @@
 """Estimates of the time that is left, by hand."""
 
 import pytest
+from omegaconf import OmegaConf
 
 from discrete_ae.cli import options
 from discrete_ae.cli.course import Course
 from discrete_ae.cli.options import TimeLeft
+from discrete_ae.cli.sweep import ReportSweep
 
 
 def test_the_course_of_a_sweep():
@@ -30,6 +32,18 @@ def test_the_course_of_a_sweep():
 def test_the_heading_of_a_run_has_the_settings_that_vary():
     assert Course(total=8).heading(2, {"quantizer": "ste", "seed": 3}) == "run 2 of 8: quantizer=ste, seed=3"
     assert Course().heading(2, {}) == "run 2"
+
+
+def test_the_end_of_a_sweep_reads_no_run_that_was_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(ReportSweep, "failed", 0)
+    for name, file in (("a", "config.yaml"), ("b", "config.yaml"), ("without", "refused.txt")):
+        (tmp_path / name / "checkpoints").mkdir(parents=True)
+        (tmp_path / name / "checkpoints/last.ckpt").touch()
+        (tmp_path / name / file).write_text("model: {_target_: mine.Model}")
+    ReportSweep().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}))
+    out = capsys.readouterr().out
+    assert "sweep: 2 runs done, 1 failed" in out
+    assert f"compare {tmp_path} -o report --trust=mine" in out
 
 
 def test_a_course_without_an_estimate():

@@ -69,11 +69,13 @@ def test_damaged_recordings_are_named_and_the_others_done(command, recordings, t
     (tmp_path / "in/damaged.wav").write_bytes(b"RIFF and nothing else")
     (tmp_path / "in/good.wav").write_bytes((recordings / "clip_0.wav").read_bytes())
     soundfile.write(tmp_path / "in/silent.wav", np.zeros(8000), 16000)
-    status, out, err = command("evaluate", tmp_path / "in", "none", "-o", tmp_path / "x.csv", *FAST)
+    status, out, err = command("evaluate", tmp_path / "in", "none:x.wav", "-o", tmp_path / "x", *FAST)
     assert status == 1
-    assert [line.split(": ")[:2] for line in err] == [["error", "none"], ["error", f"{tmp_path}/in/damaged.wav"]]
+    assert [line.split(": ")[:2] for line in err] == [["error", "none:x.wav"], ["error", f"{tmp_path}/in/damaged.wav"]]
+    failures = Evaluation.read_json(tmp_path / "x/evaluation.json").failures
+    assert [failure.path for failure in failures] == ["none:x.wav", "in/damaged.wav"]
     assert "2 recordings" in out
-    rows = (tmp_path / "x.csv").read_text().splitlines()
+    rows = (tmp_path / "x/evaluation.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["path", "in/good.wav", "in/silent.wav"]
     assert rows[2].split(",")[3] == ""  # no SI-SDR of silence
 
@@ -84,6 +86,9 @@ def test_mistakes_are_one_line(command, recordings, tmp_path):
     damaged.write_bytes(b"RIFF and nothing else")
     for arguments, expected, words in (
         ((recordings, "--metrics", "mel"), 2, "expected all, or some of mel_distance"),
+        ((recordings, "--metrics", ""), 2, "expected all, or some of mel_distance"),
+        ((recordings, "--clips", 3), 2, "--clips 3: clips are written beside a .json file; give one"),
+        ((recordings, "--clips", 3, "-o", tmp_path / "x.csv"), 2, "--clips 3"),
         ((recordings, "--codebooks", 1), 2, "--codebooks: expected all 2 together, got 1; leave it out"),
         ((recordings, "--codebooks", 0), 2, "--codebooks: expected all 2 together, got 0; leave it out"),
         ((recordings, "-o", tmp_path / "x.wav"), 2, "evaluate writes .json or .csv"),

@@ -1,6 +1,7 @@
 """`discrete-ae info` from the command line to the table."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,14 @@ def test_checkpoint_of_a_run(info, ste_run):
     config = yaml.safe_load((ste_run / "config.yaml").read_text())
     assert rows["training steps"] == f"{config['trainer']['max_steps']:,}"
     assert (rows["quantizer of the run"], rows["model of the run"]) == ("ste", config["choices"]["model"])
+
+
+def test_a_checkpoint_beside_a_config_of_another_program_is_described_alone(info, tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    checkpoint = shutil.copy(GOLDEN / "checkpoint_v1.ckpt", tmp_path / "checkpoints/best.ckpt")
+    config = {"model": {}, "data": {}, "trainer": {}, "choices": ["a"]}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    assert info(checkpoint) == info(GOLDEN / "checkpoint_v1.ckpt")
 
 
 def test_file_of_codes(info, tmp_path):

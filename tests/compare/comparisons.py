@@ -65,9 +65,7 @@ def make_evaluation(
 
 def make_methods(evaluations):
     """Return the methods of evaluations of runs."""
-    methods, repeated = group_runs(evaluations)
-    assert not repeated
-    return tuple(methods)
+    return tuple(group_runs(evaluations))
 
 
 def make_comparison(

@@ -9,7 +9,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from discrete_ae.compare.methods import DECIDING, WITHOUT_EFFECT, group_runs, models_of, repeated_runs
+from discrete_ae.compare.methods import DECIDING, WITHOUT_EFFECT, distinct, group_runs, models_of
 from tests.compare.comparisons import make_config, make_evaluation, make_run
 
 
@@ -22,11 +22,11 @@ def grouped(runs, rates=None):
 def names(*configs):
     """Return the names of the runs of each method."""
     runs = [make_run(f"run{i}", "ste", config["seed"], config) for i, config in enumerate(configs)]
-    return [[run.name for run in method.trainings] for method in grouped(runs)[0]]
+    return [[run.name for run in method.trainings] for method in grouped(runs)]
 
 
 def labels(runs, rates=None):
-    return [method.label for method in grouped(runs, rates)[0]]
+    return [method.label for method in grouped(runs, rates)]
 
 
 @functools.cache
@@ -94,23 +94,25 @@ def test_settings_without_effect_are_those_of_the_trainer():
 def test_fine_tunes_of_several_models_with_one_seed_are_methods_and_none_is_set_aside():
     files = [f"/models/{name}/best.ckpt" for name in "ab"]
     runs = differing("init_from", *files)
-    methods, repeated = grouped(runs)
-    assert repeated == []
+    methods = grouped(runs)
     assert [(one.label, one.seeds) for one in methods] == [
         ("ste (init_from=a/best.ckpt)", (0,)),
         ("ste (init_from=b/best.ckpt)", (0,)),
     ]
-    assert [len(same) for same in repeated_runs(runs)] == [1, 1]
+    assert distinct(runs, []) == ({run.name for run in runs}, [])
     # Each is a model at two rates.
     both = [run.decoded_from(count) for run in runs for count in (2, None)]
-    methods, _ = group_runs([make_evaluation({"pesq": [1.0]}, None, 1.0, run=run) for run in both])
+    methods = group_runs([make_evaluation({"pesq": [1.0]}, None, 1.0, run=run) for run in both])
     assert [len(group) for group in models_of(methods).values()] == [2, 2]
 
 
-def test_of_two_equal_runs_the_later_one_is_kept_and_the_other_named():
-    ((method,), (line,)) = grouped([make_run(name, "ste") for name in ("ste-2", "ste-1")])
-    assert [run.name for run in method.trainings] == ["ste-2"]
+def test_of_equal_runs_the_last_is_chosen_and_an_evaluated_one_before_others():
+    first, last, other = make_run("ste-1", "ste"), make_run("ste-2", "ste"), make_run("ste-3", "ste", 1)
+    chosen, (line,) = distinct([last, first, other], [])
+    assert chosen == {"ste-2", "ste-3"}
     assert "ste-1: the same settings and seed as ste-2" in line
+    chosen, lines = distinct([last, other], [first])
+    assert (chosen, len(lines)) == ({"ste-1", "ste-3"}, 1)
 
 
 def differing(key, *values):
@@ -155,8 +157,7 @@ def test_rates_of_one_model_are_methods_that_are_one_model():
     ]
     given = [(one, 400.0 * (one.config.get("decoded_codebooks") or 8)) for one in eight]
     given += [(run(4), 1600.0), (run(4, 2), 800.0), (make_run("ste", "ste"), 3200.0)]
-    methods, repeated = group_runs([make_evaluation({"pesq": [1.0]}, None, rate, run=one) for one, rate in given])
-    assert repeated == []
+    methods = group_runs([make_evaluation({"pesq": [1.0]}, None, rate, run=one) for one, rate in given])
     models = models_of(methods)
     found = {label: [(one.nominal_bitrate_bps, one.seeds) for one in group] for label, group in models.items()}
     assert found == {

@@ -88,7 +88,7 @@ def test_the_table_comes_best_first_with_means_and_spreads_and_marks_the_best():
     cells = rows[2].cells
     assert cells["mel_distance"] == (2.0, "2.000 ± 0.707", True)
     assert cells["entropy_coded_bitrate_bps"] == (2880.0, "2.88 ± 0.00", False)  # of rates none is better
-    assert cells["parameters"].text == "2.0 M"
+    assert cells["parameters"].text == "2 M"
     assert rows[0].cells["usage"] == (None, "–", False)
     pairs = pairs_of(comparison, "mel_distance")
     assert {title: [row[:2] for row in rows] for title, rows in pairs.items()} == {
@@ -99,3 +99,15 @@ def test_the_table_comes_best_first_with_means_and_spreads_and_marks_the_best():
     alike = {name: {s: [f + o + 0.1 * s for f in (1.0, 2.0, 4.0)] for s in range(3)} for name, o in offsets.items()}
     rows = rows_of(make_comparison(alike), "mel_distance")
     assert [row.cells["mel_distance"].is_best for row in rows] == [True, True, False]  # what cannot be told apart
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [("parameters", 800, "0.0008 M"), ("parameters", 40_000, "0.04 M"), ("macs_per_second", 1_234_567_000, "1,230 M"),
+     ("perplexity", 20_000, "20000.0")],
+)  # fmt: skip
+def test_counts_have_three_digits_of_millions(name, value, shown):
+    evaluation = make_evaluation({"mel_distance": [1.0]}, run=make_run("ste", "ste"))
+    evaluation.overall[name] = value
+    (row,) = rows_of(Comparison(make_methods([evaluation])), "mel_distance")
+    assert row.cells[name].text == shown
