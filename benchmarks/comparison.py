@@ -58,7 +58,7 @@ def ranks(runs: Path) -> tuple[list[int], dict[str, list[int]]]:
     losses: dict[str, list[dict[int, float]]] = defaultdict(list)
     for config in runs.glob("*/config.yaml"):
         curve = read_curves(config.parent)[LOSS]
-        label = config.parent.name.rpartition("-seed")[0]
+        label = config.parent.name.rpartition("-seed")[0].rpartition("-")[0]
         losses[label].append(dict(zip(curve.steps.tolist(), curve.values.tolist(), strict=True)))
     every = [set(curve) for several in losses.values() for curve in several]
     steps = sorted(set.intersection(*every) - {0})
@@ -79,7 +79,8 @@ def draw(steps: list[int], found: dict[str, list[int]], path: Path) -> None:
         axes.annotate(
             label, (steps[-1], places[-1]), (8, 0), textcoords="offset points", va="center", color=line.get_color()
         )
-    axes.set(xlabel="training step", ylabel="rank by validation loss, 1 is best", yticks=range(1, len(found) + 1))
+    axes.set(xlabel="training step", ylabel="rank by validation loss, 1 is best")
+    axes.set(xticks=steps, yticks=range(1, len(found) + 1))
     axes.invert_yaxis()
     axes.margins(x=0.02)
     axes.spines[["top", "right"]].set_visible(False)
@@ -98,8 +99,7 @@ def write_ranks(runs: Path, folder: Path) -> None:
     )
     lines = []
     for label, places in sorted(found.items(), key=lambda item: item[1][-1]):
-        quantizer = label.rpartition("-")[0]
-        lines.append([f"`{quantizer}`", *map(str, [*places, by_mel.index(quantizer) + 1, by_sdr.index(quantizer) + 1])])
+        lines.append([f"`{label}`", *map(str, [*places, by_mel.index(label) + 1, by_sdr.index(label) + 1])])
     heads = ["quantizer", *(f"{step} steps" for step in steps), "test, mel distance", "test, SI-SDR"]
     insert(PAGE, "ranks", ["", *table(heads, lines)])
 

@@ -4,7 +4,7 @@
     python docs/draw_screens.py --runs logs/comparison --report report tensorboard report
 
 The first two show five runs below logs/pictures, which are trained if they are missing: about a quarter of an hour on
-two cores. --runs takes them from a sweep with three seeds instead, --report takes its report. The third makes
+two cores. With --runs they are the first seeds of a sweep; with --report the second shows that report. The third makes
 docs/listening.html first, with the included model. Needs Chromium, opus-tools and codec2.
 """
 
@@ -25,7 +25,7 @@ from playwright.sync_api import sync_playwright
 DOCS = Path(__file__).parent
 REPOSITORY = DOCS.parent
 RUNS = REPOSITORY / "logs" / "pictures"
-QUANTIZERS = ("ste", "custom_gradient", "sigmoid", "fourier", "gumbel")
+QUANTIZERS = ("identity", "rvq", "ste", "sigmoid", "bsq")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 TITLE = "A speech codec at 1.6, 3.2 and 6.4 kbps, beside Opus and Codec 2"
 CLIPS = (
@@ -33,6 +33,7 @@ CLIPS = (
     *("train/speech_librivox_0920", "train/speech_librivox_0880", "train/speech_librivox_0930"),
 )
 """Recordings of data/ in English, a language on which the included model was not trained."""
+LOGARITHMIC = "[title='Toggle y-axis log scale']"
 CUSTOM_SCALARS = "#custom_scalars&_smoothingWeight=0"
 
 
@@ -73,7 +74,8 @@ def tensorboard(runs: Path) -> None:
         free.bind(("localhost", 0))
         address = f"http://localhost:{free.getsockname()[1]}/"
     program = Path(sys.executable).with_name("tensorboard")
-    server = subprocess.Popen([program, "--logdir", runs, "--port", address[:-1].rpartition(":")[2]])
+    shown = ["--logdir", runs.relative_to(REPOSITORY), "--port", address[:-1].rpartition(":")[2]]
+    server = subprocess.Popen([program, *shown], cwd=REPOSITORY)
     try:
         for _ in range(60):
             time.sleep(1)
@@ -82,11 +84,14 @@ def tensorboard(runs: Path) -> None:
                 break
             except OSError:
                 continue
-        with page(1480, 640) as shown:
-            shown.goto(address + CUSTOM_SCALARS)
-            shown.get_by_text("mel distance").first.wait_for()
-            shown.wait_for_timeout(5000)  # the curves are drawn one after another
-            shown.screenshot(path=DOCS / "tensorboard.png")
+        with page(1480, 640) as screen:
+            screen.goto(address + CUSTOM_SCALARS)
+            screen.get_by_text("mel distance").first.wait_for()
+            screen.wait_for_timeout(5000)  # the curves are drawn one after another
+            for button in screen.locator(LOGARITHMIC).all()[:3]:  # the first losses are far above the last
+                button.click()
+            screen.wait_for_timeout(1000)
+            screen.screenshot(path=DOCS / "tensorboard.png")
     finally:
         server.terminate()
         server.wait()
