@@ -1,13 +1,13 @@
-"""Write benchmarks/results/comparison.md and its pictures from a sweep and its report.
+"""Write a part of benchmarks/results/comparison.md, and its CSV files and pictures, from a report of `compare`.
 
     python train.py -m experiment=compare trainer=cpu trainer.max_steps=2400 data.root=corpus/train \\
         data.validation_root=corpus/validation/other_voices callbacks.clips=null hydra.sweep.dir=logs/comparison
     discrete-ae compare logs/comparison -o report --data corpus/test/other_voices
-    python benchmarks/comparison.py logs/comparison report
+    python benchmarks/comparison.py quantizers report --runs logs/comparison
 
-`corpus` is written by speech_corpus.py. Replaces the tables between the comments of comparison.md, and copies the
-report's CSV files and plots; the text around the tables is written by hand. `rank_by_length.png` shows the rank of
-every quantizer by the mean validation loss of its seeds, at every validation of the runs.
+`corpus` is written by speech_corpus.py. comparison.md has the commands of the other parts. Replaces the tables between
+the comments of comparison.md; the text around them is written by hand. With --runs, `rank_by_length.png` shows the rank
+of every method by the mean validation loss of its seeds, at every validation of these runs.
 """
 
 import argparse
@@ -22,7 +22,8 @@ from matplotlib.figure import Figure
 
 from discrete_ae.compare.figures import read_curves
 
-FOLDER = RESULTS / "comparison"
+PAGE = RESULTS / "comparison.md"
+PARTS = ("quantizers", "options", "rates")
 LOSS = "val/reconstruction"
 COLUMNS = {  # heading: column of methods.csv, factor, digits
     "mel distance ↓": ("mel_distance", 1.0, 3),
@@ -85,23 +86,29 @@ def draw(steps: list[int], found: dict[str, list[int]], path: Path) -> None:
     figure.savefig(path)
 
 
-def main() -> None:
-    """Write the tables and the pictures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, help="folder of the sweep")
-    parser.add_argument("report", type=Path, help="folder that compare wrote")
-    given = parser.parse_args()
-    FOLDER.mkdir(exist_ok=True)
-    for path in [*given.report.glob("*.csv"), *given.report.glob("figures/*.png")]:
-        shutil.copy(path, FOLDER)
-    steps, found = ranks(given.runs)
-    draw(steps, found, FOLDER / "rank_by_length.png")
-    insert(
-        RESULTS / "comparison.md", "results", ["", *table(["quantizer", *COLUMNS], rows(given.report / "methods.csv"))]
-    )
+def write_ranks(runs: Path, folder: Path) -> None:
+    """Draw the ranks at every validation, and insert them as a table."""
+    steps, found = ranks(runs)
+    draw(steps, found, folder / "rank_by_length.png")
     placed = sorted(found.items(), key=lambda item: item[1][-1])
     lines = [[f"`{label}`", *map(str, places)] for label, places in placed]
-    insert(RESULTS / "comparison.md", "ranks", ["", *table(["quantizer", *(f"{step} steps" for step in steps)], lines)])
+    insert(PAGE, "ranks", ["", *table(["quantizer", *(f"{step} steps" for step in steps)], lines)])
+
+
+def main() -> None:
+    """Copy a report's CSV files and plots, and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=PARTS, help="part of the page")
+    parser.add_argument("report", type=Path, help="folder that compare wrote")
+    parser.add_argument("--runs", type=Path, help="folder of the sweep, to rank its methods at every validation")
+    given = parser.parse_args()
+    folder = RESULTS / "comparison" / given.part
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in [*given.report.glob("*.csv"), *given.report.glob("figures/*.png")]:
+        shutil.copy(path, folder)
+    insert(PAGE, given.part, ["", *table(["quantizer", *COLUMNS], rows(given.report / "methods.csv"))])
+    if given.runs:
+        write_ranks(given.runs, folder)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,14 @@ from functools import partial
 from typing import Any
 
 import torch
-from _common import composed, finish, interleaved, machine, publish, table, versions
-from default_runs import QUANTIZERS
+from _common import REPOSITORY, composed, finish, interleaved, machine, publish, table, versions
 from hydra.utils import instantiate
 from torch import Tensor, nn
 from vector_quantize_pytorch import FSQ, LFQ, GroupedResidualVQ, ResidualFSQ, ResidualVQ, SimVQ, VectorQuantize
 
 BATCH, FRAMES, ROUNDS = 16, 1000, 15
+OTHERS = {"identity", "rvq_pretrained"}  # no quantizer, and one that begins as `ema_rvq`
+QUANTIZERS = sorted({path.stem for path in (REPOSITORY / "conf" / "quantizer").glob("*.yaml")} - OTHERS)
 LEARNED = {"learnable_codebook": True, "ema_update": False, "threshold_ema_dead_code": 0}
 
 
@@ -124,7 +125,7 @@ def main() -> None:
     device = parser.parse_args().device
     torch.set_num_threads(1)
     rows = []
-    for name in (one for one in QUANTIZERS if one != "identity"):
+    for name in QUANTIZERS:
         config = composed(f"quantizer={name}", "trainer=cpu")
         weights = {loss: float(weight) for loss, weight in config.loss.quantizer_weights.items()}
         torch.manual_seed(0)

@@ -21,7 +21,6 @@ import discrete_ae
 
 COMMANDS = {
     "coding_speed_cpu": "{peers} coding_speed.py --device cpu",
-    "default_runs": "{python} default_runs.py",
     "encoding": "{python} encoding.py",
     "fine_tuning": "{python} fine_tuning.py {corpus} en_allison",
     "limits": "{python} limits.py {corpus}",
