@@ -1,11 +1,14 @@
 """Screenshots of TensorBoard, of a report, and of the listening page: docs/tensorboard.png, report.png, listening.png.
 
     python docs/draw_screens.py [tensorboard|report|listening]...
+    python docs/draw_screens.py --runs logs/comparison --report report tensorboard report
 
 The first two show five runs below logs/pictures, which are trained if they are missing: about a quarter of an hour on
-two cores. The third makes docs/listening.html first, with the included model. Needs Chromium, opus-tools and codec2.
+two cores. --runs takes them from a sweep with three seeds instead, --report takes its report. The third makes
+docs/listening.html first, with the included model. Needs Chromium, opus-tools and codec2.
 """
 
+import argparse
 import shutil
 import socket
 import subprocess
@@ -22,7 +25,7 @@ from playwright.sync_api import sync_playwright
 DOCS = Path(__file__).parent
 REPOSITORY = DOCS.parent
 RUNS = REPOSITORY / "logs" / "pictures"
-QUANTIZERS = "ste,custom_gradient,sigmoid,fourier,gumbel"
+QUANTIZERS = ("ste", "custom_gradient", "sigmoid", "fourier", "gumbel")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 TITLE = "A speech codec at 1.6, 3.2 and 6.4 kbps, beside Opus and Codec 2"
 CLIPS = (
@@ -33,11 +36,22 @@ CLIPS = (
 CUSTOM_SCALARS = "#custom_scalars&_smoothingWeight=0"
 
 
-def trained() -> Path:
-    """Return the folder with the runs, after training them if it does not exist."""
+def trained(runs: Path | None) -> Path:
+    """Return a folder with a run of every quantizer.
+
+    Args:
+        runs: folder of a sweep; None for runs in logs/pictures, which are trained if the folder does not exist.
+    """
+    if runs is not None:
+        chosen = REPOSITORY / "logs" / "pictures_of_sweep"
+        shutil.rmtree(chosen, ignore_errors=True)
+        for quantizer in QUANTIZERS:
+            (run,) = runs.glob(f"{quantizer}-*-seed1")
+            shutil.copytree(run, chosen / run.name, ignore=shutil.ignore_patterns("checkpoints"))
+        return chosen
     if not RUNS.exists():
-        command = [sys.executable, "train.py", "-m", f"quantizer={QUANTIZERS}", f"hydra.sweep.dir={RUNS}"]
-        subprocess.run(command, cwd=REPOSITORY, check=True)
+        swept = [f"quantizer={','.join(QUANTIZERS)}", f"hydra.sweep.dir={RUNS}"]
+        subprocess.run([sys.executable, "train.py", "-m", *swept], cwd=REPOSITORY, check=True)
     return RUNS
 
 
@@ -53,13 +67,13 @@ def page(width: int, height: int) -> Iterator[Any]:
         browser.close()
 
 
-def tensorboard() -> None:
-    """Show the curves of all runs together."""
+def tensorboard(runs: Path) -> None:
+    """Show the curves of all runs in a folder together."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"http://localhost:{free.getsockname()[1]}/"
     program = Path(sys.executable).with_name("tensorboard")
-    server = subprocess.Popen([program, "--logdir", trained(), "--port", address[:-1].rpartition(":")[2]])
+    server = subprocess.Popen([program, "--logdir", runs, "--port", address[:-1].rpartition(":")[2]])
     try:
         for _ in range(60):
             time.sleep(1)
@@ -83,13 +97,10 @@ def compare(*arguments: str | Path) -> None:
     subprocess.run([sys.executable, "-m", "discrete_ae.cli.main", "compare", *arguments], cwd=REPOSITORY, check=True)
 
 
-def report() -> None:
-    """Show the first screen of a report of all runs."""
-    out = REPOSITORY / "logs" / "pictures_report"
-    shutil.rmtree(out, ignore_errors=True)
-    compare(trained(), "-o", out)
+def report(out: Path) -> None:
+    """Show the first screen of a report."""
     with page(1440, 810) as shown:
-        shown.goto((out / "index.html").as_uri())
+        shown.goto((out / "index.html").resolve().as_uri())
         shown.screenshot(path=DOCS / "report.png")
 
 
@@ -111,11 +122,25 @@ def listening() -> None:
 
 def main() -> None:
     """Take the pictures that are named, or all."""
-    pictures = {"tensorboard": tensorboard, "report": report, "listening": listening}
-    for name in sys.argv[1:] or pictures:
-        if name not in pictures:
-            sys.exit(f"expected names of {', '.join(pictures)}, got {name}")
-        pictures[name]()
+    pictures = ("tensorboard", "report", "listening")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pictures", nargs="*", metavar="PICTURE", help=f"one of {', '.join(pictures)}")
+    parser.add_argument("--runs", type=Path, help="folder of a sweep")
+    parser.add_argument("--report", type=Path, help="folder of its report")
+    given = parser.parse_args()
+    if unknown := [name for name in given.pictures if name not in pictures]:
+        parser.error(f"expected pictures of {', '.join(pictures)}, got {', '.join(unknown)}")
+    for name in given.pictures or pictures:
+        if name == "tensorboard":
+            tensorboard(trained(given.runs))
+        elif name == "listening":
+            listening()
+        elif given.report:
+            report(given.report)
+        else:
+            out = REPOSITORY / "logs" / "pictures_report"
+            compare(trained(given.runs), "-o", out, "--force")
+            report(out)
 
 
 if __name__ == "__main__":
