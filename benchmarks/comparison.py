@@ -87,12 +87,21 @@ def draw(steps: list[int], found: dict[str, list[int]], path: Path) -> None:
 
 
 def write_ranks(runs: Path, folder: Path) -> None:
-    """Draw the ranks at every validation, and insert them as a table."""
+    """Draw the ranks at every validation; insert them as a table, beside the ranks on the test recordings."""
     steps, found = ranks(runs)
     draw(steps, found, folder / "rank_by_length.png")
-    placed = sorted(found.items(), key=lambda item: item[1][-1])
-    lines = [[f"`{label}`", *map(str, places)] for label, places in placed]
-    insert(PAGE, "ranks", ["", *table(["quantizer", *(f"{step} steps" for step in steps)], lines)])
+    with (folder / "methods.csv").open() as file:
+        tested = [row for row in csv.DictReader(file) if row["seeds"]]  # no other codecs
+    by_mel, by_sdr = (
+        [row["method"] for row in sorted(tested, key=lambda row: sign * float(row[score]))]
+        for score, sign in (("mel_distance", 1), ("si_sdr_db", -1))
+    )
+    lines = []
+    for label, places in sorted(found.items(), key=lambda item: item[1][-1]):
+        quantizer = label.rpartition("-")[0]
+        lines.append([f"`{quantizer}`", *map(str, [*places, by_mel.index(quantizer) + 1, by_sdr.index(quantizer) + 1])])
+    heads = ["quantizer", *(f"{step} steps" for step in steps), "test, mel distance", "test, SI-SDR"]
+    insert(PAGE, "ranks", ["", *table(heads, lines)])
 
 
 def main() -> None:
