@@ -36,7 +36,7 @@ COMMANDS = {
     "speech_16k": "{python} rates.py {corpus}/test/other_voices",
     "start_up": "{python} start_up.py",
     "streaming": "{python} streaming.py",
-    "streaming_engines": "{peers} streaming_engines.py",
+    "streaming_engines": "{python} streaming_engines.py",
     "training_speed_cpu": "{peers} training_speed.py --device cpu",
     "training_speed_cpu_bf16": "{peers} training_speed.py --device cpu --bf16",
     "training_speed_cpu_compiled": "{peers} training_speed.py --device cpu --compile",
