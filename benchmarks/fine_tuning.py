@@ -14,11 +14,11 @@ from pathlib import Path
 import soundfile
 from _common import REPOSITORY, machine, publish, table, versions
 from _runs import train
+from _scores import heads, mean_cells, plan_of
 
 import discrete_ae
-from discrete_ae.evaluation.evaluate import Plan, evaluate_model
+from discrete_ae.evaluation.evaluate import evaluate_model
 from discrete_ae.evaluation.recordings import find_sources
-from discrete_ae.evaluation.scores import SCORES, choose
 from discrete_ae.paths import PRETRAINED
 
 NAMES = ("pesq", "visqol", "stoi", "si_sdr_db", "mel_distance")
@@ -28,10 +28,9 @@ FOLDER = REPOSITORY / "logs" / "fine_tuning"
 
 def scores(checkpoint: str | Path, folder: Path, count: int) -> list[str]:
     """Return the mean scores of a model that is decoded from its first `count` codebooks."""
-    plan = Plan(choice=choose(NAMES), jobs=1, timing=False)
     sources = find_sources([folder]).sources
-    means = evaluate_model(discrete_ae.load(checkpoint), sources, str(checkpoint), plan, count).means()
-    return [f"{means[name].mean:.{SCORES[name].digits}f}" for name in NAMES]
+    found = evaluate_model(discrete_ae.load(checkpoint), sources, str(checkpoint), plan_of(NAMES), count)
+    return mean_cells(found, NAMES)
 
 
 def main() -> None:
@@ -56,7 +55,6 @@ def main() -> None:
                 rows.append([label, minutes, where, str(count), *scores(checkpoint, folder, count)])
                 print(*rows[-1], flush=True)
     heard = sum(soundfile.info(path).duration for path in recordings.rglob("*.flac")) / 60
-    columns = [f"{SCORES[name].label} {'↑' if SCORES[name].higher_is_better else '↓'}" for name in NAMES]
     publish(
         [
             "# Fine-tuning the included model on one voice",
@@ -65,7 +63,7 @@ def main() -> None:
             f"{versions('pesq', 'visqol-python')}. Trained on {heard:.1f} minutes of a voice that the model has never "
             "heard. Means over recordings of other texts.",
             "",
-            *table(["model", "processor time, min", "tested on", "codebooks", *columns], rows),
+            *table(["model", "processor time, min", "tested on", "codebooks", *heads(NAMES)], rows),
         ],
         "fine_tuning",
     )
