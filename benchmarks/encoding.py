@@ -18,9 +18,11 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
-from _common import interleaved, machine, publish, table, versions
+from _common import composed, interleaved, machine, publish, table, versions
+from omegaconf import OmegaConf
 
 from discrete_ae import DiscreteAutoencoder
+from discrete_ae.build import build_model
 from discrete_ae.cli.info import model_of
 from discrete_ae.codec import encode_files
 from discrete_ae.data import read_audio
@@ -96,15 +98,8 @@ def memory_rows(name: str, hours: float, folder: Path) -> list[list[str]]:
 
 def save(name: str, path: Path) -> None:
     """Save a checkpoint of random weights."""
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
-
-    from discrete_ae.build import build_model
-    from discrete_ae.cli.overrides import CONFIG_DIR, MAIN_CONFIG
-
     torch.manual_seed(0)
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        config = OmegaConf.to_container(compose(MAIN_CONFIG, [f"model={name}"]).model, resolve=True)
+    config = OmegaConf.to_container(composed(f"model={name}").model, resolve=True)
     model = build_model(config)
     state = {STATE_PREFIX + key: tensor for key, tensor in model.state_dict().items()}
     torch.save({KEY: describe_model(model, config), "state_dict": state}, path)

@@ -8,18 +8,17 @@ stay in logs/fine_tuning, and finished runs there are not trained again. Needs '
 """
 
 import argparse
-import resource
-import subprocess
-import sys
+import re
 from pathlib import Path
 
 import soundfile
-from _common import REPOSITORY, cpu_model, publish, table, versions
+from _common import REPOSITORY, machine, publish, table, versions
+from _runs import train
+from _scores import heads, mean_cells, plan_of
 
 import discrete_ae
-from discrete_ae.evaluation.evaluate import Plan, evaluate_model
+from discrete_ae.evaluation.evaluate import evaluate_model
 from discrete_ae.evaluation.recordings import find_sources
-from discrete_ae.evaluation.scores import SCORES, choose
 from discrete_ae.paths import PRETRAINED
 
 NAMES = ("pesq", "visqol", "stoi", "si_sdr_db", "mel_distance")
@@ -27,25 +26,11 @@ CODEBOOKS = (8, 16)
 FOLDER = REPOSITORY / "logs" / "fine_tuning"
 
 
-def train(voice: Path, overrides: list[str]) -> tuple[Path, float]:
-    """Train a run unless it is finished; return its checkpoint and its processor time in minutes."""
-    run = FOLDER / ("-".join(overrides).replace("/", "-").replace("=", "-") or "default")
-    minutes = run / "processor_minutes"
-    if not minutes.exists():
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        command = [sys.executable, "train.py", "experiment=fine_tune", f"data.root={voice}", *overrides]
-        subprocess.run([*command, f"hydra.run.dir={run}", "force=true"], cwd=REPOSITORY, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        minutes.write_text(str((after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 60))
-    return run / "checkpoints" / "best.ckpt", float(minutes.read_text())
-
-
 def scores(checkpoint: str | Path, folder: Path, count: int) -> list[str]:
     """Return the mean scores of a model that is decoded from its first `count` codebooks."""
-    plan = Plan(choice=choose(NAMES), jobs=1, timing=False)
     sources = find_sources([folder]).sources
-    means = evaluate_model(discrete_ae.load(checkpoint), sources, str(checkpoint), plan, count).means()
-    return [f"{means[name].mean:.{SCORES[name].digits}f}" for name in NAMES]
+    found = evaluate_model(discrete_ae.load(checkpoint), sources, str(checkpoint), plan_of(NAMES), count)
+    return mean_cells(found, NAMES)
 
 
 def main() -> None:
@@ -58,8 +43,10 @@ def main() -> None:
     recordings, test = given.corpus / "train" / given.voice, given.corpus / "test"
     models = {"the included model": (PRETRAINED, "–")}
     for overrides in given.candidate or [""]:
-        checkpoint, minutes = train(recordings.resolve(), overrides.split())
-        models[f"`{overrides}`" if overrides else "after `experiment=fine_tune`"] = (checkpoint, f"{minutes:.1f}")
+        folder = FOLDER / (re.sub("[ /=]", "-", overrides) or "default")
+        spent_s = train(folder, ["experiment=fine_tune", f"data.root={recordings.resolve()}", *overrides.split()])
+        checkpoint = folder / "run" / "checkpoints" / "best.ckpt"
+        models[f"`{overrides}`" if overrides else "after `experiment=fine_tune`"] = (checkpoint, f"{spent_s / 60:.1f}")
     tests = {"this voice": test / "other_texts" / given.voice, "other voices": test / "other_voices"}
     rows = []
     for label, (checkpoint, minutes) in models.items():
@@ -68,16 +55,15 @@ def main() -> None:
                 rows.append([label, minutes, where, str(count), *scores(checkpoint, folder, count)])
                 print(*rows[-1], flush=True)
     heard = sum(soundfile.info(path).duration for path in recordings.rglob("*.flac")) / 60
-    columns = [f"{SCORES[name].label} {'↑' if SCORES[name].higher_is_better else '↓'}" for name in NAMES]
     publish(
         [
             "# Fine-tuning the included model on one voice",
             "",
-            f"`python benchmarks/fine_tuning.py corpus {given.voice}`; {cpu_model()}; "
+            f"`python benchmarks/fine_tuning.py corpus {given.voice}`; {machine('cpu', 1)}; "
             f"{versions('pesq', 'visqol-python')}. Trained on {heard:.1f} minutes of a voice that the model has never "
             "heard. Means over recordings of other texts.",
             "",
-            *table(["model", "processor time, min", "tested on", "codebooks", *columns], rows),
+            *table(["model", "processor time, min", "tested on", "codebooks", *heads(NAMES)], rows),
         ],
         "fine_tuning",
     )

@@ -16,13 +16,12 @@ from pathlib import Path
 import numpy as np
 import soundfile
 from _common import REPOSITORY, insert, publish, table, versions
+from _scores import heads, mean_cells, plan_of
 
 import discrete_ae
 from discrete_ae.evaluation.baselines import Opus
-from discrete_ae.evaluation.evaluate import Plan, evaluate_coder, evaluate_model
+from discrete_ae.evaluation.evaluate import evaluate_coder, evaluate_model
 from discrete_ae.evaluation.recordings import find_sources
-from discrete_ae.evaluation.results import Evaluation
-from discrete_ae.evaluation.scores import SCORES, choose
 from discrete_ae.paths import PRETRAINED
 
 NAMES = ("pesq", "visqol", "stoi", "si_sdr_db", "mel_distance")
@@ -84,20 +83,14 @@ def with_noise(paths: list[Path], snr_db: float) -> Iterator[list[Path]]:
         yield copies
 
 
-def cells(evaluation: Evaluation) -> list[str]:
-    """Return the mean scores."""
-    means = evaluation.means()
-    return [f"{means[name].mean:.{SCORES[name].digits}f}" if name in means else "–" for name in NAMES]
-
-
 def rows(label: str, paths: list[Path]) -> list[list[str]]:
     """Return the row of the model and that of Opus."""
     model = discrete_ae.load()
-    plan = Plan(choice=choose(NAMES), jobs=1, timing=False)
+    plan = plan_of(NAMES)
     sources = find_sources(paths).sources
     ours = evaluate_model(model, sources, PRETRAINED, plan, CODEBOOKS)
     opus = evaluate_coder(Opus(OPUS_BPS), sources, plan, model.sample_rate, 1)
-    found = [[label, str(len(paths)), "model", *cells(ours)], ["", "", "Opus", *cells(opus)]]
+    found = [[label, str(len(paths)), "model", *mean_cells(ours, NAMES)], ["", "", "Opus", *mean_cells(opus, NAMES)]]
     for row in found:
         print(*row, flush=True)
     return found
@@ -113,8 +106,7 @@ def main() -> None:
     for snr_db in SNR_DB:
         with with_noise(recordings["French"], snr_db) as copies:
             found += rows(f"French with pink noise, SNR {snr_db} dB", copies)
-    scores = [f"{SCORES[name].label} {'↑' if SCORES[name].higher_is_better else '↓'}" for name in NAMES]
-    lines = table(["recordings", "count", "codec", *scores], found)
+    lines = table(["recordings", "count", "codec", *heads(NAMES)], found)
     publish(
         [
             "# The included model beyond clean speech of its languages",

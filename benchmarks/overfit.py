@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _common import REPOSITORY, cpu_model, publish, table, versions
-from hydra import compose, initialize_config_dir
+from _common import REPOSITORY, composed, cpu_model, publish, table, versions
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -42,8 +41,7 @@ def fit(model_name: str, case: str, steps: int) -> list[str]:
     """Train one model on the clip alone, and return its row."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
-        config = compose("train", [f"model={model_name}", *CASES[case]])
+    config = composed(f"model={model_name}", *CASES[case])
     plain: Any = OmegaConf.to_container(config.model, resolve=True)
     model = build_model(plain)
     loss = instantiate(config.loss)

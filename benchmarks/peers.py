@@ -9,8 +9,7 @@ go into a separate environment, which takes torch and other shared packages from
     /tmp/peers/bin/pip install --no-deps -r benchmarks/peers.txt
     /tmp/peers/bin/python benchmarks/coding_speed.py
 
-Only packages are downloaded: weights are random, which does not affect speed. The environment also holds the
-engines of benchmarks/streaming_engines.py.
+Only packages are downloaded: weights are random, which does not affect speed.
 """
 
 import importlib

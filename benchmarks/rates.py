@@ -14,14 +14,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from _common import REPOSITORY, insert, publish, table, versions
+from _scores import heads, plan_of
 
 import discrete_ae
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.baselines import Codec2, Opus, installed
-from discrete_ae.evaluation.evaluate import Plan, evaluate_coder, evaluate_model
+from discrete_ae.evaluation.evaluate import evaluate_coder, evaluate_model
 from discrete_ae.evaluation.recordings import find_sources
 from discrete_ae.evaluation.results import Evaluation
-from discrete_ae.evaluation.scores import SCORES, choose
+from discrete_ae.evaluation.scores import SCORES
 from discrete_ae.paths import PRETRAINED
 
 NAMES = ("pesq", "visqol", "dnsmos_p808", "stoi", "si_sdr_db", "mel_distance")
@@ -59,7 +60,7 @@ def measure(checkpoint: str, recordings: Path, name: str) -> None:
     found = find_sources([recordings])
     if found.problems:
         raise found.problems[0]
-    plan = Plan(choice=choose(NAMES), jobs=1, timing=False)
+    plan = plan_of(NAMES)
     rows = []
     for count in [count for count in CODEBOOKS if count in model.quantizer.decodable_counts]:
         books = f"{count} codebook{'s' if count > 1 else ''}"
@@ -104,12 +105,9 @@ def row(label: str, evaluation: Evaluation) -> dict[str, str]:
 
 def shown(rows: list[dict[str, str]], names: Sequence[str]) -> list[str]:
     """Return the lines of the table with some of the scores."""
-    heads = {"codec": "", "nominal": "nominal kbps", "entropy_coded": "entropy-coded kbps"}
-    for name in names:
-        score = SCORES[name]
-        unit = f", {score.unit}" if score.unit not in ("", "MOS") else ""
-        heads[name] = f"{score.label}{unit} {'↑' if score.higher_is_better else '↓'}"
-    return table(list(heads.values()), [[cells[key] for key in heads] for cells in rows])
+    keys = ("codec", "nominal", "entropy_coded", *names)
+    columns = ("", "nominal kbps", "entropy-coded kbps", *heads(names))
+    return table(columns, [[cells[key] for key in keys] for cells in rows])
 
 
 if __name__ == "__main__":

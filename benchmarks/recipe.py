@@ -12,9 +12,6 @@ are not trained again.
 
 import argparse
 import json
-import os
-import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +22,7 @@ import lightning.pytorch as pl
 import torch
 import yaml
 from _common import REPOSITORY, composed, cpu_model, publish, table, versions
+from _runs import processor_seconds, train
 
 from discrete_ae.training import build_training
 
@@ -49,17 +47,6 @@ codec becomes; there is one seed of each. Times of a step were taken beside othe
 `objective` and `optimization` ran in a working copy close to commit 79f8f9a, `defaults` and `continued` at 9d728de to
 6bb5d18, where nothing else is said. What was tried and taken out again is in the code of an earlier commit, which its
 round names; the command above runs in that commit alone for such a candidate."""
-
-
-def processor_seconds(command: list[str], log: Path) -> float:
-    """Run a command on one thread, and return its processor time."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    with log.open("a") as file:
-        print(*command, file=file, flush=True)
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-        subprocess.run(command, check=True, stdout=file, stderr=file, env=environment)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 class Stopwatch(pl.Callback):
@@ -93,30 +80,27 @@ def run(name: str, round_: dict[str, Any], candidate: dict[str, Any], corpus: Pa
     if (folder / "evaluation.json").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    log = folder / "log.txt"
     corpus = corpus.with_name(candidate["corpus"]) if "corpus" in candidate else corpus
     data = [f"data.root={corpus / 'train'}", f"data.validation_root={corpus / 'validation'}", "trainer=cpu"]
     given = [*data, *round_["overrides"].split(), *candidate["overrides"].split()]
     overrides = list({override.partition("=")[0]: override for override in given}.values())  # a candidate's come last
     if "from" in round_:
         overrides.append(f"init_from={runs / round_['from']}")
-    step_s = step_seconds(overrides)
-    steps = round(round_["minutes"] * 60 / step_s)
-    print(f"{name}: {step_s * 1000:.0f} ms a step, {steps} steps", flush=True)
-    length = [
-        f"trainer.max_steps={steps}",
-        f"trainer.val_check_interval={steps // 4}",
-        f"hydra.run.dir={folder / 'run'}",
-    ]
+    length = folder / "training.json"
+    if not length.exists():
+        step_s = step_seconds(overrides)
+        length.write_text(json.dumps({"steps": round(round_["minutes"] * 60 / step_s), "step_s": step_s}))
+    found = json.loads(length.read_text())
+    steps = found["steps"]
+    print(f"{name}: {found['step_s'] * 1000:.0f} ms a step, {steps} steps", flush=True)
     without = [f"callbacks.{name}=null" for name in ("entropy_model", "clips", "code_histograms")]
-    spent_s = processor_seconds([sys.executable, str(REPOSITORY / "train.py"), *overrides, *length, *without], log)
-    (folder / "training.json").write_text(json.dumps({"steps": steps, "step_s": step_s, "minutes": spent_s / 60}))
+    train(folder, [*overrides, f"trainer.max_steps={steps}", f"trainer.val_check_interval={steps // 4}", *without])
     program = str(Path(sys.executable).with_name("discrete-ae"))
     scored = [f"--metrics={','.join(SCORES)}", "--jobs=1", f"--out={folder / 'evaluation.json'}"]
     if "codebooks" in round_ | candidate:
         scored.append(f"--codebooks={(round_ | candidate)['codebooks']}")
     checkpoint = str(folder / "run/checkpoints/last.ckpt")
-    processor_seconds([program, "evaluate", str(corpus / "test"), "-c", checkpoint, *scored], log)
+    processor_seconds([program, "evaluate", str(corpus / "test"), "-c", checkpoint, *scored], folder / "log.txt")
     print(
         f"{name}: "
         + ", ".join(f"{score} {value}" for score, value in scores(folder, names(corpus / "test/other_voices")).items()),

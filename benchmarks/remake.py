@@ -1,7 +1,7 @@
 """Make the results in benchmarks/results anew that were not measured at this release.
 
     make benchmarks                                          # or: python benchmarks/remake.py
-    python benchmarks/remake.py snake scores                 # only these, whatever release they were measured at
+    python benchmarks/remake.py overhead_cpu scores          # only these, whatever release they were measured at
     python benchmarks/remake.py --corpus corpus --peers /tmp/peers/bin/python
 
 Run it on an idle machine. `corpus` is written by speech_corpus.py --licences all; peers.py describes the environment of
@@ -32,11 +32,9 @@ COMMANDS = {
     "rounding_speed_cpu": "{python} rounding_speed.py",
     "schedules": "{python} schedules.py",
     "scores": "{python} scores.py",
-    "snake_cpu": "{peers} snake.py --device cpu",
     "speech_16k": "{python} rates.py {corpus}/test/other_voices",
-    "start_up": "{python} start_up.py",
     "streaming": "{python} streaming.py",
-    "streaming_engines": "{peers} streaming_engines.py",
+    "streaming_engines": "{python} streaming_engines.py",
     "training_speed_cpu": "{peers} training_speed.py --device cpu",
     "training_speed_cpu_bf16": "{peers} training_speed.py --device cpu --bf16",
     "training_speed_cpu_compiled": "{peers} training_speed.py --device cpu --compile",

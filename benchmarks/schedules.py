@@ -11,8 +11,6 @@ import argparse
 import os
 import platform
 import statistics
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +18,7 @@ from typing import NamedTuple
 
 import torch
 from _common import REPOSITORY, publish, table
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from _runs import last_validation, train
 
 STEPS = 400
 SEEDS = (0, 1)
@@ -68,11 +66,9 @@ SETTINGS = (
 )
 
 
-def train(setting: Setting, seed: int, run_dir: Path) -> dict[str, float]:
+def trained(setting: Setting, seed: int, folder: Path) -> dict[str, float]:
     """Train once and return the figures of the last validation."""
-    command = [
-        sys.executable,
-        "train.py",
+    overrides = [
         f"quantizer={setting.quantizer}",
         *setting.overrides,
         f"seed={seed}",
@@ -80,20 +76,9 @@ def train(setting: Setting, seed: int, run_dir: Path) -> dict[str, float]:
         f"trainer.val_check_interval={STEPS}",
         "callbacks.clips=null",
         "callbacks.progress=null",
-        f"hydra.run.dir={run_dir}",
     ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{setting}: {done.stderr}")
-    return last_validation(run_dir)
-
-
-def last_validation(run_dir: Path) -> dict[str, float]:
-    """Return the figures of the validation after the last step."""
-    events = EventAccumulator(str(run_dir), size_guidance={"scalars": 0}).Reload()
-    last = {tag: events.Scalars(tag)[-1] for tag in events.Tags()["scalars"] if tag.startswith("val/")}
-    return {tag: event.value for tag, event in last.items() if event.step == STEPS}
+    train(folder, overrides)
+    return last_validation(folder)
 
 
 def row(setting: Setting, figures: list[dict[str, float]]) -> list[str]:
@@ -119,7 +104,7 @@ def main() -> None:
     folder = REPOSITORY / "logs" / "schedules" / time.strftime("%Y%m%d-%H%M%S")
     jobs = [(setting, seed) for setting in SETTINGS for seed in SEEDS]
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        figures = list(pool.map(lambda job: train(*job[1], folder / str(job[0])), enumerate(jobs)))
+        figures = list(pool.map(lambda job: trained(*job[1], folder / str(job[0])), enumerate(jobs)))
     report(figures)
 
 

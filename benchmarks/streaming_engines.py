@@ -1,16 +1,13 @@
-"""Compare one-second crops from our loader, webdataset, litdata and Lhotse shar: speed, bytes, memory, repeatability.
+"""Compare one-second crops from our loader and webdataset: speed, bytes read, memory.
 
-    /tmp/peers/bin/python benchmarks/streaming_engines.py                          # about 25 minutes on two busy cores
-    /tmp/peers/bin/python benchmarks/streaming_engines.py --recordings 300 10 --rounds 1 --crops 500
+    python benchmarks/streaming_engines.py                          # about 25 minutes on two busy cores
+    python benchmarks/streaming_engines.py --recordings 300 10 --rounds 1 --crops 500
 
-benchmarks/peers.py describes the environment of the engines. An engine that is missing is skipped with a message. The
-second form does not write benchmarks/results/streaming_engines.md. Each run is a process of its own without worker
+The second form does not write benchmarks/results/streaming_engines.md. Each run is a process of its own without worker
 processes; the runs are interleaved.
 """
 
 import argparse
-import hashlib
-import importlib
 import logging
 import multiprocessing
 import os
@@ -29,33 +26,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from _common import cpu_model, publish, table, versions
-from _engines import BATCH_SIZE, ENGINES, RATE, SEED, SHUFFLED, STORES, Engine, made
+from _engines import BATCH_SIZE, ENGINES, EVERY_SECOND, OURS, RATE, SEED, SHARD_BYTES, SHUFFLED, SOUGHT, Engine, made
 from _recordings import Recordings, write_all
-from peers import MissingPeerError, quietly_imported
 
+from discrete_ae.data.shards import write_shards
 from discrete_ae.paths import CACHE_VARIABLE
 
 FORKED = multiprocessing.get_context("fork")
 KIND = Recordings("FLAC, 16 kHz mono", RATE, 1)
 PROCESSOR_S = 15.0
 """Limit of a run's processor time, after its first batch."""
-COMPARED = 4
-"""Number of batches in which two streams of crops are compared."""
 LATENCY_S = 0.03
 """Delay before the first byte of the server's answers, as from an object store."""
-REMOTE = ("ours, tars", "webdataset, seek in its bytes", "webdataset, every second of it")
 REMOTE_CROPS = 128
 """Crops of our loader: so few, compared with the blocks of the corpus, that nearly each one needs a new block."""
-
-# From the packages' own documentation, for the versions measured.
-PROMISES = {
-    None: "exact: a crop follows from the seed and its number",
-    "webdataset": "none: the stream has no state",
-    "litdata": "exact for the order of the recordings, by its loader's `state_dict`, with any number of workers; what "
-    "a transform draws is not part of it",
-    "lhotse": "exact by its sampler's `state_dict`, which reads all again up to there; none in loading processes, "
-    "where the sampler of shar belongs",
-}
 
 
 class Corpus(NamedTuple):
@@ -87,31 +71,22 @@ def bytes_read() -> int:
 
 def measured(engine: Engine, place: Path | list[str], crops: int) -> dict[str, float]:
     """Load crops in this process, and return the figures."""
-    if engine.package:
-        importlib.import_module(engine.package)
     memory, start = memory_mb(), time.perf_counter()
-    batches = iter(engine.load(place, 0))
+    batches = iter(engine.load(place))
     next(batches)
-    first_s, counted, handed, read = time.perf_counter() - start, made.crops, made.num_bytes, bytes_read()
+    first_s, counted, read = time.perf_counter() - start, made.crops, bytes_read()
     begun, worked = time.perf_counter(), time.process_time()
     while made.crops < crops and time.process_time() - worked < PROCESSOR_S:
         next(batches)
     count = max(made.crops - counted, 1)
-    mapped = made.num_bytes - handed if engine.package == "litdata" else 0  # litdata maps its chunks
     return {
         "first_s": first_s,
         "per_core_s": count / (time.process_time() - worked),
         "per_s": count / (time.perf_counter() - begun),
-        "kb": (bytes_read() - read + mapped) / count / 1000,
+        "kb": (bytes_read() - read) / count / 1000,
         "mb": memory_mb() - memory,
         "crops": made.crops,
     }
-
-
-def digests(engine: Engine, place: Path, workers: int) -> list[str]:
-    """Return the hashes of the first crops."""
-    batches = iter(engine.load(place, workers))
-    return [hashlib.sha256(crop.numpy().tobytes()).hexdigest() for _ in range(COMPARED) for crop in next(batches)]
 
 
 def in_process(cache: Path, work: Callable[..., Any], *arguments: Any) -> Any:
@@ -214,11 +189,11 @@ def sent_by(url: str) -> int:
         return int(answer.read())
 
 
-def local_rows(engines: list[Engine], root: Path, crops: int, rounds: int) -> list[list[str]]:
+def local_rows(root: Path, crops: int, rounds: int) -> list[list[str]]:
     """Return a row per engine for one corpus on disk."""
-    found: dict[str, list[dict[str, float]]] = {engine.name: [] for engine in engines}
+    found: dict[str, list[dict[str, float]]] = {engine.name: [] for engine in ENGINES}
     for round_number in range(-1, rounds):  # the first, with nothing cached, is reported separately
-        for engine in engines:
+        for engine in ENGINES:
             count = crops if round_number >= 0 else 1
             one = in_process(root / f"cache of {engine.store}", measured, engine, root / engine.store, count)
             found[engine.name].append(one)
@@ -238,21 +213,10 @@ def local_rows(engines: list[Engine], root: Path, crops: int, rounds: int) -> li
     return rows
 
 
-def repeated_rows(engines: list[Engine], root: Path) -> list[list[str]]:
-    """Return a row per engine: are its crops the same in a second run, and with other numbers of worker processes?"""
-    rows = []
-    for engine in engines:
-        cache = root / f"cache of {engine.store}"
-        once, again, two = (in_process(cache, digests, engine, root / engine.store, workers) for workers in (0, 0, 2))
-        answers = ["yes" if same else "no" for same in (once == again, once == two)]
-        rows.append([engine.name, *answers, PROMISES[engine.package]])
-    return rows
-
-
-def remote_rows(engines: list[Engine], root: Path, crops: int) -> list[list[str]]:
+def remote_rows(root: Path, crops: int) -> list[list[str]]:
     """Return a row per engine for tars over HTTP, from one run each."""
     rows = []
-    for engine in (engine for engine in engines if engine.name in REMOTE):
+    for engine in (OURS, SOUGHT, EVERY_SECOND):
         with served(root / "tars") as address, tempfile.TemporaryDirectory() as cache:
             urls = [f"{address}/{tar.name}" for tar in sorted((root / "tars").glob("*.tar"))]
 
@@ -264,7 +228,7 @@ def remote_rows(engines: list[Engine], root: Path, crops: int) -> list[list[str]
                 kb = (sent_by(urls[0]) - before) / one["crops"] / 1000
                 return [name, f"{one['per_s']:,.0f}", f"{kb:,.0f}", f"{one['first_s']:.1f}"]
 
-            if engine.package:
+            if engine is not OURS:
                 rows.append(run(engine.name, crops))
                 continue
             run("", 1)  # reads and caches the headers
@@ -278,49 +242,32 @@ def remote_rows(engines: list[Engine], root: Path, crops: int) -> list[list[str]
 
 def report(counts: list[int], crops: int, rounds: int) -> list[str]:
     """Measure, and return the lines of the report."""
-    packages = {"webdataset", "litdata", "lhotse"}
-    for package in sorted(packages):
-        try:
-            quietly_imported(package, package)
-        except MissingPeerError as error:
-            print(f"{package} is left out: {error}", flush=True)
-            packages.remove(package)
-    engines = [engine for engine in ENGINES if engine.package in {None, *packages}]
     local: list[str] = []
     remote: list[str] = []
-    from_disk: dict[str, list[list[str]]] = {}
-    by_http: dict[str, list[list[str]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, corpus in corpora(counts).items():
             root = Path(folder, name)
             (root / "files").mkdir(parents=True)
             # Not in this process: the forked ones would reuse its freed memory.
             in_process(root / "cache", write_all, KIND, root / "files", corpus.durations_s)
-            for store, (package, write) in STORES.items():
-                if package in {None, *packages}:
-                    in_process(root / "cache", write, root / "files", root / store)
+            in_process(root / "cache", write_shards, root / "files", root / "tars", SHARD_BYTES)
             size = sum(path.stat().st_size for path in (root / "files").iterdir()) / 1e6
             title = f"{corpus.name} ({sum(corpus.durations_s) / 3600:.1f} hours, {size:,.0f} MB)"
             columns = ("way", "crops/s of a core", "kB read a crop", "first batch, s: new, again", "MB of memory")
-            from_disk[name] = local_rows(engines, root, crops, rounds)
-            local += [f"### {title}", "", *table(columns, from_disk[name])]
+            local += [f"### {title}", "", *table(columns, local_rows(root, crops, rounds))]
             columns = ("way", "crops/s by the clock", "kB sent a crop", "first batch, s")
-            by_http[name] = remote_rows(engines, root, crops)
-            remote += [f"### {corpus.name}", "", *table(columns, by_http[name])]
-        columns = ("way", "same again", "same with two workers", "resumed, by its documentation")
-        repeated = table(columns, repeated_rows(engines, Path(folder, "short")))
+            remote += [f"### {corpus.name}", "", *table(columns, remote_rows(root, crops))]
     return [
         "# Streaming engines",
         "",
         f"`python benchmarks/streaming_engines.py`; one core of {cpu_model()}, busy with other work; "
-        f"{versions('soundfile', 'webdataset', 'litdata', 'lhotse')}.",
+        f"{versions('soundfile', 'webdataset')}.",
         "",
         f"Crops of one second of 16 kHz mono from FLAC of generated noise, in batches of {BATCH_SIZE}, in the "
         f"system's memory. *Seek*: one crop of each recording that passes by, found in its bytes. *Whole recording "
         "decoded*: the same, by the usual decoder, which takes all of it. *Every second*: a recording is decoded once "
-        f"and gives all its seconds. Those that read in sequence shuffle {SHUFFLED:,} crops, or cuts, in a "
-        "buffer (Lhotse, where it seeks, no more than there are recordings, since a cut holds its recording's bytes); "
-        "tars, and what is in their place, have 64 MB. *Ours* draws every crop by itself from the whole corpus.",
+        f"and gives all its seconds. webdataset shuffles {SHUFFLED:,} crops in a buffer; tars have 64 MB. *Ours* draws "
+        "every crop by itself from the whole corpus.",
         "",
         "## From a disk",
         "",
@@ -338,51 +285,6 @@ def report(counts: list[int], crops: int, rounds: int) -> list[str]:
         "local disk.",
         "",
         *remote,
-        "## The same crops again",
-        "",
-        f"The first {COMPARED} batches of two runs from one seed, to the last bit; then those with other numbers of "
-        "loading processes, in their order.",
-        "",
-        *repeated,
-        *(conclusion(from_disk, by_http, counts[1]) if len(packages) == 3 else []),
-    ]
-
-
-def conclusion(from_disk: dict[str, list[list[str]]], by_http: dict[str, list[list[str]]], long_ones: int) -> list[str]:
-    """Return the advice on when to use which engine, based on the first figure of each row."""
-    disk, http = (
-        {(name, row[0]): row[1] for name, rows in found.items() for row in rows} for found in (from_disk, by_http)
-    )
-    new, every = "ours, tars, blocks not read before", "webdataset, every second of it"
-    chunks, windows = "litdata, seek in its bytes", "lhotse shar, every second of it"
-    recordings_a_batch = long_ones * (1 - (1 - 1 / long_ones) ** BATCH_SIZE)
-    return [
-        "## Which to take",
-        "",
-        f"- **Tars in an object store, more than the local disk can keep: webdataset.** It reads a tar in one request "
-        f"and decodes a recording once for all its seconds: {http['short', every]} crops a second of one process from "
-        f"short recordings and {http['long', every]} from long ones, where ours waits for a block of 1 MiB at each "
-        f"crop: {http['short', new]} and {http['long', new]}. Once ours has its blocks on the local disk, it gives "
-        f"{http['short', 'ours, tars, blocks kept on its disk']} and "
-        f"{http['long', 'ours, tars, blocks kept on its disk']}.",
-        f"- **Decoding that bounds the training: webdataset, every second.** {disk['short', every]} and "
-        f"{disk['long', every]} crops for a second of a core beside ours, {disk['short', 'ours, tars']} and "
-        f"{disk['long', 'ours, tars']}, since it seeks nowhere. The price is the mixture of a batch: its buffer holds "
-        f"the seconds of {SHUFFLED / 300:.1f} long recordings, where {BATCH_SIZE} crops of ours come from "
-        f"{recordings_a_batch:.0f} of the {long_ones}; and neighbours in a tar stay neighbours in the training.",
-        "- **Chunks kept on the local disks of many machines, and an order that is resumed exactly: litdata**, for "
-        f"short recordings ({disk['short', chunks]} crops for a second of a core). Its chunks are "
-        "a second copy of the corpus in a form that nothing else reads. Recordings of minutes are to be cut into "
-        f"pieces first: as they are, it gave {disk['long', chunks]}.",
-        f"- **A corpus that is described in Lhotse already: its shar**, by windows "
-        f"({disk['short', windows]} and {disk['long', windows]}); with one crop of each recording, memory "
-        "holds all bytes of those in its buffer.",
-        "- **Everything else: ours.** Recordings of any length and format where they lie, without a copy and without "
-        "loading more than the crop; every second as likely as any other, whatever its recording's length; and a crop "
-        "that is the same for every quantizer that is compared, after a resumption, and with any number of processes, "
-        "which none of the others gives. It wants storage that reads at any place, and the headers of all recordings "
-        "before the first crop.",
-        "",
     ]
 
 

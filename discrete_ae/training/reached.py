@@ -10,35 +10,27 @@ class _Level(NamedTuple):
     least_db: float
     """Least SI-SDR of the level."""
     words: str
-    pesq: str
-    """PESQ of speech at this SI-SDR."""
 
 
-# PESQ is measured: see benchmarks/results/speech_16k.md, and the speech in benchmarks/results/comparison/files.csv.
-# STOI does not follow SI-SDR there: it stays between 0.71 and 0.75 from -3 to 7 dB.
 _LEVELS = (
-    _Level(-math.inf, "not usable yet", "about 1.1"),
-    _Level(0.0, "strong distortion", "1.1 to 1.4"),
-    _Level(6.0, "clearly audible distortion", "1.3 to 1.7"),
-    _Level(9.0, "close to the original waveform", "1.6 to 2.1"),
+    _Level(-math.inf, "not usable yet"),
+    _Level(0.0, "strong distortion"),
+    _Level(6.0, "clearly audible distortion"),
+    _Level(9.0, "close to the original waveform"),
 )
-_OPUS = "Opus at 6 kbps: 1.8 to 1.9"
 USABLE_DB = 6.0
 """SI-SDR below which a run should be longer."""
 
 
-def in_words(
-    si_sdr_db: float, usage: float | None, *, is_speech: bool, is_adversarial: bool, recordings: int | None = None
-) -> str:
+def in_words(si_sdr_db: float, usage: float | None, *, is_adversarial: bool, recordings: int | None = None) -> str:
     """Return a line on the quality at the last validation.
 
-    For an unknown kind of audio, the line only compares the energy of the error with that of the signal. A model that
-    was trained against discriminators may sound good at a low SI-SDR.
+    The line compares the energy of the error with that of the signal. A model that was trained against discriminators
+    may sound good at a low SI-SDR.
 
     Args:
         si_sdr_db: mean SI-SDR over the validation recordings, in dB.
         usage: share of the codebook entries that are used; None without codes.
-        is_speech: True if the validation recordings are speech.
         is_adversarial: True if the run trains against discriminators.
         recordings: number of validation recordings; None if it is unknown.
     """
@@ -51,5 +43,4 @@ def in_words(
     level = next(level for level in reversed(_LEVELS) if si_sdr_db >= level.least_db)
     share = f"has {10 ** (-si_sdr_db / 10):.0%} of the signal's energy"
     error = f"The error {'is louder than the signal' if si_sdr_db < 0 else share}: {level.words}."
-    speech = f" Speech at this SI-SDR scored PESQ {level.pesq} in our benchmarks ({_OPUS})." if is_speech else ""
-    return f"{figures}.{doubt} {error}{speech}"
+    return f"{figures}.{doubt} {error}"

@@ -15,7 +15,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from discrete_ae.build import to_trust
 from discrete_ae.data import AudioDataModule
-from discrete_ae.data.files import name_of
 from discrete_ae.data.workers import LoadingError, lost_worker
 from discrete_ae.durations import in_words
 from discrete_ae.errors import DataError
@@ -186,13 +185,8 @@ def _quality(run: TrainingRun, seconds: float) -> list[str]:
                         for name in ("si_sdr_db", "codes/usage"))  # fmt: skip
     if si_sdr_db is None or math.isnan(si_sdr_db):
         return []
-    is_speech = isinstance(run.data, AudioDataModule) and _is_called_speech(run.data)
     is_adversarial = isinstance(run.module, AdversarialModule)
-    lines = [
-        reached.in_words(
-            si_sdr_db, usage, is_speech=is_speech, is_adversarial=is_adversarial, recordings=_validated(run)
-        )
-    ]
+    lines = [reached.in_words(si_sdr_db, usage, is_adversarial=is_adversarial, recordings=_validated(run))]
     if si_sdr_db < reached.USABLE_DB and not is_adversarial and not run.first_step:
         lines.append(
             f"This run took {in_words(seconds)}. For usable audio, train longer on more recordings: docs/training.md"
@@ -205,13 +199,6 @@ def _validated(run: TrainingRun) -> int | None:
     if not isinstance(run.data, AudioDataModule) or run.trainer.limit_val_batches != 1.0:
         return None
     return len(run.data.validation_files)
-
-
-def _is_called_speech(data: AudioDataModule) -> bool:
-    """Return whether the name of the validation folder, or of every file in it, contains "speech"."""
-    root = data.validation_root
-    names = [f"{root.name}/{name_of(file, root)}" for file in data.validation_files]
-    return bool(names) and all("speech" in name.lower() for name in names)
 
 
 def _what_is_safe(run: TrainingRun, begun_from: str | None) -> str:
