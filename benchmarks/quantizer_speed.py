@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from _common import REPOSITORY, composed, finish, interleaved, machine, publish, table, versions
+from _common import REPOSITORY, composed, interleaved, machine, publish, table, versions
 from hydra.utils import instantiate
 from torch import Tensor, nn
 from vector_quantize_pytorch import FSQ, LFQ, GroupedResidualVQ, ResidualFSQ, ResidualVQ, SimVQ, VectorQuantize
@@ -118,6 +118,23 @@ def loss_of_theirs(out: Any) -> Tensor:
     return out[0].square().mean() + (out[2].sum() if len(out) > 2 else 0.0)
 
 
+def measured(
+    name: str, device: str, batch: int = BATCH, frames: int = FRAMES, rounds: int = ROUNDS
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the median seconds of a step and the kept memory, by whose: "ours", and "theirs" with a counterpart."""
+    config = composed(f"quantizer={name}", "trainer=cpu")
+    weights = {loss: float(weight) for loss, weight in config.loss.quantizer_weights.items()}
+    torch.manual_seed(0)
+    module = instantiate(config.quantizer)
+    module.leave_out(loss for loss, weight in weights.items() if not weight)
+    latents = torch.randn(batch, module.dim, frames).to(device)
+    steps = {"ours": Step(module, latents, loss_of_ours(weights))}
+    if name in COUNTERPARTS:
+        steps["theirs"] = Step(COUNTERPARTS[name][1](), latents.mT.contiguous(), loss_of_theirs)
+    times = interleaved(steps, device, rounds)
+    return times, {whose: step.kept() for whose, step in steps.items()}
+
+
 def main() -> None:
     """Measure and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -126,20 +143,10 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = []
     for name in QUANTIZERS:
-        config = composed(f"quantizer={name}", "trainer=cpu")
-        weights = {loss: float(weight) for loss, weight in config.loss.quantizer_weights.items()}
-        torch.manual_seed(0)
-        module = instantiate(config.quantizer)
-        module.leave_out(loss for loss, weight in weights.items() if not weight)
-        latents = torch.randn(BATCH, module.dim, FRAMES).to(device)
-        steps = {"ours": Step(module, latents, loss_of_ours(weights))}
-        said, make = COUNTERPARTS.get(name, ("", None))
-        if make:
-            steps["theirs"] = Step(make(), latents.mT.contiguous(), loss_of_theirs)
-        times = interleaved(steps, device, ROUNDS)
-        kept = {whose: step.kept() for whose, step in steps.items()}
-        finish(device)
-        theirs = [f"{times['ours'] / times['theirs']:.2f}", said, f"{kept['theirs']:.1f}"] if make else ["", "", ""]
+        times, kept = measured(name, device)
+        theirs = ["", "", ""]
+        if "theirs" in times:
+            theirs = [f"{times['ours'] / times['theirs']:.2f}", COUNTERPARTS[name][0], f"{kept['theirs']:.1f}"]
         rows.append([f"`{name}`", f"{1e3 * times['ours']:.1f}", *theirs[:2], f"{kept['ours']:.1f}", theirs[2]])
         print(rows[-1], flush=True)
     lines = [

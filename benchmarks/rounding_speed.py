@@ -8,13 +8,11 @@ all alike. Writes benchmarks/results/rounding_speed_<device>.md.
 
 import argparse
 import math
-import platform
-import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
-from _common import example_name, publish, table
+from _common import example_name, interleaved, machine, publish, table, versions
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
@@ -58,35 +56,25 @@ class Bench:
         generator = torch.Generator().manual_seed(0)
         self.x = (2 * torch.randn(shape, generator=generator)).to(device).requires_grad_()
         self.upstream = torch.randn(shape, generator=generator).to(device)
-        self.device = device
 
     def step(self, function: Step) -> None:
-        """Run one forward and backward, and wait for the device."""
+        """Run one forward and backward."""
         self.x.grad = None
         function(self.x).backward(self.upstream)
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
 
     def ratios(self, functions: dict[str, Step]) -> dict[str, float]:
         """Return the median time of each function divided by that of x.clone(), interleaved."""
-        functions = {"clone": torch.clone, **functions}
-        for function in functions.values():
-            self.step(function)
-            self.step(function)
-        times: dict[str, list[float]] = {name: [] for name in functions}
-        for _ in range(RUNS):
-            for name, function in functions.items():
-                start = time.perf_counter()
-                self.step(function)
-                times[name].append(time.perf_counter() - start)
-        medians = {name: statistics.median(values) for name, values in times.items()}
+        steps = {name: partial(self.step, function) for name, function in {"clone": torch.clone, **functions}.items()}
+        for step in steps.values():  # two warm-up calls, with the one in `interleaved`
+            step()
+        medians = interleaved(steps, self.x.device.type, RUNS)
         return {name: medians[name] / medians["clone"] for name in functions}
 
     def peak(self, function: Step) -> float:
         """Return the peak memory of a forward and backward, as a multiple of the tensor's size."""
         self.step(function)
         self.x.grad = None
-        if self.device.type == "cuda":
+        if self.x.is_cuda:
             torch.cuda.reset_peak_memory_stats()
             before = torch.cuda.memory_allocated()
             self.step(function)
@@ -150,13 +138,11 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
     device = torch.device(parser.parse_args().device)
     torch.set_num_threads(1)
-    machine = torch.cuda.get_device_name() if device.type == "cuda" else f"one CPU thread, {platform.machine()}"
     extra: dict[str, Step] = {f"naive Fourier sum, N = {n}": naive_fourier(n) for n in (5, 20)}
     lines = [
         "# Time and memory of rounding",
         "",
-        f"`python benchmarks/rounding_speed.py`; {machine}, Python {platform.python_version()}, torch "
-        f"{torch.__version__}.",
+        f"`python benchmarks/rounding_speed.py`; {machine(device.type, 1)}, {versions()}.",
         "",
         f"Forward + backward of float32, medians of {RUNS} interleaved runs, as ratios to `x.clone()` forward + "
         "backward. Peak is the most memory allocated at a time, as a multiple of x (`x.clone()` itself: 2). Saved are "

@@ -165,30 +165,12 @@ def test_kernels_launches_and_busy_time_of_a_profile() -> None:
     assert found.busy_s == pytest.approx(620e-6 / steps)
 
 
-def test_the_training_run_takes_settings(gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    commands = []
-
-    def in_process(command: list[str], *_: object) -> tuple[str, list[str]]:
-        commands.append(command)
-        return "done", []
-
-    monkeypatch.setattr(gpu, "in_process", in_process)
-    settings = ["--train", "experiment=speech_16k", "--train", "data.batch_size=2"]
-    argv = ["gpu.py", "--out", str(tmp_path), "--device", "cpu", "--only", "run", *settings]
-    monkeypatch.setattr(sys, "argv", argv)
-    with pytest.raises(SystemExit):
-        gpu.main()
-
+@pytest.mark.usefixtures("gpu")
+def test_settings_given_to_the_training_run_replace_its_model(tmp_path: Path) -> None:
     step = importlib.import_module("gpu_steps.run")
-    found = []
-    monkeypatch.setattr(step, "measure", found.append)
-    monkeypatch.setattr(sys, "argv", commands[0][1:])
-    gpu.main()
-    assert found[0].train == ("experiment=speech_16k", "data.batch_size=2")
-    monkeypatch.setattr(step.subprocess, "Popen", lambda command: command)
-    command = step.Training(found[0], tmp_path / "run").start(1)
-    assert {"experiment=speech_16k", "data.batch_size=2"} < set(command)
-    assert not set(importlib.import_module("gpu_steps.presets").TINY_RUN.overrides) & set(command)
+    settings = ("experiment=speech_16k", "data.batch_size=2")
+    given = SimpleNamespace(out=tmp_path, tiny=True, train=settings, corpus=tmp_path)
+    assert step.Training(given, tmp_path).settings == [*settings, f"data.root={tmp_path}"]
 
 
 @pytest.mark.usefixtures("gpu")

@@ -15,16 +15,13 @@ SETTLED = 20  # steps before the speed counts: kernels are compiled and chosen i
 class Curve(pl.Callback):
     """A callback that appends step, time, training speed and all val/ metrics to a CSV file after every validation.
 
-    At the end of training it writes the durations of the trainer's SimpleProfiler to a JSON file.
-
     Args:
         path: path of the CSV file, to which several processes write one after another.
-        costs: path of the JSON file.
         process: number of the training process.
     """
 
-    def __init__(self, path: str, costs: str, process: int) -> None:
-        self.path, self.costs, self.process = Path(path), Path(costs), process
+    def __init__(self, path: str, process: int) -> None:
+        self.path, self.process = Path(path), process
         self._mark: tuple[int, float] | None = None
         self._speed = self._began = 0.0
         self._steps = 0
@@ -55,11 +52,6 @@ class Curve(pl.Callback):
             writer.writerow(row)
         if self._mark is not None:
             self._mark = trainer.global_step, time.time()
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """See Callback."""
-        durations = getattr(trainer.profiler, "recorded_durations", {})
-        self.costs.write_text(json.dumps({name: list(times) for name, times in durations.items()}))
 
 
 class SameOnEveryRank(pl.Callback):

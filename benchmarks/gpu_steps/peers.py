@@ -23,7 +23,6 @@ def measure(given: Given) -> None:
         steps=1 if given.tiny else 10,
         bf16=not given.tiny,
         compile=False,
-        keep_freed_memory=False,
     )
     speeds: dict[str, float] = {}
     given.summarize("neither is installed")

@@ -2,15 +2,12 @@
 
 import contextlib
 import csv
-import json
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,16 +27,6 @@ FINISHING_S = 20.0  # reserved for the work after training
 SAFETY = 0.95  # share of the time to plan for; a late run is near its end, where its learning rate is near 0
 VALIDATIONS = 10
 TINY_STEPS, TINY_INTERVAL = 8, 4
-COSTS = {  # descriptions by names in Lightning's profiler
-    "[Strategy]": "validation: forward and losses of a batch",
-    "[Callback]LogClips.on_validation_end": "validation: audio and pictures of clips",
-    "[Callback]FitEntropyModel.on_validation_end": "validation: entropy model",
-    "[Callback]LogCodeHistograms.on_validation_end": "validation: histograms of codes",
-    "[Callback]LogRoundingCurve.on_validation_end": "validation: picture of the rounding",
-    "[Callback]KeepBest": "validation: checkpoints",
-    "[_TrainingEpochLoop].train_dataloader_next": "step: waiting for a batch",
-    "run_training_batch": "step: all else on the processor",
-}
 
 
 class Training:
@@ -57,7 +44,6 @@ class Training:
         self.best = folder / "run" / "checkpoints" / "best.ckpt"
         self.curve = given.out / "curve.csv"
         self.curve.unlink(missing_ok=True)
-        self.costs = folder / "costs.json"
         preset = TINY_RUN if given.tiny else RUN
         self.settings = [*preset.overrides, f"data.batch_size={preset.batch_size}", *self.data]
         if given.train:
@@ -73,13 +59,11 @@ class Training:
     def start(self, process: int, *overrides: str) -> subprocess.Popen:
         """Start a process of the run."""
         curve = "_target_: gpu_steps.callbacks.Curve"
-        profiler = "_target_: lightning.pytorch.profilers.SimpleProfiler"
         command = [
             *(sys.executable, str(REPOSITORY / "train.py"), *self.settings, f"compile={str(self.compile).lower()}"),
             *(f"hydra.run.dir={self.folder}/run", "callbacks.progress=null", "optim.scheduler.warmup_steps=100"),
             f"trainer.accelerator={'gpu' if self.given.device == 'cuda' else 'cpu'}",
-            f"+callbacks.curve={{{curve}, path: {self.curve}, costs: {self.costs}, process: {process}}}",
-            f"+trainer.profiler={{{profiler}, dirpath: {self.folder}, filename: profile}}",
+            f"+callbacks.curve={{{curve}, path: {self.curve}, process: {process}}}",
             *(
                 ("callbacks.clips.count=1", "callbacks.entropy_model.max_seconds=2", "data.max_validation_segments=2")
                 if self.given.tiny
@@ -177,7 +161,6 @@ def measure(given: Given) -> None:
             given.add(
                 process=row["process"], step=int(row["step"]), **{"steps/s": float(row["steps_per_s"])}, **metrics
             )
-        costs(given, training.costs)
         last = training.rows()[-1]
         given.summarize(
             f"{last['step']} steps, SI-SDR {float(last['val/si_sdr_db']):.2f} dB, "
@@ -231,23 +214,6 @@ def clips(given: Given, training: Training, model: DiscreteAutoencoder) -> None:
         names.append(name)
     soundfile.write(given.out / "clips.flac", np.concatenate(parts, axis=1).T, model.sample_rate)
     given.note(f"clips.flac, each as recorded and then decoded: {', '.join(names)}")
-
-
-def costs(given: Given, path: Path) -> None:
-    """Add rows with the durations of parts of a step and of a validation, timed on the CPU side."""
-    found: Mapping[str, Sequence[float]] = json.loads(path.read_text()) if path.exists() else {}
-    for part, words in COSTS.items():
-        times = [time for name, several in found.items() if _is_part(name, part) for time in several]
-        if times:
-            given.add(part=words, times=len(times), **{"median ms": 1000 * statistics.median(times), "s": sum(times)})
-
-
-def _is_part(name: str, part: str) -> bool:
-    if part == "[Strategy]":
-        return name.startswith(part) and name.endswith(".validation_step")
-    if part.endswith("KeepBest"):
-        return name.startswith(part) and name.endswith("on_validation_end")
-    return name == part
 
 
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")
