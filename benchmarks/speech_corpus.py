@@ -110,22 +110,8 @@ def side_of(source: Source, path: Path) -> str:
 def read(path: Path) -> np.ndarray:
     """Return mono samples at RATE."""
     if path.suffix == ".g722":
-        command = [
-            "ffmpeg",
-            "-v",
-            "error",
-            "-f",
-            "g722",
-            "-i",
-            str(path),
-            "-f",
-            "f32le",
-            "-ac",
-            "1",
-            "-ar",
-            str(RATE),
-            "-",
-        ]
+        options = f"-f f32le -ac 1 -ar {RATE} -".split()
+        command = ["ffmpeg", "-v", "error", "-f", "g722", "-i", str(path), *options]
         return np.frombuffer(subprocess.run(command, check=True, capture_output=True).stdout, dtype=np.float32)
     samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     return soxr.resample(samples.mean(axis=1), rate, RATE)
