@@ -4,6 +4,12 @@ import io
 import os
 import sys
 
+# With a closed stderr, the next opened file would get its descriptor, and libraries would print into this file.
+if sys.stderr is None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    os.set_inheritable(2, True)
+    sys.stderr = os.fdopen(2, "w")
+
 # Every command, and every process that a sweep starts for a run, imports this module first. If the output is in UTF-8,
 # file names that are not UTF-8 are printed as their original bytes.
 if isinstance(sys.stdout, io.TextIOWrapper):

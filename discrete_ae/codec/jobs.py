@@ -1,6 +1,5 @@
 """Pair input files with output files, and divide the pairs into shares for several processes."""
 
-import heapq
 import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -67,22 +66,15 @@ class Share:
     def of(self, jobs: Sequence[Job]) -> list[Job]:
         """Return the jobs of this share, in their order; every job is in exactly one share.
 
-        Files are assigned in descending order of size, each to the share with the fewest bytes so far. The largest
-        share is then at most 4/3 as large as in the best division (Graham 1969, "Bounds on multiprocessing timing
-        anomalies").
+        The shares take turns in descending order of file size, so two shares differ by at most the largest file.
         """
         if self.count == 1:
             return list(jobs)
         # Threads help on a network file system.
         with ThreadPoolExecutor(16) as pool:
             sizes = dict(zip(jobs, pool.map(lambda job: _size(job.source), jobs), strict=True))
-        loads = [(0, 0, number) for number in range(1, self.count + 1)]  # bytes, jobs, share
-        mine = set()
-        for job in sorted(jobs, key=lambda job: (-sizes[job], job.source)):
-            load, count, number = heapq.heappop(loads)
-            if number == self.number:
-                mine.add(job)
-            heapq.heappush(loads, (load + sizes[job], count + 1, number))
+        ordered = sorted(jobs, key=lambda job: (-sizes[job], job.source))
+        mine = set(ordered[self.number - 1 :: self.count])
         return [job for job in jobs if job in mine]
 
 

@@ -210,6 +210,9 @@ def entries_beside(
 def read_manifest(path: str | Path) -> list[ManifestEntry]:
     """Read and check a manifest; of several entries with the same path, the newest is taken.
 
+    A recording that was encoded again in another format has two paths that differ only in the suffix, until the parts
+    of the manifest are merged. Of these entries too, the newest is taken.
+
     Args:
         path: path of a manifest, or of the folder that holds `manifest.jsonl` or its parts.
 
@@ -219,7 +222,8 @@ def read_manifest(path: str | Path) -> list[ManifestEntry]:
     """
     path = Path(path)
     files = _files(path) or [path / MANIFEST_NAME] if path.is_dir() else [path]
-    return list(_newest(files).values())
+    newest = _newest(files).values()
+    return list({(PurePosixPath(entry.path).with_suffix(""), entry.source): entry for entry in newest}.values())
 
 
 def one_set(entries: Sequence[ManifestEntry], folder: Path) -> ManifestEntry:
@@ -253,7 +257,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _newest(files: Iterable[Path]) -> dict[str, ManifestEntry]:
-    """Return the entries of several files by path; a later entry replaces an earlier one."""
+    """Return the entries of several files by path, the newest last; a later entry replaces an earlier one."""
     entries: dict[str, ManifestEntry] = {}
     for path in files:
         content = path.read_bytes()
@@ -267,6 +271,7 @@ def _newest(files: Iterable[Path]) -> dict[str, ManifestEntry]:
                 raise DataError(
                     f"{path}, line {number}: not a valid entry: {error}; encode the folder again"
                 ) from error
+            entries.pop(entry.path, None)  # so that the entry comes last
             entries[entry.path] = entry
     return entries
 

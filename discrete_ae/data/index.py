@@ -162,11 +162,12 @@ def _in_folder(tar: str, advance: Advance | None) -> Found:
         return _in_tar(tar, advance)
     except DataError as error:
         return Found([], {tar: error})
-    except OSError as error:
-        return Found([], {tar: unreadable(error)})
 
 
 def _in_tar(tar: str, advance: Advance | None) -> Found:
-    found = members_kept(tar, advance)
+    try:
+        found = members_kept(tar, advance)
+    except OSError as error:
+        raise unreadable(error) from error
     errors = {f"{tar}/{name}": one for name, one in found.items() if isinstance(one, DataError)}
     return Found([one for one in found.values() if not isinstance(one, DataError)], errors)

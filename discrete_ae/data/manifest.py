@@ -255,7 +255,7 @@ def _numbered(path: Path) -> Iterator[tuple[int, str]]:
 
 def _line(fields: dict[str, Any]) -> Line:
     """Return the line with these fields, or raise a ValueError that describes the first invalid field."""
-    if "recording" in fields or "sources" in fields or "tracks" in fields:
+    if fields.keys().isdisjoint(("path", "audio_filepath")) and fields.keys() & {"recording", "sources", "tracks"}:
         fields = _of_lhotse(fields)
     given = {}
     for name, value in fields.items():

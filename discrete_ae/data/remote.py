@@ -172,9 +172,13 @@ def _keep(path: Path, content: bytes) -> None:
     room = cache_size() // _FOLDERS
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-    Path(temporary).replace(path)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        Path(temporary).replace(path)
+    except OSError:
+        Path(temporary).unlink()
+        raise
     found = []
     for entry in os.scandir(path.parent):
         with suppress(FileNotFoundError):  # evicted by another process

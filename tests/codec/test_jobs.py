@@ -76,10 +76,10 @@ def jobs_of(*sizes):
     return [Job(Path(f"{i:05}.wav"), Path(f"{i:05}.npz")) for i in range(len(sizes))]
 
 
-def test_the_largest_goes_to_the_share_with_the_least():
+def test_shares_take_turns_from_the_largest_file_on():
     jobs = jobs_of(1, 5, 3, 3, 2)
-    # 5 to share 1, 3 and 3 to share 2, 2 to share 1, and 1, at 7 to 6, to share 2; in the order of the jobs
-    assert [Share(number, 2).of(jobs) for number in (1, 2)] == [[jobs[1], jobs[4]], [jobs[0], jobs[2], jobs[3]]]
+    # by size 5, 3, 3, 2, 1: share 1 takes 5, the second 3 and 1, share 2 the first 3 and 2; in the order of the jobs
+    assert [Share(number, 2).of(jobs) for number in (1, 2)] == [[jobs[0], jobs[1], jobs[3]], [jobs[2], jobs[4]]]
     assert Share().of(jobs) == jobs
     assert [len(Share(number, 3).of(jobs_of(*[0] * 7))) for number in (1, 2, 3)] == [3, 2, 2]
     gone = [Job(Path("gone.wav"), Path("gone.npz"))]

@@ -98,6 +98,21 @@ def test_parts_of_a_manifest_are_read_and_joined(tmp_path):
     assert [path.name for path in tmp_path.glob("*.jsonl")] == ["manifest.jsonl"]
 
 
+def test_a_recording_in_another_format_replaces_the_earlier_one_before_the_parts_are_joined(tmp_path):
+    x, y = entries_of(tmp_path, "x", "y")
+    write_manifest(tmp_path, [x, y])
+    (tmp_path / "x.daec").touch()
+    later, other = replace(x, path="x.daec"), replace(y, path="y.daec", source="in/other.wav")
+    for entry in (later, other):
+        append_entry(tmp_path, 1, 2, entry)
+    for seconds, name in enumerate(("manifest.jsonl", "manifest-1-of-2.jsonl")):
+        os.utime(tmp_path / name, (seconds, seconds))
+    assert read_manifest(tmp_path) == [later, y, other]  # y.daec is of another recording
+    append_entry(tmp_path, 1, 2, again := replace(x, frames=9))
+    assert read_manifest(tmp_path) == [y, again, other]
+    assert update_manifest(tmp_path, [later]) == [(again, "x.daec")]
+
+
 def test_a_last_line_that_was_cut_short_is_left_out(tmp_path):
     append_entry(tmp_path, 1, 2, ENTRY)
     part = tmp_path / "manifest-1-of-2.jsonl"

@@ -1,5 +1,6 @@
 """Cache of headers: a second start finds the same recordings and opens no file."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -102,7 +103,7 @@ def test_where_nothing_can_be_kept_all_is_read(root, probed, tmp_path, monkeypat
     monkeypatch.setenv(CACHE_VARIABLE, place if place == "relative" else str(tmp_path / place))
     assert find_audio(root) == find_audio(root)
     assert len(probed) == 10
-    assert not [line for line in said(caplog) if "cannot be kept" in line]
+    assert not [line for line in said(caplog) if "cannot be cached" in line]
     assert not (tmp_path / "relative").exists()
 
 
@@ -145,6 +146,19 @@ def test_of_several_inputs_those_that_cannot_be_used_are_named(root, tmp_path):
     found = index([root / "1", tmp_path / "cut.tar", tmp_path / "none"])
     assert [file.path.name for file in found.files] == ["1.wav", "3.wav"]
     assert {str(tmp_path / "cut.tar"), str(tmp_path / "none")} <= found.errors.keys()
+
+
+def test_a_tar_that_may_not_be_read_does_not_end_the_others(root, tmp_path, monkeypatch):
+    tar = tmp_path / "closed.tar"
+    tar.touch()
+
+    def refuse(path, advance):
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr("discrete_ae.data.index.members_kept", refuse)
+    found = index([root / "1", tar])
+    assert [file.path.name for file in found.files] == ["1.wav", "3.wav"]
+    assert str(found.errors[str(tar)]) == f"{tar}: cannot be read (Permission denied); check its permissions"
 
 
 def test_headers_that_a_manifest_wants_are_kept_too(root, probed, tmp_path):

@@ -66,6 +66,13 @@ def test_lines_of_nemo_and_lhotse_are_understood(corpus):
     assert [file.known.get("id") for file in read_manifest(path)] == [None, "c", "r"]
 
 
+def test_own_fields_may_have_the_names_of_lhotse(corpus):
+    own = {"recording": "session-12", "sources": 2, "tracks": ["left"]}
+    for name in ("path", "audio_filepath"):
+        (file,) = read_manifest(written(corpus / "m.jsonl", {name: "audio/0.wav", **own}))
+        assert (file.path.name, file.known) == ("0.wav", own)
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [

@@ -35,3 +35,16 @@ def test_other_lines_follow_in_their_order(capfd):
     assert capfd.readouterr().err == "first\nof a child\nlast, without an end"
     os.write(2, b"after\n")
     assert capfd.readouterr().err == "after\n"
+
+
+def test_a_command_without_stderr_reads_an_mp3(tmp_path):
+    path = tmp_path / "x.mp3"
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 160000), 16000)
+    program = (
+        "import discrete_ae.cli, sys; from discrete_ae.data import read_audio\n"
+        "print(read_audio(sys.argv[1], 16000, start_s=5, duration_s=0.25).shape[-1])\n"
+        "print('to stderr', file=sys.stderr)"
+    )
+    shell = ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-c", program, str(path)]
+    done = subprocess.run(shell, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "4000\n")

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -354,6 +355,20 @@ def test_a_block_that_was_cut_off_is_fetched_again_and_no_folder_is_needed(serve
     (tmp_path / "cache").rename(tmp_path / "other")
     (tmp_path / "cache").write_text("a file")
     assert read(url, 0, 5000) == content
+
+
+def test_on_a_full_disk_no_file_is_left(server, monkeypatch, tmp_path):
+    content = server.contents["x"] = noise(5000)
+    url = server.url("x")
+    stamp_of(url)
+
+    def full(handle, mode):
+        os.close(handle)
+        return Path("/dev/full").open(mode)
+
+    monkeypatch.setattr(os, "fdopen", full)
+    assert read(url, 0, 5000) == content
+    assert not [path for path in (tmp_path / "cache/blocks").rglob("*") if path.is_file()]
 
 
 def test_what_changed_at_the_server_is_not_taken_from_the_folder_of_blocks(server):
