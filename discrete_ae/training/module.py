@@ -161,9 +161,8 @@ class AutoencoderModule(pl.LightningModule):
         self._add_to_means({"si_sdr_db": quality.sum() / max(len(quality), 1)}, len(quality), dataloader_idx)
         # The configuration decides, never the results: all ranks of a distributed run must log the same tags.
         for quantizer in self._soft:
-            quantizer.load_state_dict(
-                self.model.quantizer.state_dict(), strict=False
-            )  # the last batch may have moved it
+            # The last batch may have moved the copy.
+            quantizer.load_state_dict(self.model.quantizer.state_dict(), strict=False)
             self._reseed("validation", self.global_step, batch_idx, dataloader_idx)
             soft = self.model.reconstruct(quantizer(output.latents).latents, audio.shape[-1])
             soft_loss = self.loss(soft, audio, {}).reconstruction
