@@ -19,7 +19,7 @@ from _common import REPOSITORY, insert, publish, table, versions
 from _scores import heads, mean_cells, plan_of
 
 import discrete_ae
-from discrete_ae.evaluation.baselines import Opus
+from discrete_ae.evaluation.baselines import opus
 from discrete_ae.evaluation.evaluate import evaluate_coder, evaluate_model
 from discrete_ae.evaluation.recordings import find_sources
 from discrete_ae.paths import PRETRAINED
@@ -89,8 +89,8 @@ def rows(label: str, paths: list[Path]) -> list[list[str]]:
     plan = plan_of(NAMES)
     sources = find_sources(paths).sources
     ours = evaluate_model(model, sources, PRETRAINED, plan, CODEBOOKS)
-    opus = evaluate_coder(Opus(OPUS_BPS), sources, plan, model.sample_rate, 1)
-    found = [[label, str(len(paths)), "model", *mean_cells(ours, NAMES)], ["", "", "Opus", *mean_cells(opus, NAMES)]]
+    theirs = evaluate_coder(opus(OPUS_BPS), sources, plan, model.sample_rate, 1)
+    found = [[label, str(len(paths)), "model", *mean_cells(ours, NAMES)], ["", "", "Opus", *mean_cells(theirs, NAMES)]]
     for row in found:
         print(*row, flush=True)
     return found
@@ -112,7 +112,7 @@ def main() -> None:
             "# The included model beyond clean speech of its languages",
             "",
             f"`python benchmarks/limits.py corpus`; {versions('pesq', 'visqol-python', 'pystoi')}, "
-            f"{Opus(OPUS_BPS).version()}. The model decodes all {CODEBOOKS} codebooks, 6.4 kbps nominal; Opus has "
+            f"{opus(OPUS_BPS).version()}. The model decodes all {CODEBOOKS} codebooks, 6.4 kbps nominal; Opus has "
             f"{OPUS_BPS / 1000:g} kbps. Means over recordings, each compared with what was encoded, noise included.",
             "PESQ and STOI are made for speech; for music, mel distance and SI-SDR say more.",
             "",

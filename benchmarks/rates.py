@@ -18,7 +18,7 @@ from _scores import heads, plan_of
 
 import discrete_ae
 from discrete_ae.errors import DataError, UsageError
-from discrete_ae.evaluation.baselines import Codec2, Opus, installed
+from discrete_ae.evaluation.baselines import codec2, installed, opus
 from discrete_ae.evaluation.evaluate import evaluate_coder, evaluate_model
 from discrete_ae.evaluation.recordings import find_sources
 from discrete_ae.evaluation.results import Evaluation
@@ -66,7 +66,7 @@ def measure(checkpoint: str, recordings: Path, name: str) -> None:
         books = f"{count} codebook{'s' if count > 1 else ''}"
         rows.append(row(books, evaluate_model(model, found.sources, checkpoint, plan, count)))
         print(*rows[-1].values(), flush=True)
-    programs = [*(Opus(float(bps)) for bps in OPUS_BPS), Codec2("3200")]
+    programs = [*(opus(float(bps)) for bps in OPUS_BPS), codec2("3200")]
     for program in programs:
         rows.append(row(program.name, evaluate_coder(program, found.sources, plan, model.sample_rate, 1)))
         print(*rows[-1].values(), flush=True)

@@ -21,7 +21,7 @@ from _common import machine, publish, table, versions
 from numpy.typing import NDArray
 
 from discrete_ae.data import find_audio, read_audio, recordings_root
-from discrete_ae.evaluation.baselines import Opus
+from discrete_ae.evaluation.baselines import opus
 from discrete_ae.evaluation.coders import through
 from discrete_ae.evaluation.perceptual import perceptual_score
 from discrete_ae.evaluation.scores import NAMES, SCORES
@@ -48,7 +48,7 @@ def narrowed(speech: Audio, band_hz: float) -> Audio:
 
 def coded(speech: Audio, kbps: float) -> Audio:
     """Return speech after Opus, (1, N)."""
-    return through(Opus(1000 * kbps), speech, RATE).audio
+    return through(opus(1000 * kbps), speech, RATE).audio
 
 
 WORSE: dict[str, Callable[[Audio], Audio]] = {

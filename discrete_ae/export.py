@@ -31,8 +31,6 @@ from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.model.base import tensors_of, with_tensors
 from discrete_ae.quantizers import ScalarQuantizer
 
-STEPLESS = ("encoder.onnx", "decoder.onnx")
-STEPS = ("encoder_step.onnx", "decoder_step.onnx")
 NEAR = 1e-4
 """Tolerance: for a latent's distance from a decision boundary in steps, for decoded samples in units of full scale."""
 RANDOM_LENGTHS = 8
@@ -71,7 +69,21 @@ class Agreement(NamedTuple):
         )
 
 
-def write_onnx(model: DiscreteAutoencoder, folder: Path) -> Agreement:
+class Exported(NamedTuple):
+    """Programs that were written and checked."""
+
+    title: str
+    interface: str
+    """Files, inputs and outputs, for the model card."""
+    agreement: Agreement
+
+    @property
+    def section(self) -> str:
+        """Section of the model card."""
+        return f"## {self.title}\n\n{self.interface}.\n\nWhen they were written, they were {self.agreement}."
+
+
+def write_onnx(model: DiscreteAutoencoder, folder: Path) -> Exported:
     """Write encoder.onnx and decoder.onnx, and compare them with the model by onnxruntime.
 
     Raises:
@@ -79,16 +91,18 @@ def write_onnx(model: DiscreteAutoencoder, folder: Path) -> Agreement:
         DataError: the results of the files in onnxruntime differ from the model's results.
     """
     require_scalar(model)
-    encoder, decoder = _written_onnx(_traced(model), folder, STEPLESS)
+    title = "ONNX"
+    encoder, decoder = _written_onnx(_traced(model), folder, ("encoder.onnx", "decoder.onnx"))
+    agreement = check_programs(
+        model,
+        lambda audio: encoder.run(None, {"audio": audio})[0],
+        lambda codes: decoder.run(None, {"codes": codes})[0],
+        title,
+    )
+    return Exported(title, f"`encoder.onnx` and `decoder.onnx`: {_interface(model)}", agreement)
 
-    def ran(session: Any) -> Program:
-        name = session.get_inputs()[0].name
-        return lambda given: session.run(None, {name: given})[0]
 
-    return check_programs(model, ran(encoder), ran(decoder), "ONNX")
-
-
-def write_onnx_steps(model: DiscreteAutoencoder, folder: Path) -> Agreement:
+def write_onnx_steps(model: DiscreteAutoencoder, folder: Path) -> Exported:
     """Write encoder_step.onnx and decoder_step.onnx, for one frame each, and compare their streams with the model.
 
     A step takes the audio or codes of one item, and the states that the previous step returned, in the same order. The
@@ -101,7 +115,8 @@ def write_onnx_steps(model: DiscreteAutoencoder, folder: Path) -> Agreement:
     require_scalar(model)
     if not model.is_causal:
         raise UsageError("steps need a causal model; train one with model.encoder.causal=true")
-    encoder, decoder = _written_onnx(_traced_steps(model), folder, STEPS)
+    title, hop_length = "ONNX, step by step", model.hop_length
+    encoder, decoder = _written_onnx(_traced_steps(model), folder, ("encoder_step.onnx", "decoder_step.onnx"))
 
     def streamed(session: Any, unit: int) -> Program:
         first, *states = session.get_inputs()
@@ -118,7 +133,14 @@ def write_onnx_steps(model: DiscreteAutoencoder, folder: Path) -> Agreement:
 
         return run
 
-    return check_programs(model, streamed(encoder, model.hop_length), streamed(decoder, 1), "ONNX, step by step")
+    interface = (
+        "`encoder_step.onnx` and `decoder_step.onnx`, for streams. The encoder maps a frame of "
+        f"{hop_length} samples (1, {model.channels}, {hop_length}) and states to codes (1, "
+        f"{model.quantizer.num_codebooks}, 1) and the next states; the decoder maps codes and states to a frame "
+        "and the next states. The inputs after the first are the states, in the order of the outputs after the "
+        "first; the first step takes zeros"
+    )
+    return Exported(title, interface, check_programs(model, streamed(encoder, hop_length), streamed(decoder, 1), title))
 
 
 def _written_onnx(
@@ -146,7 +168,7 @@ def _written_onnx(
     return sessions
 
 
-def write_torch_programs(model: DiscreteAutoencoder, folder: Path) -> Agreement:
+def write_torch_programs(model: DiscreteAutoencoder, folder: Path) -> Exported:
     """Write encoder.pt2 and decoder.pt2, read them back, and compare them with the model.
 
     Raises:
@@ -165,10 +187,24 @@ def write_torch_programs(model: DiscreteAutoencoder, folder: Path) -> Agreement:
             module = program.module() if torch.__version__ < "2.9" else program.module(check_guards=False)
         return lambda given: module(torch.from_numpy(given)).numpy()
 
-    return check_programs(model, loaded(paths[0]), loaded(paths[1]), "torch.export")
+    title = "torch.export"
+    files = (
+        "`encoder.pt2` and `decoder.pt2`, for `torch.export.load` (a signal of a single frame needs "
+        "`.module(check_guards=False)`)"
+    )
+    agreement = check_programs(model, loaded(paths[0]), loaded(paths[1]), title)
+    return Exported(title, f"{files}: {_interface(model)}", agreement)
 
 
-def check_programs(model: DiscreteAutoencoder, encode: Program, decode: Program, what: str, seed: int = 0) -> Agreement:
+def _interface(model: DiscreteAutoencoder) -> str:
+    return (
+        f"from audio (batch, {model.channels}, samples) float32 at {model.sample_rate} Hz, of any length, to codes "
+        f"(batch, {model.quantizer.num_codebooks}, frames) int64, and from codes to audio of frames times "
+        f"{model.hop_length} samples; zeros pad the last frame, and the range of codes is not checked"
+    )
+
+
+def check_programs(model: DiscreteAutoencoder, encode: Program, decode: Program, what: str) -> Agreement:
     """Compare programs with the model on the CPU: the codes of random audio, and the audio of random codes.
 
     Args:
@@ -176,57 +212,48 @@ def check_programs(model: DiscreteAutoencoder, encode: Program, decode: Program,
         encode: program from audio (B, C, N) float32 to codes (B, K, T) int64.
         decode: program from codes to audio (B, C, T * hop_length) float32.
         what: name of the programs in messages.
-        seed: seed of the signals.
 
     Raises:
         DataError: codes differ for a latent that is not near a decision boundary, or audio differs.
     """
-    quantizer = require_scalar(model)
-    random = np.random.default_rng(seed)
+    quantizer, hop = require_scalar(model), model.hop_length
+    size, random = quantizer.codebook_sizes[0], np.random.default_rng(0)
     compared = differing = 0
     furthest = audio_difference = 0.0
-    hop = model.hop_length
-    edges = dict.fromkeys((1, max(1, hop - 1), hop, hop + 1))  # one sample, and about one frame; then random lengths
-    lengths = [
-        *edges,
-        *map(int, random.choice(np.arange(hop + 2, MOST_FRAMES * hop + 3), RANDOM_LENGTHS, replace=False)),
-    ]
+    # One sample, and about one frame; then random lengths.
+    lengths = [*dict.fromkeys((1, max(1, hop - 1), hop, hop + 1))]
+    lengths += random.choice(np.arange(hop + 2, MOST_FRAMES * hop + 3), RANDOM_LENGTHS, replace=False).tolist()
     for num_samples in lengths:
-        # Levels from quiet to full scale.
-        level = 10 ** random.uniform(-3, -0.3)
+        level = 10 ** random.uniform(-3, -0.3)  # from quiet to full scale
         audio = torch.from_numpy(level * random.standard_normal((1, model.channels, num_samples))).float()
         with torch.no_grad():
             latents = model.latents(audio)
             expected = quantizer.encode(latents)
-            codes = torch.from_numpy(_ran(encode, audio, tuple(expected.shape), np.int64, what, num_samples))
-            distances = boundary_distances(model, latents)
-        wrong = quantizer.integers(codes) != quantizer.integers(expected)
-        far = float(distances[wrong].max()) if wrong.any() else 0.0
-        size = quantizer.codebook_sizes[0]
+            drawn = torch.from_numpy(random.integers(0, size, tuple(expected.shape)))
+            reference = model.reconstruct(quantizer.decode(drawn), drawn.shape[-1] * hop)
+        codes = _ran(encode, audio, expected, what, num_samples)
         if bool(((codes < 0) | (codes >= size)).any()):
             raise DataError(
                 f"{what}: expected codes from 0 to {size - 1} for {num_samples} samples, got {int(codes.min())} to "
                 f"{int(codes.max())} from the exported encoder; {_REPORT}"
             )
+        wrong = quantizer.integers(codes) != quantizer.integers(expected)
+        far = float(boundary_distances(model, latents).where(wrong, 0.0).max())
         if far > NEAR:
             raise DataError(
                 f"{what}: expected the model's codes for {num_samples} samples, got other codes from the exported "
                 f"encoder, at a latent {far:.1e} steps from a decision boundary (up to {NEAR:g} is rounding); {_REPORT}"
             )
-        compared += codes.numel()
-        differing += int((codes != expected).sum())
-        furthest = max(furthest, far)
-        with torch.no_grad():
-            drawn = torch.from_numpy(random.integers(0, quantizer.codebook_sizes[0], tuple(expected.shape)))
-            reference = model.reconstruct(quantizer.decode(drawn), drawn.shape[-1] * model.hop_length)
-        decoded = _ran(decode, drawn, tuple(reference.shape), np.float32, what, num_samples)
-        difference = float((torch.from_numpy(decoded) - reference).abs().max())
+        decoded = _ran(decode, drawn, reference, what, num_samples)
+        difference = float((decoded - reference).abs().max())
         if not difference <= NEAR * max(1.0, float(reference.abs().max())):
             raise DataError(
                 f"{what}: expected the model's audio for {counted(drawn.shape[-1], 'frame')}, got samples from the "
                 f"exported decoder that differ by up to {difference:.1e}; {_REPORT}"
             )
-        audio_difference = max(audio_difference, difference)
+        compared += codes.numel()
+        differing += int((codes != expected).sum())
+        furthest, audio_difference = max(furthest, far), max(audio_difference, difference)
     return Agreement(len(lengths), compared, differing, furthest, audio_difference)
 
 
@@ -253,21 +280,21 @@ def boundary_distances(model: DiscreteAutoencoder, latents: Tensor) -> Tensor:
     return (scaled - nearest).abs().unflatten(1, (quantizer.num_codebooks, -1))
 
 
-def _ran(
-    program: Program, given: Tensor, shape: tuple[int, ...], dtype: type, what: str, num_samples: int
-) -> npt.NDArray[Any]:
+def _ran(program: Program, given: Tensor, expected: Tensor, what: str, num_samples: int) -> Tensor:
+    """Run a program, and return its result, which must have the shape and type of the expected one."""
     try:
         result = program(given.numpy())
     except Exception as error:  # runtimes have their own kinds of errors
         raise DataError(
             f"{what}: the exported program fails for {num_samples} samples ({_first_line(error)}); {_REPORT}"
         ) from error
-    if result.shape != shape or result.dtype != dtype:
+    like = expected.numpy()
+    if (result.shape, result.dtype) != (like.shape, like.dtype):
         raise DataError(
-            f"{what}: expected {np.dtype(dtype)} of shape {shape} for {num_samples} samples, got {result.dtype} of "
+            f"{what}: expected {like.dtype} of shape {like.shape} for {num_samples} samples, got {result.dtype} of "
             f"shape {result.shape} from the exported program; nothing was written"
         )
-    return result
+    return torch.from_numpy(result)
 
 
 class _Encoder(nn.Module):
@@ -371,17 +398,14 @@ def _traced(model: DiscreteAutoencoder) -> Iterator[tuple[ExportedProgram, list[
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Suppress messages of exporters about missing packages and their internals."""
-    loggers = [logging.getLogger(name) for name in ("torch", "torch.onnx", "onnxscript")]
-    levels = [one.level for one in loggers]
+    disabled = logging.root.manager.disable
+    logging.disable()
     try:
-        for one in loggers:
-            one.setLevel(logging.CRITICAL)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for one, level in zip(loggers, levels, strict=True):
-            one.setLevel(level)
+        logging.disable(disabled)
 
 
 def _first_line(error: Exception) -> str:

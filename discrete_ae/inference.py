@@ -96,7 +96,7 @@ def window_codes(model: DiscreteAutoencoder, audio: Tensor, num_codebooks: int |
 
     Frames with NaN or infinite latents have the codes -1.
     """
-    if not in_blocks(model):
+    if not model.is_causal or audio.device.type != "cpu":  # a GPU computes whole windows
         return _codes_of(model, model.latents(audio), num_codebooks)
     size = BLOCK * model.hop_length
     missing = -audio.shape[-1] % size
@@ -105,11 +105,6 @@ def window_codes(model: DiscreteAutoencoder, audio: Tensor, num_codebooks: int |
         codes, state = block_codes(model, block.clone(), state, num_codebooks)
         found.append(codes)
     return torch.cat(found, dim=-1)[..., : audio.shape[-1] // model.hop_length]
-
-
-def in_blocks(model: DiscreteAutoencoder) -> bool:
-    """Return True if codes are computed in blocks: for a causal model on a CPU. A GPU computes whole windows."""
-    return model.is_causal and next(model.parameters()).device.type == "cpu"
 
 
 def block_codes(

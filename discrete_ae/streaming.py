@@ -8,8 +8,8 @@ of its block. A decoder computes frame by frame; its audio differs from that of 
 Axes: B items, C audio channels, n samples, K codebooks, t frames.
 """
 
-from abc import ABC, abstractmethod
-from typing import Generic, TypeVar
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -20,10 +20,8 @@ from discrete_ae.inference import BLOCK, as_a_window, block_codes
 from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.model.base import State
 
-Item = TypeVar("Item")
 
-
-class _Stream(ABC, Generic[Item]):
+class _Stream:
     """Base class of encoder and decoder: the items of a batch, each computed separately, and the end of the signal."""
 
     def __init__(self, model: DiscreteAutoencoder) -> None:
@@ -36,17 +34,13 @@ class _Stream(ABC, Generic[Item]):
             )
         model.quantizer.check_count(None)
         self.model = model
-        self._items: list[Item] = []
+        self._states: list[State] = []  # the model's state for each item, before its next step
         self._given_on = torch.device("cpu")
         self._finished = False
 
     @property
     def _device(self) -> torch.device:
         return self.model.to_latents.weight.device
-
-    @abstractmethod
-    def _begun(self) -> Item:
-        """Return a new item, before its first step."""
 
     def _continue(self, name: str, batch: Tensor) -> None:
         """Check that the signals have not ended and are as many as before; begin them on the first call."""
@@ -57,25 +51,22 @@ class _Stream(ABC, Generic[Item]):
             )
         if not batch_size:
             raise ValueError(f"{name}: expected at least 1 item, got none")
-        self._items = self._items or [self._begun() for _ in range(batch_size)]
-        if len(self._items) != batch_size:
-            raise ValueError(f"{name}: expected {len(self._items)} items as before, got {batch_size}")
+        self._states = self._states or [None] * batch_size
+        if len(self._states) != batch_size:
+            raise ValueError(f"{name}: expected {len(self._states)} items as before, got {batch_size}")
+
+    def _each(self, step: Callable[[Tensor, State], tuple[Tensor, State]], batch: Tensor) -> tuple[Tensor, list[State]]:
+        """Apply a step to each item of a batch separately, and return the results (B, ...) and the next states."""
+        items = zip(batch.split(1), self._states, strict=True)
+        results, states = zip(*(step(item.clone(), state) for item, state in items), strict=True)
+        return torch.cat(results), list(states)
 
     def _empty(self, length: int) -> Tensor:
         """Return silence (B, C, n), on the device of the last input."""
-        return torch.zeros(len(self._items) or 1, self.model.channels, length, device=self._given_on)
+        return torch.zeros(len(self._states) or 1, self.model.channels, length, device=self._given_on)
 
 
-class _Signal:
-    """State of one item: the samples of its incomplete block, and the model's state before this block."""
-
-    def __init__(self, channels: int) -> None:
-        self.samples = torch.zeros(1, channels, 0)
-        self.done = 0  # frames of this block whose codes are returned
-        self.state: State = None
-
-
-class Encoder(_Stream[_Signal]):
+class Encoder(_Stream):
     """Encoder of signals that arrive in parts of any length.
 
     >>> encoder = Encoder(causal_model)
@@ -97,6 +88,8 @@ class Encoder(_Stream[_Signal]):
         super().__init__(model)
         model.quantizer.check_count(num_codebooks)
         self.num_codebooks = num_codebooks
+        self._samples = torch.zeros(1, model.channels, 0)  # the samples (B, C, n) of the incomplete block
+        self._done = 0  # number of frames of this block whose codes are returned
 
     def push(self, samples: Tensor) -> Tensor:
         """Add samples (B, C, n), n >= 0, and return the codes (B, K, t) int64 of the frames that they complete.
@@ -123,47 +116,32 @@ class Encoder(_Stream[_Signal]):
         Raises:
             ValueError: see `push`.
         """
-        waiting = self._items[0].samples.shape[-1] if self._items else 0
-        padding = self._empty(-waiting % self.model.hop_length)
+        padding = self._empty(-self._samples.shape[-1] % self.model.hop_length)
         self._continue("samples", padding)
         self._finished = True
         return self._codes(padding)
 
-    def _begun(self) -> _Signal:
-        return _Signal(self.model.channels)
-
     def _codes(self, samples: Tensor) -> Tensor:
+        """Return the codes (B, K, t) of the frames that new samples (B, C, n) complete."""
+        hop, size = self.model.hop_length, BLOCK * self.model.hop_length
+        count = len(self.model.quantizer.codebook_sizes[: self.num_codebooks])
+        self._samples = torch.cat([self._samples.expand(len(samples), -1, -1), samples.cpu()], dim=-1)
+        found = [torch.zeros(len(samples), count, 0, dtype=torch.int64)]
         with as_a_window(self.model):
-            codes = torch.stack([self._of(signal, new.cpu()) for signal, new in zip(self._items, samples, strict=True)])
+            while (frames := min(self._samples.shape[-1] // hop, BLOCK)) > self._done:
+                block = F.pad(self._samples[..., : frames * hop], (0, size - frames * hop)).to(self._device)
+                codes, states = self._each(partial(block_codes, self.model, num_codebooks=self.num_codebooks), block)
+                found.append(codes[..., self._done : frames].cpu())
+                self._done = frames
+                if frames == BLOCK:
+                    self._samples, self._done, self._states = self._samples[..., size:].clone(), 0, states
+        codes = torch.cat(found, dim=-1)
         if bool((codes < 0).any()):
             raise ValueError("samples: the model makes NaN or infinite latents from them; scale them to [-1, 1]")
         return codes.to(samples.device)
 
-    def _of(self, signal: _Signal, samples: Tensor) -> Tensor:
-        """Return the codes (K, t) of the frames that new samples (C, n) of one item complete."""
-        hop, size = self.model.hop_length, BLOCK * self.model.hop_length
-        count = len(self.model.quantizer.codebook_sizes[: self.num_codebooks])
-        signal.samples = torch.cat([signal.samples, samples[None]], dim=-1)
-        found = [torch.zeros(count, 0, dtype=torch.int64)]
-        while (frames := min(signal.samples.shape[-1] // hop, BLOCK)) > signal.done:
-            block = signal.samples[..., : frames * hop]
-            block = F.pad(block, (0, size - block.shape[-1])).to(self._device)
-            codes, state = block_codes(self.model, block, signal.state, self.num_codebooks)
-            found.append(codes[0, :, signal.done : frames].cpu())
-            signal.done = frames
-            if frames == BLOCK:
-                signal.samples, signal.done, signal.state = signal.samples[..., size:].clone(), 0, state
-        return torch.cat(found, dim=-1)
 
-
-class _Codes:
-    """State of one item."""
-
-    def __init__(self) -> None:
-        self.state: State = None
-
-
-class Decoder(_Stream[_Codes]):
+class Decoder(_Stream):
     """Decoder of codes that arrive in parts of any number of frames.
 
     >>> decoder = Decoder(causal_model)
@@ -189,9 +167,17 @@ class Decoder(_Stream[_Codes]):
         model = self.model
         model.quantizer.check_codes(codes)
         self._continue("codes", codes)
+
+        def step(frame: Tensor, state: State) -> tuple[Tensor, State]:
+            return model.reconstruct_step(model.quantizer.decode(frame), state)
+
+        found = [self._empty(0).to(self._device)]
+        given = codes.to(self._device)
         with as_a_window(model):
-            items = [self._of(item, new[None].to(self._device)) for item, new in zip(self._items, codes, strict=True)]
-        return torch.cat(items).to(codes.device)
+            for t in range(codes.shape[-1]):
+                audio, self._states = self._each(step, given[..., t : t + 1])
+                found.append(audio)
+        return torch.cat(found, dim=-1).to(codes.device)
 
     def finish(self) -> Tensor:
         """End the stream and return the remaining audio: none, (B, C, 0), since a causal model holds no audio back.
@@ -203,13 +189,3 @@ class Decoder(_Stream[_Codes]):
         self._continue("codes", nothing)
         self._finished = True
         return nothing
-
-    def _begun(self) -> _Codes:
-        return _Codes()
-
-    def _of(self, item: _Codes, codes: Tensor) -> Tensor:
-        found = [torch.zeros(1, self.model.channels, 0, device=codes.device)]
-        for frame in codes.split(1, dim=-1) if codes.shape[-1] else ():
-            audio, item.state = self.model.reconstruct_step(self.model.quantizer.decode(frame), item.state)
-            found.append(audio)
-        return torch.cat(found, dim=-1)

@@ -18,7 +18,7 @@ from PIL import Image
 from scipy.signal import stft
 
 import discrete_ae
-from discrete_ae.evaluation.baselines import Opus
+from discrete_ae.evaluation.baselines import opus
 from discrete_ae.evaluation.coders import through
 
 REPOSITORY = Path(__file__).parents[1]
@@ -43,8 +43,7 @@ def versions(path: Path) -> tuple[int, dict[str, np.ndarray]]:
             decoded = model.decode(model.encode(audio, num_codebooks=count), num_samples=len(original))
             kbps = model.bitrate_bps * count / max(CODEBOOKS) / 1000
             found[f"included model, {count} codebooks: {kbps:.1f} kbps"] = decoded[0, 0].numpy()
-    opus = Opus(OPUS_BPS)
-    found["Opus: 6 kbps"] = through(opus, original[None], model.sample_rate).audio[0]
+    found["Opus: 6 kbps"] = through(opus(OPUS_BPS), original[None], model.sample_rate).audio[0]
     return model.sample_rate, found
 
 

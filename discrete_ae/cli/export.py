@@ -1,5 +1,6 @@
 """`discrete-ae export`: write a model as a folder to share, and as programs for other runtimes."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,13 +10,9 @@ import typer
 from discrete_ae.cli.options import TrustOption, whole_numbers
 
 if TYPE_CHECKING:
-    from discrete_ae.evaluation.results import Evaluation
+    from discrete_ae.export import Exported
     from discrete_ae.model import DiscreteAutoencoder
     from discrete_ae.saving.bundle import Extra
-    from discrete_ae.saving.saved import SavedModel
-
-_TORCH = "torch.export"
-_STEPS = "ONNX, step by step"
 
 
 def export(
@@ -114,7 +111,8 @@ def export(
     after the data set, such as librispeech-test-clean.json.
     """
     from discrete_ae.build import read_saved, restore, split_model
-    from discrete_ae.evaluation.card import index_entry
+    from discrete_ae.evaluation.card import index_entry, results_of, section
+    from discrete_ae.export import write_onnx, write_onnx_steps, write_torch_programs
     from discrete_ae.saving.bundle import write_bundle
     from discrete_ae.saving.saved import in_half_precision
 
@@ -127,10 +125,19 @@ def export(
         if saved.entropy_model:
             lines.append("the entropy model is left out: it does not fit the codes after the split")
         saved = split_model(saved, model, whole_numbers("--split", split, "4,4"))
-    programs = {"ONNX": onnx, _STEPS: onnx and model.is_causal, _TORCH: torch_export}
-    measured = [(path.stem, _evaluation(path, saved)) for path in results or ()]
-    extras: list[Extra] = [partial(_measured, name, evaluation) for name, evaluation in measured]
-    extras += [partial(_program, model, lines, name) for name, given in programs.items() if given]
+    measured = [(path.stem, results_of(path, saved.model_hash)) for path in results or ()]
+
+    def written(write: "Callable[[DiscreteAutoencoder, Path], Exported]", folder: Path) -> str:
+        exported = write(model, folder)
+        lines.append(f"{exported.title}: {exported.agreement}")
+        return exported.section
+
+    def shown(text: str, folder: Path) -> str:
+        return text
+
+    extras: list[Extra] = [partial(shown, section(evaluation, name)) for name, evaluation in measured]
+    programs = {write_onnx: onnx, write_onnx_steps: onnx and model.is_causal, write_torch_programs: torch_export}
+    extras += [partial(written, write) for write, given in programs.items() if given]
     files = write_bundle(
         out,
         saved,
@@ -145,59 +152,3 @@ def export(
     typer.echo(f"{out}: {', '.join(files)}")
     for line in lines:
         typer.echo(line)
-
-
-def _evaluation(path: Path, saved: "SavedModel") -> "Evaluation":
-    """Read the results of an evaluation.
-
-    Raises:
-        DataError: the results belong to another model.
-    """
-    from discrete_ae.errors import DataError
-    from discrete_ae.evaluation.results import Evaluation
-
-    found = Evaluation.read_json(path)
-    if found.model_hash != saved.model_hash:
-        raise DataError(
-            f"{path}: expected results of this model ({saved.model_hash[:12]}), got results of another model "
-            f"({str(found.model_hash)[:12]}); evaluate this model"
-        )
-    return found
-
-
-def _measured(name: str, evaluation: "Evaluation", folder: Path) -> str:
-    """Return the section of the model card for an evaluation."""
-    from discrete_ae.evaluation.card import section
-
-    return section(evaluation, name)
-
-
-def _program(model: "DiscreteAutoencoder", lines: list[str], title: str, folder: Path) -> str:
-    """Write encoder and decoder as programs, add their check to `lines`, and return a section of the model card."""
-    from discrete_ae.export import write_onnx, write_onnx_steps, write_torch_programs
-
-    if title == _STEPS:
-        found = write_onnx_steps(model, folder)
-        lines.append(f"{title}: {found}")
-        return (
-            f"## {title}\n\n`encoder_step.onnx` and `decoder_step.onnx`, for streams. The encoder maps a frame of "
-            f"{model.hop_length} samples (1, {model.channels}, {model.hop_length}) and states to codes (1, "
-            f"{model.quantizer.num_codebooks}, 1) and the next states; the decoder maps codes and states to a frame "
-            "and the next states. The inputs after the first are the states, in the order of the outputs after the "
-            f"first; the first step takes zeros.\n\nWhen they were written, they were {found}."
-        )
-    if title == _TORCH:
-        names = (
-            "`encoder.pt2` and `decoder.pt2`, for `torch.export.load` (a signal of a single frame needs "
-            "`.module(check_guards=False)`)"
-        )
-        found = write_torch_programs(model, folder)
-    else:
-        names, found = "`encoder.onnx` and `decoder.onnx`", write_onnx(model, folder)
-    lines.append(f"{title}: {found}")
-    interface = (
-        f"from audio (batch, {model.channels}, samples) float32 at {model.sample_rate} Hz, of any length, to codes "
-        f"(batch, {model.quantizer.num_codebooks}, frames) int64, and from codes to audio of frames times "
-        f"{model.hop_length} samples; zeros pad the last frame, and the range of codes is not checked"
-    )
-    return f"## {title}\n\n{names}: {interface}.\n\nWhen they were written, they were {found}."

@@ -306,6 +306,13 @@ def bare_codes(
         ) from error
 
 
+def finite(block: Audio) -> Audio:
+    """Return a block of decoded audio, or raise a DataError if it has NaN or infinite samples."""
+    if not np.isfinite(block).all():
+        raise DataError("these codes decode to NaN or infinite samples; use another checkpoint")
+    return block
+
+
 @dataclass(eq=False)
 class _Recording:
     """A recording that is being read."""
@@ -405,9 +412,7 @@ def _decoded_blocks(
         block = np.concatenate(streams)[:, :missing]
         streams.clear()
         missing -= block.shape[1]
-        if not np.isfinite(block).all():
-            raise DataError("these codes decode to NaN or infinite samples; use another checkpoint")
-        yield from resampler.pieces(block * gain)
+        yield from resampler.pieces(finite(block) * gain)
         if progress:
             progress((part.stop - part.first) / model.frame_rate_hz)
     yield resampler.finish()

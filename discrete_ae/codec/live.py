@@ -3,10 +3,9 @@
 from collections.abc import Callable, Iterator
 from io import BufferedIOBase
 
-import numpy as np
 import torch
 
-from discrete_ae.codec.files import check_model
+from discrete_ae.codec.files import check_model, finite
 from discrete_ae.codes.stream import StreamInfo, frames_bytes, head_bytes, read_frames, read_head
 from discrete_ae.data.live import LiveAudio, resampled
 from discrete_ae.data.reading import match_channels
@@ -83,10 +82,7 @@ def decode_live(
 
     def blocks() -> Iterator[Audio]:
         for codes in read_frames(stream, info, doubted):
-            block = decoder.push(torch.from_numpy(codes)).flatten(0, 1).numpy()
-            if not np.isfinite(block).all():
-                raise DataError("these codes decode to NaN or infinite samples; use another checkpoint")
-            yield block
+            yield finite(decoder.push(torch.from_numpy(codes)).flatten(0, 1).numpy())
 
     at_model_rate = LiveAudio(model.sample_rate, channels, blocks())
     return LiveAudio(info.sample_rate, channels, resampled(at_model_rate, info.sample_rate))

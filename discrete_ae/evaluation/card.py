@@ -1,10 +1,28 @@
 """An evaluation in a model card: a table for people, an entry of `model-index` for model hubs."""
 
+from pathlib import Path
 from typing import Any
 
+from discrete_ae.errors import DataError
 from discrete_ae.evaluation.results import TABLE_HEADS, Evaluation
 from discrete_ae.evaluation.scores import OVERALL, QUANTITIES
 from discrete_ae.saving.bundle import PIPELINE
+
+
+def results_of(path: Path, model_hash: str) -> Evaluation:
+    """Read the results of an evaluation.
+
+    Raises:
+        OSError: the file cannot be read.
+        DataError: the file is not an evaluation, or its results belong to another model.
+    """
+    found = Evaluation.read_json(path)
+    if found.model_hash != model_hash:
+        raise DataError(
+            f"{path}: expected results of this model ({model_hash[:12]}), got results of another model "
+            f"({str(found.model_hash)[:12]}); evaluate this model"
+        )
+    return found
 
 
 def index_entry(evaluation: Evaluation, data: str) -> dict[str, Any]:

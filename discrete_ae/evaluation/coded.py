@@ -188,12 +188,13 @@ def reconstruct(
     return np.concatenate(found)
 
 
-Coder = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
-"""A function that encodes signals (1, C, n), and a function that decodes the result to whole frames."""
+def _coder(
+    model: DiscreteAutoencoder, runner: Runner, num_codebooks: int | None
+) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """Return a function that encodes signals (1, C, n), and one that decodes the result to whole frames.
 
-
-def _coder(model: DiscreteAutoencoder, runner: Runner, num_codebooks: int | None) -> Coder:
-    """Return a model's exact codec; for a model without codes, its networks applied to the whole signal."""
+    They are the model's exact codec; for a model without codes, its networks applied to the whole signal.
+    """
     if model.quantizer.num_codebooks:
         codec = Codec(model, runner)
         return partial(codec.encode, num_codebooks=num_codebooks), codec.decode

@@ -4,7 +4,9 @@ Axes: C channels, N samples.
 """
 
 import math
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,62 +26,39 @@ class Passed(NamedTuple):
     decode_s: float
 
 
-class Coder(Protocol):
+@dataclass(frozen=True, kw_only=True)
+class Coder:
     """A codec at one bitrate."""
 
-    @property
-    def name(self) -> str:
-        """Name such as "opus 6 kbps", unique to this codec and bitrate."""
+    name: str
+    """Name such as "opus 6 kbps", unique to this codec and bitrate."""
+    bitrate_bps: float
+    """Nominal bitrate of the channels coded together."""
+    sample_rate: int
+    """Sample rate of its input, in Hz."""
+    decoded_rate: int
+    """Sample rate of its output, in Hz."""
+    max_channels: int
+    """Largest number of channels that it codes together."""
+    keeps_waveform: bool = True
+    """See `Evaluation`."""
+    is_entropy_coded: bool = False
+    """True if `Passed.bits` is an entropy coder's output size; False if it follows from the number of codes."""
+    piece_s: float
+    """Approximate length of the pieces into which longer recordings are split, to bound memory."""
+    device: str
+    """Description of the device it runs on."""
+    parameters: int | None = None
+    """Number of trained parameters, None without training."""
+    model_hash: str | None = None
+    """Hash of its weights, None without weights."""
+    version: Callable[[], str]
+    """Function that returns the version of the program or package that runs it."""
+    code: Callable[[Audio], Passed]
+    """Function that codes and decodes audio (C, N) at `sample_rate`, or raises a DataError.
 
-    @property
-    def bitrate_bps(self) -> float:
-        """Nominal bitrate of the channels coded together."""
-
-    @property
-    def sample_rate(self) -> int:
-        """Sample rate of its input, in Hz."""
-
-    @property
-    def decoded_rate(self) -> int:
-        """Sample rate of its output, in Hz."""
-
-    @property
-    def max_channels(self) -> int:
-        """Largest number of channels that it codes together."""
-
-    @property
-    def keeps_waveform(self) -> bool:
-        """See `Evaluation`."""
-
-    @property
-    def is_entropy_coded(self) -> bool:
-        """True if `Passed.bits` is an entropy coder's output size; False if it follows from the number of codes."""
-
-    @property
-    def piece_s(self) -> float:
-        """Approximate length of the pieces into which longer recordings are split, to bound memory."""
-
-    @property
-    def device(self) -> str:
-        """Description of the device it runs on."""
-
-    @property
-    def parameters(self) -> int | None:
-        """Number of trained parameters, None without training."""
-
-    @property
-    def model_hash(self) -> str | None:
-        """Hash of its weights, None without weights."""
-
-    def version(self) -> str:
-        """Return the version of the program or package that runs it."""
-
-    def code(self, audio: Audio) -> Passed:
-        """Code and decode audio (C, N) at `sample_rate`; the result has about N * decoded_rate / sample_rate samples.
-
-        Raises:
-            DataError: the codec fails.
-        """
+    Its result has about N * decoded_rate / sample_rate samples.
+    """
 
 
 def through(coder: Coder, audio: Audio, sample_rate: int, channels: int = 1) -> Passed:

@@ -12,8 +12,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -24,7 +23,7 @@ from torch import Tensor
 from discrete_ae.data.reading import Audio
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.coded import timing_device
-from discrete_ae.evaluation.coders import Passed, of_length
+from discrete_ae.evaluation.coders import Coder, Passed, of_length
 from discrete_ae.quantizers.base import counts_in_words
 
 _NUMBERS = ("n_quantizers", "num_quantizers")
@@ -195,7 +194,7 @@ class Tokenizer:
         with in_one_line(self.given, f"cannot {what} {audio.shape[1]} samples", advice), torch.inference_mode():
             yield
 
-    def at(self, num_codebooks: int | None = None) -> "TokenizerAtRate":
+    def at(self, num_codebooks: int | None = None) -> Coder:
         """Return the tokenizer at the bitrate of its first `num_codebooks` codebooks, None for all.
 
         Raises:
@@ -204,75 +203,31 @@ class Tokenizer:
         count = self.counts[-1] if num_codebooks is None else num_codebooks
         if count not in self.modes:
             raise UsageError(f"--codebooks: {self.label} codes with {self.decodes_from}, got {count}")
-        return TokenizerAtRate(self, count)
+        bitrate_bps = count * self.code_bits * self.sample_rate / self.hop_length
+        return Coder(
+            name=f"{self.label} {bitrate_bps / 1000:.4g} kbps",
+            bitrate_bps=bitrate_bps,
+            sample_rate=self.sample_rate,
+            decoded_rate=self.decoded_rate,
+            max_channels=self.channels,
+            piece_s=_PIECE_S,
+            device=timing_device(self.model),
+            parameters=sum(parameter.numel() for parameter in self.model.parameters()),
+            model_hash=self.model_hash,
+            version=lambda: f"transformers {version('transformers')}",
+            code=partial(self._passed, self.modes[count]),
+        )
 
-
-@dataclass(frozen=True)
-class TokenizerAtRate:
-    """A tokenizer at one bitrate; a `Coder`."""
-
-    tokenizer: Tokenizer
-    num_codebooks: int
-    keeps_waveform = True
-    is_entropy_coded = False
-    piece_s = _PIECE_S
-
-    @property
-    def name(self) -> str:
-        """Name such as "encodec_24khz 6 kbps"."""
-        return f"{self.tokenizer.label} {self.bitrate_bps / 1000:.4g} kbps"
-
-    @property
-    def bitrate_bps(self) -> float:
-        """Number of codebooks times bits per code times frames per second, from its configuration."""
-        one = self.tokenizer
-        return self.num_codebooks * one.code_bits * one.sample_rate / one.hop_length
-
-    @property
-    def sample_rate(self) -> int:
-        """See `Coder`."""
-        return self.tokenizer.sample_rate
-
-    @property
-    def decoded_rate(self) -> int:
-        """See `Coder`."""
-        return self.tokenizer.decoded_rate
-
-    @property
-    def max_channels(self) -> int:
-        """See `Coder`."""
-        return self.tokenizer.channels
-
-    @property
-    def device(self) -> str:
-        """See `Coder`."""
-        return timing_device(self.tokenizer.model)
-
-    @property
-    def parameters(self) -> int:
-        """See `Coder`."""
-        return sum(parameter.numel() for parameter in self.tokenizer.model.parameters())
-
-    @property
-    def model_hash(self) -> str:
-        """See `Coder`."""
-        return self.tokenizer.model_hash
-
-    def version(self) -> str:
-        """Return the version of transformers."""
-        return f"transformers {version('transformers')}"
-
-    def code(self, audio: Audio) -> Passed:
-        """See `Coder`."""
+    def _passed(self, mode: Mapping[str, float], audio: Audio) -> Passed:
         start = time.perf_counter()
-        codes, _ = self.tokenizer.encode(audio, self.tokenizer.modes[self.num_codebooks])
-        if (device := self.tokenizer.model.device).type != "cpu":
+        codes, _ = self.encode(audio, mode)
+        if (device := self.model.device).type != "cpu":
             torch.accelerator.synchronize(device)  # else the decoder's time would include the encoder's
         between = time.perf_counter()
-        found = self.tokenizer.decode(codes, audio)
+        found = self.decode(codes, audio)
         end = time.perf_counter()
         length = -(-audio.shape[1] * self.decoded_rate // self.sample_rate)
-        bits = codes.num_codes * self.tokenizer.code_bits + codes.scales * _SCALE_BITS
+        bits = codes.num_codes * self.code_bits + codes.scales * _SCALE_BITS
         return Passed(of_length(found, length), bits, between - start, end - between)
 
 

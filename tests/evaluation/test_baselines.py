@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +13,9 @@ from discrete_ae.data.reading import read_audio
 from discrete_ae.errors import DataError
 from discrete_ae.evaluation.baselines import (
     CODEC2_BITS,
-    Codec2,
-    Opus,
+    codec2,
     installed,
+    opus,
     opus_packet_bytes,
 )
 from discrete_ae.evaluation.coders import through
@@ -54,8 +55,8 @@ def test_packets_of_opus_are_counted_by_the_standard():
 def test_opus_keeps_its_bitrate_and_the_place(speech):
     duration_s = speech.shape[1] / 16000
     for bitrate_bps in (12000.0, 32000.0):
-        assert through(Opus(bitrate_bps), speech, 16000).bits / duration_s == pytest.approx(bitrate_bps, rel=0.2)
-    passed = through(Opus(64000.0), speech, 16000)
+        assert through(opus(bitrate_bps), speech, 16000).bits / duration_s == pytest.approx(bitrate_bps, rel=0.2)
+    passed = through(opus(64000.0), speech, 16000)
     assert passed.audio.shape == speech.shape
     score = SignalScores(16000, ["si_sdr_db"])
     # Late by one sample, SI-SDR would be lower.
@@ -67,9 +68,9 @@ def test_opus_keeps_its_bitrate_and_the_place(speech):
 @needs_opus
 def test_channels_are_coded_alone_or_together(speech):
     both = np.concatenate([speech, speech[:, ::-1]])[:, :32000]
-    opus = Opus(64000.0)
-    alone = [through(opus, channel[None], 16000) for channel in both]
-    split, together = (through(opus, both, 16000, channels) for channels in (1, 2))
+    coder = opus(64000.0)
+    alone = [through(coder, channel[None], 16000) for channel in both]
+    split, together = (through(coder, both, 16000, channels) for channels in (1, 2))
     assert split.bits == sum(passed.bits for passed in alone)
     assert np.array_equal(split.audio, np.concatenate([passed.audio for passed in alone]))
     assert together.audio.shape == both.shape
@@ -79,7 +80,7 @@ def test_channels_are_coded_alone_or_together(speech):
 @needs_codec2
 @pytest.mark.parametrize("mode", CODEC2_BITS)
 def test_codec2_counts_its_bits_and_is_on_time(speech, mode):
-    passed = through(Codec2(mode), speech, 16000)
+    passed = through(codec2(mode), speech, 16000)
     bits, frame_ms = CODEC2_BITS[mode]
     assert passed.audio.shape == speech.shape
     assert passed.bits == bits * math.ceil(speech.shape[1] / 16000 / (frame_ms / 1000))
@@ -95,7 +96,7 @@ def test_codec2_counts_its_bits_and_is_on_time(speech, mode):
 @needs_opus
 @needs_codec2
 def test_short_ones_keep_their_shape():
-    for baseline in (Opus(6000.0), Codec2("700C")):
+    for baseline in (opus(6000.0), codec2("700C")):
         for length in (1, 50):
             passed = through(baseline, np.full((2, length), 0.5, np.float32), 44100)
             assert passed.audio.shape == (2, length)
@@ -119,7 +120,7 @@ def test_a_program_that_is_absent_or_fails_is_one_line(monkeypatch, tmp_path, sp
     there, absent = installed([3200.0])
     assert there == []
     assert [line.split(" is left out")[0] for line in absent] == ["Opus", "Codec 2"]
-    for name, program in (("opusenc", Opus(6000.0)), ("c2enc", Codec2("1300"))):
+    for name, program in (("opusenc", opus(6000.0)), ("c2enc", codec2("1300"))):
         (tmp_path / name).write_text("#!/bin/sh\necho first >&2\necho out of luck >&2\nexit 3\n")
         (tmp_path / name).chmod(0o755)
         with pytest.raises(DataError, match="failed \\(out of luck\\)"):
@@ -127,25 +128,24 @@ def test_a_program_that_is_absent_or_fails_is_one_line(monkeypatch, tmp_path, sp
 
 
 @needs_opus
-def test_evaluation_of_a_baseline(tmp_path, speech, monkeypatch):
+def test_evaluation_of_a_baseline(tmp_path, speech):
     soundfile.write(tmp_path / "a.wav", speech[0], 16000, subtype="FLOAT")
     (tmp_path / "damaged.wav").write_bytes(b"RIFF")
     plan = Plan(choose(["si_sdr_db"]), 1.0, jobs=1)
     sources = [Source(tmp_path / name, name) for name in ("a.wav", "damaged.wav")]
-    opus = Opus(24000.0)
-    found = evaluate_coder(opus, sources, plan, 16000, 1)
+    coder = opus(24000.0)
+    found = evaluate_coder(coder, sources, plan, 16000, 1)
     (file,) = found.files
-    passed = through(opus, speech, 16000)
+    passed = through(coder, speech, 16000)
     duration_s = speech.shape[1] / 16000
     for bitrate_bps in (file.scores["bitrate_bps"], found.overall["entropy_coded_bitrate_bps"]):
         assert bitrate_bps == pytest.approx(passed.bits / duration_s)
     assert found.overall["nominal_bitrate_bps"] == 24000
     assert found.overall["encode_rtf"] > 0
-    assert found.versions["opus 24 kbps"] == opus.version()
+    assert found.versions["opus 24 kbps"] == coder.version()
     assert [one.path for one in found.failures] == ["damaged.wav"]
     # In pieces, each of which is coded by itself.
-    monkeypatch.setattr(Opus, "piece_s", 2.0)
-    pieces = evaluate_coder(opus, sources[:1], plan._replace(timing=False), 16000, 1)
-    bits = sum(through(opus, speech[:, i : i + 32000], 16000).bits for i in (0, 32000))
-    bits += through(opus, speech[:, 64000:], 16000).bits
+    pieces = evaluate_coder(replace(coder, piece_s=2.0), sources[:1], plan._replace(timing=False), 16000, 1)
+    bits = sum(through(coder, speech[:, i : i + 32000], 16000).bits for i in (0, 32000))
+    bits += through(coder, speech[:, 64000:], 16000).bits
     assert pieces.files[0].scores["bitrate_bps"] == pytest.approx(bits / duration_s)

@@ -97,17 +97,18 @@ def test_scores_are_those_of_what_transformers_makes(folders, make, tmp_path):
 
 
 def test_the_time_of_the_encoder_ends_when_the_gpu_has_finished(folders, monkeypatch):
-    coder, done = load_tokenizer(f"hf:{folders[tiny.encodec]}").at(), []
-    encode, decode = coder.tokenizer.encode, coder.tokenizer.decode
-    monkeypatch.setattr(coder.tokenizer, "encode", lambda *given: (done.append("encode"), encode(*given))[1])
-    monkeypatch.setattr(coder.tokenizer, "decode", lambda *given: (done.append("decode"), decode(*given))[1])
+    tokenizer, done = load_tokenizer(f"hf:{folders[tiny.encodec]}"), []
+    coder = tokenizer.at()
+    encode, decode = tokenizer.encode, tokenizer.decode
+    monkeypatch.setattr(tokenizer, "encode", lambda *given: (done.append("encode"), encode(*given))[1])
+    monkeypatch.setattr(tokenizer, "decode", lambda *given: (done.append("decode"), decode(*given))[1])
     monkeypatch.setattr(torch.accelerator, "synchronize", lambda device: done.append("wait"))
     coder.code(noise(1, 24000))
-    gpu = SimpleNamespace(device=torch.device("cuda"), encode=coder.tokenizer.model.encode)
-    monkeypatch.setattr(coder.tokenizer, "encode", lambda *given: (done.append("encode"), coded)[1])
-    coded = encode(noise(1, 24000), coder.tokenizer.modes[coder.num_codebooks])
-    monkeypatch.setattr(coder.tokenizer, "decode", lambda *given: (done.append("decode"), noise(1, 24000))[1])
-    monkeypatch.setattr(coder.tokenizer, "model", gpu)
+    gpu = SimpleNamespace(device=torch.device("cuda"), encode=tokenizer.model.encode)
+    monkeypatch.setattr(tokenizer, "encode", lambda *given: (done.append("encode"), coded)[1])
+    coded = encode(noise(1, 24000), tokenizer.modes[8])
+    monkeypatch.setattr(tokenizer, "decode", lambda *given: (done.append("decode"), noise(1, 24000))[1])
+    monkeypatch.setattr(tokenizer, "model", gpu)
     coder.code(noise(1, 24000))
     assert done == ["encode", "decode", "encode", "wait", "decode"]
 
