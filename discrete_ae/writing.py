@@ -9,7 +9,6 @@ import hashlib
 import itertools
 import os
 import shutil
-import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -115,24 +114,6 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(file)
-
-
-@contextmanager
-def scratch_folder(prefix: str) -> Iterator[Path]:
-    """Yield a temporary folder named with a prefix; remove the folders that killed processes left.
-
-    Raises:
-        OSError: the folder cannot be created.
-    """
-    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*/{_LOCK}"):
-        with suppress(OSError), ExitStack() as held:
-            if _lock(left, held):
-                shutil.rmtree(left.parent)
-    with ExitStack() as held, tempfile.TemporaryDirectory(prefix=prefix) as folder:
-        fresh = Path(folder, f"{_LOCK}.new")
-        _lock(fresh, held)
-        fresh.rename(Path(folder, _LOCK))  # under this name, the file is always locked
-        yield Path(folder)
 
 
 @contextmanager

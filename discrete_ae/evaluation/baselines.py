@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import soundfile
@@ -20,7 +21,6 @@ import soundfile
 from discrete_ae.data.reading import Audio
 from discrete_ae.errors import DataError
 from discrete_ae.evaluation.coders import Passed, of_length
-from discrete_ae.writing import scratch_folder
 
 OPUS_RATE = 48000
 OPUS_BPS = (6000.0, 256000.0)
@@ -57,9 +57,9 @@ class Program(ABC):
     def code(self, audio: Audio) -> Passed:
         """See `Coder`; also raises DataError if temporary files cannot be written or read."""
         try:
-            with scratch_folder("discrete-ae-baseline-") as folder:
+            with TemporaryDirectory(prefix="discrete-ae-baseline-") as folder:
                 start = time.perf_counter()
-                coded, bits = self.encode(audio, folder)
+                coded, bits = self.encode(audio, Path(folder))
                 between = time.perf_counter()
                 found = self.decode(coded, audio.shape[1])
                 end = time.perf_counter()
