@@ -1,5 +1,6 @@
 """Cache of file headers in the user's cache folder. A header is read only if the file is new or has changed."""
 
+import fcntl
 import hashlib
 import json
 import logging
@@ -18,7 +19,7 @@ from discrete_ae.data.remote import is_url
 from discrete_ae.data.tars import audio_members
 from discrete_ae.errors import DataError, ReadError
 from discrete_ae.paths import cache_folder, real
-from discrete_ae.writing import locked, write_whole
+from discrete_ae.writing import write_whole
 
 log = logging.getLogger("discrete_ae")
 
@@ -157,5 +158,6 @@ def _alone(kept: Path | None) -> Iterator[None]:
     with ExitStack() as held:
         if kept:
             with suppress(OSError):
-                held.enter_context(locked(kept.with_suffix(".lock")))
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                fcntl.flock(held.enter_context(kept.with_suffix(".lock").open("ab")), fcntl.LOCK_EX)
         yield
