@@ -29,7 +29,7 @@ from discrete_ae.codes.entropy import EntropyModel
 from discrete_ae.codes.manifest import ManifestEntry, one_set, read_entry, read_manifest
 from discrete_ae.records import Record
 from discrete_ae.tar_shards import Content, TarShards
-from discrete_ae.writing import check_replaceable, whole_folder
+from discrete_ae.writing import whole_folder
 
 INDEX_NAME = "index.json"
 ARRAY_NAME = "codes.mmap"
@@ -129,15 +129,6 @@ def write_memory_map(
                 recordings.write(entry.to_json(key=key, offset=offset) + "\n")
                 offset += entry.streams * entry.frames
     return Path(out, INDEX_NAME)
-
-
-def check_shards_folder(out: Path) -> None:
-    """Check that an existing set may be replaced.
-
-    Raises:
-        DataError: the folder has other files.
-    """
-    check_replaceable(out, OWN_FILES, overwrite=True)
 
 
 def keys_of(folder: Path, paths: Iterable[str]) -> list[str]:

@@ -10,8 +10,6 @@ from discrete_ae.errors import DataError
 from discrete_ae.tar_shards import Content, TarShards, keys_of
 from discrete_ae.writing import whole_folder
 
-OWN_FILES = ("shard-*.tar",)
-
 
 class Written(NamedTuple):
     """Summary of the shards."""
@@ -43,7 +41,7 @@ def write_shards(
         OSError: a file cannot be read or written.
     """
     folder, out = Path(folder).expanduser(), Path(out)
-    with whole_folder(out, OWN_FILES, overwrite=overwrite) as staging:
+    with whole_folder(out, ["shard-*.tar"], overwrite=overwrite) as staging:
         files = find_audio(folder, strict=strict).files
         if any(file.member for file in files):
             raise DataError(f"{folder}: its recordings are in tars already; index the tars, or give another folder")
