@@ -387,13 +387,13 @@ def _conversion(name: str) -> str:
 
 
 def probe_all(
-    places: Sequence[tuple[str, Member | None]], advance: Callable[[int], None] | None = None
+    places: Sequence[tuple[str, Member | None]], advance: Callable[[], None] | None = None
 ) -> list[AudioFile | DataError]:
     """Probe many files, or members of tars, in threads; return the description of each, or its error.
 
     Args:
         places: pairs of the path or URL of a file or tar, and the member of the tar; None if it is a file.
-        advance: callback that receives 1 after each file.
+        advance: called after each file.
     """
 
     def probed(place: tuple[str, Member | None]) -> AudioFile | DataError:
@@ -402,7 +402,7 @@ def probe_all(
         except DataError as error:
             found = error
         if advance:
-            advance(1)
+            advance()
         return found
 
     return by_threads(probed, places)

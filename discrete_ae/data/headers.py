@@ -23,7 +23,7 @@ from discrete_ae.writing import write_whole
 
 log = logging.getLogger("discrete_ae")
 
-Advance = Callable[[int], None]
+Advance = Callable[[], None]
 
 # Versions of the code that reads headers; another version may give other results.
 _VERSIONS = [1, __version__, soundfile.__version__, soundfile.__libsndfile_version__]
@@ -43,7 +43,7 @@ def probe_kept(paths: Sequence[str], source: Path, advance: Advance | None = Non
     Args:
         paths: paths of the files.
         source: the folder or manifest of the files, which has its own cache file.
-        advance: callback that receives the number of headers read since its last call.
+        advance: called after each header that is read.
     """
     prefix, kept = prefix_of(source), _cache_of(source)
     places = {path.removeprefix(prefix): path for path in paths}
@@ -76,7 +76,7 @@ def members_kept(tar: str, advance: Advance | None = None) -> dict[str, AudioFil
 
     Args:
         tar: path or URL of the tar.
-        advance: callback that receives the number of headers read since its last call.
+        advance: called after each header that is read.
 
     Raises:
         DataError: as in `audio_members`.
