@@ -1,63 +1,49 @@
 """Tars in the format of WebDataset: keys of files, and shards of limited size. Importing this module needs no torch."""
 
+import os
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, NamedTuple, Self
+from typing import BinaryIO
 
 from discrete_ae.errors import DataError
 
 
-class Content(NamedTuple):
-    """A file of a sample."""
+def write_tars(
+    folder: Path, name: str, samples: Iterable[tuple[str, Mapping[str, BinaryIO]]], max_bytes: int
+) -> list[str]:
+    """Write the shards `NAME-000000.tar`, `NAME-000001.tar`, …, and return their names.
 
-    suffix: str
-    """Suffix of the file, including the dot."""
-    num_bytes: int
-    stream: BinaryIO
-
-
-class TarShards(ExitStack):
-    """Writer of the shards `NAME-000000.tar`, `NAME-000001.tar`, …; equal contents give equal bytes.
-
-    The writer is a context manager. The last shard is complete when the context ends.
+    Equal samples give equal bytes.
 
     Args:
         folder: folder for the shards.
         name: first part of the shards' names, NAME.
+        samples: key of each sample, and its files by suffix, including the dot.
         max_bytes: maximum size of a shard, exceeded only by a single larger sample.
+
+    Raises:
+        OSError: a shard cannot be written.
     """
-
-    def __init__(self, folder: Path, name: str, max_bytes: int) -> None:
-        super().__init__()
-        self.names: list[str] = []
-        """Names of the shards so far."""
-        self._folder, self._name, self._max_bytes = folder, name, max_bytes
-        self._archive: tarfile.TarFile | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def add(self, key: str, contents: Sequence[Content]) -> None:
-        """Write the files of a sample, each named by the key and its suffix.
-
-        Raises:
-            OSError: the shard cannot be written.
-        """
-        members = [(tarfile.TarInfo(key + one.suffix), one) for one in contents]
-        size = 0
-        for member, one in members:
-            member.size = one.num_bytes  # owner and time are 0 by default, so equal contents give equal bytes
-            size += len(member.tobuf(tarfile.PAX_FORMAT)) + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-        # A tar ends with at most one record of zeros.
-        if self._archive is None or self._archive.offset + size + tarfile.RECORDSIZE > self._max_bytes:
-            self.close()
-            self.names.append(f"{self._name}-{len(self.names):06d}.tar")
-            archive = tarfile.open(self._folder / self.names[-1], "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
-            self._archive = self.enter_context(archive)
-        for member, one in members:
-            self._archive.addfile(member, one.stream)
+    names: list[str] = []
+    archive: tarfile.TarFile | None = None
+    with ExitStack() as last:
+        for key, files in samples:
+            members = [(tarfile.TarInfo(key + suffix), file) for suffix, file in files.items()]
+            size = 0
+            for member, file in members:
+                member.size = file.seek(0, os.SEEK_END)  # owner and time are 0 by default, so bytes are reproducible
+                file.seek(0)
+                size += len(member.tobuf(tarfile.PAX_FORMAT)) + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+            # A tar ends with at most one record of zeros.
+            if archive is None or archive.offset + size + tarfile.RECORDSIZE > max_bytes:
+                last.close()
+                names.append(f"{name}-{len(names):06d}.tar")
+                archive = last.enter_context(tarfile.open(folder / names[-1], "w", format=tarfile.PAX_FORMAT))
+            for member, file in members:
+                archive.addfile(member, file)
+    return names
 
 
 def keys_of(folder: Path, paths: Iterable[str], advice: str) -> list[str]:

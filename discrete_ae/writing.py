@@ -9,7 +9,6 @@ import hashlib
 import itertools
 import os
 import shutil
-import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -99,43 +98,6 @@ def check_replaceable(target: Path, own: Collection[str], *, overwrite: bool) ->
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Create a file and hold its lock until the end of the block; wait while another process holds the lock.
-
-    On a file system without locks, do not wait.
-
-    Raises:
-        OSError: the file cannot be created.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-    try:
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(file)
-
-
-@contextmanager
-def scratch_folder(prefix: str) -> Iterator[Path]:
-    """Yield a temporary folder named with a prefix; remove the folders that killed processes left.
-
-    Raises:
-        OSError: the folder cannot be created.
-    """
-    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*/{_LOCK}"):
-        with suppress(OSError), ExitStack() as held:
-            if _lock(left, held):
-                shutil.rmtree(left.parent)
-    with ExitStack() as held, tempfile.TemporaryDirectory(prefix=prefix) as folder:
-        fresh = Path(folder, f"{_LOCK}.new")
-        _lock(fresh, held)
-        fresh.rename(Path(folder, _LOCK))  # under this name, the file is always locked
-        yield Path(folder)
-
-
-@contextmanager
 def _beside(target: Path, given: Path | None = None) -> Iterator[Path]:
     """Yield an empty folder beside `target`. Its name is the same each time, unless another process uses that folder.
 
@@ -147,42 +109,19 @@ def _beside(target: Path, given: Path | None = None) -> Iterator[Path]:
     name = f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:8]}"
     with ExitStack() as held:
         try:
-            place = next(
-                place
-                for number in itertools.count(1)
-                if _taken(place := target.with_name(f"{name}-{number}.partial"), target, held)
-            )
+            target.parent.mkdir(parents=True, exist_ok=True)
+            places = (target.with_name(f"{name}-{number}.partial") for number in itertools.count(1))
+            place = next(place for place in places if _is_taken(place, held))
+            held.callback(shutil.rmtree, place, ignore_errors=True)
+            held.callback(_restore, place, target)
+            _restore(place, target)
+            for left in set(place.iterdir()) - {place / _LOCK}:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
             yield place
         except OSError as error:
             if error.filename is None or str(error.filename).startswith(str(target.with_name(name))):
                 error.filename, error.filename2 = str(given or target), None
             raise
-
-
-def _taken(place: Path, target: Path, held: ExitStack) -> bool:
-    """Create or empty the temporary folder of `target`, and lock it until the end of the block.
-
-    Return False if another process uses it.
-    """
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.mkdir(exist_ok=True)
-    try:
-        if not _lock(place / _LOCK, held):
-            return False
-    except OSError:
-        with suppress(OSError):
-            place.rmdir()
-        raise
-    held.callback(_clear, place, target)
-    _restore(place, target)
-    for left in set(place.iterdir()) - {place / _LOCK}:
-        shutil.rmtree(left) if left.is_dir() else left.unlink()
-    return True
-
-
-def _clear(place: Path, target: Path) -> None:
-    _restore(place, target)
-    shutil.rmtree(place, ignore_errors=True)
 
 
 def _restore(place: Path, target: Path) -> None:
@@ -191,10 +130,10 @@ def _restore(place: Path, target: Path) -> None:
         (place / _OLD).rename(target)
 
 
-def _lock(path: Path, held: ExitStack) -> bool:
-    """Lock a file until the end of the block or of the process; return False if another process holds the lock."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-    held.callback(os.close, file)
+def _is_taken(place: Path, held: ExitStack) -> bool:
+    """Create a folder and lock it until the end of the block or process; return False if another process locks it."""
+    place.mkdir(exist_ok=True)
+    file = held.enter_context((place / _LOCK).open("ab"))
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -202,5 +141,5 @@ def _lock(path: Path, held: ExitStack) -> bool:
     except OSError:  # a file system without locks; there, two processes must not write the same target
         return True
     with suppress(FileNotFoundError):
-        return os.path.samestat(os.fstat(file), path.stat())  # False if its process has just removed the file
+        return os.path.samestat(os.fstat(file.fileno()), (place / _LOCK).stat())  # False if it was just removed
     return False

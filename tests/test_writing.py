@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from discrete_ae.errors import DataError, from_system
-from discrete_ae.writing import scratch_folder, whole_folder, write_whole, written_whole
+from discrete_ae.writing import whole_folder, write_whole, written_whole
 
 ROOT = Path(__file__).parents[1]
 
@@ -128,15 +128,3 @@ def test_two_that_write_the_same_do_not_meet(tmp_path):
         assert (tmp_path / "b.txt").read_text() == "other"
     assert (tmp_path / "b.txt").read_text() == "one"
     assert names(tmp_path) == ["b.txt"]
-
-
-def test_scratch_folders_of_killed_processes_are_removed_and_no_others(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    (tmp_path / "own-not").mkdir()
-    killed(tmp_path, f"import tempfile\ntempfile.tempdir = '{tmp_path}'\nwith scratch_folder('own-') as _: kill()")
-    (left,) = (path for path in tmp_path.iterdir() if path.name != "own-not")
-    with scratch_folder("own-") as one, scratch_folder("own-") as other:
-        assert not left.exists()
-        assert one.exists()
-        assert other.exists()
-    assert names(tmp_path) == ["own-not"]

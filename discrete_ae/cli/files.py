@@ -8,9 +8,9 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from rich.console import Console
@@ -18,9 +18,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemaining
 
 from discrete_ae.cli.options import PIPED_PREFIX, as_given, logged_on
 from discrete_ae.codec.corpus import Outcome, Watch, in_one_line
+from discrete_ae.data.files import by_threads
 from discrete_ae.errors import DataError, UsageError, counted, from_system
 from discrete_ae.paths import Kind, kind_of
-from discrete_ae.writing import scratch_folder
 
 _OF_FILES = {
     *(".npz", ".npy", ".daec", ".wav", ".flac", ".ogg", ".opus", ".mp3"),
@@ -63,14 +63,14 @@ def piped(inputs: Sequence[str], out: str, suffix: str) -> Iterator[tuple[list[P
         raise UsageError("-: standard input is closed; pipe data into it, or give a file")
     if to_stdout and sys.stdout.isatty():
         raise UsageError("-o -: binary data would go to the terminal; redirect it, or give a file")
-    with scratch_folder(PIPED_PREFIX) as folder:
-        stdin, stdout = folder / "stdin", folder / f"stdout{suffix}"
+    with TemporaryDirectory(prefix=PIPED_PREFIX) as folder:
+        stdin, stdout = Path(folder, "stdin"), Path(folder, f"stdout{suffix}")
         if any(map(is_dash, inputs)):
             try:
                 with stdin.open("wb") as copy:
                     shutil.copyfileobj(sys.stdin.buffer, copy)
             except OSError as error:
-                error.filename = f"{folder.parent}, where standard input is stored (TMPDIR)"
+                error.filename = f"{stdin.parents[1]}, where standard input is stored (TMPDIR)"
                 raise
         yield [stdin if is_dash(path) else Path(path) for path in inputs], stdout if to_stdout else Path(out)
         if to_stdout and stdout.exists():
@@ -188,9 +188,7 @@ class _Terminal(Watch):
 
     def begin(self, sources: Sequence[Path], duration_s: Callable[[Path], float]) -> None:
         if self.console.is_terminal:
-            # On a network file system, threads open files several times faster.
-            with ThreadPoolExecutor(16) as pool:
-                total = sum(pool.map(lambda source: _duration_or_zero(duration_s, source), sources))
+            total = sum(by_threads(lambda source: _duration_or_zero(duration_s, source), sources))
             self.bar.update(self.task, total=total)
 
     def advance(self, seconds: float) -> None:

@@ -77,13 +77,13 @@ def index(
     bar = Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal)
     with logged_on(errors), bar:
         task = bar.add_task("headers", total=None)
-        files, failed = found_in(inputs, lambda count: bar.advance(task, count))
+        files, failed = found_in(inputs, lambda: bar.advance(task))
         faults = list(failed.values())
         files, summaries = described(files)
         stamps = signs([*dict.fromkeys(file.place for file in files)])
         if measure:
             task = bar.add_task("measured", total=len(files))
-            measured = measure_all(files, lambda count: bar.advance(task, count))
+            measured = measure_all(files, lambda: bar.advance(task))
             faults += [one for one in measured if isinstance(one, DataError)]
             files = [one for one in measured if not isinstance(one, DataError)]
     for summary in summaries:

@@ -9,7 +9,7 @@ import errno
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from discrete_ae.codec.files import (
     Decoded,
@@ -23,7 +23,7 @@ from discrete_ae.codec.files import (
 )
 from discrete_ae.codec.jobs import Job, Plan, Share, plan
 from discrete_ae.codes import CodeFile, Format, ShardKind, read_codes, read_daec_header, read_npy, write_codes
-from discrete_ae.codes.code_file import FileInfo
+from discrete_ae.codes.code_file import CodesInfo, FileInfo
 from discrete_ae.codes.container import FORMATS
 from discrete_ae.codes.manifest import (
     ManifestEntry,
@@ -34,7 +34,7 @@ from discrete_ae.codes.manifest import (
     read_manifest,
     update_manifest,
 )
-from discrete_ae.codes.shards import check_shards_folder, keys_of, write_memory_map, write_tar_shards
+from discrete_ae.codes.shards import OWN_FILES, keys_of, write_memory_map, write_tar_shards
 from discrete_ae.data.files import SUFFIXES, AudioFile, probe
 from discrete_ae.data.reading import recorded_whole
 from discrete_ae.data.resampling import Audio
@@ -42,7 +42,7 @@ from discrete_ae.errors import DataError, UsageError, counted, from_system
 from discrete_ae.inference import Runner
 from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.paths import Kind, Paths, kind_of
-from discrete_ae.writing import written_whole
+from discrete_ae.writing import check_replaceable, written_whole
 
 CODE_SUFFIXES = tuple(f".{format}" for format in FORMATS)
 MAX_WAV_BYTES = 2**32 - 1
@@ -295,7 +295,7 @@ def _check_shards(planned: Plan) -> None:
     sources = {job.target.relative_to(folder).as_posix(): job.source.as_posix() for job in planned.jobs}
     kept, _ = entries_beside(folder, sources)
     keys_of(folder, [*(entry.path for entry in kept), *sources])
-    check_shards_folder(folder / "shards")
+    check_replaceable(folder / "shards", OWN_FILES, overwrite=True)
 
 
 def _sorted_out(planned: Plan, share: Share, existing: Existing) -> tuple[list[Outcome], list[Job], list[Job]]:
@@ -370,10 +370,7 @@ def _recorded(model: DiscreteAutoencoder, job: Job, decoded: Decoded, format: Au
         write_audio(job.target, decoded.blocks, codes.sample_rate, channels, codes.num_samples, format)
     except (DataError, OSError) as error:
         return Outcome(*job, _of_one_output(error, job.source))
-    bits = codes.bits_per_frame * model.frame_rate_hz * codes.duration_s
-    return Outcome(
-        *job, duration_s=codes.duration_s, code_bits=bits, num_bytes=job.source.stat().st_size, streams=codes.streams
-    )
+    return _outcome(model, job, codes, job.source.stat().st_size)
 
 
 def write_audio(
@@ -389,16 +386,12 @@ def write_audio(
 
 def _described(model: DiscreteAutoencoder, job: Job, info: FileInfo, folder: Path, was_there: bool = False) -> Outcome:
     entry = describe(info, job.target, folder, job.source)
-    bits = entry.bits_per_frame * model.frame_rate_hz * entry.duration_s
-    return Outcome(
-        *job,
-        was_there=was_there,
-        duration_s=entry.duration_s,
-        code_bits=bits,
-        num_bytes=entry.bytes,
-        streams=entry.streams,
-        entry=entry,
-    )
+    return _outcome(model, job, entry, entry.bytes, was_there=was_there, entry=entry)
+
+
+def _outcome(model: DiscreteAutoencoder, job: Job, info: CodesInfo, num_bytes: int, **more: Any) -> Outcome:
+    bits = info.bits_per_frame * model.frame_rate_hz * info.duration_s
+    return Outcome(*job, duration_s=info.duration_s, code_bits=bits, num_bytes=num_bytes, streams=info.streams, **more)
 
 
 def _line(error: DataError | OSError, path: Path) -> str:

@@ -3,12 +3,11 @@
 import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from discrete_ae.data.files import files_of
+from discrete_ae.data.files import by_threads, files_of
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.paths import Kind, Paths, kind_of, listed
 
@@ -70,9 +69,7 @@ class Share:
         """
         if self.count == 1:
             return list(jobs)
-        # Threads help on a network file system.
-        with ThreadPoolExecutor(16) as pool:
-            sizes = dict(zip(jobs, pool.map(lambda job: _size(job.source), jobs), strict=True))
+        sizes = dict(zip(jobs, by_threads(lambda job: _size(job.source), jobs), strict=True))
         ordered = sorted(jobs, key=lambda job: (-sizes[job], job.source))
         mine = set(ordered[self.number - 1 :: self.count])
         return [job for job in jobs if job in mine]

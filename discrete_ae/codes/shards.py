@@ -14,9 +14,9 @@ Axes: S streams, K codebooks, T frames.
 
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, BinaryIO, Literal
 
 import numpy as np
 from pydantic import Field
@@ -28,8 +28,8 @@ from discrete_ae.codes.container import in_smallest_type, npy_bytes
 from discrete_ae.codes.entropy import EntropyModel
 from discrete_ae.codes.manifest import ManifestEntry, one_set, read_entry, read_manifest
 from discrete_ae.records import Record
-from discrete_ae.tar_shards import Content, TarShards
-from discrete_ae.writing import check_replaceable, whole_folder
+from discrete_ae.tar_shards import write_tars
+from discrete_ae.writing import whole_folder
 
 INDEX_NAME = "index.json"
 ARRAY_NAME = "codes.mmap"
@@ -85,15 +85,14 @@ def write_tar_shards(
             manifest, or the output exists.
     """
     keyed = keyed_entries(Path(folder), entries)
+
+    def samples() -> Iterator[tuple[str, dict[str, BinaryIO]]]:
+        for key, entry in keyed:
+            codes = in_smallest_type(read_entry(Path(folder), entry, entropy_model, verify=True), entry.codebook_sizes)
+            yield key, {".npy": io.BytesIO(npy_bytes(codes)), ".json": io.BytesIO(entry.to_json().encode())}
+
     with whole_folder(Path(out), OWN_FILES, overwrite=overwrite) as staging:
-        with TarShards(staging, "codes", max_bytes) as shards:
-            for key, entry in keyed:
-                codes = in_smallest_type(
-                    read_entry(Path(folder), entry, entropy_model, verify=True), entry.codebook_sizes
-                )
-                parts = {".npy": npy_bytes(codes), ".json": entry.to_json().encode()}
-                shards.add(key, [Content(suffix, len(part), io.BytesIO(part)) for suffix, part in parts.items()])
-        write_index(staging, "tar", keyed, shards.names)
+        write_index(staging, "tar", keyed, write_tars(staging, "codes", samples(), max_bytes))
     return Path(out, INDEX_NAME)
 
 
@@ -129,15 +128,6 @@ def write_memory_map(
                 recordings.write(entry.to_json(key=key, offset=offset) + "\n")
                 offset += entry.streams * entry.frames
     return Path(out, INDEX_NAME)
-
-
-def check_shards_folder(out: Path) -> None:
-    """Check that an existing set may be replaced.
-
-    Raises:
-        DataError: the folder has other files.
-    """
-    check_replaceable(out, OWN_FILES, overwrite=True)
 
 
 def keys_of(folder: Path, paths: Iterable[str]) -> list[str]:

@@ -387,22 +387,25 @@ def _conversion(name: str) -> str:
 
 
 def probe_all(
-    places: Sequence[tuple[str, Member | None]], advance: Callable[[int], None] | None = None
+    places: Sequence[tuple[str, Member | None]], advance: Callable[[], None] | None = None
 ) -> list[AudioFile | DataError]:
     """Probe many files, or members of tars, in threads; return the description of each, or its error.
 
     Args:
         places: pairs of the path or URL of a file or tar, and the member of the tar; None if it is a file.
-        advance: callback that receives the number of files probed since its last call.
+        advance: called after each file.
     """
 
-    def probed(some: Sequence[tuple[str, Member | None]]) -> list[AudioFile | DataError]:
-        found = [_probe_or_error(*one) for one in some]
+    def probed(place: tuple[str, Member | None]) -> AudioFile | DataError:
+        try:
+            found: AudioFile | DataError = probe(*place)
+        except DataError as error:
+            found = error
         if advance:
-            advance(len(some))
+            advance()
         return found
 
-    return by_threads(probed, places, 32)
+    return by_threads(probed, places)
 
 
 def signs(places: Sequence[str]) -> dict[str, Signs | DataError | None]:
@@ -411,18 +414,18 @@ def signs(places: Sequence[str]) -> dict[str, Signs | DataError | None]:
     The version of a file is its modification time; that of a URL comes from its server. The value is None if the file
     is missing, and the error if a URL cannot be read.
     """
-    found = by_threads(lambda some: [_signs(place) for place in some], places, 1 if any(map(is_url, places)) else 1000)
-    return dict(zip(places, found, strict=True))
+    return dict(zip(places, by_threads(_signs, places), strict=True))
 
 
-def by_threads(work: Callable[[Sequence[Given]], Sequence[Found]], items: Sequence[Given], each: int) -> list[Found]:
-    """Apply `work` to many items in threads, `each` items per call; return the results in the order of the items.
+def by_threads(work: Callable[[Given], Found], items: Sequence[Given]) -> list[Found]:
+    """Apply `work` to many items in threads; return the results in the order of the items.
 
     Opening a file mostly waits for the disk, so threads help, above all on a network file system.
     """
+    each = min(len(items) // 64 + 1, 1000)  # a call in a thread may take longer than the work on an item
     parts = [items[start : start + each] for start in range(0, len(items), each)]
     with ThreadPoolExecutor(max_workers=16) as pool:
-        return list(itertools.chain.from_iterable(pool.map(work, parts)))
+        return list(itertools.chain.from_iterable(pool.map(lambda part: [work(one) for one in part], parts)))
 
 
 def _signs(path: str) -> Signs | DataError | None:
@@ -436,13 +439,6 @@ def _signs(path: str) -> Signs | DataError | None:
     except (OSError, ValueError):  # a null character
         return None
     return (found.st_size, found.st_mtime_ns, found.st_ctime_ns) if stat.S_ISREG(found.st_mode) else None
-
-
-def _probe_or_error(place: str, member: Member | None) -> AudioFile | DataError:
-    try:
-        return probe(place, member)
-    except DataError as error:
-        return error
 
 
 def _matches(pattern: Path) -> list[tuple[Path, Path]]:

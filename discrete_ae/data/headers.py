@@ -1,5 +1,6 @@
 """Cache of file headers in the user's cache folder. A header is read only if the file is new or has changed."""
 
+import fcntl
 import hashlib
 import json
 import logging
@@ -18,11 +19,11 @@ from discrete_ae.data.remote import is_url
 from discrete_ae.data.tars import audio_members
 from discrete_ae.errors import DataError, ReadError
 from discrete_ae.paths import cache_folder, real
-from discrete_ae.writing import locked, write_whole
+from discrete_ae.writing import write_whole
 
 log = logging.getLogger("discrete_ae")
 
-Advance = Callable[[int], None]
+Advance = Callable[[], None]
 
 # Versions of the code that reads headers; another version may give other results.
 _VERSIONS = [1, __version__, soundfile.__version__, soundfile.__libsndfile_version__]
@@ -42,7 +43,7 @@ def probe_kept(paths: Sequence[str], source: Path, advance: Advance | None = Non
     Args:
         paths: paths of the files.
         source: the folder or manifest of the files, which has its own cache file.
-        advance: callback that receives the number of headers read since its last call.
+        advance: called after each header that is read.
     """
     prefix, kept = prefix_of(source), _cache_of(source)
     places = {path.removeprefix(prefix): path for path in paths}
@@ -75,7 +76,7 @@ def members_kept(tar: str, advance: Advance | None = None) -> dict[str, AudioFil
 
     Args:
         tar: path or URL of the tar.
-        advance: callback that receives the number of headers read since its last call.
+        advance: called after each header that is read.
 
     Raises:
         DataError: as in `audio_members`.
@@ -157,5 +158,6 @@ def _alone(kept: Path | None) -> Iterator[None]:
     with ExitStack() as held:
         if kept:
             with suppress(OSError):
-                held.enter_context(locked(kept.with_suffix(".lock")))
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                fcntl.flock(held.enter_context(kept.with_suffix(".lock").open("ab")), fcntl.LOCK_EX)
         yield

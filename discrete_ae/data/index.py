@@ -95,7 +95,7 @@ def index(inputs: Paths, advance: Advance | None = None) -> Found:
 
     Args:
         inputs: one or several inputs; files and tars may be URLs.
-        advance: callback that receives the number of headers read since its last call.
+        advance: called after each header that is read.
 
     Raises:
         DataError: the only input is missing, has no audio, or is an invalid manifest. With several inputs, such errors
@@ -126,13 +126,9 @@ def _of_input(path: Path | str, advance: Advance | None) -> Found:
     if kind is Kind.NOTHING:
         return index([file for file, _ in files_of(path, SUFFIXES, [], alone=True)], advance)
     if kind is Kind.FOLDER:
-        closed: dict[str, DataError] = {}
-
-        def onerror(error: OSError) -> None:
-            closed[str(error.filename)] = unreadable(error)
-
-        files, errors = _scan(path, onerror, advance)
-        return Found(files, closed | errors)
+        closed: list[OSError] = []
+        files, errors = _scan(path, closed.append, advance)
+        return Found(files, {str(error.filename): unreadable(error) for error in closed} | errors)
     if path.name.lower().endswith((".jsonl", ".jsonl.gz")):
         return Found(read_manifest(path), {})
     return Found([probe(path)], {})

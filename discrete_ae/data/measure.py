@@ -67,14 +67,12 @@ def measure(file: AudioFile) -> AudioFile:
     return replace(file, further=json.dumps({**file.known, **measured}))
 
 
-def measure_all(
-    files: Sequence[AudioFile], advance: Callable[[int], None] | None = None
-) -> list[AudioFile | DataError]:
+def measure_all(files: Sequence[AudioFile], advance: Callable[[], None] | None = None) -> list[AudioFile | DataError]:
     """Measure recordings in threads; return the description of each, or its error.
 
     Args:
         files: the recordings.
-        advance: called with 1 after each recording.
+        advance: called after each recording.
     """
 
     def measured(file: AudioFile) -> AudioFile | DataError:
@@ -83,7 +81,7 @@ def measure_all(
         except DataError as error:
             found = error
         if advance:
-            advance(1)
+            advance()
         return found
 
     with ThreadPoolExecutor(min(usable_cores(), 16)) as pool:

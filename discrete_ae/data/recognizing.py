@@ -96,7 +96,7 @@ def _texts(data_set: Layout, files: Sequence[AudioFile], places: Sequence[Place]
         for file, place in zip(files, places, strict=True)
     ]
     each = [path for path in dict.fromkeys(transcripts) if path]
-    texts = dict(zip(each, by_threads(lambda some: [data_set.texts(path) for path in some], each, 32), strict=True))
+    texts = dict(zip(each, by_threads(data_set.texts, each), strict=True))
     return [
         texts[path].get(place["utterance"], "") if path else "" for path, place in zip(transcripts, places, strict=True)
     ]

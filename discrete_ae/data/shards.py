@@ -1,16 +1,14 @@
 """Write a folder of recordings as a few large tars in WebDataset's format, without changing a byte of any file."""
 
-import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from discrete_ae.data.files import name_of
 from discrete_ae.data.index import find_audio
 from discrete_ae.errors import DataError
-from discrete_ae.tar_shards import Content, TarShards, keys_of
+from discrete_ae.tar_shards import keys_of, write_tars
 from discrete_ae.writing import whole_folder
-
-OWN_FILES = ("shard-*.tar",)
 
 
 class Written(NamedTuple):
@@ -43,16 +41,18 @@ def write_shards(
         OSError: a file cannot be read or written.
     """
     folder, out = Path(folder).expanduser(), Path(out)
-    with whole_folder(out, OWN_FILES, overwrite=overwrite) as staging:
+    with whole_folder(out, ["shard-*.tar"], overwrite=overwrite) as staging:
         files = find_audio(folder, strict=strict).files
         if any(file.member for file in files):
             raise DataError(f"{folder}: its recordings are in tars already; index the tars, or give another folder")
         names = [name_of(file, folder) for file in files]
         keyed = sorted(zip(keys_of(folder, names, "rename one of them"), names, strict=True))
-        with TarShards(staging, "shard", max_bytes) as shards:
-            for key, name in keyed:
-                with (folder / name).open("rb") as content:
-                    size = os.fstat(content.fileno()).st_size
-                    shards.add(key, [Content(PurePosixPath(name).suffix, size, content)])
-        total = sum((staging / name).stat().st_size for name in shards.names)
-    return Written([out / name for name in shards.names], len(files), sum(file.duration_s for file in files), total)
+        shards = write_tars(staging, "shard", _samples(folder, keyed), max_bytes)
+        total = sum((staging / name).stat().st_size for name in shards)
+    return Written([out / name for name in shards], len(files), sum(file.duration_s for file in files), total)
+
+
+def _samples(folder: Path, keyed: Iterable[tuple[str, str]]) -> Iterator[tuple[str, dict[str, BinaryIO]]]:
+    for key, name in keyed:
+        with (folder / name).open("rb") as file:
+            yield key, {PurePosixPath(name).suffix: file}

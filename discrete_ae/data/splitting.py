@@ -100,4 +100,4 @@ def _identities(files: Sequence[AudioFile]) -> list[Hashable]:
             return None
         return found.st_dev, found.st_ino
 
-    return by_threads(lambda some: [identity(path) for path in some], [file.place for file in files], 1000)
+    return by_threads(identity, [file.place for file in files])

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import soundfile
@@ -19,7 +20,6 @@ import soundfile
 from discrete_ae.data.reading import Audio
 from discrete_ae.errors import DataError
 from discrete_ae.evaluation.coders import Coder, Passed, of_length
-from discrete_ae.writing import scratch_folder
 
 OPUS_RATE = 48000
 OPUS_BPS = (6000.0, 256000.0)
@@ -105,9 +105,9 @@ def _through_files(
         DataError: a program fails, or temporary files cannot be written or read.
     """
     try:
-        with scratch_folder("discrete-ae-baseline-") as folder:
+        with TemporaryDirectory(prefix="discrete-ae-baseline-") as folder:
             start = time.perf_counter()
-            coded, bits = encode(audio, folder)
+            coded, bits = encode(audio, Path(folder))
             between = time.perf_counter()
             found = decode(coded, audio.shape[1])
             end = time.perf_counter()
