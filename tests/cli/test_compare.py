@@ -349,6 +349,9 @@ def test_tokenizers_of_transformers_stand_beside_runs_at_each_of_their_rates(swe
     report = tmp_path / "report"
     where = ("-o", report, *(f"--data={file}" for file in files), *QUICK, "--no-baselines")
     given = (sweep / "ste-seed0", f"hf:{encodec}", f"hf:{dac}", f"hf:{encodec}")
+    status, _, (line,) = run_command(*given, f"hf:{tmp_path}/none", *where)
+    assert (status, line.startswith(f"error: hf:{tmp_path}/none: is neither a model folder")) == (1, True), line
+    assert not report.exists()
     status, out, _ = run_command(*given, *where, "--clips", 1)
     assert status == 0
     rates = {"encodec": (0.9, 1.8, 3.6), "dac": ("0.4307", "0.8613", 1.723, 2.153)}
@@ -398,15 +401,6 @@ def test_a_configuration_of_another_program_is_not_searched_for_our_settings(tmp
     make_evaluation({"mel_distance": [1.0]}, run=run).write_json(tmp_path / "mine.json")
     status, out, _ = run_command(tmp_path / "mine.json", "-o", tmp_path / "report")
     assert (status, methods_in(out)) == (0, ["mine"])
-
-
-@slow
-def test_a_tokenizer_that_is_not_there_costs_nothing(sweep, recordings, tmp_path):
-    pytest.importorskip("transformers")
-    where = ("-o", tmp_path / "report", "--data", recordings, *QUICK)
-    status, _, (line,) = run_command(sweep / "ste-seed0", f"hf:{tmp_path}/none", *where)
-    assert (status, line.startswith(f"error: hf:{tmp_path}/none: is neither a model folder")) == (1, True), line
-    assert not (tmp_path / "report").exists()
 
 
 @pytest.mark.parametrize("codebooks", ["2,x", "", "0,2"])
