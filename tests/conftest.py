@@ -75,6 +75,21 @@ def _no_handlers_are_left() -> Iterator[None]:
     logging.root.handlers[:] = handlers
 
 
+@pytest.fixture
+def command(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, list[str], list[str]]]:
+    """Run `discrete-ae`; return its exit status, the lines of stdout, and those of stderr that are not INFO."""
+    from discrete_ae.cli import main
+
+    def run(*arguments: object) -> tuple[int, list[str], list[str]]:
+        with pytest.raises(SystemExit) as ended:
+            main.main([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        said = [line for line in err.splitlines() if not line.startswith("INFO:")]
+        return int(ended.value.code or 0), out.splitlines(), said
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of six short recordings: chirps with noise, at three sample rates, mono and stereo."""

@@ -34,16 +34,16 @@ slow = pytest.mark.slow
 FAST = ("--metrics", "mel_distance,si_sdr_db", "--no-baselines", "--clips", 2, "--jobs", 1, "--device", "cpu")
 RUNS = [("ste", 0), ("ste", 1), ("identity", 0)]
 QUICK = ("--metrics", "mel_distance", "--device", "cpu", "--jobs", 1)
+BARE = [f"callbacks.{name}=null" for name in ("clips", "code_histograms", "rounding_curve")]
+BARE += ["trainer.max_steps=1", "trainer.val_check_interval=1"]
 
 
 @pytest.fixture(scope="module")
 def sweep(run_training, tmp_path_factory):
     """A folder of three short runs, one that failed, and one without a checkpoint."""
     folder = tmp_path_factory.mktemp("sweep")
-    bare = [f"callbacks.{name}=null" for name in ("clips", "code_histograms", "rounding_curve")]
     for quantizer, seed in RUNS:
-        run = (*bare, "trainer.max_steps=1", "trainer.val_check_interval=1", f"quantizer={quantizer}", f"seed={seed}")
-        run_training(*run, run_dir=folder / f"{quantizer}-seed{seed}")
+        run_training(*BARE, f"quantizer={quantizer}", f"seed={seed}", run_dir=folder / f"{quantizer}-seed{seed}")
     (folder / "fourier-seed0").mkdir()
     (folder / "fourier-seed0/error.txt").write_text("data.root: no such folder\n")
     (folder / "vq-seed0").mkdir()
@@ -306,12 +306,12 @@ def test_recordings_that_were_trained_on_are_told(sweep, recordings, report):
 
 
 @slow
-def test_several_rates_of_one_model_are_evaluated_kept_and_joined(run_training, recordings, tmp_path):
-    sweep, report = tmp_path / "sweep", tmp_path / "report"
-    for name in ("rvq", "ste", "identity"):
-        short = ("trainer.max_steps=1", "trainer.val_check_interval=1")
-        run_training(f"quantizer={name}", *short, run_dir=sweep / name)
-    arguments = (sweep, "-o", report, *(f"--data={recordings}/clip_{i}.wav" for i in (0, 5)), *QUICK, "--no-baselines")
+def test_several_rates_of_one_model_are_evaluated_kept_and_joined(run_training, sweep, recordings, tmp_path):
+    runs, report = tmp_path / "runs", tmp_path / "report"
+    run_training(*BARE, "quantizer=rvq", run_dir=runs / "rvq")
+    for name in ("ste", "identity"):
+        shutil.copytree(sweep / f"{name}-seed0", runs / name)
+    arguments = (runs, "-o", report, *(f"--data={recordings}/clip_{i}.wav" for i in (0, 5)), *QUICK, "--no-baselines")
     status, out, err = run_command(*arguments, "--clips", 1, "--codebooks", "1,3")
     assert status == 0
     said = ["rvq is not compared at 3 codebooks: it decodes from the first 1 to 2.",
@@ -320,7 +320,7 @@ def test_several_rates_of_one_model_are_evaluated_kept_and_joined(run_training, 
     assert not any("identity is not compared" in line for line in err)
     assert set(methods_in(out)) == {"rvq (0.4 kbps)", "rvq (0.8 kbps)", "ste (0.8 kbps)", "identity"}
     rows = {row["method"]: float(row["mel_distance"]) for row in read(report / "methods.csv")}
-    checkpoint, files = sweep / "rvq/checkpoints/best.ckpt", [recordings / f"clip_{i}.wav" for i in (0, 5)]
+    checkpoint, files = runs / "rvq/checkpoints/best.ckpt", [recordings / f"clip_{i}.wav" for i in (0, 5)]
     one = discrete_ae.evaluate(checkpoint, files, metrics="mel_distance", num_codebooks=1, device="cpu", jobs=1)
     assert rows["rvq (0.4 kbps)"] == pytest.approx(one.means()["mel_distance"].mean, rel=1e-9)
     assert rows["rvq (0.8 kbps)"] != rows["rvq (0.4 kbps)"]
@@ -349,6 +349,9 @@ def test_tokenizers_of_transformers_stand_beside_runs_at_each_of_their_rates(swe
     report = tmp_path / "report"
     where = ("-o", report, *(f"--data={file}" for file in files), *QUICK, "--no-baselines")
     given = (sweep / "ste-seed0", f"hf:{encodec}", f"hf:{dac}", f"hf:{encodec}")
+    status, _, (line,) = run_command(*given, f"hf:{tmp_path}/none", *where)
+    assert (status, line.startswith(f"error: hf:{tmp_path}/none: is neither a model folder")) == (1, True), line
+    assert not report.exists()
     status, out, _ = run_command(*given, *where, "--clips", 1)
     assert status == 0
     rates = {"encodec": (0.9, 1.8, 3.6), "dac": ("0.4307", "0.8613", 1.723, 2.153)}
@@ -398,15 +401,6 @@ def test_a_configuration_of_another_program_is_not_searched_for_our_settings(tmp
     make_evaluation({"mel_distance": [1.0]}, run=run).write_json(tmp_path / "mine.json")
     status, out, _ = run_command(tmp_path / "mine.json", "-o", tmp_path / "report")
     assert (status, methods_in(out)) == (0, ["mine"])
-
-
-@slow
-def test_a_tokenizer_that_is_not_there_costs_nothing(sweep, recordings, tmp_path):
-    pytest.importorskip("transformers")
-    where = ("-o", tmp_path / "report", "--data", recordings, *QUICK)
-    status, _, (line,) = run_command(sweep / "ste-seed0", f"hf:{tmp_path}/none", *where)
-    assert (status, line.startswith(f"error: hf:{tmp_path}/none: is neither a model folder")) == (1, True), line
-    assert not (tmp_path / "report").exists()
 
 
 @pytest.mark.parametrize("codebooks", ["2,x", "", "0,2"])

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from discrete_ae.cli import main
 from discrete_ae.evaluation import scores
 from discrete_ae.evaluation.results import Evaluation
 from discrete_ae.evaluation.scores import OVERALL, QUANTITIES, SCORES
@@ -16,15 +15,12 @@ FAST = ("--metrics", "mel_distance,si_sdr_db")
 
 
 @pytest.fixture
-def command(capfd, ste_run):
+def command(command, ste_run):
     """Run `discrete-ae` on the CPU; its exit status, stdout and the lines of its stderr."""
 
     def run(*arguments, checkpoint=ste_run / "checkpoints/last.ckpt"):
-        with pytest.raises(SystemExit) as ended:
-            main.main([*map(str, arguments), "-c", str(checkpoint), "--device", "cpu"])
-        out, err = capfd.readouterr()
-        # Training in this process, as in the fixtures, leaves its logging on.
-        return ended.value.code or 0, out, [line for line in err.splitlines() if not line.startswith("INFO:")]
+        status, out, err = command(*arguments, "-c", checkpoint, "--device", "cpu")
+        return status, "\n".join([*out, ""]), err
 
     return run
 
@@ -86,13 +82,10 @@ def test_mistakes_are_one_line(command, recordings, tmp_path):
     damaged.write_bytes(b"RIFF and nothing else")
     for arguments, expected, words in (
         ((recordings, "--metrics", "mel"), 2, "expected all, or some of mel_distance"),
-        ((recordings, "--metrics", ""), 2, "expected all, or some of mel_distance"),
         ((recordings, "--clips", 3), 2, "--clips 3: clips are written beside a .json file; give one"),
         ((recordings, "--clips", 3, "-o", tmp_path / "x.csv"), 2, "--clips 3"),
         ((recordings, "--codebooks", 1), 2, "--codebooks: expected all 2 together, got 1; leave it out"),
-        ((recordings, "--codebooks", 0), 2, "--codebooks: expected all 2 together, got 0; leave it out"),
         ((recordings, "-o", tmp_path / "x.wav"), 2, "evaluate writes .json or .csv"),
-        ((recordings, "-o", tmp_path / "scores.txt"), 2, "evaluate writes .json or .csv"),
         ((recordings, "-o", tmp_path / "file"), 1, "expected a folder"),
         ((recordings, "--segment-seconds", "inf"), 2, "segment_seconds: expected"),
         ((tmp_path / "none",), 1, "no such file or folder"),

@@ -1,7 +1,6 @@
 """`discrete-ae index` from the command line to the manifest."""
 
 import json
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -73,34 +72,6 @@ def test_what_is_recognized_is_said_and_written(command, tmp_path):
     assert "speaker" not in found.pop(unknown)
     told = {(line["split"], line["speaker"], "loudness_lufs" in line) for line in found.values()}
     assert told == {("train", "10", True), ("train", "11", True), ("validation", "20", True)}
-
-
-@pytest.mark.parametrize(
-    ("kind", "said"),
-    [
-        ("empty", "an empty tar; remove it"),
-        ("words", "none of the 1 files in it is audio"),
-        ("cut", "truncated"),
-        ("compressed", "compressed, so recordings cannot be read in place"),
-        ("bad", "0.wav: not readable as audio"),
-    ],
-)
-def test_a_bad_tar_is_told_in_one_line(command, tmp_path, kind, said):
-    tar, out = tmp_path / "x.tar", tmp_path / "m.jsonl"
-    (tmp_path / "notes.txt").write_text("words")
-    with tarfile.open(tar, "w:gz" if kind == "compressed" else "w") as archive:
-        if kind in ("words", "bad"):
-            archive.add(tmp_path / "notes.txt", "0.wav" if kind == "bad" else "notes.txt")
-        if kind == "cut":
-            archive.add(write_noise(tmp_path / "audio.wav", 20_000), "0.wav")
-    if kind == "cut":
-        tar.write_bytes(tar.read_bytes()[:9000])
-    status, _, errors = command("index", tar, "-o", out)
-    assert status == 1
-    assert errors[0].startswith(f"error: {tar}")
-    assert said in errors[0]
-    assert len(errors) == (2 if kind == "bad" else 1)  # what cannot be read, and that there is nothing else
-    assert not out.exists()
 
 
 def test_bad_recordings_are_named(command, audio, tmp_path):

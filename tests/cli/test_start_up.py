@@ -18,8 +18,11 @@ COMPILER = {"torch._dynamo", "torch._inductor", "torch.onnx.ops", "sympy"}
 PLOTS = {"matplotlib", "PIL"}
 OTHERS = {"transformers", "onnxruntime", "scipy.signal", "scipy.stats"}
 UNUSED = TRAINING | COMPILER | PLOTS | OTHERS
+LIGHT = {"torch", "numpy.f2py", "triton", "hydra", *UNUSED}
 COMMANDS = {
-    "version": (["--version"], {"torch", "numpy.f2py", "triton", "hydra", *UNUSED}),
+    "version": (["--version"], LIGHT),
+    "help": ([], LIGHT),
+    "encode-help": (["encode", "--help"], LIGHT),
     "encode": (["encode", "a.wav", "-o", "codes", "-c", CHECKPOINT], {"triton", "hydra", *UNUSED}),
     "info": (["info", CHECKPOINT], {"hydra", *UNUSED}),
     "evaluate": (
@@ -33,7 +36,7 @@ COMMANDS = {
     "train": (["train", "--help"], UNUSED),
     "train-config": (["train", "--cfg", "job"], UNUSED),
 }
-TOGETHER = (("version", "encode", "info", "evaluate", "compare"), ("train", "train-config"))
+TOGETHER = (("version", "help", "encode-help", "encode", "info", "evaluate", "compare"), ("train", "train-config"))
 """Commands that one process runs in turn: none may import more than those behind it."""
 RUN = (
     "import json, sys\n"

@@ -62,12 +62,10 @@ def refused(recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> 
 @pytest.mark.parametrize(
     ("typo", "told"),
     [
-        ("quantzer=ste", "did you mean 'quantizer'?"),
         ("quantizer=stee", "did you mean 'ste'?"),
         ("quantizer=STE", "got 'STE'; did you mean 'ste'?"),
         ("quantizer=", "quantizer: expected one of bsq, custom_gradient, "),
         ("quantiser=rvq", "quantiser: no such setting; did you mean 'quantizer'?"),
-        ("experiment=dac", "experiment: expected one of compare, dac_like, "),
         ("experiment=dac", "got 'dac'; did you mean 'dac_like'?"),
         ("trainer.max_stepz=3", "trainer.max_stepz: no such setting of Trainer; did you mean 'trainer.max_steps'?"),
         ("trainer.gpus=1", "trainer.gpus: no such setting of Trainer; --help lists"),
@@ -120,44 +118,27 @@ no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
         # Hydra composes the default quantizer, ste, with what is not swept: the message says what to write instead.
         ("-m quantizer=sigmoid,fourier quantizer.rounding.sharpness=4", "in a multirun write ++key=value"),
         ("experiment=compare", "this varies seed, quantizer: add -m"),
-        (
-            "quantizer.bound=nonsense",
-            "quantizer.bound: expected 'tanh', 'sigmoid', 'clamp', 'normal', 'laplace' or 'cauchy', got 'nonsense'",
-        ),
         ("quantizer.rounding._target_=os.system", "_target_ 'os.system' is refused"),
         ("data.batch_size=0", "data.batch_size"),
         ("trainer.max_steps=-5", "trainer.max_steps: expected a number of at least -1, got -5"),
-        ("seed=abc", "seed: expected a whole number, got 'abc'"),
         ("seed=-5", "seed: expected a whole number from 0 to 4294967295, got -5"),
         (
             "+quantizer.rounding.terms=8",
             "quantizer.rounding.terms: StraightThrough has no such argument; its arguments are ",
         ),
         ("optim.optimizer.lr=-1", "optim: "),
-        ("optim.scheduler.warmup_steps=-1", "optim: "),
         ("+callbacks.mine={_target_:no_such_package.Mine}", "callbacks.mine: Error loading 'no_such_package.Mine'"),
         ("hydra.run.dir=null", "hydra.run.dir: "),
         ("hydra.job.num=x", "hydra.job.num: Value 'x'"),
         ("data.root=https://host/a", "a path on this machine (a manifest there may list URLs), got 'https://host/a'"),
         ("data.root=", "data.root: expected a path, got ''"),
-        ("ckpt_path=", "ckpt_path: expected a path, got ''"),
-        ("run_dir=", "run_dir: expected a path, got ''"),
-        ("hydra.run.dir=", "hydra.run.dir: expected a path, got ''"),
         ("hydra.sweep.dir=''", "hydra.sweep.dir: expected a path, got ''"),
-        ("data.sample_rate=8000", "data.sample_rate: expected 16000 as in the model, got 8000"),
         ("data.batch_size=2.5", "data.batch_size: expected a whole number, got 2.5"),
-        ("data.prefetch_batches=1.5", "data.prefetch_batches: expected a whole number, got 1.5"),
-        ("data.strict=maybe", "data.strict: expected true or false, got 'maybe'"),
-        ("trainer.max_steps=4.5", "trainer.max_steps: expected a whole number, got 4.5"),
-        ("quantizer.levels=8", "quantizer.levels: expected a list, got 8"),
-        ("optim.optimizer.lr=fast", "optim.optimizer.lr: expected a number or "),
         ("data.root=${nowhere}", "data.root: refers to nowhere, which is not set"),
         ("optim.scheduler=null", "optim.scheduler: expected a component"),
         ("~model.encoder._target_", "model.encoder: expected a component with its _target_ (Encoder)"),
         ("trainer.precision=16-mixed", "use trainer.precision=bf16-mixed, or optim.optimizer.fused=false"),
         ("+trainer.strategy=ddp_spawn", "use trainer.strategy=ddp"),
-        ("trainer.precision=64-true", "trainer.precision"),
-        ("trainer.precision=bf16-true", "trainer.precision"),
         ("trainer.accelerator=tpu", "torch_xla"),
         (f"+callbacks.swa={{{LIGHTNING}.StochasticWeightAveraging,swa_lrs:0.01}}", "callbacks.ema.decay=0.999"),
         ("compile=true", "no-such-compiler is not on the PATH; install g++"),
@@ -175,7 +156,8 @@ def test_usage_error_ends_before_any_run(
 
 def test_settings_of_the_model_are_checked_before_recordings_are_looked_for(refused: Refused) -> None:
     assert "num_codebooks: " in refused("num_codebooks=0", "data.root=/nowhere", status=2)
-    assert "data.sample_rate: " in refused("data.sample_rate=8000", "data.root=/nowhere", status=2)
+    told = "data.sample_rate: expected 16000 as in the model, got 8000"
+    assert told in refused("data.sample_rate=8000", "data.root=/nowhere", status=2)
 
 
 def test_what_lightning_itself_refuses_is_one_line(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,8 +312,6 @@ def test_every_argument_of_the_trainer_is_taken_without_a_plus() -> None:
     assert "fast_dev_run" in names
     trainer = compose_config([f"trainer.{name}=1" for name in names]).trainer
     assert {name: trainer[name] for name in names} == dict.fromkeys(names, 1)
-    with pytest.raises(UsageError, match=r"did you mean 'trainer\.max_steps'"):
-        compose_config(["trainer.maxsteps=1"])
 
 
 def test_commas_part_paths_in_a_multirun_alone(at_home: Path) -> None:
@@ -512,16 +492,6 @@ def test_only_checkpoints_that_there_are_are_named(
     assert ("nothing was trained" in out) != made
     assert ("checkpoint: none was written" in out) == (not named)
     assert [path.name for path in written] == (["last.ckpt"] if given == "callbacks.checkpoints=null" else [])
-
-
-def test_run_without_a_validation_names_the_checkpoint_that_there_is(
-    run_training: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    run_training("trainer.max_steps=1", "trainer.val_check_interval=5", run_dir=tmp_path)
-    out = capsys.readouterr().out
-    (named,) = (line.removeprefix("checkpoint: ") for line in out.splitlines() if line.startswith("checkpoint: "))
-    assert Path(named).is_file()
-    assert f"-c {named}" in out
 
 
 def test_lightning_s_profiler_prints_its_table(run_training: Callable[..., Path], capfd: pytest.CaptureFixture) -> None:

@@ -21,8 +21,6 @@ import pytest
         ("encode x --jobs", "--jobs: expected a whole number of at least 1 after it, got none"),
         ("encode x -o y --strict=3", "--strict: expected no value, got 3"),
         ("--version=", "--version: expected no value, got an empty one"),
-        ("--version=3", "--version: expected no value, got 3"),
-        ("encode --help=3", "--help: expected no value, got 3"),
         ("encode x", "encode: expected -o OUT, got none; for example: discrete-ae encode speech.wav -o speech.npz"),
         ("push a", "push: expected USER/MODEL, got none; for example: discrete-ae push model user/name"),
         ("push a b c d", "push: expected only BUNDLE USER/MODEL, got also c d; see discrete-ae push --help"),

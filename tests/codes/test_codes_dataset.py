@@ -12,17 +12,19 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from hypothesis import given
 from pyarrow import parquet
 from torch.utils.data import DataLoader
 
 from discrete_ae.codes.container import FORMATS, read_codes, write_codes
 from discrete_ae.codes.dataset import CodesDataset
 from discrete_ae.codes.entropy import EntropyModel
-from discrete_ae.codes.manifest import describe, read_manifest, write_manifest
+from discrete_ae.codes.manifest import describe, read_manifest, update_manifest, write_manifest
 from discrete_ae.codes.parquet import write_parquet_shards
 from discrete_ae.codes.patterns import PATTERNS
 from discrete_ae.codes.shards import write_memory_map, write_tar_shards
 from tests.codes.made import HASH, assert_refused, code_file, drawn, replace, write_set
+from tests.fuzzing import damaged, fuzzed, read_or_refused
 
 SIZES = (4, 300, 9)
 KINDS = ("files", "mmap", "parquet")
@@ -215,6 +217,33 @@ def in_json(path, **changes):
 def test_damage_is_one_line_when_the_set_is_opened(copied, name, damage, words):
     damage(copied / "mmap" / name)
     assert_refused(lambda: CodesDataset(copied / "mmap"), words)
+
+
+@pytest.mark.parametrize(
+    "name", ["files/manifest.jsonl", "mmap/index.json", "mmap/recordings.jsonl", "mmap/codes.mmap"]
+)
+def test_damaged_set_is_read_or_refused(copied, name):
+    path = copied / name
+    folder, valid = path.parent, path.read_bytes()
+
+    def read(frames):
+        dataset = CodesDataset(folder, frames, padding=0)
+        for item, _ in zip(dataset, range(20), strict=False):
+            codes = item.codes.numpy()
+            assert ((codes >= 0) & (codes < np.array(dataset.codebook_sizes)[:, None])).all(), codes
+
+    @fuzzed
+    @given(damaged([valid]))
+    def damage(content):
+        path.write_bytes(content)
+        for use in (lambda: read(None), lambda: read(2), lambda: update_manifest(copied / "files", [])):
+            try:
+                read_or_refused(use, copied)
+            except OSError as error:  # of a file that a manifest names and that is not there
+                if not str(error.filename).startswith(str(folder)):
+                    raise
+
+    damage()
 
 
 def test_damage_that_comes_later_is_one_line_from_the_item(copied):

@@ -5,7 +5,6 @@ import math
 
 import pytest
 
-from discrete_ae.cli import main
 from discrete_ae.compare.ratings import Rating, as_table, cells, read_ratings, remarks, summarize
 from discrete_ae.errors import DataError
 
@@ -80,26 +79,22 @@ def test_where_all_would_be_left_out_nobody_is():
     assert "exclude every listener" in said
 
 
-def test_several_files_are_one_table(tmp_path, capsys):
+def test_several_files_are_one_table(tmp_path, command):
     row = '"{}","2026-01-01","r","m","1","1","a, b","{}","{}","[bold]{}","{}","says ""hiss"""\n'
     for who, reference, ste in (("Ann Ü", 100, 40), ("bob", 92, 60)):
         text = HEAD + row.format(who, 1, REFERENCE, REFERENCE, reference) + row.format(who, 2, "ste", "ste", ste)
         (tmp_path / f"{who}.csv").write_text(text, encoding="utf-8-sig")
     paths = sorted(tmp_path.glob("*.csv"))
     assert {(r.listener, r.clip) for r in read_ratings(paths)} == {("Ann Ü", "a, b"), ("bob", "a, b")}
-    with pytest.raises(SystemExit) as ended:
-        main.main(["compare", "--ratings", *map(str, paths), "-o", str(tmp_path / "means.csv")])
-    assert not ended.value.code
-    out = " ".join(capsys.readouterr().out.split())
-    assert "[bold]ste │ 50 (40 to 60)" in out
+    status, out, _ = command("compare", "--ratings", *paths, "-o", tmp_path / "means.csv")
+    assert status == 0
+    assert "[bold]ste │ 50 (40 to 60)" in " ".join(" ".join(out).split())
     with (tmp_path / "means.csv").open(newline="") as file:
         means = {line["condition"]: float(line["mean"]) for line in csv.DictReader(file)}
     assert means == {REFERENCE: 96, "ste": 50}
     before = paths[0].read_bytes()
-    with pytest.raises(SystemExit) as ended:
-        main.main(["compare", "--ratings", *map(str, paths), "-o", str(paths[0])])
-    assert ended.value.code == 1
-    assert "already exists; use --force" in capsys.readouterr().err
+    status, _, (line,) = command("compare", "--ratings", *paths, "-o", paths[0])
+    assert (status, "already exists; use --force" in line) == (1, True), line
     assert paths[0].read_bytes() == before
 
 

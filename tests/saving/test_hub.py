@@ -16,7 +16,6 @@ import yaml
 from huggingface_hub import constants
 
 import discrete_ae
-from discrete_ae.cli.main import main
 from discrete_ae.evaluation.pretrained import is_tokenizer
 from discrete_ae.evaluation.results import run_of
 from discrete_ae.saving.hub import uploaded
@@ -46,19 +45,6 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
     server.shutdown()
     server.server_close()
     thread.join()
-
-
-@pytest.fixture
-def command(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, list[str], list[str]]]:
-    """Run `discrete-ae`; its exit status, and the lines of its stdout and its stderr."""
-
-    def run(*arguments: object) -> tuple[int, list[str], list[str]]:
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        out, err = capfd.readouterr()
-        return int(ended.value.code or 0), out.splitlines(), err.splitlines()
-
-    return run
 
 
 @pytest.fixture(scope="module")
