@@ -37,9 +37,9 @@ def info(
     """Describe a model, codes or a recording.
 
     For a model, print its parts, rates, parameters, MACs and receptive field; for
-    a checkpoint of a run also the training steps. Give a
-    checkpoint, an exported folder, or settings such as model=conv/base
-    quantizer=rvq. Without an argument, the included model is described.
+    a checkpoint of a run also the training steps. Give a checkpoint, an exported
+    folder, or settings such as model=conv/base quantizer=rvq. Without an
+    argument, the included model is described.
 
     For a file of codes, print its contents, with bits and bitrates of all streams
     together (a mono model codes every channel as a stream); for a .daec file also
