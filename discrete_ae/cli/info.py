@@ -156,10 +156,9 @@ def _of_run(checkpoint: Path) -> list[tuple[str, str]]:
     from discrete_ae.evaluation.results import run_of
     from discrete_ae.saving.checkpoint import read_training_state
 
-    rows: list[tuple[str, str]] = []
-    if run := run_of(checkpoint):
-        chosen = run.config.get("choices")
-        rows = [(f"{name} of the run", str(option)) for name, option in chosen.items()] if chosen else []
+    run = run_of(checkpoint)
+    choices = (run.config.get("choices") if run else None) or {}
+    rows = [(f"{name} of the run", str(option)) for name, option in choices.items()]
     if kind_of(checkpoint) is Kind.FILE:
         with contextlib.suppress(DataError):  # a checkpoint without training state
             rows.append(("training steps", f"{read_training_state(checkpoint).global_step:,}"))

@@ -156,13 +156,10 @@ def load_model(checkpoint: Path, device: Device, trust: Sequence[str] | None = N
         DataError: the checkpoint cannot be loaded.
     """
     # PyTorch takes seconds to import, and --help does not need it.
-    from rich.console import Console
-
     from discrete_ae.build import load, pick_device
 
     if str(checkpoint) == PRETRAINED:
-        print_line(Console(stderr=True), "model: pretrained, for speech at 16 kHz; -c names another")
-
+        typer.echo("model: pretrained, for speech at 16 kHz; -c names another", err=True)
     return load(checkpoint, pick_device(device), trust or ())
 
 
