@@ -115,18 +115,16 @@ def _arguments(taker: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
 
 def _types_in(value: Mapping[str, Any], key: str, record: type[BaseModel] | None) -> dict[str, Any]:
     if record:
-        types, takes_any = _arguments(record)
-        for name in value:
-            if refusal := _refusal(record.__name__, types, takes_any, str(name), f"{key}.{name}"):
-                raise UsageError(refusal)
-        return types
-    if "_target_" not in value:
+        taker, (types, takes_any) = record.__name__, _arguments(record)
+    elif "_target_" in value:
+        target = _converted(value["_target_"], f"{key}._target_", str)
+        taker, (types, takes_any) = target.rpartition(".")[2], _signature(target)
+    else:
         return {}
-    target = _converted(value["_target_"], f"{key}._target_", str)
     for name in value:
-        if refusal := not_taken(target, str(name), f"{key}.{name}"):
+        if refusal := _refusal(taker, types, takes_any, str(name), f"{key}.{name}"):
             raise UsageError(refusal)
-    return argument_types(target) | _OF_EVERY_COMPONENT
+    return types | _OF_EVERY_COMPONENT
 
 
 def _type_of_items(wanted: Any) -> Any:

@@ -16,7 +16,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
-from discrete_ae.cli.options import PIPED_PREFIX, as_given, logged_on
+from discrete_ae.cli.live import require_stdin, require_stdout
+from discrete_ae.cli.options import PIPED_PREFIX, logged_on, print_line
 from discrete_ae.codec.corpus import Outcome, Watch, in_one_line
 from discrete_ae.data.files import by_threads
 from discrete_ae.errors import DataError, UsageError, counted, from_system
@@ -54,18 +55,16 @@ def piped(inputs: Sequence[str], out: str, suffix: str) -> Iterator[tuple[list[P
             go to a terminal.
         OSError: standard input cannot be stored, or standard output cannot be written.
     """
-    to_stdout = is_dash(out)
+    from_stdin, to_stdout = any(map(is_dash, inputs)), is_dash(out)
     if to_stdout and (len(inputs) != 1 or (not is_dash(inputs[0]) and kind_of(inputs[0]) is Kind.FOLDER)):
         raise UsageError("-o -: expected one input file, got several or a folder; give an output folder")
-    if to_stdout and sys.stdout is None:
-        raise UsageError("-o -: standard output is closed; give a file")
-    if sys.stdin is None and any(map(is_dash, inputs)):
-        raise UsageError("-: standard input is closed; pipe data into it, or give a file")
-    if to_stdout and sys.stdout.isatty():
-        raise UsageError("-o -: binary data would go to the terminal; redirect it, or give a file")
+    if to_stdout:
+        require_stdout()
+    if from_stdin:
+        require_stdin()
     with TemporaryDirectory(prefix=PIPED_PREFIX) as folder:
         stdin, stdout = Path(folder, "stdin"), Path(folder, f"stdout{suffix}")
-        if any(map(is_dash, inputs)):
+        if from_stdin:
             try:
                 with stdin.open("wb") as copy:
                     shutil.copyfileobj(sys.stdin.buffer, copy)
@@ -199,21 +198,17 @@ class _Terminal(Watch):
             path, _, error = outcome.error.partition(": ")
             self.of_other_models.setdefault(error, []).append(Path(path))
         elif outcome.error is not None:
-            self._say("error", outcome.error)
+            print_line(self.console, f"error: {outcome.error}")
         elif not outcome.was_there:
             self.done += 1
 
     def warn(self, message: str) -> None:
-        self._say("warning", message)
+        print_line(self.console, f"warning: {message}")
 
     def end(self) -> None:
         """Print one line for all codes of the same other model."""
         for error, sources in self.of_other_models.items():
-            self._say("error", in_one_line(sources, error))
-
-    def _say(self, kind: str, message: str) -> None:
-        line = as_given(" ".join(message.splitlines()))
-        self.console.print(f"{kind}: {line}", soft_wrap=True, markup=False, highlight=False, emoji=False)
+            print_line(self.console, f"error: {in_one_line(sources, error)}")
 
 
 def _duration_or_zero(duration_s: Callable[[Path], float], source: Path) -> float:

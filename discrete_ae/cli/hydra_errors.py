@@ -1,6 +1,5 @@
 """Hydra's and OmegaConf's errors in plain words: what was expected, what came, and the most similar existing name."""
 
-import difflib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,17 +9,16 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from discrete_ae.arguments import argument_types, not_taken
+from discrete_ae.cli.usage import nearest
 from discrete_ae.errors import UsageError
 
 _FEW = 15
 """Largest number of arguments that a message lists."""
-_SEVERAL = r"\1: expected one value, got several; for one run each, add -m (--multirun)"
 _REWORDED = {
     r"Could not append to config\. An item is already at '(.+?)'.*": r"\1: is set already; leave out the +",
-    r"Could not delete (?:from config\. )?'(.+?)'.*": r"\1: no such setting; --help lists all",
-    r"(?:In '.+?': )?Could not override '(.+?)'\..*": r"\1: no such setting; --help lists all",
-    r"Ambiguous value for argument '(.+?)' 1\. .*": _SEVERAL,
-    r"Sweep parameters '(.+)' requires --multirun": _SEVERAL,
+    r".*Could not (?:delete|override) .*?'(.+?)'.*": r"\1: no such setting; --help lists all",
+    r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)' .*": r"\1: expected one value, got several; "
+    "for one run each, add -m (--multirun)",
     r"Config group override must be .*": "expected the name of an option, got null; only "
     "experiment, debug, logger and callbacks may be null",
     r"Cannot find primary config '(.+?)'.*": r"--config-name: there is no \1.yaml in conf/; leave this flag out",
@@ -53,24 +51,6 @@ def explained(error: Exception, config_dir: Path, *, multirun: bool = False) -> 
     else:
         told = _reworded(" ".join(str(error).split()))
     return UsageError(told)
-
-
-def nearest(name: str, choices: Sequence[str]) -> str | None:
-    """Return the most similar of some dotted keys or options, or None.
-
-    Perhaps only the prefix is missing, such as in `lr` for `optim.optimizer.lr`, or the end, such as in `dac`.
-    """
-    if not name:
-        return None
-    name = name.lower()
-    last = {re.split(r"[./]", choice)[-1]: choice for choice in reversed(choices)}
-    if name in last:
-        return last[name]
-    if whole := difflib.get_close_matches(name, choices, n=1):
-        return whole[0]
-    if part := difflib.get_close_matches(name, last, n=1):
-        return last[part[0]]
-    return next((choice for choice in choices if choice.startswith(name)), None)
 
 
 def keys(node: object, prefix: str = "") -> Iterator[str]:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from discrete_ae.errors import UsageError, counted
+from discrete_ae.errors import DataError, UsageError, counted
 
 
 def index(
@@ -66,7 +66,6 @@ def index(
     from discrete_ae.data.manifest import write_manifest
     from discrete_ae.data.measure import measure_all
     from discrete_ae.data.recognizing import described
-    from discrete_ae.errors import DataError
     from discrete_ae.evaluation.saving import claim
 
     if out.suffix.lower() != ".jsonl":

@@ -37,9 +37,9 @@ def info(
     """Describe a model, codes or a recording.
 
     For a model, print its parts, rates, parameters, MACs and receptive field; for
-    a checkpoint of a run also the training steps. Give a
-    checkpoint, an exported folder, or settings such as model=conv/base
-    quantizer=rvq. Without an argument, the included model is described.
+    a checkpoint of a run also the training steps. Give a checkpoint, an exported
+    folder, or settings such as model=conv/base quantizer=rvq. Without an
+    argument, the included model is described.
 
     For a file of codes, print its contents, with bits and bitrates of all streams
     together (a mono model codes every channel as a stream); for a .daec file also
@@ -156,10 +156,9 @@ def _of_run(checkpoint: Path) -> list[tuple[str, str]]:
     from discrete_ae.evaluation.results import run_of
     from discrete_ae.saving.checkpoint import read_training_state
 
-    rows: list[tuple[str, str]] = []
-    if run := run_of(checkpoint):
-        chosen = run.config.get("choices")
-        rows = [(f"{name} of the run", str(option)) for name, option in chosen.items()] if chosen else []
+    run = run_of(checkpoint)
+    choices = (run.config.get("choices") if run else None) or {}
+    rows = [(f"{name} of the run", str(option)) for name, option in choices.items()]
     if kind_of(checkpoint) is Kind.FILE:
         with contextlib.suppress(DataError):  # a checkpoint without training state
             rows.append(("training steps", f"{read_training_state(checkpoint).global_step:,}"))

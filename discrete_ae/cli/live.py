@@ -36,8 +36,9 @@ def encode_stream(
 
     if list(inputs) != ["-"] or out != "-":
         raise UsageError("--format stream reads standard input and writes standard output: encode - -o -")
-    _require_stdin(from_microphone)
-    _require_stdout()
+    if not from_microphone:
+        require_stdin()
+    require_stdout()
     model = load()
     check_codebooks(model, num_codebooks)
     if not from_microphone:
@@ -88,13 +89,13 @@ def decode_stream(
 
     if list(inputs) != ["-"] or (to_speaker and out != "-"):
         raise UsageError("--speaker: plays codes from standard input; give - -o -")
-    _require_stdin(False)
+    require_stdin()
     if out == "-" and not to_speaker:
         if audio_format != "wav":
             raise UsageError(
                 f"--format {audio_format}: a stream can only become WAV; leave out --format, or give a file"
             )
-        _require_stdout()
+        require_stdout()
     elif not to_speaker and Path(out).exists() and not force:
         raise UsageError(f"-o {out}: already exists; use --force to overwrite, or give another name")
     doubts: list[str] = []
@@ -138,13 +139,15 @@ def _stdin() -> BufferedReader:
     return cast(BufferedReader, sys.stdin.buffer)
 
 
-def _require_stdin(otherwise: bool) -> None:
-    if sys.stdin is None and not otherwise:
+def require_stdin() -> None:
+    """Raise a UsageError if standard input is closed."""
+    if sys.stdin is None:
         raise UsageError("-: standard input is closed; pipe data into it, or give a file")
 
 
-def _require_stdout() -> None:
+def require_stdout() -> None:
+    """Raise a UsageError if standard output is closed or a terminal."""
     if sys.stdout is None:
-        raise UsageError("-o -: standard output is closed; redirect it")
+        raise UsageError("-o -: standard output is closed; redirect it to a file")
     if sys.stdout.isatty():
-        raise UsageError("-o -: binary data would go to the terminal; redirect it")
+        raise UsageError("-o -: binary data would go to the terminal; redirect it to a file")

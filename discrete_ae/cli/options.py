@@ -156,13 +156,10 @@ def load_model(checkpoint: Path, device: Device, trust: Sequence[str] | None = N
         DataError: the checkpoint cannot be loaded.
     """
     # PyTorch takes seconds to import, and --help does not need it.
-    from rich.console import Console
-
     from discrete_ae.build import load, pick_device
 
     if str(checkpoint) == PRETRAINED:
-        print_line(Console(stderr=True), "model: pretrained, for speech at 16 kHz; -c names another")
-
+        typer.echo("model: pretrained, for speech at 16 kHz; -c names another", err=True)
     return load(checkpoint, pick_device(device), trust or ())
 
 
@@ -204,8 +201,8 @@ def print_table(
 
 
 def print_line(console: "Console", line: str) -> None:
-    """Print text on one line, without markup, highlighting or emoji."""
-    console.print(" ".join(line.split()), soft_wrap=True, markup=False, highlight=False, emoji=False)
+    """Print text on one line, without markup, highlighting or emoji, and with `-` for a standard stream."""
+    console.print(as_given(" ".join(line.splitlines())), soft_wrap=True, markup=False, highlight=False, emoji=False)
 
 
 @contextmanager
@@ -265,7 +262,7 @@ def logged_on(errors: "Console") -> Iterator[None]:
     log, handler = logging.getLogger("discrete_ae"), logging.Handler(logging.WARNING)
 
     def emit(record: logging.LogRecord) -> None:
-        line = as_given(record.getMessage())
+        line = record.getMessage()
         print_line(errors, line if line.startswith(("error: ", "warning: ")) else f"warning: {line}")
 
     handler.emit = emit  # type: ignore[method-assign]

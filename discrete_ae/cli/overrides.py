@@ -20,7 +20,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from discrete_ae.arguments import argument_types, typed
 from discrete_ae.build import build_model, check_components
-from discrete_ae.cli.hydra_errors import explained, keys, nearest
+from discrete_ae.cli.hydra_errors import explained, keys
+from discrete_ae.cli.usage import nearest
 from discrete_ae.errors import UsageError, UserError
 from discrete_ae.model import DiscreteAutoencoder
 from discrete_ae.model.outline import without_memory

@@ -26,7 +26,7 @@ def in_words(error: Any, group: Any, given: Sequence[str], program: str) -> str:
     if kind == "NoSuchOption":
         options = [option for parameter in (command or group).params for option in parameter.opts]
         see = f"{program} {name} --help" if command else f"{program} --help"
-        return f"{error.option_name}: no such option; {_nearest(error.option_name, options, see)}"
+        return f"{error.option_name}: no such option; {_advice(error.option_name, options, see)}"
     if kind == "BadOptionUsage":
         if any(word.startswith(f"{error.option_name}=") for word in given):
             value = _value_of([error.option_name], given)
@@ -35,7 +35,7 @@ def in_words(error: Any, group: Any, given: Sequence[str], program: str) -> str:
         expected = _expected(command.callback, parameter)
         return f"{error.option_name}: expected {expected} after it, got none; see {program} {name} --help"
     if command is None:
-        return f"{name}: no such command; {_nearest(name, list(group.commands), f'{program} --help')}"
+        return f"{name}: no such command; {_advice(name, list(group.commands), f'{program} --help')}"
     see = f"see {program} {name} --help"
     if kind == "MissingParameter":
         example = re.search(rf"{program} .*", command.epilog or "")
@@ -50,9 +50,22 @@ def in_words(error: Any, group: Any, given: Sequence[str], program: str) -> str:
     return f"{error.format_message().rstrip('.')}; {see}"
 
 
-def _nearest(name: str, names: Sequence[str], see: str) -> str:
-    near = difflib.get_close_matches(name, names, 1)
-    return f"did you mean {near[0]}?" if near else f"see {see}"
+def nearest(name: str, names: Sequence[str]) -> str | None:
+    """Return the most similar of some commands, options or dotted keys, or None.
+
+    Perhaps only the prefix is missing, such as in `lr` for `optim.optimizer.lr`, or the end, such as in `dac`.
+    """
+    name = name.lower()
+    last = {re.split(r"[./]", each)[-1]: each for each in reversed(names)}
+    known = last | {each: each for each in names}
+    if near := difflib.get_close_matches(name, known, 1):
+        return known[near[0]]
+    return next((each for each in names if name and each.startswith(name)), None)
+
+
+def _advice(name: str, names: Sequence[str], see: str) -> str:
+    near = nearest(name, names)
+    return f"did you mean {near}?" if near else f"see {see}"
 
 
 def _label(parameter: Any) -> str:

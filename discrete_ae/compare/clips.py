@@ -46,8 +46,7 @@ class Heard(NamedTuple):
     @property
     def note(self) -> str:
         """Nominal bitrate, such as "3.2 kbps"; "not quantized" for a model without codes, empty if it is unknown."""
-        bps = self.placed.evaluation.overall.get("nominal_bitrate_bps")
-        if bps:
+        if bps := self.placed.evaluation.overall.get("nominal_bitrate_bps"):
             return f"{kbps(bps)} kbps"
         return "not quantized" if self.placed.evaluation.run else ""
 

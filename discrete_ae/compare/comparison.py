@@ -216,6 +216,10 @@ class Comparison:
         pairs = itertools.combinations(self.methods, 2)
         return [self.difference(one, other, name) for one, other in pairs if model[one.label] != model[other.label]]
 
+    def with_best(self, best_first: Sequence[Method], name: str) -> list[Difference]:
+        """Compare each method but the first, which is the best, with the best."""
+        return [self.difference(other, best_first[0], name) for other in best_first[1:]]
+
     def _compare(self, first: Method, second: Method, name: str) -> Difference:
         common = tuple(seed for seed in first.seeds if seed in second.seeds)
         if len(common) > 1:

@@ -112,7 +112,9 @@ def group_runs(evaluations: Iterable[Evaluation]) -> list[Method]:
     for key, (run, one) in zip(_keys([(run, run.config) for run, _ in given]), given, strict=True):
         groups.setdefault(key, {}).setdefault(run.seed, one)
     methods = [Method("", tuple(by_seed[seed] for seed in sorted(by_seed))) for by_seed in groups.values()]
-    return _labelled(methods)
+    labels = _labels([[method] for method in methods])
+    found = [replace(method, label=label) for method, label in zip(methods, labels, strict=True)]
+    return sorted(found, key=lambda method: (method.quantizer, method.nominal_bitrate_bps or 0.0, method.label))
 
 
 def _place(run: Run) -> tuple[str, str]:
@@ -148,25 +150,16 @@ def _keys(runs: Sequence[tuple[Run, Mapping[str, Any]]]) -> list[str]:
     """
     chosen = [settings(config) for _, config in runs]
     starts = [str(each.get(_START, "")) for each in chosen]
+    alike = [each | {_START: "given"} if _START in each else each for each in chosen]
     keys = [
-        _key(run.quantizer, each | {_START: "given"} if _START in each else each)
-        for (run, _), each in zip(runs, chosen, strict=True)
+        json.dumps([run.quantizer, each], sort_keys=True, default=str)
+        for (run, _), each in zip(runs, alike, strict=True)
     ]
     of_seed: dict[tuple[str, int], set[str]] = {}
     for key, start, (run, _) in zip(keys, starts, runs, strict=True):
         of_seed.setdefault((key, run.seed), set()).add(start)
     several = {key for (key, _), found in of_seed.items() if len(found) > 1}
     return [key + start if key in several else key for key, start in zip(keys, starts, strict=True)]
-
-
-def _key(quantizer: str, chosen: Mapping[str, Any]) -> str:
-    return json.dumps([quantizer, chosen], sort_keys=True, default=str)
-
-
-def _labelled(methods: Sequence[Method]) -> list[Method]:
-    labels = _labels([[method] for method in methods])
-    found = [replace(method, label=label) for method, label in zip(methods, labels, strict=True)]
-    return sorted(found, key=lambda method: (method.quantizer, method.nominal_bitrate_bps or 0.0, method.label))
 
 
 def _labels(groups: Sequence[Sequence[Method]]) -> list[str]:

@@ -139,7 +139,6 @@ def compare_runs(
         raise UsageError(f"{named[0]}: can only be compared with runs of training; give a run too, or use evaluate")
     given = find_given(paths, checkpoint)
     chosen, repeated = distinct(given.runs, [one.evaluation.run for one in given.evaluations if one.evaluation.run])
-    left_out = [*given.lines, *repeated]
     runs = [run for run in given.runs if run.name in chosen]
     evaluations = [one for one in given.evaluations if not one.evaluation.run or one.name in chosen]
     measured = {name for one in evaluations for file in one.evaluation.files for name in file.scores}
@@ -151,7 +150,7 @@ def compare_runs(
         raise doubtful[0]
     tokenizers = load_tokenizers(named, pick_device(device))
     claim(out, title, force=force)
-    for line in ([f"{choice.said}."] if runs and choice.said else []) + left_out:
+    for line in [*([f"{choice.said}."] if runs and choice.said else []), *given.lines, *repeated]:
         say(line)
     if data and (count := len(trained_on(runs, sources, say))):
         say(

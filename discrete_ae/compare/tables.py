@@ -16,10 +16,9 @@ from discrete_ae.evaluation.results import Evaluation
 from discrete_ae.evaluation.scores import PER_FILE, QUANTITIES, SCORES, Quantity
 
 MINOR = ("nominal_bitrate_bps", "encode_rtf", "decode_rtf", "parameters", "macs_per_second")
-"""Columns that are hidden at first."""
+"""Columns that are hidden at first, and have no spread over seeds."""
 COLUMNS = (*SCORES, "entropy_coded_bitrate_bps", "usage", "perplexity", *MINOR)
 BASELINE = "baseline"
-_SPREAD = {"usage", "perplexity", "entropy_coded_bitrate_bps", *PER_RECORDING}
 Rows = list[list[str]]
 
 
@@ -59,9 +58,8 @@ def _best(comparison: Comparison, column: Quantity) -> set[str]:
     order = ranked(comparison, comparison.coded, column.name)
     if len(order) < 2:
         return set()
-    against_best = [comparison.difference(other, order[0], column.name) for other in order[1:]]
-    alike = [difference.first for difference in against_best if difference.verdict is Verdict.NOT_TOLD_APART]
-    return {*(method.label for method in order[:1]), *alike}
+    with_best = comparison.with_best(order, column.name)
+    return {order[0].label, *(one.first for one in with_best if one.verdict is Verdict.NOT_TOLD_APART)}
 
 
 def _cell(value: Value, column: Quantity) -> Cell:
@@ -71,7 +69,7 @@ def _cell(value: Value, column: Quantity) -> Cell:
         return Cell(value.mean, f"{float(f'{value.mean / 1e6:.3g}'):,g} M")
     scale = 1000 if column.unit == "kbps" else 1
     text = f"{value.mean / scale:.{column.digits}f}"
-    if column.name in _SPREAD and not math.isnan(value.spread):
+    if column.name not in MINOR and not math.isnan(value.spread):
         text += f" ± {value.spread / scale:.{column.digits}f}"
     return Cell(value.mean, text)
 
@@ -82,8 +80,7 @@ def pairs_of(comparison: Comparison, name: str) -> dict[str, list[tuple[str, ...
     The first table compares methods with the best method by a quantity. The others compare all pairs, by each score. A
     row has both methods, their difference, its interval and the verdict.
     """
-    competing = [known for known in best_first(comparison, name).values() if len(known) > 1]
-    with_best = [comparison.difference(other, known[0], name) for known in competing for other in known[1:]]
+    with_best = [one for known in best_first(comparison, name).values() for one in comparison.with_best(known, name)]
     found = {f"Compared with the best by {QUANTITIES[name].label}": _rows(with_best, QUANTITIES[name])}
     for quantity in PER_FILE:
         if quantity.higher_is_better is not None:

@@ -93,22 +93,16 @@ def notes_of(comparison: Comparison, lines: Sequence[str] = ()) -> list[str]:
 
 
 def _on_conditions(comparison: Comparison, conditions: Mapping[str, tuple[str, str]]) -> list[str]:
-    flats = dict(
-        zip(
-            (method.label for method in comparison.methods),
-            with_short_paths([flatten(method.config) for method in comparison.methods]),
-            strict=True,
-        )
-    )
+    flats = with_short_paths([flatten(method.config) for method in comparison.methods])
     found = []
     for key, (names, absent) in conditions.items():
         values: dict[str, list[str]] = {}
-        for label, flat in flats.items():
+        for method, flat in zip(comparison.methods, flats, strict=True):
             below = [
                 f"{k.removeprefix(f'{key}.')}={v}" for k, v in flat.items() if k.startswith(f"{key}.") and v is not None
             ]
             value = " ".join(below) or flat.get(key)
-            values.setdefault(absent if value is None else str(value), []).append(label)
+            values.setdefault(absent if value is None else str(value), []).append(method.label)
         if len(values) > 1:
             parts = [f"{value} ({listed(labels)})" for value, labels in values.items()]
             found.append(f"The {names} differ, which may explain differences between methods: {'; '.join(parts)}.")
@@ -149,8 +143,7 @@ def findings(comparison: Comparison, name: str, *, with_differences: bool = True
         elif known:
             details += _of_one_rate(comparison, known, quantity, f"At {rate} kbps" if len(by_rate) > 1 else "")
             if with_differences:
-                against_best = (comparison.difference(other, known[0], name) for other in known[1:])
-                details += [sentence(difference) for difference in against_best if difference.verdict in _TOLD]
+                details += [sentence(one) for one in comparison.with_best(known, name) if one.verdict in _TOLD]
     for label, methods in alone.items():
         means = listed([quantity.shown(comparison.value(one.label, name).mean) for one in methods])
         mean = f"{means} {quantity.unit}".rstrip()
@@ -175,17 +168,17 @@ def best_first(comparison: Comparison, name: str) -> dict[str, list[Method]]:
 def _headline(comparison: Comparison, by_rate: Mapping[str, Sequence[Method]], quantity: Quantity) -> str:
     """Return one sentence that compares the best method at each bitrate with the others."""
     parts, over_seeds = [], True
-    for rate, (best, *others) in ((rate, known) for rate, known in by_rate.items() if known):
-        against_best = [comparison.difference(other, best, quantity.name) for other in others]
-        worse = [one.first for one in against_best if one.verdict in _TOLD]
-        alike = [one.first for one in against_best if one.verdict is Verdict.NOT_TOLD_APART]
+    for rate, known in by_rate.items():
+        with_best = comparison.with_best(known, quantity.name)
+        worse = [one.first for one in with_best if one.verdict in _TOLD]
+        alike = [one.first for one in with_best if one.verdict is Verdict.NOT_TOLD_APART]
         where = f"at {rate} kbps, " if len(by_rate) > 1 else ""
-        over_seeds = over_seeds and all(one.over_seeds for one in against_best)
+        over_seeds = over_seeds and all(one.over_seeds for one in with_best)
         if worse:
             tie = f" and cannot be told apart from {listed(alike)}" if alike else ""
-            parts.append(f"{where}{best.label} is better than {_some(worse)}{tie}")
+            parts.append(f"{where}{known[0].label} is better than {_some(worse)}{tie}")
         elif alike:
-            parts.append(f"{where}{listed([best.label, *alike])} cannot be told apart")
+            parts.append(f"{where}{listed([known[0].label, *alike])} cannot be told apart")
     if parts:
         caveat = "" if over_seeds else "; with one seed of a method, another training may change this"
         return f"By {quantity.label}, {'; '.join(parts)}{caveat}."
@@ -321,21 +314,21 @@ def _rates(methods: Sequence[Method]) -> list[str]:
 
 
 def _of_one_rate(comparison: Comparison, methods: Sequence[Method], quantity: Quantity, where: str) -> list[str]:
-    best, *others = methods
+    best = methods[0]
     value = comparison.value(best.label, quantity.name)
     spread = "" if math.isnan(value.spread) else f" ± {quantity.shown(value.spread)}"
     way = "higher" if quantity.higher_is_better else "lower"
     begin = f"{where}, {best.label}" if where else best.label
     mean = f"{quantity.shown(value.mean)}{spread} {quantity.unit}".rstrip()
-    if not others:
+    if len(methods) == 1:
         is_alone = comparison.methods[1:] and where
         return [f"{begin} is the only {_kind(comparison)}: mean {quantity.label} {mean}."] if is_alone else []
     if len(first := _first(comparison, methods, quantity.name)) > 1:
         equal = " ".join(filter(None, [quantity.shown(value.mean), quantity.unit]))
         begin = f"{where}, {listed(first)}" if where else listed(first)
         return [f"{begin} have the same best mean {quantity.label}{_among(comparison)}: {equal} ({way} is better)."]
-    against_best = (comparison.difference(other, best, quantity.name) for other in others)
-    alike = [one.first for one in against_best if one.verdict is Verdict.NOT_TOLD_APART]
+    with_best = comparison.with_best(methods, quantity.name)
+    alike = [one.first for one in with_best if one.verdict is Verdict.NOT_TOLD_APART]
     doubt = f" This order is uncertain: {_some(alike)} cannot be told apart from {best.label}." if alike else ""
     return [f"{begin} has the best mean {quantity.label}{_among(comparison)}: {mean} ({way} is better).{doubt}"]
 

@@ -306,15 +306,9 @@ NAMES = tuple(name for name, score in SCORES.items() if not score.is_of_original
 
 PER_FILE = (
     *SCORES.values(),
-    Quantity(
-        "bitrate_bps",
-        "bitrate",
-        "bps",
-        None,
-        0,
-        "bits per second of a recording's codes, all channels together, compressed as in .daec",
-    ),
-)
+    Quantity("bitrate_bps", "bitrate", "bps", None, 0,
+             "bits per second of a recording's codes, all channels together, compressed as in .daec"),
+)  # fmt: skip
 """Quantities of each recording, and means over recordings."""
 
 OVERALL = (

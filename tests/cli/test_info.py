@@ -169,7 +169,7 @@ def test_mistakes_are_one_line(command, tmp_path):
 
 
 def test_recording(command, tmp_path):
-    path = tmp_path / "x.wav"
+    path = tmp_path / "x  y.wav"  # messages keep both spaces
     soundfile.write(path, np.zeros((22050, 2)), 44100)
     path.write_bytes(path.read_bytes()[: 44 + 40_000])
     status, out, err = command("info", path)
@@ -180,7 +180,7 @@ def test_recording(command, tmp_path):
     }  # fmt: skip
     said = f"warning: {path}: its header says 88200 bytes of samples, the file holds 40000; reading all of it"
     assert err == [f"{said} (0.2 s)"]
-    path = path.with_suffix(".m4a")
+    path = tmp_path / "x.m4a"
     path.write_bytes(b"no matter what")
     status, _, err = command("info", path)
     assert (status, err[0].split(": ")[-1]) == (1, f"ffmpeg -i {path} -vn {path.with_suffix('.flac')}")
