@@ -84,7 +84,7 @@ def compare(
     ] = False,
     strict: StrictOption = False,
     force: Annotated[
-        bool, typer.Option("--force", "-f", metavar="", help="Replace the report in REPORT; other files there stay.")
+        bool, typer.Option("--force", "-f", help="Replace the report in REPORT; other files there stay.")
     ] = False,
 ) -> None:
     """Compare training runs, and report which differences are larger than chance.

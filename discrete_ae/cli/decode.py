@@ -41,9 +41,7 @@ def decode(
     deterministic: DeterministicOption = False,
     speaker: Annotated[
         bool,
-        typer.Option(
-            "--speaker", metavar="", help="Play codes from standard input on the loudspeaker; INPUT and OUT must be -."
-        ),
+        typer.Option("--speaker", help="Play codes from standard input on the loudspeaker; INPUT and OUT must be -."),
     ] = False,
     skip_existing: SkipExistingOption = False,
     force: Annotated[
@@ -51,7 +49,6 @@ def decode(
         typer.Option(
             "--force",
             "-f",
-            metavar="",
             help="Overwrite existing recordings. Decode codes of another model, with a warning.",
         ),
     ] = False,

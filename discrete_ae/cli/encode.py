@@ -75,14 +75,10 @@ def encode(
     ] = None,
     microphone: Annotated[
         bool,
-        typer.Option(
-            "--microphone", metavar="", help="Use the microphone as INPUT -, until Ctrl-C; implies --format stream."
-        ),
+        typer.Option("--microphone", help="Use the microphone as INPUT -, until Ctrl-C; implies --format stream."),
     ] = False,
     skip_existing: SkipExistingOption = False,
-    force: Annotated[
-        bool, typer.Option("--force", "-f", metavar="", help="Overwrite existing files of codes.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing files of codes.")] = False,
 ) -> None:
     """Turn recordings into files of integer codes.
 

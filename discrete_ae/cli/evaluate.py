@@ -67,7 +67,7 @@ def evaluate(
         ),
     ] = None,
     strict: StrictOption = False,
-    force: Annotated[bool, typer.Option("--force", "-f", metavar="", help="Overwrite existing results.")] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing results.")] = False,
 ) -> None:
     """Measure a trained model on recordings that were not used to train it.
 

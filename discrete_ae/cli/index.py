@@ -22,11 +22,10 @@ def index(
         bool,
         typer.Option(
             "--measure",
-            metavar="",
             help="Decode all recordings, and add their bandwidth, loudness, and shares of clipping and silence.",
         ),
     ] = False,
-    force: Annotated[bool, typer.Option("--force", "-f", metavar="", help="Overwrite an existing manifest.")] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite an existing manifest.")] = False,
 ) -> None:
     """List recordings in a manifest, with one line of JSON for each.
 

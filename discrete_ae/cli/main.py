@@ -7,9 +7,10 @@ bug and keeps its traceback.
 import os
 import signal
 import sys
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 import discrete_ae
 from discrete_ae.cli import begin_in_utf8
@@ -30,7 +31,27 @@ from discrete_ae.signals import SIGNALLED, exiting_on_sigterm
 
 NAME = "discrete-ae"
 
-app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode="rich")
+
+class _BareFlags:
+    """Help that does not describe flags as `<bool>`."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        found = super().get_params(ctx)  # type: ignore[misc]
+        for parameter in found:
+            if getattr(parameter, "is_flag", False):
+                parameter.metavar = ""
+        return found
+
+
+class _Command(_BareFlags, TyperCommand):
+    pass
+
+
+class _Group(_BareFlags, TyperGroup):
+    pass
+
+
+app = typer.Typer(cls=_Group, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
 
 def _example(*lines: str) -> str:
@@ -76,7 +97,7 @@ for _command, _panel, *_examples in (
     (push, "Share", "push model user/name --private"),
     (info, "Understand", "info model=conv/base quantizer=rvq", f"info {_CHECKPOINT}"),
 ):
-    app.command(rich_help_panel=_panel, epilog=_example(*_examples))(_command)
+    app.command(cls=_Command, rich_help_panel=_panel, epilog=_example(*_examples))(_command)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

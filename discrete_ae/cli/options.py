@@ -77,7 +77,6 @@ DeterministicOption = Annotated[
     bool,
     typer.Option(
         "--deterministic",
-        metavar="",
         help="Make results on a GPU bit-identical, but slower. Results on a CPU are always bit-identical.",
     ),
 ]
@@ -91,17 +90,13 @@ CodebooksOption = Annotated[
 ]
 SkipExistingOption = Annotated[
     bool,
-    typer.Option(
-        "--skip-existing", metavar="", help="Skip files that already exist, to resume an interrupted command."
-    ),
+    typer.Option("--skip-existing", help="Skip files that already exist, to resume an interrupted command."),
 ]
 PIPED_PREFIX = "discrete-ae-piped-"
 """Prefix of the name of a temporary folder for data from standard input or to standard output."""
 StrictOption = Annotated[
     bool,
-    typer.Option(
-        "--strict", metavar="", help="Reject recordings whose length differs from their header, instead of warning."
-    ),
+    typer.Option("--strict", help="Reject recordings whose length differs from their header, instead of warning."),
 ]
 MetricsOption = Annotated[
     str | None,

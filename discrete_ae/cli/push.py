@@ -13,7 +13,7 @@ def push(
     ],
     private: Annotated[
         bool,
-        typer.Option("--private", metavar="", help="Keep the model private; an existing public one is rejected."),
+        typer.Option("--private", help="Keep the model private; an existing public one is rejected."),
     ] = False,
     message: Annotated[
         str | None, typer.Option(metavar="TEXT", show_default="Upload with discrete-ae", help="Commit message.")

@@ -18,15 +18,12 @@ def shards(
         bool,
         typer.Option(
             "--strict",
-            metavar="",
             help="Reject files that are unreadable, or whose length differs from their header, instead of warning.",
         ),
     ] = False,
     force: Annotated[
         bool,
-        typer.Option(
-            "--force", "-f", metavar="", help="Replace the tars in DIR; a folder with any other file is never replaced."
-        ),
+        typer.Option("--force", "-f", help="Replace the tars in DIR; a folder with any other file is never replaced."),
     ] = False,
 ) -> None:
     """Pack the recordings of a folder into a few large tars for training.

@@ -14,6 +14,7 @@ from discrete_ae.compare.methods import Method
 from discrete_ae.compare.places import short_names
 from discrete_ae.compare.words import listed
 from discrete_ae.data import recordings_root
+from discrete_ae.data.sources import LIMITS
 from discrete_ae.errors import DataError, UsageError, from_system
 from discrete_ae.evaluation.baselines import installed
 from discrete_ae.evaluation.coded import reconstruct
@@ -48,6 +49,7 @@ _SPLIT = (
     "sources",
     "validation_fraction",
     "channels",
+    *LIMITS,
 )  # settings that determine which files are for training and which for validation
 
 

@@ -1,5 +1,6 @@
 """Inputs of a comparison: folders of runs, files of evaluations, messages about others, and who is at fault."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +156,21 @@ def test_a_run_whose_training_recordings_are_elsewhere_is_named_and_the_others_a
     assert names == ["moved", "other", "older"]
     assert f"{tmp_path / 'moved.jsonl'}: no such file" in lines[0]
     assert all("could not be checked" in line and "\n" not in line for line in lines)
+
+
+def test_runs_on_one_manifest_with_other_limits_were_trained_on_other_recordings(tmp_path):
+    for name, seconds in (("short.wav", 1.0), ("long.wav", 3.0), ("held.wav", 3.0)):
+        soundfile.write(tmp_path / name, np.zeros(int(8000 * seconds)), 8000)
+    lines = [{"path": name, "split": split} for name, split in
+             (("short.wav", "train"), ("long.wav", "train"), ("held.wav", "validation"))]  # fmt: skip
+    manifest = tmp_path / "all.jsonl"
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    data = {"_target_": "discrete_ae.data.AudioDataModule", "crop_seconds": 0.5, "batch_size": 1, "sample_rate": 8000,
+            "channels": 1, "manifest": str(manifest)}  # fmt: skip
+    runs = [make_run(f"from {least}", "ste", config={"data": data | {"min_seconds": least}}) for least in (None, 2.0)]
+    sources = [Source(tmp_path / name, name) for name in ("short.wav", "long.wav", "held.wav")]
+    for given in (runs, runs[::-1]):
+        assert trained_on(given, sources, pytest.fail) == {tmp_path / "short.wav", tmp_path / "long.wav"}
 
 
 def test_a_bundle_is_a_model_without_training(tmp_path):
