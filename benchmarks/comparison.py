@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from discrete_ae.compare.figures import read_curves
 
 PAGE = RESULTS / "comparison.md"
-PARTS = ("quantizers", "options", "rates")
+PARTS = ("quantizers", "options", "dropout", "rates")
 LOSS = "val/reconstruction"
 COLUMNS = {  # heading: column of methods.csv, factor, digits
     "mel distance ↓": ("mel_distance", 1.0, 3),

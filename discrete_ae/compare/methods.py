@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -101,8 +102,8 @@ def group_runs(evaluations: Iterable[Evaluation]) -> list[Method]:
     """Group evaluations of runs into methods, and label each by its differences from the others.
 
     A label has the quantizer, and the nominal rate if rates differ. If methods would then share a label, it also has
-    the settings in which they differ: "ste (3.2 kbps, lr=0.001)". Of evaluations with the same settings and seed, the
-    first counts.
+    the settings in which they differ, except where it has the value of more than half of them: "ste (3.2 kbps,
+    lr=0.001)". Of evaluations with the same settings and seed, the first counts.
 
     Returns:
         The methods, sorted by quantizer, rate and label.
@@ -211,7 +212,7 @@ def _is_in(key: str, keys: Iterable[str]) -> bool:
 
 
 def _differences(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return a short, unique text for each configuration, with its values of the settings that differ."""
+    """Return a short, unique text for each configuration: its settings that differ from those of most others."""
     flats = with_short_paths([settings(config) for config in configs])
     models = [str(flatten(config).get("choices.model") or "") for config in configs]
     networks = [{key: flat[key] for key in flat if re.match(r"model\.(?!quantizer\.)", key)} for flat in flats]
@@ -227,9 +228,22 @@ def _differences(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     names = [key.removesuffix("._target_") for key in keys]
     ends = [name.rpartition(".")[2] for name in names]
     short = [end if ends.count(end) == 1 else name for name, end in zip(names, ends, strict=True)]
-    said = [", ".join(f"{name}={text.get(key, _ABSENT)}" for name, key in zip(short[:_SHOWN], keys, strict=False))
-            + (", …" if len(keys) > _SHOWN else "") for text in texts]  # fmt: skip
+    usual = {key: _shared([text.get(key, _ABSENT) for text in texts]) for key in keys}
+    said = []
+    for text in texts:
+        parts = [
+            f"{name}={value}"
+            for name, key in zip(short, keys, strict=True)
+            if (value := text.get(key, _ABSENT)) != usual[key]
+        ]
+        said.append(", ".join([*parts[:_SHOWN], *(["…"] if len(parts) > _SHOWN else [])]))
     return [one if said.count(one) == 1 else f"{one} ({said[: i + 1].count(one)})" for i, one in enumerate(said)]
+
+
+def _shared(values: Sequence[str]) -> str | None:
+    """Return the value that more than half of the methods have, or None."""
+    value, count = Counter(values).most_common(1)[0]
+    return value if 2 * count > len(values) else None
 
 
 def _text(key: str, value: Any) -> str:

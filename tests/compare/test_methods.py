@@ -128,6 +128,9 @@ def test_labels_name_what_differs():
     assert labels(runs) == ["rvq", "ste (lr=0.001)", "ste (lr=0.002)"]
     losses = [{"mel": {"weight": weight}, "snr": {"weight": weight + 1}} for weight in (1, 3)]  # two keys end alike
     assert labels(differing("loss", *losses))[0] == "ste (loss.mel.weight=1, loss.snr.weight=2)"
+    usual = {"bound": "tanh", "rotation": False}
+    others = [usual, usual | {"bound": "normal"}, usual | {"rotation": True}]  # the values of two of three go unsaid
+    assert labels(differing("quantizer", *others)) == ["ste", "ste (bound=normal)", "ste (rotation=True)"]
     # More keys differ than are shown, and those that are shown do not.
     losses = [{"key5": i, **{f"key{j}": i % 2 for j in range(5)}} for i in range(5)]
     assert len(set(labels(differing("loss", *losses)))) == 5
