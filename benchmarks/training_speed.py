@@ -15,6 +15,7 @@ import ctypes
 import functools
 import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -217,7 +218,8 @@ def main() -> None:
     lines = [
         "# A training step beside DAC and EnCodec",
         "",
-        f"`python benchmarks/training_speed.py {' '.join(sys.argv[1:])}`: {given.batch} crops of {given.seconds:g} s; "
+        f"`python benchmarks/training_speed.py {shlex.join(sys.argv[1:])}`: "
+        f"{given.batch} crops of {given.seconds:g} s; "
         f"{machine(given.device, given.threads)}{', bf16 autocast' if given.bf16 else ', float32'}"
         f"{', compiled' if given.compile else ''}, {versions(*PACKAGES)}.",
         "",

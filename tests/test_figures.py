@@ -1,6 +1,7 @@
 """Figures of README and docs/*.md: they stand in committed results, which name the release that was measured."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,4 +64,4 @@ def test_a_figure_in_a_link_stands_on_the_linked_page() -> None:
 def test_every_result_can_be_made_again() -> None:
     assert {path.stem for path in RESULTS.glob("*.md")} <= {*remake.COMMANDS, *remake.TRAINED}
     for command in remake.COMMANDS.values():
-        assert (ROOT / "benchmarks" / command.split()[1]).is_file(), command
+        assert (ROOT / "benchmarks" / shlex.split(command)[1]).is_file(), command

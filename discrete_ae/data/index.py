@@ -136,9 +136,14 @@ def _of_input(path: Path | str, advance: Advance | None) -> Found:
 
 def _scan(root: Path, onerror: Callable[[OSError], None], advance: Advance | None = None) -> Found:
     """Find the audio files below a folder; if there are none, the recordings in its tars."""
-    below = sorted(walk(root, onerror))  # all begin with `root`, so relative paths are sorted too
+    closed: list[OSError] = []
+    below = sorted(walk(root, closed.append))  # all begin with `root`, so relative paths are sorted too
+    for error in closed:
+        onerror(error)
     paths, tars = list(audio_only(below, root)), list(filter(is_tar, below))
     if not paths and not tars:
+        if closed:
+            raise unreadable(closed[0])
         raise DataError(
             f"{root}: no audio files (.wav, .flac, .ogg, .opus, .mp3, …) or tars in it or below; give another folder"
         )

@@ -108,7 +108,7 @@ def segment_lengths(num_samples: int, sample_rate: int, segment_seconds: float) 
     length = max(1, round(min(segment_seconds * sample_rate, num_samples)))
     count, rest = divmod(num_samples, length)
     lengths = [length] * count
-    if rest and lengths and rest < MIN_SEGMENT_S * sample_rate:
+    if 0 < rest < MIN_SEGMENT_S * sample_rate:
         lengths[-1] += rest
     elif rest:
         lengths.append(rest)

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import soundfile
 
 from discrete_ae.data import AudioFile, containers, find_audio, split_by_hash
 from discrete_ae.data.files import SUFFIXES, accept, files_of, probe
+from discrete_ae.data.index import index
 from discrete_ae.errors import DataError
 from discrete_ae.paths import real
 
@@ -147,8 +149,9 @@ def test_folders_that_cannot_be_read_are_named(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(os, "scandir", refusing)
     assert [file.path.name for file in find_audio(tmp_path).files] == ["x.wav"]
     assert f"Skipped: {tmp_path / 'closed'}: cannot be read (Permission denied)" in caplog.text
-    with pytest.raises(DataError, match=r"closed: cannot be read \(Permission denied\)"):
-        find_audio(tmp_path, strict=True)
+    for refused in (partial(find_audio, tmp_path, strict=True), partial(index, tmp_path / "closed")):
+        with pytest.raises(DataError, match=r"closed: cannot be read \(Permission denied\)"):
+            refused()
 
 
 def test_files_of_another_length_than_they_say_are_taken_and_named_or_refused(tmp_path, caplog):
