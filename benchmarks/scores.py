@@ -1,6 +1,6 @@
 """Measure how every score of the extra `quality` rates speech as it degrades step by step, and what the score costs.
 
-    python benchmarks/scores.py          # 10 minutes on two busy cores; needs opus-tools and 'discrete-ae[quality]'
+    python benchmarks/scores.py          # 10 minutes on 2 cores; needs opus-tools and 'discrete-ae[quality]'
 
 Scores are computed as in `discrete-ae evaluate`, on one thread. Costs are processor seconds of a second pass.
 """
@@ -93,8 +93,7 @@ def main() -> None:
         [
             "# Scores",
             "",
-            f"`python benchmarks/scores.py`; {machine('cpu', 1)}, {versions(*packages)}. The machine was busy "
-            "otherwise.",
+            f"`python benchmarks/scores.py`; {machine('cpu', 1)}, {versions(*packages)}.",
             "",
             "## What they say",
             "",

@@ -1,6 +1,6 @@
 """Compare one-second crops from our loader and webdataset: speed, bytes read, memory.
 
-    python benchmarks/streaming_engines.py                          # about 25 minutes on two busy cores
+    python benchmarks/streaming_engines.py                          # about 10 minutes on 2 cores
     python benchmarks/streaming_engines.py --recordings 300 10 --rounds 1 --crops 500
 
 The second form does not write benchmarks/results/streaming_engines.md. Each run is a process of its own without worker
@@ -260,8 +260,7 @@ def report(counts: list[int], crops: int, rounds: int) -> list[str]:
     return [
         "# Streaming engines",
         "",
-        f"`python benchmarks/streaming_engines.py`; one core of {cpu_model()}, busy with other work; "
-        f"{versions('soundfile', 'webdataset')}.",
+        f"`python benchmarks/streaming_engines.py`; one core of {cpu_model()}; {versions('soundfile', 'webdataset')}.",
         "",
         f"Crops of one second of 16 kHz mono from FLAC of generated noise, in batches of {BATCH_SIZE}, in the "
         f"system's memory. *Seek*: one crop of each recording that passes by, found in its bytes. *Whole recording "
