@@ -69,17 +69,18 @@ def main() -> None:
     """Fit every model in every case and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=MODELS, help="options of conf/model")
-    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--steps", type=int, default=600)
     arguments = parser.parse_args()
     jobs = [(model, case, arguments.steps) for model in reversed(arguments.models) for case in CASES]
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         rows = list(pool.map(fit, *zip(*jobs, strict=True)))
+    rates = ", ".join(f"{rate:g} ({size})" for size, rate in SIZES.items())
     lines = [
         "# One second of speech by heart",
         "",
         f"`python benchmarks/overfit.py --steps {arguments.steps}`: `data/train/{CLIP.name}`, the second from "
-        f"{CLIP_START_S} s on, batches of this alone, the default loss, AdamW with a peak rate of {SIZES}; one "
-        f"thread a run, {os.cpu_count()} runs at a time, of {cpu_model()}, {versions()}. One seed.",
+        f"{CLIP_START_S} s on, batches of this alone, the default loss, AdamW with a peak rate of {rates}; "
+        f"one thread a run, {os.cpu_count()} runs at a time, of {cpu_model()}, {versions()}. One seed.",
         "",
         *table(COLUMNS, sorted(rows)),
     ]
