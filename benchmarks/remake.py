@@ -37,7 +37,7 @@ COMMANDS = {
     "streaming_engines": "{python} streaming_engines.py",
     "training_speed_cpu": "{peers} training_speed.py --device cpu",
     "training_speed_cpu_bf16": "{peers} training_speed.py --device cpu --bf16",
-    "training_speed_cpu_compiled": "{peers} training_speed.py --device cpu --rounds 1 --compile --pair 'DAC 16 kHz'",
+    "training_speed_cpu_compiled": "{peers} training_speed.py --device cpu --compile --pair 'DAC 16 kHz'",
 }
 """Command of every result that one command makes."""
 TRAINED = {"comparison", "entropy_coding", "gradients", "recipe", "speech_16k_two_hours"}
