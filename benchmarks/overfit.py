@@ -9,7 +9,6 @@ with as many runs in parallel as cores. Writes benchmarks/results/overfit.md.
 
 import argparse
 import os
-import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -34,7 +33,7 @@ MODELS = [
 # 15 codebooks of 256 entries at 50 frames per second: 6 kbps.
 CASES = {"no quantizer": ["quantizer=identity"], "ste at 6 kbps": ["quantizer=ste", "num_codebooks=15"]}
 WARMUP_STEPS = 50
-COLUMNS = ("model", "quantizer", "nominal kbps", "steps", "seconds", "SI-SDR in dB")
+COLUMNS = ("model", "quantizer", "nominal kbps", "steps", "SI-SDR in dB")
 
 
 def fit(model_name: str, case: str, steps: int) -> list[str]:
@@ -48,7 +47,6 @@ def fit(model_name: str, case: str, steps: int) -> list[str]:
     clip = torch.from_numpy(read_audio(CLIP, model.sample_rate, 1, CLIP_START_S, 1.0))[None]
     optimizer = torch.optim.AdamW(model.parameters(), lr=SIZES[Path(model_name).name], betas=(0.9, 0.99), fused=True)
     scheduler = warmup_cosine(optimizer, steps, WARMUP_STEPS)
-    start = time.perf_counter()
     for _ in range(steps):
         output = model(clip)
         loss(output.reconstruction, clip, output.losses).total.backward()
@@ -56,11 +54,10 @@ def fit(model_name: str, case: str, steps: int) -> list[str]:
         optimizer.step()
         optimizer.zero_grad()
         scheduler.step()
-    seconds = time.perf_counter() - start
     with torch.no_grad():
         quality = si_sdr_db(model.eval()(clip).reconstruction, clip).item()
     rate = "" if case == "no quantizer" else f"{model.bitrate_bps / 1000:.1f}"
-    row = [f"`{model_name}`", case, rate, str(steps), f"{seconds:.0f}", f"{quality:.1f}"]
+    row = [f"`{model_name}`", case, rate, str(steps), f"{quality:.1f}"]
     print(" ".join(row), flush=True)
     return row
 
