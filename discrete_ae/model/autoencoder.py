@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from discrete_ae import checks
 from discrete_ae.model.base import Decoder, Encoder, Span, State
 from discrete_ae.model.frames import full_precision
+from discrete_ae.model.layers import zero_biases
 from discrete_ae.quantizers import Quantizer
 
 PARTS = {"encoder": ("encoder", "to_latents"), "quantizer": ("quantizer",), "decoder": ("from_latents", "decoder")}
@@ -73,6 +74,7 @@ class DiscreteAutoencoder(nn.Module):
         self.quantizer = quantizer
         self.from_latents = nn.Conv1d(quantizer.dim, decoder.dim, 1)
         self.decoder = decoder
+        zero_biases(self.to_latents, self.from_latents)
 
     @property
     def channels(self) -> int:

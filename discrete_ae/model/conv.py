@@ -28,6 +28,7 @@ from discrete_ae.model.layers import (
     ResidualUnit,
     Upsample,
     require_choice,
+    zero_biases,
 )
 
 
@@ -63,6 +64,7 @@ class _ConvHalf(Half):
         self._common: dict[str, Any] = {"norm": norm, "causal": causal}
         self._unit = {"kernel_size": kernel_size, "compress": compress, "activation": activation, **self._common}
         self.layers = nn.Sequential(*self._build(width, dilations, frame_dilations, frame_kernel_size))
+        zero_biases(self)
 
     @abstractmethod
     def _build(

@@ -27,6 +27,18 @@ def require_choice(name: str, value: object, choices: Any) -> None:
         raise ValueError(f"{name}: expected one of {', '.join(get_args(choices))}, got {value!r}")
 
 
+def zero_biases(*modules: nn.Module) -> None:
+    """Set the biases of all convolutions to 0, where training starts (as in DAC).
+
+    PyTorch's random biases add up to ten times the signal: a quantizer that rounds would begin with the same code for
+    nearly every frame, and with some seeds and learning rates never learn another.
+    """
+    for module in modules:
+        for layer in module.modules():
+            if isinstance(layer, nn.Conv1d | nn.ConvTranspose1d) and layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
 class Conv(nn.Conv1d):
     """Convolution (B, D, T) to (B, D', T).
 

@@ -247,3 +247,19 @@ def test_block_starts_as_the_identity_plus_a_share():
     with torch.no_grad():
         block.scale.zero_()
     assert torch.equal(block(x), x)
+
+
+@pytest.mark.parametrize("layers", [{}, {"activation": "snake", "norm": "weight"}])
+def test_codes_of_an_untrained_conv_model_depend_on_the_audio(layers):
+    arguments = {"channels": 1, "width": 16, "strides": (2, 4, 5), "dim": 32, **layers}
+    quantizer = ScalarQuantizer([4], 20, StraightThrough())
+    with torch.random.fork_rng():
+        torch.default_generator.manual_seed(0)
+        model = DiscreteAutoencoder(8000, ConvEncoder(**arguments), quantizer, ConvDecoder(**arguments))
+    # Without biases, as ELU and Snake map 0 to 0, silence is exactly 0 everywhere: no latent has an offset.
+    with torch.no_grad():
+        assert model(torch.zeros(1, 1, 400)).latents.count_nonzero() == 0
+        assert model.reconstruct(torch.zeros(1, 20, 10), 400).count_nonzero() == 0
+    codes = model.encode(0.1 * noise(1, 1, 8000))
+    # A channel of 200 frames that is positive as often as negative is constant with a probability of 2^-199.
+    assert (codes.amax(-1) > codes.amin(-1)).all()
