@@ -197,6 +197,14 @@ class AudioData:
         shares = [Source(len(source.train), source.weight) for source in sources]
         self.training_crops = TrainingCrops(train_files, its, weights, shares)
         self.train_files = train_files
+        longest_s = max(file.num_frames / file.sample_rate for file in train_files)
+        if its.crop_seconds > longest_s:
+            log.warning(
+                "data.crop_seconds=%g: the longest training recording has %g s, so silence is appended to every crop; "
+                "give fewer seconds",
+                its.crop_seconds,
+                round(longest_s, 3),
+            )
 
     @property
     def validation_segments(self) -> ConcatDataset[Tensor]:

@@ -144,7 +144,7 @@ def _log(
             in_tensorboard(logger.experiment)
         elif isinstance(logger, WandbLogger):
             in_wandb(logger)
-        else:
+        elif not any(isinstance(other, TensorBoardLogger | WandbLogger) for other in loggers):
             _say_what_is_left_out(logger)
 
 

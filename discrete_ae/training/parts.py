@@ -122,6 +122,11 @@ def build_training(config: DictConfig, chosen: Mapping[str, Any] | None = None) 
                 raise UsageError(
                     f"data.{name}: expected {wanted} as in the model, got {given}; change model.{name} instead"
                 )
+        if data.settings.num_samples < model.hop_length:
+            raise UsageError(
+                f"data.crop_seconds: expected at least one frame of the model, {1 / model.frame_rate_hz:g} s, "
+                f"got {data.settings.crop_seconds:g}"
+            )
         data.setup("fit")  # the search for recordings may take long, so faulty settings are reported before
     callbacks, loggers = _named(config, "callbacks"), _named(config, "logger")
     parts = {

@@ -181,6 +181,12 @@ def _print_result(run: TrainingRun, begun_from: str | None, seconds: float, told
 def _quality(run: TrainingRun, seconds: float) -> list[str]:
     """Return lines on the quality at the last validation; none if SI-SDR was not measured or is undefined."""
     found = run.trainer.callback_metrics
+    if isinstance(run.trainer.limit_train_batches, int) and "train/reconstruction" in found:  # debug=overfit
+        return [
+            f"reached: reconstruction {found['train/reconstruction']:.4f} on the batches that it trains on, "
+            f"{found['val/reconstruction']:.4f} on validation recordings",
+            "A model that can learn comes far lower on the former; the latter need not fall.",
+        ]
     si_sdr_db, usage = (None if (value := found.get(f"val/{name}")) is None else float(value)
                         for name in ("si_sdr_db", "codes/usage"))  # fmt: skip
     if si_sdr_db is None or math.isnan(si_sdr_db):
@@ -198,7 +204,7 @@ def _validated(run: TrainingRun) -> int | None:
     """Return the number of recordings of the last validation; None if it is unknown."""
     if not isinstance(run.data, AudioDataModule) or run.trainer.limit_val_batches != 1.0:
         return None
-    return len(run.data.validation_files)
+    return len({file.name for segments in run.data.validation_sets for file, _ in segments.segments})
 
 
 def _what_is_safe(run: TrainingRun, begun_from: str | None) -> str:

@@ -158,6 +158,8 @@ def test_settings_of_the_model_are_checked_before_recordings_are_looked_for(refu
     assert "num_codebooks: " in refused("num_codebooks=0", "data.root=/nowhere", status=2)
     told = "data.sample_rate: expected 16000 as in the model, got 8000"
     assert told in refused("data.sample_rate=8000", "data.root=/nowhere", status=2)
+    told = "data.crop_seconds: expected at least one frame of the model, 0.02 s, got 0.019"
+    assert told in refused("data.crop_seconds=0.019", "data.root=/nowhere", status=2)
 
 
 def test_what_lightning_itself_refuses_is_one_line(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:

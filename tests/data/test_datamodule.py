@@ -156,6 +156,13 @@ def test_files_of_other_channel_counts_are_skipped_and_named(folder, caplog, cha
         make(folder, channels=2, strict=True).setup()
 
 
+def test_crops_longer_than_every_recording_are_told(folder, caplog):
+    make(folder, crop_seconds=1.0).setup()
+    assert "crop_seconds" not in caplog.text
+    make(folder, crop_seconds=1.5).setup()
+    assert "data.crop_seconds=1.5: the longest training recording has 1 s" in caplog.text
+
+
 def test_damaged_file_ends_a_strict_run_in_one_line_though_a_worker_met_it(folder, tmp_path):
     (tmp_path / "bad").mkdir()
     bad = tmp_path / "bad" / "0.wav"
