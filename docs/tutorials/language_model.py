@@ -87,8 +87,8 @@ def train(model: nn.Module, crops: CodesDataset, validation: CodesDataset, minut
                 model.train()
                 if bits < best:
                     best, best_state = bits, {name: value.clone() for name, value in model.state_dict().items()}
-                seen = np.mean(losses) / math.log(2) if losses else math.nan
-                print(f"step {steps:4}: training {seen:.2f}, validation {bits:.2f} bits per code", flush=True)
+                seen = f"{np.mean(losses) / math.log(2):.2f}" if losses else "–"
+                print(f"step {steps:4}: training {seen}, validation {bits:.2f} bits per code", flush=True)
                 losses = []
             if is_last:
                 model.load_state_dict(best_state)
