@@ -9,8 +9,8 @@ Axes: S seeds, F files.
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import NamedTuple
@@ -98,6 +98,8 @@ class Comparison:
     methods: tuple[Method, ...]
     baselines: tuple[Evaluation, ...] = ()
     """Evaluations of other codecs, labeled by the name of the codec."""
+    reached: Mapping[str, int] = field(default_factory=dict)
+    """Last validated step of each unfinished run, by name of the run."""
 
     @cached_property
     def paths(self) -> tuple[str, ...]:
@@ -150,8 +152,12 @@ class Comparison:
     def trained(self) -> "Comparison":
         """A comparison with only one method per trained model: the highest rate, labeled by the model."""
         return Comparison(
-            tuple(replace(group[-1], label=label) for label, group in self.models.items()), self.baselines
+            tuple(replace(group[-1], label=label) for label, group in self.models.items()), self.baselines, self.reached
         )
+
+    def steps(self, *methods: Method) -> list[int]:
+        """Return the different numbers of training steps that runs of the methods reached, as far as known, sorted."""
+        return sorted({self.reached.get(run.name, one.steps) for one in methods for run in one.trainings} - {0})
 
     @property
     def coded(self) -> list[Method]:

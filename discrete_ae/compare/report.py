@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -191,11 +192,13 @@ def compare_runs(
     # Make plots, clips and sentences.
     if progress:
         progress("drawing plots and making clips", 1.0, 1.0)
-    trained = comparison.trained
-    trainings = [run for method in trained.methods for run in method.trainings if run.folder]
+    trainings = [run for method in comparison.trained.methods for run in method.trainings if run.folder]
     curves = {run.name: read_curves(Path(run.folder)) for run in trainings}
-    for line in broken_off(trained, curves):
-        say(line)
+    comparison = replace(comparison, reached=unfinished(comparison.trained, curves))
+    for method in comparison.trained.methods:
+        for run in method.trainings:
+            if run.name in comparison.reached:
+                say(f"{run.name} was last validated at step {comparison.reached[run.name]} of {method.steps}.")
     plots = plots_of(comparison, worded, curves)
     heard, shown = heard_of(comparison, {one.name: one for one in placed}), []
     if clips:
@@ -250,14 +253,14 @@ def quantities(sort_by: str | None, chosen: Sequence[str]) -> tuple[str, str]:
     return sort_by, sort_by if sort_by in chosen and has_a_better else default
 
 
-def broken_off(comparison: Comparison, curves: Curves) -> list[str]:
-    """Return a line on each run that was not validated at its last step."""
-    lines = []
+def unfinished(comparison: Comparison, curves: Curves) -> dict[str, int]:
+    """Return the last validated step of each run that was not validated at its last step, by name of the run."""
+    found = {}
     for run, steps in ((run, method.steps) for method in comparison.methods for run in method.trainings):
         validations = curves.get(run.name, {}).get("val/reconstruction")
         if validations is not None and len(validations.steps) and 0 < validations.steps[-1] < steps:
-            lines.append(f"{run.name} was last validated at step {validations.steps[-1]} of {steps}.")
-    return lines
+            found[run.name] = int(validations.steps[-1])
+    return found
 
 
 def claim(folder: Path, title: str, *, force: bool) -> None:

@@ -131,6 +131,8 @@ def test_labels_name_what_differs():
     usual = {"bound": "tanh", "rotation": False}
     others = [usual, usual | {"bound": "normal"}, usual | {"rotation": True}]  # the values of two of three go unsaid
     assert labels(differing("quantizer", *others)) == ["ste", "ste (bound=normal)", "ste (rotation=True)"]
+    roots = [{"root": root} for root in ("/speech", "/music", None)]
+    assert labels(differing("data", *roots)) == ["ste (no root)", "ste (root=music)", "ste (root=speech)"]
     # More keys differ than are shown, and those that are shown do not.
     losses = [{"key5": i, **{f"key{j}": i % 2 for j in range(5)}} for i in range(5)]
     assert len(set(labels(differing("loss", *losses)))) == 5

@@ -158,6 +158,20 @@ def test_unequal_conditions_are_named():
     assert any("encoders or decoders differ" in note for note in notes)
 
 
+def test_steps_of_unfinished_runs_are_those_reached():
+    planned = {"rvq": 40, "ste": 1200, "vq": 6000}
+    configs = {name: make_config(steps=steps) for name, steps in planned.items()}
+    scores = {"mel_distance": [1.0, 2.0]}
+    runs = [make_evaluation(scores, run=make_run(name, name, 0, config)) for name, config in configs.items()]
+    runs.append(make_evaluation(scores, run=make_run("ste-1", "ste", 1, configs["ste"])))
+    comparison = Comparison(make_methods(runs), reached={"rvq": 5, "ste": 98, "vq": 500})
+    (steps,) = [line for line in findings(comparison, "mel_distance") if "numbers of training steps" in line]
+    assert steps.endswith("5 (rvq); 98 and 1200 (ste); 500 (vq).")  # the other seed of ste is finished
+    assert facts_of(comparison, "speech")["Training"] == "5, 98, 500 and 1200 steps"
+    assert any("runs are short" in note for note in notes_of(comparison))
+    assert not any("runs are short" in note for note in notes_of(Comparison(comparison.methods)))
+
+
 def test_unequal_mixtures_are_named():
     sources = {"speech": {"root": "/a", "weight": 3.0, "hours": None}, "music": {"root": "/b", "weight": 1.0}}
     configs = {name: make_config() for name in ("ste", "vq")}
