@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from discrete_ae.compare.comparison import Basis, Comparison, Difference, Verdict
+from discrete_ae.compare.comparison import FEWEST_FILES, Basis, Comparison, Difference, Verdict
 from discrete_ae.compare.methods import Method, flatten, kbps
 from discrete_ae.compare.places import with_short_paths
 from discrete_ae.errors import counted
@@ -72,7 +72,7 @@ def notes_of(comparison: Comparison, lines: Sequence[str] = ()) -> list[str]:
         *_on_networks(comparison.trained),
         *_on_seeds(comparison.trained),
     ]
-    if 1 < (count := len(comparison.paths)) < _FEW_FILES:
+    if FEWEST_FILES <= (count := len(comparison.paths)) < _FEW_FILES:
         notes.append(f"The comparison uses only {count} recordings; results on other recordings may differ.")
     if comparison.several_rates:
         notes.append("A model that serves several bitrates may be worse at each than a model trained for that bitrate.")
@@ -144,7 +144,7 @@ def _on_seeds(comparison: Comparison) -> list[str]:
 def findings(comparison: Comparison, name: str, *, with_differences: bool = True) -> list[str]:
     """Return sentences on a quantity of PER_FILE for which higher or lower is better.
 
-    The headline comes first, then a line if there is only one recording, then differences in sample rates and training
+    The headline comes first, then a line if there are few recordings, then differences in sample rates and training
     steps. Then the best method at each nominal bitrate is named; with `with_differences`, followed by a sentence on
     every method that is worse.
     """
@@ -244,7 +244,10 @@ def method_of(comparison: Comparison, name: str) -> list[str]:
             "excludes 0 and it is larger than the known spread over seeds. Another training of the method could "
             "reverse it."
         )
-    text.append("A difference that the digits shown here round to 0 never counts.")
+    text.append(
+        "A difference that the digits shown here round to 0 never counts. With fewer than "
+        f"{FEWEST_FILES} recordings, no difference counts."
+    )
     text.append(
         f"Each bootstrap interval spans the 2.5 and 97.5 percentiles of {RESAMPLES} means. Seeds and recordings are "
         "drawn with replacement: the same recordings for both methods, and the same seeds if both have them. With few "
@@ -255,9 +258,12 @@ def method_of(comparison: Comparison, name: str) -> list[str]:
 
 
 def _on_recordings(comparison: Comparison) -> list[str]:
-    if len(comparison.paths) > 1:
+    if (count := len(comparison.paths)) >= FEWEST_FILES or len(comparison.by_label) == 1:
         return []
-    return ["All figures are from one recording, so the order of the methods is uncertain; compare on more recordings."]
+    return [
+        f"All figures are from {counted(count, 'recording')}, so the order of the methods is uncertain; compare on "
+        f"{FEWEST_FILES} or more."
+    ]
 
 
 def _on_sample_rates(comparison: Comparison) -> list[str]:
