@@ -78,15 +78,13 @@ class Method:
         return self.runs[0].overall.get("nominal_bitrate_bps")
 
 
-def distinct(runs: Sequence[Run], evaluated: Sequence[Run]) -> tuple[set[str], list[str]]:
-    """Choose one of the runs with the same settings and seed: the last by folder and name.
-
-    A run in `evaluated`, which a given evaluation is of, is preferred to one that has yet to be evaluated.
+def distinct(*groups: Sequence[Run]) -> tuple[set[str], list[str]]:
+    """Choose one of the runs with the same settings and seed: of the last group that has one, the last by folder.
 
     Returns:
         The names of the chosen runs, and a message for each other run.
     """
-    order = [*sorted(runs, key=_place), *sorted(evaluated, key=_place)]
+    order = [run for group in groups for run in sorted(group, key=_place)]
     keys = [(key, run.seed) for key, run in zip(_keys([(run, run.config) for run in order]), order, strict=True)]
     chosen = {key: run.name for key, run in zip(keys, order, strict=True)}  # the last of each key
     lines = [

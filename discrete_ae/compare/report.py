@@ -14,7 +14,7 @@ from discrete_ae.compare.figures import Curves, not_drawn, plots_of, read_curves
 from discrete_ae.compare.methods import distinct, flatten, group_runs
 from discrete_ae.compare.page import Page, render
 from discrete_ae.compare.places import hiding, paths_in
-from discrete_ae.compare.runs import Evaluator, at_fault, find_given, recordings_of, trained_on
+from discrete_ae.compare.runs import Evaluator, at_fault, find_given, given_recordings, recordings_of, trained_on
 from discrete_ae.compare.tables import MINOR, TABLES, columns_of, pairs_of, rows_of
 from discrete_ae.compare.words import facts_of, findings, method_of, notes_of
 from discrete_ae.errors import DataError, UsageError
@@ -139,12 +139,14 @@ def compare_runs(
     if not paths:
         raise UsageError(f"{named[0]}: can only be compared with runs of training; give a run too, or use evaluate")
     given = find_given(paths, checkpoint)
-    chosen, repeated = distinct(given.runs, [one.evaluation.run for one in given.evaluations if one.evaluation.run])
+    sources, where = given_recordings(listed(data or []))
+    chosen, repeated = distinct(*given.by_use({source.name for source in sources}))
     runs = [run for run in given.runs if run.name in chosen]
     evaluations = [one for one in given.evaluations if not one.evaluation.run or one.name in chosen]
     measured = {name for one in evaluations for file in one.evaluation.files for name in file.scores}
     sorted_by, worded = quantities(sort_by, [n for n in SCORES if n in measured or (runs and n in choice.names)])
-    sources, where = recordings_of(listed(data or []), runs)
+    if not data:
+        sources, where = recordings_of(runs)
     if named and not sources:
         raise UsageError(f"{named[0]}: there are no recordings to evaluate it on; give them with --data")
     if strict and (doubtful := without_doubt(Found(sources, [])).problems):
