@@ -9,8 +9,8 @@ Axes: S seeds, F files.
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import NamedTuple
@@ -25,6 +25,9 @@ from discrete_ae.evaluation.scores import PER_FILE, QUANTITIES
 from discrete_ae.statistics import half_width, paired_difference, unpaired_difference, welch_half_width
 
 PER_RECORDING = tuple(quantity.name for quantity in PER_FILE)
+FEWEST_FILES = 6
+"""Smallest number of recordings on which methods are called different. Of two equal methods, one is better on all of 5
+recordings in 2 / 2^5 = 6.25 % of cases, so 5 cannot decide at 5 %; on all of 6, in 3.1 %."""
 
 
 class Value(NamedTuple):
@@ -98,6 +101,8 @@ class Comparison:
     methods: tuple[Method, ...]
     baselines: tuple[Evaluation, ...] = ()
     """Evaluations of other codecs, labeled by the name of the codec."""
+    reached: Mapping[str, int] = field(default_factory=dict)
+    """Last validated step of each unfinished run, by name of the run."""
 
     @cached_property
     def paths(self) -> tuple[str, ...]:
@@ -150,8 +155,12 @@ class Comparison:
     def trained(self) -> "Comparison":
         """A comparison with only one method per trained model: the highest rate, labeled by the model."""
         return Comparison(
-            tuple(replace(group[-1], label=label) for label, group in self.models.items()), self.baselines
+            tuple(replace(group[-1], label=label) for label, group in self.models.items()), self.baselines, self.reached
         )
+
+    def steps(self, *methods: Method) -> list[int]:
+        """Return the different numbers of training steps that runs of the methods reached, as far as known, sorted."""
+        return sorted({self.reached.get(run.name, one.steps) for one in methods for run in one.trainings} - {0})
 
     @property
     def coded(self) -> list[Method]:
@@ -198,12 +207,12 @@ class Comparison:
     def difference(self, first: Method, second: Method, name: str) -> Difference:
         """Compare two methods in a quantity of PER_FILE.
 
-        A difference counts if its 95 % interval over recordings and seeds excludes 0 and the difference exceeds the
-        known spread. With several seeds of both methods, the interval over seeds by Student's or Welch's t must also
-        exclude 0. Methods are never called different if their means are equal, or their difference is 0, in the digits
-        of the tables. The bootstrap alone is not enough, because with three seeds its intervals are far too narrow: it
-        calls more than 15 % of pairs of equal methods different. All conditions together call at most 6 % different
-        (`test_equal_methods_are_rarely_told_apart`).
+        A difference counts if it is over `FEWEST_FILES` or more recordings, its 95 % interval over recordings and seeds
+        excludes 0, and it exceeds the known spread. With several seeds of both methods, the interval over seeds by
+        Student's or Welch's t must also exclude 0. Methods are never called different if their means are equal, or
+        their difference is 0, in the digits of the tables. The bootstrap alone is not enough, because with three seeds
+        its intervals are far too narrow: it calls more than 15 % of pairs of equal methods different. All conditions
+        together call at most 6 % different (`test_equal_methods_are_rarely_told_apart`).
         """
         key = first.label, second.label, name
         if key not in self._differences:
@@ -247,7 +256,7 @@ class Comparison:
         spread = float(np.sqrt(np.square(spreads).mean())) if spreads else math.nan
         quantity = QUANTITIES[name]
         told = (
-            one.shape[1] > 1  # the interval over one recording is a point
+            one.shape[1] >= FEWEST_FILES
             and self.shown(first.label, name) != self.shown(second.label, name)
             and quantity.shown(abs(interval.mean)) != quantity.shown(0.0)
             and (interval.low > 0 or interval.high < 0)

@@ -35,7 +35,6 @@ _USUAL = {"trainer.devices": 1, "trainer.num_nodes": 1, "trainer.max_epochs": -1
 """Values that are the same as none."""
 _START = "init_from"
 _SHOWN = 3  # largest number of keys in a label
-_ABSENT = "–"
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Method:
 
     @property
     def steps(self) -> int:
-        """Number of training steps; 0 if unknown."""
+        """Number of training steps in the settings; 0 if unknown."""
         trainer = self.config.get("trainer")
         steps = trainer.get("max_steps") if isinstance(trainer, Mapping) else None
         return steps if isinstance(steps, int) else 0
@@ -79,15 +78,13 @@ class Method:
         return self.runs[0].overall.get("nominal_bitrate_bps")
 
 
-def distinct(runs: Sequence[Run], evaluated: Sequence[Run]) -> tuple[set[str], list[str]]:
-    """Choose one of the runs with the same settings and seed: the last by folder and name.
-
-    A run in `evaluated`, which a given evaluation is of, is preferred to one that has yet to be evaluated.
+def distinct(*groups: Sequence[Run]) -> tuple[set[str], list[str]]:
+    """Choose one of the runs with the same settings and seed: of the last group that has one, the last by folder.
 
     Returns:
         The names of the chosen runs, and a message for each other run.
     """
-    order = [*sorted(runs, key=_place), *sorted(evaluated, key=_place)]
+    order = [run for group in groups for run in sorted(group, key=_place)]
     keys = [(key, run.seed) for key, run in zip(_keys([(run, run.config) for run in order]), order, strict=True)]
     chosen = {key: run.name for key, run in zip(keys, order, strict=True)}  # the last of each key
     lines = [
@@ -228,14 +225,12 @@ def _differences(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     names = [key.removesuffix("._target_") for key in keys]
     ends = [name.rpartition(".")[2] for name in names]
     short = [end if ends.count(end) == 1 else name for name, end in zip(names, ends, strict=True)]
-    usual = {key: _shared([text.get(key, _ABSENT) for text in texts]) for key in keys}
+    named = list(zip(short, keys, strict=True))
+    rows = [[f"{name}={text[key]}" if key in text else f"no {name}" for name, key in named] for text in texts]
+    usual = [_shared(column) for column in zip(*rows, strict=True)]
     said = []
-    for text in texts:
-        parts = [
-            f"{name}={value}"
-            for name, key in zip(short, keys, strict=True)
-            if (value := text.get(key, _ABSENT)) != usual[key]
-        ]
+    for row in rows:
+        parts = [part for part, common in zip(row, usual, strict=True) if part != common]
         said.append(", ".join([*parts[:_SHOWN], *(["…"] if len(parts) > _SHOWN else [])]))
     return [one if said.count(one) == 1 else f"{one} ({said[: i + 1].count(one)})" for i, one in enumerate(said)]
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -13,7 +14,7 @@ from discrete_ae.compare.figures import Curves, not_drawn, plots_of, read_curves
 from discrete_ae.compare.methods import distinct, flatten, group_runs
 from discrete_ae.compare.page import Page, render
 from discrete_ae.compare.places import hiding, paths_in
-from discrete_ae.compare.runs import Evaluator, at_fault, find_given, recordings_of, trained_on
+from discrete_ae.compare.runs import Evaluator, at_fault, find_given, given_recordings, recordings_of, trained_on
 from discrete_ae.compare.tables import MINOR, TABLES, columns_of, pairs_of, rows_of
 from discrete_ae.compare.words import facts_of, findings, method_of, notes_of
 from discrete_ae.errors import DataError, UsageError
@@ -138,12 +139,14 @@ def compare_runs(
     if not paths:
         raise UsageError(f"{named[0]}: can only be compared with runs of training; give a run too, or use evaluate")
     given = find_given(paths, checkpoint)
-    chosen, repeated = distinct(given.runs, [one.evaluation.run for one in given.evaluations if one.evaluation.run])
+    sources, where = given_recordings(listed(data or []))
+    chosen, repeated = distinct(*given.by_use({source.name for source in sources}))
     runs = [run for run in given.runs if run.name in chosen]
     evaluations = [one for one in given.evaluations if not one.evaluation.run or one.name in chosen]
     measured = {name for one in evaluations for file in one.evaluation.files for name in file.scores}
     sorted_by, worded = quantities(sort_by, [n for n in SCORES if n in measured or (runs and n in choice.names)])
-    sources, where = recordings_of(listed(data or []), runs)
+    if not data:
+        sources, where = recordings_of(runs)
     if named and not sources:
         raise UsageError(f"{named[0]}: there are no recordings to evaluate it on; give them with --data")
     if strict and (doubtful := without_doubt(Found(sources, [])).problems):
@@ -191,11 +194,13 @@ def compare_runs(
     # Make plots, clips and sentences.
     if progress:
         progress("drawing plots and making clips", 1.0, 1.0)
-    trained = comparison.trained
-    trainings = [run for method in trained.methods for run in method.trainings if run.folder]
+    trainings = [run for method in comparison.trained.methods for run in method.trainings if run.folder]
     curves = {run.name: read_curves(Path(run.folder)) for run in trainings}
-    for line in broken_off(trained, curves):
-        say(line)
+    comparison = replace(comparison, reached=unfinished(comparison.trained, curves))
+    for method in comparison.trained.methods:
+        for run in method.trainings:
+            if run.name in comparison.reached:
+                say(f"{run.name} was last validated at step {comparison.reached[run.name]} of {method.steps}.")
     plots = plots_of(comparison, worded, curves)
     heard, shown = heard_of(comparison, {one.name: one for one in placed}), []
     if clips:
@@ -250,14 +255,14 @@ def quantities(sort_by: str | None, chosen: Sequence[str]) -> tuple[str, str]:
     return sort_by, sort_by if sort_by in chosen and has_a_better else default
 
 
-def broken_off(comparison: Comparison, curves: Curves) -> list[str]:
-    """Return a line on each run that was not validated at its last step."""
-    lines = []
+def unfinished(comparison: Comparison, curves: Curves) -> dict[str, int]:
+    """Return the last validated step of each run that was not validated at its last step, by name of the run."""
+    found = {}
     for run, steps in ((run, method.steps) for method in comparison.methods for run in method.trainings):
         validations = curves.get(run.name, {}).get("val/reconstruction")
         if validations is not None and len(validations.steps) and 0 < validations.steps[-1] < steps:
-            lines.append(f"{run.name} was last validated at step {validations.steps[-1]} of {steps}.")
-    return lines
+            found[run.name] = int(validations.steps[-1])
+    return found
 
 
 def claim(folder: Path, title: str, *, force: bool) -> None:

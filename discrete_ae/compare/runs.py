@@ -3,7 +3,7 @@
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -76,6 +76,19 @@ class Given(NamedTuple):
     """Evaluations that were given as files; their names are unique."""
     lines: list[str]
     """Messages, one for each run that cannot be compared."""
+
+    def by_use(self, names: Collection[str]) -> tuple[list[Run], list[Run], list[Run]]:
+        """Return runs in three groups, the most useful last, for a comparison on the recordings with these names.
+
+        The groups are runs of evaluations that lack some of these recordings, runs that can be evaluated, and runs of
+        evaluations that have all of these recordings.
+        """
+        lacking, complete = list[Run](), list[Run]()
+        for _, one, _ in self.evaluations:
+            if one.run:
+                measured = {file.path for file in one.files} | {failure.path for failure in one.failures}
+                (complete if measured.issuperset(names) else lacking).append(one.run)
+        return lacking, self.runs, complete
 
 
 def find_given(paths: Sequence[Path], checkpoint: str = "best") -> Given:
@@ -171,21 +184,26 @@ def _told_apart(placed: Sequence[Placed], runs: Sequence[Run]) -> list[Placed]:
     return found
 
 
-def recordings_of(data: Sequence[Path], runs: Sequence[Run]) -> tuple[list[Source], str]:
-    """Return the recordings to compare on, and their description.
+def given_recordings(data: Sequence[Path]) -> tuple[list[Source], str]:
+    """Return the recordings found in files, folders or patterns, and their description.
 
-    These are the given recordings or, if none are given, the validation recordings of the runs.
+    Raises:
+        DataError: recordings are missing.
+    """
+    recordings = find_sources(data)
+    if recordings.problems:
+        raise recordings.problems[0]
+    more = f" and {len(data) - _NAMED} more" if len(data) > _NAMED else ""
+    return recordings.sources, ", ".join(map(str, data[:_NAMED])) + more
+
+
+def recordings_of(runs: Sequence[Run]) -> tuple[list[Source], str]:
+    """Return the validation recordings of runs, and their description.
 
     Raises:
         DataError: the recordings are missing.
         UsageError: the runs were validated on different recordings.
     """
-    if data:
-        recordings = find_sources(data)
-        if recordings.problems:
-            raise recordings.problems[0]
-        more = f" and {len(data) - _NAMED} more" if len(data) > _NAMED else ""
-        return recordings.sources, ", ".join(map(str, data[:_NAMED])) + more
     if alone := [run.name for run in runs if "data" not in run.config]:
         raise UsageError(f"{alone[0]}: its validation recordings are unknown; give recordings with --data")
     found: list[tuple[Run, Path, list[Path]]] = []

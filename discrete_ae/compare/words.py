@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from discrete_ae.compare.comparison import Basis, Comparison, Difference, Verdict
+from discrete_ae.compare.comparison import FEWEST_FILES, Basis, Comparison, Difference, Verdict
 from discrete_ae.compare.methods import Method, flatten, kbps
 from discrete_ae.compare.places import with_short_paths
 from discrete_ae.errors import counted
@@ -13,8 +13,6 @@ from discrete_ae.statistics import RESAMPLES
 _FEW_FILES, _FEW_STEPS = 10, 5000
 _NAMED = 4  # largest number of methods that a headline lists by name
 # Settings that must be equal in a fair comparison of quantizers: by key, a name for sentences and the meaning of None.
-# If the numbers of training steps differ, the findings say so; for other settings, the limits do.
-_LENGTH = {"trainer.max_steps": ("numbers of training steps", "unknown")}
 _CONDITIONS = {
     "data.root": ("training recordings", "the project's own"),
     "data.validation_root": ("validation recordings, which select the checkpoints,", "a part of the training set"),
@@ -42,12 +40,12 @@ def facts_of(comparison: Comparison, data: str) -> dict[str, str]:
     seconds = sum(files[path].duration_s for path in comparison.paths)
     seeds = sorted({len(method.runs) for method in methods})
     each = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    steps = [str(count) for count in sorted({method.steps for method in methods} - {0})]
+    steps = _in_words(comparison.trained.steps(*methods))
     rates = _rates(comparison.methods)
     joined = [f"{label}, decoded from its first codebooks" for label in comparison.several_rates]
     facts = {
         "Methods": f"{len(methods)}, in {counted(runs, 'run')} ({counted(each, 'seed')} each)" if runs > 1 else "1",
-        "Training": f"{listed(steps)} steps" if steps else "",
+        "Training": f"{steps} steps" if steps else "",
         "Nominal bitrate": f"{listed(rates)} kbps" if rates else "",
         "Entropy-coded bitrate": _spent(comparison),
         "One model at several bitrates": "; ".join(joined),
@@ -70,15 +68,15 @@ def _spent(comparison: Comparison) -> str:
 def notes_of(comparison: Comparison, lines: Sequence[str] = ()) -> list[str]:
     """Return the limits of the comparison, each in one or two sentences, then the lines logged during it."""
     notes = [
-        *_on_conditions(comparison.trained, _CONDITIONS),
+        *_on_conditions(comparison.trained),
         *_on_networks(comparison.trained),
         *_on_seeds(comparison.trained),
     ]
-    if 1 < (count := len(comparison.paths)) < _FEW_FILES:
+    if FEWEST_FILES <= (count := len(comparison.paths)) < _FEW_FILES:
         notes.append(f"The comparison uses only {count} recordings; results on other recordings may differ.")
     if comparison.several_rates:
         notes.append("A model that serves several bitrates may be worse at each than a model trained for that bitrate.")
-    if 0 < max(method.steps for method in comparison.methods) < _FEW_STEPS:
+    if (steps := comparison.trained.steps(*comparison.trained.methods)) and steps[-1] < _FEW_STEPS:
         notes.append("The runs are short. The method that leads early in training may not lead at its end.")
     if comparison.baselines:
         notes.append("The other codecs were designed for other bitrates, for speech, or for perceived quality.")
@@ -92,21 +90,39 @@ def notes_of(comparison: Comparison, lines: Sequence[str] = ()) -> list[str]:
     return [*notes, *(f"{line.rstrip('.')}." for line in lines)]
 
 
-def _on_conditions(comparison: Comparison, conditions: Mapping[str, tuple[str, str]]) -> list[str]:
+def _on_conditions(comparison: Comparison) -> list[str]:
     flats = with_short_paths([flatten(method.config) for method in comparison.methods])
     found = []
-    for key, (names, absent) in conditions.items():
-        values: dict[str, list[str]] = {}
-        for method, flat in zip(comparison.methods, flats, strict=True):
+    for key, (names, absent) in _CONDITIONS.items():
+        values = []
+        for flat in flats:
             below = [
                 f"{k.removeprefix(f'{key}.')}={v}" for k, v in flat.items() if k.startswith(f"{key}.") and v is not None
             ]
             value = " ".join(below) or flat.get(key)
-            values.setdefault(absent if value is None else str(value), []).append(method.label)
-        if len(values) > 1:
-            parts = [f"{value} ({listed(labels)})" for value, labels in values.items()]
-            found.append(f"The {names} differ, which may explain differences between methods: {'; '.join(parts)}.")
+            values.append(absent if value is None else str(value))
+        found += _on_values(comparison, names, values)
     return found
+
+
+def _on_steps(comparison: Comparison) -> list[str]:
+    steps = [_in_words(comparison.steps(method)) or "unknown" for method in comparison.methods]
+    return _on_values(comparison, "numbers of training steps", steps)
+
+
+def _in_words(numbers: Sequence[int]) -> str:
+    return listed([str(number) for number in numbers])
+
+
+def _on_values(comparison: Comparison, names: str, values: Sequence[str]) -> list[str]:
+    """Return a sentence that states the values of all methods, given in their order, if some differ."""
+    labels: dict[str, list[str]] = {}
+    for method, value in zip(comparison.methods, values, strict=True):
+        labels.setdefault(value, []).append(method.label)
+    if len(labels) < 2:
+        return []
+    parts = [f"{value} ({listed(alike)})" for value, alike in labels.items()]
+    return [f"The {names} differ, which may explain differences between methods: {'; '.join(parts)}."]
 
 
 def _on_networks(comparison: Comparison) -> list[str]:
@@ -128,7 +144,7 @@ def _on_seeds(comparison: Comparison) -> list[str]:
 def findings(comparison: Comparison, name: str, *, with_differences: bool = True) -> list[str]:
     """Return sentences on a quantity of PER_FILE for which higher or lower is better.
 
-    The headline comes first, then a line if there is only one recording, then differences in sample rates and training
+    The headline comes first, then a line if there are few recordings, then differences in sample rates and training
     steps. Then the best method at each nominal bitrate is named; with `with_differences`, followed by a sentence on
     every method that is worse.
     """
@@ -155,7 +171,7 @@ def findings(comparison: Comparison, name: str, *, with_differences: bool = True
     caveats = [
         *_on_recordings(comparison),
         *_on_sample_rates(comparison),
-        *_on_conditions(comparison.trained, _LENGTH),
+        *_on_steps(comparison.trained),
     ]
     return [_headline(comparison, by_rate, quantity), *caveats, *details]
 
@@ -228,7 +244,10 @@ def method_of(comparison: Comparison, name: str) -> list[str]:
             "excludes 0 and it is larger than the known spread over seeds. Another training of the method could "
             "reverse it."
         )
-    text.append("A difference that the digits shown here round to 0 never counts.")
+    text.append(
+        "A difference that the digits shown here round to 0 never counts. With fewer than "
+        f"{FEWEST_FILES} recordings, no difference counts."
+    )
     text.append(
         f"Each bootstrap interval spans the 2.5 and 97.5 percentiles of {RESAMPLES} means. Seeds and recordings are "
         "drawn with replacement: the same recordings for both methods, and the same seeds if both have them. With few "
@@ -239,9 +258,12 @@ def method_of(comparison: Comparison, name: str) -> list[str]:
 
 
 def _on_recordings(comparison: Comparison) -> list[str]:
-    if len(comparison.paths) > 1:
+    if (count := len(comparison.paths)) >= FEWEST_FILES or len(comparison.by_label) == 1:
         return []
-    return ["All figures are from one recording, so the order of the methods is uncertain; compare on more recordings."]
+    return [
+        f"All figures are from {counted(count, 'recording')}, so the order of the methods is uncertain; compare on "
+        f"{FEWEST_FILES} or more."
+    ]
 
 
 def _on_sample_rates(comparison: Comparison) -> list[str]:

@@ -184,6 +184,17 @@ def test_a_run_whose_evaluation_is_given_is_not_evaluated(report, sweep, tmp_pat
 
 
 @slow
+def test_a_run_whose_given_evaluation_lacks_the_asked_recordings_is_evaluated(report, sweep, tmp_path):
+    folder, _ = report
+    soundfile.write(tmp_path / "voice.wav", np.random.default_rng(0).normal(0, 0.1, 16000), 16000)
+    arguments = (sweep / "ste-seed0", folder / "evaluations/ste-seed0.json", "-o", tmp_path / "report", *FAST)
+    status, out, err = run_command(*arguments, "--data", tmp_path / "voice.wav")
+    assert (status, methods_in(out)) == (0, ["ste"])
+    assert any("ste-seed0 (2): the same settings and seed as ste-seed0;" in line for line in err)
+    assert {row["path"] for row in read(tmp_path / "report/files.csv")} == {"voice.wav"}
+
+
+@slow
 @pytest.mark.skipif(not shutil.which("opusenc"), reason="opusenc is not installed: apt-get install opus-tools")
 def test_validation_recordings_are_taken_by_default_and_baselines_stand_beside(sweep, tmp_path):
     status, out, err = run_command(sweep / "ste-seed0", "-o", tmp_path / "report", "--clips", 1, *QUICK)

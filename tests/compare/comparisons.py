@@ -91,7 +91,7 @@ def make_comparison(
 
 
 def make_rates(means: Mapping[str, Mapping[float, float]], name="mel_distance", seeds=(0, 1)):
-    """Models at several rates: by quantizer and kbps of a codebook of 0.4 each, the mean of two files over seeds.
+    """Models at several rates: by quantizer and kbps of a codebook of 0.4 each, the mean of six files over seeds.
 
     The highest rate of a model is with all of its codebooks.
     """
@@ -102,6 +102,6 @@ def make_rates(means: Mapping[str, Mapping[float, float]], name="mel_distance", 
                 run = make_run(f"{quantizer}-seed{seed}", quantizer, seed)
                 run.config["quantizer"] = {"_target_": quantizer}
                 run = run.decoded_from(None if kbps == max(by_rate) else round(kbps / 0.4))
-                values = [mean + 0.01 * seed - 0.1, mean + 0.01 * seed + 0.1]
+                values = [mean + 0.01 * seed - 0.1, mean + 0.01 * seed + 0.1] * 3
                 evaluations.append(make_evaluation({name: values}, 900.0 * kbps, 1000.0 * kbps, run=run))
     return Comparison(make_methods(evaluations))

@@ -106,13 +106,14 @@ def test_fine_tunes_of_several_models_with_one_seed_are_methods_and_none_is_set_
     assert [len(group) for group in models_of(methods).values()] == [2, 2]
 
 
-def test_of_equal_runs_the_last_is_chosen_and_an_evaluated_one_before_others():
+def test_of_equal_runs_the_last_of_the_last_group_is_chosen():
     first, last, other = make_run("ste-1", "ste"), make_run("ste-2", "ste"), make_run("ste-3", "ste", 1)
     chosen, (line,) = distinct([last, first, other], [])
     assert chosen == {"ste-2", "ste-3"}
     assert "ste-1: the same settings and seed as ste-2" in line
     chosen, lines = distinct([last, other], [first])
     assert (chosen, len(lines)) == ({"ste-1", "ste-3"}, 1)
+    assert distinct([first, other], [last], [])[0] == {"ste-2", "ste-3"}
 
 
 def differing(key, *values):
@@ -131,6 +132,8 @@ def test_labels_name_what_differs():
     usual = {"bound": "tanh", "rotation": False}
     others = [usual, usual | {"bound": "normal"}, usual | {"rotation": True}]  # the values of two of three go unsaid
     assert labels(differing("quantizer", *others)) == ["ste", "ste (bound=normal)", "ste (rotation=True)"]
+    roots = [{"root": root} for root in ("/speech", "/music", None)]
+    assert labels(differing("data", *roots)) == ["ste (no root)", "ste (root=music)", "ste (root=speech)"]
     # More keys differ than are shown, and those that are shown do not.
     losses = [{"key5": i, **{f"key{j}": i % 2 for j in range(5)}} for i in range(5)]
     assert len(set(labels(differing("loss", *losses)))) == 5

@@ -1,11 +1,15 @@
-"""The folder of a report: what is refused, what may be replaced, and what stays."""
+"""The folder of a report: what is refused, what may be replaced, and what stays; runs that are not finished."""
 
 import json
 
+import numpy as np
 import pytest
 
-from discrete_ae.compare.report import claim, write_report
+from discrete_ae.compare.comparison import Comparison
+from discrete_ae.compare.figures import Curve
+from discrete_ae.compare.report import claim, unfinished, write_report
 from discrete_ae.errors import DataError
+from tests.compare.comparisons import make_config, make_evaluation, make_methods, make_run
 
 
 def test_a_finished_report_is_only_replaced_by_force(tmp_path):
@@ -46,3 +50,11 @@ def test_files_of_others_are_never_overwritten(tmp_path):
     (tmp_path / "report.json").write_text("{}")
     with pytest.raises(DataError, match=r"report\.json"):
         claim(tmp_path, "title", force=False)
+
+
+def test_a_run_is_unfinished_if_it_was_not_validated_at_its_last_step():
+    last = {"early": [0, 50, 98], "finished": [0, 50, 100], "longer": [0, 120], "first": [0], "never": []}
+    runs = [make_run(name, name, 0, make_config(steps=100)) for name in (*last, "unlogged")]
+    comparison = Comparison(make_methods(make_evaluation({"mel_distance": [1.0]}, run=run) for run in runs))
+    curves = {name: {"val/reconstruction": Curve(np.array(steps), np.ones(len(steps)))} for name, steps in last.items()}
+    assert unfinished(comparison, curves) == {"early": 98}

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import yaml
 
-from discrete_ae.compare.runs import Placed, at_fault, find_given, recordings_of, trained_on
+from discrete_ae.compare.runs import Given, Placed, at_fault, find_given, recordings_of, trained_on
 from discrete_ae.data import recordings_root
 from discrete_ae.errors import DataError, UsageError
 from discrete_ae.evaluation.evaluate import evaluate
@@ -107,6 +107,20 @@ def test_evaluations_are_found_beside_runs_and_told_apart(tmp_path):
         find_given([tmp_path / "other"])
 
 
+def test_an_evaluation_is_of_more_use_than_its_run_if_it_has_all_recordings():
+    failure = Failure(path="b.wav", reason="b.wav: is empty")
+    evaluations = [
+        Placed(Path(f"{name}.json"), make_evaluation({"pesq": [1.0]}, run=make_run(name, "ste"), failures=failures))
+        for name, failures in (("short", ()), ("whole", (failure,)))  # both have a.wav
+    ]
+    runs = [make_run("here", "ste")]
+    given = Given(runs, [*evaluations, Placed(Path("opus.json"), make_evaluation({"pesq": [1.0]}))], [])
+    short, whole = ([one.evaluation.run] for one in evaluations)
+    assert given.by_use(["a.wav", "b.wav"]) == (short, runs, whole)
+    assert given.by_use(["c.wav"]) == ([*short, *whole], runs, [])
+    assert given.by_use([]) == ([], runs, [*short, *whole])
+
+
 def test_who_fails_on_what_others_can_do_is_at_fault():
     def placed(name, done, *failed):
         failures = tuple(Failure(path=path, reason=f"{path}: codes are NaN") for path in failed)
@@ -135,7 +149,7 @@ def test_recordings_are_described_by_where_they_come_from(data, root, expected, 
         "discrete_ae.compare.runs.validation_recordings", lambda data: (recordings_root() / root, files)
     )
     monkeypatch.setattr("discrete_ae.compare.runs.named_sources", list)
-    sources, said = recordings_of([], [make_run("ste", "ste", config={"data": data})])
+    sources, said = recordings_of([make_run("ste", "ste", config={"data": data})])
     assert (sources, said) == (files, expected)
 
 
@@ -179,7 +193,7 @@ def test_a_bundle_is_a_model_without_training(tmp_path):
     assert (run.name, run.quantizer, Path(run.folder, run.checkpoint)) == ("bundle_v1", "bundle_v1", bundle)
     assert find_given([Path("pretrained")]).runs[0].name == "pretrained"
     with pytest.raises(UsageError, match=r"bundle_v1: .*--data"):
-        recordings_of([], [run])
+        recordings_of([run])
     soundfile.write(tmp_path / "a.wav", np.sin(np.arange(16000) / 10) / 2, 16000)
     evaluated = evaluate(bundle, tmp_path / "a.wav", metrics=["si_sdr_db"], jobs=1).run
     assert evaluated == run

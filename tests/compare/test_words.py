@@ -9,7 +9,7 @@ from discrete_ae.compare.comparison import Comparison
 from discrete_ae.compare.words import amount, facts_of, findings, method_of, notes_of, sentence
 from tests.compare.comparisons import make_comparison, make_config, make_evaluation, make_methods, make_rates, make_run
 
-FILES = np.array([1.0, 2.0, 4.0, 3.0])
+FILES = np.array([1.0, 2.0, 4.0, 3.0, 2.0, 3.0])
 
 
 def seeds(offset, count=3, scatter=0.01):
@@ -111,7 +111,7 @@ def test_winners_by_other_quantities_are_named():
 
 def test_words_name_no_pair_that_was_not_told():
     random = np.random.default_rng(0)
-    scores = {f"q{i}": {s: list(random.normal(size=4) + i / 3) for s in range(3)} for i in range(6)}
+    scores = {f"q{i}": {s: list(random.normal(size=6) + i / 3) for s in range(3)} for i in range(6)}
     comparison = make_comparison(scores)
     words = " ".join(findings(comparison, "mel_distance"))
     for first, second in itertools.permutations(comparison.methods, 2):
@@ -121,18 +121,18 @@ def test_words_name_no_pair_that_was_not_told():
 
 
 def test_facts_and_notes():
-    values = {"ste": {0: [1.0, 2.0], 1: [2.0, 3.0]}, "vq": {0: [4.0, 4.0]}, "identity": {0: [0.5, 0.5]}}
-    comparison = make_comparison(values, baselines={"opus 6 kbps": [1.0, 1.0]})
+    values = {"ste": {0: [1.0, 2.0] * 3, 1: [2.0, 3.0] * 3}, "vq": {0: [4.0] * 6}, "identity": {0: [0.5] * 6}}
+    comparison = make_comparison(values, baselines={"opus 6 kbps": [1.0] * 6})
     facts = facts_of(comparison, "speech")
     assert facts["Methods"] == "3, in 4 runs (1 to 2 seeds each)"
     assert facts["Training"] == "100 steps"
     assert facts["Nominal bitrate"] == "3.2 kbps"
-    assert facts["Recordings"] == "2 (3 s): speech"
+    assert facts["Recordings"] == "6 (21 s): speech"
     assert facts["Other codecs"] == "opus 6 kbps"
     notes = notes_of(comparison, ["bad failed: boom."])
     for words in (
         "without a spread: identity and vq.",
-        "only 2 recordings",
+        "only 6 recordings",
         "runs are short",
         "other codecs were designed",
     ):
@@ -144,7 +144,7 @@ def test_unequal_conditions_are_named():
     configs = {"ste": make_config(steps=100), "vq": make_config(steps=200), "rvq": make_config(steps=200)}
     configs["rvq"]["model"] = {**configs["rvq"]["model"], "encoder": {"dim": 64}}
     configs["ste"]["data"] = {"root": "/speech"}
-    scores = {"mel_distance": [1.0, 2.0]}
+    scores = {"mel_distance": [1.0, 2.0] * 3}
     runs = [make_evaluation(scores, run=make_run(name, name, 0, config)) for name, config in configs.items()]
     comparison = Comparison(make_methods(runs))
     # The terminal, which has no room for notes, is told of the worst of them.
@@ -156,6 +156,20 @@ def test_unequal_conditions_are_named():
     (recordings,) = [note for note in notes if "training recordings differ" in note]
     assert recordings.endswith("the project's own (rvq and vq); speech (ste).")
     assert any("encoders or decoders differ" in note for note in notes)
+
+
+def test_steps_of_unfinished_runs_are_those_reached():
+    planned = {"rvq": 40, "ste": 1200, "vq": 6000}
+    configs = {name: make_config(steps=steps) for name, steps in planned.items()}
+    scores = {"mel_distance": [1.0, 2.0]}
+    runs = [make_evaluation(scores, run=make_run(name, name, 0, config)) for name, config in configs.items()]
+    runs.append(make_evaluation(scores, run=make_run("ste-1", "ste", 1, configs["ste"])))
+    comparison = Comparison(make_methods(runs), reached={"rvq": 5, "ste": 98, "vq": 500})
+    (steps,) = [line for line in findings(comparison, "mel_distance") if "numbers of training steps" in line]
+    assert steps.endswith("5 (rvq); 98 and 1200 (ste); 500 (vq).")  # the other seed of ste is finished
+    assert facts_of(comparison, "speech")["Training"] == "5, 98, 500 and 1200 steps"
+    assert any("runs are short" in note for note in notes_of(comparison))
+    assert not any("runs are short" in note for note in notes_of(Comparison(comparison.methods)))
 
 
 def test_unequal_mixtures_are_named():
@@ -175,7 +189,7 @@ def test_different_sample_rates_are_said_first():
         runs = [
             make_run(config["quantizer"]["_target_"], config["quantizer"]["_target_"], 0, config) for config in configs
         ]
-        scores = {"mel_distance": [1.0, 2.0]}
+        scores = {"mel_distance": [1.0, 2.0] * 3}
         made = zip(runs, rates, strict=True)
         return Comparison(make_methods(make_evaluation(scores, run=run, sample_rate=rate) for run, rate in made))
 
@@ -206,13 +220,13 @@ def test_rates_of_one_model_in_words():
 
 def test_equal_digits_are_no_win():
     # A mel distance is shown with 3 digits: the means 0.4118 and 0.4122 are both 0.412, and 0.4138 is 0.414.
-    comparison = make_comparison({"a": {0: [0.4118] * 2}, "b": {0: [0.4122] * 2}, "c": {0: [0.4138] * 2}})
+    comparison = make_comparison({"a": {0: [0.4118] * 6}, "b": {0: [0.4122] * 6}, "c": {0: [0.4138] * 6}})
     headline, best, worse = findings(comparison, "mel_distance")
     assert headline.startswith("By mel distance, a is better than c and cannot be told apart from b")
     assert best == "a and b have the same best mean mel distance: 0.412 (lower is better)."
     assert worse.startswith("c is worse than a by 0.002 mel distance")
     # 0.41249 and 0.41251 round to different digits, but their difference is 0 in these digits.
-    comparison = make_comparison({"a": {0: [0.41249] * 2}, "b": {0: [0.41251] * 2}})
+    comparison = make_comparison({"a": {0: [0.41249] * 6}, "b": {0: [0.41251] * 6}})
     headline, best = findings(comparison, "mel_distance")
     assert "a and b cannot be told apart" in headline
     assert "This order is uncertain: b cannot be told apart from a." in best
@@ -229,8 +243,12 @@ def test_equal_digits_of_other_scores_name_all():
     assert "by other scores: b and a (PESQ)." in words  # both are 1.06
 
 
-def test_one_recording_makes_the_order_uncertain():
-    words = findings(make_comparison({"a": {0: [0.4], 1: [0.4]}, "b": {0: [0.6], 1: [0.6]}}), "mel_distance")
+@pytest.mark.parametrize(("count", "counted"), [(1, "1 recording"), (2, "2 recordings"), (5, "5 recordings")])
+def test_few_recordings_make_the_order_uncertain(count, counted):
+    comparison = make_comparison({"a": {0: [0.4] * count, 1: [0.4] * count}, "b": {0: [0.6] * count}})
+    words = findings(comparison, "mel_distance")
     assert "cannot be told apart" in words[0]
-    assert words[1].startswith("All figures are from one recording, so the order of the methods is uncertain")
-    assert "one recording" not in " ".join(findings(make_comparison({"a": {0: [0.4, 0.5]}}), "mel_distance"))
+    assert words[1].startswith(f"All figures are from {counted}, so the order of the methods is uncertain")
+    assert not any("recordings" in note for note in notes_of(comparison))  # once is enough
+    for others in ({"a": {0: [0.4] * 6}, "b": {0: [0.6] * 6}}, {"a": {0: [0.4] * count}}):  # enough; nothing to order
+        assert "All figures" not in " ".join(findings(make_comparison(others), "mel_distance"))
