@@ -78,7 +78,9 @@ def encode(
         typer.Option("--microphone", help="Use the microphone as INPUT -, until Ctrl-C; implies --format stream."),
     ] = False,
     skip_existing: SkipExistingOption = False,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing files of codes.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Overwrite existing files of codes, and shards of another kind.")
+    ] = False,
 ) -> None:
     """Turn recordings into files of integer codes.
 

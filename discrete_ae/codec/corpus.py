@@ -34,7 +34,14 @@ from discrete_ae.codes.manifest import (
     read_manifest,
     update_manifest,
 )
-from discrete_ae.codes.shards import OWN_FILES, keys_of, write_memory_map, write_tar_shards
+from discrete_ae.codes.shards import (
+    INDEX_NAME,
+    OWN_FILES,
+    ShardIndex,
+    keys_of,
+    write_memory_map,
+    write_tar_shards,
+)
 from discrete_ae.data.files import SUFFIXES, AudioFile, probe
 from discrete_ae.data.reading import recorded_whole
 from discrete_ae.data.resampling import Audio
@@ -128,7 +135,7 @@ def encode_corpus(
         loudness_lufs: target loudness; see `encode_files`.
         strict: True to treat a wrong length in a recording's header as an error.
         existing: treatment of existing files. The header of a skipped file must match what encoding would write;
-            otherwise the outcome of the file is an error.
+            otherwise the outcome of the file is an error. Only "replace" also replaces shards of another format.
         share: part of the work for this process, such as `Share.of_environment()` under torchrun or srun. Several
             shares write the manifest in parts, which `read_manifest` merges.
         shards: format of a training set with all codes of the folder, written to out/shards; None to write no set.
@@ -162,7 +169,7 @@ def encode_corpus(
         read_manifest(folder)  # raises now, before the work, if it is damaged
     sizes = model.quantizer.codebook_sizes[:num_codebooks]
     if shards:
-        _check_shards(planned)
+        _check_shards(planned, shards, existing)
     failed, there, todo = _sorted_out(planned, share, existing)
     watch.begin([job.source for job in todo], lambda path: probe(path).duration_s)
 
@@ -285,17 +292,25 @@ def _shard_writer(kind: ShardKind | None) -> Callable[..., Path] | None:
     return {None: None, "tar": write_tar_shards, "mmap": write_memory_map}[kind]
 
 
-def _check_shards(planned: Plan) -> None:
+def _check_shards(planned: Plan, kind: ShardKind, existing: Existing) -> None:
     """Check before the work that the shards of the folder can be written after it.
 
     Raises:
-        DataError: out/shards has other files, or two files of codes would have the same key.
+        DataError: out/shards has other files, or shards of another kind; or two files of codes would have the same key.
     """
     folder = planned.folder
     sources = {job.target.relative_to(folder).as_posix(): job.source.as_posix() for job in planned.jobs}
     kept, _ = entries_beside(folder, sources)
     keys_of(folder, [*(entry.path for entry in kept), *sources])
-    check_replaceable(folder / "shards", OWN_FILES, overwrite=True)
+    out = folder / "shards"
+    check_replaceable(out, OWN_FILES, overwrite=True)
+    if existing != "replace" and (out / INDEX_NAME).exists():
+        held = ShardIndex.read(out / INDEX_NAME, "remove the folder").kind
+        if held != kind:
+            raise DataError(
+                f"{out}: holds {held} shards, which {kind} shards would replace; remove the folder, or use --force to "
+                "encode all recordings again"
+            )
 
 
 def _sorted_out(planned: Plan, share: Share, existing: Existing) -> tuple[list[Outcome], list[Job], list[Job]]:

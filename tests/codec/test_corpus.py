@@ -128,6 +128,25 @@ def test_shards_that_cannot_be_written_are_said_before_the_work(tmp_path, record
     refused(other, "holds notes.txt, which would be deleted")
 
 
+@pytest.mark.parametrize(("first", "second"), [("mmap", "tar"), ("tar", "mmap")])
+def test_shards_of_another_kind_are_replaced_only_by_force(tmp_path, recordings, model, first, second):
+    shards = tmp_path / "shards"
+
+    def encode(kind, existing):
+        encode_corpus(model, [recordings / "clip_0.wav"], tmp_path, shards=kind, existing=existing)
+        return {path.name: path.read_bytes() for path in shards.iterdir()}
+
+    before = encode(first, "refuse")
+    with pytest.raises(DataError, match=f"shards: holds {first} shards, which {second} shards would replace; remove"):
+        encode(second, "skip")
+    assert {path.name: path.read_bytes() for path in shards.iterdir()} == before
+    assert encode(first, "skip") == before
+    assert encode(second, "replace").keys().isdisjoint(before.keys() - {"index.json"})
+    (shards / "index.json").write_text("damaged")
+    with pytest.raises(DataError, match=r"index.json: .*; remove the folder"):
+        encode(second, "skip")
+
+
 def test_a_recording_under_two_names_is_said(tmp_path, recordings, model):
     said, watch, source = [], Watch(), recordings / "clip_0.wav"
     watch.warn = said.append
