@@ -75,7 +75,7 @@ class Outcome(NamedTuple):
     duration_s: float = 0.0
     """Duration of the recording."""
     code_bits: float = 0.0
-    """Bits of the codes of all streams, by the model's frame rate, with log2(size) bits per code."""
+    """Bits of the codes of all streams, with log2(size) bits per code."""
     num_bytes: int = 0
     """Size of the file of codes."""
     streams: int = 1
@@ -360,7 +360,7 @@ def _kept(model: DiscreteAutoencoder, sizes: tuple[int, ...], job: Job, folder: 
                 f"{target}: does not match {job.source}, which may have changed: has {length[2]} frames for "
                 f"{length[0]} samples at {length[1]} Hz; {again}"
             )
-        return _described(model, job, code_file, folder, was_there=True)
+        return _described(job, code_file, folder, was_there=True)
     except (DataError, OSError) as error:
         return Outcome(*job, _line(error, target), isinstance(error, OtherModelError))
 
@@ -374,7 +374,7 @@ def _written(model: DiscreteAutoencoder, job: Job, result: Encoded, format: Form
             write_codes(result.code_file, temporary, format, model.entropy_model)
     except (DataError, OSError) as error:
         return Outcome(*job, _of_one_output(error, job.target))
-    return _described(model, job, result.code_file, folder)
+    return _described(job, result.code_file, folder)
 
 
 def _recorded(model: DiscreteAutoencoder, job: Job, decoded: Decoded, format: AudioFormat) -> Outcome:
@@ -385,7 +385,7 @@ def _recorded(model: DiscreteAutoencoder, job: Job, decoded: Decoded, format: Au
         write_audio(job.target, decoded.blocks, codes.sample_rate, channels, codes.num_samples, format)
     except (DataError, OSError) as error:
         return Outcome(*job, _of_one_output(error, job.source))
-    return _outcome(model, job, codes, job.source.stat().st_size)
+    return _outcome(job, codes, job.source.stat().st_size)
 
 
 def write_audio(
@@ -399,14 +399,20 @@ def write_audio(
             write(block)
 
 
-def _described(model: DiscreteAutoencoder, job: Job, info: FileInfo, folder: Path, was_there: bool = False) -> Outcome:
+def _described(job: Job, info: FileInfo, folder: Path, was_there: bool = False) -> Outcome:
     entry = describe(info, job.target, folder, job.source)
-    return _outcome(model, job, entry, entry.bytes, was_there=was_there, entry=entry)
+    return _outcome(job, entry, entry.bytes, was_there=was_there, entry=entry)
 
 
-def _outcome(model: DiscreteAutoencoder, job: Job, info: CodesInfo, num_bytes: int, **more: Any) -> Outcome:
-    bits = info.bits_per_frame * model.frame_rate_hz * info.duration_s
-    return Outcome(*job, duration_s=info.duration_s, code_bits=bits, num_bytes=num_bytes, streams=info.streams, **more)
+def _outcome(job: Job, info: CodesInfo, num_bytes: int, **more: Any) -> Outcome:
+    return Outcome(
+        *job,
+        duration_s=info.duration_s,
+        code_bits=info.code_bits,
+        num_bytes=num_bytes,
+        streams=info.streams,
+        **more,
+    )
 
 
 def _line(error: DataError | OSError, path: Path) -> str:

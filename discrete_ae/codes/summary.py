@@ -56,7 +56,7 @@ def describe_codes(path: Path) -> Rows:
         ("frames", str(info.frames)),
         ("codebooks", in_words(info.codebook_sizes)),
         ("bits per frame, all streams", f"{info.bits_per_frame:g}"),
-        ("nominal bitrate", f"{info.bits_per_frame * info.frames / info.duration_s / 1000:.3g} kbps"),
+        ("bitrate of the codes", f"{info.code_bits / info.duration_s / 1000:.3g} kbps"),
         *coding,
         ("codes hash", info.model_hash),
     ]
