@@ -79,7 +79,12 @@ def encode(
     ] = False,
     skip_existing: SkipExistingOption = False,
     force: Annotated[
-        bool, typer.Option("--force", "-f", help="Overwrite existing files of codes, and shards of another kind.")
+        bool,
+        typer.Option(
+            "--force",
+            "-f",
+            help="Overwrite existing files of codes, and shards of another kind; write beside codes of another model.",
+        ),
     ] = False,
 ) -> None:
     """Turn recordings into files of integer codes.

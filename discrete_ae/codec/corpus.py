@@ -30,8 +30,6 @@ from discrete_ae.codes.manifest import (
     append_entry,
     describe,
     entries_beside,
-    has_manifest,
-    read_manifest,
     update_manifest,
 )
 from discrete_ae.codes.shards import (
@@ -135,7 +133,8 @@ def encode_corpus(
         loudness_lufs: target loudness; see `encode_files`.
         strict: True to treat a wrong length in a recording's header as an error.
         existing: treatment of existing files. The header of a skipped file must match what encoding would write;
-            otherwise the outcome of the file is an error. Only "replace" also replaces shards of another format.
+            otherwise the outcome of the file is an error. Only "replace" also replaces shards of another kind, and
+            writes into a folder with codes of another model.
         share: part of the work for this process, such as `Share.of_environment()` under torchrun or srun. Several
             shares write the manifest in parts, which `read_manifest` merges.
         shards: format of a training set with all codes of the folder, written to out/shards; None to write no set.
@@ -149,7 +148,8 @@ def encode_corpus(
     Raises:
         UsageError: two recordings would become the same file, a share or shards are used with a single output file, or
             pyarrow is missing for Parquet.
-        DataError: a file exists; the model has no codes; the manifest or the shards cannot be read or written.
+        DataError: a file exists; the folder has codes of another model; the model has no codes; the manifest or the
+            shards cannot be read or written.
         OSError: a file cannot be written.
         ValueError: `encode_files` rejects the model or an argument.
     """
@@ -165,11 +165,9 @@ def encode_corpus(
             "shards with --skip-existing --share 1/1"
         )
     write_shards = _shard_writer(shards)
-    if has_manifest(folder) and not planned.is_file:
-        read_manifest(folder)  # raises now, before the work, if it is damaged
+    if not planned.is_file:
+        _check_folder(model, planned, shards, existing)
     sizes = model.quantizer.codebook_sizes[:num_codebooks]
-    if shards:
-        _check_shards(planned, shards, existing)
     failed, there, todo = _sorted_out(planned, share, existing)
     watch.begin([job.source for job in todo], lambda path: probe(path).duration_s)
 
@@ -292,17 +290,27 @@ def _shard_writer(kind: ShardKind | None) -> Callable[..., Path] | None:
     return {None: None, "tar": write_tar_shards, "mmap": write_memory_map}[kind]
 
 
-def _check_shards(planned: Plan, kind: ShardKind, existing: Existing) -> None:
-    """Check before the work that the shards of the folder can be written after it.
+def _check_folder(model: DiscreteAutoencoder, planned: Plan, shards: ShardKind | None, existing: Existing) -> None:
+    """Check before the work that the output folder can hold its results.
 
     Raises:
-        DataError: out/shards has other files, or shards of another kind; or two files of codes would have the same key.
+        DataError: the manifest is damaged, or would also list codes of another model; out/shards has other files, or
+            shards of another kind; or two files of codes would have the same key in the shards.
     """
     folder = planned.folder
     sources = {job.target.relative_to(folder).as_posix(): job.source.as_posix() for job in planned.jobs}
     kept, _ = entries_beside(folder, sources)
-    keys_of(folder, [*(entry.path for entry in kept), *sources])
-    out = folder / "shards"
+    if existing != "replace":
+        for entry in kept:
+            _check_same_model(
+                model, entry, folder / entry.path, "give another folder, or use --force to write beside them"
+            )
+    if shards:
+        keys_of(folder, [*(entry.path for entry in kept), *sources])
+        _check_shards(folder / "shards", shards, existing)
+
+
+def _check_shards(out: Path, kind: ShardKind, existing: Existing) -> None:
     check_replaceable(out, OWN_FILES, overwrite=True)
     if existing != "replace" and (out / INDEX_NAME).exists():
         held = ShardIndex.read(out / INDEX_NAME, "remove the folder").kind
@@ -311,6 +319,12 @@ def _check_shards(planned: Plan, kind: ShardKind, existing: Existing) -> None:
                 f"{out}: holds {held} shards, which {kind} shards would replace; remove the folder, or use --force to "
                 "encode all recordings again"
             )
+
+
+def _check_same_model(model: DiscreteAutoencoder, info: CodesInfo, path: Path, advice: str) -> None:
+    """Raise an OtherModelError if another model made the codes of a file."""
+    if info.model_hash != model.codes_hash:
+        raise OtherModelError(f"{path}: codes of another model (hash {info.model_hash[:12]}); {advice}")
 
 
 def _sorted_out(planned: Plan, share: Share, existing: Existing) -> tuple[list[Outcome], list[Job], list[Job]]:
@@ -349,8 +363,7 @@ def _kept(model: DiscreteAutoencoder, sizes: tuple[int, ...], job: Job, folder: 
         if recording is None and target.suffix == ".npy":
             raise DataError(f"{target}: holds bare codes, and {job.source} cannot be read; {again}")
         code_file = _info(model, target, recording)
-        if code_file.model_hash != model.codes_hash:
-            raise OtherModelError(f"codes of another model (hash {code_file.model_hash[:12]}); {again}")
+        _check_same_model(model, code_file, target, again)
         if code_file.codebook_sizes != sizes:
             raise DataError(f"{target}: expected {len(sizes)} codebooks, got {code_file.codebooks}; {again}")
         length = (code_file.num_samples, code_file.sample_rate, code_file.frames)

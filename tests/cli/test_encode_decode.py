@@ -179,7 +179,9 @@ def test_codes_of_another_model_need_force(code):
     for name in "yz":
         Path(f"codes/{name}.npz").write_bytes(Path("codes/x.npz").read_bytes())
     write_noise("w.wav")
-    code("encode", "w.wav", "-o", "codes", model=other)
+    status, _, (line,) = code("encode", "w.wav", "-o", "codes", model=other)
+    assert (status, "codes/x.npz: codes of another model" in line) == (1, True)
+    code("encode", "w.wav", "-o", "codes", "--force", model=other)
     status, out, (line,) = code("decode", "codes", "-o", "several", model=other)
     assert (status, out[0][:24], files("several")) == (1, "1 file decoded, 3 failed", ["w.wav"])
     assert line.startswith("error: 3 files, such as codes/x.npz: codes of another model (hash ")

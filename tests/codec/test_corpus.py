@@ -14,6 +14,7 @@ from discrete_ae.codes.container import FORMATS, read_daec_header, write_codes
 from discrete_ae.codes.entropy import EntropyModel
 from discrete_ae.codes.manifest import describe, read_manifest
 from discrete_ae.errors import DataError, UsageError
+from tests.models import save_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +146,26 @@ def test_shards_of_another_kind_are_replaced_only_by_force(tmp_path, recordings,
     (shards / "index.json").write_text("damaged")
     with pytest.raises(DataError, match=r"index.json: .*; remove the folder"):
         encode(second, "skip")
+
+
+def test_a_folder_is_for_one_model_unless_forced(tmp_path, recordings, model):
+    other = discrete_ae.load(save_checkpoint(tmp_path / "other.ckpt"))
+    out = tmp_path / "codes"
+
+    def hashes(coder, source, existing="refuse", **settings):
+        encode_corpus(coder, [recordings / source], out, existing=existing, **settings)
+        return {entry.path: entry.model_hash for entry in read_manifest(out)}
+
+    first = hashes(other, "clip_0.wav")
+    for settings in ({}, {"existing": "skip"}, {"share": Share(2, 2)}):
+        with pytest.raises(
+            DataError, match=rf"codes/clip_0\.npz: codes of another model \(hash {other.codes_hash[:12]}"
+        ):
+            hashes(model, "clip_1.wav", **settings)
+    assert not (out / "clip_1.npz").exists()
+    assert hashes(model, "clip_1.wav", "replace") == first | {"clip_1.npz": model.codes_hash}
+    assert set(hashes(model, "clip_0.wav", "replace").values()) == {model.codes_hash}
+    assert len(hashes(model, "clip_5.wav")) == 3
 
 
 def test_a_recording_under_two_names_is_said(tmp_path, recordings, model):
