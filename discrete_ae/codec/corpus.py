@@ -169,6 +169,8 @@ def encode_corpus(
         _check_folder(model, planned, shards, existing)
     sizes = model.quantizer.codebook_sizes[:num_codebooks]
     failed, there, todo = _sorted_out(planned, share, existing)
+    if existing == "refuse":
+        _refuse(there)
     watch.begin([job.source for job in todo], lambda path: probe(path).duration_s)
 
     def outcomes() -> Iterator[Outcome]:
@@ -236,11 +238,15 @@ def decode_corpus(
 
     Raises:
         UsageError: two files would become the same recording.
-        DataError: a recording exists.
+        DataError: a recording exists, or it exists and its codes do not fit the model.
         OSError: a recording cannot be written.
     """
     watch = watch or Watch()
     failed, there, todo = _sorted_out(plan(inputs, out, CODE_SUFFIXES, f".{format}"), Share(), existing)
+    if existing == "refuse":
+        for job in there[:1]:  # --force would not help with codes that do not fit
+            _check_codes(model, job.source)
+        _refuse(there)
     watch.begin([job.source for job in todo], lambda path: _info(model, path).duration_s)
     waiting: deque[Job] = deque()  # jobs whose codes are being decoded
     found: list[Outcome] = []
@@ -340,12 +346,24 @@ def _sorted_out(planned: Plan, share: Share, existing: Existing) -> tuple[list[O
             (there if is_there and existing != "replace" else todo).append(job)
         except DataError as error:
             failed.append(Outcome(*job, str(error)))
-    if there and existing == "refuse":
+    return failed, there, todo
+
+
+def _refuse(there: Sequence[Job]) -> None:
+    """Raise a DataError if outputs exist."""
+    if there:
         more = f", and {counted(len(there) - 1, 'other')}" if len(there) > 1 else ""
         raise DataError(
             f"{there[0].target}{more}: already exists; use --skip-existing to skip it, or --force to overwrite it"
         )
-    return failed, there, todo
+
+
+def _check_codes(model: DiscreteAutoencoder, path: Path) -> None:
+    """Raise a DataError in one line if a model cannot decode a file of codes."""
+    try:
+        check_fits(model, _info(model, path))
+    except (DataError, OSError) as error:
+        raise DataError(_line(error, path)) from error
 
 
 def _kept(model: DiscreteAutoencoder, sizes: tuple[int, ...], job: Job, folder: Path) -> Outcome:

@@ -174,6 +174,9 @@ def test_codes_of_another_model_need_force(code):
     assert (status, out) == (1, ["0 files decoded, 1 failed"])
     assert line.startswith("error: codes/x.npz: codes of another model (")
     assert not Path("decoded").exists()
+    Path("old.wav").touch()
+    assert code("decode", "codes/x.npz", "-o", "old.wav", model=other) == (1, [], [line])
+    assert "old.wav: already exists" in code("decode", "codes/x.npz", "-o", "old.wav")[2][0]
     status, _, err = code("decode", "codes/x.npz", "-o", "decoded", "--force", model=other)
     assert (status, err) == (0, ["warning: codes/x.npz: decoded codes of another model"])
     for name in "yz":
