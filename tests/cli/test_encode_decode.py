@@ -194,6 +194,11 @@ def test_codes_of_another_model_need_force(code):
     assert (status, "x.npz: 9 channels at 16000 Hz cannot be written as flac" in line) == (1, True)
 
 
+def test_help_gives_a_pattern_of_what_the_command_reads(command):
+    for name, pattern in (("encode", "corpus/**/*.wav"), ("decode", "codes/**/*.npz")):
+        assert any(pattern in line for line in command(name, "--help")[1])
+
+
 @pytest.mark.parametrize(
     ("arguments", "model", "status", "words"),
     [
