@@ -354,7 +354,8 @@ def _refuse(there: Sequence[Job]) -> None:
     if there:
         more = f", and {counted(len(there) - 1, 'other')}" if len(there) > 1 else ""
         raise DataError(
-            f"{there[0].target}{more}: already exists; use --skip-existing to skip it, or --force to overwrite it"
+            f'{there[0].target}{more}: already exists; use --skip-existing (existing="skip") to skip it, or --force '
+            '(existing="replace") to overwrite it'
         )
 
 
