@@ -221,6 +221,9 @@ def test_the_example_of_the_documentation_runs(tmp_path, monkeypatch):
     exec(python_in("docs/streaming.md")[0], found)
     expected = Codec(model).decode(Codec(model).encode(torch.from_numpy(samples)[None]))
     torch.testing.assert_close(found["audio"], expected, rtol=0, atol=1e-5)
+    write_noise("speech.wav", 16100, 22050)
+    with pytest.raises(AssertionError):
+        exec(python_in("docs/streaming.md")[0])
 
 
 def test_nothing_pushed_is_nothing():

@@ -12,7 +12,6 @@ from discrete_ae.cli.options import (
     CheckpointOption,
     DeterministicOption,
     DeviceOption,
-    InputsArgument,
     JobsOption,
     OutOption,
     SkipExistingOption,
@@ -24,10 +23,17 @@ from discrete_ae.cli.options import (
 from discrete_ae.paths import PRETRAINED
 
 Format = Literal["wav", "flac"]
+CodesArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUT",
+        help="Files of codes, folders of them, patterns such as 'codes/**/*.npz', or - for stdin.",
+    ),
+]
 
 
 def decode(
-    inputs: InputsArgument,
+    inputs: CodesArgument,
     out: OutOption,
     checkpoint: CheckpointOption = Path(PRETRAINED),
     format: Annotated[

@@ -14,7 +14,6 @@ from discrete_ae.cli.options import (
     CodebooksOption,
     DeterministicOption,
     DeviceOption,
-    InputsArgument,
     JobsOption,
     OutOption,
     SkipExistingOption,
@@ -28,9 +27,17 @@ from discrete_ae.codes import Format, ShardKind
 from discrete_ae.errors import UsageError
 from discrete_ae.paths import PRETRAINED
 
+RecordingsArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUT",
+        help="Recordings, folders of them, patterns such as 'corpus/**/*.wav', or - for stdin.",
+    ),
+]
+
 
 def encode(
-    inputs: InputsArgument,
+    inputs: RecordingsArgument,
     out: OutOption,
     checkpoint: CheckpointOption = Path(PRETRAINED),
     format: Annotated[
@@ -78,7 +85,14 @@ def encode(
         typer.Option("--microphone", help="Use the microphone as INPUT -, until Ctrl-C; implies --format stream."),
     ] = False,
     skip_existing: SkipExistingOption = False,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing files of codes.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            "-f",
+            help="Overwrite existing files of codes, and shards of another kind; write beside codes of another model.",
+        ),
+    ] = False,
 ) -> None:
     """Turn recordings into files of integer codes.
 

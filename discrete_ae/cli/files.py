@@ -168,7 +168,7 @@ def shown(work: Callable[[Watch], list[Outcome]], verb: str) -> tuple[str, int]:
         speed = duration_s / max(time.perf_counter() - started, 1e-9)
         line += (
             f": {amount} of audio at {speed:.3g} x real time; codes {codes_kbps:.2f} kbps{separately}, "
-            f"files {files_kbps:.2f} kbps"
+            f"files {files_kbps:.2f} kbps with their headers"
         )
     return line, failed
 

@@ -96,11 +96,11 @@ def decode_stream(
                 f"--format {audio_format}: a stream can only become WAV; leave out --format, or give a file"
             )
         require_stdout()
-    elif not to_speaker and Path(out).exists() and not force:
-        raise UsageError(f"-o {out}: already exists; use --force to overwrite, or give another name")
     doubts: list[str] = []
     with logged_on(Console(stderr=True)):
         audio = decode_live(load(), _stdin(), doubts.append, force=force)
+        if out != "-" and Path(out).exists() and not force:
+            raise UsageError(f"-o {out}: already exists; use --force to overwrite, or give another name")
         if to_speaker:
             with Speaker(audio.sample_rate, audio.channels) as speaker:
                 for block in audio.blocks:

@@ -23,11 +23,6 @@ if TYPE_CHECKING:
 
 Device = Literal["auto", "cpu", "cuda"]
 
-
-InputsArgument = Annotated[
-    list[str],
-    typer.Argument(metavar="INPUT", help="Files, folders of them, patterns such as 'corpus/**/*.wav', or - for stdin."),
-]
 OutOption = Annotated[
     str,
     typer.Option(

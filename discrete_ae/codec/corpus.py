@@ -30,11 +30,16 @@ from discrete_ae.codes.manifest import (
     append_entry,
     describe,
     entries_beside,
-    has_manifest,
-    read_manifest,
     update_manifest,
 )
-from discrete_ae.codes.shards import OWN_FILES, keys_of, write_memory_map, write_tar_shards
+from discrete_ae.codes.shards import (
+    INDEX_NAME,
+    OWN_FILES,
+    ShardIndex,
+    keys_of,
+    write_memory_map,
+    write_tar_shards,
+)
 from discrete_ae.data.files import SUFFIXES, AudioFile, probe
 from discrete_ae.data.reading import recorded_whole
 from discrete_ae.data.resampling import Audio
@@ -68,7 +73,7 @@ class Outcome(NamedTuple):
     duration_s: float = 0.0
     """Duration of the recording."""
     code_bits: float = 0.0
-    """Bits of the codes of all streams, by the model's frame rate, with log2(size) bits per code."""
+    """Bits of the codes of all streams, with log2(size) bits per code."""
     num_bytes: int = 0
     """Size of the file of codes."""
     streams: int = 1
@@ -128,7 +133,8 @@ def encode_corpus(
         loudness_lufs: target loudness; see `encode_files`.
         strict: True to treat a wrong length in a recording's header as an error.
         existing: treatment of existing files. The header of a skipped file must match what encoding would write;
-            otherwise the outcome of the file is an error.
+            otherwise the outcome of the file is an error. Only "replace" also replaces shards of another kind, and
+            writes into a folder with codes of another model.
         share: part of the work for this process, such as `Share.of_environment()` under torchrun or srun. Several
             shares write the manifest in parts, which `read_manifest` merges.
         shards: format of a training set with all codes of the folder, written to out/shards; None to write no set.
@@ -142,7 +148,8 @@ def encode_corpus(
     Raises:
         UsageError: two recordings would become the same file, a share or shards are used with a single output file, or
             pyarrow is missing for Parquet.
-        DataError: a file exists; the model has no codes; the manifest or the shards cannot be read or written.
+        DataError: a file exists; the folder has codes of another model; the model has no codes; the manifest or the
+            shards cannot be read or written.
         OSError: a file cannot be written.
         ValueError: `encode_files` rejects the model or an argument.
     """
@@ -158,12 +165,12 @@ def encode_corpus(
             "shards with --skip-existing --share 1/1"
         )
     write_shards = _shard_writer(shards)
-    if has_manifest(folder) and not planned.is_file:
-        read_manifest(folder)  # raises now, before the work, if it is damaged
+    if not planned.is_file:
+        _check_folder(model, planned, shards, existing)
     sizes = model.quantizer.codebook_sizes[:num_codebooks]
-    if shards:
-        _check_shards(planned)
     failed, there, todo = _sorted_out(planned, share, existing)
+    if existing == "refuse":
+        _refuse(there)
     watch.begin([job.source for job in todo], lambda path: probe(path).duration_s)
 
     def outcomes() -> Iterator[Outcome]:
@@ -231,11 +238,15 @@ def decode_corpus(
 
     Raises:
         UsageError: two files would become the same recording.
-        DataError: a recording exists.
+        DataError: a recording exists, or it exists and its codes do not fit the model.
         OSError: a recording cannot be written.
     """
     watch = watch or Watch()
     failed, there, todo = _sorted_out(plan(inputs, out, CODE_SUFFIXES, f".{format}"), Share(), existing)
+    if existing == "refuse":
+        for job in there[:1]:  # --force would not help with codes that do not fit
+            _check_codes(model, job.source)
+        _refuse(there)
     watch.begin([job.source for job in todo], lambda path: _info(model, path).duration_s)
     waiting: deque[Job] = deque()  # jobs whose codes are being decoded
     found: list[Outcome] = []
@@ -285,17 +296,41 @@ def _shard_writer(kind: ShardKind | None) -> Callable[..., Path] | None:
     return {None: None, "tar": write_tar_shards, "mmap": write_memory_map}[kind]
 
 
-def _check_shards(planned: Plan) -> None:
-    """Check before the work that the shards of the folder can be written after it.
+def _check_folder(model: DiscreteAutoencoder, planned: Plan, shards: ShardKind | None, existing: Existing) -> None:
+    """Check before the work that the output folder can hold its results.
 
     Raises:
-        DataError: out/shards has other files, or two files of codes would have the same key.
+        DataError: the manifest is damaged, or would also list codes of another model; out/shards has other files, or
+            shards of another kind; or two files of codes would have the same key in the shards.
     """
     folder = planned.folder
     sources = {job.target.relative_to(folder).as_posix(): job.source.as_posix() for job in planned.jobs}
     kept, _ = entries_beside(folder, sources)
-    keys_of(folder, [*(entry.path for entry in kept), *sources])
-    check_replaceable(folder / "shards", OWN_FILES, overwrite=True)
+    if existing != "replace":
+        for entry in kept:
+            _check_same_model(
+                model, entry, folder / entry.path, "give another folder, or use --force to write beside them"
+            )
+    if shards:
+        keys_of(folder, [*(entry.path for entry in kept), *sources])
+        _check_shards(folder / "shards", shards, existing)
+
+
+def _check_shards(out: Path, kind: ShardKind, existing: Existing) -> None:
+    check_replaceable(out, OWN_FILES, overwrite=True)
+    if existing != "replace" and (out / INDEX_NAME).exists():
+        held = ShardIndex.read(out / INDEX_NAME, "remove the folder").kind
+        if held != kind:
+            raise DataError(
+                f"{out}: holds {held} shards, which {kind} shards would replace; remove the folder, or use --force to "
+                "encode all recordings again"
+            )
+
+
+def _check_same_model(model: DiscreteAutoencoder, info: CodesInfo, path: Path, advice: str) -> None:
+    """Raise an OtherModelError if another model made the codes of a file."""
+    if info.model_hash != model.codes_hash:
+        raise OtherModelError(f"{path}: codes of another model (hash {info.model_hash[:12]}); {advice}")
 
 
 def _sorted_out(planned: Plan, share: Share, existing: Existing) -> tuple[list[Outcome], list[Job], list[Job]]:
@@ -311,12 +346,25 @@ def _sorted_out(planned: Plan, share: Share, existing: Existing) -> tuple[list[O
             (there if is_there and existing != "replace" else todo).append(job)
         except DataError as error:
             failed.append(Outcome(*job, str(error)))
-    if there and existing == "refuse":
+    return failed, there, todo
+
+
+def _refuse(there: Sequence[Job]) -> None:
+    """Raise a DataError if outputs exist."""
+    if there:
         more = f", and {counted(len(there) - 1, 'other')}" if len(there) > 1 else ""
         raise DataError(
-            f"{there[0].target}{more}: already exists; use --skip-existing to skip it, or --force to overwrite it"
+            f'{there[0].target}{more}: already exists; use --skip-existing (existing="skip") to skip it, or --force '
+            '(existing="replace") to overwrite it'
         )
-    return failed, there, todo
+
+
+def _check_codes(model: DiscreteAutoencoder, path: Path) -> None:
+    """Raise a DataError in one line if a model cannot decode a file of codes."""
+    try:
+        check_fits(model, _info(model, path))
+    except (DataError, OSError) as error:
+        raise DataError(_line(error, path)) from error
 
 
 def _kept(model: DiscreteAutoencoder, sizes: tuple[int, ...], job: Job, folder: Path) -> Outcome:
@@ -334,8 +382,7 @@ def _kept(model: DiscreteAutoencoder, sizes: tuple[int, ...], job: Job, folder: 
         if recording is None and target.suffix == ".npy":
             raise DataError(f"{target}: holds bare codes, and {job.source} cannot be read; {again}")
         code_file = _info(model, target, recording)
-        if code_file.model_hash != model.codes_hash:
-            raise OtherModelError(f"codes of another model (hash {code_file.model_hash[:12]}); {again}")
+        _check_same_model(model, code_file, target, again)
         if code_file.codebook_sizes != sizes:
             raise DataError(f"{target}: expected {len(sizes)} codebooks, got {code_file.codebooks}; {again}")
         length = (code_file.num_samples, code_file.sample_rate, code_file.frames)
@@ -345,7 +392,7 @@ def _kept(model: DiscreteAutoencoder, sizes: tuple[int, ...], job: Job, folder: 
                 f"{target}: does not match {job.source}, which may have changed: has {length[2]} frames for "
                 f"{length[0]} samples at {length[1]} Hz; {again}"
             )
-        return _described(model, job, code_file, folder, was_there=True)
+        return _described(job, code_file, folder, was_there=True)
     except (DataError, OSError) as error:
         return Outcome(*job, _line(error, target), isinstance(error, OtherModelError))
 
@@ -359,7 +406,7 @@ def _written(model: DiscreteAutoencoder, job: Job, result: Encoded, format: Form
             write_codes(result.code_file, temporary, format, model.entropy_model)
     except (DataError, OSError) as error:
         return Outcome(*job, _of_one_output(error, job.target))
-    return _described(model, job, result.code_file, folder)
+    return _described(job, result.code_file, folder)
 
 
 def _recorded(model: DiscreteAutoencoder, job: Job, decoded: Decoded, format: AudioFormat) -> Outcome:
@@ -370,7 +417,7 @@ def _recorded(model: DiscreteAutoencoder, job: Job, decoded: Decoded, format: Au
         write_audio(job.target, decoded.blocks, codes.sample_rate, channels, codes.num_samples, format)
     except (DataError, OSError) as error:
         return Outcome(*job, _of_one_output(error, job.source))
-    return _outcome(model, job, codes, job.source.stat().st_size)
+    return _outcome(job, codes, job.source.stat().st_size)
 
 
 def write_audio(
@@ -384,14 +431,20 @@ def write_audio(
             write(block)
 
 
-def _described(model: DiscreteAutoencoder, job: Job, info: FileInfo, folder: Path, was_there: bool = False) -> Outcome:
+def _described(job: Job, info: FileInfo, folder: Path, was_there: bool = False) -> Outcome:
     entry = describe(info, job.target, folder, job.source)
-    return _outcome(model, job, entry, entry.bytes, was_there=was_there, entry=entry)
+    return _outcome(job, entry, entry.bytes, was_there=was_there, entry=entry)
 
 
-def _outcome(model: DiscreteAutoencoder, job: Job, info: CodesInfo, num_bytes: int, **more: Any) -> Outcome:
-    bits = info.bits_per_frame * model.frame_rate_hz * info.duration_s
-    return Outcome(*job, duration_s=info.duration_s, code_bits=bits, num_bytes=num_bytes, streams=info.streams, **more)
+def _outcome(job: Job, info: CodesInfo, num_bytes: int, **more: Any) -> Outcome:
+    return Outcome(
+        *job,
+        duration_s=info.duration_s,
+        code_bits=info.code_bits,
+        num_bytes=num_bytes,
+        streams=info.streams,
+        **more,
+    )
 
 
 def _line(error: DataError | OSError, path: Path) -> str:

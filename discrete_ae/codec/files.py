@@ -34,7 +34,7 @@ from discrete_ae.inference import Cutter, Runner, Window, decoder_window, encode
 from discrete_ae.model import DiscreteAutoencoder
 
 FILES_AHEAD = 4
-_SAME = "decode with the checkpoint that made them"
+_SAME = "decode with the checkpoint that made them (-c)"
 
 
 class OtherModelError(DataError):
@@ -231,12 +231,12 @@ def are_of(model: DiscreteAutoencoder, code_file: FileInfo | StreamInfo) -> bool
     return code_file.model_hash in (model.codes_hash, model.model_hash)
 
 
-def check_fits(model: DiscreteAutoencoder, code_file: CodeFile, *, force: bool = False) -> None:
+def check_fits(model: DiscreteAutoencoder, code_file: FileInfo, *, force: bool = False) -> None:
     """Check that a model can decode codes.
 
     Args:
         model: the model for decoding.
-        code_file: the codes.
+        code_file: the codes, or their header.
         force: True to accept codes of another model if everything else fits.
 
     Raises:
@@ -253,26 +253,28 @@ def check_fits(model: DiscreteAutoencoder, code_file: CodeFile, *, force: bool =
 
 def check_model(model: DiscreteAutoencoder, code_file: FileInfo | StreamInfo, *, force: bool = False) -> None:
     """Check everything that `check_fits` checks, except the length of the codes."""
-    if not (force or are_of(model, code_file)):
-        this = f"hash {model.codes_hash[:12]}" if model.codes_hash else "without a hash"
-        raise OtherModelError(
-            f"codes of another model (hash {code_file.model_hash[:12]}), not of this one ({this}); give the model that "
-            "made them with -c, or use --force"
-        )
     quantizer = model.quantizer
     if code_file.codebook_sizes not in [quantizer.codebook_sizes[:count] for count in quantizer.decodable_counts]:
         found, own = in_words(code_file.codebook_sizes), in_words(quantizer.codebook_sizes)
-        raise DataError(
-            f"codes of other codebooks ({found}), the model has {own} and decodes from {quantizer.decodes_from}; "
+        raise OtherModelError(
+            f"codes of another model, with {found}; this one has {own} and decodes from {quantizer.decodes_from}; "
             f"{_SAME}, or encode the recording again"
         )
     if code_file.model_sample_rate != model.sample_rate:
-        raise DataError(
-            f"codes of a model at {code_file.model_sample_rate} Hz, the given one is at {model.sample_rate} Hz; {_SAME}"
+        raise OtherModelError(
+            f"codes of another model, at {code_file.model_sample_rate} Hz; this one is at {model.sample_rate} Hz; "
+            f"{_SAME}"
         )
     if model.channels != 1 and code_file.streams != 1:
-        raise DataError(
-            f"codes of {code_file.streams} separate channels, but the model codes {model.channels} together; {_SAME}"
+        raise OtherModelError(
+            f"codes of another model, with {code_file.streams} separate channels; this one codes {model.channels} "
+            f"together; {_SAME}"
+        )
+    if not (force or are_of(model, code_file)):
+        this = f"hash {model.codes_hash[:12]}" if model.codes_hash else "without a hash"
+        raise OtherModelError(
+            f"codes of another model (hash {code_file.model_hash[:12]}), not of this one ({this}); {_SAME}, or use "
+            "--force"
         )
 
 

@@ -76,8 +76,8 @@ def decode_live(
             are damaged, or decode to NaN or infinity.
     """
     info = read_head(stream)
-    decoder = Decoder(model)
     check_model(model, info, force=force)
+    decoder = Decoder(model)
     channels = info.streams * model.channels
 
     def blocks() -> Iterator[Audio]:

@@ -80,6 +80,11 @@ class CodesInfo(Record):
         """Bits per frame of all streams together, with log2(size) bits for every code."""
         return self.streams * sum(math.log2(size) for size in self.codebook_sizes)
 
+    @property
+    def code_bits(self) -> float:
+        """Bits of all codes, with log2(size) bits for every code; the last frame of a recording is padded."""
+        return self.bits_per_frame * self.frames
+
 
 class FileInfo(CodesInfo):
     """Fields of a file of codes, without the codes."""

@@ -11,7 +11,6 @@ To add a format, add an entry to `FORMATS` and its name to `Format`.
 
 import io
 import math
-import shlex
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from discrete_ae.codes import Format
 from discrete_ae.codes.code_file import CodeFile, Codes, FileInfo, checked_shape, codes_dtype
 from discrete_ae.codes.daec import MAGIC, DaecHeader, daec_bytes, parse_daec, parse_front
 from discrete_ae.codes.entropy import EntropyModel
-from discrete_ae.codes.stream import holds_stream
+from discrete_ae.codes.stream import decode_command, holds_stream
 from discrete_ae.errors import DataError
 
 Found = TypeVar("Found")
@@ -66,8 +65,7 @@ def read_codes(path: str | Path, entropy_model: EntropyModel | None = None) -> C
             if content.startswith(format.magic):
                 return format.read(content, entropy_model)
         if holds_stream(io.BytesIO(content)):
-            command = f"discrete-ae decode - -o y.wav < {shlex.quote(str(path))}"
-            raise DataError(f"expected a file of codes, got a stream of codes; decode it by {command}")
+            raise DataError(f"expected a file of codes, got a stream of codes; decode it by {decode_command(path)}")
         if content.startswith(_PARQUET) or content[_TAR_PLACE:].startswith(_TAR):
             raise DataError("expected a file of codes, got a shard for training; give the files that it was made from")
         raise DataError("damaged, or not a file of codes; give a .npz or .daec file written by discrete-ae encode")

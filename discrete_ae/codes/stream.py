@@ -6,8 +6,10 @@ entries, two up to 65536. The stream ends with the last frame. The header has no
 """
 
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from io import BufferedIOBase
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -89,6 +91,11 @@ def read_head(stream: BufferedIOBase) -> StreamInfo:
             f"not a stream of codes: {error}; give the output of discrete-ae encode - -o - --format stream"
         ) from error
     return info
+
+
+def decode_command(path: str | Path) -> str:
+    """Return the command that decodes a saved stream."""
+    return f"discrete-ae decode - -o y.wav -c CHECKPOINT < {shlex.quote(str(path))}"
 
 
 def holds_stream(file: BufferedIOBase) -> bool:

@@ -1,6 +1,5 @@
 """Describe files and folders of codes as rows of a table. No torch here."""
 
-import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from discrete_ae.codes.code_file import in_words
 from discrete_ae.codes.container import FORMATS, read_codes, read_daec_header, read_npy
 from discrete_ae.codes.daec import DaecHeader
 from discrete_ae.codes.manifest import has_manifest, read_manifest
-from discrete_ae.codes.stream import holds_stream, read_head
+from discrete_ae.codes.stream import decode_command, holds_stream, read_head
 from discrete_ae.errors import DataError
 
 Rows = list[tuple[str, str]]
@@ -56,7 +55,7 @@ def describe_codes(path: Path) -> Rows:
         ("frames", str(info.frames)),
         ("codebooks", in_words(info.codebook_sizes)),
         ("bits per frame, all streams", f"{info.bits_per_frame:g}"),
-        ("nominal bitrate", f"{info.bits_per_frame * info.frames / info.duration_s / 1000:.3g} kbps"),
+        ("bitrate of the codes", f"{info.code_bits / info.duration_s / 1000:.3g} kbps"),
         *coding,
         ("codes hash", info.model_hash),
     ]
@@ -74,7 +73,7 @@ def _of_stream(path: Path) -> Rows:
         info = read_head(file)
         frames, rest = divmod(path.stat().st_size - file.tell(), info.frame_bytes)
     return [
-        ("stream of codes", f"to decode it: discrete-ae decode - -o y.wav < {shlex.quote(str(path))}"),
+        ("stream of codes", f"to decode it: {decode_command(path)}"),
         ("recording", f"{info.sample_rate} Hz"),
         ("coded at", f"{info.model_sample_rate} Hz"),
         ("streams", str(info.streams)),

@@ -322,13 +322,19 @@ def unreadable(error: OSError) -> DataError:
     return DataError(f"{error.filename}: cannot be read ({error.strerror}); check its permissions")
 
 
-def unreadable_file(path: Path | str, name: str, error: OSError | soundfile.SoundFileError) -> DataError:
+NOT_AUDIO = "not readable as audio; give a recording, such as WAV or FLAC, or leave this file out"
+
+
+def unreadable_file(
+    path: Path | str, name: str, error: OSError | soundfile.SoundFileError, fault: str = NOT_AUDIO
+) -> DataError:
     """Return the error of an unreadable file with its reason, which libsndfile does not report.
 
     Args:
         path: path or URL of the file or tar.
         name: name of the recording in messages.
         error: the error of the attempt to read it.
+        fault: message if neither the disk nor the format is the reason.
     """
     is_empty = False
     try:
@@ -344,7 +350,7 @@ def unreadable_file(path: Path | str, name: str, error: OSError | soundfile.Soun
     suffix = Path(name).suffix
     if suffix.lower() in CONVERTIBLE:
         return DataError(f"{name}: {suffix} is not supported; convert it: {_conversion(name)}")
-    return DataError(f"{name}: not readable as audio; give a recording, such as WAV or FLAC, or leave this file out")
+    return DataError(f"{name}: {fault}")
 
 
 class _Sound(soundfile.SoundFile):

@@ -19,7 +19,7 @@ import soundfile
 import soxr
 
 from discrete_ae.data.containers import Piece
-from discrete_ae.data.files import UNKNOWN_FRAMES, AudioFile, probe, sound_of, unreadable_file
+from discrete_ae.data.files import NOT_AUDIO, UNKNOWN_FRAMES, AudioFile, probe, sound_of, unreadable_file
 from discrete_ae.data.mpg123 import without_complaints
 from discrete_ae.data.resampling import (
     BLOCK_FRAMES,
@@ -259,6 +259,7 @@ def _parts(file: AudioFile, start: int, stop: int) -> Iterator[_Part]:
 @contextmanager
 def _opened(file: AudioFile, piece: Piece | None) -> Iterator[soundfile.SoundFile]:
     """Open a file, or a piece of one, for reading; errors within the block become a DataError."""
+    fault = NOT_AUDIO
     try:
         is_all = len(file.pieces) == 1 and not file.pieces[0].head
         with sound_of(file.place, piece, file.member if is_all else "") as source:
@@ -272,9 +273,14 @@ def _opened(file: AudioFile, piece: Piece | None) -> Iterator[soundfile.SoundFil
                     f"{file.name}: was replaced by another recording, or its manifest gives a wrong length; index it "
                     "again"
                 )
+            fault = _truncated(file)
             yield source
     except (soundfile.SoundFileError, OSError) as error:
-        raise unreadable_file(file.place, file.name, error) from error
+        raise unreadable_file(file.place, file.name, error, fault) from error
+
+
+def _truncated(file: AudioFile) -> str:
+    return f"damaged or truncated, expected the {file.num_frames} samples of its header; replace it"
 
 
 def _go_to(frame: int, source: soundfile.SoundFile) -> None:
@@ -305,6 +311,6 @@ def _read_into(
     """Fill `window` (n, C) with the next frames of `source`, which is at frame `start` of `length`."""
     found = start + source.buffer_read_into(window, "float32")
     if min(start + len(window), length - _LENGTH_ERROR) > found:
-        raise DataError(f"{file.name}: truncated, expected the {file.num_frames} samples of its header; replace it")
+        raise DataError(f"{file.name}: {_truncated(file)}")
     if not np.isfinite(window).all():
         raise DataError(f"{file.name}: holds NaN or infinite samples; repair or remove it")

@@ -154,7 +154,7 @@ class DiscreteAutoencoder(nn.Module):
                 num_codebooks that the quantizer cannot decode.
         """
         self.quantizer.check_count(num_codebooks)
-        latents = self.latents(audio.to(self.to_latents.weight.device))
+        latents = self.latents(self._moved(audio))
         if not bool(latents.isfinite().all()):
             raise ValueError("audio: the model makes NaN or infinite latents from it; scale its samples to [-1, 1]")
         return self.quantizer.encode(latents, num_codebooks)
@@ -168,8 +168,12 @@ class DiscreteAutoencoder(nn.Module):
         Raises:
             ValueError: for codes of another shape or out of range, or a num_samples that needs more frames.
         """
-        num_samples = self.check_num_samples(codes, num_samples)
-        return self.reconstruct(self.quantizer.decode(codes.to(self.to_latents.weight.device)), num_samples)
+        latents = self.quantizer.decode(self._moved(codes))
+        return self.reconstruct(latents, self.check_num_samples(codes, num_samples))
+
+    def _moved(self, given: Tensor) -> Tensor:
+        """Return a tensor on the model's device; anything else is returned as it is, for a check to reject."""
+        return given.to(self.to_latents.weight.device) if isinstance(given, Tensor) else given
 
     def check_num_samples(self, codes: Tensor, num_samples: int | None) -> int:
         """Return the number of samples to decode from codes (B, K, T): num_samples, or all if it is None.

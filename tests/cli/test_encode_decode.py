@@ -47,7 +47,7 @@ def code(command, checkpoint):
 
 def plain(out):
     """A summary without what depends on the machine, or on the format."""
-    return [re.sub(r" at [0-9.e+]+ x real time|, files [0-9.]+ kbps", "", line) for line in out]
+    return [re.sub(r" at [0-9.e+]+ x real time|, files [0-9.]+ kbps with their headers", "", line) for line in out]
 
 
 def files(folder="."):
@@ -63,9 +63,9 @@ def test_tree_there_and_back(code):
     Path("a/notes.txt").write_text("no audio, not touched")
 
     status, out, err = code("encode", "a", "z.wav", "-o", "codes")
-    # 8 codebooks of 256 entries at 50 frames a second are 3.2 kbps a channel. The durations: 3001/44100 = 0.068 s of
-    # two channels, 0.000125 s, 1 s; so (0.068 * 6.4 + 1 * 3.2) / 1.068 = 3.40 kbps on the whole.
-    said = "3 files encoded, 0 failed: 1.1 s of audio; codes 3.40 kbps (3.20 kbps for each channel, coded separately)"
+    # A frame of 20 ms has 8 codes of 8 bits. There are 4 frames of two channels in 3001/44100 = 0.06805 s, 1 frame in
+    # 0.000125 s, and 50 frames in 1 s: 59 * 64 bits in 1.068175 s are 3.54 kbps, in 1.13622 s of single channels 3.32.
+    said = "3 files encoded, 0 failed: 1.1 s of audio; codes 3.54 kbps (3.32 kbps for each channel, coded separately)"
     assert (status, plain(out), err) == (0, [said], [])
     assert files("codes") == ["a/b/y.npz", "a/x.npz", "z.npz"]
 
@@ -78,7 +78,7 @@ def test_tree_there_and_back(code):
 
 
 @pytest.mark.parametrize("form", ["npy", "daec"])
-def test_every_format_holds_the_codes_and_decodes(code, ste_run, form):
+def test_every_format_holds_the_codes_and_decodes(code, command, ste_run, form):
     checkpoint = ste_run / "checkpoints/last.ckpt"  # which has an entropy model
     model = discrete_ae.load(checkpoint)
     expected = Codec(model).encode_file(write_noise("x.wav", 30_001, 22050, 2)).codes
@@ -86,7 +86,11 @@ def test_every_format_holds_the_codes_and_decodes(code, ste_run, form):
     _, out, _ = code("encode", "x.wav", "-o", path, model=checkpoint)
     found = read_npy(path) if form == "npy" else read_codes(path, model.entropy_model).codes
     assert np.array_equal(found, expected)
-    assert f"files {8 * path.stat().st_size / (30_001 / 22050) / 1000:.2f} kbps" in out[0]
+    # 30,001 samples at 22050 Hz become 21,770 at 16000 Hz: 69 frames of two channels, with two codes of 8 bits.
+    kbps = f"{2 * 69 * 2 * 8 / (30_001 / 22050) / 1000:.2f} kbps"
+    assert f"codes {kbps} (" in out[0]
+    assert form == "npy" or any(kbps in line for line in command("info", path)[1])
+    assert f"files {8 * path.stat().st_size / (30_001 / 22050) / 1000:.2f} kbps with their headers" in out[0]
     assert code("decode", path, "-o", "y.flac", model=checkpoint)[0] == 0
     info = soundfile.info("y.flac")
     # bare codes know neither the rate nor the length
@@ -145,7 +149,7 @@ def test_skip_existing_goes_on_where_it_stopped_and_force_overwrites(code):
 
 
 def test_bad_inputs_do_not_stop_the_others(code):
-    write_noise("a/good.wav")
+    write_noise("a/good.wav", 3200)  # 10 frames
     Path("a/bad.wav").write_text("no audio")
     os.mkfifo("a/pipe.wav")
     Path("empty").mkdir()
@@ -170,12 +174,17 @@ def test_codes_of_another_model_need_force(code):
     assert (status, out) == (1, ["0 files decoded, 1 failed"])
     assert line.startswith("error: codes/x.npz: codes of another model (")
     assert not Path("decoded").exists()
+    Path("old.wav").touch()
+    assert code("decode", "codes/x.npz", "-o", "old.wav", model=other) == (1, [], [line])
+    assert "old.wav: already exists" in code("decode", "codes/x.npz", "-o", "old.wav")[2][0]
     status, _, err = code("decode", "codes/x.npz", "-o", "decoded", "--force", model=other)
     assert (status, err) == (0, ["warning: codes/x.npz: decoded codes of another model"])
     for name in "yz":
         Path(f"codes/{name}.npz").write_bytes(Path("codes/x.npz").read_bytes())
     write_noise("w.wav")
-    code("encode", "w.wav", "-o", "codes", model=other)
+    status, _, (line,) = code("encode", "w.wav", "-o", "codes", model=other)
+    assert (status, "codes/x.npz: codes of another model" in line) == (1, True)
+    code("encode", "w.wav", "-o", "codes", "--force", model=other)
     status, out, (line,) = code("decode", "codes", "-o", "several", model=other)
     assert (status, out[0][:24], files("several")) == (1, "1 file decoded, 3 failed", ["w.wav"])
     assert line.startswith("error: 3 files, such as codes/x.npz: codes of another model (hash ")
@@ -183,6 +192,11 @@ def test_codes_of_another_model_need_force(code):
     assert (status, err) == (0, ["warning: 3 files, such as codes/x.npz: decoded codes of another model"])
     status, _, (line,) = code("decode", "codes/x.npz", "-o", "y.flac")
     assert (status, "x.npz: 9 channels at 16000 Hz cannot be written as flac" in line) == (1, True)
+
+
+def test_help_gives_a_pattern_of_what_the_command_reads(command):
+    for name, pattern in (("encode", "corpus/**/*.wav"), ("decode", "codes/**/*.npz")):
+        assert any(pattern in line for line in command(name, "--help")[1])
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_file_of_codes(info, tmp_path):
         ("recording", "1.000 s, 8000 samples at 8000 Hz"),
         ("codebooks", "3 of 16, 16, 8 entries"),
         ("bits per frame, all streams", "22"),  # two streams of 4 + 4 + 3
-        ("nominal bitrate", "1.1 kbps"),  # in 50 frames per second
+        ("bitrate of the codes", "1.1 kbps"),  # in 50 frames per second
         ("codes hash", HASH),
     } < set(info(path))
     # 16 entries take 4 bits: 3 codebooks of 50 frames are 75 bytes in one second, 0.6 kbps.

@@ -330,11 +330,18 @@ def test_a_stream_that_was_saved_is_named(piped, causal, command):
     info = StreamInfo.of(INFO)
     Path("x y.codes").write_bytes(head_bytes(info) + frames_bytes(info, np.zeros((2, 2, 7), int)) + b"\0")
     status, _, (line,) = piped("decode", "x y.codes", "-o", "y.wav", "-c", causal)
-    assert (status, "discrete-ae decode - -o y.wav < 'x y.codes'" in line) == (1, True), line
+    assert (status, "discrete-ae decode - -o y.wav -c CHECKPOINT < 'x y.codes'" in line) == (1, True), line
     status, rows, _ = command("info", "x y.codes")
     said = [" ".join(row.split()) for row in rows]
     assert status == 0
-    for words in ("8000 Hz", "16000 Hz", "streams │ 2", "frames │ 7, and 1 of 8 bytes", "ab" * 32):
+    for words in (
+        "-o y.wav -c CHECKPOINT < 'x y.codes'",
+        "8000 Hz",
+        "16000 Hz",
+        "streams │ 2",
+        "frames │ 7, and 1 of 8 bytes",
+        "ab" * 32,
+    ):
         assert any(words in row for row in said), said
     Path("x.codes").write_text("{}")
     status, _, (line,) = command("info", "x.codes")
@@ -375,10 +382,13 @@ def test_other_models_are_refused(piped, causal, folder):
     status, _, (line,) = piped("encode", *options, centred, given=recording)
     assert (status, "train one with model.encoder.causal=true" in line) == (2, True)
     _, content, _ = piped("encode", *options, causal, given=recording)
-    assert "causal=true" in piped("decode", "-", "-o", "-", "-c", centred, given=content)[2][0]
+    assert "codes of another model" in piped("decode", "-", "-o", "-", "-c", centred, given=content)[2][0]
+    assert "causal=true" in piped("decode", "-", "-o", "-", "-c", centred, "--force", given=content)[2][0]
     other = save_checkpoint(folder / "other.ckpt", seed=1, causal=True)
     status, _, (line,) = piped("decode", "-", "-o", "-", "-c", other, given=content)
     assert (status, "codes of another model" in line) == (1, True)
+    Path("old.wav").touch()
+    assert piped("decode", "-", "-o", "old.wav", "-c", other, given=content)[::2] == (1, [line])
     assert piped("decode", "-", "-o", "-", "-c", other, "--force", given=content)[0] == 0
 
 

@@ -79,7 +79,7 @@ def test_stereo_model_codes_both_channels_together(tmp_path):
     assert np.array_equal(coded.codes, codec.encode(heard(path)[None, :, 0]))
     assert codec.decode_file(coded).shape == (2, 16000)
     one_by_one = CodeFile.of({**vars(coded), "codes": np.concatenate([coded.codes] * 2)})
-    with pytest.raises(DataError, match="codes of 2 separate channels, but the model codes 2 together"):
+    with pytest.raises(DataError, match="codes of another model, with 2 separate channels; this one codes 2 together"):
         codec.decode_file(one_by_one)
     with pytest.raises(DataError, match=r"x\.wav: expected 2 channels, as in the model, got 3; convert"):
         codec.encode_file(write_noise(path, channels=3))
@@ -96,17 +96,25 @@ def test_stereo_model_hears_and_measures_mono_in_both_channels(tmp_path, write):
 def test_codes_of_another_model_are_refused_unless_forced(tmp_path, codec):
     coded = codec.encode_file(write_noise(tmp_path / "x.wav"))
     other = coded.model_copy(update={"model_hash": "b" * 64})
-    with pytest.raises(DataError, match=r"codes of another model \(hash b{12}\), not of this one \(hash a{12}\); give"):
+    with pytest.raises(
+        DataError, match=r"codes of another model \(hash b{12}\), not of this one \(hash a{12}\); decode"
+    ):
         codec.decode_file(other)
     assert np.array_equal(codec.decode_file(other, force=True), codec.decode_file(coded))
+    with pytest.raises(DataError, match="with 8 of 256 entries") as refused:  # without advice that would not help
+        Codec(make_model(num_codebooks=4)).decode_file(other)
+    assert "--force" not in str(refused.value)
     for settings, words in (
-        ({"levels": [5, 5, 5]}, r"8 of 256 entries\), the model has 8 of 125 entries"),
+        ({"levels": [5, 5, 5]}, r"with 8 of 256 entries; this one has 8 of 125 entries"),
         (
             {"num_codebooks": 4},
-            r"8 of 256 entries\), the model has 4 of 256 entries and decodes from all 4 together; decode with.* again",
+            r"with 8 of 256 entries; this one has 4 of 256 entries and decodes from all 4 together; .* again",
         ),
-        ({"num_codebooks": 9}, r"8 of 256 entries\), the model has 9 of 256 entries and decodes from all 9 together"),
-        ({"sample_rate": 24000}, "codes of a model at 16000 Hz, the given one is at 24000 Hz"),
+        (
+            {"num_codebooks": 9},
+            r"with 8 of 256 entries; this one has 9 of 256 entries and decodes from all 9 together",
+        ),
+        ({"sample_rate": 24000}, "codes of another model, at 16000 Hz; this one is at 24000 Hz"),
         ({"hop": 160}, "expected 25 frames of this model for 4000 samples at 16000 Hz, got 13"),
     ):
         with pytest.raises(DataError, match=words):

@@ -14,6 +14,7 @@ from discrete_ae.codes.container import FORMATS, read_daec_header, write_codes
 from discrete_ae.codes.entropy import EntropyModel
 from discrete_ae.codes.manifest import describe, read_manifest
 from discrete_ae.errors import DataError, UsageError
+from tests.models import save_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +52,9 @@ def test_a_file_that_is_there_must_be_what_encoding_would_write(tmp_path, record
     target.write_bytes(b"damaged")
     shutil.copy(recordings / "clip_2.wav", source)
     assert found().error.startswith(f"{target}: ")
-    with pytest.raises(DataError, match="already exists; use --skip-existing to skip it, or --force"):
+    with pytest.raises(DataError, match=r"already exists; use --skip-existing .* or --force ") as refused:
         found("refuse")
+    assert all(f'existing="{value}"' in str(refused.value) for value in ("skip", "replace"))  # for Python
     assert (found("replace").was_there, target.read_bytes()) == (False, before)
 
 
@@ -126,6 +128,45 @@ def test_shards_that_cannot_be_written_are_said_before_the_work(tmp_path, record
     (out / "shards").mkdir()
     (out / "shards/notes.txt").touch()
     refused(other, "holds notes.txt, which would be deleted")
+
+
+@pytest.mark.parametrize(("first", "second"), [("mmap", "tar"), ("tar", "mmap")])
+def test_shards_of_another_kind_are_replaced_only_by_force(tmp_path, recordings, model, first, second):
+    shards = tmp_path / "shards"
+
+    def encode(kind, existing):
+        encode_corpus(model, [recordings / "clip_0.wav"], tmp_path, shards=kind, existing=existing)
+        return {path.name: path.read_bytes() for path in shards.iterdir()}
+
+    before = encode(first, "refuse")
+    with pytest.raises(DataError, match=f"shards: holds {first} shards, which {second} shards would replace; remove"):
+        encode(second, "skip")
+    assert {path.name: path.read_bytes() for path in shards.iterdir()} == before
+    assert encode(first, "skip") == before
+    assert encode(second, "replace").keys().isdisjoint(before.keys() - {"index.json"})
+    (shards / "index.json").write_text("damaged")
+    with pytest.raises(DataError, match=r"index.json: .*; remove the folder"):
+        encode(second, "skip")
+
+
+def test_a_folder_is_for_one_model_unless_forced(tmp_path, recordings, model):
+    other = discrete_ae.load(save_checkpoint(tmp_path / "other.ckpt"))
+    out = tmp_path / "codes"
+
+    def hashes(coder, source, existing="refuse", **settings):
+        encode_corpus(coder, [recordings / source], out, existing=existing, **settings)
+        return {entry.path: entry.model_hash for entry in read_manifest(out)}
+
+    first = hashes(other, "clip_0.wav")
+    for settings in ({}, {"existing": "skip"}, {"share": Share(2, 2)}):
+        with pytest.raises(
+            DataError, match=rf"codes/clip_0\.npz: codes of another model \(hash {other.codes_hash[:12]}"
+        ):
+            hashes(model, "clip_1.wav", **settings)
+    assert not (out / "clip_1.npz").exists()
+    assert hashes(model, "clip_1.wav", "replace") == first | {"clip_1.npz": model.codes_hash}
+    assert set(hashes(model, "clip_0.wav", "replace").values()) == {model.codes_hash}
+    assert len(hashes(model, "clip_5.wav")) == 3
 
 
 def test_a_recording_under_two_names_is_said(tmp_path, recordings, model):

@@ -14,6 +14,7 @@ from discrete_ae.data.files import accept, probe
 from discrete_ae.data.reading import recorded_whole
 from discrete_ae.data.resampling import BLOCK_FRAMES
 from discrete_ae.errors import DataError, from_system
+from tests.recordings import write_noise
 
 
 def test_part_at_the_files_own_rate_is_the_slice(tmp_path):
@@ -342,6 +343,13 @@ def test_what_is_no_audio_is_refused(tmp_path):
         ):
             with pytest.raises(DataError, match=words):
                 read(path)
+
+
+def test_flac_that_is_cut_off_is_named_as_truncated(tmp_path):
+    path = write_noise(tmp_path / "a.flac", 40_000)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DataError, match=r"a\.flac: damaged or truncated, expected the 40000 samples of its header; "):
+        read_audio(path, 16000)
 
 
 def test_file_that_is_no_longer_the_same_recording_is_a_data_error(tmp_path):

@@ -3,6 +3,7 @@
 import inspect
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -216,6 +217,10 @@ def test_wrong_audio_is_refused():
     for dtype in (torch.int16, torch.float64):
         with pytest.raises(ValueError, match=rf"audio: expected torch.float32 in .*, got {dtype}"):
             model.encode(torch.zeros(1, 2, 50, dtype=dtype))
+    for given in (np.zeros((1, 2, 50), np.float32), [[[0.0] * 50] * 2]):
+        for use in (model, model.encode):
+            with pytest.raises(ValueError, match=r"audio: expected a tensor \(batch, 2, samples\), got (ndarray|list)"):
+                use(given)
     assert model.double().encode(torch.zeros(1, 2, 50, dtype=torch.float64)).dtype == torch.int64
 
 
@@ -230,6 +235,9 @@ def test_wrong_codes_and_numbers_of_samples_are_refused():
         model.decode(codes + 12)
     with pytest.raises(ValueError, match="codes: expected shape"):
         model.decode(codes[:, :1])
+    for given in (codes.numpy(), codes.tolist()):
+        with pytest.raises(ValueError, match=r"codes: expected a tensor, got (ndarray|list)"):
+            model.decode(given)
 
 
 # Layers ---------------------------------------------------------------------------------------------------------------
