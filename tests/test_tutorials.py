@@ -46,7 +46,7 @@ def test_a_quantizer_of_ones_own(tutorial, tmp_path):
     # With µ = 15 an entry at c in [-1, 1] is sign(c) (16^|c| - 1) / 15, and entries are 2/255 apart in c.
     near_0, near_1 = 2 * (16 ** (1 / 255) - 1) / 15, (16 - 16 ** (1 - 2 / 255)) / 15
     assert f"step near 0: {near_0:.4f}, near 1: {near_1:.4f}" in printed
-    assert "(1, 2, 50) codes of 0 to 255, 0.8 kbps, audio (1, 1, 16000)" in printed
+    assert "codes (1, 2, 50) below 256, 0.8 kbps, audio (1, 1, 16000)" in printed
     assert (tmp_path / "comparison/index.html").is_file()
 
 

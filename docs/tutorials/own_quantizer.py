@@ -69,5 +69,6 @@ audio = 0.1 * torch.randn(1, model.channels, model.sample_rate)
 codes = model.encode(audio)
 decoded = model.decode(codes, num_samples=audio.shape[-1])
 print(
-    f"{tuple(codes.shape)} codes of 0 to {codes.max()}, {model.bitrate_bps / 1000:g} kbps, audio {tuple(decoded.shape)}"
+    f"codes {tuple(codes.shape)} below {model.quantizer.codebook_sizes[0]}, {model.bitrate_bps / 1000:g} kbps, "
+    f"audio {tuple(decoded.shape)}"
 )
