@@ -3,6 +3,7 @@
 import gc
 import logging
 import pickle
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
     The process that only hands out tests to workers does without, since the workers wait for it.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background, which commands under test would inherit
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
         return
     import torch
