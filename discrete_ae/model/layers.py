@@ -28,7 +28,7 @@ def require_choice(name: str, value: object, choices: Any) -> None:
 
 
 def zero_biases(*modules: nn.Module) -> None:
-    """Set the biases of all convolutions to 0, where training starts (as in DAC).
+    """Set the biases of all convolutions to 0, where training starts; DAC does so for all but transposed ones.
 
     PyTorch's random biases add up to ten times the signal: a quantizer that rounds would begin with the same code for
     nearly every frame, and with some seeds and learning rates never learn another.
