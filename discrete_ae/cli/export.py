@@ -33,6 +33,8 @@ def export(
     licence: Annotated[
         str | None,
         typer.Option(
+            "--licence",
+            "--license",
             metavar="TEXT",
             show_default="not stated",
             help="License of the weights, preferably by the name that model hubs use, such as cc0-1.0.",

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from discrete_ae.checks import finite
+from discrete_ae.checks import finite, not_negative
 from discrete_ae.losses.adversarial import Adversary
 from discrete_ae.losses.balancer import LossBalancer, with_gradient
 
@@ -51,9 +51,9 @@ class WeightedLoss(nn.Module):
         super().__init__()
         if set(terms) != set(weights):
             raise ValueError(f"weights: expected one for each of {sorted(terms)}, got {sorted(weights)}")
-        given = {name: finite(f"weights.{name}", weight) for name, weight in weights.items()}
-        if any(weight < 0 for weight in given.values()) or not any(given.values()):
-            raise ValueError(f"weights: expected numbers of at least 0 and one above 0, got {dict(weights)}")
+        given = {name: not_negative(f"weights.{name}", weight) for name, weight in weights.items()}
+        if not any(given.values()):
+            raise ValueError(f"weights: expected one above 0, got {dict(weights)}")
         self.weights = {name: weight for name, weight in given.items() if weight}
         self.terms = nn.ModuleDict({name: terms[name] for name in self.weights})
         self.quantizer_weights = {

@@ -30,7 +30,7 @@ def names():
 
 
 def test_exported_folder_does_what_the_checkpoint_does(run):
-    said = ("--licence", "mit", "--trained-on", "two words | of Ann")
+    said = ("--license", "mit", "--trained-on", "two words | of Ann")
     assert run("export", "best.ckpt", "-o", "model", *said) == (0, ["model: " + ", ".join(names())], [])
     assert names() == ["README.md", "config.json", "model.safetensors"]
     assert json.loads(Path("model/config.json").read_text())["licence"] == "mit"
