@@ -34,6 +34,12 @@ def pytest_configure(config: pytest.Config) -> None:
     VecISA.check_build = lambda *_: True
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files of slow tests: one that came last would leave the other processes without work."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _fast() -> None:
     gc.freeze()  # or each collection passes over all that is imported, a quarter of a second

@@ -19,23 +19,20 @@ from torch.autograd import DeviceType
 
 import discrete_ae
 from tests.models import save_checkpoint
+from tests.processes import Process
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "benchmarks" / "gpu.py"
-STEPS = ["environment", "training", "peers", "compiled", "loading", "operations", "coding", "ddp", "run"]
-"""All but the tests that want a GPU."""
-
-
-def run(*arguments: object, code: str = "import gpu; gpu.main()") -> subprocess.CompletedProcess:
-    """Run benchmarks/gpu.py, or other code beside it."""
-    paths = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(SCRIPT.parent)]), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", f"import sys; sys.argv[0] = 'gpu.py'; {code}", *map(str, arguments)]
-    return subprocess.run(command, env=os.environ | paths, capture_output=True, text=True, check=False)
+STEPS = ["environment", "training", "peers", "loading", "operations", "coding", "ddp", "run"]
+"""All but the tests that want a GPU, and `compiled`, which is `training` where nothing is compiled."""
 
 
 # Steps in one process: each of its own would import all libraries again, which takes longer than what a step does here.
-IN_ONE_PROCESS = """
-import gpu, os, torch
+IN_ONE_PROCESS = f"""
+import os, sys
+sys.argv[0] = "gpu.py"
+sys.path.append({str(SCRIPT.parent)!r})
+import gpu, torch
 torch._dynamo.config.disable = True  # as TORCH_COMPILE_DISABLE
 main = gpu.main
 
@@ -45,7 +42,7 @@ def in_process(command, log, limit_s, environment):
     try:
         main()
     except SystemExit as ended:
-        return (f"failed, exit status {ended.code}" if ended.code else "done"), []
+        return (f"failed, exit status {{ended.code}}" if ended.code else "done"), []
     finally:
         sys.argv = given
     return "done", []
@@ -58,8 +55,8 @@ main()
 @pytest.mark.slow
 def test_every_step_runs_from_end_to_end(tmp_path: Path) -> None:
     chosen = [f"--only={step}" for step in STEPS]
-    done = run("--out", tmp_path, "--device", "cpu", "--minutes", 1, *chosen, code=IN_ONE_PROCESS)
-    assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+    process = Process(IN_ONE_PROCESS, "--out", tmp_path, "--device", "cpu", "--minutes", 1, *chosen)
+    assert process.wait(300) == 0, f"{process.out}{process.err}"
     steps = json.loads((tmp_path / "gpu.json").read_text())["steps"]
     assert list(steps) == STEPS
     assert {step["status"] for step in steps.values()} == {"done"}
@@ -131,11 +128,11 @@ def test_a_step_that_does_not_end_is_stopped_with_all_that_it_started(
     assert gpu.in_process(failing, log, 60.0, dict(os.environ)) == ("failed, exit status 3", ["wrong"])
 
 
-def test_the_check_of_the_makefile_names_steps() -> None:
+def test_the_check_of_the_makefile_names_steps(gpu: ModuleType) -> None:
     done = subprocess.run(["make", "--dry-run", "gpu-check"], cwd=ROOT, capture_output=True, text=True, check=True)
     chosen = re.findall(r"--only (\S+)", done.stdout)
     assert chosen
-    assert set(chosen) <= {*STEPS, "tests"}
+    assert set(chosen) <= set(gpu.STEPS)
 
 
 @pytest.mark.usefixtures("gpu")
