@@ -28,3 +28,20 @@ def begin_in_utf8() -> None:
         os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
     os.environ["PYTHONUTF8"] = "1"  # for child processes
     os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
+def let_go_of_stdout(error: OSError) -> None:
+    """Flush stdout after an error. If this fails, discard its buffer and name stdout in an error that names no file.
+
+    Otherwise, Python would flush again at exit and print the error.
+    """
+    if sys.stdout is None:
+        return
+    try:
+        # Even if Python has discarded the buffer, a character that is written now raises the error again.
+        sys.stdout.write("" if error.filename else "\n")
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.filename is None:
+            error.filename = "standard output"

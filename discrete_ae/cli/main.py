@@ -4,7 +4,6 @@ An error that the user can fix, or a system error on a file, is printed as one l
 bug and keeps its traceback.
 """
 
-import os
 import signal
 import sys
 from typing import Annotated, Any, NoReturn
@@ -13,7 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import discrete_ae
-from discrete_ae.cli import begin_in_utf8
+from discrete_ae.cli import begin_in_utf8, let_go_of_stdout
 from discrete_ae.cli.compare import compare
 from discrete_ae.cli.decode import decode
 from discrete_ae.cli.encode import encode
@@ -115,8 +114,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except UserError as error:
         _fail(str(error), error.exit_status)
     except OSError as error:
-        if not _let_go_of_stdout("" if error.filename else "\n") and error.filename is None:
-            error.filename = "standard output"
+        let_go_of_stdout(error)
         if isinstance(error, BrokenPipeError):  # the process that reads the output has ended
             sys.exit(1)
         _fail(str(from_system(error)), 1)
@@ -140,26 +138,6 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 def _end_signalled(number: int) -> NoReturn:
     print(SIGNALLED[128 + number], file=sys.stderr)
     sys.exit(128 + number)
-
-
-def _let_go_of_stdout(last: str) -> bool:
-    """Flush stdout. If this fails, discard its buffer, because Python would flush again at exit and print the error.
-
-    Args:
-        last: text to write before flushing; writing raises the error again if Python has already discarded the buffer.
-
-    Returns:
-        True if everything was written.
-    """
-    if sys.stdout is None:
-        return True
-    try:
-        sys.stdout.write(last)
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return False
-    return True
 
 
 def _fail(message: str, status: int) -> NoReturn:

@@ -23,7 +23,7 @@ with ending_imports():  # which take seconds
     from omegaconf.errors import OmegaConfBaseException
 
     from discrete_ae import training
-    from discrete_ae.cli import begin_in_utf8
+    from discrete_ae.cli import begin_in_utf8, let_go_of_stdout
     from discrete_ae.cli.folders import NewFolder
     from discrete_ae.cli.hydra_errors import explained
     from discrete_ae.cli.overrides import CONFIG_DIR, MAIN_CONFIG, as_meant, as_setting, register_run_name
@@ -49,6 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         with exiting_on_sigterm():
             statuses = _jobs(arguments)
+        print(end="", flush=True)  # at exit, Python might not report that it failed
     except (KeyboardInterrupt, SystemExit) as ended:
         if (status := signalled(ended)) is None:
             raise
@@ -57,10 +58,10 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(status)
     except UserError as error:
         sys.exit(_report(error))
-    except BrokenPipeError:  # the reader of stdout has ended, as in `train.py --help | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
     except OSError as error:
+        let_go_of_stdout(error)
+        if isinstance(error, BrokenPipeError):  # the reader of stdout has ended, as in `train.py --help | head`
+            sys.exit(1)
         sys.exit(_report(from_system(error, ReportSweep.folder)))
     finally:
         NewFolder.remove_empty()
@@ -103,6 +104,9 @@ def _jobs(arguments: list[str]) -> list[int]:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra hides the origin of an exception
     try:
         job()
+    except SystemExit as ended:  # by Hydra with 0 after --help
+        if ended.code:
+            raise
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise explained(error, CONFIG_DIR, multirun=given.multirun) from error
     return statuses

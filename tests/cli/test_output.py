@@ -3,11 +3,12 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from discrete_ae.cli import main
-from tests.runs import REPOSITORY
+from tests.processes import COMMAND, Process
 
 
 @pytest.mark.parametrize(
@@ -52,10 +53,26 @@ def test_a_shell_completes_commands_and_options(monkeypatch, capsys, typed, expe
     assert capsys.readouterr().out.split() == [expected]
 
 
-def test_a_reader_that_ends_early_gets_no_traceback() -> None:
+TRAIN = "from discrete_ae.cli.train import main; main()"
+UNBUFFERED = "import sys; sys.stdout.reconfigure(write_through=True); "
+
+
+@pytest.mark.parametrize("program", [TRAIN, UNBUFFERED + TRAIN, COMMAND], ids=["train", "unbuffered", "discrete-ae"])
+def test_a_reader_that_ends_early_gets_no_traceback(program: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    command = [sys.executable, "train.py", "--help"]
-    done = subprocess.run(command, cwd=REPOSITORY, stdout=writing, stderr=subprocess.PIPE, check=False)
-    os.close(writing)
-    assert (done.returncode, done.stderr) == (1, b"")
+    with os.fdopen(writing, "w") as stdout:
+        process = Process(program, "--help", stdout=stdout)
+    assert (process.wait(), process.err) == (1, "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is of Linux")
+@pytest.mark.parametrize(
+    ("program", "arguments"), [(TRAIN, ["--help"]), (TRAIN, ["--cfg", "job"]), (COMMAND, ["info"])]
+)
+def test_output_that_cannot_be_written_is_an_error(program: str, arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as stdout:
+        process = Process(program, *arguments, stdout=stdout)
+    assert process.wait() == 1
+    (line,) = process.err.splitlines()
+    assert line.startswith("error: standard output: No space left on device; ")
