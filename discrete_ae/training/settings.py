@@ -1,5 +1,6 @@
 """Settings of a run: their types, invalid combinations, and the meaning of "auto"."""
 
+import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -58,6 +59,10 @@ def check_run(config: Any) -> None:
         raise UsageError("ckpt_path resumes a run, init_from starts a new one: give only one of them")
     if config.trainer.accelerator in ("gpu", "cuda") and not torch.accelerator.is_available():
         raise UsageError("trainer: PyTorch finds no GPU here; use trainer=auto or trainer=cpu")
+    devices, cores = config.trainer.get("devices"), max(os.cpu_count() or 1, 2)
+    on_cpu = config.trainer.accelerator == "cpu" or not torch.accelerator.is_available()
+    if on_cpu and str(devices).isdecimal() and int(devices) > cores:  # each is a process that takes 1 GB of memory
+        raise UsageError(f"trainer.devices: expected at most {cores}, since this run uses the CPU, got {devices}")
     if config.compile:
         require_compiler(for_gpu=on_gpu(config))
 

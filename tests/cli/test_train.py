@@ -143,6 +143,7 @@ no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
         (f"+callbacks.swa={{{LIGHTNING}.StochasticWeightAveraging,swa_lrs:0.01}}", "callbacks.ema.decay=0.999"),
         ("compile=true", "no-such-compiler is not on the PATH; install g++"),
         pytest.param("trainer=gpu", "trainer=cpu", marks=no_gpu),
+        ("trainer=cpu trainer.devices=999", "trainer.devices: expected at most "),
         ("ckpt_path=a.ckpt init_from=a.ckpt", "give only one of them"),
         (f"quantizer=sigmoid quantizer.rounding.sharpness={{{SCHEDULE},shape:linear,first:-4,last:12}}", "sharpness: "),
     ],
@@ -179,6 +180,30 @@ def test_a_metric_that_there_is_not_is_one_line_with_those_there_are(
     assert monitor in line
     assert "val/si_sdr_db" in line
     assert (run / "config.yaml").exists() == trained  # one of training may be logged for the first time in any step
+
+
+class OutOfMemory(pl.Callback):
+    def on_train_batch_start(self, *arguments: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("data.crop_seconds=1e9", "can't allocate memory: you tried to allocate "),  # 128 TB
+        (
+            f"+callbacks.memory._target_={__name__}.OutOfMemory",
+            "(CUDA out of memory. Tried to allocate 20.00 GiB); use ",
+        ),
+    ],
+)
+def test_too_little_memory_is_one_line(
+    given: str, told: str, run_training: Callable[..., Path], capsys: pytest.CaptureFixture
+) -> None:
+    run_training(given, "trainer.max_steps=2", "trainer.val_check_interval=1", status=1)
+    (line,) = errors(capsys.readouterr().err)
+    assert line.startswith("error: out of memory (")
+    assert told in line
 
 
 def test_values_are_taken_in_the_type_that_is_wanted(run_training: Callable[..., Path]) -> None:
