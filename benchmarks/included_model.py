@@ -42,8 +42,8 @@ Means over 36 recordings of three voices, in Bulgarian, French and Greek, that a
 
 ## Where it fails
 
-The model knows clean speech of four voices. With all codebooks it is below Opus at 6 kbps for bird song, and by PESQ
-for the Danish and Spanish voices. By ViSQOL nothing is left of speech in strong noise, with either codec
+The model knows clean speech of four voices. With all codebooks it is below Opus at 6 kbps for bird song, and by some
+scores for the Danish and Spanish voices. By ViSQOL nothing is left of speech in strong noise, with either codec
 (`benchmarks/limits.py`):
 
 <!-- limits -->

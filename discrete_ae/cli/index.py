@@ -52,9 +52,9 @@ def index(
     recordings. --measure also adds loudness_lufs; clipping, the share of samples
     at full scale; and silence, the share of the time below -60 dB of full scale.
 
-    Truncated recordings are reported; with --measure, so are silent recordings. A
-    recording that cannot be read is reported and left out; the exit status is
-    then 1.
+    Truncated WAV files are reported; with --measure, so are other truncated files
+    and silent recordings. A recording that cannot be read is reported and left
+    out; the exit status is then 1.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -148,8 +148,8 @@ def encode_corpus(
     Raises:
         UsageError: two recordings would become the same file, a share or shards are used with a single output file, or
             pyarrow is missing for Parquet.
-        DataError: a file exists; the folder has codes of another model; the model has no codes; the manifest or the
-            shards cannot be read or written.
+        DataError: a file exists; the folder or a skipped file has codes of another model; the model has no codes; the
+            manifest or the shards cannot be read or written.
         OSError: a file cannot be written.
         ValueError: `encode_files` rejects the model or an argument.
     """
@@ -172,11 +172,13 @@ def encode_corpus(
     if existing == "refuse":
         _refuse(there)
     watch.begin([job.source for job in todo], lambda path: probe(path).duration_s)
+    kept = [_kept(model, sizes, job, folder) for job in there]
+    if other := next((outcome.error for outcome in kept if outcome.other_model), None):
+        raise OtherModelError(other)
 
     def outcomes() -> Iterator[Outcome]:
         yield from failed
-        for job in there:
-            yield _kept(model, sizes, job, folder)
+        yield from kept
         results = encode_files(
             model,
             (job.source for job in todo),
@@ -382,7 +384,7 @@ def _kept(model: DiscreteAutoencoder, sizes: tuple[int, ...], job: Job, folder: 
         if recording is None and target.suffix == ".npy":
             raise DataError(f"{target}: holds bare codes, and {job.source} cannot be read; {again}")
         code_file = _info(model, target, recording)
-        _check_same_model(model, code_file, target, again)
+        _check_same_model(model, code_file, target, "give another output, or use --force to encode all again")
         if code_file.codebook_sizes != sizes:
             raise DataError(f"{target}: expected {len(sizes)} codebooks, got {code_file.codebooks}; {again}")
         length = (code_file.num_samples, code_file.sample_rate, code_file.frames)

@@ -153,7 +153,7 @@ def _read(path: Path) -> dict[str, Any]:
             f"{path}: expected a checkpoint, got a folder; give checkpoints/best.ckpt or last.ckpt of a run"
         )
     if not path.is_file():
-        raise DataError(f"{path}: no such checkpoint; give checkpoints/best.ckpt of a run, a bundle, or pretrained")
+        raise DataError(f"{path}: no such checkpoint; give best.ckpt or last.ckpt of a run, a bundle, or pretrained")
     foreign = f"{path}: not a checkpoint of discrete-ae; give the best.ckpt or last.ckpt of a run"
     try:
         _check_archive(path)
