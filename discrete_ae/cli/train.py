@@ -176,7 +176,7 @@ def _failure(error: Exception) -> UserError | None:
         return from_system(error)
     # PyTorch's class for a GPU, Python's, and a RuntimeError of PyTorch on a CPU.
     if type(error).__name__.endswith("MemoryError") or "DefaultCPUAllocator" in str(error):
-        said = str(error or "of Python").splitlines()[0].rstrip(".")
+        said = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         return DataError(f"out of memory ({said}); use a smaller data.batch_size, data.crop_seconds, or model")
     return lost_process(error)
 

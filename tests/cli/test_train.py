@@ -183,18 +183,22 @@ def test_a_metric_that_there_is_not_is_one_line_with_those_there_are(
 
 
 class OutOfMemory(pl.Callback):
+    def __init__(self, on_gpu: bool) -> None:
+        self.error = torch.OutOfMemoryError("CUDA: tried to allocate 20.00 GiB.") if on_gpu else MemoryError()
+
     def on_train_batch_start(self, *arguments: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        raise self.error
+
+
+OUT_OF_MEMORY = f"+callbacks.memory={{_target_:{__name__}.OutOfMemory,on_gpu:"
 
 
 @pytest.mark.parametrize(
     ("given", "told"),
     [
         ("data.crop_seconds=1e9", "can't allocate memory: you tried to allocate "),  # 128 TB
-        (
-            f"+callbacks.memory._target_={__name__}.OutOfMemory",
-            "(CUDA out of memory. Tried to allocate 20.00 GiB); use ",
-        ),
+        (OUT_OF_MEMORY + "true}", "(CUDA: tried to allocate 20.00 GiB); use "),
+        (OUT_OF_MEMORY + "false}", "(MemoryError); use "),
     ],
 )
 def test_too_little_memory_is_one_line(
