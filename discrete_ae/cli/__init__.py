@@ -15,10 +15,6 @@ if sys.stderr is None:
 if isinstance(sys.stdout, io.TextIOWrapper):
     sys.stdout.reconfigure(errors="surrogateescape" if sys.stdout.encoding.lower() == "utf-8" else "replace")
 
-# On a CPU that other programs use too, OpenMP's threads would spin while they wait for a thread that has no core: a
-# training took six times as long. OpenMP reads this when torch is imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
 
 def begin_in_utf8() -> None:
     """Restart this process with file names in UTF-8 if the locale has another encoding, such as ASCII or Latin-1.

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -85,12 +84,3 @@ def test_a_command_imports_no_package_that_it_does_not_use(names: tuple[str, ...
     for name, (status, modules) in zip(names, found, strict=True):
         assert not status, done.stderr
         assert COMMANDS[name][1] & set(modules) == set(), name
-
-
-@pytest.mark.parametrize(("given", "expected"), [(None, "passive"), ("active", "active")])
-def test_waiting_threads_sleep_unless_the_user_says_otherwise(given: str | None, expected: str) -> None:
-    program = "import os, sys, discrete_ae.cli; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    environment |= {"OMP_WAIT_POLICY": given} if given else {}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
-    assert done.stdout == f"{expected} False\n", done.stderr
