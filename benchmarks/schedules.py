@@ -4,7 +4,7 @@
 
 Each setting is trained for 400 steps with several seeds, otherwise like the default run. Each run uses one CPU thread,
 with as many runs in parallel as cores. The runs stay in logs/schedules. Writes
-benchmarks/results/schedules.md, on which the defaults of conf/quantizer are based.
+benchmarks/results/schedules.md, where the schedules of conf/quantizer stand beside others.
 """
 
 import argparse
